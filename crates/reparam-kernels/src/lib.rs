@@ -1,1 +1,53 @@
-//! 
+//! CPU kernels: slices of `f32` in, slices of `f32` out.
+//!
+//! This crate knows nothing of tensors, models or files. Each module holds one operation of a
+//! transformer, forward and backward, over row-major slices; the layers above decide what is
+//! computed, saved and recomputed.
+//!
+//! # Conventions
+//!
+//! Shape letters: `N` tokens, `d` the width of a token, `d_in` and `d_out` of a linear layer, `r`
+//! rank, `V` vocabulary. A slice written `x[N, d]` holds `N * d` numbers, the last index fastest.
+//! Lengths are checked once at the entry; a wrong one is a [`KernelError`], never a panic.
+//! Outputs are overwritten unless the function says that it adds to them.
+//!
+//! # Numerics
+//!
+//! Sums run in `f32` over many independent lanes; the loss is summed in `f64`. The order of
+//! every sum is fixed by the shapes alone, so a result has the same bits for any number of
+//! threads. It may differ between instruction sets, which round a multiply-add once or twice.
+//! NaN and infinity travel as IEEE 754 says unless a function states otherwise.
+//!
+//! # Instruction sets
+//!
+//! Element-wise and row kernels are written once and compiled for each [`Isa`]; the choice is
+//! made at run time (see [`set_isa`]). Matrix products go through the `gemm` crate, which makes
+//! the same choice by itself and is not affected by [`set_isa`].
+//!
+//! # Unsafe code
+//!
+//! Two places only: entering a function compiled for a detected instruction set, and the call
+//! into `gemm` after the bounds of the views were checked.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod attention;
+pub mod capabilities;
+pub mod cross_entropy;
+pub mod embedding;
+mod error;
+pub mod exp;
+mod isa;
+pub mod linear;
+pub mod matmul;
+mod par;
+pub mod rms_norm;
+pub mod rotary;
+pub mod swiglu;
+mod vector;
+
+pub use error::KernelError;
+pub use isa::{Isa, set_isa};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! The backward pass of attention.
+//!
+//! A task is a segment, a key head and a range of keys. It owns the gradients of its keys and
+//! values and a partial gradient of the queries; the partial ones are added in the order of the
+//! ranges. How many ranges there are follows from the shapes alone.
+
+use rayon::prelude::*;
+
+use super::{
+    AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads,
+};
+use crate::KernelError;
+use crate::exp::exp_one;
+use crate::isa::{Simd, Token, simd_entry};
+use crate::matmul::{MatMut, MatRef, matmul_serial};
+use crate::par;
+use crate::vector::{self, dot};
+
+/// With at least so many segments times key heads, keys are not split further.
+const ENOUGH_TASKS: usize = 16;
+
+/// The greatest number of key ranges of a segment and head. Each range has its own partial gradient of
+/// the queries, so this bounds the memory.
+const MAX_RANGES: usize = 4;
+
+struct Task {
+    segment: Segment,
+    head: usize,
+    /// Keys of the task, counted from the start of the segment.
+    keys: std::ops::Range<usize>,
+    /// The first query, counted from the start of the segment, that sees any of them.
+    first_query: usize,
+}
+
+/// The gradients of one task, each with the heads of its group only.
+struct Gradients {
+    /// `[q_len - first_query, n_rep * head_dim]`
+    dq: Vec<f32>,
+    /// `[keys, head_dim]`
+    dk: Vec<f32>,
+    /// `[keys, head_dim]`
+    dv: Vec<f32>,
+}
+
+/// `segments` are checked, not empty, and in the order of their queries.
+pub(crate) fn backward_on(
+    token: Token,
+    saved: AttentionSaved<'_>,
+    shape: AttentionShape,
+    segments: &[Segment],
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) -> Result<(), KernelError> {
+    let delta = delta(token, &saved, &shape);
+    let tasks = plan(&shape, segments);
+    let gradients = tasks
+        .par_iter()
+        .with_max_len(1)
+        .map(|task| task_gradients(token, &saved, &shape, &delta, task))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let group = shape.n_rep() * shape.head_dim;
+    scatter(
+        dq,
+        shape.q_width(),
+        group,
+        tasks.iter().zip(&gradients).map(|(task, gradients)| {
+            (
+                task.segment.q_start + task.first_query,
+                task.head,
+                gradients.dq.as_slice(),
+            )
+        }),
+    );
+    for (target, pick) in [
+        (
+            dk,
+            (|gradients| &gradients.dk) as fn(&Gradients) -> &Vec<f32>,
+        ),
+        (dv, |gradients| &gradients.dv),
+    ] {
+        let parts = tasks.iter().zip(&gradients).map(|(task, gradients)| {
+            (
+                task.segment.k_start + task.keys.start,
+                task.head,
+                pick(gradients).as_slice(),
+            )
+        });
+        scatter(target, shape.kv_width(), shape.head_dim, parts);
+    }
+    Ok(())
+}
+
+/// Cuts the work into tasks, those of one head in the order of their keys.
+fn plan(shape: &AttentionShape, segments: &[Segment]) -> Vec<Task> {
+    let ranges = if segments.len() * shape.n_kv_heads >= ENOUGH_TASKS {
+        1
+    } else {
+        MAX_RANGES
+    };
+    let mut tasks = Vec::new();
+    for &segment in segments {
+        let len = segment
+            .k_len
+            .div_ceil(ranges)
+            .next_multiple_of(BLOCK_KEYS)
+            .max(2 * BLOCK_KEYS);
+        for head in 0..shape.n_kv_heads {
+            for start in (0..segment.k_len).step_by(len) {
+                let past = if shape.causal {
+                    segment.k_len - segment.q_len
+                } else {
+                    segment.k_len
+                };
+                tasks.push(Task {
+                    segment,
+                    head,
+                    keys: start..(start + len).min(segment.k_len),
+                    first_query: start.saturating_sub(past),
+                });
+            }
+        }
+    }
+    tasks
+}
+
+/// `sum(dout * out)` of each query and head.
+fn delta(token: Token, saved: &AttentionSaved<'_>, shape: &AttentionShape) -> Vec<f32> {
+    let d = shape.head_dim;
+    let mut delta = vec![0.0; saved.lse.len()];
+    let heads = par::block_rows(d);
+    delta
+        .par_chunks_mut(heads)
+        .zip(saved.out.par_chunks(heads * d))
+        .zip(saved.dout.par_chunks(heads * d))
+        .for_each(|((delta, out), dout)| delta_block(token, out, dout, d, delta));
+    delta
+}
+
+simd_entry!(fn delta_block<'a>(
+    out: &'a [f32], dout: &'a [f32], d: usize, delta: &'a mut [f32]
+) = delta_rows);
+
+#[inline(always)]
+fn delta_rows<S: Simd>(out: &[f32], dout: &[f32], d: usize, delta: &mut [f32]) {
+    for ((delta, out), dout) in delta
+        .iter_mut()
+        .zip(out.chunks_exact(d))
+        .zip(dout.chunks_exact(d))
+    {
+        *delta = dot::<S>(out, dout);
+    }
+}
+
+fn task_gradients(
+    token: Token,
+    saved: &AttentionSaved<'_>,
+    shape: &AttentionShape,
+    delta: &[f32],
+    task: &Task,
+) -> Result<Gradients, KernelError> {
+    let (d, n_rep) = (shape.head_dim, shape.n_rep());
+    let (segment, head) = (&task.segment, task.head);
+    let (group, block) = (n_rep * d, block_queries(shape));
+    let mut gradients = Gradients {
+        dq: vec![0.0; (segment.q_len - task.first_query) * group],
+        dk: vec![0.0; task.keys.len() * d],
+        dv: vec![0.0; task.keys.len() * d],
+    };
+    let rows = block.min(segment.q_len) * n_rep;
+    let mut queries = vec![0.0; rows * d];
+    let mut douts = vec![0.0; rows * d];
+    let mut lse_delta = vec![[0.0; 2]; rows];
+    let mut probabilities = vec![0.0; rows * BLOCK_KEYS];
+    let mut dscores = vec![0.0; rows * BLOCK_KEYS];
+
+    for first in (task.first_query..segment.q_len).step_by(block) {
+        let tokens = block.min(segment.q_len - first);
+        let rows = tokens * n_rep;
+        let at = segment.q_start + first;
+        let (queries, douts) = (&mut queries[..rows * d], &mut douts[..rows * d]);
+        gather_heads(saved.q, shape, at..at + tokens, head, shape.scale, queries);
+        gather_heads(saved.dout, shape, at..at + tokens, head, 1.0, douts);
+        let lse_delta = &mut lse_delta[..rows];
+        for (row, lse_delta) in lse_delta.iter_mut().enumerate() {
+            let index = (at + row / n_rep) * shape.n_heads + head * n_rep + row % n_rep;
+            *lse_delta = [saved.lse[index], delta[index]];
+        }
+        let (queries, douts) = (
+            MatRef::new(&*queries, rows, d)?,
+            MatRef::new(&*douts, rows, d)?,
+        );
+        let k_end = task
+            .keys
+            .end
+            .min(shape.visible(segment, first + tokens - 1));
+        for k_block in (task.keys.start..k_end).step_by(BLOCK_KEYS) {
+            let keys = BLOCK_KEYS.min(k_end - k_block);
+            let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
+            let k = MatRef::with_strides(&saved.k[at..], keys, d, shape.kv_width(), 1)?;
+            let v = MatRef::with_strides(&saved.v[at..], keys, d, shape.kv_width(), 1)?;
+            let p = &mut probabilities[..rows * keys];
+            let ds = &mut dscores[..rows * keys];
+            matmul_serial(MatMut::new(p, rows, keys)?, queries, k.t(), 1.0, 0.0)?;
+            matmul_serial(MatMut::new(ds, rows, keys)?, douts, v.t(), 1.0, 0.0)?;
+            let mask = Mask::new(shape, segment, first, k_block);
+            probabilities_block(token, p, ds, lse_delta, mask);
+            let p = MatRef::new(&*p, rows, keys)?;
+            let ds = MatRef::new(&*ds, rows, keys)?;
+
+            let own = (k_block - task.keys.start) * d..(k_block - task.keys.start + keys) * d;
+            let dv = MatMut::new(&mut gradients.dv[own.clone()], keys, d)?;
+            matmul_serial(dv, p.t(), douts, 1.0, 1.0)?;
+            let dk = MatMut::new(&mut gradients.dk[own], keys, d)?;
+            matmul_serial(dk, ds.t(), queries, 1.0, 1.0)?;
+            let own =
+                (first - task.first_query) * group..(first - task.first_query + tokens) * group;
+            let dq = MatMut::new(&mut gradients.dq[own], rows, d)?;
+            matmul_serial(dq, ds, k, shape.scale, 1.0)?;
+        }
+    }
+    Ok(gradients)
+}
+
+simd_entry!(fn probabilities_block<'a>(
+    scores: &'a mut [f32], dscores: &'a mut [f32], lse_delta: &'a [[f32; 2]], mask: Mask
+) = probabilities_block_generic);
+
+/// Turns scores into probabilities, and gradients of probabilities into gradients of scores.
+/// Masked columns become 0.
+#[inline(always)]
+fn probabilities_block_generic<S: Simd>(
+    scores: &mut [f32],
+    dscores: &mut [f32],
+    lse_delta: &[[f32; 2]],
+    mask: Mask,
+) {
+    let keys = scores.len() / lse_delta.len();
+    for (row, ((scores, dscores), &[lse, delta])) in scores
+        .chunks_exact_mut(keys)
+        .zip(dscores.chunks_exact_mut(keys))
+        .zip(lse_delta)
+        .enumerate()
+    {
+        let visible = mask.visible(row).min(keys);
+        let (scores, masked) = scores.split_at_mut(visible);
+        masked.fill(0.0);
+        let (dscores, masked) = dscores.split_at_mut(visible);
+        masked.fill(0.0);
+        for (score, dscore) in scores.iter_mut().zip(dscores) {
+            *score = exp_one::<S>(*score - lse);
+            *dscore = *score * (*dscore - delta);
+        }
+    }
+}
+
+/// Overwrites a matrix of rows of `width` with sums of parts. A part is its first row, its group
+/// of `group` columns, and its rows of that width; parts of the same rows are added in their order.
+fn scatter<'a>(
+    target: &mut [f32],
+    width: usize,
+    group: usize,
+    parts: impl Iterator<Item = (usize, usize, &'a [f32])>,
+) {
+    let parts: Vec<_> = parts.collect();
+    let rows = par::block_rows(width);
+    target
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(block, target)| {
+            target.fill(0.0);
+            let (start, end) = (block * rows, block * rows + target.len() / width);
+            for &(first, column, part) in &parts {
+                let from = start.max(first);
+                let to = end.min(first + part.len() / group);
+                for row in from..to {
+                    let target = &mut target[(row - start) * width + column * group..][..group];
+                    vector::add(&part[(row - first) * group..][..group], target);
+                }
+            }
+        });
+}

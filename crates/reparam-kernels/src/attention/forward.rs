@@ -1,0 +1,173 @@
+//! The forward pass of attention for blocks of queries.
+
+use super::{
+    AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, decode::decode_segment, gather_heads,
+};
+use crate::KernelError;
+use crate::exp::exp_one;
+use crate::isa::{Simd, Token, simd_entry};
+use crate::matmul::{MatMut, MatRef, matmul_serial};
+use crate::par;
+use crate::vector;
+
+/// A block of queries of one segment, with the rows of the outputs that are its own.
+struct Task<'a> {
+    segment: Segment,
+    /// First query of the block, counted from the start of the segment.
+    first: usize,
+    out: &'a mut [f32],
+    lse: &'a mut [f32],
+}
+
+/// `segments` are checked, not empty, and in the order of their queries.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the public function with its token"
+)]
+pub(crate) fn forward_on(
+    token: Token,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    shape: AttentionShape,
+    segments: &[Segment],
+    out: &mut [f32],
+    lse: &mut [f32],
+) -> Result<(), KernelError> {
+    out.fill(0.0);
+    lse.fill(f32::NEG_INFINITY);
+    let block = block_queries(&shape);
+    let mut tasks = Vec::new();
+    let (mut out, mut lse, mut at) = (out, lse, 0);
+    for &segment in segments {
+        let (_, rest) = out.split_at_mut((segment.q_start - at) * shape.q_width());
+        let (mut own_out, rest_out) = rest.split_at_mut(segment.q_len * shape.q_width());
+        let (_, rest) = lse.split_at_mut((segment.q_start - at) * shape.n_heads);
+        let (mut own_lse, rest_lse) = rest.split_at_mut(segment.q_len * shape.n_heads);
+        (out, lse, at) = (rest_out, rest_lse, segment.q_start + segment.q_len);
+        if segment.q_len == 1 {
+            decode_segment(token, q, k, v, &shape, &segment, own_out, own_lse);
+            continue;
+        }
+        for first in (0..segment.q_len).step_by(block) {
+            let len = block.min(segment.q_len - first);
+            let (out, rest) = own_out.split_at_mut(len * shape.q_width());
+            let (lse, rest_lse) = own_lse.split_at_mut(len * shape.n_heads);
+            (own_out, own_lse) = (rest, rest_lse);
+            tasks.push(Task {
+                segment,
+                first,
+                out,
+                lse,
+            });
+        }
+    }
+    // Later blocks see more keys: starting with them keeps the threads busy to the end.
+    tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first)));
+    par::try_for_each(tasks, |task| forward_block(token, q, k, v, &shape, task))
+}
+
+fn forward_block(
+    token: Token,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    shape: &AttentionShape,
+    task: Task<'_>,
+) -> Result<(), KernelError> {
+    let (d, n_rep) = (shape.head_dim, shape.n_rep());
+    let tokens = task.lse.len() / shape.n_heads;
+    let rows = tokens * n_rep;
+    let segment = &task.segment;
+    let q_start = segment.q_start + task.first;
+    let k_end = shape.visible(segment, task.first + tokens - 1);
+
+    let mut queries = vec![0.0; rows * d];
+    let mut scores = vec![0.0; rows * BLOCK_KEYS];
+    let mut acc = vec![0.0; rows * d];
+    let mut max = vec![0.0; rows];
+    let mut sum = vec![0.0; rows];
+    for head in 0..shape.n_kv_heads {
+        let range = q_start..q_start + tokens;
+        gather_heads(q, shape, range, head, shape.scale, &mut queries);
+        acc.fill(0.0);
+        max.fill(f32::NEG_INFINITY);
+        sum.fill(0.0);
+        for k_block in (0..k_end).step_by(BLOCK_KEYS) {
+            let keys = BLOCK_KEYS.min(k_end - k_block);
+            let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
+            let key_view = MatRef::with_strides(&k[at..], keys, d, shape.kv_width(), 1)?;
+            let value_view = MatRef::with_strides(&v[at..], keys, d, shape.kv_width(), 1)?;
+            let scores = &mut scores[..rows * keys];
+            matmul_serial(
+                MatMut::new(scores, rows, keys)?,
+                MatRef::new(&queries, rows, d)?,
+                key_view.t(),
+                1.0,
+                0.0,
+            )?;
+            let mask = Mask::new(shape, segment, task.first, k_block);
+            softmax_block(token, scores, &mut acc, &mut max, &mut sum, mask);
+            matmul_serial(
+                MatMut::new(&mut acc, rows, d)?,
+                MatRef::new(scores, rows, keys)?,
+                value_view,
+                1.0,
+                1.0,
+            )?;
+        }
+        for i in 0..tokens {
+            for rep in 0..n_rep {
+                let row = i * n_rep + rep;
+                let column = head * n_rep + rep;
+                let inverse = 1.0 / sum[row];
+                let out = &mut task.out[i * shape.q_width() + column * d..][..d];
+                for (out, &acc) in out.iter_mut().zip(&acc[row * d..][..d]) {
+                    *out = acc * inverse;
+                }
+                task.lse[i * shape.n_heads + column] = max[row] + sum[row].ln();
+            }
+        }
+    }
+    Ok(())
+}
+
+simd_entry!(fn softmax_block<'a>(
+    scores: &'a mut [f32], acc: &'a mut [f32], max: &'a mut [f32], sum: &'a mut [f32],
+    mask: Mask
+) = softmax_block_generic);
+
+/// Turns a block of scores into probabilities that are relative to the running maximum of their row,
+/// and scales what was summed before to the new maximum.
+/// Masked columns become 0.
+#[inline(always)]
+fn softmax_block_generic<S: Simd>(
+    scores: &mut [f32],
+    acc: &mut [f32],
+    max: &mut [f32],
+    sum: &mut [f32],
+    mask: Mask,
+) {
+    let rows = max.len();
+    let (keys, d) = (scores.len() / rows, acc.len() / rows);
+    for (row, (scores, acc)) in scores
+        .chunks_exact_mut(keys)
+        .zip(acc.chunks_exact_mut(d))
+        .enumerate()
+    {
+        let visible = mask.visible(row).min(keys);
+        let (scores, masked) = scores.split_at_mut(visible);
+        masked.fill(0.0);
+        if visible == 0 {
+            continue;
+        }
+        let block_max = vector::max(scores);
+        if block_max > max[row] {
+            let factor = exp_one::<S>(max[row] - block_max);
+            vector::scale(factor, acc);
+            sum[row] *= factor;
+            max[row] = block_max;
+        }
+        sum[row] += vector::exp_shifted_sum::<S>(scores, max[row]);
+    }
+}

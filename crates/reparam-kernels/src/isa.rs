@@ -1,0 +1,313 @@
+//! Instruction sets: what the machine has, which one is used, and how a kernel enters it.
+//!
+//! A kernel is an `#[inline(always)]` function generic over [`Simd`]. [`simd_entry!`] makes an
+//! ordinary function of it that takes a [`Token`]; the token is the proof that the machine has the
+//! instruction set, since tokens can only be made by asking the processor. A later instruction set
+//! is one more variant here and one more entry function; the kernels do not change.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::KernelError;
+
+/// An instruction set that the kernels of this crate are compiled for, slowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// What every machine of the target architecture has.
+    Portable,
+    /// x86-64 with AVX2 and fused multiply-add, 8 numbers at a time.
+    Avx2Fma,
+    /// x86-64-v4: AVX-512 F, BW, CD, DQ and VL, 16 numbers at a time.
+    Avx512,
+}
+
+impl Isa {
+    const ALL: [Self; 3] = [Self::Portable, Self::Avx2Fma, Self::Avx512];
+
+    /// Lists what this machine can run, slowest first. [`Isa::Portable`] is always there.
+    pub fn available() -> Vec<Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|isa| isa.token().is_some())
+            .collect()
+    }
+
+    /// The fastest instruction set of this machine.
+    pub fn best() -> Self {
+        Token::best().isa()
+    }
+
+    /// The instruction set that the kernels use now: what [`set_isa`] chose, else [`Isa::best`].
+    pub fn current() -> Self {
+        Token::current().isa()
+    }
+
+    /// Its name: `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2Fma => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// The proof that the machine has it, if it does.
+    pub(crate) fn token(self) -> Option<Token> {
+        match self {
+            Self::Portable => Some(Token::Portable(Portable)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Fma => Avx2Fma::detect().map(Token::Avx2Fma),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Avx512::detect().map(Token::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2Fma | Self::Avx512 => None,
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = KernelError;
+
+    /// Reads `portable`, `avx2` or `avx512`, in any case.
+    fn from_str(name: &str) -> Result<Self, KernelError> {
+        Self::ALL
+            .into_iter()
+            .find(|isa| isa.name().eq_ignore_ascii_case(name))
+            .ok_or_else(|| KernelError::IsaUnknown {
+                name: name.to_owned(),
+                available: Self::available(),
+            })
+    }
+}
+
+/// `0`: nobody chose; else one more than the position in [`Isa::ALL`].
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// Makes all later kernel calls of this process use `isa`.
+///
+/// Matrix products are not affected: the `gemm` crate chooses for itself. Meant to be called
+/// once, before the first kernel; a call between two kernels changes how later sums are rounded.
+///
+/// # Errors
+///
+/// [`KernelError::IsaUnavailable`] if the machine does not have it; the choice stays as it was.
+///
+/// ```
+/// use reparam_kernels::{Isa, set_isa};
+///
+/// set_isa("portable".parse()?)?;
+/// assert_eq!(Isa::current(), Isa::Portable);
+/// # Ok::<(), reparam_kernels::KernelError>(())
+/// ```
+pub fn set_isa(isa: Isa) -> Result<(), KernelError> {
+    if isa.token().is_none() {
+        return Err(KernelError::IsaUnavailable {
+            isa,
+            available: Isa::available(),
+        });
+    }
+    CHOSEN.store(isa as u8 + 1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// How the arithmetic of one instruction set differs from another, as far as kernels see it.
+///
+/// Vector width is not part of it: kernels work on fixed groups of [`LANES`](crate::vector::LANES)
+/// numbers, which the compiler maps to the registers of the enclosing entry function.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// `a * b + c`, rounded once where the instruction set has a fused multiply-add.
+    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+}
+
+/// The baseline of the target architecture.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Simd for Portable {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        // Without the instruction `f32::mul_add` is a library call, many times slower.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            a.mul_add(b, c)
+        } else {
+            a * b + c
+        }
+    }
+}
+
+/// The proof that the machine has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2Fma(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2Fma {
+    /// Asks the processor; the standard library remembers its answer.
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx2Fma {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+/// The proof that the machine has the AVX-512 features of x86-64-v4.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// Asks the processor; the standard library remembers its answer.
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512cd")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"))
+        .then_some(Self(()))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Simd for Avx512 {
+    #[inline(always)]
+    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+}
+
+/// A detected instruction set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Token {
+    /// See [`Portable`].
+    Portable(Portable),
+    /// See [`Avx2Fma`].
+    #[cfg(target_arch = "x86_64")]
+    Avx2Fma(Avx2Fma),
+    /// See [`Avx512`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl Token {
+    /// The fastest that the machine has.
+    pub(crate) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(token) = Avx512::detect() {
+                return Self::Avx512(token);
+            }
+            if let Some(token) = Avx2Fma::detect() {
+                return Self::Avx2Fma(token);
+            }
+        }
+        Self::Portable(Portable)
+    }
+
+    /// What [`set_isa`] chose, else the best.
+    pub(crate) fn current() -> Self {
+        // The number alone proves nothing, so the token is detected anew; that is a few
+        // instructions on a cached answer.
+        match CHOSEN.load(Ordering::Relaxed) {
+            0 => Self::best(),
+            chosen => Isa::ALL[usize::from(chosen) - 1]
+                .token()
+                .unwrap_or_else(Self::best),
+        }
+    }
+
+    pub(crate) fn isa(self) -> Isa {
+        match self {
+            Self::Portable(_) => Isa::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Fma(_) => Isa::Avx2Fma,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Isa::Avx512,
+        }
+    }
+
+    /// Runs the version of `kernel` that was compiled for this instruction set.
+    #[inline]
+    #[cfg_attr(
+        target_arch = "x86_64",
+        expect(
+            unsafe_code,
+            reason = "entering a function compiled for a detected feature"
+        )
+    )]
+    pub(crate) fn dispatch<K: Kernel>(self, kernel: K) -> K::Output {
+        match self {
+            Self::Portable(simd) => kernel.run(simd),
+            // SAFETY: a value of `Avx2Fma` exists only if the processor said that it has every
+            // feature of `enter_avx2_fma`.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Fma(simd) => unsafe { enter_avx2_fma(simd, kernel) },
+            // SAFETY: a value of `Avx512` exists only if the processor said that it has every
+            // feature of `enter_avx512`.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => unsafe { enter_avx512(simd, kernel) },
+        }
+    }
+}
+
+/// A kernel with its arguments; [`simd_entry!`] writes the implementations.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// Must be `#[inline(always)]`, so that it is compiled with the features of its caller.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn enter_avx2_fma<K: Kernel>(simd: Avx2Fma, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+fn enter_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+/// Makes a function that takes a [`Token`] of an `#[inline(always)]` function generic over
+/// [`Simd`]: `simd_entry!(fn scale<'a>(x: &'a mut [f32], by: f32) = scale_generic)`.
+macro_rules! simd_entry {
+    (fn $name:ident $(<$($lt:lifetime),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+        = $generic:ident) => {
+        #[inline]
+        #[allow(clippy::too_many_arguments)]
+        fn $name $(<$($lt),+>)? (
+            token: $crate::isa::Token, $($arg: $ty),*
+        ) $(-> $ret)? {
+            struct Call $(<$($lt),+>)? { $($arg: $ty),* }
+            impl $(<$($lt),+>)? $crate::isa::Kernel for Call $(<$($lt),+>)? {
+                type Output = simd_entry!(@output $($ret)?);
+                #[inline(always)]
+                fn run<S: $crate::isa::Simd>(self, _: S) -> Self::Output {
+                    $generic::<S>($(self.$arg),*)
+                }
+            }
+            token.dispatch(Call { $($arg),* })
+        }
+    };
+    (@output) => { () };
+    (@output $ret:ty) => { $ret };
+}
+pub(crate) use simd_entry;

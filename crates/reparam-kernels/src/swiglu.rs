@@ -1,0 +1,114 @@
+//! The gated activation of Llama-like models.
+
+use rayon::prelude::*;
+
+use crate::KernelError;
+use crate::error::check_len;
+use crate::exp::exp_one;
+use crate::isa::{Simd, Token, simd_entry};
+use crate::par::block_rows;
+
+/// `y = silu(gate) * up`, `silu(g) = g / (1 + exp(-g))`, element by element.
+///
+/// # Numerics
+///
+/// `silu` tends to 0 for `g -> -inf` and is computed as -0 or a tiny number there; `g = -inf`
+/// itself gives NaN, the product of infinity and zero.
+///
+/// # Errors
+///
+/// [`KernelError::Length`] if the slices differ in length.
+pub fn swiglu_forward(gate: &[f32], up: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
+    check_len("up", up, &[gate.len()])?;
+    check_len("y", y, &[gate.len()])?;
+    forward_on(Token::current(), gate, up, y);
+    Ok(())
+}
+
+/// The gradients of [`swiglu_forward`], with `s = 1 / (1 + exp(-gate))`, computed again:
+///
+/// ```text
+/// dgate = dy up s (1 + gate (1 - s))
+/// dup   = dy gate s
+/// ```
+///
+/// Both outputs are overwritten.
+///
+/// # Errors
+///
+/// [`KernelError::Length`] if the slices differ in length.
+pub fn swiglu_backward(
+    dy: &[f32],
+    gate: &[f32],
+    up: &[f32],
+    dgate: &mut [f32],
+    dup: &mut [f32],
+) -> Result<(), KernelError> {
+    check_len("gate", gate, &[dy.len()])?;
+    check_len("up", up, &[dy.len()])?;
+    check_len("dgate", dgate, &[dy.len()])?;
+    check_len("dup", dup, &[dy.len()])?;
+    backward_on(Token::current(), dy, gate, up, dgate, dup);
+    Ok(())
+}
+
+pub(crate) fn forward_on(token: Token, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    let block = block_rows(1);
+    y.par_chunks_mut(block)
+        .zip(gate.par_chunks(block))
+        .zip(up.par_chunks(block))
+        .for_each(|((y, gate), up)| forward_block(token, gate, up, y));
+}
+
+simd_entry!(fn forward_block<'a>(gate: &'a [f32], up: &'a [f32], y: &'a mut [f32])
+    = forward_slice);
+
+#[inline(always)]
+fn forward_slice<S: Simd>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+    for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+        *y = gate * sigmoid::<S>(gate) * up;
+    }
+}
+
+pub(crate) fn backward_on(
+    token: Token,
+    dy: &[f32],
+    gate: &[f32],
+    up: &[f32],
+    dgate: &mut [f32],
+    dup: &mut [f32],
+) {
+    let block = block_rows(1);
+    (dgate.par_chunks_mut(block), dup.par_chunks_mut(block))
+        .into_par_iter()
+        .zip(dy.par_chunks(block))
+        .zip(gate.par_chunks(block))
+        .zip(up.par_chunks(block))
+        .for_each(|((((dgate, dup), dy), gate), up)| {
+            backward_block(token, dy, gate, up, dgate, dup);
+        });
+}
+
+simd_entry!(fn backward_block<'a>(
+    dy: &'a [f32], gate: &'a [f32], up: &'a [f32], dgate: &'a mut [f32], dup: &'a mut [f32]
+) = backward_slice);
+
+#[inline(always)]
+fn backward_slice<S: Simd>(
+    dy: &[f32],
+    gate: &[f32],
+    up: &[f32],
+    dgate: &mut [f32],
+    dup: &mut [f32],
+) {
+    for ((((dgate, dup), &dy), &gate), &up) in dgate.iter_mut().zip(dup).zip(dy).zip(gate).zip(up) {
+        let s = sigmoid::<S>(gate);
+        *dgate = dy * up * s * S::mul_add(gate, 1.0 - s, 1.0);
+        *dup = dy * gate * s;
+    }
+}
+
+#[inline(always)]
+fn sigmoid<S: Simd>(x: f32) -> f32 {
+    1.0 / (1.0 + exp_one::<S>(-x))
+}

@@ -1,0 +1,502 @@
+use proptest::prelude::*;
+
+use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use crate::KernelError;
+use crate::attention::{
+    AttentionSaved, AttentionShape, Segment, attention_backward, attention_forward, backward_on,
+    forward_on,
+};
+
+/// Scores of size one with up to 256 terms, exponentials of them and averages of values: a few
+/// dozen roundings of 6e-8 in sequence, and a good margin.
+const FORWARD: f64 = 4e-6;
+
+/// The gradients multiply two such results and sum over up to some hundred keys, with
+/// cancellation in `dp - delta`.
+const BACKWARD: f64 = 2e-5;
+
+fn shape(n_heads: usize, n_kv_heads: usize, head_dim: usize, causal: bool) -> AttentionShape {
+    AttentionShape {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        causal,
+    }
+}
+
+struct Case {
+    shape: AttentionShape,
+    segments: Vec<Segment>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    dout: Vec<f32>,
+}
+
+impl Case {
+    fn new(shape: AttentionShape, segments: &[Segment]) -> Self {
+        let end = |f: fn(&Segment) -> usize| segments.iter().map(f).max().unwrap_or(0);
+        // A token beyond all segments, too.
+        let n_queries = end(|s| s.q_start + s.q_len) + 1;
+        let n_keys = end(|s| s.k_start + s.k_len) + 1;
+        let (q_len, k_len) = (n_queries * shape.q_width(), n_keys * shape.kv_width());
+        // Scores of size three, so that the softmax is far from flat.
+        let q = numbers(1, q_len).iter().map(|x| 3.0 * x).collect();
+        Self {
+            shape,
+            segments: segments.to_vec(),
+            q,
+            k: numbers(2, k_len),
+            v: numbers(3, k_len),
+            dout: numbers(4, q_len),
+        }
+    }
+
+    fn forward(&self) -> [Vec<f32>; 2] {
+        let mut out = vec![f32::NAN; self.q.len()];
+        let mut lse = vec![f32::NAN; self.q.len() / self.shape.head_dim];
+        let Self {
+            q,
+            k,
+            v,
+            shape,
+            segments,
+            ..
+        } = self;
+        attention_forward(q, k, v, *shape, segments, &mut out, &mut lse).unwrap();
+        [out, lse]
+    }
+
+    fn backward(&self) -> [Vec<f32>; 3] {
+        let [out, lse] = self.forward();
+        let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
+        let [dq, dk, dv] = &mut grads;
+        attention_backward(
+            self.saved(&out, &lse),
+            self.shape,
+            &self.segments,
+            dq,
+            dk,
+            dv,
+        )
+        .unwrap();
+        grads
+    }
+
+    fn saved<'a>(&'a self, out: &'a [f32], lse: &'a [f32]) -> AttentionSaved<'a> {
+        let Self { q, k, v, dout, .. } = self;
+        AttentionSaved {
+            q,
+            k,
+            v,
+            out,
+            lse,
+            dout,
+        }
+    }
+
+    fn reference(&self) -> (Vec<f64>, Vec<f64>) {
+        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| wide(x));
+        reference::attention(&q, &k, &v, &self.shape, &self.segments)
+    }
+
+    /// The gradients by their formulas, from dense matrices in `f64`.
+    fn reference_gradients(&self) -> [Vec<f64>; 3] {
+        let [q, k, v, dout] = [&self.q, &self.k, &self.v, &self.dout].map(|x| wide(x));
+        let (out, lse) = self.reference();
+        let shape = &self.shape;
+        let (d, scale) = (shape.head_dim, f64::from(shape.scale));
+        let mut grads = [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
+        let [dq, dk, dv] = &mut grads;
+        for segment in &self.segments {
+            for i in 0..segment.q_len {
+                for head in 0..shape.n_heads {
+                    let at_q = (segment.q_start + i) * shape.q_width() + head * d;
+                    let row = (segment.q_start + i) * shape.n_heads + head;
+                    let (q, dout, out) = (&q[at_q..][..d], &dout[at_q..][..d], &out[at_q..][..d]);
+                    let delta = reference::dot(dout, out);
+                    for j in 0..shape.visible(segment, i) {
+                        let at =
+                            (segment.k_start + j) * shape.kv_width() + head / shape.n_rep() * d;
+                        let (k, v) = (&k[at..][..d], &v[at..][..d]);
+                        let p = (scale * reference::dot(q, k) - lse[row]).exp();
+                        let ds = scale * p * (reference::dot(dout, v) - delta);
+                        for e in 0..d {
+                            dq[at_q + e] += ds * k[e];
+                            dk[at + e] += ds * q[e];
+                            dv[at + e] += p * dout[e];
+                        }
+                    }
+                }
+            }
+        }
+        grads
+    }
+
+    #[track_caller]
+    fn check(&self, what: &str) {
+        let (out, lse) = self.reference();
+        let expected_grads = self.reference_gradients();
+        let covered: Vec<usize> = (0..lse.len()).filter(|&i| lse[i].is_finite()).collect();
+        for token in tokens() {
+            let what = format!("{what} {}", token.isa());
+            let sorted = {
+                let mut segments = self.segments.clone();
+                segments.retain(|s| s.q_len > 0 && s.k_len > 0);
+                segments.sort_by_key(|s| s.q_start);
+                segments
+            };
+            let mut actual = vec![f32::NAN; out.len()];
+            let mut actual_lse = vec![f32::NAN; lse.len()];
+            let Self { q, k, v, .. } = self;
+            forward_on(
+                token,
+                q,
+                k,
+                v,
+                self.shape,
+                &sorted,
+                &mut actual,
+                &mut actual_lse,
+            )
+            .unwrap();
+            assert_close(&format!("{what} out"), &actual, &out, FORWARD);
+            for i in 0..lse.len() {
+                assert_eq!(
+                    actual_lse[i].is_finite(),
+                    lse[i].is_finite(),
+                    "{what} lse[{i}]"
+                );
+            }
+            let pick = |i: &usize| actual_lse[*i];
+            let picked: Vec<f32> = covered.iter().map(pick).collect();
+            let expected: Vec<f64> = covered.iter().map(|&i| lse[i]).collect();
+            assert_close(&format!("{what} lse"), &picked, &expected, FORWARD);
+
+            let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
+            let [dq, dk, dv] = &mut grads;
+            let saved = self.saved(&actual, &actual_lse);
+            backward_on(token, saved, self.shape, &sorted, dq, dk, dv).unwrap();
+            for (name, (actual, expected)) in ["dq", "dk", "dv"]
+                .iter()
+                .zip(grads.iter().zip(&expected_grads))
+            {
+                assert_close(&format!("{what} {name}"), actual, expected, BACKWARD);
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_for_heads_of_all_kinds() {
+    for head_dim in [1, 8, 16, 20, 64, 80] {
+        for (n_heads, n_kv_heads) in [(1, 1), (3, 1), (4, 2), (3, 3)] {
+            for causal in [true, false] {
+                let case = Case::new(
+                    shape(n_heads, n_kv_heads, head_dim, causal),
+                    &[Segment::document(0, 37), Segment::document(38, 21)],
+                );
+                case.check(&format!(
+                    "{n_heads}/{n_kv_heads} heads of {head_dim}, {causal}"
+                ));
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_around_the_blocks() {
+    // Nine heads of one key head make blocks of 21 queries; blocks of keys are 128.
+    for len in [1, 2, 20, 21, 22, 42, 127, 128, 129, 257, 300] {
+        Case::new(shape(9, 1, 8, true), &[Segment::document(0, len)])
+            .check(&format!("9 heads, {len}"));
+        Case::new(shape(2, 2, 8, true), &[Segment::document(0, len)])
+            .check(&format!("2 heads, {len}"));
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_where_keys_of_the_past_come_first() {
+    for (q_len, k_len) in [
+        (1, 1),
+        (1, 5),
+        (1, 700),
+        (1, 1100),
+        (2, 3),
+        (5, 5),
+        (30, 400),
+        (150, 290),
+    ] {
+        for causal in [true, false] {
+            let segment = Segment {
+                q_start: 2,
+                q_len,
+                k_start: 3,
+                k_len,
+            };
+            Case::new(shape(6, 2, 16, causal), &[segment])
+                .check(&format!("{q_len} of {k_len}, {causal}"));
+        }
+    }
+}
+
+#[test]
+fn takes_segments_in_any_order_and_empty_ones() {
+    let segments = [
+        Segment {
+            q_start: 20,
+            q_len: 10,
+            k_start: 0,
+            k_len: 12,
+        },
+        Segment {
+            q_start: 5,
+            q_len: 0,
+            k_start: 0,
+            k_len: 0,
+        },
+        Segment {
+            q_start: 3,
+            q_len: 1,
+            k_start: 30,
+            k_len: 9,
+        },
+        Segment {
+            q_start: 7,
+            q_len: 9,
+            k_start: 15,
+            k_len: 10,
+        },
+    ];
+    Case::new(shape(4, 2, 12, true), &segments).check("four segments");
+    Case::new(shape(4, 2, 12, true), &[]).check("no segment");
+    // More queries than keys make sense without a mask only; without a key, the output is zero.
+    let segments = [
+        Segment {
+            q_start: 0,
+            q_len: 9,
+            k_start: 0,
+            k_len: 4,
+        },
+        Segment {
+            q_start: 9,
+            q_len: 2,
+            k_start: 4,
+            k_len: 0,
+        },
+    ];
+    Case::new(shape(4, 2, 12, false), &segments).check("more queries than keys");
+}
+
+#[test]
+fn lets_segments_share_keys_in_the_forward_pass_only() {
+    let segments = [
+        Segment {
+            q_start: 0,
+            q_len: 3,
+            k_start: 0,
+            k_len: 20,
+        },
+        Segment {
+            q_start: 3,
+            q_len: 1,
+            k_start: 10,
+            k_len: 10,
+        },
+    ];
+    let case = Case::new(shape(2, 1, 8, true), &segments);
+    let [out, lse] = case.forward();
+    assert_close("out", &out, &case.reference().0, FORWARD);
+    let mut grads = [&case.q, &case.k, &case.v].map(|x| vec![0.0; x.len()]);
+    let [dq, dk, dv] = &mut grads;
+    assert_eq!(
+        attention_backward(case.saved(&out, &lse), case.shape, &segments, dq, dk, dv),
+        Err(KernelError::SegmentOverlap {
+            first: 0,
+            second: 1,
+            what: "key",
+            position: 10
+        })
+    );
+}
+
+/// The formulas of the backward pass themselves, against differences of the forward definition.
+#[test]
+fn gradients_are_central_differences() {
+    let segments = [
+        Segment {
+            q_start: 0,
+            q_len: 5,
+            k_start: 0,
+            k_len: 7,
+        },
+        Segment {
+            q_start: 5,
+            q_len: 3,
+            k_start: 7,
+            k_len: 3,
+        },
+    ];
+    for causal in [true, false] {
+        let case = Case::new(shape(4, 2, 6, causal), &segments);
+        let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| wide(x));
+        let loss = |q: &[f64], k: &[f64], v: &[f64]| {
+            reference::dot(
+                &dout,
+                &reference::attention(q, k, v, &case.shape, &segments).0,
+            )
+        };
+        let [dq, dk, dv] = case.backward();
+        assert_close(
+            "dq",
+            &dq,
+            &reference::gradient(&q, |q| loss(q, &k, &v)),
+            BACKWARD,
+        );
+        assert_close(
+            "dk",
+            &dk,
+            &reference::gradient(&k, |k| loss(&q, k, &v)),
+            BACKWARD,
+        );
+        assert_close(
+            "dv",
+            &dv,
+            &reference::gradient(&v, |v| loss(&q, &k, v)),
+            BACKWARD,
+        );
+    }
+}
+
+/// Segments one after the other, with unused tokens between them.
+fn any_segments() -> impl Strategy<Value = Vec<Segment>> {
+    prop::collection::vec((0_usize..3, 1_usize..40, 0_usize..3, 0_usize..40), 1..4).prop_map(
+        |lens| {
+            let (mut q_at, mut k_at) = (0, 0);
+            lens.into_iter()
+                .map(|(q_gap, q_len, k_gap, past)| {
+                    let (q_start, k_start, k_len) = (q_at + q_gap, k_at + k_gap, q_len + past);
+                    (q_at, k_at) = (q_start + q_len, k_start + k_len);
+                    Segment {
+                        q_start,
+                        q_len,
+                        k_start,
+                        k_len,
+                    }
+                })
+                .collect()
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn agrees_with_the_definition(
+        segments in any_segments(), n_kv in 1_usize..4, n_rep in 1_usize..5,
+        head_dim in 1_usize..40, causal: bool,
+    ) {
+        Case::new(shape(n_kv * n_rep, n_kv, head_dim, causal), &segments).check("any");
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let decode = Segment {
+        q_start: 0,
+        q_len: 1,
+        k_start: 0,
+        k_len: 1300,
+    };
+    for segments in [
+        vec![Segment::document(0, 700)],
+        vec![Segment::document(0, 100), Segment::document(100, 150)],
+        vec![decode],
+    ] {
+        let case = Case::new(shape(6, 2, 16, true), &segments);
+        assert_threads_agree(&format!("{segments:?}"), || {
+            let mut all = case.forward().to_vec();
+            all.extend(case.backward());
+            all
+        });
+    }
+}
+
+#[test]
+fn nan_stays_in_its_query_and_great_scores_do_not_overflow() {
+    let mut case = Case::new(shape(1, 1, 8, true), &[Segment::document(0, 10)]);
+    case.q[4 * 8] = f32::NAN;
+    case.q[5 * 8..6 * 8].fill(1e18);
+    let [out, _] = case.forward();
+    for (token, out) in out.chunks_exact(8).enumerate() {
+        assert_eq!(
+            out.iter().all(|x| x.is_finite()),
+            token != 4,
+            "token {token}"
+        );
+    }
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let case = Case::new(shape(4, 2, 8, true), &[Segment::document(0, 10)]);
+    let run = |shape: AttentionShape, segments: &[Segment], lse: usize| {
+        let (mut out, mut lse) = (vec![0.0; case.q.len()], vec![0.0; lse]);
+        attention_forward(
+            &case.q, &case.k, &case.v, shape, segments, &mut out, &mut lse,
+        )
+    };
+    let good = case.shape;
+    assert_eq!(run(good, &case.segments, 44), Ok(()));
+    assert!(matches!(
+        run(good, &case.segments, 43),
+        Err(KernelError::Length { name: "lse", .. })
+    ));
+    let uneven = AttentionShape { n_heads: 3, ..good };
+    assert!(matches!(
+        run(uneven, &[], 33),
+        Err(KernelError::Heads {
+            n_heads: 3,
+            n_kv_heads: 2
+        })
+    ));
+    let none = AttentionShape {
+        head_dim: 0,
+        ..good
+    };
+    assert_eq!(
+        run(none, &[], 0),
+        Err(KernelError::Zero { name: "head_dim" })
+    );
+    let far = Segment::document(5, 7);
+    assert!(matches!(
+        run(good, &[far], 44),
+        Err(KernelError::SegmentBounds { q_end: 12, .. })
+    ));
+    let huge = Segment::document(usize::MAX, usize::MAX);
+    assert!(matches!(
+        run(good, &[huge], 44),
+        Err(KernelError::SegmentBounds { .. })
+    ));
+    let blind = Segment {
+        q_start: 0,
+        q_len: 3,
+        k_start: 0,
+        k_len: 2,
+    };
+    assert!(matches!(
+        run(good, &[blind], 44),
+        Err(KernelError::SegmentLengths { .. })
+    ));
+    let overlap = [Segment::document(4, 4), Segment::document(0, 5)];
+    assert_eq!(
+        run(good, &overlap, 44),
+        Err(KernelError::SegmentOverlap {
+            first: 1,
+            second: 0,
+            what: "query",
+            position: 4
+        })
+    );
+}

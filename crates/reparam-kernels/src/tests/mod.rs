@@ -1,0 +1,85 @@
+//! Tests of the kernels against references in `f64`, on every instruction set of the machine and for
+//! several numbers of threads.
+
+mod attention;
+mod cross_entropy;
+mod embedding;
+mod exp;
+mod isa;
+mod linear;
+mod matmul;
+mod reference;
+mod rms_norm;
+mod rotary;
+mod swiglu;
+
+use crate::Isa;
+use crate::isa::Token;
+
+/// The half-distance between 1 and the next `f32`: the error of one rounding.
+const UNIT: f64 = f32::EPSILON as f64 / 2.0;
+
+/// Proofs of all instruction sets of this machine.
+fn tokens() -> Vec<Token> {
+    Isa::available()
+        .into_iter()
+        .filter_map(Isa::token)
+        .collect()
+}
+
+/// Numbers in -1..1 that depend on `seed` alone (splitmix64).
+fn numbers(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (0..len)
+        .map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^= z >> 31;
+            // 24 bits, all of which an f32 holds.
+            (z >> 40) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// Asserts that all errors are at most `tolerance` times the greatest expected magnitude, or 0.1 if
+/// that is more: the inputs are of size one, and a sum that cancels keeps the errors of its terms.
+#[track_caller]
+fn assert_close(what: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), expected.len(), "{what}: length");
+    let magnitude = expected.iter().fold(0.1_f64, |max, x| max.max(x.abs()));
+    for (i, (&actual, &expected)) in actual.iter().zip(expected).enumerate() {
+        let error = (f64::from(actual) - expected).abs();
+        // Written so that NaN fails.
+        assert!(
+            error <= tolerance * magnitude,
+            "{what}[{i}]: {actual} is not {expected}; error {error:e}, magnitude {magnitude:e}"
+        );
+    }
+}
+
+/// Runs `kernel` in pools of 1, 2 and 3 threads and asserts that all bits of its outputs are equal.
+#[track_caller]
+fn assert_threads_agree(what: &str, kernel: impl Fn() -> Vec<Vec<f32>> + Send + Sync) {
+    let run = |threads| {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .expect("a small thread pool")
+            .install(|| {
+                kernel()
+                    .iter()
+                    .map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
+                    .collect::<Vec<_>>()
+            })
+    };
+    let expected = run(1);
+    for threads in [2, 3] {
+        assert!(run(threads) == expected, "{what} on {threads} threads");
+    }
+}
