@@ -1,1 +1,22 @@
-//! 
+//! Safetensors, Hugging Face model directories and PEFT adapters, without a tensor library.
+//!
+//! Everything here maps between files and plain slices of numbers. Nothing prints, reads
+//! environment variables or panics on what a file contains: every problem is a typed error with
+//! the values in it and a `hint()` that says what to do.
+//!
+//! - [`checkpoint`] reads `model.safetensors`, single or sharded, by memory map.
+//! - [`safetensors`] writes such files.
+//! - [`atomic`] writes files and directories that are never seen half written.
+//! - [`config`] reads `config.json` and `generation_config.json` of decoder models.
+//! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
+//! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod config;
+mod error;
+pub mod hub;
+pub mod peft;
+pub mod safetensors;
+
+pub use error::FormatError;

@@ -1,0 +1,346 @@
+//! Checkpoints in the layout of Hugging Face: `model.safetensors`, or shards and their index.
+
+mod digest;
+mod dtype;
+pub(crate) mod header;
+mod map;
+mod strict;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use memmap2::Mmap;
+use serde::Deserialize;
+
+pub use digest::{sha256_bytes, sha256_file};
+pub use dtype::Dtype;
+pub use strict::{LoadMismatch, Misshaped};
+pub use view::TensorView;
+
+use crate::FormatError;
+use crate::error::nearest_name;
+use header::Entry;
+
+const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// The tensors of a model directory, mapped into memory.
+///
+/// Opening reads and checks the headers only; a tensor's bytes are read from the disk when they are
+/// looked at. The files must not be changed in place while the checkpoint is open.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::path::Path;
+/// use reparam_formats::checkpoint::Checkpoint;
+///
+/// # let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K");
+/// let checkpoint = Checkpoint::open(&root)?;
+/// let embedding = checkpoint.expect("model.embed_tokens.weight", &[512, 64])?;
+/// assert_eq!(embedding.to_f32_vec()?.len(), 512 * 64);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    shards: Vec<Shard>,
+    /// Where each tensor is: the shard, and the entry in it.
+    tensors: BTreeMap<String, (usize, Entry)>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Opens `model.safetensors` of a directory, or else all shards that
+    /// `model.safetensors.index.json` names.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchDirectory`], [`FormatError::NoWeights`], [`FormatError::PickleOnly`];
+    /// [`FormatError::InvalidIndex`], [`FormatError::MissingShard`],
+    /// [`FormatError::TensorNotInShard`], [`FormatError::DuplicateTensor`] for shards;
+    /// [`FormatError::Truncated`], [`FormatError::TrailingBytes`], [`FormatError::InvalidHeader`],
+    /// [`FormatError::UnsupportedDtype`] for each file.
+    pub fn open(directory: &Path) -> Result<Self, FormatError> {
+        if !directory.is_dir() {
+            return Err(FormatError::NoSuchDirectory {
+                path: directory.to_path_buf(),
+            });
+        }
+        let single = directory.join(SINGLE_FILE);
+        if single.exists() {
+            let mut checkpoint = Self::open_file(&single)?;
+            checkpoint.path = directory.to_path_buf();
+            return Ok(checkpoint);
+        }
+        let index = directory.join(INDEX_FILE);
+        if index.exists() {
+            return Self::open_shards(directory, &index);
+        }
+        Err(no_weights(directory))
+    }
+
+    /// Opens one safetensors file of any name.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchFile`], and those that [`Checkpoint::open`] gives for each file.
+    pub fn open_file(path: &Path) -> Result<Self, FormatError> {
+        let mut checkpoint = Self {
+            path: path.to_path_buf(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        checkpoint.add_shard(path.to_path_buf())?;
+        Ok(checkpoint)
+    }
+
+    fn open_shards(directory: &Path, index_path: &Path) -> Result<Self, FormatError> {
+        let text =
+            fs::read(index_path).map_err(|source| FormatError::io("read", index_path, source))?;
+        let index = ShardIndex::parse(index_path, &text)?;
+        let mut checkpoint = Self {
+            path: directory.to_path_buf(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        for shard in index.shards() {
+            let path = directory.join(shard);
+            if !path.exists() {
+                return Err(FormatError::MissingShard {
+                    index: index_path.to_path_buf(),
+                    shard: shard.to_owned(),
+                });
+            }
+            checkpoint.add_shard(path)?;
+        }
+        for (name, shard) in &index.weight_map {
+            let shard = directory.join(shard);
+            if checkpoint.file_of(name) != Some(&shard) {
+                return Err(FormatError::TensorNotInShard {
+                    name: name.clone(),
+                    shard,
+                });
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn add_shard(&mut self, path: PathBuf) -> Result<(), FormatError> {
+        let map = map::map_file(&path)?;
+        let header = header::parse(&path, &map)?;
+        let shard = self.shards.len();
+        for entry in header.entries {
+            let name = entry.name.clone();
+            if let Some((other, _)) = self.tensors.insert(name.clone(), (shard, entry)) {
+                let first = self.shards[other].path.clone();
+                return Err(FormatError::DuplicateTensor {
+                    name,
+                    first,
+                    second: path,
+                });
+            }
+        }
+        self.shards.push(Shard {
+            path,
+            map,
+            metadata: header.metadata,
+        });
+        Ok(())
+    }
+
+    /// Returns the directory or file that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Iterates over the files, in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// Iterates over the names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Iterates over all tensors, sorted by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorView<'_>)> {
+        self.tensors
+            .iter()
+            .map(|(name, (shard, entry))| (name.as_str(), self.view(*shard, entry)))
+    }
+
+    /// Returns the number of elements of all tensors.
+    pub fn total_parameters(&self) -> u64 {
+        self.tensors()
+            .map(|(_, view)| view.n_elements() as u64)
+            .sum()
+    }
+
+    /// Returns the entry `key` of the files' own metadata, from the first file that has it.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.shards
+            .iter()
+            .find_map(|shard| shard.metadata.get(key))
+            .map(String::as_str)
+    }
+
+    /// Returns the file that a tensor is in.
+    pub fn file_of(&self, name: &str) -> Option<&Path> {
+        self.tensors
+            .get(name)
+            .map(|(shard, _)| self.shards[*shard].path.as_path())
+    }
+
+    /// Returns a tensor.
+    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        self.tensors
+            .get(name)
+            .map(|(shard, entry)| self.view(*shard, entry))
+    }
+
+    fn view<'a>(&'a self, shard: usize, entry: &'a Entry) -> TensorView<'a> {
+        let bytes = &self.shards[shard].map[entry.begin..entry.end];
+        TensorView {
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            bytes,
+        }
+    }
+
+    /// Returns a tensor that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchTensor`] with the most similar name.
+    pub fn require(&self, name: &str) -> Result<TensorView<'_>, FormatError> {
+        self.get(name).ok_or_else(|| FormatError::NoSuchTensor {
+            name: name.to_owned(),
+            path: self.path.clone(),
+            nearest: nearest_name(name, self.names()),
+        })
+    }
+
+    /// Returns a tensor that has to be there in the given shape.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchTensor`] or [`FormatError::WrongShape`].
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, FormatError> {
+        let view = self.require(name)?;
+        if view.shape == shape {
+            return Ok(view);
+        }
+        Err(FormatError::WrongShape {
+            name: name.to_owned(),
+            expected: shape.to_vec(),
+            found: view.shape.to_vec(),
+            path: self.file_of(name).unwrap_or(&self.path).to_path_buf(),
+        })
+    }
+
+    /// Checks that every element of a tensor is finite.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NonFinite`] with the first element that is not, or
+    /// [`FormatError::NoSuchTensor`].
+    pub fn check_finite(&self, name: &str) -> Result<(), FormatError> {
+        match self.require(name)?.first_non_finite() {
+            None => Ok(()),
+            Some((index, value)) => Err(FormatError::NonFinite {
+                name: name.to_owned(),
+                path: self.file_of(name).unwrap_or(&self.path).to_path_buf(),
+                index,
+                value,
+            }),
+        }
+    }
+}
+
+/// The part of `model.safetensors.index.json` that matters.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ShardIndex {
+    /// Parses an index and checks that its shards are plain file names.
+    pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Self, FormatError> {
+        let invalid = |detail| FormatError::InvalidIndex {
+            path: path.to_path_buf(),
+            detail,
+        };
+        let index: Self =
+            serde_json::from_slice(text).map_err(|error| invalid(error.to_string()))?;
+        if index.weight_map.is_empty() {
+            return Err(invalid("weight_map is empty".to_owned()));
+        }
+        for shard in index.shards() {
+            // An index comes from the network; it must not reach outside of its directory.
+            let mut components = Path::new(shard).components();
+            let is_plain = matches!(components.next(), Some(Component::Normal(_)))
+                && components.next().is_none()
+                && !shard.contains('\\');
+            if !is_plain {
+                return Err(invalid(format!("'{shard}' is not a plain file name")));
+            }
+            if !shard.ends_with(".safetensors") {
+                return Err(invalid(format!("'{shard}' is not a safetensors file")));
+            }
+        }
+        Ok(index)
+    }
+
+    /// Returns the names of the shards, sorted and without repetition.
+    pub(crate) fn shards(&self) -> BTreeSet<&str> {
+        self.weight_map.values().map(String::as_str).collect()
+    }
+}
+
+/// Says why a directory without `model.safetensors` and without an index cannot be read.
+fn no_weights(directory: &Path) -> FormatError {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(source) => return FormatError::io("read", directory, source),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let path = directory.to_path_buf();
+    let candidates: Vec<String> = names
+        .iter()
+        .filter(|name| name.ends_with(".safetensors"))
+        .cloned()
+        .collect();
+    let files: Vec<String> = names.into_iter().filter(|name| is_pickle(name)).collect();
+    if candidates.is_empty() && !files.is_empty() {
+        FormatError::PickleOnly { path, files }
+    } else {
+        FormatError::NoWeights { path, candidates }
+    }
+}
+
+/// Returns whether a file of weights is a pickle, by its name.
+pub(crate) fn is_pickle(name: &str) -> bool {
+    let is_weights_bin = name.ends_with(".bin")
+        && (name.starts_with("pytorch_model") || name.starts_with("adapter_model"));
+    is_weights_bin
+        || [".pt", ".pth", ".ckpt", ".pkl"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}

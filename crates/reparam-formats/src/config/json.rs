@@ -1,0 +1,200 @@
+//! A JSON object whose entries are read by key and type, with the file's name in every error.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::ConfigError;
+
+/// A JSON object and the file it is from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JsonObject {
+    path: PathBuf,
+    /// Where in the file the object is, such as `rope_parameters.`; empty for the whole file.
+    prefix: String,
+    map: Map<String, Value>,
+}
+
+impl JsonObject {
+    /// Parses the text of a file that has to be one JSON object.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::InvalidJson`] or [`ConfigError::NotAnObject`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let path = path.to_path_buf();
+        match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => Ok(Self {
+                path,
+                prefix: String::new(),
+                map,
+            }),
+            Ok(_) => Err(ConfigError::NotAnObject { path }),
+            Err(source) => Err(ConfigError::InvalidJson { path, source }),
+        }
+    }
+
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns all entries as they are.
+    pub fn map(&self) -> &Map<String, Value> {
+        &self.map
+    }
+
+    /// Returns an entry, with `null` taken as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Returns whether the key is there, be it with `null`.
+    pub fn contains(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// Returns the error of a key whose value is of another type than `expected`.
+    pub(crate) fn wrong_type(&self, key: &str, expected: &'static str) -> ConfigError {
+        ConfigError::WrongType {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+            expected,
+            found: short(self.map.get(key).unwrap_or(&Value::Null)),
+        }
+    }
+
+    /// Returns the error of a value that is of the right type and still not possible.
+    pub(crate) fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::InvalidValue {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+            found: short(self.map.get(key).unwrap_or(&Value::Null)),
+            reason: reason.into(),
+        }
+    }
+
+    /// Returns the error of a key that has to be there.
+    pub(crate) fn missing(&self, key: &str) -> ConfigError {
+        ConfigError::MissingKey {
+            path: self.path.clone(),
+            key: format!("{}{key}", self.prefix),
+        }
+    }
+
+    /// Reads an entry through `convert`; `null` counts as absent.
+    fn read<'a, T, F>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        convert: F,
+    ) -> Result<Option<T>, ConfigError>
+    where
+        F: FnOnce(&'a Value) -> Option<T>,
+    {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match convert(value) {
+                Some(converted) => Ok(Some(converted)),
+                None => Err(self.wrong_type(key, expected)),
+            },
+        }
+    }
+
+    /// Reads a whole number of at least 0.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn usize(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        self.read(key, "a whole number", |value| {
+            usize::try_from(value.as_u64()?).ok()
+        })
+    }
+
+    /// Reads a number.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn f64(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        self.read(key, "a number", Value::as_f64)
+    }
+
+    /// Reads `true` or `false`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        self.read(key, "true or false", Value::as_bool)
+    }
+
+    /// Reads a string.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn str(&self, key: &str) -> Result<Option<&str>, ConfigError> {
+        self.read(key, "a string", Value::as_str)
+    }
+
+    /// Reads a list of strings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
+        self.read(key, "a list of strings", |value| {
+            value
+                .as_array()?
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned))
+                .collect()
+        })
+    }
+
+    /// Reads a nested object.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn object(&self, key: &str) -> Result<Option<Self>, ConfigError> {
+        self.read(key, "an object", |value| {
+            Some(Self {
+                path: self.path.clone(),
+                prefix: format!("{}{key}.", self.prefix),
+                map: value.as_object()?.clone(),
+            })
+        })
+    }
+
+    /// Reads a token id.
+    pub(crate) fn token_id(&self, key: &str) -> Result<Option<u32>, ConfigError> {
+        self.read(key, "a token id", |value| {
+            u32::try_from(value.as_u64()?).ok()
+        })
+    }
+
+    /// Reads one token id or a list of them.
+    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ConfigError> {
+        self.read(key, "a token id or a list of them", |value| {
+            let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
+            match value.as_array() {
+                Some(list) => list.iter().map(id).collect(),
+                None => Some(vec![id(value)?]),
+            }
+        })
+    }
+}
+
+/// Renders a value for a message, shortened.
+fn short(value: &Value) -> String {
+    const LIMIT: usize = 60;
+    let text = value.to_string();
+    if text.chars().count() <= LIMIT {
+        return text;
+    }
+    let shortened: String = text.chars().take(LIMIT).collect();
+    format!("{shortened}..")
+}

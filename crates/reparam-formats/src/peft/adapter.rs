@@ -1,0 +1,383 @@
+//! A LoRA adapter: its configuration and its tensors, as a directory and in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{
+    Bias, CONFIG_FILE, LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher, PeftError,
+    WEIGHTS_FILE,
+};
+use crate::FormatError;
+use crate::atomic::{AtomicDirectory, write_file_atomic};
+use crate::checkpoint::Checkpoint;
+use crate::config::read_text;
+use crate::safetensors::{TensorToWrite, write_safetensors};
+
+/// What PEFT puts before a module's path in Hugging Face's naming.
+const PREFIX: &str = "base_model.model.";
+const A_SUFFIX: &str = ".lora_A.weight";
+const B_SUFFIX: &str = ".lora_B.weight";
+const BASE_BIAS_SUFFIX: &str = ".base_layer.bias";
+const BIAS_SUFFIX: &str = ".bias";
+
+/// A tensor in memory, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// The shape.
+    pub shape: Vec<usize>,
+    /// The elements, as many as the product of the shape.
+    pub data: Vec<f32>,
+}
+
+/// The two factors of an adapted module.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LoraPair<'a> {
+    /// A, of shape r x in.
+    pub a: &'a Tensor,
+    /// B, of shape out x r.
+    pub b: &'a Tensor,
+    /// Rank, alpha and scaling. The factors are stored unscaled.
+    pub numbers: LoraNumbers,
+}
+
+/// A LoRA adapter whose tensors and configuration agree.
+///
+/// Tensors are named as in the file but for the prefix `base_model.model.`, such as
+/// `model.layers.0.self_attn.q_proj.lora_A.weight`.
+#[derive(Debug, Clone)]
+pub struct PeftAdapter {
+    config: LoraAdapterConfig,
+    tensors: BTreeMap<String, Tensor>,
+    /// The adapted modules, by path.
+    modules: BTreeMap<String, LoraNumbers>,
+}
+
+impl PeftAdapter {
+    /// Returns the name of a module's factor A.
+    pub fn a_name(module: &str) -> String {
+        format!("{module}{A_SUFFIX}")
+    }
+
+    /// Returns the name of a module's factor B.
+    pub fn b_name(module: &str) -> String {
+        format!("{module}{B_SUFFIX}")
+    }
+
+    /// Returns the name of a module's bias, which depends on whether the module is adapted.
+    pub fn bias_name(module: &str, is_adapted: bool) -> String {
+        format!(
+            "{module}{}",
+            if is_adapted {
+                BASE_BIAS_SUFFIX
+            } else {
+                BIAS_SUFFIX
+            }
+        )
+    }
+
+    /// Puts an adapter together and checks that its parts agree.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::UnexpectedTensor`], [`PeftError::IncompletePair`], [`PeftError::WrongRank`],
+    /// [`PeftError::BadTensor`], [`PeftError::NotTargeted`], [`PeftError::Empty`], and those of
+    /// [`LoraAdapterConfig::validate`].
+    pub fn new(
+        config: LoraAdapterConfig,
+        tensors: BTreeMap<String, Tensor>,
+    ) -> Result<Self, PeftError> {
+        config.validate()?;
+        let rules = LoraRules::new(&config)?;
+        let matcher = match &config.target_modules {
+            Some(_) => Some(ModuleMatcher::new(&config)?),
+            None => None,
+        };
+        let mut paths = BTreeSet::new();
+        for (name, tensor) in &tensors {
+            check_tensor(name, tensor)?;
+            if let Some(path) = name.strip_suffix(A_SUFFIX).or(name.strip_suffix(B_SUFFIX)) {
+                paths.insert(path);
+            }
+        }
+        for (name, tensor) in &tensors {
+            check_name(name, tensor, config.bias, &paths)?;
+        }
+        if paths.is_empty() {
+            return Err(PeftError::Empty);
+        }
+        let mut modules = BTreeMap::new();
+        for path in paths {
+            let factor = |name: String, missing| {
+                let module = path.to_owned();
+                tensors
+                    .get(&name)
+                    .ok_or(PeftError::IncompletePair { module, missing })
+            };
+            let a = factor(Self::a_name(path), "lora_A")?;
+            let b = factor(Self::b_name(path), "lora_B")?;
+            let numbers = rules.numbers_for(path)?;
+            if a.shape[0] != numbers.rank || b.shape[1] != numbers.rank {
+                return Err(PeftError::WrongRank {
+                    module: path.to_owned(),
+                    expected: numbers.rank,
+                    a_shape: a.shape.clone(),
+                    b_shape: b.shape.clone(),
+                });
+            }
+            if let Some(matcher) = &matcher
+                && !matcher.matches(path)?
+            {
+                return Err(PeftError::NotTargeted {
+                    module: path.to_owned(),
+                });
+            }
+            modules.insert(path.to_owned(), numbers);
+        }
+        Ok(Self {
+            config,
+            tensors,
+            modules,
+        })
+    }
+
+    /// Reads the directory of an adapter.
+    ///
+    /// Tensors of F32, F16 and BF16 are read as `f32`, exactly.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::NotAnAdapter`]; [`FormatError::PickleOnly`], [`FormatError::NoSuchFile`] and
+    /// those of a safetensors file; [`FormatError::NonFinite`]; those of
+    /// [`LoraAdapterConfig::parse`] and [`PeftAdapter::new`].
+    pub fn load(directory: &Path) -> Result<Self, PeftError> {
+        let path = directory.to_path_buf();
+        if !directory.is_dir() {
+            return Err(FormatError::NoSuchDirectory { path }.into());
+        }
+        let config_path = directory.join(CONFIG_FILE);
+        if !config_path.exists() {
+            return Err(PeftError::NotAnAdapter { path });
+        }
+        let config = LoraAdapterConfig::parse(&config_path, &read_text(&config_path)?)?;
+        let weights = directory.join(WEIGHTS_FILE);
+        let pickle = "adapter_model.bin".to_owned();
+        if !weights.exists() && directory.join(&pickle).exists() {
+            return Err(FormatError::PickleOnly {
+                path,
+                files: vec![pickle],
+            }
+            .into());
+        }
+        let file = Checkpoint::open_file(&weights)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            let Some(short) = name.strip_prefix(PREFIX) else {
+                let reason = "names of adapter tensors begin with base_model.model.";
+                return Err(PeftError::UnexpectedTensor {
+                    name: name.to_owned(),
+                    reason,
+                });
+            };
+            file.check_finite(name)?;
+            let tensor = Tensor {
+                shape: view.shape.to_vec(),
+                data: view.to_f32_vec()?,
+            };
+            tensors.insert(short.to_owned(), tensor);
+        }
+        Self::new(config, tensors)
+    }
+
+    /// Writes the directory of the adapter: `adapter_config.json` and
+    /// `adapter_model.safetensors`, both or neither.
+    ///
+    /// The same adapter gives the same bytes, and those are PEFT's for the same configuration. An
+    /// older adapter in the directory is replaced; other files in it are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::PatternOrder`], and those of [`AtomicDirectory`] and [`write_safetensors`]. The
+    /// directory is then what it was.
+    pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
+        self.check_pattern_order()?;
+        let target = AtomicDirectory::create(directory)?;
+        let config_path = target.path().join(CONFIG_FILE);
+        write_file_atomic(&config_path, self.config.render().as_bytes())?;
+        let names: Vec<String> = self
+            .tensors
+            .keys()
+            .map(|name| format!("{PREFIX}{name}"))
+            .collect();
+        let tensors: Vec<TensorToWrite<'_>> = names
+            .iter()
+            .zip(self.tensors.values())
+            .map(|(name, tensor)| TensorToWrite::f32(name, &tensor.shape, &tensor.data))
+            .collect();
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        write_safetensors(&target.path().join(WEIGHTS_FILE), &tensors, &metadata)?;
+        target.commit()?;
+        Ok(())
+    }
+
+    /// Checks that the patterns mean the same in the sorted order in which they are written.
+    fn check_pattern_order(&self) -> Result<(), PeftError> {
+        let written = LoraAdapterConfig::parse(Path::new(CONFIG_FILE), &self.config.render())?;
+        let rules = LoraRules::new(&written)?;
+        for (module, numbers) in &self.modules {
+            let module = module.clone();
+            if rules.rank_for(&module)? != numbers.rank {
+                return Err(PeftError::PatternOrder {
+                    option: "rank_pattern",
+                    module,
+                });
+            }
+            if rules.alpha_for(&module)? != numbers.alpha {
+                return Err(PeftError::PatternOrder {
+                    option: "alpha_pattern",
+                    module,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &LoraAdapterConfig {
+        &self.config
+    }
+
+    /// Returns all tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// Iterates over the paths of the adapted modules, sorted.
+    pub fn module_paths(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
+    }
+
+    /// Returns the factors of an adapted module.
+    pub fn pair(&self, module: &str) -> Option<LoraPair<'_>> {
+        let numbers = *self.modules.get(module)?;
+        let a = self.tensors.get(&Self::a_name(module))?;
+        let b = self.tensors.get(&Self::b_name(module))?;
+        Some(LoraPair { a, b, numbers })
+    }
+
+    /// Returns the stored bias of a module, adapted or not.
+    pub fn bias(&self, module: &str) -> Option<&Tensor> {
+        self.tensors
+            .get(&Self::bias_name(module, self.modules.contains_key(module)))
+    }
+
+    /// Returns the rank of an adapted module.
+    pub fn rank_for(&self, module: &str) -> Option<usize> {
+        self.modules.get(module).map(|numbers| numbers.rank)
+    }
+
+    /// Returns the numerator of an adapted module's scaling.
+    pub fn alpha_for(&self, module: &str) -> Option<f64> {
+        self.modules.get(module).map(|numbers| numbers.alpha)
+    }
+
+    /// Returns what `B A` of an adapted module is multiplied by.
+    pub fn scaling_for(&self, module: &str) -> Option<f64> {
+        self.modules.get(module).map(|numbers| numbers.scaling)
+    }
+}
+
+/// Checks that a tensor has as many elements as its shape says, and at least one.
+fn check_tensor(name: &str, tensor: &Tensor) -> Result<(), PeftError> {
+    let n_elements = tensor
+        .shape
+        .iter()
+        .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
+    if n_elements == Some(tensor.data.len()) && !tensor.data.is_empty() {
+        return Ok(());
+    }
+    Err(bad_tensor(
+        name,
+        tensor,
+        "the shape has to give the number of elements, at least 1",
+    ))
+}
+
+fn bad_tensor(name: &str, tensor: &Tensor, reason: &'static str) -> PeftError {
+    PeftError::BadTensor {
+        name: name.to_owned(),
+        shape: tensor.shape.clone(),
+        n_elements: tensor.data.len(),
+        reason,
+    }
+}
+
+/// Checks that a tensor is one that a LoRA adapter with this configuration has.
+fn check_name(
+    name: &str,
+    tensor: &Tensor,
+    bias: Bias,
+    adapted: &BTreeSet<&str>,
+) -> Result<(), PeftError> {
+    let unexpected = |reason| {
+        Err(PeftError::UnexpectedTensor {
+            name: format!("{PREFIX}{name}"),
+            reason,
+        })
+    };
+    if name.ends_with(A_SUFFIX) || name.ends_with(B_SUFFIX) {
+        if tensor.shape.len() != 2 {
+            return Err(bad_tensor(name, tensor, "a factor is a matrix"));
+        }
+        return Ok(());
+    }
+    // Part of a name, and what a tensor with it belongs to.
+    let foreign = [
+        (
+            "lora_B.bias",
+            "it is the bias of lora_B that lora_bias adds",
+        ),
+        (
+            "lora_magnitude_vector",
+            "it is DoRA's magnitude, but use_dora is not set",
+        ),
+        (
+            "lora_embedding_",
+            "adapters of embeddings are not supported",
+        ),
+        ("lora_diag", "it is KaSA's diagonal"),
+        ("lora_velora_embed", "it is VeLoRA's embedding"),
+        (
+            "token_adapter.",
+            "it holds rows of the embedding (trainable_token_indices)",
+        ),
+        ("modules_to_save.", "it is a whole module (modules_to_save)"),
+        (
+            "base_layer.weight",
+            "it is a weight of the base, stored because an embedding is adapted",
+        ),
+    ];
+    if let Some((_, reason)) = foreign.iter().find(|(part, _)| name.contains(part)) {
+        return unexpected(reason);
+    }
+    let (module, is_base_layer) = match name.strip_suffix(BASE_BIAS_SUFFIX) {
+        Some(module) => (module, true),
+        None => match name.strip_suffix(BIAS_SUFFIX) {
+            Some(module) => (module, false),
+            None => return unexpected("it is no part of a LoRA adapter"),
+        },
+    };
+    if tensor.shape.len() != 1 {
+        return Err(bad_tensor(name, tensor, "a bias is a vector"));
+    }
+    match bias {
+        Bias::None => unexpected("it is a bias, but the configuration says bias = none"),
+        _ if is_base_layer != adapted.contains(module) => unexpected(
+            "a bias is called base_layer.bias exactly if its module is adapted, and this one's name \
+             and module disagree",
+        ),
+        Bias::LoraOnly if !is_base_layer => {
+            unexpected("its module is not adapted, but the configuration says bias = lora_only")
+        }
+        Bias::All | Bias::LoraOnly => Ok(()),
+    }
+}

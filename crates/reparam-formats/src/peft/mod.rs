@@ -1,0 +1,27 @@
+//! Adapter directories of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
+//!
+//! The format is that of PEFT 0.21.2. What is written is what PEFT writes, byte for byte; what PEFT
+//! writes is read if every setting in it can be honoured, and refused by name if not.
+
+mod adapter;
+mod config;
+mod error;
+mod features;
+mod pyjson;
+mod rules;
+mod targets;
+
+#[cfg(test)]
+mod tests;
+
+pub use adapter::{LoraPair, PeftAdapter, Tensor};
+pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VERSION};
+pub use error::PeftError;
+pub use rules::{LoraNumbers, LoraRules};
+pub use targets::{EntryMatches, ModuleMatcher, TargetModules, TargetReport, target_matches};
+
+/// The name of the configuration file in an adapter directory.
+pub const CONFIG_FILE: &str = "adapter_config.json";
+
+/// The name of the file of tensors in an adapter directory.
+pub const WEIGHTS_FILE: &str = "adapter_model.safetensors";
