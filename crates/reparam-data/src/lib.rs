@@ -1,1 +1,47 @@
-//! 
+//! From files to packed batches: what a language model learns from, without any tensor library.
+//!
+//! The data walks one way:
+//!
+//! ```text
+//! paths --source--> documents --tokenizer--> token ids --pack--> blocks --order--> batches
+//! ```
+//!
+//! - [`source`] reads `.txt` and `.jsonl` files into [`Document`]s and keeps a digest of every file.
+//! - [`tokenizer`] encodes a document as its own template does, then appends the end-of-text token.
+//! - [`pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
+//!   each piece begins, so that a document never sees another.
+//! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
+//! - [`dataset`] does all of it in one call.
+//!
+//! # Example
+//!
+//! ```
+//! use reparam_data::{EncodedDocument, PackingStrategy, IGNORE_INDEX, Batch, cut, pack};
+//!
+//! let documents = [EncodedDocument::new(vec![1, 5, 6, 2]), EncodedDocument::new(vec![1, 7, 2])];
+//! let cut = cut(&documents, 8)?;
+//! let blocks = pack(&cut.pieces, 8, PackingStrategy::Sequential)?;
+//! let batch = Batch::concat(&blocks);
+//! assert_eq!(batch.input_ids, [1, 5, 6, 2, 1, 7, 2]);
+//! assert_eq!(batch.position_ids, [0, 1, 2, 3, 0, 1, 2]);
+//! assert_eq!(batch.labels, [5, 6, 2, IGNORE_INDEX, 7, 2, IGNORE_INDEX]);
+//! assert_eq!(batch.bounds, [0, 4, 7]);
+//! # Ok::<(), reparam_data::DataError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod dataset;
+pub mod error;
+pub mod order;
+pub mod pack;
+pub mod source;
+pub mod tokenizer;
+
+pub use dataset::Dataset;
+pub use error::{DataError, Result};
+pub use order::{BatchPlan, permutation, split};
+pub use pack::{
+    Batch, Block, Cut, EncodedDocument, IGNORE_INDEX, PackReport, PackingStrategy, Piece, cut, pack,
+};
+pub use source::{Document, DocumentSource, FileDigest, Format, Source, read_documents};
+pub use tokenizer::{SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};

@@ -1,0 +1,420 @@
+//! What can go wrong between a path and a batch, with the values that say why.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// The result of this crate's fallible functions.
+pub type Result<T> = std::result::Result<T, DataError>;
+
+/// An error in the data, the tokenizer, or the request to pack or order them.
+///
+/// The message says what is wrong; [`DataError::hint`] says what to do about it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    // Reading.
+    /// The list of paths is empty.
+    #[error("no data file is given")]
+    NoPaths,
+    /// The path does not exist.
+    #[error("no such file: {}", path.display())]
+    NotFound {
+        /// The path asked for.
+        path: PathBuf,
+        /// The name in the same directory that is most like it.
+        nearest: Option<String>,
+        /// The first directory on the way that does not exist, if it is not the file that is missing.
+        missing_directory: Option<PathBuf>,
+    },
+    /// The path is a directory.
+    #[error("expected a file, found a directory: {}", path.display())]
+    IsDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refused to read the file.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file has no bytes, or nothing but a byte order mark.
+    #[error("{} is empty", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A JSON Lines file with nothing but blank lines.
+    #[error("{} holds no document: every one of its {lines} lines is blank", path.display())]
+    NoDocuments {
+        /// The file.
+        path: PathBuf,
+        /// How many lines it has.
+        lines: usize,
+    },
+    /// Every document of the file is empty or white space.
+    #[error("{} holds only empty documents ({documents})", path.display())]
+    OnlyEmptyDocuments {
+        /// The file.
+        path: PathBuf,
+        /// How many documents it has.
+        documents: usize,
+    },
+    /// The file is not UTF-8.
+    #[error("{}:{line}: invalid UTF-8 at byte {offset} of the file", path.display())]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The first byte that is not UTF-8, counted from 0 at the start of the file.
+        offset: usize,
+        /// Whether the file begins with a UTF-16 byte order mark.
+        utf16: bool,
+    },
+    /// A line of a JSON Lines file is not JSON.
+    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display())]
+    InvalidJson {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The column in bytes, counted from 1.
+        column: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// A line of a JSON Lines file is JSON, but not an object.
+    #[error("{}:{line}: expected a JSON object, found {found}", path.display())]
+    NotAnObject {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The JSON type that is there.
+        found: &'static str,
+    },
+    /// An object has no `text` field.
+    #[error("{}:{line}: no field `text`, found {}", path.display(), list(keys))]
+    MissingText {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The fields that it has, at most ten.
+        keys: Vec<String>,
+        /// The field most like `text`.
+        nearest: Option<String>,
+    },
+    /// The `text` field is not a string.
+    #[error("{}:{line}: the field `text` is {found}, not a string", path.display())]
+    TextNotString {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The JSON type that is there.
+        found: &'static str,
+    },
+    /// The extension does not tell the format.
+    #[error("cannot tell the format of {} from its name", path.display())]
+    UnknownExtension {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A format name that does not exist.
+    #[error("unknown data format `{name}`")]
+    UnknownFormat {
+        /// The name given.
+        name: String,
+    },
+
+    // Tokenizing.
+    /// The model directory has no `tokenizer.json`.
+    #[error("no tokenizer.json in {}", directory.display())]
+    NoTokenizer {
+        /// The model directory.
+        directory: PathBuf,
+        /// Files of other tokenizer formats that are there.
+        others: Vec<String>,
+    },
+    /// `tokenizer.json` cannot be understood.
+    #[error("{} is not a tokenizer: {message}", path.display())]
+    InvalidTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        message: String,
+    },
+    /// `tokenizer_config.json` or `special_tokens_map.json` cannot be understood.
+    #[error("{}: {message}", path.display())]
+    InvalidTokenizerConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The tokenizer drops merges at random, so that a text has no single encoding.
+    #[error("the tokenizer {} drops merges at random (dropout = {dropout})", path.display())]
+    Dropout {
+        /// The file.
+        path: PathBuf,
+        /// The probability.
+        dropout: f32,
+    },
+    /// The tokenizer's decoder has a step that cannot be run safely.
+    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display())]
+    UnsupportedDecoder {
+        /// The file.
+        path: PathBuf,
+        /// The step.
+        step: String,
+    },
+    /// A special token is not in the vocabulary.
+    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display())]
+    UnknownSpecialToken {
+        /// The file that names it.
+        path: PathBuf,
+        /// `bos` or `eos`.
+        role: &'static str,
+        /// The token.
+        token: String,
+    },
+    /// A special token's id from the model configuration is not in the vocabulary.
+    #[error("the {role} token id {id} of the model configuration is not in the vocabulary")]
+    UnknownSpecialId {
+        /// `bos`, `eos` or `pad`.
+        role: &'static str,
+        /// The id.
+        id: u32,
+    },
+    /// A token that `tokenizer_config.json` adds has another id in the tokenizer.
+    #[error("{}: token `{token}` should have id {expected}, but the tokenizer gives it {}",
+        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+    AddedTokenId {
+        /// The file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// The id it should have.
+        expected: u32,
+        /// The id it has.
+        found: Option<u32>,
+    },
+    /// A document must end with the end-of-text token, and none is known.
+    #[error("the tokenizer of {} has no end-of-text (eos) token", directory.display())]
+    NoEos {
+        /// The model directory.
+        directory: PathBuf,
+    },
+    /// The tokenizer failed on a text.
+    #[error("cannot encode the text: {message}")]
+    Encode {
+        /// What the tokenizer says.
+        message: String,
+    },
+    /// The tokenizer failed on ids.
+    #[error("cannot decode the tokens: {message}")]
+    Decode {
+        /// What the tokenizer says.
+        message: String,
+    },
+    /// The tokenizer makes ids that the embedding has no row for.
+    #[error("token `{token}` has id {id}, but the embedding has {rows} rows ({count} such tokens)")]
+    TokenOutsideEmbedding {
+        /// The token with the smallest such id.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+        /// How many tokens have no row.
+        count: usize,
+    },
+
+    // Packing.
+    /// A sequence shorter than two tokens predicts nothing.
+    #[error("a sequence of {sequence_length} tokens predicts nothing")]
+    SequenceTooShort {
+        /// The length asked for, in tokens.
+        sequence_length: usize,
+    },
+    /// The loss mask does not match its document.
+    #[error("document {document} has {tokens} tokens and a loss mask of {mask}")]
+    LossMaskLength {
+        /// Index of the document.
+        document: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Entries of its mask.
+        mask: usize,
+    },
+    /// An id does not fit a label.
+    #[error("token id {id} of document {document} is above {}", i32::MAX)]
+    TokenIdTooLarge {
+        /// Index of the document.
+        document: usize,
+        /// The id.
+        id: u32,
+    },
+    /// A piece is longer than the blocks.
+    #[error("piece {piece} has {tokens} tokens, a block at most {sequence_length}")]
+    PieceTooLong {
+        /// Index of the piece.
+        piece: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// Most tokens of a block.
+        sequence_length: usize,
+    },
+    /// Not one token is to be predicted.
+    #[error(
+        "nothing to learn: {documents} documents with {tokens} tokens, none of them to be predicted"
+    )]
+    NothingToLearn {
+        /// Documents.
+        documents: usize,
+        /// Tokens of the documents.
+        tokens: usize,
+        /// Whether some document has a loss mask.
+        masked: bool,
+    },
+
+    // Ordering.
+    /// A plan over no blocks.
+    #[error("there are no blocks to make batches of")]
+    NoBlocks,
+    /// A batch of no blocks.
+    #[error("a batch must have at least one block")]
+    ZeroBatchSize,
+    /// The held-out fraction is not in `0 <= fraction < 1`.
+    #[error("the evaluation fraction is {fraction}, outside 0 <= fraction < 1")]
+    EvalFraction {
+        /// The fraction.
+        fraction: f64,
+    },
+    /// There is too little to hold something out.
+    #[error("cannot hold out a part of {pieces} pieces: both parts need at least one")]
+    TooFewToSplit {
+        /// How many pieces there are.
+        pieces: usize,
+    },
+}
+
+impl DataError {
+    /// What the user can do about it, if there is something to say beyond the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoPaths => "name at least one .txt or .jsonl file".to_owned(),
+            Self::NotFound { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
+            Self::NotFound { missing_directory: Some(directory), .. } => {
+                format!("the directory {} does not exist", directory.display())
+            }
+            Self::IsDirectory { .. } => "list the files in it one by one".to_owned(),
+            Self::InvalidUtf8 { utf16: true, .. } => {
+                "the file looks like UTF-16; convert it, e.g. with `iconv -f UTF-16 -t UTF-8`".to_owned()
+            }
+            Self::InvalidUtf8 { .. } => {
+                "convert the file to UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
+            }
+            Self::InvalidJson { .. } => "a .jsonl file has one whole JSON object on each line".to_owned(),
+            Self::NotAnObject { .. } => r#"write the document as {"text": "..."}"#.to_owned(),
+            Self::MissingText { nearest: Some(key), .. } => {
+                format!("rename the field `{key}` to `text`")
+            }
+            Self::MissingText { .. } => {
+                "each object needs a field `text` with the document".to_owned()
+            }
+            Self::TextNotString { .. } => "put the document into `text` as one string".to_owned(),
+            Self::UnknownExtension { .. } => {
+                "name the file .txt or .jsonl, or set format = \"text\" or \"jsonl\"".to_owned()
+            }
+            Self::UnknownFormat { .. } => "the formats are `text` and `jsonl`".to_owned(),
+            Self::EmptyFile { .. } | Self::NoDocuments { .. } | Self::OnlyEmptyDocuments { .. } => {
+                "put some text into it or leave it out of the list".to_owned()
+            }
+            Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
+                "{} is there, but only the tokenizer.json format is read; load the model with \
+                 transformers' AutoTokenizer and call save_pretrained to write one",
+                list(others)
+            ),
+            Self::NoTokenizer { .. } => {
+                "copy the tokenizer.json that belongs to the model into its directory".to_owned()
+            }
+            Self::InvalidTokenizer { .. } => {
+                "the file may be cut short, or a Git LFS pointer; download it again".to_owned()
+            }
+            Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
+            Self::UnknownSpecialToken { role, .. } => format!(
+                "correct `{role}_token`, or add the token to tokenizer.json and a row to the embedding"
+            ),
+            Self::UnknownSpecialId { role, .. } => {
+                format!("correct `{role}_token_id` in config.json or name `{role}_token` in tokenizer_config.json")
+            }
+            Self::AddedTokenId { .. } => {
+                "tokenizer.json and tokenizer_config.json come from different versions of the model; \
+                 download both again"
+                    .to_owned()
+            }
+            Self::NoEos { .. } => {
+                "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
+            }
+            Self::TokenOutsideEmbedding { .. } => {
+                "use the tokenizer that belongs to the model, or enlarge the embedding".to_owned()
+            }
+            Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
+            Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
+            Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
+            Self::NothingToLearn { masked: true, .. } => {
+                "the loss masks leave no token to predict; check what they select".to_owned()
+            }
+            Self::NothingToLearn { .. } => {
+                "a document needs at least two tokens, for the first one is not predicted".to_owned()
+            }
+            Self::NoBlocks => "give at least one document".to_owned(),
+            Self::ZeroBatchSize => "set batch_size to 1 or more".to_owned(),
+            Self::EvalFraction { .. } => "use 0.05 to hold out a twentieth, 0 for nothing".to_owned(),
+            Self::TooFewToSplit { .. } => {
+                "name a file of its own for the evaluation, or shorten sequence_length".to_owned()
+            }
+            Self::NotFound { .. }
+            | Self::Unreadable { .. }
+            | Self::InvalidTokenizerConfig { .. }
+            | Self::UnsupportedDecoder { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::TokenIdTooLarge { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+/// Writes names as "`a`, `b`" for a message.
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+/// Returns the candidate most like `wanted`, if one is like it enough to be a slip of the pen.
+pub(crate) fn nearest<'a>(
+    wanted: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let wanted = wanted.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
+        // 0.8 lets one or two wrong letters of a short name pass and no unrelated word.
+        .filter(|(likeness, _)| *likeness >= 0.8)
+        // On equal likeness the first in the alphabet, whatever order a directory is listed in.
+        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
+        .map(|(_, name)| name)
+}

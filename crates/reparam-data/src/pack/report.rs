@@ -1,0 +1,53 @@
+//! What packing came to.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Block, Piece};
+
+/// The numbers of a packed data set, for the log and the provenance of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackReport {
+    /// Documents that the pieces come from.
+    pub documents: usize,
+    /// Tokens in the blocks.
+    pub tokens: usize,
+    /// Pieces in the blocks.
+    pub pieces: usize,
+    /// Pieces left out because they predict nothing.
+    pub dropped_pieces: usize,
+    /// Tokens of the pieces left out.
+    pub dropped_tokens: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// Positions that predict something.
+    pub labelled_tokens: usize,
+    /// How full the blocks are, from 0 to 1: `tokens / (blocks * sequence_length)`.
+    pub fill: f64,
+}
+
+impl PackReport {
+    /// Counts `pieces`, in the order of their documents, and the `blocks` they were packed into.
+    pub(crate) fn count(
+        pieces: &[Piece],
+        blocks: &[Block],
+        sequence_length: usize,
+        dropped: (usize, usize),
+    ) -> Self {
+        let tokens = blocks.iter().map(Block::n_tokens).sum();
+        let room = blocks.len() as f64 * sequence_length as f64;
+        Self {
+            documents: pieces.chunk_by(|a, b| a.document() == b.document()).count(),
+            tokens,
+            pieces: pieces.len(),
+            dropped_pieces: dropped.0,
+            dropped_tokens: dropped.1,
+            blocks: blocks.len(),
+            labelled_tokens: blocks.iter().map(Block::n_labelled).sum(),
+            fill: if room > 0.0 {
+                tokens as f64 / room
+            } else {
+                0.0
+            },
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Text to token ids and back, with the tokenizer of a model directory.
+//!
+//! [`TextTokenizer`] reads the `tokenizer.json` of the `tokenizers` library and the names of the special tokens
+//! beside it, and does what transformers does with the same files: the template that adds special tokens is the one
+//! in `tokenizer.json`. Settings of that file that belong to another use, truncation and padding, are turned off:
+//! cutting is [`pack`](crate::pack)'s work and nothing here is padded.
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use tokenizers::{AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer};
+
+use crate::error::{DataError, Result};
+use crate::pack::EncodedDocument;
+use crate::source::{Document, FileDigest, read_file};
+
+mod special;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use special::{SpecialIds, SpecialTokens};
+pub use stream::StreamDecoder;
+
+use special::TokenizerConfig;
+use stream::StreamMode;
+
+/// The tokenizer of a model.
+#[derive(Debug, Clone)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    directory: PathBuf,
+    digest: FileDigest,
+    special: SpecialTokens,
+    stream_mode: StreamMode,
+    max_id: u32,
+}
+
+impl TextTokenizer {
+    /// Loads the tokenizer of a directory in Hugging Face layout.
+    ///
+    /// Reads `tokenizer.json`, and if they are there `tokenizer_config.json` and `special_tokens_map.json`, which name
+    /// the special tokens (the first of the two wins). `config_ids` come from the model's configuration and fill in what
+    /// neither names. Tokens that `tokenizer_config.json` adds to the vocabulary (`added_tokens_decoder`) are added.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NoTokenizer`]; [`DataError::InvalidTokenizer`], [`DataError::InvalidTokenizerConfig`];
+    /// [`DataError::UnknownSpecialToken`] and [`DataError::UnknownSpecialId`] if the BOS or EOS token is not in the vocabulary
+    /// (a padding or unknown token that is not is left out, for nothing here needs it); [`DataError::AddedTokenId`];
+    /// [`DataError::Dropout`]; [`DataError::UnsupportedDecoder`].
+    pub fn from_model_dir(directory: &Path, config_ids: &SpecialIds) -> Result<Self> {
+        let path = directory.join("tokenizer.json");
+        let bytes = read_file(&path).map_err(|error| match error {
+            DataError::NotFound { .. } => no_tokenizer(directory),
+            other => other,
+        })?;
+        let invalid = |message: String| DataError::InvalidTokenizer {
+            path: path.clone(),
+            message,
+        };
+        let mut inner =
+            Tokenizer::from_bytes(&bytes).map_err(|error| invalid(error.to_string()))?;
+        inner
+            .with_truncation(None)
+            .map_err(|error| invalid(error.to_string()))?;
+        inner.with_padding(None);
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout > 0.0)
+        {
+            return Err(DataError::Dropout { path, dropout });
+        }
+        if let Some(step) = inner.get_decoder().and_then(unsupported_step) {
+            return Err(DataError::UnsupportedDecoder { path, step });
+        }
+        let config = TokenizerConfig::read(directory)?;
+        add_tokens(&mut inner, &config)?;
+        let special = config.resolve(&inner, config_ids)?;
+        let stream_mode = StreamMode::of(inner.get_decoder());
+        // The template may name an id that no token has, so it is asked as well.
+        let template = inner.encode_fast("", true).map_err(encode_error)?;
+        let vocabulary = inner.get_vocab(true);
+        let ids = vocabulary.values().chain(template.get_ids());
+        let max_id = ids
+            .copied()
+            .max()
+            .ok_or_else(|| invalid("it has no tokens".to_owned()))?;
+        let digest = FileDigest::of(&path, &bytes);
+        let directory = directory.to_owned();
+        Ok(Self {
+            inner,
+            directory,
+            digest,
+            special,
+            stream_mode,
+            max_id,
+        })
+    }
+
+    /// Encodes a text; with `add_special_tokens` as the tokenizer's template says, else the text alone.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Encode`] if the tokenizer has no token for a part of the text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(text, add_special_tokens)
+            .map_err(encode_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Encodes a document: as the tokenizer's template says (its BOS if it has one), then the EOS token, unless
+    /// the template has put it there.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::NoEos`] and those of [`TextTokenizer::encode`].
+    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>> {
+        let eos = self.special.eos.ok_or_else(|| DataError::NoEos {
+            directory: self.directory.clone(),
+        })?;
+        let encoding = self.inner.encode_fast(text, true).map_err(encode_error)?;
+        let mut ids = encoding.get_ids().to_vec();
+        if !self.template_appended(&encoding, eos)? {
+            ids.push(eos);
+        }
+        Ok(ids)
+    }
+
+    /// Encodes documents in parallel, the result in their order.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first document that has one; see [`TextTokenizer::encode_document`].
+    pub fn encode_documents(&self, documents: &[Document]) -> Result<Vec<EncodedDocument>> {
+        let encoded: Vec<Result<_>> = documents
+            .par_iter()
+            .map(|document| {
+                self.encode_document(&document.text)
+                    .map(EncodedDocument::new)
+            })
+            .collect();
+        // Collected before it is searched, so that which error is reported does not depend on the threads.
+        encoded.into_iter().collect()
+    }
+
+    /// Decodes ids to text. Ids that no token has are left out, as are special tokens with `skip_special`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Decode`] if the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        // Some decoders cannot be given an empty list.
+        if !ids.iter().any(|&id| self.is_visible(id, skip_special)) {
+            return Ok(String::new());
+        }
+        let decoded = self.inner.decode(ids, skip_special);
+        decoded.map_err(|error| DataError::Decode {
+            message: error.to_string(),
+        })
+    }
+
+    /// Starts decoding ids one by one; see [`StreamDecoder`].
+    #[must_use]
+    pub fn stream_decoder(&self, skip_special: bool) -> StreamDecoder<'_> {
+        StreamDecoder::new(self, skip_special)
+    }
+
+    /// The special tokens.
+    #[must_use]
+    pub fn special_tokens(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// The token that ends a document.
+    #[must_use]
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special.eos
+    }
+
+    /// The token with this id, as it is written in the vocabulary.
+    #[must_use]
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// The id of a token that is written like this in the vocabulary.
+    #[must_use]
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The largest id that encoding can give, added tokens included.
+    #[must_use]
+    pub fn max_id(&self) -> u32 {
+        self.max_id
+    }
+
+    /// How many tokens there are, added tokens included. Ids need not be contiguous: see [`TextTokenizer::max_id`].
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The digest of `tokenizer.json`.
+    #[must_use]
+    pub fn digest(&self) -> &FileDigest {
+        &self.digest
+    }
+
+    /// Checks that every id has a row in an embedding of `rows` rows.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::TokenOutsideEmbedding`] with the first token that has none.
+    pub fn check_against_embedding(&self, rows: usize) -> Result<()> {
+        if (self.max_id as usize) < rows {
+            return Ok(());
+        }
+        let mut outside: Vec<(u32, String)> = self
+            .inner
+            .get_vocab(true)
+            .into_iter()
+            .filter(|(_, id)| *id as usize >= rows)
+            .map(|(token, id)| (id, token))
+            .collect();
+        outside.sort_unstable();
+        let count = outside.len().max(1);
+        let template = || (self.max_id, "of the template".to_owned());
+        let (id, token) = outside.into_iter().next().unwrap_or_else(template);
+        Err(DataError::TokenOutsideEmbedding {
+            token,
+            id,
+            rows,
+            count,
+        })
+    }
+
+    /// Whether decoding shows the token at all.
+    fn is_visible(&self, id: u32, skip_special: bool) -> bool {
+        let added = self.inner.get_added_vocabulary();
+        // The form that decoding uses, not the one of the vocabulary, because this is what it compares.
+        let token = added
+            .simple_id_to_token(id)
+            .or_else(|| self.inner.id_to_token(id));
+        token.is_some_and(|token| !skip_special || !added.is_special_token(&token))
+    }
+
+    /// Whether the last token of `encoding` is `id` and the template has put it behind the text.
+    fn template_appended(&self, encoding: &Encoding, id: u32) -> Result<bool> {
+        // The mask tells the template's tokens from the text's, for a text can end with the token itself.
+        let mask = encoding.get_special_tokens_mask();
+        if encoding.get_ids().last() != Some(&id) || mask.last() != Some(&1) {
+            return Ok(false);
+        }
+        if mask.contains(&0) {
+            return Ok(true);
+        }
+        // Without a text between them, a token before it and one behind it look the same.
+        let probe = self.inner.encode_fast("a", true).map_err(encode_error)?;
+        let mask = probe.get_special_tokens_mask();
+        Ok(!mask.contains(&0) || (probe.get_ids().last() == Some(&id) && mask.last() == Some(&1)))
+    }
+}
+
+fn encode_error(error: tokenizers::Error) -> DataError {
+    DataError::Encode {
+        message: error.to_string(),
+    }
+}
+
+fn no_tokenizer(directory: &Path) -> DataError {
+    const OTHERS: [&str; 6] = [
+        "tokenizer.model",
+        "spiece.model",
+        "vocab.json",
+        "vocab.txt",
+        "tiktoken.model",
+        "tekken.json",
+    ];
+    let others = OTHERS.iter().filter(|name| directory.join(name).exists());
+    let others = others.map(|name| (*name).to_owned()).collect();
+    DataError::NoTokenizer {
+        directory: directory.to_owned(),
+        others,
+    }
+}
+
+/// Returns the first step of the decoder that the library runs out of bounds with.
+fn unsupported_step(decoder: &DecoderWrapper) -> Option<String> {
+    match decoder {
+        // It indexes before the start of a token that is shorter than what it strips.
+        DecoderWrapper::Strip(strip) if strip.stop > 0 => {
+            Some(format!("Strip with stop = {}", strip.stop))
+        }
+        DecoderWrapper::Sequence(steps) => steps.get_decoders().iter().find_map(unsupported_step),
+        _ => None,
+    }
+}
+
+/// Adds the tokens that only `tokenizer_config.json` knows.
+fn add_tokens(inner: &mut Tokenizer, config: &TokenizerConfig) -> Result<()> {
+    for (&expected, added) in &config.added {
+        let token = added.content.clone();
+        if inner.token_to_id(&token).is_none() {
+            let options = AddedToken::from(token.clone(), added.special)
+                .single_word(added.single_word)
+                .lstrip(added.lstrip)
+                .rstrip(added.rstrip)
+                .normalized(added.normalized.unwrap_or(!added.special));
+            inner
+                .add_tokens([options])
+                .map_err(|error| config.invalid(format!("cannot add `{token}`: {error}")))?;
+        }
+        let found = inner.token_to_id(&token);
+        if found != Some(expected) {
+            let path = config.path.clone();
+            return Err(DataError::AddedTokenId {
+                path,
+                token,
+                expected,
+                found,
+            });
+        }
+    }
+    Ok(())
+}
