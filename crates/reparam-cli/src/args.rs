@@ -1,0 +1,286 @@
+//! The arguments of every command.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use reparam_train::config::Precision;
+
+use crate::env_vars;
+
+/// The part of the help that applies to every command.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0   success
+    1   a configuration, a model, data or a file cannot be used
+    2   wrong arguments
+    3   the reader of the output closed it
+    4   the loss or a gradient is not finite
+    130 interrupted, with the state of the run saved
+    255 a bug in reparam";
+
+/// Fine-tune language models through reparameterization
+#[derive(Debug, Parser)]
+#[command(
+    name = "reparam",
+    version,
+    max_term_width = 100,
+    after_long_help = after_help(),
+    subcommand_required = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+fn after_help() -> String {
+    format!(
+        "Examples:\n  \
+         reparam train run.toml\n  \
+         reparam train run.toml --set train.max_steps=50 --output runs/short\n  \
+         reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt --json\n  \
+         reparam generate --model assets/stories260K --prompt \"Once upon a time\"\n\n\
+         {}\n{EXIT_CODES}",
+        env_vars::help()
+    )
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct GlobalArgs {
+    /// Print JSON on standard output, also on failure
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) json: bool,
+    /// Print nothing but results and errors
+    #[arg(
+        short,
+        long,
+        global = true,
+        conflicts_with = "verbose",
+        help_heading = "Global options"
+    )]
+    pub(crate) quiet: bool,
+    /// Log more to standard error (can be repeated)
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Train or fine-tune a model as a run file says
+    #[command(
+        long_about = "Train or fine-tune a model as a run file says\n\n\
+            The run file is TOML with the sections [model], [data], [method], [optimizer], \
+            [train] and [output]. Relative paths in it are relative to the current directory. \
+            Ctrl-C stops after the current step and saves; a second one quits at once.",
+        after_long_help = "Examples:\n  \
+            reparam train run.toml\n  \
+            reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
+            reparam train run.toml --output runs/second --json > events.jsonl"
+    )]
+    Train(TrainArgs),
+    /// Measure the loss and the perplexity of a model on a text
+    #[command(
+        long_about = "Measure the loss and the perplexity of a model on a text\n\n\
+            The loss is the mean negative log-likelihood of a predicted token in nats. A .txt \
+            file is one document, a .jsonl file one document a line in its `text` field. A \
+            document longer than the sequence length is cut into pieces that are scored each by \
+            itself.",
+        after_long_help = "Examples:\n  \
+            reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
+            reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json"
+    )]
+    Eval(EvalArgs),
+    /// Continue a prompt with a model
+    #[command(
+        long_about = "Continue a prompt with a model\n\n\
+            Prints what the model adds to the prompt. At temperature 0 it always takes the most \
+            likely token.",
+        after_long_help = "Examples:\n  \
+            reparam generate --model assets/stories260K --prompt \"Once upon a time\"\n  \
+            reparam generate --model base --adapter runs/a/adapter --prompt \"To be\" \\\n      \
+            --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1"
+    )]
+    Generate(GenerateArgs),
+    /// Describe a model, an adapter, a run directory or a tensor file
+    #[command(after_long_help = "Examples:\n  \
+            reparam inspect assets/stories260K\n  \
+            reparam inspect runs/a/adapter --tensors\n  \
+            reparam inspect model.safetensors --json")]
+    Inspect(InspectArgs),
+    /// List the methods of reparameterization
+    #[command(after_long_help = "Examples:\n  \
+            reparam methods\n  \
+            reparam methods --json")]
+    Methods,
+    /// Show what reparam finds on this machine
+    #[command(after_long_help = "Examples:\n  \
+            reparam doctor\n  \
+            reparam doctor --json")]
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// The run file
+    #[arg(value_name = "RUN_FILE")]
+    pub(crate) run_file: PathBuf,
+    /// Replace one value of the run file (can be repeated)
+    ///
+    /// The value is read as TOML; what is not TOML is taken as a string.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Where the run goes, instead of output.dir of the run file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// The model of a command, with its adapter and its precision.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// A model directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "DIR_OR_ID")]
+    pub(crate) model: String,
+    /// An adapter directory in PEFT layout
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// What activations are computed in
+    #[arg(long, default_value = "auto", value_parser = precision())]
+    pub(crate) precision: Precision,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The text to measure on, .txt or .jsonl
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// The most tokens in a piece, at least 2
+    #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = at_least(2))]
+    pub(crate) sequence_length: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: String,
+    /// The most tokens to add
+    #[arg(long, value_name = "N", default_value = "64", value_parser = at_least(1))]
+    pub(crate) max_new_tokens: usize,
+    /// How freely tokens are drawn; 0 always takes the most likely one
+    #[arg(long, value_name = "T", default_value = "0", value_parser = temperature)]
+    pub(crate) temperature: f64,
+    /// Draw from the K most likely tokens only
+    #[arg(long, value_name = "K", value_parser = at_least(1))]
+    pub(crate) top_k: Option<usize>,
+    /// Draw from the fewest tokens whose probabilities sum to P only
+    #[arg(long, value_name = "P", value_parser = probability)]
+    pub(crate) top_p: Option<f64>,
+    /// What the draws are derived from; at temperature 0 nothing is drawn
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A directory, or a file with tensors
+    #[arg(value_name = "PATH")]
+    pub(crate) path: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+}
+
+/// A parser of the words for precisions.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(|(word, _)| word)).try_map(|word| {
+        Precision::ALL
+            .into_iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, precision)| precision)
+            .ok_or("an unknown precision")
+    })
+}
+
+/// A parser of whole numbers of at least `least`.
+fn at_least(least: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("must be a whole number of at least {least}")),
+    }
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("must be a finite number of at least 0".to_owned()),
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= 1.0 => Ok(number),
+        _ => Err("must be greater than 0 and at most 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_described_in_the_same_way() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let about = command.get_about().expect(name).to_string();
+            assert!(!about.ends_with('.'), "{name}: {about}");
+            assert!(
+                about.starts_with(|c: char| c.is_uppercase()),
+                "{name}: {about}"
+            );
+            let after = command.get_after_long_help().expect(name).to_string();
+            assert!(after.starts_with("Examples:\n"), "{name}: {after}");
+        }
+    }
+
+    #[test]
+    fn every_example_parses() {
+        let mut examples = vec![after_help()];
+        for command in Cli::command().get_subcommands() {
+            examples.extend(command.get_after_long_help().map(ToString::to_string));
+        }
+        let mut parsed = 0;
+        for line in examples.join("\n").replace("\\\n", " ").lines() {
+            let Some(example) = line.trim().strip_prefix("reparam ") else {
+                continue;
+            };
+            // The shell takes redirections and quotes away.
+            let example = example.split(" > ").next().unwrap_or_default();
+            let words = example.split('"').enumerate().flat_map(|(index, part)| {
+                if index % 2 == 1 {
+                    vec![part]
+                } else {
+                    part.split_whitespace().collect()
+                }
+            });
+            Cli::try_parse_from(std::iter::once("reparam").chain(words)).expect(example);
+            parsed += 1;
+        }
+        assert!(parsed >= 15, "{parsed}");
+    }
+}

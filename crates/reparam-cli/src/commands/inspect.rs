@@ -1,0 +1,113 @@
+//! `reparam inspect`.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::args::InspectArgs;
+use crate::engine::{InspectReport, InspectRequest, TensorInfo};
+use crate::error::CliError;
+use crate::format::{bytes, count, counted};
+use crate::output::Printer;
+use crate::run::Context;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    path: &'a Path,
+    kind: &'a str,
+    tensor_count: usize,
+    elements: u64,
+    bytes: u64,
+    properties: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensors: Option<&'a [TensorInfo]>,
+}
+
+/// Describes what is at a path.
+pub(crate) fn run(
+    args: &InspectArgs,
+    context: &Context<'_>,
+    printer: &mut Printer<'_>,
+) -> Result<(), CliError> {
+    let request = InspectRequest {
+        path: args.path.clone(),
+    };
+    let engine = context.engine()?;
+    let report = engine.inspect(request).map_err(CliError::Engine)?;
+    let elements = report.tensors.iter().map(TensorInfo::elements).sum();
+    let size = report.tensors.iter().map(|tensor| tensor.bytes).sum();
+    if printer.is_json() {
+        return printer.json(&Output {
+            path: &args.path,
+            kind: &report.kind,
+            tensor_count: report.tensors.len(),
+            elements,
+            bytes: size,
+            properties: report.properties.iter().cloned().collect(),
+            tensors: args.tensors.then_some(&report.tensors),
+        });
+    }
+    print_text(&report, elements, size, args, printer)
+}
+
+fn print_text(
+    report: &InspectReport,
+    elements: u64,
+    size: u64,
+    args: &InspectArgs,
+    printer: &mut Printer<'_>,
+) -> Result<(), CliError> {
+    let rows = [
+        ("path", args.path.display().to_string()),
+        ("kind", report.kind.clone()),
+        (
+            "tensors",
+            format!(
+                "{} with {}, {}",
+                counted(report.tensors.len() as u64, "tensor"),
+                counted(elements, "element"),
+                bytes(size)
+            ),
+        ),
+    ];
+    let properties = report
+        .properties
+        .iter()
+        .map(|(name, value)| (name.as_str(), show(value)));
+    let rows: Vec<(&str, String)> = rows.into_iter().chain(properties).collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, value) in &rows {
+        printer.line(&format!("{name:<width$}  {value}"))?;
+    }
+    if args.tensors {
+        printer.line("")?;
+        print_tensors(&report.tensors, printer)?;
+    }
+    Ok(())
+}
+
+fn print_tensors(tensors: &[TensorInfo], printer: &mut Printer<'_>) -> Result<(), CliError> {
+    let width = tensors.iter().map(|t| t.name.chars().count()).max();
+    let width = width.unwrap_or(0);
+    for tensor in tensors {
+        let shape: Vec<String> = tensor.shape.iter().map(|n| count(*n)).collect();
+        printer.line(&format!(
+            "{:<width$}  {:<5} {:>10}  [{}]",
+            tensor.name,
+            tensor.dtype,
+            bytes(tensor.bytes),
+            shape.join(" x ")
+        ))?;
+    }
+    Ok(())
+}
+
+/// A value as text: strings without quotes, the rest as JSON.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands, one file a verb.
+
+pub(crate) mod doctor;
+pub(crate) mod eval;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod methods;
+pub(crate) mod train;

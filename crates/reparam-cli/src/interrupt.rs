@@ -1,0 +1,48 @@
+//! Ctrl-C: the first asks the run to stop, the second ends the process.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{CliError, exit_code};
+
+/// Watches for interrupts (and for the termination signals) until the process ends.
+pub(crate) fn watch(stop: Arc<AtomicBool>) -> Result<(), CliError> {
+    ctrlc::set_handler(move || {
+        if is_second(&stop) {
+            exit_now();
+        }
+        // There is nobody to tell if standard error is closed.
+        let _ = writeln!(
+            std::io::stderr(),
+            "\nstopping after this step and saving; press Ctrl-C again to quit at once"
+        );
+    })
+    .map_err(CliError::Interrupts)
+}
+
+/// Sets the flag, and says whether it was set before.
+fn is_second(stop: &AtomicBool) -> bool {
+    stop.swap(true, Ordering::Relaxed)
+}
+
+#[expect(
+    clippy::exit,
+    reason = "the user asked to end at once, from a thread that cannot unwind the main one"
+)]
+fn exit_now() {
+    std::process::exit(i32::from(exit_code::INTERRUPTED));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_interrupt_asks_and_the_second_ends() {
+        let stop = AtomicBool::new(false);
+        assert!(!is_second(&stop));
+        assert!(stop.load(Ordering::Relaxed));
+        assert!(is_second(&stop));
+    }
+}

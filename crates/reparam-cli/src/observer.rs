@@ -1,0 +1,235 @@
+//! Tells the user what happens in a run: JSON Lines, or text with a progress bar.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reparam_train::event::{Event, Finished, Observer, Start, Step};
+
+use crate::error::CliError;
+use crate::format::{bytes, count, counted, percent, seconds};
+use crate::output::Printer;
+
+/// How many lines a run prints for its steps where there is no progress bar.
+///
+/// Enough to see where the loss goes, few enough to read in a log.
+const STEP_LINES: u64 = 20;
+
+/// What the progress bar shows; the loss, speed and memory are its message.
+const BAR: &str = "{pos}/{len} {wide_bar} {msg}  {eta} left";
+
+/// Prints the events of a run.
+pub(crate) struct TrainObserver<'a, 'p> {
+    printer: &'a mut Printer<'p>,
+    stop: Arc<AtomicBool>,
+    bar: ProgressBar,
+    max_steps: u64,
+    /// The first failure to write, which stops the run.
+    failed: Option<CliError>,
+}
+
+impl<'a, 'p> TrainObserver<'a, 'p> {
+    /// `stop` is set when the output cannot be written any more.
+    pub(crate) fn new(printer: &'a mut Printer<'p>, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            printer,
+            stop,
+            bar: ProgressBar::hidden(),
+            max_steps: 0,
+            failed: None,
+        }
+    }
+
+    /// Takes the bar away, and returns the failure to write, if there was one.
+    pub(crate) fn finish(self) -> Result<(), CliError> {
+        self.bar.finish_and_clear();
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn print(&mut self, event: &Event) -> Result<(), CliError> {
+        // The command prints why it fails itself, with the exit code.
+        if matches!(event, Event::Failed { .. }) {
+            return Ok(());
+        }
+        if self.printer.is_json() {
+            let line = event
+                .to_json_line()
+                .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
+            return self.printer.line(&line);
+        }
+        match event {
+            Event::Step(step) => {
+                self.step(step);
+                Ok(())
+            }
+            Event::Finished(finished) => {
+                self.bar.finish_and_clear();
+                self.finished(finished)
+            }
+            _ if self.printer.is_quiet() => Ok(()),
+            _ => {
+                let bar = self.bar.clone();
+                bar.suspend(|| self.print_text(event))
+            }
+        }
+    }
+
+    /// The events that are lines of text between the steps.
+    fn print_text(&mut self, event: &Event) -> Result<(), CliError> {
+        match event {
+            Event::Start(start) => self.start(start),
+            Event::Evaluation {
+                step,
+                loss,
+                perplexity,
+                tokens,
+            } => self.printer.row(
+                "evaluation",
+                &format!(
+                    "step {step}: loss {loss:.4}, perplexity {perplexity:.2} on {}",
+                    counted(*tokens, "token")
+                ),
+            ),
+            Event::Sample { step, prompt, text } => self
+                .printer
+                .row("sample", &format!("step {step}: {prompt}{text}")),
+            Event::Saved { step, path } => self
+                .printer
+                .row("saved", &format!("step {step}: {}", path.display())),
+            // The command says so itself, and an event of a later version has no text here.
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, start: &Start) -> Result<(), CliError> {
+        self.max_steps = start.max_steps;
+        let rows = [
+            (
+                "model",
+                format!(
+                    "{}, {}",
+                    start.model,
+                    counted(start.total_parameters, "parameter")
+                ),
+            ),
+            (
+                "method",
+                format!(
+                    "{} on {}, scaling {}",
+                    start.method,
+                    counted(start.targets.len() as u64, "module"),
+                    start.scaling
+                ),
+            ),
+            (
+                "trainable",
+                format!(
+                    "{} ({})",
+                    counted(start.trainable_parameters, "parameter"),
+                    percent(start.trainable_parameters, start.total_parameters)
+                ),
+            ),
+            (
+                "data",
+                format!(
+                    "{} in {}, {} to learn from, {} held out",
+                    counted(start.train_tokens, "token"),
+                    counted(start.blocks, "block"),
+                    count(start.labelled_tokens),
+                    count(start.eval_tokens)
+                ),
+            ),
+            ("run", plan(start)),
+            ("output", start.output.display().to_string()),
+        ];
+        for (label, value) in rows {
+            self.printer.row(label, &value)?;
+        }
+        if self.printer.shows_progress() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.set_length(start.max_steps);
+            if let Ok(style) = ProgressStyle::with_template(BAR) {
+                self.bar.set_style(style);
+            }
+            self.bar.reset();
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) {
+        if self.printer.shows_progress() {
+            self.bar.set_position(step.step);
+            self.bar.set_message(format!(
+                "loss {:.4}  {:.0} tokens/s  {}",
+                step.loss,
+                step.tokens_per_s,
+                bytes(step.peak_rss_bytes)
+            ));
+            return;
+        }
+        let every = self.max_steps.div_ceil(STEP_LINES).max(1);
+        if step.step == 1 || step.step == self.max_steps || step.step.is_multiple_of(every) {
+            self.printer.note(&format!(
+                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {:.0} tokens/s  {}",
+                step.step,
+                self.max_steps,
+                step.loss,
+                step.learning_rate,
+                step.grad_norm,
+                step.tokens_per_s,
+                bytes(step.peak_rss_bytes)
+            ));
+        }
+    }
+
+    fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
+        let losses = match (finished.loss_before, finished.loss_after) {
+            (Some(before), Some(after)) => format!(", held-out loss {before:.4} -> {after:.4}"),
+            _ => String::new(),
+        };
+        self.printer.row(
+            "finished",
+            &format!(
+                "{} in {}{losses}",
+                counted(finished.steps, "step"),
+                seconds(finished.seconds)
+            ),
+        )?;
+        self.printer
+            .row("adapter", &finished.adapter.display().to_string())
+    }
+}
+
+impl Observer for TrainObserver<'_, '_> {
+    fn on_event(&mut self, event: &Event) {
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(error) = self.print(event) {
+            self.stop.store(true, Ordering::Relaxed);
+            self.failed = Some(error);
+        }
+    }
+}
+
+/// What the run does, in a line.
+fn plan(start: &Start) -> String {
+    let accumulation = match start.gradient_accumulation {
+        1 => String::new(),
+        n => format!(" x {n}"),
+    };
+    let lambda = if start.lambda.to_bits() == 1.0_f64.to_bits() {
+        String::new()
+    } else {
+        format!(", lambda {}", start.lambda)
+    };
+    format!(
+        "{} of {} x {}{accumulation} tokens, {}, {}, seed {}{lambda}",
+        counted(start.max_steps, "step"),
+        start.batch_size,
+        start.sequence_length,
+        start.precision,
+        counted(start.threads, "thread"),
+        start.seed
+    )
+}

@@ -1,0 +1,208 @@
+//! An engine that computes nothing and reports what it was asked.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use reparam_train::config::Precision;
+use reparam_train::event::{Event, Failure, FailureKind, Finished, Observer, Start, Step};
+use serde_json::json;
+
+use crate::engine::*;
+
+/// What the double does with a run.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) enum Behaviour {
+    #[default]
+    Finishes,
+    IsInterrupted,
+    Diverges,
+    Panics,
+}
+
+/// An engine that computes nothing and reports what it was asked.
+pub(super) struct Double {
+    pub(super) behaviour: Behaviour,
+    pub(super) settings: EngineSettings,
+}
+
+impl Double {
+    fn error() -> EngineError {
+        EngineError::new(
+            FailureKind::Data,
+            io::Error::other("no such model"),
+            ["check the path".to_owned()],
+        )
+    }
+}
+
+impl Engine for Double {
+    fn train(
+        &self,
+        request: TrainRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainOutcome, EngineError> {
+        let config = request.config;
+        observer.on_event(&Event::Start(Start {
+            method: config.method.name().into(),
+            model: config.model.path,
+            trainable_parameters: 1000,
+            total_parameters: 8000,
+            targets: vec!["q_proj".into(), "v_proj".into()],
+            scaling: 2.0,
+            train_tokens: 12_345,
+            labelled_tokens: 12_000,
+            blocks: 24,
+            eval_tokens: 600,
+            max_steps: 40,
+            batch_size: 4,
+            sequence_length: 512,
+            gradient_accumulation: 2,
+            precision: "f32".into(),
+            lambda: 0.5,
+            threads: self.settings.threads.map_or(2, |n| n.get() as u64),
+            seed: config.train.seed,
+            output: config.output.dir,
+        }));
+        let evaluation = |step, loss: f64| Event::Evaluation {
+            step,
+            loss,
+            perplexity: loss.exp(),
+            tokens: 600,
+        };
+        observer.on_event(&evaluation(0, 2.0));
+        observer.on_event(&Event::Sample {
+            step: 0,
+            prompt: "Once".into(),
+            text: " upon".into(),
+        });
+        for step in 1..=40 {
+            if request.stop.load(Ordering::Relaxed)
+                || (self.behaviour == Behaviour::IsInterrupted && step == 3)
+            {
+                let step = step - 1;
+                observer.on_event(&Event::Interrupted { step });
+                return Ok(TrainOutcome::Interrupted { step });
+            }
+            match self.behaviour {
+                Behaviour::Panics => panic!("index out of bounds"),
+                Behaviour::Diverges => {
+                    let error = "the loss is NaN at step 1";
+                    let hint = "lower the learning rate".to_owned();
+                    observer.on_event(&Event::Failed {
+                        error: Failure {
+                            message: error.into(),
+                            kind: FailureKind::Diverged,
+                            hints: vec![hint.clone()],
+                        },
+                    });
+                    return Err(EngineError::new(FailureKind::Diverged, error, [hint]));
+                }
+                Behaviour::Finishes | Behaviour::IsInterrupted => {}
+            }
+            observer.on_event(&Event::Step(Step {
+                step,
+                loss: 2.0 - step as f64 / 100.0,
+                learning_rate: 2e-4,
+                grad_norm: 0.5,
+                tokens: 4000,
+                tokens_per_s: 1234.0,
+                peak_rss_bytes: 3 << 29,
+            }));
+        }
+        observer.on_event(&Event::Saved {
+            step: 40,
+            path: "runs/a/adapter".into(),
+        });
+        observer.on_event(&evaluation(40, 1.5));
+        observer.on_event(&Event::Finished(Finished {
+            steps: 40,
+            seconds: 75.0,
+            loss_before: Some(2.0),
+            loss_after: Some(1.5),
+            adapter: "runs/a/adapter".into(),
+        }));
+        Ok(TrainOutcome::Finished)
+    }
+
+    fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {
+        if request.model == "absent" {
+            return Err(Self::error());
+        }
+        let expected = EvalRequest {
+            model: "base".into(),
+            adapter: Some("runs/a/adapter".into()),
+            data: "test.txt".into(),
+            sequence_length: 64,
+            precision: Precision::F32,
+        };
+        assert_eq!(request, expected);
+        Ok(EvalReport {
+            loss: 1.25,
+            perplexity: 1.25_f64.exp(),
+            tokens: 1234,
+        })
+    }
+
+    fn generate(
+        &self,
+        request: GenerateRequest,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<GenerateReport, EngineError> {
+        let mut report = GenerateReport {
+            text: String::new(),
+            tokens: Vec::new(),
+            prompt_tokens: request.prompt.len(),
+            finish_reason: FinishReason::EndOfText,
+            tokens_per_s: 10.0,
+        };
+        let word = match request.sampling {
+            Sampling::Greedy => " day",
+            Sampling::Random { .. } => " night",
+        };
+        for id in 0..request.max_new_tokens {
+            report.text.push_str(word);
+            report.tokens.push(id as u32);
+            if on_text(word).is_break() {
+                report.finish_reason = FinishReason::Stopped;
+                return Ok(report);
+            }
+            // A prompt that is a question is answered in one word.
+            if request.prompt.ends_with('?') {
+                return Ok(report);
+            }
+        }
+        report.finish_reason = FinishReason::MaxNewTokens;
+        Ok(report)
+    }
+
+    fn inspect(&self, request: InspectRequest) -> Result<InspectReport, EngineError> {
+        if request.path == Path::new("absent") {
+            return Err(Self::error());
+        }
+        let tensor = |name: &str, shape: &[u64]| TensorInfo {
+            name: name.into(),
+            dtype: "F32".into(),
+            shape: shape.to_vec(),
+            bytes: 4 * shape.iter().product::<u64>(),
+        };
+        Ok(InspectReport {
+            kind: "adapter".into(),
+            properties: vec![
+                ("rank".into(), json!(16)),
+                ("target_modules".into(), json!(["q_proj"])),
+                ("base".into(), json!("base")),
+            ],
+            tensors: vec![
+                tensor("q.lora_A.weight", &[16, 64]),
+                tensor("q.lora_B.weight", &[2048, 16]),
+            ],
+        })
+    }
+
+    fn capabilities(&self) -> Vec<(String, String)> {
+        let isa = self.settings.isa.clone();
+        vec![("isa".into(), isa.unwrap_or_else(|| "portable".into()))]
+    }
+}

@@ -1,0 +1,348 @@
+//! Help, version and wrong arguments.
+
+use serde_json::Value;
+
+use crate::{reparam, run};
+
+const VERBS: [&str; 6] = ["train", "eval", "generate", "inspect", "methods", "doctor"];
+
+fn here() -> &'static std::path::Path {
+    std::path::Path::new(".")
+}
+
+#[test]
+fn help_lists_the_commands() {
+    insta::assert_snapshot!(run(here(), &["--help"]), @r#"
+    exit code: 0
+    --- stdout
+    Fine-tune language models through reparameterization
+
+    Usage: reparam [OPTIONS] <COMMAND>
+
+    Commands:
+      train     Train or fine-tune a model as a run file says
+      eval      Measure the loss and the perplexity of a model on a text
+      generate  Continue a prompt with a model
+      inspect   Describe a model, an adapter, a run directory or a tensor file
+      methods   List the methods of reparameterization
+      doctor    Show what reparam finds on this machine
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Global options:
+          --json
+              Print JSON on standard output, also on failure
+
+      -q, --quiet
+              Print nothing but results and errors
+
+      -v, --verbose...
+              Log more to standard error (can be repeated)
+
+    Examples:
+      reparam train run.toml
+      reparam train run.toml --set train.max_steps=50 --output runs/short
+      reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt --json
+      reparam generate --model assets/stories260K --prompt "Once upon a time"
+
+    Environment variables:
+      HF_ENDPOINT          Address of the hub
+      HF_TOKEN             Access token for the hub
+      HF_HUB_OFFLINE       Never contact the hub (1, true, yes, on)
+      HF_HOME              Directory of files from the hub
+      HF_HUB_CACHE         Directory of models from the hub
+      REPARAM_ISA          Instruction set that kernels are forced to
+      REPARAM_THREADS      Number of threads to compute with
+      REPARAM_LOG          What to log, such as debug or reparam_train=trace
+      NO_COLOR             Do not color output
+      REPARAM_NO_PROGRESS  Do not show a progress bar
+
+    Exit codes:
+        0   success
+        1   a configuration, a model, data or a file cannot be used
+        2   wrong arguments
+        3   the reader of the output closed it
+        4   the loss or a gradient is not finite
+        130 interrupted, with the state of the run saved
+        255 a bug in reparam
+    --- stderr
+    "#);
+}
+
+#[test]
+fn help_of_train() {
+    insta::assert_snapshot!(run(here(), &["train", "--help"]), @r#"
+    exit code: 0
+    --- stdout
+    Train or fine-tune a model as a run file says
+
+    The run file is TOML with the sections [model], [data], [method], [optimizer], [train] and [output].
+    Relative paths in it are relative to the current directory. Ctrl-C stops after the current step and
+    saves; a second one quits at once.
+
+    Usage: reparam train [OPTIONS] <RUN_FILE>
+
+    Arguments:
+      <RUN_FILE>
+              The run file
+
+    Options:
+          --set <SECTION.KEY=VALUE>
+              Replace one value of the run file (can be repeated)
+
+              The value is read as TOML; what is not TOML is taken as a string.
+
+          --output <DIR>
+              Where the run goes, instead of output.dir of the run file
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --json
+              Print JSON on standard output, also on failure
+
+      -q, --quiet
+              Print nothing but results and errors
+
+      -v, --verbose...
+              Log more to standard error (can be repeated)
+
+    Examples:
+      reparam train run.toml
+      reparam train run.toml --set train.max_steps=50 --set method.rank=8
+      reparam train run.toml --output runs/second --json > events.jsonl
+    --- stderr
+    "#);
+}
+
+#[test]
+fn help_of_generate() {
+    insta::assert_snapshot!(run(here(), &["generate", "--help"]), @r#"
+    exit code: 0
+    --- stdout
+    Continue a prompt with a model
+
+    Prints what the model adds to the prompt. At temperature 0 it always takes the most likely token.
+
+    Usage: reparam generate [OPTIONS] --model <DIR_OR_ID> --prompt <TEXT>
+
+    Options:
+          --model <DIR_OR_ID>
+              A model directory in Hugging Face layout, or a hub id
+
+          --adapter <DIR>
+              An adapter directory in PEFT layout
+
+          --precision <PRECISION>
+              What activations are computed in
+
+              [default: auto]
+              [possible values: auto, f32]
+
+          --prompt <TEXT>
+              The text to continue
+
+          --max-new-tokens <N>
+              The most tokens to add
+
+              [default: 64]
+
+          --temperature <T>
+              How freely tokens are drawn; 0 always takes the most likely one
+
+              [default: 0]
+
+          --top-k <K>
+              Draw from the K most likely tokens only
+
+          --top-p <P>
+              Draw from the fewest tokens whose probabilities sum to P only
+
+          --seed <SEED>
+              What the draws are derived from; at temperature 0 nothing is drawn
+
+              [default: 0]
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Global options:
+          --json
+              Print JSON on standard output, also on failure
+
+      -q, --quiet
+              Print nothing but results and errors
+
+      -v, --verbose...
+              Log more to standard error (can be repeated)
+
+    Examples:
+      reparam generate --model assets/stories260K --prompt "Once upon a time"
+      reparam generate --model base --adapter runs/a/adapter --prompt "To be" \
+          --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1
+    --- stderr
+    "#);
+}
+
+#[test]
+fn every_help_starts_with_an_imperative_and_has_examples() {
+    for verb in VERBS {
+        let text = run(here(), &[verb, "--help"]);
+        let mut lines = text.lines().skip(2);
+        let first = lines.next().unwrap_or_default();
+        assert!(
+            !first.is_empty() && !first.ends_with('.'),
+            "{verb}: {first}"
+        );
+        assert!(text.contains("\nExamples:\n  reparam "), "{verb}: {text}");
+        assert!(text.starts_with("exit code: 0\n"), "{verb}: {text}");
+        assert!(text.ends_with("--- stderr\n"), "{verb}: {text}");
+    }
+}
+
+#[test]
+fn version() {
+    insta::assert_snapshot!(run(here(), &["--version"]), @r#"
+    exit code: 0
+    --- stdout
+    reparam 0.1.0
+    --- stderr
+    "#);
+}
+
+#[test]
+fn nothing_at_all_is_a_wrong_use() {
+    let output = reparam(here()).output().expect("a process");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Usage: reparam"));
+}
+
+#[test]
+fn unknown_commands_and_flags() {
+    insta::assert_snapshot!(run(here(), &["trian"]), @r#"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: unrecognized subcommand 'trian'
+
+      tip: a similar subcommand exists: 'train'
+
+    Usage: reparam [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    "#);
+    insta::assert_snapshot!(run(here(), &["methods", "--jsn"]), @r#"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: unexpected argument '--jsn' found
+
+      tip: a similar argument exists: '--json'
+
+    Usage: reparam methods --json
+
+    For more information, try '--help'.
+    "#);
+    insta::assert_snapshot!(
+        run(here(), &["eval", "--model", "m", "--data", "d", "--precision", "bf16"]),
+        @r#"
+    exit code: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'bf16' for '--precision <PRECISION>'
+      [possible values: auto, f32]
+
+    For more information, try '--help'.
+    "#
+    );
+}
+
+#[test]
+fn wrong_arguments_are_an_object_with_json() {
+    let output = reparam(here())
+        .args(["eval", "--json"])
+        .output()
+        .expect("a process");
+    assert_eq!(output.status.code(), Some(2));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(object["error"]["kind"], "usage");
+    assert_eq!(object["error"]["exit_code"], 2);
+    assert_eq!(
+        object["error"]["message"],
+        "the following required arguments were not provided: --model <DIR_OR_ID> --data <FILE>"
+    );
+}
+
+#[test]
+fn methods() {
+    insta::assert_snapshot!(run(here(), &["methods"]), @r#"
+    exit code: 0
+    --- stdout
+    lora  Low-rank adaptation: a product of two thin matrices is added to a frozen weight
+      formula    W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora
+      mergeable  yes
+      reference  arXiv 2106.09685
+      settings
+        rank            16            rows of A and columns of B
+        alpha           32            numerator of the scaling s
+        target_modules  "all-linear"  adapted modules: a list of names, or a regex
+        use_rslora      false         keep the size of the update as the rank grows
+        dropout         0.0           dropout on the input of A
+    --- stderr
+    "#);
+    let output = reparam(here())
+        .args(["methods", "--json"])
+        .output()
+        .expect("a process");
+    let object: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(object["methods"][0]["name"], "lora");
+    assert_eq!(object["methods"][0]["mergeable"], true);
+    assert_eq!(object["methods"][0]["settings"][0]["key"], "rank");
+}
+
+/// A reader that has closed its end is no error worth a message.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_exits_with_3() {
+    use std::process::Stdio;
+
+    for args in [&["methods"][..], &["--help"], &["doctor", "--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+            .args(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .expect("a process");
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("/dev/full");
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .arg("methods")
+        .stdout(full)
+        .output()
+        .expect("a process");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.starts_with("error: cannot write to standard output\n"),
+        "{text}"
+    );
+}

@@ -1,0 +1,111 @@
+//! What the user probably meant by a key that does not exist.
+
+use super::error::quoted_list;
+
+/// Every section with all of its keys, in the order of the documentation.
+pub(super) const SECTIONS: [(&str, &[&str]); 6] = [
+    ("model", &super::ModelConfig::KEYS),
+    ("data", &super::DataConfig::KEYS),
+    ("method", &super::MethodConfig::KEYS),
+    ("optimizer", &super::OptimizerConfig::KEYS),
+    ("train", &super::TrainConfig::KEYS),
+    ("output", &super::OutputConfig::KEYS),
+];
+
+/// The words of other trainers for keys of ours: theirs, our section, our key.
+const ELSEWHERE: [(&str, &str, &str); 27] = [
+    ("model_name_or_path", "model", "path"),
+    ("base_model", "model", "path"),
+    ("dataset", "data", "train"),
+    ("train_file", "data", "train"),
+    ("validation_file", "data", "eval"),
+    ("val_set_size", "data", "eval_fraction"),
+    ("r", "method", "rank"),
+    ("lora_r", "method", "rank"),
+    ("lora_rank", "method", "rank"),
+    ("lora_alpha", "method", "alpha"),
+    ("lora_dropout", "method", "dropout"),
+    ("lora_target_modules", "method", "target_modules"),
+    ("init_lora_weights", "method", "init"),
+    ("lr", "optimizer", "learning_rate"),
+    ("lr_scheduler_type", "optimizer", "schedule"),
+    ("lr_scheduler", "optimizer", "schedule"),
+    ("max_grad_norm", "optimizer", "clip_grad_norm"),
+    ("epsilon", "optimizer", "eps"),
+    ("num_train_epochs", "train", "epochs"),
+    ("num_epochs", "train", "epochs"),
+    ("steps", "train", "max_steps"),
+    ("per_device_train_batch_size", "train", "batch_size"),
+    (
+        "gradient_accumulation_steps",
+        "train",
+        "gradient_accumulation",
+    ),
+    ("max_seq_length", "train", "sequence_length"),
+    ("sequence_len", "train", "sequence_length"),
+    ("logging_steps", "train", "log_every"),
+    ("output_dir", "output", "dir"),
+];
+
+/// How alike two names must be, by the Jaro measure in 0..1, for one to be offered for the other.
+///
+/// At 0.8 one or two wrong letters in a word of six still pass and unrelated keys do not.
+const ALIKE: f64 = 0.8;
+
+/// The candidate most like `name`, if any is alike enough to be a slip of the pen.
+pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let name = name.to_lowercase().replace('-', "_");
+    candidates
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(&name, candidate), *candidate))
+        .filter(|(similarity, _)| *similarity >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// The hint for an unknown `key` in `section`.
+pub(super) fn for_key(section: &str, key: &str) -> String {
+    let own = SECTIONS
+        .iter()
+        .find(|(name, _)| *name == section)
+        .map_or(&[][..], |(_, keys)| *keys);
+    if let Some(home) = home_of(key) {
+        return format!("`{key}` belongs in [{home}]");
+    }
+    if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == key) {
+        return if *home == section {
+            format!("it is called `{ours}` here")
+        } else {
+            format!("it is called `{ours}` here, and belongs in [{home}]")
+        };
+    }
+    match nearest(key, own) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the keys of [{section}] are {}", quoted_list(own)),
+    }
+}
+
+/// The hint for an unknown section or top-level key.
+pub(super) fn for_section(name: &str, is_table: bool) -> String {
+    if !is_table {
+        if let Some(home) = home_of(name) {
+            return format!("`{name}` belongs in [{home}]");
+        }
+        if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == name) {
+            return format!("it is called `{ours}` here, and belongs in [{home}]");
+        }
+    }
+    let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    match nearest(name, &names) {
+        Some(nearest) => format!("did you mean [{nearest}]?"),
+        None => format!("the sections are {}", quoted_list(&names)),
+    }
+}
+
+/// The section that has `key`. `kind` is in two, so its absence here is no information.
+fn home_of(key: &str) -> Option<&'static str> {
+    SECTIONS
+        .iter()
+        .find(|(_, keys)| keys.contains(&key))
+        .map(|(section, _)| *section)
+}

@@ -1,0 +1,330 @@
+//! Reading, refusing and writing run files.
+
+mod errors;
+mod round_trip;
+
+use super::*;
+
+const MINIMAL: &str = "\
+[model]
+path = \"assets/stories260K\"
+[data]
+train = \"data.txt\"
+[output]
+dir = \"runs/a\"
+";
+
+fn parse(text: &str) -> Result<RunConfig, ConfigError> {
+    RunConfig::parse(text, "run.toml", &[])
+}
+
+/// The minimal file with `lines` in `section`.
+fn with(section: &str, lines: &str) -> String {
+    let header = format!("[{section}]\n");
+    if MINIMAL.contains(&header) {
+        MINIMAL.replace(&header, &format!("{header}{lines}\n"))
+    } else {
+        format!("{MINIMAL}{header}{lines}\n")
+    }
+}
+
+/// The error as the program renders it.
+fn render(error: &ConfigError) -> String {
+    let mut text = format!("error: {}", error.kind());
+    if let Some(location) = error.location() {
+        text += &format!("\n{location}");
+    }
+    if let Some(hint) = error.hint() {
+        text += &format!("\nhint: {hint}");
+    }
+    text
+}
+
+fn rendered(text: &str) -> String {
+    render(&parse(text).expect_err(text))
+}
+
+fn rendered_set(overrides: &[&str]) -> String {
+    let overrides: Vec<Override> = overrides.iter().map(|o| Override::set(*o)).collect();
+    render(&RunConfig::parse(MINIMAL, "run.toml", &overrides).expect_err("an error"))
+}
+
+fn set(text: &str, overrides: &[&str]) -> RunConfig {
+    let overrides: Vec<Override> = overrides.iter().map(|o| Override::set(*o)).collect();
+    RunConfig::parse(text, "run.toml", &overrides).expect("a valid configuration")
+}
+
+#[test]
+fn defaults() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.model.path, "assets/stories260K");
+    assert_eq!(config.model.revision, None);
+    assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
+    assert_eq!(config.data.eval, EvalData::Fraction(0.05));
+    assert_eq!(config.data.packing, Packing::BestFit);
+    assert!(config.data.shuffle);
+    assert_eq!(config.method, MethodConfig::Lora(LoraConfig::default()));
+    assert_eq!(config.optimizer, OptimizerConfig::default());
+    assert_eq!(config.train, TrainConfig::default());
+    assert_eq!(config.output.dir, std::path::PathBuf::from("runs/a"));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+        [model]
+        path = "org/name"
+        revision = "main"
+        [data]
+        train = ["a.txt", "b.jsonl"]
+        eval = "c.txt"
+        format = "jsonl"
+        packing = "sequential"
+        shuffle = false
+        [method]
+        kind = "lora"
+        rank = 8
+        alpha = 16
+        dropout = 0.1
+        use_rslora = true
+        target_modules = ["q_proj", "v_proj"]
+        exclude_modules = ".*lm_head"
+        rank_pattern = { "z.q_proj" = 4, q_proj = 2 }
+        alpha_pattern = { q_proj = 8 }
+        layers_to_transform = 3
+        layers_pattern = "layers"
+        bias = "lora_only"
+        init = "gaussian"
+        [optimizer]
+        kind = "sgd"
+        learning_rate = 1
+        momentum = 0.9
+        nesterov = true
+        weight_decay = 0.01
+        clip_grad_norm = 0
+        clip_grad_value = 0.5
+        lambda = "1/sqrt(T)"
+        schedule = "cosine"
+        warmup_ratio = 0.1
+        min_learning_rate_ratio = 0.2
+        [train]
+        max_steps = 10
+        batch_size = 2
+        sequence_length = 64
+        gradient_accumulation = 3
+        seed = 18446744073709551615
+        precision = "f32"
+        eval_every = 5
+        log_every = 2
+        save_every = 4
+        sample_prompt = "Once"
+        sample_tokens = 16
+        threads = 2
+        [output]
+        dir = "out"
+        "#,
+    )
+    .unwrap();
+    let expected = RunConfig {
+        model: ModelConfig {
+            path: "org/name".into(),
+            revision: Some("main".into()),
+        },
+        data: DataConfig {
+            train: vec!["a.txt".into(), "b.jsonl".into()],
+            eval: EvalData::Files(vec!["c.txt".into()]),
+            format: Some(DataFormat::Jsonl),
+            packing: Packing::Sequential,
+            shuffle: false,
+        },
+        method: MethodConfig::Lora(LoraConfig {
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.1,
+            use_rslora: true,
+            target_modules: ModuleSelector::Names(vec!["q_proj".into(), "v_proj".into()]),
+            exclude_modules: Some(ModuleSelector::Pattern(".*lm_head".into())),
+            // In the order of the file, not of the alphabet.
+            rank_pattern: vec![("z.q_proj".into(), 4), ("q_proj".into(), 2)],
+            alpha_pattern: vec![("q_proj".into(), 8.0)],
+            layers_to_transform: Some(vec![3]),
+            layers_pattern: Some(vec!["layers".into()]),
+            bias: Bias::LoraOnly,
+            init: LoraInit::Gaussian,
+        }),
+        optimizer: OptimizerConfig {
+            algorithm: Algorithm::Sgd {
+                momentum: 0.9,
+                nesterov: true,
+                weight_decay: 0.01,
+            },
+            learning_rate: 1.0,
+            clip_grad_norm: 0.0,
+            clip_grad_value: Some(0.5),
+            lambda: Some(Lambda::InverseSqrtHorizon),
+            schedule: Schedule::Cosine,
+            warmup: Warmup::Ratio(0.1),
+            min_learning_rate_ratio: 0.2,
+        },
+        train: TrainConfig {
+            length: Length::MaxSteps(10),
+            batch_size: 2,
+            sequence_length: 64,
+            gradient_accumulation: 3,
+            seed: u64::MAX,
+            precision: Precision::F32,
+            eval_every: 5,
+            log_every: 2,
+            save_every: 4,
+            sample: Some(SampleConfig {
+                prompt: "Once".into(),
+                tokens: 16,
+            }),
+            threads: 2,
+        },
+        output: OutputConfig { dir: "out".into() },
+    };
+    assert_eq!(config, expected);
+    assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), expected);
+}
+
+#[test]
+fn overrides_take_toml_values_and_bare_strings() {
+    let config = set(
+        MINIMAL,
+        &[
+            "train.max_steps=50",
+            "optimizer.learning_rate=1e-3",
+            "model.path=other/model",
+            "data.train=[\"a\", \"b\"]",
+            "method.target_modules= q_proj|v_proj ",
+            "method.rank_pattern.\"a=b\"=4",
+            "optimizer.lambda=1/sqrt(T)",
+            "train.sample_prompt=To be, # or not",
+            "train.seed=1",
+            "train.seed=2",
+        ],
+    );
+    assert_eq!(config.train.length, Length::MaxSteps(50));
+    assert_eq!(config.optimizer.learning_rate, 1e-3);
+    assert_eq!(config.model.path, "other/model");
+    assert_eq!(config.data.train.len(), 2);
+    assert_eq!(config.optimizer.lambda, Some(Lambda::InverseSqrtHorizon));
+    assert_eq!(config.train.seed, 2);
+    let sample = config.train.sample.expect("a sample");
+    assert_eq!(sample.prompt, "To be, # or not");
+    let MethodConfig::Lora(lora) = config.method;
+    assert_eq!(lora.rank_pattern, [("a=b".to_owned(), 4)]);
+    assert_eq!(
+        lora.target_modules,
+        ModuleSelector::Pattern("q_proj|v_proj".into())
+    );
+}
+
+#[test]
+fn override_replaces_the_rival_of_the_file_but_not_of_another_override() {
+    let text = with("train", "epochs = 3");
+    let config = set(&text, &["train.max_steps=50"]);
+    assert_eq!(config.train.length, Length::MaxSteps(50));
+    assert!(rendered_set(&["train.max_steps=50", "train.epochs=2"]).contains("exclude each other"));
+    let config = set(&with("data", "eval = \"e.txt\""), &["data.eval_fraction=0"]);
+    assert_eq!(config.data.eval, EvalData::Fraction(0.0));
+}
+
+#[test]
+fn a_table_as_value_replaces_the_section() {
+    let text = with("method", "rank = 4\nalpha = 8");
+    let MethodConfig::Lora(lora) = set(&text, &["method={rank=2}"]).method;
+    assert_eq!((lora.rank, lora.alpha), (2, 32.0));
+    let MethodConfig::Lora(lora) = set(&text, &["method.rank=2"]).method;
+    assert_eq!((lora.rank, lora.alpha), (2, 8.0));
+}
+
+#[test]
+fn output_override_is_literal() {
+    let overrides = [Override::output("12")];
+    let config = RunConfig::parse(MINIMAL, "run.toml", &overrides).unwrap();
+    assert_eq!(config.output.dir, std::path::PathBuf::from("12"));
+    let error = RunConfig::parse(MINIMAL, "run.toml", &[Override::output("")]);
+    assert!(render(&error.unwrap_err()).contains("--> --output"));
+}
+
+#[test]
+fn display_is_one_line_with_the_place() {
+    let error = parse(&with("method", "rank = 0")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "run.toml:8: `rank` in [method] must be a whole number of at least 1, not `0`"
+    );
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let error = RunConfig::load(Path::new("no/such/run.toml"), &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot read the run file no/such/run.toml"
+    );
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("current directory"))
+    );
+    assert!(std::error::Error::source(&error).is_some());
+
+    // The test's own executable is a file that is not text.
+    let executable = std::env::current_exe().unwrap();
+    let error = RunConfig::load(&executable, &[]).unwrap_err();
+    assert!(
+        matches!(error.kind(), ConfigErrorKind::NotUtf8 { .. }),
+        "{error}"
+    );
+
+    let directory = executable.parent().unwrap();
+    let error = RunConfig::load(directory, &[]).unwrap_err();
+    assert!(
+        matches!(error.kind(), ConfigErrorKind::Read { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn code_made_configurations_are_checked() {
+    let mut config = parse(MINIMAL).unwrap();
+    config.check().unwrap();
+    config.train.batch_size = 0;
+    let error = config.check().unwrap_err();
+    assert!(
+        error.to_string().contains("`batch_size` in [train]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_period_of_evaluation_needs_data() {
+    let text = with("data", "eval_fraction = 0");
+    let overrides = [Override::set("train.eval_every=5")];
+    let error = RunConfig::parse(&text, "run.toml", &overrides).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`eval_every` in [train] has no effect"),
+        "{error}"
+    );
+    set(&text, &["train.eval_every=0"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_not_utf8_cannot_be_written() {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    let mut config = parse(MINIMAL).unwrap();
+    config.output.dir = std::ffi::OsString::from_vec(vec![b'a', 0xff]).into();
+    let error = config.to_toml().unwrap_err();
+    assert!(
+        matches!(error.kind(), ConfigErrorKind::Write { .. }),
+        "{error}"
+    );
+}

@@ -1,0 +1,165 @@
+//! `[train]`.
+
+use serde::Serialize;
+
+use super::error::ConfigError;
+use super::section::{Range, Section};
+
+/// `[train]`: how long the run is, how much it does at once and what it reports.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainConfig {
+    /// `max_steps` or `epochs`: how long the run is.
+    #[serde(flatten)]
+    pub length: Length,
+    /// Blocks in a batch, at least 1.
+    pub batch_size: usize,
+    /// Tokens in a block, at least 2, since the first of a document is not predicted.
+    pub sequence_length: usize,
+    /// Batches whose gradients make one step, at least 1; the mean is over their tokens.
+    pub gradient_accumulation: usize,
+    /// What every random number of the run is derived from.
+    pub seed: u64,
+    /// What activations are computed in.
+    pub precision: Precision,
+    /// Steps between evaluations; 0 for one at the start and one at the end.
+    pub eval_every: u64,
+    /// Steps between the steps that are reported, at least 1.
+    pub log_every: u64,
+    /// Steps between saved states; 0 for one at the end.
+    pub save_every: u64,
+    /// `sample_prompt` and `sample_tokens`: a text to generate before and after.
+    #[serde(flatten)]
+    pub sample: Option<SampleConfig>,
+    /// Threads to compute with; 0 for as many as the machine has.
+    pub threads: usize,
+}
+
+/// How long the run is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub enum Length {
+    /// Steps of the optimizer, at least 1.
+    #[serde(rename = "max_steps")]
+    MaxSteps(u64),
+    /// Times that the data are gone through, greater than 0; a fraction of an epoch is allowed.
+    #[serde(rename = "epochs")]
+    Epochs(f64),
+}
+
+/// What activations are computed in. Trainable parameters, optimizer state and loss are f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// The fastest that the machine computes natively and the program supports.
+    Auto,
+    /// 32-bit floating point.
+    F32,
+}
+
+impl Precision {
+    /// The supported precisions with the words for them.
+    pub const ALL: [(&'static str, Self); 2] = [("auto", Self::Auto), ("f32", Self::F32)];
+}
+
+/// A text that shows what the model says before and after the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SampleConfig {
+    /// What the model continues.
+    #[serde(rename = "sample_prompt")]
+    pub prompt: String,
+    /// The most tokens it adds, at least 1.
+    #[serde(rename = "sample_tokens")]
+    pub tokens: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            length: Length::Epochs(1.0),
+            batch_size: 4,
+            sequence_length: 512,
+            gradient_accumulation: 1,
+            seed: 0,
+            precision: Precision::Auto,
+            eval_every: 0,
+            log_every: 1,
+            save_every: 0,
+            sample: None,
+            threads: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    pub(super) const KEYS: [&str; 13] = [
+        "max_steps",
+        "epochs",
+        "batch_size",
+        "sequence_length",
+        "gradient_accumulation",
+        "seed",
+        "precision",
+        "eval_every",
+        "log_every",
+        "save_every",
+        "sample_prompt",
+        "sample_tokens",
+        "threads",
+    ];
+
+    /// How many tokens a sample has if the file does not say.
+    pub const DEFAULT_SAMPLE_TOKENS: usize = 64;
+
+    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        section.exclusive("epochs", "max_steps")?;
+        let length = match section.integer("max_steps", 1)? {
+            Some(steps) => Length::MaxSteps(steps),
+            None => section
+                .number("epochs", Range::Positive)?
+                .map_or(default.length, Length::Epochs),
+        };
+        Ok(Self {
+            length,
+            batch_size: section
+                .integer("batch_size", 1)?
+                .unwrap_or(default.batch_size),
+            sequence_length: section
+                .integer("sequence_length", 2)?
+                .unwrap_or(default.sequence_length),
+            gradient_accumulation: section
+                .integer("gradient_accumulation", 1)?
+                .unwrap_or(default.gradient_accumulation),
+            seed: section.integer("seed", 0)?.unwrap_or(default.seed),
+            precision: section
+                .choice("precision", &Precision::ALL)?
+                .unwrap_or(default.precision),
+            eval_every: section
+                .integer("eval_every", 0)?
+                .unwrap_or(default.eval_every),
+            log_every: section
+                .integer("log_every", 1)?
+                .unwrap_or(default.log_every),
+            save_every: section
+                .integer("save_every", 0)?
+                .unwrap_or(default.save_every),
+            sample: read_sample(section)?,
+            threads: section.integer("threads", 0)?.unwrap_or(default.threads),
+        })
+    }
+}
+
+fn read_sample(section: &Section<'_>) -> Result<Option<SampleConfig>, ConfigError> {
+    let tokens = section.integer("sample_tokens", 1)?;
+    match section.string("sample_prompt")? {
+        Some(prompt) => Ok(Some(SampleConfig {
+            prompt,
+            tokens: tokens.unwrap_or(TrainConfig::DEFAULT_SAMPLE_TOKENS),
+        })),
+        None if tokens.is_some() => Err(section.no_effect(
+            "sample_tokens",
+            "`sample_prompt` is absent",
+            "give a `sample_prompt`, or remove `sample_tokens`",
+        )),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,326 @@
+//! What a run tells its observers, and writes to `events.jsonl`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the form of [`Event`]s; it changes when a reader of the old form would fail.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Something that happened in a run.
+///
+/// As JSON ([`to_json_line`](Self::to_json_line)) it is one object whose `event` says which:
+///
+/// ```
+/// use reparam_train::event::Event;
+///
+/// let line = Event::Interrupted { step: 7 }.to_json_line()?;
+/// assert_eq!(line, r#"{"schema_version":1,"event":"interrupted","step":7}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// Losses are mean negative log-likelihoods of a token in nats. Steps are counted from 1; step 0
+/// is the state before the first. A run ends with exactly one of `Interrupted`, `Finished` and
+/// `Failed`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// Everything is loaded and checked; the first step comes next.
+    Start(Start),
+    /// A step of the optimizer.
+    Step(Step),
+    /// The loss on the held-out data.
+    Evaluation {
+        /// The step after which it was measured.
+        step: u64,
+        /// The loss.
+        loss: f64,
+        /// `exp(loss)`.
+        perplexity: f64,
+        /// The number of predicted tokens.
+        tokens: u64,
+    },
+    /// A text that the model has generated.
+    Sample {
+        /// The step after which it was generated.
+        step: u64,
+        /// What the model was given.
+        prompt: String,
+        /// What it added.
+        text: String,
+    },
+    /// The state, or the adapter, is on disk.
+    Saved {
+        /// The step whose state it is.
+        step: u64,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// The run was asked to stop, and stopped with its state saved.
+    Interrupted {
+        /// The last finished step.
+        step: u64,
+    },
+    /// The run is complete.
+    Finished(Finished),
+    /// The run cannot go on.
+    Failed {
+        /// Why.
+        error: Failure,
+    },
+}
+
+/// What is trained, on what, for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The word for the method, such as `lora`.
+    pub method: String,
+    /// The model as the run file names it.
+    pub model: String,
+    /// The numbers that the optimizer changes.
+    pub trainable_parameters: u64,
+    /// Those and the frozen ones.
+    pub total_parameters: u64,
+    /// The names of the adapted modules.
+    pub targets: Vec<String>,
+    /// The factor of the adapter's product, such as alpha / rank; of the modules without a
+    /// pattern of their own.
+    pub scaling: f64,
+    /// The tokens of the training data.
+    pub train_tokens: u64,
+    /// Those of them that are predicted, and so learned from.
+    pub labelled_tokens: u64,
+    /// The blocks that the training data are packed into.
+    pub blocks: u64,
+    /// The predicted tokens of the held-out data; 0 if there are none.
+    pub eval_tokens: u64,
+    /// The steps of the run.
+    pub max_steps: u64,
+    /// Blocks in a batch.
+    pub batch_size: u64,
+    /// Tokens in a block.
+    pub sequence_length: u64,
+    /// Batches in a step.
+    pub gradient_accumulation: u64,
+    /// What activations are computed in, resolved from `auto`.
+    pub precision: String,
+    /// The factor of the gradient in the two-step update.
+    pub lambda: f64,
+    /// The threads that compute.
+    pub threads: u64,
+    /// What every random number of the run is derived from.
+    pub seed: u64,
+    /// The run directory.
+    pub output: PathBuf,
+}
+
+/// A step of the optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Which, counted from 1.
+    pub step: u64,
+    /// The loss of its batch, before the update.
+    pub loss: f64,
+    /// The learning rate of the update.
+    pub learning_rate: f64,
+    /// The L2 norm of the gradient before it is scaled or clipped.
+    pub grad_norm: f64,
+    /// The predicted tokens that the loss is the mean of.
+    pub tokens: u64,
+    /// The speed: predicted tokens a second, of this step.
+    pub tokens_per_s: f64,
+    /// The most memory that the process has held so far, in bytes.
+    pub peak_rss_bytes: u64,
+}
+
+/// A complete run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The steps it took.
+    pub steps: u64,
+    /// The time from the first step's start to the last one's end, in seconds.
+    pub seconds: f64,
+    /// The held-out loss before the first step; `None` if nothing is held out.
+    pub loss_before: Option<f64>,
+    /// The held-out loss after the last step; `None` if nothing is held out.
+    pub loss_after: Option<f64>,
+    /// The directory of the adapter.
+    pub adapter: PathBuf,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error and its causes, in one line.
+    pub message: String,
+    /// The class of the error.
+    pub kind: FailureKind,
+    /// What to do about it.
+    pub hints: Vec<String>,
+}
+
+/// The class of a [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FailureKind {
+    /// The configuration cannot be used.
+    Config,
+    /// A model, an adapter or data cannot be used.
+    Data,
+    /// A file cannot be read or written, or the hub cannot be reached.
+    Io,
+    /// The loss or a gradient is not a finite number.
+    Diverged,
+    /// An invariant of the program does not hold.
+    Bug,
+}
+
+/// An event with what makes its line self-describing.
+#[derive(Serialize)]
+struct Line<'a> {
+    schema_version: u32,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Event {
+    /// The event as one line of JSON, without the line's end.
+    ///
+    /// A number that is not finite is written as `null`, since JSON has no word for it.
+    ///
+    /// # Errors
+    ///
+    /// A path that is not UTF-8, which JSON cannot express.
+    pub fn to_json_line(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&Line {
+            schema_version: SCHEMA_VERSION,
+            event: self,
+        })
+    }
+
+    /// Reads a line that [`to_json_line`](Self::to_json_line) wrote.
+    ///
+    /// # Errors
+    ///
+    /// A line that is not an event of this [`SCHEMA_VERSION`].
+    pub fn from_json_line(line: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let Version { schema_version } = serde_json::from_str(line)?;
+        if schema_version != SCHEMA_VERSION {
+            return Err(serde::de::Error::custom(format_args!(
+                "the event is of schema version {schema_version}, this program reads \
+                 {SCHEMA_VERSION}"
+            )));
+        }
+        serde_json::from_str(line)
+    }
+}
+
+/// Something that wants to know what happens in a run.
+pub trait Observer {
+    /// Is told of an event right after it happened, on the thread that runs the loop.
+    fn on_event(&mut self, event: &Event);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events() -> Vec<Event> {
+        vec![
+            Event::Start(Start {
+                method: "lora".into(),
+                model: "m".into(),
+                trainable_parameters: 1,
+                total_parameters: 2,
+                targets: vec!["a.q_proj".into()],
+                scaling: 2.0,
+                train_tokens: 3,
+                labelled_tokens: 4,
+                blocks: 5,
+                eval_tokens: 6,
+                max_steps: 7,
+                batch_size: 8,
+                sequence_length: 9,
+                gradient_accumulation: 10,
+                precision: "f32".into(),
+                lambda: 1.0,
+                threads: 2,
+                seed: u64::MAX,
+                output: "runs/a".into(),
+            }),
+            Event::Step(Step {
+                step: 1,
+                loss: 2.5,
+                learning_rate: 2e-4,
+                grad_norm: 0.1,
+                tokens: 100,
+                tokens_per_s: 1234.5,
+                peak_rss_bytes: 1 << 40,
+            }),
+            Event::Evaluation {
+                step: 0,
+                loss: 1.0,
+                perplexity: 1.0_f64.exp(),
+                tokens: 10,
+            },
+            Event::Sample {
+                step: 0,
+                prompt: "Once".into(),
+                text: " upon\na \"time\"".into(),
+            },
+            Event::Saved {
+                step: 3,
+                path: "runs/a/adapter".into(),
+            },
+            Event::Interrupted { step: 3 },
+            Event::Finished(Finished {
+                steps: 7,
+                seconds: 0.5,
+                loss_before: Some(3.0),
+                loss_after: None,
+                adapter: "runs/a/adapter".into(),
+            }),
+            Event::Failed {
+                error: Failure {
+                    message: "loss is NaN at step 3".into(),
+                    kind: FailureKind::Diverged,
+                    hints: vec!["lower the learning rate".into()],
+                },
+            },
+        ]
+    }
+
+    #[test]
+    fn every_event_is_one_line_that_reads_back_equal() {
+        for event in events() {
+            let line = event.to_json_line().unwrap();
+            assert!(!line.contains('\n'), "{line}");
+            assert_eq!(Event::from_json_line(&line).unwrap(), event);
+        }
+    }
+
+    #[test]
+    fn a_step_has_the_documented_fields_in_order() {
+        let line = events()[1].to_json_line().unwrap();
+        assert_eq!(
+            line,
+            "{\"schema_version\":1,\"event\":\"step\",\"step\":1,\"loss\":2.5,\
+             \"learning_rate\":0.0002,\"grad_norm\":0.1,\"tokens\":100,\
+             \"tokens_per_s\":1234.5,\"peak_rss_bytes\":1099511627776}"
+        );
+    }
+
+    #[test]
+    fn another_schema_version_is_refused() {
+        let line = r#"{"schema_version":2,"event":"interrupted","step":3}"#;
+        let error = Event::from_json_line(line).unwrap_err();
+        assert!(error.to_string().contains("schema version 2"), "{error}");
+        Event::from_json_line(r#"{"event":"interrupted","step":3}"#).unwrap_err();
+    }
+}
