@@ -1,0 +1,127 @@
+//! A decoder with its output head.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use reparam::{ForwardContext, Linear};
+use reparam_ops::{
+    LinearPlan, RotaryTable, Segments, embedding, linear, linear_cross_entropy,
+    segments_from_bounds,
+};
+
+use crate::cache::KvCache;
+use crate::layers::{Decoder, Sequences};
+
+/// A flat batch of token sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatch<'a> {
+    /// The tokens of all sequences, one after the other.
+    pub input_ids: &'a [u32],
+    /// The position of each token in its sequence.
+    pub position_ids: &'a [u32],
+    /// The cumulative starts of the sequences; the last entry is the number of tokens.
+    pub bounds: &'a [usize],
+}
+
+/// A language model that predicts the next token.
+#[derive(Module, Debug)]
+pub struct CausalLm {
+    /// The decoder.
+    pub model: Decoder,
+    /// The output head; `None` if it is the embedding's table.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    pub(crate) inverse_frequencies: Arc<[f32]>,
+}
+
+impl CausalLm {
+    /// Returns the last hidden states, `[N, d]`, normalized.
+    pub fn hidden(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        let segments = segments_from_bounds(batch.bounds);
+        self.run(batch.input_ids, batch.position_ids, segments, None, context)
+    }
+
+    /// Returns the scaled sum of the negative log-likelihoods of the labelled tokens, `[1]`.
+    ///
+    /// See [`linear_cross_entropy`] for `labels` and `scale`.
+    pub fn loss(
+        &self,
+        batch: TokenBatch<'_>,
+        labels: &[i32],
+        scale: f32,
+        context: &ForwardContext,
+    ) -> Tensor<1> {
+        let h = self.hidden(batch, context);
+        linear_cross_entropy(h, self.head(), labels, scale)
+    }
+
+    /// Returns the logits of every token, `[N, vocab]`.
+    pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        let h = self.hidden(batch, context);
+        linear(h, self.head(), LinearPlan::Dense)
+    }
+
+    /// Returns an empty cache for a sequence of up to `capacity` tokens.
+    pub fn new_cache(&self, capacity: usize) -> KvCache {
+        let attention = &self.model.layers[0].self_attn;
+        KvCache::new(
+            self.model.layers.len(),
+            attention.n_kv_heads * attention.head_dim,
+            capacity,
+            &self.model.device().inner(),
+        )
+    }
+
+    /// Feeds the next tokens of a cached sequence and returns the last one's logits, `[1, vocab]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the cache is full or `tokens` is empty.
+    pub fn next_logits(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
+        let start = cache.len();
+        assert!(
+            !tokens.is_empty() && start + tokens.len() <= cache.capacity(),
+            "the cache holds {} tokens",
+            cache.capacity()
+        );
+        let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
+        let context = ForwardContext::inference();
+        let none = Segments::from([]);
+        let h = self.run(tokens, &positions, none, Some(cache), &context);
+        let last = h.narrow(0, tokens.len() - 1, 1);
+        linear(last, self.head(), LinearPlan::Dense)
+    }
+
+    /// Returns the number of rows of the embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.model.embed_tokens.weight.lazy_shape()[0]
+    }
+
+    fn head(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val(),
+        }
+    }
+
+    fn run(
+        &self,
+        input_ids: &[u32],
+        position_ids: &[u32],
+        segments: Segments,
+        mut cache: Option<&mut KvCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let sequences = Sequences {
+            rotary: RotaryTable::new(position_ids, &self.inverse_frequencies),
+            segments,
+        };
+        let mut h = embedding(self.model.embed_tokens.weight.val(), input_ids);
+        for (layer_idx, layer) in self.model.layers.iter().enumerate() {
+            let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[layer_idx]);
+            h = layer.forward(h, &sequences, layer_cache, context);
+        }
+        self.model.norm.forward(h)
+    }
+}

@@ -1,0 +1,104 @@
+//! Continuing a text, token by token.
+
+use burn::tensor::TensorData;
+
+use crate::sampling::Sampler;
+use crate::{CausalLm, KvCache, ModelError, Sampling};
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model produced an end-of-text token.
+    EndOfText,
+    /// The asked number of tokens was reached.
+    MaxNewTokens,
+}
+
+/// A running generation: an iterator over the new tokens.
+#[derive(Debug)]
+pub struct Generation<'a> {
+    model: &'a CausalLm,
+    cache: KvCache,
+    sampler: Sampler,
+    /// The tokens that the model has not seen yet.
+    pending: Vec<u32>,
+    remaining: usize,
+    end_of_text: Vec<u32>,
+    stop: Option<StopReason>,
+}
+
+impl CausalLm {
+    /// Starts to continue a prompt.
+    ///
+    /// `end_of_text` are the tokens that end the text; they are not yielded.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the prompt holds no token or a sampling setting is out of range.
+    pub fn generate(
+        &self,
+        prompt: &[u32],
+        max_new_tokens: usize,
+        sampling: Sampling,
+        end_of_text: &[u32],
+    ) -> Result<Generation<'_>, ModelError> {
+        sampling.check()?;
+        if prompt.is_empty() {
+            return Err(ModelError::EmptyPrompt);
+        }
+        Ok(Generation {
+            model: self,
+            cache: self.new_cache(prompt.len() + max_new_tokens),
+            sampler: Sampler::new(sampling),
+            pending: prompt.to_vec(),
+            remaining: max_new_tokens,
+            end_of_text: end_of_text.to_vec(),
+            stop: None,
+        })
+    }
+}
+
+impl Generation<'_> {
+    /// Returns why the generation ended, once it has.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.stop
+    }
+
+    fn advance(&mut self) -> Result<Option<u32>, ModelError> {
+        if self.stop.is_some() {
+            return Ok(None);
+        }
+        if self.remaining == 0 {
+            self.stop = Some(StopReason::MaxNewTokens);
+            return Ok(None);
+        }
+        self.remaining -= 1;
+        let logits = self.model.next_logits(&self.pending, &mut self.cache);
+        let logits: TensorData = logits.into_data().convert::<f32>();
+        let logits = logits.as_slice::<f32>().unwrap_or_default();
+        let position = self.cache.len() - 1;
+        let token = self
+            .sampler
+            .choose(logits)
+            .ok_or(ModelError::NonFinite { position })?;
+        if self.end_of_text.contains(&token) {
+            self.stop = Some(StopReason::EndOfText);
+            return Ok(None);
+        }
+        self.pending = vec![token];
+        Ok(Some(token))
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<u32, ModelError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let result = self.advance();
+        if result.is_err() {
+            // An error ends the iteration; what comes after it would be meaningless.
+            self.stop = Some(StopReason::MaxNewTokens);
+        }
+        result.transpose()
+    }
+}

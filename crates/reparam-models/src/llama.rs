@@ -1,0 +1,117 @@
+//! The Llama family.
+
+use burn::tensor::Device;
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelConfig;
+
+use crate::layers::{Decoder, DecoderLayer, GatedMlp, SelfAttention};
+use crate::loader::Loader;
+use crate::{CausalLm, ModelError, rope};
+
+/// A model family: how to fill its modules from a checkpoint.
+#[derive(Debug)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    load: fn(&ModelConfig, &mut Loader<'_>) -> Result<CausalLm, ModelError>,
+}
+
+/// Every family.
+pub static FAMILIES: &[Family] = &[Family {
+    model_type: "llama",
+    load: load_llama,
+}];
+
+impl CausalLm {
+    /// Loads a model onto a device, frozen, in `f32`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the family is not supported, or the checkpoint's tensors are not exactly those
+    /// of the configuration, or one of them holds NaN or infinity.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let family = FAMILIES
+            .iter()
+            .find(|family| family.model_type == config.model_type)
+            .ok_or_else(|| ModelError::UnsupportedFamily {
+                found: config.model_type.clone(),
+                supported: FAMILIES.iter().map(|family| family.model_type).collect(),
+            })?;
+        let mut loader = Loader::new(checkpoint, device);
+        let model = (family.load)(config, &mut loader)?;
+        let tied = config.tie_word_embeddings;
+        // Older exporters wrote buffers and the tied head along.
+        loader.finish(|name| {
+            name.ends_with("rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
+        })?;
+        Ok(model)
+    }
+}
+
+fn load_llama(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<CausalLm, ModelError> {
+    if config.hidden_act != "silu" {
+        return Err(ModelError::UnsupportedSetting {
+            setting: "hidden_act",
+            found: config.hidden_act.clone(),
+            supported: "silu",
+        });
+    }
+    let (d, eps) = (config.hidden_size, config.rms_norm_eps);
+    let embed_tokens = loader.embedding("model.embed_tokens", config.vocab_size, d);
+    let layers = (0..config.num_hidden_layers)
+        .map(|layer_idx| load_layer(config, loader, &format!("model.layers.{layer_idx}")))
+        .collect();
+    let norm = loader.rms_norm("model.norm", d, eps);
+    let lm_head = (!config.tie_word_embeddings)
+        .then(|| loader.linear("lm_head", config.vocab_size, d, false));
+    Ok(CausalLm {
+        model: Decoder {
+            embed_tokens,
+            layers,
+            norm,
+        },
+        lm_head,
+        inverse_frequencies: rope::inverse_frequencies(config).into(),
+    })
+}
+
+fn load_layer(config: &ModelConfig, loader: &mut Loader<'_>, path: &str) -> DecoderLayer {
+    let (d, inner, eps) = (
+        config.hidden_size,
+        config.intermediate_size,
+        config.rms_norm_eps,
+    );
+    let head_dim = config.head_dim;
+    let q_width = config.num_attention_heads * head_dim;
+    let kv_width = config.num_key_value_heads * head_dim;
+    let mut linear =
+        |name: &str, d_out, d_in, bias| loader.linear(&format!("{path}.{name}"), d_out, d_in, bias);
+    let self_attn = SelfAttention {
+        q_proj: linear("self_attn.q_proj", q_width, d, config.attention_bias),
+        k_proj: linear("self_attn.k_proj", kv_width, d, config.attention_bias),
+        v_proj: linear("self_attn.v_proj", kv_width, d, config.attention_bias),
+        o_proj: linear("self_attn.o_proj", d, q_width, config.attention_bias),
+        n_heads: config.num_attention_heads,
+        n_kv_heads: config.num_key_value_heads,
+        head_dim,
+    };
+    let mlp = GatedMlp {
+        gate_proj: linear("mlp.gate_proj", inner, d, config.mlp_bias),
+        up_proj: linear("mlp.up_proj", inner, d, config.mlp_bias),
+        down_proj: linear("mlp.down_proj", d, inner, config.mlp_bias),
+    };
+    DecoderLayer {
+        self_attn,
+        mlp,
+        input_layernorm: loader.rms_norm(&format!("{path}.input_layernorm"), d, eps),
+        post_attention_layernorm: loader.rms_norm(
+            &format!("{path}.post_attention_layernorm"),
+            d,
+            eps,
+        ),
+    }
+}

@@ -1,0 +1,290 @@
+//! Linear layers, executed by plan.
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use reparam_kernels::linear as kernels;
+use reparam_kernels::linear::LinearShape;
+use reparam_kernels::matmul::{MatMut, MatRef, matmul};
+
+use crate::native::{self, from_values, primitive, primitive_and_node, values};
+use crate::reference;
+
+/// How a linear layer runs without forming its effective weight.
+#[derive(Debug, Clone)]
+pub enum LinearPlan {
+    /// `y = x W'` with `W` as it is. `W` receives a gradient only if it is tracked.
+    Dense,
+    /// `y = x W' + s (x A') B'` with a frozen `W`: the backward never forms a dense `dW`.
+    LowRank(LowRank),
+}
+
+/// The trainable part of a low-rank plan.
+#[derive(Debug, Clone)]
+pub struct LowRank {
+    /// `A`, `[rank, d_in]`.
+    pub a: Tensor<2>,
+    /// `B`, `[d_out, rank]`.
+    pub b: Tensor<2>,
+    /// The effective multiplier `s`.
+    pub scaling: f32,
+    /// What the low-rank path sees in place of `x`, `[N, d_in]`: its input after dropout.
+    pub input: Option<Tensor<2>>,
+}
+
+/// Applies a linear layer.
+///
+/// ```text
+/// Dense:    y = x W'
+/// LowRank:  y = x W' + s (z A') B',   z = x unless the plan has an input of its own
+/// ```
+///
+/// # Shapes
+///
+/// - x: `[N, d_in]`
+/// - weight: `[d_out, d_in]`, the order of the checkpoint
+/// - output: `[N, d_out]`
+///
+/// # Gradients
+///
+/// `LowRank`: with `g = s (dy B)`, `dx = dy W + g A`, `dA = g' z`, `dB = s dy' (z A')`, where `g A`
+/// goes to `z` if that is not `x`; `W` is taken as frozen. `Dense`: `dx = dy W` and, if `W` is tracked, `dW = dy' x`.
+///
+/// # Cost
+///
+/// `LowRank` takes `2 N r (d_in + d_out)` operations on top of the frozen product's
+/// `2 N d_in d_out` in the forward pass and twice that in the backward pass. It keeps `x` and
+/// `x A'`.
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
+    if !native::is_native(&x) || !native::is_native(&weight) {
+        return reference::linear(x, weight, plan);
+    }
+    match plan {
+        LinearPlan::Dense => dense(x, weight),
+        LinearPlan::LowRank(low_rank) => low_rank_linear(x, weight, low_rank),
+    }
+}
+
+fn dense(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let [n, d_in] = x.dims();
+    let [d_out, _] = weight.dims();
+    let is_tracked = x.is_tracked() || weight.is_tracked();
+    let autodiff = x.is_autodiff() || weight.is_autodiff();
+    let (x, x_node) = primitive_and_node(x);
+    let weight_tracked = weight.is_tracked();
+    let (weight, weight_node) = primitive_and_node(weight);
+    let shape = LinearShape {
+        tokens: n,
+        d_in,
+        d_out,
+    };
+    let mut y = vec![0.0; n * d_out];
+    native::run(kernels::low_rank_forward(
+        shape,
+        values(&x),
+        values(&weight),
+        None,
+        None,
+        &mut y,
+        &mut [],
+    ));
+    let y = from_values(y, [n, d_out]);
+    if !is_tracked {
+        return native::untracked(y, autodiff);
+    }
+    // The input is only needed for a gradient of the weight.
+    let state = DenseState {
+        x: weight_tracked.then_some(x),
+        weight,
+        shape,
+    };
+    native::tracked(DenseBackward, [x_node, weight_node], y, state)
+}
+
+#[derive(Debug)]
+struct DenseBackward;
+
+#[derive(Debug, Clone)]
+struct DenseState {
+    x: Option<FlexTensor>,
+    weight: FlexTensor,
+    shape: LinearShape,
+}
+
+impl Backward<Flex, 2> for DenseBackward {
+    type State = DenseState;
+
+    fn backward(self, ops: Ops<DenseState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let DenseState { x, weight, shape } = ops.state;
+        let LinearShape {
+            tokens,
+            d_in,
+            d_out,
+        } = shape;
+        let [x_node, weight_node] = ops.parents;
+        if let Some(node) = x_node {
+            let mut dx = vec![0.0; tokens * d_in];
+            native::run(multiply(&mut dx, values(&dy), values(&weight), shape));
+            grads.register::<Flex>(node.id, from_values(dx, [tokens, d_in]));
+        }
+        if let (Some(node), Some(x)) = (weight_node, x) {
+            let mut dw = vec![0.0; d_out * d_in];
+            native::run(kernels::dense_backward_weight(
+                shape,
+                values(&dy),
+                values(&x),
+                &mut dw,
+            ));
+            grads.register::<Flex>(node.id, from_values(dw, [d_out, d_in]));
+        }
+    }
+}
+
+/// `dx = dy W`
+fn multiply(
+    dx: &mut [f32],
+    dy: &[f32],
+    weight: &[f32],
+    shape: LinearShape,
+) -> Result<(), reparam_kernels::KernelError> {
+    matmul(
+        MatMut::new(dx, shape.tokens, shape.d_in)?,
+        MatRef::new(dy, shape.tokens, shape.d_out)?,
+        MatRef::new(weight, shape.d_out, shape.d_in)?,
+        1.0,
+        0.0,
+    )
+}
+
+fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor<2> {
+    let LowRank {
+        a,
+        b,
+        scaling,
+        input,
+    } = low_rank;
+    let [tokens, d_in] = x.dims();
+    let [d_out, _] = weight.dims();
+    let [rank, _] = a.dims();
+    let shape = LinearShape {
+        tokens,
+        d_in,
+        d_out,
+    };
+    let is_tracked = x.is_tracked() || a.is_tracked() || b.is_tracked();
+    let autodiff = x.is_autodiff() || a.is_autodiff() || b.is_autodiff();
+    let has_input = input.is_some();
+    // Without an input of its own the low-rank path hangs on `x` alone; the second guard of the
+    // same node then receives nothing.
+    let (input, input_node) = primitive_and_node(input.unwrap_or_else(|| x.clone()));
+    let (x, x_node) = primitive_and_node(x);
+    let (a, a_node) = primitive_and_node(a);
+    let (b, b_node) = primitive_and_node(b);
+    let weight = primitive(weight);
+
+    let mut y = vec![0.0; tokens * d_out];
+    let mut xa = vec![0.0; tokens * rank];
+    native::run(kernels::low_rank_forward(
+        shape,
+        values(&x),
+        values(&weight),
+        Some(kernels::LowRank {
+            a: values(&a),
+            b: values(&b),
+            rank,
+            scaling,
+        }),
+        has_input.then(|| values(&input)),
+        &mut y,
+        &mut xa,
+    ));
+    let y = from_values(y, [tokens, d_out]);
+    if !is_tracked {
+        return native::untracked(y, autodiff);
+    }
+    let state = LowRankState {
+        x,
+        input: has_input.then_some(input),
+        weight,
+        a,
+        b,
+        xa: from_values(xa, [tokens, rank]),
+        rank,
+        scaling,
+        shape,
+    };
+    let nodes = [x_node, input_node, a_node, b_node];
+    native::tracked(LowRankBackward, nodes, y, state)
+}
+
+#[derive(Debug)]
+struct LowRankBackward;
+
+#[derive(Debug, Clone)]
+struct LowRankState {
+    x: FlexTensor,
+    input: Option<FlexTensor>,
+    weight: FlexTensor,
+    a: FlexTensor,
+    b: FlexTensor,
+    xa: FlexTensor,
+    rank: usize,
+    scaling: f32,
+    shape: LinearShape,
+}
+
+impl Backward<Flex, 4> for LowRankBackward {
+    type State = LowRankState;
+
+    fn backward(self, ops: Ops<LowRankState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let state = ops.state;
+        let LinearShape {
+            tokens,
+            d_in,
+            d_out,
+        } = state.shape;
+        let [x_node, input_node, a_node, b_node] = ops.parents;
+        let input_node = input_node.filter(|_| state.input.is_some());
+        let zeros = |needed: bool, len: usize| needed.then(|| vec![0.0; len]);
+        let mut dx = zeros(x_node.is_some(), tokens * d_in);
+        let mut dinput = zeros(input_node.is_some(), tokens * d_in);
+        let mut da = zeros(a_node.is_some(), state.rank * d_in);
+        let mut db = zeros(b_node.is_some(), d_out * state.rank);
+        native::run(kernels::low_rank_backward(
+            state.shape,
+            kernels::LowRankInputs {
+                dy: values(&dy),
+                x: values(&state.x),
+                x_low_rank: state.input.as_ref().map(values),
+                w: values(&state.weight),
+                low_rank: Some(kernels::LowRank {
+                    a: values(&state.a),
+                    b: values(&state.b),
+                    rank: state.rank,
+                    scaling: state.scaling,
+                }),
+                xa: values(&state.xa),
+            },
+            kernels::LowRankGrads {
+                dx: dx.as_deref_mut(),
+                dx_low_rank: dinput.as_deref_mut(),
+                da: da.as_deref_mut(),
+                db: db.as_deref_mut(),
+            },
+        ));
+        let mut register = |node: Option<_>, gradient: Option<Vec<f32>>, dims| {
+            if let (Some(id), Some(gradient)) = (node, gradient) {
+                grads.register::<Flex>(id, from_values(gradient, dims));
+            }
+        };
+        register(x_node.map(|node| node.id), dx, [tokens, d_in]);
+        register(input_node.map(|node| node.id), dinput, [tokens, d_in]);
+        register(a_node.map(|node| node.id), da, [state.rank, d_in]);
+        register(b_node.map(|node| node.id), db, [d_out, state.rank]);
+    }
+}

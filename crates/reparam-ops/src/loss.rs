@@ -1,0 +1,112 @@
+//! The output head and its cross-entropy, in one operation.
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use reparam_kernels::cross_entropy as kernels;
+
+use crate::native::{self, from_values, primitive_and_node, values};
+use crate::reference;
+
+/// The label of a token from which nothing is predicted.
+pub const IGNORE_INDEX: i32 = -100;
+
+/// Computes the scaled sum of the negative log-likelihoods of the labelled tokens.
+///
+/// ```text
+/// loss = scale * sum_i -log softmax(h_i W')[labels_i]      over the i with labels_i != -100
+/// ```
+///
+/// `labels[i]` is what is predicted *at* token `i`: the next token of the same document. With
+/// `scale = 1 / (labelled tokens of the whole step)` the losses and gradients of micro-batches add
+/// up to those of one large batch, whatever their lengths.
+///
+/// # Shapes
+///
+/// - h: `[N, d]`
+/// - weight: `[V, d]`
+/// - labels: `N` numbers below `V` or [`IGNORE_INDEX`]
+/// - output: `[1]`
+///
+/// # Numerics
+///
+/// The sum is accumulated in `f64` in a fixed order and returned in the tensor's type.
+///
+/// # Cost
+///
+/// Only labelled rows are multiplied with the head, a block of rows at a time: memory does not
+/// grow with `N * V`. The gradient is made in the forward pass, while a block's logits are there,
+/// and is what is kept.
+pub fn linear_cross_entropy(
+    h: Tensor<2>,
+    weight: Tensor<2>,
+    labels: &[i32],
+    scale: f32,
+) -> Tensor<1> {
+    if !native::is_native(&h) || !native::is_native(&weight) {
+        return reference::linear_cross_entropy(h, weight, labels, scale);
+    }
+    let h_dims = h.dims();
+    let weight_dims = weight.dims();
+    let h_tracked = h.is_tracked();
+    let weight_tracked = weight.is_tracked();
+    let autodiff = h.is_autodiff() || weight.is_autodiff();
+    let (h, h_node) = primitive_and_node(h);
+    let (weight, weight_node) = primitive_and_node(weight);
+    let mut dh = h_tracked.then(|| vec![0.0; h_dims[0] * h_dims[1]]);
+    let mut dweight = weight_tracked.then(|| vec![0.0; weight_dims[0] * weight_dims[1]]);
+    let loss = kernels::linear_cross_entropy(
+        values(&h),
+        values(&weight),
+        h_dims[1],
+        labels,
+        scale,
+        dh.as_deref_mut(),
+        dweight.as_deref_mut(),
+    )
+    .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
+    let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);
+    if !h_tracked && !weight_tracked {
+        return native::untracked(loss, autodiff);
+    }
+    let state = CrossEntropyState {
+        gradients: [
+            dh.map(|dh| from_values(dh, h_dims)),
+            dweight.map(|dweight| from_values(dweight, weight_dims)),
+        ],
+    };
+    native::tracked(CrossEntropyBackward, [h_node, weight_node], loss, state)
+}
+
+#[derive(Debug)]
+struct CrossEntropyBackward;
+
+#[derive(Debug, Clone)]
+struct CrossEntropyState {
+    gradients: [Option<FlexTensor>; 2],
+}
+
+impl Backward<Flex, 2> for CrossEntropyBackward {
+    type State = CrossEntropyState;
+
+    fn backward(self, ops: Ops<CrossEntropyState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let upstream = grads.consume::<Flex>(&ops.node);
+        let factor = values(&upstream.to_contiguous())[0];
+        for (node, gradient) in ops.parents.into_iter().zip(ops.state.gradients) {
+            let (Some(node), Some(mut gradient)) = (node, gradient) else {
+                continue;
+            };
+            // The usual case is the loss itself being differentiated, which leaves the gradient
+            // as it was made.
+            if factor != 1.0 {
+                for value in gradient.storage_mut::<f32>() {
+                    *value *= factor;
+                }
+            }
+            grads.register::<Flex>(node.id, gradient);
+        }
+    }
+}

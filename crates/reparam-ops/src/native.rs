@@ -1,0 +1,106 @@
+//! The border between Burn tensors and kernel slices.
+//!
+//! The operations downcast to Flex directly instead of going through `#[backend_extension]`:
+//! that macro has no optional tensors and one implementation per backend, while here every other
+//! backend runs the same composition of Burn operations, and inputs such as the low-rank factors
+//! are there or not.
+
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
+use burn::backend::flex::FlexTensor;
+use burn::backend::{Autodiff, DispatchDevice, Flex};
+use burn::tensor::{DType, Tensor, TensorData};
+
+/// Returns whether the native form can run on a tensor.
+///
+/// A device with gradient checkpointing is left to the reference: Burn's retro-forward would have
+/// to know how to run our operations again.
+pub(crate) fn is_native<const D: usize>(tensor: &Tensor<D>) -> bool {
+    if tensor.dtype() != DType::F32 {
+        return false;
+    }
+    let device = tensor.device();
+    let checkpointing = device
+        .gradient_checkpointing_strategy()
+        .is_some_and(|strategy| strategy != Default::default());
+    !checkpointing && is_flex(device.as_dispatch())
+}
+
+fn is_flex(device: &DispatchDevice) -> bool {
+    match device {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(inner) => is_flex(inner),
+        #[allow(
+            unreachable_patterns,
+            reason = "other backends exist behind Cargo features"
+        )]
+        _ => false,
+    }
+}
+
+/// Returns the contiguous primitive of a tensor, without its place in the graph.
+pub(crate) fn primitive<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    tensor
+        .inner()
+        .try_into_primitive::<Flex>()
+        .expect("the caller has checked that the tensor is on Flex")
+        .to_contiguous()
+}
+
+/// Returns the contiguous primitive of a tensor and the guard of its node in the graph.
+pub(crate) fn primitive_and_node<const D: usize>(tensor: Tensor<D>) -> (FlexTensor, NodeGuard) {
+    let (primitive, node) = tensor
+        .autodiff()
+        .try_into_primitive::<Autodiff<Flex>>()
+        .expect("the caller has checked that the tensor is on Flex")
+        .into_parts();
+    (primitive.to_contiguous(), node)
+}
+
+/// Returns the values of a contiguous `f32` primitive.
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor
+        .as_slice::<f32>()
+        .expect("native operations hold contiguous f32 tensors only")
+}
+
+/// Wraps a vector, without copying it, as a primitive of the given shape.
+pub(crate) fn from_values<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// Returns a plain tensor: the result of an operation none of whose inputs is tracked.
+///
+/// `autodiff` says whether an input carried an autodiff association, which the result then keeps.
+pub(crate) fn untracked<const D: usize>(output: FlexTensor, autodiff: bool) -> Tensor<D> {
+    let tensor = Tensor::from_primitive::<Flex>(output);
+    if autodiff { tensor.autodiff() } else { tensor }
+}
+
+/// Registers the backward step of an operation and returns its output as a tensor.
+pub(crate) fn tracked<Op, const N: usize, const D: usize>(
+    op: Op,
+    nodes: [NodeGuard; N],
+    output: FlexTensor,
+    state: Op::State,
+) -> Tensor<D>
+where
+    Op: Backward<Flex, N>,
+{
+    let output = match op
+        .prepare::<NoCheckpointing>(nodes)
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => prep.finish(state, output),
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// A kernel call that can only fail when a shape check above it was wrong.
+pub(crate) fn run(result: Result<(), reparam_kernels::KernelError>) {
+    if let Err(error) = result {
+        panic!("tensor shapes do not fit: {error}");
+    }
+}

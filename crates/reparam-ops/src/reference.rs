@@ -1,0 +1,150 @@
+//! The operations as plain compositions of Burn operations.
+//!
+//! Readable, differentiated by Burn, in any float type and on any backend: what the native forms
+//! are tested against, and what runs where there is no native form.
+
+use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+
+use crate::{AttentionConfig, IGNORE_INDEX, LinearPlan, RotaryTable, Segments};
+
+/// See [`crate::linear`].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
+    let base = x.clone().matmul(weight.transpose());
+    match plan {
+        LinearPlan::Dense => base,
+        LinearPlan::LowRank(low_rank) => {
+            let update = low_rank
+                .input
+                .unwrap_or(x)
+                .matmul(low_rank.a.transpose())
+                .matmul(low_rank.b.transpose());
+            base + update * low_rank.scaling
+        }
+    }
+}
+
+/// See [`crate::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
+    let mean_square = (x.clone() * x.clone()).mean_dim(1);
+    x / (mean_square + eps).sqrt() * weight.unsqueeze::<2>()
+}
+
+/// See [`crate::swiglu`].
+pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
+    activation::silu(gate) * up
+}
+
+/// See [`crate::rotary`].
+pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
+    let [n, width] = x.dims();
+    let half = table.head_dim / 2;
+    let n_heads = width / table.head_dim;
+    let device = x.device();
+    let dtype = x.dtype();
+    let table_tensor = |values: &[f32]| {
+        let data = TensorData::new(values.to_vec(), [n, 1, half]);
+        Tensor::<3>::from_data(data.convert_dtype(dtype), (&device, dtype))
+    };
+    let (cos, sin) = (table_tensor(&table.cos), table_tensor(&table.sin));
+    let x = x.reshape([n, n_heads, table.head_dim]);
+    let first = x.clone().narrow(2, 0, half);
+    let second = x.narrow(2, half, half);
+    let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
+    let rotated_second = second * cos + first * sin;
+    Tensor::cat(vec![rotated_first, rotated_second], 2).reshape([n, width])
+}
+
+/// See [`crate::attention`].
+///
+/// Forms the score matrix of one segment at a time.
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    config: AttentionConfig,
+    segments: &Segments,
+) -> Tensor<2> {
+    let [n, width] = q.dims();
+    let device = q.device();
+    let dtype = q.dtype();
+    let group = config.n_heads / config.n_kv_heads;
+    let heads = |x: Tensor<2>, start: usize, len: usize, n_heads: usize| {
+        x.narrow(0, start, len)
+            .reshape([len, n_heads, config.head_dim])
+            .swap_dims(0, 1)
+    };
+    let mut rows = Vec::new();
+    let mut next = 0;
+    for segment in segments.iter() {
+        if segment.q_start > next {
+            rows.push(Tensor::zeros(
+                [segment.q_start - next, width],
+                (&device, dtype),
+            ));
+        }
+        next = segment.q_start + segment.q_len;
+        let q = heads(q.clone(), segment.q_start, segment.q_len, config.n_heads);
+        let shared = |x: &Tensor<2>| {
+            heads(x.clone(), segment.k_start, segment.k_len, config.n_kv_heads)
+                .unsqueeze_dim::<4>(1)
+                .repeat_dim(1, group)
+                .reshape([config.n_heads, segment.k_len, config.head_dim])
+        };
+        let mut scores = q.matmul(shared(&k).swap_dims(1, 2)) * config.scale;
+        if config.causal {
+            scores = scores + causal_bias(segment.q_len, segment.k_len, &device, dtype);
+        }
+        let out = activation::softmax(scores, 2).matmul(shared(&v));
+        rows.push(out.swap_dims(0, 1).reshape([segment.q_len, width]));
+    }
+    if next < n {
+        rows.push(Tensor::zeros([n - next, width], (&device, dtype)));
+    }
+    Tensor::cat(rows, 0)
+}
+
+/// Zero where a query may see a key, a very negative number elsewhere, `[1, q_len, k_len]`.
+fn causal_bias(
+    q_len: usize,
+    k_len: usize,
+    device: &burn::tensor::Device,
+    dtype: DType,
+) -> Tensor<3> {
+    // Finite, so that a fully masked row cannot turn into NaN in half precision either.
+    const MASKED: f32 = -6e4;
+    let bias: Vec<f32> = (0..q_len)
+        .flat_map(|i| (0..k_len).map(move |j| if j + q_len > i + k_len { MASKED } else { 0.0 }))
+        .collect();
+    let data = TensorData::new(bias, [1, q_len, k_len]).convert_dtype(dtype);
+    Tensor::from_data(data, (device, dtype))
+}
+
+/// See [`crate::embedding`].
+pub fn embedding(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
+    let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+    let ids =
+        Tensor::<1, Int>::from_data(TensorData::new(ids.clone(), [ids.len()]), &table.device());
+    table.select(0, ids)
+}
+
+/// See [`crate::linear_cross_entropy`].
+pub fn linear_cross_entropy(
+    h: Tensor<2>,
+    weight: Tensor<2>,
+    labels: &[i32],
+    scale: f32,
+) -> Tensor<1> {
+    let device = h.device();
+    let (rows, targets): (Vec<i64>, Vec<i64>) = labels
+        .iter()
+        .enumerate()
+        .filter(|&(_, &label)| label != IGNORE_INDEX)
+        .map(|(row, &label)| (row as i64, i64::from(label)))
+        .unzip();
+    let n_labelled = rows.len();
+    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [n_labelled]), &device);
+    let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [n_labelled, 1]), &device);
+    let logits = h.select(0, rows).matmul(weight.transpose());
+    let log_probabilities = activation::log_softmax(logits, 1);
+    log_probabilities.gather(1, targets).sum() * (-scale)
+}

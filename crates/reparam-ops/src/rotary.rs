@@ -1,0 +1,117 @@
+//! Rotary position embedding.
+
+use std::sync::Arc;
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use reparam_kernels::rotary as kernels;
+
+use crate::native::{self, primitive_and_node};
+use crate::reference;
+
+/// The cosines and sines of a batch's positions, shared by all layers.
+#[derive(Debug, Clone)]
+pub struct RotaryTable {
+    /// `cos(position * frequency)`, `[N, head_dim / 2]` row-major.
+    pub cos: Arc<[f32]>,
+    /// `sin(position * frequency)`, `[N, head_dim / 2]` row-major.
+    pub sin: Arc<[f32]>,
+    /// The size of a head.
+    pub head_dim: usize,
+}
+
+impl RotaryTable {
+    /// Computes the table for a list of positions.
+    ///
+    /// `inverse_frequencies` holds `head_dim / 2` numbers, in radians a token. The angles are
+    /// computed in `f32`, as the reference implementation does.
+    pub fn new(position_ids: &[u32], inverse_frequencies: &[f32]) -> Self {
+        let (cos, sin) = kernels::rotary_tables(position_ids, inverse_frequencies, 1.0)
+            .expect("a list of frequencies has one element a pair");
+        Self {
+            cos: cos.into(),
+            sin: sin.into(),
+            head_dim: inverse_frequencies.len() * 2,
+        }
+    }
+
+    /// Returns the number of tokens.
+    pub fn len(&self) -> usize {
+        self.cos.len() / (self.head_dim / 2)
+    }
+
+    /// Returns whether the table holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.cos.is_empty()
+    }
+}
+
+/// Rotates every head of every token by the angles of its position.
+///
+/// With the halves `x1 = x[..h]`, `x2 = x[h..]` of a head, `h = head_dim / 2`:
+///
+/// ```text
+/// y1 = x1 cos - x2 sin
+/// y2 = x2 cos + x1 sin
+/// ```
+///
+/// The pairing of element `i` with `i + h` is that of Hugging Face's checkpoints; the original
+/// code pairs neighbours.
+///
+/// # Shapes
+///
+/// - x, output: `[N, n_heads * head_dim]`
+///
+/// # Cost
+///
+/// Rotates in place when nothing else holds `x`. The backward pass is the inverse rotation and
+/// keeps nothing but the table.
+///
+/// # References
+///
+/// Su et al., *RoFormer* (arXiv 2104.09864), equation 34.
+pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
+    if !native::is_native(&x) {
+        return reference::rotary(x, table);
+    }
+    let is_tracked = x.is_tracked();
+    let autodiff = x.is_autodiff();
+    let (x, x_node) = primitive_and_node(x);
+    let y = rotate(x, table, false);
+    if !is_tracked {
+        return native::untracked(y, autodiff);
+    }
+    native::tracked(RotaryBackward, [x_node], y, table.clone())
+}
+
+fn rotate(mut x: FlexTensor, table: &RotaryTable, inverse: bool) -> FlexTensor {
+    let n_heads = x.layout().shape()[1] / table.head_dim;
+    native::run(kernels::rotary(
+        x.storage_mut::<f32>(),
+        &table.cos,
+        &table.sin,
+        n_heads,
+        table.head_dim,
+        inverse,
+    ));
+    x
+}
+
+#[derive(Debug)]
+struct RotaryBackward;
+
+impl Backward<Flex, 1> for RotaryBackward {
+    type State = RotaryTable;
+
+    fn backward(self, ops: Ops<RotaryTable, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let [x_node] = ops.parents;
+        if let Some(node) = x_node {
+            grads.register::<Flex>(node.id, rotate(dy, &ops.state, true));
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Native forms against the reference, and the reference against central differences in `f64`.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::*;
+
+/// Products of up to a few hundred terms in `f32`, in another order than Burn's.
+const TOLERANCE: f64 = 2e-5;
+/// The step of central differences in `f64`: its square is their error, its inverse the rounding.
+const STEP: f64 = 1e-5;
+const DIFFERENCE_TOLERANCE: f64 = 1e-7;
+
+/// Numbers in `[-1, 1)` that look random and are the same everywhere.
+fn numbers(len: usize, seed: u64) -> Vec<f64> {
+    (0..len as u64)
+        .map(|i| {
+            let mut x =
+                (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xd129_0d3f);
+            x ^= x >> 31;
+            x = x.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x ^= x >> 27;
+            (x >> 11) as f64 * 2f64.powi(-52) - 1.0
+        })
+        .collect()
+}
+
+fn tensor(values: &[f64], dims: [usize; 2], dtype: DType) -> Tensor<2> {
+    let data = TensorData::new(values.to_vec(), dims).convert_dtype(dtype);
+    Tensor::from_data(data, (&Device::flex().autodiff(), dtype))
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    let data = tensor.into_data().convert::<f64>();
+    data.to_vec().expect("f64 data")
+}
+
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (idx, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (found - expected).abs() <= tolerance * expected.abs().max(1.0),
+            "{what}[{idx}]: {found} != {expected}"
+        );
+    }
+}
+
+/// One differentiable function of several matrices.
+struct Case {
+    inputs: Vec<(Vec<f64>, [usize; 2])>,
+    native: Box<dyn Fn(Vec<Tensor<2>>) -> Tensor<2>>,
+    reference: Box<dyn Fn(Vec<Tensor<2>>) -> Tensor<2>>,
+}
+
+impl Case {
+    fn new<F, G>(dims: &[[usize; 2]], native: F, reference: G) -> Self
+    where
+        F: Fn(Vec<Tensor<2>>) -> Tensor<2> + 'static,
+        G: Fn(Vec<Tensor<2>>) -> Tensor<2> + 'static,
+    {
+        let inputs = dims
+            .iter()
+            .enumerate()
+            .map(|(seed, dims)| (numbers(dims[0] * dims[1], seed as u64 + 1), *dims))
+            .collect();
+        Self {
+            inputs,
+            native: Box::new(native),
+            reference: Box::new(reference),
+        }
+    }
+
+    /// The sum of the outputs, each weighted by a number of its own, so that no gradient is
+    /// uniform by accident.
+    fn objective(output: Tensor<2>) -> Tensor<1> {
+        let dims = output.dims();
+        let weights = tensor(&numbers(dims[0] * dims[1], 99), dims, output.dtype());
+        (output * weights).sum()
+    }
+
+    fn gradients(
+        &self,
+        function: &dyn Fn(Vec<Tensor<2>>) -> Tensor<2>,
+        dtype: DType,
+    ) -> (Vec<f64>, Vec<Vec<f64>>) {
+        let inputs: Vec<_> = self
+            .inputs
+            .iter()
+            .map(|(values, dims)| tensor(values, *dims, dtype).require_grad())
+            .collect();
+        let output = function(inputs.clone());
+        let grads = Self::objective(output.clone()).backward();
+        let gradients = inputs
+            .iter()
+            .map(|input| input.grad(&grads).map_or_else(Vec::new, values))
+            .collect();
+        (values(output), gradients)
+    }
+
+    fn value(&self, inputs: &[(Vec<f64>, [usize; 2])]) -> f64 {
+        let inputs = inputs
+            .iter()
+            .map(|(values, dims)| tensor(values, *dims, DType::F64))
+            .collect();
+        values(Self::objective((self.reference)(inputs)))[0]
+    }
+
+    fn check(&self) {
+        let (expected, expected_gradients) = self.gradients(&self.reference, DType::F64);
+        let (found, gradients) = self.gradients(&self.native, DType::F32);
+        assert_close(&found, &expected, TOLERANCE, "output");
+        for (idx, (found, expected)) in gradients.iter().zip(&expected_gradients).enumerate() {
+            assert_close(found, expected, TOLERANCE, &format!("gradient {idx}"));
+        }
+        self.check_differences(&expected_gradients);
+    }
+
+    /// Compares a spread of elements of every gradient with central differences.
+    fn check_differences(&self, gradients: &[Vec<f64>]) {
+        for (input_idx, gradient) in gradients.iter().enumerate() {
+            for element in (0..gradient.len()).step_by(gradient.len().div_ceil(9).max(1)) {
+                let shifted = |by: f64| {
+                    let mut inputs = self.inputs.clone();
+                    inputs[input_idx].0[element] += by;
+                    self.value(&inputs)
+                };
+                let difference = (shifted(STEP) - shifted(-STEP)) / (2.0 * STEP);
+                assert!(
+                    (difference - gradient[element]).abs() < DIFFERENCE_TOLERANCE,
+                    "input {input_idx}, element {element}: {difference} != {}",
+                    gradient[element]
+                );
+            }
+        }
+    }
+}
+
+fn low_rank(inputs: &mut std::vec::IntoIter<Tensor<2>>, input: Option<Tensor<2>>) -> LinearPlan {
+    let a = inputs.next().expect("A");
+    let b = inputs.next().expect("B");
+    LinearPlan::LowRank(LowRank {
+        a,
+        b,
+        scaling: 1.5,
+        input,
+    })
+}
+
+#[test]
+fn dense_linear() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let [x, w] = inputs.try_into().expect("two inputs");
+        f(x, w, LinearPlan::Dense)
+    }
+    for [n, d_in, d_out] in [[1, 1, 1], [7, 5, 3], [33, 20, 17]] {
+        Case::new(
+            &[[n, d_in], [d_out, d_in]],
+            |inputs| run(inputs, linear),
+            |inputs| run(inputs, reference::linear),
+        )
+        .check();
+    }
+}
+
+#[test]
+fn low_rank_linear() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let mut inputs = inputs.into_iter();
+        let x = inputs.next().expect("x");
+        // Taken as frozen: a gradient of the weight is not part of the plan.
+        let w = inputs.next().expect("W").detach();
+        let plan = low_rank(&mut inputs, None);
+        f(x, w, plan)
+    }
+    for [n, d_in, d_out, rank] in [[1, 1, 1, 1], [9, 8, 6, 2], [40, 12, 31, 5]] {
+        let case = Case::new(
+            &[[n, d_in], [d_out, d_in], [rank, d_in], [d_out, rank]],
+            |inputs| run(inputs, linear),
+            |inputs| run(inputs, reference::linear),
+        );
+        let (expected, expected_gradients) = case.gradients(&case.reference, DType::F64);
+        let (found, gradients) = case.gradients(&case.native, DType::F32);
+        assert_close(&found, &expected, TOLERANCE, "output");
+        for (found, expected) in gradients.iter().zip(&expected_gradients) {
+            assert_close(found, expected, TOLERANCE, "gradient");
+        }
+        assert!(gradients[1].is_empty(), "the frozen weight has no gradient");
+    }
+}
+
+#[test]
+fn low_rank_linear_with_an_input_of_its_own() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let mut inputs = inputs.into_iter();
+        let x = inputs.next().expect("x");
+        let z = inputs.next().expect("z");
+        let plan = low_rank(&mut inputs, Some(z));
+        let w = tensor(&numbers(6 * 8, 50), [6, 8], x.dtype());
+        f(x, w, plan)
+    }
+    Case::new(
+        &[[9, 8], [9, 8], [2, 8], [6, 2]],
+        |inputs| run(inputs, linear),
+        |inputs| run(inputs, reference::linear),
+    )
+    .check();
+}
+
+#[test]
+fn root_mean_square_norm() {
+    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, Tensor<1>, f32) -> Tensor<2>) -> Tensor<2> {
+        let [x, w] = inputs.try_into().expect("two inputs");
+        let [_, d] = w.dims();
+        f(x, w.reshape([d]), 1e-5)
+    }
+    for [n, d] in [[1, 1], [5, 7], [70, 64]] {
+        Case::new(
+            &[[n, d], [1, d]],
+            |inputs| run(inputs, rms_norm),
+            |inputs| run(inputs, reference::rms_norm),
+        )
+        .check();
+    }
+}
+
+#[test]
+fn gated_activation() {
+    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let [gate, up] = inputs.try_into().expect("two inputs");
+        f(gate * 4.0, up)
+    }
+    Case::new(
+        &[[11, 19], [11, 19]],
+        |inputs| run(inputs, swiglu),
+        |inputs| run(inputs, reference::swiglu),
+    )
+    .check();
+}
+
+#[test]
+fn rotary_positions() {
+    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>) -> Tensor<2> {
+        let [x] = inputs.try_into().expect("one input");
+        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01]);
+        assert_eq!((table.len(), table.is_empty()), (6, false));
+        // A sum in front makes `x` shared, so that rotating in place would be noticed.
+        f(x.clone(), &table) + x
+    }
+    Case::new(
+        &[[6, 18]],
+        |inputs| run(inputs, rotary),
+        |inputs| run(inputs, reference::rotary),
+    )
+    .check();
+}
+
+#[test]
+fn attention_within_segments() {
+    type Attention = fn(Tensor<2>, Tensor<2>, Tensor<2>, AttentionConfig, &Segments) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, causal: bool, f: Attention) -> Tensor<2> {
+        let [q, k, v] = inputs.try_into().expect("three inputs");
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal,
+        };
+        f(q, k, v, config, &segments_from_bounds(&[0, 1, 8, 30]))
+    }
+    for causal in [true, false] {
+        Case::new(
+            &[[30, 24], [30, 12], [30, 12]],
+            move |inputs| run(inputs, causal, attention),
+            move |inputs| run(inputs, causal, reference::attention),
+        )
+        .check();
+    }
+}
+
+#[test]
+fn attention_of_new_tokens_over_a_cache() {
+    let config = AttentionConfig {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 8,
+        scale: 0.3,
+        causal: true,
+    };
+    let q = tensor(&numbers(3 * 16, 1), [3, 16], DType::F32);
+    // The buffers are longer than what is in use.
+    let k = tensor(&numbers(12 * 8, 2), [12, 8], DType::F32);
+    let v = tensor(&numbers(12 * 8, 3), [12, 8], DType::F32);
+    let segment = Segment {
+        q_start: 0,
+        q_len: 3,
+        k_start: 0,
+        k_len: 9,
+    };
+    let segments = Segments::from([segment]);
+    let found = attention(q.clone(), k.clone(), v.clone(), config, &segments);
+    let expected = reference::attention(q, k, v, config, &segments);
+    assert_close(&values(found), &values(expected), TOLERANCE, "output");
+}
+
+#[test]
+fn embedding_rows() {
+    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, &[u32]) -> Tensor<2>) -> Tensor<2> {
+        let [table] = inputs.try_into().expect("one input");
+        f(table, &[3, 0, 3, 6])
+    }
+    Case::new(
+        &[[7, 5]],
+        |inputs| run(inputs, embedding),
+        |inputs| run(inputs, reference::embedding),
+    )
+    .check();
+}
+
+#[test]
+fn cross_entropy_of_labelled_rows() {
+    type Loss = fn(Tensor<2>, Tensor<2>, &[i32], f32) -> Tensor<1>;
+    fn run(inputs: Vec<Tensor<2>>, f: Loss) -> Tensor<2> {
+        let [h, w] = inputs.try_into().expect("two inputs");
+        let labels = [4, IGNORE_INDEX, 0, 12, IGNORE_INDEX, 4];
+        // The factor stands for whatever comes after the loss.
+        (f(h, w, &labels, 0.25) * 3.0).reshape([1, 1])
+    }
+    Case::new(
+        &[[6, 5], [13, 5]],
+        |inputs| run(inputs, linear_cross_entropy),
+        |inputs| run(inputs, reference::linear_cross_entropy),
+    )
+    .check();
+}
+
+#[test]
+fn untracked_inputs_give_untracked_outputs() {
+    let plain = Tensor::<2>::ones([3, 4], &Device::flex());
+    let weight = Tensor::<2>::ones([2, 4], &Device::flex());
+    let y = linear(plain, weight.clone(), LinearPlan::Dense);
+    assert!(!y.is_autodiff());
+    let constant = Tensor::<2>::ones([3, 4], &Device::flex().autodiff());
+    let y = linear(constant, weight, LinearPlan::Dense);
+    assert!(y.is_autodiff() && !y.is_tracked());
+}
+
+#[test]
+fn dropout_is_a_function_of_its_key() {
+    let key = DropoutKey {
+        seed: 1,
+        step: 2,
+        tensor: 3,
+    };
+    let x = || Tensor::<2>::ones([300, 400], &Device::flex());
+    let first = values(dropout(x(), 0.25, key));
+    assert_eq!(first, values(dropout(x(), 0.25, key)));
+    for other in [
+        DropoutKey { seed: 9, ..key },
+        DropoutKey { step: 9, ..key },
+        DropoutKey { tensor: 9, ..key },
+    ] {
+        assert_ne!(first, values(dropout(x(), 0.25, other)));
+    }
+    let dropped = first.iter().filter(|&&value| value == 0.0).count() as f64;
+    let n = first.len() as f64;
+    // Five standard deviations.
+    assert!((dropped - 0.25 * n).abs() < 5.0 * (n * 0.25 * 0.75).sqrt());
+    let kept = first
+        .iter()
+        .find(|&&value| value != 0.0)
+        .expect("some are kept");
+    assert!((kept - 1.0 / 0.75).abs() < 1e-6);
+    assert_eq!(values(dropout(x(), 0.0, key)), vec![1.0; 120_000]);
+}
+
+#[test]
+fn dropout_does_not_depend_on_the_number_of_threads() {
+    let key = DropoutKey {
+        seed: 1,
+        step: 2,
+        tensor: 3,
+    };
+    let with_threads = |n_threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(n_threads)
+            .build();
+        let x = Tensor::<2>::ones([300, 400], &Device::flex());
+        pool.expect("a thread pool")
+            .install(|| values(dropout(x, 0.5, key)))
+    };
+    assert_eq!(with_threads(1), with_threads(3));
+}

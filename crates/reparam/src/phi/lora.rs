@@ -1,0 +1,403 @@
+//! LoRA: a frozen weight plus a trainable product of two thin matrices.
+
+use std::collections::HashMap;
+
+use burn::module::{Module, ModuleMapper, Param, Reparameterization, Reparameterizer};
+use burn::tensor::{Device, Tensor, TensorData};
+use reparam_formats::peft::{
+    self, InitLoraWeights, LayerIndices, LoraAdapterConfig, PeftAdapter, TargetModules,
+};
+use reparam_ops::{LinearPlan, LowRank, dropout, linear};
+
+use super::targets::{self, Target};
+use super::{Method, PhiError, init};
+use crate::ForwardContext;
+
+pub(super) const METHOD: Method = Method {
+    kind: "lora",
+    summary: "a frozen weight plus a trainable low-rank product",
+    formula: "W = W0 + s*B*A, s = alpha/rank (rsLoRA: alpha/sqrt(rank))",
+    settings: "rank, alpha, dropout, use_rslora, target_modules, exclude_modules, rank_pattern, \
+               alpha_pattern, layers_to_transform, layers_pattern, bias, init",
+    mergeable: true,
+    source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
+    parameters: &[
+        (".weight.lora.lora_a", ".lora_A.weight"),
+        (".weight.lora.lora_b", ".lora_B.weight"),
+        ("weight.lora.lora_a", "lora_A.weight"),
+        ("weight.lora.lora_b", "lora_B.weight"),
+    ],
+    run,
+};
+
+/// In which order a layer stores its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightLayout {
+    /// `[d_out, d_in]`: PyTorch, the checkpoints, [`crate::Linear`].
+    #[default]
+    OutIn,
+    /// `[d_in, d_out]`: Burn's `nn::Linear`.
+    InOut,
+}
+
+/// How `A` starts; `B` starts at zero, so that the adapted model equals the base model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FactorInit {
+    /// Uniform in `[-1/sqrt(d_in), 1/sqrt(d_in)]`: PEFT's Kaiming-uniform with `a = sqrt(5)`.
+    #[default]
+    Kaiming,
+    /// Normal with standard deviation `1/rank`.
+    Gaussian,
+}
+
+/// The settings of LoRA, in PEFT's terms.
+///
+/// ```text
+/// W = W0 + s B A,   s = alpha / rank   or, with rsLoRA,   s = alpha / sqrt(rank)
+/// ```
+///
+/// # References
+///
+/// Hu et al., *LoRA* (arXiv 2106.09685), equation 3; Kalajdzievski, *rsLoRA* (arXiv 2312.03732).
+/// Differs from the paper: `A` starts uniform as in PEFT, where the paper says Gaussian; choose
+/// [`FactorInit::Gaussian`] for that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// The rank `r` of the product.
+    pub rank: usize,
+    /// The numerator of the scaling.
+    pub alpha: f64,
+    /// The probability with which an input element of the low-rank path is dropped in training.
+    pub dropout: f64,
+    /// Whether the scaling divides by the root of the rank.
+    pub use_rslora: bool,
+    /// Which linear layers are adapted.
+    pub target_modules: TargetModules,
+    /// Which of them are not, by the same rules.
+    pub exclude_modules: Option<TargetModules>,
+    /// Ranks of single modules, by the end of their path or a regular expression for it; the
+    /// first that matches counts.
+    pub rank_pattern: Vec<(String, usize)>,
+    /// Alphas of single modules, likewise.
+    pub alpha_pattern: Vec<(String, f64)>,
+    /// The layer numbers to adapt; all if `None`.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// The name of the list of layers, when it is not one of the usual ones.
+    pub layers_pattern: Vec<String>,
+    /// Which existing biases are trained along.
+    pub bias: peft::Bias,
+    /// How `A` starts.
+    pub init: FactorInit,
+    /// In which order the model's linear layers store their weights.
+    pub weight_layout: WeightLayout,
+}
+
+impl LoraConfig {
+    /// Creates a configuration that adapts every linear layer but the output head.
+    pub fn new(rank: usize, alpha: f64) -> Self {
+        Self {
+            rank,
+            alpha,
+            dropout: 0.0,
+            use_rslora: false,
+            target_modules: TargetModules::AllLinear,
+            exclude_modules: None,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            layers_to_transform: None,
+            layers_pattern: Vec::new(),
+            bias: peft::Bias::None,
+            init: FactorInit::Kaiming,
+            weight_layout: WeightLayout::OutIn,
+        }
+    }
+
+    /// Sets which linear layers are adapted.
+    pub fn with_target_modules(self, target_modules: TargetModules) -> Self {
+        Self {
+            target_modules,
+            ..self
+        }
+    }
+
+    /// Sets in which order the model's linear layers store their weights.
+    pub fn with_weight_layout(self, weight_layout: WeightLayout) -> Self {
+        Self {
+            weight_layout,
+            ..self
+        }
+    }
+
+    /// Returns the same settings as PEFT writes them.
+    pub fn to_adapter_config(&self) -> LoraAdapterConfig {
+        LoraAdapterConfig {
+            r: self.rank,
+            lora_alpha: self.alpha,
+            lora_dropout: self.dropout,
+            use_rslora: self.use_rslora,
+            target_modules: Some(self.target_modules.clone()),
+            exclude_modules: self.exclude_modules.clone(),
+            layers_to_transform: self.layers_to_transform.clone().map(LayerIndices::List),
+            layers_pattern: self.layers_pattern.clone(),
+            rank_pattern: self.rank_pattern.clone(),
+            alpha_pattern: self.alpha_pattern.clone(),
+            bias: self.bias,
+            init_lora_weights: match self.init {
+                FactorInit::Kaiming => InitLoraWeights::Flag(true),
+                FactorInit::Gaussian => InitLoraWeights::Named("gaussian".into()),
+            },
+            ..LoraAdapterConfig::default()
+        }
+    }
+}
+
+/// One adapted layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttachedModule {
+    /// The layer's path.
+    pub module: String,
+    /// Its rank.
+    pub rank: usize,
+    /// Its effective multiplier.
+    pub scaling: f64,
+}
+
+/// What [`attach_lora`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttachReport {
+    /// The adapted layers, in the model's order.
+    pub modules: Vec<AttachedModule>,
+}
+
+/// The trainable state of one adapted weight.
+#[derive(Module, Debug)]
+pub struct Lora {
+    /// `A`, `[rank, d_in]`.
+    pub lora_a: Param<Tensor<2>>,
+    /// `B`, `[d_out, rank]`.
+    pub lora_b: Param<Tensor<2>>,
+    /// The effective multiplier.
+    pub scaling: f64,
+    /// The dropout probability.
+    pub dropout: f64,
+    /// Tells this weight's dropout masks from others'.
+    dropout_tensor: u64,
+    /// Whether the base is stored `[d_in, d_out]`.
+    transposed: bool,
+}
+
+impl Reparameterization for Lora {
+    const NAME: &'static str = "lora";
+
+    /// Returns `base + s B A`, in the base's layout.
+    ///
+    /// Dropout acts on the layer's input and has no place in an effective weight: this is the
+    /// weight of inference.
+    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+        let delta = self.lora_b.val().matmul(self.lora_a.val()) * self.scaling;
+        let delta = if self.transposed {
+            delta.transpose()
+        } else {
+            delta
+        };
+        let shape = base.shape();
+        base + delta.reshape(shape)
+    }
+}
+
+fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<Tensor<2>> {
+    let lora = weight.reparameterization::<Lora>()?;
+    let (a, b) = (lora.lora_a.val(), lora.lora_b.val());
+    let scaling = lora.scaling as f32;
+    let base = weight.base();
+    let base = if lora.transposed {
+        base.transpose()
+    } else {
+        base
+    };
+    let input = context
+        .dropout_key(lora.dropout_tensor)
+        .filter(|_| lora.dropout > 0.0)
+        .map(|key| dropout(x.clone(), lora.dropout as f32, key));
+    let plan = LinearPlan::LowRank(LowRank {
+        a,
+        b,
+        scaling,
+        input,
+    });
+    Some(linear(x.clone(), base, plan))
+}
+
+/// Attaches LoRA to a model's linear layers and freezes everything else.
+///
+/// The factors start from `seed` and each module's name.
+///
+/// # Errors
+///
+/// Fails when a setting is out of range, a target pattern matches nothing, or a method is attached
+/// already.
+pub fn attach_lora<M: Module>(
+    model: M,
+    config: &LoraConfig,
+    seed: u64,
+) -> Result<(M, AttachReport), PhiError> {
+    let adapter_config = config.to_adapter_config();
+    adapter_config.validate()?;
+    let linears = targets::linear_modules(&model);
+    let selected = targets::select(&adapter_config, &linears)?;
+    attach(
+        model,
+        &selected,
+        AttachOptions {
+            dropout: config.dropout,
+            bias: config.bias,
+            layout: config.weight_layout,
+        },
+        |target| Factors::random(config, target, seed),
+    )
+}
+
+/// What attaching needs to know besides the factors.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AttachOptions {
+    pub(super) dropout: f64,
+    pub(super) bias: peft::Bias,
+    pub(super) layout: WeightLayout,
+}
+
+pub(super) fn attach<M: Module>(
+    model: M,
+    selected: &[Target<'_>],
+    options: AttachOptions,
+    mut factors_of: impl FnMut(&Target<'_>) -> Result<Factors, PhiError>,
+) -> Result<(M, AttachReport), PhiError> {
+    let mut factors = HashMap::new();
+    let mut modules = Vec::new();
+    for target in selected {
+        if target.module.is_reparameterized {
+            return Err(PhiError::AlreadyAttached {
+                module: target.module.path.clone(),
+            });
+        }
+        factors.insert(target.module.weight_path(), factors_of(target)?);
+        modules.push(AttachedModule {
+            module: target.module.path.clone(),
+            rank: target.numbers.rank,
+            scaling: target.numbers.scaling,
+        });
+    }
+    let model = model.map(&mut Freeze {
+        path: Vec::new(),
+        bias: options.bias,
+        targets: modules.iter().map(|target| target.module.clone()).collect(),
+    });
+    let model = model.apply_reparameterization(Attach { factors, options });
+    Ok((model, AttachReport { modules }))
+}
+
+/// The first values of one layer's factors.
+pub(super) struct Factors {
+    a: TensorData,
+    b: TensorData,
+    scaling: f64,
+    dropout_tensor: u64,
+}
+
+impl Factors {
+    /// Takes given values, row-major, `A` `[rank, d_in]` and `B` `[d_out, rank]`.
+    pub(super) fn given(
+        target: &Target<'_>,
+        layout: WeightLayout,
+        a: Vec<f32>,
+        b: Vec<f32>,
+    ) -> Self {
+        let (d_out, d_in) = target.module.dims(layout);
+        let rank = target.numbers.rank;
+        Self {
+            a: TensorData::new(a, [rank, d_in]),
+            b: TensorData::new(b, [d_out, rank]),
+            scaling: target.numbers.scaling,
+            dropout_tensor: init::name_key(&PeftAdapter::a_name(&target.module.path)),
+        }
+    }
+
+    fn random(config: &LoraConfig, target: &Target<'_>, seed: u64) -> Result<Self, PhiError> {
+        let (d_out, d_in) = target.module.dims(config.weight_layout);
+        let rank = target.numbers.rank;
+        let name = PeftAdapter::a_name(&target.module.path);
+        let a = match config.init {
+            FactorInit::Kaiming => {
+                init::uniform(rank * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
+            }
+            FactorInit::Gaussian => init::normal(rank * d_in, 1.0 / rank as f64, seed, &name),
+        };
+        let b = vec![0.0; d_out * rank];
+        Ok(Self::given(target, config.weight_layout, a, b))
+    }
+}
+
+struct Attach {
+    factors: HashMap<String, Factors>,
+    options: AttachOptions,
+}
+
+impl Reparameterizer for Attach {
+    type Reparam = Lora;
+
+    fn reparameterize<const D: usize>(
+        &mut self,
+        path: &str,
+        param: Param<Tensor<D>>,
+    ) -> (Param<Tensor<D>>, Option<Lora>) {
+        let Some(factors) = self.factors.remove(path) else {
+            return (param, None);
+        };
+        let base = param.base();
+        let device: Device = base.device();
+        // The factors keep the base's precision, so that an f64 model stays one.
+        let factor = |data: TensorData| {
+            let data = data.convert_dtype(base.dtype());
+            Param::from_tensor(Tensor::<2>::from_data(data, (&device, base.dtype())))
+        };
+        let lora = Lora {
+            lora_a: factor(factors.a),
+            lora_b: factor(factors.b),
+            scaling: factors.scaling,
+            dropout: self.options.dropout,
+            dropout_tensor: factors.dropout_tensor,
+            transposed: self.options.layout == WeightLayout::InOut,
+        };
+        (param, Some(lora))
+    }
+}
+
+/// Freezes the base, except for the biases that are trained.
+struct Freeze {
+    path: Vec<String>,
+    bias: peft::Bias,
+    targets: Vec<String>,
+}
+
+impl ModuleMapper for Freeze {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let is_bias = self.path.last().is_some_and(|name| name == "bias");
+        let trained = is_bias
+            && match self.bias {
+                peft::Bias::None => false,
+                peft::Bias::All => true,
+                peft::Bias::LoraOnly => {
+                    let module = self.path[..self.path.len() - 1].join(".");
+                    self.targets.contains(&module)
+                }
+            };
+        param.set_require_grad(trained)
+    }
+}

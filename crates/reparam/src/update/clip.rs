@@ -1,0 +1,119 @@
+//! Bounding the gradients.
+
+use burn::tensor::{ElementConversion, Tensor};
+
+use super::{GradientTransform, StepContext, UpdateError};
+use crate::parameters::ParameterList;
+
+/// Returns the Euclidean norm of all gradients together.
+///
+/// Every tensor's sum of squares is taken in its own type and the sums are added in `f64`, in the
+/// list's order.
+pub fn global_norm(gradients: &ParameterList) -> f64 {
+    gradients
+        .iter()
+        .map(|gradient| sum_of_squares(&gradient.values))
+        .sum::<f64>()
+        .sqrt()
+}
+
+fn sum_of_squares(values: &Tensor<1>) -> f64 {
+    (values.clone() * values.clone())
+        .sum()
+        .into_scalar::<f64>()
+        .elem()
+}
+
+/// Scales all gradients down together when their norm is above a bound.
+///
+/// ```text
+/// u = g * min(1, max_norm / (|g| + 1e-6))
+/// ```
+///
+/// # References
+///
+/// Pascanu et al. (arXiv 1211.5063), algorithm 1; the 1e-6 is that of PyTorch's
+/// `clip_grad_norm_`.
+#[derive(Debug, Clone)]
+pub struct ClipByGlobalNorm {
+    max_norm: f64,
+}
+
+impl ClipByGlobalNorm {
+    /// Creates the transform; `max_norm` must be positive.
+    pub fn new(max_norm: f64) -> Result<Self, UpdateError> {
+        positive("clip_grad_norm", max_norm)?;
+        Ok(Self { max_norm })
+    }
+}
+
+impl GradientTransform for ClipByGlobalNorm {
+    fn name(&self) -> &'static str {
+        "clip_by_global_norm"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, UpdateError> {
+        let factor = self.max_norm / (global_norm(&updates) + 1e-6);
+        if factor >= 1.0 {
+            return Ok(updates);
+        }
+        Ok(updates
+            .into_iter()
+            .map(|update| {
+                let values = update.values.clone() * factor;
+                update.with_values(values)
+            })
+            .collect())
+    }
+}
+
+/// Bounds every element to `[-max_value, max_value]`.
+#[derive(Debug, Clone)]
+pub struct ClipByValue {
+    max_value: f64,
+}
+
+impl ClipByValue {
+    /// Creates the transform; `max_value` must be positive.
+    pub fn new(max_value: f64) -> Result<Self, UpdateError> {
+        positive("clip_grad_value", max_value)?;
+        Ok(Self { max_value })
+    }
+}
+
+impl GradientTransform for ClipByValue {
+    fn name(&self) -> &'static str {
+        "clip_by_value"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, UpdateError> {
+        Ok(updates
+            .into_iter()
+            .map(|update| {
+                let values = update.values.clone().clamp(-self.max_value, self.max_value);
+                update.with_values(values)
+            })
+            .collect())
+    }
+}
+
+/// Checks that a setting is a positive, finite number.
+pub(super) fn positive(setting: &'static str, value: f64) -> Result<(), UpdateError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(UpdateError::Setting {
+            setting,
+            expected: "a positive number",
+            found: value.to_string(),
+        })
+    }
+}
