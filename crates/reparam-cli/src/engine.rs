@@ -1,11 +1,8 @@
 //! What the program needs done, and the plain values that go in and come out.
-#![cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "read and made by the engine of a complete build, and by the one of the tests"
-    )
-)]
+
+mod native;
+
+pub(crate) use native::open;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -253,59 +250,5 @@ impl fmt::Display for EngineError {
 impl std::error::Error for EngineError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.error.source()
-    }
-}
-
-/// Opens the engine that the program is built with.
-///
-/// This is the single place where the commands meet the libraries that compute.
-pub(crate) fn open(settings: EngineSettings) -> Result<Box<dyn Engine>, EngineError> {
-    tracing::debug!(?settings, "opening the engine");
-    Ok(Box::new(Absent))
-}
-
-/// The engine of a build without the libraries that compute: it can do nothing, and says so.
-struct Absent;
-
-impl Absent {
-    fn refuse<T>(verb: &'static str) -> Result<T, EngineError> {
-        Err(EngineError::new(
-            FailureKind::Config,
-            NoEngine { verb },
-            ["use a build of reparam that includes its training engine".to_owned()],
-        ))
-    }
-}
-
-/// A command that this build cannot do.
-#[derive(Debug, thiserror::Error)]
-#[error("this build of reparam has no engine for `{verb}`")]
-struct NoEngine {
-    verb: &'static str,
-}
-
-impl Engine for Absent {
-    fn train(&self, _: TrainRequest, _: &mut dyn Observer) -> Result<TrainOutcome, EngineError> {
-        Self::refuse("train")
-    }
-
-    fn eval(&self, _: EvalRequest) -> Result<EvalReport, EngineError> {
-        Self::refuse("eval")
-    }
-
-    fn generate(
-        &self,
-        _: GenerateRequest,
-        _: &mut dyn FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<GenerateReport, EngineError> {
-        Self::refuse("generate")
-    }
-
-    fn inspect(&self, _: InspectRequest) -> Result<InspectReport, EngineError> {
-        Self::refuse("inspect")
-    }
-
-    fn capabilities(&self) -> Vec<(String, String)> {
-        Vec::new()
     }
 }

@@ -204,7 +204,7 @@ pub enum FormatError {
 
 impl FormatError {
     /// Sorts an error of the file system into the variant that tells the user what to do.
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -1,9 +1,27 @@
 //! A training run: its configuration, its steps, its evaluation, and what it reports.
 //!
 //! - [`config`] reads the run file into a checked [`config::RunConfig`];
-//! - [`event`] defines what a run tells its observers and writes to `events.jsonl`.
+//! - [`train()`] prepares and makes the steps;
+//! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
+//! - [`Session`] is a loaded model for everything else: [`evaluate_file`], generation.
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
 pub mod config;
+mod error;
+mod evaluate;
 pub mod event;
+pub mod inspect;
+mod memory;
+mod prepare;
+mod provenance;
+mod run;
+mod run_dir;
+mod session;
+mod settings;
+
+pub use error::TrainError;
+pub use evaluate::{Evaluation, evaluate, evaluate_file};
+pub use memory::peak_rss_bytes;
+pub use run::{Outcome, train};
+pub use session::Session;

@@ -128,6 +128,12 @@ impl LoraConfig {
         }
     }
 
+    /// Returns the effective multiplier of modules without a pattern of their own.
+    pub fn scaling(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+
     /// Returns the same settings as PEFT writes them.
     pub fn to_adapter_config(&self) -> LoraAdapterConfig {
         LoraAdapterConfig {

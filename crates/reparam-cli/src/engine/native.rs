@@ -1,0 +1,235 @@
+//! The engine: the libraries of this project, called.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use rayon::ThreadPoolBuilder;
+use reparam_formats::hub::HubOptions;
+use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
+use reparam_kernels::{Isa, KernelError, set_isa};
+use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
+use reparam_train::event::{FailureKind, Observer};
+use reparam_train::inspect::inspect;
+use reparam_train::{Outcome, Session, TrainError, evaluate_file, train};
+
+use super::{
+    Engine, EngineError, EngineSettings, EvalReport, EvalRequest, FinishReason, GenerateReport,
+    GenerateRequest, InspectReport, InspectRequest, Sampling, TensorInfo, TrainOutcome,
+    TrainRequest,
+};
+
+/// Opens the engine.
+///
+/// This is the single place where the commands meet the libraries that compute. A forced
+/// instruction set takes effect here.
+pub(crate) fn open(settings: EngineSettings) -> Result<Box<dyn Engine>, EngineError> {
+    tracing::debug!(?settings, "opening the engine");
+    if let Some(isa) = &settings.isa {
+        let isa: Isa = isa.parse().map_err(of_kernels)?;
+        set_isa(isa).map_err(of_kernels)?;
+    }
+    Ok(Box::new(Native { settings }))
+}
+
+struct Native {
+    settings: EngineSettings,
+}
+
+impl Native {
+    fn hub(&self) -> HubOptions {
+        let hub = &self.settings.hub;
+        // Without a home directory there is no cache to look into; a relative one is the least
+        // surprising place to download to.
+        let cache = hub
+            .cache
+            .clone()
+            .unwrap_or_else(|| ".cache/huggingface/hub".into());
+        let mut options = HubOptions::new(cache);
+        options.token.clone_from(&hub.token);
+        options.offline = hub.offline;
+        if let Some(endpoint) = &hub.endpoint {
+            options.endpoint.clone_from(endpoint);
+        }
+        options
+    }
+
+    /// Starts the threads that compute: those of the run file, else of the environment, else one
+    /// a core.
+    fn start_threads(&self, asked: usize) -> Result<(), EngineError> {
+        let threads = match asked {
+            0 => self.settings.threads.map_or(0, std::num::NonZeroUsize::get),
+            asked => asked,
+        };
+        ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()
+            .map_err(|error| {
+                let hint = "ask for fewer threads".to_owned();
+                EngineError::new(FailureKind::Io, error, [hint])
+            })
+    }
+
+    fn session(
+        &self,
+        model: &str,
+        adapter: Option<&std::path::Path>,
+    ) -> Result<Session, TrainError> {
+        let session = Session::open(model, &self.hub())?;
+        match adapter {
+            None => Ok(session),
+            Some(adapter) => session.with_adapter(adapter),
+        }
+    }
+}
+
+impl Engine for Native {
+    fn train(
+        &self,
+        request: TrainRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<TrainOutcome, EngineError> {
+        self.start_threads(request.config.train.threads)?;
+        match train(&request.config, &self.hub(), &request.stop, observer) {
+            Ok(Outcome::Finished) => Ok(TrainOutcome::Finished),
+            Ok(Outcome::Interrupted { step }) => Ok(TrainOutcome::Interrupted { step }),
+            Err(error) => Err(of_training(error)),
+        }
+    }
+
+    fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {
+        self.start_threads(0)?;
+        let session = self
+            .session(&request.model, request.adapter.as_deref())
+            .map_err(of_training)?;
+        let evaluation = evaluate_file(&session, request.data, None, request.sequence_length)
+            .map_err(of_training)?;
+        Ok(EvalReport {
+            loss: evaluation.loss,
+            perplexity: evaluation.perplexity(),
+            tokens: evaluation.tokens,
+        })
+    }
+
+    fn generate(
+        &self,
+        request: GenerateRequest,
+        on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<GenerateReport, EngineError> {
+        self.start_threads(0)?;
+        let session = self
+            .session(&request.model, request.adapter.as_deref())
+            .map_err(of_training)?;
+        let sampling = model_sampling(request.sampling);
+        let (prompt, generation) = session
+            .generate(&request.prompt, request.max_new_tokens, sampling)
+            .map_err(of_training)?;
+        stream(&session, &prompt, generation, on_text).map_err(of_training)
+    }
+
+    fn inspect(&self, request: InspectRequest) -> Result<InspectReport, EngineError> {
+        let description = inspect(&request.path).map_err(of_training)?;
+        Ok(InspectReport {
+            kind: description.kind.name().to_owned(),
+            properties: description
+                .properties
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            tensors: description
+                .tensors
+                .into_iter()
+                .map(|tensor| TensorInfo {
+                    name: tensor.name,
+                    dtype: tensor.dtype.to_owned(),
+                    shape: tensor.shape.iter().map(|&size| size as u64).collect(),
+                    bytes: tensor.bytes,
+                })
+                .collect(),
+        })
+    }
+
+    fn capabilities(&self) -> Vec<(String, String)> {
+        let found = capabilities();
+        let names: Vec<&str> = found.available.iter().map(|isa| isa.name()).collect();
+        let speed = match measure_matmul_gflops() {
+            Ok(gflops) => format!("{gflops:.0} GFLOP/s (f32 matrix product, measured)"),
+            Err(error) => error.to_string(),
+        };
+        [
+            ("features", found.features.join(" ")),
+            ("instruction sets", names.join(", ")),
+            ("row kernels", found.row_kernels),
+            ("matrix kernels", found.matrix_kernels),
+            ("threads", found.threads.to_string()),
+            ("speed", speed),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+/// Hands a generation out as text, piece by piece.
+fn stream(
+    session: &Session,
+    prompt: &[u32],
+    mut generation: Generation<'_>,
+    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+) -> Result<GenerateReport, TrainError> {
+    let started = Instant::now();
+    let mut decoder = session.tokenizer.stream_decoder(true);
+    decoder.skip(prompt)?;
+    let mut text = String::new();
+    let mut tokens = Vec::new();
+    let mut stopped = false;
+    while !stopped && let Some(token) = generation.next().transpose()? {
+        tokens.push(token);
+        if let Some(piece) = decoder.push(token)? {
+            stopped = on_text(&piece).is_break();
+            text.push_str(&piece);
+        }
+    }
+    if !stopped && let Some(piece) = decoder.finish()? {
+        // What the reader says to the last piece changes nothing.
+        let _ = on_text(&piece);
+        text.push_str(&piece);
+    }
+    let finish_reason = match generation.stop_reason() {
+        _ if stopped => FinishReason::Stopped,
+        Some(StopReason::EndOfText) => FinishReason::EndOfText,
+        _ => FinishReason::MaxNewTokens,
+    };
+    Ok(GenerateReport {
+        tokens_per_s: tokens.len() as f64 / started.elapsed().as_secs_f64(),
+        text,
+        tokens,
+        prompt_tokens: prompt.len(),
+        finish_reason,
+    })
+}
+
+fn model_sampling(sampling: Sampling) -> ModelSampling {
+    match sampling {
+        Sampling::Greedy => ModelSampling::greedy(),
+        Sampling::Random {
+            temperature,
+            top_k,
+            top_p,
+            seed,
+        } => ModelSampling {
+            temperature,
+            top_k: top_k.unwrap_or(0),
+            top_p: top_p.unwrap_or(1.0),
+            seed,
+        },
+    }
+}
+
+fn of_training(error: TrainError) -> EngineError {
+    let (kind, hint) = (error.kind(), error.hint());
+    EngineError::new(kind, error, hint)
+}
+
+fn of_kernels(error: KernelError) -> EngineError {
+    let hint = error.hint();
+    EngineError::new(FailureKind::Config, error, hint)
+}

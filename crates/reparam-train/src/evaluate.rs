@@ -1,0 +1,99 @@
+//! The loss on text that is not trained on.
+
+use std::path::PathBuf;
+
+use burn::tensor::ElementConversion;
+use reparam::ForwardContext;
+use reparam_data::{Batch, Dataset, Format, PackingStrategy};
+use reparam_models::{CausalLm, TokenBatch};
+
+use crate::{Session, TrainError};
+
+/// The tokens that are evaluated at once: enough to keep the threads busy, few enough to need
+/// little memory.
+const TOKENS_AT_ONCE: usize = 4096;
+
+/// A measured loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evaluation {
+    /// The summed negative log-likelihood of all predicted tokens divided by their number, in nats.
+    pub loss: f64,
+    /// How many tokens were predicted.
+    pub tokens: u64,
+}
+
+impl Evaluation {
+    /// Returns `exp(loss)`.
+    pub fn perplexity(&self) -> f64 {
+        self.loss.exp()
+    }
+}
+
+/// Measures the loss of a model on a file.
+///
+/// Every document is encoded by the tokenizer's own template with the end-of-text token after it.
+/// One longer than `sequence_length` is cut into pieces of that length; each piece is scored by
+/// itself and its first token is not predicted.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read or holds nothing to predict.
+pub fn evaluate_file(
+    session: &Session,
+    data: PathBuf,
+    format: Option<Format>,
+    sequence_length: usize,
+) -> Result<Evaluation, TrainError> {
+    let dataset = Dataset::build(
+        &[data],
+        format,
+        &session.tokenizer,
+        sequence_length,
+        PackingStrategy::BestFitDecreasing,
+    )?;
+    Ok(evaluate(&session.model, &dataset))
+}
+
+/// Measures the loss of a model on a data set.
+pub fn evaluate(model: &CausalLm, dataset: &Dataset) -> Evaluation {
+    let mut sum = 0.0;
+    let mut tokens = 0;
+    let mut first = 0;
+    while first < dataset.blocks.len() {
+        let mut last = first + 1;
+        let mut n_tokens = dataset.blocks[first].n_tokens();
+        while last < dataset.blocks.len()
+            && n_tokens + dataset.blocks[last].n_tokens() <= TOKENS_AT_ONCE
+        {
+            n_tokens += dataset.blocks[last].n_tokens();
+            last += 1;
+        }
+        let batch = Batch::concat(&dataset.blocks[first..last]);
+        sum += summed_loss(model, &batch);
+        tokens += batch.n_labelled() as u64;
+        first = last;
+    }
+    Evaluation {
+        loss: sum / tokens as f64,
+        tokens,
+    }
+}
+
+fn summed_loss(model: &CausalLm, batch: &Batch) -> f64 {
+    let loss = model.loss(
+        token_batch(batch),
+        &batch.labels,
+        1.0,
+        &ForwardContext::inference(),
+    );
+    loss.into_scalar::<f32>().elem()
+}
+
+/// Returns the part of a batch that the model sees.
+pub(crate) fn token_batch(batch: &Batch) -> TokenBatch<'_> {
+    TokenBatch {
+        input_ids: &batch.input_ids,
+        position_ids: &batch.position_ids,
+        bounds: &batch.bounds,
+    }
+}

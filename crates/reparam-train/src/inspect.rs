@@ -1,0 +1,179 @@
+//! What a file or directory is.
+
+use std::path::Path;
+
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelConfig;
+use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
+use serde_json::{Value, json};
+
+use crate::TrainError;
+
+/// A description of what is at a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    /// What it is.
+    pub kind: Kind,
+    /// What is worth knowing, in the order to show it.
+    pub properties: Vec<(&'static str, Value)>,
+    /// The tensors, in the order of their names.
+    pub tensors: Vec<TensorDescription>,
+}
+
+/// What can be described.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A model directory.
+    Model,
+    /// A PEFT adapter directory.
+    Adapter,
+    /// A safetensors file.
+    Tensors,
+}
+
+impl Kind {
+    /// Returns the word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Adapter => "adapter",
+            Self::Tensors => "tensors",
+        }
+    }
+}
+
+/// One tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorDescription {
+    /// Its name in the file.
+    pub name: String,
+    /// Its element type in the file's words.
+    pub dtype: &'static str,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its size in the file.
+    pub bytes: u64,
+}
+
+/// Describes a model directory, an adapter directory, a run directory (its adapter) or a
+/// safetensors file.
+///
+/// Only headers and configurations are read; an adapter's tensors are checked against its
+/// configuration.
+///
+/// # Errors
+///
+/// Fails when there is nothing at the path, or it is none of these, or it is damaged.
+pub fn inspect(path: &Path) -> Result<Description, TrainError> {
+    if path.is_file() {
+        return describe_file(path);
+    }
+    let run_adapter = path.join("adapter");
+    if path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists() {
+        describe_adapter(path)
+    } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
+        describe_adapter(&run_adapter)
+    } else {
+        describe_model(path)
+    }
+}
+
+fn describe_file(path: &Path) -> Result<Description, TrainError> {
+    let checkpoint = Checkpoint::open_file(path)?;
+    Ok(Description {
+        kind: Kind::Tensors,
+        properties: vec![("files", files(&checkpoint))],
+        tensors: tensors(&checkpoint),
+    })
+}
+
+fn describe_model(path: &Path) -> Result<Description, TrainError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let config = ModelConfig::load(path)?;
+    let properties = vec![
+        ("model_type", json!(config.model_type)),
+        ("architectures", json!(config.architectures)),
+        ("parameters", json!(checkpoint.total_parameters())),
+        // A model directory is a frozen base; an adapter is what is trained.
+        ("trainable_parameters", json!(0)),
+        ("hidden_size", json!(config.hidden_size)),
+        ("num_hidden_layers", json!(config.num_hidden_layers)),
+        ("num_attention_heads", json!(config.num_attention_heads)),
+        ("num_key_value_heads", json!(config.num_key_value_heads)),
+        ("head_dim", json!(config.head_dim)),
+        ("intermediate_size", json!(config.intermediate_size)),
+        ("vocab_size", json!(config.vocab_size)),
+        (
+            "max_position_embeddings",
+            json!(config.max_position_embeddings),
+        ),
+        ("tie_word_embeddings", json!(config.tie_word_embeddings)),
+        ("files", files(&checkpoint)),
+    ];
+    Ok(Description {
+        kind: Kind::Model,
+        properties,
+        tensors: tensors(&checkpoint),
+    })
+}
+
+fn describe_adapter(path: &Path) -> Result<Description, TrainError> {
+    let adapter = PeftAdapter::load(path)?;
+    let checkpoint = Checkpoint::open_file(&path.join(WEIGHTS_FILE))?;
+    let config = adapter.config();
+    let modules: Vec<&str> = adapter.module_paths().collect();
+    let mut ranks: Vec<usize> = modules
+        .iter()
+        .filter_map(|module| adapter.rank_for(module))
+        .collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let mut scalings: Vec<f64> = modules
+        .iter()
+        .filter_map(|module| adapter.scaling_for(module))
+        .collect();
+    scalings.sort_by(f64::total_cmp);
+    scalings.dedup();
+    let properties = vec![
+        ("peft_type", json!("LORA")),
+        ("base_model", json!(config.base_model_name_or_path)),
+        ("revision", json!(config.revision)),
+        ("rank", one_or_list(&ranks)),
+        ("alpha", json!(config.lora_alpha)),
+        ("use_rslora", json!(config.use_rslora)),
+        ("scaling", one_or_list(&scalings)),
+        ("dropout", json!(config.lora_dropout)),
+        ("adapted_modules", json!(modules.len())),
+        ("trainable_parameters", json!(checkpoint.total_parameters())),
+    ];
+    Ok(Description {
+        kind: Kind::Adapter,
+        properties,
+        tensors: tensors(&checkpoint),
+    })
+}
+
+fn one_or_list<T: serde::Serialize>(values: &[T]) -> Value {
+    match values {
+        [one] => json!(one),
+        many => json!(many),
+    }
+}
+
+fn files(checkpoint: &Checkpoint) -> Value {
+    let name =
+        |path: &Path| -> Option<String> { Some(path.file_name()?.to_string_lossy().into_owned()) };
+    json!(checkpoint.files().filter_map(name).collect::<Vec<_>>())
+}
+
+fn tensors(checkpoint: &Checkpoint) -> Vec<TensorDescription> {
+    checkpoint
+        .tensors()
+        .map(|(name, view)| TensorDescription {
+            name: name.to_owned(),
+            dtype: view.dtype.name(),
+            shape: view.shape.to_vec(),
+            bytes: view.bytes.len() as u64,
+        })
+        .collect()
+}

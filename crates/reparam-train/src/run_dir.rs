@@ -1,0 +1,85 @@
+//! The directory of a run.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use reparam_formats::FormatError;
+use reparam_formats::atomic::write_file_atomic;
+use reparam_formats::peft::PeftAdapter;
+
+use crate::TrainError;
+use crate::event::Event;
+
+/// What a run writes, and so what tells that a directory holds one.
+const CONFIG: &str = "config.resolved.toml";
+const EVENTS: &str = "events.jsonl";
+const PROVENANCE: &str = "provenance.json";
+const ADAPTER: &str = "adapter";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// An open run directory.
+#[derive(Debug)]
+pub(crate) struct RunDir {
+    path: PathBuf,
+    events: File,
+}
+
+impl RunDir {
+    /// Checks that a run may be put into a directory.
+    pub(crate) fn check_free(path: &Path) -> Result<(), TrainError> {
+        let entries = [CONFIG, EVENTS, PROVENANCE, ADAPTER, CHECKPOINTS];
+        if entries.iter().any(|entry| path.join(entry).exists()) {
+            return Err(TrainError::OutputTaken {
+                directory: path.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Creates the directory with the resolved configuration and the provenance.
+    pub(crate) fn create(path: &Path, config: &str, provenance: &str) -> Result<Self, TrainError> {
+        Self::check_free(path)?;
+        fs::create_dir_all(path).map_err(|source| FormatError::io("create", path, source))?;
+        write_file_atomic(&path.join(CONFIG), config.as_bytes())?;
+        write_file_atomic(&path.join(PROVENANCE), provenance.as_bytes())?;
+        let events_path = path.join(EVENTS);
+        let events = File::create_new(&events_path)
+            .map_err(|source| FormatError::io("create", &events_path, source))?;
+        Ok(Self {
+            path: path.to_owned(),
+            events,
+        })
+    }
+
+    /// Appends an event; the line is with the system before this returns.
+    pub(crate) fn append(&mut self, event: &Event) -> Result<(), TrainError> {
+        let path = self.path.join(EVENTS);
+        let failed = |source| FormatError::io("write", &path, source);
+        let mut line = event.to_json_line().map_err(|error| failed(error.into()))?;
+        line.push('\n');
+        // One call, so that a line is never half there.
+        self.events.write_all(line.as_bytes()).map_err(failed)?;
+        Ok(())
+    }
+
+    /// Writes the adapter of the run's end.
+    pub(crate) fn save_adapter(&self, adapter: &PeftAdapter) -> Result<PathBuf, TrainError> {
+        self.save(adapter, self.path.join(ADAPTER))
+    }
+
+    /// Writes the adapter of a step.
+    pub(crate) fn save_checkpoint(
+        &self,
+        adapter: &PeftAdapter,
+        step: u64,
+    ) -> Result<PathBuf, TrainError> {
+        let name = format!("step-{step:06}");
+        self.save(adapter, self.path.join(CHECKPOINTS).join(name))
+    }
+
+    fn save(&self, adapter: &PeftAdapter, path: PathBuf) -> Result<PathBuf, TrainError> {
+        adapter.save(&path)?;
+        Ok(path)
+    }
+}
