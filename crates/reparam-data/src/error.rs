@@ -217,6 +217,16 @@ pub enum DataError {
         /// What the tokenizer says.
         message: String,
     },
+    /// The text has more white space in a row than the tokenizer's patterns can split.
+    #[error(
+        "the text has {characters} white-space characters in a row, the tokenizer can split {limit}"
+    )]
+    WhiteSpaceRun {
+        /// Length of the run, in characters.
+        characters: usize,
+        /// The longest that is accepted.
+        limit: usize,
+    },
     /// The tokenizer failed on ids.
     #[error("cannot decode the tokens: {message}")]
     Decode {
@@ -366,6 +376,9 @@ impl DataError {
             }
             Self::TokenOutsideEmbedding { .. } => {
                 "use the tokenizer that belongs to the model, or enlarge the embedding".to_owned()
+            }
+            Self::WhiteSpaceRun { .. } => {
+                "this is rarely meant to be learned; shorten it in the data".to_owned()
             }
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),

@@ -8,7 +8,7 @@
 //!
 //! - [`source`] reads `.txt` and `.jsonl` files into [`Document`]s and keeps a digest of every file.
 //! - [`tokenizer`] encodes a document as its own template does, then appends the end-of-text token.
-//! - [`pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
+//! - [`mod@pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
 //!   each piece begins, so that a document never sees another.
 //! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
 //! - [`dataset`] does all of it in one call.

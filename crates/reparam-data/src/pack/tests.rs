@@ -1,1 +1,361 @@
+use proptest::prelude::*;
 
+use super::*;
+
+const STRATEGIES: [PackingStrategy; 3] = [
+    PackingStrategy::BestFitDecreasing,
+    PackingStrategy::Sequential,
+    PackingStrategy::None,
+];
+
+/// Documents of these lengths; every token of the data set has an id of its own.
+fn documents(lengths: &[usize]) -> Vec<EncodedDocument> {
+    let mut next = 0u32;
+    let mut document = |length: &usize| {
+        let ids = next..next + *length as u32;
+        next = ids.end;
+        EncodedDocument::new(ids.collect())
+    };
+    lengths.iter().map(&mut document).collect()
+}
+
+fn lengths(blocks: &[Block]) -> Vec<Vec<usize>> {
+    let lengths = |block: &Block| {
+        block
+            .bounds()
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .collect()
+    };
+    blocks.iter().map(lengths).collect()
+}
+
+fn packed(
+    document_lengths: &[usize],
+    sequence_length: usize,
+    strategy: PackingStrategy,
+) -> Vec<Vec<usize>> {
+    let cut = cut(&documents(document_lengths), sequence_length).unwrap();
+    lengths(&pack(&cut.pieces, sequence_length, strategy).unwrap())
+}
+
+/// The sequences of blocks, as (ids, labels).
+fn sequences(blocks: &[Block]) -> Vec<(Vec<u32>, Vec<i32>)> {
+    let of = |block: &Block| -> Vec<_> {
+        let range = |pair: &[usize]| pair[0]..pair[1];
+        let sequence = |pair| {
+            (
+                block.input_ids()[range(pair)].to_vec(),
+                block.labels()[range(pair)].to_vec(),
+            )
+        };
+        block.bounds().windows(2).map(sequence).collect()
+    };
+    blocks.iter().flat_map(of).collect()
+}
+
+#[test]
+fn a_long_document_is_cut_into_pieces_of_the_length() {
+    let cut = cut(&documents(&[7, 3]), 3).unwrap();
+    let pieces: Vec<_> = cut
+        .pieces
+        .iter()
+        .map(|piece| (piece.document(), piece.start(), piece.ids().to_vec()))
+        .collect();
+    assert_eq!(
+        pieces,
+        [
+            (0, 0, vec![0, 1, 2]),
+            (0, 3, vec![3, 4, 5]),
+            (1, 0, vec![7, 8, 9])
+        ]
+    );
+    // Token 6 is alone in its piece.
+    assert_eq!((cut.dropped_pieces, cut.dropped_tokens), (1, 1));
+    assert_eq!(cut.pieces[1].labels(), [4, 5, IGNORE_INDEX]);
+}
+
+#[test]
+fn a_loss_mask_says_which_tokens_are_predicted() {
+    let document = |mask: &[bool]| EncodedDocument {
+        ids: (10..10 + mask.len() as u32).collect(),
+        loss_mask: Some(mask.to_vec()),
+    };
+    const I: i32 = IGNORE_INDEX;
+    // The mask is of the tokens, the label is at the position before.
+    let cut = cut(&[document(&[true, false, true, true, false])], 5).unwrap();
+    assert_eq!(cut.pieces[0].labels(), [I, 12, 13, I, I]);
+    assert_eq!(cut.pieces[0].n_labelled(), 2);
+    // The first token of a piece is not predicted, whatever the mask says; a piece without a label goes.
+    let cut = super::cut(&[document(&[true, false, true, false, false, true])], 2).unwrap();
+    assert_eq!(cut.pieces.len(), 1);
+    assert_eq!(
+        (cut.pieces[0].start(), cut.pieces[0].labels()),
+        (4, &[15, I][..])
+    );
+    assert_eq!((cut.dropped_pieces, cut.dropped_tokens), (2, 4));
+}
+
+#[test]
+fn best_fit_fills_the_fullest_block_with_room() {
+    let best = PackingStrategy::BestFitDecreasing;
+    assert_eq!(
+        packed(&[2, 6, 4, 8, 3], 8, best),
+        [vec![2, 6], vec![4, 3], vec![8]]
+    );
+    // First fit would put the 2 beside the 4; the fuller block is the one with the 5.
+    assert_eq!(packed(&[6, 5, 2, 3], 8, best), [vec![6, 2], vec![5, 3]]);
+    assert_eq!(packed(&[4, 5, 3], 8, best), [vec![4], vec![5, 3]]);
+}
+
+#[test]
+fn sequential_keeps_the_order() {
+    let sequential = PackingStrategy::Sequential;
+    assert_eq!(
+        packed(&[2, 6, 4, 8, 3], 8, sequential),
+        [vec![2, 6], vec![4], vec![8], vec![3]]
+    );
+}
+
+#[test]
+fn without_packing_a_piece_is_a_block() {
+    assert_eq!(
+        packed(&[2, 6, 10], 8, PackingStrategy::None),
+        [[2], [6], [8], [2]]
+    );
+}
+
+#[test]
+fn a_batch_concatenates_blocks() {
+    let cut = cut(&documents(&[3, 2, 4]), 5).unwrap();
+    let blocks = pack(&cut.pieces, 5, PackingStrategy::Sequential).unwrap();
+    let batch = Batch::concat([&blocks[1], &blocks[0]]);
+    const I: i32 = IGNORE_INDEX;
+    let expected = Batch {
+        input_ids: vec![5, 6, 7, 8, 0, 1, 2, 3, 4],
+        position_ids: vec![0, 1, 2, 3, 0, 1, 2, 0, 1],
+        labels: vec![6, 7, 8, I, 1, 2, I, 4, I],
+        bounds: vec![0, 4, 7, 9],
+    };
+    assert_eq!(batch, expected);
+    assert_eq!(
+        (batch.n_tokens(), batch.n_sequences(), batch.n_labelled()),
+        (9, 3, 6)
+    );
+    let empty = Batch::concat([]);
+    assert_eq!((empty.bounds, empty.input_ids.len()), (vec![0], 0));
+}
+
+#[test]
+fn what_cannot_be_packed_is_an_error() {
+    for sequence_length in [0, 1] {
+        let error = cut(&documents(&[3]), sequence_length).unwrap_err();
+        assert!(matches!(error, DataError::SequenceTooShort { .. }));
+        assert!(error.hint().is_some());
+    }
+    let masked = |ids: Vec<u32>, mask: Vec<bool>| EncodedDocument {
+        ids,
+        loss_mask: Some(mask),
+    };
+    let error = cut(
+        &[
+            EncodedDocument::new(vec![1]),
+            masked(vec![1, 2], vec![true]),
+        ],
+        4,
+    )
+    .unwrap_err();
+    assert!(matches!(
+        error,
+        DataError::LossMaskLength {
+            document: 1,
+            tokens: 2,
+            mask: 1
+        }
+    ));
+
+    let large = i32::MAX as u32;
+    cut(&[EncodedDocument::new(vec![0, large])], 4).unwrap();
+    let error = cut(&[EncodedDocument::new(vec![0, large + 1])], 4).unwrap_err();
+    assert!(matches!(error, DataError::TokenIdTooLarge { document: 0, id } if id == large + 1));
+
+    let pieces = cut(&documents(&[2, 4]), 4).unwrap().pieces;
+    for strategy in STRATEGIES {
+        let error = pack(&pieces, 3, strategy).unwrap_err();
+        assert!(matches!(
+            error,
+            DataError::PieceTooLong {
+                piece: 1,
+                tokens: 4,
+                sequence_length: 3
+            }
+        ));
+        assert_eq!(pack(&[], 3, strategy).unwrap(), []);
+    }
+}
+
+#[test]
+fn nothing_to_learn_is_an_error() {
+    let error = cut(&documents(&[1, 0, 1]), 4).unwrap_err();
+    assert!(matches!(
+        error,
+        DataError::NothingToLearn {
+            documents: 3,
+            tokens: 2,
+            masked: false
+        }
+    ));
+    assert!(error.hint().unwrap().contains("two tokens"));
+    let masked = EncodedDocument {
+        ids: vec![1, 2, 3],
+        loss_mask: Some(vec![true, false, false]),
+    };
+    let error = cut(&[masked], 4).unwrap_err();
+    assert!(matches!(
+        error,
+        DataError::NothingToLearn {
+            documents: 1,
+            tokens: 3,
+            masked: true
+        }
+    ));
+    assert!(error.hint().unwrap().contains("loss masks"));
+    assert!(matches!(
+        cut(&[], 4),
+        Err(DataError::NothingToLearn { documents: 0, .. })
+    ));
+}
+
+#[test]
+fn the_report_counts() {
+    let cut = cut(&documents(&[5, 1, 2, 8]), 4).unwrap();
+    let blocks = pack(&cut.pieces, 4, PackingStrategy::BestFitDecreasing).unwrap();
+    let dropped = (cut.dropped_pieces, cut.dropped_tokens);
+    let report = PackReport::count(&cut.pieces, &blocks, 4, dropped);
+    let expected = PackReport {
+        documents: 3,
+        tokens: 14,
+        pieces: 4,
+        dropped_pieces: 2,
+        dropped_tokens: 2,
+        blocks: 4,
+        labelled_tokens: 10,
+        fill: 14.0 / 16.0,
+    };
+    assert_eq!(report, expected);
+    let empty = PackReport::count(&[], &[], 4, (0, 0));
+    assert_eq!((empty.fill, empty.documents), (0.0, 0));
+}
+
+#[test]
+fn strategies_have_names() {
+    let names = STRATEGIES.map(|strategy| serde_json::to_value(strategy).unwrap());
+    assert_eq!(names, ["best_fit_decreasing", "sequential", "none"]);
+    assert_eq!(
+        PackingStrategy::default(),
+        PackingStrategy::BestFitDecreasing
+    );
+}
+
+/// Documents with ids unique over the data set, some with loss masks.
+fn any_documents() -> impl Strategy<Value = Vec<EncodedDocument>> {
+    let document = (
+        0usize..40,
+        prop::option::of(prop::collection::vec(any::<bool>(), 40)),
+    );
+    prop::collection::vec(document, 1..30).prop_map(|shapes| {
+        let lengths: Vec<_> = shapes.iter().map(|(length, _)| *length).collect();
+        let mut documents = documents(&lengths);
+        for (document, (length, mask)) in documents.iter_mut().zip(shapes) {
+            document.loss_mask = mask.map(|mask| mask[..length].to_vec());
+        }
+        documents
+    })
+}
+
+proptest! {
+    /// Cutting and packing move tokens, and neither make, lose, split nor mix them.
+    #[test]
+    fn packing_is_a_partition(documents in any_documents(), sequence_length in 2usize..50) {
+        let Ok(cut) = cut(&documents, sequence_length) else {
+            // By the definition: no token but the first of a piece is to be predicted.
+            let learned = documents.iter().flat_map(|document| {
+                (0..document.ids.len()).filter(move |at| {
+                    at % sequence_length != 0
+                        && document.loss_mask.as_ref().is_none_or(|mask| mask[*at])
+                })
+            });
+            prop_assert_eq!(learned.count(), 0);
+            return Ok(());
+        };
+        // Each piece is the stretch of its document that it says it is, and labelled by the definition.
+        for piece in &cut.pieces {
+            let document = &documents[piece.document()];
+            let range = piece.start()..piece.start() + piece.len();
+            prop_assert_eq!(piece.start() % sequence_length, 0);
+            prop_assert_eq!(piece.ids(), &document.ids[range.clone()]);
+            prop_assert!(piece.len() == sequence_length || range.end == document.ids.len());
+            for at in 0..piece.len() {
+                let next = piece.start() + at + 1;
+                let learned = next < range.end
+                    && document.loss_mask.as_ref().is_none_or(|mask| mask[next]);
+                let expected = if learned { document.ids[next] as i32 } else { IGNORE_INDEX };
+                prop_assert_eq!(piece.labels()[at], expected);
+            }
+            prop_assert!(piece.n_labelled() > 0);
+        }
+        let total: usize = documents.iter().map(|document| document.ids.len()).sum();
+        let kept: usize = cut.pieces.iter().map(Piece::len).sum();
+        prop_assert_eq!(kept + cut.dropped_tokens, total);
+
+        let mut expected: Vec<_> =
+            cut.pieces.iter().map(|piece| (piece.ids().to_vec(), piece.labels().to_vec())).collect();
+        // Ids are unique, so this puts the pieces in the order of the documents.
+        expected.sort_unstable();
+        for strategy in STRATEGIES {
+            let blocks = pack(&cut.pieces, sequence_length, strategy).unwrap();
+            for block in &blocks {
+                prop_assert!(block.n_tokens() <= sequence_length);
+                prop_assert_eq!(block.bounds()[0], 0);
+                prop_assert_eq!(block.bounds().last(), Some(&block.n_tokens()));
+                prop_assert_eq!(block.labels().len(), block.n_tokens());
+                prop_assert!(block.bounds().is_sorted_by(|a, b| a < b));
+            }
+            let mut packed = sequences(&blocks);
+            if strategy != PackingStrategy::BestFitDecreasing {
+                prop_assert_eq!(&packed, &expected);
+            }
+            packed.sort_unstable();
+            prop_assert_eq!(&packed, &expected);
+
+            let batch = Batch::concat(&blocks);
+            prop_assert_eq!(batch.n_tokens(), kept);
+            prop_assert_eq!(batch.n_sequences(), cut.pieces.len());
+            prop_assert_eq!(batch.bounds.last(), Some(&batch.n_tokens()));
+            prop_assert_eq!(batch.n_labelled(), blocks.iter().map(Block::n_labelled).sum::<usize>());
+            for bound in batch.bounds.windows(2) {
+                let positions = &batch.position_ids[bound[0]..bound[1]];
+                prop_assert!(positions.iter().copied().eq(0..positions.len() as u32));
+                prop_assert_eq!(batch.labels[bound[1] - 1], IGNORE_INDEX);
+                for at in bound[0]..bound[1] - 1 {
+                    let label = batch.labels[at];
+                    prop_assert!(label == IGNORE_INDEX || label == batch.input_ids[at + 1] as i32);
+                }
+            }
+        }
+    }
+
+    /// No two blocks of best fit fit into one, so on the whole they are more than half full.
+    #[test]
+    fn best_fit_is_tight(lengths in prop::collection::vec(2usize..=64, 1..200)) {
+        let blocks = packed(&lengths, 64, PackingStrategy::BestFitDecreasing);
+        let fewest = lengths.iter().sum::<usize>().div_ceil(64);
+        prop_assert!(blocks.len() <= 2 * fewest);
+        let fill: Vec<usize> = blocks.iter().map(|block| block.iter().sum()).collect();
+        for (index, a) in fill.iter().enumerate() {
+            for b in &fill[index + 1..] {
+                prop_assert!(a + b > 64);
+            }
+        }
+    }
+}

@@ -536,7 +536,41 @@ fn a_text_without_tokens_for_it_is_an_error() {
     assert!(matches!(error, DataError::Encode { .. }), "{error}");
 }
 
-/// Decodes ids one by one and joins the pieces.
+#[test]
+fn white_space_is_split_or_refused() {
+    // "a " is one token, but only where the text has not been split before the space.
+    let mut json = byte_level(Value::Null);
+    json["model"]["vocab"]["aĠ"] = json!(257);
+    json["model"]["merges"] = json!(["a Ġ"]);
+    let tokenizer = load(&json, &json!({})).unwrap();
+    for space in [" ", "\n"] {
+        let text = |run| format!("{}a b", space.repeat(run));
+        let ids = tokenizer.encode(&text(MAX_WHITE_SPACE_RUN), false).unwrap();
+        assert_eq!(ids.len(), MAX_WHITE_SPACE_RUN + 3);
+        let error = tokenizer
+            .encode(&text(MAX_WHITE_SPACE_RUN + 1), false)
+            .map(|ids| ids.len())
+            .unwrap_err();
+        assert!(matches!(
+            error,
+            DataError::WhiteSpaceRun {
+                characters: 262_145,
+                limit: 262_144
+            }
+        ));
+        assert!(error.hint().is_some());
+    }
+    // Three bytes a character: the limit counts characters.
+    tokenizer
+        .encode(&"\u{3000}".repeat(MAX_WHITE_SPACE_RUN), false)
+        .unwrap();
+    // Without a pre-tokenizer there is nothing to split.
+    stories()
+        .encode(&" ".repeat(MAX_WHITE_SPACE_RUN + 1), false)
+        .unwrap();
+}
+
+/// Decodes ids one by one; returns the pieces.
 fn streamed(tokenizer: &TextTokenizer, ids: &[u32], skip_special: bool) -> Vec<String> {
     let mut stream = tokenizer.stream_decoder(skip_special);
     let mut pieces: Vec<String> = ids
