@@ -7,9 +7,6 @@ mod map;
 mod strict;
 mod view;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};

@@ -13,7 +13,7 @@ pub enum ConfigError {
     #[error(transparent)]
     File(#[from] FormatError),
     /// The file is not JSON.
-    #[error("{} is not valid JSON: {source}", path.display())]
+    #[error("{} is not valid JSON", path.display())]
     InvalidJson {
         /// The file.
         path: PathBuf,

@@ -4,9 +4,6 @@ mod error;
 mod json;
 mod rope;
 
-#[cfg(test)]
-mod tests;
-
 use std::fs;
 use std::path::Path;
 

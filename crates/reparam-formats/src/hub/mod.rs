@@ -9,9 +9,6 @@ mod client;
 mod error;
 mod spec;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -11,9 +11,6 @@ mod pyjson;
 mod rules;
 mod targets;
 
-#[cfg(test)]
-mod tests;
-
 pub use adapter::{LoraPair, PeftAdapter, Tensor};
 pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VERSION};
 pub use error::PeftError;
