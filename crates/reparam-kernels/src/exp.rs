@@ -70,7 +70,7 @@ pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
 
     // Minimax coefficients of (exp(r) - 1 - r) / r^2 over the interval, found by Remez exchange with
     // the weight r^2 / exp(r); the error of the polynomial is 3.1e-9, a twentieth of a unit.
-    let p = 1.381_454_1e-3;
+    let p = 1.381_454e-3;
     let p = S::mul_add(p, r, 8.368_745e-3);
     let p = S::mul_add(p, r, 4.166_839e-2);
     let p = S::mul_add(p, r, 1.666_652e-1);

@@ -76,11 +76,8 @@ pub(crate) fn dot3<S: Simd>(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
     let mut at = 0;
     while at + CHUNK <= n {
         let (a, b, c) = (&a[at..][..CHUNK], &b[at..][..CHUNK], &c[at..][..CHUNK]);
-        for i in 0..ACCUMULATORS {
-            for j in 0..LANES {
-                let k = i * LANES + j;
-                acc[i][j] = S::mul_add(a[k] * b[k], c[k], acc[i][j]);
-            }
+        for (((acc, &a), &b), &c) in acc.as_flattened_mut().iter_mut().zip(a).zip(b).zip(c) {
+            *acc = S::mul_add(a * b, c, *acc);
         }
         at += CHUNK;
     }
@@ -97,11 +94,8 @@ pub(crate) fn max(x: &[f32]) -> f32 {
     let mut acc = [[f32::NEG_INFINITY; LANES]; ACCUMULATORS];
     let mut chunks = x.chunks_exact(CHUNK);
     for x in &mut chunks {
-        for i in 0..ACCUMULATORS {
-            for j in 0..LANES {
-                let x = x[i * LANES + j];
-                acc[i][j] = if x > acc[i][j] { x } else { acc[i][j] };
-            }
+        for (acc, &x) in acc.as_flattened_mut().iter_mut().zip(x) {
+            *acc = if x > *acc { x } else { *acc };
         }
     }
     let mut greatest = f32::NEG_INFINITY;

@@ -1,1 +1,107 @@
+use super::tokens;
+use crate::exp::{MAX_ULP, exp, exp_on};
+use crate::isa::Token;
 
+/// Distance to the exact result in units in its last place; the unit of subnormal results is 2^-149.
+fn ulp_error(actual: f32, x: f32) -> f64 {
+    let exact = f64::from(x).exp();
+    let exponent = (exact.log2().floor() as i32).max(-126);
+    let unit = 2.0_f64.powi(exponent - 23);
+    (f64::from(actual) - exact).abs() / unit
+}
+
+/// The greatest error over the given bit patterns, of which all must be finite numbers.
+fn greatest_error(token: Token, bits: impl Iterator<Item = u32>) -> (f64, f32) {
+    let x: Vec<f32> = bits.map(f32::from_bits).collect();
+    let mut y = vec![0.0; x.len()];
+    exp_on(token, &x, &mut y);
+    let mut greatest = (0.0, 0.0);
+    for (&x, &y) in x.iter().zip(&y) {
+        if f64::from(x).exp() >= 2.0_f64.powi(128) * (1.0 - 2.0_f64.powi(-25)) {
+            assert_eq!(y, f32::INFINITY, "exp({x})");
+        } else {
+            let error = ulp_error(y, x);
+            if error.is_nan() || error > greatest.0 {
+                greatest = (error, x);
+            }
+        }
+    }
+    greatest
+}
+
+fn finite_bits(step: usize) -> impl Iterator<Item = u32> {
+    let positive = (0..0x7f80_0000_u32).step_by(step);
+    positive.clone().chain(positive.map(|bits| bits | 1 << 31))
+}
+
+#[test]
+fn is_within_the_stated_bound_on_a_dense_sample() {
+    for token in tokens() {
+        // A prime step visits all low bits; the interesting range is denser.
+        let near = (1.0e-4_f32.to_bits()..110.0_f32.to_bits()).step_by(499);
+        let near = near.clone().chain(near.map(|bits| bits | 1 << 31));
+        let (error, x) = greatest_error(token, finite_bits(9973).chain(near));
+        assert!(
+            error <= MAX_ULP,
+            "{}: exp({x}) errs by {error} ulp",
+            token.isa()
+        );
+    }
+}
+
+#[test]
+#[ignore = "slow: all finite f32, some minutes"]
+fn is_within_the_stated_bound_everywhere() {
+    for token in tokens() {
+        for sign in [0, 1 << 31] {
+            for block in 0..0x7f8_u32 {
+                let bits = (block << 20..(block + 1) << 20).map(|bits| bits | sign);
+                let (error, x) = greatest_error(token, bits);
+                assert!(
+                    error <= MAX_ULP,
+                    "{}: exp({x}) errs by {error} ulp",
+                    token.isa()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn handles_the_edges() {
+    let cases = [
+        (0.0, 1.0),
+        (-0.0, 1.0),
+        (f32::NEG_INFINITY, 0.0),
+        (f32::INFINITY, f32::INFINITY),
+        (f32::MAX, f32::INFINITY),
+        (f32::MIN, 0.0),
+        (88.722_84, f32::INFINITY),
+        (-104.0, 0.0),
+        (1e-40, 1.0),
+        // The least positive number.
+        (-103.9, f32::from_bits(1)),
+    ];
+    for token in tokens() {
+        for len in [1, 2, 7, 16, 17, 33] {
+            for (x, expected) in cases {
+                let mut y = vec![f32::NAN; len];
+                exp_on(token, &vec![x; len], &mut y);
+                assert_eq!(y, vec![expected; len], "{}: exp({x})", token.isa());
+            }
+            let mut y = vec![0.0; len];
+            exp_on(token, &vec![f32::NAN; len], &mut y);
+            assert!(y.iter().all(|y| y.is_nan()));
+        }
+    }
+    // The greatest argument with a finite result.
+    let mut y = [0.0];
+    exp(&[88.722_83], &mut y).unwrap();
+    assert!(y[0].is_finite() && y[0] > 3.4e38);
+}
+
+#[test]
+fn refuses_slices_of_different_length() {
+    assert!(exp(&[0.0; 3], &mut [0.0; 2]).is_err());
+    assert!(exp(&[], &mut []).is_ok());
+}

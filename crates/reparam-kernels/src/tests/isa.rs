@@ -1,1 +1,113 @@
+use std::str::FromStr;
 
+use super::{numbers, tokens};
+use crate::capabilities::{capabilities, measure_matmul_gflops};
+use crate::isa::{Kernel, Simd};
+use crate::{Isa, KernelError, vector};
+
+#[test]
+fn names_round_trip_and_others_are_refused_with_the_choice() {
+    for isa in [Isa::Portable, Isa::Avx2Fma, Isa::Avx512] {
+        assert_eq!(Isa::from_str(isa.name()), Ok(isa));
+        assert_eq!(Isa::from_str(&isa.to_string().to_uppercase()), Ok(isa));
+    }
+    let error = Isa::from_str("sse9").unwrap_err();
+    assert_eq!(
+        error,
+        KernelError::IsaUnknown {
+            name: "sse9".to_owned(),
+            available: Isa::available()
+        }
+    );
+    assert!(error.to_string().contains("`sse9`") && error.to_string().contains("`portable`"));
+    assert!(error.hint().unwrap().contains("portable"));
+}
+
+#[test]
+fn the_machine_can_always_run_portable_code_and_the_best_is_the_last() {
+    let available = Isa::available();
+    assert_eq!(available[0], Isa::Portable);
+    assert!(available.is_sorted());
+    assert_eq!(available.last(), Some(&Isa::best()));
+    for isa in available {
+        assert_eq!(isa.token().unwrap().isa(), isa);
+    }
+}
+
+#[test]
+fn what_is_not_available_is_refused() {
+    for isa in [Isa::Avx2Fma, Isa::Avx512] {
+        if !Isa::available().contains(&isa) {
+            let available = Isa::available();
+            assert_eq!(
+                crate::set_isa(isa),
+                Err(KernelError::IsaUnavailable { isa, available })
+            );
+        }
+    }
+}
+
+/// Products of small integers are exact in any order and with any rounding.
+#[test]
+fn loops_of_all_lengths_compute_the_same_everywhere() {
+    struct Sums<'a>(&'a [f32], &'a [f32]);
+    impl Kernel for Sums<'_> {
+        type Output = [f32; 4];
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> [f32; 4] {
+            let Self(a, b) = self;
+            let mut c = b.to_vec();
+            vector::axpy::<S>(2.0, a, &mut c);
+            [
+                vector::dot::<S>(a, b),
+                vector::dot3::<S>(a, b, a),
+                vector::max(a),
+                c.iter().sum(),
+            ]
+        }
+    }
+    for len in (0..200).chain([1000]) {
+        let integers = |seed| -> Vec<f32> {
+            numbers(seed, len)
+                .iter()
+                .map(|x| (x * 8.0).round())
+                .collect()
+        };
+        let (a, b) = (integers(1), integers(2));
+        let zip = || a.iter().zip(&b);
+        let expected = [
+            zip().map(|(a, b)| a * b).sum(),
+            zip().map(|(a, b)| a * b * a).sum(),
+            a.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            zip().map(|(a, b)| 2.0 * a + b).sum(),
+        ];
+        for token in tokens() {
+            assert_eq!(
+                token.dispatch(Sums(&a, &b)),
+                expected,
+                "{} {len}",
+                token.isa()
+            );
+        }
+    }
+}
+
+#[test]
+fn capabilities_name_what_is_in_use() {
+    let capabilities = capabilities();
+    assert_eq!(capabilities.architecture, std::env::consts::ARCH);
+    assert_eq!(capabilities.available, Isa::available());
+    let expected = format!("{}-f32-{}", std::env::consts::ARCH, capabilities.chosen);
+    assert_eq!(capabilities.row_kernels, expected);
+    assert!(capabilities.threads >= 1);
+    if Isa::available().contains(&Isa::Avx512) {
+        assert!(capabilities.features.contains(&"avx512f"));
+        assert_eq!(capabilities.matrix_kernels, "x86_64-f32-gemm-avx512");
+    }
+}
+
+#[test]
+fn the_speed_of_matrix_products_is_a_plausible_number() {
+    let gflops = measure_matmul_gflops().unwrap();
+    assert!(gflops > 0.01 && gflops < 1e6, "{gflops}");
+}

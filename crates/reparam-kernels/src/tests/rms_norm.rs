@@ -1,1 +1,180 @@
+use proptest::prelude::*;
 
+use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use crate::KernelError;
+use crate::rms_norm::{
+    add_forward_on, add_rms_norm_forward, backward_on, forward_on, rms_norm_backward,
+    rms_norm_forward,
+};
+
+const EPS: f32 = 1e-5;
+
+/// A sum of up to a few thousand squares in 64 lanes, and four more roundings.
+const FORWARD: f64 = 1e-6;
+
+/// Another such sum, a difference, and for the weight a sum over up to 400 rows.
+const BACKWARD: f64 = 4e-6;
+
+/// The gradients by their formulas.
+fn gradients(dy: &[f64], x: &[f64], weight: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let d = weight.len();
+    let inv_rms = reference::rms_norm(x, weight, f64::from(EPS)).1;
+    let (mut dx, mut dweight) = (Vec::new(), vec![0.0; d]);
+    for ((dy, x), inv) in dy.chunks_exact(d).zip(x.chunks_exact(d)).zip(inv_rms) {
+        let mean = (0..d).map(|i| dy[i] * weight[i] * x[i]).sum::<f64>() / d as f64;
+        for i in 0..d {
+            dx.push(inv * (dy[i] * weight[i] - x[i] * inv * inv * mean));
+            dweight[i] += dy[i] * x[i] * inv;
+        }
+    }
+    (dx, dweight)
+}
+
+fn check(n: usize, d: usize) {
+    let (x, residual, dy) = (numbers(1, n * d), numbers(2, n * d), numbers(3, n * d));
+    let weight = numbers(4, d);
+    let (y_expected, inv_expected) = reference::rms_norm(&wide(&x), &wide(&weight), f64::from(EPS));
+    let (dx_expected, dweight_expected) = gradients(&wide(&dy), &wide(&x), &wide(&weight));
+    for token in tokens() {
+        let what = |name| format!("{} {n} x {d} {name}", token.isa());
+        let (mut y, mut inv) = (vec![f32::NAN; n * d], vec![f32::NAN; n]);
+        forward_on(token, &x, &weight, EPS, &mut y, &mut inv);
+        assert_close(&what("y"), &y, &y_expected, FORWARD);
+        assert_close(&what("inv_rms"), &inv, &inv_expected, FORWARD);
+
+        let (mut dx, mut dweight) = (vec![f32::NAN; n * d], vec![f32::NAN; d]);
+        backward_on(token, &dy, &x, &weight, &inv, &mut dx, Some(&mut dweight));
+        // The terms of dx are as great as 1 / rms before they cancel, and cancel in narrow rows.
+        let terms = inv_expected.iter().fold(1.0_f64, |max, x| max.max(*x));
+        assert_close(&what("dx"), &dx, &dx_expected, BACKWARD * terms);
+        assert_close(&what("dweight"), &dweight, &dweight_expected, BACKWARD);
+        let mut alone = vec![f32::NAN; n * d];
+        backward_on(token, &dy, &x, &weight, &inv, &mut alone, None);
+        assert_eq!(alone, dx);
+
+        let mut sum = vec![f32::NAN; n * d];
+        let (mut y_sum, mut inv_sum) = (vec![f32::NAN; n * d], vec![f32::NAN; n]);
+        add_forward_on(
+            token,
+            &x,
+            &residual,
+            &weight,
+            EPS,
+            &mut sum,
+            &mut y_sum,
+            &mut inv_sum,
+        );
+        let expected: Vec<f32> = x.iter().zip(&residual).map(|(x, r)| x + r).collect();
+        assert_eq!(sum, expected);
+        forward_on(token, &sum, &weight, EPS, &mut y, &mut inv);
+        assert_eq!((y_sum, inv_sum), (y, inv), "fused and separate");
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_at_sizes_around_blocks() {
+    for d in [1, 2, 15, 16, 17, 63, 64, 65, 576, 577, 4096] {
+        for n in [0, 1, 2, 29] {
+            check(n, d);
+        }
+    }
+    // Several blocks of rows, the last one incomplete.
+    check(400, 100);
+    check(3, 20_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn agrees_with_the_definition(n in 0_usize..60, d in 1_usize..300) {
+        check(n, d);
+    }
+}
+
+#[test]
+fn gradients_are_central_differences() {
+    let (n, d) = (3, 7);
+    let (x, dy, weight) = (numbers(1, n * d), numbers(2, n * d), numbers(3, d));
+    let (mut y, mut inv) = (vec![0.0; n * d], vec![0.0; n]);
+    rms_norm_forward(&x, &weight, EPS, &mut y, &mut inv).unwrap();
+    let (mut dx, mut dweight) = (vec![0.0; n * d], vec![0.0; d]);
+    rms_norm_backward(&dy, &x, &weight, &inv, &mut dx, Some(&mut dweight)).unwrap();
+    let (x, dy, weight) = (wide(&x), wide(&dy), wide(&weight));
+    let loss = |x: &[f64], weight: &[f64]| {
+        reference::dot(&dy, &reference::rms_norm(x, weight, f64::from(EPS)).0)
+    };
+    assert_close(
+        "dx",
+        &dx,
+        &reference::gradient(&x, |x| loss(x, &weight)),
+        BACKWARD,
+    );
+    let expected = reference::gradient(&weight, |weight| loss(&x, weight));
+    assert_close("dweight", &dweight, &expected, BACKWARD);
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let (n, d) = (300, 576);
+    let (x, dy, weight) = (numbers(1, n * d), numbers(2, n * d), numbers(3, d));
+    assert_threads_agree("rms_norm", || {
+        let (mut sum, mut y, mut inv) = (vec![0.0; n * d], vec![0.0; n * d], vec![0.0; n]);
+        add_rms_norm_forward(&x, &dy, &weight, EPS, &mut sum, &mut y, &mut inv).unwrap();
+        let (mut dx, mut dweight) = (vec![0.0; n * d], vec![0.0; d]);
+        rms_norm_backward(&dy, &sum, &weight, &inv, &mut dx, Some(&mut dweight)).unwrap();
+        vec![sum, y, inv, dx, dweight]
+    });
+}
+
+#[test]
+fn a_row_of_zeros_is_finite_and_nan_stays_in_its_row() {
+    let mut x = vec![0.0; 3 * 8];
+    x[8] = f32::NAN;
+    let (mut y, mut inv) = (vec![1.0; 24], vec![0.0; 3]);
+    rms_norm_forward(&x, &[1.0; 8], EPS, &mut y, &mut inv).unwrap();
+    assert_eq!(y[..8], [0.0; 8]);
+    assert!(y[8..16].iter().all(|y| y.is_nan()));
+    assert_eq!(y[16..], [0.0; 8]);
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let run = |x: usize, d: usize, y: usize, n: usize| {
+        rms_norm_forward(
+            &vec![0.0; x],
+            &vec![0.0; d],
+            EPS,
+            &mut vec![0.0; y],
+            &mut vec![0.0; n],
+        )
+    };
+    assert_eq!(run(6, 3, 6, 2), Ok(()));
+    assert_eq!(run(0, 0, 0, 0), Err(KernelError::Zero { name: "d" }));
+    assert!(matches!(
+        run(6, 3, 6, 3),
+        Err(KernelError::Length {
+            name: "x",
+            expected: 9,
+            found: 6
+        })
+    ));
+    assert!(matches!(
+        run(6, 3, 5, 2),
+        Err(KernelError::Length { name: "y", .. })
+    ));
+    let result = rms_norm_backward(
+        &[0.0; 6],
+        &[0.0; 6],
+        &[0.0; 3],
+        &[0.0; 2],
+        &mut [0.0; 6],
+        Some(&mut [0.0; 2]),
+    );
+    assert!(matches!(
+        result,
+        Err(KernelError::Length {
+            name: "dweight",
+            ..
+        })
+    ));
+}

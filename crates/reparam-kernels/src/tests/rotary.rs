@@ -1,1 +1,148 @@
+use proptest::prelude::*;
 
+use super::{UNIT, assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use crate::KernelError;
+use crate::rotary::{rotary, rotary_on, rotary_tables};
+
+/// Two products and a sum of numbers of size one.
+const TOLERANCE: f64 = 4.0 * UNIT;
+
+fn expected(x: &[f32], cos: &[f32], sin: &[f32], heads: usize, d: usize, sign: f64) -> Vec<f64> {
+    let half = d / 2;
+    (0..x.len())
+        .map(|at| {
+            let (token, i) = (at / (heads * d), at % d);
+            let table = token * half + i % half;
+            let (cos, sin) = (f64::from(cos[table]), sign * f64::from(sin[table]));
+            // rotate_half: minus the second half, then the first.
+            if i < half {
+                f64::from(x[at]) * cos - f64::from(x[at + half]) * sin
+            } else {
+                f64::from(x[at]) * cos + f64::from(x[at - half]) * sin
+            }
+        })
+        .collect()
+}
+
+fn check(tokens_len: usize, heads: usize, d: usize) {
+    let x = numbers(1, tokens_len * heads * d);
+    let positions: Vec<u32> = (0..tokens_len as u32).map(|i| i * 3).collect();
+    let inv_freq: Vec<f32> = (0..d / 2).map(|i| 0.1_f32.powf(i as f32 / 4.0)).collect();
+    let (cos, sin) = rotary_tables(&positions, &inv_freq, 1.0).unwrap();
+    for token in tokens() {
+        let what = format!("{} {tokens_len} x {heads} x {d}", token.isa());
+        let mut turned = x.clone();
+        rotary_on(token, &mut turned, &cos, &sin, heads, d, false);
+        assert_close(
+            &what,
+            &turned,
+            &expected(&x, &cos, &sin, heads, d, 1.0),
+            TOLERANCE,
+        );
+        rotary_on(token, &mut turned, &cos, &sin, heads, d, true);
+        assert_close(
+            &format!("{what} inverse"),
+            &turned,
+            &wide(&x),
+            2.0 * TOLERANCE,
+        );
+    }
+}
+
+#[test]
+fn agrees_with_the_definition_and_its_inverse_undoes_it() {
+    for d in [2, 8, 16, 20, 34, 64, 256] {
+        for (n, heads) in [(0, 1), (1, 1), (5, 3), (70, 9)] {
+            check(n, heads, d);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn agrees_with_the_definition(n in 0_usize..40, heads in 1_usize..6, half in 1_usize..50) {
+        check(n, heads, 2 * half);
+    }
+}
+
+/// For tables that are no rotation, the inverse is still the transpose: `<R x, y> = <x, R' y>`.
+#[test]
+fn inverse_is_the_backward_pass_for_any_tables() {
+    let (n, heads, d) = (4, 2, 10);
+    let (x, y) = (numbers(1, n * heads * d), numbers(2, n * heads * d));
+    let (cos, sin) = (numbers(3, n * d / 2), numbers(4, n * d / 2));
+    let (mut rx, mut rty) = (x.clone(), y.clone());
+    rotary(&mut rx, &cos, &sin, heads, d, false).unwrap();
+    rotary(&mut rty, &cos, &sin, heads, d, true).unwrap();
+    let left = reference::dot(&wide(&rx), &wide(&y));
+    let right = reference::dot(&wide(&x), &wide(&rty));
+    assert!((left - right).abs() < 80.0 * TOLERANCE);
+}
+
+#[test]
+fn tables_hold_the_cosine_of_the_rounded_angle_times_the_scaling() {
+    let (cos, sin) = rotary_tables(&[0, 1, 2047], &[1.0, 0.123], 1.5).unwrap();
+    assert_eq!((cos[0], sin[0]), (1.5, 0.0));
+    for (n, position) in [0.0_f32, 1.0, 2047.0].into_iter().enumerate() {
+        for (i, freq) in [1.0_f32, 0.123].into_iter().enumerate() {
+            let angle = f64::from(position * freq);
+            assert_eq!(cos[2 * n + i], (1.5 * angle.cos()) as f32);
+            assert_eq!(sin[2 * n + i], (1.5 * angle.sin()) as f32);
+        }
+    }
+    assert_eq!(rotary_tables(&[], &[1.0], 1.0), Ok((vec![], vec![])));
+    assert_eq!(rotary_tables(&[1], &[], 1.0), Ok((vec![], vec![])));
+}
+
+#[test]
+fn bits_do_not_depend_on_the_number_of_threads() {
+    let positions: Vec<u32> = (0..500).collect();
+    let inv_freq: Vec<f32> = (0..32).map(|i| 1.0 / (1.0 + i as f32)).collect();
+    let x = numbers(1, 500 * 3 * 64);
+    assert_threads_agree("rotary", || {
+        let (cos, sin) = rotary_tables(&positions, &inv_freq, 1.0).unwrap();
+        let mut turned = x.clone();
+        rotary(&mut turned, &cos, &sin, 3, 64, false).unwrap();
+        vec![cos, sin, turned]
+    });
+}
+
+#[test]
+fn refuses_what_does_not_fit() {
+    let run = |x: usize, cos: usize, sin: usize, heads: usize, d: usize| {
+        rotary(
+            &mut vec![0.0; x],
+            &vec![0.0; cos],
+            &vec![0.0; sin],
+            heads,
+            d,
+            false,
+        )
+    };
+    assert_eq!(run(24, 6, 6, 2, 4), Ok(()));
+    assert_eq!(
+        run(24, 6, 6, 2, 3),
+        Err(KernelError::OddHeadDim { head_dim: 3 })
+    );
+    assert_eq!(
+        run(0, 0, 0, 2, 0),
+        Err(KernelError::Zero { name: "head_dim" })
+    );
+    assert_eq!(
+        run(0, 0, 0, 0, 2),
+        Err(KernelError::Zero { name: "n_heads" })
+    );
+    assert!(matches!(
+        run(25, 6, 6, 2, 4),
+        Err(KernelError::Length { name: "x", .. })
+    ));
+    assert!(matches!(
+        run(24, 6, 4, 2, 4),
+        Err(KernelError::Length { name: "sin", .. })
+    ));
+    assert!(matches!(
+        run(24, 7, 7, 2, 4),
+        Err(KernelError::Length { name: "cos", .. })
+    ));
+}
