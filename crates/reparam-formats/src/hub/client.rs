@@ -1,499 +1,295 @@
-//! The HTTP side: the hub's description of a repository, and its files.
+//! The network side: what is downloaded through `hf-hub`, and what its errors mean.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::Duration;
 
-use serde::Deserialize;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, LOCATION, RANGE};
-use ureq::http::{Response, Uri};
-use ureq::{Agent, Body, Proxy};
+use hf_hub::Cache;
+use hf_hub::api::RepoInfo;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 
-use super::cache::{ModelCache, create_parent, is_commit};
+use super::cache::{cache_of, is_commit, repo};
 use super::{HubError, HubOptions, Progress, spec};
 use crate::FormatError;
 use crate::checkpoint::sha256_file;
 
-/// How many redirects are followed.
-const MAX_REDIRECTS: usize = 5;
-/// How often a request that failed for a passing reason is made again.
-const RETRIES: u32 = 2;
-/// The largest answer of the hub's API that is read, in bytes.
-const MAX_API_BYTES: u64 = 32 << 20;
-
-/// A revision of a repository: its commit and the names of its files.
-#[derive(Debug)]
-pub(super) struct Repository {
-    pub(super) commit: String,
-    pub(super) files: Vec<String>,
-}
+/// How often a download that broke off is taken up again.
+const RETRIES: usize = 2;
+/// How long the description of a repository may take.
+const INFO_TIMEOUT: Duration = Duration::from_secs(60);
+/// The largest description of a repository that is read, in bytes.
+const MAX_INFO_BYTES: u64 = 32 << 20;
 
 pub(super) struct Client<'a> {
-    agent: Agent,
+    api: Api,
     id: &'a str,
     options: &'a HubOptions,
-    /// Scheme, host and port of the hub; the token goes nowhere else.
-    endpoint: Uri,
-}
-
-/// What the hub says about a file before it is fetched.
-struct FileInfo {
-    etag: String,
-    size: u64,
-    /// Where the content is; another host for large files.
-    url: String,
 }
 
 impl<'a> Client<'a> {
     pub(super) fn new(id: &'a str, options: &'a HubOptions) -> Result<Self, HubError> {
-        let bad = |url: &str, detail: String| HubError::Network {
-            url: url.to_owned(),
-            detail,
-        };
-        let endpoint: Uri = options.endpoint.parse().map_err(|_| {
-            bad(
-                &options.endpoint,
-                "the endpoint is not a valid address".to_owned(),
-            )
-        })?;
-        if endpoint.authority().is_none() || endpoint.scheme().is_none() {
-            let detail = "the endpoint has to begin with https:// or http://".to_owned();
-            return Err(bad(&options.endpoint, detail));
+        let endpoint = options.endpoint.trim_end_matches('/');
+        let is_address = endpoint.parse::<ureq::http::Uri>().is_ok_and(|uri| {
+            uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
+        });
+        if !is_address {
+            return Err(HubError::Network {
+                url: endpoint.to_owned(),
+                detail: "the endpoint has to begin with https:// or http://".to_owned(),
+            });
         }
-        let proxy = match &options.proxy {
-            Some(proxy) => {
-                let parsed = Proxy::new(proxy);
-                // The address may contain a password, so it is not shown.
-                Some(parsed.map_err(|error| bad("the proxy", error.to_string()))?)
-            }
-            None => None,
-        };
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(proxy)
-            .user_agent(concat!("reparam/", env!("CARGO_PKG_VERSION")))
-            .accept_encoding("identity")
-            .timeout_connect(Some(Duration::from_secs(20)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            // A whole checkpoint may take hours; a single read that waits a minute is a dead line.
-            .timeout_per_read(Some(Duration::from_secs(60)))
+        // Everything is set here, so that the crate's own defaults (a token file beside the cache, a
+        // progress bar on the terminal) do not apply.
+        let api = ApiBuilder::from_cache(Cache::new(options.cache_dir.clone()))
+            .with_endpoint(endpoint.to_owned())
+            .with_token(options.token.clone())
+            .with_retries(RETRIES)
+            .with_progress(false)
+            .with_user_agent("reparam", env!("CARGO_PKG_VERSION"))
             .build();
-        Ok(Self {
-            agent: Agent::new_with_config(config),
-            id,
-            options,
-            endpoint,
+        let client = |api| Self { api, id, options };
+        api.map(client).map_err(|error| HubError::Network {
+            url: endpoint.to_owned(),
+            detail: error.to_string(),
         })
     }
 
-    /// Asks for the commit and the files of a revision.
-    pub(super) fn repository(&self) -> Result<Repository, HubError> {
-        #[derive(Deserialize)]
-        struct Info {
-            sha: String,
-            #[serde(default)]
-            siblings: Vec<Sibling>,
-        }
-        #[derive(Deserialize)]
-        struct Sibling {
-            rfilename: String,
-        }
-
-        let url = format!(
-            "{}/api/models/{}/revision/{}",
-            self.base(),
-            self.id,
-            escaped(&self.options.revision)
-        );
-        let (mut response, url) = self.follow("GET", url, 0)?;
-        self.check_status(&url, &response)?;
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(MAX_API_BYTES)
-            .read_to_vec();
-        let body = body.map_err(|error| network(&url, &error))?;
-        let bad = |detail: String| HubError::BadAnswer {
+    /// Asks for the commit and the files of the revision.
+    ///
+    /// The crate's own method returns only the status of a refusal; the hub's error code tells a
+    /// missing repository, a missing revision and a missing permission apart.
+    pub(super) fn info(&self) -> Result<RepoInfo, HubError> {
+        let url = self.url();
+        let repo = self.api.repo(repo(self.id, &self.options.revision));
+        let request = repo.info_request().config();
+        let request = request
+            .http_status_as_error(false)
+            .timeout_global(Some(INFO_TIMEOUT))
+            .build();
+        let network = |error: ureq::Error| HubError::Network {
             url: url.clone(),
-            detail,
+            detail: error.to_string(),
         };
-        let info: Info = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-        if !is_commit(&info.sha) {
-            return Err(bad(format!("'{}' is not a commit", info.sha)));
+        let mut response = request.call().map_err(network)?;
+        let status = response.status().as_u16();
+        if !(200..=299).contains(&status) {
+            let code = response.headers().get("x-error-code");
+            return Err(self.refusal(status, code.and_then(|code| code.to_str().ok()), None));
         }
-        let files = info
-            .siblings
-            .into_iter()
-            .map(|sibling| sibling.rfilename)
-            .collect();
-        Ok(Repository {
-            commit: info.sha,
-            files,
-        })
+        let body = response.body_mut().with_config().limit(MAX_INFO_BYTES);
+        let body = body.read_to_vec().map_err(network)?;
+        let bad = |detail| self.bad_answer(detail);
+        let info: RepoInfo = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
+        if is_commit(&info.sha) {
+            Ok(info)
+        } else {
+            Err(bad(format!("'{}' is not a commit", info.sha)))
+        }
     }
 
-    /// Brings a file into the cache, unless it is there.
+    /// Brings a file of a commit into the cache, unless it is there.
     pub(super) fn fetch(
         &self,
-        cache: &ModelCache,
         commit: &str,
         file: &str,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), HubError> {
-        if cache.snapshot(commit).join(file).is_file() {
+        let wanted = cache_of(self.id, self.options)
+            .pointer_path(commit)
+            .join(file);
+        if wanted.is_file() {
             return Ok(());
         }
-        let info = self.file_info(commit, file)?;
-        let blob = cache.blob(&info.etag);
-        create_parent(&blob)?;
-        // Two processes may want the same file; the second waits and finds it done. The lock file
-        // stays: removing it would let a third process lock another file of the same name.
-        let lock_path = cache.lock_file(&info.etag);
-        create_parent(&lock_path)?;
-        let lock = File::create(&lock_path)
-            .and_then(|lock| lock.lock().map(|()| lock))
-            .map_err(|source| FormatError::io("lock", &lock_path, source))?;
-        if !blob.is_file() {
-            self.download(&info, &blob, file, progress)?;
-        }
-        drop(lock);
-        cache.link(commit, file, &info.etag)?;
-        Ok(())
-    }
-
-    fn file_info(&self, commit: &str, file: &str) -> Result<FileInfo, HubError> {
-        let url = format!(
-            "{}/{}/resolve/{commit}/{}",
-            self.base(),
-            self.id,
-            escaped(file)
-        );
-        // Only redirects within the hub are followed: a renamed repository. A redirect to another
-        // host is where the content is, and the answer that has it also describes the file.
-        let (response, url) = self.follow("HEAD", url, 0)?;
-        let location = header(&response, LOCATION.as_str()).map(str::to_owned);
-        if response.status().is_redirection() && location.is_none() {
-            let detail = "a redirect without an address".to_owned();
-            return Err(HubError::BadAnswer { url, detail });
-        }
-        if response.status().as_u16() == 404 && error_code(&response) != Some("RepoNotFound") {
-            return Err(HubError::NotInRepository {
-                id: self.id.to_owned(),
-                what: "file",
-                name: file.to_owned(),
-            });
-        }
-        if !response.status().is_redirection() {
-            self.check_status(&url, &response)?;
-        }
-        let bad = |detail: &str| HubError::BadAnswer {
-            url: url.clone(),
-            detail: detail.to_owned(),
+        let mut announced = 0;
+        let reporter = Reporter {
+            file,
+            done: 0,
+            total: &mut announced,
+            progress,
         };
-        let etag = header(&response, "x-linked-etag")
-            .or_else(|| header(&response, ETAG.as_str()))
-            .ok_or_else(|| bad("no etag"))?;
-        let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
-        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if etag.is_empty() || etag.starts_with('.') || !etag.chars().all(is_name) {
-            return Err(bad("an etag that cannot be a file name"));
+        let path = self
+            .api
+            .repo(repo(self.id, commit))
+            .download_with_progress(file, reporter)
+            .map_err(|error| self.failure(file, error))?;
+        if path != wanted {
+            return Err(self.bad_answer(format!("{file} is not of commit {commit}")));
         }
-        let size = header(&response, "x-linked-size")
-            .or_else(|| header(&response, CONTENT_LENGTH.as_str()))
-            .and_then(|size| size.parse().ok())
-            .ok_or_else(|| bad("no size"))?;
-        Ok(FileInfo {
-            etag,
-            size,
-            url: location.unwrap_or(url),
-        })
+        verify(&path, file, announced).inspect_err(|_| discard(&path))
     }
 
-    /// Downloads into `<etag>.incomplete`, going on where an earlier attempt stopped, and renames
-    /// it when size and digest are right.
-    fn download(
-        &self,
-        info: &FileInfo,
-        blob: &Path,
-        file: &str,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), HubError> {
-        let partial = blob.with_file_name(format!("{}.incomplete", info.etag));
-        let failed = |source| FormatError::io("write", &partial, source);
-        let mut options = File::options();
-        let target = options
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&partial);
-        let mut target = target.map_err(failed)?;
-        let mut attempt = 0;
-        loop {
-            let mut have = target.seek(SeekFrom::End(0)).map_err(failed)?;
-            if have > info.size {
-                target.set_len(0).map_err(failed)?;
-                have = 0;
-            }
-            match self.append(info, &mut target, &partial, file, have, progress) {
-                Ok(()) => break,
-                Err(error) if attempt < RETRIES && is_passing(&error) => {
-                    sleep(backoff(attempt));
-                    attempt += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        target.sync_all().map_err(failed)?;
-        // Large files are named by their SHA-256, small ones by a Git hash of 40 digits.
-        let is_sha256 = info.etag.len() == 64 && info.etag.bytes().all(|b| b.is_ascii_hexdigit());
-        if is_sha256 {
-            let found = sha256_file(&partial)?;
-            if !found.eq_ignore_ascii_case(&info.etag) {
-                let _ = fs::remove_file(&partial);
-                let expected = info.etag.clone();
-                return Err(HubError::Checksum {
-                    file: file.to_owned(),
-                    expected,
-                    found,
-                });
-            }
-        }
-        fs::rename(&partial, blob).map_err(failed)?;
-        Ok(())
+    /// Notes that the cache has the commit that the revision stands for.
+    pub(super) fn note_revision(&self, commit: &str) -> Result<(), HubError> {
+        let cache = cache_of(self.id, self.options);
+        let noted = cache.create_ref(commit);
+        Ok(noted.map_err(|source| FormatError::io("write", &self.options.cache_dir, source))?)
     }
 
-    /// Fetches what is missing after the first `have` bytes.
-    fn append(
-        &self,
-        info: &FileInfo,
-        target: &mut File,
-        partial: &Path,
-        file: &str,
-        mut have: u64,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), HubError> {
-        let failed = |source| FormatError::io("write", partial, source);
-        if have < info.size {
-            let (mut response, url) = self.follow_anywhere(info.url.clone(), have)?;
-            self.check_status(&url, &response)?;
-            let continues = response.status().as_u16() == 206
-                && header(&response, CONTENT_RANGE.as_str())
-                    .is_some_and(|range| range.starts_with(&format!("bytes {have}-")));
-            if have > 0 && !continues {
-                // The server sends the whole file again.
-                target.set_len(0).map_err(failed)?;
-                have = 0;
-            }
-            target.seek(SeekFrom::Start(have)).map_err(failed)?;
-            let mut reader = response.body_mut().as_reader();
-            let mut buffer = vec![0; 1 << 18];
-            loop {
-                let count = match reader.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(count) => count,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => {
-                        return Err(HubError::Network {
-                            url,
-                            detail: error.to_string(),
-                        });
-                    }
-                };
-                target.write_all(&buffer[..count]).map_err(failed)?;
-                have += count as u64;
-                progress(Progress {
-                    file,
-                    done: have,
-                    total: info.size,
-                });
-            }
-        }
-        if have != info.size {
-            return Err(HubError::Size {
-                file: file.to_owned(),
-                expected: info.size,
-                found: have,
-            });
-        }
-        Ok(())
+    fn url(&self) -> String {
+        format!(
+            "{}/{}",
+            self.options.endpoint.trim_end_matches('/'),
+            self.id
+        )
     }
 
-    fn base(&self) -> &str {
-        self.options.endpoint.trim_end_matches('/')
-    }
-
-    /// Makes a request and follows redirects that stay on the hub.
-    fn follow(
-        &self,
-        method: &'static str,
-        mut url: String,
-        from: u64,
-    ) -> Result<(Response<Body>, String), HubError> {
-        for _ in 0..=MAX_REDIRECTS {
-            let response = self.request(method, &url, from)?;
-            if !response.status().is_redirection() {
-                return Ok((response, url));
-            }
-            match header(&response, LOCATION.as_str()).map(|location| resolve(&url, location)) {
-                Some(Some(next)) if self.is_on_hub(&next) => url = next,
-                _ => return Ok((response, url)),
-            }
-        }
-        Err(HubError::BadAnswer {
-            url,
-            detail: "too many redirects".to_owned(),
-        })
-    }
-
-    /// Makes a request for content and follows redirects wherever they lead.
-    fn follow_anywhere(
-        &self,
-        mut url: String,
-        from: u64,
-    ) -> Result<(Response<Body>, String), HubError> {
-        for _ in 0..=MAX_REDIRECTS {
-            let (response, last) = self.follow("GET", url, from)?;
-            if !response.status().is_redirection() {
-                return Ok((response, last));
-            }
-            let location = header(&response, LOCATION.as_str());
-            let next = location.and_then(|location| resolve(&last, location));
-            url = next.ok_or_else(|| HubError::BadAnswer {
-                url: last,
-                detail: "a redirect without a valid address".to_owned(),
-            })?;
-        }
-        Err(HubError::BadAnswer {
-            url,
-            detail: "too many redirects".to_owned(),
-        })
-    }
-
-    /// Makes one request, and makes it again after a passing failure.
-    fn request(
-        &self,
-        method: &'static str,
-        url: &str,
-        from: u64,
-    ) -> Result<Response<Body>, HubError> {
-        let mut attempt = 0;
-        loop {
-            let mut request = match method {
-                "HEAD" => self.agent.head(url),
-                _ => self.agent.get(url),
-            };
-            if let Some(token) = &self.options.token
-                && self.is_on_hub(url)
-            {
-                request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-            }
-            if from > 0 {
-                request = request.header(RANGE, format!("bytes={from}-"));
-            }
-            let result = request.call().map_err(|error| network(url, &error));
-            let is_passing = match &result {
-                Ok(response) => matches!(response.status().as_u16(), 500 | 502 | 503 | 504),
-                Err(error) => is_passing(error),
-            };
-            if !is_passing || attempt == RETRIES {
-                return result;
-            }
-            sleep(backoff(attempt));
-            attempt += 1;
+    fn bad_answer(&self, detail: String) -> HubError {
+        HubError::BadAnswer {
+            url: self.url(),
+            detail,
         }
     }
 
-    fn is_on_hub(&self, url: &str) -> bool {
-        url.parse::<Uri>().is_ok_and(|uri| {
-            uri.scheme() == self.endpoint.scheme() && uri.authority() == self.endpoint.authority()
-        })
-    }
-
-    fn check_status(&self, url: &str, response: &Response<Body>) -> Result<(), HubError> {
-        let status = response.status().as_u16();
+    /// Says what a status means; `file` is that of a file's request.
+    fn refusal(&self, status: u16, code: Option<&str>, file: Option<&str>) -> HubError {
         let id = self.id.to_owned();
-        let not_found = |id| HubError::NotFound {
-            id,
-            endpoint: self.options.endpoint.clone(),
-            nearest: spec::nearest(self.id),
-        };
         let had_token = self.options.token.is_some();
-        Err(match (status, error_code(response)) {
-            (200..=299, _) => return Ok(()),
+        match (status, code, file) {
             // The hub hides what it does not show: without a token a missing model is a 401.
-            (401, Some("RepoNotFound")) if had_token => not_found(id),
-            (401 | 403, _) => HubError::Denied {
+            (401, Some("RepoNotFound"), _) if had_token => self.not_found(),
+            (401 | 403, ..) => HubError::Denied {
                 id,
                 status,
                 had_token,
             },
-            (404, Some("RevisionNotFound")) => HubError::NotInRepository {
+            (404, _, Some(file)) => HubError::NotInRepository {
+                id,
+                what: "file",
+                name: file.to_owned(),
+            },
+            (404, Some("RevisionNotFound"), None) => HubError::NotInRepository {
                 id,
                 what: "revision",
                 name: self.options.revision.clone(),
             },
-            (404, _) => not_found(id),
+            (404, ..) => self.not_found(),
             _ => HubError::Status {
-                url: url.to_owned(),
+                url: self.url(),
                 status,
             },
-        })
-    }
-}
-
-fn header<'r>(response: &'r Response<Body>, name: &str) -> Option<&'r str> {
-    response.headers().get(name)?.to_str().ok()
-}
-
-fn error_code(response: &Response<Body>) -> Option<&str> {
-    header(response, "x-error-code")
-}
-
-fn network(url: &str, error: &ureq::Error) -> HubError {
-    HubError::Network {
-        url: url.to_owned(),
-        detail: error.to_string(),
-    }
-}
-
-/// Returns whether a failure may pass by itself.
-fn is_passing(error: &HubError) -> bool {
-    matches!(error, HubError::Network { .. } | HubError::Size { .. })
-}
-
-fn backoff(attempt: u32) -> Duration {
-    Duration::from_millis(300 << (2 * attempt))
-}
-
-/// Returns the address that a redirect from `url` leads to.
-fn resolve(url: &str, location: &str) -> Option<String> {
-    if location.contains("://") {
-        return Some(location.to_owned());
-    }
-    let uri: Uri = url.parse().ok()?;
-    let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
-    if let Some(rest) = location.strip_prefix("//") {
-        return Some(format!("{}://{rest}", uri.scheme_str()?));
-    }
-    location
-        .starts_with('/')
-        .then(|| format!("{origin}{location}"))
-}
-
-/// Escapes what is not allowed in one part of an address; a slash too.
-fn escaped(part: &str) -> String {
-    let mut text = String::new();
-    for byte in part.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
         }
     }
-    text
+
+    fn not_found(&self) -> HubError {
+        HubError::NotFound {
+            id: self.id.to_owned(),
+            endpoint: self.options.endpoint.clone(),
+            nearest: spec::nearest(self.id),
+        }
+    }
+
+    /// Says why a file could not be downloaded.
+    fn failure(&self, file: &str, error: ApiError) -> HubError {
+        let network = |detail: String| HubError::Network {
+            url: format!("{}/{file}", self.url()),
+            detail,
+        };
+        match error {
+            ApiError::TooManyRetries(error) => self.failure(file, *error),
+            ApiError::RequestError(error) => match *error {
+                ureq::Error::StatusCode(status) => self.refusal(status, None, Some(file)),
+                error => network(error.to_string()),
+            },
+            ApiError::IoError(error) if is_of_network(&error) => network(error.to_string()),
+            ApiError::IoError(source) => {
+                FormatError::io("write", &self.options.cache_dir, source).into()
+            }
+            ApiError::InvalidResume => HubError::Partial {
+                file: file.to_owned(),
+                blobs: cache_of(self.id, self.options).blob_path(""),
+            },
+            ApiError::LockAcquisition(lock) => HubError::Locked {
+                file: file.to_owned(),
+                lock,
+            },
+            error @ (ApiError::MissingHeader(_)
+            | ApiError::InvalidHeader(_)
+            | ApiError::ParseIntError(_)) => self.bad_answer(format!("{file}: {error}")),
+        }
+    }
+}
+
+/// Returns whether an error came while the network was read, not while the cache was written.
+fn is_of_network(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
+    };
+    let is_wrapped = error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<ureq::Error>());
+    is_wrapped
+        || matches!(
+            error.kind(),
+            BrokenPipe
+                | ConnectionAborted
+                | ConnectionRefused
+                | ConnectionReset
+                | TimedOut
+                | UnexpectedEof
+        )
+}
+
+/// Checks what the crate does not: the size, and the digest of files that are named by it.
+///
+/// Both are needed: a download that the crate takes up again begins anew, behind what is there, if
+/// the first attempt brought nothing.
+fn verify(path: &Path, file: &str, announced: u64) -> Result<(), HubError> {
+    let failed = |source| FormatError::io("read", path, source);
+    let blob = fs::canonicalize(path).map_err(failed)?;
+    let found = fs::metadata(&blob).map_err(failed)?.len();
+    if found != announced {
+        return Err(HubError::Size {
+            file: file.to_owned(),
+            expected: announced,
+            found,
+        });
+    }
+    // Large files are named by their SHA-256, small ones by a Git hash of 40 digits.
+    let name = blob.file_name().unwrap_or_default().to_string_lossy();
+    if name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let found = sha256_file(&blob)?;
+        if !found.eq_ignore_ascii_case(&name) {
+            return Err(HubError::Checksum {
+                file: file.to_owned(),
+                expected: name.into_owned(),
+                found,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Takes a damaged file out of the cache; what cannot be removed is found damaged again.
+fn discard(path: &Path) {
+    if let Ok(blob) = fs::canonicalize(path) {
+        let _ = fs::remove_file(blob);
+    }
+    let _ = fs::remove_file(path);
+}
+
+/// Passes the crate's reports on, and keeps the size that it was told.
+struct Reporter<'a> {
+    file: &'a str,
+    done: u64,
+    total: &'a mut u64,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl hf_hub::api::Progress for Reporter<'_> {
+    fn init(&mut self, size: usize, _: &str) {
+        self.done = 0;
+        *self.total = size as u64;
+    }
+
+    fn update(&mut self, size: usize) {
+        self.done += size as u64;
+        (self.progress)(Progress {
+            file: self.file,
+            done: self.done,
+            total: *self.total,
+        });
+    }
+
+    fn finish(&mut self) {}
 }

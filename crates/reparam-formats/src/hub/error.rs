@@ -115,6 +115,22 @@ pub enum HubError {
         /// The digest of what came.
         found: String,
     },
+    /// What an earlier download left behind cannot be gone on with.
+    #[error("the partial download of {file} in {} is not a beginning of the file", blobs.display())]
+    Partial {
+        /// The file's name.
+        file: String,
+        /// The directory that has it.
+        blobs: PathBuf,
+    },
+    /// Another process has been downloading the same file.
+    #[error("{file} is being downloaded by another process, which holds {}", lock.display())]
+    Locked {
+        /// The file's name.
+        file: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// A downloaded file has another size than was announced.
     #[error("{file} is incomplete: {found} of {expected} bytes came")]
     Size {
@@ -173,6 +189,10 @@ impl HubError {
                     .to_owned()
             }
             Self::NoSafetensors { .. } => "choose a model that has safetensors weights".to_owned(),
+            Self::Partial { blobs, .. } => {
+                format!("delete the files {} and run again", blobs.join("*.part").display())
+            }
+            Self::Locked { .. } => "wait until the other download is done, and run again".to_owned(),
             Self::Checksum { .. } | Self::Size { .. } => "run again; the file is fetched anew".to_owned(),
             Self::NotInRepository { .. } | Self::InvalidRevision { .. } => return None,
         };

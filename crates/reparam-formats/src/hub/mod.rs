@@ -1,8 +1,9 @@
 //! Finds a model: a local directory, or a download into the Hugging Face cache.
 //!
-//! Only files that are read here are downloaded: configuration, tokenizer and safetensors weights,
-//! never pickles or code. The cache has the layout of `huggingface_hub`, so models that Python
-//! programs downloaded are found, and the other way around.
+//! Downloads and the cache are those of the `hf-hub` crate; here is what is wanted of a model, what
+//! is checked, and what went wrong. Only files that are read here are downloaded: configuration,
+//! tokenizer and safetensors weights, never pickles or code. Models that Python programs downloaded
+//! are found, and the other way around.
 
 mod cache;
 mod client;
@@ -16,15 +17,12 @@ pub use error::HubError;
 
 use crate::FormatError;
 use crate::checkpoint::{INDEX_FILE, ShardIndex, is_pickle};
-use cache::{Cached, ModelCache};
+use cache::Cached;
 use client::Client;
 use spec::Spec;
 
 /// The address of the public hub.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-
-/// Files without which a model cannot be used, besides its weights.
-const REQUIRED_FILES: [&str; 1] = ["config.json"];
 
 /// Files that are wanted where the repository has them.
 const OPTIONAL_FILES: [&str; 5] = [
@@ -35,12 +33,15 @@ const OPTIONAL_FILES: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Where and how models are looked for. Nothing is taken from the environment.
+/// Where and how models are looked for.
+///
+/// Nothing is taken from the environment, except that the HTTP client below `hf-hub` goes through
+/// the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names.
 #[derive(Clone)]
 pub struct HubOptions {
     /// The address of the hub; by default [`DEFAULT_ENDPOINT`].
     pub endpoint: String,
-    /// The access token; it is sent to the endpoint only, and never shown.
+    /// The access token; it is sent to the hub and to the storage that the hub names, never shown.
     pub token: Option<String>,
     /// The cache, usually `~/.cache/huggingface/hub`.
     pub cache_dir: PathBuf,
@@ -48,8 +49,6 @@ pub struct HubOptions {
     pub offline: bool,
     /// A branch, tag or commit; by default `main`.
     pub revision: String,
-    /// The proxy to go through, such as `http://proxy.example:3128`.
-    pub proxy: Option<String>,
 }
 
 impl HubOptions {
@@ -61,7 +60,6 @@ impl HubOptions {
             cache_dir: cache_dir.into(),
             offline: false,
             revision: "main".to_owned(),
-            proxy: None,
         }
     }
 }
@@ -75,7 +73,6 @@ impl fmt::Debug for HubOptions {
             .field("cache_dir", &self.cache_dir)
             .field("offline", &self.offline)
             .field("revision", &self.revision)
-            .field("proxy", &self.proxy.as_ref().map(|_| "(hidden)"))
             .finish()
     }
 }
@@ -93,8 +90,10 @@ pub struct Progress<'a> {
 
 /// Returns the directory of a model.
 ///
-/// An existing directory is used as it is. Else `spec` has to be a hub id, `org/name` or `name`,
-/// which is taken from the cache if it is completely there, and is downloaded if not.
+/// An existing directory is used as it is. Else `spec` has to be a hub id, `org/name` or `name`.
+/// If the cache has its configuration, tokenizer and weights, they are used without a request, also
+/// when a branch has moved on since; else what is missing is downloaded. Without a tokenizer the
+/// cache is still used if the hub must not or cannot be asked.
 ///
 /// # Errors
 ///
@@ -123,65 +122,63 @@ pub fn resolve_model_with_progress(
             revision: options.revision.clone(),
         });
     }
-    let cache = ModelCache::new(&options.cache_dir, &id);
-    match cache.look_up(&options.revision) {
+    let cached = match cache::look_up(&id, options) {
         Cached::Complete(snapshot) => return Ok(snapshot),
-        Cached::Usable(snapshot) if options.offline => return Ok(snapshot),
-        _ if options.offline => {
-            return Err(HubError::NotCached {
-                nearest: spec::nearest(&id),
-                id,
-                revision: options.revision.clone(),
-                cache: options.cache_dir.clone(),
-            });
+        Cached::Usable(snapshot) => Some(snapshot),
+        Cached::Nothing => None,
+    };
+    let outcome = if options.offline {
+        Err(HubError::NotCached {
+            nearest: spec::nearest(&id),
+            revision: options.revision.clone(),
+            cache: options.cache_dir.clone(),
+            id,
+        })
+    } else {
+        download(&id, options, progress)
+    };
+    match (outcome, cached) {
+        (Err(HubError::NotCached { .. } | HubError::Network { .. }), Some(snapshot)) => {
+            Ok(snapshot)
         }
-        _ => {}
+        (outcome, _) => outcome,
     }
-    download(&id, &cache, options, progress)
 }
 
 /// Brings a model into the cache and returns its snapshot.
 fn download(
     id: &str,
-    cache: &ModelCache,
     options: &HubOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, HubError> {
     let client = Client::new(id, options)?;
-    let repository = client.repository()?;
-    let commit = &repository.commit;
-    let has = |name: &str| repository.files.iter().any(|file| file == name);
+    let info = client.info()?;
+    let commit = &info.sha;
+    let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
 
     // What cannot be used is refused before anything large is fetched.
     let is_sharded = !has("model.safetensors");
     if is_sharded && !has(INDEX_FILE) {
-        let has_pickles = repository.files.iter().any(|file| is_pickle(file));
         return Err(HubError::NoSafetensors {
             id: id.to_owned(),
-            has_pickles,
+            has_pickles: info.siblings.iter().any(|file| is_pickle(&file.rfilename)),
         });
     }
-    for file in REQUIRED_FILES {
-        client.fetch(cache, commit, file, progress)?;
+    client.fetch(commit, "config.json", progress)?;
+    for file in OPTIONAL_FILES.into_iter().filter(|file| has(file)) {
+        client.fetch(commit, file, progress)?;
     }
-    for file in OPTIONAL_FILES {
-        if has(file) {
-            client.fetch(cache, commit, file, progress)?;
-        } else {
-            cache.note_absence(commit, file)?;
-        }
-    }
-    let snapshot = cache.snapshot(commit);
+    let snapshot = cache::cache_of(id, options).pointer_path(commit);
     if is_sharded {
-        client.fetch(cache, commit, INDEX_FILE, progress)?;
+        client.fetch(commit, INDEX_FILE, progress)?;
         for shard in read_index(&snapshot)?.shards() {
-            client.fetch(cache, commit, shard, progress)?;
+            client.fetch(commit, shard, progress)?;
         }
     } else {
-        client.fetch(cache, commit, "model.safetensors", progress)?;
+        client.fetch(commit, "model.safetensors", progress)?;
     }
     // Noted last: a revision that the cache knows has been fetched whole.
-    cache.note_revision(&options.revision, commit)?;
+    client.note_revision(commit)?;
     Ok(snapshot)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -102,21 +102,20 @@ fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) ->
     };
     let mut answer = handler(&request);
     let range = request.headers.get("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
+        let (from, to) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()))
     });
     log.lock().unwrap().push(request.clone());
-    if let (Some(from), 200) = (range, answer.status) {
+    if let (Some((from, to)), 200) = (range, answer.status) {
         let total = answer.body.len();
-        answer.status = 206;
-        answer = answer.header(
-            "content-range",
-            format!("bytes {from}-{}/{total}", total - 1),
-        );
-        answer.body.drain(..from);
+        if from < total {
+            let last = to.unwrap_or(total - 1).min(total - 1);
+            answer.status = 206;
+            answer = answer.header("content-range", format!("bytes {from}-{last}/{total}"));
+            answer.body = answer.body[from..=last].to_vec();
+        } else {
+            answer = Answer::status(416);
+        }
     }
     let mut head = format!(
         "HTTP/1.1 {} x\r\nconnection: close\r\ncontent-length: {}\r\n",
@@ -234,19 +233,13 @@ fn a_model_is_downloaded_once_into_the_usual_layout() {
         let link = fs::read_link(directory.join("config.json")).unwrap();
         assert!(link.starts_with("../../blobs"), "{link:?}");
     }
-    assert!(
-        root.join(".no_exist")
-            .join(COMMIT)
-            .join("generation_config.json")
-            .exists()
-    );
     let leftovers = fs::read_dir(root.join("blobs")).unwrap().filter(|entry| {
         entry
             .as_ref()
             .unwrap()
             .path()
             .extension()
-            .is_some_and(|end| end == "incomplete")
+            .is_some_and(|end| end == "part")
     });
     assert_eq!(leftovers.count(), 0);
 
@@ -273,6 +266,20 @@ fn a_model_is_downloaded_once_into_the_usual_layout() {
 }
 
 #[test]
+fn without_a_token_none_is_sent() {
+    let scratch = tempfile::tempdir().unwrap();
+    let hub = simple_hub();
+    // Where the login of `huggingface_hub` leaves its token, beside the cache.
+    fs::write(scratch.path().join("token"), "hf_of_a_login").unwrap();
+    let cache = scratch.path().join("hub");
+    resolve_model("org/tiny", &options(&hub, &cache)).unwrap();
+    let requests = hub.requests();
+    assert!(requests.len() > 3);
+    let has_token = |request: &Request| request.headers.contains_key("authorization");
+    assert!(!requests.iter().any(has_token));
+}
+
+#[test]
 fn what_python_downloaded_is_used_offline_and_completed_online() {
     let cache = tempfile::tempdir().unwrap();
     let hub = simple_hub();
@@ -292,7 +299,11 @@ fn what_python_downloaded_is_used_offline_and_completed_online() {
     assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
     assert!(hub.requests().is_empty());
 
+    // There is no tokenizer, so the hub is asked; if it does not answer, what is there has to do.
     options.offline = false;
+    options.endpoint = nobody();
+    assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
+    options.endpoint.clone_from(&hub.address);
     assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
     assert!(snapshot.join("tokenizer.json").is_file());
     assert!(
@@ -325,14 +336,14 @@ fn sharded_hub(storage: &Server, first: &[u8], second: &[u8]) -> Server {
 }
 
 #[test]
-fn shards_come_from_elsewhere_without_the_token_and_go_on_after_a_cut() {
+fn shards_come_from_elsewhere_and_go_on_after_a_cut() {
     let cache = tempfile::tempdir().unwrap();
     let first: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
     let second = b"second".to_vec();
     let (one, two) = (first.clone(), second.clone());
     let storage = Server::start(move |request| match request.path.as_str() {
         // The first attempt breaks off in the middle.
-        "/1?signature=x" if !request.headers.contains_key("range") => Answer {
+        "/1?signature=x" if request.headers["range"] == "bytes=0-" => Answer {
             cut_after: Some(70_000),
             ..Answer::body(one.clone())
         },
@@ -353,16 +364,13 @@ fn shards_come_from_elsewhere_without_the_token_and_go_on_after_a_cut() {
     assert!(blob.is_file());
 
     let requests = storage.requests();
-    assert!(
-        requests
-            .iter()
-            .all(|request| !request.headers.contains_key("authorization"))
-    );
-    let ranges: Vec<_> = requests
+    let first_shard = requests
         .iter()
-        .filter_map(|request| request.headers.get("range"))
+        .filter(|request| request.path.starts_with("/1"));
+    let ranges: Vec<_> = first_shard
+        .map(|request| request.headers["range"].as_str())
         .collect();
-    assert_eq!(ranges, ["bytes=70000-"]);
+    assert_eq!(ranges, ["bytes=0-0", "bytes=0-", "bytes=70000-"]);
     assert!(
         hub.requests()
             .iter()
@@ -394,7 +402,8 @@ fn a_file_that_is_not_what_was_announced_is_thrown_away() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    names.retain(|name| name.len() != 40);
+    // The small files stay, and the empty lock files of the crate.
+    names.retain(|name| name.len() != 40 && !name.ends_with(".lock"));
     assert_eq!(names, [""; 0]);
     assert!(!cache.path().join("models--org--big/refs/main").exists());
 }
@@ -455,13 +464,102 @@ fn the_hubs_refusals_are_told_apart() {
         "{error:?}"
     );
     assert_eq!(n, 1);
-    // A broken server may recover, so it is asked three times.
-    let (error, n) = resolve_against(Answer::status(503), None);
+    let (error, _) = resolve_against(Answer::status(503), None);
     assert!(
         matches!(error, HubError::Status { status: 503, .. }),
         "{error:?}"
     );
-    assert_eq!(n, 3);
+    assert!(error.hint().unwrap().contains("later"));
+}
+
+/// A hub that describes `org/odd` and answers all requests for its files in one way.
+fn resolve_with_files(answer: Answer) -> HubError {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Server::start(move |request| match request.path.starts_with("/api") {
+        true => info(&["config.json", "model.safetensors"]),
+        false => answer.clone(),
+    });
+    let error = resolve_model("org/odd", &options(&hub, cache.path())).unwrap_err();
+    assert!(!cache.path().join("models--org--odd/refs/main").exists());
+    error
+}
+
+#[test]
+fn refusals_and_oddities_of_files_are_told_apart() {
+    let error = resolve_with_files(Answer::status(404));
+    assert!(
+        matches!(&error, HubError::NotInRepository { what: "file", name, .. } if name == "config.json"),
+        "{error:?}"
+    );
+    let error = resolve_with_files(Answer::status(403));
+    assert!(
+        matches!(error, HubError::Denied { status: 403, .. }),
+        "{error:?}"
+    );
+    let error = resolve_with_files(Answer::body("{}"));
+    assert!(
+        matches!(&error, HubError::BadAnswer { detail, .. } if detail.contains("config.json")),
+        "{error:?}"
+    );
+    // The file of another commit than the one that was asked for.
+    let other = "f".repeat(40);
+    let other = Answer::body("{}")
+        .header("etag", "\"e\"")
+        .header("x-repo-commit", &other);
+    let error = resolve_with_files(other);
+    assert!(
+        matches!(&error, HubError::BadAnswer { detail, .. } if detail.contains(COMMIT)),
+        "{error:?}"
+    );
+}
+
+/// Leaves a partial download of `config.json`, which is `{}`, in an empty cache.
+fn cache_with_partial(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let cache = tempfile::tempdir().unwrap();
+    let blobs = cache.path().join("models--org--tiny/blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    let partial = blobs.join(format!("{}.part", &sha256_bytes(b"{}")[..40]));
+    fs::write(&partial, text).unwrap();
+    (cache, partial)
+}
+
+#[test]
+fn partial_downloads_are_gone_on_with_or_named() {
+    let hub = simple_hub();
+    let (cache, _) = cache_with_partial("{");
+    let directory = resolve_model("org/tiny", &options(&hub, cache.path())).unwrap();
+    assert_eq!(
+        fs::read_to_string(directory.join("config.json")).unwrap(),
+        "{}"
+    );
+
+    let (cache, partial) = cache_with_partial("{} and more");
+    let error = resolve_model("org/tiny", &options(&hub, cache.path())).unwrap_err();
+    assert!(matches!(error, HubError::Partial { .. }), "{error:?}");
+    let pattern = partial.with_file_name("*.part");
+    assert!(error.hint().unwrap().contains(pattern.to_str().unwrap()));
+
+    // Nothing is missing, and the crate fetches the file once more and appends it.
+    let (cache, _) = cache_with_partial("{}");
+    let options = options(&hub, cache.path());
+    let error = resolve_model("org/tiny", &options).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            HubError::Size {
+                expected: 2,
+                found: 4,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("again"));
+    let directory = resolve_model("org/tiny", &options).unwrap();
+    assert_eq!(
+        fs::read_to_string(directory.join("config.json")).unwrap(),
+        "{}"
+    );
 }
 
 #[test]
@@ -473,9 +571,6 @@ fn answers_that_are_no_hubs_are_refused() {
         let (error, _) = resolve_against(answer, None);
         assert!(matches!(error, HubError::BadAnswer { .. }), "{error:?}");
     }
-    let (error, n) = resolve_against(Answer::status(302).header("location", "/again"), None);
-    assert!(matches!(error, HubError::BadAnswer { .. }), "{error:?}");
-    assert_eq!(n, 6);
     for (files, pickles) in [
         (&["config.json", "pytorch_model.bin"][..], true),
         (&["config.json"][..], false),
@@ -486,84 +581,45 @@ fn answers_that_are_no_hubs_are_refused() {
         );
         assert_eq!(n, 1);
     }
-    // Names that would lead out of the cache.
-    for etag in ["\"../../evil\"", "\"\"", "\".hidden\""] {
-        let cache = tempfile::tempdir().unwrap();
-        let hub = Server::start(move |request| {
-            if request.path.starts_with("/api") {
-                info(&["config.json", "model.safetensors"])
-            } else {
-                Answer::body("x").header("etag", etag)
-            }
-        });
-        let error = resolve_model("org/evil", &options(&hub, cache.path())).unwrap_err();
-        assert!(matches!(error, HubError::BadAnswer { .. }), "{error:?}");
-    }
 }
 
 #[test]
 fn a_renamed_repository_is_followed() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = simple_hub();
-    let target = hub.address.clone();
-    let front = Server::start(move |request| {
-        // A redirect to another host must not be followed for the description.
-        let to_other_host = request.path.contains("/stranger/");
-        let moved = request
-            .path
-            .replace("/old/", "/org/")
-            .replace("/stranger/", "/org/");
-        let location = if to_other_host {
-            format!("{target}{moved}")
+    let hub = Server::start(|request| {
+        let moved = request.path.replace("/old/", "/org/");
+        if request.path != moved {
+            Answer::status(307).header("location", moved)
+        } else if moved.starts_with("/api") {
+            info(&["config.json", "model.safetensors"])
         } else {
-            moved
-        };
-        if request.path == location {
-            simple_answer(&location)
-        } else {
-            Answer::status(307).header("location", location)
+            small("{}")
         }
     });
-    let directory = resolve_model("old/tiny", &options(&front, cache.path())).unwrap();
+    let directory = resolve_model("old/tiny", &options(&hub, cache.path())).unwrap();
+    assert!(directory.starts_with(cache.path().join("models--old--tiny")));
     assert!(directory.join("config.json").is_file());
-    let error = resolve_model("stranger/tiny", &options(&front, cache.path())).unwrap_err();
-    assert!(
-        matches!(error, HubError::Status { status: 307, .. }),
-        "{error:?}"
-    );
-    assert!(hub.requests().is_empty());
 }
 
-/// What a hub with the model `org/tiny` answers.
-fn simple_answer(path: &str) -> Answer {
-    match path.rsplit('/').next().unwrap() {
-        "main" => info(&["config.json", "model.safetensors"]),
-        _ => small("{}"),
-    }
+/// The address of a port that was free a moment ago and on which nobody listens.
+fn nobody() -> String {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", free.local_addr().unwrap())
 }
 
 #[test]
 fn an_unreachable_hub_is_a_network_error() {
     let cache = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago and on which nobody listens.
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
     let mut options = HubOptions::new(cache.path());
-    options.endpoint = format!("http://{free}");
+    options.endpoint = nobody();
     let error = resolve_model("org/tiny", &options).unwrap_err();
     assert!(matches!(error, HubError::Network { .. }), "{error:?}");
     assert!(error.hint().unwrap().contains("network"));
-    for endpoint in ["", "huggingface.co", "not an address"] {
+    for endpoint in ["", "huggingface.co", "not an address", "ftp://hub"] {
         options.endpoint = endpoint.to_owned();
         let error = resolve_model("org/tiny", &options).unwrap_err();
         assert!(matches!(error, HubError::Network { .. }), "{error:?}");
     }
-    options.proxy = Some("http://user:password@".to_owned());
-    let error = resolve_model("org/tiny", &options).unwrap_err();
-    assert!(!error.to_string().contains("password"), "{error}");
-    assert!(!format!("{options:?}").contains("password"));
 }
 
 #[test]
