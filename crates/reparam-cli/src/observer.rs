@@ -67,6 +67,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 self.finished(finished)
             }
             _ if self.printer.is_quiet() => Ok(()),
+            // Not while the bar is suspended: this is where it is first shown, and indicatif holds
+            // the bar's lock during `suspend`.
+            Event::Start(start) => self.start(start),
             _ => {
                 let bar = self.bar.clone();
                 bar.suspend(|| self.print_text(event))
@@ -77,7 +80,6 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
     /// The events that are lines of text between the steps.
     fn print_text(&mut self, event: &Event) -> Result<(), CliError> {
         match event {
-            Event::Start(start) => self.start(start),
             Event::Evaluation {
                 step,
                 loss,

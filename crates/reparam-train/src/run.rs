@@ -17,7 +17,7 @@ use crate::config::{Length, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, token_batch};
 use crate::event::{Event, Finished, Observer, Start, Step};
 use crate::memory::peak_rss_bytes;
-use crate::prepare::Prepared;
+use crate::prepare::{Attached, Prepared};
 use crate::run_dir::RunDir;
 use crate::{TrainError, settings};
 
@@ -42,7 +42,8 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// [`TrainError`]; a run that has started leaves its last saved adapters and a `failed` event.
+/// [`TrainError`]; a run that has started leaves a `failed` event and, if its loss or a gradient is
+/// no longer finite, a checkpoint of its last finished step.
 pub fn train(
     config: &RunConfig,
     hub: &HubOptions,
@@ -141,7 +142,13 @@ impl Run<'_> {
                 interrupted = Some(step - 1);
                 break;
             }
-            model = self.step(model, &mut optimizer, &train, &plan)?;
+            // The copy shares all tensors; it is what is left if the step fails.
+            model = match self.step(model.clone(), &mut optimizer, &train, &plan) {
+                Ok(model) => model,
+                Err(error) => {
+                    return Err(self.rescue(error, &attached, &model, optimizer.steps_done()));
+                }
+            };
             let is_last = step == max_steps;
             if is_due(train_config.eval_every, step) || is_last {
                 session.model = model.valid();
@@ -206,13 +213,13 @@ impl Run<'_> {
             });
         }
         if !loss.is_finite() {
-            return Err(self.diverged("the loss".to_owned(), optimizer));
+            return Err(diverged("the loss".to_owned(), optimizer));
         }
         let (model, report) = optimizer
             .step(model, gradients.unwrap_or_default())
             .map_err(|error| match error {
                 UpdateError::NonFinite { name } => {
-                    self.diverged(format!("the gradient of `{name}`"), optimizer)
+                    diverged(format!("the gradient of `{name}`"), optimizer)
                 }
                 other => TrainError::Update(other),
             })?;
@@ -243,11 +250,36 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn diverged(&self, what: String, optimizer: &Optimizer) -> TrainError {
+    /// Saves what the finished steps have learned when the next one fails, and says so in the error.
+    fn rescue(
+        &mut self,
+        error: TrainError,
+        attached: &Attached,
+        model: &CausalLm,
+        steps_done: u64,
+    ) -> TrainError {
+        let TrainError::Diverged {
+            what,
+            step,
+            learning_rate,
+            ..
+        } = error
+        else {
+            return error;
+        };
+        if steps_done > 0 {
+            let saved = attached
+                .to_adapter(model)
+                .and_then(|adapter| self.run_dir.save_checkpoint(&adapter, steps_done))
+                .and_then(|path| self.saved(steps_done, path));
+            if let Err(error) = saved {
+                return error;
+            }
+        }
         TrainError::Diverged {
             what,
-            step: optimizer.steps_done() + 1,
-            learning_rate: optimizer.next_learning_rate(),
+            step,
+            learning_rate,
             last_saved: self.last_saved.clone(),
         }
     }
@@ -301,6 +333,15 @@ impl Run<'_> {
         self.run_dir.append(&event)?;
         self.observer.on_event(&event);
         Ok(())
+    }
+}
+
+fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
+    TrainError::Diverged {
+        what,
+        step: optimizer.steps_done() + 1,
+        learning_rate: optimizer.next_learning_rate(),
+        last_saved: None,
     }
 }
 

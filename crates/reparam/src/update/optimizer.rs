@@ -71,7 +71,8 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// Fails, with the module and all states dropped unchanged, when a gradient is not finite.
+    /// Fails, with no state changed, when a gradient is not finite. The module is consumed; keep a
+    /// clone, which shares its tensors, to go on from.
     pub fn step<M: Module>(
         &mut self,
         module: M,
