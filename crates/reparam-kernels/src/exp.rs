@@ -38,7 +38,7 @@ pub(crate) fn exp_on(token: Token, x: &[f32], y: &mut [f32]) {
 simd_entry!(fn exp_block<'a>(x: &'a [f32], y: &'a mut [f32]) = exp_slice);
 
 #[inline(always)]
-fn exp_slice<S: Simd>(x: &[f32], y: &mut [f32]) {
+fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = exp_one::<S>(x);
     }

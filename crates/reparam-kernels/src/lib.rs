@@ -26,8 +26,8 @@
 //!
 //! # Unsafe code
 //!
-//! Two places only: entering a function compiled for a detected instruction set, and the call
-//! into `gemm` after the bounds of the views were checked.
+//! Three places only: entering a function compiled for a detected instruction set, the vector
+//! instructions of such a set, and the call into `gemm` after the bounds of the views were checked.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 

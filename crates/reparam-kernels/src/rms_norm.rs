@@ -131,14 +131,21 @@ simd_entry!(fn forward_block<'a>(
 ) = forward_rows);
 
 #[inline(always)]
-fn forward_rows<S: Simd>(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inv_rms: &mut [f32]) {
+fn forward_rows<S: Simd>(
+    simd: S,
+    x: &[f32],
+    weight: &[f32],
+    eps: f32,
+    y: &mut [f32],
+    inv_rms: &mut [f32],
+) {
     let d = weight.len();
     for ((x, y), inv_rms) in x
         .chunks_exact(d)
         .zip(y.chunks_exact_mut(d))
         .zip(inv_rms.iter_mut())
     {
-        *inv_rms = 1.0 / (dot::<S>(x, x) / d as f32 + eps).sqrt();
+        *inv_rms = 1.0 / (dot(simd, x, x) / d as f32 + eps).sqrt();
         for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
             *y = x * *inv_rms * weight;
         }
@@ -175,8 +182,10 @@ simd_entry!(fn add_forward_block<'a>(
     y: &'a mut [f32], inv_rms: &'a mut [f32]
 ) = add_forward_rows);
 
+#[expect(clippy::too_many_arguments, reason = "the arguments of its entry")]
 #[inline(always)]
 fn add_forward_rows<S: Simd>(
+    simd: S,
     x: &[f32],
     residual: &[f32],
     weight: &[f32],
@@ -197,7 +206,7 @@ fn add_forward_rows<S: Simd>(
         {
             *sum = x + residual;
         }
-        forward_rows::<S>(sum, weight, eps, &mut y[at], inv_rms);
+        forward_rows(simd, sum, weight, eps, &mut y[at], inv_rms);
     }
 }
 
@@ -244,6 +253,7 @@ simd_entry!(fn backward_block<'a>(
 /// `dweight` is empty if it is not wanted, else it is added to.
 #[inline(always)]
 fn backward_rows<S: Simd>(
+    simd: S,
     dy: &[f32],
     x: &[f32],
     weight: &[f32],
@@ -258,7 +268,7 @@ fn backward_rows<S: Simd>(
         .zip(inv_rms)
         .zip(dx.chunks_exact_mut(d))
     {
-        let mean = dot3::<S>(dy, weight, x) / d as f32;
+        let mean = dot3(simd, dy, weight, x) / d as f32;
         let along_x = -mean * inv_rms * inv_rms * inv_rms;
         for (((dx, &dy), &x), &weight) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
             *dx = S::mul_add(along_x, x, dy * weight * inv_rms);

@@ -125,6 +125,7 @@ simd_entry!(fn rotary_block<'a>(
 
 #[inline(always)]
 fn rotary_rows<S: Simd>(
+    _: S,
     x: &mut [f32],
     cos: &[f32],
     sin: &[f32],

@@ -64,7 +64,7 @@ simd_entry!(fn forward_block<'a>(gate: &'a [f32], up: &'a [f32], y: &'a mut [f32
     = forward_slice);
 
 #[inline(always)]
-fn forward_slice<S: Simd>(gate: &[f32], up: &[f32], y: &mut [f32]) {
+fn forward_slice<S: Simd>(_: S, gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
         *y = gate * sigmoid::<S>(gate) * up;
     }
@@ -95,6 +95,7 @@ simd_entry!(fn backward_block<'a>(
 
 #[inline(always)]
 fn backward_slice<S: Simd>(
+    _: S,
     dy: &[f32],
     gate: &[f32],
     up: &[f32],

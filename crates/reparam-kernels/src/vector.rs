@@ -1,115 +1,181 @@
-//! The loops that the kernels are made of, written so that the compiler turns them into vectors.
+//! The loops that the kernels are made of.
 //!
-//! Reductions run in [`LANES`] independent lanes times a few accumulators, which are added up in a
-//! fixed order; so the result does not depend on the width of the registers.
+//! Reductions run in [`LANES`] lanes times a few accumulators, which are added up in a fixed order;
+//! so the result does not depend on the width of the registers. The last, incomplete group of a
+//! slice is filled up with numbers that change nothing.
 
-use crate::isa::Simd;
-
-/// Numbers in one group: one AVX-512 register, two of AVX2, four of SSE or NEON.
-pub(crate) const LANES: usize = 16;
+use crate::exp::exp_one;
+use crate::isa::{LANES, Simd};
 
 /// Independent accumulators of a reduction. Zen 5 and Intel cores start two multiply-adds a cycle
 /// that take four cycles, so eight would hide all of the latency; four do while the data come
 /// from the second-level cache and leave registers to AVX2.
 const ACCUMULATORS: usize = 4;
 
-const CHUNK: usize = LANES * ACCUMULATORS;
-
-/// Adds up the lanes as a tree.
+/// The last, incomplete group of a slice, filled up.
 #[inline(always)]
-fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+fn filled(x: &[f32], fill: f32) -> [f32; LANES] {
+    let mut group = [fill; LANES];
+    group[..x.len()].copy_from_slice(x);
+    group
 }
 
+/// Adds up the accumulators.
 #[inline(always)]
-fn add_accumulators(acc: [[f32; LANES]; ACCUMULATORS]) -> f32 {
-    let mut sum = [0.0; LANES];
-    for (j, sum) in sum.iter_mut().enumerate() {
-        *sum = (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]);
-    }
-    add_lanes(sum)
+fn total<S: Simd>(simd: S, acc: [S::V; ACCUMULATORS]) -> f32 {
+    simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])))
 }
 
 /// `sum_i a_i b_i`
 #[inline(always)]
-pub(crate) fn dot<S: Simd>(a: &[f32], b: &[f32]) -> f32 {
-    let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    let mut acc = [[0.0_f32; LANES]; ACCUMULATORS];
-    let (mut a_chunks, mut b_chunks) = (a.chunks_exact(CHUNK), b.chunks_exact(CHUNK));
-    for (a, b) in (&mut a_chunks).zip(&mut b_chunks) {
+pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut acc = [simd.splat(0.0); ACCUMULATORS];
+    let (a_fours, a) = a.as_chunks::<ACCUMULATORS>();
+    let (b_fours, b) = b.as_chunks::<ACCUMULATORS>();
+    for (a, b) in a_fours.iter().zip(b_fours) {
         for i in 0..ACCUMULATORS {
-            for j in 0..LANES {
-                acc[i][j] = S::mul_add(a[i * LANES + j], b[i * LANES + j], acc[i][j]);
-            }
+            acc[i] = simd.mul_add_lanes(simd.load(&a[i]), simd.load(&b[i]), acc[i]);
         }
     }
-    let (mut a_lanes, mut b_lanes) = (
-        a_chunks.remainder().chunks_exact(LANES),
-        b_chunks.remainder().chunks_exact(LANES),
-    );
-    for (a, b) in (&mut a_lanes).zip(&mut b_lanes) {
-        for j in 0..LANES {
-            acc[0][j] = S::mul_add(a[j], b[j], acc[0][j]);
-        }
+    for (a, b) in a.iter().zip(b) {
+        acc[0] = simd.mul_add_lanes(simd.load(a), simd.load(b), acc[0]);
     }
-    let mut tail = 0.0;
-    for (&a, &b) in a_lanes.remainder().iter().zip(b_lanes.remainder()) {
-        tail = S::mul_add(a, b, tail);
+    if !a_rest.is_empty() {
+        let (a, b) = (filled(a_rest, 0.0), filled(b_rest, 0.0));
+        acc[1] = simd.mul_add_lanes(simd.load(&a), simd.load(&b), acc[1]);
     }
-    add_accumulators(acc) + tail
+    total(simd, acc)
 }
 
 /// `sum_i a_i b_i c_i`
 #[inline(always)]
-pub(crate) fn dot3<S: Simd>(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let n = a.len().min(b.len()).min(c.len());
-    let (a, b, c) = (&a[..n], &b[..n], &c[..n]);
-    let mut acc = [[0.0_f32; LANES]; ACCUMULATORS];
-    let mut at = 0;
-    while at + CHUNK <= n {
-        let (a, b, c) = (&a[at..][..CHUNK], &b[at..][..CHUNK], &c[at..][..CHUNK]);
-        for (((acc, &a), &b), &c) in acc.as_flattened_mut().iter_mut().zip(a).zip(b).zip(c) {
-            *acc = S::mul_add(a * b, c, *acc);
+pub(crate) fn dot3<S: Simd>(simd: S, a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    let (c, c_rest) = c.as_chunks::<LANES>();
+    let mut acc = [simd.splat(0.0); ACCUMULATORS];
+    let (a_fours, a) = a.as_chunks::<ACCUMULATORS>();
+    let (b_fours, b) = b.as_chunks::<ACCUMULATORS>();
+    let (c_fours, c) = c.as_chunks::<ACCUMULATORS>();
+    for ((a, b), c) in a_fours.iter().zip(b_fours).zip(c_fours) {
+        for i in 0..ACCUMULATORS {
+            let ab = simd.mul(simd.load(&a[i]), simd.load(&b[i]));
+            acc[i] = simd.mul_add_lanes(ab, simd.load(&c[i]), acc[i]);
         }
-        at += CHUNK;
     }
-    let mut tail = 0.0;
-    for ((&a, &b), &c) in a[at..].iter().zip(&b[at..]).zip(&c[at..]) {
-        tail = S::mul_add(a * b, c, tail);
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        let ab = simd.mul(simd.load(a), simd.load(b));
+        acc[0] = simd.mul_add_lanes(ab, simd.load(c), acc[0]);
     }
-    add_accumulators(acc) + tail
+    if !a_rest.is_empty() {
+        let (a, b, c) = (
+            filled(a_rest, 0.0),
+            filled(b_rest, 0.0),
+            filled(c_rest, 0.0),
+        );
+        let ab = simd.mul(simd.load(&a), simd.load(&b));
+        acc[1] = simd.mul_add_lanes(ab, simd.load(&c), acc[1]);
+    }
+    total(simd, acc)
+}
+
+/// The products of `a` with four vectors of its length.
+#[inline(always)]
+pub(crate) fn dot4<S: Simd>(simd: S, a: &[f32], b: [&[f32]; 4]) -> [f32; 4] {
+    let (groups, rest) = a.as_chunks::<LANES>();
+    let mut acc = [simd.splat(0.0); 4];
+    for (at, a) in groups.iter().enumerate() {
+        let a = simd.load(a);
+        for (acc, b) in acc.iter_mut().zip(b) {
+            *acc = simd.mul_add_lanes(a, simd.load(group(b, at)), *acc);
+        }
+    }
+    if !rest.is_empty() {
+        let a_rest = simd.load(&filled(rest, 0.0));
+        for (acc, b) in acc.iter_mut().zip(b) {
+            let b_rest = simd.load(&filled(&b[a.len() - rest.len()..], 0.0));
+            *acc = simd.mul_add_lanes(a_rest, b_rest, *acc);
+        }
+    }
+    let mut sums = [0.0; 4];
+    for (sum, acc) in sums.iter_mut().zip(acc) {
+        *sum = simd.sum(acc);
+    }
+    sums
+}
+
+/// Group `at` of a slice that is long enough.
+#[inline(always)]
+fn group(x: &[f32], at: usize) -> &[f32; LANES] {
+    &x[at * LANES..].as_chunks::<LANES>().0[0]
 }
 
 /// The greatest element; `-inf` of nothing. NaN is passed over.
 #[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    let mut acc = [[f32::NEG_INFINITY; LANES]; ACCUMULATORS];
-    let mut chunks = x.chunks_exact(CHUNK);
-    for x in &mut chunks {
-        for (acc, &x) in acc.as_flattened_mut().iter_mut().zip(x) {
-            *acc = if x > *acc { x } else { *acc };
+pub(crate) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let (groups, rest) = x.as_chunks::<LANES>();
+    let (fours, ones) = groups.as_chunks::<ACCUMULATORS>();
+    let mut acc = [simd.splat(f32::NEG_INFINITY); ACCUMULATORS];
+    for four in fours {
+        for (acc, x) in acc.iter_mut().zip(four) {
+            *acc = simd.max(simd.load(x), *acc);
         }
     }
-    let mut greatest = f32::NEG_INFINITY;
-    for x in acc.as_flattened().iter().chain(chunks.remainder()) {
-        greatest = if *x > greatest { *x } else { greatest };
+    for x in ones {
+        acc[0] = simd.max(simd.load(x), acc[0]);
     }
-    greatest
+    if !rest.is_empty() {
+        acc[1] = simd.max(simd.load(&filled(rest, f32::NEG_INFINITY)), acc[1]);
+    }
+    simd.greatest(simd.max(simd.max(acc[0], acc[1]), simd.max(acc[2], acc[3])))
 }
 
-/// `y += alpha x`
+/// `y += sum_k weights_k x_k`, where `x_k` is the vector of the length of `y` at `k * stride`.
 #[inline(always)]
-pub(crate) fn axpy<S: Simd>(alpha: f32, x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = S::mul_add(alpha, x, *y);
+pub(crate) fn add_weighted<S: Simd>(
+    simd: S,
+    weights: &[f32],
+    x: &[f32],
+    stride: usize,
+    y: &mut [f32],
+) {
+    let (groups, rest) = y.as_chunks_mut::<LANES>();
+    let n_groups = groups.len();
+    let (fours, ones) = groups.as_chunks_mut::<ACCUMULATORS>();
+    let n_fours = fours.len();
+    // The sums stay in registers over all vectors.
+    for (at, y) in fours.iter_mut().enumerate() {
+        let mut acc = [simd.splat(0.0); ACCUMULATORS];
+        for (acc, y) in acc.iter_mut().zip(&*y) {
+            *acc = simd.load(y);
+        }
+        for (k, &weight) in weights.iter().enumerate() {
+            let weight = simd.splat(weight);
+            let x = &x[k * stride + at * ACCUMULATORS * LANES..][..ACCUMULATORS * LANES];
+            for (i, acc) in acc.iter_mut().enumerate() {
+                *acc = simd.mul_add_lanes(weight, simd.load(group(x, i)), *acc);
+            }
+        }
+        for (acc, y) in acc.into_iter().zip(y) {
+            simd.store(acc, y);
+        }
+    }
+    for (at, y) in ones.iter_mut().enumerate() {
+        let mut acc = simd.load(y);
+        for (k, &weight) in weights.iter().enumerate() {
+            let x = group(&x[k * stride..], n_fours * ACCUMULATORS + at);
+            acc = simd.mul_add_lanes(simd.splat(weight), simd.load(x), acc);
+        }
+        simd.store(acc, y);
+    }
+    if !rest.is_empty() {
+        for (k, &weight) in weights.iter().enumerate() {
+            let x = &x[k * stride + n_groups * LANES..];
+            for (y, &x) in rest.iter_mut().zip(x) {
+                *y = S::mul_add(weight, x, *y);
+            }
+        }
     }
 }
 
@@ -131,22 +197,27 @@ pub(crate) fn add(x: &[f32], y: &mut [f32]) {
 
 /// Replaces `x_i` by `exp(x_i - shift)` and returns the sum of the new values.
 #[inline(always)]
-pub(crate) fn exp_shifted_sum<S: Simd>(x: &mut [f32], shift: f32) -> f32 {
-    let mut acc = [[0.0_f32; LANES]; ACCUMULATORS];
-    let mut chunks = x.chunks_exact_mut(CHUNK);
-    for x in &mut chunks {
-        for i in 0..ACCUMULATORS {
-            for j in 0..LANES {
-                let x = &mut x[i * LANES + j];
-                *x = crate::exp::exp_one::<S>(*x - shift);
-                acc[i][j] += *x;
-            }
-        }
+pub(crate) fn exp_shifted_sum<S: Simd>(simd: S, x: &mut [f32], shift: f32) -> f32 {
+    // One accumulator is enough: an exponential takes longer than an addition.
+    let mut acc = simd.splat(0.0);
+    let (groups, rest) = x.as_chunks_mut::<LANES>();
+    for x in groups {
+        exp_shifted::<S>(x, shift);
+        acc = simd.add(acc, simd.load(x));
     }
-    let mut tail = 0.0;
-    for x in chunks.into_remainder() {
-        *x = crate::exp::exp_one::<S>(*x - shift);
-        tail += *x;
+    if !rest.is_empty() {
+        // exp(-inf) adds nothing.
+        let mut last = filled(rest, f32::NEG_INFINITY);
+        exp_shifted::<S>(&mut last, shift);
+        rest.copy_from_slice(&last[..rest.len()]);
+        acc = simd.add(acc, simd.load(&last));
     }
-    add_accumulators(acc) + tail
+    simd.sum(acc)
+}
+
+#[inline(always)]
+fn exp_shifted<S: Simd>(x: &mut [f32; LANES], shift: f32) {
+    for x in x {
+        *x = exp_one::<S>(*x - shift);
+    }
 }

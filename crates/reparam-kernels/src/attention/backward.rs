@@ -6,6 +6,7 @@
 
 use rayon::prelude::*;
 
+use super::transposed::Transposed;
 use super::{
     AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads,
 };
@@ -25,6 +26,8 @@ const MAX_RANGES: usize = 4;
 
 struct Task {
     segment: Segment,
+    /// Position of the segment in the sorted list.
+    index: usize,
     head: usize,
     /// Keys of the task, counted from the start of the segment.
     keys: std::ops::Range<usize>,
@@ -52,12 +55,19 @@ pub(crate) fn backward_on(
     dk: &mut [f32],
     dv: &mut [f32],
 ) -> Result<(), KernelError> {
-    let delta = delta(token, &saved, &shape);
+    let context = Context {
+        token,
+        saved: &saved,
+        shape: &shape,
+        delta: &delta(token, &saved, &shape),
+        keys: Transposed::new(saved.k, &shape, segments, |_| true),
+        values: Transposed::new(saved.v, &shape, segments, |_| true),
+    };
     let tasks = plan(&shape, segments);
     let gradients = tasks
         .par_iter()
         .with_max_len(1)
-        .map(|task| task_gradients(token, &saved, &shape, &delta, task))
+        .map(|task| task_gradients(&context, task))
         .collect::<Result<Vec<_>, _>>()?;
 
     let group = shape.n_rep() * shape.head_dim;
@@ -100,7 +110,7 @@ fn plan(shape: &AttentionShape, segments: &[Segment]) -> Vec<Task> {
         MAX_RANGES
     };
     let mut tasks = Vec::new();
-    for &segment in segments {
+    for (index, &segment) in segments.iter().enumerate() {
         let len = segment
             .k_len
             .div_ceil(ranges)
@@ -115,6 +125,7 @@ fn plan(shape: &AttentionShape, segments: &[Segment]) -> Vec<Task> {
                 };
                 tasks.push(Task {
                     segment,
+                    index,
                     head,
                     keys: start..(start + len).min(segment.k_len),
                     first_query: start.saturating_sub(past),
@@ -143,23 +154,28 @@ simd_entry!(fn delta_block<'a>(
 ) = delta_rows);
 
 #[inline(always)]
-fn delta_rows<S: Simd>(out: &[f32], dout: &[f32], d: usize, delta: &mut [f32]) {
+fn delta_rows<S: Simd>(simd: S, out: &[f32], dout: &[f32], d: usize, delta: &mut [f32]) {
     for ((delta, out), dout) in delta
         .iter_mut()
         .zip(out.chunks_exact(d))
         .zip(dout.chunks_exact(d))
     {
-        *delta = dot::<S>(out, dout);
+        *delta = dot(simd, out, dout);
     }
 }
 
-fn task_gradients(
+/// What all tasks read.
+struct Context<'a> {
     token: Token,
-    saved: &AttentionSaved<'_>,
-    shape: &AttentionShape,
-    delta: &[f32],
-    task: &Task,
-) -> Result<Gradients, KernelError> {
+    saved: &'a AttentionSaved<'a>,
+    shape: &'a AttentionShape,
+    delta: &'a [f32],
+    keys: Transposed,
+    values: Transposed,
+}
+
+fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, KernelError> {
+    let Context { saved, shape, .. } = *context;
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
     let (segment, head) = (&task.segment, task.head);
     let (group, block) = (n_rep * d, block_queries(shape));
@@ -180,12 +196,28 @@ fn task_gradients(
         let rows = tokens * n_rep;
         let at = segment.q_start + first;
         let (queries, douts) = (&mut queries[..rows * d], &mut douts[..rows * d]);
-        gather_heads(saved.q, shape, at..at + tokens, head, shape.scale, queries);
-        gather_heads(saved.dout, shape, at..at + tokens, head, 1.0, douts);
+        gather_heads(
+            context.token,
+            saved.q,
+            shape,
+            at..at + tokens,
+            head,
+            shape.scale,
+            queries,
+        );
+        gather_heads(
+            context.token,
+            saved.dout,
+            shape,
+            at..at + tokens,
+            head,
+            1.0,
+            douts,
+        );
         let lse_delta = &mut lse_delta[..rows];
         for (row, lse_delta) in lse_delta.iter_mut().enumerate() {
             let index = (at + row / n_rep) * shape.n_heads + head * n_rep + row % n_rep;
-            *lse_delta = [saved.lse[index], delta[index]];
+            *lse_delta = [saved.lse[index], context.delta[index]];
         }
         let (queries, douts) = (
             MatRef::new(&*queries, rows, d)?,
@@ -199,13 +231,15 @@ fn task_gradients(
             let keys = BLOCK_KEYS.min(k_end - k_block);
             let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
             let k = MatRef::with_strides(&saved.k[at..], keys, d, shape.kv_width(), 1)?;
-            let v = MatRef::with_strides(&saved.v[at..], keys, d, shape.kv_width(), 1)?;
+            let (index, k_len) = (task.index, segment.k_len);
+            let k_turned = context.keys.block(index, k_len, k_block, keys, head)?;
+            let v_turned = context.values.block(index, k_len, k_block, keys, head)?;
             let p = &mut probabilities[..rows * keys];
             let ds = &mut dscores[..rows * keys];
-            matmul_serial(MatMut::new(p, rows, keys)?, queries, k.t(), 1.0, 0.0)?;
-            matmul_serial(MatMut::new(ds, rows, keys)?, douts, v.t(), 1.0, 0.0)?;
+            matmul_serial(MatMut::new(p, rows, keys)?, queries, k_turned, 1.0, 0.0)?;
+            matmul_serial(MatMut::new(ds, rows, keys)?, douts, v_turned, 1.0, 0.0)?;
             let mask = Mask::new(shape, segment, first, k_block);
-            probabilities_block(token, p, ds, lse_delta, mask);
+            probabilities_block(context.token, p, ds, lse_delta, mask);
             let p = MatRef::new(&*p, rows, keys)?;
             let ds = MatRef::new(&*ds, rows, keys)?;
 
@@ -231,6 +265,7 @@ simd_entry!(fn probabilities_block<'a>(
 /// Masked columns become 0.
 #[inline(always)]
 fn probabilities_block_generic<S: Simd>(
+    _: S,
     scores: &mut [f32],
     dscores: &mut [f32],
     lse_delta: &[[f32; 2]],

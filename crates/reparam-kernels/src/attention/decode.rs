@@ -82,8 +82,10 @@ simd_entry!(fn decode_keys<'a>(
 ) = decode_keys_generic);
 
 /// `k` and `v` begin with the first key of the head; `stride` lies between two keys.
+#[expect(clippy::too_many_arguments, reason = "the arguments of its entry")]
 #[inline(always)]
 fn decode_keys_generic<S: Simd>(
+    simd: S,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -96,15 +98,21 @@ fn decode_keys_generic<S: Simd>(
     for (q, part) in q.chunks_exact(d).zip(parts.chunks_exact_mut(d + 2)) {
         let keys = k.len().div_ceil(stride);
         let scores = &mut scores[..keys];
-        for (score, k) in scores.iter_mut().zip(k.chunks(stride)) {
-            *score = scale * vector::dot::<S>(q, &k[..d]);
+        let key = |key: usize| &k[key * stride..][..d];
+        let (fours, rest) = scores.as_chunks_mut::<4>();
+        let n_fours = fours.len();
+        for (i, four) in fours.iter_mut().enumerate() {
+            let keys = [key(4 * i), key(4 * i + 1), key(4 * i + 2), key(4 * i + 3)];
+            *four = vector::dot4(simd, q, keys);
+            vector::scale(scale, four);
         }
-        let max = vector::max(scores);
-        let sum = vector::exp_shifted_sum::<S>(scores, max);
+        for (i, score) in rest.iter_mut().enumerate() {
+            *score = scale * vector::dot(simd, q, key(4 * n_fours + i));
+        }
+        let max = vector::max(simd, scores);
+        let sum = vector::exp_shifted_sum(simd, scores, max);
         let (out, stats) = part.split_at_mut(d);
-        for (&score, v) in scores.iter().zip(v.chunks(stride)) {
-            vector::axpy::<S>(score, &v[..d], out);
-        }
+        vector::add_weighted(simd, scores, v, stride, out);
         stats[0] = max;
         stats[1] = sum;
     }

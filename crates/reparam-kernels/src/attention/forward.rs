@@ -1,8 +1,8 @@
 //! The forward pass of attention for blocks of queries.
 
-use super::{
-    AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, decode::decode_segment, gather_heads,
-};
+use super::decode::decode_segment;
+use super::transposed::Transposed;
+use super::{AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads};
 use crate::KernelError;
 use crate::exp::exp_one;
 use crate::isa::{Simd, Token, simd_entry};
@@ -13,6 +13,8 @@ use crate::vector;
 /// A block of queries of one segment, with the rows of the outputs that are its own.
 struct Task<'a> {
     segment: Segment,
+    /// Position of the segment in the sorted list.
+    index: usize,
     /// First query of the block, counted from the start of the segment.
     first: usize,
     out: &'a mut [f32],
@@ -39,7 +41,7 @@ pub(crate) fn forward_on(
     let block = block_queries(&shape);
     let mut tasks = Vec::new();
     let (mut out, mut lse, mut at) = (out, lse, 0);
-    for &segment in segments {
+    for (index, &segment) in segments.iter().enumerate() {
         let (_, rest) = out.split_at_mut((segment.q_start - at) * shape.q_width());
         let (mut own_out, rest_out) = rest.split_at_mut(segment.q_len * shape.q_width());
         let (_, rest) = lse.split_at_mut((segment.q_start - at) * shape.n_heads);
@@ -56,21 +58,25 @@ pub(crate) fn forward_on(
             (own_out, own_lse) = (rest, rest_lse);
             tasks.push(Task {
                 segment,
+                index,
                 first,
                 out,
                 lse,
             });
         }
     }
+    let keys = Transposed::new(k, &shape, segments, |segment| segment.q_len > 1);
     // Later blocks see more keys: starting with them keeps the threads busy to the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first)));
-    par::try_for_each(tasks, |task| forward_block(token, q, k, v, &shape, task))
+    par::try_for_each(tasks, |task| {
+        forward_block(token, q, &keys, v, &shape, task)
+    })
 }
 
 fn forward_block(
     token: Token,
     q: &[f32],
-    k: &[f32],
+    transposed_keys: &Transposed,
     v: &[f32],
     shape: &AttentionShape,
     task: Task<'_>,
@@ -89,20 +95,20 @@ fn forward_block(
     let mut sum = vec![0.0; rows];
     for head in 0..shape.n_kv_heads {
         let range = q_start..q_start + tokens;
-        gather_heads(q, shape, range, head, shape.scale, &mut queries);
+        gather_heads(token, q, shape, range, head, shape.scale, &mut queries);
         acc.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
         for k_block in (0..k_end).step_by(BLOCK_KEYS) {
             let keys = BLOCK_KEYS.min(k_end - k_block);
             let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
-            let key_view = MatRef::with_strides(&k[at..], keys, d, shape.kv_width(), 1)?;
+            let key_view = transposed_keys.block(task.index, segment.k_len, k_block, keys, head)?;
             let value_view = MatRef::with_strides(&v[at..], keys, d, shape.kv_width(), 1)?;
             let scores = &mut scores[..rows * keys];
             matmul_serial(
                 MatMut::new(scores, rows, keys)?,
                 MatRef::new(&queries, rows, d)?,
-                key_view.t(),
+                key_view,
                 1.0,
                 0.0,
             )?;
@@ -142,6 +148,7 @@ simd_entry!(fn softmax_block<'a>(
 /// Masked columns become 0.
 #[inline(always)]
 fn softmax_block_generic<S: Simd>(
+    simd: S,
     scores: &mut [f32],
     acc: &mut [f32],
     max: &mut [f32],
@@ -161,13 +168,13 @@ fn softmax_block_generic<S: Simd>(
         if visible == 0 {
             continue;
         }
-        let block_max = vector::max(scores);
+        let block_max = vector::max(simd, scores);
         if block_max > max[row] {
             let factor = exp_one::<S>(max[row] - block_max);
             vector::scale(factor, acc);
             sum[row] *= factor;
             max[row] = block_max;
         }
-        sum[row] += vector::exp_shifted_sum::<S>(scores, max[row]);
+        sum[row] += vector::exp_shifted_sum(simd, scores, max[row]);
     }
 }

@@ -8,10 +8,11 @@
 mod backward;
 mod decode;
 mod forward;
+mod transposed;
 
 use crate::KernelError;
 use crate::error::check_len;
-use crate::isa::Token;
+use crate::isa::{Simd, Token, simd_entry};
 
 pub(crate) use backward::backward_on;
 pub(crate) use forward::forward_on;
@@ -323,9 +324,10 @@ impl Mask {
     }
 }
 
-/// Copies tokens of the query heads of key head `head` from a matrix like `q` and multiplies
-/// them: row `token * n_rep + rep` of the result is one head of one token.
+/// Copies tokens of the query heads of key head `head` from a matrix like `q` and multiplies them:
+/// row `token * n_rep + rep` of the result is one head of one token.
 fn gather_heads(
+    token: Token,
     source: &[f32],
     shape: &AttentionShape,
     tokens: std::ops::Range<usize>,
@@ -334,9 +336,26 @@ fn gather_heads(
     gathered: &mut [f32],
 ) {
     let group = shape.n_rep() * shape.head_dim;
-    for (token, gathered) in tokens.zip(gathered.chunks_exact_mut(group)) {
-        let source = &source[token * shape.q_width() + head * group..][..group];
-        for (gathered, &source) in gathered.iter_mut().zip(source) {
+    let source = &source[tokens.start * shape.q_width() + head * group..];
+    let gathered = &mut gathered[..tokens.len() * group];
+    gather_rows(token, source, shape.q_width(), group, factor, gathered);
+}
+
+simd_entry!(fn gather_rows<'a>(
+    source: &'a [f32], stride: usize, width: usize, factor: f32, gathered: &'a mut [f32]
+) = gather_rows_generic);
+
+#[inline(always)]
+fn gather_rows_generic<S: Simd>(
+    _: S,
+    source: &[f32],
+    stride: usize,
+    width: usize,
+    factor: f32,
+    gathered: &mut [f32],
+) {
+    for (source, gathered) in source.chunks(stride).zip(gathered.chunks_exact_mut(width)) {
+        for (gathered, &source) in gathered.iter_mut().zip(&source[..width]) {
             *gathered = source * factor;
         }
     }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
 use crate::KernelError;
 use crate::cross_entropy::{
-    CHUNK_ROWS, CrossEntropy, IGNORE, Problem, linear_cross_entropy, linear_logits,
+    CrossEntropy, IGNORE, Problem, chunk_rows, linear_cross_entropy, linear_logits,
 };
 use crate::matmul::MatRef;
 
@@ -106,12 +106,8 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
         check(n, d, vocabulary);
     }
     // Labelled rows around one and two chunks.
-    for rows in [
-        CHUNK_ROWS - 1,
-        CHUNK_ROWS,
-        CHUNK_ROWS + 1,
-        2 * CHUNK_ROWS + 1,
-    ] {
+    let chunk = chunk_rows(50);
+    for rows in [chunk - 1, chunk, chunk + 1, 2 * chunk + 1] {
         check(rows * 3 / 2, 8, 50);
     }
     // A vocabulary of several blocks of the sum.
@@ -124,6 +120,15 @@ proptest! {
     fn agrees_with_the_definition(n in 0_usize..50, d in 1_usize..40, vocabulary in 1_usize..200) {
         check(n, d, vocabulary);
     }
+}
+
+#[test]
+fn chunks_bound_the_memory() {
+    assert_eq!(chunk_rows(0), 512);
+    assert_eq!(chunk_rows(10_000), 512);
+    assert_eq!(chunk_rows(49_152), 320);
+    assert_eq!(chunk_rows(128_256), 128);
+    assert_eq!(chunk_rows(10_000_000), 64);
 }
 
 #[test]

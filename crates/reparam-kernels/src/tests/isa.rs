@@ -52,17 +52,27 @@ fn what_is_not_available_is_refused() {
 fn loops_of_all_lengths_compute_the_same_everywhere() {
     struct Sums<'a>(&'a [f32], &'a [f32]);
     impl Kernel for Sums<'_> {
-        type Output = [f32; 4];
+        type Output = [f32; 9];
         #[inline(always)]
-        fn run<S: Simd>(self, _: S) -> [f32; 4] {
+        fn run<S: Simd>(self, simd: S) -> [f32; 9] {
             let Self(a, b) = self;
             let mut c = b.to_vec();
-            vector::axpy::<S>(2.0, a, &mut c);
+            vector::add(a, &mut c);
+            vector::scale(2.0, &mut c);
+            let mut d = b.to_vec();
+            let both = [a, b].concat();
+            vector::add_weighted(simd, &[2.0, 3.0], &both, a.len(), &mut d);
+            let fours = vector::dot4(simd, a, [b, a, b, a]);
             [
-                vector::dot::<S>(a, b),
-                vector::dot3::<S>(a, b, a),
-                vector::max(a),
+                vector::dot(simd, a, b),
+                vector::dot3(simd, a, b, a),
+                vector::max(simd, a),
                 c.iter().sum(),
+                d.iter().sum(),
+                fours[0],
+                fours[1],
+                fours[2],
+                fours[3],
             ]
         }
     }
@@ -75,11 +85,18 @@ fn loops_of_all_lengths_compute_the_same_everywhere() {
         };
         let (a, b) = (integers(1), integers(2));
         let zip = || a.iter().zip(&b);
+        let ab = zip().map(|(a, b)| a * b).sum();
+        let aa = a.iter().map(|a| a * a).sum();
         let expected = [
-            zip().map(|(a, b)| a * b).sum(),
+            ab,
             zip().map(|(a, b)| a * b * a).sum(),
             a.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            zip().map(|(a, b)| 2.0 * a + b).sum(),
+            zip().map(|(a, b)| 2.0 * (a + b)).sum(),
+            zip().map(|(a, b)| 2.0 * a + 4.0 * b).sum(),
+            ab,
+            aa,
+            ab,
+            aa,
         ];
         for token in tokens() {
             assert_eq!(

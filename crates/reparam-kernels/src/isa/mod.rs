@@ -118,13 +118,57 @@ pub fn set_isa(isa: Isa) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// How the arithmetic of one instruction set differs from another, as far as kernels see it.
+/// Numbers in one group: one AVX-512 register, two of AVX2, four of SSE or NEON.
+pub(crate) const LANES: usize = 16;
+
+/// The arithmetic of one instruction set.
 ///
-/// Vector width is not part of it: kernels work on fixed groups of [`LANES`](crate::vector::LANES)
-/// numbers, which the compiler maps to the registers of the enclosing entry function.
+/// Loops without a reduction are written with ordinary numbers and become vectors by themselves.
+/// Reductions need the groups `V`: given arrays, the compiler forms vectors from the end of a
+/// computation backwards, and from the pairs that are added last it makes a whole loop of pairs.
+/// A group always has [`LANES`] numbers, so that the order of sums is the same everywhere.
+///
+/// Whatever touches a group takes the value that proves the instruction set.
 pub(crate) trait Simd: Copy + Send + Sync {
+    /// [`LANES`] numbers.
+    type V: Copy;
+
     /// `a * b + c`, rounded once where the instruction set has a fused multiply-add.
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn load(self, x: &[f32; LANES]) -> Self::V;
+    fn store(self, x: Self::V, to: &mut [f32; LANES]);
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `a * b + c`, lane by lane.
+    fn mul_add_lanes(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+
+    /// The greater of two lanes; `b` if `a` is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// The sum of all lanes, as a tree: halves, quarters, eighths, sixteenths.
+    #[inline(always)]
+    fn sum(self, x: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(x, &mut lanes);
+        let mut quarter = [0.0; 4];
+        for (i, quarter) in quarter.iter_mut().enumerate() {
+            *quarter = (lanes[i] + lanes[i + 8]) + (lanes[i + 4] + lanes[i + 12]);
+        }
+        (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
+    }
+
+    /// The greatest lane; NaN is passed over.
+    #[inline(always)]
+    fn greatest(self, x: Self::V) -> f32 {
+        let mut lanes = [0.0; LANES];
+        self.store(x, &mut lanes);
+        lanes
+            .into_iter()
+            .fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
+    }
 }
 
 /// The baseline of the target architecture.
@@ -132,6 +176,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
 pub(crate) struct Portable;
 
 impl Simd for Portable {
+    type V = [f32; LANES];
+
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
         // Without the instruction `f32::mul_add` is a library call, many times slower.
@@ -141,56 +187,47 @@ impl Simd for Portable {
             a * b + c
         }
     }
-}
 
-/// The proof that the machine has AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx2Fma(());
-
-#[cfg(target_arch = "x86_64")]
-impl Avx2Fma {
-    /// Asks the processor; the standard library remembers its answer.
-    pub(crate) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Simd for Avx2Fma {
     #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn splat(self, x: f32) -> [f32; LANES] {
+        [x; LANES]
     }
-}
 
-/// The proof that the machine has the AVX-512 features of x86-64-v4.
-#[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
-
-#[cfg(target_arch = "x86_64")]
-impl Avx512 {
-    /// Asks the processor; the standard library remembers its answer.
-    pub(crate) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512cd")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl"))
-        .then_some(Self(()))
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Simd for Avx512 {
     #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
+    fn load(self, x: &[f32; LANES]) -> [f32; LANES] {
+        *x
+    }
+
+    #[inline(always)]
+    fn store(self, x: [f32; LANES], to: &mut [f32; LANES]) {
+        *to = x;
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add_lanes(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| Self::mul_add(a[i], b[i], c[i]))
+    }
+
+    #[inline(always)]
+    fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+use x86_64::{Avx2Fma, Avx512, enter_avx2_fma, enter_avx512};
 
 /// A detected instruction set.
 #[derive(Debug, Clone, Copy)]
@@ -274,25 +311,13 @@ pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn enter_avx2_fma<K: Kernel>(simd: Avx2Fma, kernel: K) -> K::Output {
-    kernel.run(simd)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-fn enter_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
-    kernel.run(simd)
-}
-
 /// Makes a function that takes a [`Token`] of an `#[inline(always)]` function generic over
 /// [`Simd`]: `simd_entry!(fn scale<'a>(x: &'a mut [f32], by: f32) = scale_generic)`.
 macro_rules! simd_entry {
     (fn $name:ident $(<$($lt:lifetime),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
         = $generic:ident) => {
         #[inline]
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "as many as the kernel has")]
         fn $name $(<$($lt),+>)? (
             token: $crate::isa::Token, $($arg: $ty),*
         ) $(-> $ret)? {
@@ -300,8 +325,8 @@ macro_rules! simd_entry {
             impl $(<$($lt),+>)? $crate::isa::Kernel for Call $(<$($lt),+>)? {
                 type Output = simd_entry!(@output $($ret)?);
                 #[inline(always)]
-                fn run<S: $crate::isa::Simd>(self, _: S) -> Self::Output {
-                    $generic::<S>($(self.$arg),*)
+                fn run<S: $crate::isa::Simd>(self, simd: S) -> Self::Output {
+                    $generic(simd, $(self.$arg),*)
                 }
             }
             token.dispatch(Call { $($arg),* })

@@ -1,0 +1,147 @@
+//! The instruction sets of x86-64.
+#![expect(
+    unsafe_code,
+    reason = "vector instructions; a value of the type that has them proves that they exist"
+)]
+
+use std::arch::x86_64::{
+    __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
+    _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+};
+
+use super::{Kernel, LANES, Simd};
+
+/// The proof that the machine has AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2Fma(());
+
+impl Avx2Fma {
+    /// Asks the processor; the standard library remembers its answer.
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+/// The proof that the machine has the AVX-512 features of x86-64-v4.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// Asks the processor; the standard library remembers its answer.
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512cd")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"))
+        .then_some(Self(()))
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn enter_avx2_fma<K: Kernel>(simd: Avx2Fma, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+pub(super) fn enter_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+/// Implements [`Simd`] for a type whose values exist only where its instructions do, with a group of
+/// `$n` registers `$register` of `$width` numbers.
+///
+/// Loops instead of the functions of arrays that take closures: a closure is a function of its own,
+/// without the features of its caller, and keeps the instructions from being inlined.
+macro_rules! implement {
+    (
+        $isa:ident, $register:ident x $n:literal, $width:literal,
+        $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident, $max:ident
+    ) => {
+        impl Simd for $isa {
+            type V = [$register; $n];
+
+            #[inline(always)]
+            fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+                a.mul_add(b, c)
+            }
+
+            #[inline(always)]
+            fn splat(self, x: f32) -> Self::V {
+                // SAFETY: `self` proves that the machine has the instruction.
+                [unsafe { $splat(x) }; $n]
+            }
+
+            #[inline(always)]
+            fn load(self, x: &[f32; LANES]) -> Self::V {
+                let mut loaded = self.splat(0.0);
+                for i in 0..$n {
+                    let part = &x[i * $width..][..$width];
+                    // SAFETY: `self` proves that the machine has the instruction, and `part` holds
+                    // the numbers of one register; the instruction needs no alignment.
+                    loaded[i] = unsafe { $load(part.as_ptr()) };
+                }
+                loaded
+            }
+
+            #[inline(always)]
+            fn store(self, x: Self::V, to: &mut [f32; LANES]) {
+                for i in 0..$n {
+                    let part = &mut to[i * $width..][..$width];
+                    // SAFETY: `self` proves that the machine has the instruction, and `part` takes
+                    // the numbers of one register; the instruction needs no alignment.
+                    unsafe { $store(part.as_mut_ptr(), x[i]) }
+                }
+            }
+
+            #[inline(always)]
+            fn add(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $add(a[i], b[i]) };
+                }
+                a
+            }
+
+            #[inline(always)]
+            fn mul(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $mul(a[i], b[i]) };
+                }
+                a
+            }
+
+            #[inline(always)]
+            fn mul_add_lanes(self, a: Self::V, b: Self::V, mut c: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    c[i] = unsafe { $fma(a[i], b[i], c[i]) };
+                }
+                c
+            }
+
+            #[inline(always)]
+            fn max(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // The instruction gives its second operand if either is NaN.
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $max(a[i], b[i]) };
+                }
+                a
+            }
+        }
+    };
+}
+
+implement!(
+    Avx2Fma, __m256 x 2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps,
+    _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps
+);
+implement!(
+    Avx512, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+);

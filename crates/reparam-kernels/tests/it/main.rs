@@ -1,0 +1,63 @@
+//! The choice of the instruction set, which belongs to the whole process and so has a process of its
+//! own: this is the only test here.
+
+use reparam_kernels::attention::{AttentionShape, Segment, attention_forward};
+use reparam_kernels::capabilities::capabilities;
+use reparam_kernels::rms_norm::rms_norm_forward;
+use reparam_kernels::swiglu::swiglu_forward;
+use reparam_kernels::{Isa, set_isa};
+
+/// Outputs of size one from a few dozen operations, each rounded to 6e-8, once or twice.
+const TOLERANCE: f32 = 5e-6;
+
+fn outputs() -> Vec<f32> {
+    let x: Vec<f32> = (0..40 * 32).map(|i| (i as f32 * 0.7).sin()).collect();
+    let (mut y, mut inv_rms) = (vec![0.0; x.len()], vec![0.0; 40]);
+    rms_norm_forward(&x, &[0.5; 32], 1e-6, &mut y, &mut inv_rms).expect("shapes fit");
+    let mut gated = vec![0.0; x.len()];
+    swiglu_forward(&x, &y, &mut gated).expect("shapes fit");
+    let shape = AttentionShape {
+        n_heads: 4,
+        n_kv_heads: 4,
+        head_dim: 8,
+        scale: 0.35,
+        causal: true,
+    };
+    let (mut out, mut lse) = (vec![0.0; x.len()], vec![0.0; 160]);
+    let segments = [Segment::document(0, 40)];
+    attention_forward(&x, &y, &gated, shape, &segments, &mut out, &mut lse).expect("shapes fit");
+    [y, inv_rms, gated, out, lse].concat()
+}
+
+#[test]
+fn the_chosen_instruction_set_is_used_and_all_agree() {
+    assert_eq!(Isa::current(), Isa::best(), "nobody chose yet");
+    let expected = outputs();
+    for isa in Isa::available() {
+        set_isa(isa).expect("available");
+        assert_eq!(Isa::current(), isa);
+        assert_eq!(capabilities().chosen, isa);
+        assert!(capabilities().row_kernels.ends_with(isa.name()));
+        let actual = outputs();
+        for (actual, expected) in actual.iter().zip(&expected) {
+            assert!(
+                (actual - expected).abs() <= TOLERANCE,
+                "{isa}: {actual} {expected}"
+            );
+        }
+        if isa == Isa::best() {
+            assert_eq!(actual, expected, "the same kernels as without a choice");
+        } else if isa == Isa::Portable && cfg!(target_arch = "x86_64") {
+            // Without a fused multiply-add some roundings differ: another kernel did run.
+            assert_ne!(actual, expected, "{isa}");
+        }
+    }
+    // What the machine does not have changes nothing.
+    for isa in [Isa::Avx2Fma, Isa::Avx512] {
+        if !Isa::available().contains(&isa) {
+            let before = Isa::current();
+            assert!(set_isa(isa).is_err());
+            assert_eq!(Isa::current(), before);
+        }
+    }
+}
