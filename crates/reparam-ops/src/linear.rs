@@ -15,6 +15,10 @@ use crate::reference;
 
 /// How a linear layer runs without forming its effective weight.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a plan is made and consumed by one call; boxing it would cost an allocation a layer"
+)]
 pub enum LinearPlan {
     /// `y = x W'` with `W` as it is. `W` receives a gradient only if it is tracked.
     Dense,

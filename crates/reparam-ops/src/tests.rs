@@ -31,7 +31,7 @@ fn tensor(values: &[f64], dims: [usize; 2], dtype: DType) -> Tensor<2> {
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     let data = tensor.into_data().convert::<f64>();
-    data.to_vec().expect("f64 data")
+    data.try_to_vec().expect("f64 data")
 }
 
 fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
