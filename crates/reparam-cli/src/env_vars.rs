@@ -120,12 +120,14 @@ impl Environment {
 
     /// What the engine is told, with defaults that depend on the environment filled in.
     pub(crate) fn engine_settings(&self) -> Result<EngineSettings, CliError> {
-        const COUNT: &str = "a whole number of at least 1";
+        const COUNT: &str = "a whole number from 1 to 1024";
         let threads = self
             .text(&REPARAM_THREADS, COUNT)?
             .map(|text| {
                 text.parse::<NonZeroUsize>()
-                    .map_err(|_| unusable(&REPARAM_THREADS, COUNT, text.as_ref()))
+                    .ok()
+                    .filter(|threads| threads.get() <= 1024)
+                    .ok_or_else(|| unusable(&REPARAM_THREADS, COUNT, text.as_ref()))
             })
             .transpose()?;
         let offline = self
@@ -226,7 +228,7 @@ mod tests {
     fn threads_must_be_a_number() {
         let settings = Environment::of(&[("REPARAM_THREADS", "3")]).engine_settings();
         assert_eq!(settings.unwrap().threads, NonZeroUsize::new(3));
-        for value in ["0", "-1", "many"] {
+        for value in ["0", "-1", "many", "1000000"] {
             let error = Environment::of(&[("REPARAM_THREADS", value)]).engine_settings();
             let message = error.unwrap_err().to_string();
             assert!(message.starts_with("REPARAM_THREADS must be"), "{message}");

@@ -58,6 +58,9 @@ pub(crate) enum CliError {
     /// The handler of interrupts cannot be installed.
     #[error("cannot watch for interrupts")]
     Interrupts(#[source] ctrlc::Error),
+    /// The handler of a signal cannot be installed.
+    #[error("cannot watch for signals")]
+    Signals(#[source] std::io::Error),
     /// The run was asked to stop.
     #[error("interrupted after step {step}; its state is saved")]
     Interrupted { step: u64 },
@@ -88,7 +91,7 @@ impl CliError {
                 _ => "bug",
             },
             Self::Output(_) if self.is_broken_pipe() => "broken_pipe",
-            Self::Output(_) | Self::Interrupts(_) => "io",
+            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) => "io",
             Self::Interrupted { .. } => "interrupted",
             Self::Bug { .. } => "bug",
         }
@@ -121,6 +124,7 @@ impl CliError {
             Self::OutputNotUtf8(_)
             | Self::Output(_)
             | Self::Interrupts(_)
+            | Self::Signals(_)
             | Self::Interrupted { .. } => Vec::new(),
         }
     }

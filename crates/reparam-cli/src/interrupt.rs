@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks the run to stop, the second ends the process.
+//! Signals: the first Ctrl-C asks the run to stop, the second ends the process.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -19,6 +19,23 @@ pub(crate) fn watch(stop: Arc<AtomicBool>) -> Result<(), CliError> {
         );
     })
     .map_err(CliError::Interrupts)
+}
+
+/// Makes a write beyond the file-size limit fail like one to a full disk.
+///
+/// The system's own answer is a signal that ends the process, with temporary files left behind.
+#[cfg(unix)]
+pub(crate) fn survive_file_size_limit() -> Result<(), CliError> {
+    let unread = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread)
+        .map(drop)
+        .map_err(CliError::Signals)
+}
+
+/// Does nothing: there is no such signal.
+#[cfg(not(unix))]
+pub(crate) fn survive_file_size_limit() -> Result<(), CliError> {
+    Ok(())
 }
 
 /// Sets the flag, and says whether it was set before.

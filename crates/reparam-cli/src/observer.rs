@@ -111,7 +111,13 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 format!(
                     "{}, {}",
                     start.model,
-                    counted(start.total_parameters, "parameter")
+                    // The total counts what the method adds; the model is what it was before.
+                    counted(
+                        start
+                            .total_parameters
+                            .saturating_sub(start.trainable_parameters),
+                        "parameter"
+                    )
                 ),
             ),
             (

@@ -5,8 +5,8 @@ use reparam_ops::{Segment, Segments};
 
 /// The keys and values of one sequence, for every layer.
 ///
-/// The buffers hold `capacity` tokens from the start, so that a step writes one row and copies
-/// nothing.
+/// The buffers grow by doubling, up to `capacity` tokens: most steps write one row and copy
+/// nothing, and a generation that may be long takes no memory for what it never says.
 #[derive(Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
@@ -16,11 +16,13 @@ pub struct KvCache {
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
     pub(crate) fn new(n_layers: usize, width: usize, capacity: usize, device: &Device) -> Self {
+        let rows = capacity.min(FIRST_ROWS);
         let layers = (0..n_layers)
             .map(|_| LayerCache {
-                k: Tensor::zeros([capacity, width], device),
-                v: Tensor::zeros([capacity, width], device),
+                k: Tensor::zeros([rows, width], device),
+                v: Tensor::zeros([rows, width], device),
                 len: 0,
+                capacity,
             })
             .collect();
         Self { layers, capacity }
@@ -42,12 +44,16 @@ impl KvCache {
     }
 }
 
+/// The tokens that a new cache has room for.
+const FIRST_ROWS: usize = 256;
+
 /// The part of a cache that belongs to one layer.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
     k: Tensor<2>,
     v: Tensor<2>,
     len: usize,
+    capacity: usize,
 }
 
 impl LayerCache {
@@ -64,8 +70,8 @@ impl LayerCache {
         let placeholder = || Tensor::zeros([0, 0], &k.device());
         let keys = std::mem::replace(&mut self.k, placeholder());
         let values = std::mem::replace(&mut self.v, placeholder());
-        self.k = keys.slice_assign(rows.clone(), k.clone());
-        self.v = values.slice_assign(rows, v);
+        self.k = self.roomy(keys, rows[0].end).slice_assign(rows.clone(), k);
+        self.v = self.roomy(values, rows[0].end).slice_assign(rows, v);
         self.len += n_new;
         let segment = Segment {
             q_start: 0,
@@ -74,5 +80,15 @@ impl LayerCache {
             k_len: self.len,
         };
         (self.k.clone(), self.v.clone(), Segments::from([segment]))
+    }
+
+    /// Returns a buffer with at least `rows` rows that begins like `buffer`.
+    fn roomy(&self, buffer: Tensor<2>, rows: usize) -> Tensor<2> {
+        let [held, width] = buffer.dims();
+        if rows <= held {
+            return buffer;
+        }
+        let grown = held.saturating_mul(2).min(self.capacity).max(rows);
+        Tensor::zeros([grown, width], &buffer.device()).slice_assign([0..held, 0..width], buffer)
     }
 }

@@ -48,7 +48,7 @@ impl CausalLm {
         }
         Ok(Generation {
             model: self,
-            cache: self.new_cache(prompt.len() + max_new_tokens),
+            cache: self.new_cache(prompt.len().saturating_add(max_new_tokens)),
             sampler: Sampler::new(sampling),
             pending: prompt.to_vec(),
             remaining: max_new_tokens,

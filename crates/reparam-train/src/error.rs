@@ -1,5 +1,6 @@
 //! Why work on a model could not be done.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use reparam::phi::PhiError;
@@ -52,6 +53,26 @@ pub enum TrainError {
         /// The directory.
         directory: PathBuf,
     },
+    /// The output directory cannot be made or written.
+    #[error("cannot put a run into {}", directory.display())]
+    Output {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no adapter directory where one was named.
+    #[error("no such adapter directory: {}", directory.display())]
+    NoSuchAdapter {
+        /// The path.
+        directory: PathBuf,
+    },
+    /// A run directory was given instead of the adapter in it.
+    #[error("{} is a run directory, not an adapter", directory.display())]
+    RunInsteadOfAdapter {
+        /// The directory of the run.
+        directory: PathBuf,
+    },
     /// The warm-up is longer than the run.
     #[error("the warm-up takes {warmup_steps} steps, the run has {max_steps}")]
     Warmup {
@@ -59,6 +80,21 @@ pub enum TrainError {
         warmup_steps: u64,
         /// The run's length.
         max_steps: u64,
+    },
+    /// Every gradient is zero, so no further step could change anything.
+    #[error(
+        "every gradient is zero at step {step}, with a loss of {loss:.4} \
+         (learning rate {learning_rate:e})"
+    )]
+    Vanished {
+        /// The step that was being made.
+        step: u64,
+        /// Its loss.
+        loss: f64,
+        /// Its learning rate.
+        learning_rate: f64,
+        /// The last saved adapter, if there is one.
+        last_saved: Option<PathBuf>,
     },
     /// The loss or a gradient is not finite.
     #[error("{what} is not finite at step {step} (learning rate {learning_rate:e})")]
@@ -80,6 +116,12 @@ impl TrainError {
         match self {
             Self::Config(error) => error.hint(),
             Self::Hub(error) => error.hint(),
+            Self::Format(FormatError::Io { source, .. })
+            | Self::Peft(PeftError::File(FormatError::Io { source, .. }))
+                if source.kind() == ErrorKind::FileTooLarge =>
+            {
+                Some("raise the limit on the size of files (ulimit -f)".into())
+            }
             Self::Format(error) => error.hint(),
             Self::ModelConfig(error) => error.hint(),
             Self::Peft(error) => error.hint(),
@@ -93,7 +135,17 @@ impl TrainError {
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
             }
-            Self::Diverged { last_saved, .. } => {
+            Self::Output { .. } => {
+                Some("give a directory that can be written, with --output or output.dir".into())
+            }
+            Self::NoSuchAdapter { .. } => Some(
+                "give the directory that has adapter_config.json, such as runs/a/adapter".into(),
+            ),
+            Self::RunInsteadOfAdapter { directory } => Some(format!(
+                "the run's adapter is {}",
+                directory.join("adapter").display()
+            )),
+            Self::Diverged { last_saved, .. } | Self::Vanished { last_saved, .. } => {
                 let saved = match last_saved {
                     Some(path) => format!("; the last saved adapter is {}", path.display()),
                     None => String::new(),
@@ -111,7 +163,18 @@ impl TrainError {
             Self::Config(_) | Self::Update(_) | Self::OutputTaken { .. } | Self::Warmup { .. } => {
                 FailureKind::Config
             }
-            Self::Diverged { .. } => FailureKind::Diverged,
+            Self::Diverged { .. } | Self::Vanished { .. } => FailureKind::Diverged,
+            Self::Output { .. }
+            | Self::Format(
+                FormatError::Io { .. }
+                | FormatError::DiskFull { .. }
+                | FormatError::Permission { .. },
+            )
+            | Self::Peft(PeftError::File(
+                FormatError::Io { .. }
+                | FormatError::DiskFull { .. }
+                | FormatError::Permission { .. },
+            )) => FailureKind::Io,
             _ => FailureKind::Data,
         }
     }

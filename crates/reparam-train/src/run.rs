@@ -223,6 +223,17 @@ impl Run<'_> {
                 }
                 other => TrainError::Update(other),
             })?;
+        // Numbers that overflow inside a normalization come out as zeros instead of infinities:
+        // the loss stays finite, and nothing would ever be learned again. A loss of zero is the
+        // one honest reason for it.
+        if report.grad_norm == 0.0 && loss > 0.0 {
+            return Err(TrainError::Vanished {
+                step: report.step,
+                loss,
+                learning_rate: report.learning_rate,
+                last_saved: self.last_saved.clone(),
+            });
+        }
         self.report_step(report, loss, tokens, started)?;
         Ok(model)
     }

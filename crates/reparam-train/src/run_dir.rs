@@ -28,6 +28,12 @@ pub(crate) struct RunDir {
 impl RunDir {
     /// Checks that a run may be put into a directory.
     pub(crate) fn check_free(path: &Path) -> Result<(), TrainError> {
+        if path.exists() && !path.is_dir() {
+            return Err(TrainError::Output {
+                directory: path.to_owned(),
+                source: std::io::ErrorKind::NotADirectory.into(),
+            });
+        }
         let entries = [CONFIG, EVENTS, PROVENANCE, ADAPTER, CHECKPOINTS];
         if entries.iter().any(|entry| path.join(entry).exists()) {
             return Err(TrainError::OutputTaken {
@@ -40,7 +46,26 @@ impl RunDir {
     /// Creates the directory with the resolved configuration and the provenance.
     pub(crate) fn create(path: &Path, config: &str, provenance: &str) -> Result<Self, TrainError> {
         Self::check_free(path)?;
-        fs::create_dir_all(path).map_err(|source| FormatError::io("create", path, source))?;
+        let was_there = path.exists();
+        fs::create_dir_all(path).map_err(|source| TrainError::Output {
+            directory: path.to_owned(),
+            source,
+        })?;
+        let filled = Self::fill(path, config, provenance);
+        if filled.is_err() {
+            // What is half made would look like a run and be in the way of the next attempt. The
+            // error to report is the first one.
+            for entry in [CONFIG, PROVENANCE, EVENTS] {
+                let _ = fs::remove_file(path.join(entry));
+            }
+            if !was_there {
+                let _ = fs::remove_dir(path);
+            }
+        }
+        filled
+    }
+
+    fn fill(path: &Path, config: &str, provenance: &str) -> Result<Self, TrainError> {
         write_file_atomic(&path.join(CONFIG), config.as_bytes())?;
         write_file_atomic(&path.join(PROVENANCE), provenance.as_bytes())?;
         let events_path = path.join(EVENTS);

@@ -8,7 +8,7 @@ use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{GenerationConfig, ModelConfig};
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::peft::PeftAdapter;
+use reparam_formats::peft::{CONFIG_FILE, PeftAdapter};
 use reparam_models::{CausalLm, Generation, Sampling};
 
 use crate::TrainError;
@@ -62,6 +62,17 @@ impl Session {
     ///
     /// Fails when the adapter is damaged or was made for another model.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
+        if !directory.is_dir() {
+            return Err(TrainError::NoSuchAdapter {
+                directory: directory.to_owned(),
+            });
+        }
+        let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
+        if !is_adapter(directory) && is_adapter(&directory.join("adapter")) {
+            return Err(TrainError::RunInsteadOfAdapter {
+                directory: directory.to_owned(),
+            });
+        }
         let adapter = PeftAdapter::load(directory)?;
         let (model, _) = phi::attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })

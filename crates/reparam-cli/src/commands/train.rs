@@ -8,6 +8,7 @@ use reparam_train::config::{Override, RunConfig};
 use crate::args::TrainArgs;
 use crate::engine::{TrainOutcome, TrainRequest};
 use crate::error::CliError;
+use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
 use crate::run::Context;
@@ -29,6 +30,7 @@ pub(crate) fn run(
     let config = RunConfig::load_with(&args.run_file, &overrides)?;
     let engine = context.engine()?;
 
+    survive_file_size_limit()?;
     let stop = Arc::new(AtomicBool::new(false));
     (context.watch_interrupts)(Arc::clone(&stop))?;
     let mut observer = TrainObserver::new(printer, Arc::clone(&stop));

@@ -116,7 +116,7 @@ fn train_reports_in_text() {
     let ran = train(Behaviour::Finishes, &["--set", "train.seed=7"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     insta::assert_snapshot!(ran.out, @r#"
-    model       base, 8,000 parameters
+    model       base, 7,000 parameters
     method      lora on 2 modules, scaling 2
     trainable   1,000 parameters (12.50 %)
     data        12,345 tokens in 24 blocks, 12,000 to learn from, 600 held out

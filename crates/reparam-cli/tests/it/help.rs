@@ -288,13 +288,15 @@ fn methods() {
     lora  Low-rank adaptation: a product of two thin matrices is added to a frozen weight
       formula    W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora
       mergeable  yes
-      reference  arXiv 2106.09685
+      reference  arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732
       settings
         rank            16            rows of A and columns of B
         alpha           32            numerator of the scaling s
         target_modules  "all-linear"  adapted modules: a list of names, or a regex
         use_rslora      false         keep the size of the update as the rank grows
         dropout         0.0           dropout on the input of A
+        bias            "none"        biases trained along: none, all, or lora_only
+        init            "kaiming"     how A starts: kaiming or gaussian; B starts at zero
     --- stderr
     "#);
     let output = reparam(here())

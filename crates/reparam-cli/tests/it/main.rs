@@ -1,7 +1,11 @@
 //! The program as a process: exit codes, standard output and standard error.
 
+mod commands;
 mod config;
+mod failures;
 mod help;
+mod runs;
+mod support;
 
 use std::path::Path;
 

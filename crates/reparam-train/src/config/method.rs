@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::error::ConfigError;
-use super::section::{Range, Section};
+use super::section::{MOST, Range, Section};
 use super::tree::{Node, Value};
 
 /// `[method]`: how the weights are reparameterized, chosen by `kind`.
@@ -54,7 +54,7 @@ impl MethodConfig {
 /// Kalajdzievski, arXiv 2312.03732. Selection of modules and patterns as in PEFT's `LoraConfig`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct LoraConfig {
-    /// The rank `r` of the update, at least 1.
+    /// The rank `r` of the update, in 1..=65536.
     pub rank: usize,
     /// The numerator of the scaling, greater than 0.
     pub alpha: f64,
@@ -152,7 +152,7 @@ impl LoraConfig {
     fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
         let default = Self::default();
         let config = Self {
-            rank: section.integer("rank", 1)?.unwrap_or(default.rank),
+            rank: section.size("rank")?.unwrap_or(default.rank),
             alpha: section
                 .number("alpha", Range::Positive)?
                 .unwrap_or(default.alpha),
@@ -163,7 +163,8 @@ impl LoraConfig {
             target_modules: read_selector(section, "target_modules")?
                 .unwrap_or(default.target_modules),
             exclude_modules: read_selector(section, "exclude_modules")?,
-            rank_pattern: section.patterns("rank_pattern", |s, key, n| s.integer_of(key, n, 1))?,
+            rank_pattern: section
+                .patterns("rank_pattern", |s, key, n| s.size_of(key, n, 1, MOST))?,
             alpha_pattern: section.patterns("alpha_pattern", |s, key, n| {
                 s.number_of(key, n, Range::Positive)
             })?,
@@ -200,6 +201,13 @@ impl LoraConfig {
                 "layers_pattern",
                 "`layers_to_transform` is absent",
                 "give the layers in `layers_to_transform`, or remove `layers_pattern`",
+            ));
+        }
+        if self.layers_to_transform.is_some() && self.target_modules == ModuleSelector::AllLinear {
+            return Err(section.no_effect(
+                "layers_to_transform",
+                "`target_modules` is \"all-linear\", which is the layers of every block",
+                "list names in `target_modules`, as in [\"q_proj\", \"v_proj\"]",
             ));
         }
         if self.layers_to_transform.is_some()

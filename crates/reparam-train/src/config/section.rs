@@ -5,6 +5,9 @@ use super::source::Span;
 use super::suggest;
 use super::tree::{Entry, Node, Value};
 
+/// The largest rank, batch and accumulation.
+pub(super) const MOST: i128 = 65_536;
+
 /// The longest value that an error repeats, in characters.
 const QUOTED_CHARS: usize = 60;
 
@@ -281,6 +284,32 @@ impl<'a> Section<'a> {
             Some(_) => {
                 Err(self.out_of_range(key, node, format!("a whole number of at least {least}")))
             }
+        }
+    }
+
+    /// A whole number of at least 1 that decides how much is held in memory at once.
+    ///
+    /// More than [`MOST`] is a slip of the finger; to try it would end the process for want of
+    /// memory.
+    pub(super) fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        self.find(key)
+            .map(|entry| self.size_of(key, &entry.node, 1, MOST))
+            .transpose()
+    }
+
+    /// Like [`size`](Self::size), with other bounds.
+    pub(super) fn size_of(
+        &self,
+        key: &str,
+        node: &Node,
+        least: i128,
+        most: i128,
+    ) -> Result<usize, ConfigError> {
+        match node.value {
+            Value::Integer(Some(integer)) if integer > most => {
+                Err(self.out_of_range(key, node, format!("a whole number of at most {most}")))
+            }
+            _ => self.integer_of(key, node, least),
         }
     }
 

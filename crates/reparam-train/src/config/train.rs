@@ -11,11 +11,11 @@ pub struct TrainConfig {
     /// `max_steps` or `epochs`: how long the run is.
     #[serde(flatten)]
     pub length: Length,
-    /// Blocks in a batch, at least 1.
+    /// Blocks in a batch, in 1..=65536.
     pub batch_size: usize,
     /// Tokens in a block, at least 2, since the first of a document is not predicted.
     pub sequence_length: usize,
-    /// Batches whose gradients make one step, at least 1; the mean is over their tokens.
+    /// Batches whose gradients make one step, in 1..=65536; the mean is over their tokens.
     pub gradient_accumulation: usize,
     /// What every random number of the run is derived from.
     pub seed: u64,
@@ -30,7 +30,7 @@ pub struct TrainConfig {
     /// `sample_prompt` and `sample_tokens`: a text to generate before and after.
     #[serde(flatten)]
     pub sample: Option<SampleConfig>,
-    /// Threads to compute with; 0 for as many as the machine has.
+    /// Threads to compute with, at most 1024; 0 for as many as the machine has.
     pub threads: usize,
 }
 
@@ -106,6 +106,9 @@ impl TrainConfig {
         "threads",
     ];
 
+    /// More threads than any machine of today has cores.
+    const MOST_THREADS: i128 = 1024;
+
     /// How many tokens a sample has if the file does not say.
     pub const DEFAULT_SAMPLE_TOKENS: usize = 64;
 
@@ -120,14 +123,12 @@ impl TrainConfig {
         };
         Ok(Self {
             length,
-            batch_size: section
-                .integer("batch_size", 1)?
-                .unwrap_or(default.batch_size),
+            batch_size: section.size("batch_size")?.unwrap_or(default.batch_size),
             sequence_length: section
                 .integer("sequence_length", 2)?
                 .unwrap_or(default.sequence_length),
             gradient_accumulation: section
-                .integer("gradient_accumulation", 1)?
+                .size("gradient_accumulation")?
                 .unwrap_or(default.gradient_accumulation),
             seed: section.integer("seed", 0)?.unwrap_or(default.seed),
             precision: section
@@ -143,7 +144,11 @@ impl TrainConfig {
                 .integer("save_every", 0)?
                 .unwrap_or(default.save_every),
             sample: read_sample(section)?,
-            threads: section.integer("threads", 0)?.unwrap_or(default.threads),
+            threads: section
+                .find("threads")
+                .map(|entry| section.size_of("threads", &entry.node, 0, Self::MOST_THREADS))
+                .transpose()?
+                .unwrap_or(default.threads),
         })
     }
 }

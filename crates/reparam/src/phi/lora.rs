@@ -10,15 +10,50 @@ use reparam_formats::peft::{
 use reparam_ops::{LinearPlan, LowRank, dropout, linear};
 
 use super::targets::{self, Target};
-use super::{Method, PhiError, init};
+use super::{Method, PhiError, Setting, init};
 use crate::ForwardContext;
 
 pub(super) const METHOD: Method = Method {
     kind: "lora",
-    summary: "a frozen weight plus a trainable low-rank product",
-    formula: "W = W0 + s*B*A, s = alpha/rank (rsLoRA: alpha/sqrt(rank))",
-    settings: "rank, alpha, dropout, use_rslora, target_modules, exclude_modules, rank_pattern, \
-               alpha_pattern, layers_to_transform, layers_pattern, bias, init",
+    summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
+    formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
+    settings: &[
+        Setting {
+            key: "rank",
+            default: "16",
+            meaning: "rows of A and columns of B",
+        },
+        Setting {
+            key: "alpha",
+            default: "32",
+            meaning: "numerator of the scaling s",
+        },
+        Setting {
+            key: "target_modules",
+            default: "\"all-linear\"",
+            meaning: "adapted modules: a list of names, or a regex",
+        },
+        Setting {
+            key: "use_rslora",
+            default: "false",
+            meaning: "keep the size of the update as the rank grows",
+        },
+        Setting {
+            key: "dropout",
+            default: "0.0",
+            meaning: "dropout on the input of A",
+        },
+        Setting {
+            key: "bias",
+            default: "\"none\"",
+            meaning: "biases trained along: none, all, or lora_only",
+        },
+        Setting {
+            key: "init",
+            default: "\"kaiming\"",
+            meaning: "how A starts: kaiming or gaussian; B starts at zero",
+        },
+    ],
     mergeable: true,
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
     parameters: &[

@@ -36,7 +36,7 @@ pub struct Method {
     /// The effective weight.
     pub formula: &'static str,
     /// The settings of a run file's `[method]` section that matter most.
-    pub settings: &'static str,
+    pub settings: &'static [Setting],
     /// Whether the effective weight can be stored in place of the base.
     pub mergeable: bool,
     /// Where it comes from.
@@ -45,6 +45,17 @@ pub struct Method {
     parameters: &'static [(&'static str, &'static str)],
     /// Runs the linear layer if this method is attached to the weight.
     run: fn(&Tensor<2>, &Param<Tensor<2>>, &ForwardContext) -> Option<Tensor<2>>,
+}
+
+/// A key of a run file's `[method]` section.
+#[derive(Debug)]
+pub struct Setting {
+    /// The key.
+    pub key: &'static str,
+    /// The value without the key, as TOML.
+    pub default: &'static str,
+    /// What it says, in a line.
+    pub meaning: &'static str,
 }
 
 /// Every method.

@@ -49,7 +49,7 @@ prop_compose! {
         bias in prop::sample::select(vec![Bias::None, Bias::All, Bias::LoraOnly]),
         init in prop::sample::select(vec![LoraInit::Kaiming, LoraInit::Gaussian]),
     ) -> LoraConfig {
-        let layers = layers.filter(|_| !matches!(target_modules, ModuleSelector::Pattern(_)));
+        let layers = layers.filter(|_| matches!(target_modules, ModuleSelector::Names(_)));
         let (layers_to_transform, layers_pattern) = layers.map_or((None, None), |(l, p)| (Some(l), p));
         LoraConfig {
             rank, alpha, dropout, use_rslora, target_modules, exclude_modules, rank_pattern,

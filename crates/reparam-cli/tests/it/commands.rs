@@ -1,0 +1,190 @@
+//! Generating, evaluating, inspecting and diagnosing, with the built-in model.
+
+use serde_json::Value;
+
+use crate::support::{Outcome, Workplace, model, repository};
+
+fn generate(workplace: &Workplace, args: &[&str]) -> Outcome {
+    let model = model();
+    workplace.reparam(&[&["generate", "--model", &model][..], args].concat())
+}
+
+fn golden(name: &str) -> String {
+    let path = repository().join("testdata/golden").join(name);
+    std::fs::read_to_string(path).expect("a golden file")
+}
+
+#[test]
+fn greedy_text_is_the_golden_text() {
+    let workplace = Workplace::new();
+    let outcome = generate(&workplace, &["--prompt", "", "--max-new-tokens", "256"]).succeeded();
+    assert_eq!(
+        outcome.out.trim_end_matches('\n'),
+        golden("golden_greedy_n256.txt").trim_end_matches('\n')
+    );
+}
+
+#[test]
+fn greedy_tokens_are_the_golden_tokens() {
+    let workplace = Workplace::new();
+    let golden: Value = serde_json::from_str(&golden("generate.json")).expect("JSON");
+    let mut cases = golden["continuations"].as_array().expect("cases").clone();
+    cases.push(golden["greedy_file"].clone());
+    assert!(cases.len() >= 3);
+    for case in &cases {
+        let prompt = case["prompt"].as_str().expect("a prompt");
+        let n_tokens = case["max_new_tokens"].to_string();
+        let args = ["--json", "--prompt", prompt, "--max-new-tokens", &n_tokens];
+        let report = generate(&workplace, &args).succeeded().json();
+        assert_eq!(report["tokens"], case["new_ids"], "{prompt}");
+        assert_eq!(report["text"], case["text"], "{prompt}");
+        let prompt_ids = case["prompt_ids"].as_array().expect("ids");
+        assert_eq!(report["prompt_tokens"], prompt_ids.len());
+        assert_eq!(report["finish_reason"], "max_new_tokens");
+    }
+}
+
+#[test]
+fn a_seed_repeats_a_drawn_text() {
+    let workplace = Workplace::new();
+    let draw = |seed: &str| {
+        let args = [
+            "--prompt",
+            "Once",
+            "--temperature",
+            "1",
+            "--top-p",
+            "0.95",
+            "--seed",
+            seed,
+        ];
+        generate(&workplace, &args).succeeded().out
+    };
+    assert_eq!(draw("1"), draw("1"));
+    assert_ne!(draw("1"), draw("2"));
+}
+
+/// What may be long takes no memory before it is.
+#[test]
+fn a_limit_beyond_all_bounds_is_no_problem() {
+    let workplace = Workplace::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let most = u64::MAX.to_string();
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args([
+            "generate",
+            "--model",
+            &model(),
+            "--prompt",
+            "Once",
+            "--max-new-tokens",
+            &most,
+        ])
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdout(writer)
+        .output()
+        .expect("a process");
+    // It runs until it finds that nobody listens.
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn wrong_arguments_exit_with_2() {
+    let workplace = Workplace::new();
+    for args in [
+        &["--prompt", "a", "--max-new-tokens", "0"][..],
+        &["--prompt", "a", "--top-k", "3"],
+        &["--prompt", "a", "--temperature", "-1"],
+        &[],
+    ] {
+        let outcome = generate(&workplace, args);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.err.starts_with("error: "), "{outcome:?}");
+        assert!(outcome.out.is_empty(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn inspect_tells_what_things_are() {
+    let workplace = Workplace::new();
+    workplace.train(&[]).succeeded();
+    let inspect = |path: &str| {
+        workplace
+            .reparam(&["inspect", "--json", path])
+            .succeeded()
+            .json()
+    };
+
+    let of_model = inspect(&model());
+    assert_eq!(of_model["kind"], "model");
+    assert_eq!(of_model["properties"]["parameters"], 260_032);
+    assert_eq!(of_model["properties"]["trainable_parameters"], 0);
+    assert_eq!(of_model["tensor_count"], 47);
+
+    let of_adapter = inspect("run/adapter");
+    assert_eq!(of_adapter["kind"], "adapter");
+    assert_eq!(of_adapter["properties"]["rank"], 4);
+    assert_eq!(of_adapter["properties"]["scaling"], 8.0);
+    assert_eq!(of_adapter["properties"]["adapted_modules"], 35);
+    assert_eq!(of_adapter["properties"]["trainable_parameters"], 23_120);
+    let of_run = inspect("run");
+    assert_eq!(of_run["properties"], of_adapter["properties"]);
+
+    let of_file = inspect("run/adapter/adapter_model.safetensors");
+    assert_eq!(of_file["kind"], "tensors");
+    assert_eq!(of_file["elements"], 23_120);
+    assert_eq!(of_file["bytes"], 4 * 23_120);
+
+    let text = workplace
+        .reparam(&["inspect", "--tensors", "run"])
+        .succeeded();
+    assert!(
+        text.out.contains("layers.4.mlp.down_proj.lora_A.weight"),
+        "{text:?}"
+    );
+    workplace
+        .reparam(&["inspect", "nope"])
+        .failed(1, "no such directory: nope", "path");
+    workplace
+        .reparam(&["inspect", "train.txt"])
+        .failed(1, "train.txt", "damaged");
+}
+
+#[test]
+fn doctor_reports_the_machine_as_json() {
+    let workplace = Workplace::new();
+    let report = workplace.reparam(&["doctor", "--json"]).succeeded().json();
+    assert_eq!(report["version"], env!("CARGO_PKG_VERSION"));
+    assert!(report["cpu"]["logical_cores"].as_u64().expect("cores") >= 1);
+    assert!(report["memory"]["total_bytes"].as_u64().expect("bytes") > 0);
+    let kernels = report["kernels"].as_object().expect("kernels");
+    assert!(
+        kernels["instruction sets"]
+            .as_str()
+            .expect("names")
+            .contains("portable")
+    );
+}
+
+#[test]
+fn a_closed_pipe_ends_every_command_with_3() {
+    let workplace = Workplace::new();
+    let model = model();
+    for args in [
+        &["inspect", &model][..],
+        &["eval", "--model", &model, "--data", "held_out.txt"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+            .args(args)
+            .env_clear()
+            .current_dir(workplace.root())
+            .stdout(writer)
+            .output()
+            .expect("a process");
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+    }
+}

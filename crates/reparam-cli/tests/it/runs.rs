@@ -1,0 +1,230 @@
+//! What a run writes, that it repeats to the byte, and how it is interrupted.
+
+use serde_json::Value;
+
+use crate::support::{Workplace, json_lines, model};
+
+const ADAPTER: &str = "adapter/adapter_model.safetensors";
+
+/// The bytes of the adapter that a run with these overrides makes in `directory`.
+fn adapter(workplace: &Workplace, directory: &str, overrides: &[&str]) -> Vec<u8> {
+    let output = format!("output.dir={directory}");
+    workplace
+        .train(&[&[output.as_str()], overrides].concat())
+        .succeeded();
+    workplace.read(&format!("{directory}/{ADAPTER}"))
+}
+
+fn is_sha256(value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    text.len() == 64 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte))
+}
+
+#[test]
+fn a_run_directory_has_everything() {
+    let workplace = Workplace::new();
+    let outcome = workplace.train(&["train.save_every=1"]).succeeded();
+    // The model has 260,032 parameters without the adapter's.
+    assert!(outcome.out.contains(", 260,032 parameters"), "{outcome:?}");
+
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let of = |kind: &str| -> Vec<&Value> { events.iter().filter(|e| e["event"] == kind).collect() };
+    let steps = of("step");
+    assert_eq!(steps.len(), 2);
+    for (index, step) in steps.iter().enumerate() {
+        assert_eq!(step["step"], index + 1);
+        assert_eq!(step["learning_rate"], 1e-3);
+        // Two blocks of 32 tokens; the first of each is not predicted.
+        assert_eq!(step["tokens"], 62);
+        for key in ["loss", "grad_norm", "tokens_per_s"] {
+            assert!(step[key].as_f64().expect(key) > 0.0, "{step}");
+        }
+        let peak = step["peak_rss_bytes"].as_u64().expect("bytes");
+        assert!(peak > 1 << 20 || !cfg!(target_os = "linux"), "{step}");
+    }
+    assert_eq!(of("start").len(), 1);
+    assert_eq!(of("evaluation").len(), 2);
+    assert_eq!(of("saved").len(), 2);
+    assert_eq!(events.last().expect("an event")["event"], "finished");
+
+    let text = workplace.read_text("run/provenance.json");
+    let provenance: Value = serde_json::from_str(&text).expect("JSON");
+    let base = provenance["base_tensors"].as_object().expect("tensors");
+    assert_eq!(base.len(), 47);
+    assert!(base.values().all(is_sha256));
+    assert!(is_sha256(&provenance["tokenizer"]["sha256"]));
+    assert!(is_sha256(&provenance["config"]));
+    let data = provenance["data"].as_array().expect("data");
+    let paths: Vec<&Value> = data.iter().map(|file| &file["path"]).collect();
+    assert_eq!(paths, ["train.txt", "held_out.txt"]);
+    assert!(data.iter().all(|file| is_sha256(&file["sha256"])));
+    assert_eq!(provenance["seed"], 0);
+
+    for directory in ["run/adapter", "run/checkpoints/step-000001"] {
+        let config = workplace.read_text(&format!("{directory}/adapter_config.json"));
+        let config: Value = serde_json::from_str(&config).expect("JSON");
+        assert_eq!(config["peft_type"], "LORA");
+        assert_eq!(config["r"], 4);
+        assert!(
+            workplace
+                .path(directory)
+                .join("adapter_model.safetensors")
+                .is_file()
+        );
+    }
+}
+
+#[test]
+fn one_seed_makes_the_same_bytes() {
+    let workplace = Workplace::new();
+    let first = adapter(&workplace, "a", &[]);
+    assert_eq!(adapter(&workplace, "b", &[]), first);
+    assert_ne!(adapter(&workplace, "c", &["train.seed=1"]), first);
+
+    let dropout = "method.dropout=0.1";
+    let first_dropout = adapter(&workplace, "d", &[dropout, "train.threads=1"]);
+    let two = adapter(&workplace, "e", &[dropout, "train.threads=2"]);
+    assert_eq!(two, first_dropout);
+    assert_ne!(first_dropout, first);
+    let other = adapter(&workplace, "f", &[dropout, "train.seed=1"]);
+    assert_ne!(other, first_dropout);
+}
+
+#[test]
+fn accumulation_is_reproducible_on_any_number_of_threads() {
+    let workplace = Workplace::new();
+    let long = ["train.sequence_length=200", "train.gradient_accumulation=2"];
+    let of = |directory: &str, threads: &str| {
+        adapter(&workplace, directory, &[long[0], long[1], threads])
+    };
+    assert_eq!(of("a", "train.threads=1"), of("b", "train.threads=3"));
+}
+
+#[test]
+fn the_resolved_configuration_is_the_same_run() {
+    let workplace = Workplace::new();
+    let overrides = [
+        "method.dropout=0.1",
+        "train.seed=3",
+        "optimizer.schedule=cosine",
+    ];
+    let first = adapter(&workplace, "run", &overrides);
+    workplace
+        .train_file("run/config.resolved.toml", &["output.dir=again"])
+        .succeeded();
+    assert_eq!(workplace.read(&format!("again/{ADAPTER}")), first);
+}
+
+#[test]
+fn json_is_the_stream_of_events() {
+    let workplace = Workplace::new();
+    let outcome = workplace
+        .reparam(&["train", "run.toml", "--json"])
+        .succeeded();
+    let printed: Vec<String> = outcome.events().iter().map(ToString::to_string).collect();
+    let written = json_lines(&workplace.read_text("run/events.jsonl"));
+    let written: Vec<String> = written.iter().map(ToString::to_string).collect();
+    assert_eq!(printed, written);
+    assert!(outcome.err.is_empty(), "{outcome:?}");
+}
+
+#[test]
+fn the_final_loss_is_that_of_eval() {
+    let workplace = Workplace::new();
+    workplace.train(&[]).succeeded();
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let finished = events.last().expect("an event");
+    let eval = |adapter: &[&str]| {
+        let model = model();
+        let args = [
+            "eval",
+            "--json",
+            "--sequence-length",
+            "32",
+            "--data",
+            "held_out.txt",
+        ];
+        let args = [&args, &["--model", &model][..], adapter].concat();
+        workplace.reparam(&args).succeeded().json()
+    };
+    let after = eval(&["--adapter", "run/adapter"]);
+    assert_eq!(after["loss"], finished["loss_after"]);
+    let before = eval(&[]);
+    assert_eq!(before["loss"], finished["loss_before"]);
+    assert_ne!(before["loss"], after["loss"]);
+    let (loss, perplexity) = (before["loss"].as_f64(), before["perplexity"].as_f64());
+    assert_eq!(loss.map(f64::exp), perplexity);
+    assert_eq!(before["tokens"], events[0]["eval_tokens"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_is_saved() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::{Command, Stdio};
+
+    let workplace = Workplace::new();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args([
+            "train",
+            "run.toml",
+            "--json",
+            "--set",
+            "train.max_steps=1000000",
+        ])
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut next = || -> Option<Value> {
+        let line = lines.next()?.expect("a line");
+        Some(serde_json::from_str(&line).expect("JSON"))
+    };
+    while next().expect("a step")["event"] != "step" {}
+    let status = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+    let mut last = Value::Null;
+    let mut steps = 1;
+    while let Some(event) = next() {
+        steps += u64::from(event["event"] == "step");
+        last = event;
+    }
+    let mut err = String::new();
+    let stderr = child.stderr.as_mut().expect("a pipe");
+    stderr.read_to_string(&mut err).expect("text");
+    assert_eq!(child.wait().expect("an end").code(), Some(130), "{err}");
+    assert_eq!(last["event"], "interrupted");
+    assert_eq!(last["step"], steps);
+    assert!(err.contains("stopping after this step"), "{err}");
+    assert!(err.contains("its state is saved"), "{err}");
+
+    let model = model();
+    let args = ["generate", "--model", &model, "--adapter", "run/adapter"];
+    workplace
+        .reparam(&[&args[..], &["--prompt", "To be", "--max-new-tokens", "4"]].concat())
+        .succeeded();
+}
+
+/// A reader that goes away ends the run, with the adapter saved.
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_ends_the_run() {
+    let workplace = Workplace::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(["train", "run.toml", "--json"])
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdout(writer)
+        .output()
+        .expect("a process");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(workplace.path("run").join(ADAPTER).is_file());
+}
