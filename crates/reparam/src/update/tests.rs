@@ -38,7 +38,7 @@ fn list(values: &[f64], dtype: DType) -> ParameterList {
 
 fn values(list: &ParameterList) -> Vec<f64> {
     let data = list[0].values.clone().into_data().convert::<f64>();
-    data.to_vec().expect("f64 data")
+    data.try_to_vec().expect("f64 data")
 }
 
 /// The gradient of `f(x) = sum_i c_i x_i^2 / 2`.
