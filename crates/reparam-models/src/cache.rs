@@ -1,6 +1,6 @@
 //! Keys and values of the tokens that were already seen.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use reparam_ops::{Segment, Segments};
 
 /// The keys and values of one sequence, for every layer.
@@ -15,11 +15,16 @@ pub struct KvCache {
 
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
-    pub(crate) fn new(n_layers: usize, width: usize, capacity: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        n_layers: usize,
+        width: usize,
+        capacity: usize,
+        (device, dtype): (&Device, DType),
+    ) -> Self {
         let layers = (0..n_layers)
             .map(|_| LayerCache {
-                k: Tensor::zeros([capacity, width], device),
-                v: Tensor::zeros([capacity, width], device),
+                k: Tensor::zeros([capacity, width], (device, dtype)),
+                v: Tensor::zeros([capacity, width], (device, dtype)),
                 len: 0,
             })
             .collect();
