@@ -1,6 +1,6 @@
 //! Keys and values of the tokens that were already seen.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use reparam_ops::{Segment, Segments};
 
 /// The keys and values of one sequence, for every layer.
@@ -15,12 +15,17 @@ pub struct KvCache {
 
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
-    pub(crate) fn new(n_layers: usize, width: usize, capacity: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        n_layers: usize,
+        width: usize,
+        capacity: usize,
+        (device, dtype): (&Device, DType),
+    ) -> Self {
         let rows = capacity.min(FIRST_ROWS);
         let layers = (0..n_layers)
             .map(|_| LayerCache {
-                k: Tensor::zeros([rows, width], device),
-                v: Tensor::zeros([rows, width], device),
+                k: Tensor::zeros([rows, width], (device, dtype)),
+                v: Tensor::zeros([rows, width], (device, dtype)),
                 len: 0,
                 capacity,
             })
@@ -89,6 +94,7 @@ impl LayerCache {
             return buffer;
         }
         let grown = held.saturating_mul(2).min(self.capacity).max(rows);
-        Tensor::zeros([grown, width], &buffer.device()).slice_assign([0..held, 0..width], buffer)
+        Tensor::zeros([grown, width], (&buffer.device(), buffer.dtype()))
+            .slice_assign([0..held, 0..width], buffer)
     }
 }

@@ -69,7 +69,7 @@ impl CausalLm {
             self.model.layers.len(),
             attention.n_kv_heads * attention.head_dim,
             capacity,
-            &self.model.device().inner(),
+            (&self.model.device().inner(), self.model.dtype()),
         )
     }
 

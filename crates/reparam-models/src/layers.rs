@@ -1,7 +1,7 @@
 //! The modules that decoders are made of.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use reparam::{ForwardContext, Linear};
 use reparam_ops::{AttentionConfig, RotaryTable, Segments, attention, rms_norm, rotary, swiglu};
 
@@ -143,5 +143,9 @@ pub struct Decoder {
 impl Decoder {
     pub(crate) fn device(&self) -> Device {
         self.embed_tokens.weight.base().device()
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.embed_tokens.weight.base().dtype()
     }
 }

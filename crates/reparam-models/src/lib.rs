@@ -13,6 +13,8 @@ mod llama;
 mod loader;
 mod rope;
 mod sampling;
+#[cfg(test)]
+mod tests;
 
 pub use cache::KvCache;
 pub use decoder::{CausalLm, TokenBatch};
