@@ -142,11 +142,12 @@ impl Run<'_> {
                 interrupted = Some(step - 1);
                 break;
             }
+            let steps_done = optimizer.steps_done();
             // The copy shares all tensors; it is what is left if the step fails.
             model = match self.step(model.clone(), &mut optimizer, &train, &plan) {
                 Ok(model) => model,
                 Err(error) => {
-                    return Err(self.rescue(error, &attached, &model, optimizer.steps_done()));
+                    return Err(self.rescue(error, &attached, &model, steps_done));
                 }
             };
             let is_last = step == max_steps;
@@ -231,7 +232,7 @@ impl Run<'_> {
                 step: report.step,
                 loss,
                 learning_rate: report.learning_rate,
-                last_saved: self.last_saved.clone(),
+                last_saved: None,
             });
         }
         self.report_step(report, loss, tokens, started)?;
@@ -264,17 +265,13 @@ impl Run<'_> {
     /// Saves what the finished steps have learned when the next one fails, and says so in the error.
     fn rescue(
         &mut self,
-        error: TrainError,
+        mut error: TrainError,
         attached: &Attached,
         model: &CausalLm,
         steps_done: u64,
     ) -> TrainError {
-        let TrainError::Diverged {
-            what,
-            step,
-            learning_rate,
-            ..
-        } = error
+        let (TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. }) =
+            &mut error
         else {
             return error;
         };
@@ -287,12 +284,8 @@ impl Run<'_> {
                 return error;
             }
         }
-        TrainError::Diverged {
-            what,
-            step,
-            learning_rate,
-            last_saved: self.last_saved.clone(),
-        }
+        last_saved.clone_from(&self.last_saved);
+        error
     }
 
     fn evaluate(
