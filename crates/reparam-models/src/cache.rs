@@ -50,7 +50,7 @@ impl KvCache {
 }
 
 /// The tokens that a new cache has room for.
-const FIRST_ROWS: usize = 256;
+const FIRST_ROWS: usize = 64;
 
 /// The part of a cache that belongs to one layer.
 #[derive(Debug)]

@@ -230,7 +230,7 @@ impl TensorFile {
 
     pub(crate) fn write(&self, path: &Path) {
         let mut header = serde_json::Map::new();
-        let mut data = Vec::new();
+        let mut data: Vec<u8> = Vec::new();
         for tensor in &self.tensors {
             let start = data.len();
             data.extend(&tensor.bytes);
@@ -244,7 +244,7 @@ impl TensorFile {
             );
         }
         let mut header = Value::Object(header).to_string();
-        while header.len() % 8 > 0 {
+        while !header.len().is_multiple_of(8) {
             header.push(' ');
         }
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
