@@ -11,6 +11,8 @@ use super::{
 
 /// Sums of `f32` numbers in another order: relative to the largest element of each tensor.
 const ORDER_TOLERANCE: f64 = 1e-5;
+/// In `f64` nothing but an error is left.
+const ORDER_TOLERANCE_F64: f64 = 1e-12;
 /// The whole rounding of the native path: `f32` through five layers and back.
 const PRECISION_TOLERANCE: f64 = 2e-5;
 
@@ -59,6 +61,19 @@ fn packed_documents_do_not_see_each_other() {
         let alone = Differentiated::sum(alone.collect());
         together.assert_close(&alone, ORDER_TOLERANCE, ORDER_TOLERANCE, "packed");
     }
+}
+
+/// Without rounding to hide behind.
+#[test]
+fn packing_and_accumulation_change_nothing_in_f64() {
+    let model = model_of(in_f64(load(STORIES)));
+    let documents = batch();
+    let scale = scale(&documents);
+    let together = differentiate(&model, &documents, scale);
+    let alone = documents.single();
+    let alone = alone.iter().map(|one| differentiate(&model, one, scale));
+    let alone = Differentiated::sum(alone.collect());
+    together.assert_close(&alone, ORDER_TOLERANCE_F64, ORDER_TOLERANCE_F64, "f64");
 }
 
 /// With one normalization for the step, how it is divided does not matter, though the parts have

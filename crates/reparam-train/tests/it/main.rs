@@ -1,0 +1,30 @@
+//! Runs, evaluations and twenty steps against PyTorch, through the public interface.
+
+mod evaluation;
+mod golden_steps;
+mod runs;
+
+use std::path::{Path, PathBuf};
+
+use reparam_formats::hub::HubOptions;
+use reparam_train::Session;
+
+/// Resolves a path in the repository.
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
+}
+
+/// Settings with which the hub is never asked.
+fn offline() -> HubOptions {
+    HubOptions {
+        offline: true,
+        ..HubOptions::new("no-such-cache")
+    }
+}
+
+fn stories() -> Session {
+    let path = repository("assets/stories260K");
+    Session::open(path.to_str().expect("UTF-8"), &offline()).expect("the built-in model")
+}
