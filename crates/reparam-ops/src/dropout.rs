@@ -38,8 +38,8 @@ pub fn dropout(x: Tensor<2>, p: f32, key: DropoutKey) -> Tensor<2> {
     }
     let mask = mask(x.dims().iter().product(), p, key);
     let data = TensorData::new(mask, x.dims()).convert_dtype(x.dtype());
-    let device = x.device();
-    x * Tensor::from_data(data, &device)
+    let target = (&x.device(), x.dtype());
+    x * Tensor::from_data(data, target)
 }
 
 fn mask(len: usize, p: f32, key: DropoutKey) -> Vec<f32> {

@@ -34,7 +34,7 @@ pub struct LowRank {
     /// `B`, `[d_out, rank]`.
     pub b: Tensor<2>,
     /// The effective multiplier `s`.
-    pub scaling: f32,
+    pub scaling: f64,
     /// What the low-rank path sees in place of `x`, `[N, d_in]`: its input after dropout.
     pub input: Option<Tensor<2>>,
 }
@@ -171,6 +171,7 @@ fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor
         scaling,
         input,
     } = low_rank;
+    let scaling = scaling as f32;
     let [tokens, d_in] = x.dims();
     let [d_out, _] = weight.dims();
     let [rank, _] = a.dims();

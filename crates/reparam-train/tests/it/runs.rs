@@ -414,7 +414,7 @@ fn samples_are_taken_before_and_after() {
         .collect();
     assert_eq!(samples.iter().map(|one| one.0).collect::<Vec<_>>(), [0, 2]);
     // B starts at zero: the first sample is the base model's.
-    assert_eq!(samples[0].1, " a time, there was a little girl named");
+    assert_eq!(samples[0].1, " a time, there was a little girl named Lily");
 }
 
 #[test]

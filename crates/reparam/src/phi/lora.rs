@@ -249,7 +249,7 @@ impl Reparameterization for Lora {
 fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<Tensor<2>> {
     let lora = weight.reparameterization::<Lora>()?;
     let (a, b) = (lora.lora_a.val(), lora.lora_b.val());
-    let scaling = lora.scaling as f32;
+    let scaling = lora.scaling;
     let base = weight.base();
     let base = if lora.transposed {
         base.transpose()

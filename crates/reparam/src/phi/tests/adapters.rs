@@ -37,8 +37,7 @@ fn changed(
 
 fn attach_error(adapter: &PeftAdapter) -> PhiError {
     let error = attach_adapter(Net::build(DType::F32), adapter, WeightLayout::OutIn)
-        .err()
-        .expect("it does not fit");
+        .expect_err("it does not fit");
     assert!(error.hint().is_some(), "{error}");
     error
 }
@@ -138,8 +137,7 @@ fn biases_that_do_not_fit_are_refused() {
 fn an_adapter_is_not_attached_twice() {
     let adapter = adapter_of(&config());
     let error = attach_adapter(trained(&config()), &adapter, WeightLayout::OutIn)
-        .err()
-        .expect("already attached");
+        .expect_err("already attached");
     assert!(
         matches!(&error, PhiError::AlreadyAttached { module } if module == "layers.0.q_proj"),
         "{error}"
@@ -149,9 +147,7 @@ fn an_adapter_is_not_attached_twice() {
 #[test]
 fn a_model_without_theta_has_no_adapter() {
     let frozen = Net::build(DType::F32).freeze();
-    let error = to_adapter(&frozen, config().to_adapter_config())
-        .err()
-        .expect("no factors");
+    let error = to_adapter(&frozen, config().to_adapter_config()).expect_err("no factors");
     assert!(matches!(error, PhiError::Peft(PeftError::Empty)), "{error}");
 }
 
@@ -161,9 +157,8 @@ fn a_configuration_of_another_adapter_is_refused() {
         rank: 3,
         ..config()
     };
-    let error = to_adapter(&trained(&config()), other.to_adapter_config())
-        .err()
-        .expect("another rank");
+    let error =
+        to_adapter(&trained(&config()), other.to_adapter_config()).expect_err("another rank");
     assert!(
         matches!(error, PhiError::Peft(PeftError::WrongRank { .. })),
         "{error}"

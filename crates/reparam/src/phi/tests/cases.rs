@@ -8,14 +8,16 @@ use reparam_formats::peft::{Bias, PeftAdapter, TargetModules};
 use super::toy::Toy;
 use crate::phi::{FactorInit, LoraConfig, PhiError, attach_adapter, attach_lora, to_adapter};
 
+/// Saves the first model to a directory and attaches what is there to the second.
+type Reload<M> = Box<dyn Fn(&M, M, &Path) -> M>;
+
 /// One setting of one method.
 pub(super) struct Case<M> {
     pub(super) name: &'static str,
     /// The method's name in the table.
     pub(super) method: &'static str,
     attach: Box<dyn Fn(M, u64) -> Result<M, PhiError>>,
-    /// Saves the first model to a directory and attaches what is there to the second.
-    reload: Box<dyn Fn(&M, M, &Path) -> M>,
+    reload: Reload<M>,
 }
 
 impl<M: Module> Case<M> {

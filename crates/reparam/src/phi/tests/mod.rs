@@ -235,7 +235,7 @@ law!(a_seed_determines_the_initial_bytes, case: M, {
 
 law!(a_second_method_is_refused, case: M, {
     let model = case.attach(M::build(DType::F32), 7);
-    let error = case.try_attach(model, 7).err().expect("already attached");
+    let error = case.try_attach(model, 7).expect_err("already attached");
     assert!(
         matches!(&error, super::PhiError::AlreadyAttached { module } if !module.is_empty()),
         "{}: {error}", case.name
