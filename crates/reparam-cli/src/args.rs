@@ -16,7 +16,7 @@ Exit codes:
     2   wrong arguments
     3   the reader of the output closed it
     4   the loss or a gradient is not finite
-    130 interrupted, with the state of the run saved
+    130 interrupted, with the adapter saved
     255 a bug in reparam";
 
 /// Fine-tune language models through reparameterization

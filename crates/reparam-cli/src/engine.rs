@@ -83,7 +83,7 @@ impl fmt::Debug for HubSettings {
 #[derive(Debug)]
 pub(crate) struct TrainRequest {
     pub(crate) config: RunConfig,
-    /// Set when the run shall stop after its current step, with its state saved.
+    /// Set when the run shall stop after its current step, with its adapter saved.
     pub(crate) stop: Arc<AtomicBool>,
 }
 

@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// Starts the log: `REPARAM_LOG` if it is set, else as much as `-v` and `-q` say.
 pub(crate) fn init(args: &GlobalArgs, environment: &Environment) -> Result<(), CliError> {
-    const EXPECTED: &str = "a filter such as debug or reparam_train=trace";
+    const EXPECTED: &str = "a filter such as debug or reparam=trace";
     let filter = match environment.text(&REPARAM_LOG, EXPECTED)? {
         Some(text) => EnvFilter::try_new(&text).map_err(|_| CliError::Variable {
             variable: REPARAM_LOG.name,

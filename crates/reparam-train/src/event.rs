@@ -57,7 +57,7 @@ pub enum Event {
         /// Where it is.
         path: PathBuf,
     },
-    /// The run was asked to stop, and stopped with its state saved.
+    /// The run was asked to stop, and stopped with its adapter saved.
     Interrupted {
         /// The last finished step.
         step: u64,

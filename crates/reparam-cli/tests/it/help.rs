@@ -58,7 +58,7 @@ fn help_lists_the_commands() {
       HF_HUB_CACHE         Directory of models from the hub
       REPARAM_ISA          Instruction set that kernels are forced to
       REPARAM_THREADS      Number of threads to compute with
-      REPARAM_LOG          What to log, such as debug or reparam_train=trace
+      REPARAM_LOG          What to log, such as debug or reparam=trace
       NO_COLOR             Do not color output
       REPARAM_NO_PROGRESS  Do not show a progress bar
 
@@ -68,7 +68,7 @@ fn help_lists_the_commands() {
         2   wrong arguments
         3   the reader of the output closed it
         4   the loss or a gradient is not finite
-        130 interrupted, with the state of the run saved
+        130 interrupted, with the adapter saved
         255 a bug in reparam
     --- stderr
     "#);
