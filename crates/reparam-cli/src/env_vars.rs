@@ -48,10 +48,8 @@ pub(crate) const REPARAM_ISA: Variable =
 pub(crate) const REPARAM_THREADS: Variable =
     variable("REPARAM_THREADS", "Number of threads to compute with");
 /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; wins over `-v` and `-q`.
-pub(crate) const REPARAM_LOG: Variable = variable(
-    "REPARAM_LOG",
-    "What to log, such as debug or reparam=trace",
-);
+pub(crate) const REPARAM_LOG: Variable =
+    variable("REPARAM_LOG", "What to log, such as debug or reparam=trace");
 /// If set to anything but the empty string, nothing is colored (<https://no-color.org>).
 pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "Do not color output");
 /// If set to anything but the empty string, there is no progress bar.
