@@ -62,11 +62,14 @@ impl Sampler {
         }
     }
 
-    /// Returns the next token, or `None` when a logit is NaN.
+    /// Returns the next token, or `None` when a logit is NaN or plus infinity.
     ///
     /// The filters apply in the order of `transformers`: temperature, top-k, top-p.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<u32> {
-        if logits.iter().any(|logit| logit.is_nan()) {
+        if logits
+            .iter()
+            .any(|logit| logit.is_nan() || *logit == f32::INFINITY)
+        {
             return None;
         }
         if self.sampling.temperature == 0.0 {
@@ -75,7 +78,7 @@ impl Sampler {
         let mut candidates: Vec<(u32, f64)> = logits
             .iter()
             .enumerate()
-            .map(|(id, &logit)| (id as u32, f64::from(logit) / self.sampling.temperature))
+            .map(|(id, &logit)| (id as u32, f64::from(logit)))
             .collect();
         // Stable, so that equal logits keep the order of their ids on every machine.
         candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -85,7 +88,8 @@ impl Sampler {
         let largest = candidates[0].1;
         let mut total = 0.0;
         for (_, weight) in &mut candidates {
-            *weight = (*weight - largest).exp();
+            // Dividing the difference, not the logits, keeps a tiny temperature from overflowing.
+            *weight = ((*weight - largest) / self.sampling.temperature).exp();
             total += *weight;
         }
         if self.sampling.top_p < 1.0 {
@@ -181,6 +185,19 @@ mod tests {
             ..Sampling::greedy()
         };
         assert!(draw(top_p, &logits, 200).iter().all(|&id| id == 0));
+    }
+
+    #[test]
+    fn a_tiny_temperature_is_nearly_greedy() {
+        let sampling = Sampling {
+            temperature: 1e-310,
+            ..Sampling::greedy()
+        };
+        assert!(
+            draw(sampling, &[0.1, 0.3, -0.2], 20)
+                .iter()
+                .all(|&id| id == 1)
+        );
     }
 
     #[test]

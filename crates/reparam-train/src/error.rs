@@ -73,6 +73,15 @@ pub enum TrainError {
         /// The directory of the run.
         directory: PathBuf,
     },
+    /// The output head cannot be adapted.
+    #[error("training an adapter on the output head `{module}` is not supported")]
+    HeadTarget {
+        /// The head's path.
+        module: String,
+    },
+    /// A measured loss is not finite.
+    #[error("the loss is not finite")]
+    LossNotFinite,
     /// The warm-up is longer than the run.
     #[error("the warm-up takes {warmup_steps} steps, the run has {max_steps}")]
     Warmup {
@@ -135,6 +144,12 @@ impl TrainError {
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
             }
+            Self::HeadTarget { .. } => {
+                Some("leave the head out of target_modules; \"all-linear\" does".into())
+            }
+            Self::LossNotFinite => {
+                Some("the weights or the adapter are damaged, or the adapter diverged".into())
+            }
             Self::Output { .. } => {
                 Some("give a directory that can be written, with --output or output.dir".into())
             }
@@ -160,9 +175,11 @@ impl TrainError {
     /// Returns the class of the error.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::Config(_) | Self::Update(_) | Self::OutputTaken { .. } | Self::Warmup { .. } => {
-                FailureKind::Config
-            }
+            Self::Config(_)
+            | Self::HeadTarget { .. }
+            | Self::Update(_)
+            | Self::OutputTaken { .. }
+            | Self::Warmup { .. } => FailureKind::Config,
             Self::Diverged { .. } | Self::Vanished { .. } => FailureKind::Diverged,
             Self::Output { .. }
             | Self::Format(

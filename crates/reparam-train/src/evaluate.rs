@@ -37,7 +37,7 @@ impl Evaluation {
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read or holds nothing to predict.
+/// Fails when the file cannot be read or holds nothing to predict, or the loss is not finite.
 pub fn evaluate_file(
     session: &Session,
     data: PathBuf,
@@ -51,7 +51,12 @@ pub fn evaluate_file(
         sequence_length,
         PackingStrategy::BestFitDecreasing,
     )?;
-    Ok(evaluate(&session.model, &dataset))
+    let evaluation = evaluate(&session.model, &dataset);
+    if evaluation.loss.is_finite() {
+        Ok(evaluation)
+    } else {
+        Err(TrainError::LossNotFinite)
+    }
 }
 
 /// Measures the loss of a model on a data set.

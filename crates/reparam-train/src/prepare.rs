@@ -1,12 +1,17 @@
 //! Everything that is loaded and checked before a run starts.
 
+use std::collections::BTreeSet;
+
+use burn::module::Module;
+
 use reparam::phi::{self, AttachReport, LoraConfig};
-use reparam_data::Dataset;
+use reparam::update::Optimizer;
+use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
-use reparam_formats::peft::{LoraAdapterConfig, PeftAdapter};
+use reparam_formats::peft::{LoraAdapterConfig, PeftAdapter, TargetModules};
 use reparam_models::CausalLm;
 
-use crate::config::{EvalData, MethodConfig, RunConfig};
+use crate::config::{EvalData, Length, MethodConfig, RunConfig};
 use crate::provenance::provenance;
 use crate::run_dir::RunDir;
 use crate::{Session, TrainError, settings};
@@ -18,6 +23,10 @@ pub(crate) struct Prepared {
     pub(crate) attached: Attached,
     pub(crate) train: Dataset,
     pub(crate) eval: Option<Dataset>,
+    /// Which blocks a micro-batch has.
+    pub(crate) plan: BatchPlan,
+    pub(crate) max_steps: u64,
+    pub(crate) optimizer: Optimizer,
 }
 
 /// What was attached to the model, and how it is saved.
@@ -50,13 +59,29 @@ impl Prepared {
         let MethodConfig::Lora(lora) = &config.method;
         let lora = settings::lora(lora);
         let (model, report) = phi::attach_lora(session.model, &lora, config.train.seed)?;
+        refuse_head(&report)?;
         let session = Session { model, ..session };
         let attached = attached(config, &lora, report);
+        // What cannot be written is known before the first step, not after the last.
+        attached
+            .to_adapter(&session.model.clone().train())?
+            .check_writable()?;
+        let plan = BatchPlan::new(
+            train.blocks.len(),
+            config.train.batch_size,
+            config.train.seed,
+            config.data.shuffle,
+        )?;
+        let max_steps = max_steps(config, &train);
+        let optimizer = settings::optimizer(&config.optimizer, max_steps)?;
         Ok(Self {
             session,
             attached,
             train,
             eval,
+            plan,
+            max_steps,
+            optimizer,
         })
     }
 
@@ -69,6 +94,35 @@ impl Prepared {
         }
         let provenance = provenance(config, &resolved, &self.session, &data)?;
         RunDir::create(&config.output.dir, &resolved, &provenance)
+    }
+}
+
+/// Refuses an adapter on the output head.
+///
+/// The head and its loss are one operation, which has no low-rank plan yet: it would form the
+/// effective weight and a dense gradient of it, and would know no dropout.
+fn refuse_head(report: &AttachReport) -> Result<(), TrainError> {
+    let is_head =
+        |module: &&phi::AttachedModule| module.module.rsplit('.').next() == Some("lm_head");
+    match report.modules.iter().find(is_head) {
+        None => Ok(()),
+        Some(head) => Err(TrainError::HeadTarget {
+            module: head.module.clone(),
+        }),
+    }
+}
+
+/// Returns the steps of a run: those asked for, or as many as the epochs need.
+fn max_steps(config: &RunConfig, train: &Dataset) -> u64 {
+    match config.train.length {
+        Length::MaxSteps(steps) => steps,
+        Length::Epochs(epochs) => {
+            let blocks = (epochs * train.blocks.len() as f64).ceil() as u64;
+            let accumulation = config.train.gradient_accumulation as u64;
+            blocks
+                .div_ceil(config.train.batch_size as u64 * accumulation)
+                .max(1)
+        }
     }
 }
 
@@ -97,6 +151,7 @@ fn attached(config: &RunConfig, lora: &LoraConfig, report: AttachReport) -> Atta
         base_model_name_or_path: Some(config.model.path.clone()),
         revision: config.model.revision.clone(),
         task_type: Some("CAUSAL_LM".to_owned()),
+        target_modules: Some(written_targets(&lora.target_modules, &report.modules)),
         ..lora.to_adapter_config()
     };
     Attached {
@@ -104,4 +159,21 @@ fn attached(config: &RunConfig, lora: &LoraConfig, report: AttachReport) -> Atta
         scaling: lora.scaling(),
         adapter_config,
     }
+}
+
+/// Returns the targets as they are written: `all-linear` by the names that it stands for.
+///
+/// PEFT does the same, and other readers of its files do not know the word. The names are the last
+/// parts of the paths; they select the same modules, because what `all-linear` leaves out is the
+/// output head, which shares its name with no other module, and what `exclude_modules` names, which
+/// is written too.
+fn written_targets(configured: &TargetModules, modules: &[phi::AttachedModule]) -> TargetModules {
+    if *configured != TargetModules::AllLinear {
+        return configured.clone();
+    }
+    let names: BTreeSet<&str> = modules
+        .iter()
+        .filter_map(|module| module.module.rsplit('.').next())
+        .collect();
+    TargetModules::Names(names.into_iter().map(str::to_owned).collect())
 }

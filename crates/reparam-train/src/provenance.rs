@@ -1,6 +1,7 @@
 //! What a run was made from.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use reparam_data::FileDigest;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes};
@@ -22,6 +23,8 @@ struct Provenance<'a> {
     /// The model as the run file names it.
     model: &'a str,
     revision: Option<&'a str>,
+    /// The commit of a model from the hub, which stays when its branch moves on.
+    commit: Option<String>,
     base_tensors: BTreeMap<String, String>,
     tokenizer: Digest<'a>,
     data: Vec<Digest<'a>>,
@@ -45,6 +48,13 @@ impl<'a> Digest<'a> {
     }
 }
 
+/// Returns the commit in the path of a model in the hub's cache: `.../snapshots/<commit>`.
+fn hub_commit(directory: &Path) -> Option<String> {
+    let snapshots = directory.parent()?.file_name()? == "snapshots";
+    let commit = directory.file_name()?.to_str()?.to_owned();
+    snapshots.then_some(commit)
+}
+
 /// Returns the provenance of a run as JSON.
 pub(crate) fn provenance(
     config: &RunConfig,
@@ -61,6 +71,7 @@ pub(crate) fn provenance(
         seed: config.train.seed,
         model: &config.model.path,
         revision: config.model.revision.as_deref(),
+        commit: hub_commit(&session.directory),
         base_tensors,
         tokenizer: Digest::new(session.tokenizer.digest()),
         data: data.iter().map(|digest| Digest::new(digest)).collect(),

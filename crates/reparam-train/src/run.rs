@@ -8,18 +8,18 @@ use burn::module::Module;
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
 use reparam::parameters::{self, ParameterList};
-use reparam::update::{Optimizer, StepReport, UpdateError};
-use reparam_data::{Batch, BatchPlan, Dataset};
+use reparam::update::{Optimizer, UpdateError};
+use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Sampling};
 
-use crate::config::{Length, RunConfig, SampleConfig};
+use crate::config::{RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, token_batch};
 use crate::event::{Event, Finished, Observer, Start, Step};
 use crate::memory::peak_rss_bytes;
 use crate::prepare::{Attached, Prepared};
 use crate::run_dir::RunDir;
-use crate::{TrainError, settings};
+use crate::{Session, TrainError, settings};
 
 /// How a run ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// [`TrainError`]; a run that has started leaves a `failed` event and, if its loss or a gradient is
-/// no longer finite, a checkpoint of its last finished step.
+/// [`TrainError`]; a run that has started leaves a `failed` event and a checkpoint of its last
+/// finished step.
 pub fn train(
     config: &RunConfig,
     hub: &HubOptions,
@@ -56,7 +56,6 @@ pub fn train(
     let run_dir = prepared.create_run_dir(config)?;
     let mut run = Run {
         config,
-        hub_model: config.model.path.clone(),
         run_dir,
         observer,
         last_saved: None,
@@ -75,10 +74,39 @@ pub fn train(
 /// A run that has its directory.
 struct Run<'a> {
     config: &'a RunConfig,
-    hub_model: String,
     run_dir: RunDir,
     observer: &'a mut dyn Observer,
-    last_saved: Option<PathBuf>,
+    /// The last saved adapter and the step after which it was saved.
+    last_saved: Option<(u64, PathBuf)>,
+}
+
+/// What a run learns from and is measured on.
+struct RunData {
+    train: Dataset,
+    eval: Option<Dataset>,
+    plan: BatchPlan,
+}
+
+impl RunData {
+    /// Counts the labelled tokens of a micro-batch.
+    fn n_labelled(&self, pass: u64) -> usize {
+        let blocks = self.plan.batch(pass);
+        blocks
+            .into_iter()
+            .map(|block| self.train.blocks[block].n_labelled())
+            .sum()
+    }
+}
+
+/// How far a run is.
+struct Progress {
+    /// The model of the last finished step.
+    model: CausalLm,
+    /// The session whose model evaluates and generates: a copy that shares the base.
+    session: Session,
+    optimizer: Optimizer,
+    /// The last measured held-out loss.
+    loss_after: Option<f64>,
 }
 
 impl Run<'_> {
@@ -88,126 +116,138 @@ impl Run<'_> {
             attached,
             train,
             eval,
-            ..
-        } = prepared;
-        let train_config = &self.config.train;
-        let accumulation = train_config.gradient_accumulation as u64;
-        let plan = BatchPlan::new(
-            train.blocks.len(),
-            train_config.batch_size,
-            train_config.seed,
-            self.config.data.shuffle,
-        )?;
-        let max_steps = max_steps(train_config.length, &train, accumulation, &plan);
-        let mut optimizer = settings::optimizer(&self.config.optimizer, max_steps)?;
-        // From here on the session's model is the one that evaluates, a copy that shares the base.
-        let mut session = session;
-        let mut model = session.model.clone().train();
-        let counts = parameters::count(&model);
-        self.emit(Event::Start(Start {
-            method: self.config.method.name().to_owned(),
-            model: self.hub_model.clone(),
-            trainable_parameters: counts.trainable as u64,
-            total_parameters: counts.total as u64,
-            targets: attached
-                .modules
-                .iter()
-                .map(|module| module.module.clone())
-                .collect(),
-            scaling: attached.scaling,
-            train_tokens: train.report.tokens as u64,
-            labelled_tokens: train.report.labelled_tokens as u64,
-            blocks: train.report.blocks as u64,
-            eval_tokens: eval
-                .as_ref()
-                .map_or(0, |eval| eval.report.labelled_tokens as u64),
+            plan,
             max_steps,
-            batch_size: train_config.batch_size as u64,
-            sequence_length: train_config.sequence_length as u64,
-            gradient_accumulation: accumulation,
-            precision: "f32".to_owned(),
-            lambda: settings::lambda(&self.config.optimizer, max_steps),
-            threads: rayon::current_num_threads() as u64,
-            seed: train_config.seed,
-            output: self.config.output.dir.clone(),
-        }))?;
-        let loss_before = self.evaluate(&session.model, eval.as_ref(), 0)?;
+            optimizer,
+        } = prepared;
+        let model = session.model.clone().train();
+        self.start(&model, &attached, &train, eval.as_ref(), max_steps)?;
+        let loss_before = self.evaluate(&session.model, eval.as_ref(), 0, &optimizer)?;
         self.sample(&session, 0)?;
 
+        let data = RunData { train, eval, plan };
+        let mut progress = Progress {
+            model,
+            session,
+            optimizer,
+            loss_after: loss_before,
+        };
         let started = Instant::now();
-        let mut interrupted = None;
-        let mut evaluated = (0, loss_before);
-        for step in 1..=max_steps {
-            if stop.load(Ordering::Relaxed) {
-                interrupted = Some(step - 1);
-                break;
-            }
-            let steps_done = optimizer.steps_done();
-            // The copy shares all tensors; it is what is left if the step fails.
-            model = match self.step(model.clone(), &mut optimizer, &train, &plan) {
-                Ok(model) => model,
-                Err(error) => {
-                    return Err(self.rescue(error, &attached, &model, steps_done));
-                }
-            };
-            let is_last = step == max_steps;
-            if is_due(train_config.eval_every, step) || is_last {
-                session.model = model.valid();
-                evaluated = (step, self.evaluate(&session.model, eval.as_ref(), step)?);
-            }
-            if is_due(train_config.save_every, step) && !is_last {
-                let adapter = attached.to_adapter(&model)?;
-                let path = self.run_dir.save_checkpoint(&adapter, step)?;
-                self.saved(step, path)?;
-            }
-        }
+        let interrupted = match self.steps(&mut progress, &data, &attached, max_steps, stop) {
+            Ok(interrupted) => interrupted,
+            Err(error) => return Err(self.rescue(error, &attached, &progress)),
+        };
         let seconds = started.elapsed().as_secs_f64();
 
-        let steps = optimizer.steps_done();
-        let path = self.run_dir.save_adapter(&attached.to_adapter(&model)?)?;
+        let steps = progress.optimizer.steps_done();
+        let path = self
+            .run_dir
+            .save_adapter(&attached.to_adapter(&progress.model)?)?;
         self.saved(steps, path.clone())?;
-        if let Some(step) = interrupted {
-            self.emit(Event::Interrupted { step })?;
-            return Ok(Outcome::Interrupted { step });
+        if interrupted {
+            self.emit(Event::Interrupted { step: steps })?;
+            return Ok(Outcome::Interrupted { step: steps });
         }
-        self.sample(&session, steps)?;
+        self.sample(&progress.session, steps)?;
         self.emit(Event::Finished(Finished {
             steps,
             seconds,
             loss_before,
-            loss_after: evaluated.1,
+            loss_after: progress.loss_after,
             adapter: path,
         }))?;
         Ok(Outcome::Finished)
     }
 
-    /// Makes one step: forward and backward of every micro-batch, then the update.
-    fn step(
+    fn start(
         &mut self,
-        model: CausalLm,
-        optimizer: &mut Optimizer,
+        model: &CausalLm,
+        attached: &Attached,
         train: &Dataset,
-        plan: &BatchPlan,
-    ) -> Result<CausalLm, TrainError> {
+        eval: Option<&Dataset>,
+        max_steps: u64,
+    ) -> Result<(), TrainError> {
+        let config = &self.config.train;
+        let counts = parameters::count(model);
+        let modules = attached.modules.iter();
+        self.emit(Event::Start(Start {
+            method: self.config.method.name().to_owned(),
+            model: self.config.model.path.clone(),
+            trainable_parameters: counts.trainable as u64,
+            total_parameters: counts.total as u64,
+            targets: modules.map(|module| module.module.clone()).collect(),
+            scaling: attached.scaling,
+            train_tokens: train.report.tokens as u64,
+            labelled_tokens: train.report.labelled_tokens as u64,
+            blocks: train.report.blocks as u64,
+            eval_tokens: eval.map_or(0, |eval| eval.report.labelled_tokens as u64),
+            max_steps,
+            batch_size: config.batch_size as u64,
+            sequence_length: config.sequence_length as u64,
+            gradient_accumulation: config.gradient_accumulation as u64,
+            precision: "f32".to_owned(),
+            lambda: settings::lambda(&self.config.optimizer, max_steps),
+            threads: rayon::current_num_threads() as u64,
+            seed: config.seed,
+            output: self.config.output.dir.clone(),
+        }))
+    }
+
+    /// Makes the steps, and says whether it was asked to stop before the last.
+    ///
+    /// Whatever fails, `progress` holds the model of the last finished step.
+    fn steps(
+        &mut self,
+        progress: &mut Progress,
+        data: &RunData,
+        attached: &Attached,
+        max_steps: u64,
+        stop: &AtomicBool,
+    ) -> Result<bool, TrainError> {
+        for step in 1..=max_steps {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            let report = self.step(progress, data)?;
+            self.report_step(&report)?;
+            let is_last = step == max_steps;
+            if is_due(self.config.train.eval_every, step) || is_last {
+                progress.session.model = progress.model.valid();
+                let model = &progress.session.model;
+                progress.loss_after =
+                    self.evaluate(model, data.eval.as_ref(), step, &progress.optimizer)?;
+            }
+            if is_due(self.config.train.save_every, step) && !is_last {
+                let adapter = attached.to_adapter(&progress.model)?;
+                let path = self.run_dir.save_checkpoint(&adapter, step)?;
+                self.saved(step, path)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes one step: forward and backward of every micro-batch, then the update.
+    fn step(&mut self, progress: &mut Progress, data: &RunData) -> Result<Step, TrainError> {
         let started = Instant::now();
         let seed = self.config.train.seed;
         let accumulation = self.config.train.gradient_accumulation as u64;
+        let optimizer = &mut progress.optimizer;
         let first_pass = optimizer.steps_done() * accumulation;
-        let batches: Vec<Batch> = (first_pass..first_pass + accumulation)
-            .map(|pass| train.batch(&plan.batch(pass)))
-            .collect();
+        let passes = first_pass..first_pass + accumulation;
         // One normalization for the whole step: with a mean for each micro-batch, tokens of a
         // short one would weigh more.
-        let tokens: usize = batches.iter().map(Batch::n_labelled).sum();
+        let tokens: usize = passes.clone().map(|pass| data.n_labelled(pass)).sum();
         let scale = 1.0 / tokens as f32;
 
+        let model = &progress.model;
         let mut loss = 0.0;
         let mut gradients: Option<ParameterList> = None;
-        for (pass, batch) in (first_pass..).zip(&batches) {
+        for pass in passes {
+            let batch = data.train.batch(&data.plan.batch(pass));
             let context = ForwardContext::training(seed, pass);
-            let micro_loss = model.loss(token_batch(batch), &batch.labels, scale, &context);
+            let micro_loss = model.loss(token_batch(&batch), &batch.labels, scale, &context);
             loss += micro_loss.clone().into_scalar::<f32>().elem::<f64>();
-            let micro = parameters::take_gradients(&model, &mut micro_loss.backward());
+            let micro = parameters::take_gradients(model, &mut micro_loss.backward());
             gradients = Some(match gradients {
                 None => micro,
                 Some(sum) => add(sum, micro),
@@ -216,11 +256,15 @@ impl Run<'_> {
         if !loss.is_finite() {
             return Err(diverged("the loss".to_owned(), optimizer));
         }
+        // The copy shares all tensors; the model stays what it is if the step fails.
         let (model, report) = optimizer
-            .step(model, gradients.unwrap_or_default())
+            .step(model.clone(), gradients.unwrap_or_default())
             .map_err(|error| match error {
                 UpdateError::NonFinite { name } => {
                     diverged(format!("the gradient of `{name}`"), optimizer)
+                }
+                UpdateError::NonFiniteParameter { name } => {
+                    diverged(format!("`{name}` after the update"), optimizer)
                 }
                 other => TrainError::Update(other),
             })?;
@@ -235,18 +279,8 @@ impl Run<'_> {
                 last_saved: None,
             });
         }
-        self.report_step(report, loss, tokens, started)?;
-        Ok(model)
-    }
-
-    fn report_step(
-        &mut self,
-        report: StepReport,
-        loss: f64,
-        tokens: usize,
-        started: Instant,
-    ) -> Result<(), TrainError> {
-        let event = Event::Step(Step {
+        progress.model = model;
+        Ok(Step {
             step: report.step,
             loss,
             learning_rate: report.learning_rate,
@@ -254,37 +288,50 @@ impl Run<'_> {
             tokens: tokens as u64,
             tokens_per_s: tokens as f64 / started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
-        });
-        if report.step == 1 || is_due(self.config.train.log_every, report.step) {
+        })
+    }
+
+    fn report_step(&mut self, step: &Step) -> Result<(), TrainError> {
+        let event = Event::Step(step.clone());
+        if step.step == 1 || is_due(self.config.train.log_every, step.step) {
             self.run_dir.append(&event)?;
         }
         self.observer.on_event(&event);
         Ok(())
     }
 
-    /// Saves what the finished steps have learned when the next one fails, and says so in the error.
+    /// Saves what the finished steps have learned when something after them fails.
+    ///
+    /// Returns the error that is to be reported, the first one.
     fn rescue(
         &mut self,
         mut error: TrainError,
         attached: &Attached,
-        model: &CausalLm,
-        steps_done: u64,
+        progress: &Progress,
     ) -> TrainError {
-        let (TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. }) =
-            &mut error
-        else {
-            return error;
+        let steps_done = match &error {
+            // The failed step has been counted, but its result was dropped.
+            TrainError::Vanished { step, .. } => step - 1,
+            _ => progress.optimizer.steps_done(),
         };
-        if steps_done > 0 {
+        let is_saved = self
+            .last_saved
+            .as_ref()
+            .is_some_and(|(step, _)| *step == steps_done);
+        if steps_done > 0 && !is_saved {
             let saved = attached
-                .to_adapter(model)
-                .and_then(|adapter| self.run_dir.save_checkpoint(&adapter, steps_done))
-                .and_then(|path| self.saved(steps_done, path));
-            if let Err(error) = saved {
-                return error;
+                .to_adapter(&progress.model)
+                .and_then(|adapter| self.run_dir.save_checkpoint(&adapter, steps_done));
+            if let Ok(path) = saved {
+                // Whether the event can be written does not change what is on the disk.
+                let _ = self.saved(steps_done, path);
             }
         }
-        last_saved.clone_from(&self.last_saved);
+        if let TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. } =
+            &mut error
+        {
+            *last_saved = self.last_saved.as_ref().map(|(_, path)| path.clone());
+        }
         error
     }
 
@@ -293,11 +340,15 @@ impl Run<'_> {
         model: &CausalLm,
         eval: Option<&Dataset>,
         step: u64,
+        optimizer: &Optimizer,
     ) -> Result<Option<f64>, TrainError> {
         let Some(eval) = eval else {
             return Ok(None);
         };
         let evaluation = evaluate(model, eval);
+        if !evaluation.loss.is_finite() {
+            return Err(diverged("the held-out loss".to_owned(), optimizer));
+        }
         self.emit(Event::Evaluation {
             step,
             loss: evaluation.loss,
@@ -307,7 +358,7 @@ impl Run<'_> {
         Ok(Some(evaluation.loss))
     }
 
-    fn sample(&mut self, session: &crate::Session, step: u64) -> Result<(), TrainError> {
+    fn sample(&mut self, session: &Session, step: u64) -> Result<(), TrainError> {
         let Some(SampleConfig { prompt, tokens }) = &self.config.train.sample else {
             return Ok(());
         };
@@ -329,7 +380,7 @@ impl Run<'_> {
     }
 
     fn saved(&mut self, step: u64, path: PathBuf) -> Result<(), TrainError> {
-        self.last_saved = Some(path.clone());
+        self.last_saved = Some((step, path.clone()));
         self.emit(Event::Saved { step, path })
     }
 
@@ -361,16 +412,4 @@ fn add(sum: ParameterList, other: ParameterList) -> ParameterList {
             sum.with_values(values)
         })
         .collect()
-}
-
-/// Returns the steps of a run: those asked for, or as many as the epochs need.
-fn max_steps(length: Length, train: &Dataset, accumulation: u64, plan: &BatchPlan) -> u64 {
-    match length {
-        Length::MaxSteps(steps) => steps,
-        Length::Epochs(epochs) => {
-            let blocks = (epochs * train.blocks.len() as f64).ceil() as u64;
-            let blocks_a_step = plan.batch_size() as u64 * accumulation;
-            blocks.div_ceil(blocks_a_step).max(1)
-        }
-    }
 }

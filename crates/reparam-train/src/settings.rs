@@ -106,7 +106,7 @@ fn chain(optimizer: &OptimizerConfig) -> Result<Vec<Box<dyn GradientTransform>>,
 fn schedule(optimizer: &OptimizerConfig, max_steps: u64) -> Result<Schedule, TrainError> {
     let warmup_steps = match optimizer.warmup {
         config::Warmup::Steps(steps) => steps,
-        config::Warmup::Ratio(ratio) => (ratio * max_steps as f64).round() as u64,
+        config::Warmup::Ratio(ratio) => (ratio * max_steps as f64).ceil() as u64,
     };
     if warmup_steps > max_steps {
         return Err(TrainError::Warmup {

@@ -373,14 +373,21 @@ fn a_run_that_diverges() {
         events.last().expect("an event")["error"]["kind"],
         "diverged"
     );
-    let checkpoints = [
+    // The step before is kept, and the error says where.
+    let checkpoints = ["train.save_every=1", "output.dir=b"];
+    workplace
+        .train(&[&diverging[..], &checkpoints].concat())
+        .failed(4, "at step 2", "b/checkpoints/step-000001");
+    // An update that overflows is noticed by the step that makes it, also if it is the last.
+    let overflowing = [
         "optimizer.learning_rate=1e38",
-        "train.save_every=1",
-        "output.dir=b",
+        "train.max_steps=1",
+        "output.dir=c",
     ];
     workplace
-        .train(&[&diverging[..1], &diverging[2..], &checkpoints].concat())
-        .failed(4, "not finite at step 2", "b/checkpoints/step-000001");
+        .train(&[&diverging[..1], &diverging[2..3], &overflowing].concat())
+        .failed(4, "not finite at step 1", "lower the learning rate");
+    assert!(!workplace.path("c/adapter").exists());
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl PeftAdapter {
     /// [`PeftError::PatternOrder`], and those of [`AtomicDirectory`] and [`write_safetensors`]. The
     /// directory is then what it was.
     pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
-        self.check_pattern_order()?;
+        self.check_writable()?;
         let target = AtomicDirectory::create(directory)?;
         let config_path = target.path().join(CONFIG_FILE);
         write_file_atomic(&config_path, self.config.render().as_bytes())?;
@@ -219,8 +219,13 @@ impl PeftAdapter {
         Ok(())
     }
 
-    /// Checks that the patterns mean the same in the sorted order in which they are written.
-    fn check_pattern_order(&self) -> Result<(), PeftError> {
+    /// Checks that the patterns mean the same in the sorted order in which they are written, as
+    /// [`save`](Self::save) does.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::PatternOrder`].
+    pub fn check_writable(&self) -> Result<(), PeftError> {
         let written = LoraAdapterConfig::parse(Path::new(CONFIG_FILE), &self.config.render())?;
         let rules = LoraRules::new(&written)?;
         for (module, numbers) in &self.modules {

@@ -15,6 +15,12 @@ pub enum PhiError {
         /// The module's path.
         module: String,
     },
+    /// Biases are to be trained, and there are none.
+    #[error("`bias = \"{bias}\"` has no effect: {} no bias", if *bias == "all" { "the model has" } else { "the adapted layers have" })]
+    NoBias {
+        /// The setting.
+        bias: &'static str,
+    },
     /// A loaded factor does not fit its layer.
     #[error("`{name}` has shape {found:?}, the layer needs {expected:?}")]
     FactorShape {
@@ -43,6 +49,7 @@ impl PhiError {
             Self::AlreadyAttached { .. } => {
                 Some("methods cannot be nested; start from the base model".into())
             }
+            Self::NoBias { .. } => Some("leave `bias` at \"none\"".into()),
             Self::FactorShape { .. } | Self::AdapterMismatch { .. } => {
                 Some("the adapter was trained on another base model, or the file is damaged".into())
             }

@@ -11,7 +11,7 @@ use reparam_ops::{LinearPlan, LowRank, dropout, linear};
 
 use super::targets::{self, Target};
 use super::{Method, PhiError, Setting, init};
-use crate::ForwardContext;
+use crate::{ForwardContext, parameters};
 
 pub(super) const METHOD: Method = Method {
     kind: "lora",
@@ -259,7 +259,11 @@ fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Op
     let input = context
         .dropout_key(lora.dropout_tensor)
         .filter(|_| lora.dropout > 0.0)
-        .map(|key| dropout(x.clone(), lora.dropout as f32, key));
+        .map(|key| {
+            // A probability just below one must not become one by rounding.
+            let p = (lora.dropout as f32).min(1.0 - f32::EPSILON);
+            dropout(x.clone(), p, key)
+        });
     let plan = LinearPlan::LowRank(LowRank {
         a,
         b,
@@ -284,9 +288,9 @@ pub fn attach_lora<M: Module>(
 ) -> Result<(M, AttachReport), PhiError> {
     let adapter_config = config.to_adapter_config();
     adapter_config.validate()?;
-    let linears = targets::linear_modules(&model);
+    let linears = targets::unadapted_modules(&model)?;
     let selected = targets::select(&adapter_config, &linears)?;
-    attach(
+    let (model, report) = attach(
         model,
         &selected,
         AttachOptions {
@@ -295,7 +299,23 @@ pub fn attach_lora<M: Module>(
             layout: config.weight_layout,
         },
         |target| Factors::random(config, target, seed),
-    )
+    )?;
+    let trains_biases = || {
+        let trainable = parameters::trainable(&model);
+        trainable
+            .iter()
+            .any(|parameter| parameter.name.ends_with("bias"))
+    };
+    let bias = match config.bias {
+        peft::Bias::None => return Ok((model, report)),
+        peft::Bias::All => "all",
+        peft::Bias::LoraOnly => "lora_only",
+    };
+    if trains_biases() {
+        Ok((model, report))
+    } else {
+        Err(PhiError::NoBias { bias })
+    }
 }
 
 /// What attaching needs to know besides the factors.
@@ -315,11 +335,6 @@ pub(super) fn attach<M: Module>(
     let mut factors = HashMap::new();
     let mut modules = Vec::new();
     for target in selected {
-        if target.module.is_reparameterized {
-            return Err(PhiError::AlreadyAttached {
-                module: target.module.path.clone(),
-            });
-        }
         factors.insert(target.module.weight_path(), factors_of(target)?);
         modules.push(AttachedModule {
             module: target.module.path.clone(),

@@ -24,7 +24,7 @@ pub fn attach_adapter<M: Module>(
     adapter: &PeftAdapter,
     layout: WeightLayout,
 ) -> Result<(M, AttachReport), PhiError> {
-    let linears = targets::linear_modules(&model);
+    let linears = targets::unadapted_modules(&model)?;
     let selected = adapted(adapter, &linears)?;
     let config = adapter.config();
     let options = AttachOptions {

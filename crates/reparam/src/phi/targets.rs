@@ -61,6 +61,22 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
     find.found
 }
 
+/// Returns the linear layers of a model that carries no method yet.
+///
+/// # Errors
+///
+/// [`PhiError::AlreadyAttached`]: attaching freezes everything else, an earlier method's state
+/// included.
+pub(super) fn unadapted_modules<M: Module>(model: &M) -> Result<Vec<LinearModule>, PhiError> {
+    let linears = linear_modules(model);
+    match linears.iter().find(|linear| linear.is_reparameterized) {
+        None => Ok(linears),
+        Some(linear) => Err(PhiError::AlreadyAttached {
+            module: linear.path.clone(),
+        }),
+    }
+}
+
 #[derive(Default)]
 struct FindLinears {
     /// Names and container types from the root to here.

@@ -85,6 +85,9 @@ impl GradientTransform for AdamW {
         updates: ParameterList,
         context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
+        for group in [&self.exp_avg, &self.exp_avg_sq] {
+            state::check(self.name(), group, &updates, context)?;
+        }
         if self.exp_avg.is_empty() {
             self.exp_avg = updates
                 .iter()

@@ -21,6 +21,12 @@ pub enum UpdateError {
         /// The first such parameter.
         name: String,
     },
+    /// The update made a parameter NaN, infinite or too large to square.
+    #[error("the parameter `{name}` is not finite after the update")]
+    NonFiniteParameter {
+        /// The first such parameter.
+        name: String,
+    },
     /// A saved state does not belong to this chain of transforms and parameters.
     #[error("`{transform}` has no state `{name}`")]
     UnexpectedState {
@@ -44,7 +50,7 @@ impl UpdateError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Setting { .. } => None,
-            Self::NonFinite { .. } => {
+            Self::NonFinite { .. } | Self::NonFiniteParameter { .. } => {
                 Some("lower the learning rate, warm it up, or clip the gradients".into())
             }
             Self::UnexpectedState { .. } | Self::MissingState { .. } => {

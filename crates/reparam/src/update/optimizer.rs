@@ -71,8 +71,9 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// Fails, with no state changed, when a gradient is not finite. The module is consumed; keep a
-    /// clone, which shares its tensors, to go on from.
+    /// Fails when a gradient is not finite, with no state changed, or when a moved parameter is not,
+    /// which the transforms' states have then followed: such an optimizer is not to be used again.
+    /// The module is consumed; keep a clone, which shares its tensors, of what was there before.
     pub fn step<M: Module>(
         &mut self,
         module: M,
@@ -91,7 +92,9 @@ impl Optimizer {
     ) -> Result<(ParameterList, StepReport), UpdateError> {
         let grad_norm = global_norm(&gradients);
         if !grad_norm.is_finite() {
-            return Err(first_non_finite(&gradients));
+            return Err(UpdateError::NonFinite {
+                name: first_non_finite(&gradients),
+            });
         }
         let context = StepContext {
             step: self.steps_done + 1,
@@ -103,8 +106,7 @@ impl Optimizer {
             updates = transform.transform(updates, &context)?;
         }
         let learning_rate = self.next_learning_rate();
-        self.steps_done += 1;
-        let moved = parameters
+        let moved: ParameterList = parameters
             .into_iter()
             .zip(updates)
             .map(|(parameter, update)| {
@@ -112,6 +114,12 @@ impl Optimizer {
                 parameter.with_values(values)
             })
             .collect();
+        if !global_norm(&moved).is_finite() {
+            return Err(UpdateError::NonFiniteParameter {
+                name: first_non_finite(&moved),
+            });
+        }
+        self.steps_done += 1;
         let report = StepReport {
             step: self.steps_done,
             learning_rate,
@@ -161,7 +169,8 @@ fn prefix(place: usize, transform: &dyn GradientTransform) -> String {
     format!("{place}.{}", transform.name())
 }
 
-fn first_non_finite(gradients: &[NamedTensor]) -> UpdateError {
+/// Returns the name of the first tensor with an element that is not finite.
+fn first_non_finite(tensors: &[NamedTensor]) -> String {
     let is_finite = |tensor: &&NamedTensor| {
         let sum: f64 = tensor
             .values
@@ -173,10 +182,9 @@ fn first_non_finite(gradients: &[NamedTensor]) -> UpdateError {
         sum.is_finite()
     };
     // Every element may be finite while the squares overflow; then the first tensor stands for all.
-    let name = gradients
+    tensors
         .iter()
         .find(|tensor| !is_finite(tensor))
-        .or(gradients.first())
-        .map_or_else(String::new, |tensor| tensor.name.clone());
-    UpdateError::NonFinite { name }
+        .or(tensors.first())
+        .map_or_else(String::new, |tensor| tensor.name.clone())
 }

@@ -50,8 +50,9 @@ impl GradientTransform for Momentum {
     fn transform(
         &mut self,
         updates: ParameterList,
-        _context: &StepContext<'_>,
+        context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
+        state::check(self.name(), &self.velocity, &updates, context)?;
         if self.velocity.is_empty() {
             self.velocity.clone_from(&updates);
         } else {

@@ -1,6 +1,6 @@
 //! Transform states as lists of named tensors.
 
-use super::UpdateError;
+use super::{StepContext, UpdateError};
 use crate::parameters::{NamedTensor, ParameterList};
 
 /// Returns a list with a group's name put before each tensor's.
@@ -53,5 +53,35 @@ impl Loaded {
                 name: tensor.name.clone(),
             }),
         }
+    }
+}
+
+/// Checks that a group of a transform's state is that of the parameters it is about to be used for.
+///
+/// An empty group is what a transform starts with, at the first step only.
+pub(super) fn check(
+    transform: &'static str,
+    group: &ParameterList,
+    updates: &ParameterList,
+    context: &StepContext<'_>,
+) -> Result<(), UpdateError> {
+    if group.is_empty() && context.step == 1 {
+        return Ok(());
+    }
+    for (place, update) in updates.iter().enumerate() {
+        let found = group.get(place);
+        if found.is_none_or(|found| found.name != update.name || found.shape != update.shape) {
+            return Err(UpdateError::MissingState {
+                transform,
+                name: update.name.clone(),
+            });
+        }
+    }
+    match group.get(updates.len()) {
+        None => Ok(()),
+        Some(tensor) => Err(UpdateError::UnexpectedState {
+            transform,
+            name: tensor.name.clone(),
+        }),
     }
 }

@@ -306,3 +306,36 @@ fn settings_out_of_range_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_state_with_a_gap_or_of_another_shape_is_refused() {
+    let x = || list(&[1.0, 2.0], DType::F32);
+    let trained = || {
+        let mut optimizer = constant(vec![Box::new(AdamW::default())], 0.1);
+        optimizer.step_list(x(), x()).expect("a finite step");
+        optimizer.state()
+    };
+    let wrong_shape = |mut state: ParameterList| {
+        state[0] = NamedTensor {
+            name: state[0].name.clone(),
+            ..list(&[1.0], DType::F32).remove(0)
+        };
+        state
+    };
+    for state in [Vec::new(), trained().split_off(1), wrong_shape(trained())] {
+        let mut optimizer = constant(vec![Box::new(AdamW::default())], 0.1);
+        optimizer.load_state(1, state).expect("no foreign name");
+        let error = optimizer.step_list(x(), x()).expect_err("not its state");
+        assert!(matches!(error, UpdateError::MissingState { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_parameter_that_overflows_is_refused_by_name() {
+    let mut optimizer = constant(Vec::new(), 1e38);
+    let error = optimizer
+        .step_list(list(&[1.0], DType::F32), list(&[9.0], DType::F32))
+        .expect_err("an overflow");
+    assert_eq!(error, UpdateError::NonFiniteParameter { name: "x".into() });
+    assert_eq!(optimizer.steps_done(), 0);
+}
