@@ -1,7 +1,69 @@
 //! Adam's preconditioning.
 
-use super::{GradientTransform, StepContext, UpdateError, state};
+use super::table::{SettingKind, SettingSpec, TransformEntry, WEIGHT_DECAY, number, optimizer};
+use super::{GradientTransform, Placed, StepContext, UpdateError, state};
 use crate::parameters::ParameterList;
+
+/// The settings that Adam and AdamW share.
+const SETTINGS: [SettingSpec; 4] = [
+    number(
+        "beta1",
+        SettingKind::BelowOne,
+        0.9,
+        "decay of the mean of the gradients",
+    ),
+    number(
+        "beta2",
+        SettingKind::BelowOne,
+        0.999,
+        "decay of the mean of their squares",
+    ),
+    number(
+        "eps",
+        SettingKind::Positive,
+        1e-8,
+        "added to the root of the mean square",
+    ),
+    WEIGHT_DECAY,
+];
+
+pub(super) const ADAM: TransformEntry = TransformEntry {
+    kind: "adam",
+    summary: "Adam; weight_decay is added to the gradient",
+    formula: "u = m / (sqrt(v) + eps), running means of g and g^2, corrected for their start",
+    source: "arXiv 1412.6980, algorithm 1, as in torch.optim.Adam",
+    optimizer: optimizer(2e-4),
+    settings: &SETTINGS,
+    build: |settings, _| {
+        let mut parts = super::weight_decay::l2(settings)?;
+        let (beta1, beta2) = (settings.number("beta1")?, settings.number("beta2")?);
+        parts.push(Box::new(AdamW::new(
+            beta1,
+            beta2,
+            settings.number("eps")?,
+            0.0,
+        )?));
+        Ok(parts)
+    },
+};
+
+pub(super) const ADAMW: TransformEntry = TransformEntry {
+    kind: "adamw",
+    summary: "Adam with decoupled weight decay",
+    formula: "u = m / (sqrt(v) + eps) + weight_decay theta",
+    source: "arXiv 1711.05101, algorithm 2, as in torch.optim.AdamW",
+    optimizer: optimizer(2e-4),
+    settings: &SETTINGS,
+    build: |settings, _| {
+        let adamw = AdamW::new(
+            settings.number("beta1")?,
+            settings.number("beta2")?,
+            settings.number("eps")?,
+            settings.number("weight_decay")?,
+        )?;
+        Ok(vec![Box::new(adamw)])
+    },
+};
 
 /// Divides a running mean of the gradients by the root of a running mean of their squares.
 ///
@@ -28,9 +90,22 @@ pub struct AdamW {
     beta1: f64,
     beta2: f64,
     eps: f64,
+    eps_placement: EpsPlacement,
     weight_decay: f64,
     exp_avg: ParameterList,
     exp_avg_sq: ParameterList,
+}
+
+/// Where `eps` meets the root of the second moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EpsPlacement {
+    /// After the bias correction, `sqrt(v / (1 - beta2^t)) + eps`, as in the paper's algorithm and in
+    /// PyTorch.
+    #[default]
+    AfterCorrection,
+    /// Before it, `(sqrt(v) + eps) / sqrt(1 - beta2^t)`, as in the end of the paper's section 2 and in
+    /// the older AdamW of transformers, which PEFT's LoRA-FA and GaLore's package are made of.
+    BeforeCorrection,
 }
 
 impl Default for AdamW {
@@ -40,6 +115,7 @@ impl Default for AdamW {
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
+            eps_placement: EpsPlacement::default(),
             weight_decay: 0.0,
             exp_avg: Vec::new(),
             exp_avg_sq: Vec::new(),
@@ -54,24 +130,23 @@ impl AdamW {
     ///
     /// Fails unless both betas are in `[0, 1)`, `eps` is positive and the decay not negative.
     pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self, UpdateError> {
-        for (setting, beta) in [("beta1", beta1), ("beta2", beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(UpdateError::Setting {
-                    setting,
-                    expected: "in [0, 1)",
-                    found: beta.to_string(),
-                });
-            }
-        }
         super::clip::positive("eps", eps)?;
         super::WeightDecay::new(weight_decay)?;
         Ok(Self {
-            beta1,
-            beta2,
+            beta1: beta("beta1", beta1)?,
+            beta2: beta("beta2", beta2)?,
             eps,
             weight_decay,
             ..Self::default()
         })
+    }
+
+    /// Sets where `eps` is added.
+    pub fn with_eps_placement(self, eps_placement: EpsPlacement) -> Self {
+        Self {
+            eps_placement,
+            ..self
+        }
     }
 }
 
@@ -85,15 +160,8 @@ impl GradientTransform for AdamW {
         updates: ParameterList,
         context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
-        for group in [&self.exp_avg, &self.exp_avg_sq] {
-            state::check(self.name(), group, &updates, context)?;
-        }
-        if self.exp_avg.is_empty() {
-            self.exp_avg = updates
-                .iter()
-                .map(|gradient| gradient.clone().with_values(gradient.values.zeros_like()))
-                .collect();
-            self.exp_avg_sq.clone_from(&self.exp_avg);
+        for group in [&mut self.exp_avg, &mut self.exp_avg_sq] {
+            state::ready_zeros("adamw", group, &updates, context)?;
         }
         let step = context.step as f64;
         let correction1 = 1.0 - self.beta1.powf(step);
@@ -111,7 +179,11 @@ impl GradientTransform for AdamW {
                     mean.values.clone() + (g.clone() - mean.values.clone()) * (1.0 - self.beta1);
                 square.values =
                     square.values.clone() * self.beta2 + g.clone() * g * (1.0 - self.beta2);
-                let root = square.values.clone().sqrt() / root_correction2 + self.eps;
+                let root = square.values.clone().sqrt();
+                let root = match self.eps_placement {
+                    EpsPlacement::AfterCorrection => root / root_correction2 + self.eps,
+                    EpsPlacement::BeforeCorrection => (root + self.eps) / root_correction2,
+                };
                 let mut u = mean.values.clone() / root / correction1;
                 if self.weight_decay != 0.0 {
                     u = u + parameter.values.clone() * self.weight_decay;
@@ -121,16 +193,31 @@ impl GradientTransform for AdamW {
             .collect())
     }
 
+    fn roles(&self) -> Vec<Placed> {
+        Placed::preconditioner(self.name(), self.weight_decay)
+    }
+
     fn state(&self) -> ParameterList {
-        let mut state = state::prefixed("exp_avg", &self.exp_avg);
-        state.extend(state::prefixed("exp_avg_sq", &self.exp_avg_sq));
-        state
+        state::groups(&[("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)])
     }
 
     fn load_state(&mut self, state: ParameterList) -> Result<(), UpdateError> {
-        let mut state = state::Loaded::new(self.name(), state);
-        self.exp_avg = state.take_group("exp_avg");
-        self.exp_avg_sq = state.take_group("exp_avg_sq");
-        state.finish()
+        let groups = &mut [
+            ("exp_avg", &mut self.exp_avg),
+            ("exp_avg_sq", &mut self.exp_avg_sq),
+        ];
+        state::load_groups("adamw", state, groups)
     }
+}
+
+/// Checks the decay of a running mean.
+pub(super) fn beta(setting: &'static str, beta: f64) -> Result<f64, UpdateError> {
+    if (0.0..1.0).contains(&beta) {
+        return Ok(beta);
+    }
+    Err(UpdateError::Setting {
+        setting,
+        expected: "in [0, 1)",
+        found: beta.to_string(),
+    })
 }

@@ -2,14 +2,50 @@
 
 use burn::tensor::{ElementConversion, Tensor};
 
-use super::{GradientTransform, StepContext, UpdateError};
-use crate::parameters::ParameterList;
+use super::table::{SettingKind, TransformEntry, number, required};
+use super::{GradientTransform, Placed, Role, StepContext, UpdateError, map};
+use crate::parameters::{NamedTensor, ParameterList};
+
+pub(super) const BY_VALUE: TransformEntry = TransformEntry {
+    kind: "clip_by_value",
+    summary: "Bound every element",
+    formula: "u = min(max(g, -max_value), max_value)",
+    source: "as torch.nn.utils.clip_grad_value_",
+    optimizer: None,
+    settings: &[required(
+        "max_value",
+        SettingKind::Positive,
+        "the largest magnitude of an element",
+    )],
+    build: |settings, _| {
+        let clip = ClipByValue::new(settings.number("max_value")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
+
+pub(super) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
+    kind: "clip_by_global_norm",
+    summary: "Bound the norm of all gradients together, keeping their direction",
+    formula: "u = g min(1, max_norm / |g|)",
+    source: "arXiv 1211.5063, algorithm 1",
+    optimizer: None,
+    settings: &[number(
+        "max_norm",
+        SettingKind::Positive,
+        1.0,
+        "the largest norm",
+    )],
+    build: |settings, _| {
+        let clip = ClipByGlobalNorm::new(settings.number("max_norm")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
 
 /// Returns the Euclidean norm of all gradients together.
 ///
 /// Every tensor's sum of squares is taken in its own type and the sums are added in `f64`, in the
 /// list's order.
-pub fn global_norm(gradients: &ParameterList) -> f64 {
+pub fn global_norm(gradients: &[NamedTensor]) -> f64 {
     gradients
         .iter()
         .map(|gradient| sum_of_squares(&gradient.values))
@@ -61,13 +97,11 @@ impl GradientTransform for ClipByGlobalNorm {
         if factor >= 1.0 {
             return Ok(updates);
         }
-        Ok(updates
-            .into_iter()
-            .map(|update| {
-                let values = update.values.clone() * factor;
-                update.with_values(values)
-            })
-            .collect())
+        Ok(map(updates, |update| update.values.clone() * factor))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
     }
 }
 
@@ -95,13 +129,14 @@ impl GradientTransform for ClipByValue {
         updates: ParameterList,
         _context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
-        Ok(updates
-            .into_iter()
-            .map(|update| {
-                let values = update.values.clone().clamp(-self.max_value, self.max_value);
-                update.with_values(values)
-            })
-            .collect())
+        let bound = self.max_value;
+        Ok(map(updates, |update| {
+            update.values.clone().clamp(-bound, bound)
+        }))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
     }
 }
 
@@ -113,6 +148,19 @@ pub(super) fn positive(setting: &'static str, value: f64) -> Result<(), UpdateEr
         Err(UpdateError::Setting {
             setting,
             expected: "a positive number",
+            found: value.to_string(),
+        })
+    }
+}
+
+/// Checks that a setting is zero or a positive, finite number.
+pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<(), UpdateError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(UpdateError::Setting {
+            setting,
+            expected: "a number of at least 0",
             found: value.to_string(),
         })
     }

@@ -4,18 +4,30 @@ use burn::module::Module;
 use burn::tensor::ElementConversion;
 
 use super::clip::{global_norm, positive};
-use super::{GradientTransform, Schedule, StepContext, UpdateError};
+use super::noise::Noise;
+use super::{Chain, GradientTransform, Schedule, StepContext, UpdateError, chain};
 use crate::parameters::{self, NamedTensor, ParameterList};
 
 /// The two-step update of a run.
 #[derive(Debug)]
 pub struct Optimizer {
-    chain: Vec<Box<dyn GradientTransform>>,
+    chain: Chain,
     learning_rate: f64,
     schedule: Schedule,
     horizon: u64,
     steps_done: u64,
+    variances: Option<Variances>,
 }
+
+/// The estimates of what varies from step to step.
+#[derive(Debug)]
+struct Variances {
+    gradient: Noise,
+    update: Noise,
+}
+
+/// The decay of the running means that variances are measured with: about the last twenty steps.
+const VARIANCE_BETA: f64 = 0.95;
 
 /// What one step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,6 +38,13 @@ pub struct StepReport {
     pub learning_rate: f64,
     /// The norm of all gradients together, before any transform.
     pub grad_norm: f64,
+    /// The norm of all updates together, before the learning rate multiplies them.
+    pub update_norm: f64,
+    /// The variance of the gradients over the last steps, summed over all elements, if it is
+    /// measured and this is not the first step.
+    pub grad_variance: Option<f64>,
+    /// That of the updates.
+    pub update_variance: Option<f64>,
 }
 
 impl Optimizer {
@@ -36,9 +55,10 @@ impl Optimizer {
     ///
     /// # Errors
     ///
-    /// Fails when the learning rate is not positive or the horizon is zero.
+    /// Fails when the learning rate is not positive, the horizon is zero, or the transforms are in an
+    /// order that [`chain`](super::chain()) refuses.
     pub fn new(
-        chain: Vec<Box<dyn GradientTransform>>,
+        transforms: Vec<Box<dyn GradientTransform>>,
         learning_rate: f64,
         schedule: Schedule,
         horizon: u64,
@@ -52,12 +72,37 @@ impl Optimizer {
             });
         }
         Ok(Self {
-            chain,
+            chain: chain(transforms)?,
             learning_rate,
             schedule,
             horizon,
             steps_done: 0,
+            variances: None,
         })
+    }
+
+    /// Measures from now on how gradients and updates vary from step to step.
+    ///
+    /// The estimate is that of [`AdaptiveScale`](super::AdaptiveScale) with `beta = 0.95`: of the last
+    /// twenty steps or so, with a change of the true gradient among them counted in.
+    ///
+    /// # Cost
+    ///
+    /// Two numbers a parameter. They are no part of the state.
+    pub fn measure_variances(&mut self) {
+        self.variances = Some(Variances {
+            gradient: Noise::new(VARIANCE_BETA),
+            update: Noise::new(VARIANCE_BETA),
+        });
+    }
+
+    /// Checks before the first step that all transforms can work on a module's trainable parameters.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a transform has no effect on them or cannot take their shapes.
+    pub fn check<M: Module>(&self, module: &M) -> Result<(), UpdateError> {
+        self.chain.check(&parameters::trainable(module))
     }
 
     /// Moves a module's trainable parameters by one step.
@@ -96,16 +141,21 @@ impl Optimizer {
                 name: first_non_finite(&gradients),
             });
         }
-        let context = StepContext {
-            step: self.steps_done + 1,
-            horizon: self.horizon,
-            parameters: &parameters,
-        };
-        let mut updates = gradients;
-        for transform in &mut self.chain {
-            updates = transform.transform(updates, &context)?;
-        }
         let learning_rate = self.next_learning_rate();
+        let context = self.context(&parameters);
+        let (mut grad_variance, mut update_variance) = (None, None);
+        if let Some(variances) = &mut self.variances {
+            let estimate = variances
+                .gradient
+                .observe(&gradients, &context, "variance")?;
+            grad_variance = estimate.noise;
+        }
+        let updates = self.chain.transform(gradients, &context)?;
+        if let Some(variances) = &mut self.variances {
+            let estimate = variances.update.observe(&updates, &context, "variance")?;
+            update_variance = estimate.noise;
+        }
+        let update_norm = global_norm(&updates);
         let moved: ParameterList = parameters
             .into_iter()
             .zip(updates)
@@ -119,13 +169,73 @@ impl Optimizer {
                 name: first_non_finite(&moved),
             });
         }
+        self.chain.moved(&moved)?;
         self.steps_done += 1;
         let report = StepReport {
             step: self.steps_done,
             learning_rate,
             grad_norm,
+            update_norm,
+            grad_variance,
+            update_variance,
         };
         Ok((moved, report))
+    }
+
+    /// Returns the module at which the gradient has to be taken instead of at `module`, given the
+    /// gradient there; `None` if one gradient a step is enough.
+    ///
+    /// With [`Sam`](super::Sam) in the chain a step is: gradients at the module, this, gradients at what
+    /// it returns, and [`step`](Self::step) with the old module and the new gradients.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a gradient is not finite.
+    pub fn probe<M: Module>(
+        &mut self,
+        module: &M,
+        gradients: &[NamedTensor],
+    ) -> Result<Option<M>, UpdateError> {
+        let parameters = parameters::trainable(module);
+        let point = self.probe_list(&parameters, gradients)?;
+        Ok(point.map(|point| parameters::assign(module.clone(), point)))
+    }
+
+    /// Like [`probe`](Self::probe), on a list of parameters without a module.
+    pub fn probe_list(
+        &mut self,
+        parameters: &[NamedTensor],
+        gradients: &[NamedTensor],
+    ) -> Result<Option<ParameterList>, UpdateError> {
+        let context = self.context(parameters);
+        let point = self.chain.probe(gradients, &context)?;
+        if point.is_some() && !global_norm(gradients).is_finite() {
+            return Err(UpdateError::NonFinite {
+                name: first_non_finite(gradients),
+            });
+        }
+        Ok(point)
+    }
+
+    /// Returns the module that is to be evaluated and saved in place of the trained one, if a
+    /// transform keeps an average of the parameters.
+    pub fn evaluated<M: Module>(&self, module: &M) -> Option<M> {
+        let values = self.evaluated_list(&parameters::trainable(module))?;
+        Some(parameters::assign(module.clone(), values))
+    }
+
+    /// Like [`evaluated`](Self::evaluated), on a list of parameters without a module.
+    pub fn evaluated_list(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
+        self.chain.evaluated(parameters)
+    }
+
+    fn context<'a>(&self, parameters: &'a [NamedTensor]) -> StepContext<'a> {
+        StepContext {
+            step: self.steps_done + 1,
+            horizon: self.horizon,
+            learning_rate: self.next_learning_rate(),
+            parameters,
+        }
     }
 
     /// Returns the learning rate that the next step will use.
@@ -140,13 +250,7 @@ impl Optimizer {
 
     /// Returns the states of all transforms: `<place>.<transform>.<its own name>`.
     pub fn state(&self) -> ParameterList {
-        self.chain
-            .iter()
-            .enumerate()
-            .flat_map(|(place, transform)| {
-                super::state::prefixed(&prefix(place, transform.as_ref()), &transform.state())
-            })
-            .collect()
+        self.chain.state()
     }
 
     /// Restores what [`state`](Self::state) returned after `steps_done` steps.
@@ -155,18 +259,10 @@ impl Optimizer {
     ///
     /// Fails when the state is of another chain.
     pub fn load_state(&mut self, steps_done: u64, state: ParameterList) -> Result<(), UpdateError> {
-        let mut state = super::state::Loaded::new("optimizer", state);
-        for (place, transform) in self.chain.iter_mut().enumerate() {
-            let own = state.take_group(&prefix(place, transform.as_ref()));
-            transform.load_state(own)?;
-        }
+        self.chain.load_state(state)?;
         self.steps_done = steps_done;
-        state.finish()
+        Ok(())
     }
-}
-
-fn prefix(place: usize, transform: &dyn GradientTransform) -> String {
-    format!("{place}.{}", transform.name())
 }
 
 /// Returns the name of the first tensor with an element that is not finite.

@@ -1,8 +1,39 @@
 //! The method's own transform: a constant scale of the gradient.
 
 use super::clip::positive;
-use super::{GradientTransform, StepContext, UpdateError};
+use super::table::{Fallback, SettingKind, SettingSpec, TransformEntry};
+use super::{GradientTransform, Placed, Role, StepContext, UpdateError, map};
 use crate::parameters::ParameterList;
+
+pub(super) const ENTRY: TransformEntry = TransformEntry {
+    kind: "scale",
+    summary: "The method's own transform: scale by 1/sqrt(T), or by a given constant",
+    formula: "u = lambda g,  lambda = 1/sqrt(T) or a given number",
+    source: "the square root law: the same as training V in W = sqrt(lambda) V",
+    optimizer: None,
+    settings: &[SettingSpec {
+        key: "lambda",
+        kind: SettingKind::Lambda,
+        fallback: Fallback::Word("1/sqrt(T)"),
+        meaning: "the factor",
+    }],
+    build: |settings, _| {
+        let scale = match settings.optional("lambda") {
+            Some(lambda) => Scale::by(lambda)?,
+            None => match settings.word("lambda")? {
+                "1/sqrt(T)" => Scale::ByHorizon,
+                other => {
+                    return Err(UpdateError::Setting {
+                        setting: "lambda",
+                        expected: "\"1/sqrt(T)\" or a positive number",
+                        found: other.to_owned(),
+                    });
+                }
+            },
+        };
+        Ok(vec![Box::new(scale)])
+    },
+};
 
 /// Multiplies the gradients by a constant.
 ///
@@ -48,12 +79,10 @@ impl GradientTransform for Scale {
         context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
         let lambda = self.lambda(context.horizon);
-        Ok(updates
-            .into_iter()
-            .map(|update| {
-                let values = update.values.clone() * lambda;
-                update.with_values(values)
-            })
-            .collect())
+        Ok(map(updates, |update| update.values.clone() * lambda))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Scale)
     }
 }

@@ -30,7 +30,41 @@ pub enum Decay {
     Linear,
     /// Half a cosine wave to the minimum at the horizon.
     Cosine,
+    /// The inverse of the root of the steps, from one at the end of the warm-up; it has no end.
+    InverseSqrt,
+    /// Nothing, then a fall over the last steps: warm-up, stable, decay.
+    Stable {
+        /// The steps of the fall.
+        decay_steps: u64,
+        /// How it falls.
+        shape: DecayShape,
+    },
 }
+
+/// How a fall at the end of a run goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecayShape {
+    /// A straight line.
+    Linear,
+    /// Half a cosine wave.
+    Cosine,
+    /// `1 - sqrt(p)`: fast at first (arXiv 2405.18392).
+    OneMinusSqrt,
+}
+
+impl DecayShape {
+    /// Returns what is left, from 1 to 0, at the fraction `p` of the fall.
+    fn remaining(self, p: f64) -> f64 {
+        match self {
+            Self::Linear => 1.0 - p,
+            Self::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * p).cos()),
+            Self::OneMinusSqrt => 1.0 - p.sqrt(),
+        }
+    }
+}
+
+/// What the inverse root counts as its first step without a warm-up, as in `transformers`.
+const INVERSE_SQRT_TIMESCALE: u64 = 10_000;
 
 impl Schedule {
     /// Creates a schedule with warm-up.
@@ -58,9 +92,15 @@ impl Schedule {
     /// With `p = (step - warmup) / (horizon - warmup)` and the minimum `m`:
     ///
     /// ```text
-    /// linear:  m + (1 - m) (1 - p)
-    /// cosine:  m + (1 - m) (1 + cos(pi p)) / 2
+    /// linear:        m + (1 - m) (1 - p)
+    /// cosine:        m + (1 - m) (1 + cos(pi p)) / 2
+    /// inverse sqrt:  m + (1 - m) sqrt(tau / (step - warmup + tau)),   tau = warmup, or 10000 without
+    /// stable:        1 until decay_steps before the horizon, then m + (1 - m) shape(q),
+    ///                q from 0 to 1 over the last decay_steps
     /// ```
+    ///
+    /// These are the schedules of `transformers`, except that every warm-up starts at zero: its
+    /// `warmup_stable_decay` starts at the minimum.
     pub fn multiplier(&self, step: u64, horizon: u64) -> f64 {
         let Self::Warmup {
             warmup_steps,
@@ -77,8 +117,21 @@ impl Schedule {
         let progress = ((step - warmup_steps) as f64 / rest as f64).min(1.0);
         let falling = match decay {
             Decay::None => 1.0,
-            Decay::Linear => 1.0 - progress,
-            Decay::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Decay::Linear => DecayShape::Linear.remaining(progress),
+            Decay::Cosine => DecayShape::Cosine.remaining(progress),
+            Decay::InverseSqrt => {
+                let timescale = match warmup_steps {
+                    0 => INVERSE_SQRT_TIMESCALE,
+                    steps => steps,
+                };
+                let since = (step - warmup_steps + timescale) as f64;
+                (timescale as f64 / since).sqrt()
+            }
+            Decay::Stable { decay_steps, shape } => {
+                let start = horizon.saturating_sub(decay_steps);
+                let since = step.saturating_sub(start) as f64;
+                shape.remaining((since / decay_steps.max(1) as f64).min(1.0))
+            }
         };
         min_ratio + (1.0 - min_ratio) * falling
     }

@@ -1,7 +1,66 @@
 //! Momentum.
 
-use super::{GradientTransform, StepContext, UpdateError, state};
+use super::table::{
+    OptimizerEntry, SettingKind, SettingSpec, TransformEntry, WEIGHT_DECAY, flag, number,
+};
+use super::{GradientTransform, Placed, Role, StepContext, UpdateError, state};
 use crate::parameters::ParameterList;
+
+const MOMENTUM_SETTINGS: [SettingSpec; 2] = [
+    number(
+        "momentum",
+        SettingKind::BelowOne,
+        0.9,
+        "decay of the velocity",
+    ),
+    flag("nesterov", false, "take the gradient ahead of the velocity"),
+];
+
+pub(super) const MOMENTUM: TransformEntry = TransformEntry {
+    kind: "momentum",
+    summary: "Accumulate a velocity",
+    formula: "v = momentum v + g;  u = v, or g + momentum v with nesterov",
+    source: "Sutskever et al. 2013, as in torch.optim.SGD",
+    optimizer: None,
+    settings: &MOMENTUM_SETTINGS,
+    build: |settings, _| {
+        let momentum = Momentum::new(settings.number("momentum")?, settings.flag("nesterov")?)?;
+        Ok(vec![Box::new(momentum)])
+    },
+};
+
+pub(super) const SGD: TransformEntry = TransformEntry {
+    kind: "sgd",
+    summary: "Gradient descent, with momentum if asked for",
+    formula: "u = momentum(g + weight_decay theta)",
+    source: "torch.optim.SGD",
+    optimizer: Some(OptimizerEntry {
+        learning_rate: None,
+    }),
+    settings: &[
+        number(
+            "momentum",
+            SettingKind::BelowOne,
+            0.0,
+            "decay of the velocity; 0 for none",
+        ),
+        flag("nesterov", false, "take the gradient ahead of the velocity"),
+        WEIGHT_DECAY,
+    ],
+    build: |settings, _| {
+        let (momentum, nesterov) = (settings.number("momentum")?, settings.flag("nesterov")?);
+        let mut parts = super::weight_decay::l2(settings)?;
+        if momentum > 0.0 {
+            parts.push(Box::new(Momentum::new(momentum, nesterov)?));
+        } else if nesterov {
+            return Err(UpdateError::NoEffect {
+                transform: "nesterov",
+                problem: "`momentum` is 0".into(),
+            });
+        }
+        Ok(parts)
+    },
+};
 
 /// Accumulates a velocity, as PyTorch's SGD does.
 ///
@@ -52,13 +111,10 @@ impl GradientTransform for Momentum {
         updates: ParameterList,
         context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
-        state::check(self.name(), &self.velocity, &updates, context)?;
-        if self.velocity.is_empty() {
-            self.velocity.clone_from(&updates);
-        } else {
-            for (velocity, gradient) in self.velocity.iter_mut().zip(&updates) {
-                velocity.values = velocity.values.clone() * self.momentum + gradient.values.clone();
-            }
+        // From zero, the first velocity is the first gradient.
+        state::ready_zeros(self.name(), &mut self.velocity, &updates, context)?;
+        for (velocity, gradient) in self.velocity.iter_mut().zip(&updates) {
+            velocity.values = velocity.values.clone() * self.momentum + gradient.values.clone();
         }
         if !self.nesterov {
             return Ok(self.velocity.clone());
@@ -73,13 +129,15 @@ impl GradientTransform for Momentum {
             .collect())
     }
 
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Linear)
+    }
+
     fn state(&self) -> ParameterList {
-        state::prefixed("velocity", &self.velocity)
+        state::groups(&[("velocity", &self.velocity)])
     }
 
     fn load_state(&mut self, state: ParameterList) -> Result<(), UpdateError> {
-        let mut state = state::Loaded::new(self.name(), state);
-        self.velocity = state.take_group("velocity");
-        state.finish()
+        state::load_groups(self.name(), state, &mut [("velocity", &mut self.velocity)])
     }
 }

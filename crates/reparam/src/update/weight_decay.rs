@@ -1,13 +1,44 @@
 //! Weight decay as part of the gradient.
 
-use super::{GradientTransform, StepContext, UpdateError};
+use super::table::{Built, SettingKind, Settings, TransformEntry, required};
+use super::{GradientTransform, Placed, Role, StepContext, UpdateError, map_with_parameters};
 use crate::parameters::ParameterList;
+
+pub(super) const ENTRY: TransformEntry = TransformEntry {
+    kind: "weight_decay",
+    summary: "Add a multiple of the parameters: L2 before momentum, decoupled at the end",
+    formula: "u = g + weight_decay theta",
+    source: "arXiv 1711.05101",
+    optimizer: None,
+    settings: &[required(
+        "weight_decay",
+        SettingKind::NonNegative,
+        "what is added of the parameters",
+    )],
+    build: |settings, _| {
+        let decay = WeightDecay::new(settings.number("weight_decay")?)?;
+        Ok(vec![Box::new(decay)])
+    },
+};
+
+/// Returns L2 regularization as a part of an optimizer, if it has any.
+pub(super) fn l2(settings: &Settings<'_>) -> Built {
+    let weight_decay = settings.number("weight_decay")?;
+    let decay = WeightDecay::new(weight_decay)?;
+    Ok(if weight_decay > 0.0 {
+        vec![Box::new(decay)]
+    } else {
+        Vec::new()
+    })
+}
 
 /// Adds a multiple of the parameters to the updates.
 ///
 /// ```text
 /// u = g + weight_decay * theta
 /// ```
+///
+/// or, of the moved parameters, `u = g + weight_decay * (theta - eta_t g)`.
 ///
 /// Placed before momentum this is L2 regularization, as in PyTorch's SGD; placed last in the chain
 /// it is decoupled weight decay, multiplied by the learning rate as in PyTorch's AdamW.
@@ -18,13 +49,17 @@ use crate::parameters::ParameterList;
 #[derive(Debug, Clone)]
 pub struct WeightDecay {
     weight_decay: f64,
+    of_moved: bool,
 }
 
 impl WeightDecay {
     /// Creates the transform; `weight_decay` must not be negative.
     pub fn new(weight_decay: f64) -> Result<Self, UpdateError> {
         if weight_decay.is_finite() && weight_decay >= 0.0 {
-            Ok(Self { weight_decay })
+            Ok(Self {
+                weight_decay,
+                of_moved: false,
+            })
         } else {
             Err(UpdateError::Setting {
                 setting: "weight_decay",
@@ -32,6 +67,17 @@ impl WeightDecay {
                 found: weight_decay.to_string(),
             })
         }
+    }
+
+    /// Decays the parameters as they are after the move by the update so far, as the older AdamW of
+    /// transformers does: `theta <- (1 - eta_t weight_decay) (theta - eta_t g)`.
+    ///
+    /// It has to be the last to change the update.
+    pub fn of_moved(weight_decay: f64) -> Result<Self, UpdateError> {
+        Ok(Self {
+            of_moved: true,
+            ..Self::new(weight_decay)?
+        })
     }
 }
 
@@ -48,13 +94,21 @@ impl GradientTransform for WeightDecay {
         if self.weight_decay == 0.0 {
             return Ok(updates);
         }
-        Ok(updates
-            .into_iter()
-            .zip(context.parameters)
-            .map(|(update, parameter)| {
-                let values = update.values.clone() + parameter.values.clone() * self.weight_decay;
-                update.with_values(values)
-            })
-            .collect())
+        Ok(map_with_parameters(
+            updates,
+            context,
+            |update, parameter| {
+                let update = update.values.clone();
+                let mut decayed = parameter.values.clone();
+                if self.of_moved {
+                    decayed = decayed - update.clone() * context.learning_rate;
+                }
+                update + decayed * self.weight_decay
+            },
+        ))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Decay)
     }
 }

@@ -1,0 +1,142 @@
+//! Collecting gradients over several calls.
+
+use super::table::{SettingKind, TransformEntry, required};
+use super::{Chain, GradientTransform, Placed, Role, StepContext, UpdateError, chain, map, state};
+use crate::parameters::{NamedTensor, ParameterList};
+
+pub(super) const ENTRY: TransformEntry = TransformEntry {
+    kind: "accumulate",
+    summary: "Average the gradients of several steps before the transforms inside see them",
+    formula: "every n-th step u = chain(mean of the last n gradients), else 0",
+    source: "as optax's MultiSteps",
+    optimizer: None,
+    settings: &[
+        required(
+            "steps",
+            SettingKind::Count,
+            "how many gradients are averaged",
+        ),
+        required(
+            "transforms",
+            SettingKind::Chain,
+            "what is applied to the mean",
+        ),
+    ],
+    build: |settings, context| {
+        let parts = settings.chain("transforms", context)?;
+        Ok(vec![Box::new(Accumulate::new(
+            settings.count("steps")?,
+            parts,
+        )?)])
+    },
+};
+
+/// Gives a chain the mean of several gradients, and moves nothing in between.
+///
+/// ```text
+/// u_t = chain((g_{t-n+1} + ... + g_t) / n)   if n divides t,   0 otherwise
+/// ```
+///
+/// The chain counts its own steps, so that Adam inside it corrects for its start as with the larger
+/// batch; the horizon it sees is `T / n`. It differs from `train.gradient_accumulation`, which weighs
+/// tokens rather than batches and counts one step for all of them.
+///
+/// # Cost
+///
+/// One number a parameter besides what the chain keeps.
+#[derive(Debug)]
+pub struct Accumulate {
+    steps: u64,
+    inner: Chain,
+    sum: ParameterList,
+}
+
+impl Accumulate {
+    /// Creates the transform.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `steps` is zero, the order of the parts breaks a law, or one of them takes the
+    /// gradient elsewhere or moves parameters by itself.
+    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, UpdateError> {
+        if steps == 0 {
+            return Err(UpdateError::Setting {
+                setting: "steps",
+                expected: "at least 1",
+                found: "0".into(),
+            });
+        }
+        let inner = chain(parts)?;
+        let every_step = |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average);
+        if let Some(placed) = inner.roles().into_iter().find(every_step) {
+            return Err(UpdateError::Order {
+                first: "accumulate",
+                second: placed.name,
+                reason: "it concerns every gradient and cannot be inside of an accumulation",
+            });
+        }
+        Ok(Self {
+            steps,
+            inner,
+            sum: Vec::new(),
+        })
+    }
+}
+
+impl GradientTransform for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        context: &StepContext<'_>,
+    ) -> Result<ParameterList, UpdateError> {
+        state::ready_zeros(self.name(), &mut self.sum, &updates, context)?;
+        for (sum, update) in self.sum.iter_mut().zip(&updates) {
+            sum.values = sum.values.clone() + update.values.clone();
+        }
+        if !context.step.is_multiple_of(self.steps) {
+            return Ok(map(updates, |update| update.values.zeros_like()));
+        }
+        let n = self.steps as f64;
+        let mean = map(self.sum.clone(), |sum| sum.values.clone() / n);
+        for sum in &mut self.sum {
+            sum.values = sum.values.zeros_like();
+        }
+        let inner = StepContext {
+            step: context.step / self.steps,
+            horizon: (context.horizon / self.steps).max(1),
+            ..*context
+        };
+        self.inner.transform(mean, &inner)
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        let mut roles = Placed::everywhere(self.name(), Role::Collect);
+        roles.extend(self.inner.roles());
+        roles
+    }
+
+    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+        self.inner.check(parameters)
+    }
+
+    fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
+        self.inner.evaluated(parameters)
+    }
+
+    fn state(&self) -> ParameterList {
+        let mut state = state::groups(&[("sum", &self.sum)]);
+        state.extend(state::prefixed("inner", &self.inner.state()));
+        state
+    }
+
+    fn load_state(&mut self, state: ParameterList) -> Result<(), UpdateError> {
+        let mut state = state::Loaded::new(self.name(), state);
+        self.sum = state.take_group("sum");
+        self.inner.load_state(state.take_group("inner"))?;
+        state.finish()
+    }
+}
