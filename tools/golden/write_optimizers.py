@@ -439,7 +439,9 @@ def lorafa(model, learning_rate, options):
         model, r=options["r"], lora_alpha=options["alpha"], lr=learning_rate, weight_decay=options["weight_decay"]
     )
     group = optimizer.param_groups[0]
-    assert list(group["betas"]) == options["betas"] and group["eps"] == options["eps"]
+    # An argument of the optimizer that the function which creates it does not pass on.
+    group["eps"] = options["eps"]
+    assert list(group["betas"]) == options["betas"]
     assert {scaling for scaling in group["scaling_factors"] if scaling is not None} == {options["scaling"]}
     return optimizer
 
@@ -526,9 +528,17 @@ def cases():
             {**SGD, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
             rates(ALL, 0.005, 0.0002, 0.05),
         ),
+        (
+            "sgd_dampening",
+            "torch.optim.SGD",
+            sgd,
+            {**SGD, "momentum": 0.9, "dampening": 0.5},
+            rates(ALL, 0.01, 0.0002, 0.05),
+        ),
         ("adam", "torch.optim.Adam", adam, ADAM, rates(ALL, 0.01, 0.01, 0.01)),
         ("adam_l2", "torch.optim.Adam", adam, {**ADAM, "weight_decay": 0.01}, rates(ALL, 0.01, 0.01, 0.01)),
         ("adamw", "torch.optim.AdamW", adamw, {**ADAM, "weight_decay": 0.01}, rates(ALL, FINE, FINE, FINE)),
+        ("adam_eps", "torch.optim.Adam", adam, {**ADAM, "eps": 0.1}, rates(ALL, 0.02, 0.01, 0.02)),
         ("adafactor", "torch.optim.Adafactor", Torch(adafactor), ADAFACTOR, rates(ALL, 0.02, 0.01, 0.01)),
         (
             "adafactor_decay",
@@ -536,6 +546,18 @@ def cases():
             Torch(adafactor),
             {**ADAFACTOR, "weight_decay": 0.1},
             rates(ALL, 2 * MIDDLE, MIDDLE, MIDDLE),
+        ),
+        (
+            "adafactor_bounds",
+            "torch.optim.Adafactor",
+            Torch(adafactor),
+            ADAFACTOR,
+            rates(
+                ALL,
+                (0.02, {"eps1": 1.5, "eps2": 2.0}),
+                (0.01, {"eps1": 40.0, "eps2": 2.0}),
+                (0.01, {"eps1": 0.05, "eps2": 0.5}),
+            ),
         ),
         (
             "lion",
@@ -552,13 +574,28 @@ def cases():
             {**RMSPROP, "momentum": 0.9, "centered": True, "weight_decay": 0.01},
             rates(ALL, 0.0005, 0.0005, 0.0005),
         ),
+        ("rmsprop_eps", "torch.optim.RMSprop", rmsprop, {**RMSPROP, "eps": 0.1}, rates(ALL, 0.004, 0.004, 0.004)),
         ("adagrad", "torch.optim.Adagrad", adagrad, ADAGRAD, rates(ALL, 0.05, 0.05, 0.05)),
         ("adagrad_lr_decay", "torch.optim.Adagrad", adagrad, {**ADAGRAD, "lr_decay": 0.1}, rates(ALL, 0.1, 0.05, 0.1)),
+        (
+            "adagrad_l2_eps",
+            "torch.optim.Adagrad",
+            adagrad,
+            {**ADAGRAD, "eps": 0.1, "weight_decay": 0.01},
+            rates(ALL, 0.05, 0.05, 0.05),
+        ),
         (
             "lamb",
             "optax.lamb",
             Optax(lambda lr, options: optax.lamb(lr, **options)),
             {"b1": 0.9, "b2": 0.999, "eps": 1e-6, "eps_root": 0.0, "weight_decay": 0.01},
+            rates(ALL, 0.01, 0.005, 0.01),
+        ),
+        (
+            "lamb_eps",
+            "optax.lamb",
+            Optax(lambda lr, options: optax.lamb(lr, **options)),
+            {"b1": 0.9, "b2": 0.999, "eps": 0.01, "eps_root": 0.001, "weight_decay": 0.1},
             rates(ALL, 0.01, 0.005, 0.01),
         ),
         ("muon", muon_reference, MUON_RUN, {**MUON, "adjust_lr_fn": "original"}, rates(MATRICES, MIDDLE, MIDDLE / 2, MIDDLE)),
@@ -577,6 +614,13 @@ def cases():
             rates(MATRICES, MIDDLE / 2, MIDDLE / 2, MIDDLE),
         ),
         (
+            "muon_eps",
+            muon_reference,
+            MUON_RUN,
+            {**MUON, "adjust_lr_fn": "original"},
+            rates(MATRICES, (MIDDLE, {"eps": 2.0}), (MIDDLE / 2, {"eps": 20.0}), (MIDDLE, {"eps": 0.5})),
+        ),
+        (
             "schedule_free_adamw",
             "schedulefree.AdamWScheduleFree",
             ScheduleFree(),
@@ -589,6 +633,13 @@ def cases():
             ScheduleFree(),
             {**FREE, "warmup_steps": 10},
             rates(ALL, 0.01, 0.01, 0.01),
+        ),
+        (
+            "schedule_free_adamw_weighted",
+            "schedulefree.AdamWScheduleFree",
+            ScheduleFree(),
+            {**FREE, "warmup_steps": 10, "eps": 0.1, "r": 1.0, "weight_lr_power": 1.0},
+            rates(ALL, 0.01, 0.01, 0.02),
         ),
         (
             "sam",
@@ -623,6 +674,13 @@ def cases():
             "optax.adaptive_grad_clip, then optax.sgd",
             Optax(adaptive_grad_clip, transposed=True),
             {"eps": 1e-3},
+            rates(ALL, (0.05, {"clipping": 0.75}), (0.0005, {"clipping": 25.0}), (0.1, {"clipping": 0.1})),
+        ),
+        (
+            "agc_eps",
+            "optax.adaptive_grad_clip, then optax.sgd",
+            Optax(adaptive_grad_clip, transposed=True),
+            {"eps": 2.0},
             rates(ALL, (0.05, {"clipping": 0.75}), (0.0005, {"clipping": 25.0}), (0.1, {"clipping": 0.1})),
         ),
         (
@@ -663,6 +721,13 @@ def cases():
             rates(LORA, FINE / 16),
         ),
         ("lorafa", lorafa_reference, Peft(lorafa, patch=without_bf16_autocast), LORAFA, rates(LORA, 0.01)),
+        (
+            "lorafa_eps",
+            lorafa_reference,
+            Peft(lorafa, patch=without_bf16_autocast),
+            {**LORAFA, "eps": 0.01},
+            rates(LORA, 0.0075),
+        ),
         (
             "riemannian",
             "peft.optimizers.create_riemannian_optimizer over torch.optim.AdamW",
