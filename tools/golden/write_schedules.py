@@ -29,7 +29,12 @@ def multipliers(make):
 
 def warmup_stable_decay(decay_type, min_lr_ratio):
     """One schedule with its settings."""
-    settings = {"num_decay_steps": DECAY, "warmup_type": "linear", "decay_type": decay_type, "min_lr_ratio": min_lr_ratio}
+    settings = {
+        "num_decay_steps": DECAY,
+        "warmup_type": "linear",
+        "decay_type": decay_type,
+        "min_lr_ratio": min_lr_ratio,
+    }
     values = multipliers(
         lambda optimizer: transformers.get_wsd_schedule(optimizer, WARMUP, num_training_steps=TOTAL, **settings)
     )
@@ -53,9 +58,7 @@ def main():
             "cosine": multipliers(
                 lambda optimizer: transformers.get_cosine_schedule_with_warmup(optimizer, WARMUP, TOTAL)
             ),
-            "inverse_sqrt": multipliers(
-                lambda optimizer: transformers.get_inverse_sqrt_schedule(optimizer, WARMUP)
-            ),
+            "inverse_sqrt": multipliers(lambda optimizer: transformers.get_inverse_sqrt_schedule(optimizer, WARMUP)),
             "inverse_sqrt_without_warmup": multipliers(
                 lambda optimizer: transformers.get_inverse_sqrt_schedule(optimizer, 0)
             ),
