@@ -1,6 +1,7 @@
 """Writes `testdata/golden/schedules.json`: learning-rate multipliers as transformers' `get_*_schedule*` give them.
 
-Warm-up 10, total 100. Entry t of a list is the multiplier of the update number t + 1, that is of step t = 0..99; entry
+Warm-up 10, total 100; the schedules in `wsd` decay over the last 30 steps to `min_lr_ratio` of the learning rate and warm up
+linearly, from that same ratio. Entry t of a list is the multiplier of the update number t + 1, that is of step t = 0..99; entry
 100 is what would follow the last planned step.
 """
 
@@ -9,7 +10,9 @@ from golden_common import GOLDEN, setup, write_json
 import torch
 import transformers
 
-WARMUP, TOTAL = 10, 100
+WARMUP, TOTAL, DECAY = 10, 100, 30
+DECAY_TYPES = ["linear", "cosine", "1-sqrt"]
+MIN_LR_RATIOS = [0.0, 0.1]
 
 
 def multipliers(make):
@@ -22,6 +25,20 @@ def multipliers(make):
         optimizer.step()
         schedule.step()
     return values
+
+
+def warmup_stable_decay(decay_type, min_lr_ratio):
+    """One schedule with its settings."""
+    settings = {
+        "num_decay_steps": DECAY,
+        "warmup_type": "linear",
+        "decay_type": decay_type,
+        "min_lr_ratio": min_lr_ratio,
+    }
+    values = multipliers(
+        lambda optimizer: transformers.get_wsd_schedule(optimizer, WARMUP, num_training_steps=TOTAL, **settings)
+    )
+    return {**settings, "values": values}
 
 
 def main():
@@ -41,6 +58,11 @@ def main():
             "cosine": multipliers(
                 lambda optimizer: transformers.get_cosine_schedule_with_warmup(optimizer, WARMUP, TOTAL)
             ),
+            "inverse_sqrt": multipliers(lambda optimizer: transformers.get_inverse_sqrt_schedule(optimizer, WARMUP)),
+            "inverse_sqrt_without_warmup": multipliers(
+                lambda optimizer: transformers.get_inverse_sqrt_schedule(optimizer, 0)
+            ),
+            "wsd": [warmup_stable_decay(decay, ratio) for decay in DECAY_TYPES for ratio in MIN_LR_RATIOS],
         },
     )
 
