@@ -1,6 +1,6 @@
-//! From files to packed batches: what a language model learns from, without any tensor library.
+//! From files to packed batches: what a model learns from, without any tensor library.
 //!
-//! The data walks one way:
+//! The texts of a language model walk one way:
 //!
 //! ```text
 //! paths --source--> documents --tokenizer--> token ids --pack--> blocks --order--> batches
@@ -12,6 +12,9 @@
 //!   each piece begins, so that a document never sees another.
 //! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
 //! - [`dataset`] does all of it in one call.
+//!
+//! Beside the texts there are tables: [`tabular`] reads or generates the numbers of a regression, holds rows out,
+//! standardizes columns and solves the linear problem exactly.
 //!
 //! # Example
 //!
@@ -35,6 +38,7 @@ pub mod error;
 pub mod order;
 pub mod pack;
 pub mod source;
+pub mod tabular;
 pub mod tokenizer;
 
 pub use dataset::Dataset;
@@ -44,4 +48,5 @@ pub use pack::{
     Batch, Block, Cut, EncodedDocument, IGNORE_INDEX, PackReport, PackingStrategy, Piece, cut, pack,
 };
 pub use source::{Document, DocumentSource, FileDigest, Format, Source, read_documents};
+pub use tabular::{Table, TabularError};
 pub use tokenizer::{SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};

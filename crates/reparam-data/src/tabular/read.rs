@@ -1,0 +1,388 @@
+//! Reading columns of numbers from a CSV file.
+
+use std::path::{Path, PathBuf};
+
+use csv::{Reader, ReaderBuilder, StringRecord};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Result, TabularError};
+use super::table::Table;
+use crate::error::{DataError, nearest};
+use crate::source::{FileDigest, read_file};
+
+#[cfg(test)]
+mod tests;
+
+/// How a cell says that its value is missing, beside being empty; in any case of the letters.
+const MISSING: [&str; 5] = ["na", "n/a", "nan", "null", "?"];
+
+/// How many lines an error lists.
+const LISTED: usize = 10;
+
+/// What to do with rows in which a value is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingPolicy {
+    /// Refuse the file.
+    #[default]
+    Error,
+    /// Leave these rows out and keep their lines in [`Table::dropped`].
+    DropRows,
+}
+
+/// Which columns of a file to read, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The column to predict.
+    pub target: String,
+    /// The columns to predict from, in the order that the table shall have; `None` takes every other column in the
+    /// order of the file.
+    pub features: Option<Vec<String>>,
+    /// What to do with rows in which one of these columns has no value.
+    pub missing: MissingPolicy,
+}
+
+/// Reads the selected columns of a CSV file.
+///
+/// The format is that of RFC 4180 with a header: cells separated by commas, quoted by `"` where they hold a comma, a
+/// quote (doubled) or a line end. A quote that is not closed, and text after a closing quote, are errors. Lines end in `\n` or `\r\n`; a byte order mark is allowed; blank lines are no
+/// rows. White space around a cell or a name is no part of it.
+///
+/// A value is missing if the cell is empty or `NA`, `N/A`, `NaN`, `null` or `?` in any case. Any other cell of a
+/// selected column must be a finite decimal number with a point, such as `-1.5e3`. Columns that are not selected may
+/// hold anything.
+///
+/// # Errors
+///
+/// [`TabularError`], first group of variants; of several errors the one that is met first reading downwards, except
+/// that missing values under [`MissingPolicy::Error`] are reported together after the last row.
+///
+/// # Cost
+///
+/// The file's bytes are in memory beside the table.
+pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
+    let bytes = read_file(path)?;
+    let digest = FileDigest::of(path, &bytes);
+    let mut records = Records::new(path, utf8(path, &bytes)?);
+    let Some((_, header)) = records.next()? else {
+        return Err(TabularError::EmptyFile {
+            path: path.to_owned(),
+        });
+    };
+    let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
+    check_names(path, &header)?;
+    let Columns { features, target } = select(path, &header, selection)?;
+
+    let mut table = Table {
+        features: features
+            .iter()
+            .map(|column| header[*column].clone())
+            .collect(),
+        target: header[target].clone(),
+        x: Vec::new(),
+        y: Vec::new(),
+        rows: Vec::new(),
+        n_rows: 0,
+        dropped: Vec::new(),
+        digest: Some(digest),
+    };
+    // Which columns have a missing value somewhere.
+    let mut missing = vec![false; header.len()];
+    let mut values = Vec::with_capacity(features.len() + 1);
+    let mut number = 0;
+    while let Some((line, record)) = records.next()? {
+        if record.len() != header.len() {
+            let (path, expected, found) = (path.to_owned(), header.len(), record.len());
+            return Err(TabularError::Ragged {
+                path,
+                line,
+                expected,
+                found,
+            });
+        }
+        values.clear();
+        let mut complete = true;
+        for column in features.iter().copied().chain([target]) {
+            let text = record.get(column).unwrap_or_default().trim();
+            let owned = || (path.to_owned(), header[column].clone(), text.to_owned());
+            match number_of(text) {
+                Cell::Number(value) => values.push(value),
+                Cell::Missing => {
+                    complete = false;
+                    missing[column] = true;
+                }
+                Cell::NotFinite => {
+                    let (path, column, text) = owned();
+                    return Err(TabularError::NotFiniteCell {
+                        path,
+                        line,
+                        column,
+                        text,
+                    });
+                }
+                Cell::Text => {
+                    let named = column == target || selection.features.is_some();
+                    let (path, column, text) = owned();
+                    return Err(TabularError::NotANumber {
+                        path,
+                        line,
+                        column,
+                        text,
+                        named,
+                    });
+                }
+            }
+        }
+        if complete {
+            table.y.extend(values.pop());
+            table.x.append(&mut values);
+            table.rows.push(number);
+        } else {
+            table.dropped.push(line);
+        }
+        number += 1;
+    }
+    table.n_rows = table.rows.len();
+    if !table.dropped.is_empty() && selection.missing == MissingPolicy::Error {
+        let rows = table.dropped.len();
+        table.dropped.truncate(LISTED);
+        let columns = features.into_iter().chain([target]);
+        let columns = columns.filter(|column| missing[*column]);
+        return Err(TabularError::MissingValues {
+            path: path.to_owned(),
+            rows,
+            of: number,
+            lines: table.dropped,
+            columns: columns.map(|column| header[column].clone()).collect(),
+        });
+    }
+    if table.n_rows == 0 {
+        let dropped = table.dropped.len();
+        return Err(TabularError::NoRows {
+            path: path.to_owned(),
+            dropped,
+        });
+    }
+    Ok(table)
+}
+
+/// What a cell says.
+enum Cell {
+    Number(f64),
+    Missing,
+    NotFinite,
+    Text,
+}
+
+/// Reads a cell without the white space around it.
+fn number_of(text: &str) -> Cell {
+    if text.is_empty() || MISSING.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        return Cell::Missing;
+    }
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() => Cell::Number(value),
+        Ok(_) => Cell::NotFinite,
+        Err(_) => Cell::Text,
+    }
+}
+
+/// Checks that every column has a name of its own.
+fn check_names(path: &Path, header: &[String]) -> Result<()> {
+    for (column, name) in header.iter().enumerate() {
+        if name.is_empty() {
+            return Err(TabularError::EmptyName {
+                path: path.to_owned(),
+                column: column + 1,
+            });
+        }
+        if let Some(first) = header[..column].iter().position(|earlier| earlier == name) {
+            return Err(TabularError::DuplicateName {
+                path: path.to_owned(),
+                name: name.clone(),
+                first: first + 1,
+                second: column + 1,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Places in the header.
+struct Columns {
+    /// The features, at least one.
+    features: Vec<usize>,
+    target: usize,
+}
+
+/// Finds the selected columns.
+fn select(path: &Path, header: &[String], selection: &Selection) -> Result<Columns> {
+    let find = |role: &'static str, wanted: &String| {
+        header
+            .iter()
+            .position(|name| name == wanted)
+            .ok_or_else(|| TabularError::UnknownColumn {
+                path: path.to_owned(),
+                role,
+                name: wanted.clone(),
+                nearest: nearest(wanted, header.iter().map(String::as_str)).map(str::to_owned),
+                columns: header.to_vec(),
+            })
+    };
+    let target = find("target", &selection.target)?;
+    let features = match &selection.features {
+        None => (0..header.len())
+            .filter(|column| *column != target)
+            .collect(),
+        Some(names) => {
+            let mut features = Vec::with_capacity(names.len());
+            for name in names {
+                let column = find("features", name)?;
+                if column == target {
+                    return Err(TabularError::TargetIsFeature { name: name.clone() });
+                }
+                if features.contains(&column) {
+                    return Err(TabularError::RepeatedFeature { name: name.clone() });
+                }
+                features.push(column);
+            }
+            features
+        }
+    };
+    if features.is_empty() {
+        let target = selection.target.clone();
+        return Err(TabularError::NoFeatures { target });
+    }
+    Ok(Columns { features, target })
+}
+
+/// Returns the text of a file without its byte order mark.
+fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        DataError::InvalidUtf8 {
+            path: path.to_owned(),
+            line: 1 + line_ends(&bytes[..offset]),
+            offset,
+            utf16: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
+        }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// The records of a text, and where they begin.
+struct Records<'a> {
+    path: PathBuf,
+    text: &'a str,
+    reader: Reader<&'a [u8]>,
+    record: StringRecord,
+    /// Byte at which the last record begins.
+    begin: usize,
+    /// Line on which the last record begins, counted from 1.
+    line: usize,
+}
+
+impl<'a> Records<'a> {
+    fn new(path: &Path, text: &'a str) -> Self {
+        // Lengths are compared here, for the reader's own error does not say the right line after a blank one.
+        let reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(text.as_bytes());
+        Self {
+            path: path.to_owned(),
+            text,
+            reader,
+            record: StringRecord::new(),
+            begin: 0,
+            line: 1,
+        }
+    }
+
+    /// Returns the next record that is not blank, and the line on which it begins.
+    fn next(&mut self) -> Result<Option<(usize, &StringRecord)>> {
+        loop {
+            let read = self.reader.read_record(&mut self.record);
+            let read = read.map_err(|error| DataError::Unreadable {
+                path: self.path.clone(),
+                source: error.into(),
+            })?;
+            if !read {
+                return Ok(None);
+            }
+            let at = self.record.position().map_or(0, csv::Position::byte) as usize;
+            // The reader says where the record before ended; line ends follow.
+            let ends = self.text.as_bytes()[at..].iter();
+            let at = at
+                + ends
+                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+                    .count();
+            self.line += line_ends(&self.text.as_bytes()[self.begin..at]);
+            self.begin = at;
+            let end = (self.reader.position().byte() as usize).max(at);
+            let (path, line) = (&self.path, self.line);
+            match quote_fault(&self.text.as_bytes()[at..end]) {
+                Some(QuoteFault::Open) => {
+                    return Err(TabularError::OpenQuote {
+                        path: path.clone(),
+                        line,
+                    });
+                }
+                Some(QuoteFault::TextAfter) => {
+                    return Err(TabularError::TextAfterQuote {
+                        path: path.clone(),
+                        line,
+                    });
+                }
+                None => {}
+            }
+            // A line of nothing but white space; the reader skips those without any.
+            if self.record.len() > 1 || !self.record.get(0).unwrap_or_default().trim().is_empty() {
+                return Ok(Some((self.line, &self.record)));
+            }
+        }
+    }
+}
+
+/// Counts the line ends `\n`, `\r\n` and `\r`, as the reader understands them.
+fn line_ends(bytes: &[u8]) -> usize {
+    let returns = bytes.iter().enumerate();
+    let returns = returns.filter(|(at, byte)| **byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+    returns.count() + bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// How the quotes of a record can be wrong.
+enum QuoteFault {
+    /// A quoted cell is never closed.
+    Open,
+    /// Text follows the quote that closes a cell.
+    TextAfter,
+}
+
+/// Finds what the reader forgives. Both faults are mostly a quote forgotten somewhere, and make one cell of all rows
+/// up to the next quote, so that rows would be lost in silence.
+fn quote_fault(record: &[u8]) -> Option<QuoteFault> {
+    enum State {
+        /// At the beginning of a cell, the only place where a quote opens one.
+        Begin,
+        Plain,
+        Quoted,
+        /// After a quote in a quoted cell, which is its end or the first of a pair.
+        Quote,
+        /// After the end of a quoted cell and white space.
+        Ended,
+    }
+    let mut state = State::Begin;
+    for byte in record {
+        state = match (state, byte) {
+            (State::Begin, b'"') => State::Quoted,
+            (State::Quoted, b'"') => State::Quote,
+            (State::Quoted, _) => State::Quoted,
+            (State::Quote, b'"') => State::Quoted,
+            (_, b',') => State::Begin,
+            (State::Quote | State::Ended, b' ' | b'\t' | b'\r' | b'\n') => State::Ended,
+            (State::Quote | State::Ended, _) => return Some(QuoteFault::TextAfter),
+            (State::Begin | State::Plain, _) => State::Plain,
+        };
+    }
+    matches!(state, State::Quoted).then_some(QuoteFault::Open)
+}
