@@ -75,6 +75,9 @@ pub enum PhiError {
         /// Zero, or not a finite number.
         deviation: f64,
     },
+    /// A model's trained state was asked for, and nothing in it requires a gradient.
+    #[error("the model has no trained state: no parameter requires a gradient")]
+    NothingTrained,
     /// A file of trained state could not be written or read.
     #[error(transparent)]
     File(#[from] FormatError),
@@ -152,6 +155,10 @@ impl PhiError {
             Self::NoDeviation { .. } => {
                 Some("give more rows, and rows that are not all the same".into())
             }
+            Self::NothingTrained => Some(
+                "attach a method, and pass the model as it is trained, not a copy without autodiff"
+                    .into(),
+            ),
             Self::File(FormatError::Mismatch(_)) => Some(
                 "the file was written by another model, or with other settings of the method"
                     .into(),

@@ -9,7 +9,7 @@ use reparam_formats::checkpoint::{Checkpoint, Dtype, TensorView};
 use reparam_formats::safetensors::{self, TensorToWrite, write_safetensors};
 
 use super::PhiError;
-use crate::parameters;
+use crate::parameters::{self, ParameterList};
 
 /// Writes the state of a model's methods to a safetensors file: all that is trained, biases included,
 /// and what a method keeps besides, by their public names.
@@ -20,9 +20,10 @@ use crate::parameters;
 ///
 /// # Errors
 ///
-/// [`PhiError::File`] when the file cannot be written.
+/// [`PhiError::NothingTrained`] when no parameter requires a gradient; [`PhiError::File`] when the file
+/// cannot be written.
 pub fn save_theta<M: Module>(model: &M, path: &Path) -> Result<(), PhiError> {
-    let state = parameters::state(model);
+    let state = trained_state(model)?;
     let stored: Vec<(Vec<u8>, Dtype)> = state
         .iter()
         .map(|tensor| bytes(tensor.values.to_data()))
@@ -44,11 +45,11 @@ pub fn save_theta<M: Module>(model: &M, path: &Path) -> Result<(), PhiError> {
 ///
 /// # Errors
 ///
-/// [`PhiError::File`] when the file cannot be read, lacks a tensor, has one that the model does not
+/// [`PhiError::NothingTrained`] as above; [`PhiError::File`] when the file cannot be read, lacks a tensor, has one that the model does not
 /// know, has one of another shape, or holds a number that is not finite.
 pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M, PhiError> {
     let file = Checkpoint::open_file(path)?;
-    let mut state = parameters::state(&model);
+    let mut state = trained_state(&model)?;
     let expected: Vec<(String, Vec<usize>)> = state
         .iter()
         .map(|tensor| (tensor.name.clone(), tensor.shape.clone()))
@@ -62,6 +63,14 @@ pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M, PhiError> {
         tensor.values = Tensor::from_data(data, (&tensor.values.device(), dtype));
     }
     Ok(parameters::assign_state(model, state))
+}
+
+/// Returns the state of a model that has some to train; without autodiff it would be a part only.
+fn trained_state<M: Module>(model: &M) -> Result<ParameterList, PhiError> {
+    if parameters::trainable(model).is_empty() {
+        return Err(PhiError::NothingTrained);
+    }
+    Ok(parameters::state(model))
 }
 
 /// Returns a tensor's numbers as they are stored: in their own type where the format and Burn agree

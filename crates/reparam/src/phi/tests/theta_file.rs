@@ -61,8 +61,6 @@ fn the_file_holds_all_state_by_public_names_in_its_own_type() {
     }
 }
 
-/// Without autodiff nothing requires a gradient, but what a method keeps is there all the same: the
-/// mismatch is an error and no silent loss.
 #[test]
 fn another_method_or_setting_is_refused_with_names() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -105,6 +103,21 @@ fn a_number_that_is_not_finite_is_refused() {
         matches!(error, PhiError::File(FormatError::NonFinite { .. })),
         "{error}"
     );
+}
+
+/// Without autodiff nothing says what is trained: an error, and no file with a part of it.
+#[test]
+fn a_copy_without_autodiff_is_refused() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("theta.safetensors");
+    let model = attached(sigma(), DType::F32);
+    let error = save_theta(&model.valid(), &path).expect_err("nothing requires a gradient");
+    assert!(matches!(error, PhiError::NothingTrained), "{error}");
+    assert!(error.hint().is_some());
+    assert!(!path.exists());
+    save_theta(&model, &path).expect("writable");
+    let error = load_theta(model.valid(), &path).expect_err("nothing requires a gradient");
+    assert!(matches!(error, PhiError::NothingTrained), "{error}");
 }
 
 /// A copy without autodiff can be loaded into once it is trained again.
