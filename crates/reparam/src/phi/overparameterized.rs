@@ -85,7 +85,7 @@ pub(super) const METHOD: Method = Method {
 /// Each branch's gradient is `s_k dL/dW`. With gradient descent, momentum and L2 decay included, the
 /// sum of branches moves as one weight whose gradient is multiplied by `sum_k s_k^2`; with a
 /// diagonal branch, by one more on the diagonal. That mask on the gradient is RepOptimizers
-/// (arXiv 2205.15242, proposition 1), which drops the branches and keeps the mask. A product has no
+/// (arXiv 2205.15242), which drops the branches and keeps the mask. A product has no
 /// such constant mask.
 ///
 /// # References

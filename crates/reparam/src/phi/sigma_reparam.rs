@@ -26,7 +26,7 @@ pub(super) const METHOD: Method = Method {
         BIAS,
     ],
     mergeable: true,
-    source: "arXiv 2303.06296, equation 2 and algorithm 1",
+    source: "arXiv 2303.06296",
     parameters: &[
         ParameterName {
             inner: "",
@@ -88,7 +88,7 @@ pub enum GammaInit {
 /// # References
 ///
 /// Zhai et al., *Stabilizing Transformer Training by Preventing Attention Entropy Collapse*
-/// (arXiv 2303.06296), equation 2 and algorithm 1; the names are those of
+/// (arXiv 2303.06296); the names are those of
 /// `torch.nn.utils.spectral_norm`. Differs from the paper: the iteration runs after a step instead of
 /// in every forward pass of training, so that a step's micro-batches see one weight, and starts
 /// converged.

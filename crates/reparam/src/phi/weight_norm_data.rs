@@ -32,7 +32,7 @@ use super::{PhiError, WeightLayout, linear_modules};
 ///
 /// # References
 ///
-/// Salimans and Kingma, *Weight Normalization* (arXiv 1602.07868), section 3, equations 5 and 6.
+/// Salimans and Kingma, *Weight Normalization* (arXiv 1602.07868), section 3.
 pub fn initialize_from_data<M: Module>(
     layer: M,
     x: Tensor<2>,

@@ -78,7 +78,7 @@ fn folded_trained(mask: &[f64], x: &Tensor<2>) -> Vec<Vec<f64>> {
     weights
 }
 
-/// RepOptimizers, proposition 1: with momentum and decay, the sum of constant-scaled branches moves
+/// RepOptimizers (arXiv 2205.15242): with momentum and decay, the sum of constant-scaled branches moves
 /// as the folded weight whose gradient is multiplied by the sum of the squares of the scales, and by
 /// one more where a diagonal branch is.
 #[test]
