@@ -11,8 +11,10 @@
 //! the parameters move, `theta <- theta - eta u`. [`update`] holds the transforms, which compose
 //! in a chain, and the schedule of `eta`.
 //!
-//! Both work on any Burn module: [`phi::attach_lora`] finds its linear layers by path, and
-//! [`update::Optimizer::step`] walks its trainable parameters by name.
+//! Both work on any Burn module: [`phi::AnyMethod::attach`], or a method's own function, finds its
+//! linear layers by path, and [`update::Optimizer::step`] walks its trainable parameters by name.
+//! Between two steps [`phi::after_step`] lets the methods follow, and [`phi::save_theta`] writes what
+//! was trained.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

@@ -45,13 +45,15 @@ pub type ParameterList = Vec<NamedTensor>;
 
 /// Returns the values of the parameters that require a gradient.
 pub fn trainable<M: Module>(module: &M) -> ParameterList {
-    let mut collect = Collect {
-        path: Vec::new(),
-        gradients: None,
-        list: Vec::new(),
-    };
-    module.visit(&mut collect);
-    collect.list
+    Collect::of(module, Kind::Trainable, None).list
+}
+
+/// Returns the values of all that a run changes: the parameters that require a gradient, and what
+/// methods keep beside them, such as the singular vectors of sigma-Reparam.
+///
+/// With the base model and the methods' settings, that is the model.
+pub fn state<M: Module>(module: &M) -> ParameterList {
+    Collect::of(module, Kind::State, None).list
 }
 
 /// Takes the gradients of the trainable parameters out of a backward pass's result.
@@ -59,13 +61,7 @@ pub fn trainable<M: Module>(module: &M) -> ParameterList {
 /// A parameter the loss does not depend on gets a gradient of zeros, so that the list always has
 /// the order and length of [`trainable`].
 pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> ParameterList {
-    let mut collect = Collect {
-        path: Vec::new(),
-        gradients: Some(gradients),
-        list: Vec::new(),
-    };
-    module.visit(&mut collect);
-    collect.list
+    Collect::of(module, Kind::Trainable, Some(gradients)).list
 }
 
 /// Replaces the values of the trainable parameters.
@@ -74,8 +70,22 @@ pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Param
 ///
 /// Panics when the list is not in the order of [`trainable`]: the two come from the same module.
 pub fn assign<M: Module>(module: M, values: ParameterList) -> M {
-    let ids = trainable_ids(&module);
-    assert_eq!(ids.len(), values.len(), "one value a trainable parameter");
+    let ids = Collect::of(&module, Kind::Trainable, None).ids;
+    assign_to(module, ids, values)
+}
+
+/// Replaces the values that [`state`] returns.
+///
+/// # Panics
+///
+/// Panics when the list is not in the order of [`state`]: the two come from the same module.
+pub fn assign_state<M: Module>(module: M, values: ParameterList) -> M {
+    let ids = Collect::of(&module, Kind::State, None).ids;
+    assign_to(module, ids, values)
+}
+
+fn assign_to<M: Module>(module: M, ids: Vec<ParamId>, values: ParameterList) -> M {
+    assert_eq!(ids.len(), values.len(), "one value a parameter");
     let mut assign = Assign {
         values: ids.into_iter().zip(values).collect(),
     };
@@ -106,24 +116,69 @@ pub(crate) fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     tensor.reshape([len])
 }
 
+/// Which parameters are collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Trainable,
+    State,
+}
+
 struct Collect<'a> {
+    kind: Kind,
     path: Vec<String>,
+    /// How many of the names of the path are inside of a method, its own included.
+    n_inside: usize,
     gradients: Option<&'a mut Gradients>,
     list: ParameterList,
+    ids: Vec<ParamId>,
+}
+
+impl<'a> Collect<'a> {
+    fn of<M: Module>(module: &M, kind: Kind, gradients: Option<&'a mut Gradients>) -> Self {
+        let mut collect = Self {
+            kind,
+            path: Vec::new(),
+            n_inside: 0,
+            gradients,
+            list: Vec::new(),
+            ids: Vec::new(),
+        };
+        module.visit(&mut collect);
+        collect
+    }
+
+    /// Names the weight that was just collected as the method on it calls it.
+    fn rename_base(&mut self, method: &str) {
+        let path = self.path.join(".");
+        if let Some(last) = self.list.last_mut()
+            && last.name == path
+            && let Some(name) = phi::base_name(&path, method)
+        {
+            last.name = name;
+        }
+    }
 }
 
 impl ModuleVisitor for Collect<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        if container_type == phi::REPARAMETERIZATION {
+            self.rename_base(name);
+        }
+        if container_type == phi::REPARAMETERIZATION || self.n_inside > 0 {
+            self.n_inside += 1;
+        }
         self.path.push(name.to_owned());
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.n_inside = self.n_inside.saturating_sub(1);
         self.path.pop();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.base();
-        if !tensor.is_require_grad() {
+        let is_kept = self.kind == Kind::State && self.n_inside > 0;
+        if !(tensor.is_require_grad() || is_kept) {
             return;
         }
         let shape = tensor.dims().to_vec();
@@ -133,6 +188,7 @@ impl ModuleVisitor for Collect<'_> {
                 .grad_remove(gradients)
                 .unwrap_or_else(|| tensor.inner().zeros_like()),
         };
+        self.ids.push(param.id);
         self.list.push(NamedTensor {
             name: phi::parameter_name(&self.path.join(".")),
             shape,
@@ -141,31 +197,23 @@ impl ModuleVisitor for Collect<'_> {
     }
 }
 
-fn trainable_ids<M: Module>(module: &M) -> Vec<ParamId> {
-    struct Ids(Vec<ParamId>);
-    impl ModuleVisitor for Ids {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.base().is_require_grad() {
-                self.0.push(param.id);
-            }
-        }
-    }
-    let mut ids = Ids(Vec::new());
-    module.visit(&mut ids);
-    ids.0
-}
-
 struct Assign {
     values: HashMap<ParamId, NamedTensor>,
 }
 
 impl ModuleMapper for Assign {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, old, mapper) = param.consume();
-        let tensor = match self.values.remove(&id) {
-            Some(new) => Tensor::from_inner(new.values.reshape(old.shape())).require_grad(),
-            None => old,
+        let Some(new) = self.values.remove(&param.id) else {
+            return param;
         };
-        Param::from_mapped_value(id, tensor, mapper)
+        param.map(|old| {
+            let new: Tensor<D> = new.values.reshape(old.shape());
+            let new = if old.is_autodiff() {
+                new.autodiff()
+            } else {
+                new
+            };
+            new.set_require_grad(old.is_require_grad())
+        })
     }
 }

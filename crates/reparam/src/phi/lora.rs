@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleMapper, Param, Reparameterization, Reparameterizer};
+use burn::module::{Module, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use reparam_formats::peft::{
     self, InitLoraWeights, LayerIndices, LoraAdapterConfig, PeftAdapter, TargetModules,
 };
 use reparam_ops::{LinearPlan, LowRank, dropout, linear};
 
-use super::targets::{self, Target};
-use super::{Method, PhiError, Setting, init};
-use crate::{ForwardContext, parameters};
+use super::attach::{AttachReport, AttachedModule, TrainedBiases, freeze};
+use super::targets::{self, Target, WeightLayout};
+use super::{AttachMethod, Constant, Method, ParameterName, PhiError, Setting, init};
+use crate::ForwardContext;
 
 pub(super) const METHOD: Method = Method {
     kind: "lora",
@@ -57,23 +58,20 @@ pub(super) const METHOD: Method = Method {
     mergeable: true,
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
     parameters: &[
-        (".weight.lora.lora_a", ".lora_A.weight"),
-        (".weight.lora.lora_b", ".lora_B.weight"),
-        ("weight.lora.lora_a", "lora_A.weight"),
-        ("weight.lora.lora_b", "lora_B.weight"),
+        ParameterName {
+            inner: "lora_a",
+            public: "lora_A.weight",
+            meaning: "A, [rank, d_in]",
+        },
+        ParameterName {
+            inner: "lora_b",
+            public: "lora_B.weight",
+            meaning: "B, [d_out, rank]",
+        },
     ],
     run,
+    after_step: None,
 };
-
-/// In which order a layer stores its weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WeightLayout {
-    /// `[d_out, d_in]`: PyTorch, the checkpoints, [`crate::Linear`].
-    #[default]
-    OutIn,
-    /// `[d_in, d_out]`: Burn's `nn::Linear`.
-    InOut,
-}
 
 /// How `A` starts; `B` starts at zero, so that the adapted model equals the base model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -192,22 +190,12 @@ impl LoraConfig {
     }
 }
 
-/// One adapted layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttachedModule {
-    /// The layer's path.
-    pub module: String,
-    /// Its rank.
-    pub rank: usize,
-    /// Its effective multiplier.
-    pub scaling: f64,
-}
+impl AttachMethod for LoraConfig {
+    const KIND: &'static str = METHOD.kind;
 
-/// What [`attach_lora`] did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttachReport {
-    /// The adapted layers, in the model's order.
-    pub modules: Vec<AttachedModule>,
+    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), PhiError> {
+        attach_lora(model, self, seed)
+    }
 }
 
 /// The trainable state of one adapted weight.
@@ -218,13 +206,42 @@ pub struct Lora {
     /// `B`, `[d_out, rank]`.
     pub lora_b: Param<Tensor<2>>,
     /// The effective multiplier.
-    pub scaling: f64,
+    pub scaling: Constant,
     /// The dropout probability.
-    pub dropout: f64,
-    /// Tells this weight's dropout masks from others'.
+    pub dropout: Constant,
+    /// Tells this weight's dropout masks from others'; from the module's name.
     dropout_tensor: u64,
-    /// Whether the base is stored `[d_in, d_out]`.
-    transposed: bool,
+    /// One if the base is stored `[d_in, d_out]`, else zero.
+    transposed: Constant,
+}
+
+impl Lora {
+    /// Puts together what a visitor saw; `None` if a constant is missing.
+    pub(super) fn from_parts(
+        module: &str,
+        lora_a: Param<Tensor<2>>,
+        lora_b: Param<Tensor<2>>,
+        constant: impl Fn(&str) -> Option<f64>,
+    ) -> Option<Self> {
+        Some(Self {
+            lora_a,
+            lora_b,
+            scaling: Constant(constant("scaling")?),
+            dropout: Constant(constant("dropout")?),
+            dropout_tensor: dropout_tensor(module),
+            transposed: Constant(constant("transposed")?),
+        })
+    }
+
+    /// Returns whether the base is stored `[d_in, d_out]`.
+    pub(super) fn is_transposed(&self) -> bool {
+        self.transposed.0 != 0.0
+    }
+}
+
+/// Returns the number that tells a module's dropout masks from others'.
+fn dropout_tensor(module: &str) -> u64 {
+    init::name_key(&PeftAdapter::a_name(module))
 }
 
 impl Reparameterization for Lora {
@@ -235,8 +252,8 @@ impl Reparameterization for Lora {
     /// Dropout acts on the layer's input and has no place in an effective weight: this is the
     /// weight of inference.
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let delta = self.lora_b.val().matmul(self.lora_a.val()) * self.scaling;
-        let delta = if self.transposed {
+        let delta = self.lora_b.val().matmul(self.lora_a.val()) * self.scaling.0;
+        let delta = if self.is_transposed() {
             delta.transpose()
         } else {
             delta
@@ -249,19 +266,19 @@ impl Reparameterization for Lora {
 fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<Tensor<2>> {
     let lora = weight.reparameterization::<Lora>()?;
     let (a, b) = (lora.lora_a.val(), lora.lora_b.val());
-    let scaling = lora.scaling;
+    let scaling = lora.scaling.0;
     let base = weight.base();
-    let base = if lora.transposed {
+    let base = if lora.is_transposed() {
         base.transpose()
     } else {
         base
     };
     let input = context
         .dropout_key(lora.dropout_tensor)
-        .filter(|_| lora.dropout > 0.0)
+        .filter(|_| lora.dropout.0 > 0.0)
         .map(|key| {
             // A probability just below one must not become one by rounding.
-            let p = (lora.dropout as f32).min(1.0 - f32::EPSILON);
+            let p = (lora.dropout.0 as f32).min(1.0 - f32::EPSILON);
             dropout(x.clone(), p, key)
         });
     let plan = LinearPlan::LowRank(LowRank {
@@ -288,9 +305,9 @@ pub fn attach_lora<M: Module>(
 ) -> Result<(M, AttachReport), PhiError> {
     let adapter_config = config.to_adapter_config();
     adapter_config.validate()?;
-    let linears = targets::unadapted_modules(&model)?;
+    let linears = targets::unadapted_modules(&model, METHOD.kind)?;
     let selected = targets::select(&adapter_config, &linears)?;
-    let (model, report) = attach(
+    attach(
         model,
         &selected,
         AttachOptions {
@@ -299,23 +316,7 @@ pub fn attach_lora<M: Module>(
             layout: config.weight_layout,
         },
         |target| Factors::random(config, target, seed),
-    )?;
-    let trains_biases = || {
-        let trainable = parameters::trainable(&model);
-        trainable
-            .iter()
-            .any(|parameter| parameter.name.ends_with("bias"))
-    };
-    let bias = match config.bias {
-        peft::Bias::None => return Ok((model, report)),
-        peft::Bias::All => "all",
-        peft::Bias::LoraOnly => "lora_only",
-    };
-    if trains_biases() {
-        Ok((model, report))
-    } else {
-        Err(PhiError::NoBias { bias })
-    }
+    )
 }
 
 /// What attaching needs to know besides the factors.
@@ -338,15 +339,19 @@ pub(super) fn attach<M: Module>(
         factors.insert(target.module.weight_path(), factors_of(target)?);
         modules.push(AttachedModule {
             module: target.module.path.clone(),
-            rank: target.numbers.rank,
-            scaling: target.numbers.scaling,
+            rank: Some(target.numbers.rank),
+            scaling: Some(target.numbers.scaling),
         });
     }
-    let model = model.map(&mut Freeze {
-        path: Vec::new(),
-        bias: options.bias,
-        targets: modules.iter().map(|target| target.module.clone()).collect(),
-    });
+    let (biases, setting) = match options.bias {
+        peft::Bias::None => (TrainedBiases::None, "none"),
+        peft::Bias::All => (TrainedBiases::All, "all"),
+        peft::Bias::LoraOnly => {
+            let targets = modules.iter().map(|target| target.module.clone());
+            (TrainedBiases::Of(targets.collect()), "lora_only")
+        }
+    };
+    let model = freeze(model, biases, setting)?;
     let model = model.apply_reparameterization(Attach { factors, options });
     Ok((model, AttachReport { modules }))
 }
@@ -373,7 +378,7 @@ impl Factors {
             a: TensorData::new(a, [rank, d_in]),
             b: TensorData::new(b, [d_out, rank]),
             scaling: target.numbers.scaling,
-            dropout_tensor: init::name_key(&PeftAdapter::a_name(&target.module.path)),
+            dropout_tensor: dropout_tensor(&target.module.path),
         }
     }
 
@@ -418,42 +423,13 @@ impl Reparameterizer for Attach {
         let lora = Lora {
             lora_a: factor(factors.a),
             lora_b: factor(factors.b),
-            scaling: factors.scaling,
-            dropout: self.options.dropout,
+            scaling: Constant(factors.scaling),
+            dropout: Constant(self.options.dropout),
             dropout_tensor: factors.dropout_tensor,
-            transposed: self.options.layout == WeightLayout::InOut,
+            transposed: Constant(f64::from(u8::from(
+                self.options.layout == WeightLayout::InOut,
+            ))),
         };
         (param, Some(lora))
-    }
-}
-
-/// Freezes the base, except for the biases that are trained.
-struct Freeze {
-    path: Vec<String>,
-    bias: peft::Bias,
-    targets: Vec<String>,
-}
-
-impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let is_bias = self.path.last().is_some_and(|name| name == "bias");
-        let trained = is_bias
-            && match self.bias {
-                peft::Bias::None => false,
-                peft::Bias::All => true,
-                peft::Bias::LoraOnly => {
-                    let module = self.path[..self.path.len() - 1].join(".");
-                    self.targets.contains(&module)
-                }
-            };
-        param.set_require_grad(trained)
     }
 }

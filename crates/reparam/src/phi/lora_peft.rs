@@ -8,7 +8,7 @@ use reparam_formats::peft::{self, LoraAdapterConfig, PeftAdapter};
 
 use super::lora::{AttachOptions, Factors, attach};
 use super::targets::{self, LinearModule, Target};
-use super::{AttachReport, PhiError, WeightLayout};
+use super::{AttachReport, PhiError, WeightLayout, lora};
 use crate::parameters;
 
 /// Attaches a loaded adapter to the model that it was trained on.
@@ -24,7 +24,7 @@ pub fn attach_adapter<M: Module>(
     adapter: &PeftAdapter,
     layout: WeightLayout,
 ) -> Result<(M, AttachReport), PhiError> {
-    let linears = targets::unadapted_modules(&model)?;
+    let linears = targets::unadapted_modules(&model, lora::METHOD.kind)?;
     let selected = adapted(adapter, &linears)?;
     let config = adapter.config();
     let options = AttachOptions {

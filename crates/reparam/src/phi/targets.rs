@@ -1,4 +1,4 @@
-//! Which layers of a model a method is attached to.
+//! Which layers of a model a method is attached to, and which biases go along.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -6,7 +6,122 @@ use reparam_formats::peft::{
     LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher, TargetModules,
 };
 
-use super::{PhiError, WeightLayout};
+use super::{PhiError, Setting};
+
+/// What Burn calls the container of a reparameterization's parameters.
+pub(crate) const REPARAMETERIZATION: &str = "Reparameterization";
+
+/// The key of [`Selection::target_modules`] in a run file.
+pub(super) const TARGET_MODULES: Setting = Setting {
+    key: "target_modules",
+    default: "\"all-linear\"",
+    meaning: "trained modules: a list of names, or a regex",
+};
+
+/// The key of [`Selection::bias`] in a run file.
+pub(super) const BIAS: Setting = Setting {
+    key: "bias",
+    default: "\"none\"",
+    meaning: "biases trained along: none, or all",
+};
+
+/// In which order a layer stores its weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightLayout {
+    /// `[d_out, d_in]`: PyTorch, the checkpoints, [`crate::Linear`].
+    #[default]
+    OutIn,
+    /// `[d_in, d_out]`: Burn's `nn::Linear`.
+    InOut,
+}
+
+/// Which biases are trained along with a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Biases {
+    /// None.
+    #[default]
+    None,
+    /// All of the model's.
+    All,
+}
+
+/// Which linear layers a method is attached to.
+///
+/// LoRA has its own settings, which are PEFT's and more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selection {
+    /// Which linear layers; `all-linear` leaves out the output head.
+    pub target_modules: TargetModules,
+    /// Which of them are not, by the same rules.
+    pub exclude_modules: Option<TargetModules>,
+    /// Which existing biases are trained along.
+    pub bias: Biases,
+    /// In which order the model's linear layers store their weights.
+    pub weight_layout: WeightLayout,
+}
+
+impl Default for Selection {
+    /// Every linear layer but the output head, stored as in PyTorch, and no bias.
+    fn default() -> Self {
+        Self {
+            target_modules: TargetModules::AllLinear,
+            exclude_modules: None,
+            bias: Biases::None,
+            weight_layout: WeightLayout::OutIn,
+        }
+    }
+}
+
+impl Selection {
+    /// Sets which linear layers are selected.
+    pub fn with_target_modules(self, target_modules: TargetModules) -> Self {
+        Self {
+            target_modules,
+            ..self
+        }
+    }
+
+    /// Sets which of them are not.
+    pub fn with_exclude_modules(self, exclude_modules: TargetModules) -> Self {
+        Self {
+            exclude_modules: Some(exclude_modules),
+            ..self
+        }
+    }
+
+    /// Sets which biases are trained along.
+    pub fn with_bias(self, bias: Biases) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// Sets in which order the model's linear layers store their weights.
+    pub fn with_weight_layout(self, weight_layout: WeightLayout) -> Self {
+        Self {
+            weight_layout,
+            ..self
+        }
+    }
+
+    /// Returns the selected layers, in order.
+    ///
+    /// # Errors
+    ///
+    /// Fails when nothing is selected, or an entry matches nothing.
+    pub(super) fn select<'a>(
+        &self,
+        linears: &'a [LinearModule],
+    ) -> Result<Vec<&'a LinearModule>, PhiError> {
+        // The matcher reads its rules from PEFT's configuration, whose rules they are.
+        select_modules(
+            &LoraAdapterConfig {
+                target_modules: Some(self.target_modules.clone()),
+                exclude_modules: self.exclude_modules.clone(),
+                ..LoraAdapterConfig::default()
+            },
+            linears,
+        )
+    }
+}
 
 /// A linear layer found in a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,17 +130,27 @@ pub struct LinearModule {
     pub path: String,
     /// The shape of its weight, as stored.
     pub shape: [usize; 2],
-    /// Whether a method is attached already.
-    pub is_reparameterized: bool,
+    /// The name of the method that is attached to the weight, if any.
+    pub method: Option<String>,
 }
 
 impl LinearModule {
+    /// Returns whether a method is attached to the weight.
+    pub fn is_reparameterized(&self) -> bool {
+        self.method.is_some()
+    }
+
     /// Returns the path of the weight.
     pub(super) fn weight_path(&self) -> String {
+        self.tensor_name("weight")
+    }
+
+    /// Returns the name of a tensor beside the weight.
+    pub(super) fn tensor_name(&self, name: &str) -> String {
         if self.path.is_empty() {
-            "weight".to_owned()
+            name.to_owned()
         } else {
-            format!("{}.weight", self.path)
+            format!("{}.{name}", self.path)
         }
     }
 
@@ -61,20 +186,24 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
     find.found
 }
 
-/// Returns the linear layers of a model that carries no method yet.
+/// Returns the linear layers of a model that carries no method yet; `kind` is about to be attached.
 ///
 /// # Errors
 ///
 /// [`PhiError::AlreadyAttached`]: attaching freezes everything else, an earlier method's state
 /// included.
-pub(super) fn unadapted_modules<M: Module>(model: &M) -> Result<Vec<LinearModule>, PhiError> {
+pub(super) fn unadapted_modules<M: Module>(
+    model: &M,
+    kind: &'static str,
+) -> Result<Vec<LinearModule>, PhiError> {
     let linears = linear_modules(model);
-    match linears.iter().find(|linear| linear.is_reparameterized) {
-        None => Ok(linears),
-        Some(linear) => Err(PhiError::AlreadyAttached {
-            module: linear.path.clone(),
-        }),
+    let attached = linears
+        .iter()
+        .find_map(|linear| Some((linear, linear.method.as_ref()?)));
+    if let Some((linear, attached)) = attached {
+        return Err(PhiError::already_attached(linear, attached, kind));
     }
+    Ok(linears)
 }
 
 #[derive(Default)]
@@ -86,6 +215,12 @@ struct FindLinears {
 
 impl ModuleVisitor for FindLinears {
     fn enter_module(&mut self, name: &str, container_type: &str) {
+        if container_type == REPARAMETERIZATION
+            && let Some(last) = self.found.last_mut()
+            && names(&self.path) == last.weight_path()
+        {
+            last.method = Some(name.to_owned());
+        }
         self.path.push((name.to_owned(), container_type.to_owned()));
     }
 
@@ -102,13 +237,8 @@ impl ModuleVisitor for FindLinears {
             self.found.push(LinearModule {
                 path: names(parents),
                 shape: [shape[0], shape[1]],
-                is_reparameterized: false,
+                method: None,
             });
-        } else if let Some(last) = self.found.last_mut()
-            && names(parents).starts_with(&last.weight_path())
-        {
-            // Whatever lies inside a linear layer's weight is a method's state.
-            last.is_reparameterized = true;
         }
     }
 }
@@ -127,12 +257,7 @@ pub(super) fn select<'a>(
     config: &LoraAdapterConfig,
     linears: &'a [LinearModule],
 ) -> Result<Vec<Target<'a>>, PhiError> {
-    let candidates = candidates(config, linears);
-    let paths: Vec<&str> = candidates
-        .iter()
-        .map(|linear| linear.path.as_str())
-        .collect();
-    ModuleMatcher::new(config)?.report(&paths)?.require_all()?;
+    select_modules(config, linears)?;
     let targets = matching(config, linears)?;
     let paths: Vec<&str> = targets
         .iter()
@@ -140,6 +265,27 @@ pub(super) fn select<'a>(
         .collect();
     LoraRules::new(config)?.require_all(&paths)?;
     Ok(targets)
+}
+
+/// Selects the layers that the rules of a configuration name, and requires each rule to name some.
+fn select_modules<'a>(
+    config: &LoraAdapterConfig,
+    linears: &'a [LinearModule],
+) -> Result<Vec<&'a LinearModule>, PhiError> {
+    let candidates = candidates(config, linears);
+    let paths: Vec<&str> = candidates
+        .iter()
+        .map(|linear| linear.path.as_str())
+        .collect();
+    let matcher = ModuleMatcher::new(config)?;
+    matcher.report(&paths)?.require_all()?;
+    let mut selected = Vec::new();
+    for module in candidates {
+        if matcher.matches(&module.path)? {
+            selected.push(module);
+        }
+    }
+    Ok(selected)
 }
 
 /// Returns the layers that a configuration matches; entries that match nothing are no error, since

@@ -139,7 +139,7 @@ fn an_adapter_is_not_attached_twice() {
     let error = attach_adapter(trained(&config()), &adapter, WeightLayout::OutIn)
         .expect_err("already attached");
     assert!(
-        matches!(&error, PhiError::AlreadyAttached { module } if module == "layers.0.q_proj"),
+        matches!(&error, PhiError::AlreadyAttached { module, .. } if module == "layers.0.q_proj"),
         "{error}"
     );
 }

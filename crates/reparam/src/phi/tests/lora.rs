@@ -130,8 +130,8 @@ fn the_output_is_the_definitions() {
         let base = Linear::new(data(numbers(3, 1), &[1, 3], DType::F64), None);
         let w = values(&base.weight.base());
         let (layer, report) = attach_lora(base, &config, 0).expect("attaches");
-        assert_eq!(report.modules[0].scaling, scaling);
-        assert_eq!(report.modules[0].rank, 4);
+        assert_eq!(report.modules[0].scaling, Some(scaling));
+        assert_eq!(report.modules[0].rank, Some(4));
         let layer = randomize(layer, 1);
         let theta = parameters::trainable(&layer);
         let (a, b) = (values(&theta[0].values), values(&theta[1].values));

@@ -7,7 +7,7 @@ use burn::nn;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::parameters;
-use crate::phi::WeightLayout;
+use crate::phi::{WeightLayout, after_step};
 use crate::{ForwardContext, Linear};
 
 const WIDTH: usize = 6;
@@ -235,7 +235,12 @@ pub(super) fn randomize<M: Module>(model: M, seed: u64) -> M {
             parameter.with_values(new.inner())
         })
         .collect();
-    parameters::assign(model, list)
+    let mut model = parameters::assign(model, list);
+    // What follows the parameters, such as singular vectors, gets the time to.
+    for _ in 0..10 {
+        model = after_step(model);
+    }
+    model
 }
 
 /// Returns the bits of every parameter by its path inside the module, trained or not.
