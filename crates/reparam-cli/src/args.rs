@@ -42,6 +42,7 @@ fn after_help() -> String {
         "Examples:\n  \
          reparam train run.toml\n  \
          reparam train run.toml --set train.max_steps=50 --output runs/short\n  \
+         reparam study run.toml --vary optimizer.lambda=0.1,1\n  \
          reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt --json\n  \
          reparam generate --model assets/stories260K --prompt \"Once upon a time\"\n\n\
          {}\n{EXIT_CODES}",
@@ -83,6 +84,28 @@ pub(crate) enum Command {
             reparam train run.toml --output runs/second --json > events.jsonl"
     )]
     Train(TrainArgs),
+    /// Make the same run under several settings, and compare
+    #[command(
+        long_about = "Make the same run under several settings, and compare\n\n\
+            Every combination of the varied values is a run. The study's directory gets a table, \
+            pictures of loss and variances against steps, a page with all of them (study.html), \
+            and a directory for each run. A run that diverges is a result of the study.",
+        after_long_help = "Examples:\n  \
+            reparam study examples/linear-regression.toml --vary optimizer.lambda=0.01,0.1,1\n  \
+            reparam study run.toml --vary optimizer.kind=adamw,lion,muon \\\n      \
+            --vary optimizer.learning_rate=1e-4,1e-3 --output studies/kinds"
+    )]
+    Study(StudyArgs),
+    /// Predict the rows of a table with a trained regression
+    #[command(
+        long_about = "Predict the rows of a table with a trained regression\n\n\
+            Prints a CSV with the row of the file, counted from 0 without the header, and its \
+            prediction. Where the file has the target too, the errors are measured.",
+        after_long_help = "Examples:\n  \
+            reparam predict --model runs/houses --data new.csv > predictions.csv\n  \
+            reparam predict --model runs/houses/model --data new.csv --drop-rows --json"
+    )]
+    Predict(PredictArgs),
     /// Measure the loss and the perplexity of a model on a text
     #[command(
         long_about = "Measure the loss and the perplexity of a model on a text\n\n\
@@ -137,6 +160,37 @@ pub(crate) struct TrainArgs {
     /// Where the run goes, instead of output.dir of the run file
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StudyArgs {
+    /// The run file
+    #[arg(value_name = "RUN_FILE")]
+    pub(crate) run_file: PathBuf,
+    /// The values that a key takes in turn (can be repeated)
+    ///
+    /// A comma inside of brackets, braces, parentheses or quotes belongs to a value.
+    #[arg(long, value_name = "SECTION.KEY=VALUE,VALUE", required = true)]
+    pub(crate) vary: Vec<String>,
+    /// Replace one value of the run file for all runs (can be repeated)
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Where the study goes, instead of output.dir of the run file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// The run directory of a regression, or the model directory in it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    /// The table, a CSV file with the model's features
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: PathBuf,
+    /// Leave rows with missing values out instead of refusing them
+    #[arg(long)]
+    pub(crate) drop_rows: bool,
 }
 
 /// The model of a command, with its adapter and its precision.

@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use reparam_train::config::{Precision, RunConfig};
+use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{FailureKind, Observer};
+use reparam_train::regression::Prediction;
+use reparam_train::study::{Study, StudyRequest, StudyRun};
 use serde::Serialize;
 
 /// The work behind the commands.
@@ -25,6 +27,17 @@ pub(crate) trait Engine {
         request: TrainRequest,
         observer: &mut dyn Observer,
     ) -> Result<TrainOutcome, EngineError>;
+
+    /// Makes the same run under several settings, telling `on_run` of each; `None` if it was stopped.
+    fn study(
+        &self,
+        request: StudyRequest,
+        stop: &AtomicBool,
+        on_run: &mut dyn FnMut(&StudyRun),
+    ) -> Result<Option<Study>, EngineError>;
+
+    /// Predicts the rows of a table.
+    fn predict(&self, request: PredictRequest) -> Result<Prediction, EngineError>;
 
     /// Measures the loss of a model on a file.
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError>;
@@ -82,7 +95,7 @@ impl fmt::Debug for HubSettings {
 /// A run to do.
 #[derive(Debug)]
 pub(crate) struct TrainRequest {
-    pub(crate) config: RunConfig,
+    pub(crate) config: TaskConfig,
     /// Set when the run shall stop after its current step, with its adapter saved.
     pub(crate) stop: Arc<AtomicBool>,
 }
@@ -94,6 +107,15 @@ pub(crate) enum TrainOutcome {
     Finished,
     /// It was stopped after `step`, whose state is saved.
     Interrupted { step: u64 },
+}
+
+/// Rows to predict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PredictRequest {
+    /// A run directory of a regression, or the model directory in it.
+    pub(crate) model: PathBuf,
+    pub(crate) data: PathBuf,
+    pub(crate) drop_rows: bool,
 }
 
 /// A loss to measure.

@@ -64,6 +64,9 @@ pub(crate) enum CliError {
     /// The run was asked to stop.
     #[error("interrupted after step {step}; its state is saved")]
     Interrupted { step: u64 },
+    /// A study was interrupted; its finished runs are there.
+    #[error("interrupted; the runs that are done are in the study's directory")]
+    StudyInterrupted,
     /// The program panicked.
     #[error("internal error: {message}")]
     Bug { message: String },
@@ -92,7 +95,7 @@ impl CliError {
             },
             Self::Output(_) if self.is_broken_pipe() => "broken_pipe",
             Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) => "io",
-            Self::Interrupted { .. } => "interrupted",
+            Self::Interrupted { .. } | Self::StudyInterrupted => "interrupted",
             Self::Bug { .. } => "bug",
         }
     }
@@ -125,7 +128,8 @@ impl CliError {
             | Self::Output(_)
             | Self::Interrupts(_)
             | Self::Signals(_)
-            | Self::Interrupted { .. } => Vec::new(),
+            | Self::Interrupted { .. }
+            | Self::StudyInterrupted => Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ mod interrupt;
 mod logging;
 mod observer;
 mod output;
+mod overrides;
 mod run;
 #[cfg(test)]
 mod tests;

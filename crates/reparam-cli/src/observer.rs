@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reparam_train::event::{Event, Finished, Observer, Start, Step};
+use reparam_train::event::{
+    Event, Finished, Observer, RegressionReport, RegressionStart, Start, Step, StopReason,
+};
 
 use crate::error::CliError;
 use crate::format::{bytes, count, counted, percent, seconds};
@@ -70,6 +72,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             // Not while the bar is suspended: this is where it is first shown, and indicatif holds
             // the bar's lock during `suspend`.
             Event::Start(start) => self.start(start),
+            Event::RegressionStart(start) => self.regression_start(start),
             _ => {
                 let bar = self.bar.clone();
                 bar.suspend(|| self.print_text(event))
@@ -92,6 +95,18 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                     counted(*tokens, "token")
                 ),
             ),
+            Event::RegressionEvaluation {
+                step,
+                test_mse,
+                test_r2,
+            } => self.printer.row(
+                "evaluation",
+                &format!("step {step}: test mean squared error {test_mse:.4}, R2 {test_r2:.4}"),
+            ),
+            Event::RegressionReport(report) => self.regression_report(report),
+            Event::Stopped { step, reason } => self
+                .printer
+                .row("stopped", &format!("step {step}: {}", because(reason))),
             Event::Sample { step, prompt, text } => self
                 .printer
                 .row("sample", &format!("step {step}: {prompt}{text}")),
@@ -123,10 +138,12 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "method",
                 format!(
-                    "{} on {}, scaling {}",
+                    "{} on {}{}",
                     start.method,
                     counted(start.targets.len() as u64, "module"),
-                    start.scaling
+                    start
+                        .scaling
+                        .map_or_else(String::new, |scaling| format!(", scaling {scaling}"))
                 ),
             ),
             (
@@ -164,6 +181,84 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         Ok(())
     }
 
+    fn regression_start(&mut self, start: &RegressionStart) -> Result<(), CliError> {
+        self.max_steps = start.max_steps;
+        let dropped = match start.dropped_rows {
+            0 => String::new(),
+            n => format!(", {} left out for missing values", counted(n, "row")),
+        };
+        let lambda = start
+            .lambda
+            .map_or_else(String::new, |lambda| format!(", lambda {lambda}"));
+        let rows = [
+            (
+                "model",
+                format!(
+                    "{} from {} to {}, {}",
+                    start.model,
+                    counted(start.features.len() as u64, "feature"),
+                    start.target,
+                    counted(start.trainable_parameters, "parameter")
+                ),
+            ),
+            ("method", start.method.clone()),
+            (
+                "data",
+                format!(
+                    "{} to learn from, {} held out{dropped}",
+                    counted(start.train_rows, "row"),
+                    count(start.test_rows)
+                ),
+            ),
+            (
+                "run",
+                format!(
+                    "{} of {}, learning rate {}{lambda}, seed {}",
+                    counted(start.max_steps, "step"),
+                    counted(start.batch_size, "row"),
+                    start.learning_rate,
+                    start.seed
+                ),
+            ),
+            ("output", start.output.display().to_string()),
+        ];
+        for (label, value) in rows {
+            self.printer.row(label, &value)?;
+        }
+        Ok(())
+    }
+
+    fn regression_report(&mut self, report: &RegressionReport) -> Result<(), CliError> {
+        self.printer.row(
+            "result",
+            &format!(
+                "test mean squared error {:.6}, R2 {:.6}; train {:.6}",
+                report.test_mse, report.test_r2, report.train_mse
+            ),
+        )?;
+        self.printer.row(
+            "exact",
+            &format!(
+                "least squares: test mean squared error {:.6}, R2 {:.6}",
+                report.least_squares_test_mse, report.least_squares_test_r2
+            ),
+        )?;
+        if let (Some(distance), Some(is_it)) =
+            (report.distance_to_least_squares, report.is_least_squares)
+        {
+            let verdict = if is_it {
+                "converged to the least-squares solution"
+            } else {
+                "not at the least-squares solution yet"
+            };
+            self.printer.row(
+                "distance",
+                &format!("{distance:.1e} of the largest coefficient: {verdict}"),
+            )?;
+        }
+        Ok(())
+    }
+
     fn step(&mut self, step: &Step) {
         if self.printer.shows_progress() {
             self.bar.set_position(step.step);
@@ -195,6 +290,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (Some(before), Some(after)) => format!(", held-out loss {before:.4} -> {after:.4}"),
             _ => String::new(),
         };
+        let result = [("adapter", &finished.adapter), ("model", &finished.model)];
         self.printer.row(
             "finished",
             &format!(
@@ -203,8 +299,12 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 seconds(finished.seconds)
             ),
         )?;
-        self.printer
-            .row("adapter", &finished.adapter.display().to_string())
+        for (label, path) in result {
+            if let Some(path) = path {
+                self.printer.row(label, &path.display().to_string())?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -226,10 +326,9 @@ fn plan(start: &Start) -> String {
         1 => String::new(),
         n => format!(" x {n}"),
     };
-    let lambda = if start.lambda.to_bits() == 1.0_f64.to_bits() {
-        String::new()
-    } else {
-        format!(", lambda {}", start.lambda)
+    let lambda = match start.lambda {
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda}"),
+        _ => String::new(),
     };
     format!(
         "{} of {} x {}{accumulation} tokens, {}, {}, seed {}{lambda}",
@@ -240,4 +339,24 @@ fn plan(start: &Start) -> String {
         counted(start.threads, "thread"),
         start.seed
     )
+}
+
+/// Why a run ended, in words.
+fn because(reason: &StopReason) -> String {
+    match reason {
+        StopReason::Steps => "all steps are done".to_owned(),
+        StopReason::LossChange {
+            change,
+            bound,
+            window,
+        } => format!(
+            "the loss changed by {change:.1e} from one {window} steps to the next, less than {bound:e}"
+        ),
+        StopReason::GradNorm { grad_norm, bound } => {
+            format!("the gradient's norm is {grad_norm:.1e}, less than {bound:e}")
+        }
+        StopReason::Patience { evaluations, best } => {
+            format!("{evaluations} evaluations in a row were no better than {best:.4}")
+        }
+    }
 }

@@ -64,6 +64,8 @@ fn dispatch(
     logging::init(&cli.global, &context.environment)?;
     match cli.command {
         Command::Train(args) => commands::train::run(args, context, printer),
+        Command::Study(args) => commands::study::run(args, context, printer),
+        Command::Predict(args) => commands::predict::run(args, context, printer),
         Command::Eval(args) => commands::eval::run(args, context, printer),
         Command::Generate(args) => commands::generate::run(args, context, printer),
         Command::Inspect(args) => commands::inspect::run(&args, context, printer),

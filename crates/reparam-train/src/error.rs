@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use reparam::phi::PhiError;
 use reparam::update::UpdateError;
-use reparam_data::DataError;
+use reparam_data::{DataError, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
 use reparam_formats::hub::HubError;
@@ -79,6 +79,53 @@ pub enum TrainError {
         /// The head's path.
         module: String,
     },
+    /// The table cannot be used.
+    #[error(transparent)]
+    Tabular(#[from] TabularError),
+    /// A directory does not hold a regression.
+    #[error("{} is not a regression's: {problem}", path.display())]
+    NotARegression {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A batch has more rows than there are.
+    #[error("a batch of {batch_size} rows, and there are {rows} to train on")]
+    BatchTooLarge {
+        /// The rows of a batch.
+        batch_size: usize,
+        /// The training rows.
+        rows: usize,
+    },
+    /// The loss of a regression grew instead of falling.
+    #[error(
+        "the loss went from {before:.4} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
+        lambda.map_or_else(String::new, |lambda| format!(", lambda {lambda:.4}"))
+    )]
+    Grew {
+        /// The last step.
+        step: u64,
+        /// Its loss, infinite if a number is no longer finite.
+        loss: f64,
+        /// The loss before the first step.
+        before: f64,
+        /// The learning rate of the step.
+        learning_rate: f64,
+        /// The constant factor of the gradient, if there is one.
+        lambda: Option<f64>,
+        /// What the product of the two has to stay below for plain descent on this data, if that is known.
+        stable_rate: Option<f64>,
+    },
+    /// A study without anything to vary.
+    #[error("the study has nothing to vary")]
+    NothingToVary,
+    /// What a study shall vary cannot be read.
+    #[error(transparent)]
+    Vary(#[from] crate::study::VaryError),
+    /// A picture cannot be drawn.
+    #[error("cannot draw a picture of the study: {0}")]
+    Plot(crate::study::PlotError),
     /// A measured loss is not finite.
     #[error("the loss is not finite")]
     LossNotFinite,
@@ -147,6 +194,25 @@ impl TrainError {
             Self::HeadTarget { .. } => {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
+            Self::Tabular(error) => error.hint(),
+            Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
+            Self::Vary(error) => error.hint(),
+            Self::Plot(_) => None,
+            Self::NotARegression { .. } => Some(
+                "give the run directory of a regression, or the model directory in it".into(),
+            ),
+            Self::BatchTooLarge { rows, .. } => Some(format!(
+                "set train.batch_size to at most {rows}, or leave it out to take all rows"
+            )),
+            Self::Grew { stable_rate, .. } => Some(match stable_rate {
+                Some(rate) => format!(
+                    "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
+                     while their product is below {rate:.4}; or bound the steps with optimizer.clip_grad_value"
+                ),
+                None => "lower optimizer.learning_rate or optimizer.lambda, warm it up, or bound the steps with \
+                         optimizer.clip_grad_norm"
+                    .into(),
+            }),
             Self::LossNotFinite => {
                 Some("the weights or the adapter are damaged, or the adapter diverged".into())
             }
@@ -177,10 +243,15 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::HeadTarget { .. }
+            | Self::BatchTooLarge { .. }
+            | Self::NothingToVary
+            | Self::Vary(_)
             | Self::Update(_)
             | Self::OutputTaken { .. }
             | Self::Warmup { .. } => FailureKind::Config,
-            Self::Diverged { .. } | Self::Vanished { .. } => FailureKind::Diverged,
+            Self::Diverged { .. } | Self::Vanished { .. } | Self::Grew { .. } => {
+                FailureKind::Diverged
+            }
             Self::Output { .. }
             | Self::Format(
                 FormatError::Io { .. }

@@ -62,6 +62,27 @@ pub enum Event {
         /// The last finished step.
         step: u64,
     },
+    /// The last step is done: all of them, or a condition of the run file holds.
+    Stopped {
+        /// The last step.
+        step: u64,
+        /// Why there is none after it.
+        #[serde(flatten)]
+        reason: StopReason,
+    },
+    /// A regression is set up; the first step comes next.
+    RegressionStart(RegressionStart),
+    /// How well a regression predicts.
+    RegressionEvaluation {
+        /// The step after which it was measured.
+        step: u64,
+        /// The mean squared error on the test rows, in the target's units squared.
+        test_mse: f64,
+        /// The share of the test rows' variance that is explained.
+        test_r2: f64,
+    },
+    /// What a regression has learned, beside what the exact solution does.
+    RegressionReport(RegressionReport),
     /// The run is complete.
     Finished(Finished),
     /// The run cannot go on.
@@ -85,8 +106,8 @@ pub struct Start {
     /// The names of the adapted modules.
     pub targets: Vec<String>,
     /// The factor of the adapter's product, such as alpha / rank; of the modules without a
-    /// pattern of their own.
-    pub scaling: f64,
+    /// pattern of their own. `None` for a method without one.
+    pub scaling: Option<f64>,
     /// The tokens of the training data.
     pub train_tokens: u64,
     /// Those of them that are predicted, and so learned from.
@@ -105,8 +126,9 @@ pub struct Start {
     pub gradient_accumulation: u64,
     /// What activations are computed in, resolved from `auto`.
     pub precision: String,
-    /// The factor of the gradient in the two-step update.
-    pub lambda: f64,
+    /// The factor of the gradient in the two-step update; `None` if it changes from step to step, or
+    /// the transforms are given as a list.
+    pub lambda: Option<f64>,
     /// The threads that compute.
     pub threads: u64,
     /// What every random number of the run is derived from.
@@ -132,6 +154,113 @@ pub struct Step {
     pub tokens_per_s: f64,
     /// The most memory that the process has held so far, in bytes.
     pub peak_rss_bytes: u64,
+    /// How much gradient and update vary, if it is measured.
+    #[serde(flatten)]
+    pub variances: Option<Variances>,
+}
+
+/// How much gradient and update vary from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Variances {
+    /// The variance of the gradient over about the last twenty steps, summed over all elements; 0 at the first.
+    pub grad_variance: f64,
+    /// That of the update, before the learning rate multiplies it.
+    pub update_variance: f64,
+    /// The L2 norm of the update, before the learning rate multiplies it.
+    pub update_norm: f64,
+}
+
+/// Why a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum StopReason {
+    /// All planned steps are done.
+    Steps,
+    /// The mean loss of a window of steps is that of the window before.
+    LossChange {
+        /// The relative change.
+        change: f64,
+        /// What it had to fall below.
+        bound: f64,
+        /// The steps of a window.
+        window: u64,
+    },
+    /// The gradient is small.
+    GradNorm {
+        /// Its norm.
+        grad_norm: f64,
+        /// What it had to fall below.
+        bound: f64,
+    },
+    /// The held-out loss has not improved for long.
+    Patience {
+        /// How many evaluations in a row were no better than the best.
+        evaluations: u64,
+        /// The best loss.
+        best: f64,
+    },
+}
+
+/// What a regression learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegressionStart {
+    /// The model: `linear` or `mlp`.
+    pub model: String,
+    /// The word for the method, such as `identity`.
+    pub method: String,
+    /// The numbers that the optimizer changes.
+    pub trainable_parameters: u64,
+    /// The columns that it predicts from.
+    pub features: Vec<String>,
+    /// The column that is predicted.
+    pub target: String,
+    /// The rows that it learns from.
+    pub train_rows: u64,
+    /// The rows that are held out.
+    pub test_rows: u64,
+    /// The lines of the file that were left out for missing values.
+    pub dropped_rows: u64,
+    /// The steps of the run, T.
+    pub max_steps: u64,
+    /// Rows in a batch.
+    pub batch_size: u64,
+    /// The peak learning rate, eta.
+    pub learning_rate: f64,
+    /// The factor of the gradient in the two-step update; `None` if it changes from step to step, or
+    /// the transforms are given as a list.
+    pub lambda: Option<f64>,
+    /// What first values and the order of the rows are drawn from.
+    pub seed: u64,
+    /// The run directory.
+    pub output: PathBuf,
+}
+
+/// What a regression has learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegressionReport {
+    /// The mean squared error on the training rows, in the target's units squared.
+    pub train_mse: f64,
+    /// The mean squared error on the test rows.
+    pub test_mse: f64,
+    /// The share of the test rows' variance that is explained.
+    pub test_r2: f64,
+    /// The test error of the exact least squares solution.
+    pub least_squares_test_mse: f64,
+    /// Its explained share.
+    pub least_squares_test_r2: f64,
+    /// The largest difference between the trained coefficients and the exact ones, in units of the
+    /// standardized problem, relative to the largest exact one; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub distance_to_least_squares: Option<f64>,
+    /// Whether that difference is below 1e-6.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_least_squares: Option<bool>,
+    /// The coefficients by feature, in the columns' units; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coefficients: Option<Vec<f64>>,
+    /// The intercept, in the target's units; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub intercept: Option<f64>,
 }
 
 /// A complete run.
@@ -145,8 +274,12 @@ pub struct Finished {
     pub loss_before: Option<f64>,
     /// The held-out loss after the last step; `None` if nothing is held out.
     pub loss_after: Option<f64>,
-    /// The directory of the adapter.
-    pub adapter: PathBuf,
+    /// The directory of the adapter, of a method that has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub adapter: Option<PathBuf>,
+    /// The directory of the model, of a method that trains the weights themselves.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub model: Option<PathBuf>,
 }
 
 /// Why a run cannot go on.
@@ -239,7 +372,7 @@ mod tests {
                 trainable_parameters: 1,
                 total_parameters: 2,
                 targets: vec!["a.q_proj".into()],
-                scaling: 2.0,
+                scaling: Some(2.0),
                 train_tokens: 3,
                 labelled_tokens: 4,
                 blocks: 5,
@@ -249,7 +382,7 @@ mod tests {
                 sequence_length: 9,
                 gradient_accumulation: 10,
                 precision: "f32".into(),
-                lambda: 1.0,
+                lambda: Some(1.0),
                 threads: 2,
                 seed: u64::MAX,
                 output: "runs/a".into(),
@@ -262,6 +395,7 @@ mod tests {
                 tokens: 100,
                 tokens_per_s: 1234.5,
                 peak_rss_bytes: 1 << 40,
+                variances: None,
             }),
             Event::Evaluation {
                 step: 0,
@@ -284,7 +418,66 @@ mod tests {
                 seconds: 0.5,
                 loss_before: Some(3.0),
                 loss_after: None,
-                adapter: "runs/a/adapter".into(),
+                adapter: Some("runs/a/adapter".into()),
+                model: None,
+            }),
+            Event::Step(Step {
+                step: 2,
+                loss: 2.0,
+                learning_rate: 1.0,
+                grad_norm: 0.5,
+                tokens: 80,
+                tokens_per_s: 1e6,
+                peak_rss_bytes: 1,
+                variances: Some(Variances {
+                    grad_variance: 0.25,
+                    update_variance: 0.0025,
+                    update_norm: 0.05,
+                }),
+            }),
+            Event::Stopped {
+                step: 7,
+                reason: StopReason::Steps,
+            },
+            Event::Stopped {
+                step: 7,
+                reason: StopReason::LossChange {
+                    change: 1e-5,
+                    bound: 1e-4,
+                    window: 10,
+                },
+            },
+            Event::RegressionEvaluation {
+                step: 0,
+                test_mse: 4.0,
+                test_r2: -1.0,
+            },
+            Event::RegressionStart(RegressionStart {
+                model: "linear".into(),
+                method: "identity".into(),
+                trainable_parameters: 2,
+                features: vec!["x1".into()],
+                target: "y".into(),
+                train_rows: 80,
+                test_rows: 20,
+                dropped_rows: 0,
+                max_steps: 1000,
+                batch_size: 80,
+                learning_rate: 0.1,
+                lambda: None,
+                seed: 42,
+                output: "runs/b".into(),
+            }),
+            Event::RegressionReport(RegressionReport {
+                train_mse: 1.0,
+                test_mse: 2.0,
+                test_r2: 0.5,
+                least_squares_test_mse: 2.0,
+                least_squares_test_r2: 0.5,
+                distance_to_least_squares: Some(1e-9),
+                is_least_squares: Some(true),
+                coefficients: Some(vec![3.0]),
+                intercept: Some(0.5),
             }),
             Event::Failed {
                 error: Failure {

@@ -8,20 +8,24 @@
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
 pub mod config;
+mod convergence;
 mod error;
 mod evaluate;
 pub mod event;
+mod export;
 pub mod inspect;
 mod memory;
 mod prepare;
 mod provenance;
+pub mod regression;
 mod run;
 mod run_dir;
 mod session;
 mod settings;
+pub mod study;
 
 pub use error::TrainError;
 pub use evaluate::{Evaluation, evaluate, evaluate_file};
 pub use memory::peak_rss_bytes;
-pub use run::{Outcome, train};
+pub use run::{Measure, Outcome, train};
 pub use session::Session;

@@ -1,17 +1,19 @@
 //! Everything that is loaded and checked before a run starts.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 
-use reparam::phi::{self, AttachReport, LoraConfig};
+use reparam::phi::{self, AnyMethod, AttachReport, AttachedModule};
 use reparam::update::Optimizer;
 use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
-use reparam_formats::peft::{LoraAdapterConfig, PeftAdapter, TargetModules};
+use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
 use reparam_models::CausalLm;
 
-use crate::config::{EvalData, Length, MethodConfig, RunConfig};
+use crate::config::{EvalData, Length, RunConfig};
+use crate::export::save_model;
 use crate::provenance::provenance;
 use crate::run_dir::RunDir;
 use crate::{Session, TrainError, settings};
@@ -31,16 +33,45 @@ pub(crate) struct Prepared {
 
 /// What was attached to the model, and how it is saved.
 pub(crate) struct Attached {
-    pub(crate) modules: Vec<phi::AttachedModule>,
-    /// The scaling of modules without a pattern of their own.
-    pub(crate) scaling: f64,
-    adapter_config: LoraAdapterConfig,
+    pub(crate) modules: Vec<AttachedModule>,
+    /// The scaling of modules without a pattern of their own, of a method that has one.
+    pub(crate) scaling: Option<f64>,
+    result: Saved,
+}
+
+/// What a run results in.
+enum Saved {
+    /// An adapter with PEFT's configuration.
+    Adapter(Box<LoraAdapterConfig>),
+    /// The model with its effective weights, beside what its base's directory has.
+    Model { base: PathBuf },
 }
 
 impl Attached {
-    /// Returns the trainable state as an adapter.
-    pub(crate) fn to_adapter(&self, model: &CausalLm) -> Result<PeftAdapter, TrainError> {
-        Ok(phi::to_adapter(model, self.adapter_config.clone())?)
+    /// Returns whether the result is an adapter; otherwise it is a whole model.
+    pub(crate) fn is_adapter(&self) -> bool {
+        matches!(self.result, Saved::Adapter(_))
+    }
+
+    /// Writes the trained state as what the method results in.
+    pub(crate) fn save(&self, model: &CausalLm, directory: &Path) -> Result<(), TrainError> {
+        match &self.result {
+            Saved::Adapter(config) => {
+                Ok(phi::to_adapter(model, (**config).clone())?.save(directory)?)
+            }
+            Saved::Model { base } => save_model(&model.valid(), base, directory),
+        }
+    }
+
+    /// Checks before the first step that the result can be written.
+    fn check_writable(&self, model: &CausalLm) -> Result<(), TrainError> {
+        match &self.result {
+            Saved::Adapter(config) => {
+                let adapter = phi::to_adapter(model, (**config).clone())?;
+                Ok(adapter.check_writable()?)
+            }
+            Saved::Model { .. } => Ok(()),
+        }
     }
 }
 
@@ -56,24 +87,23 @@ impl Prepared {
         };
         let session = Session::open(&config.model.path, &hub)?;
         let (train, eval) = load_data(config, &session)?;
-        let MethodConfig::Lora(lora) = &config.method;
-        let lora = settings::lora(lora);
-        let (model, report) = phi::attach_lora(session.model, &lora, config.train.seed)?;
+        let max_steps = max_steps(config, &train);
+        let method = settings::method(&config.method, max_steps);
+        let (model, report) = method.attach(session.model, config.train.seed)?;
         refuse_head(&report)?;
         let session = Session { model, ..session };
-        let attached = attached(config, &lora, report);
+        let attached = attached(config, &method, report, &session.directory);
         // What cannot be written is known before the first step, not after the last.
-        attached
-            .to_adapter(&session.model.clone().train())?
-            .check_writable()?;
+        let trained = session.model.clone().train();
+        attached.check_writable(&trained)?;
+        let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
+        optimizer.check(&trained).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),
             config.train.batch_size,
             config.train.seed,
             config.data.shuffle,
         )?;
-        let max_steps = max_steps(config, &train);
-        let optimizer = settings::optimizer(&config.optimizer, max_steps)?;
         Ok(Self {
             session,
             attached,
@@ -102,8 +132,7 @@ impl Prepared {
 /// The head and its loss are one operation, which has no low-rank plan yet: it would form the
 /// effective weight and a dense gradient of it, and would know no dropout.
 fn refuse_head(report: &AttachReport) -> Result<(), TrainError> {
-    let is_head =
-        |module: &&phi::AttachedModule| module.module.rsplit('.').next() == Some("lm_head");
+    let is_head = |module: &&AttachedModule| module.module.rsplit('.').next() == Some("lm_head");
     match report.modules.iter().find(is_head) {
         None => Ok(()),
         Some(head) => Err(TrainError::HeadTarget {
@@ -146,18 +175,32 @@ fn load_data(
     })
 }
 
-fn attached(config: &RunConfig, lora: &LoraConfig, report: AttachReport) -> Attached {
-    let adapter_config = LoraAdapterConfig {
-        base_model_name_or_path: Some(config.model.path.clone()),
-        revision: config.model.revision.clone(),
-        task_type: Some("CAUSAL_LM".to_owned()),
-        target_modules: Some(written_targets(&lora.target_modules, &report.modules)),
-        ..lora.to_adapter_config()
+fn attached(config: &RunConfig, method: &AnyMethod, report: AttachReport, base: &Path) -> Attached {
+    let (scaling, result) = match method {
+        AnyMethod::Lora(lora) => {
+            let adapter_config = LoraAdapterConfig {
+                base_model_name_or_path: Some(config.model.path.clone()),
+                revision: config.model.revision.clone(),
+                task_type: Some("CAUSAL_LM".to_owned()),
+                target_modules: Some(written_targets(&lora.target_modules, &report.modules)),
+                ..lora.to_adapter_config()
+            };
+            (
+                Some(lora.scaling()),
+                Saved::Adapter(Box::new(adapter_config)),
+            )
+        }
+        _ => (
+            None,
+            Saved::Model {
+                base: base.to_owned(),
+            },
+        ),
     };
     Attached {
         modules: report.modules,
-        scaling: lora.scaling(),
-        adapter_config,
+        scaling,
+        result,
     }
 }
 
@@ -167,7 +210,7 @@ fn attached(config: &RunConfig, lora: &LoraConfig, report: AttachReport) -> Atta
 /// parts of the paths; they select the same modules, because what `all-linear` leaves out is the
 /// output head, which shares its name with no other module, and what `exclude_modules` names, which
 /// is written too.
-fn written_targets(configured: &TargetModules, modules: &[phi::AttachedModule]) -> TargetModules {
+fn written_targets(configured: &TargetModules, modules: &[AttachedModule]) -> TargetModules {
     if *configured != TargetModules::AllLinear {
         return configured.clone();
     }

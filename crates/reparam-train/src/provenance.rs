@@ -66,8 +66,8 @@ pub(crate) fn provenance(
     let provenance = Provenance {
         schema_version: 1,
         reparam_version: env!("CARGO_PKG_VERSION"),
-        burn_version: "0.22.1",
-        target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
+        burn_version: BURN_VERSION,
+        target: target(),
         seed: config.train.seed,
         model: &config.model.path,
         revision: config.model.revision.as_deref(),
@@ -82,4 +82,25 @@ pub(crate) fn provenance(
     })?;
     json.push('\n');
     Ok(json)
+}
+
+/// Returns the provenance of a run on a table as JSON; a generated table follows from the configuration.
+pub(crate) fn table_provenance(resolved: &str, seed: u64, data: Option<&FileDigest>) -> String {
+    let data: Vec<Digest<'_>> = data.map(Digest::new).into_iter().collect();
+    let provenance = serde_json::json!({
+        "schema_version": 1,
+        "reparam_version": env!("CARGO_PKG_VERSION"),
+        "burn_version": BURN_VERSION,
+        "target": target(),
+        "seed": seed,
+        "data": data,
+        "config": sha256_bytes(resolved.as_bytes()),
+    });
+    format!("{provenance:#}\n")
+}
+
+const BURN_VERSION: &str = "0.22.1";
+
+fn target() -> String {
+    format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS)
 }

@@ -8,14 +8,16 @@ use burn::module::Module;
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
 use reparam::parameters::{self, ParameterList};
-use reparam::update::{Optimizer, UpdateError};
+use reparam::phi;
+use reparam::update::{Optimizer, StepReport, UpdateError};
 use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Sampling};
 
 use crate::config::{RunConfig, SampleConfig};
+use crate::convergence::Convergence;
 use crate::evaluate::{evaluate, token_batch};
-use crate::event::{Event, Finished, Observer, Start, Step};
+use crate::event::{Event, Finished, Observer, Start, Step, StopReason, Variances};
 use crate::memory::peak_rss_bytes;
 use crate::prepare::{Attached, Prepared};
 use crate::run_dir::RunDir;
@@ -33,6 +35,16 @@ pub enum Outcome {
     },
 }
 
+/// What is measured of every step besides loss and gradient norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// How gradients and updates vary from step to step; it costs two numbers a trained parameter.
+    Variances,
+}
+
 /// Trains as a configuration says.
 ///
 /// Everything is checked before anything is written: model, tokenizer, data, targets and the
@@ -47,12 +59,16 @@ pub enum Outcome {
 pub fn train(
     config: &RunConfig,
     hub: &HubOptions,
+    measure: Measure,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, TrainError> {
     config.check()?;
     RunDir::check_free(&config.output.dir)?;
-    let prepared = Prepared::new(config, hub)?;
+    let mut prepared = Prepared::new(config, hub)?;
+    if measure == Measure::Variances {
+        prepared.optimizer.measure_variances();
+    }
     let run_dir = prepared.create_run_dir(config)?;
     let mut run = Run {
         config,
@@ -109,6 +125,14 @@ struct Progress {
     loss_after: Option<f64>,
 }
 
+impl Progress {
+    /// Returns the model that is evaluated and saved: the trained one, or an average that the update keeps.
+    fn evaluated(&self) -> CausalLm {
+        let average = self.optimizer.evaluated(&self.model);
+        average.unwrap_or_else(|| self.model.clone())
+    }
+}
+
 impl Run<'_> {
     fn run(&mut self, prepared: Prepared, stop: &AtomicBool) -> Result<Outcome, TrainError> {
         let Prepared {
@@ -133,28 +157,42 @@ impl Run<'_> {
             loss_after: loss_before,
         };
         let started = Instant::now();
-        let interrupted = match self.steps(&mut progress, &data, &attached, max_steps, stop) {
-            Ok(interrupted) => interrupted,
+        let stopped = match self.steps(&mut progress, &data, &attached, max_steps, stop) {
+            Ok(stopped) => stopped,
             Err(error) => return Err(self.rescue(error, &attached, &progress)),
         };
         let seconds = started.elapsed().as_secs_f64();
 
         let steps = progress.optimizer.steps_done();
-        let path = self
-            .run_dir
-            .save_adapter(&attached.to_adapter(&progress.model)?)?;
-        self.saved(steps, path.clone())?;
-        if interrupted {
+        let path = if attached.is_adapter() {
+            self.run_dir.adapter()
+        } else {
+            self.run_dir.model()
+        };
+        attached.save(&progress.evaluated(), &path)?;
+        let Some(reason) = stopped else {
+            self.saved(steps, path)?;
             self.emit(Event::Interrupted { step: steps })?;
             return Ok(Outcome::Interrupted { step: steps });
-        }
+        };
+        self.emit(Event::Stopped {
+            step: steps,
+            reason,
+        })?;
+        self.saved(steps, path.clone())?;
         self.sample(&progress.session, steps)?;
+        let (adapter, model) = if attached.is_adapter() {
+            (Some(path), None)
+        } else {
+            (None, Some(path))
+        };
         self.emit(Event::Finished(Finished {
             steps,
             seconds,
             loss_before,
             loss_after: progress.loss_after,
-            adapter: path,
+            adapter,
+            model,
         }))?;
         Ok(Outcome::Finished)
     }
@@ -186,14 +224,14 @@ impl Run<'_> {
             sequence_length: config.sequence_length as u64,
             gradient_accumulation: config.gradient_accumulation as u64,
             precision: "f32".to_owned(),
-            lambda: settings::lambda(&self.config.optimizer, max_steps),
+            lambda: settings::lambda(&self.config.optimizer.update, max_steps),
             threads: rayon::current_num_threads() as u64,
             seed: config.seed,
             output: self.config.output.dir.clone(),
         }))
     }
 
-    /// Makes the steps, and says whether it was asked to stop before the last.
+    /// Makes the steps, and returns why there are no more; `None` if it was asked to stop.
     ///
     /// Whatever fails, `progress` holds the model of the last finished step.
     fn steps(
@@ -203,27 +241,38 @@ impl Run<'_> {
         attached: &Attached,
         max_steps: u64,
         stop: &AtomicBool,
-    ) -> Result<bool, TrainError> {
+    ) -> Result<Option<StopReason>, TrainError> {
+        let mut convergence = Convergence::new(self.config.train.stop);
         for step in 1..=max_steps {
             if stop.load(Ordering::Relaxed) {
-                return Ok(true);
+                return Ok(None);
             }
             let report = self.step(progress, data)?;
             self.report_step(&report)?;
-            let is_last = step == max_steps;
-            if is_due(self.config.train.eval_every, step) || is_last {
-                progress.session.model = progress.model.valid();
+            let mut reason = convergence.after_step(report.loss, report.grad_norm);
+            if step == max_steps {
+                reason = reason.or(Some(StopReason::Steps));
+            }
+            if is_due(self.config.train.eval_every, step) || reason.is_some() {
+                progress.session.model = progress.evaluated().valid();
                 let model = &progress.session.model;
                 progress.loss_after =
                     self.evaluate(model, data.eval.as_ref(), step, &progress.optimizer)?;
+                let patience = progress
+                    .loss_after
+                    .and_then(|loss| convergence.after_evaluation(loss));
+                reason = reason.or(patience);
             }
-            if is_due(self.config.train.save_every, step) && !is_last {
-                let adapter = attached.to_adapter(&progress.model)?;
-                let path = self.run_dir.save_checkpoint(&adapter, step)?;
+            if reason.is_some() {
+                return Ok(reason);
+            }
+            if is_due(self.config.train.save_every, step) {
+                let path = self.run_dir.checkpoint(step);
+                attached.save(&progress.evaluated(), &path)?;
                 self.saved(step, path)?;
             }
         }
-        Ok(false)
+        Ok(Some(StopReason::Steps))
     }
 
     /// Makes one step: forward and backward of every micro-batch, then the update.
@@ -240,34 +289,34 @@ impl Run<'_> {
         let scale = 1.0 / tokens as f32;
 
         let model = &progress.model;
-        let mut loss = 0.0;
-        let mut gradients: Option<ParameterList> = None;
-        for pass in passes {
-            let batch = data.train.batch(&data.plan.batch(pass));
-            let context = ForwardContext::training(seed, pass);
-            let micro_loss = model.loss(token_batch(&batch), &batch.labels, scale, &context);
-            loss += micro_loss.clone().into_scalar::<f32>().elem::<f64>();
-            let micro = parameters::take_gradients(model, &mut micro_loss.backward());
-            gradients = Some(match gradients {
-                None => micro,
-                Some(sum) => add(sum, micro),
-            });
-        }
+        let pass_over = |model: &CausalLm| -> (f64, ParameterList) {
+            let mut loss = 0.0;
+            let mut gradients: Option<ParameterList> = None;
+            for pass in passes.clone() {
+                let batch = data.train.batch(&data.plan.batch(pass));
+                let context = ForwardContext::training(seed, pass);
+                let micro_loss = model.loss(token_batch(&batch), &batch.labels, scale, &context);
+                loss += micro_loss.clone().into_scalar::<f32>().elem::<f64>();
+                let micro = parameters::take_gradients(model, &mut micro_loss.backward());
+                gradients = Some(match gradients {
+                    None => micro,
+                    Some(sum) => add(sum, micro),
+                });
+            }
+            (loss, gradients.unwrap_or_default())
+        };
+        let (loss, mut gradients) = pass_over(model);
         if !loss.is_finite() {
             return Err(diverged("the loss".to_owned(), optimizer));
         }
+        let probed = optimizer.probe(model, &gradients);
+        if let Some(point) = probed.map_err(|error| not_finite(error, optimizer))? {
+            (_, gradients) = pass_over(&point);
+        }
         // The copy shares all tensors; the model stays what it is if the step fails.
         let (model, report) = optimizer
-            .step(model.clone(), gradients.unwrap_or_default())
-            .map_err(|error| match error {
-                UpdateError::NonFinite { name } => {
-                    diverged(format!("the gradient of `{name}`"), optimizer)
-                }
-                UpdateError::NonFiniteParameter { name } => {
-                    diverged(format!("`{name}` after the update"), optimizer)
-                }
-                other => TrainError::Update(other),
-            })?;
+            .step(model.clone(), gradients)
+            .map_err(|error| not_finite(error, optimizer))?;
         // Numbers that overflow inside a normalization come out as zeros instead of infinities:
         // the loss stays finite, and nothing would ever be learned again. A loss of zero is the
         // one honest reason for it.
@@ -279,7 +328,7 @@ impl Run<'_> {
                 last_saved: None,
             });
         }
-        progress.model = model;
+        progress.model = phi::after_step(model);
         Ok(Step {
             step: report.step,
             loss,
@@ -288,6 +337,7 @@ impl Run<'_> {
             tokens: tokens as u64,
             tokens_per_s: tokens as f64 / started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
+            variances: variances(&report),
         })
     }
 
@@ -319,10 +369,8 @@ impl Run<'_> {
             .as_ref()
             .is_some_and(|(step, _)| *step == steps_done);
         if steps_done > 0 && !is_saved {
-            let saved = attached
-                .to_adapter(&progress.model)
-                .and_then(|adapter| self.run_dir.save_checkpoint(&adapter, steps_done));
-            if let Ok(path) = saved {
+            let path = self.run_dir.checkpoint(steps_done);
+            if attached.save(&progress.evaluated(), &path).is_ok() {
                 // Whether the event can be written does not change what is on the disk.
                 let _ = self.saved(steps_done, path);
             }
@@ -391,7 +439,7 @@ impl Run<'_> {
     }
 }
 
-fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
+pub(crate) fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
     TrainError::Diverged {
         what,
         step: optimizer.steps_done() + 1,
@@ -400,7 +448,28 @@ fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
     }
 }
 
-fn is_due(every: u64, step: u64) -> bool {
+/// Returns a failed step's error as a run's.
+pub(crate) fn not_finite(error: UpdateError, optimizer: &Optimizer) -> TrainError {
+    match error {
+        UpdateError::NonFinite { name } => diverged(format!("the gradient of `{name}`"), optimizer),
+        UpdateError::NonFiniteParameter { name } => {
+            diverged(format!("`{name}` after the update"), optimizer)
+        }
+        other => TrainError::Update(other),
+    }
+}
+
+/// Returns what an update measured of its variances.
+pub(crate) fn variances(report: &StepReport) -> Option<Variances> {
+    // The first step has measured none, but is the first point of a curve.
+    report.variances.map(|measured| Variances {
+        grad_variance: measured.gradient,
+        update_variance: measured.update,
+        update_norm: report.update_norm,
+    })
+}
+
+pub(crate) fn is_due(every: u64, step: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
 }
 

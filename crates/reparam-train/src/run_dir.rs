@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
-use reparam_formats::peft::PeftAdapter;
 
 use crate::TrainError;
 use crate::event::Event;
@@ -16,6 +15,7 @@ const CONFIG: &str = "config.resolved.toml";
 const EVENTS: &str = "events.jsonl";
 const PROVENANCE: &str = "provenance.json";
 const ADAPTER: &str = "adapter";
+const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
 
 /// An open run directory.
@@ -34,7 +34,7 @@ impl RunDir {
                 source: std::io::ErrorKind::NotADirectory.into(),
             });
         }
-        let entries = [CONFIG, EVENTS, PROVENANCE, ADAPTER, CHECKPOINTS];
+        let entries = [CONFIG, EVENTS, PROVENANCE, ADAPTER, MODEL, CHECKPOINTS];
         if entries.iter().any(|entry| path.join(entry).exists()) {
             return Err(TrainError::OutputTaken {
                 directory: path.to_owned(),
@@ -88,23 +88,25 @@ impl RunDir {
         Ok(())
     }
 
-    /// Writes the adapter of the run's end.
-    pub(crate) fn save_adapter(&self, adapter: &PeftAdapter) -> Result<PathBuf, TrainError> {
-        self.save(adapter, self.path.join(ADAPTER))
+    /// Returns where the adapter of the run's end goes.
+    pub(crate) fn adapter(&self) -> PathBuf {
+        self.path.join(ADAPTER)
     }
 
-    /// Writes the adapter of a step.
-    pub(crate) fn save_checkpoint(
-        &self,
-        adapter: &PeftAdapter,
-        step: u64,
-    ) -> Result<PathBuf, TrainError> {
-        let name = format!("step-{step:06}");
-        self.save(adapter, self.path.join(CHECKPOINTS).join(name))
+    /// Returns where the model of the run's end goes.
+    pub(crate) fn model(&self) -> PathBuf {
+        self.path.join(MODEL)
     }
 
-    fn save(&self, adapter: &PeftAdapter, path: PathBuf) -> Result<PathBuf, TrainError> {
-        adapter.save(&path)?;
+    /// Returns where the result of a step goes.
+    pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(format!("step-{step:06}"))
+    }
+
+    /// Writes a file of the run.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, TrainError> {
+        let path = self.path.join(name);
+        write_file_atomic(&path, bytes)?;
         Ok(path)
     }
 }

@@ -1,20 +1,72 @@
 //! From the words of a run file to the types of the libraries.
 
-use reparam::phi::{FactorInit, LoraConfig};
+use reparam::phi::{
+    AnyMethod, Biases, FactorInit, GammaInit, IdentityConfig, LoraConfig, OverparameterizedConfig,
+    ScaleConfig, Selection, SigmaReparamConfig, WeightNormConfig,
+};
 use reparam::update::{
-    AdamW, ClipByGlobalNorm, ClipByValue, Decay, GradientTransform, Momentum, Optimizer, Scale,
-    Schedule, UpdateError, WeightDecay,
+    AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
+    GradientTransform, Optimizer, Scale, Schedule, UpdateError,
 };
 use reparam_data::{Format, PackingStrategy};
 use reparam_formats::peft;
 
 use crate::TrainError;
 use crate::config::{
-    self, Algorithm, DataFormat, Lambda, ModuleSelector, OptimizerConfig, Packing,
+    self, DataFormat, Lambda, MethodConfig, ModuleSelector, NamedUpdate, OptimizerConfig, Packing,
+    TargetConfig, TrainedBias, UpdateConfig, WeightScale,
 };
 
+/// Returns a method with its settings; `max_steps` is the horizon.
+pub(crate) fn method(method: &MethodConfig, max_steps: u64) -> AnyMethod {
+    match method {
+        MethodConfig::Lora(config) => lora(config).into(),
+        MethodConfig::Identity(targets) => IdentityConfig {
+            selection: selection(targets),
+        }
+        .into(),
+        MethodConfig::Scale(config) => match config.scale {
+            WeightScale::Horizon => ScaleConfig::by_horizon(max_steps),
+            WeightScale::Fixed(scale) => ScaleConfig::new(scale),
+        }
+        .with_selection(selection(&config.targets))
+        .into(),
+        MethodConfig::WeightNorm(config) => WeightNormConfig {
+            selection: selection(&config.targets),
+        }
+        .into(),
+        MethodConfig::SigmaReparam(config) => SigmaReparamConfig {
+            gamma_init: match config.gamma_init {
+                config::GammaInit::Sigma => GammaInit::Sigma,
+                config::GammaInit::One => GammaInit::One,
+            },
+            selection: selection(&config.targets),
+        }
+        .into(),
+        MethodConfig::Overparameterized(config) => OverparameterizedConfig {
+            branches: config.branches.clone(),
+            product_width: config.product_width,
+            diagonal: config.diagonal,
+            selection: selection(&config.targets),
+        }
+        .into(),
+    }
+}
+
+fn selection(targets: &TargetConfig) -> Selection {
+    Selection {
+        target_modules: selector(&targets.target_modules),
+        exclude_modules: targets.exclude_modules.as_ref().map(selector),
+        bias: match targets.bias {
+            TrainedBias::None => Biases::None,
+            TrainedBias::All => Biases::All,
+        },
+        ..Selection::default()
+    }
+}
+
 /// Returns LoRA's settings.
-pub(crate) fn lora(lora: &config::LoraConfig) -> LoraConfig {
+fn lora(lora: &config::LoraConfig) -> LoraConfig {
     LoraConfig {
         dropout: lora.dropout,
         use_rslora: lora.use_rslora,
@@ -44,62 +96,70 @@ fn selector(selector: &ModuleSelector) -> peft::TargetModules {
     }
 }
 
+/// Returns what transforms may know of a method.
+pub(crate) fn build_context(method: &MethodConfig) -> BuildContext {
+    BuildContext {
+        lora_scaling: match method {
+            MethodConfig::Lora(config) => Some(lora(config).scaling()),
+            _ => None,
+        },
+    }
+}
+
 /// Returns the two-step update.
-///
-/// The order of the chain: lambda scales first, as the method says; then the gradient is bounded;
-/// then it is preconditioned.
 pub(crate) fn optimizer(
     optimizer: &OptimizerConfig,
+    method: &MethodConfig,
     max_steps: u64,
 ) -> Result<Optimizer, TrainError> {
     let schedule = schedule(optimizer, max_steps)?;
-    let chain = chain(optimizer).map_err(TrainError::Update)?;
+    let chain =
+        transforms(&optimizer.update, &build_context(method)).map_err(TrainError::Update)?;
     Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)
 }
 
-/// Returns the factor of the gradient.
-pub(crate) fn lambda(optimizer: &OptimizerConfig, max_steps: u64) -> f64 {
-    scale(optimizer).map_or(1.0, |scale| scale.lambda(max_steps))
-}
-
-fn scale(optimizer: &OptimizerConfig) -> Option<Scale> {
-    optimizer.lambda.map(|lambda| match lambda {
-        Lambda::InverseSqrtHorizon => Scale::ByHorizon,
-        Lambda::Fixed(lambda) => Scale::By(lambda),
-    })
-}
-
-fn chain(optimizer: &OptimizerConfig) -> Result<Vec<Box<dyn GradientTransform>>, UpdateError> {
-    let mut chain: Vec<Box<dyn GradientTransform>> = Vec::new();
-    if let Some(scale) = scale(optimizer) {
-        chain.push(Box::new(scale));
+/// Returns the factor of the gradient; `None` if there is no constant one.
+pub(crate) fn lambda(update: &UpdateConfig, max_steps: u64) -> Option<f64> {
+    match update {
+        UpdateConfig::Named(NamedUpdate { lambda, .. }) => match lambda {
+            None => Some(1.0),
+            Some(Lambda::InverseSqrtHorizon) => Some(Scale::ByHorizon.lambda(max_steps)),
+            Some(Lambda::Fixed(lambda)) => Some(*lambda),
+            Some(Lambda::Adaptive) => None,
+        },
+        UpdateConfig::Transforms(_) => None,
     }
-    if let Some(max_value) = optimizer.clip_grad_value {
+}
+
+/// Returns the transforms of an update.
+///
+/// The usual order: lambda scales first, as the method says; then the gradient is bounded; then it is
+/// preconditioned.
+pub(crate) fn transforms(
+    update: &UpdateConfig,
+    context: &BuildContext,
+) -> Result<Vec<Box<dyn GradientTransform>>, UpdateError> {
+    let named = match update {
+        UpdateConfig::Named(named) => named,
+        UpdateConfig::Transforms(specs) => {
+            let parts: Result<Vec<_>, _> = specs.iter().map(|spec| spec.build(context)).collect();
+            return Ok(parts?.into_iter().flatten().collect());
+        }
+    };
+    let mut chain: Vec<Box<dyn GradientTransform>> = Vec::new();
+    match named.lambda {
+        None => {}
+        Some(Lambda::InverseSqrtHorizon) => chain.push(Box::new(Scale::ByHorizon)),
+        Some(Lambda::Fixed(lambda)) => chain.push(Box::new(Scale::by(lambda)?)),
+        Some(Lambda::Adaptive) => chain.push(Box::new(AdaptiveScale::new(0.9, None)?)),
+    }
+    if let Some(max_value) = named.clip_grad_value {
         chain.push(Box::new(ClipByValue::new(max_value)?));
     }
-    if optimizer.clip_grad_norm > 0.0 {
-        chain.push(Box::new(ClipByGlobalNorm::new(optimizer.clip_grad_norm)?));
+    if named.clip_grad_norm > 0.0 {
+        chain.push(Box::new(ClipByGlobalNorm::new(named.clip_grad_norm)?));
     }
-    match optimizer.algorithm {
-        Algorithm::AdamW {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-        } => chain.push(Box::new(AdamW::new(beta1, beta2, eps, weight_decay)?)),
-        Algorithm::Sgd {
-            momentum,
-            nesterov,
-            weight_decay,
-        } => {
-            if weight_decay > 0.0 {
-                chain.push(Box::new(WeightDecay::new(weight_decay)?));
-            }
-            if momentum > 0.0 {
-                chain.push(Box::new(Momentum::new(momentum, nesterov)?));
-            }
-        }
-    }
+    chain.extend(named.algorithm.build(context)?);
     Ok(chain)
 }
 
@@ -118,6 +178,18 @@ fn schedule(optimizer: &OptimizerConfig, max_steps: u64) -> Result<Schedule, Tra
         config::Schedule::Constant => Decay::None,
         config::Schedule::Linear => Decay::Linear,
         config::Schedule::Cosine => Decay::Cosine,
+        config::Schedule::InverseSqrt => Decay::InverseSqrt,
+        config::Schedule::Wsd {
+            decay_ratio,
+            decay_shape,
+        } => Decay::Stable {
+            decay_steps: (decay_ratio * max_steps as f64).ceil() as u64,
+            shape: match decay_shape {
+                config::DecayShape::Linear => DecayShape::Linear,
+                config::DecayShape::Cosine => DecayShape::Cosine,
+                config::DecayShape::OneMinusSqrt => DecayShape::OneMinusSqrt,
+            },
+        },
     };
     Schedule::warmup(warmup_steps, decay, optimizer.min_learning_rate_ratio)
         .map_err(TrainError::Update)

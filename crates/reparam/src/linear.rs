@@ -1,7 +1,7 @@
 //! The linear layer that runs a method's plan.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::ForwardContext;
 use crate::phi;
@@ -26,6 +26,27 @@ impl Linear {
             weight: Param::from_tensor(weight),
             bias: bias.map(Param::from_tensor),
         }
+    }
+
+    /// Creates a layer as `torch.nn.Linear` does: weight and bias uniform in `+-1/sqrt(d_in)`.
+    ///
+    /// The numbers follow from `seed` and `name` alone, which is best the path that the layer will
+    /// have.
+    pub fn random(
+        d_in: usize,
+        d_out: usize,
+        seed: u64,
+        name: &str,
+        (device, dtype): (&Device, DType),
+    ) -> Self {
+        let bound = 1.0 / (d_in as f64).sqrt();
+        let tensor = |len: usize, what: &str| {
+            let values = phi::uniform(len, bound, seed, &format!("{name}.{what}"));
+            let data = TensorData::new(values, [len]).convert_dtype(dtype);
+            Tensor::<1>::from_data(data, (device, dtype))
+        };
+        let weight = tensor(d_out * d_in, "weight").reshape([d_out, d_in]);
+        Self::new(weight, Some(tensor(d_out, "bias")))
     }
 
     /// Applies the layer.

@@ -1,21 +1,22 @@
 //! `reparam methods`.
 
 use reparam::phi::{METHODS, Method};
+use reparam::update::{Fallback, TRANSFORMS, TransformEntry};
 use serde_json::{Value, json};
 
 use crate::error::CliError;
 use crate::output::Printer;
 
-/// Prints the table of methods.
+/// Prints the tables of methods and transforms.
 pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
     if printer.is_json() {
         let methods: Vec<Value> = METHODS.iter().map(to_json).collect();
-        return printer.json(&json!({ "methods": methods }));
+        let transforms: Vec<Value> = TRANSFORMS.iter().map(transform_to_json).collect();
+        return printer.json(&json!({ "methods": methods, "transforms": transforms }));
     }
-    for (index, method) in METHODS.iter().enumerate() {
-        if index > 0 {
-            printer.line("")?;
-        }
+    printer.line("Methods: kind of [method]")?;
+    for method in METHODS {
+        printer.line("")?;
         printer.line(&format!("{}  {}", method.kind, method.summary))?;
         printer.line(&format!("  formula    {}", method.formula))?;
         printer.line(&format!(
@@ -23,15 +24,76 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
             if method.mergeable { "yes" } else { "no" }
         ))?;
         printer.line(&format!("  reference  {}", method.source))?;
-        printer.line("  settings")?;
-        for setting in method.settings {
-            printer.line(&format!(
-                "    {:<15} {:<13} {}",
-                setting.key, setting.default, setting.meaning
-            ))?;
-        }
+        let settings = method.settings.iter();
+        let settings = settings.map(|s| (s.key, s.default.to_owned(), s.meaning));
+        print_settings(printer, &settings.collect::<Vec<_>>())?;
+    }
+    printer.line("")?;
+    printer
+        .line("Transforms: kind in transforms of [optimizer]; with *, also kind of [optimizer]")?;
+    for transform in TRANSFORMS {
+        printer.line("")?;
+        let star = if transform.optimizer.is_some() {
+            "*"
+        } else {
+            ""
+        };
+        printer.line(&format!("{}{star}  {}", transform.kind, transform.summary))?;
+        printer.line(&format!("  formula    {}", transform.formula))?;
+        printer.line(&format!("  reference  {}", transform.source))?;
+        let settings = transform.settings.iter();
+        let settings = settings.map(|s| (s.key, default_text(s.fallback), s.meaning));
+        print_settings(printer, &settings.collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+fn print_settings(
+    printer: &mut Printer<'_>,
+    settings: &[(&str, String, &str)],
+) -> Result<(), CliError> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    printer.line("  settings")?;
+    for (key, default, meaning) in settings {
+        printer.line(&format!("    {key:<15} {default:<13} {meaning}"))?;
+    }
+    Ok(())
+}
+
+/// The value that a setting has where the run file says nothing.
+fn default_text(fallback: Fallback) -> String {
+    match fallback {
+        Fallback::Required => "required".to_owned(),
+        Fallback::Absent(text) => text.to_owned(),
+        Fallback::Number(number) => number.to_string(),
+        Fallback::Count(count) => count.to_string(),
+        Fallback::Flag(flag) => flag.to_string(),
+        Fallback::Word(word) => format!("{word:?}"),
+    }
+}
+
+fn transform_to_json(transform: &TransformEntry) -> Value {
+    let settings: Vec<Value> = transform
+        .settings
+        .iter()
+        .map(|setting| {
+            json!({
+                "key": setting.key,
+                "default": default_text(setting.fallback),
+                "meaning": setting.meaning,
+            })
+        })
+        .collect();
+    json!({
+        "name": transform.kind,
+        "summary": transform.summary,
+        "formula": transform.formula,
+        "settings": settings,
+        "is_optimizer": transform.optimizer.is_some(),
+        "reference": transform.source,
+    })
 }
 
 fn to_json(method: &Method) -> Value {

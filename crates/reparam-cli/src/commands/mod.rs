@@ -5,4 +5,6 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod methods;
+pub(crate) mod predict;
+pub(crate) mod study;
 pub(crate) mod train;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use reparam_train::config::{Override, RunConfig};
+use reparam_train::config::TaskConfig;
 
 use crate::args::TrainArgs;
 use crate::engine::{TrainOutcome, TrainRequest};
@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
+use crate::overrides::overrides;
 use crate::run::Context;
 
 /// Reads the run file, runs it, and tells of every event.
@@ -20,14 +21,8 @@ pub(crate) fn run(
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     printer.set_failure_is_event();
-    let mut overrides: Vec<Override> = args.set.into_iter().map(Override::set).collect();
-    if let Some(directory) = args.output {
-        let directory = directory
-            .to_str()
-            .ok_or_else(|| CliError::OutputNotUtf8(directory.to_string_lossy().into_owned()))?;
-        overrides.push(Override::output(directory));
-    }
-    let config = RunConfig::load_with(&args.run_file, &overrides)?;
+    let overrides = overrides(args.set, args.output.as_deref())?;
+    let config = TaskConfig::load_with(&args.run_file, &overrides)?;
     let engine = context.engine()?;
 
     survive_file_size_limit()?;

@@ -1,6 +1,7 @@
 //! The engine: the libraries of this project, called.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use rayon::ThreadPoolBuilder;
@@ -8,14 +9,19 @@ use reparam_formats::hub::HubOptions;
 use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
 use reparam_kernels::{Isa, KernelError, set_isa};
 use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
+use reparam_train::config::TaskConfig;
 use reparam_train::event::{FailureKind, Observer};
 use reparam_train::inspect::inspect;
-use reparam_train::{Outcome, Session, TrainError, evaluate_file, train};
+use reparam_train::regression::{
+    MissingPolicy, Prediction, RegressionModel, predict_file, train_regression,
+};
+use reparam_train::study::{Study, StudyRequest, StudyRun, study};
+use reparam_train::{Measure, Outcome, Session, TrainError, evaluate_file, train};
 
 use super::{
     Engine, EngineError, EngineSettings, EvalReport, EvalRequest, FinishReason, GenerateReport,
-    GenerateRequest, InspectReport, InspectRequest, Sampling, TensorInfo, TrainOutcome,
-    TrainRequest,
+    GenerateRequest, InspectReport, InspectRequest, PredictRequest, Sampling, TensorInfo,
+    TrainOutcome, TrainRequest,
 };
 
 /// Opens the engine.
@@ -88,12 +94,37 @@ impl Engine for Native {
         request: TrainRequest,
         observer: &mut dyn Observer,
     ) -> Result<TrainOutcome, EngineError> {
-        self.start_threads(request.config.train.threads)?;
-        match train(&request.config, &self.hub(), &request.stop, observer) {
+        self.start_threads(request.config.threads())?;
+        let (measure, stop) = (Measure::Nothing, &request.stop);
+        let outcome = match &request.config {
+            TaskConfig::CausalLm(config) => train(config, &self.hub(), measure, stop, observer),
+            TaskConfig::Regression(config) => train_regression(config, measure, stop, observer),
+        };
+        match outcome {
             Ok(Outcome::Finished) => Ok(TrainOutcome::Finished),
             Ok(Outcome::Interrupted { step }) => Ok(TrainOutcome::Interrupted { step }),
             Err(error) => Err(of_training(error)),
         }
+    }
+
+    fn study(
+        &self,
+        request: StudyRequest,
+        stop: &AtomicBool,
+        on_run: &mut dyn FnMut(&StudyRun),
+    ) -> Result<Option<Study>, EngineError> {
+        self.start_threads(0)?;
+        study(&request, &self.hub(), stop, on_run).map_err(of_training)
+    }
+
+    fn predict(&self, request: PredictRequest) -> Result<Prediction, EngineError> {
+        let missing = if request.drop_rows {
+            MissingPolicy::DropRows
+        } else {
+            MissingPolicy::Error
+        };
+        let model = RegressionModel::load(&request.model).map_err(of_training)?;
+        predict_file(&model, &request.data, missing).map_err(of_training)
     }
 
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {

@@ -3,10 +3,12 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use reparam_train::config::Precision;
+use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{Event, Failure, FailureKind, Finished, Observer, Start, Step};
+use reparam_train::regression::Prediction;
+use reparam_train::study::{Study, StudyRequest, StudyRun};
 use serde_json::json;
 
 use crate::engine::*;
@@ -43,14 +45,16 @@ impl Engine for Double {
         request: TrainRequest,
         observer: &mut dyn Observer,
     ) -> Result<TrainOutcome, EngineError> {
-        let config = request.config;
+        let TaskConfig::CausalLm(config) = request.config else {
+            return Err(Self::error());
+        };
         observer.on_event(&Event::Start(Start {
             method: config.method.name().into(),
             model: config.model.path,
             trainable_parameters: 1000,
             total_parameters: 8000,
             targets: vec!["q_proj".into(), "v_proj".into()],
-            scaling: 2.0,
+            scaling: Some(2.0),
             train_tokens: 12_345,
             labelled_tokens: 12_000,
             blocks: 24,
@@ -60,7 +64,7 @@ impl Engine for Double {
             sequence_length: 512,
             gradient_accumulation: 2,
             precision: "f32".into(),
-            lambda: 0.5,
+            lambda: Some(0.5),
             threads: self.settings.threads.map_or(2, |n| n.get() as u64),
             seed: config.train.seed,
             output: config.output.dir,
@@ -109,6 +113,7 @@ impl Engine for Double {
                 tokens: 4000,
                 tokens_per_s: 1234.0,
                 peak_rss_bytes: 3 << 29,
+                variances: None,
             }));
         }
         observer.on_event(&Event::Saved {
@@ -121,9 +126,60 @@ impl Engine for Double {
             seconds: 75.0,
             loss_before: Some(2.0),
             loss_after: Some(1.5),
-            adapter: "runs/a/adapter".into(),
+            adapter: Some("runs/a/adapter".into()),
+            model: None,
         }));
         Ok(TrainOutcome::Finished)
+    }
+
+    fn study(
+        &self,
+        request: StudyRequest,
+        stop: &AtomicBool,
+        on_run: &mut dyn FnMut(&StudyRun),
+    ) -> Result<Option<Study>, EngineError> {
+        if self.behaviour == Behaviour::IsInterrupted || stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let run = |label: &str, diverged: Option<&str>| StudyRun {
+            label: label.into(),
+            directory: "studies/a/run-01".into(),
+            diverged: diverged.map(str::to_owned),
+            reason: None,
+            steps: 1000,
+            held_out_before: Some(2.0),
+            held_out_after: diverged.is_none().then_some(0.5),
+            first_loss: 2.0,
+            last_loss: 0.25,
+            longest_step: 0.125,
+            grad_variance: 4.0,
+            update_variance: 0.04,
+        };
+        assert_eq!(request.vary.len(), 1);
+        let runs = vec![run("lambda=0.1", None), run("lambda=30", Some("it grew"))];
+        runs.iter().for_each(on_run);
+        Ok(Some(Study {
+            runs,
+            page: "studies/a/study.html".into(),
+        }))
+    }
+
+    fn predict(&self, request: PredictRequest) -> Result<Prediction, EngineError> {
+        if request.model == Path::new("absent") {
+            return Err(Self::error());
+        }
+        Ok(Prediction {
+            target: "price, in euro".into(),
+            rows: vec![0, 2],
+            predictions: vec![1.5, -2.0],
+            dropped: if request.drop_rows {
+                vec![3]
+            } else {
+                Vec::new()
+            },
+            mse: Some(0.25),
+            r2: Some(0.5),
+        })
     }
 
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {

@@ -61,9 +61,34 @@ pub struct Selection {
 ///
 /// The file's bytes are in memory beside the table.
 pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
+    read(
+        path,
+        Some(&selection.target),
+        selection.features.as_deref(),
+        selection.missing,
+    )
+}
+
+/// Reads the features of a CSV file to predict from: its `y` is empty, and so is the name of its target.
+///
+/// # Errors
+///
+/// As [`read_csv`].
+pub fn read_features(path: &Path, features: &[String], missing: MissingPolicy) -> Result<Table> {
+    read(path, None, Some(features), missing)
+}
+
+/// Returns the names of a CSV file's columns.
+///
+/// # Errors
+///
+/// As [`read_csv`], as far as the header is concerned.
+pub fn read_header(path: &Path) -> Result<Vec<String>> {
     let bytes = read_file(path)?;
-    let digest = FileDigest::of(path, &bytes);
-    let mut records = Records::new(path, utf8(path, &bytes)?);
+    header(path, &mut Records::new(path, utf8(path, &bytes)?))
+}
+
+fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
     let Some((_, header)) = records.next()? else {
         return Err(TabularError::EmptyFile {
             path: path.to_owned(),
@@ -71,14 +96,28 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
     };
     let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
     check_names(path, &header)?;
-    let Columns { features, target } = select(path, &header, selection)?;
+    Ok(header)
+}
+
+fn read(
+    path: &Path,
+    target: Option<&str>,
+    features: Option<&[String]>,
+    policy: MissingPolicy,
+) -> Result<Table> {
+    let names_features = features.is_some();
+    let bytes = read_file(path)?;
+    let digest = FileDigest::of(path, &bytes);
+    let mut records = Records::new(path, utf8(path, &bytes)?);
+    let header = header(path, &mut records)?;
+    let Columns { features, target } = select(path, &header, target, features)?;
 
     let mut table = Table {
         features: features
             .iter()
             .map(|column| header[*column].clone())
             .collect(),
-        target: header[target].clone(),
+        target: target.map_or_else(String::new, |target| header[target].clone()),
         x: Vec::new(),
         y: Vec::new(),
         rows: Vec::new(),
@@ -102,7 +141,7 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
         }
         values.clear();
         let mut complete = true;
-        for column in features.iter().copied().chain([target]) {
+        for column in features.iter().copied().chain(target) {
             let text = record.get(column).unwrap_or_default().trim();
             let owned = || (path.to_owned(), header[column].clone(), text.to_owned());
             match number_of(text) {
@@ -121,7 +160,7 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
                     });
                 }
                 Cell::Text => {
-                    let named = column == target || selection.features.is_some();
+                    let named = Some(column) == target || names_features;
                     let (path, column, text) = owned();
                     return Err(TabularError::NotANumber {
                         path,
@@ -134,7 +173,9 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
             }
         }
         if complete {
-            table.y.extend(values.pop());
+            if target.is_some() {
+                table.y.extend(values.pop());
+            }
             table.x.append(&mut values);
             table.rows.push(number);
         } else {
@@ -143,10 +184,10 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
         number += 1;
     }
     table.n_rows = table.rows.len();
-    if !table.dropped.is_empty() && selection.missing == MissingPolicy::Error {
+    if !table.dropped.is_empty() && policy == MissingPolicy::Error {
         let rows = table.dropped.len();
         table.dropped.truncate(LISTED);
-        let columns = features.into_iter().chain([target]);
+        let columns = features.into_iter().chain(target);
         let columns = columns.filter(|column| missing[*column]);
         return Err(TabularError::MissingValues {
             path: path.to_owned(),
@@ -211,33 +252,39 @@ fn check_names(path: &Path, header: &[String]) -> Result<()> {
 struct Columns {
     /// The features, at least one.
     features: Vec<usize>,
-    target: usize,
+    target: Option<usize>,
 }
 
 /// Finds the selected columns.
-fn select(path: &Path, header: &[String], selection: &Selection) -> Result<Columns> {
-    let find = |role: &'static str, wanted: &String| {
+fn select(
+    path: &Path,
+    header: &[String],
+    target: Option<&str>,
+    features: Option<&[String]>,
+) -> Result<Columns> {
+    let find = |role: &'static str, wanted: &str| {
         header
             .iter()
             .position(|name| name == wanted)
             .ok_or_else(|| TabularError::UnknownColumn {
                 path: path.to_owned(),
                 role,
-                name: wanted.clone(),
+                name: wanted.to_owned(),
                 nearest: nearest(wanted, header.iter().map(String::as_str)).map(str::to_owned),
                 columns: header.to_vec(),
             })
     };
-    let target = find("target", &selection.target)?;
-    let features = match &selection.features {
+    let target_name = target.unwrap_or_default().to_owned();
+    let target = target.map(|name| find("target", name)).transpose()?;
+    let features = match features {
         None => (0..header.len())
-            .filter(|column| *column != target)
+            .filter(|column| Some(*column) != target)
             .collect(),
         Some(names) => {
             let mut features = Vec::with_capacity(names.len());
             for name in names {
                 let column = find("features", name)?;
-                if column == target {
+                if Some(column) == target {
                     return Err(TabularError::TargetIsFeature { name: name.clone() });
                 }
                 if features.contains(&column) {
@@ -249,8 +296,9 @@ fn select(path: &Path, header: &[String], selection: &Selection) -> Result<Colum
         }
     };
     if features.is_empty() {
-        let target = selection.target.clone();
-        return Err(TabularError::NoFeatures { target });
+        return Err(TabularError::NoFeatures {
+            target: target_name,
+        });
     }
     Ok(Columns { features, target })
 }

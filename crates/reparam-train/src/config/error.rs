@@ -194,6 +194,22 @@ pub enum ConfigErrorKind {
         /// What to do.
         fix: String,
     },
+    /// Transforms that cannot be composed.
+    #[error("`transforms` in [optimizer]: {source}")]
+    Transforms {
+        /// Why not.
+        source: reparam::update::UpdateError,
+    },
+    /// A method that a task cannot use.
+    #[error("kind `{kind}` in [method] is not for {task}")]
+    MethodForTask {
+        /// The method.
+        kind: &'static str,
+        /// The task, in words.
+        task: &'static str,
+        /// What to do.
+        fix: &'static str,
+    },
     /// A module pattern that is not a regular expression.
     #[error("`{pattern}` for `{key}` in [{section}] is not a regular expression: {message}")]
     Pattern {
@@ -270,6 +286,8 @@ impl ConfigErrorKind {
             }
             Self::Conflict { key, other, .. } => format!("keep `{key}` or `{other}`, not both"),
             Self::NoEffect { fix, .. } => fix.clone(),
+            Self::Transforms { source } => return source.hint(),
+            Self::MethodForTask { fix, .. } => (*fix).to_owned(),
             Self::Pattern { .. } => {
                 "a pattern is matched against the whole module name, as in '.*\\.(q_proj|v_proj)'"
                     .to_owned()

@@ -20,7 +20,9 @@
 //!     "run.toml",
 //!     &[],
 //! )?;
-//! let MethodConfig::Lora(lora) = &config.method;
+//! let MethodConfig::Lora(lora) = &config.method else {
+//!     panic!("another method");
+//! };
 //! assert_eq!(lora.rank, 8);
 //! assert_eq!(config.train.batch_size, 4);
 //! # Ok::<(), reparam_train::config::ConfigError>(())
@@ -39,12 +41,15 @@ mod method;
 mod model;
 mod optimizer;
 mod output;
+mod regression;
 mod section;
 mod source;
 mod suggest;
+mod task;
 #[cfg(test)]
 mod tests;
 mod train;
+mod transform;
 mod tree;
 
 use std::path::Path;
@@ -54,16 +59,29 @@ use serde::Serialize;
 
 pub use self::data::{DataConfig, DataFormat, EvalData, Packing};
 pub use self::error::{ConfigError, ConfigErrorKind};
-pub use self::method::{Bias, LoraConfig, LoraInit, MethodConfig, ModuleSelector};
+pub use self::method::{
+    Bias, GammaInit, LoraConfig, LoraInit, MethodConfig, ModuleSelector, OverparameterizedConfig,
+    ScaleConfig, SigmaReparamConfig, TargetConfig, TrainedBias, WeightNormConfig, WeightNormInit,
+    WeightScale,
+};
 pub use self::model::ModelConfig;
-pub use self::optimizer::{Algorithm, Lambda, OptimizerConfig, Schedule, Warmup};
+pub use self::optimizer::{
+    DecayShape, Lambda, NamedUpdate, OptimizerConfig, Schedule, UpdateConfig, Warmup,
+};
 pub use self::output::OutputConfig;
+pub use self::regression::{
+    Activation, GenerateConfig, MissingValues, RegressionConfig, RegressionModelConfig,
+    RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
+};
 pub use self::source::Location;
-pub use self::train::{Length, Precision, SampleConfig, TrainConfig};
+pub use self::task::TaskConfig;
+pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
+use self::optimizer::Defaults;
 use self::section::Section;
 use self::source::Source;
+use self::suggest::Layout;
 use self::tree::{Entry, Value};
 
 /// Everything that a run needs, with all defaults filled in.
@@ -104,19 +122,7 @@ impl RunConfig {
     ///
     /// As [`load`](Self::load).
     pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        let bytes = std::fs::read(path).map_err(|source| {
-            ConfigError::nowhere(ConfigErrorKind::Read {
-                path: path.to_owned(),
-                source,
-            })
-        })?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
-                path: path.to_owned(),
-                offset: error.utf8_error().valid_up_to(),
-            })
-        })?;
-        Self::parse(&text, &path.display().to_string(), overrides)
+        Self::read(&load_tree(path, overrides)?)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -126,54 +132,49 @@ impl RunConfig {
     /// [`ConfigErrorKind`] lists them. The first problem in the order of the sections is
     /// returned, unknown keys before missing ones.
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        let source = Arc::new(Source {
-            name: name.to_owned(),
-            text: text.to_owned(),
-            is_file: true,
-        });
-        let mut root = tree::parse_document(&source)?;
-        for one in overrides {
-            tree::merge(&mut root, one.parse()?);
-        }
-        Self::read(&root)
+        Self::read(&parse_tree(text, name, overrides)?)
+    }
+
+    fn layout() -> Layout {
+        vec![
+            ("model", ModelConfig::KEYS.to_vec()),
+            ("data", DataConfig::KEYS.to_vec()),
+            ("method", MethodConfig::keys()),
+            ("optimizer", OptimizerConfig::keys()),
+            ("train", TrainConfig::KEYS.to_vec()),
+            ("output", OutputConfig::KEYS.to_vec()),
+        ]
     }
 
     fn read(root: &[Entry]) -> Result<Self, ConfigError> {
-        check_sections(root)?;
-        // Every section is opened, and so searched for unknown keys, before any is read: a
-        // misspelled key is the cause of the missing one.
-        let [model, data, method, optimizer, train, output] = [0, 1, 2, 3, 4, 5].map(|index| {
-            let (name, keys) = suggest::SECTIONS[index];
-            Section::open(root, name, keys)
-        });
-        let (model, data, method) = (model?, data?, method?);
-        let (optimizer, train, output) = (optimizer?, train?, output?);
+        let [model, data, method, optimizer, train, output] = open_sections(root, &Self::layout())?;
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: DataConfig::read(&data)?,
-            method: MethodConfig::read(&method)?,
-            optimizer: OptimizerConfig::read(&optimizer)?,
+            method: MethodConfig::read(&method, "lora", TrainedBias::None)?,
+            optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
         };
-        config.check_warmup(&optimizer)?;
+        config.check_method(&method)?;
+        optimizer::check_chain(&optimizer, &config.optimizer)?;
+        if let Length::MaxSteps(steps) = config.train.length {
+            check_warmup(&optimizer, &config.optimizer, steps)?;
+        }
         config.check_evaluation(&train)?;
+        config.train.stop.check(&train, config.train.eval_every)?;
         Ok(config)
     }
 
-    /// A warm-up must end within the run.
-    fn check_warmup(&self, optimizer: &Section<'_>) -> Result<(), ConfigError> {
-        let (Warmup::Steps(warmup), Length::MaxSteps(steps)) =
-            (self.optimizer.warmup, self.train.length)
-        else {
-            return Ok(());
-        };
-        match optimizer.find("warmup_steps") {
-            Some(entry) if warmup > steps => Err(optimizer.out_of_range(
-                "warmup_steps",
-                &entry.node,
-                format!("at most the {steps} steps of the run (max_steps in [train])"),
-            )),
+    /// A language model starts from weights that mean something.
+    fn check_method(&self, method: &Section<'_>) -> Result<(), ConfigError> {
+        match &self.method {
+            MethodConfig::WeightNorm(norm) if norm.init == WeightNormInit::Data => Err(method
+                .no_effect(
+                    "init",
+                    "a language model starts from its weights",
+                    "remove `init`",
+                )),
             _ => Ok(()),
         }
     }
@@ -196,12 +197,7 @@ impl RunConfig {
     ///
     /// [`ConfigErrorKind::Write`] if a path is not UTF-8, which TOML cannot express.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        let write = |error: toml::ser::Error| {
-            ConfigError::nowhere(ConfigErrorKind::Write {
-                message: error.to_string(),
-            })
-        };
-        toml::to_string(self).map_err(write)
+        to_toml(self)
     }
 
     /// Checks a configuration that was put together in code, as if it had been read from a file.
@@ -214,10 +210,85 @@ impl RunConfig {
     }
 }
 
+/// Reads a file into a tree and applies overrides to it.
+fn load_tree(path: &Path, overrides: &[Override]) -> Result<Vec<Entry>, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| {
+        ConfigError::nowhere(ConfigErrorKind::Read {
+            path: path.to_owned(),
+            source,
+        })
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
+            path: path.to_owned(),
+            offset: error.utf8_error().valid_up_to(),
+        })
+    })?;
+    parse_tree(&text, &path.display().to_string(), overrides)
+}
+
+/// Parses a text into a tree and applies overrides to it; `name` is what errors call the text.
+fn parse_tree(text: &str, name: &str, overrides: &[Override]) -> Result<Vec<Entry>, ConfigError> {
+    let source = Arc::new(Source {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        is_file: true,
+    });
+    let mut root = tree::parse_document(&source)?;
+    for one in overrides {
+        tree::merge(&mut root, one.parse()?);
+    }
+    Ok(root)
+}
+
+fn to_toml(config: &impl Serialize) -> Result<String, ConfigError> {
+    toml::to_string(config).map_err(|error| {
+        ConfigError::nowhere(ConfigErrorKind::Write {
+            message: error.to_string(),
+        })
+    })
+}
+
+/// Opens all sections of a task.
+///
+/// Every section is searched for unknown keys before any is read: a misspelled key is the cause of the
+/// missing one.
+fn open_sections<'a>(root: &'a [Entry], layout: &Layout) -> Result<[Section<'a>; 6], ConfigError> {
+    check_sections(root, layout)?;
+    let open = |name: &'static str| Section::open(root, name, layout);
+    Ok([
+        open("model")?,
+        open("data")?,
+        open("method")?,
+        open("optimizer")?,
+        open("train")?,
+        open("output")?,
+    ])
+}
+
+/// A warm-up must end within the run.
+fn check_warmup(
+    section: &Section<'_>,
+    optimizer: &OptimizerConfig,
+    steps: u64,
+) -> Result<(), ConfigError> {
+    let Warmup::Steps(warmup) = optimizer.warmup else {
+        return Ok(());
+    };
+    match section.find("warmup_steps") {
+        Some(entry) if warmup > steps => Err(section.out_of_range(
+            "warmup_steps",
+            &entry.node,
+            format!("at most the {steps} steps of the run (max_steps in [train])"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses sections and top-level keys that do not exist.
-fn check_sections(root: &[Entry]) -> Result<(), ConfigError> {
+fn check_sections(root: &[Entry], layout: &Layout) -> Result<(), ConfigError> {
     for entry in root {
-        if suggest::SECTIONS.iter().any(|(name, _)| *name == entry.key) {
+        if layout.iter().any(|(name, _)| *name == entry.key) {
             continue;
         }
         let is_table = matches!(entry.node.value, Value::Table(_));
@@ -230,7 +301,7 @@ fn check_sections(root: &[Entry]) -> Result<(), ConfigError> {
                 } else {
                     entry.key.clone()
                 },
-                suggestion: suggest::for_section(&entry.key, is_table),
+                suggestion: suggest::for_section(layout, &entry.key, is_table),
             },
         ));
     }

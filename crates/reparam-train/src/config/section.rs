@@ -2,7 +2,7 @@
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source::Span;
-use super::suggest;
+use super::suggest::{self, Layout};
 use super::tree::{Entry, Node, Value};
 
 /// The largest rank, batch and accumulation.
@@ -17,6 +17,8 @@ pub(super) struct Section<'a> {
     entries: &'a [Entry],
     /// The `[name]` in the file, if it is there.
     header: Option<&'a Span>,
+    /// Whether it is a table among the values of the section.
+    inline: bool,
 }
 
 /// The range of a number.
@@ -24,6 +26,8 @@ pub(super) struct Section<'a> {
 pub(super) enum Range {
     /// Greater than zero.
     Positive,
+    /// Any number.
+    Finite,
     /// Zero or more.
     NonNegative,
     /// From 0 to 1, without 1.
@@ -37,6 +41,7 @@ impl Range {
         x.is_finite()
             && match self {
                 Self::Positive => x > 0.0,
+                Self::Finite => true,
                 Self::NonNegative => x >= 0.0,
                 Self::BelowOne => (0.0..1.0).contains(&x),
                 Self::UnitInterval => (0.0..=1.0).contains(&x),
@@ -46,6 +51,7 @@ impl Range {
     fn describe(self) -> &'static str {
         match self {
             Self::Positive => "a finite number greater than 0",
+            Self::Finite => "a finite number",
             Self::NonNegative => "a finite number of at least 0",
             Self::BelowOne => "at least 0 and less than 1",
             Self::UnitInterval => "between 0 and 1",
@@ -58,13 +64,15 @@ impl<'a> Section<'a> {
     pub(super) fn open(
         root: &'a [Entry],
         name: &'static str,
-        keys: &[&str],
+        layout: &Layout,
     ) -> Result<Self, ConfigError> {
+        let keys = suggest::keys(layout, name);
         let Some(entry) = root.iter().find(|entry| entry.key == name) else {
             return Ok(Self {
                 name,
                 entries: &[],
                 header: None,
+                inline: false,
             });
         };
         let Value::Table(entries) = &entry.node.value else {
@@ -88,7 +96,7 @@ impl<'a> Section<'a> {
                 ConfigErrorKind::UnknownKey {
                     section: name,
                     key: unknown.key.clone(),
-                    suggestion: suggest::for_key(name, &unknown.key),
+                    suggestion: suggest::for_key(layout, name, &unknown.key),
                 },
             ));
         }
@@ -96,7 +104,41 @@ impl<'a> Section<'a> {
             name,
             entries,
             header: Some(&entry.key_span),
+            inline: false,
         })
+    }
+
+    /// Reads a table that is a value of the section as if it were the section.
+    pub(super) fn inline(name: &'static str, entries: &'a [Entry], at: &'a Span) -> Self {
+        Self {
+            name,
+            entries,
+            header: Some(at),
+            inline: true,
+        }
+    }
+
+    pub(super) fn is_inline(&self) -> bool {
+        self.inline
+    }
+
+    /// Refuses keys that are not known, in a table that is a value.
+    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let is_unknown = |entry: &&Entry| !known.contains(&entry.key.as_str());
+        let Some(unknown) = self.entries.iter().find(is_unknown) else {
+            return Ok(());
+        };
+        Err(ConfigError::at(
+            &unknown.key_span,
+            ConfigErrorKind::UnknownKey {
+                section: self.name,
+                key: unknown.key.clone(),
+                suggestion: match suggest::nearest(&unknown.key, known) {
+                    Some(nearest) => format!("did you mean `{nearest}`?"),
+                    None => format!("the keys of this table are {}", known.join(", ")),
+                },
+            },
+        ))
     }
 
     pub(super) fn find(&self, key: &str) -> Option<&'a Entry> {
@@ -337,6 +379,24 @@ impl<'a> Section<'a> {
             Ok(number)
         } else {
             Err(self.out_of_range(key, node, range.describe()))
+        }
+    }
+
+    /// A list of at least one number in `range`.
+    pub(super) fn numbers(&self, key: &str, range: Range) -> Result<Option<Vec<f64>>, ConfigError> {
+        let Some(Entry { node, .. }) = self.find(key) else {
+            return Ok(None);
+        };
+        match &node.value {
+            Value::Array(items) if items.is_empty() => {
+                Err(self.out_of_range(key, node, "a list of at least one number"))
+            }
+            Value::Array(items) => items
+                .iter()
+                .map(|item| self.number_of(key, item, range))
+                .collect::<Result<_, _>>()
+                .map(Some),
+            _ => Err(self.wrong_type(key, node, "a list of numbers")),
         }
     }
 

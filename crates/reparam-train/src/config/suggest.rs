@@ -2,15 +2,16 @@
 
 use super::error::quoted_list;
 
-/// Every section with all of its keys, in the order of the documentation.
-pub(super) const SECTIONS: [(&str, &[&str]); 6] = [
-    ("model", &super::ModelConfig::KEYS),
-    ("data", &super::DataConfig::KEYS),
-    ("method", &super::MethodConfig::KEYS),
-    ("optimizer", &super::OptimizerConfig::KEYS),
-    ("train", &super::TrainConfig::KEYS),
-    ("output", &super::OutputConfig::KEYS),
-];
+/// Every section of a task with all of its keys, in the order of the documentation.
+pub(super) type Layout = Vec<(&'static str, Vec<&'static str>)>;
+
+/// The keys of a section.
+pub(super) fn keys<'a>(layout: &'a Layout, section: &str) -> &'a [&'static str] {
+    layout
+        .iter()
+        .find(|(name, _)| *name == section)
+        .map_or(&[], |(_, keys)| keys)
+}
 
 /// The words of other trainers for keys of ours: theirs, our section, our key.
 const ELSEWHERE: [(&str, &str, &str); 27] = [
@@ -64,12 +65,9 @@ pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str>
 }
 
 /// The hint for an unknown `key` in `section`.
-pub(super) fn for_key(section: &str, key: &str) -> String {
-    let own = SECTIONS
-        .iter()
-        .find(|(name, _)| *name == section)
-        .map_or(&[][..], |(_, keys)| *keys);
-    if let Some(home) = home_of(key) {
+pub(super) fn for_key(layout: &Layout, section: &str, key: &str) -> String {
+    let own = keys(layout, section);
+    if let Some(home) = home_of(layout, key) {
         return format!("`{key}` belongs in [{home}]");
     }
     if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == key) {
@@ -86,16 +84,16 @@ pub(super) fn for_key(section: &str, key: &str) -> String {
 }
 
 /// The hint for an unknown section or top-level key.
-pub(super) fn for_section(name: &str, is_table: bool) -> String {
+pub(super) fn for_section(layout: &Layout, name: &str, is_table: bool) -> String {
     if !is_table {
-        if let Some(home) = home_of(name) {
+        if let Some(home) = home_of(layout, name) {
             return format!("`{name}` belongs in [{home}]");
         }
         if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == name) {
             return format!("it is called `{ours}` here, and belongs in [{home}]");
         }
     }
-    let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+    let names: Vec<&str> = layout.iter().map(|(name, _)| *name).collect();
     match nearest(name, &names) {
         Some(nearest) => format!("did you mean [{nearest}]?"),
         None => format!("the sections are {}", quoted_list(&names)),
@@ -103,8 +101,8 @@ pub(super) fn for_section(name: &str, is_table: bool) -> String {
 }
 
 /// The section that has `key`. `kind` is in two, so its absence here is no information.
-fn home_of(key: &str) -> Option<&'static str> {
-    SECTIONS
+fn home_of(layout: &Layout, key: &str) -> Option<&'static str> {
+    layout
         .iter()
         .find(|(_, keys)| keys.contains(&key))
         .map(|(section, _)| *section)

@@ -27,6 +27,9 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between saved states; 0 for one at the end.
     pub save_every: u64,
+    /// When the run ends before its last step.
+    #[serde(flatten)]
+    pub stop: StopConfig,
     /// `sample_prompt` and `sample_tokens`: a text to generate before and after.
     #[serde(flatten)]
     pub sample: Option<SampleConfig>,
@@ -83,6 +86,7 @@ impl Default for TrainConfig {
             eval_every: 0,
             log_every: 1,
             save_every: 0,
+            stop: StopConfig::default(),
             sample: None,
             threads: 0,
         }
@@ -90,7 +94,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    pub(super) const KEYS: [&str; 13] = [
+    pub(super) const KEYS: [&str; 17] = [
         "max_steps",
         "epochs",
         "batch_size",
@@ -101,6 +105,10 @@ impl TrainConfig {
         "eval_every",
         "log_every",
         "save_every",
+        "stop_loss_change",
+        "stop_window",
+        "stop_grad_norm",
+        "patience",
         "sample_prompt",
         "sample_tokens",
         "threads",
@@ -143,6 +151,7 @@ impl TrainConfig {
             save_every: section
                 .integer("save_every", 0)?
                 .unwrap_or(default.save_every),
+            stop: StopConfig::read(section)?,
             sample: read_sample(section)?,
             threads: section
                 .find("threads")
@@ -150,6 +159,59 @@ impl TrainConfig {
                 .transpose()?
                 .unwrap_or(default.threads),
         })
+    }
+}
+
+/// When a run ends before its last step; all conditions are off unless they are given.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct StopConfig {
+    /// The relative change of the mean loss from one window of steps to the next, greater than 0, below which
+    /// the run has converged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_loss_change: Option<f64>,
+    /// The steps of such a window, at least 1; there if `stop_loss_change` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_window: Option<u64>,
+    /// The norm of the gradient, greater than 0, below which the run has converged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_grad_norm: Option<f64>,
+    /// How many evaluations in a row may pass without a lower held-out loss, at least 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u64>,
+}
+
+impl StopConfig {
+    /// The steps of a window if the file does not say.
+    pub const DEFAULT_WINDOW: u64 = 10;
+
+    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+        let stop_loss_change = section.number("stop_loss_change", Range::Positive)?;
+        let window = section.integer("stop_window", 1)?;
+        if window.is_some() && stop_loss_change.is_none() {
+            return Err(section.no_effect(
+                "stop_window",
+                "`stop_loss_change` is absent",
+                "give `stop_loss_change`, such as 1e-4, or remove `stop_window`",
+            ));
+        }
+        Ok(Self {
+            stop_loss_change,
+            stop_window: stop_loss_change.map(|_| window.unwrap_or(Self::DEFAULT_WINDOW)),
+            stop_grad_norm: section.number("stop_grad_norm", Range::Positive)?,
+            patience: section.integer("patience", 1)?,
+        })
+    }
+
+    /// Evaluations in a row need evaluations during the run.
+    pub(super) fn check(self, section: &Section<'_>, eval_every: u64) -> Result<(), ConfigError> {
+        if self.patience.is_some() && eval_every == 0 {
+            return Err(section.no_effect(
+                "patience",
+                "`eval_every` is 0, so nothing is evaluated before the end",
+                "set `eval_every`, or remove `patience`",
+            ));
+        }
+        Ok(())
     }
 }
 

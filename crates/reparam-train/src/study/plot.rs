@@ -86,9 +86,9 @@ pub(super) struct Axes {
 /// The picture could not be drawn.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("cannot draw the picture: {message}")]
-pub(super) struct PlotError {
+pub struct PlotError {
     /// What the drawing library says.
-    pub(super) message: String,
+    pub message: String,
 }
 
 /// Returns `curves` as an SVG picture of 720 x 420 pixels, the legend on the right.

@@ -63,6 +63,7 @@ pub use chain::Chain;
 pub use constant::Constant;
 pub use error::PhiError;
 pub use identity::{Identity, IdentityConfig, attach_identity};
+pub(crate) use init::uniform;
 pub use lora::{FactorInit, Lora, LoraConfig, attach_lora};
 pub use lora_peft::{attach_adapter, to_adapter};
 pub use names::ParameterName;

@@ -6,14 +6,24 @@ use burn::tensor::Tensor;
 use super::attach::{Start, attach_trained};
 use super::matrix::{dense, like, matrix};
 use super::targets::{self, BIAS, Selection, TARGET_MODULES};
-use super::{AttachMethod, AttachReport, Method, ParameterName, PhiError, WeightLayout, chain};
+use super::{
+    AttachMethod, AttachReport, Method, ParameterName, PhiError, Setting, WeightLayout, chain,
+};
 use crate::ForwardContext;
 
 pub(super) const METHOD: Method = Method {
     kind: "weight_norm",
     summary: "Weight normalization: the length and the direction of each output's weights are trained apart",
     formula: "W = g v / |v|  for each row;  on LoRA  W = g (W0 + s B A) / |W0 + s B A|",
-    settings: &[TARGET_MODULES, BIAS],
+    settings: &[
+        Setting {
+            key: "init",
+            default: "\"weights\"",
+            meaning: "how it starts: weights, or data (outputs of mean 0 and variance 1)",
+        },
+        TARGET_MODULES,
+        BIAS,
+    ],
     mergeable: true,
     source: "arXiv 1602.07868, equation 2",
     parameters: &[

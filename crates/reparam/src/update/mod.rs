@@ -80,7 +80,7 @@ pub use lora_fa::LoraFa;
 pub use lora_plus::LoraPlus;
 pub use mask::{GradientMask, MaskRule};
 pub use muon::{Muon, MuonScale};
-pub use optimizer::{Optimizer, StepReport};
+pub use optimizer::{Optimizer, StepReport, StepVariances};
 pub use riemannian::Riemannian;
 pub use rmsprop::RmsProp;
 pub use sam::Sam;
@@ -91,7 +91,7 @@ pub use sgd::Momentum;
 pub use sign::Sign;
 pub use table::{
     BuildContext, Fallback, OptimizerEntry, SettingKind, SettingSpec, SettingValue, Settings,
-    TRANSFORMS, TransformEntry, TransformSpec, transform_entry,
+    TRANSFORMS, TransformEntry, TransformSpec, optimizer_entries, transform_entry,
 };
 pub use weight_decay::WeightDecay;
 

@@ -40,11 +40,17 @@ pub struct StepReport {
     pub grad_norm: f64,
     /// The norm of all updates together, before the learning rate multiplies them.
     pub update_norm: f64,
-    /// The variance of the gradients over the last steps, summed over all elements, if it is
-    /// measured and this is not the first step.
-    pub grad_variance: Option<f64>,
-    /// That of the updates.
-    pub update_variance: Option<f64>,
+    /// How gradients and updates vary, if it is measured.
+    pub variances: Option<StepVariances>,
+}
+
+/// How gradients and updates vary over the last steps, summed over all elements; zero at the first step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepVariances {
+    /// Of the gradients.
+    pub gradient: f64,
+    /// Of the updates, before the learning rate multiplies them.
+    pub update: f64,
 }
 
 impl Optimizer {
@@ -143,17 +149,19 @@ impl Optimizer {
         }
         let learning_rate = self.next_learning_rate();
         let context = self.context(&parameters);
-        let (mut grad_variance, mut update_variance) = (None, None);
+        let mut of_gradient = None;
         if let Some(variances) = &mut self.variances {
             let estimate = variances
                 .gradient
                 .observe(&gradients, &context, "variance")?;
-            grad_variance = estimate.noise;
+            of_gradient = Some(estimate.noise.unwrap_or(0.0));
         }
         let updates = self.chain.transform(gradients, &context)?;
-        if let Some(variances) = &mut self.variances {
+        let mut measured = None;
+        if let (Some(variances), Some(gradient)) = (&mut self.variances, of_gradient) {
             let estimate = variances.update.observe(&updates, &context, "variance")?;
-            update_variance = estimate.noise;
+            let update = estimate.noise.unwrap_or(0.0);
+            measured = Some(StepVariances { gradient, update });
         }
         let update_norm = global_norm(&updates);
         let moved: ParameterList = parameters
@@ -176,8 +184,7 @@ impl Optimizer {
             learning_rate,
             grad_norm,
             update_norm,
-            grad_variance,
-            update_variance,
+            variances: measured,
         };
         Ok((moved, report))
     }

@@ -28,7 +28,7 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
         number("eps", SettingKind::Positive, 1e-8, "added to the root"),
         WEIGHT_DECAY,
         number(
-            "r",
+            "weight_step_power",
             SettingKind::NonNegative,
             0.0,
             "power of the step in the average's weights",
@@ -47,8 +47,10 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
             settings.number("eps")?,
             settings.number("weight_decay")?,
         )?;
-        let adamw =
-            adamw.with_weighting(settings.number("r")?, settings.number("weight_lr_power")?)?;
+        let adamw = adamw.with_weighting(
+            settings.number("weight_step_power")?,
+            settings.number("weight_lr_power")?,
+        )?;
         Ok(vec![Box::new(adamw)])
     },
 };
@@ -125,7 +127,7 @@ impl ScheduleFreeAdamW {
     ///
     /// Fails when one is negative.
     pub fn with_weighting(self, r: f64, weight_lr_power: f64) -> Result<Self, UpdateError> {
-        not_negative("r", r)?;
+        not_negative("weight_step_power", r)?;
         not_negative("weight_lr_power", weight_lr_power)?;
         Ok(Self {
             r,

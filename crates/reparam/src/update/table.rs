@@ -133,8 +133,8 @@ pub static TRANSFORMS: &[TransformEntry] = &[
     super::weight_decay::ENTRY,
     super::sgd::MOMENTUM,
     super::sgd::SGD,
-    super::adamw::ADAM,
     super::adamw::ADAMW,
+    super::adamw::ADAM,
     super::adafactor::ENTRY,
     super::adagrad::ENTRY,
     super::rmsprop::ENTRY,
@@ -153,6 +153,13 @@ pub static TRANSFORMS: &[TransformEntry] = &[
     super::galore::ENTRY,
     super::mask::ENTRY,
 ];
+
+/// Returns the whole optimizers, which a run file may name as its `kind`.
+pub fn optimizer_entries() -> impl Iterator<Item = (&'static TransformEntry, OptimizerEntry)> {
+    TRANSFORMS
+        .iter()
+        .filter_map(|entry| Some((entry, entry.optimizer?)))
+}
 
 /// Returns the entry of a transform.
 pub fn transform_entry(kind: &str) -> Option<&'static TransformEntry> {

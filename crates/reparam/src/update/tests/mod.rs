@@ -141,6 +141,43 @@ fn schedules_follow_transformers() {
 }
 
 #[test]
+fn open_ended_schedules_follow_transformers() {
+    let golden = golden("schedules.json");
+    let warmup = golden["warmup_steps"].as_u64().expect("a number");
+    let total = golden["total_steps"].as_u64().expect("a number");
+    let near = |what: &str, schedule: Schedule, expected: &Value, from: usize| {
+        let expected = numbers(expected);
+        assert!(expected.len() as u64 >= total, "{what}");
+        for (step, expected) in expected.into_iter().enumerate().skip(from) {
+            let found = schedule.multiplier(step as u64, total);
+            let is_near = (found - expected).abs() < 1e-12;
+            assert!(is_near, "{what} step {step}: {found} != {expected}");
+        }
+    };
+    for (name, warmup) in [("inverse_sqrt", warmup), ("inverse_sqrt_without_warmup", 0)] {
+        let schedule = Schedule::warmup(warmup, Decay::InverseSqrt, 0.0).expect("valid");
+        near(name, schedule, &golden[name], 0);
+    }
+    let cases = golden["wsd"].as_array().expect("cases");
+    assert_eq!(cases.len(), 6);
+    for case in cases {
+        let shape = match case["decay_type"].as_str() {
+            Some("linear") => DecayShape::Linear,
+            Some("cosine") => DecayShape::Cosine,
+            Some("1-sqrt") => DecayShape::OneMinusSqrt,
+            other => panic!("{other:?}"),
+        };
+        let decay_steps = case["num_decay_steps"].as_u64().expect("a number");
+        let min_ratio = case["min_lr_ratio"].as_f64().expect("a number");
+        let decay = Decay::Stable { decay_steps, shape };
+        let schedule = Schedule::warmup(warmup, decay, min_ratio).expect("valid");
+        // There the warm-up starts at the minimum, here at zero.
+        let from = if min_ratio > 0.0 { warmup as usize } else { 0 };
+        near(&format!("{decay:?}"), schedule, &case["values"], from);
+    }
+}
+
+#[test]
 fn a_schedule_ends_at_its_minimum() {
     for decay in [Decay::Linear, Decay::Cosine] {
         let schedule = Schedule::warmup(5, decay, 0.1).expect("valid");

@@ -1,0 +1,71 @@
+//! How well a regression predicts, beside what the exact solution does.
+
+use reparam_data::tabular::{Table, mse, predict, r2};
+
+use super::RegressionModel;
+use super::table::Tables;
+use crate::TrainError;
+use crate::event::RegressionReport;
+
+/// How near the coefficients have to be to the exact ones to count as them.
+const EXACT: f64 = 1e-6;
+
+/// The errors of a model on some rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Errors {
+    pub(super) mse: f64,
+    pub(super) r2: f64,
+}
+
+pub(super) fn errors(model: &RegressionModel, table: &Table) -> Result<Errors, TrainError> {
+    measure(&model.predict(&table.x)?, table)
+}
+
+fn measure(predictions: &[f64], table: &Table) -> Result<Errors, TrainError> {
+    Ok(Errors {
+        mse: mse(predictions, &table.y)?,
+        r2: r2(predictions, &table.y)?,
+    })
+}
+
+/// Compares a trained model with the exact solution of the linear problem.
+///
+/// `layers` are the effective weights and biases of the network by name.
+pub(super) fn report(
+    model: &RegressionModel,
+    layers: &[(String, Vec<usize>, Vec<f64>)],
+    tables: &Tables,
+) -> Result<RegressionReport, TrainError> {
+    let exact = &tables.least_squares;
+    let standardizer = &tables.standardizer;
+    let x = standardizer.apply_features(&tables.test.x)?;
+    let predictions = predict(&x, &exact.coefficients, exact.intercept)?;
+    let least_squares = measure(&standardizer.invert_target(&predictions), &tables.test)?;
+    let (train, test) = (errors(model, &tables.train)?, errors(model, &tables.test)?);
+    let mut report = RegressionReport {
+        train_mse: train.mse,
+        test_mse: test.mse,
+        test_r2: test.r2,
+        least_squares_test_mse: least_squares.mse,
+        least_squares_test_r2: least_squares.r2,
+        distance_to_least_squares: None,
+        is_least_squares: None,
+        coefficients: None,
+        intercept: None,
+    };
+    if let [(_, _, weight), (_, _, bias)] = layers {
+        let found = weight.iter().chain(bias);
+        let expected = exact.coefficients.iter().chain([&exact.intercept]);
+        let largest = expected.clone().fold(0.0_f64, |size, x| size.max(x.abs()));
+        let distance = found
+            .zip(expected)
+            .fold(0.0_f64, |worst, (a, b)| worst.max((a - b).abs()))
+            / largest;
+        let (coefficients, intercept) = standardizer.invert_linear(weight, bias[0])?;
+        report.distance_to_least_squares = Some(distance);
+        report.is_least_squares = Some(distance < EXACT);
+        report.coefficients = Some(coefficients);
+        report.intercept = Some(intercept);
+    }
+    Ok(report)
+}

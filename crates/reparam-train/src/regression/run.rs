@@ -1,0 +1,380 @@
+//! Training a regression.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{ElementConversion, Tensor};
+use reparam::parameters;
+use reparam::phi;
+use reparam::update::Optimizer;
+use reparam_data::BatchPlan;
+
+use super::RegressionModel;
+use super::network::{Network, activation, tensor, widths};
+use super::report::{Errors, errors, report};
+use super::table::Tables;
+use crate::config::{
+    Activation, MethodConfig, RegressionConfig, RegressionModelKind, WeightNormInit,
+};
+use crate::convergence::Convergence;
+use crate::event::{Event, Finished, Observer, RegressionStart, Step, StopReason};
+use crate::memory::peak_rss_bytes;
+use crate::provenance::table_provenance;
+use crate::run::{Measure, Outcome, diverged, is_due, not_finite, variances};
+use crate::run_dir::RunDir;
+use crate::{TrainError, settings};
+
+/// A loss this many times that of the first step will not come down again.
+///
+/// The first loss of a standardized target is about its variance, one. A batch of unlucky rows may be a few
+/// times worse; ten thousand times is a hundred standard deviations off.
+const GROWN: f64 = 1e4;
+
+/// Trains a regression as a configuration says.
+///
+/// Everything is checked before anything is written. `observer` is told of every event on the calling
+/// thread, `events.jsonl` gets the same. When `stop` becomes true, the step in progress is finished, the model
+/// saved, and the run ends.
+///
+/// The run directory gets `model/`, `report.json` with what the last event says, and `split.json` with the rows
+/// of the source that were trained and tested on.
+///
+/// # Errors
+///
+/// [`TrainError`]; a run whose loss grows without bound, or ends above where it started, has diverged.
+pub fn train_regression(
+    config: &RegressionConfig,
+    measure: Measure,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    config.check()?;
+    RunDir::check_free(&config.output.dir)?;
+    let tables = Tables::prepare(config)?;
+    let mut progress = Progress::new(config, &tables)?;
+    if measure == Measure::Variances {
+        progress.optimizer.measure_variances();
+    }
+    let resolved = config.to_toml()?;
+    let digest = tables.train.digest.as_ref();
+    let provenance = table_provenance(&resolved, config.train.seed, digest);
+    let run_dir = RunDir::create(&config.output.dir, &resolved, &provenance)?;
+    let mut run = Run {
+        config,
+        tables,
+        run_dir,
+        observer,
+    };
+    let result = run.run(progress, stop);
+    if let Err(error) = &result {
+        let failed = Event::Failed {
+            error: error.to_failure(),
+        };
+        // The error that ended the run is the one to report, not that of writing it down.
+        let _ = run.run_dir.append(&failed);
+    }
+    result
+}
+
+struct Run<'a> {
+    config: &'a RegressionConfig,
+    tables: Tables,
+    run_dir: RunDir,
+    observer: &'a mut dyn Observer,
+}
+
+/// How far a run is.
+struct Progress {
+    network: Network,
+    activation: Activation,
+    optimizer: Optimizer,
+    /// The training rows as the model sees them, `[n, d]` and `[n, 1]`.
+    x: Tensor<2>,
+    y: Tensor<2>,
+    plan: Option<BatchPlan>,
+}
+
+impl Progress {
+    fn new(config: &RegressionConfig, tables: &Tables) -> Result<Self, TrainError> {
+        let train = &tables.train;
+        let (n, d) = (train.n_rows, train.n_features());
+        let x = tensor(&tables.standardizer.apply_features(&train.x)?, [n, d]);
+        let y = tensor(&tables.standardizer.apply_target(&train.y), [n, 1]);
+        let kind = &config.model.kind;
+        let network = Network::random(&widths(kind, d), config.train.seed);
+        let method = settings::method(&config.method, config.train.max_steps);
+        let (mut network, _) = method.attach(network, config.train.seed)?;
+        if let MethodConfig::WeightNorm(norm) = &config.method
+            && norm.init == WeightNormInit::Data
+        {
+            network = network.initialize_from_data(x.clone(), activation(kind))?;
+        }
+        let network = network.train();
+        let optimizer =
+            settings::optimizer(&config.optimizer, &config.method, config.train.max_steps)?;
+        optimizer.check(&network).map_err(TrainError::Update)?;
+        let plan = match config.train.batch_size {
+            None => None,
+            Some(size) if size > n => {
+                return Err(TrainError::BatchTooLarge {
+                    batch_size: size,
+                    rows: n,
+                });
+            }
+            Some(size) => Some(BatchPlan::new(n, size, config.train.seed, true)?),
+        };
+        Ok(Self {
+            network,
+            activation: activation(kind),
+            optimizer,
+            x: Tensor::from_inner(x),
+            y: Tensor::from_inner(y),
+            plan,
+        })
+    }
+
+    /// Returns the rows of the coming step.
+    fn batch(&self) -> (Tensor<2>, Tensor<2>) {
+        let Some(plan) = &self.plan else {
+            return (self.x.clone(), self.y.clone());
+        };
+        let rows: Vec<i64> = plan
+            .batch(self.optimizer.steps_done())
+            .into_iter()
+            .map(|row| row as i64)
+            .collect();
+        let rows = Tensor::<1, burn::tensor::Int>::from_data(rows.as_slice(), &self.x.device());
+        (
+            self.x.clone().select(0, rows.clone()),
+            self.y.clone().select(0, rows),
+        )
+    }
+
+    fn loss(&self, network: &Network, (x, y): &(Tensor<2>, Tensor<2>)) -> Tensor<1> {
+        let difference = network.forward(x.clone(), self.activation) - y.clone();
+        (difference.clone() * difference).mean()
+    }
+
+    /// Returns the mean squared error over all training rows, as the model sees them.
+    fn train_loss(&self) -> f64 {
+        let rows = (self.x.clone(), self.y.clone());
+        let loss = self.loss(&self.network, &rows);
+        loss.into_scalar::<f64>().elem()
+    }
+
+    /// Makes one step: gradient, gradient update, parameter update.
+    fn step(&mut self) -> Result<Step, TrainError> {
+        let started = Instant::now();
+        let batch = self.batch();
+        let n_rows = batch.0.dims()[0];
+        let take = |network: &Network, loss: Tensor<1>| {
+            parameters::take_gradients(network, &mut loss.backward())
+        };
+        let loss = self.loss(&self.network, &batch);
+        let loss_value: f64 = loss.clone().into_scalar::<f64>().elem();
+        if !loss_value.is_finite() {
+            return Err(diverged("the loss".to_owned(), &self.optimizer));
+        }
+        let mut gradients = take(&self.network, loss);
+        let point = self.optimizer.probe(&self.network, &gradients);
+        if let Some(point) = point.map_err(|error| not_finite(error, &self.optimizer))? {
+            gradients = take(&point, self.loss(&point, &batch));
+        }
+        let moved = self.optimizer.step(self.network.clone(), gradients);
+        let (network, report) = moved.map_err(|error| not_finite(error, &self.optimizer))?;
+        self.network = phi::after_step(network);
+        Ok(Step {
+            step: report.step,
+            loss: loss_value,
+            learning_rate: report.learning_rate,
+            grad_norm: report.grad_norm,
+            tokens: n_rows as u64,
+            tokens_per_s: n_rows as f64 / started.elapsed().as_secs_f64(),
+            peak_rss_bytes: peak_rss_bytes(),
+            variances: variances(&report),
+        })
+    }
+
+    /// Returns the network that is evaluated and saved, without autodiff.
+    fn evaluated(&self) -> Network {
+        let average = self.optimizer.evaluated(&self.network);
+        average.unwrap_or_else(|| self.network.clone()).valid()
+    }
+}
+
+impl Run<'_> {
+    fn run(&mut self, mut progress: Progress, stop: &AtomicBool) -> Result<Outcome, TrainError> {
+        self.start(&progress)?;
+        let started = Instant::now();
+        let loss_before = self.evaluate(&progress, 0)?.mse;
+        let reason = self.steps(&mut progress, stop)?;
+        let steps = progress.optimizer.steps_done();
+        let network = progress.evaluated();
+        let model = self.model(&progress);
+        let path = self.run_dir.model();
+        model.save(&path)?;
+        let Some(reason) = reason else {
+            self.emit(Event::Saved { step: steps, path })?;
+            self.emit(Event::Interrupted { step: steps })?;
+            return Ok(Outcome::Interrupted { step: steps });
+        };
+        self.emit(Event::Stopped {
+            step: steps,
+            reason,
+        })?;
+        let report = report(&model, &network.effective(), &self.tables)?;
+        self.write_json("report.json", &report)?;
+        let split = serde_json::json!({
+            "train": self.tables.train.rows,
+            "test": self.tables.test.rows,
+        });
+        self.write_json("split.json", &split)?;
+        let loss_after = report.test_mse;
+        self.emit(Event::RegressionReport(report))?;
+        self.emit(Event::Saved {
+            step: steps,
+            path: path.clone(),
+        })?;
+        self.emit(Event::Finished(Finished {
+            steps,
+            seconds: started.elapsed().as_secs_f64(),
+            loss_before: Some(loss_before),
+            loss_after: Some(loss_after),
+            adapter: None,
+            model: Some(path),
+        }))?;
+        Ok(Outcome::Finished)
+    }
+
+    fn start(&mut self, progress: &Progress) -> Result<(), TrainError> {
+        let config = self.config;
+        let train = &self.tables.train;
+        let start = RegressionStart {
+            model: match config.model.kind {
+                RegressionModelKind::Linear => "linear".to_owned(),
+                RegressionModelKind::Mlp { .. } => "mlp".to_owned(),
+            },
+            method: config.method.name().to_owned(),
+            trainable_parameters: parameters::count(&progress.network).trainable as u64,
+            features: train.features.clone(),
+            target: train.target.clone(),
+            train_rows: train.n_rows as u64,
+            test_rows: self.tables.test.n_rows as u64,
+            dropped_rows: self.tables.n_dropped as u64,
+            max_steps: config.train.max_steps,
+            batch_size: config.train.batch_size.unwrap_or(train.n_rows) as u64,
+            learning_rate: config.optimizer.learning_rate,
+            lambda: settings::lambda(&config.optimizer.update, config.train.max_steps),
+            seed: config.train.seed,
+            output: config.output.dir.clone(),
+        };
+        self.emit(Event::RegressionStart(start))
+    }
+
+    /// Makes the steps, and returns why there are no more; `None` if it was asked to stop.
+    fn steps(
+        &mut self,
+        progress: &mut Progress,
+        stop: &AtomicBool,
+    ) -> Result<Option<StopReason>, TrainError> {
+        let config = &self.config.train;
+        let mut convergence = Convergence::new(config.stop);
+        let before = progress.train_loss();
+        for step in 1..=config.max_steps {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let report = match progress.step() {
+                Ok(report) => report,
+                Err(error) => return Err(self.explain(error, before)),
+            };
+            let (loss, grad_norm) = (report.loss, report.grad_norm);
+            let learning_rate = report.learning_rate;
+            let event = Event::Step(report);
+            if step == 1 || is_due(config.log_every, step) {
+                self.run_dir.append(&event)?;
+            }
+            self.observer.on_event(&event);
+            if loss > before * GROWN {
+                return Err(self.grown(step, loss, before, learning_rate));
+            }
+            let mut reason = convergence.after_step(loss, grad_norm);
+            if step == config.max_steps {
+                reason = reason.or(Some(StopReason::Steps));
+            }
+            if is_due(config.eval_every, step) || reason.is_some() {
+                let evaluation = self.evaluate(progress, step)?;
+                reason = reason.or(convergence.after_evaluation(evaluation.mse));
+            }
+            if let Some(reason) = reason {
+                let after = progress.train_loss();
+                if after > before {
+                    return Err(self.grown(step, after, before, learning_rate));
+                }
+                return Ok(Some(reason));
+            }
+        }
+        Ok(Some(StopReason::Steps))
+    }
+
+    /// Says of a failed step what the loss of a linear model allows.
+    fn explain(&self, error: TrainError, before: f64) -> TrainError {
+        match error {
+            TrainError::Diverged {
+                step,
+                learning_rate,
+                ..
+            } => self.grown(step, f64::INFINITY, before, learning_rate),
+            other => other,
+        }
+    }
+
+    fn grown(&self, step: u64, loss: f64, before: f64, learning_rate: f64) -> TrainError {
+        let is_linear = self.config.model.kind == RegressionModelKind::Linear;
+        let curvature = self.tables.curvature().ok().filter(|_| is_linear);
+        TrainError::Grew {
+            step,
+            loss,
+            before,
+            learning_rate,
+            lambda: settings::lambda(&self.config.optimizer.update, self.config.train.max_steps),
+            stable_rate: curvature.map(|curvature| 2.0 / curvature),
+        }
+    }
+
+    fn evaluate(&mut self, progress: &Progress, step: u64) -> Result<Errors, TrainError> {
+        let errors = errors(&self.model(progress), &self.tables.test)?;
+        self.emit(Event::RegressionEvaluation {
+            step,
+            test_mse: errors.mse,
+            test_r2: errors.r2,
+        })?;
+        Ok(errors)
+    }
+
+    fn model(&self, progress: &Progress) -> RegressionModel {
+        RegressionModel::new(
+            progress.evaluated(),
+            progress.activation,
+            self.tables.train.features.clone(),
+            self.tables.train.target.clone(),
+            self.tables.standardizer.clone(),
+        )
+    }
+
+    fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), TrainError> {
+        let path = self.config.output.dir.join(name);
+        let mut json = serde_json::to_string_pretty(value)
+            .map_err(|error| reparam_formats::FormatError::io("write", &path, error.into()))?;
+        json.push('\n');
+        self.run_dir.write(name, json.as_bytes())?;
+        Ok(())
+    }
+
+    fn emit(&mut self, event: Event) -> Result<(), TrainError> {
+        self.run_dir.append(&event)?;
+        self.observer.on_event(&event);
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! The rows that a regression learns from and is tested on.
+
+use reparam_data::tabular::{
+    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, generate, read_csv,
+    split_rows,
+};
+
+use crate::TrainError;
+use crate::config::{MissingValues, RegressionConfig, TableSource};
+
+/// A table, split and standardized.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// The rows to learn from, in their own units.
+    pub(crate) train: Table,
+    /// The held-out rows, in their own units.
+    pub(crate) test: Table,
+    /// What was measured on the training rows; changes nothing if the run file says so.
+    pub(crate) standardizer: Standardizer,
+    /// The exact solution on the training rows, as the model sees them.
+    pub(crate) least_squares: LeastSquares,
+    /// The lines that were left out for missing values.
+    pub(crate) n_dropped: usize,
+}
+
+impl Tables {
+    /// Reads or generates the table and prepares it.
+    pub(crate) fn prepare(config: &RegressionConfig) -> Result<Self, TrainError> {
+        let table = load(&config.data.source)?;
+        let split = split_rows(
+            table.n_rows,
+            config.data.test_fraction,
+            config.data.split_seed,
+        )?;
+        let (train, test) = (table.subset(&split.train)?, table.subset(&split.test)?);
+        // Fitted in any case: a constant column is useless to every model.
+        let fitted = Standardizer::fit(&train)?;
+        let standardizer = if config.data.standardize {
+            fitted
+        } else {
+            Standardizer {
+                feature_mean: vec![0.0; table.n_features()],
+                feature_scale: vec![1.0; table.n_features()],
+                target_mean: 0.0,
+                target_scale: 1.0,
+            }
+        };
+        let seen = Table {
+            x: standardizer.apply_features(&train.x)?,
+            y: standardizer.apply_target(&train.y),
+            ..train.clone()
+        };
+        Ok(Self {
+            least_squares: seen.least_squares()?,
+            n_dropped: table.dropped.len(),
+            train,
+            test,
+            standardizer,
+        })
+    }
+
+    /// Returns the curvature of the linear model's loss: the largest eigenvalue of `2/N X'X`, `X` with a
+    /// column of ones, by power iteration. Plain descent is stable below `2 / curvature`.
+    pub(crate) fn curvature(&self) -> Result<f64, TrainError> {
+        let x = self.standardizer.apply_features(&self.train.x)?;
+        let d = self.train.n_features();
+        let n = self.train.n_rows as f64;
+        let mut v = vec![1.0; d + 1];
+        let mut largest = 0.0;
+        for _ in 0..100 {
+            let mut next = vec![0.0; d + 1];
+            for row in x.chunks(d) {
+                let dot: f64 = row.iter().zip(&v).map(|(x, v)| x * v).sum::<f64>() + v[d];
+                for (next, x) in next.iter_mut().zip(row.iter().chain([&1.0])) {
+                    *next += 2.0 / n * dot * x;
+                }
+            }
+            largest = next.iter().map(|x| x * x).sum::<f64>().sqrt();
+            v = next.into_iter().map(|x| x / largest).collect();
+        }
+        Ok(largest)
+    }
+}
+
+fn load(source: &TableSource) -> Result<Table, TrainError> {
+    match source {
+        TableSource::Csv {
+            train,
+            target,
+            features,
+            missing,
+        } => {
+            let selection = Selection {
+                target: target.clone(),
+                features: features.clone(),
+                missing: missing_policy(*missing),
+            };
+            Ok(read_csv(train, &selection)?)
+        }
+        TableSource::Generate { generate: problem } => Ok(generate(&Generate {
+            samples: problem.samples,
+            features: problem.features,
+            noise: problem.noise,
+            seed: problem.seed,
+        })?
+        .table),
+    }
+}
+
+pub(crate) fn missing_policy(missing: MissingValues) -> MissingPolicy {
+    match missing {
+        MissingValues::Error => MissingPolicy::Error,
+        MissingValues::DropRows => MissingPolicy::DropRows,
+    }
+}

@@ -1,0 +1,240 @@
+//! The same run under several settings, side by side.
+
+mod page;
+mod plot;
+mod vary;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reparam_formats::FormatError;
+use reparam_formats::atomic::write_file_atomic;
+use reparam_formats::hub::HubOptions;
+use serde::Serialize;
+
+pub use plot::PlotError;
+pub use vary::{Vary, VaryError};
+
+use self::vary::{Variant, combinations};
+use crate::config::{Override, TaskConfig};
+use crate::event::{Event, FailureKind, Observer, StopReason};
+use crate::regression::train_regression;
+use crate::run::{Measure, Outcome};
+use crate::{TrainError, train};
+
+/// What a study does.
+#[derive(Debug, Clone)]
+pub struct StudyRequest {
+    /// The run file that everything starts from.
+    pub run_file: PathBuf,
+    /// What every run of the study overrides.
+    pub overrides: Vec<Override>,
+    /// What differs from run to run: every combination of the values is one run.
+    pub vary: Vec<Vary>,
+}
+
+/// A finished study.
+#[derive(Debug, Clone, Serialize)]
+pub struct Study {
+    /// The runs, in order.
+    pub runs: Vec<StudyRun>,
+    /// The page with table and pictures.
+    pub page: PathBuf,
+}
+
+/// One run of a study.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StudyRun {
+    /// What was varied, as in `lambda=0.1`.
+    pub label: String,
+    /// The run directory.
+    pub directory: PathBuf,
+    /// Whether it diverged, with the message.
+    pub diverged: Option<String>,
+    /// Why it ended, if it did not diverge.
+    pub reason: Option<StopReason>,
+    /// The steps it made.
+    pub steps: u64,
+    /// The held-out loss, of a regression the test error, before the first step.
+    pub held_out_before: Option<f64>,
+    /// The same at the end.
+    pub held_out_after: Option<f64>,
+    /// The first step's loss.
+    pub first_loss: f64,
+    /// The last step's loss.
+    pub last_loss: f64,
+    /// The largest norm of an update times the learning rate: the longest step.
+    pub longest_step: f64,
+    /// The variance of the gradient, the mean over the last half of the run.
+    pub grad_variance: f64,
+    /// The variance of the update, likewise.
+    pub update_variance: f64,
+}
+
+/// The curves of one run.
+#[derive(Debug, Default)]
+struct Curves {
+    steps: Vec<Point>,
+    reason: Option<StopReason>,
+    held_out: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    step: u64,
+    loss: f64,
+    longest: f64,
+    grad_variance: f64,
+    update_variance: f64,
+}
+
+impl StudyRun {
+    /// The headings of [`row`](Self::row).
+    pub const COLUMNS: [&'static str; 8] = page::COLUMNS;
+
+    /// Returns the run as a row of the study's table.
+    pub fn row(&self) -> [String; 8] {
+        page::row(self)
+    }
+}
+
+impl Observer for Curves {
+    fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Step(step) => {
+                let Some(variances) = step.variances else {
+                    return;
+                };
+                self.steps.push(Point {
+                    step: step.step,
+                    loss: step.loss,
+                    longest: variances.update_norm * step.learning_rate,
+                    grad_variance: variances.grad_variance,
+                    update_variance: variances.update_variance,
+                });
+            }
+            Event::Stopped { reason, .. } => self.reason = Some(*reason),
+            Event::Evaluation { loss, .. } => self.held_out.push(*loss),
+            Event::RegressionEvaluation { test_mse, .. } => self.held_out.push(*test_mse),
+            _ => {}
+        }
+    }
+}
+
+/// Runs the same task under several settings, and writes a table and pictures.
+///
+/// The output directory of the run file gets `study.json`, `study.html` with everything on one page,
+/// `loss.svg`, `grad_variance.svg` and `update_variance.svg`, and below it a run directory for each run. A run
+/// that diverges is a result; any other failure ends the study. `on_run` is told of each run when it is done.
+///
+/// # Errors
+///
+/// Fails when there is nothing to vary, a setting is wrong, the output directory is taken, or a run fails for
+/// another reason than divergence.
+pub fn study(
+    request: &StudyRequest,
+    hub: &HubOptions,
+    stop: &AtomicBool,
+    on_run: &mut dyn FnMut(&StudyRun),
+) -> Result<Option<Study>, TrainError> {
+    if request.vary.is_empty() {
+        return Err(TrainError::NothingToVary);
+    }
+    let base = TaskConfig::load_with(&request.run_file, &request.overrides)?;
+    let directory = base.output().to_owned();
+    if directory.join(page::PAGE).exists() || directory.join("events.jsonl").exists() {
+        return Err(TrainError::OutputTaken { directory });
+    }
+    // A wrong value in the last variant shall not be found after all others have run.
+    let variants = combinations(&request.vary);
+    let mut configs = Vec::with_capacity(variants.len());
+    for (number, variant) in variants.iter().enumerate() {
+        configs.push(config_of(request, variant, number, &directory)?);
+    }
+    let mut runs = Vec::new();
+    let mut all_curves = Vec::new();
+    for (variant, config) in variants.iter().zip(&configs) {
+        let (run, curves) = run_one(config, &variant.label, hub, stop)?;
+        if stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        on_run(&run);
+        runs.push(run);
+        all_curves.push((variant.label.clone(), curves));
+    }
+    fs::create_dir_all(&directory)
+        .map_err(|source| FormatError::io("create", &directory, source))?;
+    let page = page::write(&directory, &request.run_file, &runs, &all_curves)?;
+    Ok(Some(Study { runs, page }))
+}
+
+/// Returns the configuration of a run, with a directory of its own below the study's.
+fn config_of(
+    request: &StudyRequest,
+    variant: &Variant,
+    number: usize,
+    directory: &Path,
+) -> Result<TaskConfig, TrainError> {
+    let own = directory.join(format!("run-{:02}", number + 1));
+    let own = own.to_str().ok_or_else(|| TrainError::Output {
+        directory: directory.to_owned(),
+        source: std::io::ErrorKind::InvalidFilename.into(),
+    })?;
+    let mut overrides = request.overrides.clone();
+    overrides.extend(variant.overrides.iter().cloned());
+    overrides.push(Override::output(own));
+    Ok(TaskConfig::load_with(&request.run_file, &overrides)?)
+}
+
+fn run_one(
+    config: &TaskConfig,
+    label: &str,
+    hub: &HubOptions,
+    stop: &AtomicBool,
+) -> Result<(StudyRun, Curves), TrainError> {
+    let mut curves = Curves::default();
+    let measure = Measure::Variances;
+    let outcome = match config {
+        TaskConfig::CausalLm(config) => train(config, hub, measure, stop, &mut curves),
+        TaskConfig::Regression(config) => train_regression(config, measure, stop, &mut curves),
+    };
+    let diverged = match outcome {
+        Ok(Outcome::Finished | Outcome::Interrupted { .. }) => None,
+        Err(error) if error.kind() == FailureKind::Diverged => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    let steps = &curves.steps;
+    let settled = &steps[steps.len() / 2..];
+    let mean = |value: fn(&Point) -> f64| {
+        settled.iter().map(value).sum::<f64>() / settled.len().max(1) as f64
+    };
+    let run = StudyRun {
+        label: label.to_owned(),
+        directory: config.output().to_owned(),
+        reason: curves.reason.filter(|_| diverged.is_none()),
+        steps: steps.last().map_or(0, |point| point.step),
+        held_out_before: curves.held_out.first().copied(),
+        held_out_after: curves
+            .held_out
+            .last()
+            .copied()
+            .filter(|_| diverged.is_none()),
+        diverged,
+        first_loss: steps.first().map_or(f64::NAN, |point| point.loss),
+        last_loss: steps.last().map_or(f64::NAN, |point| point.loss),
+        longest_step: steps
+            .iter()
+            .fold(0.0, |most, point| most.max(point.longest)),
+        grad_variance: mean(|point| point.grad_variance),
+        update_variance: mean(|point| point.update_variance),
+    };
+    Ok((run, curves))
+}
+
+/// Writes a file of the study.
+fn write(directory: &Path, name: &str, text: &str) -> Result<PathBuf, TrainError> {
+    let path = directory.join(name);
+    write_file_atomic(&path, text.as_bytes())?;
+    Ok(path)
+}

@@ -1,0 +1,117 @@
+//! The table and the pictures of a study.
+
+use std::path::{Path, PathBuf};
+
+use reparam_formats::FormatError;
+
+use super::plot::{Axes, Curve, curves, html};
+use super::{Curves, Point, StudyRun};
+use crate::TrainError;
+use crate::event::StopReason;
+
+/// The page with everything on it.
+pub(super) const PAGE: &str = "study.html";
+
+/// A picture: its file, its heading, the label of its axis, and what it shows of a step.
+type Picture = (&'static str, &'static str, &'static str, fn(&Point) -> f64);
+
+const PICTURES: [Picture; 3] = [
+    ("loss.svg", "Loss", "loss", |point| point.loss),
+    (
+        "grad_variance.svg",
+        "Variance of the gradient",
+        "variance",
+        |point| point.grad_variance,
+    ),
+    (
+        "update_variance.svg",
+        "Variance of the update",
+        "variance",
+        |point| point.update_variance,
+    ),
+];
+
+pub(super) const COLUMNS: [&str; 8] = [
+    "setting",
+    "ended by",
+    "steps",
+    "first loss",
+    "last loss",
+    "held out",
+    "longest step",
+    "update / gradient variance",
+];
+
+/// Writes the pictures, the table and the page that has them all.
+pub(super) fn write(
+    directory: &Path,
+    run_file: &Path,
+    runs: &[StudyRun],
+    all: &[(String, Curves)],
+) -> Result<PathBuf, TrainError> {
+    let mut sections = Vec::new();
+    for (file, heading, y_label, value) in PICTURES {
+        let lines: Vec<Curve> = all
+            .iter()
+            .map(|(label, curves)| Curve {
+                label: label.clone(),
+                points: curves
+                    .steps
+                    .iter()
+                    .map(|point| (point.step as f64, value(point)))
+                    .collect(),
+            })
+            .collect();
+        let axes = Axes {
+            title: heading.to_owned(),
+            x_label: "step".to_owned(),
+            y_label: y_label.to_owned(),
+            log_y: true,
+        };
+        let svg = curves(&lines, &axes).map_err(TrainError::Plot)?;
+        super::write(directory, file, &svg)?;
+        sections.push((heading.to_owned(), svg));
+    }
+    let path = directory.join("study.json");
+    let mut json = serde_json::to_string_pretty(&runs)
+        .map_err(|error| FormatError::io("write", &path, error.into()))?;
+    json.push('\n');
+    super::write(directory, "study.json", &json)?;
+    let header = COLUMNS.map(str::to_owned);
+    let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run).to_vec()).collect();
+    let title = format!("Study of {}", run_file.display());
+    super::write(directory, PAGE, &html(&title, &sections, &header, &rows))
+}
+
+/// Returns a run as a row of the table.
+pub(super) fn row(run: &StudyRun) -> [String; 8] {
+    let number = |x: f64| {
+        if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
+            format!("{x:.3e}")
+        } else {
+            format!("{x:.4}")
+        }
+    };
+    let ended = match (&run.diverged, run.reason) {
+        (Some(_), _) => "divergence",
+        (None, Some(StopReason::LossChange { .. })) => "loss change",
+        (None, Some(StopReason::GradNorm { .. })) => "gradient norm",
+        (None, Some(StopReason::Patience { .. })) => "patience",
+        (None, Some(StopReason::Steps) | None) => "steps",
+    };
+    let ratio = run.update_variance / run.grad_variance;
+    [
+        run.label.clone(),
+        ended.to_owned(),
+        run.steps.to_string(),
+        number(run.first_loss),
+        number(run.last_loss),
+        run.held_out_after.map_or_else(|| "-".to_owned(), number),
+        number(run.longest_step),
+        if ratio.is_finite() {
+            number(ratio)
+        } else {
+            "-".to_owned()
+        },
+    ]
+}

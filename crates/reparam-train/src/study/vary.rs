@@ -1,0 +1,177 @@
+//! What a study varies.
+
+use crate::config::Override;
+
+/// A key of the run file and the values that it takes in turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vary {
+    key: String,
+    values: Vec<String>,
+}
+
+/// Why a text is not a [`Vary`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` {problem}")]
+pub struct VaryError {
+    text: String,
+    problem: &'static str,
+}
+
+impl VaryError {
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some("write section.key=value,value, as in optimizer.lambda=0.1,1".into())
+    }
+}
+
+impl Vary {
+    /// Reads `section.key=value,value,...`.
+    ///
+    /// A comma inside of brackets, braces, parentheses or quotes belongs to the value. Values are read as
+    /// `--set` reads them.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the key or a value is missing, or a value occurs twice.
+    pub fn parse(text: &str) -> Result<Self, VaryError> {
+        let failed = |problem| VaryError {
+            text: text.to_owned(),
+            problem,
+        };
+        let (key, list) = text.split_once('=').ok_or_else(|| failed("has no `=`"))?;
+        let key = key.trim();
+        if !key.contains('.') || key.split('.').any(str::is_empty) {
+            return Err(failed("does not start with section.key"));
+        }
+        let values = split(list);
+        if values.iter().any(String::is_empty) {
+            return Err(failed("has an empty value"));
+        }
+        let repeated = |(place, value)| values[..place].contains(value);
+        if values.iter().enumerate().any(repeated) {
+            return Err(failed("has a value twice"));
+        }
+        Ok(Self {
+            key: key.to_owned(),
+            values,
+        })
+    }
+}
+
+/// Splits at the commas that are outside of everything.
+fn split(list: &str) -> Vec<String> {
+    let mut values = vec![String::new()];
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for c in list.chars() {
+        match (c, quote) {
+            (_, Some(open)) => {
+                if c == open {
+                    quote = None;
+                }
+            }
+            ('"' | '\'', None) => quote = Some(c),
+            ('(' | '[' | '{', None) => depth += 1,
+            (')' | ']' | '}', None) => depth = depth.saturating_sub(1),
+            (',', None) if depth == 0 => {
+                values.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(value) = values.last_mut() {
+            value.push(c);
+        }
+    }
+    for value in &mut values {
+        *value = value.trim().to_owned();
+    }
+    values
+}
+
+/// One choice of all varied values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variant {
+    /// The last parts of the keys with their values, as in `lambda=0.1`.
+    pub(super) label: String,
+    pub(super) overrides: Vec<Override>,
+}
+
+/// Returns every combination of the values, the last key varying fastest.
+pub(super) fn combinations(vary: &[Vary]) -> Vec<Variant> {
+    let mut variants = vec![Variant {
+        label: String::new(),
+        overrides: Vec::new(),
+    }];
+    for Vary { key, values } in vary {
+        let short = key.rsplit('.').next().unwrap_or(key);
+        variants = variants
+            .iter()
+            .flat_map(|variant| {
+                values.iter().map(move |value| {
+                    let mut overrides = variant.overrides.clone();
+                    overrides.push(Override::set(format!("{key}={value}")));
+                    let comma = if variant.label.is_empty() { "" } else { ", " };
+                    Variant {
+                        label: format!("{}{comma}{short}={value}", variant.label),
+                        overrides,
+                    }
+                })
+            })
+            .collect();
+    }
+    variants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_split_at_the_outer_commas() {
+        let vary = Vary::parse("optimizer.lambda = 0.1, 1/sqrt(T) ,1").unwrap();
+        assert_eq!(vary.key, "optimizer.lambda");
+        assert_eq!(vary.values, ["0.1", "1/sqrt(T)", "1"]);
+        let vary = Vary::parse("optimizer.transforms=[{a=1,b=2}],[]").unwrap();
+        assert_eq!(vary.values, ["[{a=1,b=2}]", "[]"]);
+        let vary = Vary::parse("a.b=\"x,y\",z").unwrap();
+        assert_eq!(vary.values, ["\"x,y\"", "z"]);
+    }
+
+    #[test]
+    fn wrong_texts_are_refused() {
+        for text in [
+            "lambda=1",
+            "optimizer.lambda",
+            "a.b=",
+            "a.b=1,,2",
+            "a.b=1,1",
+            ".b=1",
+            "a.=1",
+        ] {
+            let error = Vary::parse(text).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("`{text}` ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_combinations_are_made() {
+        let vary = [
+            Vary::parse("a.b=1,2").unwrap(),
+            Vary::parse("c.d=x,y,z").unwrap(),
+        ];
+        let labels: Vec<String> = combinations(&vary)
+            .into_iter()
+            .map(|variant| variant.label)
+            .collect();
+        assert_eq!(
+            labels,
+            [
+                "b=1, d=x", "b=1, d=y", "b=1, d=z", "b=2, d=x", "b=2, d=y", "b=2, d=z"
+            ]
+        );
+    }
+}
