@@ -2,7 +2,7 @@
 
     check_regression.py RUN [--data FILE.csv] [--json]
 
-Reads from the run directory `config.resolved.toml` (`[data] train = ["file.csv"]`, `features`, `target`), `split.json`
+Reads from the run directory `config.resolved.toml` (`[data] train = "file.csv"`, `features`, `target`), `split.json`
 (`train` and `test`: numbers of the file's data rows, counted from 0, without blank lines) and `report.json` (`test_mse`,
 `test_r2`, `least_squares_test_mse`). Fits LinearRegression on the training rows and computes mean squared error and R^2 on
 the test rows, in f64 and in the units of the file. A relative path is looked for from the working directory, then from the
@@ -45,6 +45,7 @@ def data_file(config, run, override):
     if override is not None:
         return override
     files = field(field(config, "data", "config.resolved.toml"), "train", "config.resolved.toml [data]")
+    files = [files] if isinstance(files, str) else files
     if len(files) != 1:
         raise Refused(f"config.resolved.toml [data] train: {len(files)} files, but row numbers mean one")
     candidates = [Path(files[0]), run / files[0]]

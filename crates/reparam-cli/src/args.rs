@@ -135,7 +135,7 @@ pub(crate) enum Command {
             reparam inspect runs/a/adapter --tensors\n  \
             reparam inspect model.safetensors --json")]
     Inspect(InspectArgs),
-    /// List the methods of reparameterization
+    /// List the methods of reparameterization and the transforms of gradients
     #[command(after_long_help = "Examples:\n  \
             reparam methods\n  \
             reparam methods --json")]

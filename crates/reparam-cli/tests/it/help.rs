@@ -21,10 +21,12 @@ fn help_lists_the_commands() {
 
     Commands:
       train     Train or fine-tune a model as a run file says
+      study     Make the same run under several settings, and compare
+      predict   Predict the rows of a table with a trained regression
       eval      Measure the loss and the perplexity of a model on a text
       generate  Continue a prompt with a model
       inspect   Describe a model, an adapter, a run directory or a tensor file
-      methods   List the methods of reparameterization
+      methods   List the methods of reparameterization and the transforms of gradients
       doctor    Show what reparam finds on this machine
 
     Options:
@@ -47,6 +49,7 @@ fn help_lists_the_commands() {
     Examples:
       reparam train run.toml
       reparam train run.toml --set train.max_steps=50 --output runs/short
+      reparam study run.toml --vary optimizer.lambda=0.1,1
       reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt --json
       reparam generate --model assets/stories260K --prompt "Once upon a time"
 
@@ -282,31 +285,53 @@ fn wrong_arguments_are_an_object_with_json() {
 
 #[test]
 fn methods() {
-    insta::assert_snapshot!(run(here(), &["methods"]), @r#"
-    exit code: 0
-    --- stdout
-    lora  Low-rank adaptation: a product of two thin matrices is added to a frozen weight
-      formula    W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora
-      mergeable  yes
-      reference  arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732
-      settings
-        rank            16            rows of A and columns of B
-        alpha           32            numerator of the scaling s
-        target_modules  "all-linear"  adapted modules: a list of names, or a regex
-        use_rslora      false         keep the size of the update as the rank grows
-        dropout         0.0           dropout on the input of A
-        bias            "none"        biases trained along: none, all, or lora_only
-        init            "kaiming"     how A starts: kaiming or gaussian; B starts at zero
-    --- stderr
-    "#);
+    let text = run(here(), &["methods"]);
+    // The whole table would be a copy of the sources; one entry of each kind shows the form.
+    for entry in [
+        r#"
+scale  A constant scale: the effective weight is a fixed multiple of the trained one
+"#,
+        r#"
+lora  Low-rank adaptation: a product of two thin matrices is added to a frozen weight
+  formula    W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora
+  mergeable  yes
+  reference  arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732
+  settings
+    rank            16            rows of A and columns of B
+    alpha           32            numerator of the scaling s
+    target_modules  "all-linear"  adapted modules: a list of names, or a regex
+"#,
+        r#"
+clip_by_value  Bound every element
+  formula    u = min(max(g, -max_value), max_value)
+  reference  as torch.nn.utils.clip_grad_value_
+  settings
+    max_value       required      the largest magnitude of an element
+"#,
+        r#"
+lion*  The sign of an interpolation between momentum and gradient
+"#,
+    ] {
+        assert!(text.contains(entry), "{entry}{text}");
+    }
     let output = reparam(here())
         .args(["methods", "--json"])
         .output()
         .expect("a process");
     let object: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(object["methods"][0]["name"], "lora");
-    assert_eq!(object["methods"][0]["mergeable"], true);
-    assert_eq!(object["methods"][0]["settings"][0]["key"], "rank");
+    let named = |list: &str, name: &str| {
+        let entries = object[list].as_array().expect("a list");
+        entries
+            .iter()
+            .find(|entry| entry["name"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {list}"))
+            .clone()
+    };
+    assert_eq!(named("methods", "lora")["mergeable"], true);
+    assert_eq!(named("methods", "lora")["settings"][0]["key"], "rank");
+    assert_eq!(named("transforms", "adamw")["is_optimizer"], true);
+    assert_eq!(named("transforms", "ema")["is_optimizer"], false);
+    assert_eq!(named("transforms", "galore")["settings"][0]["default"], "required");
 }
 
 /// A reader that has closed its end is no error worth a message.

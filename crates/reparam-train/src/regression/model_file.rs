@@ -1,7 +1,7 @@
 //! A trained regression on disk.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -182,7 +182,7 @@ fn word(activation: Activation) -> &'static str {
 }
 
 fn read(
-    path: &PathBuf,
+    path: &Path,
     description: Description,
     activation: Activation,
 ) -> Result<RegressionModel, TrainError> {
@@ -191,7 +191,7 @@ fn read(
         let view = file.expect(name, shape)?;
         if view.dtype != Dtype::F64 {
             return Err(TrainError::NotARegression {
-                path: path.clone(),
+                path: path.to_owned(),
                 problem: format!("`{name}` is {}, not F64", view.dtype),
             });
         }
@@ -225,7 +225,7 @@ fn read(
     }
     if width != 1 {
         return Err(TrainError::NotARegression {
-            path: path.clone(),
+            path: path.to_owned(),
             problem: format!("its last layer has {width} outputs, not 1"),
         });
     }

@@ -65,11 +65,8 @@ fn split(list: &str) -> Vec<String> {
     let mut quote = None;
     for c in list.chars() {
         match (c, quote) {
-            (_, Some(open)) => {
-                if c == open {
-                    quote = None;
-                }
-            }
+            (_, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
             ('"' | '\'', None) => quote = Some(c),
             ('(' | '[' | '{', None) => depth += 1,
             (')' | ']' | '}', None) => depth = depth.saturating_sub(1),

@@ -7,7 +7,7 @@ use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::{Event, FailureKind, Finished, Observer, Start, Step};
-use reparam_train::{Outcome, TrainError, evaluate_file, train};
+use reparam_train::{Measure, Outcome, TrainError, evaluate_file, train};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -93,7 +93,7 @@ impl Witness {
             stop_at: self.stop_at,
             stop: &self.stop,
         };
-        train(config, &offline(), &self.stop, &mut telling)
+        train(config, &offline(), Measure::Nothing, &self.stop, &mut telling)
     }
 
     fn steps(&self) -> Vec<&Step> {
@@ -144,9 +144,9 @@ fn a_run_learns_and_leaves_what_it_says() {
 
     let start = witness.start();
     assert_eq!((start.max_steps, start.blocks, start.batch_size), (6, 7, 2));
-    assert_eq!((start.method.as_str(), start.scaling), ("lora", 2.0));
+    assert_eq!((start.method.as_str(), start.scaling), ("lora", Some(2.0)));
     assert_eq!((start.targets.len(), start.seed), (35, 3));
-    assert_eq!(start.lambda, 1.0);
+    assert_eq!(start.lambda, Some(1.0));
     // 4 (d_in + d_out) for the seven layers of each of five blocks.
     let a_block = 2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 172);
     assert_eq!(start.trainable_parameters, 5 * 4 * a_block);
@@ -191,7 +191,7 @@ fn a_run_learns_and_leaves_what_it_says() {
     );
     assert_eq!(
         (finished.steps, &finished.adapter),
-        (6, &run.join("adapter"))
+        (6, &Some(run.join("adapter")))
     );
 
     // The numbers are those of what is on disk.

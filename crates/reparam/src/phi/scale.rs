@@ -14,7 +14,7 @@ use crate::update;
 
 pub(super) const METHOD: Method = Method {
     kind: "scale",
-    summary: "A constant scale: the trained weight is a fixed multiple of the effective one",
+    summary: "A constant scale: the effective weight is a fixed multiple of the trained one",
     formula: "W = s V,  s > 0 constant",
     settings: &[
         Setting {

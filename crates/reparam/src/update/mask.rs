@@ -102,7 +102,7 @@ pub enum MaskRule {
 #[derive(Debug, Clone)]
 enum Factor {
     Number(f64),
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
 }
 
 impl MaskRule {
@@ -157,7 +157,7 @@ impl GradientMask {
         }
         let entries: Result<Vec<_>, _> = masks
             .into_iter()
-            .map(|(name, mask)| Ok((pattern(&regex::escape(&name))?, Factor::Tensor(mask))))
+            .map(|(name, mask)| Ok((pattern(&regex::escape(&name))?, Factor::Tensor(Box::new(mask)))))
             .collect();
         Ok(Self { entries: entries? })
     }
@@ -182,7 +182,7 @@ impl GradientTransform for GradientMask {
         Ok(map(updates, |update| match self.factor(&update.name) {
             None => update.values.clone(),
             Some(Factor::Number(factor)) => update.values.clone() * *factor,
-            Some(Factor::Tensor(mask)) => update.values.clone() * mask.clone(),
+            Some(Factor::Tensor(mask)) => update.values.clone() * (**mask).clone(),
         }))
     }
 

@@ -1,7 +1,11 @@
 //! Reading, refusing and writing run files.
 
 mod errors;
+mod regression;
 mod round_trip;
+mod update;
+
+use reparam::update::{SettingValue, TransformSpec};
 
 use super::*;
 
@@ -16,6 +20,13 @@ dir = \"runs/a\"
 
 fn parse(text: &str) -> Result<RunConfig, ConfigError> {
     RunConfig::parse(text, "run.toml", &[])
+}
+
+fn lora_of(method: MethodConfig) -> LoraConfig {
+    match method {
+        MethodConfig::Lora(lora) => lora,
+        other => panic!("{}", other.name()),
+    }
 }
 
 /// The minimal file with `lines` in `section`.
@@ -154,15 +165,16 @@ fn every_key_is_read() {
             init: LoraInit::Gaussian,
         }),
         optimizer: OptimizerConfig {
-            algorithm: Algorithm::Sgd {
-                momentum: 0.9,
-                nesterov: true,
-                weight_decay: 0.01,
-            },
+            update: UpdateConfig::Named(NamedUpdate {
+                algorithm: TransformSpec::new("sgd")
+                    .with("momentum", SettingValue::Number(0.9))
+                    .with("nesterov", SettingValue::Flag(true))
+                    .with("weight_decay", SettingValue::Number(0.01)),
+                clip_grad_norm: 0.0,
+                clip_grad_value: Some(0.5),
+                lambda: Some(Lambda::InverseSqrtHorizon),
+            }),
             learning_rate: 1.0,
-            clip_grad_norm: 0.0,
-            clip_grad_value: Some(0.5),
-            lambda: Some(Lambda::InverseSqrtHorizon),
             schedule: Schedule::Cosine,
             warmup: Warmup::Ratio(0.1),
             min_learning_rate_ratio: 0.2,
@@ -177,6 +189,7 @@ fn every_key_is_read() {
             eval_every: 5,
             log_every: 2,
             save_every: 4,
+            stop: StopConfig::default(),
             sample: Some(SampleConfig {
                 prompt: "Once".into(),
                 tokens: 16,
@@ -210,11 +223,14 @@ fn overrides_take_toml_values_and_bare_strings() {
     assert_eq!(config.optimizer.learning_rate, 1e-3);
     assert_eq!(config.model.path, "other/model");
     assert_eq!(config.data.train.len(), 2);
-    assert_eq!(config.optimizer.lambda, Some(Lambda::InverseSqrtHorizon));
+    let UpdateConfig::Named(update) = &config.optimizer.update else {
+        panic!("a kind");
+    };
+    assert_eq!(update.lambda, Some(Lambda::InverseSqrtHorizon));
     assert_eq!(config.train.seed, 2);
     let sample = config.train.sample.expect("a sample");
     assert_eq!(sample.prompt, "To be, # or not");
-    let MethodConfig::Lora(lora) = config.method;
+    let lora = lora_of(config.method);
     assert_eq!(lora.rank_pattern, [("a=b".to_owned(), 4)]);
     assert_eq!(
         lora.target_modules,
@@ -235,9 +251,9 @@ fn override_replaces_the_rival_of_the_file_but_not_of_another_override() {
 #[test]
 fn a_table_as_value_replaces_the_section() {
     let text = with("method", "rank = 4\nalpha = 8");
-    let MethodConfig::Lora(lora) = set(&text, &["method={rank=2}"]).method;
+    let lora = lora_of(set(&text, &["method={rank=2}"]).method);
     assert_eq!((lora.rank, lora.alpha), (2, 32.0));
-    let MethodConfig::Lora(lora) = set(&text, &["method.rank=2"]).method;
+    let lora = lora_of(set(&text, &["method.rank=2"]).method);
     assert_eq!((lora.rank, lora.alpha), (2, 8.0));
 }
 

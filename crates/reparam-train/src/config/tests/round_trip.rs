@@ -2,6 +2,11 @@
 
 use proptest::prelude::*;
 
+use reparam::update::{
+    SettingKind, SettingValue, TRANSFORMS, TransformEntry, TransformSpec, optimizer_entries,
+};
+
+use super::super::transform::with_defaults;
 use super::*;
 
 fn name() -> impl Strategy<Value = String> {
@@ -58,37 +63,91 @@ prop_compose! {
     }
 }
 
-fn algorithm() -> impl Strategy<Value = Algorithm> {
-    let adamw =
-        (0.0..1.0, 0.0..1.0, positive(), 0.0..1.0).prop_map(|(beta1, beta2, eps, weight_decay)| {
-            Algorithm::AdamW {
-                beta1,
-                beta2,
-                eps,
-                weight_decay,
-            }
-        });
-    let sgd = (0.0..1.0, any::<bool>(), 0.0..1.0).prop_map(|(momentum, nesterov, weight_decay)| {
-        Algorithm::Sgd {
-            momentum,
-            nesterov: nesterov && momentum > 0.0,
-            weight_decay,
+/// A value for a setting, within what every transform accepts.
+fn setting(kind: SettingKind) -> BoxedStrategy<SettingValue> {
+    let number = |range: std::ops::Range<f64>| range.prop_map(SettingValue::Number).boxed();
+    match kind {
+        SettingKind::Positive | SettingKind::Lambda => number(1e-9..1.0),
+        SettingKind::NonNegative => number(0.0..2.0),
+        SettingKind::BelowOne => number(0.01..0.99),
+        SettingKind::Number => number(-2.0..-0.1),
+        SettingKind::Count => (1..1000_u64).prop_map(SettingValue::Count).boxed(),
+        SettingKind::Flag => any::<bool>().prop_map(SettingValue::Flag).boxed(),
+        SettingKind::Word(words) => prop::sample::select(words)
+            .prop_map(|word: &str| SettingValue::Word(word.to_owned()))
+            .boxed(),
+        SettingKind::Pattern => pattern().prop_map(SettingValue::Word).boxed(),
+        SettingKind::Numbers => prop::collection::vec(0.1..2.0, 1..4)
+            .prop_map(SettingValue::Numbers)
+            .boxed(),
+        SettingKind::Chain => Just(SettingValue::Chain(vec![with_defaults("adam")])).boxed(),
+    }
+}
+
+/// A transform with all of its settings.
+fn transform(entry: &'static TransformEntry) -> BoxedStrategy<TransformSpec> {
+    let values: Vec<_> = entry.settings.iter().map(|one| setting(one.kind)).collect();
+    values
+        .prop_map(move |values| TransformSpec {
+            kind: entry.kind.to_owned(),
+            settings: entry
+                .settings
+                .iter()
+                .map(|setting| setting.key.to_owned())
+                .zip(values)
+                .collect(),
+        })
+        .boxed()
+}
+
+fn update() -> impl Strategy<Value = UpdateConfig> {
+    let optimizers: Vec<_> = optimizer_entries().map(|(entry, _)| entry).collect();
+    let algorithm = prop::sample::select(optimizers).prop_flat_map(transform);
+    let lambda = prop::option::of(prop_oneof![
+        Just(Lambda::InverseSqrtHorizon),
+        Just(Lambda::Adaptive),
+        positive().prop_map(Lambda::Fixed),
+    ]);
+    let clip_norm = prop_oneof![Just(0.0), positive()];
+    let named = (algorithm, lambda, clip_norm, prop::option::of(positive())).prop_map(
+        |(algorithm, lambda, clip_grad_norm, clip_grad_value)| {
+            UpdateConfig::Named(NamedUpdate {
+                algorithm,
+                lambda,
+                clip_grad_norm,
+                clip_grad_value,
+            })
+        },
+    );
+    // One of a kind, or none: which orders are lawful is another test's subject.
+    let all: Vec<&'static TransformEntry> = TRANSFORMS.iter().collect();
+    let one = prop::sample::select(all).prop_flat_map(transform);
+    let listed = prop::collection::vec(one, 0..2).prop_map(UpdateConfig::Transforms);
+    prop_oneof![named, listed]
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let shapes = vec![DecayShape::Linear, DecayShape::Cosine, DecayShape::OneMinusSqrt];
+    let wsd = (0.0..=1.0, prop::sample::select(shapes)).prop_map(|(decay_ratio, decay_shape)| {
+        Schedule::Wsd {
+            decay_ratio,
+            decay_shape,
         }
     });
-    prop_oneof![adamw, sgd]
+    let plain = vec![
+        Schedule::Constant,
+        Schedule::Linear,
+        Schedule::Cosine,
+        Schedule::InverseSqrt,
+    ];
+    prop_oneof![prop::sample::select(plain), wsd]
 }
 
 prop_compose! {
     fn optimizer(max_warmup: u64)(
-        algorithm in algorithm(),
+        update in update(),
         learning_rate in positive(),
-        clip_grad_norm in prop_oneof![Just(0.0), positive()],
-        clip_grad_value in prop::option::of(positive()),
-        lambda in prop::option::of(prop_oneof![
-            Just(Lambda::InverseSqrtHorizon),
-            positive().prop_map(Lambda::Fixed),
-        ]),
-        schedule in prop::sample::select(vec![Schedule::Constant, Schedule::Linear, Schedule::Cosine]),
+        schedule in schedule(),
         warmup in prop_oneof![
             (0..=max_warmup).prop_map(Warmup::Steps),
             (0.0..=1.0).prop_map(Warmup::Ratio),
@@ -96,8 +155,132 @@ prop_compose! {
         ratio in 0.0..=1.0,
     ) -> OptimizerConfig {
         OptimizerConfig {
-            algorithm, learning_rate, clip_grad_norm, clip_grad_value, lambda, schedule, warmup,
+            update, learning_rate, schedule, warmup,
             min_learning_rate_ratio: if schedule == Schedule::Constant { 0.0 } else { ratio },
+        }
+    }
+}
+
+fn targets() -> impl Strategy<Value = TargetConfig> {
+    let bias = prop::sample::select(vec![TrainedBias::None, TrainedBias::All]);
+    (selector(), prop::option::of(selector()), bias).prop_map(
+        |(target_modules, exclude_modules, bias)| TargetConfig {
+            target_modules,
+            exclude_modules,
+            bias,
+        },
+    )
+}
+
+fn method() -> impl Strategy<Value = MethodConfig> {
+    let scale = prop_oneof![
+        Just(WeightScale::Horizon),
+        positive().prop_map(WeightScale::Fixed)
+    ];
+    let gamma = prop::sample::select(vec![GammaInit::Sigma, GammaInit::One]);
+    let branches = prop::collection::vec(positive(), 1..4);
+    prop_oneof![
+        lora().prop_map(MethodConfig::Lora),
+        targets().prop_map(MethodConfig::Identity),
+        (scale, targets())
+            .prop_map(|(scale, targets)| MethodConfig::Scale(ScaleConfig { scale, targets })),
+        targets().prop_map(|targets| MethodConfig::WeightNorm(WeightNormConfig {
+            init: WeightNormInit::Weights,
+            targets,
+        })),
+        (gamma, targets()).prop_map(|(gamma_init, targets)| {
+            MethodConfig::SigmaReparam(SigmaReparamConfig {
+                gamma_init,
+                targets,
+            })
+        }),
+        (branches, 0..100_usize, any::<bool>(), targets()).prop_map(
+            |(branches, product_width, diagonal, targets)| {
+                MethodConfig::Overparameterized(OverparameterizedConfig {
+                    branches,
+                    product_width,
+                    diagonal,
+                    targets,
+                })
+            }
+        ),
+    ]
+}
+
+prop_compose! {
+    fn stop()(
+        stop_loss_change in prop::option::of(positive()),
+        window in 1..100_u64,
+        stop_grad_norm in prop::option::of(positive()),
+        patience in prop::option::of(1..10_u64),
+    ) -> StopConfig {
+        StopConfig {
+            stop_loss_change, stop_grad_norm, patience,
+            stop_window: stop_loss_change.map(|_| window),
+        }
+    }
+}
+
+fn regression_model() -> impl Strategy<Value = RegressionModelKind> {
+    let hidden = prop::collection::vec(1..100_usize, 1..3);
+    let activation = prop::sample::select(vec![Activation::Tanh, Activation::Relu]);
+    prop_oneof![
+        Just(RegressionModelKind::Linear),
+        (hidden, activation)
+            .prop_map(|(hidden, activation)| RegressionModelKind::Mlp { hidden, activation }),
+    ]
+}
+
+fn table_source() -> impl Strategy<Value = TableSource> {
+    let features = prop::option::of(prop::collection::vec(name(), 1..3));
+    let missing = prop::sample::select(vec![MissingValues::Error, MissingValues::DropRows]);
+    let csv = (name(), name(), features, missing).prop_map(|(train, target, features, missing)| {
+        TableSource::Csv {
+            train: train.into(),
+            target,
+            features,
+            missing,
+        }
+    });
+    let generate = (2..1000_usize, 1..10_usize, 0.0..10.0, any::<u64>()).prop_map(
+        |(samples, features, noise, seed)| TableSource::Generate {
+            generate: GenerateConfig {
+                samples,
+                features,
+                noise,
+                seed,
+            },
+        },
+    );
+    prop_oneof![csv, generate]
+}
+
+prop_compose! {
+    fn regression()(
+        kind in regression_model(),
+        source in table_source(),
+        test_fraction in 0.01..0.99,
+        split_seed: u64,
+        standardize: bool,
+        method in method(),
+        optimizer in optimizer(100),
+        max_steps in 100..100_000_u64,
+        batch_size in prop::option::of(1..100_usize),
+        seed: u64,
+        eval_every in 1..100_u64,
+        log_every in 1..100_u64,
+        stop in stop(),
+        dir in name(),
+    ) -> RegressionConfig {
+        RegressionConfig {
+            model: RegressionModelConfig { task: "regression", kind },
+            data: TableConfig { source, test_fraction, split_seed, standardize },
+            method,
+            optimizer,
+            train: RegressionTrainConfig {
+                max_steps, batch_size, seed, eval_every, log_every, stop,
+            },
+            output: OutputConfig { dir: dir.into() },
         }
     }
 }
@@ -113,15 +296,16 @@ prop_compose! {
         gradient_accumulation in 1..64_usize,
         seed: u64,
         precision in prop::sample::select(vec![Precision::Auto, Precision::F32]),
-        eval_every in 0..100_u64,
+        eval_every in 1..100_u64,
         log_every in 1..100_u64,
         save_every in 0..100_u64,
+        stop in stop(),
         sample in prop::option::of((name(), 1..100_usize)),
         threads in 0..64_usize,
     ) -> TrainConfig {
         TrainConfig {
             length, batch_size, sequence_length, gradient_accumulation, seed, precision,
-            eval_every, log_every, save_every, threads,
+            eval_every, log_every, save_every, stop, threads,
             sample: sample.map(|(prompt, tokens)| SampleConfig { prompt, tokens }),
         }
     }
@@ -139,7 +323,7 @@ prop_compose! {
         format in prop::option::of(prop::sample::select(vec![DataFormat::Text, DataFormat::Jsonl])),
         packing in prop::sample::select(vec![Packing::BestFit, Packing::Sequential, Packing::None]),
         shuffle: bool,
-        lora in lora(),
+        method in method(),
         optimizer in optimizer(100),
         train in train(),
         dir in name(),
@@ -150,7 +334,7 @@ prop_compose! {
                 train: train_files.into_iter().map(Into::into).collect(),
                 eval, format, packing, shuffle,
             },
-            method: MethodConfig::Lora(lora),
+            method,
             optimizer,
             train,
             output: OutputConfig { dir: dir.into() },
@@ -166,6 +350,15 @@ proptest! {
         let again = parse(&text);
         prop_assert!(again.is_ok(), "{}\n{text}", render(&again.unwrap_err()));
         prop_assert_eq!(again.unwrap(), config);
+    }
+
+    /// The same of a regression's.
+    #[test]
+    fn resolved_regression_reads_back_equal(config in regression()) {
+        let text = config.to_toml().unwrap();
+        let again = TaskConfig::parse(&text, "run.toml", &[]);
+        prop_assert!(again.is_ok(), "{}\n{text}", render(&again.unwrap_err()));
+        prop_assert_eq!(again.unwrap(), TaskConfig::Regression(Box::new(config)));
     }
 
     /// No text can panic the reader, and every error can be drawn.
