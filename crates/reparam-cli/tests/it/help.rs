@@ -331,7 +331,10 @@ lion*  The sign of an interpolation between momentum and gradient
     assert_eq!(named("methods", "lora")["settings"][0]["key"], "rank");
     assert_eq!(named("transforms", "adamw")["is_optimizer"], true);
     assert_eq!(named("transforms", "ema")["is_optimizer"], false);
-    assert_eq!(named("transforms", "galore")["settings"][0]["default"], "required");
+    assert_eq!(
+        named("transforms", "galore")["settings"][0]["default"],
+        "required"
+    );
 }
 
 /// A reader that has closed its end is no error worth a message.

@@ -93,7 +93,13 @@ impl Witness {
             stop_at: self.stop_at,
             stop: &self.stop,
         };
-        train(config, &offline(), Measure::Nothing, &self.stop, &mut telling)
+        train(
+            config,
+            &offline(),
+            Measure::Nothing,
+            &self.stop,
+            &mut telling,
+        )
     }
 
     fn steps(&self) -> Vec<&Step> {

@@ -157,7 +157,12 @@ impl GradientMask {
         }
         let entries: Result<Vec<_>, _> = masks
             .into_iter()
-            .map(|(name, mask)| Ok((pattern(&regex::escape(&name))?, Factor::Tensor(Box::new(mask)))))
+            .map(|(name, mask)| {
+                Ok((
+                    pattern(&regex::escape(&name))?,
+                    Factor::Tensor(Box::new(mask)),
+                ))
+            })
             .collect();
         Ok(Self { entries: entries? })
     }

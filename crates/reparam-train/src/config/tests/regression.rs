@@ -46,14 +46,20 @@ fn a_task_without_a_word_is_a_language_model() {
     assert!(matches!(task, TaskConfig::CausalLm(_)));
     let error = TaskConfig::parse(&with("model", "task = \"regresion\""), "run.toml", &[]);
     let error = render(&error.expect_err("no such task"));
-    assert!(error.contains("unknown task `regresion` in [model]"), "{error}");
+    assert!(
+        error.contains("unknown task `regresion` in [model]"),
+        "{error}"
+    );
     assert!(error.contains("did you mean `regression`?"), "{error}");
 }
 
 #[test]
 fn keys_of_the_other_task_are_refused() {
     let error = refused("[output]", "[train]\nsequence_length = 4\n[output]");
-    assert!(error.contains("unknown key `sequence_length` in [train]"), "{error}");
+    assert!(
+        error.contains("unknown key `sequence_length` in [train]"),
+        "{error}"
+    );
     let error = refused("target", "packing = \"none\"\ntarget");
     assert!(error.contains("unknown key `packing` in [data]"), "{error}");
 }
@@ -64,16 +70,34 @@ fn a_table_is_a_file_or_generated() {
     assert!(error.contains("missing `train` in [data]"), "{error}");
     let error = refused("target = \"price\"", "");
     assert!(error.contains("missing `target` in [data]"), "{error}");
-    let error = refused("target", "generate = { samples = 10, features = 1 }\ntarget");
-    assert!(error.contains("`train` and `generate` in [data] exclude each other"), "{error}");
+    let error = refused(
+        "target",
+        "generate = { samples = 10, features = 1 }\ntarget",
+    );
+    assert!(
+        error.contains("`train` and `generate` in [data] exclude each other"),
+        "{error}"
+    );
     let generated = "train = \"houses.csv\"\ntarget = \"price\"";
     for (problem, message) in [
         ("generate = 1", "must be a table"),
-        ("generate = { samples = 1, features = 1 }", "a whole number of at least 2"),
-        ("generate = { samples = 10, features = 0 }", "a whole number of at least 1"),
-        ("generate = { samples = 10, features = 1, noise = -1 }", "at least 0"),
+        (
+            "generate = { samples = 1, features = 1 }",
+            "a whole number of at least 2",
+        ),
+        (
+            "generate = { samples = 10, features = 0 }",
+            "a whole number of at least 1",
+        ),
+        (
+            "generate = { samples = 10, features = 1, noise = -1 }",
+            "at least 0",
+        ),
         ("generate = { samples = 10 }", "missing `features`"),
-        ("generate = { samples = 10, features = 1, sed = 1 }", "unknown key `sed`"),
+        (
+            "generate = { samples = 10, features = 1, sed = 1 }",
+            "unknown key `sed`",
+        ),
     ] {
         let error = refused(generated, problem);
         assert!(error.contains(message), "{problem}: {error}");
@@ -83,11 +107,23 @@ fn a_table_is_a_file_or_generated() {
 #[test]
 fn numbers_out_of_range_are_refused() {
     for (lines, message) in [
-        ("[train]\nmax_steps = 0", "`max_steps` in [train] must be a whole number of at least 1"),
-        ("[train]\nbatch_size = 0", "`batch_size` in [train] must be a whole number of at least 1"),
+        (
+            "[train]\nmax_steps = 0",
+            "`max_steps` in [train] must be a whole number of at least 1",
+        ),
+        (
+            "[train]\nbatch_size = 0",
+            "`batch_size` in [train] must be a whole number of at least 1",
+        ),
         ("[optimizer]\nlambda = 0", "`lambda` in [optimizer] must be"),
-        ("[optimizer]\nlambda = -1", "`lambda` in [optimizer] must be"),
-        ("[optimizer]\nlearning_rate = 0", "`learning_rate` in [optimizer] must be"),
+        (
+            "[optimizer]\nlambda = -1",
+            "`lambda` in [optimizer] must be",
+        ),
+        (
+            "[optimizer]\nlearning_rate = 0",
+            "`learning_rate` in [optimizer] must be",
+        ),
         ("[optimizer]\nkind = \"newton\"", "unknown kind `newton`"),
     ] {
         let error = refused("[output]", &format!("{lines}\n[output]"));
@@ -95,10 +131,16 @@ fn numbers_out_of_range_are_refused() {
     }
     for fraction in ["0", "1", "-0.1"] {
         let error = refused("target", &format!("test_fraction = {fraction}\ntarget"));
-        assert!(error.contains("`test_fraction` in [data] must be"), "{fraction}: {error}");
+        assert!(
+            error.contains("`test_fraction` in [data] must be"),
+            "{fraction}: {error}"
+        );
     }
     let error = refused("[data]", "hidden = [4]\n[data]");
-    assert!(error.contains("`hidden` in [model] does not apply to kind `linear`"), "{error}");
+    assert!(
+        error.contains("`hidden` in [model] does not apply to kind `linear`"),
+        "{error}"
+    );
     let error = refused("[data]", "kind = \"mlp\"\nhidden = []\n[data]");
     assert!(error.contains("a list of at least one width"), "{error}");
 }

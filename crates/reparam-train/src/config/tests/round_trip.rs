@@ -127,7 +127,11 @@ fn update() -> impl Strategy<Value = UpdateConfig> {
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
-    let shapes = vec![DecayShape::Linear, DecayShape::Cosine, DecayShape::OneMinusSqrt];
+    let shapes = vec![
+        DecayShape::Linear,
+        DecayShape::Cosine,
+        DecayShape::OneMinusSqrt,
+    ];
     let wsd = (0.0..=1.0, prop::sample::select(shapes)).prop_map(|(decay_ratio, decay_shape)| {
         Schedule::Wsd {
             decay_ratio,

@@ -3,7 +3,8 @@
 use super::*;
 
 fn update_of(lines: &str) -> UpdateConfig {
-    let config = parse(&with("optimizer", lines)).unwrap_or_else(|error| panic!("{}", render(&error)));
+    let config =
+        parse(&with("optimizer", lines)).unwrap_or_else(|error| panic!("{}", render(&error)));
     config.optimizer.update
 }
 
@@ -25,13 +26,19 @@ fn every_optimizer_can_be_named_and_has_its_own_settings() {
         assert_eq!(update.algorithm.kind, entry.kind);
     }
     let error = refused("optimizer", "kind = \"lion\"\neps = 1e-8");
-    assert!(error.contains("`eps` in [optimizer] does not apply to kind `lion`"), "{error}");
+    assert!(
+        error.contains("`eps` in [optimizer] does not apply to kind `lion`"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_unknown_optimizer_names_the_nearest() {
     let error = refused("optimizer", "kind = \"adamx\"");
-    assert!(error.contains("unknown kind `adamx` in [optimizer]"), "{error}");
+    assert!(
+        error.contains("unknown kind `adamx` in [optimizer]"),
+        "{error}"
+    );
     assert!(error.contains("did you mean `adam"), "{error}");
 }
 
@@ -59,8 +66,14 @@ fn an_unlawful_order_is_refused_with_the_reason() {
         "learning_rate = 0.1\n\
          transforms = [{ kind = \"clip_by_value\", max_value = 1 }, { kind = \"mask\", branches = [0.5] }]",
     );
-    assert!(error.contains("`clip_by_value` cannot come before `mask`: a mask stands for"), "{error}");
-    assert!(error.contains("hint: put `mask` before `clip_by_value`"), "{error}");
+    assert!(
+        error.contains("`clip_by_value` cannot come before `mask`: a mask stands for"),
+        "{error}"
+    );
+    assert!(
+        error.contains("hint: put `mask` before `clip_by_value`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -68,21 +81,39 @@ fn wrong_transforms_are_refused_at_their_place() {
     let cases = [
         ("[{ kind = \"scales\" }]", "unknown kind `scales`"),
         ("[{ lambda = 1 }]", "missing `kind`"),
-        ("[{ kind = \"scale\", lambda = 0 }]", "`lambda` in [optimizer] must be a finite number greater than 0"),
-        ("[{ kind = \"scale\", lambda = \"1/T\" }]", "`lambda` in [optimizer] must be \"1/sqrt(T)\""),
+        (
+            "[{ kind = \"scale\", lambda = 0 }]",
+            "`lambda` in [optimizer] must be a finite number greater than 0",
+        ),
+        (
+            "[{ kind = \"scale\", lambda = \"1/T\" }]",
+            "`lambda` in [optimizer] must be \"1/sqrt(T)\"",
+        ),
         ("[{ kind = \"clip_by_value\" }]", "missing `max_value`"),
         ("[{ kind = \"adamw\", beta3 = 0.1 }]", "unknown key `beta3`"),
-        ("[{ kind = \"group\", pattern = \"(\", transforms = [] }]", "is not a regular expression"),
+        (
+            "[{ kind = \"group\", pattern = \"(\", transforms = [] }]",
+            "is not a regular expression",
+        ),
         ("[1]", "must be a list of tables"),
         ("\"adamw\"", "must be a list of tables"),
     ];
     for (list, message) in cases {
-        let error = refused("optimizer", &format!("learning_rate = 0.1\ntransforms = {list}"));
+        let error = refused(
+            "optimizer",
+            &format!("learning_rate = 0.1\ntransforms = {list}"),
+        );
         assert!(error.contains(message), "{list}: {error}");
         assert!(error.contains("run.toml:"), "{list}: {error}");
     }
-    let both = refused("optimizer", "transforms = []\nlearning_rate = 0.1\nkind = \"sgd\"");
-    assert!(both.contains("`kind` and `transforms` in [optimizer] exclude each other"), "{both}");
+    let both = refused(
+        "optimizer",
+        "transforms = []\nlearning_rate = 0.1\nkind = \"sgd\"",
+    );
+    assert!(
+        both.contains("`kind` and `transforms` in [optimizer] exclude each other"),
+        "{both}"
+    );
     let missing = refused("optimizer", "transforms = []");
     assert!(missing.contains("missing `learning_rate`"), "{missing}");
 }
@@ -101,42 +132,77 @@ fn lambda_is_positive_or_a_word() {
     }
     for value in ["0", "-0.1", "nan", "inf", "\"1/T\"", "true"] {
         let error = refused("optimizer", &format!("lambda = {value}"));
-        assert!(error.contains("`lambda` in [optimizer] must be"), "{value}: {error}");
+        assert!(
+            error.contains("`lambda` in [optimizer] must be"),
+            "{value}: {error}"
+        );
     }
 }
 
 #[test]
 fn schedules_have_their_own_keys() {
-    let config = parse(&with("optimizer", "schedule = \"wsd\"\ndecay_shape = \"1-sqrt\"")).unwrap();
+    let config = parse(&with(
+        "optimizer",
+        "schedule = \"wsd\"\ndecay_shape = \"1-sqrt\"",
+    ))
+    .unwrap();
     let expected = Schedule::Wsd {
         decay_ratio: 0.2,
         decay_shape: DecayShape::OneMinusSqrt,
     };
     assert_eq!(config.optimizer.schedule, expected);
     let error = refused("optimizer", "decay_ratio = 0.5");
-    assert!(error.contains("`decay_ratio` in [optimizer] has no effect"), "{error}");
+    assert!(
+        error.contains("`decay_ratio` in [optimizer] has no effect"),
+        "{error}"
+    );
 }
 
 #[test]
 fn stopping_needs_what_it_looks_at() {
-    let config = parse(&with("train", "stop_loss_change = 1e-4\npatience = 3\neval_every = 10")).unwrap();
-    assert_eq!(config.train.stop.stop_window, Some(StopConfig::DEFAULT_WINDOW));
+    let config = parse(&with(
+        "train",
+        "stop_loss_change = 1e-4\npatience = 3\neval_every = 10",
+    ))
+    .unwrap();
+    assert_eq!(
+        config.train.stop.stop_window,
+        Some(StopConfig::DEFAULT_WINDOW)
+    );
     let error = refused("train", "stop_window = 5");
-    assert!(error.contains("`stop_window` in [train] has no effect"), "{error}");
+    assert!(
+        error.contains("`stop_window` in [train] has no effect"),
+        "{error}"
+    );
     let error = refused("train", "patience = 5");
-    assert!(error.contains("`patience` in [train] has no effect"), "{error}");
+    assert!(
+        error.contains("`patience` in [train] has no effect"),
+        "{error}"
+    );
     let error = refused("train", "stop_grad_norm = 0");
-    assert!(error.contains("must be a finite number greater than 0"), "{error}");
+    assert!(
+        error.contains("must be a finite number greater than 0"),
+        "{error}"
+    );
 }
 
 #[test]
 fn methods_have_their_own_keys() {
     let error = refused("method", "kind = \"weight_norm\"\nrank = 4");
-    assert!(error.contains("`rank` in [method] does not apply to kind `weight_norm`"), "{error}");
+    assert!(
+        error.contains("`rank` in [method] does not apply to kind `weight_norm`"),
+        "{error}"
+    );
     let error = refused("method", "kind = \"scale\"\nscale = 0");
-    assert!(error.contains("must be a finite number greater than 0"), "{error}");
+    assert!(
+        error.contains("must be a finite number greater than 0"),
+        "{error}"
+    );
     let error = refused("method", "kind = \"overparameterized\"\nbranches = []");
     assert!(error.contains("a list of at least one number"), "{error}");
     let error = refused("method", "kind = \"weight_norm\"\ninit = \"data\"");
-    assert!(error.contains("a language model starts from its weights"), "{error}");
+    assert!(
+        error.contains("a language model starts from its weights"),
+        "{error}"
+    );
 }
