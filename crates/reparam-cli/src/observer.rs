@@ -26,6 +26,8 @@ pub(crate) struct TrainObserver<'a, 'p> {
     stop: Arc<AtomicBool>,
     bar: ProgressBar,
     max_steps: u64,
+    /// What speed is counted in.
+    unit: &'static str,
     /// The first failure to write, which stops the run.
     failed: Option<CliError>,
 }
@@ -38,6 +40,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             stop,
             bar: ProgressBar::hidden(),
             max_steps: 0,
+            unit: "tokens",
             failed: None,
         }
     }
@@ -183,6 +186,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn regression_start(&mut self, start: &RegressionStart) -> Result<(), CliError> {
         self.max_steps = start.max_steps;
+        self.unit = "rows";
         let dropped = match start.dropped_rows {
             0 => String::new(),
             n => format!(", {} left out for missing values", counted(n, "row")),
@@ -263,9 +267,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if self.printer.shows_progress() {
             self.bar.set_position(step.step);
             self.bar.set_message(format!(
-                "loss {:.4}  {:.0} tokens/s  {}",
+                "loss {:.4}  {:.0} {}/s  {}",
                 step.loss,
                 step.tokens_per_s,
+                self.unit,
                 bytes(step.peak_rss_bytes)
             ));
             return;
@@ -273,13 +278,14 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         let every = self.max_steps.div_ceil(STEP_LINES).max(1);
         if step.step == 1 || step.step == self.max_steps || step.step.is_multiple_of(every) {
             self.printer.note(&format!(
-                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {:.0} tokens/s  {}",
+                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {:.0} {}/s  {}",
                 step.step,
                 self.max_steps,
                 step.loss,
                 step.learning_rate,
                 step.grad_norm,
                 step.tokens_per_s,
+                self.unit,
                 bytes(step.peak_rss_bytes)
             ));
         }

@@ -207,7 +207,7 @@ impl TrainError {
             Self::Grew { stable_rate, .. } => Some(match stable_rate {
                 Some(rate) => format!(
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
-                     while their product is below {rate:.4}; or bound the steps with optimizer.clip_grad_value"
+                     while their product is below {rate:.4}"
                 ),
                 None => "lower optimizer.learning_rate or optimizer.lambda, warm it up, or bound the steps with \
                          optimizer.clip_grad_norm"

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::module::Module;
+use reparam::parameters;
 use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
@@ -33,12 +33,19 @@ pub(crate) fn save_model<M: Module>(
     base: &Path,
     target: &Path,
 ) -> Result<(), TrainError> {
-    let mut collect = Collect::default();
-    model.clone().materialize().visit(&mut collect);
-    let tensors: Vec<TensorToWrite<'_>> = collect
-        .tensors
+    let mut weights = parameters::effective(model);
+    weights.sort_by(|a, b| a.name.cmp(&b.name));
+    let values: Vec<Vec<f32>> = weights
         .iter()
-        .map(|(name, (shape, values))| TensorToWrite::f32(name, shape, values))
+        .map(|tensor| {
+            let data = tensor.values.clone().into_data().convert::<f32>();
+            data.as_slice::<f32>().unwrap_or_default().to_vec()
+        })
+        .collect();
+    let tensors: Vec<TensorToWrite<'_>> = weights
+        .iter()
+        .zip(&values)
+        .map(|(tensor, values)| TensorToWrite::f32(&tensor.name, &tensor.shape, values))
         .collect();
     let directory = AtomicDirectory::create(target)?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -55,28 +62,4 @@ pub(crate) fn save_model<M: Module>(
         }
     }
     Ok(directory.commit()?)
-}
-
-/// Collects all tensors by path, sorted by name.
-#[derive(Default)]
-struct Collect {
-    path: Vec<String>,
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param.val().into_data().convert::<f32>();
-        let values = data.as_slice::<f32>().unwrap_or_default().to_vec();
-        let shape = param.val().dims().to_vec();
-        self.tensors.insert(self.path.join("."), (shape, values));
-    }
 }

@@ -1,7 +1,8 @@
 //! A training run: its configuration, its steps, its evaluation, and what it reports.
 //!
 //! - [`config`] reads the run file into a checked [`config::RunConfig`];
-//! - [`train()`] prepares and makes the steps;
+//! - [`train()`] prepares and makes the steps of a language model, [`regression`] those of a table;
+//! - [`study`] makes the same run under several settings;
 //! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
 //! - [`Session`] is a loaded model for everything else: [`evaluate_file`], generation.
 //!
@@ -14,6 +15,7 @@ mod evaluate;
 pub mod event;
 mod export;
 pub mod inspect;
+mod log;
 mod memory;
 mod prepare;
 mod provenance;

@@ -18,6 +18,7 @@ use crate::config::{RunConfig, SampleConfig};
 use crate::convergence::Convergence;
 use crate::evaluate::{evaluate, token_batch};
 use crate::event::{Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
 use crate::prepare::{Attached, Prepared};
 use crate::run_dir::RunDir;
@@ -72,17 +73,12 @@ pub fn train(
     let run_dir = prepared.create_run_dir(config)?;
     let mut run = Run {
         config,
-        run_dir,
-        observer,
+        log: RunLog::new(run_dir, observer, config.train.log_every),
         last_saved: None,
     };
     let result = run.run(prepared, stop);
     if let Err(error) = &result {
-        let failed = Event::Failed {
-            error: error.to_failure(),
-        };
-        // The error that ended the run is the one to report, not that of writing it down.
-        let _ = run.run_dir.append(&failed);
+        run.log.failed(error);
     }
     result
 }
@@ -90,8 +86,7 @@ pub fn train(
 /// A run that has its directory.
 struct Run<'a> {
     config: &'a RunConfig,
-    run_dir: RunDir,
-    observer: &'a mut dyn Observer,
+    log: RunLog<'a>,
     /// The last saved adapter and the step after which it was saved.
     last_saved: Option<(u64, PathBuf)>,
 }
@@ -165,17 +160,17 @@ impl Run<'_> {
 
         let steps = progress.optimizer.steps_done();
         let path = if attached.is_adapter() {
-            self.run_dir.adapter()
+            self.log.directory.adapter()
         } else {
-            self.run_dir.model()
+            self.log.directory.model()
         };
         attached.save(&progress.evaluated(), &path)?;
         let Some(reason) = stopped else {
             self.saved(steps, path)?;
-            self.emit(Event::Interrupted { step: steps })?;
+            self.log.emit(Event::Interrupted { step: steps })?;
             return Ok(Outcome::Interrupted { step: steps });
         };
-        self.emit(Event::Stopped {
+        self.log.emit(Event::Stopped {
             step: steps,
             reason,
         })?;
@@ -186,7 +181,7 @@ impl Run<'_> {
         } else {
             (None, Some(path))
         };
-        self.emit(Event::Finished(Finished {
+        self.log.emit(Event::Finished(Finished {
             steps,
             seconds,
             loss_before,
@@ -208,7 +203,7 @@ impl Run<'_> {
         let config = &self.config.train;
         let counts = parameters::count(model);
         let modules = attached.modules.iter();
-        self.emit(Event::Start(Start {
+        self.log.emit(Event::Start(Start {
             method: self.config.method.name().to_owned(),
             model: self.config.model.path.clone(),
             trainable_parameters: counts.trainable as u64,
@@ -248,7 +243,7 @@ impl Run<'_> {
                 return Ok(None);
             }
             let report = self.step(progress, data)?;
-            self.report_step(&report)?;
+            self.log.step(&report)?;
             let mut reason = convergence.after_step(report.loss, report.grad_norm);
             if step == max_steps {
                 reason = reason.or(Some(StopReason::Steps));
@@ -267,7 +262,7 @@ impl Run<'_> {
                 return Ok(reason);
             }
             if is_due(self.config.train.save_every, step) {
-                let path = self.run_dir.checkpoint(step);
+                let path = self.log.directory.checkpoint(step);
                 attached.save(&progress.evaluated(), &path)?;
                 self.saved(step, path)?;
             }
@@ -341,15 +336,6 @@ impl Run<'_> {
         })
     }
 
-    fn report_step(&mut self, step: &Step) -> Result<(), TrainError> {
-        let event = Event::Step(step.clone());
-        if step.step == 1 || is_due(self.config.train.log_every, step.step) {
-            self.run_dir.append(&event)?;
-        }
-        self.observer.on_event(&event);
-        Ok(())
-    }
-
     /// Saves what the finished steps have learned when something after them fails.
     ///
     /// Returns the error that is to be reported, the first one.
@@ -369,7 +355,7 @@ impl Run<'_> {
             .as_ref()
             .is_some_and(|(step, _)| *step == steps_done);
         if steps_done > 0 && !is_saved {
-            let path = self.run_dir.checkpoint(steps_done);
+            let path = self.log.directory.checkpoint(steps_done);
             if attached.save(&progress.evaluated(), &path).is_ok() {
                 // Whether the event can be written does not change what is on the disk.
                 let _ = self.saved(steps_done, path);
@@ -397,7 +383,7 @@ impl Run<'_> {
         if !evaluation.loss.is_finite() {
             return Err(diverged("the held-out loss".to_owned(), optimizer));
         }
-        self.emit(Event::Evaluation {
+        self.log.emit(Event::Evaluation {
             step,
             loss: evaluation.loss,
             perplexity: evaluation.perplexity(),
@@ -420,7 +406,7 @@ impl Run<'_> {
             text.extend(decoder.push(id)?);
         }
         text.extend(decoder.finish()?);
-        self.emit(Event::Sample {
+        self.log.emit(Event::Sample {
             step,
             prompt: prompt.clone(),
             text,
@@ -429,13 +415,7 @@ impl Run<'_> {
 
     fn saved(&mut self, step: u64, path: PathBuf) -> Result<(), TrainError> {
         self.last_saved = Some((step, path.clone()));
-        self.emit(Event::Saved { step, path })
-    }
-
-    fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        self.run_dir.append(&event)?;
-        self.observer.on_event(&event);
-        Ok(())
+        self.log.emit(Event::Saved { step, path })
     }
 }
 
@@ -467,10 +447,6 @@ pub(crate) fn variances(report: &StepReport) -> Option<Variances> {
         update_variance: measured.update,
         update_norm: report.update_norm,
     })
-}
-
-pub(crate) fn is_due(every: u64, step: u64) -> bool {
-    every > 0 && step.is_multiple_of(every)
 }
 
 fn add(sum: ParameterList, other: ParameterList) -> ParameterList {

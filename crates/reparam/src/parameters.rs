@@ -92,6 +92,41 @@ fn assign_to<M: Module>(module: M, ids: Vec<ParamId>, values: ParameterList) -> 
     module.map(&mut assign)
 }
 
+/// Returns all tensors of a module as a checkpoint has them: methods are folded into the weights they
+/// transform, names are paths.
+///
+/// # Cost
+///
+/// The folded weights, until the list is dropped.
+pub fn effective<M: Module>(module: &M) -> ParameterList {
+    #[derive(Default)]
+    struct All {
+        path: Vec<String>,
+        list: ParameterList,
+    }
+    impl ModuleVisitor for All {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.path.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let tensor = param.val();
+            self.list.push(NamedTensor {
+                name: self.path.join("."),
+                shape: tensor.dims().to_vec(),
+                values: flatten(tensor),
+            });
+        }
+    }
+    let mut all = All::default();
+    module.clone().materialize().visit(&mut all);
+    all.list
+}
+
 /// Counts the elements of the trainable parameters and of all of them.
 pub fn count<M: Module>(module: &M) -> ParameterCount {
     let trainable = trainable(module).iter().map(NamedTensor::len).sum();

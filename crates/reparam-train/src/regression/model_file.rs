@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam::Linear;
+use reparam::{Linear, parameters};
 use reparam_data::tabular::Standardizer;
 use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
@@ -88,6 +88,15 @@ impl RegressionModel {
         Ok(self.standardizer.invert_target(&values(y)))
     }
 
+    /// Returns weights and bias of a linear model, in units of the standardized problem.
+    pub(super) fn linear(&self) -> Option<(Vec<f64>, f64)> {
+        let [layer] = &self.network.layers[..] else {
+            return None;
+        };
+        let bias = values(layer.bias.as_ref()?.val());
+        Some((values(layer.weight.val()), *bias.first()?))
+    }
+
     /// Writes the model as a directory, in one step.
     ///
     /// # Errors
@@ -96,7 +105,10 @@ impl RegressionModel {
     pub fn save(&self, directory: &Path) -> Result<(), TrainError> {
         let standardizer = &self.standardizer;
         let n = self.features.len();
-        let mut tensors = self.network.effective();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<f64>)> = parameters::effective(&self.network)
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.shape, values(tensor.values)))
+            .collect();
         let measured: [(&str, Vec<usize>, &[f64]); 4] = [
             ("feature_mean", vec![n], &standardizer.feature_mean),
             ("feature_scale", vec![n], &standardizer.feature_scale),

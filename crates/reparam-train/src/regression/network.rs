@@ -1,6 +1,6 @@
 //! The models of a regression.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam::phi::{self, PhiError, WeightLayout};
 use reparam::{ForwardContext, Linear};
@@ -96,34 +96,5 @@ impl Network {
             layers.push(layer);
         }
         Ok(Self { layers })
-    }
-
-    /// Returns the effective weights and biases by name, for a network without autodiff.
-    pub(crate) fn effective(&self) -> Vec<(String, Vec<usize>, Vec<f64>)> {
-        let mut collect = Collect::default();
-        self.clone().materialize().visit(&mut collect);
-        collect.tensors
-    }
-}
-
-#[derive(Default)]
-struct Collect {
-    path: Vec<String>,
-    tensors: Vec<(String, Vec<usize>, Vec<f64>)>,
-}
-
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let shape = param.val().dims().to_vec();
-        self.tensors
-            .push((self.path.join("."), shape, values(param.val())));
     }
 }

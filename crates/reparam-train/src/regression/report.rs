@@ -30,10 +30,8 @@ fn measure(predictions: &[f64], table: &Table) -> Result<Errors, TrainError> {
 
 /// Compares a trained model with the exact solution of the linear problem.
 ///
-/// `layers` are the effective weights and biases of the network by name.
 pub(super) fn report(
     model: &RegressionModel,
-    layers: &[(String, Vec<usize>, Vec<f64>)],
     tables: &Tables,
 ) -> Result<RegressionReport, TrainError> {
     let exact = &tables.least_squares;
@@ -53,15 +51,15 @@ pub(super) fn report(
         coefficients: None,
         intercept: None,
     };
-    if let [(_, _, weight), (_, _, bias)] = layers {
-        let found = weight.iter().chain(bias);
+    if let Some((weight, bias)) = model.linear() {
+        let found = weight.iter().chain([&bias]);
         let expected = exact.coefficients.iter().chain([&exact.intercept]);
         let largest = expected.clone().fold(0.0_f64, |size, x| size.max(x.abs()));
         let distance = found
             .zip(expected)
             .fold(0.0_f64, |worst, (a, b)| worst.max((a - b).abs()))
             / largest;
-        let (coefficients, intercept) = standardizer.invert_linear(weight, bias[0])?;
+        let (coefficients, intercept) = standardizer.invert_linear(&weight, bias)?;
         report.distance_to_least_squares = Some(distance);
         report.is_least_squares = Some(distance < EXACT);
         report.coefficients = Some(coefficients);

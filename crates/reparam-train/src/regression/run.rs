@@ -19,9 +19,10 @@ use crate::config::{
 };
 use crate::convergence::Convergence;
 use crate::event::{Event, Finished, Observer, RegressionStart, Step, StopReason};
+use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
 use crate::provenance::table_provenance;
-use crate::run::{Measure, Outcome, diverged, is_due, not_finite, variances};
+use crate::run::{Measure, Outcome, diverged, not_finite, variances};
 use crate::run_dir::RunDir;
 use crate::{TrainError, settings};
 
@@ -63,16 +64,11 @@ pub fn train_regression(
     let mut run = Run {
         config,
         tables,
-        run_dir,
-        observer,
+        log: RunLog::new(run_dir, observer, config.train.log_every),
     };
     let result = run.run(progress, stop);
     if let Err(error) = &result {
-        let failed = Event::Failed {
-            error: error.to_failure(),
-        };
-        // The error that ended the run is the one to report, not that of writing it down.
-        let _ = run.run_dir.append(&failed);
+        run.log.failed(error);
     }
     result
 }
@@ -80,8 +76,7 @@ pub fn train_regression(
 struct Run<'a> {
     config: &'a RegressionConfig,
     tables: Tables,
-    run_dir: RunDir,
-    observer: &'a mut dyn Observer,
+    log: RunLog<'a>,
 }
 
 /// How far a run is.
@@ -210,20 +205,19 @@ impl Run<'_> {
         let loss_before = self.evaluate(&progress, 0)?.mse;
         let reason = self.steps(&mut progress, stop)?;
         let steps = progress.optimizer.steps_done();
-        let network = progress.evaluated();
         let model = self.model(&progress);
-        let path = self.run_dir.model();
+        let path = self.log.directory.model();
         model.save(&path)?;
         let Some(reason) = reason else {
-            self.emit(Event::Saved { step: steps, path })?;
-            self.emit(Event::Interrupted { step: steps })?;
+            self.log.emit(Event::Saved { step: steps, path })?;
+            self.log.emit(Event::Interrupted { step: steps })?;
             return Ok(Outcome::Interrupted { step: steps });
         };
-        self.emit(Event::Stopped {
+        self.log.emit(Event::Stopped {
             step: steps,
             reason,
         })?;
-        let report = report(&model, &network.effective(), &self.tables)?;
+        let report = report(&model, &self.tables)?;
         self.write_json("report.json", &report)?;
         let split = serde_json::json!({
             "train": self.tables.train.rows,
@@ -231,12 +225,12 @@ impl Run<'_> {
         });
         self.write_json("split.json", &split)?;
         let loss_after = report.test_mse;
-        self.emit(Event::RegressionReport(report))?;
-        self.emit(Event::Saved {
+        self.log.emit(Event::RegressionReport(report))?;
+        self.log.emit(Event::Saved {
             step: steps,
             path: path.clone(),
         })?;
-        self.emit(Event::Finished(Finished {
+        self.log.emit(Event::Finished(Finished {
             steps,
             seconds: started.elapsed().as_secs_f64(),
             loss_before: Some(loss_before),
@@ -269,7 +263,7 @@ impl Run<'_> {
             seed: config.train.seed,
             output: config.output.dir.clone(),
         };
-        self.emit(Event::RegressionStart(start))
+        self.log.emit(Event::RegressionStart(start))
     }
 
     /// Makes the steps, and returns why there are no more; `None` if it was asked to stop.
@@ -291,11 +285,7 @@ impl Run<'_> {
             };
             let (loss, grad_norm) = (report.loss, report.grad_norm);
             let learning_rate = report.learning_rate;
-            let event = Event::Step(report);
-            if step == 1 || is_due(config.log_every, step) {
-                self.run_dir.append(&event)?;
-            }
-            self.observer.on_event(&event);
+            self.log.step(&report)?;
             if loss > before * GROWN {
                 return Err(self.grown(step, loss, before, learning_rate));
             }
@@ -345,7 +335,7 @@ impl Run<'_> {
 
     fn evaluate(&mut self, progress: &Progress, step: u64) -> Result<Errors, TrainError> {
         let errors = errors(&self.model(progress), &self.tables.test)?;
-        self.emit(Event::RegressionEvaluation {
+        self.log.emit(Event::RegressionEvaluation {
             step,
             test_mse: errors.mse,
             test_r2: errors.r2,
@@ -368,13 +358,7 @@ impl Run<'_> {
         let mut json = serde_json::to_string_pretty(value)
             .map_err(|error| reparam_formats::FormatError::io("write", &path, error.into()))?;
         json.push('\n');
-        self.run_dir.write(name, json.as_bytes())?;
-        Ok(())
-    }
-
-    fn emit(&mut self, event: Event) -> Result<(), TrainError> {
-        self.run_dir.append(&event)?;
-        self.observer.on_event(&event);
+        self.log.directory.write(name, json.as_bytes())?;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Adagrad.
 
 use super::clip::{not_negative, positive};
-use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, number, optimizer};
+use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, eps, number, optimizer};
 use super::{GradientTransform, Placed, Role, StepContext, UpdateError, state};
 use crate::parameters::ParameterList;
 
@@ -18,7 +18,7 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
             0.0,
             "decay of the learning rate with the steps",
         ),
-        number("eps", SettingKind::Positive, 1e-10, "added to the root"),
+        eps(1e-10),
         number(
             "initial_accumulator_value",
             SettingKind::NonNegative,

@@ -1,31 +1,11 @@
 //! Adam's preconditioning.
 
-use super::table::{SettingKind, SettingSpec, TransformEntry, WEIGHT_DECAY, number, optimizer};
+use super::table::{BETA1, BETA2, SettingSpec, TransformEntry, WEIGHT_DECAY, eps, optimizer};
 use super::{GradientTransform, Placed, StepContext, UpdateError, state};
 use crate::parameters::ParameterList;
 
 /// The settings that Adam and AdamW share.
-const SETTINGS: [SettingSpec; 4] = [
-    number(
-        "beta1",
-        SettingKind::BelowOne,
-        0.9,
-        "decay of the mean of the gradients",
-    ),
-    number(
-        "beta2",
-        SettingKind::BelowOne,
-        0.999,
-        "decay of the mean of their squares",
-    ),
-    number(
-        "eps",
-        SettingKind::Positive,
-        1e-8,
-        "added to the root of the mean square",
-    ),
-    WEIGHT_DECAY,
-];
+const SETTINGS: [SettingSpec; 4] = [BETA1, BETA2, eps(1e-8), WEIGHT_DECAY];
 
 pub(super) const ADAM: TransformEntry = TransformEntry {
     kind: "adam",

@@ -1,7 +1,7 @@
 //! LAMB: Adam with a trust ratio for every tensor.
 
 use super::clip::global_norm;
-use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, number, optimizer};
+use super::table::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
 use super::{AdamW, GradientTransform, Placed, StepContext, UpdateError, map_with_parameters};
 use crate::parameters::ParameterList;
 
@@ -11,22 +11,7 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
     formula: "u = r |theta| / |r|,  r = adam(g) + weight_decay theta",
     source: "arXiv 1904.00962, algorithm 2, as in optax",
     optimizer: optimizer(1e-3),
-    settings: &[
-        number(
-            "beta1",
-            SettingKind::BelowOne,
-            0.9,
-            "decay of the mean of the gradients",
-        ),
-        number(
-            "beta2",
-            SettingKind::BelowOne,
-            0.999,
-            "decay of the mean of their squares",
-        ),
-        number("eps", SettingKind::Positive, 1e-6, "added to the root"),
-        WEIGHT_DECAY,
-    ],
+    settings: &[BETA1, BETA2, eps(1e-6), WEIGHT_DECAY],
     build: |settings, _| {
         let lamb = Lamb::new(
             settings.number("beta1")?,

@@ -4,7 +4,7 @@ use super::clip::positive;
 use super::linalg::{as_matrix, damped_inverse};
 use super::pairs::{is_a, lora_pairs, require_pairs};
 use super::table::{
-    Fallback, SettingKind, SettingSpec, TransformEntry, WEIGHT_DECAY, number, optimizer,
+    BETA1, BETA2, Fallback, SettingKind, SettingSpec, TransformEntry, WEIGHT_DECAY, eps, optimizer,
 };
 use super::{
     AdamW, EpsPlacement, Freeze, GradientTransform, Placed, Role, StepContext, UpdateError,
@@ -19,19 +19,9 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 2308.03303, version 2, as in PEFT",
     optimizer: optimizer(2e-4),
     settings: &[
-        number(
-            "beta1",
-            SettingKind::BelowOne,
-            0.9,
-            "decay of the mean of the gradients",
-        ),
-        number(
-            "beta2",
-            SettingKind::BelowOne,
-            0.999,
-            "decay of the mean of their squares",
-        ),
-        number("eps", SettingKind::Positive, 1e-6, "added to the root"),
+        BETA1,
+        BETA2,
+        eps(1e-6),
         WEIGHT_DECAY,
         SettingSpec {
             key: "scaling",

@@ -2,7 +2,7 @@
 
 use super::adamw::beta;
 use super::clip::positive;
-use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, flag, number, optimizer};
+use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, eps, flag, number, optimizer};
 use super::{GradientTransform, Placed, Role, StepContext, UpdateError, state};
 use crate::parameters::ParameterList;
 
@@ -19,7 +19,7 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
             0.99,
             "decay of the mean of squares",
         ),
-        number("eps", SettingKind::Positive, 1e-8, "added to the root"),
+        eps(1e-8),
         number(
             "momentum",
             SettingKind::BelowOne,

@@ -2,7 +2,7 @@
 
 use super::adamw::beta;
 use super::clip::{not_negative, positive};
-use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, number, optimizer};
+use super::table::{BETA2, SettingKind, TransformEntry, WEIGHT_DECAY, eps, number, optimizer};
 use super::{GradientTransform, Placed, Role, StepContext, UpdateError, state};
 use crate::parameters::{NamedTensor, ParameterList};
 
@@ -19,13 +19,8 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
             0.9,
             "where the gradient is taken between z and x",
         ),
-        number(
-            "beta2",
-            SettingKind::BelowOne,
-            0.999,
-            "decay of the mean of squares",
-        ),
-        number("eps", SettingKind::Positive, 1e-8, "added to the root"),
+        BETA2,
+        eps(1e-8),
         WEIGHT_DECAY,
         number(
             "weight_step_power",

@@ -321,6 +321,27 @@ pub(super) const WEIGHT_DECAY: SettingSpec = SettingSpec {
     meaning: "what is added of the parameters",
 };
 
+/// Adam's first decay, and what is named after it.
+pub(super) const BETA1: SettingSpec = number(
+    "beta1",
+    SettingKind::BelowOne,
+    0.9,
+    "decay of the mean of the gradients",
+);
+
+/// Adam's second decay.
+pub(super) const BETA2: SettingSpec = number(
+    "beta2",
+    SettingKind::BelowOne,
+    0.999,
+    "decay of the mean of their squares",
+);
+
+/// What is added to a root, with its default.
+pub(super) const fn eps(default: f64) -> SettingSpec {
+    number("eps", SettingKind::Positive, default, "added to the root")
+}
+
 /// A number with a default.
 pub(super) const fn number(
     key: &'static str,

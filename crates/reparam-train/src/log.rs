@@ -1,0 +1,52 @@
+//! Where a run says what happens: its file of events, and whoever observes it.
+
+use crate::TrainError;
+use crate::event::{Event, Observer, Step};
+use crate::run_dir::RunDir;
+
+/// A run's directory and its observer.
+pub(crate) struct RunLog<'a> {
+    pub(crate) directory: RunDir,
+    observer: &'a mut dyn Observer,
+    /// Steps between the steps that are written down; the observer is told of all.
+    log_every: u64,
+}
+
+impl<'a> RunLog<'a> {
+    pub(crate) fn new(directory: RunDir, observer: &'a mut dyn Observer, log_every: u64) -> Self {
+        Self {
+            directory,
+            observer,
+            log_every,
+        }
+    }
+
+    pub(crate) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
+        self.directory.append(&event)?;
+        self.observer.on_event(&event);
+        Ok(())
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) -> Result<(), TrainError> {
+        let event = Event::Step(step.clone());
+        if step.step == 1 || is_due(self.log_every, step.step) {
+            self.directory.append(&event)?;
+        }
+        self.observer.on_event(&event);
+        Ok(())
+    }
+
+    /// Writes down why a run failed; the caller returns the error itself.
+    pub(crate) fn failed(&mut self, error: &TrainError) {
+        let failed = Event::Failed {
+            error: error.to_failure(),
+        };
+        // The error that ended the run is the one to report, not that of writing it down.
+        let _ = self.directory.append(&failed);
+    }
+}
+
+/// Whether something that happens every so many steps happens after this one.
+pub(crate) fn is_due(every: u64, step: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
