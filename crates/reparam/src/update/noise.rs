@@ -24,6 +24,8 @@ use crate::parameters::{NamedTensor, ParameterList};
 #[derive(Debug, Clone)]
 pub(super) struct Noise {
     beta: f64,
+    /// How many vectors were seen: measuring may start in the middle of a run.
+    seen: u64,
     mean: ParameterList,
     mean_square: f64,
 }
@@ -41,6 +43,7 @@ impl Noise {
     pub(super) fn new(beta: f64) -> Self {
         Self {
             beta,
+            seen: 0,
             mean: Vec::new(),
             mean_square: 0.0,
         }
@@ -52,7 +55,12 @@ impl Noise {
         context: &StepContext<'_>,
         transform: &'static str,
     ) -> Result<Estimate, UpdateError> {
-        state::ready_zeros(transform, &mut self.mean, vectors, context)?;
+        let own = StepContext {
+            step: self.seen + 1,
+            ..*context
+        };
+        state::ready_zeros(transform, &mut self.mean, vectors, &own)?;
+        self.seen += 1;
         let beta = self.beta;
         for (mean, vector) in self.mean.iter_mut().zip(vectors) {
             let old = mean.values.clone();
@@ -61,10 +69,10 @@ impl Noise {
         let square = global_norm(vectors).powi(2);
         self.mean_square = beta * self.mean_square + (1.0 - beta) * square;
 
-        let step = context.step as f64;
+        let step = self.seen as f64;
         let correction = 1.0 - beta.powf(step);
         let total = self.mean_square / correction;
-        if context.step == 1 {
+        if self.seen == 1 {
             return Ok(Estimate { total, noise: None });
         }
         let mean_norm = global_norm(&self.mean) / correction;
@@ -81,12 +89,14 @@ impl Noise {
     pub(super) fn state(&self) -> ParameterList {
         let mut state = state::groups(&[("mean", &self.mean)]);
         state.push(state::scalar("mean_square", self.mean_square));
+        state.push(state::scalar("seen", self.seen as f64));
         state
     }
 
     pub(super) fn load(&mut self, state: &mut state::Loaded) -> Result<(), UpdateError> {
         self.mean = state.take_group("mean");
         self.mean_square = state.take_scalar("mean_square")?;
+        self.seen = state.take_scalar("seen")? as u64;
         Ok(())
     }
 }
