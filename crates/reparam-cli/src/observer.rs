@@ -9,7 +9,7 @@ use reparam_train::event::{
 };
 
 use crate::error::CliError;
-use crate::format::{bytes, count, counted, percent, seconds};
+use crate::format::{bytes, count, counted, measured, percent, seconds};
 use crate::output::Printer;
 
 /// How many lines a run prints for its steps where there is no progress bar.
@@ -104,7 +104,11 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 test_r2,
             } => self.printer.row(
                 "evaluation",
-                &format!("step {step}: test mean squared error {test_mse:.4}, R2 {test_r2:.4}"),
+                &format!(
+                    "step {step}: test mean squared error {}{}",
+                    measured(*test_mse, 4),
+                    explained(*test_r2, 4)
+                ),
             ),
             Event::RegressionReport(report) => self.regression_report(report),
             Event::Stopped { step, reason } => self
@@ -236,15 +240,18 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         self.printer.row(
             "result",
             &format!(
-                "test mean squared error {:.6}, R2 {:.6}; train {:.6}",
-                report.test_mse, report.test_r2, report.train_mse
+                "test mean squared error {}{}; train {}",
+                measured(report.test_mse, 6),
+                explained(report.test_r2, 6),
+                measured(report.train_mse, 6)
             ),
         )?;
         self.printer.row(
             "exact",
             &format!(
-                "least squares: test mean squared error {:.6}, R2 {:.6}",
-                report.least_squares_test_mse, report.least_squares_test_r2
+                "least squares: test mean squared error {}{}",
+                measured(report.least_squares_test_mse, 6),
+                explained(report.least_squares_test_r2, 6)
             ),
         )?;
         if let (Some(distance), Some(is_it)) =
@@ -293,7 +300,11 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
         let losses = match (finished.loss_before, finished.loss_after) {
-            (Some(before), Some(after)) => format!(", held-out loss {before:.4} -> {after:.4}"),
+            (Some(before), Some(after)) => format!(
+                ", held-out loss {} -> {}",
+                measured(before, 4),
+                measured(after, 4)
+            ),
             _ => String::new(),
         };
         let result = [("adapter", &finished.adapter), ("model", &finished.model)];
@@ -347,6 +358,11 @@ fn plan(start: &Start) -> String {
     )
 }
 
+/// The share of the variance that is explained, where there is one.
+fn explained(share: Option<f64>, decimals: usize) -> String {
+    share.map_or_else(String::new, |share| format!(", R2 {share:.decimals$}"))
+}
+
 /// Why a run ended, in words.
 fn because(reason: &StopReason) -> String {
     match reason {
@@ -362,7 +378,10 @@ fn because(reason: &StopReason) -> String {
             format!("the gradient's norm is {grad_norm:.1e}, less than {bound:e}")
         }
         StopReason::Patience { evaluations, best } => {
-            format!("{evaluations} evaluations in a row were no better than {best:.4}")
+            format!(
+                "{evaluations} evaluations in a row were no better than {}",
+                measured(*best, 4)
+            )
         }
     }
 }

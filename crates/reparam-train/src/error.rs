@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
+use crate::numbers::readable;
 
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
@@ -90,6 +91,16 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A prediction is larger than a number can be.
+    #[error(
+        "the prediction for row {row} (counted from 0 without the header) is not finite: {value}"
+    )]
+    PredictionNotFinite {
+        /// The row of the file.
+        row: usize,
+        /// What came out.
+        value: f64,
+    },
     /// A batch has more rows than there are.
     #[error("a batch of {batch_size} rows, and there are {rows} to train on")]
     BatchTooLarge {
@@ -100,8 +111,9 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {before:.4} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
-        lambda.map_or_else(String::new, |lambda| format!(", lambda {lambda:.4}"))
+        "the loss went from {} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
+        readable(*before),
+        lambda.map_or_else(String::new, |lambda| format!(", lambda {}", readable(lambda)))
     )]
     Grew {
         /// The last step.
@@ -201,13 +213,17 @@ impl TrainError {
             Self::NotARegression { .. } => Some(
                 "give the run directory of a regression, or the model directory in it".into(),
             ),
+            Self::PredictionNotFinite { .. } => {
+                Some("check the row's values against the columns that the model was trained on".into())
+            }
             Self::BatchTooLarge { rows, .. } => Some(format!(
                 "set train.batch_size to at most {rows}, or leave it out to take all rows"
             )),
             Self::Grew { stable_rate, .. } => Some(match stable_rate {
                 Some(rate) => format!(
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
-                     while their product is below {rate:.4}"
+                     while their product is below {}",
+                    readable(*rate)
                 ),
                 None => "lower optimizer.learning_rate or optimizer.lambda, warm it up, or bound the steps with \
                          optimizer.clip_grad_norm"

@@ -78,8 +78,9 @@ pub enum Event {
         step: u64,
         /// The mean squared error on the test rows, in the target's units squared.
         test_mse: f64,
-        /// The share of the test rows' variance that is explained.
-        test_r2: f64,
+        /// The share of the test rows' variance that is explained; `None` if their target is constant, as that
+        /// of a single row is.
+        test_r2: Option<f64>,
     },
     /// What a regression has learned, beside what the exact solution does.
     RegressionReport(RegressionReport),
@@ -242,12 +243,12 @@ pub struct RegressionReport {
     pub train_mse: f64,
     /// The mean squared error on the test rows.
     pub test_mse: f64,
-    /// The share of the test rows' variance that is explained.
-    pub test_r2: f64,
+    /// The share of the test rows' variance that is explained; `None` if their target is constant.
+    pub test_r2: Option<f64>,
     /// The test error of the exact least squares solution.
     pub least_squares_test_mse: f64,
     /// Its explained share.
-    pub least_squares_test_r2: f64,
+    pub least_squares_test_r2: Option<f64>,
     /// The largest difference between the trained coefficients and the exact ones, in units of the
     /// standardized problem, relative to the largest exact one; for the linear model.
     #[serde(skip_serializing_if = "Option::is_none", default)]

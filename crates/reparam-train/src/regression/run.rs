@@ -73,6 +73,13 @@ pub fn train_regression(
     result
 }
 
+/// Checks that a run could start, without a directory and without a step.
+pub(crate) fn check_regression(config: &RegressionConfig) -> Result<(), TrainError> {
+    config.check()?;
+    let tables = Tables::prepare(config)?;
+    Progress::new(config, &tables).map(drop)
+}
+
 struct Run<'a> {
     config: &'a RegressionConfig,
     tables: Tables,
@@ -299,7 +306,8 @@ impl Run<'_> {
             }
             if let Some(reason) = reason {
                 let after = progress.train_loss();
-                if after > before {
+                // Nor is a loss that is no number below what it was.
+                if after.is_nan() || after > before {
                     return Err(self.grown(step, after, before, learning_rate));
                 }
                 return Ok(Some(reason));
@@ -321,15 +329,23 @@ impl Run<'_> {
     }
 
     fn grown(&self, step: u64, loss: f64, before: f64, learning_rate: f64) -> TrainError {
-        let is_linear = self.config.model.kind == RegressionModelKind::Linear;
-        let curvature = self.tables.curvature().ok().filter(|_| is_linear);
+        let config = self.config;
+        let lambda = settings::lambda(&config.optimizer.update, config.train.max_steps);
+        // The loss of other models, and of other parameters of this one, has other curvatures; and a run that
+        // diverged below the rate did so for another reason.
+        let is_plain = config.model.kind == RegressionModelKind::Linear
+            && matches!(config.method, MethodConfig::Identity(_));
+        let curvature = self.tables.curvature().ok().filter(|_| is_plain);
+        let product = config.optimizer.learning_rate * lambda.unwrap_or(f64::INFINITY);
         TrainError::Grew {
             step,
             loss,
             before,
             learning_rate,
-            lambda: settings::lambda(&self.config.optimizer.update, self.config.train.max_steps),
-            stable_rate: curvature.map(|curvature| 2.0 / curvature),
+            lambda,
+            stable_rate: curvature
+                .map(|curvature| 2.0 / curvature)
+                .filter(|rate| product >= *rate),
         }
     }
 

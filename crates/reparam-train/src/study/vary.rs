@@ -18,9 +18,16 @@ pub struct VaryError {
 }
 
 impl VaryError {
+    const OUTPUT: &str = "varies the output, of which every run has its own below the study's";
+    const TWICE: &str = "varies a key a second time";
+
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some("write section.key=value,value, as in optimizer.lambda=0.1,1".into())
+        Some(match self.problem {
+            Self::OUTPUT => "leave it out; --output says where the study goes".into(),
+            Self::TWICE => "give all values of a key at once, as in optimizer.lambda=0.1,1".into(),
+            _ => "write section.key=value,value, as in optimizer.lambda=0.1,1".into(),
+        })
     }
 }
 
@@ -56,6 +63,23 @@ impl Vary {
             values,
         })
     }
+}
+
+/// Refuses what would have no effect.
+pub(super) fn check(vary: &[Vary]) -> Result<(), VaryError> {
+    for (place, Vary { key, values }) in vary.iter().enumerate() {
+        let failed = |problem| VaryError {
+            text: format!("{key}={}", values.join(",")),
+            problem,
+        };
+        if key == "output" || key.starts_with("output.") {
+            return Err(failed(VaryError::OUTPUT));
+        }
+        if vary[..place].iter().any(|earlier| earlier.key == *key) {
+            return Err(failed(VaryError::TWICE));
+        }
+    }
+    Ok(())
 }
 
 /// Splits at the commas that are outside of everything.
@@ -152,6 +176,26 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn what_would_have_no_effect_is_refused() {
+        let parse = |texts: &[&str]| -> Vec<Vary> {
+            texts
+                .iter()
+                .map(|text| Vary::parse(text).unwrap())
+                .collect()
+        };
+        assert_eq!(check(&parse(&["a.b=1,2", "a.c=1"])), Ok(()));
+        let error = check(&parse(&["a.b=1,2", "a.c=1", "a.b=3"])).unwrap_err();
+        assert_eq!(error.to_string(), "`a.b=3` varies a key a second time");
+        let error = check(&parse(&["output.dir=x,y"])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`output.dir=x,y` varies the output")
+        );
+        assert!(error.hint().unwrap().contains("--output"));
     }
 
     #[test]
