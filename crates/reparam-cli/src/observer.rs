@@ -197,7 +197,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         };
         let lambda = start
             .lambda
-            .map_or_else(String::new, |lambda| format!(", lambda {lambda}"));
+            .map_or_else(String::new, |lambda| format!(", lambda {lambda:?}"));
         let rows = [
             (
                 "model",
@@ -221,7 +221,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "run",
                 format!(
-                    "{} of {}, learning rate {}{lambda}, seed {}",
+                    "{} of {}, learning rate {:?}{lambda}, seed {}",
                     counted(start.max_steps, "step"),
                     counted(start.batch_size, "row"),
                     start.learning_rate,

@@ -111,7 +111,7 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
+        "the loss went from {} to {loss:.4e} by step {step} (learning rate {learning_rate:?}{})",
         readable(*before),
         lambda.map_or_else(String::new, |lambda| format!(", lambda {}", readable(lambda)))
     )]

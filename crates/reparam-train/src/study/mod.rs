@@ -218,7 +218,8 @@ fn run_one(
     let steps = &curves.steps;
     let settled = &steps[steps.len() / 2..];
     let mean = |value: fn(&Point) -> f64| {
-        settled.iter().map(value).sum::<f64>() / settled.len().max(1) as f64
+        // A sum of nothing would be minus zero.
+        settled.iter().map(value).fold(0.0, |sum, x| sum + x) / settled.len().max(1) as f64
     };
     let run = StudyRun {
         label: label.to_owned(),
