@@ -9,7 +9,7 @@ use reparam_train::event::{
 };
 
 use crate::error::CliError;
-use crate::format::{bytes, count, counted, measured, percent, seconds};
+use crate::format::{bytes, count, counted, given, measured, percent, seconds};
 use crate::output::Printer;
 
 /// How many lines a run prints for its steps where there is no progress bar.
@@ -197,7 +197,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         };
         let lambda = start
             .lambda
-            .map_or_else(String::new, |lambda| format!(", lambda {lambda:?}"));
+            .map_or_else(String::new, |lambda| format!(", lambda {}", given(lambda)));
         let rows = [
             (
                 "model",
@@ -221,10 +221,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "run",
                 format!(
-                    "{} of {}, learning rate {:?}{lambda}, seed {}",
+                    "{} of {}, learning rate {}{lambda}, seed {}",
                     counted(start.max_steps, "step"),
                     counted(start.batch_size, "row"),
-                    start.learning_rate,
+                    given(start.learning_rate),
                     start.seed
                 ),
             ),

@@ -451,7 +451,7 @@ mod tests {
             Event::RegressionEvaluation {
                 step: 0,
                 test_mse: 4.0,
-                test_r2: -1.0,
+                test_r2: Some(-1.0),
             },
             Event::RegressionStart(RegressionStart {
                 model: "linear".into(),
@@ -472,9 +472,9 @@ mod tests {
             Event::RegressionReport(RegressionReport {
                 train_mse: 1.0,
                 test_mse: 2.0,
-                test_r2: 0.5,
+                test_r2: Some(0.5),
                 least_squares_test_mse: 2.0,
-                least_squares_test_r2: 0.5,
+                least_squares_test_r2: None,
                 distance_to_least_squares: Some(1e-9),
                 is_least_squares: Some(true),
                 coefficients: Some(vec![3.0]),
