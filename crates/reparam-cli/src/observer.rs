@@ -104,7 +104,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 test_r2,
             } => self.printer.row(
                 "evaluation",
-                &format!("step {step}: test mean squared error {test_mse:.4}, R2 {test_r2:.4}"),
+                &format!(
+                    "step {step}: test mean squared error {test_mse:.4}{}",
+                    explained(*test_r2, 4)
+                ),
             ),
             Event::RegressionReport(report) => self.regression_report(report),
             Event::Stopped { step, reason } => self
@@ -129,13 +132,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 format!(
                     "{}, {}",
                     start.model,
-                    // The total counts what the method adds; the model is what it was before.
-                    counted(
-                        start
-                            .total_parameters
-                            .saturating_sub(start.trainable_parameters),
-                        "parameter"
-                    )
+                    counted(start.model_parameters, "parameter")
                 ),
             ),
             (
@@ -191,9 +188,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             0 => String::new(),
             n => format!(", {} left out for missing values", counted(n, "row")),
         };
-        let lambda = start
-            .lambda
-            .map_or_else(String::new, |lambda| format!(", lambda {lambda}"));
+        let lambda = with_lambda(start.lambda);
         let rows = [
             (
                 "model",
@@ -236,15 +231,18 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         self.printer.row(
             "result",
             &format!(
-                "test mean squared error {:.6}, R2 {:.6}; train {:.6}",
-                report.test_mse, report.test_r2, report.train_mse
+                "test mean squared error {:.6}{}; train {:.6}",
+                report.test_mse,
+                explained(report.test_r2, 6),
+                report.train_mse
             ),
         )?;
         self.printer.row(
             "exact",
             &format!(
-                "least squares: test mean squared error {:.6}, R2 {:.6}",
-                report.least_squares_test_mse, report.least_squares_test_r2
+                "least squares: test mean squared error {:.6}{}",
+                report.least_squares_test_mse,
+                explained(report.least_squares_test_r2, 6)
             ),
         )?;
         if let (Some(distance), Some(is_it)) =
@@ -293,7 +291,13 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
         let losses = match (finished.loss_before, finished.loss_after) {
-            (Some(before), Some(after)) => format!(", held-out loss {before:.4} -> {after:.4}"),
+            (Some(before), Some(after)) => {
+                let what = match self.unit {
+                    "rows" => "test mean squared error",
+                    _ => "held-out loss",
+                };
+                format!(", {what} {before:.4} -> {after:.4}")
+            }
             _ => String::new(),
         };
         let result = [("adapter", &finished.adapter), ("model", &finished.model)];
@@ -332,10 +336,7 @@ fn plan(start: &Start) -> String {
         1 => String::new(),
         n => format!(" x {n}"),
     };
-    let lambda = match start.lambda {
-        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda}"),
-        _ => String::new(),
-    };
+    let lambda = with_lambda(start.lambda);
     format!(
         "{} of {} x {}{accumulation} tokens, {}, {}, seed {}{lambda}",
         counted(start.max_steps, "step"),
@@ -356,13 +357,30 @@ fn because(reason: &StopReason) -> String {
             bound,
             window,
         } => format!(
-            "the loss changed by {change:.1e} from one {window} steps to the next, less than {bound:e}"
+            "the loss changed by {change:.1e} from one window of {} to the next, less than {bound:e}",
+            counted(*window, "step")
         ),
         StopReason::GradNorm { grad_norm, bound } => {
             format!("the gradient's norm is {grad_norm:.1e}, less than {bound:e}")
         }
         StopReason::Patience { evaluations, best } => {
-            format!("{evaluations} evaluations in a row were no better than {best:.4}")
+            format!(
+                "{} in a row without a loss below {best:.4}",
+                counted(*evaluations, "evaluation")
+            )
         }
+    }
+}
+
+/// The explained share of the variance, where there is variance.
+fn explained(r2: Option<f64>, digits: usize) -> String {
+    r2.map_or_else(String::new, |r2| format!(", R2 {r2:.digits$}"))
+}
+
+/// The factor of the gradient, where it is a constant other than one.
+fn with_lambda(lambda: Option<f64>) -> String {
+    match lambda {
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda}"),
+        _ => String::new(),
     }
 }

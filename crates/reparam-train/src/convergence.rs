@@ -17,16 +17,17 @@ pub(crate) struct Convergence {
 }
 
 impl Convergence {
-    pub(crate) fn new(config: StopConfig) -> Self {
+    /// Starts to watch; `held_out` is the loss on held-out data before the first step.
+    pub(crate) fn new(config: StopConfig, held_out: Option<f64>) -> Self {
         Self {
             config,
             losses: VecDeque::new(),
-            best: None,
+            best: held_out,
             without_progress: 0,
         }
     }
 
-    /// Is told of a step's loss and gradient.
+    /// Is told of a step that moved the parameters: its loss and gradient.
     ///
     /// The loss has converged when its mean over a window of steps differs from the mean over the window
     /// before by less than the given fraction of it.
@@ -86,7 +87,7 @@ mod tests {
     use super::*;
 
     fn watch(config: StopConfig) -> Convergence {
-        Convergence::new(config)
+        Convergence::new(config, None)
     }
 
     #[test]
@@ -151,6 +152,10 @@ mod tests {
         for loss in [1.0, 1.1, 0.9, 0.9] {
             assert_eq!(convergence.after_evaluation(loss), None, "{loss}");
         }
+        // What the run starts from counts as the best so far.
+        let mut worse = Convergence::new(convergence.config, Some(0.5));
+        assert_eq!(worse.after_evaluation(0.6), None);
+        assert!(worse.after_evaluation(0.55).is_some());
         assert_eq!(
             convergence.after_evaluation(0.95),
             Some(StopReason::Patience {

@@ -90,6 +90,26 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A network has more numbers than it could need.
+    #[error("the network would have {parameters} parameters, more than {most}")]
+    NetworkTooLarge {
+        /// Its weights.
+        parameters: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// A schedule does not fit into the run.
+    #[error(
+        "the warm-up takes {warmup_steps} steps and the decay {decay_steps}, the run has {max_steps}"
+    )]
+    ScheduleTooLong {
+        /// The warm-up's length.
+        warmup_steps: u64,
+        /// The decay's length.
+        decay_steps: u64,
+        /// The run's length.
+        max_steps: u64,
+    },
     /// A batch has more rows than there are.
     #[error("a batch of {batch_size} rows, and there are {rows} to train on")]
     BatchTooLarge {
@@ -195,12 +215,16 @@ impl TrainError {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
             Self::Tabular(error) => error.hint(),
+            Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
+            Self::ScheduleTooLong { .. } => {
+                Some("shorten the warm-up or optimizer.decay_ratio".into())
+            }
             Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
             Self::Vary(error) => error.hint(),
             Self::Plot(_) => None,
-            Self::NotARegression { .. } => Some(
-                "give the run directory of a regression, or the model directory in it".into(),
-            ),
+            Self::NotARegression { .. } => {
+                Some("give the run directory of a regression, or the model directory in it".into())
+            }
             Self::BatchTooLarge { rows, .. } => Some(format!(
                 "set train.batch_size to at most {rows}, or leave it out to take all rows"
             )),
@@ -209,9 +233,7 @@ impl TrainError {
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
                      while their product is below {rate:.4}"
                 ),
-                None => "lower optimizer.learning_rate or optimizer.lambda, warm it up, or bound the steps with \
-                         optimizer.clip_grad_norm"
-                    .into(),
+                None => "lower optimizer.learning_rate, or warm it up".into(),
             }),
             Self::LossNotFinite => {
                 Some("the weights or the adapter are damaged, or the adapter diverged".into())
@@ -244,6 +266,8 @@ impl TrainError {
             Self::Config(_)
             | Self::HeadTarget { .. }
             | Self::BatchTooLarge { .. }
+            | Self::NetworkTooLarge { .. }
+            | Self::ScheduleTooLong { .. }
             | Self::NothingToVary
             | Self::Vary(_)
             | Self::Update(_)

@@ -2,8 +2,8 @@
 
 use nalgebra::DMatrix;
 
+use super::TabularError;
 use super::error::Result;
-use super::least_squares::check_rows;
 
 /// Returns the curvature of the mean squared error of a linear model: the largest eigenvalue of its second
 /// derivative.
@@ -17,13 +17,18 @@ use super::least_squares::check_rows;
 ///
 /// # Errors
 ///
-/// As [`least_squares`](super::least_squares()) for numbers that are no whole rows.
+/// [`TabularError::NoFeatures`] for numbers that are no whole rows of features.
 ///
 /// # Cost
 ///
 /// `n (d + 1)^2` multiplications, and the eigenvalues of a matrix of `d + 1` rows.
 pub fn curvature(x: &[f64], n_features: usize) -> Result<f64> {
-    let n = check_rows(x, n_features)?;
+    if n_features == 0 || x.len() < n_features || !x.len().is_multiple_of(n_features) {
+        return Err(TabularError::NoFeatures {
+            target: "the target".to_owned(),
+        });
+    }
+    let n = x.len() / n_features;
     let with_ones = DMatrix::from_fn(n, n_features + 1, |row, column| {
         if column == n_features {
             1.0

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::ConfigError;
+use super::section::Section;
 use super::tree::{Entry, Override, Value};
 use super::{RegressionConfig, RunConfig, load_tree, parse_tree};
 
@@ -39,6 +40,7 @@ impl TaskConfig {
     }
 
     fn read(root: &[Entry]) -> Result<Self, ConfigError> {
+        check_task(root)?;
         if is_regression(root) {
             RegressionConfig::read(root).map(|config| Self::Regression(Box::new(config)))
         } else {
@@ -66,8 +68,7 @@ impl TaskConfig {
     }
 }
 
-/// Looks for the word before the sections are read, whose keys depend on it. Any other word is
-/// refused where `[model]` is read.
+/// Looks for the word before the sections are read, whose keys depend on it.
 fn is_regression(root: &[Entry]) -> bool {
     let model = root.iter().find(|entry| entry.key == "model");
     let Some(Value::Table(keys)) = model.map(|entry| &entry.node.value) else {
@@ -77,8 +78,20 @@ fn is_regression(root: &[Entry]) -> bool {
     matches!(task.map(|entry| &entry.node.value), Some(Value::String(word)) if word == REGRESSION)
 }
 
+/// Refuses a task that does not exist, before the keys of any task are looked at.
+fn check_task(root: &[Entry]) -> Result<(), ConfigError> {
+    let Some(model) = root.iter().find(|entry| entry.key == "model") else {
+        return Ok(());
+    };
+    let Value::Table(entries) = &model.node.value else {
+        return Ok(());
+    };
+    let section = Section::inline("model", entries, &model.key_span);
+    read_task(&section)
+}
+
 /// Refuses a task that does not exist.
-pub(super) fn check_task(section: &super::section::Section<'_>) -> Result<(), ConfigError> {
+pub(super) fn read_task(section: &Section<'_>) -> Result<(), ConfigError> {
     let words = [(CAUSAL_LM, ()), (REGRESSION, ())];
     section.choice("task", &words).map(|_| ())
 }

@@ -65,6 +65,17 @@ impl RegressionModel {
         }
     }
 
+    /// Returns whether a directory holds the model of a regression.
+    pub(crate) fn is_at(directory: &Path) -> bool {
+        let text = std::fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
+        let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        json.is_some_and(|json| json["model_type"] == MODEL_TYPE)
+    }
+
+    pub(crate) fn n_layers(&self) -> usize {
+        self.network.layers.len()
+    }
+
     /// Returns the columns that it predicts from.
     pub fn features(&self) -> &[String] {
         &self.features
@@ -166,13 +177,19 @@ impl RegressionModel {
         };
         let text = std::fs::read_to_string(&config)
             .map_err(|error| FormatError::io("read", &config, error))?;
-        let description: Description =
+        let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        if description.model_type != MODEL_TYPE {
+        // Another kind of model is to be called that, and not by the first field that it lacks.
+        let model_type = json["model_type"].as_str().unwrap_or_default();
+        if model_type != MODEL_TYPE {
             return Err(invalid(format!(
-                "its model_type is `{}`, not `{MODEL_TYPE}`",
-                description.model_type
+                "its model_type is `{model_type}`, not `{MODEL_TYPE}`"
             )));
+        }
+        let description: Description =
+            serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
+        if description.features.is_empty() {
+            return Err(invalid("it names no features".to_owned()));
         }
         let activation = match &description.activation {
             None => Activation::Tanh,
@@ -226,6 +243,12 @@ fn read(
             .first()
             .copied()
             .unwrap_or(0);
+        if d_out == 0 {
+            return Err(TrainError::NotARegression {
+                path: path.to_owned(),
+                problem: format!("`{weight_name}` has no rows"),
+            });
+        }
         let tensor = |values: Vec<f64>| {
             let data = TensorData::new(values.clone(), [values.len()]);
             Tensor::<1>::from_data(data, (&Device::flex(), DType::F64))
@@ -243,14 +266,24 @@ fn read(
     }
     let n = description.features.len();
     let measured = |name: &str, len: usize| numbers(&format!("standardization.{name}"), &[len]);
+    let scale = |name: &str, len: usize| -> Result<Vec<f64>, TrainError> {
+        let scale = measured(name, len)?;
+        if scale.iter().all(|scale| *scale > 0.0) {
+            return Ok(scale);
+        }
+        Err(TrainError::NotARegression {
+            path: path.to_owned(),
+            problem: format!("`standardization.{name}` is not positive"),
+        })
+    };
     Ok(RegressionModel {
         network: Network { layers },
         activation,
         standardizer: Standardizer {
             feature_mean: measured("feature_mean", n)?,
-            feature_scale: measured("feature_scale", n)?,
+            feature_scale: scale("feature_scale", n)?,
             target_mean: measured("target_mean", 1)?[0],
-            target_scale: measured("target_scale", 1)?[0],
+            target_scale: scale("target_scale", 1)?[0],
         },
         features: description.features,
         target: description.target,

@@ -14,7 +14,8 @@ const EXACT: f64 = 1e-6;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Errors {
     pub(super) mse: f64,
-    pub(super) r2: f64,
+    /// `None` where the target does not vary.
+    pub(super) r2: Option<f64>,
 }
 
 pub(super) fn errors(model: &RegressionModel, table: &Table) -> Result<Errors, TrainError> {
@@ -24,7 +25,7 @@ pub(super) fn errors(model: &RegressionModel, table: &Table) -> Result<Errors, T
 fn measure(predictions: &[f64], table: &Table) -> Result<Errors, TrainError> {
     Ok(Errors {
         mse: mse(predictions, &table.y)?,
-        r2: r2(predictions, &table.y)?,
+        r2: r2(predictions, &table.y).ok(),
     })
 }
 
@@ -57,8 +58,8 @@ pub(super) fn report(
         let largest = expected.clone().fold(0.0_f64, |size, x| size.max(x.abs()));
         let distance = found
             .zip(expected)
-            .fold(0.0_f64, |worst, (a, b)| worst.max((a - b).abs()))
-            / largest;
+            .map(|(a, b)| (a - b).abs() / largest)
+            .fold(0.0_f64, f64::max);
         let (coefficients, intercept) = standardizer.invert_linear(&weight, bias)?;
         report.distance_to_least_squares = Some(distance);
         report.is_least_squares = Some(distance < EXACT);

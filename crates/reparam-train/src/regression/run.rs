@@ -32,6 +32,13 @@ use crate::{TrainError, settings};
 /// times worse; ten thousand times is a hundred standard deviations off.
 const GROWN: f64 = 1e4;
 
+/// A run that ends with a loss this many times that of its start has gone astray: bounded steps that are too
+/// long go to and fro. A short run on unlucky batches may end a little above its start.
+const NOT_LEARNED: f64 = 2.0;
+
+/// The most numbers that a network may have: beyond it a width is a slip of the finger.
+const MOST_PARAMETERS: usize = 100_000_000;
+
 /// Trains a regression as a configuration says.
 ///
 /// Everything is checked before anything is written. `observer` is told of every event on the calling
@@ -43,7 +50,7 @@ const GROWN: f64 = 1e4;
 ///
 /// # Errors
 ///
-/// [`TrainError`]; a run whose loss grows without bound, or ends above where it started, has diverged.
+/// [`TrainError`]; a run whose loss grows without bound, or ends far above where it started, has diverged.
 pub fn train_regression(
     config: &RegressionConfig,
     measure: Measure,
@@ -97,7 +104,18 @@ impl Progress {
         let x = tensor(&tables.standardizer.apply_features(&train.x)?, [n, d]);
         let y = tensor(&tables.standardizer.apply_target(&train.y), [n, 1]);
         let kind = &config.model.kind;
-        let network = Network::random(&widths(kind, d), config.train.seed);
+        let widths = widths(kind, d);
+        let sizes = widths
+            .windows(2)
+            .map(|pair| pair[0].saturating_mul(pair[1]));
+        let parameters = sizes.fold(0, usize::saturating_add);
+        if parameters > MOST_PARAMETERS {
+            return Err(TrainError::NetworkTooLarge {
+                parameters,
+                most: MOST_PARAMETERS,
+            });
+        }
+        let network = Network::random(&widths, config.train.seed);
         let method = settings::method(&config.method, config.train.max_steps);
         let (mut network, _) = method.attach(network, config.train.seed)?;
         if let MethodConfig::WeightNorm(norm) = &config.method
@@ -159,7 +177,9 @@ impl Progress {
     }
 
     /// Makes one step: gradient, gradient update, parameter update.
-    fn step(&mut self) -> Result<Step, TrainError> {
+    ///
+    /// Returns with it whether anything moved.
+    fn step(&mut self) -> Result<(Step, bool), TrainError> {
         let started = Instant::now();
         let batch = self.batch();
         let n_rows = batch.0.dims()[0];
@@ -179,7 +199,7 @@ impl Progress {
         let moved = self.optimizer.step(self.network.clone(), gradients);
         let (network, report) = moved.map_err(|error| not_finite(error, &self.optimizer))?;
         self.network = phi::after_step(network);
-        Ok(Step {
+        let step = Step {
             step: report.step,
             loss: loss_value,
             learning_rate: report.learning_rate,
@@ -188,7 +208,8 @@ impl Progress {
             tokens_per_s: n_rows as f64 / started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
             variances: variances(&report),
-        })
+        };
+        Ok((step, report.update_norm > 0.0))
     }
 
     /// Returns the network that is evaluated and saved, without autodiff.
@@ -203,7 +224,7 @@ impl Run<'_> {
         self.start(&progress)?;
         let started = Instant::now();
         let loss_before = self.evaluate(&progress, 0)?.mse;
-        let reason = self.steps(&mut progress, stop)?;
+        let reason = self.steps(&mut progress, loss_before, stop)?;
         let steps = progress.optimizer.steps_done();
         let model = self.model(&progress);
         let path = self.log.directory.model();
@@ -270,17 +291,18 @@ impl Run<'_> {
     fn steps(
         &mut self,
         progress: &mut Progress,
+        held_out: f64,
         stop: &AtomicBool,
     ) -> Result<Option<StopReason>, TrainError> {
         let config = &self.config.train;
-        let mut convergence = Convergence::new(config.stop);
+        let mut convergence = Convergence::new(config.stop, Some(held_out));
         let before = progress.train_loss();
         for step in 1..=config.max_steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let report = match progress.step() {
-                Ok(report) => report,
+            let (report, has_moved) = match progress.step() {
+                Ok(step) => step,
                 Err(error) => return Err(self.explain(error, before)),
             };
             let (loss, grad_norm) = (report.loss, report.grad_norm);
@@ -289,7 +311,10 @@ impl Run<'_> {
             if loss > before * GROWN {
                 return Err(self.grown(step, loss, before, learning_rate));
             }
-            let mut reason = convergence.after_step(loss, grad_norm);
+            // An accumulation that has not moved yet has not converged either.
+            let mut reason = has_moved
+                .then(|| convergence.after_step(loss, grad_norm))
+                .flatten();
             if step == config.max_steps {
                 reason = reason.or(Some(StopReason::Steps));
             }
@@ -299,7 +324,7 @@ impl Run<'_> {
             }
             if let Some(reason) = reason {
                 let after = progress.train_loss();
-                if after > before {
+                if after > before * NOT_LEARNED {
                     return Err(self.grown(step, after, before, learning_rate));
                 }
                 return Ok(Some(reason));
@@ -321,14 +346,15 @@ impl Run<'_> {
     }
 
     fn grown(&self, step: u64, loss: f64, before: f64, learning_rate: f64) -> TrainError {
-        let is_linear = self.config.model.kind == RegressionModelKind::Linear;
-        let curvature = self.tables.curvature().ok().filter(|_| is_linear);
+        let config = self.config;
+        let curvature = self.tables.curvature().ok();
+        let curvature = curvature.filter(|_| settings::is_plain_descent(config));
         TrainError::Grew {
             step,
             loss,
             before,
             learning_rate,
-            lambda: settings::lambda(&self.config.optimizer.update, self.config.train.max_steps),
+            lambda: settings::lambda(&config.optimizer.update, config.train.max_steps),
             stable_rate: curvature.map(|curvature| 2.0 / curvature),
         }
     }

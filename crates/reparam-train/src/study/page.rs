@@ -86,14 +86,17 @@ pub(super) fn write(
 /// Returns a run as a row of the table.
 pub(super) fn row(run: &StudyRun) -> [String; 8] {
     let number = |x: f64| {
-        if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
+        if !x.is_finite() {
+            "-".to_owned()
+        } else if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
             format!("{x:.3e}")
         } else {
             format!("{x:.4}")
         }
     };
-    let ended = match (&run.diverged, run.reason) {
-        (Some(_), _) => "divergence",
+    let ended = match (&run.failed, run.reason) {
+        (Some(_), _) if run.diverged => "divergence",
+        (Some(_), _) => "failure",
         (None, Some(StopReason::LossChange { .. })) => "loss change",
         (None, Some(StopReason::GradNorm { .. })) => "gradient norm",
         (None, Some(StopReason::Patience { .. })) => "patience",
@@ -108,10 +111,6 @@ pub(super) fn row(run: &StudyRun) -> [String; 8] {
         number(run.last_loss),
         run.held_out_after.map_or_else(|| "-".to_owned(), number),
         number(run.longest_step),
-        if ratio.is_finite() {
-            number(ratio)
-        } else {
-            "-".to_owned()
-        },
+        number(ratio),
     ]
 }
