@@ -8,6 +8,7 @@ mod exp;
 mod isa;
 mod linear;
 mod matmul;
+mod packed;
 mod reference;
 mod rms_norm;
 mod rotary;

@@ -1,0 +1,206 @@
+//! The left factor of a task: its rows in tiles, where they lie or in a buffer.
+
+use std::ops::Range;
+
+use super::block::MAX_ROWS;
+use super::matrix::{Matrix, Values};
+use crate::Bf16;
+use crate::isa::{Line, PairSimd};
+
+/// Rows of one tile. The pair `p` of row `i` begins at `i * row_stride + p * pair_stride`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeftTile<'a> {
+    pub(super) numbers: &'a [Bf16],
+    pub(super) row_stride: usize,
+    pub(super) pair_stride: usize,
+}
+
+impl<'a> LeftTile<'a> {
+    /// The same rows from pair `pair` on.
+    pub(super) fn skip_pairs(self, pair: usize) -> Self {
+        Self {
+            numbers: &self.numbers[pair * self.pair_stride..],
+            ..self
+        }
+    }
+}
+
+/// The rows of one task.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left<'a> {
+    /// Tiles whose rows are all there.
+    whole: LeftTile<'a>,
+    tile_stride: usize,
+    pub(super) whole_tiles: usize,
+    /// The last tile, completed with zeros, if it lies elsewhere.
+    last: Option<LeftTile<'a>>,
+}
+
+impl<'a> Left<'a> {
+    pub(super) fn tiles(&self) -> usize {
+        self.whole_tiles + usize::from(self.last.is_some())
+    }
+
+    pub(super) fn tile(&self, tile: usize) -> LeftTile<'a> {
+        match self.last {
+            Some(last) if tile == self.whole_tiles => last,
+            _ => LeftTile {
+                numbers: &self.whole.numbers[tile * self.tile_stride..],
+                ..self.whole
+            },
+        }
+    }
+}
+
+/// Numbers between two rows in the buffer: an odd number of lines, so that the rows of a tile do not
+/// meet in one set of the cache.
+fn buffer_stride(cols: usize) -> usize {
+    32 * ((cols.div_ceil(32)) | 1)
+}
+
+/// Lines of the buffer that [`gather`] needs for up to `rows` rows, whatever the tile.
+pub(super) fn buffer_lines(matrix: &Matrix<'_>, rows: usize) -> usize {
+    let rows = if lies_ready(matrix) {
+        rows.min(MAX_TILE_ROWS)
+    } else {
+        rows
+    };
+    rows.next_multiple_of(MAX_TILE_ROWS) * buffer_stride(matrix.cols()) / 32
+}
+
+/// The greatest tile of any instruction set.
+const MAX_TILE_ROWS: usize = 8;
+
+/// Whether tiles can read the matrix where it lies: pairs of one row are neighbours, and no row ends
+/// in half a pair.
+fn lies_ready(matrix: &Matrix<'_>) -> bool {
+    !matrix.transposed
+        && matrix.cols().is_multiple_of(2)
+        && matches!(matrix.values, Values::Bf16(_))
+}
+
+/// Rows `rows` of `matrix` in tiles of `tile_rows`, as far as necessary in `buffer`.
+#[inline(always)]
+pub(super) fn gather<'a, S: PairSimd>(
+    _simd: S,
+    matrix: &Matrix<'a>,
+    rows: Range<usize>,
+    tile_rows: usize,
+    buffer: &'a mut [Bf16],
+) -> Left<'a> {
+    let stride = matrix.stride();
+    let rest = rows.len() % tile_rows;
+    if let Values::Bf16(values) = matrix.values
+        && lies_ready(matrix)
+    {
+        let whole_rows = rows.len() - rest;
+        // Zero columns have no numbers, not even a first one.
+        let start = (rows.start * stride).min(values.len());
+        let mut last = None;
+        if rest > 0 {
+            copy_rows(matrix, rows.start + whole_rows..rows.end, tile_rows, buffer);
+            last = Some(LeftTile {
+                numbers: buffer,
+                row_stride: buffer_stride(matrix.cols()),
+                pair_stride: 2,
+            });
+        }
+        return Left {
+            whole: LeftTile {
+                numbers: &values[start..],
+                row_stride: stride,
+                pair_stride: 2,
+            },
+            tile_stride: tile_rows * stride,
+            whole_tiles: whole_rows / tile_rows,
+            last,
+        };
+    }
+    let whole_tiles = rows.len().div_ceil(tile_rows);
+    if matrix.transposed {
+        if tile_rows == S::ROWS {
+            interleave_rows(matrix, rows, S::ROWS, buffer);
+        } else {
+            interleave_rows(matrix, rows, tile_rows, buffer);
+        }
+        return Left {
+            whole: LeftTile {
+                numbers: buffer,
+                row_stride: 2,
+                pair_stride: 2 * tile_rows,
+            },
+            tile_stride: 2 * tile_rows * matrix.cols().div_ceil(2),
+            whole_tiles,
+            last: None,
+        };
+    }
+    copy_rows(matrix, rows, tile_rows, buffer);
+    let row_stride = buffer_stride(matrix.cols());
+    Left {
+        whole: LeftTile {
+            numbers: buffer,
+            row_stride,
+            pair_stride: 2,
+        },
+        tile_stride: tile_rows * row_stride,
+        whole_tiles,
+        last: None,
+    }
+}
+
+/// Copies rows, then as many rows of zeros as make whole tiles.
+#[inline(always)]
+fn copy_rows(matrix: &Matrix<'_>, rows: Range<usize>, tile_rows: usize, buffer: &mut [Bf16]) {
+    let cols = matrix.cols();
+    let padded = rows.len().next_multiple_of(tile_rows);
+    let lines = buffer.chunks_mut(buffer_stride(cols)).take(padded);
+    for (to, row) in lines.zip(rows.start..) {
+        if row < rows.end {
+            matrix.read(row * matrix.stride(), &mut to[..cols]);
+            // The partner of a last number without one.
+            to[cols..cols.next_multiple_of(2)].fill(Bf16::ZERO);
+        } else {
+            to[..cols.next_multiple_of(2)].fill(Bf16::ZERO);
+        }
+    }
+}
+
+/// Puts the pairs of the rows of each tile next to one another. Two neighbours of the summed index
+/// are two stored lines here.
+#[inline(always)]
+fn interleave_rows(matrix: &Matrix<'_>, rows: Range<usize>, tile_rows: usize, buffer: &mut [Bf16]) {
+    let (cols, stride) = (matrix.cols(), matrix.stride());
+    let pairs = cols.div_ceil(2);
+    let tile_stride = 2 * tile_rows * pairs;
+    // Rows beyond the last stay zero.
+    let mut first = [Bf16::ZERO; MAX_ROWS];
+    let mut second = [Bf16::ZERO; MAX_ROWS];
+    let tiles = rows.len().div_ceil(tile_rows);
+    for pair in 0..pairs {
+        let line = 2 * pair;
+        matrix.read(line * stride + rows.start, &mut first[..rows.len()]);
+        if line + 1 < cols {
+            matrix.read((line + 1) * stride + rows.start, &mut second[..rows.len()]);
+        } else {
+            second = [Bf16::ZERO; MAX_ROWS];
+        }
+        for tile in 0..tiles {
+            let first = &first[tile * tile_rows..][..tile_rows];
+            let second = &second[tile * tile_rows..][..tile_rows];
+            let to = &mut buffer[tile * tile_stride + 2 * tile_rows * pair..][..2 * tile_rows];
+            for i in 0..tile_rows {
+                to[2 * i] = first[i];
+                to[2 * i + 1] = second[i];
+            }
+        }
+    }
+}
+
+/// The numbers of a buffer one after another.
+#[expect(unsafe_code, reason = "a line is an array of numbers")]
+pub(super) fn numbers(lines: &mut [Line]) -> &mut [Bf16] {
+    let len = lines.len() * 32;
+    // SAFETY: a line is 32 numbers without anything between them, and the lines of a slice follow
+    // one another; the borrow is handed on.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), len) }
+}
