@@ -30,6 +30,12 @@ pub(crate) trait PairSimd: Simd {
 
     /// `sum + a.0 b.0 + a.1 b.1`, lane by lane.
     fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, sum: Self::V) -> Self::V;
+
+    /// The same numbers as `f32`.
+    fn widen(self, x: &[Bf16; LANES]) -> Self::V;
+
+    /// The nearest bf16 numbers, as [`Bf16::from_f32`] finds them.
+    fn narrow(self, x: Self::V) -> [Bf16; LANES];
 }
 
 impl PairSimd for Portable {
@@ -58,5 +64,14 @@ impl PairSimd for Portable {
     fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, sum: Self::V) -> Self::V {
         let sum = self.mul_add_lanes(a[0], b[0], sum);
         self.mul_add_lanes(a[1], b[1], sum)
+    }
+    #[inline(always)]
+    fn widen(self, x: &[Bf16; LANES]) -> Self::V {
+        x.map(Bf16::to_f32)
+    }
+
+    #[inline(always)]
+    fn narrow(self, x: Self::V) -> [Bf16; LANES] {
+        x.map(Bf16::from_f32)
     }
 }

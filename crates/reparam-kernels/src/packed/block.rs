@@ -173,7 +173,7 @@ fn run_group<S: PairSimd, const R: usize, const P: usize>(
             // SAFETY: `part` is the promise that nobody else uses these rows and panels.
             #[expect(unsafe_code, reason = "writing a part of a shared output")]
             unsafe {
-                job.finish.write(row, col, &sums.0);
+                job.finish.write(simd, row, col, &sums.0);
             }
         }
     }

@@ -5,8 +5,7 @@
 )]
 
 use super::matrix::{Address, Target};
-use crate::Bf16;
-use crate::isa::LANES;
+use crate::isa::{LANES, PairSimd};
 
 /// `out = scale sums + bias (+ out)`
 #[derive(Debug, Clone, Copy)]
@@ -32,88 +31,106 @@ impl Finish<'_> {
     ///
     /// While this runs nobody else may read or write the elements of that row and those columns.
     #[inline(always)]
-    pub(super) unsafe fn write(&self, row: usize, col: usize, sums: &[f32; LANES]) {
+    pub(super) unsafe fn write<S: PairSimd>(
+        &self,
+        simd: S,
+        row: usize,
+        col: usize,
+        sums: &[f32; LANES],
+    ) {
         let layout = self.target.layout;
         assert!(row < layout.rows && col < layout.cols);
         let len = LANES.min(layout.cols - col);
-        let mut values = *sums;
-        for value in &mut values {
-            *value *= self.scale;
-        }
+        let mut values = simd.mul(simd.load(sums), simd.splat(self.scale));
         if let Some(bias) = self.bias {
-            let bias = &bias[col..][..len];
-            for (value, bias) in values.iter_mut().zip(bias) {
-                *value += bias;
-            }
+            values = simd.add(values, simd.load(&padded(&bias[col..][..len])));
         }
         let at = row * layout.row_stride + col * layout.col_stride;
-        if layout.col_stride == 1 {
-            // SAFETY: elements `(row, col)` to `(row, col + len - 1)` exist, follow one another and
-            // lie inside of the borrowed slice, by the promise of `Target`; the caller promises
-            // that nobody else uses them.
-            unsafe {
-                match self.target.address {
-                    Address::Bf16(first) => {
-                        let out = std::slice::from_raw_parts_mut(first.add(at), len);
-                        write_bf16(out, &values, self.accumulate);
+        // SAFETY: elements `(row, col)` to `(row, col + len - 1)` lie inside of the borrowed slice,
+        // by the promise of `Target`, and if columns follow one another so do they; the caller
+        // promises that nobody else uses them.
+        unsafe {
+            match self.target.address {
+                Address::Bf16(first) if layout.col_stride == 1 => {
+                    let out = std::slice::from_raw_parts_mut(first.add(at), len);
+                    if self.accumulate {
+                        values = simd.add(values, simd.widen(&padded(out)));
                     }
-                    Address::F32(first) => {
-                        let out = std::slice::from_raw_parts_mut(first.add(at), len);
-                        write_f32(out, &values, self.accumulate);
-                    }
+                    copy(&simd.narrow(values), out);
                 }
-            }
-            return;
-        }
-        for (i, value) in values[..len].iter().enumerate() {
-            let at = at + i * layout.col_stride;
-            // SAFETY: as above, one element at a time.
-            unsafe {
-                match self.target.address {
-                    Address::Bf16(first) => {
-                        let out = std::slice::from_mut(&mut *first.add(at));
-                        write_bf16(out, std::slice::from_ref(value), self.accumulate);
+                Address::F32(first) if layout.col_stride == 1 => {
+                    let out = std::slice::from_raw_parts_mut(first.add(at), len);
+                    if self.accumulate {
+                        values = simd.add(values, simd.load(&padded(out)));
                     }
-                    Address::F32(first) => {
-                        let out = std::slice::from_mut(&mut *first.add(at));
-                        write_f32(out, std::slice::from_ref(value), self.accumulate);
+                    let mut lanes = [0.0; LANES];
+                    simd.store(values, &mut lanes);
+                    copy(&lanes, out);
+                }
+                Address::Bf16(first) => {
+                    let first = first.add(at);
+                    if self.accumulate {
+                        let old = gather(first, layout.col_stride, len);
+                        values = simd.add(values, simd.widen(&old));
                     }
+                    scatter(&simd.narrow(values), first, layout.col_stride, len);
+                }
+                Address::F32(first) => {
+                    let first = first.add(at);
+                    if self.accumulate {
+                        let old = gather(first, layout.col_stride, len);
+                        values = simd.add(values, simd.load(&old));
+                    }
+                    let mut lanes = [0.0; LANES];
+                    simd.store(values, &mut lanes);
+                    scatter(&lanes, first, layout.col_stride, len);
                 }
             }
         }
     }
 }
 
+/// At most [`LANES`] numbers, then zeros.
 #[inline(always)]
-fn write_bf16(out: &mut [Bf16], values: &[f32], accumulate: bool) {
+fn padded<T: Copy + Default>(from: &[T]) -> [T; LANES] {
     // A whole group has a length that the compiler knows.
-    if let (Some(out), Some(values)) = (
-        out.as_mut_array::<LANES>(),
-        values.first_chunk::<LANES>(),
-    ) {
-        if accumulate {
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = Bf16::from_f32(value + out.to_f32());
-            }
-        } else {
-            for (out, value) in out.iter_mut().zip(values) {
-                *out = Bf16::from_f32(*value);
-            }
-        }
-        return;
+    if let Some(whole) = from.as_array() {
+        return *whole;
     }
-    for (out, value) in out.iter_mut().zip(values) {
-        *out = Bf16::from_f32(if accumulate { value + out.to_f32() } else { *value });
+    let mut lanes = [T::default(); LANES];
+    lanes[..from.len()].copy_from_slice(from);
+    lanes
+}
+
+/// As many lanes as `to` has room for.
+#[inline(always)]
+fn copy<T: Copy>(lanes: &[T; LANES], to: &mut [T]) {
+    match to.as_mut_array() {
+        Some(whole) => *whole = *lanes,
+        None => to.copy_from_slice(&lanes[..to.len()]),
     }
 }
 
+/// # Safety
+///
+/// `len` elements, at most [`LANES`], every `stride` after `first`, can be read.
 #[inline(always)]
-fn write_f32(out: &mut [f32], values: &[f32], accumulate: bool) {
-    if accumulate {
-        for (out, value) in out.iter_mut().zip(values) {
-            *out += value;
-        }
-    } else {
-        out.copy_from_slice(&values[..out.len()]);
+unsafe fn gather<T: Copy + Default>(first: *const T, stride: usize, len: usize) -> [T; LANES] {
+    let mut lanes = [T::default(); LANES];
+    for (i, lane) in lanes[..len].iter_mut().enumerate() {
+        // SAFETY: the promise of the caller.
+        *lane = unsafe { first.add(i * stride).read() };
+    }
+    lanes
+}
+
+/// # Safety
+///
+/// `len` elements, at most [`LANES`], every `stride` after `first`, can be written.
+#[inline(always)]
+unsafe fn scatter<T: Copy>(lanes: &[T; LANES], first: *mut T, stride: usize, len: usize) {
+    for (i, lane) in lanes[..len].iter().enumerate() {
+        // SAFETY: the promise of the caller.
+        unsafe { first.add(i * stride).write(*lane) };
     }
 }

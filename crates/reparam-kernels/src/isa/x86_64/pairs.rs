@@ -1,13 +1,9 @@
 //! Pairs of bf16 numbers: one instruction with AVX-512 BF16, else two multiply-adds of numbers made
 //! wide by a shift and a mask.
 
-use std::arch::x86_64::{
-    __m256, __m512, __m512bh, __m512i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_fmadd_ps,
-    _mm256_load_si256, _mm256_set1_epi32, _mm256_slli_epi32, _mm512_and_si512, _mm512_castsi512_ps,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_set1_epi32, _mm512_slli_epi32,
-};
+use std::arch::x86_64::{_CMP_UNORD_Q, __m256, __m512, __m512bh, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm_loadu_si128, _mm_storeu_si128};
 
-use super::super::{Line, PairSimd, Simd};
+use super::super::{LANES, Line, PairSimd, Simd};
 use super::{Avx2Fma, Avx512, Avx512Bf16};
 use crate::Bf16;
 
@@ -20,7 +16,44 @@ fn bits(x: [Bf16; 2]) -> i32 {
 /// The upper half of every 32 bits.
 const UPPER: i32 = 0xffff_0000_u32.cast_signed();
 
+/// Numbers made wide and narrow with AVX-512, for both types that prove it.
+macro_rules! conversions {
+    () => {
+        #[inline(always)]
+        fn widen(self, x: &[Bf16; LANES]) -> Self::V {
+            // SAFETY: `self` proves that the machine has the instructions; `x` has 32 bytes, and the
+            // load needs no alignment.
+            unsafe {
+                let x = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.as_ptr().cast()));
+                [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(x))]
+            }
+        }
+
+        #[inline(always)]
+        fn narrow(self, [x]: Self::V) -> [Bf16; LANES] {
+            let mut narrow = [Bf16::ZERO; LANES];
+            // `vcvtneps2bf16` would make subnormal numbers zero.
+            // SAFETY: `self` proves that the machine has the instructions; `narrow` has 32 bytes, and
+            // the store needs no alignment.
+            unsafe {
+                let bits = _mm512_castps_si512(x);
+                let upper = _mm512_srli_epi32::<16>(bits);
+                let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+                let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+                let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+                let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+                let x = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet));
+                _mm256_storeu_si256(narrow.as_mut_ptr().cast(), x);
+            }
+            narrow
+        }
+    };
+}
+
 impl PairSimd for Avx512Bf16 {
+    conversions!();
+
     type Pairs = __m512i;
 
     // 24 chains of sums; 12 hide the latency of Zen 5 (6 cycles, two an instruction).
@@ -53,6 +86,8 @@ impl PairSimd for Avx512Bf16 {
 }
 
 impl PairSimd for Avx512 {
+    conversions!();
+
     type Pairs = [__m512; 2];
 
     const ROWS: usize = 8;
@@ -123,5 +158,41 @@ impl PairSimd for Avx2Fma {
             }
         }
         sum
+    }
+    #[inline(always)]
+    fn widen(self, x: &[Bf16; LANES]) -> Self::V {
+        let mut wide = self.splat(0.0);
+        for (wide, x) in wide.iter_mut().zip(x.as_chunks::<8>().0) {
+            // SAFETY: `self` proves that the machine has the instructions; `x` has 16 bytes, and the
+            // load needs no alignment.
+            *wide = unsafe {
+                let x = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x))
+            };
+        }
+        wide
+    }
+
+    #[inline(always)]
+    fn narrow(self, x: Self::V) -> [Bf16; LANES] {
+        let mut narrow = [Bf16::ZERO; LANES];
+        for (to, x) in narrow.as_chunks_mut::<8>().0.iter_mut().zip(x) {
+            // SAFETY: `self` proves that the machine has the instructions; `to` has 16 bytes, and the
+            // store needs no alignment.
+            unsafe {
+                let bits = _mm256_castps_si256(x);
+                let upper = _mm256_srli_epi32::<16>(bits);
+                let odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+                let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+                let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, half));
+                let quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+                let x = _mm256_blendv_epi8(rounded, quiet, nan);
+                // Packs within both halves, which are then put together.
+                let x = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(x, x));
+                _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(x));
+            }
+        }
+        narrow
     }
 }
