@@ -946,11 +946,14 @@ mod packed {
                 for i in 0..CHAINS {
                     sums[i] = _mm512_dpbf16_ps(sums[i], pairs, pairs);
                 }
+                // SAFETY: no instruction at all; it keeps the loop from being changed.
+                unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
             }
-            let mut total = 0.0;
-            for sum in sums {
-                total += _mm512_reduce_add_ps(sum);
+            let mut total = sums[0];
+            for sum in &sums[1..] {
+                total = _mm512_add_ps(total, *sum);
             }
+            let total = _mm512_reduce_add_ps(total);
             total
         }
 

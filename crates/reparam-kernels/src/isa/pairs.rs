@@ -31,6 +31,13 @@ pub(crate) trait PairSimd: Simd {
     /// `sum + a.0 b.0 + a.1 b.1`, lane by lane.
     fn dot_pairs(self, a: Self::Pairs, b: Self::Pairs, sum: Self::V) -> Self::V;
 
+    /// The pairs of `first` and `second`.
+    fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line;
+
+    /// Asks for a line that will be read soon; a hint.
+    #[inline(always)]
+    fn prefetch(self, _line: &Line) {}
+
     /// The same numbers as `f32`.
     fn widen(self, x: &[Bf16; LANES]) -> Self::V;
 
@@ -65,6 +72,16 @@ impl PairSimd for Portable {
         let sum = self.mul_add_lanes(a[0], b[0], sum);
         self.mul_add_lanes(a[1], b[1], sum)
     }
+    #[inline(always)]
+    fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line {
+        let mut line = Line::ZERO;
+        let pairs = line.0.as_chunks_mut::<2>().0;
+        for ((to, first), second) in pairs.iter_mut().zip(first).zip(second) {
+            *to = [*first, *second];
+        }
+        line
+    }
+
     #[inline(always)]
     fn widen(self, x: &[Bf16; LANES]) -> Self::V {
         x.map(Bf16::to_f32)

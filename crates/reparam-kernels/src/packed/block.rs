@@ -6,7 +6,7 @@ use super::epilogue::Finish;
 use super::left::{Left, gather, numbers};
 use super::matrix::Matrix;
 use super::right::Panels;
-use super::tile::{Sums, add_tile};
+use super::tile::{Start, Sums, Terms, add_tile};
 use crate::isa::{LANES, Line, PairSimd, simd_entry};
 
 /// Rows of a task.
@@ -149,62 +149,110 @@ fn run_group<S: PairSimd, const R: usize, const P: usize>(
     sums: &mut [Sums],
 ) {
     let tiles = lefts.main.tiles();
-    let sums = &mut sums[..tiles * R * P];
-    sums.fill(Sums::ZERO);
-    if let (Some(low_rank), Some(left)) = (&job.low_rank, &lefts.low_rank) {
-        let right = low_rank.right;
-        add_rows::<S, R, P>(simd, left, right, panel, 0..right.pairs, sums);
-        for sums in &mut *sums {
-            for sum in &mut sums.0 {
-                *sum *= low_rank.scaling;
-            }
-        }
-    }
+    let whole_tiles = match &lefts.low_rank {
+        Some(low_rank) => lefts.main.whole_tiles.min(low_rank.whole_tiles),
+        None => lefts.main.whole_tiles,
+    };
+    let next = job.right.next_panels(panel + P, part.panels.end.min(panel + 2 * P));
+    let share = next.len().div_ceil(tiles);
     let pairs = job.right.pairs;
     let mut start = 0;
-    while start < pairs {
-        let end = pairs.min(start + PAIRS);
-        add_rows::<S, R, P>(simd, &lefts.main, job.right, panel, start..end, sums);
-        start = end;
-    }
-    for (row, sums) in part.rows.clone().zip(sums.chunks_exact(P)) {
-        for (j, sums) in sums.iter().enumerate() {
-            let col = job.first_col + (panel + j) * LANES;
-            // SAFETY: `part` is the promise that nobody else uses these rows and panels.
-            #[expect(unsafe_code, reason = "writing a part of a shared output")]
-            unsafe {
-                job.finish.write(simd, row, col, &sums.0);
+    loop {
+        let group = Group {
+            job,
+            lefts,
+            panel,
+            pairs: start..pairs.min(start + PAIRS),
+        };
+        let mut tile = 0;
+        while tile < tiles {
+            if start == 0 {
+                // The first tile of the next panels would have to wait for each line.
+                for line in next.iter().skip(tile * share).take(share) {
+                    simd.prefetch(line);
+                }
             }
+            // Between blocks of pairs the sums of all tiles are kept, else those of one.
+            let kept = if pairs <= PAIRS { 0 } else { tile * R * P };
+            let sums = &mut sums[kept..];
+            // One panel alone has too few sums to hide the latency of the additions.
+            let tiles_at_once = if P == 1 && R == 8 && tile + 2 <= whole_tiles {
+                group.add::<S, 2, R, P>(simd, tile, sums);
+                2
+            } else {
+                group.add::<S, 1, R, P>(simd, tile, sums);
+                1
+            };
+            if group.pairs.end == pairs {
+                let first_row = part.rows.start + tile * R;
+                let rows = first_row..part.rows.end.min(first_row + tiles_at_once * R);
+                for (row, sums) in rows.zip(sums.chunks_exact(P)) {
+                    for (j, sums) in sums.iter().enumerate() {
+                        let col = job.first_col + (panel + j) * LANES;
+                        // SAFETY: `part` is the promise that nobody else uses these rows and panels.
+                        #[expect(unsafe_code, reason = "writing a part of a shared output")]
+                        unsafe {
+                            job.finish.write(simd, row, col, &sums.0);
+                        }
+                    }
+                }
+            }
+            tile += tiles_at_once;
+        }
+        start += PAIRS;
+        if start >= pairs {
+            break;
         }
     }
 }
 
-/// Adds the terms of some pairs to all rows of a task and `P` panels.
-#[inline(always)]
-fn add_rows<S: PairSimd, const R: usize, const P: usize>(
-    simd: S,
-    left: &Left<'_>,
-    right: Panels<'_>,
+/// Some panels and some pairs of the summed index.
+struct Group<'a> {
+    job: &'a Job<'a>,
+    lefts: &'a Lefts<'a>,
     panel: usize,
     pairs: Range<usize>,
-    sums: &mut [Sums],
-) {
-    let lines = &right.range(panel, panel + P)[pairs.start..];
-    let mut tile = 0;
-    if P == 1 && R == 8 {
-        // One panel alone has too few sums to hide the latency of the additions.
-        while tile + 2 <= left.whole_tiles {
-            let tiles = [left.tile(tile), left.tile(tile + 1)];
-            let tiles = tiles.map(|tile| tile.skip_pairs(pairs.start));
-            let sums = &mut sums[tile * R * P..];
-            add_tile::<S, 2, R, P>(simd, tiles, lines, right.pairs, pairs.len(), sums);
-            tile += 2;
-        }
+}
+
+impl Group<'_> {
+    /// Adds the terms of `T` tiles; the first pairs begin with the low-rank term, or with zero.
+    #[inline(always)]
+    fn add<S: PairSimd, const T: usize, const R: usize, const P: usize>(
+        &self,
+        simd: S,
+        tile: usize,
+        sums: &mut [Sums],
+    ) {
+        let Range { start: first, end } = self.pairs;
+        let terms = select::<T, P>(&self.lefts.main, self.job.right, tile, self.panel, first..end);
+        let start = match (&self.job.low_rank, &self.lefts.low_rank) {
+            _ if first > 0 => Start::Sums,
+            (Some(LowRank { right, scaling, .. }), Some(left)) => {
+                let terms = select::<T, P>(left, *right, tile, self.panel, 0..right.pairs);
+                Start::Scaled(*scaling, terms)
+            }
+            _ => Start::Zero,
+        };
+        add_tile::<S, T, R, P>(simd, start, terms, sums);
     }
-    while tile < left.tiles() {
-        let tiles = [left.tile(tile).skip_pairs(pairs.start)];
-        let sums = &mut sums[tile * R * P..];
-        add_tile::<S, 1, R, P>(simd, tiles, lines, right.pairs, pairs.len(), sums);
-        tile += 1;
+}
+
+#[inline(always)]
+fn select<'a, const T: usize, const P: usize>(
+    left: &Left<'a>,
+    right: Panels<'a>,
+    tile: usize,
+    panel: usize,
+    pairs: Range<usize>,
+) -> Terms<'a, T> {
+    let mut tiles = [left.tile(tile); T];
+    for (t, to) in tiles.iter_mut().enumerate() {
+        *to = left.tile(tile + t).skip_pairs(pairs.start);
+    }
+    Terms {
+        left: tiles,
+        right: &right.range(panel, panel + P)[pairs.start..],
+        panel_stride: right.pairs,
+        pairs: pairs.len(),
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::block::MAX_ROWS;
 use super::matrix::{Matrix, Values};
 use crate::Bf16;
-use crate::isa::{Line, PairSimd};
+use crate::isa::{LANES, Line, PairSimd};
 
 /// Rows of one tile. The pair `p` of row `i` begins at `i * row_stride + p * pair_stride`.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,16 @@ pub(super) fn buffer_lines(matrix: &Matrix<'_>, rows: usize) -> usize {
     } else {
         rows
     };
-    rows.next_multiple_of(MAX_TILE_ROWS) * buffer_stride(matrix.cols()) / 32
+    let rows = rows.next_multiple_of(MAX_TILE_ROWS);
+    if matrix.transposed {
+        // Smaller tiles take more of the lines that make their number odd.
+        (1..=MAX_TILE_ROWS)
+            .map(|tile| rows.div_ceil(tile) * tile_stride(matrix.cols(), tile) / 32)
+            .max()
+            .unwrap_or(0)
+    } else {
+        rows * buffer_stride(matrix.cols()) / 32
+    }
 }
 
 /// The greatest tile of any instruction set.
@@ -82,20 +91,23 @@ fn lies_ready(matrix: &Matrix<'_>) -> bool {
 /// Rows `rows` of `matrix` in tiles of `tile_rows`, as far as necessary in `buffer`.
 #[inline(always)]
 pub(super) fn gather<'a, S: PairSimd>(
-    _simd: S,
+    simd: S,
     matrix: &Matrix<'a>,
     rows: Range<usize>,
     tile_rows: usize,
     buffer: &'a mut [Bf16],
 ) -> Left<'a> {
-    let stride = matrix.stride();
+    // Rows without columns have no place that could be looked up.
+    let stride = if matrix.cols() == 0 {
+        0
+    } else {
+        matrix.stride()
+    };
     let rest = rows.len() % tile_rows;
     if let Values::Bf16(values) = matrix.values
         && lies_ready(matrix)
     {
         let whole_rows = rows.len() - rest;
-        // Zero columns have no numbers, not even a first one.
-        let start = (rows.start * stride).min(values.len());
         let mut last = None;
         if rest > 0 {
             copy_rows(matrix, rows.start + whole_rows..rows.end, tile_rows, buffer);
@@ -107,7 +119,7 @@ pub(super) fn gather<'a, S: PairSimd>(
         }
         return Left {
             whole: LeftTile {
-                numbers: &values[start..],
+                numbers: &values[rows.start * stride..],
                 row_stride: stride,
                 pair_stride: 2,
             },
@@ -118,18 +130,15 @@ pub(super) fn gather<'a, S: PairSimd>(
     }
     let whole_tiles = rows.len().div_ceil(tile_rows);
     if matrix.transposed {
-        if tile_rows == S::ROWS {
-            interleave_rows(matrix, rows, S::ROWS, buffer);
-        } else {
-            interleave_rows(matrix, rows, tile_rows, buffer);
-        }
+        let tile_stride = tile_stride(matrix.cols(), tile_rows);
+        interleave_rows(simd, matrix, rows, tile_rows, tile_stride, buffer);
         return Left {
             whole: LeftTile {
                 numbers: buffer,
                 row_stride: 2,
                 pair_stride: 2 * tile_rows,
             },
-            tile_stride: 2 * tile_rows * matrix.cols().div_ceil(2),
+            tile_stride,
             whole_tiles,
             last: None,
         };
@@ -165,18 +174,29 @@ fn copy_rows(matrix: &Matrix<'_>, rows: Range<usize>, tile_rows: usize, buffer: 
     }
 }
 
+/// Numbers between two tiles of interleaved rows: an odd number of lines, so that the tiles do not
+/// meet in one set of the cache while they are written side by side.
+fn tile_stride(cols: usize, tile_rows: usize) -> usize {
+    32 * ((2 * tile_rows * cols.div_ceil(2)).div_ceil(32) | 1)
+}
+
 /// Puts the pairs of the rows of each tile next to one another. Two neighbours of the summed index
 /// are two stored lines here.
 #[inline(always)]
-fn interleave_rows(matrix: &Matrix<'_>, rows: Range<usize>, tile_rows: usize, buffer: &mut [Bf16]) {
+fn interleave_rows<S: PairSimd>(
+    simd: S,
+    matrix: &Matrix<'_>,
+    rows: Range<usize>,
+    tile_rows: usize,
+    tile_stride: usize,
+    buffer: &mut [Bf16],
+) {
     let (cols, stride) = (matrix.cols(), matrix.stride());
-    let pairs = cols.div_ceil(2);
-    let tile_stride = 2 * tile_rows * pairs;
     // Rows beyond the last stay zero.
     let mut first = [Bf16::ZERO; MAX_ROWS];
     let mut second = [Bf16::ZERO; MAX_ROWS];
     let tiles = rows.len().div_ceil(tile_rows);
-    for pair in 0..pairs {
+    for pair in 0..cols.div_ceil(2) {
         let line = 2 * pair;
         matrix.read(line * stride + rows.start, &mut first[..rows.len()]);
         if line + 1 < cols {
@@ -184,13 +204,25 @@ fn interleave_rows(matrix: &Matrix<'_>, rows: Range<usize>, tile_rows: usize, bu
         } else {
             second = [Bf16::ZERO; MAX_ROWS];
         }
-        for tile in 0..tiles {
-            let first = &first[tile * tile_rows..][..tile_rows];
-            let second = &second[tile * tile_rows..][..tile_rows];
-            let to = &mut buffer[tile * tile_stride + 2 * tile_rows * pair..][..2 * tile_rows];
-            for i in 0..tile_rows {
-                to[2 * i] = first[i];
-                to[2 * i + 1] = second[i];
+        let groups = first.as_chunks().0.iter().zip(second.as_chunks().0);
+        for (group, (first, second)) in groups.enumerate() {
+            let start = group * LANES;
+            if start >= rows.len() {
+                break;
+            }
+            let pairs = simd.interleave(first, second);
+            if tile_rows == 8 {
+                // Half of the group for each of two tiles.
+                for (tile, pairs) in (start / 8..tiles).zip(pairs.0.as_chunks::<16>().0) {
+                    let to = &mut buffer[tile * tile_stride + 16 * pair..][..16];
+                    to.copy_from_slice(pairs);
+                }
+            } else {
+                for (row, pairs) in (start..tiles * tile_rows).zip(pairs.0.as_chunks::<2>().0) {
+                    let tile = row / tile_rows * tile_stride;
+                    let at = tile + 2 * (tile_rows * pair + row % tile_rows);
+                    buffer[at..][..2].copy_from_slice(pairs);
+                }
             }
         }
     }

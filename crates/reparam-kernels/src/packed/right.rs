@@ -23,6 +23,15 @@ impl<'a> Panels<'a> {
         }
     }
 
+    /// Panels `start..end`, or none if there are none.
+    pub(super) fn next_panels(self, start: usize, end: usize) -> &'a [Line] {
+        if start < end {
+            self.range(start, end)
+        } else {
+            &[]
+        }
+    }
+
     /// Panels `start..end`.
     pub(super) fn range(self, start: usize, end: usize) -> &'a [Line] {
         &self.lines[start * self.pairs..end * self.pairs]
@@ -40,7 +49,7 @@ simd_entry!(
 );
 
 #[inline(always)]
-fn pack_panel_generic<S: PairSimd>(_simd: S, matrix: Matrix<'_>, panel: usize, lines: &mut [Line]) {
+fn pack_panel_generic<S: PairSimd>(simd: S, matrix: Matrix<'_>, panel: usize, lines: &mut [Line]) {
     let first = panel * LANES;
     let width = LANES.min(matrix.cols() - first);
     let (rows, stride) = (matrix.rows(), matrix.stride());
@@ -71,10 +80,7 @@ fn pack_panel_generic<S: PairSimd>(_simd: S, matrix: Matrix<'_>, panel: usize, l
             } else {
                 lower = [Bf16::ZERO; LANES];
             }
-            for lane in 0..LANES {
-                line.0[2 * lane] = upper[lane];
-                line.0[2 * lane + 1] = lower[lane];
-            }
+            *line = simd.interleave(&upper, &lower);
         }
     }
 }

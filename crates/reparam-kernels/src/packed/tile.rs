@@ -6,7 +6,7 @@
 
 use super::left::LeftTile;
 use crate::Bf16;
-use crate::isa::{LANES, Line, PairSimd};
+use crate::isa::{LANES, Line, PairSimd, Simd};
 
 /// The sums of one row and [`LANES`] columns.
 #[derive(Debug, Clone, Copy)]
@@ -17,20 +17,75 @@ impl Sums {
     pub(super) const ZERO: Self = Self([0.0; LANES]);
 }
 
-/// Adds `pairs` pairs of terms to `T` tiles of `R` rows and `P` panels.
-///
-/// `right` begins at the first line of the first panel; those of the next panel follow
-/// `panel_stride` lines later. Sum `(t R + i) P + j` belongs to row `i` of tile `t` and panel `j`.
+/// Terms that are added to `T` tiles of `R` rows and `P` panels: `pairs` pairs for every element.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a, const T: usize> {
+    pub(super) left: [LeftTile<'a>; T],
+    /// From the first line of the first panel on; those of the next panel follow `panel_stride`
+    /// lines later.
+    pub(super) right: &'a [Line],
+    pub(super) panel_stride: usize,
+    pub(super) pairs: usize,
+}
+
+/// The sums of a tile before its terms are added.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start<'a, const T: usize> {
+    /// Zero.
+    Zero,
+    /// The sums of other terms, scaled.
+    Scaled(f32, Terms<'a, T>),
+    /// What is there.
+    Sums,
+}
+
+/// Adds `terms` to the sums; sum `(t R + i) P + j` belongs to row `i` of tile `t` and panel `j`.
 #[inline(always)]
 pub(super) fn add_tile<S: PairSimd, const T: usize, const R: usize, const P: usize>(
     simd: S,
-    left: [LeftTile<'_>; T],
-    right: &[Line],
-    panel_stride: usize,
-    pairs: usize,
+    start: Start<'_, T>,
+    terms: Terms<'_, T>,
     sums: &mut [Sums],
 ) {
     let sums = &mut sums[..T * R * P];
+    let mut lanes = [[[simd.splat(0.0); P]; R]; T];
+    match start {
+        Start::Zero => {}
+        Start::Scaled(scaling, terms) => {
+            add_terms::<S, T, R, P>(simd, &mut lanes, terms);
+            let scaling = simd.splat(scaling);
+            for lanes in lanes.as_flattened_mut().as_flattened_mut() {
+                *lanes = simd.mul(*lanes, scaling);
+            }
+        }
+        Start::Sums => {
+            let lanes = lanes.as_flattened_mut().as_flattened_mut();
+            for (sums, lanes) in sums.iter().zip(lanes) {
+                *lanes = simd.load(&sums.0);
+            }
+        }
+    }
+    add_terms::<S, T, R, P>(simd, &mut lanes, terms);
+    for (sums, lanes) in sums.iter_mut().zip(lanes.as_flattened().as_flattened()) {
+        simd.store(*lanes, &mut sums.0);
+    }
+}
+
+/// Sums in registers.
+type Lanes<S, const T: usize, const R: usize, const P: usize> = [[[<S as Simd>::V; P]; R]; T];
+
+#[inline(always)]
+fn add_terms<S: PairSimd, const T: usize, const R: usize, const P: usize>(
+    simd: S,
+    lanes: &mut Lanes<S, T, R, P>,
+    terms: Terms<'_, T>,
+) {
+    let Terms {
+        left,
+        right,
+        panel_stride,
+        pairs,
+    } = terms;
     if pairs == 0 {
         return;
     }
@@ -39,13 +94,6 @@ pub(super) fn add_tile<S: PairSimd, const T: usize, const R: usize, const P: usi
     for left in &left {
         assert!(left.row_stride == row_stride && left.pair_stride == pair_stride);
         assert!((R - 1) * row_stride + (pairs - 1) * pair_stride + 2 <= left.numbers.len());
-    }
-    let mut lanes = [[[simd.splat(0.0); P]; R]; T];
-    for (sums, lanes) in sums
-        .iter()
-        .zip(lanes.as_flattened_mut().as_flattened_mut())
-    {
-        *lanes = simd.load(&sums.0);
     }
     for pair in 0..pairs {
         let mut columns = [simd.splat_pair([Bf16::ZERO; 2]); P];
@@ -67,8 +115,5 @@ pub(super) fn add_tile<S: PairSimd, const T: usize, const R: usize, const P: usi
                 }
             }
         }
-    }
-    for (sums, lanes) in sums.iter_mut().zip(lanes.as_flattened().as_flattened()) {
-        simd.store(*lanes, &mut sums.0);
     }
 }

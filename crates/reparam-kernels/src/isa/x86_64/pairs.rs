@@ -1,7 +1,7 @@
 //! Pairs of bf16 numbers: one instruction with AVX-512 BF16, else two multiply-adds of numbers made
 //! wide by a shift and a mask.
 
-use std::arch::x86_64::{_CMP_UNORD_Q, __m256, __m512, __m512bh, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm_loadu_si128, _mm_storeu_si128};
+use std::arch::x86_64::{_CMP_UNORD_Q, _MM_HINT_T1, __m256, __m512, __m512bh, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_store_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_si512, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128};
 
 use super::super::{LANES, Line, PairSimd, Simd};
 use super::{Avx2Fma, Avx512, Avx512Bf16};
@@ -19,6 +19,27 @@ const UPPER: i32 = 0xffff_0000_u32.cast_signed();
 /// Numbers made wide and narrow with AVX-512, for both types that prove it.
 macro_rules! conversions {
     () => {
+        #[inline(always)]
+        fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line {
+            let mut line = Line::ZERO;
+            // SAFETY: `self` proves that the machine has the instructions; `first` and `second` have
+            // 32 bytes and their loads need no alignment; a line has 64 bytes and is aligned.
+            unsafe {
+                let first = _mm512_cvtepu16_epi32(_mm256_loadu_si256(first.as_ptr().cast()));
+                let second = _mm512_cvtepu16_epi32(_mm256_loadu_si256(second.as_ptr().cast()));
+                let both = _mm512_or_si512(first, _mm512_slli_epi32::<16>(second));
+                _mm512_store_si512(std::ptr::from_mut(&mut line).cast(), both);
+            }
+            line
+        }
+
+        #[inline(always)]
+        fn prefetch(self, line: &Line) {
+            // SAFETY: `self` proves that the machine has the instruction, which reads nothing that
+            // the program could see.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
+        }
+
         #[inline(always)]
         fn widen(self, x: &[Bf16; LANES]) -> Self::V {
             // SAFETY: `self` proves that the machine has the instructions; `x` has 32 bytes, and the
@@ -159,6 +180,25 @@ impl PairSimd for Avx2Fma {
         }
         sum
     }
+    #[inline(always)]
+    fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line {
+        let mut line = Line::ZERO;
+        for half in 0..2 {
+            let first = first[8 * half..][..8].as_ptr().cast();
+            let second = second[8 * half..][..8].as_ptr().cast();
+            let to = line.0[16 * half..][..16].as_mut_ptr().cast();
+            // SAFETY: `self` proves that the machine has the instructions; `first` and `second` point
+            // to 16 bytes and their loads need no alignment; half a line has 32 bytes and is aligned.
+            unsafe {
+                let first = _mm256_cvtepu16_epi32(_mm_loadu_si128(first));
+                let second = _mm256_cvtepu16_epi32(_mm_loadu_si128(second));
+                let both = _mm256_or_si256(first, _mm256_slli_epi32::<16>(second));
+                _mm256_store_si256(to, both);
+            }
+        }
+        line
+    }
+
     #[inline(always)]
     fn widen(self, x: &[Bf16; LANES]) -> Self::V {
         let mut wide = self.splat(0.0);
