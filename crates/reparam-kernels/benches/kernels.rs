@@ -683,11 +683,11 @@ mod swiglu {
 
 /// Products over bf16 beside the same products in `f32`. In FLOP/s, on all threads.
 mod packed {
-    use reparam_kernels::Bf16;
     use reparam_kernels::packed::{
         Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul as packed_matmul,
         product,
     };
+    use reparam_kernels::{Bf16, Isa, set_isa};
 
     use super::*;
 
@@ -765,7 +765,14 @@ mod packed {
             };
             layer.run(false);
             let mut expected = vec![0.0; m * cols];
-            gemm(&floats(&layer.x), &floats(&layer.w), &mut expected, m, shape, dir);
+            gemm(
+                &floats(&layer.x),
+                &floats(&layer.w),
+                &mut expected,
+                m,
+                shape,
+                dir,
+            );
             check("packed", &floats(&layer.y), &expected, 1.0 / 256.0);
             layer
         }
@@ -836,6 +843,15 @@ mod packed {
             .bench_local(|| layer.run(true));
     }
 
+    /// What the processors of others can expect.
+    #[divan::bench(args = Isa::available())]
+    fn forward_with(bencher: Bencher<'_, '_>, isa: &Isa) {
+        let before = Isa::current();
+        set_isa(*isa).expect("available");
+        bench(bencher, N, (HIDDEN, INTERMEDIATE), Direction::Forward);
+        set_isa(before).expect("available");
+    }
+
     /// Decoding: bytes of the weight a second.
     #[divan::bench(args = [1, 2, 4])]
     fn decode_to_vocabulary(bencher: Bencher<'_, '_>, m: usize) {
@@ -874,8 +890,17 @@ mod packed {
         run();
         let mut expected = vec![0.0; N * RANK];
         let shape = (width, RANK);
-        gemm(&floats(&x), &floats(&a), &mut expected, N, shape, Direction::Forward);
-        bencher.counter(flops(2 * N * width * RANK)).bench_local(run);
+        gemm(
+            &floats(&x),
+            &floats(&a),
+            &mut expected,
+            N,
+            shape,
+            Direction::Forward,
+        );
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(run);
         check("to rank", &floats(&t), &expected, 1.0 / 256.0);
     }
 
@@ -885,7 +910,16 @@ mod packed {
         let mut t = vec![0.0; N * RANK];
         bencher
             .counter(flops(2 * N * width * RANK))
-            .bench_local(|| gemm(black_box(&x), &a, &mut t, N, (width, RANK), Direction::Forward));
+            .bench_local(|| {
+                gemm(
+                    black_box(&x),
+                    &a,
+                    &mut t,
+                    N,
+                    (width, RANK),
+                    Direction::Forward,
+                )
+            });
     }
 
     /// `dA = s g' x`
@@ -899,7 +933,9 @@ mod packed {
             product(g, view(black_box(&x), N, width), 1.0, false, out).expect("shapes fit");
         };
         run();
-        bencher.counter(flops(2 * N * width * RANK)).bench_local(run);
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(run);
         let mut expected = vec![0.0; RANK * width];
         gemm_small_gradient(&floats(&g), &floats(&x), &mut expected, width);
         check("small gradient", &da, &expected, 1e-4);
@@ -942,7 +978,10 @@ mod packed {
             let pairs = unsafe { std::mem::transmute::<__m512i, __m512bh>(pairs) };
             let mut sums = [_mm512_setzero_ps(); CHAINS];
             for _ in 0..STEPS {
-                #[expect(clippy::needless_range_loop, reason = "an iterator leaves the registers")]
+                #[expect(
+                    clippy::needless_range_loop,
+                    reason = "an iterator leaves the registers"
+                )]
                 for i in 0..CHAINS {
                     sums[i] = _mm512_dpbf16_ps(sums[i], pairs, pairs);
                 }

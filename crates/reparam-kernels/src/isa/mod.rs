@@ -241,9 +241,7 @@ pub(crate) use pairs::{Line, PairSimd};
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-use x86_64::{
-    Avx2Fma, Avx512, Avx512Bf16, enter_avx2_fma, enter_avx512, enter_avx512_bf16,
-};
+use x86_64::{Avx2Fma, Avx512, Avx512Bf16, enter_avx2_fma, enter_avx512, enter_avx512_bf16};
 
 /// A detected instruction set.
 #[derive(Debug, Clone, Copy)]

@@ -34,9 +34,9 @@ pub(crate) trait PairSimd: Simd {
     /// The pairs of `first` and `second`.
     fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line;
 
-    /// Asks for a line that will be read soon; a hint.
+    /// Asks for what will be read soon; a hint.
     #[inline(always)]
-    fn prefetch(self, _line: &Line) {}
+    fn prefetch<T>(self, _at: &T) {}
 
     /// The same numbers as `f32`.
     fn widen(self, x: &[Bf16; LANES]) -> Self::V;

@@ -153,8 +153,14 @@ fn run_group<S: PairSimd, const R: usize, const P: usize>(
         Some(low_rank) => lefts.main.whole_tiles.min(low_rank.whole_tiles),
         None => lefts.main.whole_tiles,
     };
-    let next = job.right.next_panels(panel + P, part.panels.end.min(panel + 2 * P));
-    let share = next.len().div_ceil(tiles);
+    // With few rows one would ask for more than the memory can bring meanwhile.
+    let next = if R == S::ROWS && tiles > 4 {
+        job.right
+            .next_panels(panel + P, part.panels.end.min(panel + 2 * P))
+    } else {
+        &[]
+    };
+    let share = next.len().div_ceil(tiles.max(1));
     let pairs = job.right.pairs;
     let mut start = 0;
     loop {
@@ -224,7 +230,13 @@ impl Group<'_> {
         sums: &mut [Sums],
     ) {
         let Range { start: first, end } = self.pairs;
-        let terms = select::<T, P>(&self.lefts.main, self.job.right, tile, self.panel, first..end);
+        let terms = select::<T, P>(
+            &self.lefts.main,
+            self.job.right,
+            tile,
+            self.panel,
+            first..end,
+        );
         let start = match (&self.job.low_rank, &self.lefts.low_rank) {
             _ if first > 0 => Start::Sums,
             (Some(LowRank { right, scaling, .. }), Some(left)) => {

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::block::MAX_ROWS;
 use super::matrix::{Matrix, Values};
 use crate::Bf16;
 use crate::isa::{LANES, Line, PairSimd};
@@ -180,6 +179,9 @@ fn tile_stride(cols: usize, tile_rows: usize) -> usize {
     32 * ((2 * tile_rows * cols.div_ceil(2)).div_ceil(32) | 1)
 }
 
+/// Pairs of lines that are asked for in advance.
+const AHEAD: usize = 12;
+
 /// Puts the pairs of the rows of each tile next to one another. Two neighbours of the summed index
 /// are two stored lines here.
 #[inline(always)]
@@ -192,25 +194,22 @@ fn interleave_rows<S: PairSimd>(
     buffer: &mut [Bf16],
 ) {
     let (cols, stride) = (matrix.cols(), matrix.stride());
-    // Rows beyond the last stay zero.
-    let mut first = [Bf16::ZERO; MAX_ROWS];
-    let mut second = [Bf16::ZERO; MAX_ROWS];
     let tiles = rows.len().div_ceil(tile_rows);
     for pair in 0..cols.div_ceil(2) {
-        let line = 2 * pair;
-        matrix.read(line * stride + rows.start, &mut first[..rows.len()]);
-        if line + 1 < cols {
-            matrix.read((line + 1) * stride + rows.start, &mut second[..rows.len()]);
-        } else {
-            second = [Bf16::ZERO; MAX_ROWS];
-        }
-        let groups = first.as_chunks().0.iter().zip(second.as_chunks().0);
-        for (group, (first, second)) in groups.enumerate() {
-            let start = group * LANES;
-            if start >= rows.len() {
-                break;
-            }
-            let pairs = simd.interleave(first, second);
+        for start in (0..rows.len()).step_by(LANES) {
+            // Rows beyond the last are zero, as is the partner of a last line without one.
+            let len = rows.len() - start;
+            let at = 2 * pair * stride + rows.start + start;
+            // Lines lie far apart, so that the processor does not foresee them.
+            matrix.prefetch(simd, at + 2 * AHEAD * stride);
+            matrix.prefetch(simd, at + (2 * AHEAD + 1) * stride);
+            let first = matrix.read_group(simd, at, len);
+            let second = if 2 * pair + 1 < cols {
+                matrix.read_group(simd, at + stride, len)
+            } else {
+                [Bf16::ZERO; LANES]
+            };
+            let pairs = simd.interleave(&first, &second);
             if tile_rows == 8 {
                 // Half of the group for each of two tiles.
                 for (tile, pairs) in (start / 8..tiles).zip(pairs.0.as_chunks::<16>().0) {

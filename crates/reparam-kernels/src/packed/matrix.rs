@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use crate::error::check_len;
+use crate::isa::{LANES, PairSimd};
 use crate::matmul::Layout;
 use crate::{Bf16, KernelError};
 
@@ -48,12 +49,7 @@ impl<'a> From<&'a mut [f32]> for ValuesMut<'a> {
     }
 }
 
-fn strided(
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    len: usize,
-) -> Result<Layout, KernelError> {
+fn strided(rows: usize, cols: usize, row_stride: usize, len: usize) -> Result<Layout, KernelError> {
     let layout = Layout {
         row_stride,
         ..Layout::row_major(rows, cols)
@@ -160,6 +156,49 @@ impl<'a> Matrix<'a> {
             }
         }
     }
+
+    /// Asks for the stored number `at`, if there is one.
+    #[inline(always)]
+    pub(super) fn prefetch<S: PairSimd>(&self, simd: S, at: usize) {
+        match self.values {
+            Values::Bf16(values) => {
+                if let Some(x) = values.get(at) {
+                    simd.prefetch(x);
+                }
+            }
+            Values::F32(values) => {
+                if let Some(x) = values.get(at) {
+                    simd.prefetch(x);
+                }
+            }
+        }
+    }
+
+    /// Stored numbers from `start` on as bf16, `len` of them if that is less than a group, then
+    /// zeros.
+    #[inline(always)]
+    pub(super) fn read_group<S: PairSimd>(
+        &self,
+        simd: S,
+        start: usize,
+        len: usize,
+    ) -> [Bf16; LANES] {
+        if len < LANES {
+            let mut group = [Bf16::ZERO; LANES];
+            self.read(start, &mut group[..len]);
+            return group;
+        }
+        match self.values {
+            Values::Bf16(values) => *first_group(&values[start..]),
+            Values::F32(values) => simd.narrow(simd.load(first_group(&values[start..]))),
+        }
+    }
+}
+
+/// The first numbers of a slice that has at least so many; one more bounds check, not a copy.
+#[inline(always)]
+fn first_group<T>(values: &[T]) -> &[T; LANES] {
+    &values[..LANES].as_chunks().0[0]
 }
 
 /// A matrix that is written: rows of numbers that follow one another, or the transpose of such.

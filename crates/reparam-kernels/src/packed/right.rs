@@ -70,16 +70,14 @@ fn pack_panel_generic<S: PairSimd>(simd: S, matrix: Matrix<'_>, panel: usize, li
             }
         }
     } else {
-        let mut upper = [Bf16::ZERO; LANES];
-        let mut lower = [Bf16::ZERO; LANES];
         for (pair, line) in lines.iter_mut().enumerate() {
-            let row = 2 * pair;
-            matrix.read(row * stride + first, &mut upper[..width]);
-            if row + 1 < rows {
-                matrix.read((row + 1) * stride + first, &mut lower[..width]);
+            let at = 2 * pair * stride + first;
+            let upper = matrix.read_group(simd, at, width);
+            let lower = if 2 * pair + 1 < rows {
+                matrix.read_group(simd, at + stride, width)
             } else {
-                lower = [Bf16::ZERO; LANES];
-            }
+                [Bf16::ZERO; LANES]
+            };
             *line = simd.interleave(&upper, &lower);
         }
     }

@@ -2,6 +2,7 @@
 //! several numbers of threads.
 
 mod attention;
+mod bf16;
 mod cross_entropy;
 mod embedding;
 mod exp;

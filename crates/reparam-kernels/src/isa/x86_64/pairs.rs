@@ -1,7 +1,18 @@
 //! Pairs of bf16 numbers: one instruction with AVX-512 BF16, else two multiply-adds of numbers made
 //! wide by a shift and a mask.
 
-use std::arch::x86_64::{_CMP_UNORD_Q, _MM_HINT_T1, __m256, __m512, __m512bh, __m512i, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32, _mm256_store_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_si512, _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128};
+use std::arch::x86_64::{
+    __m256, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch,
+    _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32,
+    _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32,
+    _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32,
+    _mm256_store_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16,
+    _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512,
+    _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_store_si512,
+};
 
 use super::super::{LANES, Line, PairSimd, Simd};
 use super::{Avx2Fma, Avx512, Avx512Bf16};
@@ -34,10 +45,10 @@ macro_rules! conversions {
         }
 
         #[inline(always)]
-        fn prefetch(self, line: &Line) {
+        fn prefetch<T>(self, at: &T) {
             // SAFETY: `self` proves that the machine has the instruction, which reads nothing that
             // the program could see.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(at).cast()) }
         }
 
         #[inline(always)]
@@ -136,7 +147,13 @@ impl PairSimd for Avx512 {
     #[inline(always)]
     fn dot_pairs(self, a: [__m512; 2], b: [__m512; 2], [sum]: Self::V) -> Self::V {
         // SAFETY: `self` proves that the machine has the instruction.
-        unsafe { [_mm512_fmadd_ps(a[1], b[1], _mm512_fmadd_ps(a[0], b[0], sum))] }
+        unsafe {
+            [_mm512_fmadd_ps(
+                a[1],
+                b[1],
+                _mm512_fmadd_ps(a[0], b[0], sum),
+            )]
+        }
     }
 }
 
