@@ -992,8 +992,7 @@ mod packed {
             for sum in &sums[1..] {
                 total = _mm512_add_ps(total, *sum);
             }
-            let total = _mm512_reduce_add_ps(total);
-            total
+            _mm512_reduce_add_ps(total)
         }
 
         if !is_x86_feature_detected!("avx512bf16") {

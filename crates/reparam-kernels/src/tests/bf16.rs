@@ -26,9 +26,9 @@ fn rounding_at_the_edges() {
     for (x, bits) in [
         (1.0, 0x3f80),
         // Ties go to the even fraction: 1 + 2^-8 down, 1 + 3 2^-8 up.
-        (1.003_906_25, 0x3f80),
-        (1.011_718_75, 0x3f82),
-        (-1.003_906_25, 0xbf80),
+        (1.0 + 1.0 / 256.0, 0x3f80),
+        (1.0 + 3.0 / 256.0, 0x3f82),
+        (-1.0 - 1.0 / 256.0, 0xbf80),
         (f32::MAX, 0x7f80),
         (f32::INFINITY, 0x7f80),
         (f32::NEG_INFINITY, 0xff80),
