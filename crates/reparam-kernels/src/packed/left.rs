@@ -179,9 +179,6 @@ fn tile_stride(cols: usize, tile_rows: usize) -> usize {
     32 * ((2 * tile_rows * cols.div_ceil(2)).div_ceil(32) | 1)
 }
 
-/// Pairs of lines that are asked for in advance.
-const AHEAD: usize = 12;
-
 /// Puts the pairs of the rows of each tile next to one another. Two neighbours of the summed index
 /// are two stored lines here.
 #[inline(always)]
@@ -195,33 +192,43 @@ fn interleave_rows<S: PairSimd>(
 ) {
     let (cols, stride) = (matrix.cols(), matrix.stride());
     let tiles = rows.len().div_ceil(tile_rows);
+    // Whole groups of bf16 numbers for tiles of eight rows need no look at each.
+    let ready = match matrix.values {
+        Values::Bf16(values) if tile_rows == 8 => {
+            let ready = rows.len() / LANES;
+            for pair in 0..cols / 2 {
+                let at = 2 * pair * stride + rows.start;
+                let first = values[at..][..ready * LANES].as_chunks().0;
+                let second = values[at + stride..][..ready * LANES].as_chunks().0;
+                let to = buffer[16 * pair..].chunks_mut(2 * tile_stride);
+                for ((first, second), to) in first.iter().zip(second).zip(to) {
+                    let pairs = simd.interleave(first, second);
+                    to[..16].copy_from_slice(&pairs.0[..16]);
+                    to[tile_stride..][..16].copy_from_slice(&pairs.0[16..]);
+                }
+            }
+            ready
+        }
+        _ => 0,
+    };
     for pair in 0..cols.div_ceil(2) {
-        for start in (0..rows.len()).step_by(LANES) {
+        let has_second = 2 * pair + 1 < cols;
+        let done = if has_second { ready * LANES } else { 0 };
+        for start in (done..rows.len()).step_by(LANES) {
             // Rows beyond the last are zero, as is the partner of a last line without one.
             let len = rows.len() - start;
             let at = 2 * pair * stride + rows.start + start;
-            // Lines lie far apart, so that the processor does not foresee them.
-            matrix.prefetch(simd, at + 2 * AHEAD * stride);
-            matrix.prefetch(simd, at + (2 * AHEAD + 1) * stride);
             let first = matrix.read_group(simd, at, len);
-            let second = if 2 * pair + 1 < cols {
+            let second = if has_second {
                 matrix.read_group(simd, at + stride, len)
             } else {
                 [Bf16::ZERO; LANES]
             };
             let pairs = simd.interleave(&first, &second);
-            if tile_rows == 8 {
-                // Half of the group for each of two tiles.
-                for (tile, pairs) in (start / 8..tiles).zip(pairs.0.as_chunks::<16>().0) {
-                    let to = &mut buffer[tile * tile_stride + 16 * pair..][..16];
-                    to.copy_from_slice(pairs);
-                }
-            } else {
-                for (row, pairs) in (start..tiles * tile_rows).zip(pairs.0.as_chunks::<2>().0) {
-                    let tile = row / tile_rows * tile_stride;
-                    let at = tile + 2 * (tile_rows * pair + row % tile_rows);
-                    buffer[at..][..2].copy_from_slice(pairs);
-                }
+            for (row, pairs) in (start..tiles * tile_rows).zip(pairs.0.as_chunks::<2>().0) {
+                let tile = row / tile_rows * tile_stride;
+                let at = tile + 2 * (tile_rows * pair + row % tile_rows);
+                buffer[at..][..2].copy_from_slice(pairs);
             }
         }
     }

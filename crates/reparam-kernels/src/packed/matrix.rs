@@ -157,23 +157,6 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Asks for the stored number `at`, if there is one.
-    #[inline(always)]
-    pub(super) fn prefetch<S: PairSimd>(&self, simd: S, at: usize) {
-        match self.values {
-            Values::Bf16(values) => {
-                if let Some(x) = values.get(at) {
-                    simd.prefetch(x);
-                }
-            }
-            Values::F32(values) => {
-                if let Some(x) = values.get(at) {
-                    simd.prefetch(x);
-                }
-            }
-        }
-    }
-
     /// Stored numbers from `start` on as bf16, `len` of them if that is less than a group, then
     /// zeros.
     #[inline(always)]
