@@ -34,9 +34,9 @@ pub(crate) trait PairSimd: Simd {
     /// The pairs of `first` and `second`.
     fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line;
 
-    /// Asks for what will be read soon; a hint.
+    /// Asks for what will be read soon; a hint. The address may be of nothing.
     #[inline(always)]
-    fn prefetch<T>(self, _at: &T) {}
+    fn prefetch(self, _at: *const Line) {}
 
     /// The same numbers as `f32`.
     fn widen(self, x: &[Bf16; LANES]) -> Self::V;

@@ -71,6 +71,9 @@ pub(super) fn add_tile<S: PairSimd, const T: usize, const R: usize, const P: usi
     }
 }
 
+/// Lines that a low tile asks for in advance.
+const AHEAD: usize = 32;
+
 /// Sums in registers.
 type Lanes<S, const T: usize, const R: usize, const P: usize> = [[[<S as Simd>::V; P]; R]; T];
 
@@ -95,7 +98,16 @@ fn add_terms<S: PairSimd, const T: usize, const R: usize, const P: usize>(
         assert!(left.row_stride == row_stride && left.pair_stride == pair_stride);
         assert!((R - 1) * row_stride + (pairs - 1) * pair_stride + 2 <= left.numbers.len());
     }
+    // Few rows wait for the memory. With one or two the loop itself runs far enough ahead; with
+    // more it does not reach the next lines early enough.
+    let ask = R > 2 && R < 8 && R != S::ROWS;
     for pair in 0..pairs {
+        if ask {
+            for j in 0..P {
+                let ahead = j * panel_stride + pair + AHEAD;
+                simd.prefetch(right.as_ptr().wrapping_add(ahead));
+            }
+        }
         let mut columns = [simd.splat_pair([Bf16::ZERO; 2]); P];
         for (j, column) in columns.iter_mut().enumerate() {
             // SAFETY: `j` is below `P` and `pair` below `pairs`, so that the index is below

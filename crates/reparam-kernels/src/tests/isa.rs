@@ -116,6 +116,8 @@ fn capabilities_name_what_is_in_use() {
     assert_eq!(capabilities.available, Isa::available());
     let expected = format!("{}-f32-{}", std::env::consts::ARCH, capabilities.chosen);
     assert_eq!(capabilities.row_kernels, expected);
+    let expected = expected.replace("f32", "bf16");
+    assert_eq!(capabilities.packed_kernels, expected);
     assert!(capabilities.threads >= 1);
     if Isa::available().contains(&Isa::Avx512) {
         assert!(capabilities.features.contains(&"avx512f"));
