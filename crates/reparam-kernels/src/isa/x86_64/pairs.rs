@@ -2,7 +2,7 @@
 //! wide by a shift and a mask.
 
 use std::arch::x86_64::{
-    __m256, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch,
+    __m256, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch,
     _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256,
     _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32,
     _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32,
@@ -48,7 +48,7 @@ macro_rules! conversions {
         fn prefetch(self, at: *const Line) {
             // SAFETY: `self` proves that the machine has the instruction, which reads nothing that
             // the program could see and does nothing if there is nothing at the address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
 
         #[inline(always)]
