@@ -224,7 +224,13 @@ impl Run<'_> {
         self.start(&progress)?;
         let started = Instant::now();
         let loss_before = self.evaluate(&progress, 0)?.mse;
-        let reason = self.steps(&mut progress, loss_before, stop)?;
+        let reason = match self.steps(&mut progress, loss_before, stop) {
+            Ok(reason) => reason,
+            Err(error) => {
+                self.rescue(&progress);
+                return Err(error);
+            }
+        };
         let steps = progress.optimizer.steps_done();
         let model = self.model(&progress);
         let path = self.log.directory.model();
@@ -342,6 +348,16 @@ impl Run<'_> {
                 ..
             } => self.grown(step, f64::INFINITY, before, learning_rate),
             other => other,
+        }
+    }
+
+    /// Saves what the finished steps have led to when something after them fails.
+    fn rescue(&mut self, progress: &Progress) {
+        let step = progress.optimizer.steps_done();
+        let path = self.log.directory.checkpoint(step);
+        // The error that ended the run is the one to report, not that of writing this down.
+        if step > 0 && self.model(progress).save(&path).is_ok() {
+            let _ = self.log.emit(Event::Saved { step, path });
         }
     }
 
