@@ -15,9 +15,8 @@ import sys
 import tempfile
 
 PICTURES = pathlib.Path(__file__).parent
-PLAIN, LAW, NOISE, BOUND = (
-    f"examples/method-{name}.toml" for name in ("plain", "law", "noise", "bound")
-)
+REFERENCE = "examples/linear-regression.toml"
+PLAIN, LAW, NOISE, BOUND = (f"examples/method-{name}.toml" for name in ("plain", "law", "noise", "bound"))
 SEEDS = "train.seed=1,2,3,4,5"
 TUNING_SEEDS = "train.seed=1,2,3"
 FRESH_SEEDS = "train.seed=11,12,13,14,15"
@@ -71,8 +70,7 @@ def whole_table(title, runs):
     rows = []
     for run in runs:
         diverged = run["diverged"] is not None
-        ended = "divergence" if diverged else run["reason"]
-        ended = ended if isinstance(ended, str) else json.dumps(ended)
+        ended = "divergence" if diverged else run["reason"]["reason"]
         held_out = "-" if diverged else f"{run['held_out_after']:.4f}"
         ratio = run["update_variance"] / run["grad_variance"]
         cells = [run["label"], ended, run["steps"], short(run["last_loss"]), held_out]
@@ -102,6 +100,7 @@ class Excess:
         exact = study(NOISE, "train.seed=1", sets=["train.batch_size=1000", *sets])[0]
         assert exact["report"]["is_least_squares"]
         self.best = exact["report"]["train_mse"]
+        self.held_out = exact["report"]["least_squares_test_mse"]
 
     def __call__(self, run):
         return 100.0 * (run["report"]["train_mse"] / self.best - 1.0)
@@ -117,6 +116,12 @@ class Excess:
         if any(run["report"] is None for run in runs):
             return float("inf")
         return statistics.mean(self(run) for run in runs)
+
+
+def reference(study):
+    runs = study(REFERENCE, "optimizer.lambda=0.01,0.1,1,1/sqrt(T)")
+    whole_table("0. the reference case", runs)
+    print(f"\n{json.dumps(runs[1]['report'])}")
 
 
 def plain(study):
@@ -139,6 +144,7 @@ def law(study):
     two = ["method.kind=identity,scale", "optimizer.lambda=1,1/sqrt(T)"]
     for name, sets in [
         ("descent", []),
+        ("minibatches", ["train.batch_size=16"]),
         ("momentum", ["optimizer.momentum=0.9", "optimizer.learning_rate=0.1"]),
         ("adamw", ["optimizer.kind=adamw", "optimizer.learning_rate=0.01"]),
     ]:
@@ -156,6 +162,25 @@ def law(study):
     print(f"\nmask against branches: {apart(masked, split):.1e}, without: {apart(bare, split):.1e}")
 
 
+def product(label):
+    """The product of the values of a label."""
+    factors = [float(part.partition("=")[2]) for part in label.split(", ")]
+    return f"{factors[0] * factors[1]:.6g}"
+
+
+def signal_and_noise(steps):
+    """Squared length of the mean, variance, and their quotient: of the gradients, then of the updates.
+
+    The mean squared length is the sum of the first two, and the variance is the program's own estimate.
+    """
+    cells = []
+    for size, variance in [("grad_norm", "grad_variance"), ("update_norm", "update_variance")]:
+        noise = statistics.mean(step[variance] for step in steps)
+        signal = statistics.mean(step[size] ** 2 for step in steps) - noise
+        cells += [short(signal), short(noise), short(signal / noise)]
+    return cells
+
+
 def noise(study, excess):
     runs = study(
         NOISE,
@@ -165,22 +190,18 @@ def noise(study, excess):
             ("update_variance", "noise-lambda-update-variance"),
         ],
     )
-    rows = []
-    for run in runs:
-        steps = run["steps_made"][20:120]
-        mean = lambda key, power=1: statistics.mean(step[key] ** power for step in steps)
-        cells = [run["label"]]
-        for size, variance in [("grad_norm", "grad_variance"), ("update_norm", "update_variance")]:
-            noise = mean(variance)
-            signal = mean(size, 2) - noise
-            cells += [short(signal), short(noise), short(signal / noise)]
-        rows.append(cells)
+    whole_table("3. lambda at a fixed eta", runs)
+    grid = ["optimizer.learning_rate=0.01,0.1,1", "optimizer.lambda=0.01,0.1,1"]
+    runs = study(NOISE, *grid)
+    whole_table("3. eta and lambda", runs)
+    print(f"\nproduct 0.01: {apart(runs[4], runs[2]):.1e} and {apart(runs[6], runs[2]):.1e}")
+    grid = ["optimizer.learning_rate=0.001,0.01,0.1", "optimizer.lambda=0.01,0.1,1"]
+    same_path = [run for run in study(NOISE, *grid) if product(run["label"]) == "0.001"]
+    rows = [[run["label"], *signal_and_noise(run["steps_made"][50:150])] for run in same_path]
     kinds = ["signal", "noise", "signal / noise"]
     header = ["setting", *(f"{kind} of g" for kind in kinds), *(f"{kind} of u" for kind in kinds)]
-    table("3. signal and noise, steps 21 to 120", header, rows)
-
-    grid = ["optimizer.learning_rate=0.01,0.1,1", "optimizer.lambda=0.01,0.1,1"]
-    whole_table("3. eta and lambda", study(NOISE, *grid))
+    table("3. signal and noise, steps 51 to 150", header, rows)
+    print(f"\nsame path: {apart(same_path[1], same_path[0]):.1e}, {apart(same_path[2], same_path[0]):.1e}")
     floors = study(NOISE, "optimizer.lambda=0.003,0.01,0.03,0.1,0.3,1", SEEDS)
     rates = study(NOISE, "optimizer.learning_rate=0.0003,0.001,0.003,0.01,0.03,0.1", SEEDS)
     rows = [
@@ -188,6 +209,9 @@ def noise(study, excess):
         for (a, x), (b, y) in zip(by_setting(floors).items(), by_setting(rates).items())
     ]
     table("3. floors", ["eta 0.1", "excess %", "lambda 1", "excess %"], rows)
+    middle = study(NOISE, "optimizer.lambda=0.03,0.1,0.3,1", SEEDS, sets=["train.max_steps=2025"])
+    rows = [[setting, excess.cell(runs)] for setting, runs in by_setting(middle).items()]
+    table("3. floors in the middle of a pass", ["setting", "excess %"], rows)
     noiseless = study(NOISE, "optimizer.lambda=0.01,0.1,1", sets=["data.generate.noise=0"])
     whole_table("5. the same without noise", noiseless)
 
@@ -196,7 +220,7 @@ def stability(study):
     runs = study(
         PLAIN,
         "optimizer.lambda=0.1,1",
-        sets=["optimizer.learning_rate=1.5"],
+        sets=["optimizer.learning_rate=1.5", "train.max_steps=50"],
         pictures=[("loss", "stability-loss")],
     )
     whole_table("4. eta 1.5", runs)
@@ -212,13 +236,18 @@ def bounds(study, excess):
         f"optimizer.clip_grad_value=0.1,1,{none}",
     ]
     for title, sets in [("as it is", []), ("standardized", ["data.standardize=true"])]:
-        rows = []
+        rows = {}
         for setting, runs in by_setting(study(BOUND, *grid, TUNING_SEEDS, sets=sets)).items():
-            diverged = sum(run["report"] is None for run in runs)
             ends = [run["held_out_after"] for run in runs if run["report"] is not None]
-            mean = short(statistics.mean(ends)) if ends else "-"
-            rows.append([setting, mean, f"{diverged} diverge" if diverged else ""])
-        table(f"4. the bound, {title}: held out", ["setting", "held out", ""], rows)
+            enough = len(ends) == len(runs)
+            cell = (
+                f"{short(statistics.mean(ends))} ± {short(statistics.stdev(ends), 2)}"
+                if enough
+                else "diverges"
+            )
+            rows.setdefault(setting.partition(", ")[0], []).append(cell)
+        header = ["", "bound 0.1", "bound 1", "none"]
+        table(f"4. the bound, {title}: held out", header, [[rate, *cells] for rate, cells in rows.items()])
     study(
         BOUND,
         f"optimizer.clip_grad_value=0.1,1,{none}",
@@ -230,7 +259,6 @@ def bounds(study, excess):
         f"optimizer.clip_grad_value=0.01,0.1,1,{none}",
         SEEDS,
         sets=["optimizer.learning_rate=0.2", *linear],
-        pictures=[],
     )
     rows = [[setting, excess.cell(runs)] for setting, runs in by_setting(long).items()]
     table("4. the bound, eta 0.2, linear", ["setting", "excess %"], rows)
@@ -247,7 +275,7 @@ def bounds(study, excess):
 
 def horizon(study, excess):
     rows = {}
-    for factor in ("1/sqrt(T)", "1", "0.1", "0.03162277660168379", "0.01"):
+    for factor in ("1/sqrt(T)", "1", "0.1", "0.01"):
         runs = study(NOISE, "train.max_steps=100,1000,10000", SEEDS, sets=[f"optimizer.lambda={factor}"])
         rows[factor] = [excess.cell(group) for group in by_setting(runs).values()]
     linear = ["optimizer.lambda=1", "optimizer.schedule=linear"]
@@ -289,7 +317,7 @@ def cancels(study):
 
 
 def grid_of(first, last):
-    """Learning rates with two values an octave... of a factor of two, from `first` up to `last`."""
+    """Learning rates that double from `first` up to `last`."""
     rates = []
     rate = first
     while rate <= last * 1.001:
@@ -318,15 +346,18 @@ def adaptive(study, excess):
         pictures=[("loss", "adaptive-loss"), ("update_variance", "adaptive-update-variance")],
     )
     ranges = [(1, 10), (11, 30), (31, 100), (101, 300), (301, 2000)]
-    shares = lambda run: [
-        statistics.mean(s["update_norm"] / s["grad_norm"] for s in run["steps_made"][a - 1 : b])
-        for a, b in ranges
-    ]
-    rows = [["minibatches", *(short(share, 3) for share in shares(runs[0]))]]
-    ranges_of_plain = study(PLAIN, "optimizer.lambda=adaptive", sets=["train.max_steps=2000"])
-    rows.append(["plain", *(short(share, 3) for share in shares(ranges_of_plain[0]))])
+    problems = [("minibatches", runs[0])]
+    exact = study(PLAIN, "optimizer.lambda=adaptive", sets=["train.max_steps=2000"])
+    problems.append(("all rows, plain", exact[0]))
+    rows = []
+    for name, run in problems:
+        factors = [step["update_norm"] / step["grad_norm"] for step in run["steps_made"]]
+        rows.append([name, *(short(statistics.mean(factors[a - 1 : b]), 3) for a, b in ranges)])
     header = ["problem", *(f"steps {a} to {b}" for a, b in ranges)]
     table("6. what the adaptive lambda is", header, rows)
+    stop = ["train.stop_grad_norm=1e-6", "train.max_steps=3000"]
+    exact = study(PLAIN, "optimizer.lambda=adaptive,1/sqrt(T),0.1,1", sets=stop)
+    whole_table("6. without noise", exact)
     untuned = study(NOISE, "optimizer.lambda=adaptive,1/sqrt(T),0.1,1", SEEDS)
     rows = [[setting, excess.cell(group)] for setting, group in by_setting(untuned).items()]
     table("6. at eta 0.1", ["setting", "excess %"], rows)
@@ -345,13 +376,12 @@ def adaptive(study, excess):
 
 
 def updates(study, excess):
-    list_of = lambda text: [f"optimizer.transforms=[{text}]"]
     kinds = [
         ("sgd", []),
         ("sgd, momentum 0.9", ["optimizer.momentum=0.9"]),
         ("sgd, linear schedule", ["optimizer.schedule=linear"]),
-        ("sgd, ema 0.98", list_of('{ kind = "ema", decay = 0.98 }')),
-        ("sgd, sam 0.05", list_of('{ kind = "sam", rho = 0.05 }')),
+        ("sgd, ema 0.98", ['optimizer.transforms=[{ kind = "ema", decay = 0.98 }]']),
+        ("sgd, sam 0.05", ['optimizer.transforms=[{ kind = "sam", rho = 0.05 }]']),
         ("adamw", ["optimizer.kind=adamw"]),
         ("adamw, linear schedule", ["optimizer.kind=adamw", "optimizer.schedule=linear"]),
         ("schedule_free_adamw", ["optimizer.kind=schedule_free_adamw"]),
@@ -363,11 +393,12 @@ def updates(study, excess):
     rows = [[name, *tuned(study, excess, rates, [*sets, steps])] for name, sets in kinds]
     header = ["update", "chosen eta", "excess %", "held out", "within twice the best"]
     table(f"7. other updates, eta from {rates}", header, rows)
-    print(f"held out, exact solution: {excess_held_out(study):.0f}")
-
-
-def excess_held_out(study):
-    return study(NOISE, "train.seed=1")[0]["report"]["least_squares_test_mse"]
+    print(f"held out, exact solution: {excess.held_out:.0f}")
+    command = [study.program, "train", NOISE, "--output", str(study.directory / "muon")]
+    refused = subprocess.run(
+        [*command, "--set", "optimizer.kind=muon"], capture_output=True, text=True, check=False
+    )
+    print(f"muon: exit code {refused.returncode}\n{refused.stderr}")
 
 
 def main():
@@ -375,6 +406,7 @@ def main():
         sys.exit(__doc__)
     with tempfile.TemporaryDirectory() as directory:
         study = Studies(sys.argv[1], directory)
+        reference(study)
         plain(study)
         law(study)
         excess = Excess(study)
