@@ -212,6 +212,12 @@ def noise(study, excess):
     middle = study(NOISE, "optimizer.lambda=0.03,0.1,0.3,1", SEEDS, sets=["train.max_steps=2025"])
     rows = [[setting, excess.cell(runs)] for setting, runs in by_setting(middle).items()]
     table("3. floors in the middle of a pass", ["setting", "excess %"], rows)
+    batches = study(NOISE, "train.batch_size=20,80,320", SEEDS)
+    rows = []
+    for setting, runs in by_setting(batches).items():
+        variance = statistics.mean(run["grad_variance"] for run in runs)
+        rows.append([setting, short(variance, 3), excess.cell(runs)])
+    table("3. larger batches", ["setting", "noise of g", "excess %"], rows)
     noiseless = study(NOISE, "optimizer.lambda=0.01,0.1,1", sets=["data.generate.noise=0"])
     whole_table("5. the same without noise", noiseless)
 
@@ -343,7 +349,7 @@ def adaptive(study, excess):
     runs = study(
         NOISE,
         "optimizer.lambda=adaptive,1/sqrt(T),0.1,1",
-        pictures=[("loss", "adaptive-loss"), ("update_variance", "adaptive-update-variance")],
+        pictures=[("update_variance", "adaptive-update-variance")],
     )
     ranges = [(1, 10), (11, 30), (31, 100), (101, 300), (301, 2000)]
     problems = [("minibatches", runs[0])]
