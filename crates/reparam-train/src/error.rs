@@ -120,7 +120,7 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {before:.4} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
+        "the loss went from {before:.4e} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
         lambda.map_or_else(String::new, |lambda| format!(", lambda {lambda:.4}"))
     )]
     Grew {
