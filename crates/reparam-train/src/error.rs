@@ -120,7 +120,9 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {before:.4e} to {loss:.4e} by step {step} (learning rate {learning_rate}{})",
+        "the loss went from {} to {} by step {step} (learning rate {learning_rate}{})",
+        shown(*before),
+        shown(*loss),
         lambda.map_or_else(String::new, |lambda| format!(", lambda {lambda:.4}"))
     )]
     Grew {
@@ -184,6 +186,15 @@ pub enum TrainError {
         /// The last saved adapter, if there is one.
         last_saved: Option<PathBuf>,
     },
+}
+
+/// A loss with as many digits as it needs.
+fn shown(loss: f64) -> String {
+    if (1e-3..1e5).contains(&loss) {
+        format!("{loss:.4}")
+    } else {
+        format!("{loss:.3e}")
+    }
 }
 
 impl TrainError {
