@@ -15,8 +15,8 @@ Exit codes:
     1   a configuration, a model, data or a file cannot be used
     2   wrong arguments
     3   the reader of the output closed it
-    4   the loss or a gradient is not finite
-    130 interrupted, with the adapter saved
+    4   the run diverged: a number is not finite, or the loss grew without bound
+    130 interrupted, with what was learned saved
     255 a bug in reparam";
 
 /// Fine-tune language models through reparameterization

@@ -62,7 +62,7 @@ pub(crate) enum CliError {
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
-    #[error("interrupted after step {step}; its state is saved")]
+    #[error("interrupted after step {step}; what it has learned is saved")]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; the runs that are done are in the study's directory")]

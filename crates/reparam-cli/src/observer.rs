@@ -62,6 +62,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
             return self.printer.line(&line);
         }
+        // Also where the start itself is not printed.
+        if matches!(event, Event::RegressionStart(_)) {
+            self.unit = "rows";
+        }
         match event {
             Event::Step(step) => {
                 self.step(step);
@@ -133,13 +137,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 format!(
                     "{}, {}",
                     start.model,
-                    // The total counts what the method adds; the model is what it was before.
-                    counted(
-                        start
-                            .total_parameters
-                            .saturating_sub(start.trainable_parameters),
-                        "parameter"
-                    )
+                    counted(start.model_parameters, "parameter")
                 ),
             ),
             (
@@ -190,14 +188,11 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn regression_start(&mut self, start: &RegressionStart) -> Result<(), CliError> {
         self.max_steps = start.max_steps;
-        self.unit = "rows";
         let dropped = match start.dropped_rows {
             0 => String::new(),
             n => format!(", {} left out for missing values", counted(n, "row")),
         };
-        let lambda = start
-            .lambda
-            .map_or_else(String::new, |lambda| format!(", lambda {}", given(lambda)));
+        let lambda = with_lambda(start.lambda);
         let rows = [
             (
                 "model",
@@ -300,11 +295,13 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
         let losses = match (finished.loss_before, finished.loss_after) {
-            (Some(before), Some(after)) => format!(
-                ", held-out loss {} -> {}",
-                measured(before, 4),
-                measured(after, 4)
-            ),
+            (Some(before), Some(after)) => {
+                let what = match self.unit {
+                    "rows" => "test mean squared error",
+                    _ => "held-out loss",
+                };
+                format!(", {what} {} -> {}", measured(before, 4), measured(after, 4))
+            }
             _ => String::new(),
         };
         let result = [("adapter", &finished.adapter), ("model", &finished.model)];
@@ -343,10 +340,7 @@ fn plan(start: &Start) -> String {
         1 => String::new(),
         n => format!(" x {n}"),
     };
-    let lambda = match start.lambda {
-        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda}"),
-        _ => String::new(),
-    };
+    let lambda = with_lambda(start.lambda);
     format!(
         "{} of {} x {}{accumulation} tokens, {}, {}, seed {}{lambda}",
         counted(start.max_steps, "step"),
@@ -358,11 +352,6 @@ fn plan(start: &Start) -> String {
     )
 }
 
-/// The share of the variance that is explained, where there is one.
-fn explained(share: Option<f64>, decimals: usize) -> String {
-    share.map_or_else(String::new, |share| format!(", R2 {share:.decimals$}"))
-}
-
 /// Why a run ended, in words.
 fn because(reason: &StopReason) -> String {
     match reason {
@@ -372,16 +361,33 @@ fn because(reason: &StopReason) -> String {
             bound,
             window,
         } => format!(
-            "the loss changed by {change:.1e} from one {window} steps to the next, less than {bound:e}"
+            "the loss changed by {change:.1e} from one window of {} to the next, less than {bound:e}",
+            counted(*window, "step")
         ),
         StopReason::GradNorm { grad_norm, bound } => {
             format!("the gradient's norm is {grad_norm:.1e}, less than {bound:e}")
         }
         StopReason::Patience { evaluations, best } => {
             format!(
-                "{evaluations} evaluations in a row were no better than {}",
+                "{} in a row without a loss below {}",
+                counted(*evaluations, "evaluation"),
                 measured(*best, 4)
             )
         }
+    }
+}
+
+/// The explained share of the variance, where there is variance.
+fn explained(r2: Option<f64>, digits: usize) -> String {
+    r2.map_or_else(String::new, |r2| format!(", R2 {r2:.digits$}"))
+}
+
+/// The factor of the gradient, where it is a constant other than one.
+fn with_lambda(lambda: Option<f64>) -> String {
+    match lambda {
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => {
+            format!(", lambda {}", given(lambda))
+        }
+        _ => String::new(),
     }
 }

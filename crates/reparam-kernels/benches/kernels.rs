@@ -680,3 +680,334 @@ mod swiglu {
             .bench_local(|| naive(black_box(&gate), black_box(&up), &mut y));
     }
 }
+
+/// Products over bf16 beside the same products in `f32`. In FLOP/s, on all threads.
+mod packed {
+    use reparam_kernels::packed::{
+        Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul as packed_matmul,
+        product,
+    };
+    use reparam_kernels::{Bf16, Isa, set_isa};
+
+    use super::*;
+
+    /// `d_in` and `d_out` of the linear layers.
+    const SHAPES: [(usize, usize); 4] = [
+        (HIDDEN, INTERMEDIATE),
+        (INTERMEDIATE, HIDDEN),
+        (HIDDEN, HIDDEN),
+        (HIDDEN, KV_HEADS * HEAD_DIM),
+    ];
+
+    fn bf16(seed: u32, len: usize) -> Vec<Bf16> {
+        numbers(seed, len).into_iter().map(Bf16::from_f32).collect()
+    }
+
+    fn floats(x: &[Bf16]) -> Vec<f32> {
+        x.iter().map(|x| x.to_f32()).collect()
+    }
+
+    fn view(x: &[Bf16], rows: usize, cols: usize) -> Matrix<'_> {
+        Matrix::new(x, rows, cols).expect("shape")
+    }
+
+    /// `y = x W'` or `dx = dy W` in `f32`.
+    fn gemm(x: &[f32], w: &[f32], y: &mut [f32], m: usize, (k, n): (usize, usize), dir: Direction) {
+        let w = MatRef::new(w, n, k).expect("w");
+        let (w, k, n) = match dir {
+            Direction::Forward => (w.t(), k, n),
+            Direction::Backward => (w, n, k),
+        };
+        matmul(
+            MatMut::new(y, m, n).expect("y"),
+            MatRef::new(x, m, k).expect("x"),
+            w,
+            1.0,
+            0.0,
+        )
+        .expect("shapes fit");
+    }
+
+    struct Layer {
+        m: usize,
+        shape: (usize, usize),
+        dir: Direction,
+        sums: usize,
+        cols: usize,
+        x: Vec<Bf16>,
+        w: Vec<Bf16>,
+        packed: PackedWeight,
+        t: Vec<Bf16>,
+        small: Vec<Bf16>,
+        y: Vec<Bf16>,
+    }
+
+    impl Layer {
+        fn new(m: usize, shape: (usize, usize), dir: Direction) -> Self {
+            let (k, n) = shape;
+            let (sums, cols) = match dir {
+                Direction::Forward => (k, n),
+                Direction::Backward => (n, k),
+            };
+            let w = bf16(2, n * k);
+            let mut layer = Self {
+                m,
+                shape,
+                dir,
+                sums,
+                cols,
+                x: bf16(1, m * sums),
+                packed: PackedWeight::new(view(&w, n, k)).expect("shape"),
+                w,
+                t: bf16(3, m * RANK),
+                small: bf16(4, RANK * cols),
+                y: vec![Bf16::ZERO; m * cols],
+            };
+            layer.run(false);
+            let mut expected = vec![0.0; m * cols];
+            gemm(
+                &floats(&layer.x),
+                &floats(&layer.w),
+                &mut expected,
+                m,
+                shape,
+                dir,
+            );
+            check("packed", &floats(&layer.y), &expected, 1.0 / 256.0);
+            layer
+        }
+
+        fn run(&mut self, low_rank: bool) {
+            let low_rank = low_rank.then(|| LowRankTerm {
+                left: view(&self.t, self.m, RANK),
+                right: view(&self.small, RANK, self.cols),
+                scaling: 2.0,
+            });
+            let epilogue = Epilogue {
+                low_rank,
+                ..Epilogue::default()
+            };
+            packed_matmul(
+                view(black_box(&self.x), self.m, self.sums),
+                &self.packed,
+                self.dir,
+                epilogue,
+                MatrixMut::new(&mut self.y[..], self.m, self.cols).expect("shape"),
+            )
+            .expect("shapes fit");
+        }
+    }
+
+    fn bench(bencher: Bencher<'_, '_>, m: usize, shape: (usize, usize), dir: Direction) {
+        let mut layer = Layer::new(m, shape, dir);
+        bencher
+            .counter(flops(2 * m * shape.0 * shape.1))
+            .bench_local(|| layer.run(false));
+    }
+
+    fn bench_gemm(bencher: Bencher<'_, '_>, m: usize, shape: (usize, usize), dir: Direction) {
+        let layer = Layer::new(m, shape, dir);
+        let (x, w) = (floats(&layer.x), floats(&layer.w));
+        let mut y = vec![0.0; m * layer.cols];
+        bencher
+            .counter(flops(2 * m * shape.0 * shape.1))
+            .bench_local(|| gemm(black_box(&x), &w, &mut y, m, layer.shape, dir));
+    }
+
+    #[divan::bench(args = SHAPES)]
+    fn forward(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
+        bench(bencher, N, shape, Direction::Forward);
+    }
+
+    #[divan::bench(args = SHAPES)]
+    fn forward_peer_gemm(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
+        bench_gemm(bencher, N, shape, Direction::Forward);
+    }
+
+    #[divan::bench(args = SHAPES)]
+    fn backward(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
+        bench(bencher, N, shape, Direction::Backward);
+    }
+
+    #[divan::bench(args = SHAPES)]
+    fn backward_peer_gemm(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
+        bench_gemm(bencher, N, shape, Direction::Backward);
+    }
+
+    /// With the low-rank term; the operations of the term count.
+    #[divan::bench(args = SHAPES)]
+    fn forward_low_rank(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
+        let mut layer = Layer::new(N, shape, Direction::Forward);
+        bencher
+            .counter(flops(2 * N * (shape.0 + RANK) * shape.1))
+            .bench_local(|| layer.run(true));
+    }
+
+    /// What the processors of others can expect.
+    #[divan::bench(args = Isa::available())]
+    fn forward_with(bencher: Bencher<'_, '_>, isa: &Isa) {
+        let before = Isa::current();
+        set_isa(*isa).expect("available");
+        bench(bencher, N, (HIDDEN, INTERMEDIATE), Direction::Forward);
+        set_isa(before).expect("available");
+    }
+
+    /// Decoding: bytes of the weight a second.
+    #[divan::bench(args = [1, 2, 4])]
+    fn decode_to_vocabulary(bencher: Bencher<'_, '_>, m: usize) {
+        let mut layer = Layer::new(m, (HIDDEN, VOCABULARY), Direction::Forward);
+        bencher
+            .counter(BytesCount::new(layer.packed.bytes()))
+            .bench_local(|| layer.run(false));
+    }
+
+    /// The same in `f32`: twice the bytes.
+    #[divan::bench(args = [1, 2, 4])]
+    fn decode_to_vocabulary_peer_gemm(bencher: Bencher<'_, '_>, m: usize) {
+        let layer = Layer::new(m, (HIDDEN, VOCABULARY), Direction::Forward);
+        let (x, w) = (floats(&layer.x), floats(&layer.w));
+        let mut y = vec![0.0; m * VOCABULARY];
+        bencher
+            .counter(BytesCount::of_slice(&w))
+            .bench_local(|| gemm(black_box(&x), &w, &mut y, m, layer.shape, layer.dir));
+    }
+
+    /// Numbers of `width` columns and of the small factor beside them.
+    fn small(width: usize) -> (Vec<Bf16>, Vec<Bf16>) {
+        (bf16(1, N * width), bf16(2, N * RANK))
+    }
+
+    /// `t = x A'`
+    #[divan::bench(args = [HIDDEN, INTERMEDIATE])]
+    fn to_rank(bencher: Bencher<'_, '_>, width: usize) {
+        let (x, a) = (bf16(1, N * width), bf16(2, RANK * width));
+        let mut t = vec![Bf16::ZERO; N * RANK];
+        let mut run = || {
+            let out = MatrixMut::new(&mut t[..], N, RANK).expect("shape");
+            let a = view(&a, RANK, width).t();
+            product(view(black_box(&x), N, width), a, 1.0, false, out).expect("shapes fit");
+        };
+        run();
+        let mut expected = vec![0.0; N * RANK];
+        let shape = (width, RANK);
+        gemm(
+            &floats(&x),
+            &floats(&a),
+            &mut expected,
+            N,
+            shape,
+            Direction::Forward,
+        );
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(run);
+        check("to rank", &floats(&t), &expected, 1.0 / 256.0);
+    }
+
+    #[divan::bench(args = [HIDDEN, INTERMEDIATE])]
+    fn to_rank_peer_gemm(bencher: Bencher<'_, '_>, width: usize) {
+        let (x, a) = (floats(&bf16(1, N * width)), floats(&bf16(2, RANK * width)));
+        let mut t = vec![0.0; N * RANK];
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(|| {
+                gemm(
+                    black_box(&x),
+                    &a,
+                    &mut t,
+                    N,
+                    (width, RANK),
+                    Direction::Forward,
+                )
+            });
+    }
+
+    /// `dA = s g' x`
+    #[divan::bench(args = [HIDDEN, INTERMEDIATE])]
+    fn small_gradient(bencher: Bencher<'_, '_>, width: usize) {
+        let (x, g) = small(width);
+        let mut da = vec![0.0; RANK * width];
+        let mut run = || {
+            let out = MatrixMut::new(&mut da[..], RANK, width).expect("shape");
+            let g = view(&g, N, RANK).t();
+            product(g, view(black_box(&x), N, width), 1.0, false, out).expect("shapes fit");
+        };
+        run();
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(run);
+        let mut expected = vec![0.0; RANK * width];
+        gemm_small_gradient(&floats(&g), &floats(&x), &mut expected, width);
+        check("small gradient", &da, &expected, 1e-4);
+    }
+
+    #[divan::bench(args = [HIDDEN, INTERMEDIATE])]
+    fn small_gradient_peer_gemm(bencher: Bencher<'_, '_>, width: usize) {
+        let (x, g) = small(width);
+        let (x, g) = (floats(&x), floats(&g));
+        let mut da = vec![0.0; RANK * width];
+        bencher
+            .counter(flops(2 * N * width * RANK))
+            .bench_local(|| gemm_small_gradient(&g, black_box(&x), &mut da, width));
+    }
+
+    fn gemm_small_gradient(g: &[f32], x: &[f32], da: &mut [f32], width: usize) {
+        matmul(
+            MatMut::new(da, RANK, width).expect("dA"),
+            MatRef::new(g, N, RANK).expect("g").t(),
+            MatRef::new(x, N, width).expect("x"),
+            1.0,
+            0.0,
+        )
+        .expect("shapes fit");
+    }
+
+    /// What no product can exceed: `vdpbf16ps` over registers, on all threads.
+    #[cfg(target_arch = "x86_64")]
+    #[divan::bench]
+    fn limit_of_registers(bencher: Bencher<'_, '_>) {
+        const CHAINS: usize = 16;
+        const STEPS: usize = 1_000_000 / CHAINS;
+
+        #[target_feature(enable = "avx512f,avx512bf16")]
+        #[expect(unsafe_code, reason = "a register of bf16 pairs has no constructor")]
+        fn chains() -> f32 {
+            use std::arch::x86_64::*;
+            let pairs = black_box(_mm512_set1_epi32(0x3f80_3f80));
+            // SAFETY: both types are 64 bytes of which every value is valid.
+            let pairs = unsafe { std::mem::transmute::<__m512i, __m512bh>(pairs) };
+            let mut sums = [_mm512_setzero_ps(); CHAINS];
+            for _ in 0..STEPS {
+                #[expect(
+                    clippy::needless_range_loop,
+                    reason = "an iterator leaves the registers"
+                )]
+                for i in 0..CHAINS {
+                    sums[i] = _mm512_dpbf16_ps(sums[i], pairs, pairs);
+                }
+                // SAFETY: no instruction at all; it keeps the loop from being changed.
+                unsafe { std::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+            }
+            let mut total = sums[0];
+            for sum in &sums[1..] {
+                total = _mm512_add_ps(total, *sum);
+            }
+            _mm512_reduce_add_ps(total)
+        }
+
+        if !is_x86_feature_detected!("avx512bf16") {
+            return;
+        }
+        let threads = rayon::current_num_threads();
+        bencher
+            .counter(flops(threads * STEPS * CHAINS * 64))
+            .bench_local(|| {
+                (0..threads).into_par_iter().with_max_len(1).for_each(|_| {
+                    #[expect(unsafe_code, reason = "entering a function of detected features")]
+                    // SAFETY: the feature was detected; AVX-512 BF16 implies AVX-512 F.
+                    let sum = unsafe { chains() };
+                    black_box(sum);
+                });
+            });
+    }
+}

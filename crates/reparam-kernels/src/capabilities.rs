@@ -21,6 +21,9 @@ pub struct Capabilities {
     pub row_kernels: String,
     /// Name of the matrix kernels, which `gemm` chooses by itself, as `x86_64-f32-gemm-avx512`.
     pub matrix_kernels: String,
+    /// Name of the matrix kernels over bf16 in use (see [`crate::packed`]), as
+    /// `x86_64-bf16-avx512bf16`.
+    pub packed_kernels: String,
     /// Threads of the current rayon pool.
     pub threads: usize,
 }
@@ -36,6 +39,7 @@ pub fn capabilities() -> Capabilities {
         chosen,
         row_kernels: format!("{architecture}-f32-{chosen}"),
         matrix_kernels: format!("{architecture}-f32-gemm-{}", gemm_kernel()),
+        packed_kernels: format!("{architecture}-bf16-{chosen}"),
         threads: rayon::current_num_threads(),
     }
 }

@@ -1,4 +1,4 @@
-//! CPU kernels: slices of `f32` in, slices of `f32` out.
+//! CPU kernels: slices of `f32` in, slices of `f32` out; matrix products also over bf16.
 //!
 //! This crate knows nothing of tensors, models or files. Each module holds one operation of a
 //! transformer, forward and backward, over row-major slices; the layers above decide what is
@@ -21,17 +21,20 @@
 //! # Instruction sets
 //!
 //! Element-wise and row kernels are written once and compiled for each [`Isa`]; the choice is
-//! made at run time (see [`set_isa`]). Matrix products go through the `gemm` crate, which makes
-//! the same choice by itself and is not affected by [`set_isa`].
+//! made at run time (see [`set_isa`]), as are the bf16 products of [`packed`]. Products of `f32`
+//! matrices go through the `gemm` crate, which makes the same choice by itself and is not affected
+//! by [`set_isa`].
 //!
 //! # Unsafe code
 //!
-//! Three places only: entering a function compiled for a detected instruction set, the vector
-//! instructions of such a set, and the call into `gemm` after the bounds of the views were checked.
+//! Few places only: entering a function compiled for a detected instruction set, the vector
+//! instructions of such a set, the call into `gemm` after the bounds of the views were checked,
+//! and in [`packed`] the innermost loop and the tasks that write their own parts of one output.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod attention;
+pub mod bf16;
 pub mod capabilities;
 pub mod cross_entropy;
 pub mod embedding;
@@ -40,12 +43,14 @@ pub mod exp;
 mod isa;
 pub mod linear;
 pub mod matmul;
+pub mod packed;
 mod par;
 pub mod rms_norm;
 pub mod rotary;
 pub mod swiglu;
 mod vector;
 
+pub use bf16::Bf16;
 pub use error::KernelError;
 pub use isa::{Isa, set_isa};
 

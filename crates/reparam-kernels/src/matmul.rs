@@ -33,15 +33,15 @@ impl Real for f64 {
 
 /// Rows, columns and strides of a view; reaches at most `len` elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+pub(crate) struct Layout {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) col_stride: usize,
 }
 
 impl Layout {
-    fn row_major(rows: usize, cols: usize) -> Self {
+    pub(crate) fn row_major(rows: usize, cols: usize) -> Self {
         Self {
             rows,
             cols,
@@ -50,7 +50,7 @@ impl Layout {
         }
     }
 
-    fn check(self, len: usize) -> Result<Self, KernelError> {
+    pub(crate) fn check(self, len: usize) -> Result<Self, KernelError> {
         if self.is_empty() {
             return Ok(self);
         }
@@ -73,7 +73,7 @@ impl Layout {
     }
 
     /// Refuses layouts that [`Self::check`] let pass and in which two indices may meet.
-    fn check_distinct(self) -> Result<Self, KernelError> {
+    pub(crate) fn check_distinct(self) -> Result<Self, KernelError> {
         let spans = |outer_len: usize, outer: usize, inner_len: usize, inner: usize| {
             (outer_len <= 1 || outer > (inner_len - 1) * inner) && (inner_len <= 1 || inner > 0)
         };
@@ -92,11 +92,11 @@ impl Layout {
         }
     }
 
-    fn is_empty(self) -> bool {
+    pub(crate) fn is_empty(self) -> bool {
         self.rows == 0 || self.cols == 0
     }
 
-    fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self {
             rows: self.cols,
             cols: self.rows,

@@ -17,16 +17,17 @@ pub(crate) struct Convergence {
 }
 
 impl Convergence {
-    pub(crate) fn new(config: StopConfig) -> Self {
+    /// Starts to watch; `held_out` is the loss on held-out data before the first step.
+    pub(crate) fn new(config: StopConfig, held_out: Option<f64>) -> Self {
         Self {
             config,
             losses: VecDeque::new(),
-            best: None,
+            best: held_out,
             without_progress: 0,
         }
     }
 
-    /// Is told of a step's loss and gradient.
+    /// Is told of a step that moved the parameters: its loss and gradient.
     ///
     /// The loss has converged when its mean over a window of steps differs from the mean over the window
     /// before by less than the given fraction of it.
@@ -41,7 +42,8 @@ impl Convergence {
             .config
             .stop_window
             .unwrap_or(StopConfig::DEFAULT_WINDOW);
-        let window = usize::try_from(window).unwrap_or(usize::MAX / 2);
+        let most = usize::MAX / 2;
+        let window = usize::try_from(window).map_or(most, |window| window.min(most));
         self.losses.push_back(loss);
         if self.losses.len() > 2 * window {
             self.losses.pop_front();
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     fn watch(config: StopConfig) -> Convergence {
-        Convergence::new(config)
+        Convergence::new(config, None)
     }
 
     #[test]
@@ -116,6 +118,18 @@ mod tests {
             panic!("{reason:?}");
         };
         assert!(change < 0.01 && window == 5);
+    }
+
+    #[test]
+    fn a_window_longer_than_any_run_is_never_full() {
+        let mut convergence = watch(StopConfig {
+            stop_loss_change: Some(0.5),
+            stop_window: Some(u64::MAX),
+            ..StopConfig::default()
+        });
+        for _ in 0..100 {
+            assert_eq!(convergence.after_step(1.0, 1.0), None);
+        }
     }
 
     #[test]
@@ -151,6 +165,10 @@ mod tests {
         for loss in [1.0, 1.1, 0.9, 0.9] {
             assert_eq!(convergence.after_evaluation(loss), None, "{loss}");
         }
+        // What the run starts from counts as the best so far.
+        let mut worse = Convergence::new(convergence.config, Some(0.5));
+        assert_eq!(worse.after_evaluation(0.6), None);
+        assert!(worse.after_evaluation(0.55).is_some());
         assert_eq!(
             convergence.after_evaluation(0.95),
             Some(StopReason::Patience {

@@ -15,7 +15,6 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
-use crate::numbers::{given, readable};
 
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
@@ -91,6 +90,26 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A network has more numbers than it could need.
+    #[error("the network would have {parameters} parameters, more than {most}")]
+    NetworkTooLarge {
+        /// Its weights.
+        parameters: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// A schedule does not fit into the run.
+    #[error(
+        "the warm-up takes {warmup_steps} steps and the decay {decay_steps}, the run has {max_steps}"
+    )]
+    ScheduleTooLong {
+        /// The warm-up's length.
+        warmup_steps: u64,
+        /// The decay's length.
+        decay_steps: u64,
+        /// The run's length.
+        max_steps: u64,
+    },
     /// A prediction is larger than a number can be.
     #[error(
         "the prediction for row {row} (counted from 0 without the header) is not finite: {value}"
@@ -111,8 +130,9 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {} to {loss:.4e} by step {step} (learning rate {}{})",
-        readable(*before),
+        "the loss went from {} to {} by step {step} (learning rate {}{})",
+        shown(*before),
+        shown(*loss),
         given(*learning_rate),
         lambda.map_or_else(String::new, |lambda| format!(", lambda {}", given(lambda)))
     )]
@@ -179,6 +199,24 @@ pub enum TrainError {
     },
 }
 
+/// A loss with as many digits as it needs.
+fn shown(loss: f64) -> String {
+    if (1e-3..1e5).contains(&loss) {
+        format!("{loss:.4}")
+    } else {
+        format!("{loss:.3e}")
+    }
+}
+
+/// A number of the run file, as a user would write it.
+fn given(x: f64) -> String {
+    if (1e-5..1e9).contains(&x) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
+}
+
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -208,15 +246,19 @@ impl TrainError {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
             Self::Tabular(error) => error.hint(),
+            Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
+            Self::ScheduleTooLong { .. } => {
+                Some("shorten the warm-up or optimizer.decay_ratio".into())
+            }
             Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
             Self::Vary(error) => error.hint(),
             Self::Plot(_) => None,
-            Self::NotARegression { .. } => Some(
-                "give the run directory of a regression, or the model directory in it".into(),
-            ),
-            Self::PredictionNotFinite { .. } => {
-                Some("check the row's values against the columns that the model was trained on".into())
+            Self::NotARegression { .. } => {
+                Some("give the run directory of a regression, or the model directory in it".into())
             }
+            Self::PredictionNotFinite { .. } => Some(
+                "check the row's values against the columns that the model was trained on".into(),
+            ),
             Self::BatchTooLarge { rows, .. } => Some(format!(
                 "set train.batch_size to at most {rows}, or leave it out to take all rows"
             )),
@@ -224,11 +266,9 @@ impl TrainError {
                 Some(rate) => format!(
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
                      while their product is below {}",
-                    readable(*rate)
+                    shown(*rate)
                 ),
-                None => "lower optimizer.learning_rate or optimizer.lambda, warm it up, or bound the steps with \
-                         optimizer.clip_grad_norm"
-                    .into(),
+                None => "lower optimizer.learning_rate, or warm it up".into(),
             }),
             Self::LossNotFinite => {
                 Some("the weights or the adapter are damaged, or the adapter diverged".into())
@@ -261,6 +301,8 @@ impl TrainError {
             Self::Config(_)
             | Self::HeadTarget { .. }
             | Self::BatchTooLarge { .. }
+            | Self::NetworkTooLarge { .. }
+            | Self::ScheduleTooLong { .. }
             | Self::NothingToVary
             | Self::Vary(_)
             | Self::Update(_)

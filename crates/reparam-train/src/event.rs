@@ -78,8 +78,7 @@ pub enum Event {
         step: u64,
         /// The mean squared error on the test rows, in the target's units squared.
         test_mse: f64,
-        /// The share of the test rows' variance that is explained; `None` if their target is constant, as that
-        /// of a single row is.
+        /// The share of the test rows' variance that is explained; `None` if they have none.
         test_r2: Option<f64>,
     },
     /// What a regression has learned, beside what the exact solution does.
@@ -104,6 +103,8 @@ pub struct Start {
     pub trainable_parameters: u64,
     /// Those and the frozen ones.
     pub total_parameters: u64,
+    /// The numbers of the model as it was before the method was attached.
+    pub model_parameters: u64,
     /// The names of the adapted modules.
     pub targets: Vec<String>,
     /// The factor of the adapter's product, such as alpha / rank; of the modules without a
@@ -243,11 +244,11 @@ pub struct RegressionReport {
     pub train_mse: f64,
     /// The mean squared error on the test rows.
     pub test_mse: f64,
-    /// The share of the test rows' variance that is explained; `None` if their target is constant.
+    /// The share of the test rows' variance that is explained; `None` if they have none.
     pub test_r2: Option<f64>,
     /// The test error of the exact least squares solution.
     pub least_squares_test_mse: f64,
-    /// Its explained share.
+    /// Its explained share, likewise.
     pub least_squares_test_r2: Option<f64>,
     /// The largest difference between the trained coefficients and the exact ones, in units of the
     /// standardized problem, relative to the largest exact one; for the linear model.
@@ -372,6 +373,7 @@ mod tests {
                 model: "m".into(),
                 trainable_parameters: 1,
                 total_parameters: 2,
+                model_parameters: 1,
                 targets: vec!["a.q_proj".into()],
                 scaling: Some(2.0),
                 train_tokens: 3,
@@ -472,9 +474,9 @@ mod tests {
             Event::RegressionReport(RegressionReport {
                 train_mse: 1.0,
                 test_mse: 2.0,
-                test_r2: Some(0.5),
+                test_r2: None,
                 least_squares_test_mse: 2.0,
-                least_squares_test_r2: None,
+                least_squares_test_r2: Some(0.5),
                 distance_to_least_squares: Some(1e-9),
                 is_least_squares: Some(true),
                 coefficients: Some(vec![3.0]),

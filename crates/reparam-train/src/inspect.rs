@@ -8,6 +8,7 @@ use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
 use serde_json::{Value, json};
 
 use crate::TrainError;
+use crate::regression::RegressionModel;
 
 /// A description of what is at a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +26,8 @@ pub struct Description {
 pub enum Kind {
     /// A model directory.
     Model,
+    /// The model directory of a regression.
+    Regression,
     /// A PEFT adapter directory.
     Adapter,
     /// A safetensors file.
@@ -36,6 +39,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Model => "model",
+            Self::Regression => "regression",
             Self::Adapter => "adapter",
             Self::Tensors => "tensors",
         }
@@ -55,7 +59,7 @@ pub struct TensorDescription {
     pub bytes: u64,
 }
 
-/// Describes a model directory, an adapter directory, a run directory (its adapter) or a
+/// Describes a model directory, an adapter directory, a run directory (its adapter or model) or a
 /// safetensors file.
 ///
 /// Only headers and configurations are read; an adapter's tensors are checked against its
@@ -68,14 +72,31 @@ pub fn inspect(path: &Path) -> Result<Description, TrainError> {
     if path.is_file() {
         return describe_file(path);
     }
-    let run_adapter = path.join("adapter");
+    let (run_adapter, run_model) = (path.join("adapter"), path.join("model"));
     if path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists() {
         describe_adapter(path)
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter)
+    } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
+        describe_model(&run_model)
     } else {
         describe_model(path)
     }
+}
+
+fn describe_regression(path: &Path) -> Result<Description, TrainError> {
+    let model = RegressionModel::load(path)?;
+    let checkpoint = Checkpoint::open(path)?;
+    Ok(Description {
+        kind: Kind::Regression,
+        properties: vec![
+            ("target", json!(model.target())),
+            ("features", json!(model.features())),
+            ("layers", json!(model.n_layers())),
+            ("files", files(&checkpoint)),
+        ],
+        tensors: tensors(&checkpoint),
+    })
 }
 
 fn describe_file(path: &Path) -> Result<Description, TrainError> {
@@ -88,6 +109,9 @@ fn describe_file(path: &Path) -> Result<Description, TrainError> {
 }
 
 fn describe_model(path: &Path) -> Result<Description, TrainError> {
+    if RegressionModel::is_at(path) {
+        return describe_regression(path);
+    }
     let checkpoint = Checkpoint::open(path)?;
     let config = ModelConfig::load(path)?;
     let properties = vec![

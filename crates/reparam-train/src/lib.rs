@@ -17,7 +17,6 @@ mod export;
 pub mod inspect;
 mod log;
 mod memory;
-mod numbers;
 mod prepare;
 mod provenance;
 pub mod regression;

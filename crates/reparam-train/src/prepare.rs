@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
 /// What was attached to the model, and how it is saved.
 pub(crate) struct Attached {
     pub(crate) modules: Vec<AttachedModule>,
+    /// The numbers of the model before anything was attached.
+    pub(crate) model_parameters: usize,
     /// The scaling of modules without a pattern of their own, of a method that has one.
     pub(crate) scaling: Option<f64>,
     result: Saved,
@@ -89,10 +91,14 @@ impl Prepared {
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
         let method = settings::method(&config.method, max_steps);
+        let model_parameters = session.model.num_params();
         let (model, report) = method.attach(session.model, config.train.seed)?;
         refuse_head(&report)?;
         let session = Session { model, ..session };
-        let attached = attached(config, &method, report, &session.directory);
+        let attached = Attached {
+            model_parameters,
+            ..attached(config, &method, report, &session.directory)
+        };
         // What cannot be written is known before the first step, not after the last.
         let trained = session.model.clone().train();
         attached.check_writable(&trained)?;
@@ -199,6 +205,7 @@ fn attached(config: &RunConfig, method: &AnyMethod, report: AttachReport, base: 
     };
     Attached {
         modules: report.modules,
+        model_parameters: 0,
         scaling,
         result,
     }

@@ -208,6 +208,7 @@ impl Run<'_> {
             model: self.config.model.path.clone(),
             trainable_parameters: counts.trainable as u64,
             total_parameters: counts.total as u64,
+            model_parameters: attached.model_parameters as u64,
             targets: modules.map(|module| module.module.clone()).collect(),
             scaling: attached.scaling,
             train_tokens: train.report.tokens as u64,
@@ -237,14 +238,17 @@ impl Run<'_> {
         max_steps: u64,
         stop: &AtomicBool,
     ) -> Result<Option<StopReason>, TrainError> {
-        let mut convergence = Convergence::new(self.config.train.stop);
+        let mut convergence = Convergence::new(self.config.train.stop, progress.loss_after);
         for step in 1..=max_steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let report = self.step(progress, data)?;
+            let (report, has_moved) = self.step(progress, data)?;
             self.log.step(&report)?;
-            let mut reason = convergence.after_step(report.loss, report.grad_norm);
+            // An accumulation that has not moved yet has not converged either.
+            let mut reason = has_moved
+                .then(|| convergence.after_step(report.loss, report.grad_norm))
+                .flatten();
             if step == max_steps {
                 reason = reason.or(Some(StopReason::Steps));
             }
@@ -271,7 +275,13 @@ impl Run<'_> {
     }
 
     /// Makes one step: forward and backward of every micro-batch, then the update.
-    fn step(&mut self, progress: &mut Progress, data: &RunData) -> Result<Step, TrainError> {
+    ///
+    /// Returns with it whether anything moved.
+    fn step(
+        &mut self,
+        progress: &mut Progress,
+        data: &RunData,
+    ) -> Result<(Step, bool), TrainError> {
         let started = Instant::now();
         let seed = self.config.train.seed;
         let accumulation = self.config.train.gradient_accumulation as u64;
@@ -324,7 +334,7 @@ impl Run<'_> {
             });
         }
         progress.model = phi::after_step(model);
-        Ok(Step {
+        let step = Step {
             step: report.step,
             loss,
             learning_rate: report.learning_rate,
@@ -333,7 +343,8 @@ impl Run<'_> {
             tokens_per_s: tokens as f64 / started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
             variances: variances(&report),
-        })
+        };
+        Ok((step, report.update_norm > 0.0))
     }
 
     /// Saves what the finished steps have learned when something after them fails.

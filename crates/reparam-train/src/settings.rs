@@ -6,7 +6,7 @@ use reparam::phi::{
 };
 use reparam::update::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
-    GradientTransform, Optimizer, Scale, Schedule, UpdateError,
+    GradientTransform, Optimizer, Scale, Schedule, SettingValue, UpdateError,
 };
 use reparam_data::{Format, PackingStrategy};
 use reparam_formats::peft;
@@ -14,7 +14,7 @@ use reparam_formats::peft;
 use crate::TrainError;
 use crate::config::{
     self, DataFormat, Lambda, MethodConfig, ModuleSelector, NamedUpdate, OptimizerConfig, Packing,
-    TargetConfig, TrainedBias, UpdateConfig, WeightScale,
+    RegressionConfig, RegressionModelKind, TargetConfig, TrainedBias, UpdateConfig, WeightScale,
 };
 
 /// Returns a method with its settings; `max_steps` is the horizon.
@@ -131,6 +131,24 @@ pub(crate) fn lambda(update: &UpdateConfig, max_steps: u64) -> Option<f64> {
     }
 }
 
+/// Returns whether a regression is plain gradient descent on a linear model, up to lambda: where the largest
+/// stable learning rate is known.
+pub(crate) fn is_plain_descent(config: &RegressionConfig) -> bool {
+    let UpdateConfig::Named(update) = &config.optimizer.update else {
+        return false;
+    };
+    let is_zero = |key: &str| {
+        let mut settings = update.algorithm.settings.iter();
+        settings.all(|(name, value)| name != key || *value == SettingValue::Number(0.0))
+    };
+    config.model.kind == RegressionModelKind::Linear
+        && matches!(config.method, MethodConfig::Identity(_))
+        && update.algorithm.kind == "sgd"
+        && is_zero("momentum")
+        && is_zero("weight_decay")
+        && update.lambda != Some(Lambda::Adaptive)
+}
+
 /// Returns the transforms of an update.
 ///
 /// The usual order: lambda scales first, as the method says; then the gradient is bounded; then it is
@@ -183,7 +201,7 @@ fn schedule(optimizer: &OptimizerConfig, max_steps: u64) -> Result<Schedule, Tra
             decay_ratio,
             decay_shape,
         } => Decay::Stable {
-            decay_steps: (decay_ratio * max_steps as f64).ceil() as u64,
+            decay_steps: decay_steps(decay_ratio, warmup_steps, max_steps)?,
             shape: match decay_shape {
                 config::DecayShape::Linear => DecayShape::Linear,
                 config::DecayShape::Cosine => DecayShape::Cosine,
@@ -193,6 +211,19 @@ fn schedule(optimizer: &OptimizerConfig, max_steps: u64) -> Result<Schedule, Tra
     };
     Schedule::warmup(warmup_steps, decay, optimizer.min_learning_rate_ratio)
         .map_err(TrainError::Update)
+}
+
+/// Returns the steps of the fall at the end of a `wsd` schedule, which the warm-up must leave room for.
+fn decay_steps(ratio: f64, warmup_steps: u64, max_steps: u64) -> Result<u64, TrainError> {
+    let decay_steps = (ratio * max_steps as f64).ceil() as u64;
+    if warmup_steps + decay_steps > max_steps {
+        return Err(TrainError::ScheduleTooLong {
+            warmup_steps,
+            decay_steps,
+            max_steps,
+        });
+    }
+    Ok(decay_steps)
 }
 
 /// Returns how files are read.

@@ -40,7 +40,9 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
         };
         printer.line(&format!("{}{star}  {}", transform.kind, transform.summary))?;
         printer.line(&format!("  formula    {}", transform.formula))?;
-        printer.line(&format!("  reference  {}", transform.source))?;
+        if !transform.source.is_empty() {
+            printer.line(&format!("  reference  {}", transform.source))?;
+        }
         let settings = transform.settings.iter();
         let settings = settings.map(|s| (s.key, default_text(s.fallback), s.meaning));
         print_settings(printer, &settings.collect::<Vec<_>>())?;
@@ -57,7 +59,7 @@ fn print_settings(
     }
     printer.line("  settings")?;
     for (key, default, meaning) in settings {
-        printer.line(&format!("    {key:<15} {default:<13} {meaning}"))?;
+        printer.line(&format!("    {key:<25} {default:<13} {meaning}"))?;
     }
     Ok(())
 }
@@ -67,6 +69,7 @@ fn default_text(fallback: Fallback) -> String {
     match fallback {
         Fallback::Required => "required".to_owned(),
         Fallback::Absent(text) => text.to_owned(),
+        Fallback::Number(number) if number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
         Fallback::Number(number) => number.to_string(),
         Fallback::Count(count) => count.to_string(),
         Fallback::Flag(flag) => flag.to_string(),

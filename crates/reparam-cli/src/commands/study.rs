@@ -38,8 +38,8 @@ pub(crate) fn run(
     let stop = Arc::new(AtomicBool::new(false));
     (context.watch_interrupts)(Arc::clone(&stop))?;
     let mut on_run = |run: &StudyRun| {
-        let ended = match &run.diverged {
-            Some(message) => format!("diverged: {message}"),
+        let ended = match &run.failed {
+            Some(message) => message.clone(),
             None => format!("loss {:.4} -> {:.4}", run.first_loss, run.last_loss),
         };
         printer.note(&format!("{}  {ended}", run.label));

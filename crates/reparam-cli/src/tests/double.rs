@@ -128,6 +128,7 @@ impl Engine for Double {
             model: config.model.path,
             trainable_parameters: 1000,
             total_parameters: 8000,
+            model_parameters: 7000,
             targets: vec!["q_proj".into(), "v_proj".into()],
             scaling: Some(2.0),
             train_tokens: 12_345,
@@ -216,14 +217,15 @@ impl Engine for Double {
         if self.behaviour == Behaviour::IsInterrupted || stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let run = |label: &str, diverged: Option<&str>| StudyRun {
+        let run = |label: &str, failed: Option<&str>| StudyRun {
             label: label.into(),
             directory: "studies/a/run-01".into(),
-            diverged: diverged.map(str::to_owned),
+            failed: failed.map(str::to_owned),
+            diverged: failed.is_some(),
             reason: None,
             steps: 1000,
             held_out_before: Some(2.0),
-            held_out_after: diverged.is_none().then_some(0.5),
+            held_out_after: failed.is_none().then_some(0.5),
             first_loss: 2.0,
             last_loss: 0.25,
             longest_step: 0.125,

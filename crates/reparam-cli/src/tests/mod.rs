@@ -172,7 +172,7 @@ fn an_interrupted_run_exits_with_130() {
     assert_eq!(ran.code, 130);
     assert!(
         ran.err
-            .ends_with("error: interrupted after step 2; its state is saved\n"),
+            .ends_with("error: interrupted after step 2; what it has learned is saved\n"),
         "{}",
         ran.err
     );

@@ -45,14 +45,14 @@ fn a_regression_reports_in_text() {
     exact       least squares: test mean squared error 0.125000, R2 0.750000
     distance    2.0e-3 of the largest coefficient: not at the least-squares solution yet
     saved       step 1: runs/a/model
-    finished    1 step in 0.2s, held-out loss 4000.0000 -> 2.500e-4
+    finished    1 step in 0.2s, test mean squared error 4000.0000 -> 2.500e-4
     model       runs/a/model
     "#);
     insta::assert_snapshot!(ran.err, @r#"step 1/2  loss 1.5000  learning rate 1.000e-1  gradient 2.000e0  1000000 rows/s  16.0 MiB"#);
     let quiet = with_run_file(&["train", "RUN", "-q"], Behaviour::Finishes);
     assert_eq!((quiet.code, quiet.err.as_str()), (0, ""));
     insta::assert_snapshot!(quiet.out, @r#"
-    finished    1 step in 0.2s, held-out loss 4000.0000 -> 2.500e-4
+    finished    1 step in 0.2s, test mean squared error 4000.0000 -> 2.500e-4
     model       runs/a/model
     "#);
 }
@@ -122,12 +122,12 @@ fn a_study_prints_its_table() {
     "#);
     insta::assert_snapshot!(ran.err, @r#"
     lambda=0.1  loss 2.0000 -> 0.2500
-    lambda=30  diverged: it grew
+    lambda=30  it grew
     "#);
     let ran = with_run_file(&[&args[..], &["--json"]].concat(), Behaviour::Finishes);
     assert_eq!(ran.json()["page"], "studies/a/study.html");
-    assert_eq!(ran.json()["runs"][1]["diverged"], "it grew");
-    assert_eq!(ran.json()["runs"][0]["diverged"], json!(null));
+    assert_eq!(ran.json()["runs"][1]["failed"], "it grew");
+    assert_eq!(ran.json()["runs"][0]["failed"], json!(null));
 }
 
 #[test]

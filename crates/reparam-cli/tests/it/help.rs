@@ -70,8 +70,8 @@ fn help_lists_the_commands() {
         1   a configuration, a model, data or a file cannot be used
         2   wrong arguments
         3   the reader of the output closed it
-        4   the loss or a gradient is not finite
-        130 interrupted, with the adapter saved
+        4   the run diverged: a number is not finite, or the loss grew without bound
+        130 interrupted, with what was learned saved
         255 a bug in reparam
     --- stderr
     "#);
@@ -297,16 +297,16 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   mergeable  yes
   reference  arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732
   settings
-    rank            16            rows of A and columns of B
-    alpha           32            numerator of the scaling s
-    target_modules  "all-linear"  adapted modules: a list of names, or a regex
+    rank                      16            rows of A and columns of B
+    alpha                     32            numerator of the scaling s
+    target_modules            "all-linear"  adapted modules: a list of names, or a regex
 "#,
         r#"
 clip_by_value  Bound every element
   formula    u = min(max(g, -max_value), max_value)
   reference  as torch.nn.utils.clip_grad_value_
   settings
-    max_value       required      the largest magnitude of an element
+    max_value                 required      the largest magnitude of an element
 "#,
         r#"
 lion*  The sign of an interpolation between momentum and gradient

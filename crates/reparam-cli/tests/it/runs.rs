@@ -202,7 +202,7 @@ fn an_interrupted_run_is_saved() {
     assert_eq!(last["event"], "interrupted");
     assert_eq!(last["step"], steps);
     assert!(err.contains("stopping after this step"), "{err}");
-    assert!(err.contains("its state is saved"), "{err}");
+    assert!(err.contains("what it has learned is saved"), "{err}");
 
     let model = model();
     let args = ["generate", "--model", &model, "--adapter", "run/adapter"];

@@ -169,7 +169,9 @@ pub enum TabularError {
     #[error("cannot generate a problem with no features")]
     ZeroFeatures,
     /// The noise is no standard deviation, or so large that the targets overflow.
-    #[error("the noise is {noise}, expected a standard deviation: a finite number from 0 upwards")]
+    #[error(
+        "the noise is {noise:?}, expected a standard deviation: a finite number from 0 upwards"
+    )]
     Noise {
         /// The noise asked for.
         noise: f64,
@@ -271,8 +273,8 @@ pub enum TabularError {
     },
     /// The squares of a target are outside of what a 64-bit number holds.
     #[error(
-        "squared errors of the target `{target}` cannot be computed: largest value {largest:e}, \
-         standard deviation {scale:e}"
+        "squared errors of the target `{target}` cannot be computed: largest value {largest:.3e}, \
+         standard deviation {scale:.3e}"
     )]
     SquareRange {
         /// The target.

@@ -37,6 +37,7 @@
 //! # Ok::<(), reparam_data::tabular::TabularError>(())
 //! ```
 
+mod curvature;
 pub mod error;
 mod generate;
 mod least_squares;
@@ -47,6 +48,7 @@ mod split;
 mod standardize;
 mod table;
 
+pub use curvature::curvature;
 pub use error::{Result, TabularError};
 pub use generate::{Generate, Generated, MAX_NUMBERS, generate};
 pub use least_squares::{LeastSquares, least_squares, predict};

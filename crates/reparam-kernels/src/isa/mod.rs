@@ -21,10 +21,18 @@ pub enum Isa {
     Avx2Fma,
     /// x86-64-v4: AVX-512 F, BW, CD, DQ and VL, 16 numbers at a time.
     Avx512,
+    /// The same with AVX-512 BF16: products of pairs of bf16 numbers, 32 at a time. Kernels over
+    /// `f32` compute the same bits as with [`Isa::Avx512`].
+    Avx512Bf16,
 }
 
 impl Isa {
-    const ALL: [Self; 3] = [Self::Portable, Self::Avx2Fma, Self::Avx512];
+    const ALL: [Self; 4] = [
+        Self::Portable,
+        Self::Avx2Fma,
+        Self::Avx512,
+        Self::Avx512Bf16,
+    ];
 
     /// Lists what this machine can run, slowest first. [`Isa::Portable`] is always there.
     pub fn available() -> Vec<Self> {
@@ -44,12 +52,13 @@ impl Isa {
         Token::current().isa()
     }
 
-    /// Its name: `portable`, `avx2` or `avx512`.
+    /// Its name: `portable`, `avx2`, `avx512` or `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Avx2Fma => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
         }
     }
 
@@ -61,8 +70,10 @@ impl Isa {
             Self::Avx2Fma => Avx2Fma::detect().map(Token::Avx2Fma),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Avx512::detect().map(Token::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Avx512Bf16::detect().map(Token::Avx512Bf16),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2Fma | Self::Avx512 => None,
+            Self::Avx2Fma | Self::Avx512 | Self::Avx512Bf16 => None,
         }
     }
 }
@@ -76,7 +87,7 @@ impl fmt::Display for Isa {
 impl FromStr for Isa {
     type Err = KernelError;
 
-    /// Reads `portable`, `avx2` or `avx512`, in any case.
+    /// Reads `portable`, `avx2`, `avx512` or `avx512bf16`, in any case.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         Self::ALL
             .into_iter()
@@ -93,7 +104,8 @@ static CHOSEN: AtomicU8 = AtomicU8::new(0);
 
 /// Makes all later kernel calls of this process use `isa`.
 ///
-/// Matrix products are not affected: the `gemm` crate chooses for itself. Meant to be called
+/// Products of [`crate::packed`] follow; those of [`crate::matmul`] are not affected, since the
+/// `gemm` crate chooses for itself. Meant to be called
 /// once, before the first kernel; a call between two kernels changes how later sums are rounded.
 ///
 /// # Errors
@@ -224,10 +236,12 @@ impl Simd for Portable {
     }
 }
 
+mod pairs;
+pub(crate) use pairs::{Line, PairSimd};
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-use x86_64::{Avx2Fma, Avx512, enter_avx2_fma, enter_avx512};
+use x86_64::{Avx2Fma, Avx512, Avx512Bf16, enter_avx2_fma, enter_avx512, enter_avx512_bf16};
 
 /// A detected instruction set.
 #[derive(Debug, Clone, Copy)]
@@ -240,6 +254,9 @@ pub(crate) enum Token {
     /// See [`Avx512`].
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// See [`Avx512Bf16`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512Bf16),
 }
 
 impl Token {
@@ -247,6 +264,9 @@ impl Token {
     pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
+            if let Some(token) = Avx512Bf16::detect() {
+                return Self::Avx512Bf16(token);
+            }
             if let Some(token) = Avx512::detect() {
                 return Self::Avx512(token);
             }
@@ -276,6 +296,8 @@ impl Token {
             Self::Avx2Fma(_) => Isa::Avx2Fma,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => Isa::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => Isa::Avx512Bf16,
         }
     }
 
@@ -299,6 +321,10 @@ impl Token {
             // feature of `enter_avx512`.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => unsafe { enter_avx512(simd, kernel) },
+            // SAFETY: a value of `Avx512Bf16` exists only if the processor said that it has every
+            // feature of `enter_avx512_bf16`.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(simd) => unsafe { enter_avx512_bf16(simd, kernel) },
         }
     }
 }
@@ -308,24 +334,25 @@ pub(crate) trait Kernel {
     type Output;
 
     /// Must be `#[inline(always)]`, so that it is compiled with the features of its caller.
-    fn run<S: Simd>(self, simd: S) -> Self::Output;
+    fn run<S: PairSimd>(self, simd: S) -> Self::Output;
 }
 
 /// Makes a function that takes a [`Token`] of an `#[inline(always)]` function generic over
 /// [`Simd`]: `simd_entry!(fn scale<'a>(x: &'a mut [f32], by: f32) = scale_generic)`.
 macro_rules! simd_entry {
-    (fn $name:ident $(<$($lt:lifetime),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($lt:lifetime),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
         = $generic:ident) => {
+        $(#[$meta])*
         #[inline]
         #[allow(clippy::too_many_arguments, reason = "as many as the kernel has")]
-        fn $name $(<$($lt),+>)? (
+        $vis fn $name $(<$($lt),+>)? (
             token: $crate::isa::Token, $($arg: $ty),*
         ) $(-> $ret)? {
             struct Call $(<$($lt),+>)? { $($arg: $ty),* }
             impl $(<$($lt),+>)? $crate::isa::Kernel for Call $(<$($lt),+>)? {
                 type Output = simd_entry!(@output $($ret)?);
                 #[inline(always)]
-                fn run<S: $crate::isa::Simd>(self, simd: S) -> Self::Output {
+                fn run<S: $crate::isa::PairSimd>(self, simd: S) -> Self::Output {
                     $generic(simd, $(self.$arg),*)
                 }
             }

@@ -12,6 +12,8 @@ use std::arch::x86_64::{
 
 use super::{Kernel, LANES, Simd};
 
+mod pairs;
+
 /// The proof that the machine has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2Fma(());
@@ -41,6 +43,17 @@ impl Avx512 {
     }
 }
 
+/// The proof that the machine has AVX-512 BF16 besides the features of x86-64-v4.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512Bf16(());
+
+impl Avx512Bf16 {
+    /// Asks the processor; the standard library remembers its answer.
+    pub(super) fn detect() -> Option<Self> {
+        (Avx512::detect().is_some() && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
+    }
+}
+
 #[target_feature(enable = "avx2,fma")]
 pub(super) fn enter_avx2_fma<K: Kernel>(simd: Avx2Fma, kernel: K) -> K::Output {
     kernel.run(simd)
@@ -48,6 +61,11 @@ pub(super) fn enter_avx2_fma<K: Kernel>(simd: Avx2Fma, kernel: K) -> K::Output {
 
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
 pub(super) fn enter_avx512<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+pub(super) fn enter_avx512_bf16<K: Kernel>(simd: Avx512Bf16, kernel: K) -> K::Output {
     kernel.run(simd)
 }
 
@@ -143,5 +161,9 @@ implement!(
 );
 implement!(
     Avx512, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+);
+implement!(
+    Avx512Bf16, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
     _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
 );

@@ -7,7 +7,7 @@ use crate::{Isa, KernelError, vector};
 
 #[test]
 fn names_round_trip_and_others_are_refused_with_the_choice() {
-    for isa in [Isa::Portable, Isa::Avx2Fma, Isa::Avx512] {
+    for isa in [Isa::Portable, Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
         assert_eq!(Isa::from_str(isa.name()), Ok(isa));
         assert_eq!(Isa::from_str(&isa.to_string().to_uppercase()), Ok(isa));
     }
@@ -36,7 +36,7 @@ fn the_machine_can_always_run_portable_code_and_the_best_is_the_last() {
 
 #[test]
 fn what_is_not_available_is_refused() {
-    for isa in [Isa::Avx2Fma, Isa::Avx512] {
+    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
         if !Isa::available().contains(&isa) {
             let available = Isa::available();
             assert_eq!(
@@ -116,6 +116,8 @@ fn capabilities_name_what_is_in_use() {
     assert_eq!(capabilities.available, Isa::available());
     let expected = format!("{}-f32-{}", std::env::consts::ARCH, capabilities.chosen);
     assert_eq!(capabilities.row_kernels, expected);
+    let expected = expected.replace("f32", "bf16");
+    assert_eq!(capabilities.packed_kernels, expected);
     assert!(capabilities.threads >= 1);
     if Isa::available().contains(&Isa::Avx512) {
         assert!(capabilities.features.contains(&"avx512f"));

@@ -2,12 +2,14 @@
 //! several numbers of threads.
 
 mod attention;
+mod bf16;
 mod cross_entropy;
 mod embedding;
 mod exp;
 mod isa;
 mod linear;
 mod matmul;
+mod packed;
 mod reference;
 mod rms_norm;
 mod rotary;

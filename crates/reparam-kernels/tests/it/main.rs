@@ -3,6 +3,7 @@
 
 use reparam_kernels::attention::{AttentionShape, Segment, attention_forward};
 use reparam_kernels::capabilities::capabilities;
+use reparam_kernels::packed::{Direction, Epilogue, Matrix, MatrixMut, PackedWeight, matmul};
 use reparam_kernels::rms_norm::rms_norm_forward;
 use reparam_kernels::swiglu::swiglu_forward;
 use reparam_kernels::{Isa, set_isa};
@@ -26,7 +27,20 @@ fn outputs() -> Vec<f32> {
     let (mut out, mut lse) = (vec![0.0; x.len()], vec![0.0; 160]);
     let segments = [Segment::document(0, 40)];
     attention_forward(&x, &y, &gated, shape, &segments, &mut out, &mut lse).expect("shapes fit");
-    [y, inv_rms, gated, out, lse].concat()
+    [y, inv_rms, gated, out, lse, product(&x)].concat()
+}
+
+/// `x W' / 32` over bf16.
+fn product(x: &[f32]) -> Vec<f32> {
+    let w: Vec<f32> = (0..50 * 32)
+        .map(|i| (i as f32 * 0.3).cos() / 32.0)
+        .collect();
+    let w = PackedWeight::new(Matrix::new(&w[..], 50, 32).expect("w")).expect("fits");
+    let mut y = vec![0.0; 40 * 50];
+    let x = Matrix::new(x, 40, 32).expect("x");
+    let out = MatrixMut::new(&mut y[..], 40, 50).expect("y");
+    matmul(x, &w, Direction::Forward, Epilogue::default(), out).expect("shapes fit");
+    y
 }
 
 #[test]
@@ -38,6 +52,7 @@ fn the_chosen_instruction_set_is_used_and_all_agree() {
         assert_eq!(Isa::current(), isa);
         assert_eq!(capabilities().chosen, isa);
         assert!(capabilities().row_kernels.ends_with(isa.name()));
+        assert!(capabilities().packed_kernels.ends_with(isa.name()));
         let actual = outputs();
         for (actual, expected) in actual.iter().zip(&expected) {
             assert!(
@@ -53,7 +68,7 @@ fn the_chosen_instruction_set_is_used_and_all_agree() {
         }
     }
     // What the machine does not have changes nothing.
-    for isa in [Isa::Avx2Fma, Isa::Avx512] {
+    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
         if !Isa::available().contains(&isa) {
             let before = Isa::current();
             assert!(set_isa(isa).is_err());

@@ -195,7 +195,7 @@ pub enum ConfigErrorKind {
         fix: String,
     },
     /// Transforms that cannot be composed.
-    #[error("`transforms` in [optimizer]: {source}")]
+    #[error("[optimizer]: {source}")]
     Transforms {
         /// Why not.
         source: reparam::update::UpdateError,

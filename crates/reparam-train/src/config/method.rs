@@ -97,7 +97,7 @@ impl MethodConfig {
         }
         let targets = || TargetConfig::read(section, default_bias);
         Ok(match kind {
-            Kind::Lora => Self::Lora(LoraConfig::read(section)?),
+            Kind::Lora => Self::Lora(LoraConfig::read(section, default_bias)?),
             Kind::Identity => Self::Identity(targets()?),
             Kind::Scale => Self::Scale(ScaleConfig::read(section, targets()?)?),
             Kind::WeightNorm => Self::WeightNorm(WeightNormConfig::read(section, targets()?)?),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reparam::update::{BuildContext, TransformSpec, optimizer_entries};
+use reparam::update::{BuildContext, TransformSpec, UpdateError, optimizer_entries};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -380,26 +380,36 @@ impl Serialize for OptimizerConfig {
     }
 }
 
-/// The error for a list of transforms in an order that breaks a law, or with a setting that only the
-/// whole run decides.
+/// Refuses transforms that cannot be composed.
 pub(super) fn check_chain(
     section: &Section<'_>,
     config: &OptimizerConfig,
 ) -> Result<(), ConfigError> {
-    let (UpdateConfig::Transforms(_), Some(entry)) = (&config.update, section.find("transforms"))
-    else {
-        return Ok(());
-    };
     // Any scaling will do: whether the order is lawful does not depend on it.
     let context = BuildContext {
         lora_scaling: Some(1.0),
     };
     let built = crate::settings::transforms(&config.update, &context);
-    match built.and_then(reparam::update::chain) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ConfigError::at(
-            &entry.key_span,
-            ConfigErrorKind::Transforms { source: error },
-        )),
+    let Err(error) = built.and_then(reparam::update::chain) else {
+        return Ok(());
+    };
+    if let (UpdateConfig::Named(named), UpdateError::Order { .. }) = (&config.update, &error) {
+        // The usual order is lawful but for a scale before signs.
+        return Err(section.no_effect(
+            "lambda",
+            format!(
+                "`{}` moves by signs, which have no size",
+                named.algorithm.kind
+            ),
+            "remove `lambda`, and lower `learning_rate` instead",
+        ));
     }
+    let at = ["transforms", "kind"]
+        .iter()
+        .find_map(|key| section.find(key));
+    let kind = ConfigErrorKind::Transforms { source: error };
+    Err(match at {
+        Some(entry) => ConfigError::at(&entry.key_span, kind),
+        None => ConfigError::nowhere(kind),
+    })
 }

@@ -137,6 +137,15 @@ impl Override {
         }
     }
 
+    /// One value of a key that a study varies, read as [`set`](Self::set) reads it.
+    #[must_use]
+    pub fn vary(text: impl Into<String>) -> Self {
+        Self {
+            flag: "--vary",
+            ..Self::set(text)
+        }
+    }
+
     /// The output directory as `--output` gives it, taken literally.
     #[must_use]
     pub fn output(directory: &str) -> Self {

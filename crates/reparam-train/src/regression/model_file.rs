@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam::{Linear, parameters};
+use reparam::{ForwardContext, Linear, parameters};
 use reparam_data::tabular::Standardizer;
 use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
@@ -66,6 +66,17 @@ impl RegressionModel {
         }
     }
 
+    /// Returns whether a directory holds the model of a regression.
+    pub(crate) fn is_at(directory: &Path) -> bool {
+        let text = std::fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
+        let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        json.is_some_and(|json| json["model_type"] == MODEL_TYPE)
+    }
+
+    pub(crate) fn n_layers(&self) -> usize {
+        self.network.layers.len()
+    }
+
     /// Returns the columns that it predicts from.
     pub fn features(&self) -> &[String] {
         &self.features
@@ -85,7 +96,9 @@ impl RegressionModel {
         let x = self.standardizer.apply_features(x)?;
         let rows = x.len() / self.features.len();
         let x = super::network::tensor(&x, [rows, self.features.len()]);
-        let y = self.network.forward(x, self.activation);
+        let y = self
+            .network
+            .forward(x, self.activation, &ForwardContext::inference());
         Ok(self.standardizer.invert_target(&values(y)))
     }
 
@@ -173,19 +186,17 @@ impl RegressionModel {
         })?;
         let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        // What another model's file lacks is of no interest.
-        match json.get("model_type").and_then(serde_json::Value::as_str) {
-            Some(MODEL_TYPE) => {}
-            Some(other) => {
-                let problem = format!("its model_type is `{other}`, not `{MODEL_TYPE}`");
-                return Err(invalid(problem));
-            }
-            None => return Err(invalid("it has no model_type".to_owned())),
+        // Another kind of model is to be called that, and not by the first field that it lacks.
+        let model_type = json["model_type"].as_str().unwrap_or_default();
+        if model_type != MODEL_TYPE {
+            return Err(invalid(format!(
+                "its model_type is `{model_type}`, not `{MODEL_TYPE}`"
+            )));
         }
         let description: Description =
             serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
         if description.features.is_empty() {
-            return Err(invalid("it has no features".to_owned()));
+            return Err(invalid("it names no features".to_owned()));
         }
         let activation = match &description.activation {
             None => Activation::Tanh,
@@ -239,6 +250,12 @@ fn read(
             .first()
             .copied()
             .unwrap_or(0);
+        if d_out == 0 {
+            return Err(TrainError::NotARegression {
+                path: path.to_owned(),
+                problem: format!("`{weight_name}` has no rows"),
+            });
+        }
         let tensor = |values: Vec<f64>| {
             let data = TensorData::new(values.clone(), [values.len()]);
             Tensor::<1>::from_data(data, (&Device::flex(), DType::F64))
@@ -256,14 +273,24 @@ fn read(
     }
     let n = description.features.len();
     let measured = |name: &str, len: usize| numbers(&format!("standardization.{name}"), &[len]);
+    let scale = |name: &str, len: usize| -> Result<Vec<f64>, TrainError> {
+        let scale = measured(name, len)?;
+        if scale.iter().all(|scale| *scale > 0.0) {
+            return Ok(scale);
+        }
+        Err(TrainError::NotARegression {
+            path: path.to_owned(),
+            problem: format!("`standardization.{name}` is not positive"),
+        })
+    };
     Ok(RegressionModel {
         network: Network { layers },
         activation,
         standardizer: Standardizer {
             feature_mean: measured("feature_mean", n)?,
-            feature_scale: measured("feature_scale", n)?,
+            feature_scale: scale("feature_scale", n)?,
             target_mean: measured("target_mean", 1)?[0],
-            target_scale: measured("target_scale", 1)?[0],
+            target_scale: scale("target_scale", 1)?[0],
         },
         features: description.features,
         target: description.target,

@@ -73,17 +73,21 @@ impl Network {
     }
 
     /// Predicts, `[n, 1]`, from rows `[n, n_features]`.
-    pub(crate) fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-        let context = ForwardContext::inference();
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        activation: Activation,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let last = self.layers.len() - 1;
         let layers = self.layers.iter().enumerate();
         layers.fold(x, |x, (place, layer)| {
-            let y = layer.forward(x, &context);
+            let y = layer.forward(x, context);
             if place == last { y } else { act(y, activation) }
         })
     }
 
-    /// Starts weight-normalized layers from data, each from what those before it make of the rows.
+    /// Starts the weight-normalized layers from data, each from what those before it make of the rows.
     pub(crate) fn initialize_from_data(
         self,
         mut x: Tensor<2>,
@@ -91,7 +95,14 @@ impl Network {
     ) -> Result<Self, PhiError> {
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in self.layers {
-            let layer = phi::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?;
+            let is_normalized = phi::linear_modules(&layer)
+                .iter()
+                .any(|linear| linear.method.as_deref() == Some("weight_norm"));
+            let layer = if is_normalized {
+                phi::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?
+            } else {
+                layer
+            };
             x = act(layer.forward(x, &ForwardContext::inference()), activation);
             layers.push(layer);
         }

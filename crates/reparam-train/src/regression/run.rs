@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Tensor};
+use reparam::ForwardContext;
 use reparam::parameters;
 use reparam::phi;
 use reparam::update::Optimizer;
@@ -32,6 +33,13 @@ use crate::{TrainError, settings};
 /// times worse; ten thousand times is a hundred standard deviations off.
 const GROWN: f64 = 1e4;
 
+/// A run that ends with a loss this many times that of its start has gone astray: bounded steps that are too
+/// long go to and fro. A short run on unlucky batches may end a little above its start.
+const NOT_LEARNED: f64 = 2.0;
+
+/// The most numbers that a network may have: beyond it a width is a slip of the finger.
+const MOST_PARAMETERS: usize = 100_000_000;
+
 /// Trains a regression as a configuration says.
 ///
 /// Everything is checked before anything is written. `observer` is told of every event on the calling
@@ -43,7 +51,7 @@ const GROWN: f64 = 1e4;
 ///
 /// # Errors
 ///
-/// [`TrainError`]; a run whose loss grows without bound, or ends above where it started, has diverged.
+/// [`TrainError`]; a run whose loss grows without bound, or ends far above where it started, has diverged.
 pub fn train_regression(
     config: &RegressionConfig,
     measure: Measure,
@@ -73,13 +81,6 @@ pub fn train_regression(
     result
 }
 
-/// Checks that a run could start, without a directory and without a step.
-pub(crate) fn check_regression(config: &RegressionConfig) -> Result<(), TrainError> {
-    config.check()?;
-    let tables = Tables::prepare(config)?;
-    Progress::new(config, &tables).map(drop)
-}
-
 struct Run<'a> {
     config: &'a RegressionConfig,
     tables: Tables,
@@ -95,6 +96,7 @@ struct Progress {
     x: Tensor<2>,
     y: Tensor<2>,
     plan: Option<BatchPlan>,
+    seed: u64,
 }
 
 impl Progress {
@@ -104,7 +106,18 @@ impl Progress {
         let x = tensor(&tables.standardizer.apply_features(&train.x)?, [n, d]);
         let y = tensor(&tables.standardizer.apply_target(&train.y), [n, 1]);
         let kind = &config.model.kind;
-        let network = Network::random(&widths(kind, d), config.train.seed);
+        let widths = widths(kind, d);
+        let sizes = widths
+            .windows(2)
+            .map(|pair| pair[0].saturating_mul(pair[1]));
+        let parameters = sizes.fold(0, usize::saturating_add);
+        if parameters > MOST_PARAMETERS {
+            return Err(TrainError::NetworkTooLarge {
+                parameters,
+                most: MOST_PARAMETERS,
+            });
+        }
+        let network = Network::random(&widths, config.train.seed);
         let method = settings::method(&config.method, config.train.max_steps);
         let (mut network, _) = method.attach(network, config.train.seed)?;
         if let MethodConfig::WeightNorm(norm) = &config.method
@@ -133,6 +146,7 @@ impl Progress {
             x: Tensor::from_inner(x),
             y: Tensor::from_inner(y),
             plan,
+            seed: config.train.seed,
         })
     }
 
@@ -153,27 +167,36 @@ impl Progress {
         )
     }
 
-    fn loss(&self, network: &Network, (x, y): &(Tensor<2>, Tensor<2>)) -> Tensor<1> {
-        let difference = network.forward(x.clone(), self.activation) - y.clone();
+    fn loss(
+        &self,
+        network: &Network,
+        (x, y): &(Tensor<2>, Tensor<2>),
+        context: &ForwardContext,
+    ) -> Tensor<1> {
+        let difference = network.forward(x.clone(), self.activation, context) - y.clone();
         (difference.clone() * difference).mean()
     }
 
     /// Returns the mean squared error over all training rows, as the model sees them.
     fn train_loss(&self) -> f64 {
         let rows = (self.x.clone(), self.y.clone());
-        let loss = self.loss(&self.network, &rows);
+        let loss = self.loss(&self.network, &rows, &ForwardContext::inference());
         loss.into_scalar::<f64>().elem()
     }
 
     /// Makes one step: gradient, gradient update, parameter update.
-    fn step(&mut self) -> Result<Step, TrainError> {
+    ///
+    /// Returns with it whether anything moved.
+    fn step(&mut self) -> Result<(Step, bool), TrainError> {
         let started = Instant::now();
         let batch = self.batch();
         let n_rows = batch.0.dims()[0];
         let take = |network: &Network, loss: Tensor<1>| {
             parameters::take_gradients(network, &mut loss.backward())
         };
-        let loss = self.loss(&self.network, &batch);
+        // Both gradients of a probe are of one network: what drops out is the same.
+        let context = ForwardContext::training(self.seed, self.optimizer.steps_done());
+        let loss = self.loss(&self.network, &batch, &context);
         let loss_value: f64 = loss.clone().into_scalar::<f64>().elem();
         if !loss_value.is_finite() {
             return Err(diverged("the loss".to_owned(), &self.optimizer));
@@ -181,12 +204,12 @@ impl Progress {
         let mut gradients = take(&self.network, loss);
         let point = self.optimizer.probe(&self.network, &gradients);
         if let Some(point) = point.map_err(|error| not_finite(error, &self.optimizer))? {
-            gradients = take(&point, self.loss(&point, &batch));
+            gradients = take(&point, self.loss(&point, &batch, &context));
         }
         let moved = self.optimizer.step(self.network.clone(), gradients);
         let (network, report) = moved.map_err(|error| not_finite(error, &self.optimizer))?;
         self.network = phi::after_step(network);
-        Ok(Step {
+        let step = Step {
             step: report.step,
             loss: loss_value,
             learning_rate: report.learning_rate,
@@ -195,7 +218,8 @@ impl Progress {
             tokens_per_s: n_rows as f64 / started.elapsed().as_secs_f64(),
             peak_rss_bytes: peak_rss_bytes(),
             variances: variances(&report),
-        })
+        };
+        Ok((step, report.update_norm > 0.0))
     }
 
     /// Returns the network that is evaluated and saved, without autodiff.
@@ -210,7 +234,13 @@ impl Run<'_> {
         self.start(&progress)?;
         let started = Instant::now();
         let loss_before = self.evaluate(&progress, 0)?.mse;
-        let reason = self.steps(&mut progress, stop)?;
+        let reason = match self.steps(&mut progress, loss_before, stop) {
+            Ok(reason) => reason,
+            Err(error) => {
+                self.rescue(&progress);
+                return Err(error);
+            }
+        };
         let steps = progress.optimizer.steps_done();
         let model = self.model(&progress);
         let path = self.log.directory.model();
@@ -277,17 +307,18 @@ impl Run<'_> {
     fn steps(
         &mut self,
         progress: &mut Progress,
+        held_out: f64,
         stop: &AtomicBool,
     ) -> Result<Option<StopReason>, TrainError> {
         let config = &self.config.train;
-        let mut convergence = Convergence::new(config.stop);
+        let mut convergence = Convergence::new(config.stop, Some(held_out));
         let before = progress.train_loss();
         for step in 1..=config.max_steps {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let report = match progress.step() {
-                Ok(report) => report,
+            let (report, has_moved) = match progress.step() {
+                Ok(step) => step,
                 Err(error) => return Err(self.explain(error, before)),
             };
             let (loss, grad_norm) = (report.loss, report.grad_norm);
@@ -296,7 +327,10 @@ impl Run<'_> {
             if loss > before * GROWN {
                 return Err(self.grown(step, loss, before, learning_rate));
             }
-            let mut reason = convergence.after_step(loss, grad_norm);
+            // An accumulation that has not moved yet has not converged either.
+            let mut reason = has_moved
+                .then(|| convergence.after_step(loss, grad_norm))
+                .flatten();
             if step == config.max_steps {
                 reason = reason.or(Some(StopReason::Steps));
             }
@@ -306,8 +340,8 @@ impl Run<'_> {
             }
             if let Some(reason) = reason {
                 let after = progress.train_loss();
-                // Nor is a loss that is no number below what it was.
-                if after.is_nan() || after > before {
+                // Nor is a loss that is no number near what it was.
+                if after.is_nan() || after > before * NOT_LEARNED {
                     return Err(self.grown(step, after, before, learning_rate));
                 }
                 return Ok(Some(reason));
@@ -328,24 +362,27 @@ impl Run<'_> {
         }
     }
 
+    /// Saves what the finished steps have led to when something after them fails.
+    fn rescue(&mut self, progress: &Progress) {
+        let step = progress.optimizer.steps_done();
+        let path = self.log.directory.checkpoint(step);
+        // The error that ended the run is the one to report, not that of writing this down.
+        if step > 0 && self.model(progress).save(&path).is_ok() {
+            let _ = self.log.emit(Event::Saved { step, path });
+        }
+    }
+
     fn grown(&self, step: u64, loss: f64, before: f64, learning_rate: f64) -> TrainError {
         let config = self.config;
-        let lambda = settings::lambda(&config.optimizer.update, config.train.max_steps);
-        // The loss of other models, and of other parameters of this one, has other curvatures; and a run that
-        // diverged below the rate did so for another reason.
-        let is_plain = config.model.kind == RegressionModelKind::Linear
-            && matches!(config.method, MethodConfig::Identity(_));
-        let curvature = self.tables.curvature().ok().filter(|_| is_plain);
-        let product = config.optimizer.learning_rate * lambda.unwrap_or(f64::INFINITY);
+        let curvature = self.tables.curvature().ok();
+        let curvature = curvature.filter(|_| settings::is_plain_descent(config));
         TrainError::Grew {
             step,
             loss,
             before,
             learning_rate,
-            lambda,
-            stable_rate: curvature
-                .map(|curvature| 2.0 / curvature)
-                .filter(|rate| product >= *rate),
+            lambda: settings::lambda(&config.optimizer.update, config.train.max_steps),
+            stable_rate: curvature.map(|curvature| 2.0 / curvature),
         }
     }
 

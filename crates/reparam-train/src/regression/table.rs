@@ -1,8 +1,8 @@
 //! The rows that a regression learns from and is tested on.
 
 use reparam_data::tabular::{
-    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, TabularError, generate,
-    read_csv, split_rows,
+    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, TabularError, curvature,
+    generate, read_csv, split_rows,
 };
 
 use crate::TrainError;
@@ -60,26 +60,10 @@ impl Tables {
         })
     }
 
-    /// Returns the curvature of the linear model's loss: the largest eigenvalue of `2/N X'X`, `X` with a
-    /// column of ones, by power iteration. Plain descent is stable below `2 / curvature`.
+    /// Returns the curvature of the linear model's loss on the training rows, as the model sees them.
     pub(crate) fn curvature(&self) -> Result<f64, TrainError> {
         let x = self.standardizer.apply_features(&self.train.x)?;
-        let d = self.train.n_features();
-        let n = self.train.n_rows as f64;
-        let mut v = vec![1.0; d + 1];
-        let mut largest = 0.0;
-        for _ in 0..100 {
-            let mut next = vec![0.0; d + 1];
-            for row in x.chunks(d) {
-                let dot: f64 = row.iter().zip(&v).map(|(x, v)| x * v).sum::<f64>() + v[d];
-                for (next, x) in next.iter_mut().zip(row.iter().chain([&1.0])) {
-                    *next += 2.0 / n * dot * x;
-                }
-            }
-            largest = next.iter().map(|x| x * x).sum::<f64>().sqrt();
-            v = next.into_iter().map(|x| x / largest).collect();
-        }
-        Ok(largest)
+        Ok(curvature(&x, self.train.n_features())?)
     }
 }
 

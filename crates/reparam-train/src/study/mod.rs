@@ -19,8 +19,8 @@ pub use vary::{Vary, VaryError};
 use self::vary::{Variant, combinations};
 use crate::config::{Override, TaskConfig};
 use crate::event::{Event, FailureKind, Observer, StopReason};
-use crate::regression::{check_regression, train_regression};
-use crate::run::{Measure, Outcome};
+use crate::regression::train_regression;
+use crate::run::Measure;
 use crate::run_dir::RunDir;
 use crate::{TrainError, train};
 
@@ -51,9 +51,11 @@ pub struct StudyRun {
     pub label: String,
     /// The run directory.
     pub directory: PathBuf,
-    /// Whether it diverged, with the message.
-    pub diverged: Option<String>,
-    /// Why it ended, if it did not diverge.
+    /// The message, if it failed.
+    pub failed: Option<String>,
+    /// Whether it failed because it diverged.
+    pub diverged: bool,
+    /// Why it ended, if it did not fail.
     pub reason: Option<StopReason>,
     /// The steps it made.
     pub steps: u64,
@@ -127,11 +129,12 @@ impl Observer for Curves {
 ///
 /// The output directory of the run file gets `study.json`, `study.html` with everything on one page,
 /// `loss.svg`, `grad_variance.svg` and `update_variance.svg`, and below it a run directory for each run. A run
-/// that diverges is a result; any other failure ends the study. `on_run` is told of each run when it is done.
+/// that fails, by divergence or because its settings do not suit the task, is a row of the table like the others.
+/// `on_run` is told of each run when it is done.
 ///
 /// # Errors
 ///
-/// Fails when there is nothing to vary, a setting is wrong, the output directory is taken, or a run fails for
+/// Fails when there is nothing to vary, a setting is wrong, the output directory is taken, or every run fails for
 /// another reason than divergence.
 pub fn study(
     request: &StudyRequest,
@@ -142,8 +145,7 @@ pub fn study(
     if request.vary.is_empty() {
         return Err(TrainError::NothingToVary);
     }
-    vary::check(&request.vary)?;
-    let variants = combinations(&request.vary);
+    let variants = combinations(&request.vary)?;
     // What is varied may be what the run file leaves out.
     let mut overrides = request.overrides.clone();
     overrides.extend(variants.iter().take(1).flat_map(|v| v.overrides.clone()));
@@ -157,22 +159,26 @@ pub fn study(
     for (number, variant) in variants.iter().enumerate() {
         let config = config_of(request, variant, number, &directory)?;
         RunDir::check_free(config.output())?;
-        // A table is read in no time; a language model and its texts are not.
-        if let TaskConfig::Regression(config) = &config {
-            check_regression(config)?;
-        }
         configs.push(config);
     }
     let mut runs = Vec::new();
     let mut all_curves = Vec::new();
+    let mut first_error = None;
     for (variant, config) in variants.iter().zip(&configs) {
-        let (run, curves) = run_one(config, &variant.label, hub, stop)?;
+        let (run, curves, error) = run_one(config, &variant.label, hub, stop);
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         on_run(&run);
+        first_error = first_error.or(error);
         runs.push(run);
         all_curves.push((variant.label.clone(), curves));
+    }
+    if let (Some(error), true) = (
+        first_error,
+        runs.iter().all(|run| run.failed.is_some() && !run.diverged),
+    ) {
+        return Err(error);
     }
     fs::create_dir_all(&directory)
         .map_err(|source| FormatError::io("create", &directory, source))?;
@@ -203,18 +209,17 @@ fn run_one(
     label: &str,
     hub: &HubOptions,
     stop: &AtomicBool,
-) -> Result<(StudyRun, Curves), TrainError> {
+) -> (StudyRun, Curves, Option<TrainError>) {
     let mut curves = Curves::default();
     let measure = Measure::Variances;
     let outcome = match config {
         TaskConfig::CausalLm(config) => train(config, hub, measure, stop, &mut curves),
         TaskConfig::Regression(config) => train_regression(config, measure, stop, &mut curves),
     };
-    let diverged = match outcome {
-        Ok(Outcome::Finished | Outcome::Interrupted { .. }) => None,
-        Err(error) if error.kind() == FailureKind::Diverged => Some(error.to_string()),
-        Err(error) => return Err(error),
-    };
+    let error = outcome.err();
+    let diverged = error
+        .as_ref()
+        .is_some_and(|error| error.kind() == FailureKind::Diverged);
     let steps = &curves.steps;
     let settled = &steps[steps.len() / 2..];
     let mean = |value: fn(&Point) -> f64| {
@@ -224,14 +229,11 @@ fn run_one(
     let run = StudyRun {
         label: label.to_owned(),
         directory: config.output().to_owned(),
-        reason: curves.reason.filter(|_| diverged.is_none()),
+        reason: curves.reason.filter(|_| error.is_none()),
         steps: steps.last().map_or(0, |point| point.step),
         held_out_before: curves.held_out.first().copied(),
-        held_out_after: curves
-            .held_out
-            .last()
-            .copied()
-            .filter(|_| diverged.is_none()),
+        held_out_after: curves.held_out.last().copied().filter(|_| error.is_none()),
+        failed: error.as_ref().map(ToString::to_string),
         diverged,
         first_loss: steps.first().map_or(f64::NAN, |point| point.loss),
         last_loss: steps.last().map_or(f64::NAN, |point| point.loss),
@@ -241,7 +243,7 @@ fn run_one(
         grad_variance: mean(|point| point.grad_variance),
         update_variance: mean(|point| point.update_variance),
     };
-    Ok((run, curves))
+    (run, curves, error)
 }
 
 /// Writes a file of the study.

@@ -8,7 +8,6 @@ use super::plot::{Axes, Curve, curves, html};
 use super::{Curves, Point, StudyRun};
 use crate::TrainError;
 use crate::event::StopReason;
-use crate::numbers::readable;
 
 /// The page with everything on it.
 pub(super) const PAGE: &str = "study.html";
@@ -86,8 +85,18 @@ pub(super) fn write(
 
 /// Returns a run as a row of the table.
 pub(super) fn row(run: &StudyRun) -> [String; 8] {
-    let ended = match (&run.diverged, run.reason) {
-        (Some(_), _) => "divergence",
+    let number = |x: f64| {
+        if !x.is_finite() {
+            "-".to_owned()
+        } else if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
+            format!("{x:.3e}")
+        } else {
+            format!("{x:.4}")
+        }
+    };
+    let ended = match (&run.failed, run.reason) {
+        (Some(_), _) if run.diverged => "divergence",
+        (Some(_), _) => "failure",
         (None, Some(StopReason::LossChange { .. })) => "loss change",
         (None, Some(StopReason::GradNorm { .. })) => "gradient norm",
         (None, Some(StopReason::Patience { .. })) => "patience",
@@ -98,14 +107,10 @@ pub(super) fn row(run: &StudyRun) -> [String; 8] {
         run.label.clone(),
         ended.to_owned(),
         run.steps.to_string(),
-        readable(run.first_loss),
-        readable(run.last_loss),
-        run.held_out_after.map_or_else(|| "-".to_owned(), readable),
-        readable(run.longest_step),
-        if ratio.is_finite() {
-            readable(ratio)
-        } else {
-            "-".to_owned()
-        },
+        number(run.first_loss),
+        number(run.last_loss),
+        run.held_out_after.map_or_else(|| "-".to_owned(), number),
+        number(run.longest_step),
+        number(ratio),
     ]
 }

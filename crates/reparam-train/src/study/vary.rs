@@ -18,16 +18,9 @@ pub struct VaryError {
 }
 
 impl VaryError {
-    const OUTPUT: &str = "varies the output, of which every run has its own below the study's";
-    const TWICE: &str = "varies a key a second time";
-
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some(match self.problem {
-            Self::OUTPUT => "leave it out; --output says where the study goes".into(),
-            Self::TWICE => "give all values of a key at once, as in optimizer.lambda=0.1,1".into(),
-            _ => "write section.key=value,value, as in optimizer.lambda=0.1,1".into(),
-        })
+        Some("write section.key=value,value, as in optimizer.lambda=0.1,1".into())
     }
 }
 
@@ -50,6 +43,9 @@ impl Vary {
         if !key.contains('.') || key.split('.').any(str::is_empty) {
             return Err(failed("does not start with section.key"));
         }
+        if key == "output.dir" {
+            return Err(failed("varies where the study itself puts its runs"));
+        }
         let values = split(list);
         if values.iter().any(String::is_empty) {
             return Err(failed("has an empty value"));
@@ -63,23 +59,6 @@ impl Vary {
             values,
         })
     }
-}
-
-/// Refuses what would have no effect.
-pub(super) fn check(vary: &[Vary]) -> Result<(), VaryError> {
-    for (place, Vary { key, values }) in vary.iter().enumerate() {
-        let failed = |problem| VaryError {
-            text: format!("{key}={}", values.join(",")),
-            problem,
-        };
-        if key == "output" || key.starts_with("output.") {
-            return Err(failed(VaryError::OUTPUT));
-        }
-        if vary[..place].iter().any(|earlier| earlier.key == *key) {
-            return Err(failed(VaryError::TWICE));
-        }
-    }
-    Ok(())
 }
 
 /// Splits at the commas that are outside of everything.
@@ -119,29 +98,48 @@ pub(super) struct Variant {
 }
 
 /// Returns every combination of the values, the last key varying fastest.
-pub(super) fn combinations(vary: &[Vary]) -> Vec<Variant> {
+///
+/// # Errors
+///
+/// Fails when a key is varied twice.
+pub(super) fn combinations(vary: &[Vary]) -> Result<Vec<Variant>, VaryError> {
     let mut variants = vec![Variant {
         label: String::new(),
         overrides: Vec::new(),
     }];
-    for Vary { key, values } in vary {
-        let short = key.rsplit('.').next().unwrap_or(key);
+    for (place, Vary { key, values }) in vary.iter().enumerate() {
+        if vary[..place].iter().any(|earlier| earlier.key == *key) {
+            return Err(VaryError {
+                text: key.clone(),
+                problem: "is varied twice",
+            });
+        }
+        let name = shown(key, vary);
         variants = variants
             .iter()
             .flat_map(|variant| {
                 values.iter().map(move |value| {
                     let mut overrides = variant.overrides.clone();
-                    overrides.push(Override::set(format!("{key}={value}")));
+                    overrides.push(Override::vary(format!("{key}={value}")));
                     let comma = if variant.label.is_empty() { "" } else { ", " };
                     Variant {
-                        label: format!("{}{comma}{short}={value}", variant.label),
+                        label: format!("{}{comma}{name}={value}", variant.label),
                         overrides,
                     }
                 })
             })
             .collect();
     }
-    variants
+    Ok(variants)
+}
+
+/// Returns the last part of a key, or all of it where another key ends alike.
+fn shown<'a>(key: &'a str, vary: &[Vary]) -> &'a str {
+    let last = |key: &'a str| key.rsplit('.').next().unwrap_or(key);
+    let alike = vary
+        .iter()
+        .filter(|other| other.key.rsplit('.').next() == Some(last(key)));
+    if alike.count() > 1 { key } else { last(key) }
 }
 
 #[cfg(test)]
@@ -179,32 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn what_would_have_no_effect_is_refused() {
-        let parse = |texts: &[&str]| -> Vec<Vary> {
-            texts
-                .iter()
-                .map(|text| Vary::parse(text).unwrap())
-                .collect()
-        };
-        assert_eq!(check(&parse(&["a.b=1,2", "a.c=1"])), Ok(()));
-        let error = check(&parse(&["a.b=1,2", "a.c=1", "a.b=3"])).unwrap_err();
-        assert_eq!(error.to_string(), "`a.b=3` varies a key a second time");
-        let error = check(&parse(&["output.dir=x,y"])).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("`output.dir=x,y` varies the output")
-        );
-        assert!(error.hint().unwrap().contains("--output"));
-    }
-
-    #[test]
     fn all_combinations_are_made() {
         let vary = [
             Vary::parse("a.b=1,2").unwrap(),
             Vary::parse("c.d=x,y,z").unwrap(),
         ];
         let labels: Vec<String> = combinations(&vary)
+            .unwrap()
             .into_iter()
             .map(|variant| variant.label)
             .collect();
@@ -214,5 +193,18 @@ mod tests {
                 "b=1, d=x", "b=1, d=y", "b=1, d=z", "b=2, d=x", "b=2, d=y", "b=2, d=z"
             ]
         );
+    }
+
+    #[test]
+    fn keys_that_end_alike_are_told_apart_and_no_key_is_varied_twice() {
+        let vary = [
+            Vary::parse("train.seed=1").unwrap(),
+            Vary::parse("data.generate.seed=2").unwrap(),
+        ];
+        let label = &combinations(&vary).unwrap()[0].label;
+        assert_eq!(label, "train.seed=1, data.generate.seed=2");
+        let twice = [Vary::parse("a.b=1").unwrap(), Vary::parse("a.b=2").unwrap()];
+        let error = combinations(&twice).unwrap_err();
+        assert_eq!(error.to_string(), "`a.b` is varied twice");
     }
 }

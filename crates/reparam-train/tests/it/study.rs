@@ -245,9 +245,9 @@ fn the_same_study_gives_the_same_pictures() {
 fn what_diverges_is_a_result() {
     let place = Place::new();
     let study = place.finish(REGRESSION, &["optimizer.lambda=1,100"]);
-    assert_eq!(study.runs[0].diverged, None);
+    assert_eq!(study.runs[0].failed, None);
     let diverged = &study.runs[1];
-    let message = diverged.diverged.as_ref().expect("it diverges");
+    let message = diverged.failed.as_ref().expect("it diverges");
     assert!(message.contains("the loss went from"), "{message}");
     assert_eq!((diverged.reason, diverged.held_out_after), (None, None));
     assert!(
@@ -265,7 +265,7 @@ fn what_diverges_is_a_result() {
 fn a_study_of_nothing_but_divergence_has_a_page() {
     let place = Place::new();
     let study = place.finish(REGRESSION, &["optimizer.learning_rate=1e300,1e160,30"]);
-    assert!(study.runs.iter().all(|run| run.diverged.is_some()));
+    assert!(study.runs.iter().all(|run| run.diverged));
     check_pictures(&place.path("study"), &[]);
 }
 
@@ -281,7 +281,7 @@ fn whatever_is_written_in_a_run_file_can_be_varied() {
         ],
     );
     assert_eq!(study.runs.len(), 4);
-    assert!(study.runs.iter().all(|run| run.diverged.is_none()));
+    assert!(study.runs.iter().all(|run| run.failed.is_none()));
     // The key may be one that the run file lacks and needs.
     let place = Place::new();
     let text = REGRESSION.replace("[train]", "[optimizer]\ntransforms = []\n[train]");
@@ -291,8 +291,6 @@ fn whatever_is_written_in_a_run_file_can_be_varied() {
 
 #[test]
 fn a_mistake_is_found_before_the_first_run() {
-    let table = "task = \"regression\"\n[data]\ntrain = \"no-such-table.csv\"\ntarget = \"y\"\n";
-    let missing = format!("[model]\n{table}[output]\ndir = \"unused\"\n");
     for (text, vary, message) in [
         (
             REGRESSION,
@@ -300,7 +298,6 @@ fn a_mistake_is_found_before_the_first_run() {
             "greater than 0, not `-1`",
         ),
         (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
-        (REGRESSION, &["train.batch_size=8,33"], "a batch of 33 rows"),
         (
             REGRESSION,
             &["method.kind=identity,lora", "method.scale=2,3"],
@@ -308,17 +305,9 @@ fn a_mistake_is_found_before_the_first_run() {
         ),
         (
             REGRESSION,
-            &["method.target_modules=all-linear,[\"nope\"]"],
-            "nope",
-        ),
-        (REGRESSION, &["optimizer.kind=sgd,muon"], "matrices only"),
-        (REGRESSION, &["output.dir=a,b"], "varies the output"),
-        (
-            REGRESSION,
             &["train.seed=1", "train.seed=2"],
-            "a second time",
+            "is varied twice",
         ),
-        (&missing, &["data.split_seed=1,2"], "no-such-table.csv"),
     ] {
         let place = Place::new();
         let (result, told) = place.study(text, vary);
@@ -326,10 +315,52 @@ fn a_mistake_is_found_before_the_first_run() {
         assert!(error.to_string().contains(message), "{error}");
         assert!(told.is_empty() && !place.path("study").exists(), "{vary:?}");
     }
+    let error = Vary::parse("output.dir=a,b").expect_err("it has no effect");
+    assert!(
+        error
+            .to_string()
+            .contains("where the study itself puts its runs")
+    );
     let place = Place::new();
     let (result, _) = place.study(REGRESSION, &[]);
     let error = result.expect_err("nothing to vary");
     assert!(error.hint().is_some_and(|hint| hint.contains("--vary")));
+}
+
+/// What only the data or the model shows is the end of one run, and not of the study.
+#[test]
+fn a_run_that_cannot_start_is_a_row() {
+    for (vary, message) in [
+        ("train.batch_size=8,33", "a batch of 33 rows"),
+        ("method.target_modules=all-linear,[\"nope\"]", "nope"),
+        ("optimizer.kind=sgd,muon", "matrices only"),
+        ("data.test_fraction=0.2,0.999", "leaves no row for training"),
+    ] {
+        let place = Place::new();
+        let study = place.finish(REGRESSION, &[vary]);
+        assert_eq!(study.runs[0].failed, None, "{vary}");
+        let failed = &study.runs[1];
+        let found = failed.failed.as_ref().expect("it cannot start");
+        assert!(found.contains(message), "{found}");
+        assert!(!failed.diverged && failed.steps == 0);
+        assert_eq!(
+            (failed.held_out_before, failed.held_out_after),
+            (None, None)
+        );
+        assert_eq!(failed.row()[1], "failure");
+        assert!(!failed.directory.exists(), "{vary}");
+        check_pictures(&place.path("study"), &[]);
+        let json = std::fs::read_to_string(place.path("study/study.json")).expect("a file");
+        assert!(!json.contains("-0.0"), "{json}");
+    }
+    // Where none can start, the first reason is that of the study.
+    let text = "[model]\ntask = \"regression\"\n\
+        [data]\ntrain = \"no-such-table.csv\"\ntarget = \"y\"\n[output]\ndir = \"unused\"\n";
+    let place = Place::new();
+    let (result, told) = place.study(text, &["data.split_seed=1,2"]);
+    let error = result.expect_err("there is no table");
+    assert!(error.to_string().contains("no-such-table.csv"), "{error}");
+    assert!(told.len() == 2 && !place.path("study").exists());
 }
 
 #[test]

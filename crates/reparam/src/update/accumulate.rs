@@ -39,7 +39,8 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
 ///
 /// The chain counts its own steps, so that Adam inside it corrects for its start as with the larger
 /// batch; the horizon it sees is `T / n`. It differs from `train.gradient_accumulation`, which weighs
-/// tokens rather than batches and counts one step for all of them.
+/// tokens rather than batches and counts one step for all of them. Gradients of a last, incomplete round are
+/// not used.
 ///
 /// # Cost
 ///
@@ -57,7 +58,7 @@ impl Accumulate {
     /// # Errors
     ///
     /// Fails when `steps` is zero, the order of the parts breaks a law, or one of them takes the
-    /// gradient elsewhere or moves parameters by itself.
+    /// gradient elsewhere or follows every move of the parameters.
     pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, UpdateError> {
         if steps == 0 {
             return Err(UpdateError::Setting {
@@ -72,7 +73,8 @@ impl Accumulate {
             return Err(UpdateError::Order {
                 first: "accumulate",
                 second: placed.name,
-                reason: "it concerns every gradient and cannot be inside of an accumulation",
+                reason: "it concerns every step and cannot be inside of an accumulation",
+                fix: "put it outside, before the accumulation or after it",
             });
         }
         Ok(Self {
@@ -114,13 +116,23 @@ impl GradientTransform for Accumulate {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        let mut roles = Placed::everywhere(self.name(), Role::Collect);
-        roles.extend(self.inner.roles());
+        // What is inside sees whole means; what comes after sees the zeros too.
+        let mut roles = self.inner.roles();
+        roles.extend(Placed::everywhere(self.name(), Role::Collect));
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
-        self.inner.check(parameters)
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), UpdateError> {
+        if horizon < self.steps {
+            return Err(UpdateError::NoEffect {
+                transform: self.name(),
+                problem: format!(
+                    "it collects {} gradients before the first move, and the run has {horizon} steps",
+                    self.steps
+                ),
+            });
+        }
+        self.inner.check(parameters, horizon / self.steps)
     }
 
     fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {

@@ -216,7 +216,8 @@ impl GradientTransform for Adafactor {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        Placed::preconditioner(self.name(), self.settings.weight_decay)
+        let roles = Placed::preconditioner(self.name(), self.settings.weight_decay);
+        Placed::relative(roles)
     }
 
     fn state(&self) -> ParameterList {

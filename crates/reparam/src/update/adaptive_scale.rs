@@ -112,7 +112,7 @@ impl GradientTransform for AdaptiveScale {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Scale)
+        Placed::everywhere(self.name(), Role::VaryingScale)
     }
 
     fn state(&self) -> ParameterList {

@@ -95,6 +95,6 @@ impl GradientTransform for ClipByUnitNorm {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Bound)
+        Placed::relative(Placed::everywhere(self.name(), Role::Bound))
     }
 }

@@ -91,8 +91,8 @@ impl GradientTransform for Ema {
         Ok(())
     }
 
-    fn evaluated(&self, _parameters: &[NamedTensor]) -> Option<ParameterList> {
-        (!self.average.is_empty()).then(|| self.average.clone())
+    fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
+        state::in_order(&self.average, parameters)
     }
 
     fn state(&self) -> ParameterList {

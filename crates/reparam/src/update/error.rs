@@ -60,6 +60,8 @@ pub enum UpdateError {
         second: &'static str,
         /// The law that would not hold.
         reason: &'static str,
+        /// What to do.
+        fix: &'static str,
     },
     /// A transform of matrices was given something else.
     #[error("`{transform}` updates matrices only, and `{name}` has shape {shape:?}")]
@@ -145,9 +147,7 @@ impl UpdateError {
                 Some("continue with the optimizer settings that the run was started with".into())
             }
             Self::StateFile { hint, .. } => hint.clone(),
-            Self::Order { first, second, .. } => {
-                Some(format!("put `{second}` before `{first}`, or leave one out"))
-            }
+            Self::Order { fix, .. } => Some((*fix).to_owned()),
             Self::NotAMatrix { .. } => Some(
                 "give the other parameters an optimizer of their own, each in a `group` with a \
                  pattern"

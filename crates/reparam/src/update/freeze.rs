@@ -59,14 +59,11 @@ impl GradientTransform for Freeze {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        vec![Placed {
-            name: self.name(),
-            role: Role::Freeze,
-            scope: Some(self.pattern.as_str().to_owned()),
-        }]
+        let roles = Placed::everywhere(self.name(), Role::Freeze);
+        Placed::within(roles, self.pattern.as_str())
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         require_match(self.name(), &self.pattern, parameters)
     }
 }

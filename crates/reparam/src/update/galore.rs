@@ -79,7 +79,7 @@ impl Galore {
     /// # Errors
     ///
     /// Fails when a number is not positive, the order of the parts breaks a law, or one of them needs the
-    /// parameters themselves: a decay, a probe, an average, the preconditioning of pairs.
+    /// parameters themselves: a decay, a probe, an average, steps relative to the parameters' size.
     pub fn new(
         rank: usize,
         refresh: u64,
@@ -98,21 +98,14 @@ impl Galore {
         positive("scale", scale)?;
         let inner = chain(parts)?;
         let of_parameters = |placed: &Placed| {
-            !matches!(
-                placed.role,
-                Role::Scale
-                    | Role::Linear
-                    | Role::Bound
-                    | Role::Sign
-                    | Role::Precondition
-                    | Role::Collect
-            )
+            placed.needs_parameters || matches!(placed.role, Role::MaskSgd | Role::MaskAdam)
         };
         if let Some(placed) = inner.roles().into_iter().find(of_parameters) {
             return Err(UpdateError::Order {
                 first: "galore",
                 second: placed.name,
-                reason: "what is inside sees projections only; put it after `galore` instead",
+                reason: "what is inside sees projections only",
+                fix: "put it outside of `galore`, or leave it out",
             });
         }
         Ok(Self {
@@ -247,12 +240,12 @@ impl GradientTransform for Galore {
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), UpdateError> {
         if parameters
             .iter()
             .any(|parameter| matrix_dims(&parameter.shape).is_some())
         {
-            return Ok(());
+            return self.inner.check(parameters, horizon);
         }
         Err(UpdateError::NoEffect {
             transform: self.name(),

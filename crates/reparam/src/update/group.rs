@@ -51,6 +51,12 @@ impl Group {
     /// Fails when the pattern is not a regular expression, the order of the parts breaks a law, or one
     /// of them concerns all parameters together: a probe or an average.
     pub fn new(names: &str, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, UpdateError> {
+        if parts.is_empty() {
+            return Err(UpdateError::NoEffect {
+                transform: "group",
+                problem: "it has no transforms".into(),
+            });
+        }
         let inner = chain(parts)?;
         let whole =
             |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average | Role::Move);
@@ -59,6 +65,7 @@ impl Group {
                 first: "group",
                 second: placed.name,
                 reason: "it concerns all parameters together and cannot be inside of a group",
+                fix: "put it outside of the group",
             });
         }
         Ok(Self {
@@ -105,19 +112,12 @@ impl GradientTransform for Group {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        let scope = Some(self.pattern.as_str().to_owned());
-        let inner = self.inner.roles().into_iter();
-        inner
-            .map(|placed| Placed {
-                scope: scope.clone(),
-                ..placed
-            })
-            .collect()
+        Placed::within(self.inner.roles(), self.pattern.as_str())
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), UpdateError> {
         require_match(self.name(), &self.pattern, parameters)?;
-        self.inner.check(&self.select(parameters))
+        self.inner.check(&self.select(parameters), horizon)
     }
 
     fn state(&self) -> ParameterList {

@@ -86,7 +86,7 @@ impl GradientTransform for Lamb {
         for placed in &mut roles {
             placed.name = self.name();
         }
-        roles
+        Placed::relative(roles)
     }
 
     fn state(&self) -> ParameterList {

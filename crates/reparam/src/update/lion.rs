@@ -2,7 +2,7 @@
 
 use super::adamw::beta;
 use super::table::{SettingKind, TransformEntry, WEIGHT_DECAY, number, optimizer};
-use super::{GradientTransform, Placed, StepContext, UpdateError, WeightDecay, state};
+use super::{GradientTransform, Placed, Role, StepContext, UpdateError, WeightDecay, state};
 use crate::parameters::ParameterList;
 
 pub(super) const ENTRY: TransformEntry = TransformEntry {
@@ -107,7 +107,14 @@ impl GradientTransform for Lion {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        Placed::preconditioner(self.name(), self.weight_decay)
+        let mut roles = Placed::everywhere(self.name(), Role::MeanSign);
+        roles.extend(
+            (self.weight_decay > 0.0)
+                .then(|| Placed::everywhere(self.name(), Role::Decay))
+                .into_iter()
+                .flatten(),
+        );
+        roles
     }
 
     fn state(&self) -> ParameterList {

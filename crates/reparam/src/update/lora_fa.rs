@@ -115,7 +115,7 @@ impl GradientTransform for LoraFa {
         Ok(updates)
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         require_pairs(self.name(), parameters)
     }
 

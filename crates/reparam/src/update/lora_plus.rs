@@ -66,7 +66,7 @@ impl GradientTransform for LoraPlus {
         }))
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         require_pairs(self.name(), parameters)
     }
 

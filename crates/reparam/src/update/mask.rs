@@ -87,6 +87,7 @@ pub(super) const ENTRY: TransformEntry = TransformEntry {
 /// and the proof in its appendix.
 #[derive(Debug, Clone)]
 pub struct GradientMask {
+    rule: MaskRule,
     entries: Vec<(Regex, Factor)>,
 }
 
@@ -139,6 +140,7 @@ impl GradientMask {
         }
         let factor = Factor::Number(rule.factor(scales));
         Ok(Self {
+            rule,
             entries: vec![(pattern(names)?, factor)],
         })
     }
@@ -148,7 +150,10 @@ impl GradientMask {
     /// # Errors
     ///
     /// Fails when there is none.
-    pub fn of_tensors(masks: Vec<(String, Tensor<1>)>) -> Result<Self, UpdateError> {
+    pub fn of_tensors(
+        masks: Vec<(String, Tensor<1>)>,
+        rule: MaskRule,
+    ) -> Result<Self, UpdateError> {
         if masks.is_empty() {
             return Err(UpdateError::NoEffect {
                 transform: "mask",
@@ -164,7 +169,10 @@ impl GradientMask {
                 ))
             })
             .collect();
-        Ok(Self { entries: entries? })
+        Ok(Self {
+            rule,
+            entries: entries?,
+        })
     }
 
     fn factor(&self, name: &str) -> Option<&Factor> {
@@ -181,9 +189,9 @@ impl GradientTransform for GradientMask {
     fn transform(
         &mut self,
         updates: ParameterList,
-        _context: &StepContext<'_>,
+        context: &StepContext<'_>,
     ) -> Result<ParameterList, UpdateError> {
-        self.check(&updates)?;
+        self.check(&updates, context.horizon)?;
         Ok(map(updates, |update| match self.factor(&update.name) {
             None => update.values.clone(),
             Some(Factor::Number(factor)) => update.values.clone() * *factor,
@@ -192,10 +200,24 @@ impl GradientTransform for GradientMask {
     }
 
     fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Mask)
+        let role = match self.rule {
+            MaskRule::Sgd => Role::MaskSgd,
+            MaskRule::Adam => Role::MaskAdam,
+        };
+        let names: Vec<&str> = self
+            .entries
+            .iter()
+            .map(|(names, _)| names.as_str())
+            .collect();
+        let roles = Placed::everywhere(self.name(), role);
+        match &names[..] {
+            // The usual pattern restricts nothing.
+            ["^(?:.*)$"] => roles,
+            _ => Placed::within(roles, &names.join("|")),
+        }
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         for (names, _) in &self.entries {
             require_match(self.name(), names, parameters)?;
         }

@@ -42,6 +42,7 @@ mod mask;
 mod muon;
 mod noise;
 mod optimizer;
+mod order;
 mod pairs;
 mod riemannian;
 mod rmsprop;
@@ -66,7 +67,7 @@ pub use adamw::{AdamW, EpsPlacement};
 pub use adaptive_scale::AdaptiveScale;
 pub use agc::ClipByUnitNorm;
 pub use centralize::Centralize;
-pub use chain::{Chain, Placed, Role, chain};
+pub use chain::{Chain, chain};
 pub use clip::{ClipByGlobalNorm, ClipByValue, global_norm};
 pub use ema::Ema;
 pub use error::UpdateError;
@@ -81,6 +82,7 @@ pub use lora_plus::LoraPlus;
 pub use mask::{GradientMask, MaskRule};
 pub use muon::{Muon, MuonScale};
 pub use optimizer::{Optimizer, StepReport, StepVariances};
+pub use order::{Placed, Role};
 pub use riemannian::Riemannian;
 pub use rmsprop::RmsProp;
 pub use sam::Sam;
@@ -144,8 +146,9 @@ pub trait GradientTransform: Debug + Send {
         }
     }
 
-    /// Checks before the first step that the transform can work on these parameters.
-    fn check(&self, _parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    /// Checks before the first step that the transform can work on these parameters, for so many
+    /// steps.
+    fn check(&self, _parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         Ok(())
     }
 

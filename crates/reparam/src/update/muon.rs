@@ -206,7 +206,7 @@ impl GradientTransform for Muon {
         Ok(result)
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         require_matrices(self.name(), parameters)
     }
 

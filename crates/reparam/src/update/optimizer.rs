@@ -108,7 +108,8 @@ impl Optimizer {
     ///
     /// Fails when a transform has no effect on them or cannot take their shapes.
     pub fn check<M: Module>(&self, module: &M) -> Result<(), UpdateError> {
-        self.chain.check(&parameters::trainable(module))
+        let parameters = parameters::trainable(module);
+        self.chain.check(&parameters, self.horizon)
     }
 
     /// Moves a module's trainable parameters by one step.
@@ -146,6 +147,9 @@ impl Optimizer {
             return Err(UpdateError::NonFinite {
                 name: first_non_finite(&gradients),
             });
+        }
+        if self.steps_done == 0 {
+            self.chain.check(&parameters, self.horizon)?;
         }
         let learning_rate = self.next_learning_rate();
         let context = self.context(&parameters);

@@ -79,7 +79,7 @@ impl GradientTransform for Riemannian {
         Ok(updates)
     }
 
-    fn check(&self, parameters: &[NamedTensor]) -> Result<(), UpdateError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), UpdateError> {
         require_pairs(self.name(), parameters)
     }
 

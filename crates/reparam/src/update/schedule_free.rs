@@ -148,9 +148,15 @@ impl GradientTransform for ScheduleFreeAdamW {
         }
         state::ready_zeros(name, &mut self.z, &updates, context)?;
         state::ready_zeros(name, &mut self.exp_avg_sq, &updates, context)?;
+        for (square, gradient) in self.exp_avg_sq.iter_mut().zip(&updates) {
+            let g = gradient.values.clone();
+            let old = square.values.clone() * self.beta2;
+            square.values = old + g.clone() * g * (1.0 - self.beta2);
+        }
         let eta = context.learning_rate;
         if eta == 0.0 {
-            // The first step of a warm-up. The average has no weight yet, and nothing moves.
+            // The first step of a warm-up. The average has no weight yet, and nothing moves; but the
+            // mean of squares counts every step, as its correction does.
             return Ok(super::map(updates, |update| update.values.zeros_like()));
         }
         let root_correction2 = (1.0 - self.beta2.powf(context.step as f64)).sqrt();
@@ -163,9 +169,8 @@ impl GradientTransform for ScheduleFreeAdamW {
         for (place, gradient) in updates.into_iter().enumerate() {
             let y = context.parameters[place].values.clone();
             let g = gradient.values.clone();
-            let square = &mut self.exp_avg_sq[place].values;
-            *square = square.clone() * self.beta2 + g.clone() * g.clone() * (1.0 - self.beta2);
-            let mut d = g / (square.clone().sqrt() / root_correction2 + self.eps);
+            let square = self.exp_avg_sq[place].values.clone();
+            let mut d = g / (square.sqrt() / root_correction2 + self.eps);
             if self.weight_decay != 0.0 {
                 d = d + y.clone() * self.weight_decay;
             }
@@ -184,11 +189,9 @@ impl GradientTransform for ScheduleFreeAdamW {
     }
 
     fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
-        if self.z.is_empty() {
-            return None;
-        }
+        let z = state::in_order(&self.z, parameters)?;
         let share = 1.0 - 1.0 / self.beta1;
-        let pairs = parameters.iter().zip(&self.z);
+        let pairs = parameters.iter().zip(z);
         Some(
             pairs
                 .map(|(y, z)| {

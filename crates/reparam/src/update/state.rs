@@ -36,6 +36,17 @@ pub(super) fn load_groups(
     state.finish()
 }
 
+/// Returns a group's tensors in the order of the parameters, if it has one for each: a file has its
+/// tensors in the order of their names.
+pub(super) fn in_order(group: &[NamedTensor], parameters: &[NamedTensor]) -> Option<ParameterList> {
+    let find = |(place, parameter): (usize, &NamedTensor)| {
+        let is_it = |tensor: &&NamedTensor| tensor.name == parameter.name;
+        let there = group.get(place).filter(is_it);
+        there.or_else(|| group.iter().find(is_it)).cloned()
+    };
+    parameters.iter().enumerate().map(find).collect()
+}
+
 /// Returns a number as a tensor that keeps all of its bits.
 pub(super) fn scalar(name: &str, value: f64) -> NamedTensor {
     NamedTensor {

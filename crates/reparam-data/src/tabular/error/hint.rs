@@ -52,7 +52,7 @@ impl TabularError {
             }
             Self::MissingValues { .. } => {
                 "fill them in, leave these columns out of the features, or \
-                drop the rows with missing = \"drop_rows\""
+                drop the rows with missing = \"drop_rows\" in [data], or --drop-rows with `predict`"
                     .to_owned()
             }
             Self::TooFewSamples { .. } => "set samples to 2 or more".to_owned(),

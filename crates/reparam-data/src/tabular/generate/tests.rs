@@ -141,7 +141,7 @@ fn requests_are_checked() {
         assert_eq!(
             message(problem(50, 1, noise, 0)).0,
             format!(
-                "the noise is {noise}, expected a standard deviation: a finite number from 0 upwards"
+                "the noise is {noise:?}, expected a standard deviation: a finite number from 0 upwards"
             )
         );
     }

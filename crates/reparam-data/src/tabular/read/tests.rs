@@ -108,7 +108,7 @@ fn missing_values_are_listed() {
             "t.csv: missing values in 4 of 6 rows, columns `a`, `b`, `y`, lines 3, 4, 5, 7"
                 .to_owned(),
             "fill them in, leave these columns out of the features, or drop the rows with \
-             missing = \"drop_rows\""
+             missing = \"drop_rows\" in [data], or --drop-rows with `predict`"
                 .to_owned()
         )
     );

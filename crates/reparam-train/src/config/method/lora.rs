@@ -5,6 +5,7 @@ use serde::{Serialize, Serializer};
 use super::super::error::ConfigError;
 use super::super::section::{MOST, Range, Section};
 use super::super::tree::{Node, Value};
+use super::trained::TrainedBias;
 
 /// LoRA: `W = W0 + s B A`, with `A` of `[rank, d_in]`, `B` of `[d_out, rank]` and the scaling
 /// `s = alpha / rank`, or `alpha / sqrt(rank)` with `use_rslora`.
@@ -125,8 +126,17 @@ impl LoraConfig {
         "init",
     ];
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        let default = Self::default();
+    pub(super) fn read(
+        section: &Section<'_>,
+        default_bias: TrainedBias,
+    ) -> Result<Self, ConfigError> {
+        let default = Self {
+            bias: match default_bias {
+                TrainedBias::None => Bias::None,
+                TrainedBias::All => Bias::All,
+            },
+            ..Self::default()
+        };
         let config = Self {
             rank: section.size("rank")?.unwrap_or(default.rank),
             alpha: section

@@ -51,6 +51,15 @@ fn a_task_without_a_word_is_a_language_model() {
         "{error}"
     );
     assert!(error.contains("did you mean `regression`?"), "{error}");
+    // Also where the keys are those of the task that was meant.
+    let error = refused(
+        "task = \"regression\"",
+        "task = \"regresion\"\nkind = \"mlp\"",
+    );
+    assert!(
+        error.contains("unknown task `regresion` in [model]"),
+        "{error}"
+    );
 }
 
 #[test]

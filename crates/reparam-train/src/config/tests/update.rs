@@ -70,8 +70,10 @@ fn an_unlawful_order_is_refused_with_the_reason() {
         error.contains("`clip_by_value` cannot come before `mask`: a mask stands for"),
         "{error}"
     );
+    assert!(error.contains("hint: put the mask first"), "{error}");
+    let error = refused("optimizer", "kind = \"lion\"\nlambda = 0.1");
     assert!(
-        error.contains("hint: put `mask` before `clip_by_value`"),
+        error.contains("`lambda` in [optimizer] has no effect: `lion` moves by signs"),
         "{error}"
     );
 }

@@ -203,6 +203,35 @@ fn the_singular_vectors_follow_the_weight() {
     assert!((after - 1.0).abs() < 1e-4, "{after}");
 }
 
+/// What drops out while training does not while predicting, and is drawn from the seed.
+#[test]
+fn dropout_is_for_training_alone() {
+    let place = Place::new();
+    let lora = ["method.kind=lora", "method.rank=2", "method.alpha=2"];
+    let run = |name: &str, more: &[&str]| {
+        let overrides = [&lora, more].concat();
+        let config = place.config(name, &overrides);
+        (finish(&config).losses(), place.loss_of_saved(&config))
+    };
+    let (plain, _) = run("plain", &[]);
+    let (first, saved) = run("first", &["method.dropout=0.3"]);
+    // B starts at zero, so that the first step shows nothing of it.
+    assert_eq!(first[0].to_bits(), plain[0].to_bits());
+    assert_ne!(first[5].to_bits(), plain[5].to_bits());
+    let (second, saved_again) = run("second", &["method.dropout=0.3"]);
+    assert_eq!((&second, saved_again), (&first, saved));
+    let (other, _) = run("other", &["method.dropout=0.3", "train.seed=4"]);
+    assert_ne!(other[5].to_bits(), first[5].to_bits());
+    // One step more has a loss with another draw than none.
+    let (longer, _) = run("longer", &["method.dropout=0.3", "train.max_steps=61"]);
+    assert_eq!(longer[..60], first[..]);
+    assert!(
+        (longer[60] / saved - 1.0).abs() > 1e-3,
+        "{} {saved}",
+        longer[60]
+    );
+}
+
 #[test]
 fn a_method_that_does_not_fit_the_model_is_refused() {
     let place = Place::new();

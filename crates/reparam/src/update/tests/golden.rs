@@ -295,6 +295,7 @@ fn compare(case: &Case, step: u64, found: &ParameterList, expected: &[f64], what
         rest = others;
         let size = own.iter().fold(0.0_f64, |size, x| size.max(x.abs()));
         for (found, expected) in to_f64(&parameter.values).iter().zip(own) {
+            assert!(found.is_finite(), "{}: not a number", case.name);
             worst = worst.max((found - expected).abs() / size);
         }
     }
@@ -332,7 +333,7 @@ fn every_optimizer_follows_its_reference() {
         let problem = &golden.problems[&case.problem];
         let mut x = problem.start(dtype);
         let mut update = chain(transforms(case)).expect("a lawful order");
-        update.check(&x).expect("it has an effect");
+        update.check(&x, 50).expect("it has an effect");
         let n_warmup = case.options["warmup_steps"].as_f64().unwrap_or(0.0);
         for step in 1..=50_u64 {
             // That package's warm-up does not start at zero.

@@ -207,7 +207,7 @@ fn convolution_mask(rule: MaskRule) -> GradientMask {
         *value = rule.factor(&scales);
     }
     let mask = named("w", &[36], mask).values;
-    GradientMask::of_tensors(vec![("w".into(), mask)]).expect("a mask")
+    GradientMask::of_tensors(vec![("w".into(), mask)], rule).expect("a mask")
 }
 
 fn sgd() -> Vec<Box<dyn GradientTransform>> {

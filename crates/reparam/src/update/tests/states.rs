@@ -112,6 +112,9 @@ fn every_state_goes_through_a_file_and_continues_to_the_same_bits() {
             let mut resumed = optimizer(&spec);
             load_state(&mut resumed, &path).expect(&spec.kind);
             assert_eq!(resumed.steps_done(), 5);
+            // An average is there at once, in the parameters' order.
+            let average = |optimizer: &Optimizer| optimizer.evaluated_list(&half).map(|x| bits(&x));
+            assert_eq!(average(&resumed), average(&whole), "{}", spec.kind);
             let expected = advance(&mut whole, half.clone(), 7);
             let found = advance(&mut resumed, half, 7);
             assert_eq!(bits(&found), bits(&expected), "{}", spec.kind);

@@ -1,0 +1,48 @@
+//! Matrix products over bf16 with sums in `f32`: the frozen weights of a model and the small
+//! trainable factors beside them.
+//!
+//! A [`PackedWeight`] is put once into the order in which the instructions want it; from then on
+//! [`matmul`] multiplies by it, or by its transpose, without ordering it again for every call, as
+//! a general product has to. [`product`] multiplies matrices that change at every step.
+//!
+//! # Numerics
+//!
+//! Factors are bf16; what is given as `f32` is rounded to the nearest (see
+//! [`Bf16::from_f32`](crate::Bf16::from_f32)), once, when it is read. A product of two bf16 numbers
+//! is exact in `f32`. The terms of one element are added in the order of the summed index, each
+//! rounded to `f32`; the low-rank term comes first and is scaled before the rest is added; then
+//! come the bias and what the output held; then one rounding to bf16 if the output is bf16.
+//!
+//! So the bits of an element depend on its row, its column and the instruction set alone: not on
+//! the number of threads, nor on how many other rows or columns there are. NaN and infinity travel
+//! as IEEE 754 says, each along its own row or column only.
+//!
+//! With [`Isa::Avx512Bf16`](crate::Isa::Avx512Bf16) the terms are added by `vdpbf16ps`, which takes
+//! subnormal factors for zero, makes subnormal results zero, and always rounds to the nearest.
+//! The other instruction sets make the numbers wide and multiply-add, rounded once with
+//! [`Isa::Avx512`](crate::Isa::Avx512) and [`Isa::Avx2Fma`](crate::Isa::Avx2Fma); they keep
+//! subnormal numbers.
+//!
+//! # Memory
+//!
+//! Buffers belong to the threads and are used again: on the thread that calls, up to 4 MiB for
+//! [`Direction::Backward`] and the small factors; on each thread that works, up to 512 KiB for rows
+//! that have to be rounded or ordered. After the first calls nothing is allocated.
+
+mod block;
+mod epilogue;
+mod grid;
+mod left;
+mod matrix;
+mod product;
+mod right;
+mod tile;
+mod weight;
+mod workspace;
+
+pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
+pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
+pub use weight::PackedWeight;
+
+#[cfg(test)]
+pub(crate) use product::{matmul_with, product_with};
