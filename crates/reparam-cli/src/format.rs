@@ -55,6 +55,17 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A measured number with some decimals, or as a power of ten where they would hide it: the unit is the user's.
+pub(crate) fn measured(x: f64, decimals: usize) -> String {
+    // Below, fewer than two digits would be left.
+    let least = 10.0_f64.powi(1 - i32::try_from(decimals).unwrap_or(i32::MAX));
+    if x != 0.0 && !(least..1e12).contains(&x.abs()) {
+        format!("{x:.3e}")
+    } else {
+        format!("{x:.decimals$}")
+    }
+}
+
 /// `part` of `whole` in percent.
 #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 pub(crate) fn percent(part: u64, whole: u64) -> String {
@@ -94,6 +105,16 @@ mod tests {
             (11_045.0, "3h 04m 05s"),
         ] {
             assert_eq!(seconds(s), text);
+        }
+        for (x, decimals, text) in [
+            (0.0, 4, "0.0000"),
+            (0.0123, 4, "0.0123"),
+            (0.000_123, 4, "1.230e-4"),
+            (0.000_123, 6, "0.000123"),
+            (-4_675_467_079.114_9, 4, "-4675467079.1149"),
+            (1e12, 4, "1.000e12"),
+        ] {
+            assert_eq!(measured(x, decimals), text);
         }
         assert_eq!(percent(1, 8), "12.50 %");
         assert_eq!(percent(0, 0), "0.00 %");

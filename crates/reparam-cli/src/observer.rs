@@ -9,7 +9,7 @@ use reparam_train::event::{
 };
 
 use crate::error::CliError;
-use crate::format::{bytes, count, counted, percent, seconds};
+use crate::format::{bytes, count, counted, measured, percent, seconds};
 use crate::output::Printer;
 
 /// How many lines a run prints for its steps where there is no progress bar.
@@ -105,7 +105,8 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             } => self.printer.row(
                 "evaluation",
                 &format!(
-                    "step {step}: test mean squared error {test_mse:.4}{}",
+                    "step {step}: test mean squared error {}{}",
+                    measured(*test_mse, 4),
                     explained(*test_r2, 4)
                 ),
             ),
@@ -212,7 +213,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "run",
                 format!(
-                    "{} of {}, learning rate {}{lambda}, seed {}",
+                    "{} of {}, learning rate {:?}{lambda}, seed {}",
                     counted(start.max_steps, "step"),
                     counted(start.batch_size, "row"),
                     start.learning_rate,
@@ -231,17 +232,17 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         self.printer.row(
             "result",
             &format!(
-                "test mean squared error {:.6}{}; train {:.6}",
-                report.test_mse,
+                "test mean squared error {}{}; train {}",
+                measured(report.test_mse, 6),
                 explained(report.test_r2, 6),
-                report.train_mse
+                measured(report.train_mse, 6)
             ),
         )?;
         self.printer.row(
             "exact",
             &format!(
-                "least squares: test mean squared error {:.6}{}",
-                report.least_squares_test_mse,
+                "least squares: test mean squared error {}{}",
+                measured(report.least_squares_test_mse, 6),
                 explained(report.least_squares_test_r2, 6)
             ),
         )?;
@@ -296,7 +297,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                     "rows" => "test mean squared error",
                     _ => "held-out loss",
                 };
-                format!(", {what} {before:.4} -> {after:.4}")
+                format!(", {what} {} -> {}", measured(before, 4), measured(after, 4))
             }
             _ => String::new(),
         };
@@ -348,6 +349,11 @@ fn plan(start: &Start) -> String {
     )
 }
 
+/// The share of the variance that is explained, where there is one.
+fn explained(share: Option<f64>, decimals: usize) -> String {
+    share.map_or_else(String::new, |share| format!(", R2 {share:.decimals$}"))
+}
+
 /// Why a run ended, in words.
 fn because(reason: &StopReason) -> String {
     match reason {
@@ -365,22 +371,18 @@ fn because(reason: &StopReason) -> String {
         }
         StopReason::Patience { evaluations, best } => {
             format!(
-                "{} in a row without a loss below {best:.4}",
-                counted(*evaluations, "evaluation")
+                "{} in a row without a loss below {}",
+                counted(*evaluations, "evaluation"),
+                measured(*best, 4)
             )
         }
     }
 }
 
-/// The explained share of the variance, where there is variance.
-fn explained(r2: Option<f64>, digits: usize) -> String {
-    r2.map_or_else(String::new, |r2| format!(", R2 {r2:.digits$}"))
-}
-
 /// The factor of the gradient, where it is a constant other than one.
 fn with_lambda(lambda: Option<f64>) -> String {
     match lambda {
-        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda}"),
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda:?}"),
         _ => String::new(),
     }
 }

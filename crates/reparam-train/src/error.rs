@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
+use crate::numbers::readable;
 
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
@@ -110,6 +111,16 @@ pub enum TrainError {
         /// The run's length.
         max_steps: u64,
     },
+    /// A prediction is larger than a number can be.
+    #[error(
+        "the prediction for row {row} (counted from 0 without the header) is not finite: {value}"
+    )]
+    PredictionNotFinite {
+        /// The row of the file.
+        row: usize,
+        /// What came out.
+        value: f64,
+    },
     /// A batch has more rows than there are.
     #[error("a batch of {batch_size} rows, and there are {rows} to train on")]
     BatchTooLarge {
@@ -120,10 +131,10 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {} to {} by step {step} (learning rate {learning_rate}{})",
-        shown(*before),
-        shown(*loss),
-        lambda.map_or_else(String::new, |lambda| format!(", lambda {lambda:.4}"))
+        "the loss went from {} to {} by step {step} (learning rate {learning_rate:?}{})",
+        readable(*before),
+        readable(*loss),
+        lambda.map_or_else(String::new, |lambda| format!(", lambda {}", readable(lambda)))
     )]
     Grew {
         /// The last step.
@@ -188,15 +199,6 @@ pub enum TrainError {
     },
 }
 
-/// A loss with as many digits as it needs.
-fn shown(loss: f64) -> String {
-    if (1e-3..1e5).contains(&loss) {
-        format!("{loss:.4}")
-    } else {
-        format!("{loss:.3e}")
-    }
-}
-
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -236,13 +238,17 @@ impl TrainError {
             Self::NotARegression { .. } => {
                 Some("give the run directory of a regression, or the model directory in it".into())
             }
+            Self::PredictionNotFinite { .. } => Some(
+                "check the row's values against the columns that the model was trained on".into(),
+            ),
             Self::BatchTooLarge { rows, .. } => Some(format!(
                 "set train.batch_size to at most {rows}, or leave it out to take all rows"
             )),
             Self::Grew { stable_rate, .. } => Some(match stable_rate {
                 Some(rate) => format!(
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
-                     while their product is below {rate:.4}"
+                     while their product is below {}",
+                    readable(*rate)
                 ),
                 None => "lower optimizer.learning_rate, or warm it up".into(),
             }),

@@ -3,7 +3,7 @@
 use crate::args::PredictArgs;
 use crate::engine::PredictRequest;
 use crate::error::CliError;
-use crate::format::counted;
+use crate::format::{counted, measured};
 use crate::output::Printer;
 use crate::run::Context;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(
         let r2 = prediction
             .r2
             .map_or_else(String::new, |r2| format!(", R2 {r2:.4}"));
-        printer.note(&format!("mean squared error {mse:.4}{r2}"));
+        printer.note(&format!("mean squared error {}{r2}", measured(mse, 4)));
     }
     Ok(())
 }

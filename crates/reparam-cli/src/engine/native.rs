@@ -13,7 +13,7 @@ use reparam_train::config::TaskConfig;
 use reparam_train::event::{FailureKind, Observer};
 use reparam_train::inspect::inspect;
 use reparam_train::regression::{
-    MissingPolicy, Prediction, RegressionModel, predict_file, train_regression,
+    MissingPolicy, Prediction, RegressionModel, TabularError, predict_file, train_regression,
 };
 use reparam_train::study::{Study, StudyRequest, StudyRun, study};
 use reparam_train::{Measure, Outcome, Session, TrainError, evaluate_file, train};
@@ -124,7 +124,15 @@ impl Engine for Native {
             MissingPolicy::Error
         };
         let model = RegressionModel::load(&request.model).map_err(of_training)?;
-        predict_file(&model, &request.data, missing).map_err(of_training)
+        predict_file(&model, &request.data, missing).map_err(|error| match error {
+            // Of a run file's ways out, only this one is a command's too.
+            TrainError::Tabular(TabularError::MissingValues { .. }) => EngineError::new(
+                error.kind(),
+                error,
+                ["fill them in, or leave these rows out with --drop-rows".to_owned()],
+            ),
+            error => of_training(error),
+        })
     }
 
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {

@@ -269,6 +269,19 @@ pub enum TabularError {
         /// The standard deviation computed.
         scale: f64,
     },
+    /// The squares of a target are outside of what a 64-bit number holds.
+    #[error(
+        "squared errors of the target `{target}` cannot be computed: largest value {largest:e}, \
+         standard deviation {scale:e}"
+    )]
+    SquareRange {
+        /// The target.
+        target: String,
+        /// The largest magnitude.
+        largest: f64,
+        /// The standard deviation.
+        scale: f64,
+    },
     /// Fewer rows than unknowns.
     #[error("{rows} rows cannot determine {features} coefficients and an intercept")]
     TooFewRows {

@@ -13,5 +13,6 @@ mod table;
 
 pub use model_file::RegressionModel;
 pub use predict::{Prediction, predict_file};
-pub use reparam_data::tabular::MissingPolicy;
+pub use reparam_data::tabular::{MissingPolicy, TabularError};
+pub(crate) use run::check_regression;
 pub use run::train_regression;

@@ -33,7 +33,8 @@ pub struct Prediction {
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read, lacks a feature, or holds something else than numbers in one.
+/// Fails when the file cannot be read, lacks a feature, or holds something else than numbers in one, and when
+/// what is predicted for a row is no finite number.
 pub fn predict_file(
     model: &RegressionModel,
     data: &Path,
@@ -41,6 +42,16 @@ pub fn predict_file(
 ) -> Result<Prediction, TrainError> {
     let table = read_features(data, model.features(), missing)?;
     let predictions = model.predict(&table.x)?;
+    let overflown = predictions
+        .iter()
+        .zip(&table.rows)
+        .find(|(value, _)| !value.is_finite());
+    if let Some((value, row)) = overflown {
+        return Err(TrainError::PredictionNotFinite {
+            row: *row,
+            value: *value,
+        });
+    }
     let mut errors = (None, None);
     if read_header(data)?.iter().any(|name| name == model.target()) {
         let selection = Selection {

@@ -1,8 +1,8 @@
 //! The rows that a regression learns from and is tested on.
 
 use reparam_data::tabular::{
-    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, curvature, generate,
-    read_csv, split_rows,
+    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, TabularError, curvature,
+    generate, read_csv, split_rows,
 };
 
 use crate::TrainError;
@@ -35,6 +35,7 @@ impl Tables {
         let (train, test) = (table.subset(&split.train)?, table.subset(&split.test)?);
         // Fitted in any case: a constant column is useless to every model.
         let fitted = Standardizer::fit(&train)?;
+        check_squares(&table, &fitted)?;
         let standardizer = if config.data.standardize {
             fitted
         } else {
@@ -64,6 +65,20 @@ impl Tables {
         let x = self.standardizer.apply_features(&self.train.x)?;
         Ok(curvature(&x, self.train.n_features())?)
     }
+}
+
+/// Checks that squared errors of the target are numbers: neither infinite nor zero for every error.
+fn check_squares(table: &Table, fitted: &Standardizer) -> Result<(), TabularError> {
+    let largest = table.y.iter().fold(0.0_f64, |size, y| size.max(y.abs()));
+    let sum = largest * largest * table.n_rows as f64;
+    if sum.is_finite() && fitted.target_scale.powi(2) >= f64::MIN_POSITIVE {
+        return Ok(());
+    }
+    Err(TabularError::SquareRange {
+        target: table.target.clone(),
+        largest,
+        scale: fitted.target_scale,
+    })
 }
 
 fn load(source: &TableSource) -> Result<Table, TrainError> {

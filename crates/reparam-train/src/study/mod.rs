@@ -19,8 +19,9 @@ pub use vary::{Vary, VaryError};
 use self::vary::{Variant, combinations};
 use crate::config::{Override, TaskConfig};
 use crate::event::{Event, FailureKind, Observer, StopReason};
-use crate::regression::train_regression;
+use crate::regression::{check_regression, train_regression};
 use crate::run::Measure;
+use crate::run_dir::RunDir;
 use crate::{TrainError, train};
 
 /// What a study does.
@@ -144,16 +145,26 @@ pub fn study(
     if request.vary.is_empty() {
         return Err(TrainError::NothingToVary);
     }
-    let base = TaskConfig::load_with(&request.run_file, &request.overrides)?;
-    let directory = base.output().to_owned();
+    vary::check(&request.vary)?;
+    let variants = combinations(&request.vary);
+    // What is varied may be what the run file leaves out.
+    let mut overrides = request.overrides.clone();
+    overrides.extend(variants.iter().take(1).flat_map(|v| v.overrides.clone()));
+    let first = TaskConfig::load_with(&request.run_file, &overrides)?;
+    let directory = first.output().to_owned();
     if directory.join(page::PAGE).exists() || directory.join("events.jsonl").exists() {
         return Err(TrainError::OutputTaken { directory });
     }
     // A wrong value in the last variant shall not be found after all others have run.
-    let variants = combinations(&request.vary)?;
     let mut configs = Vec::with_capacity(variants.len());
     for (number, variant) in variants.iter().enumerate() {
-        configs.push(config_of(request, variant, number, &directory)?);
+        let config = config_of(request, variant, number, &directory)?;
+        RunDir::check_free(config.output())?;
+        // A table is read in no time; a language model and its texts are not.
+        if let TaskConfig::Regression(config) = &config {
+            check_regression(config)?;
+        }
+        configs.push(config);
     }
     let mut runs = Vec::new();
     let mut all_curves = Vec::new();
@@ -217,7 +228,8 @@ fn run_one(
     let steps = &curves.steps;
     let settled = &steps[steps.len() / 2..];
     let mean = |value: fn(&Point) -> f64| {
-        settled.iter().map(value).sum::<f64>() / settled.len().max(1) as f64
+        // A sum of nothing would be minus zero.
+        settled.iter().map(value).fold(0.0, |sum, x| sum + x) / settled.len().max(1) as f64
     };
     let run = StudyRun {
         label: label.to_owned(),

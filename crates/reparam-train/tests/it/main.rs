@@ -1,8 +1,12 @@
-//! Runs, evaluations and twenty steps against PyTorch, through the public interface.
+//! Runs of both tasks, studies, evaluations and twenty steps against PyTorch, through the public interface.
 
+mod causal_lm;
 mod evaluation;
 mod golden_steps;
+mod regression;
 mod runs;
+mod study;
+mod witness;
 
 use std::path::{Path, PathBuf};
 

@@ -1,17 +1,17 @@
 //! Whole runs: what they write, tell, refuse and survive.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
 use reparam_train::config::{Override, RunConfig};
-use reparam_train::event::{Event, FailureKind, Finished, Observer, Start, Step};
-use reparam_train::{Measure, Outcome, TrainError, evaluate_file, train};
+use reparam_train::event::{Event, FailureKind};
+use reparam_train::{Outcome, TrainError, evaluate_file};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{offline, repository, stories};
+use crate::witness::{Witness, read_events};
+use crate::{repository, stories};
 
 const SENTENCES: [&str; 7] = [
     "Once upon a time, there was a little girl.",
@@ -60,85 +60,11 @@ impl Workplace {
     }
 }
 
-/// Remembers the events, and may ask the run to stop.
-#[derive(Default)]
-struct Witness {
-    events: Vec<Event>,
-    stop_at: Option<u64>,
-    stop: AtomicBool,
-}
-
-/// Shares a witness with the run: the observer is borrowed mutably, the flag is not.
-struct Telling<'a> {
-    events: &'a mut Vec<Event>,
-    stop_at: Option<u64>,
-    stop: &'a AtomicBool,
-}
-
-impl Observer for Telling<'_> {
-    fn on_event(&mut self, event: &Event) {
-        self.events.push(event.clone());
-        if let Event::Step(step) = event
-            && Some(step.step) == self.stop_at
-        {
-            self.stop.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Witness {
-    fn train(&mut self, config: &RunConfig) -> Result<Outcome, TrainError> {
-        let mut telling = Telling {
-            events: &mut self.events,
-            stop_at: self.stop_at,
-            stop: &self.stop,
-        };
-        train(
-            config,
-            &offline(),
-            Measure::Nothing,
-            &self.stop,
-            &mut telling,
-        )
-    }
-
-    fn steps(&self) -> Vec<&Step> {
-        let steps = self.events.iter().filter_map(|event| match event {
-            Event::Step(step) => Some(step),
-            _ => None,
-        });
-        steps.collect()
-    }
-
-    fn start(&self) -> &Start {
-        match &self.events[0] {
-            Event::Start(start) => start,
-            other => panic!("a run begins with {other:?}"),
-        }
-    }
-
-    fn finished(&self) -> &Finished {
-        match self.events.last() {
-            Some(Event::Finished(finished)) => finished,
-            other => panic!("a run ends with {other:?}"),
-        }
-    }
-}
-
 fn finish(config: &RunConfig) -> Witness {
     let mut witness = Witness::default();
     let outcome = witness.train(config).expect("a run");
     assert_eq!(outcome, Outcome::Finished);
     witness
-}
-
-fn read_events(run: &Path) -> Vec<Event> {
-    let text = std::fs::read_to_string(run.join("events.jsonl")).expect("events");
-    assert!(text.ends_with('\n'));
-    let lines = text.lines();
-    lines
-        .map(|line| Event::from_json_line(line).expect("an event"))
-        .collect()
 }
 
 #[test]

@@ -68,7 +68,9 @@ impl TabularError {
                 "check the choice of the target and of the rows: there is nothing to learn"
                     .to_owned()
             }
-            Self::Range { .. } => "express the column in another unit".to_owned(),
+            Self::Range { .. } | Self::SquareRange { .. } => {
+                "express the column in another unit".to_owned()
+            }
             Self::TooFewRows { features, .. } => {
                 format!(
                     "give at least {} rows or fewer features",

@@ -1,0 +1,403 @@
+//! Studies: the same run under several settings.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reparam_train::TrainError;
+use reparam_train::config::Override;
+use reparam_train::event::{Event, StopReason};
+use reparam_train::study::{Study, StudyRequest, StudyRun, Vary, study};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::witness::read_events;
+use crate::{offline, repository};
+
+const REGRESSION: &str = "[model]\ntask = \"regression\"\n\
+    [data]\ngenerate = { samples = 40, features = 2, noise = 5.0, seed = 1 }\n\
+    [train]\nmax_steps = 30\n[output]\ndir = \"unused\"\n";
+
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self { directory }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn request(&self, text: &str, vary: &[&str]) -> StudyRequest {
+        let run_file = self.path("run.toml");
+        std::fs::write(&run_file, text).expect("writes");
+        let output = self.path("study");
+        let vary = vary.iter().map(|text| Vary::parse(text));
+        StudyRequest {
+            run_file,
+            overrides: vec![Override::output(output.to_str().expect("UTF-8"))],
+            vary: vary.collect::<Result<_, _>>().expect("something to vary"),
+        }
+    }
+
+    /// Makes a study, and returns what it was told on the way.
+    fn study(
+        &self,
+        text: &str,
+        vary: &[&str],
+    ) -> (Result<Option<Study>, TrainError>, Vec<StudyRun>) {
+        let mut told = Vec::new();
+        let mut on_run = |run: &StudyRun| told.push(run.clone());
+        let request = self.request(text, vary);
+        let result = study(&request, &offline(), &AtomicBool::new(false), &mut on_run);
+        (result, told)
+    }
+
+    #[track_caller]
+    fn finish(&self, text: &str, vary: &[&str]) -> Study {
+        let (result, told) = self.study(text, vary);
+        let study = result
+            .unwrap_or_else(|error| panic!("{error}"))
+            .expect("not interrupted");
+        let rows = |runs: &[StudyRun]| serde_json::to_string(runs).expect("JSON");
+        assert_eq!(rows(&study.runs), rows(&told));
+        study
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("study")).expect("a directory");
+        let mut names: Vec<String> = entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("UTF-8")
+            })
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+fn labels(study: &Study) -> Vec<&str> {
+    study.runs.iter().map(|run| run.label.as_str()).collect()
+}
+
+/// Checks that tags are closed in the order in which they were opened, and returns the text between them.
+#[track_caller]
+fn text_of(markup: &str) -> String {
+    let mut open = Vec::new();
+    let mut text = String::new();
+    let mut rest = markup;
+    while let Some(start) = rest.find('<') {
+        text.push_str(&rest[..start]);
+        let end = start + rest[start..].find('>').expect("a tag ends");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        assert!(!tag.contains('<'), "{tag}");
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        let name: String = tag
+            .trim_start_matches('/')
+            .chars()
+            .take_while(|c| c.is_alphanumeric())
+            .collect();
+        let is_alone = tag.ends_with('/') || tag.starts_with(['!', '?']);
+        if tag.starts_with('/') {
+            assert_eq!(open.pop().as_ref(), Some(&name), "{tag}");
+        } else if !is_alone && !["meta", "br", "link", "img"].contains(&name.as_str()) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+    text + rest
+}
+
+#[track_caller]
+fn check_pictures(directory: &Path, curves: &[&str]) {
+    let page = std::fs::read_to_string(directory.join("study.html")).expect("a page");
+    let all = text_of(&page);
+    for name in ["loss", "grad_variance", "update_variance"] {
+        let svg = std::fs::read_to_string(directory.join(format!("{name}.svg"))).expect(name);
+        assert!(svg.starts_with("<svg"), "{name}");
+        let text = text_of(&svg);
+        assert!(page.contains(&svg), "the page has the picture {name}");
+        for curve in curves {
+            // The legend has room for thirty characters.
+            let curve: String = curve.chars().take(25).collect();
+            let shown = curve.replace('"', "&quot;");
+            assert!(
+                text.contains(&curve) || text.contains(&shown),
+                "{name}: {curve}"
+            );
+        }
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+    }
+    for column in StudyRun::COLUMNS {
+        assert!(all.contains(column), "{column}");
+    }
+    assert!(
+        !page.contains("<script") && !page.contains("http-equiv"),
+        "{page}"
+    );
+}
+
+#[test]
+fn all_combinations_are_run_and_told_of() {
+    let place = Place::new();
+    let vary = [
+        "optimizer.learning_rate=0.1,0.05",
+        "optimizer.lambda=1,0.5,0.25",
+    ];
+    let study = place.finish(REGRESSION, &vary);
+    let expected = [
+        "learning_rate=0.1, lambda=1",
+        "learning_rate=0.1, lambda=0.5",
+        "learning_rate=0.1, lambda=0.25",
+        "learning_rate=0.05, lambda=1",
+        "learning_rate=0.05, lambda=0.5",
+        "learning_rate=0.05, lambda=0.25",
+    ];
+    assert_eq!(labels(&study), expected);
+    assert_eq!(
+        place.names(),
+        [
+            "grad_variance.svg",
+            "loss.svg",
+            "run-01",
+            "run-02",
+            "run-03",
+            "run-04",
+            "run-05",
+            "run-06",
+            "study.html",
+            "study.json",
+            "update_variance.svg"
+        ]
+    );
+    check_pictures(&place.path("study"), &expected);
+
+    // A run's row says what its directory does.
+    for run in &study.runs {
+        let events = read_events(&run.directory);
+        let steps: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Step(step) => Some(step),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((run.steps, steps.len()), (30, 30));
+        assert_eq!(run.reason, Some(StopReason::Steps));
+        assert_eq!(
+            (run.first_loss, run.last_loss),
+            (steps[0].loss, steps[29].loss)
+        );
+        let Some(Event::Finished(finished)) = events.last() else {
+            panic!("{:?}", events.last());
+        };
+        assert_eq!(
+            (run.held_out_before, run.held_out_after),
+            (finished.loss_before, finished.loss_after)
+        );
+        let measured = |step: usize| steps[step].variances.expect("a study measures");
+        let longest = (0..30).map(|step| measured(step).update_norm * steps[step].learning_rate);
+        assert_eq!(run.longest_step, longest.fold(0.0, f64::max));
+        let mean = (15..30)
+            .map(|step| measured(step).grad_variance)
+            .sum::<f64>()
+            / 15.0;
+        assert!((run.grad_variance / mean - 1.0).abs() < 1e-12);
+        assert!(run.directory.join("model").exists());
+    }
+    // The update is lambda times the gradient, so its variance is lambda squared times the gradient's.
+    for (run, lambda) in study.runs.iter().zip([1.0, 0.5, 0.25, 1.0, 0.5, 0.25_f64]) {
+        let ratio = run.update_variance / run.grad_variance;
+        assert!(
+            (ratio / (lambda * lambda) - 1.0).abs() < 1e-9,
+            "{ratio} {lambda}"
+        );
+    }
+    // The same product of both is the same run.
+    let (a, b) = (&study.runs[1], &study.runs[3]);
+    assert!((a.last_loss / b.last_loss - 1.0).abs() < 1e-9);
+
+    let json = std::fs::read_to_string(place.path("study/study.json")).expect("a file");
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json, serde_json::to_value(&study.runs).expect("JSON"));
+}
+
+#[test]
+fn the_same_study_gives_the_same_pictures() {
+    let pictures = || {
+        let place = Place::new();
+        place.finish(REGRESSION, &["optimizer.lambda=1,1/sqrt(T)"]);
+        ["loss.svg", "grad_variance.svg", "update_variance.svg"]
+            .map(|name| std::fs::read(place.path("study").join(name)).expect(name))
+    };
+    assert!(pictures() == pictures());
+}
+
+#[test]
+fn what_diverges_is_a_result() {
+    let place = Place::new();
+    let study = place.finish(REGRESSION, &["optimizer.lambda=1,100"]);
+    assert_eq!(study.runs[0].failed, None);
+    let diverged = &study.runs[1];
+    let message = diverged.failed.as_ref().expect("it diverges");
+    assert!(message.contains("the loss went from"), "{message}");
+    assert_eq!((diverged.reason, diverged.held_out_after), (None, None));
+    assert!(
+        diverged.steps >= 1 && diverged.steps < 30,
+        "{}",
+        diverged.steps
+    );
+    assert_eq!(diverged.row()[1], "divergence");
+    assert!(!diverged.directory.join("model").exists());
+    check_pictures(&place.path("study"), &["lambda=1", "lambda=100"]);
+}
+
+/// Pictures without a point, and with numbers that no axis can hold.
+#[test]
+fn a_study_of_nothing_but_divergence_has_a_page() {
+    let place = Place::new();
+    let study = place.finish(REGRESSION, &["optimizer.learning_rate=1e300,1e160,30"]);
+    assert!(study.runs.iter().all(|run| run.diverged));
+    check_pictures(&place.path("study"), &[]);
+}
+
+#[test]
+fn whatever_is_written_in_a_run_file_can_be_varied() {
+    let place = Place::new();
+    let study = place.finish(
+        REGRESSION,
+        &[
+            "model.kind=linear,mlp",
+            "optimizer.learning_rate=0.05",
+            "optimizer.transforms=[{ kind = \"sgd\" }],[{ kind = \"scale\", lambda = 0.5 }, { kind = \"adamw\" }]",
+        ],
+    );
+    assert_eq!(study.runs.len(), 4);
+    assert!(study.runs.iter().all(|run| run.failed.is_none()));
+    // The key may be one that the run file lacks and needs.
+    let place = Place::new();
+    let text = REGRESSION.replace("[train]", "[optimizer]\ntransforms = []\n[train]");
+    let study = place.finish(&text, &["optimizer.learning_rate=0.1,0.01"]);
+    assert_eq!(study.runs.len(), 2);
+}
+
+#[test]
+fn a_mistake_is_found_before_the_first_run() {
+    let table = "task = \"regression\"\n[data]\ntrain = \"no-such-table.csv\"\ntarget = \"y\"\n";
+    let missing = format!("[model]\n{table}[output]\ndir = \"unused\"\n");
+    for (text, vary, message) in [
+        (
+            REGRESSION,
+            &["optimizer.lambda=1,0.1,-1"][..],
+            "greater than 0, not `-1`",
+        ),
+        (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
+        (REGRESSION, &["train.batch_size=8,33"], "a batch of 33 rows"),
+        (
+            REGRESSION,
+            &["method.kind=identity,lora", "method.scale=2,3"],
+            "`scale`",
+        ),
+        (
+            REGRESSION,
+            &["method.target_modules=all-linear,[\"nope\"]"],
+            "nope",
+        ),
+        (REGRESSION, &["optimizer.kind=sgd,muon"], "matrices only"),
+        (REGRESSION, &["output.dir=a,b"], "varies the output"),
+        (
+            REGRESSION,
+            &["train.seed=1", "train.seed=2"],
+            "a second time",
+        ),
+        (&missing, &["data.split_seed=1,2"], "no-such-table.csv"),
+    ] {
+        let place = Place::new();
+        let (result, told) = place.study(text, vary);
+        let error = result.expect_err(message);
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(told.is_empty() && !place.path("study").exists(), "{vary:?}");
+    }
+    let place = Place::new();
+    let (result, _) = place.study(REGRESSION, &[]);
+    let error = result.expect_err("nothing to vary");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--vary")));
+}
+
+#[test]
+fn a_taken_directory_is_left_alone() {
+    let place = Place::new();
+    place.finish(REGRESSION, &["optimizer.lambda=1,0.5"]);
+    let page = std::fs::read(place.path("study/study.html")).expect("a page");
+    let (result, told) = place.study(REGRESSION, &["optimizer.lambda=0.25"]);
+    let error = result.expect_err("it is taken");
+    assert!(matches!(error, TrainError::OutputTaken { .. }), "{error}");
+    assert!(told.is_empty());
+    assert_eq!(
+        std::fs::read(place.path("study/study.html")).expect("a page"),
+        page
+    );
+
+    // So is the directory of a single run, and that of a study that did not come to its end.
+    for taken in ["events.jsonl", "run-02/events.jsonl"] {
+        let place = Place::new();
+        let file = place.path("study").join(taken);
+        std::fs::create_dir_all(file.parent().expect("a directory")).expect("creates");
+        std::fs::write(&file, "").expect("writes");
+        let (result, told) = place.study(REGRESSION, &["optimizer.lambda=1,0.5"]);
+        let error = result.expect_err("it is taken");
+        assert!(matches!(error, TrainError::OutputTaken { .. }), "{error}");
+        assert!(told.is_empty(), "{taken}");
+    }
+}
+
+#[test]
+fn an_interrupted_study_keeps_the_runs_that_are_done() {
+    let place = Place::new();
+    let stop = AtomicBool::new(false);
+    let mut told = 0;
+    let request = place.request(REGRESSION, &["optimizer.lambda=1,0.5,0.25"]);
+    let result = study(&request, &offline(), &stop, &mut |_| {
+        told += 1;
+        stop.store(told == 2, Ordering::Relaxed);
+    });
+    assert!(result.expect("no error").is_none());
+    assert_eq!(told, 2);
+    assert_eq!(place.names(), ["run-01", "run-02", "run-03"]);
+    let events = read_events(&place.path("study/run-03"));
+    assert_eq!(events.last(), Some(&Event::Interrupted { step: 0 }));
+    assert!(place.path("study/run-02/model").exists());
+}
+
+#[test]
+fn language_models_are_studied_too() {
+    let place = Place::new();
+    let data = place.path("train.txt");
+    let text = std::fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
+    std::fs::write(&data, &text[..300]).expect("writes");
+    let run = format!(
+        "[model]\npath = {:?}\n[data]\ntrain = {data:?}\neval = {data:?}\n\
+         [train]\nmax_steps = 2\nbatch_size = 1\nsequence_length = 32\n[output]\ndir = \"unused\"\n",
+        repository("assets/stories260K"),
+    );
+    let study = place.finish(&run, &["method.kind=lora,identity"]);
+    assert_eq!(labels(&study), ["kind=lora", "kind=identity"]);
+    assert!(study.runs[0].directory.join("adapter").exists());
+    assert!(study.runs[1].directory.join("model").exists());
+    for run in &study.runs {
+        assert!(run.held_out_after < run.held_out_before, "{run:?}");
+        assert!(
+            run.grad_variance > 0.0 && run.update_variance > 0.0,
+            "{run:?}"
+        );
+    }
+    check_pictures(&place.path("study"), &["kind=lora", "kind=identity"]);
+}

@@ -1,0 +1,107 @@
+//! Remembers what a run tells.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reparam_train::config::{RegressionConfig, RunConfig};
+use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
+use reparam_train::regression::train_regression;
+use reparam_train::{Measure, Outcome, TrainError, train};
+
+use crate::offline;
+
+/// Remembers the events, and may ask the run to stop.
+#[derive(Default)]
+pub(crate) struct Witness {
+    pub(crate) events: Vec<Event>,
+    /// The step after which the run is asked to stop.
+    pub(crate) stop_at: Option<u64>,
+    pub(crate) stop: AtomicBool,
+}
+
+/// Shares a witness with the run: the observer is borrowed mutably, the flag is not.
+struct Telling<'a> {
+    events: &'a mut Vec<Event>,
+    stop_at: Option<u64>,
+    stop: &'a AtomicBool,
+}
+
+impl Observer for Telling<'_> {
+    fn on_event(&mut self, event: &Event) {
+        self.events.push(event.clone());
+        if let Event::Step(step) = event
+            && Some(step.step) == self.stop_at
+        {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Witness {
+    pub(crate) fn train(&mut self, config: &RunConfig) -> Result<Outcome, TrainError> {
+        self.observe(|stop, observer| train(config, &offline(), Measure::Nothing, stop, observer))
+    }
+
+    pub(crate) fn regress(&mut self, config: &RegressionConfig) -> Result<Outcome, TrainError> {
+        self.observe(|stop, observer| train_regression(config, Measure::Nothing, stop, observer))
+    }
+
+    fn observe(
+        &mut self,
+        run: impl FnOnce(&AtomicBool, &mut dyn Observer) -> Result<Outcome, TrainError>,
+    ) -> Result<Outcome, TrainError> {
+        let mut telling = Telling {
+            events: &mut self.events,
+            stop_at: self.stop_at,
+            stop: &self.stop,
+        };
+        run(&self.stop, &mut telling)
+    }
+
+    pub(crate) fn steps(&self) -> Vec<&Step> {
+        let steps = self.events.iter().filter_map(|event| match event {
+            Event::Step(step) => Some(step),
+            _ => None,
+        });
+        steps.collect()
+    }
+
+    pub(crate) fn losses(&self) -> Vec<f64> {
+        self.steps().iter().map(|step| step.loss).collect()
+    }
+
+    pub(crate) fn start(&self) -> &Start {
+        match &self.events[0] {
+            Event::Start(start) => start,
+            other => panic!("a run begins with {other:?}"),
+        }
+    }
+
+    pub(crate) fn finished(&self) -> &Finished {
+        match self.events.last() {
+            Some(Event::Finished(finished)) => finished,
+            other => panic!("a run ends with {other:?}"),
+        }
+    }
+
+    /// The step after which the run ended, and why.
+    pub(crate) fn stopped(&self) -> (u64, StopReason) {
+        let mut stopped = self.events.iter().filter_map(|event| match event {
+            Event::Stopped { step, reason } => Some((*step, *reason)),
+            _ => None,
+        });
+        let found = stopped.next().expect("a reason");
+        assert_eq!(stopped.next(), None, "one reason");
+        found
+    }
+}
+
+/// The events that a run has written down.
+pub(crate) fn read_events(run: &Path) -> Vec<Event> {
+    let text = std::fs::read_to_string(run.join("events.jsonl")).expect("events");
+    assert!(text.ends_with('\n'));
+    let lines = text.lines();
+    lines
+        .map(|line| Event::from_json_line(line).expect("an event"))
+        .collect()
+}
