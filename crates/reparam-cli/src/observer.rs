@@ -352,6 +352,11 @@ fn plan(start: &Start) -> String {
     )
 }
 
+/// The share of the variance that is explained, where there is one.
+fn explained(share: Option<f64>, decimals: usize) -> String {
+    share.map_or_else(String::new, |share| format!(", R2 {share:.decimals$}"))
+}
+
 /// Why a run ended, in words.
 fn because(reason: &StopReason) -> String {
     match reason {
@@ -375,11 +380,6 @@ fn because(reason: &StopReason) -> String {
             )
         }
     }
-}
-
-/// The explained share of the variance, where there is variance.
-fn explained(r2: Option<f64>, digits: usize) -> String {
-    r2.map_or_else(String::new, |r2| format!(", R2 {r2:.digits$}"))
 }
 
 /// The factor of the gradient, where it is a constant other than one.

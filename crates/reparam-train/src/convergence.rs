@@ -122,11 +122,12 @@ mod tests {
 
     #[test]
     fn a_window_longer_than_any_run_is_never_full() {
-        let mut convergence = watch(StopConfig {
+        let config = StopConfig {
             stop_loss_change: Some(0.5),
             stop_window: Some(u64::MAX),
             ..StopConfig::default()
-        });
+        };
+        let mut convergence = watch(config);
         for _ in 0..100 {
             assert_eq!(convergence.after_step(1.0, 1.0), None);
         }

@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
+use crate::numbers::{given, readable};
 
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
@@ -131,8 +132,8 @@ pub enum TrainError {
     /// The loss of a regression grew instead of falling.
     #[error(
         "the loss went from {} to {} by step {step} (learning rate {}{})",
-        shown(*before),
-        shown(*loss),
+        readable(*before),
+        readable(*loss),
         given(*learning_rate),
         lambda.map_or_else(String::new, |lambda| format!(", lambda {}", given(lambda)))
     )]
@@ -199,24 +200,6 @@ pub enum TrainError {
     },
 }
 
-/// A loss with as many digits as it needs.
-fn shown(loss: f64) -> String {
-    if (1e-3..1e5).contains(&loss) {
-        format!("{loss:.4}")
-    } else {
-        format!("{loss:.3e}")
-    }
-}
-
-/// A number of the run file, as a user would write it.
-fn given(x: f64) -> String {
-    if (1e-5..1e9).contains(&x) {
-        x.to_string()
-    } else {
-        format!("{x:e}")
-    }
-}
-
 impl TrainError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
@@ -266,7 +249,7 @@ impl TrainError {
                 Some(rate) => format!(
                     "lower optimizer.learning_rate or optimizer.lambda: plain descent on this data is stable \
                      while their product is below {}",
-                    shown(*rate)
+                    readable(*rate)
                 ),
                 None => "lower optimizer.learning_rate, or warm it up".into(),
             }),

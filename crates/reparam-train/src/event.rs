@@ -78,7 +78,8 @@ pub enum Event {
         step: u64,
         /// The mean squared error on the test rows, in the target's units squared.
         test_mse: f64,
-        /// The share of the test rows' variance that is explained; `None` if they have none.
+        /// The share of the test rows' variance that is explained; `None` if their target is constant, as that
+        /// of a single row is.
         test_r2: Option<f64>,
     },
     /// What a regression has learned, beside what the exact solution does.
@@ -244,11 +245,11 @@ pub struct RegressionReport {
     pub train_mse: f64,
     /// The mean squared error on the test rows.
     pub test_mse: f64,
-    /// The share of the test rows' variance that is explained; `None` if they have none.
+    /// The share of the test rows' variance that is explained; `None` if their target is constant.
     pub test_r2: Option<f64>,
     /// The test error of the exact least squares solution.
     pub least_squares_test_mse: f64,
-    /// Its explained share, likewise.
+    /// Its explained share.
     pub least_squares_test_r2: Option<f64>,
     /// The largest difference between the trained coefficients and the exact ones, in units of the
     /// standardized problem, relative to the largest exact one; for the linear model.

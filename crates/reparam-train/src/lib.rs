@@ -17,6 +17,7 @@ mod export;
 pub mod inspect;
 mod log;
 mod memory;
+mod numbers;
 mod prepare;
 mod provenance;
 pub mod regression;

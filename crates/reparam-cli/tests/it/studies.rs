@@ -124,11 +124,8 @@ fn mistakes_are_found_before_the_first_run() {
             "unknown key `lamda` in [optimizer]",
             "did you mean `lambda`?",
         ),
-        (
-            "output.dir=a,b",
-            "varies where the study itself puts its runs",
-            "section.key",
-        ),
+        ("train.batch_size=8,99", "a batch of 99 rows", "at most 32"),
+        ("output.dir=a,b", "varies the output", "--output"),
         (
             "lambda=1,2",
             "does not start with section.key",
@@ -155,7 +152,7 @@ fn mistakes_are_found_before_the_first_run() {
         "--vary",
         "optimizer.lambda=2",
     ];
-    study(&workplace, &twice).failed(1, "is varied twice", "section.key");
+    study(&workplace, &twice).failed(1, "varies a key a second time", "at once");
     assert_eq!(
         study(&workplace, &[]).code,
         Some(2),

@@ -273,8 +273,8 @@ pub enum TabularError {
     },
     /// The squares of a target are outside of what a 64-bit number holds.
     #[error(
-        "squared errors of the target `{target}` cannot be computed: largest value {largest:.3e}, \
-         standard deviation {scale:.3e}"
+        "squared errors of the target `{target}` cannot be computed: largest value {largest:e}, \
+         standard deviation {scale:e}"
     )]
     SquareRange {
         /// The target.

@@ -14,4 +14,5 @@ mod table;
 pub use model_file::RegressionModel;
 pub use predict::{Prediction, predict_file};
 pub use reparam_data::tabular::{MissingPolicy, TabularError};
+pub(crate) use run::check_regression;
 pub use run::train_regression;

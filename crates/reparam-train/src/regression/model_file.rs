@@ -186,17 +186,19 @@ impl RegressionModel {
         })?;
         let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        // Another kind of model is to be called that, and not by the first field that it lacks.
-        let model_type = json["model_type"].as_str().unwrap_or_default();
-        if model_type != MODEL_TYPE {
-            return Err(invalid(format!(
-                "its model_type is `{model_type}`, not `{MODEL_TYPE}`"
-            )));
+        // What another model's file lacks is of no interest.
+        match json.get("model_type").and_then(serde_json::Value::as_str) {
+            Some(MODEL_TYPE) => {}
+            Some(other) => {
+                let problem = format!("its model_type is `{other}`, not `{MODEL_TYPE}`");
+                return Err(invalid(problem));
+            }
+            None => return Err(invalid("it has no model_type".to_owned())),
         }
         let description: Description =
             serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
         if description.features.is_empty() {
-            return Err(invalid("it names no features".to_owned()));
+            return Err(invalid("it has no features".to_owned()));
         }
         let activation = match &description.activation {
             None => Activation::Tanh,

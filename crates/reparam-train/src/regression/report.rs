@@ -1,6 +1,6 @@
 //! How well a regression predicts, beside what the exact solution does.
 
-use reparam_data::tabular::{Table, mse, predict, r2};
+use reparam_data::tabular::{Table, TabularError, mse, predict, r2};
 
 use super::RegressionModel;
 use super::table::Tables;
@@ -14,7 +14,7 @@ const EXACT: f64 = 1e-6;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Errors {
     pub(super) mse: f64,
-    /// `None` where the target does not vary.
+    /// `None` if the rows' target is constant.
     pub(super) r2: Option<f64>,
 }
 
@@ -25,12 +25,16 @@ pub(super) fn errors(model: &RegressionModel, table: &Table) -> Result<Errors, T
 fn measure(predictions: &[f64], table: &Table) -> Result<Errors, TrainError> {
     Ok(Errors {
         mse: mse(predictions, &table.y)?,
-        r2: r2(predictions, &table.y).ok(),
+        // Few rows, or many of a rare event, may all have the same target; their squared errors say enough.
+        r2: match r2(predictions, &table.y) {
+            Ok(share) => Some(share),
+            Err(TabularError::ConstantTarget { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
     })
 }
 
 /// Compares a trained model with the exact solution of the linear problem.
-///
 pub(super) fn report(
     model: &RegressionModel,
     tables: &Tables,

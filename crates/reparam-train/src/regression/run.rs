@@ -81,6 +81,13 @@ pub fn train_regression(
     result
 }
 
+/// Checks that a run could start, without a directory and without a step.
+pub(crate) fn check_regression(config: &RegressionConfig) -> Result<(), TrainError> {
+    config.check()?;
+    let tables = Tables::prepare(config)?;
+    Progress::new(config, &tables).map(drop)
+}
+
 struct Run<'a> {
     config: &'a RegressionConfig,
     tables: Tables,
@@ -340,7 +347,7 @@ impl Run<'_> {
             }
             if let Some(reason) = reason {
                 let after = progress.train_loss();
-                // Nor is a loss that is no number near what it was.
+                // Nor is a loss that is no number below what it was.
                 if after.is_nan() || after > before * NOT_LEARNED {
                     return Err(self.grown(step, after, before, learning_rate));
                 }

@@ -19,7 +19,7 @@ pub use vary::{Vary, VaryError};
 use self::vary::{Variant, combinations};
 use crate::config::{Override, TaskConfig};
 use crate::event::{Event, FailureKind, Observer, StopReason};
-use crate::regression::train_regression;
+use crate::regression::{check_regression, train_regression};
 use crate::run::Measure;
 use crate::run_dir::RunDir;
 use crate::{TrainError, train};
@@ -145,7 +145,8 @@ pub fn study(
     if request.vary.is_empty() {
         return Err(TrainError::NothingToVary);
     }
-    let variants = combinations(&request.vary)?;
+    vary::check(&request.vary)?;
+    let variants = combinations(&request.vary);
     // What is varied may be what the run file leaves out.
     let mut overrides = request.overrides.clone();
     overrides.extend(variants.iter().take(1).flat_map(|v| v.overrides.clone()));
@@ -159,6 +160,10 @@ pub fn study(
     for (number, variant) in variants.iter().enumerate() {
         let config = config_of(request, variant, number, &directory)?;
         RunDir::check_free(config.output())?;
+        // A table is read in no time; a language model and its texts are not.
+        if let TaskConfig::Regression(config) = &config {
+            check_regression(config)?;
+        }
         configs.push(config);
     }
     let mut runs = Vec::new();

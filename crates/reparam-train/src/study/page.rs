@@ -8,6 +8,7 @@ use super::plot::{Axes, Curve, curves, html};
 use super::{Curves, Point, StudyRun};
 use crate::TrainError;
 use crate::event::StopReason;
+use crate::numbers::readable;
 
 /// The page with everything on it.
 pub(super) const PAGE: &str = "study.html";
@@ -83,17 +84,17 @@ pub(super) fn write(
     super::write(directory, PAGE, &html(&title, &sections, &header, &rows))
 }
 
+/// Writes what a run has measured; one that did not get there has nothing.
+fn measured(x: f64) -> String {
+    if x.is_finite() {
+        readable(x)
+    } else {
+        "-".to_owned()
+    }
+}
+
 /// Returns a run as a row of the table.
 pub(super) fn row(run: &StudyRun) -> [String; 8] {
-    let number = |x: f64| {
-        if !x.is_finite() {
-            "-".to_owned()
-        } else if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
-            format!("{x:.3e}")
-        } else {
-            format!("{x:.4}")
-        }
-    };
     let ended = match (&run.failed, run.reason) {
         (Some(_), _) if run.diverged => "divergence",
         (Some(_), _) => "failure",
@@ -107,10 +108,10 @@ pub(super) fn row(run: &StudyRun) -> [String; 8] {
         run.label.clone(),
         ended.to_owned(),
         run.steps.to_string(),
-        number(run.first_loss),
-        number(run.last_loss),
-        run.held_out_after.map_or_else(|| "-".to_owned(), number),
-        number(run.longest_step),
-        number(ratio),
+        measured(run.first_loss),
+        measured(run.last_loss),
+        run.held_out_after.map_or_else(|| "-".to_owned(), readable),
+        readable(run.longest_step),
+        measured(ratio),
     ]
 }

@@ -18,9 +18,16 @@ pub struct VaryError {
 }
 
 impl VaryError {
+    const OUTPUT: &str = "varies the output, of which every run has its own below the study's";
+    const TWICE: &str = "varies a key a second time";
+
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
-        Some("write section.key=value,value, as in optimizer.lambda=0.1,1".into())
+        Some(match self.problem {
+            Self::OUTPUT => "leave it out; --output says where the study goes".into(),
+            Self::TWICE => "give all values of a key at once, as in optimizer.lambda=0.1,1".into(),
+            _ => "write section.key=value,value, as in optimizer.lambda=0.1,1".into(),
+        })
     }
 }
 
@@ -43,9 +50,6 @@ impl Vary {
         if !key.contains('.') || key.split('.').any(str::is_empty) {
             return Err(failed("does not start with section.key"));
         }
-        if key == "output.dir" {
-            return Err(failed("varies where the study itself puts its runs"));
-        }
         let values = split(list);
         if values.iter().any(String::is_empty) {
             return Err(failed("has an empty value"));
@@ -59,6 +63,23 @@ impl Vary {
             values,
         })
     }
+}
+
+/// Refuses what would have no effect.
+pub(super) fn check(vary: &[Vary]) -> Result<(), VaryError> {
+    for (place, Vary { key, values }) in vary.iter().enumerate() {
+        let failed = |problem| VaryError {
+            text: format!("{key}={}", values.join(",")),
+            problem,
+        };
+        if key == "output" || key.starts_with("output.") {
+            return Err(failed(VaryError::OUTPUT));
+        }
+        if vary[..place].iter().any(|earlier| earlier.key == *key) {
+            return Err(failed(VaryError::TWICE));
+        }
+    }
+    Ok(())
 }
 
 /// Splits at the commas that are outside of everything.
@@ -98,22 +119,12 @@ pub(super) struct Variant {
 }
 
 /// Returns every combination of the values, the last key varying fastest.
-///
-/// # Errors
-///
-/// Fails when a key is varied twice.
-pub(super) fn combinations(vary: &[Vary]) -> Result<Vec<Variant>, VaryError> {
+pub(super) fn combinations(vary: &[Vary]) -> Vec<Variant> {
     let mut variants = vec![Variant {
         label: String::new(),
         overrides: Vec::new(),
     }];
-    for (place, Vary { key, values }) in vary.iter().enumerate() {
-        if vary[..place].iter().any(|earlier| earlier.key == *key) {
-            return Err(VaryError {
-                text: key.clone(),
-                problem: "is varied twice",
-            });
-        }
+    for Vary { key, values } in vary {
         let name = shown(key, vary);
         variants = variants
             .iter()
@@ -130,7 +141,7 @@ pub(super) fn combinations(vary: &[Vary]) -> Result<Vec<Variant>, VaryError> {
             })
             .collect();
     }
-    Ok(variants)
+    variants
 }
 
 /// Returns the last part of a key, or all of it where another key ends alike.
@@ -177,13 +188,32 @@ mod tests {
     }
 
     #[test]
+    fn what_would_have_no_effect_is_refused() {
+        let parse = |texts: &[&str]| -> Vec<Vary> {
+            texts
+                .iter()
+                .map(|text| Vary::parse(text).unwrap())
+                .collect()
+        };
+        assert_eq!(check(&parse(&["a.b=1,2", "a.c=1"])), Ok(()));
+        let error = check(&parse(&["a.b=1,2", "a.c=1", "a.b=3"])).unwrap_err();
+        assert_eq!(error.to_string(), "`a.b=3` varies a key a second time");
+        let error = check(&parse(&["output.dir=x,y"])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`output.dir=x,y` varies the output")
+        );
+        assert!(error.hint().unwrap().contains("--output"));
+    }
+
+    #[test]
     fn all_combinations_are_made() {
         let vary = [
             Vary::parse("a.b=1,2").unwrap(),
             Vary::parse("c.d=x,y,z").unwrap(),
         ];
         let labels: Vec<String> = combinations(&vary)
-            .unwrap()
             .into_iter()
             .map(|variant| variant.label)
             .collect();
@@ -196,15 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_end_alike_are_told_apart_and_no_key_is_varied_twice() {
+    fn keys_that_end_alike_are_told_apart() {
         let vary = [
             Vary::parse("train.seed=1").unwrap(),
             Vary::parse("data.generate.seed=2").unwrap(),
         ];
-        let label = &combinations(&vary).unwrap()[0].label;
+        let label = &combinations(&vary)[0].label;
         assert_eq!(label, "train.seed=1, data.generate.seed=2");
-        let twice = [Vary::parse("a.b=1").unwrap(), Vary::parse("a.b=2").unwrap()];
-        let error = combinations(&twice).unwrap_err();
-        assert_eq!(error.to_string(), "`a.b` is varied twice");
     }
 }

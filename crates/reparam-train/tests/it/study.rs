@@ -67,6 +67,18 @@ impl Place {
         study
     }
 
+    /// A run file of two steps on a short text.
+    fn language_model(&self) -> String {
+        let data = self.path("train.txt");
+        let text = std::fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
+        std::fs::write(&data, &text[..300]).expect("writes");
+        format!(
+            "[model]\npath = {:?}\n[data]\ntrain = {data:?}\neval = {data:?}\n\
+             [train]\nmax_steps = 2\nbatch_size = 1\nsequence_length = 32\n[output]\ndir = \"unused\"\n",
+            repository("assets/stories260K"),
+        )
+    }
+
     fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path("study")).expect("a directory");
         let mut names: Vec<String> = entries
@@ -291,6 +303,8 @@ fn whatever_is_written_in_a_run_file_can_be_varied() {
 
 #[test]
 fn a_mistake_is_found_before_the_first_run() {
+    let table = "task = \"regression\"\n[data]\ntrain = \"no-such-table.csv\"\ntarget = \"y\"\n";
+    let missing = format!("[model]\n{table}[output]\ndir = \"unused\"\n");
     for (text, vary, message) in [
         (
             REGRESSION,
@@ -298,6 +312,7 @@ fn a_mistake_is_found_before_the_first_run() {
             "greater than 0, not `-1`",
         ),
         (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
+        (REGRESSION, &["train.batch_size=8,33"], "a batch of 33 rows"),
         (
             REGRESSION,
             &["method.kind=identity,lora", "method.scale=2,3"],
@@ -305,9 +320,17 @@ fn a_mistake_is_found_before_the_first_run() {
         ),
         (
             REGRESSION,
-            &["train.seed=1", "train.seed=2"],
-            "is varied twice",
+            &["method.target_modules=all-linear,[\"nope\"]"],
+            "nope",
         ),
+        (REGRESSION, &["optimizer.kind=sgd,muon"], "matrices only"),
+        (REGRESSION, &["output.dir=a,b"], "varies the output"),
+        (
+            REGRESSION,
+            &["train.seed=1", "train.seed=2"],
+            "a second time",
+        ),
+        (&missing, &["data.split_seed=1,2"], "no-such-table.csv"),
     ] {
         let place = Place::new();
         let (result, told) = place.study(text, vary);
@@ -315,51 +338,40 @@ fn a_mistake_is_found_before_the_first_run() {
         assert!(error.to_string().contains(message), "{error}");
         assert!(told.is_empty() && !place.path("study").exists(), "{vary:?}");
     }
-    let error = Vary::parse("output.dir=a,b").expect_err("it has no effect");
-    assert!(
-        error
-            .to_string()
-            .contains("where the study itself puts its runs")
-    );
     let place = Place::new();
     let (result, _) = place.study(REGRESSION, &[]);
     let error = result.expect_err("nothing to vary");
     assert!(error.hint().is_some_and(|hint| hint.contains("--vary")));
 }
 
-/// What only the data or the model shows is the end of one run, and not of the study.
+/// What only a language model or its texts show is the end of one run, and not of the study.
 #[test]
 fn a_run_that_cannot_start_is_a_row() {
-    for (vary, message) in [
-        ("train.batch_size=8,33", "a batch of 33 rows"),
-        ("method.target_modules=all-linear,[\"nope\"]", "nope"),
-        ("optimizer.kind=sgd,muon", "matrices only"),
-        ("data.test_fraction=0.2,0.999", "leaves no row for training"),
-    ] {
-        let place = Place::new();
-        let study = place.finish(REGRESSION, &[vary]);
-        assert_eq!(study.runs[0].failed, None, "{vary}");
-        let failed = &study.runs[1];
-        let found = failed.failed.as_ref().expect("it cannot start");
-        assert!(found.contains(message), "{found}");
-        assert!(!failed.diverged && failed.steps == 0);
-        assert_eq!(
-            (failed.held_out_before, failed.held_out_after),
-            (None, None)
-        );
-        assert_eq!(failed.row()[1], "failure");
-        assert!(!failed.directory.exists(), "{vary}");
-        check_pictures(&place.path("study"), &[]);
-        let json = std::fs::read_to_string(place.path("study/study.json")).expect("a file");
-        assert!(!json.contains("-0.0"), "{json}");
-    }
-    // Where none can start, the first reason is that of the study.
-    let text = "[model]\ntask = \"regression\"\n\
-        [data]\ntrain = \"no-such-table.csv\"\ntarget = \"y\"\n[output]\ndir = \"unused\"\n";
     let place = Place::new();
-    let (result, told) = place.study(text, &["data.split_seed=1,2"]);
-    let error = result.expect_err("there is no table");
-    assert!(error.to_string().contains("no-such-table.csv"), "{error}");
+    let vary = ["method.target_modules=all-linear,[\"nope\"]"];
+    let study = place.finish(&place.language_model(), &vary);
+    assert_eq!(study.runs[0].failed, None);
+    let failed = &study.runs[1];
+    let found = failed.failed.as_ref().expect("it cannot start");
+    assert!(found.contains("nope"), "{found}");
+    assert!(!failed.diverged && failed.steps == 0);
+    assert_eq!(
+        (failed.held_out_before, failed.held_out_after),
+        (None, None)
+    );
+    let row = failed.row();
+    assert_eq!((row[1].as_str(), row[3].as_str()), ("failure", "-"));
+    assert!(!failed.directory.exists());
+    check_pictures(&place.path("study"), &[]);
+    let json = std::fs::read_to_string(place.path("study/study.json")).expect("a file");
+    assert!(!json.contains("-0.0"), "{json}");
+
+    // Where none can start, the first reason is that of the study.
+    let place = Place::new();
+    let vary = ["method.target_modules=[\"no\"],[\"nope\"]"];
+    let (result, told) = place.study(&place.language_model(), &vary);
+    let error = result.expect_err("there are no such modules");
+    assert!(error.to_string().contains("'no'"), "{error}");
     assert!(told.len() == 2 && !place.path("study").exists());
 }
 
@@ -411,14 +423,7 @@ fn an_interrupted_study_keeps_the_runs_that_are_done() {
 #[test]
 fn language_models_are_studied_too() {
     let place = Place::new();
-    let data = place.path("train.txt");
-    let text = std::fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
-    std::fs::write(&data, &text[..300]).expect("writes");
-    let run = format!(
-        "[model]\npath = {:?}\n[data]\ntrain = {data:?}\neval = {data:?}\n\
-         [train]\nmax_steps = 2\nbatch_size = 1\nsequence_length = 32\n[output]\ndir = \"unused\"\n",
-        repository("assets/stories260K"),
-    );
+    let run = place.language_model();
     let study = place.finish(&run, &["method.kind=lora,identity"]);
     assert_eq!(labels(&study), ["kind=lora", "kind=identity"]);
     assert!(study.runs[0].directory.join("adapter").exists());

@@ -51,12 +51,6 @@ impl Group {
     /// Fails when the pattern is not a regular expression, the order of the parts breaks a law, or one
     /// of them concerns all parameters together: a probe or an average.
     pub fn new(names: &str, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, UpdateError> {
-        if parts.is_empty() {
-            return Err(UpdateError::NoEffect {
-                transform: "group",
-                problem: "it has no transforms".into(),
-            });
-        }
         let inner = chain(parts)?;
         let whole =
             |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average | Role::Move);

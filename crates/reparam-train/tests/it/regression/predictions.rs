@@ -203,7 +203,7 @@ fn what_is_no_regression_is_refused_with_the_reason() {
     };
     refused(
         &damage(&|config| config["features"] = serde_json::json!([])),
-        "names no features",
+        "no features",
     );
     refused(
         &damage(&|config| config["features"] = serde_json::json!(["a"])),
@@ -219,7 +219,7 @@ fn what_is_no_regression_is_refused_with_the_reason() {
     );
     refused(
         &damage(&|config| *config = serde_json::json!([])),
-        "its model_type is ``",
+        "no model_type",
     );
     let copy = damage(&|_| {});
     std::fs::write(copy.join("config.json"), "{").expect("writes");

@@ -1,0 +1,43 @@
+//! Numbers as people read them.
+
+/// Writes a number with four decimals, or as a power of ten where those would hide it.
+pub(crate) fn readable(x: f64) -> String {
+    if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
+        format!("{x:.3e}")
+    } else {
+        format!("{x:.4}")
+    }
+}
+
+/// Writes a number that a user gave as a user would write it.
+pub(crate) fn given(x: f64) -> String {
+    if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_hidden() {
+        let cases = [
+            (0.0, "0.0000"),
+            (0.03162, "0.0316"),
+            (-99_999.0, "-99999.0000"),
+            (1e5, "1.000e5"),
+            (2.5e-7, "2.500e-7"),
+            (f64::INFINITY, "inf"),
+            (f64::NAN, "NaN"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(readable(number), text);
+        }
+        for (number, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
+            assert_eq!(given(number), text);
+        }
+    }
+}
