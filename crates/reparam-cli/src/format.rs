@@ -66,6 +66,15 @@ pub(crate) fn measured(x: f64, decimals: usize) -> String {
     }
 }
 
+/// A number that a user gave, as a user would write it.
+pub(crate) fn given(x: f64) -> String {
+    if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
+}
+
 /// `part` of `whole` in percent.
 #[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
 pub(crate) fn percent(part: u64, whole: u64) -> String {
@@ -115,6 +124,9 @@ mod tests {
             (1e12, 4, "1.000e12"),
         ] {
             assert_eq!(measured(x, decimals), text);
+        }
+        for (x, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
+            assert_eq!(given(x), text);
         }
         assert_eq!(percent(1, 8), "12.50 %");
         assert_eq!(percent(0, 0), "0.00 %");

@@ -9,7 +9,7 @@ use reparam_train::event::{
 };
 
 use crate::error::CliError;
-use crate::format::{bytes, count, counted, measured, percent, seconds};
+use crate::format::{bytes, count, counted, given, measured, percent, seconds};
 use crate::output::Printer;
 
 /// How many lines a run prints for its steps where there is no progress bar.
@@ -55,6 +55,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         // The command prints why it fails itself, with the exit code.
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
+        }
+        if matches!(event, Event::RegressionStart(_)) {
+            self.unit = "rows";
         }
         if self.printer.is_json() {
             let line = event
@@ -184,7 +187,6 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn regression_start(&mut self, start: &RegressionStart) -> Result<(), CliError> {
         self.max_steps = start.max_steps;
-        self.unit = "rows";
         let dropped = match start.dropped_rows {
             0 => String::new(),
             n => format!(", {} left out for missing values", counted(n, "row")),
@@ -213,10 +215,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "run",
                 format!(
-                    "{} of {}, learning rate {:?}{lambda}, seed {}",
+                    "{} of {}, learning rate {}{lambda}, seed {}",
                     counted(start.max_steps, "step"),
                     counted(start.batch_size, "row"),
-                    start.learning_rate,
+                    given(start.learning_rate),
                     start.seed
                 ),
             ),
@@ -382,7 +384,9 @@ fn because(reason: &StopReason) -> String {
 /// The factor of the gradient, where it is a constant other than one.
 fn with_lambda(lambda: Option<f64>) -> String {
     match lambda {
-        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => format!(", lambda {lambda:?}"),
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => {
+            format!(", lambda {}", given(lambda))
+        }
         _ => String::new(),
     }
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
-use crate::numbers::readable;
+use crate::numbers::{given, readable};
 
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
@@ -131,10 +131,11 @@ pub enum TrainError {
     },
     /// The loss of a regression grew instead of falling.
     #[error(
-        "the loss went from {} to {} by step {step} (learning rate {learning_rate:?}{})",
+        "the loss went from {} to {} by step {step} (learning rate {}{})",
         readable(*before),
         readable(*loss),
-        lambda.map_or_else(String::new, |lambda| format!(", lambda {}", readable(lambda)))
+        given(*learning_rate),
+        lambda.map_or_else(String::new, |lambda| format!(", lambda {}", given(lambda)))
     )]
     Grew {
         /// The last step.

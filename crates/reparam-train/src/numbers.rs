@@ -9,6 +9,15 @@ pub(crate) fn readable(x: f64) -> String {
     }
 }
 
+/// Writes a number that a user gave as a user would write it.
+pub(crate) fn given(x: f64) -> String {
+    if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,6 +35,9 @@ mod tests {
         ];
         for (number, text) in cases {
             assert_eq!(readable(number), text);
+        }
+        for (number, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
+            assert_eq!(given(number), text);
         }
     }
 }

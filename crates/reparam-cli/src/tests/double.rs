@@ -5,8 +5,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reparam_train::config::{Precision, TaskConfig};
-use reparam_train::event::{Event, Failure, FailureKind, Finished, Observer, Start, Step};
+use reparam_train::config::{Precision, RegressionConfig, TaskConfig};
+use reparam_train::event::{
+    Event, Failure, FailureKind, Finished, Observer, RegressionReport, RegressionStart, Start,
+    Step, StopReason,
+};
 use reparam_train::regression::Prediction;
 use reparam_train::study::{Study, StudyRequest, StudyRun};
 use serde_json::json;
@@ -39,14 +42,86 @@ impl Double {
     }
 }
 
+/// Tells of a regression that learns something.
+fn regress(config: &RegressionConfig, observer: &mut dyn Observer) -> TrainOutcome {
+    let evaluation = |step, test_mse, test_r2| Event::RegressionEvaluation {
+        step,
+        test_mse,
+        test_r2,
+    };
+    let events = [
+        Event::RegressionStart(RegressionStart {
+            model: "linear".into(),
+            method: config.method.name().into(),
+            trainable_parameters: 3,
+            features: vec!["a".into(), "b".into()],
+            target: "y".into(),
+            train_rows: 1600,
+            test_rows: 1,
+            dropped_rows: 2,
+            max_steps: 2,
+            batch_size: 1600,
+            learning_rate: config.optimizer.learning_rate,
+            lambda: Some(0.25),
+            seed: config.train.seed,
+            output: config.output.dir.clone(),
+        }),
+        evaluation(0, 4000.0, Some(-0.5)),
+        Event::Step(Step {
+            step: 1,
+            loss: 1.5,
+            learning_rate: 0.1,
+            grad_norm: 2.0,
+            tokens: 1600,
+            tokens_per_s: 1e6,
+            peak_rss_bytes: 1 << 24,
+            variances: None,
+        }),
+        evaluation(1, 0.000_25, None),
+        Event::Stopped {
+            step: 1,
+            reason: StopReason::GradNorm {
+                grad_norm: 1.5e-4,
+                bound: 1e-3,
+            },
+        },
+        Event::RegressionReport(RegressionReport {
+            train_mse: 2.5,
+            test_mse: 0.000_000_25,
+            test_r2: None,
+            least_squares_test_mse: 0.125,
+            least_squares_test_r2: Some(0.75),
+            distance_to_least_squares: Some(2e-3),
+            is_least_squares: Some(false),
+            coefficients: Some(vec![1.0, -1.0]),
+            intercept: Some(0.5),
+        }),
+        Event::Saved {
+            step: 1,
+            path: "runs/a/model".into(),
+        },
+        Event::Finished(Finished {
+            steps: 1,
+            seconds: 0.25,
+            loss_before: Some(4000.0),
+            loss_after: Some(0.000_25),
+            adapter: None,
+            model: Some("runs/a/model".into()),
+        }),
+    ];
+    events.iter().for_each(|event| observer.on_event(event));
+    TrainOutcome::Finished
+}
+
 impl Engine for Double {
     fn train(
         &self,
         request: TrainRequest,
         observer: &mut dyn Observer,
     ) -> Result<TrainOutcome, EngineError> {
-        let TaskConfig::CausalLm(config) = request.config else {
-            return Err(Self::error());
+        let config = match request.config {
+            TaskConfig::CausalLm(config) => config,
+            TaskConfig::Regression(config) => return Ok(regress(&config, observer)),
         };
         observer.on_event(&Event::Start(Start {
             method: config.method.name().into(),

@@ -1,6 +1,7 @@
 //! Whole invocations with an engine that does as the tests say.
 
 mod double;
+mod tables;
 
 use std::cell::Cell;
 use std::ffi::OsString;

@@ -4,8 +4,13 @@ mod commands;
 mod config;
 mod failures;
 mod help;
+mod models;
+mod predict;
+mod regression;
 mod runs;
+mod studies;
 mod support;
+mod tables;
 
 use std::path::Path;
 

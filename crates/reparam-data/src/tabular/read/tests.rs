@@ -1,3 +1,5 @@
+mod features;
+
 use std::fs;
 
 use proptest::prelude::*;
