@@ -56,6 +56,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
         }
+        if matches!(event, Event::RegressionStart(_)) {
+            self.unit = "rows";
+        }
         if self.printer.is_json() {
             let line = event
                 .to_json_line()

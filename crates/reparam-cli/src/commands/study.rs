@@ -39,7 +39,8 @@ pub(crate) fn run(
     (context.watch_interrupts)(Arc::clone(&stop))?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
-            Some(message) => message.clone(),
+            Some(message) if run.diverged => format!("diverged: {message}"),
+            Some(message) => format!("failed: {message}"),
             None => format!("loss {:.4} -> {:.4}", run.first_loss, run.last_loss),
         };
         printer.note(&format!("{}  {ended}", run.label));

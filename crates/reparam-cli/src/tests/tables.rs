@@ -122,11 +122,12 @@ fn a_study_prints_its_table() {
     "#);
     insta::assert_snapshot!(ran.err, @r#"
     lambda=0.1  loss 2.0000 -> 0.2500
-    lambda=30  it grew
+    lambda=30  diverged: it grew
     "#);
     let ran = with_run_file(&[&args[..], &["--json"]].concat(), Behaviour::Finishes);
     assert_eq!(ran.json()["page"], "studies/a/study.html");
     assert_eq!(ran.json()["runs"][1]["failed"], "it grew");
+    assert_eq!(ran.json()["runs"][1]["diverged"], true);
     assert_eq!(ran.json()["runs"][0]["failed"], json!(null));
 }
 

@@ -52,7 +52,9 @@ fn a_study_prints_a_table_and_writes_a_page() {
     assert_eq!(rows[7..], ["", "page        study/study.html"]);
     assert_eq!(outcome.err.lines().count(), 6, "{outcome:?}");
     assert!(
-        outcome.err.contains("lambda=100  the loss went from"),
+        outcome
+            .err
+            .contains("lambda=100  diverged: the loss went from"),
         "{outcome:?}"
     );
 
@@ -119,12 +121,12 @@ fn mistakes_are_found_before_the_first_run() {
             "must be a finite number greater than 0, not `-1`",
             "",
         ),
+        ("train.batch_size=8,99", "a batch of 99 rows", "at most 32"),
         (
             "optimizer.lamda=1,2",
             "unknown key `lamda` in [optimizer]",
             "did you mean `lambda`?",
         ),
-        ("train.batch_size=8,99", "a batch of 99 rows", "at most 32"),
         ("output.dir=a,b", "varies the output", "--output"),
         (
             "lambda=1,2",

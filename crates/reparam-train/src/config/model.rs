@@ -19,7 +19,7 @@ impl ModelConfig {
     pub(super) const KEYS: [&str; 3] = ["task", "path", "revision"];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        super::task::read_task(section)?;
+        super::task::check_task(section)?;
         Ok(Self {
             path: section.string("path")?.ok_or_else(|| {
                 section.missing("path", "path = \"a model directory, or a hub id\"")

@@ -40,8 +40,7 @@ impl TaskConfig {
     }
 
     fn read(root: &[Entry]) -> Result<Self, ConfigError> {
-        check_task(root)?;
-        if is_regression(root) {
+        if is_regression(root)? {
             RegressionConfig::read(root).map(|config| Self::Regression(Box::new(config)))
         } else {
             RunConfig::read(root).map(|config| Self::CausalLm(Box::new(config)))
@@ -68,30 +67,21 @@ impl TaskConfig {
     }
 }
 
-/// Looks for the word before the sections are read, whose keys depend on it.
-fn is_regression(root: &[Entry]) -> bool {
+/// Looks for the word before the sections are read, whose keys depend on it: of a word that is none, the keys
+/// would be called unknown.
+fn is_regression(root: &[Entry]) -> Result<bool, ConfigError> {
     let model = root.iter().find(|entry| entry.key == "model");
-    let Some(Value::Table(keys)) = model.map(|entry| &entry.node.value) else {
-        return false;
+    let Some((entry, Value::Table(keys))) = model.map(|entry| (entry, &entry.node.value)) else {
+        return Ok(false);
     };
+    check_task(&Section::inline("model", keys, &entry.key_span))?;
     let task = keys.iter().find(|entry| entry.key == "task");
-    matches!(task.map(|entry| &entry.node.value), Some(Value::String(word)) if word == REGRESSION)
-}
-
-/// Refuses a task that does not exist, before the keys of any task are looked at.
-fn check_task(root: &[Entry]) -> Result<(), ConfigError> {
-    let Some(model) = root.iter().find(|entry| entry.key == "model") else {
-        return Ok(());
-    };
-    let Value::Table(entries) = &model.node.value else {
-        return Ok(());
-    };
-    let section = Section::inline("model", entries, &model.key_span);
-    read_task(&section)
+    let task = task.map(|entry| &entry.node.value);
+    Ok(matches!(task, Some(Value::String(word)) if word == REGRESSION))
 }
 
 /// Refuses a task that does not exist.
-pub(super) fn read_task(section: &Section<'_>) -> Result<(), ConfigError> {
+pub(super) fn check_task(section: &Section<'_>) -> Result<(), ConfigError> {
     let words = [(CAUSAL_LM, ()), (REGRESSION, ())];
     section.choice("task", &words).map(|_| ())
 }

@@ -117,7 +117,7 @@ fn groups_have_updates_of_their_own() {
     let losses = with(&place, "muon", &format!("[{matrices}]"), &[]);
     assert_learns(&losses, "muon");
     // A group of nothing but plain descent is plain descent.
-    let group = "[{ kind = \"group\", pattern = \".*bias\", transforms = [{ kind = \"scale\", lambda = 1.0 }] }]";
+    let group = "[{ kind = \"group\", pattern = \".*bias\", transforms = [{ kind = \"sgd\" }] }]";
     assert_eq!(
         bits(&with(&place, "group", group, &[])),
         bits(&with(&place, "all", "[{ kind = \"sgd\" }]", &[]))
@@ -174,7 +174,7 @@ fn updates_that_cannot_work_are_refused_before_anything_is_written() {
         ("muon", "optimizer.kind=muon", "matrices only"),
         (
             "group",
-            "optimizer.transforms=[{ kind = \"group\", pattern = \"nope\", transforms = [{ kind = \"adam\" }] }]",
+            "optimizer.transforms=[{ kind = \"group\", pattern = \"nope\", transforms = [{ kind = \"sgd\" }] }]",
             "nope",
         ),
         (
