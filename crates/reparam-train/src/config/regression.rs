@@ -344,7 +344,7 @@ fn read_generate(section: &Section<'_>, entry: &Entry) -> Result<GenerateConfig,
     let Value::Table(entries) = &entry.node.value else {
         return Err(section.wrong_type("generate", &entry.node, EXPECTED));
     };
-    let table = Section::inline(section.name, entries, &entry.key_span);
+    let table = Section::inline("data.generate", entries, &entry.key_span);
     const KEYS: [&str; 4] = ["samples", "features", "noise", "seed"];
     table.refuse_unknown(&KEYS)?;
     Ok(GenerateConfig {

@@ -11,6 +11,9 @@ use super::error::ConfigError;
 use super::section::{Range, Section};
 use super::tree::{Node, Value};
 
+/// What errors call a table in a list of transforms.
+const NAME: &str = "optimizer.transforms";
+
 /// Reads a list of transforms, each a table with its `kind`.
 pub(super) fn read_list(
     section: &Section<'_>,
@@ -24,7 +27,7 @@ pub(super) fn read_list(
     items
         .iter()
         .map(|item| match &item.value {
-            Value::Table(entries) => read(&Section::inline(section.name, entries, &item.span)),
+            Value::Table(entries) => read(&Section::inline(NAME, entries, &item.span)),
             _ => Err(section.wrong_type(key, item, EXPECTED)),
         })
         .collect()
@@ -112,7 +115,7 @@ fn default(
     setting: &'static SettingSpec,
 ) -> Result<Option<SettingValue>, ConfigError> {
     match setting.fallback {
-        Fallback::Required => Err(section.missing(setting.key, example(setting.kind))),
+        Fallback::Required => Err(section.missing(setting.key, example(setting))),
         Fallback::Absent(_) => Ok(None),
         Fallback::Number(number) => Ok(Some(SettingValue::Number(number))),
         Fallback::Count(count) => Ok(Some(SettingValue::Count(count))),
@@ -121,14 +124,17 @@ fn default(
     }
 }
 
-/// What a missing setting of a kind may look like.
-fn example(kind: SettingKind) -> &'static str {
-    match kind {
-        SettingKind::Count => "it, as a whole number",
-        SettingKind::Pattern => "pattern = \".*lora_B.*\"",
-        SettingKind::Numbers => "branches = [0.5, 0.25]",
-        SettingKind::Chain => "transforms = [{ kind = \"adamw\" }]",
-        _ => "it, as a number",
+/// What a missing setting may look like.
+fn example(setting: &SettingSpec) -> &'static str {
+    match (setting.key, setting.kind) {
+        ("rank", _) => "rank = 8",
+        ("steps", _) => "steps = 4",
+        ("max_value", _) => "max_value = 1.0",
+        ("weight_decay", _) => "weight_decay = 0.01",
+        (_, SettingKind::Pattern) => "pattern = \".*lora_B.*\"",
+        (_, SettingKind::Numbers) => "branches = [0.5, 0.25]",
+        (_, SettingKind::Chain) => "transforms = [{ kind = \"adam\" }]",
+        _ => "it, with a value of your choice",
     }
 }
 

@@ -85,13 +85,16 @@ fn wrong_transforms_are_refused_at_their_place() {
         ("[{ lambda = 1 }]", "missing `kind`"),
         (
             "[{ kind = \"scale\", lambda = 0 }]",
-            "`lambda` in [optimizer] must be a finite number greater than 0",
+            "`lambda` in [optimizer.transforms] must be a finite number greater than 0",
         ),
         (
             "[{ kind = \"scale\", lambda = \"1/T\" }]",
-            "`lambda` in [optimizer] must be \"1/sqrt(T)\"",
+            "`lambda` in [optimizer.transforms] must be \"1/sqrt(T)\"",
         ),
-        ("[{ kind = \"clip_by_value\" }]", "missing `max_value`"),
+        (
+            "[{ kind = \"clip_by_value\" }]",
+            "hint: add to [optimizer.transforms]: max_value = 1.0",
+        ),
         ("[{ kind = \"adamw\", beta3 = 0.1 }]", "unknown key `beta3`"),
         (
             "[{ kind = \"group\", pattern = \"(\", transforms = [] }]",
