@@ -244,14 +244,16 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                 measured(report.train_mse, 6)
             ),
         )?;
-        self.printer.row(
-            "exact",
-            &format!(
-                "least squares: test mean squared error {}{}",
-                measured(report.least_squares_test_mse, 6),
-                explained(report.least_squares_test_r2, 6)
-            ),
-        )?;
+        if let Some(mse) = report.least_squares_test_mse {
+            self.printer.row(
+                "exact",
+                &format!(
+                    "least squares: test mean squared error {}{}",
+                    measured(mse, 6),
+                    explained(report.least_squares_test_r2, 6)
+                ),
+            )?;
+        }
         if let (Some(distance), Some(is_it)) =
             (report.distance_to_least_squares, report.is_least_squares)
         {

@@ -247,8 +247,9 @@ pub struct RegressionReport {
     pub test_mse: f64,
     /// The share of the test rows' variance that is explained; `None` if their target is constant.
     pub test_r2: Option<f64>,
-    /// The test error of the exact least squares solution.
-    pub least_squares_test_mse: f64,
+    /// The test error of the exact least squares solution; `None` for a network where there is no single one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub least_squares_test_mse: Option<f64>,
     /// Its explained share.
     pub least_squares_test_r2: Option<f64>,
     /// The largest difference between the trained coefficients and the exact ones, in units of the
@@ -476,7 +477,7 @@ mod tests {
                 train_mse: 1.0,
                 test_mse: 2.0,
                 test_r2: None,
-                least_squares_test_mse: 2.0,
+                least_squares_test_mse: Some(2.0),
                 least_squares_test_r2: Some(0.5),
                 distance_to_least_squares: Some(1e-9),
                 is_least_squares: Some(true),

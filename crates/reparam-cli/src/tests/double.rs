@@ -89,7 +89,7 @@ fn regress(config: &RegressionConfig, observer: &mut dyn Observer) -> TrainOutco
             train_mse: 2.5,
             test_mse: 0.000_000_25,
             test_r2: None,
-            least_squares_test_mse: 0.125,
+            least_squares_test_mse: Some(0.125),
             least_squares_test_r2: Some(0.75),
             distance_to_least_squares: Some(2e-3),
             is_least_squares: Some(false),

@@ -39,24 +39,29 @@ pub(super) fn report(
     model: &RegressionModel,
     tables: &Tables,
 ) -> Result<RegressionReport, TrainError> {
-    let exact = &tables.least_squares;
     let standardizer = &tables.standardizer;
     let x = standardizer.apply_features(&tables.test.x)?;
-    let predictions = predict(&x, &exact.coefficients, exact.intercept)?;
-    let least_squares = measure(&standardizer.invert_target(&predictions), &tables.test)?;
+    let least_squares = match &tables.least_squares {
+        None => None,
+        Some(exact) => {
+            let predictions = predict(&x, &exact.coefficients, exact.intercept)?;
+            let predictions = standardizer.invert_target(&predictions);
+            Some(measure(&predictions, &tables.test)?)
+        }
+    };
     let (train, test) = (errors(model, &tables.train)?, errors(model, &tables.test)?);
     let mut report = RegressionReport {
         train_mse: train.mse,
         test_mse: test.mse,
         test_r2: test.r2,
-        least_squares_test_mse: least_squares.mse,
-        least_squares_test_r2: least_squares.r2,
+        least_squares_test_mse: least_squares.map(|errors| errors.mse),
+        least_squares_test_r2: least_squares.and_then(|errors| errors.r2),
         distance_to_least_squares: None,
         is_least_squares: None,
         coefficients: None,
         intercept: None,
     };
-    if let Some((weight, bias)) = model.linear() {
+    if let (Some((weight, bias)), Some(exact)) = (model.linear(), &tables.least_squares) {
         let found = weight.iter().chain([&bias]);
         let expected = exact.coefficients.iter().chain([&exact.intercept]);
         let largest = expected.clone().fold(0.0_f64, |size, x| size.max(x.abs()));

@@ -6,7 +6,7 @@ use reparam_data::tabular::{
 };
 
 use crate::TrainError;
-use crate::config::{MissingValues, RegressionConfig, TableSource};
+use crate::config::{MissingValues, RegressionConfig, RegressionModelKind, TableSource};
 
 /// A table, split and standardized.
 #[derive(Debug)]
@@ -17,8 +17,9 @@ pub(crate) struct Tables {
     pub(crate) test: Table,
     /// What was measured on the training rows; changes nothing if the run file says so.
     pub(crate) standardizer: Standardizer,
-    /// The exact solution on the training rows, as the model sees them.
-    pub(crate) least_squares: LeastSquares,
+    /// The exact solution on the training rows, as the model sees them; `None` for a network where there is no
+    /// single one.
+    pub(crate) least_squares: Option<LeastSquares>,
     /// The lines that were left out for missing values.
     pub(crate) n_dropped: usize,
 }
@@ -51,8 +52,20 @@ impl Tables {
             y: standardizer.apply_target(&train.y),
             ..train.clone()
         };
+        // A network may learn from fewer rows, and from columns that say the same; then there is no exact
+        // solution to compare it with.
+        let is_linear = config.model.kind == RegressionModelKind::Linear;
+        let least_squares = match seen.least_squares() {
+            Ok(exact) => Some(exact),
+            Err(TabularError::TooFewRows { .. } | TabularError::RankDeficient { .. })
+                if !is_linear =>
+            {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self {
-            least_squares: seen.least_squares()?,
+            least_squares,
             n_dropped: table.dropped.len(),
             train,
             test,

@@ -168,7 +168,7 @@ fn the_report_is_what_its_numbers_are_defined_as() {
         let exact = train.least_squares().expect("a solution");
         let by_exact = predict(&test.x, &exact.coefficients, exact.intercept).expect("predicts");
         near(
-            report.least_squares_test_mse,
+            report.least_squares_test_mse.expect("exact"),
             mse(&by_exact, &test.y).expect("an error"),
         );
         let worst = distance(coefficients, &exact.coefficients);

@@ -37,7 +37,7 @@ fn test_mse(path: &str, target: &str, features: &[&str], rest: &str) -> f64 {
     finish(&config);
     let report = place.report("run");
     assert_eq!(report.is_least_squares, Some(true), "{report:?}");
-    let exact = (report.least_squares_test_mse / report.test_mse - 1.0).abs();
+    let exact = (report.least_squares_test_mse.expect("exact") / report.test_mse - 1.0).abs();
     assert!(exact < TOLERANCE, "{report:?}");
     report.test_mse
 }

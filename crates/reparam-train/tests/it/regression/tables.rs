@@ -230,3 +230,27 @@ fn trains_for(text: &str, steps: u64) -> (Place, Witness) {
     let witness = finish(&place.csv_config("run", TARGET, &train));
     (place, witness)
 }
+
+/// A network may learn from columns that say the same, where there is no single exact solution.
+#[test]
+fn a_network_needs_no_exact_solution() {
+    let mut text = "a,b,y\n".to_owned();
+    for row in 0..40 {
+        let a = f64::from(row * 7 % 11);
+        writeln!(text, "{a},{},{}", 2.0 * a, a * a).expect("text");
+    }
+    let error = refused(&text, TARGET);
+    assert!(error.to_string().contains("linear"), "{error}");
+
+    let place = Place::new();
+    place.write("table.csv", &text);
+    let mut config = place.csv_config("run", TARGET, "[train]\nmax_steps = 50");
+    config.model.kind = reparam_train::config::RegressionModelKind::Mlp {
+        hidden: vec![4],
+        activation: reparam_train::config::Activation::Tanh,
+    };
+    finish(&config);
+    let report = place.report("run");
+    assert_eq!(report.least_squares_test_mse, None);
+    assert!(report.test_mse.is_finite());
+}
