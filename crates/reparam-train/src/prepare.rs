@@ -95,10 +95,13 @@ impl Prepared {
         let (model, report) = method.attach(session.model, config.train.seed)?;
         refuse_head(&report)?;
         let session = Session { model, ..session };
-        let attached = Attached {
+        let attached = attached(
+            config,
+            &method,
+            report,
             model_parameters,
-            ..attached(config, &method, report, &session.directory)
-        };
+            &session.directory,
+        );
         // What cannot be written is known before the first step, not after the last.
         let trained = session.model.clone().train();
         attached.check_writable(&trained)?;
@@ -181,7 +184,13 @@ fn load_data(
     })
 }
 
-fn attached(config: &RunConfig, method: &AnyMethod, report: AttachReport, base: &Path) -> Attached {
+fn attached(
+    config: &RunConfig,
+    method: &AnyMethod,
+    report: AttachReport,
+    model_parameters: usize,
+    base: &Path,
+) -> Attached {
     let (scaling, result) = match method {
         AnyMethod::Lora(lora) => {
             let adapter_config = LoraAdapterConfig {
@@ -205,7 +214,7 @@ fn attached(config: &RunConfig, method: &AnyMethod, report: AttachReport, base: 
     };
     Attached {
         modules: report.modules,
-        model_parameters: 0,
+        model_parameters,
         scaling,
         result,
     }

@@ -334,16 +334,7 @@ impl Run<'_> {
             });
         }
         progress.model = phi::after_step(model);
-        let step = Step {
-            step: report.step,
-            loss,
-            learning_rate: report.learning_rate,
-            grad_norm: report.grad_norm,
-            tokens: tokens as u64,
-            tokens_per_s: tokens as f64 / started.elapsed().as_secs_f64(),
-            peak_rss_bytes: peak_rss_bytes(),
-            variances: variances(&report),
-        };
+        let step = step_event(&report, loss, tokens, started);
         Ok((step, report.update_norm > 0.0))
     }
 
@@ -450,14 +441,22 @@ pub(crate) fn not_finite(error: UpdateError, optimizer: &Optimizer) -> TrainErro
     }
 }
 
-/// Returns what an update measured of its variances.
-pub(crate) fn variances(report: &StepReport) -> Option<Variances> {
-    // The first step has measured none, but is the first point of a curve.
-    report.variances.map(|measured| Variances {
-        grad_variance: measured.gradient,
-        update_variance: measured.update,
-        update_norm: report.update_norm,
-    })
+/// Returns what is said of a step that was started at a time and learned from so many tokens or rows.
+pub(crate) fn step_event(report: &StepReport, loss: f64, tokens: usize, started: Instant) -> Step {
+    Step {
+        step: report.step,
+        loss,
+        learning_rate: report.learning_rate,
+        grad_norm: report.grad_norm,
+        tokens: tokens as u64,
+        tokens_per_s: tokens as f64 / started.elapsed().as_secs_f64(),
+        peak_rss_bytes: peak_rss_bytes(),
+        variances: report.variances.map(|measured| Variances {
+            grad_variance: measured.gradient,
+            update_variance: measured.update,
+            update_norm: report.update_norm,
+        }),
+    }
 }
 
 fn add(sum: ParameterList, other: ParameterList) -> ParameterList {

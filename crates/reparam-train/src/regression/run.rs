@@ -21,9 +21,8 @@ use crate::config::{
 use crate::convergence::Convergence;
 use crate::event::{Event, Finished, Observer, RegressionStart, Step, StopReason};
 use crate::log::{RunLog, is_due};
-use crate::memory::peak_rss_bytes;
 use crate::provenance::table_provenance;
-use crate::run::{Measure, Outcome, diverged, not_finite, variances};
+use crate::run::{Measure, Outcome, diverged, not_finite, step_event};
 use crate::run_dir::RunDir;
 use crate::{TrainError, settings};
 
@@ -216,16 +215,7 @@ impl Progress {
         let moved = self.optimizer.step(self.network.clone(), gradients);
         let (network, report) = moved.map_err(|error| not_finite(error, &self.optimizer))?;
         self.network = phi::after_step(network);
-        let step = Step {
-            step: report.step,
-            loss: loss_value,
-            learning_rate: report.learning_rate,
-            grad_norm: report.grad_norm,
-            tokens: n_rows as u64,
-            tokens_per_s: n_rows as f64 / started.elapsed().as_secs_f64(),
-            peak_rss_bytes: peak_rss_bytes(),
-            variances: variances(&report),
-        };
+        let step = step_event(&report, loss_value, n_rows, started);
         Ok((step, report.update_norm > 0.0))
     }
 

@@ -10,7 +10,7 @@ use reparam_train::{Outcome, Session, evaluate_file};
 use tempfile::TempDir;
 
 use crate::witness::Witness;
-use crate::{offline, repository, stories};
+use crate::{names, offline, repository, stories};
 
 /// The run evaluates its own weights and a reader those on disk; both are `f32`.
 const SAVED: f64 = 1e-5;
@@ -90,21 +90,6 @@ fn tensors(file: &Path) -> BTreeMap<String, Vec<f32>> {
 
 const ADAMW: &str = "[optimizer]\nlearning_rate = 1e-3\n";
 const LORA: &str = "[method]\nkind = \"lora\"\nrank = 4\nalpha = 8\n";
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(directory).expect("a directory");
-    let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .into_string()
-                .expect("UTF-8")
-        })
-        .collect();
-    names.sort();
-    names
-}
 
 #[test]
 fn methods_of_weights_save_a_model_that_anyone_reads() {

@@ -32,3 +32,19 @@ fn stories() -> Session {
     let path = repository("assets/stories260K");
     Session::open(path.to_str().expect("UTF-8"), &offline()).expect("the built-in model")
 }
+
+/// The entries of a directory, sorted.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let mut names: Vec<String> = entries
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .into_string()
+                .expect("UTF-8")
+        })
+        .collect();
+    names.sort();
+    names
+}

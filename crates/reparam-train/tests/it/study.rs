@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::witness::read_events;
-use crate::{offline, repository};
+use crate::{names, offline, repository};
 
 const REGRESSION: &str = "[model]\ntask = \"regression\"\n\
     [data]\ngenerate = { samples = 40, features = 2, noise = 5.0, seed = 1 }\n\
@@ -80,18 +80,7 @@ impl Place {
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path("study")).expect("a directory");
-        let mut names: Vec<String> = entries
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .into_string()
-                    .expect("UTF-8")
-            })
-            .collect();
-        names.sort();
-        names
+        names(&self.path("study"))
     }
 }
 
