@@ -229,41 +229,9 @@ fn convergence_is_said() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_keeps_its_model() {
-    use std::io::{BufRead as _, BufReader};
-    use std::process::{Command, Stdio};
-
     let workplace = workplace();
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
-        .args([
-            "train",
-            "run.toml",
-            "--json",
-            "--set",
-            "train.max_steps=100000000",
-        ])
-        .env_clear()
-        .current_dir(workplace.root())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a process");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut next = || -> Option<Value> {
-        let line = lines.next()?.expect("a line");
-        Some(serde_json::from_str(&line).expect("JSON"))
-    };
-    while next().expect("a step")["event"] != "step" {}
-    let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(status.success());
-    let mut last = [Value::Null, Value::Null];
-    while let Some(event) = next() {
-        last.rotate_left(1);
-        last[1] = event;
-    }
-    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    let (events, _) = workplace.interrupt_training();
+    let last = &events[events.len() - 2..];
     assert_eq!(last[0]["event"], "saved");
     assert_eq!(last[1]["event"], "interrupted");
     assert_eq!(last[0]["step"], last[1]["step"]);

@@ -160,45 +160,11 @@ fn the_final_loss_is_that_of_eval() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_is_saved() {
-    use std::io::{BufRead as _, BufReader, Read as _};
-    use std::process::{Command, Stdio};
-
     let workplace = Workplace::new();
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
-        .args([
-            "train",
-            "run.toml",
-            "--json",
-            "--set",
-            "train.max_steps=1000000",
-        ])
-        .env_clear()
-        .current_dir(workplace.root())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a process");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut next = || -> Option<Value> {
-        let line = lines.next()?.expect("a line");
-        Some(serde_json::from_str(&line).expect("JSON"))
-    };
-    while next().expect("a step")["event"] != "step" {}
-    let status = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(status.success());
-    let mut last = Value::Null;
-    let mut steps = 1;
-    while let Some(event) = next() {
-        steps += u64::from(event["event"] == "step");
-        last = event;
-    }
-    let mut err = String::new();
-    let stderr = child.stderr.as_mut().expect("a pipe");
-    stderr.read_to_string(&mut err).expect("text");
-    assert_eq!(child.wait().expect("an end").code(), Some(130), "{err}");
+    let (events, err) = workplace.interrupt_training();
+    let last = events.last().expect("an end");
+    let steps = events.iter().filter(|event| event["event"] == "step");
+    let steps = steps.count() as u64;
     assert_eq!(last["event"], "interrupted");
     assert_eq!(last["step"], steps);
     assert!(err.contains("stopping after this step"), "{err}");

@@ -102,6 +102,41 @@ impl Workplace {
         workplace
     }
 
+    /// Trains `run.toml` without end, interrupts it after its first step, and returns all events and
+    /// what was said on standard error.
+    #[cfg(unix)]
+    pub(crate) fn interrupt_training(&self) -> (Vec<Value>, String) {
+        use std::io::{BufRead as _, BufReader, Read as _};
+        use std::process::{Command, Stdio};
+
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+            .args(["train", "run.toml", "--json"])
+            .args(["--set", "train.max_steps=100000000"])
+            .env_clear()
+            .current_dir(self.root())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut events: Vec<Value> = Vec::new();
+        let mut is_asked = false;
+        for line in BufReader::new(child.stdout.take().expect("a pipe")).lines() {
+            let event = serde_json::from_str(&line.expect("a line")).expect("JSON");
+            events.push(event);
+            if !is_asked && events.last().is_some_and(|event| event["event"] == "step") {
+                let id = child.id().to_string();
+                let status = Command::new("kill").args(["-INT", &id]).status();
+                assert!(status.expect("kill").success());
+                is_asked = true;
+            }
+        }
+        let mut err = String::new();
+        let stderr = child.stderr.as_mut().expect("a pipe");
+        stderr.read_to_string(&mut err).expect("text");
+        assert_eq!(child.wait().expect("an end").code(), Some(130), "{err}");
+        (events, err)
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.directory.path()
     }
