@@ -1,6 +1,7 @@
 //! Keys and values of the tokens that were already seen.
 
 use burn::tensor::{DType, Device, Tensor};
+use reparam_ops::fused::BlockCache;
 use reparam_ops::{Segment, Segments};
 
 /// The keys and values of one sequence, for every layer.
@@ -24,10 +25,13 @@ impl KvCache {
         let rows = capacity.min(FIRST_ROWS);
         let layers = (0..n_layers)
             .map(|_| LayerCache {
-                k: Tensor::zeros([rows, width], (device, dtype)),
-                v: Tensor::zeros([rows, width], (device, dtype)),
-                len: 0,
-                capacity,
+                tensors: TensorCache {
+                    k: Tensor::zeros([rows, width], (device, dtype)),
+                    v: Tensor::zeros([rows, width], (device, dtype)),
+                    len: 0,
+                    capacity,
+                },
+                block: BlockCache::default(),
             })
             .collect();
         Self { layers, capacity }
@@ -35,7 +39,10 @@ impl KvCache {
 
     /// Returns how many tokens were seen.
     pub fn len(&self) -> usize {
-        self.layers.first().map_or(0, |layer| layer.len)
+        // One of the two is in use.
+        self.layers
+            .first()
+            .map_or(0, |layer| layer.tensors.len.max(layer.block.len()))
     }
 
     /// Returns whether no token was seen.
@@ -52,16 +59,23 @@ impl KvCache {
 /// The tokens that a new cache has room for.
 const FIRST_ROWS: usize = 64;
 
-/// The part of a cache that belongs to one layer.
+/// The part of a cache that belongs to one layer: of a fused layer `block`, of others `tensors`.
 #[derive(Debug)]
 pub(crate) struct LayerCache {
+    pub(crate) tensors: TensorCache,
+    pub(crate) block: BlockCache,
+}
+
+/// Keys and values as tensors.
+#[derive(Debug)]
+pub(crate) struct TensorCache {
     k: Tensor<2>,
     v: Tensor<2>,
     len: usize,
     capacity: usize,
 }
 
-impl LayerCache {
+impl TensorCache {
     /// Adds the keys and values of new tokens and returns all of them, with the segment in which
     /// the new tokens see everything up to themselves.
     pub(crate) fn append(

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
+use reparam_ops::fused::{
+    FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits,
+};
 use reparam_ops::{
     LinearPlan, RotaryTable, Segments, embedding, linear, linear_cross_entropy,
     segments_from_bounds,
@@ -33,15 +36,13 @@ pub struct CausalLm {
     pub lm_head: Option<Linear>,
     #[module(skip)]
     pub(crate) inverse_frequencies: Arc<[f32]>,
+    /// Whether layers with packed weights keep their input alone and compute their activations again in the backward pass:
+    /// less memory for about a third more time. Layers with ordinary weights do not look at it.
+    #[module(skip)]
+    pub recompute: bool,
 }
 
 impl CausalLm {
-    /// Returns the last hidden states, `[N, d]`, normalized.
-    pub fn hidden(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
-        let segments = segments_from_bounds(batch.bounds);
-        self.run(batch.input_ids, batch.position_ids, segments, None, context)
-    }
-
     /// Returns the scaled sum of the negative log-likelihoods of the labelled tokens, `[1]`.
     ///
     /// See [`linear_cross_entropy`] for `labels` and `scale`.
@@ -53,13 +54,16 @@ impl CausalLm {
         context: &ForwardContext,
     ) -> Tensor<1> {
         let h = self.hidden(batch, context);
-        linear_cross_entropy(h, self.head(), labels, scale)
+        let norm = &self.model.norm;
+        match self.frozen_head() {
+            Some(head) => norm_linear_cross_entropy(h, norm.fused(), head, labels, scale),
+            None => linear_cross_entropy(norm.forward(h), self.head(), labels, scale),
+        }
     }
 
     /// Returns the logits of every token, `[N, vocab]`.
     pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
-        let h = self.hidden(batch, context);
-        linear(h, self.head(), LinearPlan::Dense)
+        self.logits_of(self.hidden(batch, context))
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
@@ -89,13 +93,34 @@ impl CausalLm {
         let context = ForwardContext::inference();
         let none = Segments::from([]);
         let h = self.run(tokens, &positions, none, Some(cache), &context);
-        let last = h.narrow(0, tokens.len() - 1, 1);
-        linear(last, self.head(), LinearPlan::Dense)
+        self.logits_of(h.narrow(0, tokens.len() - 1, 1))
     }
 
     /// Returns the number of rows of the embedding.
     pub fn vocab_size(&self) -> usize {
         self.model.embed_tokens.weight.lazy_shape()[0]
+    }
+
+    /// The hidden states after the last layer, `[N, d]`, not normalized.
+    fn hidden(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        let segments = segments_from_bounds(batch.bounds);
+        self.run(batch.input_ids, batch.position_ids, segments, None, context)
+    }
+
+    fn logits_of(&self, h: Tensor<2>) -> Tensor<2> {
+        let norm = &self.model.norm;
+        match self.frozen_head() {
+            Some(head) => norm_logits(h, norm.fused(), head),
+            None => linear(norm.forward(h), self.head(), LinearPlan::Dense),
+        }
+    }
+
+    /// The output head, if it is packed.
+    fn frozen_head(&self) -> Option<&FrozenWeight> {
+        match &self.lm_head {
+            Some(head) => head.frozen.as_ref(),
+            None => self.model.embed_tokens.frozen.as_ref(),
+        }
     }
 
     fn head(&self) -> Tensor<2> {
@@ -116,12 +141,17 @@ impl CausalLm {
         let sequences = Sequences {
             rotary: RotaryTable::new(position_ids, &self.inverse_frequencies),
             segments,
+            recompute: self.recompute,
         };
-        let mut h = embedding(self.model.embed_tokens.weight.val(), input_ids);
+        let table = &self.model.embed_tokens;
+        let mut h = match &table.frozen {
+            Some(frozen) => frozen_embedding(frozen, input_ids, &self.model.device()),
+            None => embedding(table.weight.val(), input_ids),
+        };
         for (layer_idx, layer) in self.model.layers.iter().enumerate() {
             let layer_cache = cache.as_mut().map(|cache| &mut cache.layers[layer_idx]);
             h = layer.forward(h, &sequences, layer_cache, context);
         }
-        self.model.norm.forward(h)
+        h
     }
 }

@@ -3,15 +3,24 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 use reparam::{ForwardContext, Linear};
-use reparam_ops::{AttentionConfig, RotaryTable, Segments, attention, rms_norm, rotary, swiglu};
+use reparam_ops::fused::{
+    AttentionBlock, FrozenWeight, FusedNorm, MlpBlock, attention_block, attention_block_cached,
+    mlp_block,
+};
+use reparam_ops::{
+    Activation, AttentionConfig, RotaryTable, Segments, attention, rms_norm, rotary, swiglu,
+};
 
-use crate::cache::LayerCache;
+use crate::cache::{LayerCache, TensorCache};
 
 /// A table of token vectors.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    /// `[vocab, d]`.
+    /// `[vocab, d]`; NaN without memory if the table is packed.
     pub weight: Param<Tensor<2>>,
+    /// The table in bf16, if that is where it is.
+    #[module(skip)]
+    pub frozen: Option<FrozenWeight>,
 }
 
 /// Root mean square normalization with a learned scale.
@@ -27,6 +36,13 @@ impl RmsNorm {
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         rms_norm(x, self.weight.val(), self.eps as f32)
     }
+
+    pub(crate) fn fused(&self) -> FusedNorm {
+        FusedNorm {
+            weight: self.weight.val(),
+            eps: self.eps as f32,
+        }
+    }
 }
 
 /// What the attention layers of one forward pass share.
@@ -34,6 +50,8 @@ impl RmsNorm {
 pub(crate) struct Sequences {
     pub(crate) rotary: RotaryTable,
     pub(crate) segments: Segments,
+    /// Whether fused layers compute their activations again in the backward pass.
+    pub(crate) recompute: bool,
 }
 
 /// Grouped-query self-attention with rotary positions.
@@ -60,25 +78,49 @@ impl SelfAttention {
         &self,
         x: Tensor<2>,
         sequences: &Sequences,
-        cache: Option<&mut LayerCache>,
+        cache: Option<&mut TensorCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
         let q = rotary(self.q_proj.forward(x.clone(), context), &sequences.rotary);
         let k = rotary(self.k_proj.forward(x.clone(), context), &sequences.rotary);
         let v = self.v_proj.forward(x, context);
-        let config = AttentionConfig {
+        let (k, v, segments) = match cache {
+            None => (k, v, sequences.segments.clone()),
+            Some(cache) => cache.append(k, v),
+        };
+        let out = attention(q, k, v, self.config(), &segments);
+        self.o_proj.forward(out, context)
+    }
+
+    fn config(&self) -> AttentionConfig {
+        AttentionConfig {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
             head_dim: self.head_dim,
             scale: (self.head_dim as f32).powf(-0.5),
             causal: true,
-        };
-        let (k, v, segments) = match cache {
-            None => (k, v, sequences.segments.clone()),
-            Some(cache) => cache.append(k, v),
-        };
-        let out = attention(q, k, v, config, &segments);
-        self.o_proj.forward(out, context)
+            window: None,
+            soft_cap: None,
+        }
+    }
+
+    /// The whole block as one operation, if its weights are packed.
+    fn fused<'a>(
+        &self,
+        norm: &RmsNorm,
+        sequences: &'a Sequences,
+        context: &ForwardContext,
+    ) -> Option<AttentionBlock<'a>> {
+        Some(AttentionBlock {
+            norm: norm.fused(),
+            q: self.q_proj.fused(context)?,
+            k: self.k_proj.fused(context)?,
+            v: self.v_proj.fused(context)?,
+            o: self.o_proj.fused(context)?,
+            config: self.config(),
+            rotary: &sequences.rotary,
+            recompute: sequences.recompute,
+        })
     }
 }
 
@@ -98,6 +140,23 @@ impl GatedMlp {
         let gate = self.gate_proj.forward(x.clone(), context);
         let up = self.up_proj.forward(x, context);
         self.down_proj.forward(swiglu(gate, up), context)
+    }
+
+    /// The whole block as one operation, if its weights are packed.
+    fn fused(
+        &self,
+        norm: &RmsNorm,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> Option<MlpBlock> {
+        Some(MlpBlock {
+            norm: norm.fused(),
+            gate: self.gate_proj.fused(context)?,
+            up: self.up_proj.fused(context)?,
+            down: self.down_proj.fused(context)?,
+            activation: Activation::Silu,
+            recompute: sequences.recompute,
+        })
     }
 }
 
@@ -122,10 +181,22 @@ impl DecoderLayer {
         cache: Option<&mut LayerCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
-        let x = self.input_layernorm.forward(h.clone());
-        let h = h + self.self_attn.forward(x, sequences, cache, context);
-        let x = self.post_attention_layernorm.forward(h.clone());
-        h + self.mlp.forward(x, context)
+        let (norm, attention) = (&self.input_layernorm, &self.self_attn);
+        let h = match attention.fused(norm, sequences, context) {
+            Some(block) => match cache {
+                None => attention_block(h, block, &sequences.segments),
+                Some(cache) => attention_block_cached(h, block, &mut cache.block),
+            },
+            None => {
+                let cache = cache.map(|cache| &mut cache.tensors);
+                h.clone() + attention.forward(norm.forward(h), sequences, cache, context)
+            }
+        };
+        let norm = &self.post_attention_layernorm;
+        match self.mlp.fused(norm, sequences, context) {
+            Some(block) => mlp_block(h, block),
+            None => h.clone() + self.mlp.forward(norm.forward(h), context),
+        }
     }
 }
 

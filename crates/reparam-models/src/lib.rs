@@ -11,6 +11,7 @@ mod generate;
 mod layers;
 mod llama;
 mod loader;
+mod precision;
 mod rope;
 mod sampling;
 #[cfg(test)]
@@ -21,4 +22,5 @@ pub use decoder::{CausalLm, TokenBatch};
 pub use error::ModelError;
 pub use generate::{Generation, StopReason};
 pub use llama::{FAMILIES, Family};
+pub use precision::Precision;
 pub use sampling::Sampling;

@@ -6,7 +6,7 @@ use reparam_formats::config::ModelConfig;
 
 use crate::layers::{Decoder, DecoderLayer, GatedMlp, SelfAttention};
 use crate::loader::Loader;
-use crate::{CausalLm, ModelError, rope};
+use crate::{CausalLm, ModelError, Precision, rope};
 
 /// A model family: how to fill its modules from a checkpoint.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub static FAMILIES: &[Family] = &[Family {
 }];
 
 impl CausalLm {
-    /// Loads a model onto a device, frozen, in `f32`.
+    /// Loads a model onto a device, frozen.
     ///
     /// # Errors
     ///
@@ -33,6 +33,7 @@ impl CausalLm {
         checkpoint: &Checkpoint,
         config: &ModelConfig,
         device: &Device,
+        precision: Precision,
     ) -> Result<Self, ModelError> {
         let family = FAMILIES
             .iter()
@@ -41,7 +42,7 @@ impl CausalLm {
                 found: config.model_type.clone(),
                 supported: FAMILIES.iter().map(|family| family.model_type).collect(),
             })?;
-        let mut loader = Loader::new(checkpoint, device);
+        let mut loader = Loader::new(checkpoint, device, precision);
         let model = (family.load)(config, &mut loader)?;
         let tied = config.tie_word_embeddings;
         // Older exporters wrote buffers and the tied head along.
@@ -76,6 +77,7 @@ fn load_llama(config: &ModelConfig, loader: &mut Loader<'_>) -> Result<CausalLm,
         },
         lm_head,
         inverse_frequencies: rope::inverse_frequencies(config).into(),
+        recompute: false,
     })
 }
 
@@ -88,21 +90,26 @@ fn load_layer(config: &ModelConfig, loader: &mut Loader<'_>, path: &str) -> Deco
     let head_dim = config.head_dim;
     let q_width = config.num_attention_heads * head_dim;
     let kv_width = config.num_key_value_heads * head_dim;
-    let mut linear =
-        |name: &str, d_out, d_in, bias| loader.linear(&format!("{path}.{name}"), d_out, d_in, bias);
+    let name = |name: &str| format!("{path}.{name}");
+    let bias = config.attention_bias;
+    let (q, k, v) = (name("self_attn.q_proj"), name("self_attn.k_proj"), name("self_attn.v_proj"));
+    let [q_proj, k_proj, v_proj] =
+        loader.linears([(&q, q_width), (&k, kv_width), (&v, kv_width)], d, bias);
     let self_attn = SelfAttention {
-        q_proj: linear("self_attn.q_proj", q_width, d, config.attention_bias),
-        k_proj: linear("self_attn.k_proj", kv_width, d, config.attention_bias),
-        v_proj: linear("self_attn.v_proj", kv_width, d, config.attention_bias),
-        o_proj: linear("self_attn.o_proj", d, q_width, config.attention_bias),
+        q_proj,
+        k_proj,
+        v_proj,
+        o_proj: loader.linear(&name("self_attn.o_proj"), d, q_width, bias),
         n_heads: config.num_attention_heads,
         n_kv_heads: config.num_key_value_heads,
         head_dim,
     };
+    let (gate, up) = (name("mlp.gate_proj"), name("mlp.up_proj"));
+    let [gate_proj, up_proj] = loader.linears([(&gate, inner), (&up, inner)], d, config.mlp_bias);
     let mlp = GatedMlp {
-        gate_proj: linear("mlp.gate_proj", inner, d, config.mlp_bias),
-        up_proj: linear("mlp.up_proj", inner, d, config.mlp_bias),
-        down_proj: linear("mlp.down_proj", d, inner, config.mlp_bias),
+        gate_proj,
+        up_proj,
+        down_proj: loader.linear(&name("mlp.down_proj"), d, inner, config.mlp_bias),
     };
     DecoderLayer {
         self_attn,

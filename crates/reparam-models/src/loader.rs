@@ -5,9 +5,13 @@ use burn::tensor::{Device, Tensor, TensorData};
 use reparam::Linear;
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_ops::fused::FrozenWeight;
 
-use crate::ModelError;
 use crate::layers::{Embedding, RmsNorm};
+use crate::{ModelError, Precision};
+
+/// Name and shape of a weight, and the bias of its layer.
+type Described = (String, [usize; 2], Option<Param<Tensor<1>>>);
 
 /// Takes tensors out of a checkpoint by name and keeps count of what was asked for.
 ///
@@ -16,15 +20,17 @@ use crate::layers::{Embedding, RmsNorm};
 pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
+    precision: Precision,
     asked: Vec<(String, Vec<usize>)>,
     unusable: Option<FormatError>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint, device: &'a Device) -> Self {
+    pub(crate) fn new(checkpoint: &'a Checkpoint, device: &'a Device, precision: Precision) -> Self {
         Self {
             checkpoint,
             device,
+            precision,
             asked: Vec::new(),
             unusable: None,
         }
@@ -53,8 +59,18 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Embedding {
-        Embedding {
-            weight: self.tensor(format!("{name}.weight"), [rows, width]),
+        let name = format!("{name}.weight");
+        match self.precision {
+            Precision::F32 => Embedding {
+                weight: self.tensor(name, [rows, width]),
+                frozen: None,
+            },
+            Precision::Bf16 => {
+                let Linear { weight, frozen, .. } = self
+                    .packed(&[(name, [rows, width], None)])
+                    .remove(0);
+                Embedding { weight, frozen }
+            }
         }
     }
 
@@ -66,10 +82,74 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn linear(&mut self, name: &str, d_out: usize, d_in: usize, bias: bool) -> Linear {
-        Linear {
-            weight: self.tensor(format!("{name}.weight"), [d_out, d_in]),
-            bias: bias.then(|| self.tensor(format!("{name}.bias"), [d_out])),
+        let [linear] = self.linears([(name, d_out)], d_in, bias);
+        linear
+    }
+
+    /// Layers that have the same input, by name and width of the output; packed, they share one stack of weights.
+    pub(crate) fn linears<const N: usize>(
+        &mut self,
+        layers: [(&str, usize); N],
+        d_in: usize,
+        bias: bool,
+    ) -> [Linear; N] {
+        let mut described = layers.map(|(name, d_out)| {
+            let weight = format!("{name}.weight");
+            let bias = bias.then(|| self.tensor(format!("{name}.bias"), [d_out]));
+            Some((weight, [d_out, d_in], bias))
+        });
+        match self.precision {
+            Precision::F32 => described.map(|layer| {
+                let (name, shape, bias) = layer.expect("all are there");
+                Linear {
+                    weight: self.tensor(name, shape),
+                    bias,
+                    frozen: None,
+                }
+            }),
+            Precision::Bf16 => {
+                let described = described.each_mut().map(|layer| layer.take().expect("once"));
+                let layers = self.packed(&described);
+                layers.try_into().unwrap_or_else(|_| unreachable!("one for each"))
+            }
         }
+    }
+
+    /// Packs weights as one stack, converting them a few rows at a time.
+    fn packed(&mut self, layers: &[Described]) -> Vec<Linear> {
+        let shapes: Vec<[usize; 2]> = layers.iter().map(|(_, shape, _)| *shape).collect();
+        let views: Vec<_> = layers
+            .iter()
+            .map(|(name, shape, _)| self.checkpoint.expect(name, shape).ok())
+            .collect();
+        for (name, shape, _) in layers {
+            self.asked.push((name.clone(), shape.to_vec()));
+        }
+        let mut unusable = None;
+        let packed = FrozenWeight::pack(&shapes, |part, elements, to| {
+            let first = elements.start;
+            let read = views[part].map_or(Ok(()), |view| view.read_f32(first, to));
+            if unusable.is_none() {
+                let checked = if to.iter().all(|x| x.is_finite()) {
+                    Ok(())
+                } else {
+                    // Asked again only to name the element.
+                    self.checkpoint.check_finite(&layers[part].0)
+                };
+                unusable = read.and(checked).err();
+            }
+        });
+        if let Some(error) = unusable {
+            self.unusable.get_or_insert(error);
+        }
+        packed
+            .into_iter()
+            .zip(layers)
+            .map(|(weight, (_, _, bias))| {
+                let bias = bias.as_ref().map(Param::val);
+                Linear::frozen(weight, bias, self.device)
+            })
+            .collect()
     }
 
     /// Checks that the checkpoint held exactly what was asked for, and only finite numbers.

@@ -25,16 +25,22 @@ pub struct AttentionConfig {
     pub scale: f32,
     /// Whether a token sees only itself and what is before it.
     pub causal: bool,
+    /// How many keys a query sees at most: with `causal` itself and those before it, else those less than this away.
+    pub window: Option<usize>,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub soft_cap: Option<f32>,
 }
 
 impl AttentionConfig {
-    fn shape(&self) -> kernels::AttentionShape {
+    pub(crate) fn shape(&self) -> kernels::AttentionShape {
         kernels::AttentionShape {
             n_heads: self.n_heads,
             n_kv_heads: self.n_kv_heads,
             head_dim: self.head_dim,
             scale: self.scale,
             causal: self.causal,
+            window: self.window,
+            soft_cap: self.soft_cap,
         }
     }
 }

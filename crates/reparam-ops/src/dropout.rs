@@ -42,7 +42,8 @@ pub fn dropout(x: Tensor<2>, p: f32, key: DropoutKey) -> Tensor<2> {
     x * Tensor::from_data(data, target)
 }
 
-fn mask(len: usize, p: f32, key: DropoutKey) -> Vec<f32> {
+/// The mask of a tensor: zero, or `1 / (1 - p)`.
+pub(crate) fn mask(len: usize, p: f32, key: DropoutKey) -> Vec<f32> {
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&key.seed.to_le_bytes());
     seed[8..16].copy_from_slice(&key.step.to_le_bytes());

@@ -25,10 +25,12 @@ mod activation;
 mod attention;
 mod dropout;
 mod embedding;
+pub mod fused;
 mod linear;
 mod loss;
 mod native;
 mod norm;
+pub mod profile;
 pub mod reference;
 mod rotary;
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub use linear::{LinearPlan, LowRank, linear};
 pub use loss::{IGNORE_INDEX, linear_cross_entropy};
 pub use norm::rms_norm;
 pub use reparam_kernels::attention::Segment;
+pub use reparam_kernels::gated::Activation;
 pub use rotary::{RotaryTable, rotary};
 
 use std::sync::Arc;

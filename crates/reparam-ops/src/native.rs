@@ -9,16 +9,20 @@ use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, DispatchDevice, Flex};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData, bf16};
+use half::slice::HalfBitsSliceExt;
+use reparam_kernels::Bf16;
 
 /// Returns whether the native form can run on a tensor.
 ///
 /// A device with gradient checkpointing is left to the reference: Burn's retro-forward would have
 /// to know how to run our operations again.
 pub(crate) fn is_native<const D: usize>(tensor: &Tensor<D>) -> bool {
-    if tensor.dtype() != DType::F32 {
-        return false;
-    }
+    tensor.dtype() == DType::F32 && runs_kernels(tensor)
+}
+
+/// Returns whether kernels can run on a tensor's device.
+pub(crate) fn runs_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
     let device = tensor.device();
     let checkpointing = device
         .gradient_checkpointing_strategy()
@@ -62,6 +66,25 @@ pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor
         .as_slice::<f32>()
         .expect("native operations hold contiguous f32 tensors only")
+}
+
+/// Returns the numbers of a contiguous bf16 primitive.
+pub(crate) fn halves(tensor: &FlexTensor) -> &[Bf16] {
+    let values = tensor
+        .as_slice::<bf16>()
+        .expect("the caller has checked that the tensor is bf16");
+    Bf16::from_bits_slice(values.reinterpret_cast())
+}
+
+/// Returns the numbers of a contiguous bf16 primitive for writing; they are copied first if someone else holds them.
+pub(crate) fn halves_mut(tensor: &mut FlexTensor) -> &mut [Bf16] {
+    Bf16::from_bits_slice_mut(tensor.storage_mut::<bf16>().reinterpret_cast_mut())
+}
+
+/// Returns a bf16 primitive of zeros.
+pub(crate) fn zero_halves<const D: usize>(shape: [usize; D]) -> FlexTensor {
+    let len = shape.iter().product();
+    FlexTensor::from_data(TensorData::new(vec![bf16::ZERO; len], shape))
 }
 
 /// Wraps a vector, without copying it, as a primitive of the given shape.

@@ -91,8 +91,11 @@ pub fn attention(
                 .reshape([config.n_heads, segment.k_len, config.head_dim])
         };
         let mut scores = q.matmul(shared(&k).swap_dims(1, 2)) * config.scale;
-        if config.causal {
-            scores = scores + causal_bias(segment.q_len, segment.k_len, &device, dtype);
+        if let Some(cap) = config.soft_cap {
+            scores = (scores / cap).tanh() * cap;
+        }
+        if config.causal || config.window.is_some() {
+            scores = scores + mask_bias(config, segment.q_len, segment.k_len, &device, dtype);
         }
         let out = activation::softmax(scores, 2).matmul(shared(&v));
         rows.push(out.swap_dims(0, 1).reshape([segment.q_len, width]));
@@ -104,7 +107,8 @@ pub fn attention(
 }
 
 /// Zero where a query may see a key, a very negative number elsewhere, `[1, q_len, k_len]`.
-fn causal_bias(
+fn mask_bias(
+    config: AttentionConfig,
     q_len: usize,
     k_len: usize,
     device: &burn::tensor::Device,
@@ -112,8 +116,13 @@ fn causal_bias(
 ) -> Tensor<3> {
     // Finite, so that a fully masked row cannot turn into NaN in half precision either.
     const MASKED: f32 = -6e4;
+    let window = config.window.unwrap_or(usize::MAX);
     let bias: Vec<f32> = (0..q_len)
-        .flat_map(|i| (0..k_len).map(move |j| if j + q_len > i + k_len { MASKED } else { 0.0 }))
+        .flat_map(|i| (0..k_len).map(move |j| (i + k_len, j + q_len)))
+        .map(|(query, key)| {
+            let sees = query.abs_diff(key) < window && (key <= query || !config.causal);
+            if sees { 0.0 } else { MASKED }
+        })
         .collect();
     let data = TensorData::new(bias, [1, q_len, k_len]).convert_dtype(dtype);
     Tensor::from_data(data, (device, dtype))

@@ -265,7 +265,11 @@ fn rotary_positions() {
 #[test]
 fn attention_within_segments() {
     type Attention = fn(Tensor<2>, Tensor<2>, Tensor<2>, AttentionConfig, &Segments) -> Tensor<2>;
-    fn run(inputs: Vec<Tensor<2>>, causal: bool, f: Attention) -> Tensor<2> {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        (causal, window, soft_cap): (bool, Option<usize>, Option<f32>),
+        f: Attention,
+    ) -> Tensor<2> {
         let [q, k, v] = inputs.try_into().expect("three inputs");
         let config = AttentionConfig {
             n_heads: 4,
@@ -273,14 +277,22 @@ fn attention_within_segments() {
             head_dim: 6,
             scale: 0.4,
             causal,
+            window,
+            soft_cap,
         };
         f(q, k, v, config, &segments_from_bounds(&[0, 1, 8, 30]))
     }
-    for causal in [true, false] {
+    for mask in [
+        (true, None, None),
+        (false, None, None),
+        (true, Some(3), None),
+        (false, Some(4), Some(0.7)),
+        (true, None, Some(0.5)),
+    ] {
         Case::new(
             &[[30, 24], [30, 12], [30, 12]],
-            move |inputs| run(inputs, causal, attention),
-            move |inputs| run(inputs, causal, reference::attention),
+            move |inputs| run(inputs, mask, attention),
+            move |inputs| run(inputs, mask, reference::attention),
         )
         .check();
     }
@@ -294,6 +306,8 @@ fn attention_of_new_tokens_over_a_cache() {
         head_dim: 8,
         scale: 0.3,
         causal: true,
+        window: None,
+        soft_cap: None,
     };
     let q = tensor(&numbers(3 * 16, 1), [3, 16], DType::F32);
     // The buffers are longer than what is in use.

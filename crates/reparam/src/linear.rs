@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use reparam_ops::fused::{FrozenWeight, FusedLinear};
 
 use crate::ForwardContext;
 use crate::phi;
@@ -17,6 +18,9 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `b`, `[d_out]`.
     pub bias: Option<Param<Tensor<1>>>,
+    /// `W` in bf16, for fused operations, if that is where it is: see [`Linear::frozen`].
+    #[module(skip)]
+    pub frozen: Option<FrozenWeight>,
 }
 
 impl Linear {
@@ -25,7 +29,34 @@ impl Linear {
         Self {
             weight: Param::from_tensor(weight),
             bias: bias.map(Param::from_tensor),
+            frozen: None,
         }
+    }
+
+    /// Creates a layer whose weight is frozen and packed for the fused operations: see [`Linear::fused`].
+    ///
+    /// The parameter `weight` has the right shape, so that methods can be attached to it, and takes no memory. It is full of
+    /// NaN: whoever computes with it by mistake notices.
+    pub fn frozen(weight: FrozenWeight, bias: Option<Tensor<1>>, device: &Device) -> Self {
+        let absent = Tensor::<2>::full([1, 1], f32::NAN, (device, DType::F32));
+        let frozen = |tensor| Param::from_tensor(tensor).set_require_grad(false);
+        Self {
+            weight: frozen(absent.expand(weight.dims())),
+            bias: bias.map(|bias| Param::from_tensor(bias).set_require_grad(false)),
+            frozen: Some(weight),
+        }
+    }
+
+    /// Returns the layer as fused operations take it, with the low-rank factors of the method that is attached.
+    ///
+    /// `None` if the weight is an ordinary parameter.
+    pub fn fused(&self, context: &ForwardContext) -> Option<FusedLinear> {
+        let weight = self.frozen.clone()?;
+        Some(FusedLinear {
+            weight,
+            bias: self.bias.as_ref().map(Param::val),
+            low_rank: phi::fused_low_rank(&self.weight, context),
+        })
     }
 
     /// Creates a layer as `torch.nn.Linear` does: weight and bias uniform in `+-1/sqrt(d_in)`.
@@ -55,7 +86,15 @@ impl Linear {
     ///
     /// - x: `[N, d_in]`
     /// - output: `[N, d_out]`
+    ///
+    /// # Panics
+    ///
+    /// Panics when the weight is packed: such a layer is part of a fused operation.
     pub fn forward(&self, x: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+        assert!(
+            self.frozen.is_none(),
+            "a packed weight runs in fused operations only"
+        );
         let y = phi::linear(x, &self.weight, context);
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze::<2>(),

@@ -37,17 +37,41 @@ impl TensorView<'_> {
     ///
     /// [`FormatError::NotFloat`] for integers and booleans.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>, FormatError> {
-        let values = match self.dtype {
-            Dtype::F32 => self.words().map(f32::from_le_bytes).collect(),
-            Dtype::F64 => self
-                .words()
-                .map(|word| f64::from_le_bytes(word) as f32)
-                .collect(),
-            Dtype::BF16 => self.convert_halves(bf16::from_bits),
-            Dtype::F16 => self.convert_halves(f16::from_bits),
-            dtype => return Err(FormatError::NotFloat { dtype }),
-        };
+        let mut values = vec![0.0; self.n_elements()];
+        self.read_f32(0, &mut values)?;
         Ok(values)
+    }
+
+    /// Writes the elements from `first` on as `f32` into `to`, converted as by [`to_f32_vec`](Self::to_f32_vec).
+    ///
+    /// Only the pages of the file that hold them are touched, so that a large tensor can be read piece by piece.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NotFloat`] for integers and booleans.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the tensor has fewer than `first + to.len()` elements.
+    pub fn read_f32(&self, first: usize, to: &mut [f32]) -> Result<(), FormatError> {
+        let size = self.dtype.size();
+        let bytes = &self.bytes[first * size..][..to.len() * size];
+        match self.dtype {
+            Dtype::F32 => {
+                for (to, word) in to.iter_mut().zip(words(bytes)) {
+                    *to = f32::from_le_bytes(word);
+                }
+            }
+            Dtype::F64 => {
+                for (to, word) in to.iter_mut().zip(words(bytes)) {
+                    *to = f64::from_le_bytes(word) as f32;
+                }
+            }
+            Dtype::BF16 => convert_halves(bytes, bf16::from_bits, to),
+            Dtype::F16 => convert_halves(bytes, f16::from_bits, to),
+            dtype => return Err(FormatError::NotFloat { dtype }),
+        }
+        Ok(())
     }
 
     /// Returns the flat index and the value of the first NaN or infinity.
@@ -61,56 +85,54 @@ impl TensorView<'_> {
                 let index = self
                     .words()
                     .position(|word| has(u32::from_le_bytes(word), 0x7f80_0000))?;
-                let value = f32::from_le_bytes(self.words().nth(index)?);
+                let value = f32::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, f64::from(value)))
             }
             Dtype::F64 => {
-                let mut words = self.words().map(f64::from_le_bytes).enumerate();
+                let mut words = words(self.bytes).map(f64::from_le_bytes).enumerate();
                 words.find(|(_, value)| !value.is_finite())
             }
             Dtype::BF16 => {
                 let index = self
                     .words()
                     .position(|word| has(u16::from_le_bytes(word), 0x7f80))?;
-                let value = bf16::from_le_bytes(self.words().nth(index)?);
+                let value = bf16::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, value.to_f64()))
             }
             Dtype::F16 => {
                 let index = self
                     .words()
                     .position(|word| has(u16::from_le_bytes(word), 0x7c00))?;
-                let value = f16::from_le_bytes(self.words().nth(index)?);
+                let value = f16::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, value.to_f64()))
             }
             _ => None,
         }
     }
+}
 
-    /// Iterates over the elements' bytes.
-    fn words<const N: usize>(&self) -> impl Iterator<Item = [u8; N]> {
-        self.bytes.as_chunks::<N>().0.iter().copied()
-    }
+/// Iterates over the elements' bytes.
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
 
-    /// Converts 16-bit numbers through `half`, which uses the machine's own conversion.
-    fn convert_halves<H, F>(&self, from_bits: F) -> Vec<f32>
-    where
-        H: Copy,
-        F: Fn(u16) -> H,
-        [H]: HalfFloatSliceExt,
-    {
-        let mut values = vec![0.0; self.n_elements()];
-        // Copying through a small aligned buffer costs little and is right for any alignment and
-        // byte order.
-        let mut buffer = [from_bits(0); CHUNK];
-        let sources = self.bytes.chunks(2 * CHUNK);
-        for (target, source) in values.chunks_mut(CHUNK).zip(sources) {
-            let halves = &mut buffer[..target.len()];
-            for (half, word) in halves.iter_mut().zip(source.as_chunks::<2>().0) {
-                *half = from_bits(u16::from_le_bytes(*word));
-            }
-            halves.convert_to_f32_slice(target);
+/// Converts 16-bit numbers through `half`, which uses the machine's own conversion.
+fn convert_halves<H, F>(bytes: &[u8], from_bits: F, values: &mut [f32])
+where
+    H: Copy,
+    F: Fn(u16) -> H,
+    [H]: HalfFloatSliceExt,
+{
+    // Copying through a small aligned buffer costs little and is right for any alignment and
+    // byte order.
+    let mut buffer = [from_bits(0); CHUNK];
+    let sources = bytes.chunks(2 * CHUNK);
+    for (target, source) in values.chunks_mut(CHUNK).zip(sources) {
+        let halves = &mut buffer[..target.len()];
+        for (half, word) in halves.iter_mut().zip(source.as_chunks::<2>().0) {
+            *half = from_bits(u16::from_le_bytes(*word));
         }
-        values
+        halves.convert_to_f32_slice(target);
     }
 }
 

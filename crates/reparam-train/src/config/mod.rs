@@ -162,6 +162,7 @@ impl RunConfig {
             check_warmup(&optimizer, &config.optimizer, steps)?;
         }
         config.check_evaluation(&train)?;
+        config.check_precision(&train)?;
         config.train.stop.check(&train, config.train.eval_every)?;
         Ok(config)
     }
@@ -186,6 +187,26 @@ impl RunConfig {
                 "eval_every",
                 "eval_fraction in [data] is 0, so nothing is held out",
                 "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What runs in bf16 is low-rank methods, and recomputing is part of that.
+    fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
+        let runs_in_bf16 = self.method.runs_in_bf16();
+        if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
+            return Err(train.no_effect(
+                "precision",
+                "bf16 runs `kind = \"lora\"` with `bias = \"none\"` in [method] and nothing else",
+                "set `precision` to \"f32\"",
+            ));
+        }
+        if self.train.recompute && (self.train.precision == Precision::F32 || !runs_in_bf16) {
+            return Err(train.no_effect(
+                "recompute",
+                "it belongs to runs in bf16, and this one is in f32",
+                "remove `recompute`",
             ));
         }
         Ok(())

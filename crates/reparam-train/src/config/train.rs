@@ -21,6 +21,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// What activations are computed in.
     pub precision: Precision,
+    /// Whether activations are computed again in the backward pass instead of being kept; in bf16 only.
+    pub recompute: bool,
     /// Steps between evaluations; 0 for one at the start and one at the end.
     pub eval_every: u64,
     /// Steps between the steps that are reported, at least 1.
@@ -54,13 +56,19 @@ pub enum Length {
 pub enum Precision {
     /// The fastest that the machine computes natively and the program supports.
     Auto,
+    /// Weights and activations in bf16, sums in 32-bit floating point; with `lora` only.
+    Bf16,
     /// 32-bit floating point.
     F32,
 }
 
 impl Precision {
     /// The supported precisions with the words for them.
-    pub const ALL: [(&'static str, Self); 2] = [("auto", Self::Auto), ("f32", Self::F32)];
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("bf16", Self::Bf16),
+        ("f32", Self::F32),
+    ];
 }
 
 /// A text that shows what the model says before and after the run.
@@ -83,6 +91,7 @@ impl Default for TrainConfig {
             gradient_accumulation: 1,
             seed: 0,
             precision: Precision::Auto,
+            recompute: false,
             eval_every: 0,
             log_every: 1,
             save_every: 0,
@@ -94,7 +103,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    pub(super) const KEYS: [&str; 17] = [
+    pub(super) const KEYS: [&str; 18] = [
         "max_steps",
         "epochs",
         "batch_size",
@@ -102,6 +111,7 @@ impl TrainConfig {
         "gradient_accumulation",
         "seed",
         "precision",
+        "recompute",
         "eval_every",
         "log_every",
         "save_every",
@@ -142,6 +152,7 @@ impl TrainConfig {
             precision: section
                 .choice("precision", &Precision::ALL)?
                 .unwrap_or(default.precision),
+            recompute: section.boolean("recompute")?.unwrap_or(default.recompute),
             eval_every: section
                 .integer("eval_every", 0)?
                 .unwrap_or(default.eval_every),

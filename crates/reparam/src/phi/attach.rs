@@ -122,6 +122,12 @@ pub(super) fn attach_trained<M: Module, R: Reparameterization>(
 ) -> Result<(M, AttachReport), PhiError> {
     let linears = targets::unadapted_modules(&model, kind)?;
     let selected = selection.select(&linears)?;
+    if let Some(packed) = selected.iter().find(|linear| linear.is_packed) {
+        return Err(PhiError::PackedWeight {
+            module: packed.path.clone(),
+            method: kind,
+        });
+    }
     let modules: Vec<AttachedModule> = selected
         .iter()
         .map(|linear| AttachedModule {

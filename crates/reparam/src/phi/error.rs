@@ -24,6 +24,14 @@ pub enum PhiError {
         /// The method that was to be attached.
         method: &'static str,
     },
+    /// The method needs the weight itself, which is packed for fused operations.
+    #[error("`{method}` needs the weight of `{module}`, which is packed in bf16")]
+    PackedWeight {
+        /// The module's path.
+        module: String,
+        /// The method.
+        method: &'static str,
+    },
     /// A setting is outside its range.
     #[error("`{setting}` must be {expected}, got {found}")]
     Setting {
@@ -141,6 +149,7 @@ impl PhiError {
                  `lora` is allowed"
                     .into(),
             ),
+            Self::PackedWeight { .. } => Some("load the model in f32".into()),
             Self::Setting { .. } => None,
             Self::ZeroRow { module, .. } | Self::ZeroWeight { module } => {
                 Some(format!("exclude `{module}`, or give it another weight"))

@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use reparam_formats::peft::{
     self, InitLoraWeights, LayerIndices, LoraAdapterConfig, PeftAdapter, TargetModules,
 };
-use reparam_ops::{LinearPlan, LowRank, dropout, linear};
+use reparam_ops::fused::FusedLowRank;
+use reparam_ops::{DropoutKey, LinearPlan, LowRank, dropout, linear};
 
 use super::attach::{AttachReport, AttachedModule, TrainedBiases, freeze};
 use super::targets::{self, Target, WeightLayout};
@@ -233,6 +234,14 @@ impl Lora {
         })
     }
 
+    /// Returns the probability and the key of this pass's dropout, if there is any.
+    fn dropout(&self, context: &ForwardContext) -> Option<(f32, DropoutKey)> {
+        let key = context.dropout_key(self.dropout_tensor)?;
+        // A probability just below one must not become one by rounding.
+        let p = (self.dropout.0 as f32).min(1.0 - f32::EPSILON);
+        (p > 0.0).then_some((p, key))
+    }
+
     /// Returns whether the base is stored `[d_in, d_out]`.
     pub(super) fn is_transposed(&self) -> bool {
         self.transposed.0 != 0.0
@@ -273,14 +282,7 @@ fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Op
     } else {
         base
     };
-    let input = context
-        .dropout_key(lora.dropout_tensor)
-        .filter(|_| lora.dropout.0 > 0.0)
-        .map(|key| {
-            // A probability just below one must not become one by rounding.
-            let p = (lora.dropout.0 as f32).min(1.0 - f32::EPSILON);
-            dropout(x.clone(), p, key)
-        });
+    let input = lora.dropout(context).map(|(p, key)| dropout(x.clone(), p, key));
     let plan = LinearPlan::LowRank(LowRank {
         a,
         b,
@@ -288,6 +290,18 @@ fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Op
         input,
     });
     Some(linear(x.clone(), base, plan))
+}
+
+/// Returns the factors attached to a packed weight, which is `[d_out, d_in]`.
+pub(super) fn fused(weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<FusedLowRank> {
+    let lora = weight.reparameterization::<Lora>()?;
+    assert!(!lora.is_transposed(), "packed weights are [d_out, d_in]");
+    Some(FusedLowRank {
+        a: lora.lora_a.val(),
+        b: lora.lora_b.val(),
+        scaling: lora.scaling.0,
+        dropout: lora.dropout(context),
+    })
 }
 
 /// Attaches LoRA to a model's linear layers and freezes everything else.
@@ -333,6 +347,13 @@ pub(super) fn attach<M: Module>(
     options: AttachOptions,
     mut factors_of: impl FnMut(&Target<'_>) -> Result<Factors, PhiError>,
 ) -> Result<(M, AttachReport), PhiError> {
+    if options.bias != peft::Bias::None && selected.iter().any(|target| target.module.is_packed) {
+        return Err(PhiError::Setting {
+            setting: "bias",
+            expected: "`none` where weights are packed in bf16",
+            found: format!("{:?}", options.bias).to_lowercase(),
+        });
+    }
     let mut factors = HashMap::new();
     let mut modules = Vec::new();
     for target in selected {

@@ -56,6 +56,7 @@ mod weight_norm_data;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use reparam_ops::LinearPlan;
+use reparam_ops::fused::FusedLowRank;
 
 pub use after_step::after_step;
 pub use attach::{AttachReport, AttachedModule};
@@ -199,4 +200,14 @@ pub fn linear(x: Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext)
         .find_map(|method| (method.run)(&x, weight, context))
         .or_else(|| chain::run(&x, weight, context))
         .unwrap_or_else(|| reparam_ops::linear(x, weight.val(), LinearPlan::Dense))
+}
+
+/// Returns the low-rank factors that are attached to a packed weight; `None` if nothing is.
+///
+/// No other method can be attached to such a weight.
+pub(crate) fn fused_low_rank(
+    weight: &Param<Tensor<2>>,
+    context: &ForwardContext,
+) -> Option<FusedLowRank> {
+    lora::fused(weight, context)
 }

@@ -132,6 +132,8 @@ pub struct LinearModule {
     pub shape: [usize; 2],
     /// The name of the method that is attached to the weight, if any.
     pub method: Option<String>,
+    /// Whether the weight itself is not there, but packed for fused operations.
+    pub is_packed: bool,
 }
 
 impl LinearModule {
@@ -238,9 +240,22 @@ impl ModuleVisitor for FindLinears {
                 path: names(parents),
                 shape: [shape[0], shape[1]],
                 method: None,
+                is_packed: is_absent(param),
             });
         }
     }
+}
+
+/// Returns whether a parameter stands for a weight that is packed elsewhere: see [`crate::Linear::frozen`].
+fn is_absent<const D: usize>(param: &Param<Tensor<D>>) -> bool {
+    let mut first = param.base();
+    for dim in 0..D {
+        if first.dims()[dim] == 0 {
+            return false;
+        }
+        first = first.narrow(dim, 0, 1);
+    }
+    first.into_data().iter::<f64>().all(f64::is_nan)
 }
 
 fn names(path: &[(String, String)]) -> String {

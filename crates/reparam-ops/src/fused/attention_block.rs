@@ -1,0 +1,366 @@
+//! The attention half of a decoder layer as one operation.
+
+use std::sync::Arc;
+
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use reparam_kernels::Bf16;
+use reparam_kernels::attention::{
+    AttentionSavedBf16, QkvGradient, Rows, Segment, attention_backward_bf16,
+    attention_forward_bf16,
+};
+use reparam_kernels::rotary::rotary_rows;
+
+use super::buffer::Buffer;
+use super::frozen::FusedLinear;
+use super::norm::{FusedNorm, Norm};
+use super::stack::{FactorGradients, Stack};
+use super::{Kept, guards};
+use crate::native::{self, halves, halves_mut, primitive_and_node, run};
+use crate::profile::{self, Work};
+use crate::{AttentionConfig, RotaryTable, Segments};
+
+/// A self-attention block with rotary positions.
+#[derive(Debug, Clone)]
+pub struct AttentionBlock<'a> {
+    /// The normalization before it.
+    pub norm: FusedNorm,
+    /// Queries; shares a stack with `k` and `v`.
+    pub q: FusedLinear,
+    /// Keys.
+    pub k: FusedLinear,
+    /// Values.
+    pub v: FusedLinear,
+    /// Back to the width of the hidden states.
+    pub o: FusedLinear,
+    /// The heads.
+    pub config: AttentionConfig,
+    /// The angles of the tokens' positions.
+    pub rotary: &'a RotaryTable,
+    /// Whether the backward pass computes the activations again instead of keeping them.
+    pub recompute: bool,
+}
+
+/// Applies an attention block to bf16 hidden states, each segment by itself.
+///
+/// ```text
+/// x       = norm(h)
+/// q, k, v = rotary(q(x)), rotary(k(x)), v(x)
+/// h'      = h + o(attention(q, k, v))
+/// ```
+///
+/// # Shapes
+///
+/// - h, output: `[N, d]`, bf16
+///
+/// # Gradients
+///
+/// For `h` and the low-rank factors; weights, biases and the norm are frozen.
+///
+/// # Numerics
+///
+/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding.
+///
+/// # Cost
+///
+/// Keeps `h`, queries, keys, values, the attention's output, and a few numbers a token and head; `x` is made again in
+/// the backward pass. With `recompute` it keeps `h` alone and runs the forward pass once more.
+pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
+    let autodiff = h.is_autodiff();
+    let is_tracked = h.is_tracked();
+    let recompute = block.recompute;
+    let (core, nodes) = Core::new(block, segments.clone(), &h);
+    let is_tracked = is_tracked || core.qkv.is_trained() || core.o.is_trained();
+    let (h, h_node) = primitive_and_node(h);
+    let mut y = h.clone();
+    let kept = core.forward(halves(&h), halves_mut(&mut y), None);
+    if !is_tracked {
+        return native::untracked(y, autodiff);
+    }
+    let state = State {
+        core: Arc::new(core),
+        h,
+        kept: Kept::new(kept, recompute),
+    };
+    native::tracked(AttentionBackward, guards::<9>(h_node, nodes), y, state)
+}
+
+/// The keys and values of the tokens of one sequence that a block has seen.
+#[derive(Debug, Clone, Default)]
+pub struct BlockCache {
+    k: Vec<Bf16>,
+    v: Vec<Bf16>,
+    len: usize,
+}
+
+impl BlockCache {
+    /// Returns how many tokens it holds.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns whether it holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Applies an attention block to the next tokens of a sequence, which see those in the cache and each other.
+///
+/// Adds their keys and values to the cache. Nothing is tracked; otherwise like [`attention_block`].
+pub fn attention_block_cached(
+    h: Tensor<2>,
+    block: AttentionBlock<'_>,
+    cache: &mut BlockCache,
+) -> Tensor<2> {
+    let autodiff = h.is_autodiff();
+    let [n, _] = h.dims();
+    let segment = Segment {
+        q_start: 0,
+        q_len: n,
+        k_start: 0,
+        k_len: cache.len + n,
+    };
+    let (core, _) = Core::new(block, Segments::from([segment]), &h);
+    let (h, _) = primitive_and_node(h);
+    let mut y = h.clone();
+    core.forward(halves(&h), halves_mut(&mut y), Some(cache));
+    native::untracked(y, autodiff)
+}
+
+/// The block on slices.
+#[derive(Debug)]
+struct Core {
+    norm: Norm,
+    qkv: Stack,
+    o: Stack,
+    config: AttentionConfig,
+    rotary: RotaryTable,
+    segments: Segments,
+}
+
+/// What the backward pass needs besides the input.
+#[derive(Debug)]
+struct Activations {
+    inv_rms: Buffer<f32>,
+    qkv: Buffer<Bf16>,
+    out: Buffer<Bf16>,
+    lse: Buffer<f32>,
+    t_qkv: Buffer<Bf16>,
+    t_o: Buffer<Bf16>,
+}
+
+impl Core {
+    fn new(
+        block: AttentionBlock<'_>,
+        segments: Segments,
+        h: &Tensor<2>,
+    ) -> (Self, Vec<NodeGuard>) {
+        let (qkv, mut nodes) = Stack::new([block.q, block.k, block.v], h);
+        let (o, o_nodes) = Stack::new([block.o], h);
+        nodes.extend(o_nodes);
+        let core = Self {
+            norm: Norm::new(block.norm),
+            qkv,
+            o,
+            config: block.config,
+            rotary: block.rotary.clone(),
+            segments,
+        };
+        (core, nodes)
+    }
+
+    /// Adds the block's output to `y`, which holds `h`. With a cache, the tokens see what is in it, too.
+    fn forward(&self, h: &[Bf16], y: &mut [Bf16], cache: Option<&mut BlockCache>) -> Activations {
+        let (x, inv_rms) = self.norm.forward(h);
+        let n = inv_rms.len();
+        let mut qkv = self.qkv.output_buffer(n);
+        let t_qkv = self.qkv.forward(&x, &mut qkv, false);
+        drop(x);
+        self.rotate(&mut qkv, false);
+        let mut out = Buffer::dirty(n * self.o.d_in());
+        let mut lse = Buffer::dirty(n * self.config.n_heads);
+        let [q, k, v] = self.rows(&qkv);
+        match cache {
+            None => self.attend([q, k, v], &mut out, &mut lse),
+            Some(cache) => {
+                let width = self.config.n_kv_heads * self.config.head_dim;
+                cache.append(k, v, width, n);
+                let cached = |values| Rows {
+                    values,
+                    row_stride: width,
+                };
+                self.attend([q, cached(&cache.k), cached(&cache.v)], &mut out, &mut lse);
+            }
+        }
+        let t_o = self.o.forward(&out, y, true);
+        Activations {
+            inv_rms,
+            qkv,
+            out,
+            lse,
+            t_qkv,
+            t_o,
+        }
+    }
+
+    fn attend(&self, [q, k, v]: [Rows<'_>; 3], out: &mut [Bf16], lse: &mut [f32]) {
+        let shape = self.config.shape();
+        let operations = 4.0 * self.n_scores() * self.config.head_dim as f64;
+        profile::measure(Work::Attention, operations, || {
+            run(attention_forward_bf16(q, k, v, shape, &self.segments, out, lse));
+        });
+    }
+
+    /// Pairs of a query and a key that it sees, for all heads.
+    fn n_scores(&self) -> f64 {
+        let pairs: f64 = self
+            .segments
+            .iter()
+            .map(|segment| {
+                let (queries, keys) = (segment.q_len as f64, segment.k_len as f64);
+                if self.config.causal {
+                    queries * (keys - queries) + queries * (queries + 1.0) / 2.0
+                } else {
+                    queries * keys
+                }
+            })
+            .sum();
+        pairs * self.config.n_heads as f64
+    }
+
+    /// Turns queries and keys by their angles, or back.
+    fn rotate(&self, qkv: &mut [Bf16], inverse: bool) {
+        let AttentionConfig {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            ..
+        } = self.config;
+        profile::measure(Work::Rotary, 0.0, || {
+            for (part, n_heads) in [(0, n_heads), (1, n_kv_heads)] {
+                let first = self.qkv.columns(part).start.min(qkv.len());
+                run(rotary_rows(
+                    &mut qkv[first..],
+                    self.qkv.width(),
+                    &self.rotary.cos,
+                    &self.rotary.sin,
+                    n_heads,
+                    head_dim,
+                    inverse,
+                ));
+            }
+        });
+    }
+
+    /// Queries, keys and values in a buffer of the stack's outputs.
+    fn rows<'a>(&self, qkv: &'a [Bf16]) -> [Rows<'a>; 3] {
+        [0, 1, 2].map(|part| Rows {
+            values: &qkv[self.qkv.columns(part).start.min(qkv.len())..],
+            row_stride: self.qkv.width(),
+        })
+    }
+
+    /// Turns `dy` into the gradient of `h` if that is wanted, and returns the gradients of the factors.
+    fn backward(
+        &self,
+        h: &[Bf16],
+        kept: Activations,
+        dy: &mut FlexTensor,
+        wants_dh: bool,
+    ) -> [Vec<FactorGradients>; 2] {
+        let n = kept.inv_rms.len();
+        let mut dout = Buffer::dirty(n * self.o.d_in());
+        let (g, mut o) = self.o.backward(halves(dy), &kept.t_o, Some(&mut dout));
+        self.o.a_gradients(&kept.out, &g, &mut o);
+        drop(g);
+
+        let mut dqkv = self.qkv.output_buffer(n);
+        let operations = 10.0 * self.n_scores() * self.config.head_dim as f64;
+        profile::measure(Work::Attention, operations, || {
+            let [q, k, v] = self.rows(&kept.qkv);
+            run(attention_backward_bf16(
+                AttentionSavedBf16 {
+                    q,
+                    k,
+                    v,
+                    out: &kept.out,
+                    lse: &kept.lse,
+                    dout: &dout,
+                },
+                self.config.shape(),
+                &self.segments,
+                QkvGradient {
+                    values: &mut dqkv,
+                    row_stride: self.qkv.width(),
+                    q_at: self.qkv.columns(0).start,
+                    k_at: self.qkv.columns(1).start,
+                    v_at: self.qkv.columns(2).start,
+                },
+            ));
+        });
+        drop(dout);
+        self.rotate(&mut dqkv, true);
+
+        let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
+        let dx_out = dx.as_deref_mut();
+        let (g, mut qkv) = self.qkv.backward(&dqkv, &kept.t_qkv, dx_out);
+        drop(dqkv);
+        let (x, _) = self.norm.forward(h);
+        self.qkv.a_gradients(&x, &g, &mut qkv);
+        if let Some(dx) = dx {
+            self.norm.backward_add(&dx, h, &kept.inv_rms, halves_mut(dy));
+        }
+        [qkv, o]
+    }
+}
+
+impl BlockCache {
+    /// Adds the rows of `n` new tokens.
+    fn append(&mut self, k: Rows<'_>, v: Rows<'_>, width: usize, n: usize) {
+        for (cache, new) in [(&mut self.k, k), (&mut self.v, v)] {
+            for row in new.values.chunks(new.row_stride).take(n) {
+                cache.extend_from_slice(&row[..width]);
+            }
+        }
+        self.len += n;
+    }
+}
+
+#[derive(Debug)]
+struct AttentionBackward;
+
+#[derive(Debug, Clone)]
+struct State {
+    core: Arc<Core>,
+    h: FlexTensor,
+    kept: Kept<Activations>,
+}
+
+impl Backward<Flex, 9> for AttentionBackward {
+    type State = State;
+
+    fn backward(self, ops: Ops<State, 9>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let mut dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let State { core, h, kept } = ops.state;
+        let kept = kept.take(|| {
+            let mut y = h.clone();
+            core.forward(halves(&h), halves_mut(&mut y), None)
+        });
+        let nodes = ops.parents.map(|node| node.map(|node| node.id));
+        let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
+        if let Some(id) = nodes[0] {
+            grads.register::<Flex>(id, dy);
+        }
+        let d = core.qkv.d_in();
+        let widths = [d, d, d, core.o.d_in()];
+        let gradients = gradients.into_iter().flatten().zip(widths);
+        for ((gradient, d_in), nodes) in gradients.zip(nodes[1..].as_chunks::<2>().0) {
+            gradient.register(d_in, *nodes, grads);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Where the time of a step goes.
+//!
+//! While [`start`] is in force, the fused operations add up how long each kind of work takes and how many
+//! operations it is. The clock is read twice for each kernel call, some fifty nanoseconds; nothing is measured otherwise.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Work {
+    /// Products with frozen weights, low-rank terms, biases and residuals included.
+    Linear,
+    /// Products of the trained factors alone: `x A'`, `dy B`, and the gradients of `A` and `B`.
+    LowRank,
+    /// Attention.
+    Attention,
+    /// The output head with its loss and gradient.
+    Loss,
+    /// Normalization.
+    Norm,
+    /// Gated activations.
+    Activation,
+    /// Rotary positions.
+    Rotary,
+    /// The rows of the embedding.
+    Embedding,
+}
+
+impl Work {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Linear,
+        Self::LowRank,
+        Self::Attention,
+        Self::Loss,
+        Self::Norm,
+        Self::Activation,
+        Self::Rotary,
+        Self::Embedding,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::LowRank => "low_rank",
+            Self::Attention => "attention",
+            Self::Loss => "loss",
+            Self::Norm => "norm",
+            Self::Activation => "activation",
+            Self::Rotary => "rotary",
+            Self::Embedding => "embedding",
+        }
+    }
+}
+
+/// What was measured of one kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Measured {
+    /// Time that passed on the thread that called.
+    pub time: Duration,
+    /// Additions and multiplications of matrix products; zero for work that is bound by memory.
+    pub operations: f64,
+}
+
+static ON: AtomicBool = AtomicBool::new(false);
+static SUMS: Mutex<[Measured; Work::ALL.len()]> = Mutex::new(
+    [Measured {
+        time: Duration::ZERO,
+        operations: 0.0,
+    }; Work::ALL.len()],
+);
+
+/// Begins to measure, from zero.
+pub fn start() {
+    *sums() = Default::default();
+    ON.store(true, Ordering::Relaxed);
+}
+
+/// Ends the measurement and returns what was measured since [`start`], in the order of [`Work::ALL`].
+pub fn stop() -> [(Work, Measured); Work::ALL.len()] {
+    ON.store(false, Ordering::Relaxed);
+    let sums = sums();
+    Work::ALL.map(|work| (work, sums[work as usize]))
+}
+
+fn sums() -> std::sync::MutexGuard<'static, [Measured; Work::ALL.len()]> {
+    SUMS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a piece of work of that many operations.
+#[inline]
+pub(crate) fn measure<R>(work: Work, operations: f64, run: impl FnOnce() -> R) -> R {
+    if !ON.load(Ordering::Relaxed) {
+        return run();
+    }
+    let started = Instant::now();
+    let result = run();
+    let time = started.elapsed();
+    let sum = &mut sums()[work as usize];
+    sum.time += time;
+    sum.operations += operations;
+    result
+}
+
+/// Operations of a product of `[m, k]` and `[k, n]`.
+pub(crate) fn product(m: usize, k: usize, n: usize) -> f64 {
+    2.0 * m as f64 * k as f64 * n as f64
+}
