@@ -30,6 +30,7 @@
 //! that have to be rounded or ordered. After the first calls nothing is allocated.
 
 mod block;
+mod builder;
 mod epilogue;
 mod grid;
 mod left;
@@ -40,9 +41,10 @@ mod tile;
 mod weight;
 mod workspace;
 
+pub use builder::PackedWeightBuilder;
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
-pub use weight::PackedWeight;
+pub use weight::{PackedView, PackedWeight};
 
 #[cfg(test)]
 pub(crate) use product::{matmul_with, product_with};
