@@ -31,6 +31,7 @@
 
 mod block;
 mod builder;
+mod cross_entropy;
 mod epilogue;
 mod grid;
 mod left;
@@ -42,9 +43,12 @@ mod weight;
 mod workspace;
 
 pub use builder::PackedWeightBuilder;
+pub use cross_entropy::linear_cross_entropy;
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
 pub use weight::{PackedView, PackedWeight};
 
+#[cfg(test)]
+pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};
 #[cfg(test)]
 pub(crate) use product::{matmul_with, product_with};

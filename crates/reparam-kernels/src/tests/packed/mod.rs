@@ -10,6 +10,7 @@ use crate::packed::{
 };
 use crate::{Bf16, Isa, KernelError};
 
+mod cross_entropy;
 mod properties;
 mod weight;
 
