@@ -85,6 +85,23 @@ pub fn linear_cross_entropy(
     if let Some(dw) = &dw {
         check_len("dw", dw, &[vocabulary, d])?;
     }
+    let labelled = labelled_tokens(labels, vocabulary)?;
+    let problem = Problem {
+        token: Token::current(),
+        h,
+        w: MatRef::new(w, vocabulary, d)?,
+        d,
+        vocabulary,
+        grad_scale,
+    };
+    problem.run(&labelled, dh, dw)
+}
+
+/// Position and label of the tokens that are predicted, in order.
+pub(crate) fn labelled_tokens(
+    labels: &[i32],
+    vocabulary: usize,
+) -> Result<Vec<(usize, usize)>, KernelError> {
     let mut labelled = Vec::new();
     for (position, &label) in labels.iter().enumerate() {
         if label == IGNORE {
@@ -101,32 +118,7 @@ pub fn linear_cross_entropy(
             }
         }
     }
-    let problem = Problem {
-        token: Token::current(),
-        h,
-        w: MatRef::new(w, vocabulary, d)?,
-        d,
-        vocabulary,
-        grad_scale,
-    };
-    problem.run(&labelled, dh, dw)
-}
-
-/// `out = h W'`, the logits themselves, for sampling.
-///
-/// # Shapes
-///
-/// `h[N, d]`, `w[V, d]`, `out[N, V]`.
-///
-/// # Errors
-///
-/// [`KernelError::Length`]; [`KernelError::Zero`] if `d` is zero.
-pub fn linear_logits(h: &[f32], w: &[f32], d: usize, out: &mut [f32]) -> Result<(), KernelError> {
-    let vocabulary = check_weight(w, d)?;
-    let rows = h.len() / d;
-    let h = MatRef::new(h, rows, d)?;
-    let w = MatRef::new(w, vocabulary, d)?;
-    matmul(MatMut::new(out, rows, vocabulary)?, h, w.t(), 1.0, 0.0)
+    Ok(labelled)
 }
 
 fn check_weight(w: &[f32], d: usize) -> Result<usize, KernelError> {

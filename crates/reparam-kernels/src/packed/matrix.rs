@@ -133,6 +133,44 @@ impl<'a> Matrix<'a> {
         self.layout.cols
     }
 
+    /// Rows `start..end`, which must exist.
+    pub(super) fn between(self, start: usize, end: usize) -> Self {
+        let layout = Layout {
+            rows: end - start,
+            ..self.layout
+        };
+        // Rows without columns have no place that could be looked up.
+        let skip = if self.cols() == 0 || start == end {
+            0
+        } else {
+            start * self.layout.row_stride
+        };
+        let values = match self.values {
+            Values::Bf16(values) => Values::Bf16(&values[skip..]),
+            Values::F32(values) => Values::F32(&values[skip..]),
+        };
+        Self {
+            values,
+            layout,
+            ..self
+        }
+    }
+
+    /// Row `row` as bf16.
+    pub(super) fn read_row(&self, row: usize, to: &mut [Bf16]) {
+        let start = row * self.layout.row_stride;
+        if !self.transposed {
+            return self.read(start, to);
+        }
+        for (col, to) in to.iter_mut().enumerate() {
+            let at = start + col * self.layout.col_stride;
+            *to = match self.values {
+                Values::Bf16(values) => values[at],
+                Values::F32(values) => Bf16::from_f32(values[at]),
+            };
+        }
+    }
+
     /// The numbers as they are stored: element `j` of line `i` is at `i * stride + j`, where lines
     /// are the rows, or the columns of a transpose.
     pub(super) fn stride(&self) -> usize {

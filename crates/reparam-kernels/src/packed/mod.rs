@@ -30,6 +30,8 @@
 //! that have to be rounded or ordered. After the first calls nothing is allocated.
 
 mod block;
+mod builder;
+mod cross_entropy;
 mod epilogue;
 mod grid;
 mod left;
@@ -40,9 +42,13 @@ mod tile;
 mod weight;
 mod workspace;
 
+pub use builder::PackedWeightBuilder;
+pub use cross_entropy::linear_cross_entropy;
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
-pub use weight::PackedWeight;
+pub use weight::{PackedView, PackedWeight};
 
+#[cfg(test)]
+pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};
 #[cfg(test)]
 pub(crate) use product::{matmul_with, product_with};

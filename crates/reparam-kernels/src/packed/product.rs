@@ -7,7 +7,7 @@ use super::epilogue::Finish;
 use super::grid;
 use super::matrix::{Matrix, MatrixMut};
 use super::right::{Panels, lines_of, pack_panel, transpose_panel};
-use super::weight::PackedWeight;
+use super::weight::PackedView;
 use super::workspace::{Purpose, with_buffer};
 use crate::KernelError;
 use crate::error::check_len;
@@ -53,7 +53,9 @@ pub struct LowRankTerm<'a> {
 /// # Shapes
 ///
 /// With [`Direction::Forward`] `x[M, K]`, `out[M, N]`; with [`Direction::Backward`] `x[M, N]`,
-/// `out[M, K]`. `M` may be zero.
+/// `out[M, K]`. `M` may be zero. `w` is a [`PackedWeight`](super::PackedWeight) or one of its parts;
+/// the columns of `x` or `out` that stand for the rows between two parts belong to zeros: they are
+/// multiplied by zero, or become zero.
 ///
 /// # Errors
 ///
@@ -79,21 +81,21 @@ pub struct LowRankTerm<'a> {
 /// assert_eq!(y, [1.0, 3.0, 5.0]);
 /// # Ok::<(), reparam_kernels::KernelError>(())
 /// ```
-pub fn matmul(
+pub fn matmul<'w>(
     x: Matrix<'_>,
-    w: &PackedWeight,
+    w: impl Into<PackedView<'w>>,
     direction: Direction,
     epilogue: Epilogue<'_>,
     out: MatrixMut<'_>,
 ) -> Result<(), KernelError> {
-    matmul_with(Token::current(), x, w, direction, epilogue, out)
+    matmul_with(Token::current(), x, w.into(), direction, epilogue, out)
 }
 
 /// [`matmul`] with the instruction set of `token`.
 pub(crate) fn matmul_with(
     token: Token,
     x: Matrix<'_>,
-    w: &PackedWeight,
+    w: PackedView<'_>,
     direction: Direction,
     epilogue: Epilogue<'_>,
     out: MatrixMut<'_>,
@@ -155,7 +157,7 @@ const TRANSPOSED_LINES: usize = 64 * 1024;
 fn run_transposed(
     token: Token,
     x: Matrix<'_>,
-    w: &PackedWeight,
+    w: PackedView<'_>,
     low_rank: Option<LowRank<'_>>,
     finish: Finish<'_>,
 ) {

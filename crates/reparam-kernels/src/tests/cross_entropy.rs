@@ -2,9 +2,7 @@ use proptest::prelude::*;
 
 use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
 use crate::KernelError;
-use crate::cross_entropy::{
-    CrossEntropy, IGNORE, Problem, chunk_rows, linear_cross_entropy, linear_logits,
-};
+use crate::cross_entropy::{CrossEntropy, IGNORE, Problem, chunk_rows, linear_cross_entropy};
 use crate::matmul::MatRef;
 
 /// Logits of size one in `f32`: their roundings are the absolute error of each loss, and the sum of
@@ -15,7 +13,13 @@ const LOSS: f64 = 1e-6;
 const GRADIENT: f64 = 4e-6;
 
 /// Gradients by their formulas.
-fn gradients(h: &[f64], w: &[f64], d: usize, labels: &[i32], scale: f64) -> [Vec<f64>; 2] {
+pub(super) fn gradients(
+    h: &[f64],
+    w: &[f64],
+    d: usize,
+    labels: &[i32],
+    scale: f64,
+) -> [Vec<f64>; 2] {
     let mut grads = [vec![0.0; h.len()], vec![0.0; w.len()]];
     for (n, &label) in labels.iter().enumerate().filter(|(_, label)| **label >= 0) {
         let h = &h[n * d..][..d];
@@ -33,7 +37,7 @@ fn gradients(h: &[f64], w: &[f64], d: usize, labels: &[i32], scale: f64) -> [Vec
     grads
 }
 
-fn labels(n: usize, vocabulary: usize) -> Vec<i32> {
+pub(super) fn labels(n: usize, vocabulary: usize) -> Vec<i32> {
     let random = numbers(9, n);
     let label = |x: &f32| ((x + 1.0) / 2.0 * vocabulary as f32) as i32;
     // A third of the tokens are not predicted.
@@ -178,18 +182,6 @@ fn great_logits_do_not_overflow_and_nan_stays_in_its_row() {
     assert_eq!(sum(&[IGNORE, 2, IGNORE], &mut dh), 0.0);
     assert!(sum(&[0, 2, 1], &mut dh).is_nan());
     assert!(dh[..2].iter().all(|x| x.is_finite()) && dh[2].is_nan());
-}
-
-#[test]
-fn logits_are_the_product() {
-    for n in [0, 1, 3] {
-        let (h, w) = (numbers(1, n * 20), numbers(2, 33 * 20));
-        let mut out = vec![f32::NAN; n * 33];
-        linear_logits(&h, &w, 20, &mut out).unwrap();
-        let w = reference::transpose(&wide(&w), 33, 20);
-        let expected = reference::matmul(&wide(&h), &w, n, 20, 33);
-        assert_close("logits", &out, &expected, LOSS);
-    }
 }
 
 #[test]

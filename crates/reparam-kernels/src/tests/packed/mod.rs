@@ -10,7 +10,9 @@ use crate::packed::{
 };
 use crate::{Bf16, Isa, KernelError};
 
+mod cross_entropy;
 mod properties;
+mod weight;
 
 /// For sums of a few hundred terms, relative to the greatest of them all.
 const TOLERANCE: f64 = 2e-5;
@@ -36,6 +38,12 @@ fn wide_bf16(x: &[Bf16]) -> Vec<f64> {
 
 fn view(x: &[Bf16], rows: usize, cols: usize) -> Matrix<'_> {
     Matrix::new(x, rows, cols).unwrap()
+}
+
+fn transpose_floats(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    (0..rows * cols)
+        .map(|i| x[(i % rows) * cols + i / rows])
+        .collect()
 }
 
 /// A layer with everything: `y = x W' + s (x A') B' + bias + residual` and its parts.
@@ -127,7 +135,7 @@ impl Layer {
         matmul_with(
             token,
             x,
-            &self.packed(),
+            (&self.packed()).into(),
             direction,
             Epilogue::default(),
             out,
@@ -146,7 +154,7 @@ impl Layer {
             accumulate: false,
         };
         let x = view(left, self.m, sums);
-        matmul_with(token, x, &self.packed(), direction, epilogue, out).unwrap();
+        matmul_with(token, x, (&self.packed()).into(), direction, epilogue, out).unwrap();
         y
     }
 
@@ -326,7 +334,15 @@ fn infinity_times_zero_is_not_a_number() {
         let mut y = [0.0_f32];
         let x = Matrix::new(&[1.0_f32, 0.0, 1.0][..], 1, 3).unwrap();
         let out = MatrixMut::new(&mut y[..], 1, 1).unwrap();
-        matmul_with(token, x, &w, Direction::Forward, Epilogue::default(), out).unwrap();
+        matmul_with(
+            token,
+            x,
+            (&w).into(),
+            Direction::Forward,
+            Epilogue::default(),
+            out,
+        )
+        .unwrap();
         assert!(y[0].is_nan());
     }
 }
@@ -339,7 +355,15 @@ fn subnormal_factors_are_kept_except_by_the_instruction_for_pairs() {
         let mut y = [1.0_f32];
         let x = Matrix::new(&[1024.0_f32, 0.0][..], 1, 2).unwrap();
         let out = MatrixMut::new(&mut y[..], 1, 1).unwrap();
-        matmul_with(token, x, &w, Direction::Forward, Epilogue::default(), out).unwrap();
+        matmul_with(
+            token,
+            x,
+            (&w).into(),
+            Direction::Forward,
+            Epilogue::default(),
+            out,
+        )
+        .unwrap();
         let expected = if token.isa() == Isa::Avx512Bf16 {
             0.0
         } else {

@@ -110,7 +110,7 @@ fn check(layer: &Layer, form: Form) -> Result<(), TestCaseError> {
         } else {
             MatrixMut::with_row_stride(&mut out_floats[offset..], m, cols, cols + form.gap)
         };
-        matmul_with(token, x, &w, direction, epilogue, view.unwrap()).unwrap();
+        matmul_with(token, x, (&w).into(), direction, epilogue, view.unwrap()).unwrap();
         if form.out_bf16 {
             out_floats = floats(&out);
         }
@@ -192,12 +192,6 @@ proptest! {
         prop_assert!(packed.read_row(n, &mut row).is_err());
         prop_assert!(packed.read_row(0, &mut row[1..]).is_err());
     }
-}
-
-fn transpose_floats(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    (0..rows * cols)
-        .map(|i| x[(i % rows) * cols + i / rows])
-        .collect()
 }
 
 #[test]
