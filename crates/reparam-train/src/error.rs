@@ -74,6 +74,9 @@ pub enum TrainError {
         /// The directory of the run.
         directory: PathBuf,
     },
+    /// Activations are recomputed in bf16 only.
+    #[error("`train.recompute` has no effect: `precision = \"auto\"` is f32 on this machine")]
+    RecomputeInF32,
     /// The output head cannot be adapted.
     #[error("training an adapter on the output head `{module}` is not supported")]
     HeadTarget {
@@ -228,6 +231,9 @@ impl TrainError {
             Self::HeadTarget { .. } => {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
+            Self::RecomputeInF32 => Some(
+                "remove it, or set train.precision to \"bf16\", which is slower here".into(),
+            ),
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
             Self::ScheduleTooLong { .. } => {
@@ -283,6 +289,7 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::HeadTarget { .. }
+            | Self::RecomputeInF32
             | Self::BatchTooLarge { .. }
             | Self::NetworkTooLarge { .. }
             | Self::ScheduleTooLong { .. }

@@ -4,10 +4,12 @@
 //! - [`train()`] prepares and makes the steps of a language model, [`regression`] those of a table;
 //! - [`study`] makes the same run under several settings;
 //! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
+//! - [`mod@bench`] measures training steps;
 //! - [`Session`] is a loaded model for everything else: [`evaluate_file`], generation.
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
+pub mod bench;
 pub mod config;
 mod convergence;
 mod error;

@@ -10,7 +10,7 @@ use reparam::update::Optimizer;
 use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
-use reparam_models::CausalLm;
+use reparam_models::{CausalLm, Precision};
 
 use crate::config::{EvalData, Length, RunConfig};
 use crate::export::save_model;
@@ -29,6 +29,8 @@ pub(crate) struct Prepared {
     pub(crate) plan: BatchPlan,
     pub(crate) max_steps: u64,
     pub(crate) optimizer: Optimizer,
+    /// Resolved from `auto`.
+    pub(crate) precision: Precision,
 }
 
 /// What was attached to the model, and how it is saved.
@@ -87,7 +89,13 @@ impl Prepared {
                 .unwrap_or_else(|| hub.revision.clone()),
             ..hub.clone()
         };
-        let session = Session::open(&config.model.path, &hub)?;
+        let precision = config.train.precision;
+        let precision = precision.resolve(config.method.runs_in_bf16());
+        if config.train.recompute && precision == Precision::F32 {
+            return Err(TrainError::RecomputeInF32);
+        }
+        let mut session = Session::open(&config.model.path, &hub, precision)?;
+        session.model.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
         let method = settings::method(&config.method, max_steps);
@@ -121,6 +129,7 @@ impl Prepared {
             plan,
             max_steps,
             optimizer,
+            precision,
         })
     }
 

@@ -12,7 +12,7 @@ use reparam::phi;
 use reparam::update::{Optimizer, StepReport, UpdateError};
 use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
-use reparam_models::{CausalLm, Sampling};
+use reparam_models::{CausalLm, Precision, Sampling};
 
 use crate::config::{RunConfig, SampleConfig};
 use crate::convergence::Convergence;
@@ -138,9 +138,10 @@ impl Run<'_> {
             plan,
             max_steps,
             optimizer,
+            precision,
         } = prepared;
         let model = session.model.clone().train();
-        self.start(&model, &attached, &train, eval.as_ref(), max_steps)?;
+        self.start(&model, &attached, &train, eval.as_ref(), (max_steps, precision))?;
         let loss_before = self.evaluate(&session.model, eval.as_ref(), 0, &optimizer)?;
         self.sample(&session, 0)?;
 
@@ -198,7 +199,7 @@ impl Run<'_> {
         attached: &Attached,
         train: &Dataset,
         eval: Option<&Dataset>,
-        max_steps: u64,
+        (max_steps, precision): (u64, Precision),
     ) -> Result<(), TrainError> {
         let config = &self.config.train;
         let counts = parameters::count(model);
@@ -219,7 +220,7 @@ impl Run<'_> {
             batch_size: config.batch_size as u64,
             sequence_length: config.sequence_length as u64,
             gradient_accumulation: config.gradient_accumulation as u64,
-            precision: "f32".to_owned(),
+            precision: precision.name().to_owned(),
             lambda: settings::lambda(&self.config.optimizer.update, max_steps),
             threads: rayon::current_num_threads() as u64,
             seed: config.seed,

@@ -9,7 +9,7 @@ use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{GenerationConfig, ModelConfig};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter};
-use reparam_models::{CausalLm, Generation, Sampling};
+use reparam_models::{CausalLm, Generation, Precision, Sampling};
 
 use crate::TrainError;
 
@@ -34,14 +34,14 @@ impl Session {
     /// Fails when the model is not found, a file of it is missing or damaged, its tensors are not
     /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
     /// embedding lacks.
-    pub fn open(model: &str, hub: &HubOptions) -> Result<Self, TrainError> {
+    pub fn open(model: &str, hub: &HubOptions, precision: Precision) -> Result<Self, TrainError> {
         let directory = resolve_model(model, hub)?;
         let config = ModelConfig::load(&directory)?;
         let tokenizer = load_tokenizer(&directory, &config)?;
         tokenizer.check_against_embedding(config.vocab_size)?;
         // The map is dropped at the end of this function: its pages would count as ours.
         let checkpoint = Checkpoint::open(&directory)?;
-        let model = CausalLm::load(&checkpoint, &config, &Device::flex())?;
+        let model = CausalLm::load(&checkpoint, &config, &Device::flex(), precision)?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
             config.eos_token_ids

@@ -9,7 +9,7 @@ use reparam_formats::hub::HubOptions;
 use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
 use reparam_kernels::{Isa, KernelError, set_isa};
 use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
-use reparam_train::config::TaskConfig;
+use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{FailureKind, Observer};
 use reparam_train::inspect::inspect;
 use reparam_train::regression::{
@@ -79,8 +79,9 @@ impl Native {
         &self,
         model: &str,
         adapter: Option<&std::path::Path>,
+        precision: Precision,
     ) -> Result<Session, TrainError> {
-        let session = Session::open(model, &self.hub())?;
+        let session = Session::open(model, &self.hub(), precision.resolve(true))?;
         match adapter {
             None => Ok(session),
             Some(adapter) => session.with_adapter(adapter),
@@ -138,7 +139,7 @@ impl Engine for Native {
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {
         self.start_threads(0)?;
         let session = self
-            .session(&request.model, request.adapter.as_deref())
+            .session(&request.model, request.adapter.as_deref(), request.precision)
             .map_err(of_training)?;
         let evaluation = evaluate_file(&session, request.data, None, request.sequence_length)
             .map_err(of_training)?;
@@ -156,7 +157,7 @@ impl Engine for Native {
     ) -> Result<GenerateReport, EngineError> {
         self.start_threads(0)?;
         let session = self
-            .session(&request.model, request.adapter.as_deref())
+            .session(&request.model, request.adapter.as_deref(), request.precision)
             .map_err(of_training)?;
         let sampling = model_sampling(request.sampling);
         let (prompt, generation) = session

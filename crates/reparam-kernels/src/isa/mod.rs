@@ -62,6 +62,11 @@ impl Isa {
         }
     }
 
+    /// Whether it has instructions for products of bf16 numbers, so that they are faster than those of `f32`.
+    pub fn multiplies_bf16(self) -> bool {
+        self >= Self::Avx512Bf16
+    }
+
     /// The proof that the machine has it, if it does.
     pub(crate) fn token(self) -> Option<Token> {
         match self {

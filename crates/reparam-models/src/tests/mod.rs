@@ -60,14 +60,14 @@ fn integers(file: &Checkpoint, name: &str) -> Vec<i64> {
 }
 
 fn load(directory: &str) -> CausalLm {
-    load_on(directory, &Device::flex())
+    load_on(directory, &Device::flex(), crate::Precision::F32)
 }
 
 fn load_on(directory: &str, device: &Device) -> CausalLm {
     let directory = repository(directory);
     let config = ModelConfig::load(&directory).expect("a configuration");
     let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
-    CausalLm::load(&checkpoint, &config, device).expect("a model")
+    CausalLm::load(&checkpoint, &config, device, crate::Precision::F32).expect("a model")
 }
 
 /// Tokens with what a batch needs besides; each document is its own sequence.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use reparam_kernels::packed::{Matrix, PackedWeight, PackedWeightBuilder};
+use reparam_kernels::packed::{Matrix, PackedView, PackedWeight, PackedWeightBuilder};
 
 use super::stack::fits;
 use crate::DropoutKey;
@@ -35,10 +35,15 @@ impl FrozenWeight {
         shapes: &[[usize; 2]],
         mut read: impl FnMut(usize, Range<usize>, &mut [f32]),
     ) -> Vec<Self> {
-        let parts: Vec<(usize, usize)> = shapes.iter().map(|&[rows, cols]| (rows, cols)).collect();
-        let mut builder = fits(PackedWeightBuilder::new(&parts));
+        let rows: Vec<usize> = shapes.iter().map(|&[rows, _]| rows).collect();
+        let cols = shapes.first().map_or(0, |&[_, cols]| cols);
+        assert!(
+            shapes.iter().all(|shape| shape[1] == cols),
+            "the weights of a stack have one width"
+        );
+        let mut builder = fits(PackedWeightBuilder::new(&rows, cols));
         let mut chunk = Vec::new();
-        for (part, &(rows, cols)) in parts.iter().enumerate() {
+        for (part, &rows) in rows.iter().enumerate() {
             // Whole panels, which are packed without touching a line twice.
             let at_once = (CHUNK / cols.max(1)).max(1).next_multiple_of(16);
             for first in (0..rows).step_by(at_once) {
@@ -49,8 +54,8 @@ impl FrozenWeight {
                 fits(builder.rows(part, first, rows));
             }
         }
-        let stack = Arc::new(builder.build());
-        (0..parts.len())
+        let stack = Arc::new(fits(builder.build()));
+        (0..shapes.len())
             .map(|part| Self {
                 stack: stack.clone(),
                 part,
@@ -60,15 +65,12 @@ impl FrozenWeight {
 
     /// Returns `[d_out, d_in]`.
     pub fn dims(&self) -> [usize; 2] {
-        [
-            self.stack.part_rows(self.part).len(),
-            self.stack.cols(),
-        ]
+        let view = self.view();
+        [view.rows(), view.cols()]
     }
 
-    /// Returns the bytes of the whole stack.
-    pub fn stack_bytes(&self) -> usize {
-        self.stack.bytes()
+    pub(super) fn view(&self) -> PackedView<'_> {
+        self.stack.part(self.part).expect("made with the stack")
     }
 }
 

@@ -27,7 +27,7 @@ use crate::profile::{self, Work};
 pub fn frozen_embedding(table: &FrozenWeight, ids: &[u32], device: &Device) -> Tensor<2> {
     let mut h = zero_halves([ids.len(), table.stack.cols()]);
     profile::measure(Work::Embedding, 0.0, || {
-        run(embedding_packed(ids, &table.stack, halves_mut(&mut h)));
+        run(embedding_packed(ids, table.view(), halves_mut(&mut h)));
     });
     native::untracked(h, device.is_autodiff())
 }
@@ -44,7 +44,7 @@ pub fn norm_logits(h: Tensor<2>, norm: FusedNorm, head: &FrozenWeight) -> Tensor
         let out = MatrixMut::new(&mut logits[..], n, vocabulary);
         run(out.and_then(|out| {
             let x = view(&x, n, d);
-            matmul(x, &*head.stack, Direction::Forward, Epilogue::default(), out)
+            matmul(x, head.view(), Direction::Forward, Epilogue::default(), out)
         }));
     });
     native::untracked(from_values(logits, [n, vocabulary]), autodiff)
@@ -78,7 +78,7 @@ pub fn norm_linear_cross_entropy(
     let operations = passes * profile::product(n_labelled, d, vocabulary);
     let loss = profile::measure(Work::Loss, operations, || {
         let x = view(&x, dims[0], d);
-        packed::linear_cross_entropy(x, &head.stack, labels, scale, dx.as_deref_mut())
+        packed::linear_cross_entropy(x, head.view(), labels, scale, dx.as_deref_mut())
     })
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
     let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);

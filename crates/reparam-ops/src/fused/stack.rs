@@ -85,7 +85,7 @@ impl Stack {
                 Arc::ptr_eq(&frozen.stack, &weight) && frozen.part == index,
                 "the layers of a fused operation share one stack of weights, in its order"
             );
-            let columns = weight.part_rows(index);
+            let columns = weight.part_rows()[index].clone();
             let low_rank = low_rank.map(|low_rank| {
                 let [rank, width] = low_rank.a.dims();
                 assert_eq!(width, d_in, "A has the width of the layer's input");
@@ -112,7 +112,7 @@ impl Stack {
                 low_rank,
             });
         }
-        assert_eq!(weight.n_parts(), N, "the layers are the whole stack");
+        assert_eq!(weight.part_rows().len(), N, "the layers are the whole stack");
         let stack = Self {
             rank: a.len() / d_in,
             a: a.into(),
@@ -177,7 +177,7 @@ impl Stack {
                     accumulate,
                 };
                 let out = columns_of_mut(y, n, width, &part.columns);
-                let weight = self.weight.part(index);
+                let weight = self.weight.part(index).expect("checked when it was made");
                 run(matmul(view(x, n, d_in), weight, Direction::Forward, epilogue, out));
             }
         });

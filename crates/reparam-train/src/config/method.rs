@@ -110,6 +110,11 @@ impl MethodConfig {
         })
     }
 
+    /// Whether it runs on weights that are packed in bf16: what trains low-rank factors and nothing else.
+    pub(crate) fn runs_in_bf16(&self) -> bool {
+        matches!(self, Self::Lora(lora) if lora.bias == Bias::None)
+    }
+
     /// The word for `kind`.
     #[must_use]
     pub fn name(&self) -> &'static str {

@@ -1,5 +1,6 @@
 //! `[train]`.
 
+use reparam_kernels::Isa;
 use serde::Serialize;
 
 use super::error::ConfigError;
@@ -69,6 +70,18 @@ impl Precision {
         ("bf16", Self::Bf16),
         ("f32", Self::F32),
     ];
+
+    /// Returns what it means on this machine; `runs_in_bf16` says whether what is attached to the model does.
+    #[must_use]
+    pub fn resolve(self, runs_in_bf16: bool) -> reparam_models::Precision {
+        match self {
+            Self::Bf16 => reparam_models::Precision::Bf16,
+            Self::Auto if runs_in_bf16 && Isa::current().multiplies_bf16() => {
+                reparam_models::Precision::Bf16
+            }
+            Self::Auto | Self::F32 => reparam_models::Precision::F32,
+        }
+    }
 }
 
 /// A text that shows what the model says before and after the run.
