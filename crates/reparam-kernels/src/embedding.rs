@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
-use crate::KernelError;
 use crate::error::check_len;
+use crate::number::Number;
+use crate::packed::PackedWeight;
 use crate::par::{self, block_rows};
 use crate::vector;
+use crate::{Bf16, KernelError};
 
 /// `out_n = table_{ids_n}`
 ///
@@ -34,6 +36,47 @@ pub fn embedding_forward(
             }
         });
     Ok(())
+}
+
+/// `out_n = table_{ids_n}`, exactly, for a table that is packed for products because it is also the
+/// output layer.
+///
+/// # Shapes
+///
+/// `ids[N]`, `table[V, d]`, `out[N, d]`.
+///
+/// # Errors
+///
+/// Those of [`embedding_forward`].
+///
+/// # Cost
+///
+/// The pairs of a row lie in different lines of the cache, so `32 d` bytes are read for a token, and
+/// one row of `d` bf16 numbers is allocated for each block of about `16384 / d` tokens.
+pub fn embedding_packed<T: Number>(
+    ids: &[u32],
+    table: &PackedWeight,
+    out: &mut [T],
+) -> Result<(), KernelError> {
+    let d = table.cols();
+    if d == 0 {
+        return Err(KernelError::Zero { name: "d" });
+    }
+    check_ids(ids, table.rows())?;
+    check_len("out", out, &[ids.len(), d])?;
+    let rows = block_rows(d);
+    out.par_chunks_mut(rows * d)
+        .zip(ids.par_chunks(rows))
+        .try_for_each(|(out, ids)| {
+            let mut row = vec![Bf16::ZERO; d];
+            for (out, &id) in out.chunks_exact_mut(d).zip(ids) {
+                table.read_row(id as usize, &mut row)?;
+                for (out, &x) in out.iter_mut().zip(&row) {
+                    *out = T::from_bf16(x);
+                }
+            }
+            Ok(())
+        })
 }
 
 /// The gradient of [`embedding_forward`]: adds `dout_n` to row `ids_n` of `dtable`, for all `n`.
@@ -102,6 +145,10 @@ fn check_table(ids: &[u32], table: &[f32], d: usize) -> Result<(), KernelError> 
     }
     let vocabulary = table.len() / d;
     check_len("table", table, &[vocabulary, d])?;
+    check_ids(ids, vocabulary)
+}
+
+fn check_ids(ids: &[u32], vocabulary: usize) -> Result<(), KernelError> {
     match ids.iter().position(|&id| id as usize >= vocabulary) {
         None => Ok(()),
         Some(position) => Err(KernelError::TokenId {

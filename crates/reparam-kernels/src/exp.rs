@@ -44,6 +44,25 @@ fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
     }
 }
 
+// exp(89) is infinite and exp(-104) is zero in f32.
+const GREATEST: f32 = 89.0;
+const LEAST: f32 = -104.0;
+/// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+const ROUND: f32 = 12_582_912.0;
+// ln 2 in two parts; the first has 15 bits, so that its product with n is exact.
+const LN_2_HIGH: f32 = 0.693_145_75;
+const LN_2_LOW: f32 = 1.428_606_8e-6;
+/// Minimax coefficients of (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2, the highest power first,
+/// found by Remez exchange with the weight r^2 / exp(r); the error of the polynomial is 3.1e-9, a
+/// twentieth of a unit.
+const COEFFICIENTS: [f32; 5] = [
+    1.381_454e-3,
+    8.368_745e-3,
+    4.166_839e-2,
+    1.666_652e-1,
+    0.499_999_94,
+];
+
 /// `exp(x)` of one number, without a branch, so that loops over it become vectors.
 ///
 /// With `n = round(x / ln 2)` and `r = x - n ln 2`, `exp(x) = 2^n exp(r)`, where `|r| <= ln(2) / 2`.
@@ -51,16 +70,7 @@ fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
 /// are not `f32`.
 #[inline(always)]
 pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
-    // exp(89) is infinite and exp(-104) is zero in f32. A comparison with NaN is false, so that
-    // NaN passes through.
-    const GREATEST: f32 = 89.0;
-    const LEAST: f32 = -104.0;
-    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts; the first has 15 bits, so that its product with n is exact.
-    const LN_2_HIGH: f32 = 0.693_145_75;
-    const LN_2_LOW: f32 = 1.428_606_8e-6;
-
+    // A comparison with NaN is false, so that NaN passes through.
     let x = if x > GREATEST { GREATEST } else { x };
     let x = if x < LEAST { LEAST } else { x };
     let shifted = S::mul_add(x, std::f32::consts::LOG2_E, ROUND);
@@ -68,13 +78,10 @@ pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
     let r = S::mul_add(n, -LN_2_HIGH, x);
     let r = S::mul_add(n, -LN_2_LOW, r);
 
-    // Minimax coefficients of (exp(r) - 1 - r) / r^2 over the interval, found by Remez exchange with
-    // the weight r^2 / exp(r); the error of the polynomial is 3.1e-9, a twentieth of a unit.
-    let p = 1.381_454e-3;
-    let p = S::mul_add(p, r, 8.368_745e-3);
-    let p = S::mul_add(p, r, 4.166_839e-2);
-    let p = S::mul_add(p, r, 1.666_652e-1);
-    let p = S::mul_add(p, r, 0.499_999_94);
+    let mut p = COEFFICIENTS[0];
+    for coefficient in &COEFFICIENTS[1..] {
+        p = S::mul_add(p, r, *coefficient);
+    }
     // exp(r) = 1 + (r + r^2 p): the big terms last, so that their rounding errors are all.
     let p = S::mul_add(p * r, r, r) + 1.0;
 
@@ -82,6 +89,49 @@ pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
     let half = n >> 1;
     let rest = n.wrapping_sub(half);
     p * power_of_two(half) * power_of_two(rest)
+}
+
+/// [`exp_one`] of every lane; the same bits.
+#[inline(always)]
+pub(crate) fn exp_lanes<S: Simd>(simd: S, x: S::V) -> S::V {
+    let x = simd.min(simd.splat(GREATEST), x);
+    let x = simd.max(simd.splat(LEAST), x);
+    let n = powers(simd, x);
+    exp_reduced(simd, reduced(simd, x, n), n)
+}
+
+/// `exp(x + low)` for `x` in -104..=89 and `low` so small that `x + low` is nearly `x`.
+///
+/// With `low` the error of `x`, the result is as exact as if `x` had more digits.
+#[inline(always)]
+pub(crate) fn exp_with_low<S: Simd>(simd: S, x: S::V, low: S::V) -> S::V {
+    let n = powers(simd, simd.add(x, low));
+    exp_reduced(simd, simd.add(reduced(simd, x, n), low), n)
+}
+
+/// `n = round(x / ln 2)`
+#[inline(always)]
+fn powers<S: Simd>(simd: S, x: S::V) -> S::V {
+    let shifted = simd.mul_add_lanes(x, simd.splat(std::f32::consts::LOG2_E), simd.splat(ROUND));
+    simd.sub(shifted, simd.splat(ROUND))
+}
+
+/// `r = x - n ln 2`
+#[inline(always)]
+fn reduced<S: Simd>(simd: S, x: S::V, n: S::V) -> S::V {
+    let r = simd.mul_add_lanes(n, simd.splat(-LN_2_HIGH), x);
+    simd.mul_add_lanes(n, simd.splat(-LN_2_LOW), r)
+}
+
+/// `2^n exp(r)`
+#[inline(always)]
+fn exp_reduced<S: Simd>(simd: S, r: S::V, n: S::V) -> S::V {
+    let mut p = simd.splat(COEFFICIENTS[0]);
+    for coefficient in &COEFFICIENTS[1..] {
+        p = simd.mul_add_lanes(p, r, simd.splat(*coefficient));
+    }
+    let p = simd.mul_add_lanes(simd.mul(p, r), r, r);
+    simd.times_power_of_two(simd.add(p, simd.splat(1.0)), n)
 }
 
 /// 2^n for n in -126..=127; anything for other n.

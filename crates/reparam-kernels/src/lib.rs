@@ -40,9 +40,13 @@ pub mod cross_entropy;
 pub mod embedding;
 mod error;
 pub mod exp;
+pub mod gated;
 mod isa;
+pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
+mod normal;
+pub mod number;
 pub mod packed;
 mod par;
 pub mod rms_norm;
@@ -53,6 +57,7 @@ mod vector;
 pub use bf16::Bf16;
 pub use error::KernelError;
 pub use isa::{Isa, set_isa};
+pub use number::Number;
 
 #[cfg(test)]
 mod tests;

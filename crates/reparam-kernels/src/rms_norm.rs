@@ -1,12 +1,15 @@
 //! Root-mean-square normalization, with and without the residual addition before it.
+//!
+//! Activations are `f32` or bf16; everything is computed in `f32` and rounded when it is stored.
 
 use rayon::prelude::*;
 
 use crate::KernelError;
 use crate::error::check_len;
-use crate::isa::{Simd, Token, simd_entry};
+use crate::isa::{PairSimd, Token, simd_entry};
+use crate::number::{Number, for_groups, read, sum_groups, write};
 use crate::par::block_rows;
-use crate::vector::{self, dot, dot3};
+use crate::vector;
 
 /// `y = x / rms(x) * weight`, `rms(x) = sqrt(mean(x^2) + eps)`, row by row.
 ///
@@ -21,11 +24,11 @@ use crate::vector::{self, dot, dot3};
 /// # Errors
 ///
 /// [`KernelError::Length`] for a slice of the wrong length; [`KernelError::Zero`] if `d` is zero.
-pub fn rms_norm_forward(
-    x: &[f32],
+pub fn rms_norm_forward<T: Number>(
+    x: &[T],
     weight: &[f32],
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) -> Result<(), KernelError> {
     check_rows("x", x, weight, inv_rms.len())?;
@@ -41,16 +44,20 @@ pub fn rms_norm_forward(
 /// `x[N, d]`, `residual[N, d]`, `weight[d]`, `sum[N, d]`, `y[N, d]`, `inv_rms[N]`. The backward pass
 /// is [`rms_norm_backward`] with `sum` as its `x`; both addends have the gradient of the sum.
 ///
+/// # Numerics
+///
+/// What is normalized is the sum as it is stored, so that the backward pass sees the same numbers.
+///
 /// # Errors
 ///
 /// Those of [`rms_norm_forward`].
-pub fn add_rms_norm_forward(
-    x: &[f32],
-    residual: &[f32],
+pub fn add_rms_norm_forward<T: Number>(
+    x: &[T],
+    residual: &[T],
     weight: &[f32],
     eps: f32,
-    sum: &mut [f32],
-    y: &mut [f32],
+    sum: &mut [T],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) -> Result<(), KernelError> {
     check_rows("x", x, weight, inv_rms.len())?;
@@ -80,12 +87,12 @@ pub fn add_rms_norm_forward(
 /// # Cost
 ///
 /// With `dweight`, allocates a row of `d` for each block of about `16384 / d` rows.
-pub fn rms_norm_backward(
-    dy: &[f32],
-    x: &[f32],
+pub fn rms_norm_backward<T: Number>(
+    dy: &[T],
+    x: &[T],
     weight: &[f32],
     inv_rms: &[f32],
-    dx: &mut [f32],
+    dx: &mut [T],
     dweight: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
     check_rows("x", x, weight, inv_rms.len())?;
@@ -98,9 +105,33 @@ pub fn rms_norm_backward(
     Ok(())
 }
 
-fn check_rows(
+/// [`rms_norm_backward`] that adds: `dx` holds the gradient of the residual and becomes that of
+/// the sum, rounded once.
+///
+/// # Shapes
+///
+/// `dy[N, d]`, `x[N, d]`, `weight[d]`, `inv_rms[N]` of the forward pass, `dx[N, d]`.
+///
+/// # Errors
+///
+/// Those of [`rms_norm_forward`].
+pub fn rms_norm_backward_add<T: Number>(
+    dy: &[T],
+    x: &[T],
+    weight: &[f32],
+    inv_rms: &[f32],
+    dx: &mut [T],
+) -> Result<(), KernelError> {
+    check_rows("x", x, weight, inv_rms.len())?;
+    check_len("dy", dy, &[x.len()])?;
+    check_len("dx", dx, &[x.len()])?;
+    backward_add_on(Token::current(), dy, x, weight, inv_rms, dx);
+    Ok(())
+}
+
+fn check_rows<T>(
     name: &'static str,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
     rows: usize,
 ) -> Result<(), KernelError> {
@@ -110,12 +141,12 @@ fn check_rows(
     check_len(name, x, &[rows, weight.len()])
 }
 
-pub(crate) fn forward_on(
+pub(crate) fn forward_on<T: Number>(
     token: Token,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) {
     let d = weight.len();
@@ -126,17 +157,17 @@ pub(crate) fn forward_on(
         .for_each(|((y, x), inv_rms)| forward_block(token, x, weight, eps, y, inv_rms));
 }
 
-simd_entry!(fn forward_block<'a>(
-    x: &'a [f32], weight: &'a [f32], eps: f32, y: &'a mut [f32], inv_rms: &'a mut [f32]
+simd_entry!(fn forward_block<'a; T: Number>(
+    x: &'a [T], weight: &'a [f32], eps: f32, y: &'a mut [T], inv_rms: &'a mut [f32]
 ) = forward_rows);
 
 #[inline(always)]
-fn forward_rows<S: Simd>(
+fn forward_rows<S: PairSimd, T: Number>(
     simd: S,
-    x: &[f32],
+    x: &[T],
     weight: &[f32],
     eps: f32,
-    y: &mut [f32],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) {
     let d = weight.len();
@@ -145,10 +176,16 @@ fn forward_rows<S: Simd>(
         .zip(y.chunks_exact_mut(d))
         .zip(inv_rms.iter_mut())
     {
-        *inv_rms = 1.0 / (dot(simd, x, x) / d as f32 + eps).sqrt();
-        for ((y, &x), &weight) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * *inv_rms * weight;
-        }
+        let squares = sum_groups!(simd, d, |at, sum| {
+            let x = read(simd, x, at);
+            simd.mul_add_lanes(x, x, sum)
+        });
+        *inv_rms = 1.0 / (squares / d as f32 + eps).sqrt();
+        let inv = simd.splat(*inv_rms);
+        for_groups!(d, |at| {
+            let scaled = simd.mul(read(simd, x, at), inv);
+            write(simd, simd.mul(scaled, read(simd, weight, at)), y, at);
+        });
     }
 }
 
@@ -156,14 +193,14 @@ fn forward_rows<S: Simd>(
     clippy::too_many_arguments,
     reason = "the public function with its token"
 )]
-pub(crate) fn add_forward_on(
+pub(crate) fn add_forward_on<T: Number>(
     token: Token,
-    x: &[f32],
-    residual: &[f32],
+    x: &[T],
+    residual: &[T],
     weight: &[f32],
     eps: f32,
-    sum: &mut [f32],
-    y: &mut [f32],
+    sum: &mut [T],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) {
     let d = weight.len();
@@ -177,21 +214,21 @@ pub(crate) fn add_forward_on(
         });
 }
 
-simd_entry!(fn add_forward_block<'a>(
-    x: &'a [f32], residual: &'a [f32], weight: &'a [f32], eps: f32, sum: &'a mut [f32],
-    y: &'a mut [f32], inv_rms: &'a mut [f32]
+simd_entry!(fn add_forward_block<'a; T: Number>(
+    x: &'a [T], residual: &'a [T], weight: &'a [f32], eps: f32, sum: &'a mut [T],
+    y: &'a mut [T], inv_rms: &'a mut [f32]
 ) = add_forward_rows);
 
 #[expect(clippy::too_many_arguments, reason = "the arguments of its entry")]
 #[inline(always)]
-fn add_forward_rows<S: Simd>(
+fn add_forward_rows<S: PairSimd, T: Number>(
     simd: S,
-    x: &[f32],
-    residual: &[f32],
+    x: &[T],
+    residual: &[T],
     weight: &[f32],
     eps: f32,
-    sum: &mut [f32],
-    y: &mut [f32],
+    sum: &mut [T],
+    y: &mut [T],
     inv_rms: &mut [f32],
 ) {
     let d = weight.len();
@@ -199,24 +236,27 @@ fn add_forward_rows<S: Simd>(
     for (row, inv_rms) in inv_rms.chunks_exact_mut(1).enumerate() {
         let at = row * d..(row + 1) * d;
         let sum = &mut sum[at.clone()];
-        for ((sum, &x), &residual) in sum
-            .iter_mut()
-            .zip(&x[at.clone()])
-            .zip(&residual[at.clone()])
-        {
-            *sum = x + residual;
-        }
+        add_row(simd, &x[at.clone()], &residual[at.clone()], sum);
         forward_rows(simd, sum, weight, eps, &mut y[at], inv_rms);
     }
 }
 
-pub(crate) fn backward_on(
+/// `sum = x + residual`
+#[inline(always)]
+pub(crate) fn add_row<S: PairSimd, T: Number>(simd: S, x: &[T], residual: &[T], sum: &mut [T]) {
+    for_groups!(sum.len(), |at| {
+        let both = simd.add(read(simd, x, at), read(simd, residual, at));
+        write(simd, both, sum, at);
+    });
+}
+
+pub(crate) fn backward_on<T: Number>(
     token: Token,
-    dy: &[f32],
-    x: &[f32],
+    dy: &[T],
+    x: &[T],
     weight: &[f32],
     inv_rms: &[f32],
-    dx: &mut [f32],
+    dx: &mut [T],
     dweight: Option<&mut [f32]>,
 ) {
     let d = weight.len();
@@ -245,20 +285,39 @@ pub(crate) fn backward_on(
     }
 }
 
-simd_entry!(fn backward_block<'a>(
-    dy: &'a [f32], x: &'a [f32], weight: &'a [f32], inv_rms: &'a [f32], dx: &'a mut [f32],
+pub(crate) fn backward_add_on<T: Number>(
+    token: Token,
+    dy: &[T],
+    x: &[T],
+    weight: &[f32],
+    inv_rms: &[f32],
+    dx: &mut [T],
+) {
+    let d = weight.len();
+    let rows = block_rows(d);
+    dx.par_chunks_mut(rows * d)
+        .zip(dy.par_chunks(rows * d))
+        .zip(x.par_chunks(rows * d))
+        .zip(inv_rms.par_chunks(rows))
+        .for_each(|(((dx, dy), x), inv_rms)| {
+            backward_add_block(token, dy, x, weight, inv_rms, dx);
+        });
+}
+
+simd_entry!(fn backward_block<'a; T: Number>(
+    dy: &'a [T], x: &'a [T], weight: &'a [f32], inv_rms: &'a [f32], dx: &'a mut [T],
     dweight: &'a mut [f32]
 ) = backward_rows);
 
 /// `dweight` is empty if it is not wanted, else it is added to.
 #[inline(always)]
-fn backward_rows<S: Simd>(
+fn backward_rows<S: PairSimd, T: Number>(
     simd: S,
-    dy: &[f32],
-    x: &[f32],
+    dy: &[T],
+    x: &[T],
     weight: &[f32],
     inv_rms: &[f32],
-    dx: &mut [f32],
+    dx: &mut [T],
     dweight: &mut [f32],
 ) {
     let d = weight.len();
@@ -268,13 +327,66 @@ fn backward_rows<S: Simd>(
         .zip(inv_rms)
         .zip(dx.chunks_exact_mut(d))
     {
-        let mean = dot3(simd, dy, weight, x) / d as f32;
-        let along_x = -mean * inv_rms * inv_rms * inv_rms;
-        for (((dx, &dy), &x), &weight) in dx.iter_mut().zip(dy).zip(x).zip(weight) {
-            *dx = S::mul_add(along_x, x, dy * weight * inv_rms);
-        }
-        for ((dweight, &dy), &x) in dweight.iter_mut().zip(dy).zip(x) {
-            *dweight = S::mul_add(dy * inv_rms, x, *dweight);
-        }
+        let along_x = simd.splat(along_x(simd, dy, x, weight, inv_rms));
+        let inv_rms = simd.splat(inv_rms);
+        for_groups!(d, |at| {
+            let (dy, x) = (read(simd, dy, at), read(simd, x, at));
+            let direct = simd.mul(simd.mul(dy, read(simd, weight, at)), inv_rms);
+            write(simd, simd.mul_add_lanes(along_x, x, direct), dx, at);
+        });
+        for_groups!(dweight.len(), |at| {
+            let (dy, x) = (read(simd, dy, at), read(simd, x, at));
+            let sum = simd.mul_add_lanes(simd.mul(dy, inv_rms), x, read(simd, dweight, at));
+            write(simd, sum, dweight, at);
+        });
     }
+}
+
+simd_entry!(fn backward_add_block<'a; T: Number>(
+    dy: &'a [T], x: &'a [T], weight: &'a [f32], inv_rms: &'a [f32], dx: &'a mut [T]
+) = backward_add_rows);
+
+#[inline(always)]
+fn backward_add_rows<S: PairSimd, T: Number>(
+    simd: S,
+    dy: &[T],
+    x: &[T],
+    weight: &[f32],
+    inv_rms: &[f32],
+    dx: &mut [T],
+) {
+    let d = weight.len();
+    for (((dy, x), &inv_rms), dx) in dy
+        .chunks_exact(d)
+        .zip(x.chunks_exact(d))
+        .zip(inv_rms)
+        .zip(dx.chunks_exact_mut(d))
+    {
+        let along_x = simd.splat(along_x(simd, dy, x, weight, inv_rms));
+        let inv_rms = simd.splat(inv_rms);
+        for_groups!(d, |at| {
+            let (dy, x) = (read(simd, dy, at), read(simd, x, at));
+            let direct = simd.mul(simd.mul(dy, read(simd, weight, at)), inv_rms);
+            let gradient = simd.mul_add_lanes(along_x, x, direct);
+            write(simd, simd.add(read(simd, dx, at), gradient), dx, at);
+        });
+    }
+}
+
+/// The factor of `x` in its gradient, `-i^3 mean(g x)`.
+#[inline(always)]
+fn along_x<S: PairSimd, T: Number>(
+    simd: S,
+    dy: &[T],
+    x: &[T],
+    weight: &[f32],
+    inv_rms: f32,
+) -> f32 {
+    let d = weight.len();
+    let products = sum_groups!(simd, d, |at, sum| {
+        let g = simd.mul(read(simd, dy, at), read(simd, weight, at));
+        simd.mul_add_lanes(g, read(simd, x, at), sum)
+    });
+    let mean = products / d as f32;
+    -mean * inv_rms * inv_rms * inv_rms
 }

@@ -4,7 +4,9 @@ use rayon::prelude::*;
 
 use crate::KernelError;
 use crate::error::{check_len, elements};
-use crate::isa::{Simd, Token, simd_entry};
+use crate::gated::check_strided;
+use crate::isa::{PairSimd, Token, simd_entry};
+use crate::number::{Group, Number, for_groups, read, write};
 use crate::par::block_rows;
 
 /// The cosines and sines of [`rotary`]: `cos[n, i] = attention_scaling * cos(position_n inv_freq_i)`.
@@ -75,14 +77,68 @@ pub fn rotary_tables(
 ///
 /// [`KernelError::OddHeadDim`], [`KernelError::Zero`] for no heads or a head without numbers,
 /// [`KernelError::Length`].
-pub fn rotary(
-    x: &mut [f32],
+pub fn rotary<T: Number>(
+    x: &mut [T],
     cos: &[f32],
     sin: &[f32],
     n_heads: usize,
     head_dim: usize,
     inverse: bool,
 ) -> Result<(), KernelError> {
+    let tokens = check_tables(cos, sin, n_heads, head_dim)?;
+    check_len("x", x, &[tokens, n_heads, head_dim])?;
+    let heads = Heads {
+        row_stride: n_heads * head_dim,
+        n_heads,
+        head_dim,
+    };
+    rotary_on(Token::current(), x, cos, sin, heads, inverse);
+    Ok(())
+}
+
+/// [`rotary`] of the first `n_heads * head_dim` numbers of each row of `row_stride` numbers; what
+/// follows them stays as it is.
+///
+/// Queries and keys that lie side by side are turned by one call with the heads of both.
+///
+/// # Shapes
+///
+/// `x`: `N` rows, the last one as long as it needs to be or longer; `cos[N, head_dim / 2]`,
+/// `sin[N, head_dim / 2]`.
+///
+/// # Errors
+///
+/// Those of [`rotary`]; [`KernelError::View`] if `x` does not hold so many rows,
+/// [`KernelError::OverlappingView`] if the rows overlap.
+pub fn rotary_rows<T: Number>(
+    x: &mut [T],
+    row_stride: usize,
+    cos: &[f32],
+    sin: &[f32],
+    n_heads: usize,
+    head_dim: usize,
+    inverse: bool,
+) -> Result<(), KernelError> {
+    let tokens = check_tables(cos, sin, n_heads, head_dim)?;
+    let width = elements("x", &[n_heads, head_dim])?;
+    check_strided("x", x.len(), tokens, width, row_stride)?;
+    let heads = Heads {
+        // A single row may have any stride; this one cuts whole rows.
+        row_stride: row_stride.max(width),
+        n_heads,
+        head_dim,
+    };
+    rotary_on(Token::current(), x, cos, sin, heads, inverse);
+    Ok(())
+}
+
+/// Returns the number of tokens.
+fn check_tables(
+    cos: &[f32],
+    sin: &[f32],
+    n_heads: usize,
+    head_dim: usize,
+) -> Result<usize, KernelError> {
     if !head_dim.is_multiple_of(2) {
         return Err(KernelError::OddHeadDim { head_dim });
     }
@@ -96,56 +152,64 @@ pub fn rotary(
     let tokens = cos.len() / half;
     check_len("cos", cos, &[tokens, half])?;
     check_len("sin", sin, &[tokens, half])?;
-    check_len("x", x, &[tokens, n_heads, head_dim])?;
-    rotary_on(Token::current(), x, cos, sin, n_heads, head_dim, inverse);
-    Ok(())
+    Ok(tokens)
 }
 
-pub(crate) fn rotary_on(
+/// Where the heads of a row lie.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) row_stride: usize,
+    pub(crate) n_heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+pub(crate) fn rotary_on<T: Number>(
     token: Token,
-    x: &mut [f32],
+    x: &mut [T],
     cos: &[f32],
     sin: &[f32],
-    n_heads: usize,
-    head_dim: usize,
+    heads: Heads,
     inverse: bool,
 ) {
-    let (width, half) = (n_heads * head_dim, head_dim / 2);
-    let rows = block_rows(width);
+    let half = heads.head_dim / 2;
+    let rows = block_rows(heads.n_heads * heads.head_dim);
     let sign = if inverse { -1.0 } else { 1.0 };
-    x.par_chunks_mut(rows * width)
+    x.par_chunks_mut(rows.saturating_mul(heads.row_stride))
         .zip(cos.par_chunks(rows * half))
         .zip(sin.par_chunks(rows * half))
-        .for_each(|((x, cos), sin)| rotary_block(token, x, cos, sin, width, half, sign));
+        .for_each(|((x, cos), sin)| rotary_block(token, x, cos, sin, heads, sign));
 }
 
-simd_entry!(fn rotary_block<'a>(
-    x: &'a mut [f32], cos: &'a [f32], sin: &'a [f32], width: usize, half: usize, sign: f32
-) = rotary_rows);
+simd_entry!(fn rotary_block<'a; T: Number>(
+    x: &'a mut [T], cos: &'a [f32], sin: &'a [f32], heads: Heads, sign: f32
+) = rotary_generic);
 
 #[inline(always)]
-fn rotary_rows<S: Simd>(
-    _: S,
-    x: &mut [f32],
+fn rotary_generic<S: PairSimd, T: Number>(
+    simd: S,
+    x: &mut [T],
     cos: &[f32],
     sin: &[f32],
-    width: usize,
-    half: usize,
+    heads: Heads,
     sign: f32,
 ) {
+    let half = heads.head_dim / 2;
+    let (plus, minus) = (simd.splat(sign), simd.splat(-sign));
     for ((x, cos), sin) in x
-        .chunks_exact_mut(width)
+        .chunks_mut(heads.row_stride)
         .zip(cos.chunks_exact(half))
         .zip(sin.chunks_exact(half))
     {
-        for head in x.chunks_exact_mut(2 * half) {
-            let (first, second) = head.split_at_mut(half);
-            for (((first, second), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                let sin = sign * sin;
-                let (a, b) = (*first, *second);
-                *first = S::mul_add(a, cos, -(b * sin));
-                *second = S::mul_add(b, cos, a * sin);
-            }
+        for head in x.chunks_exact_mut(2 * half).take(heads.n_heads) {
+            for_groups!(half, |at| {
+                let behind: Group = at.after(half);
+                let (a, b) = (read(simd, head, at), read(simd, head, behind));
+                let (cos, sin) = (read(simd, cos, at), read(simd, sin, at));
+                let from_b = simd.mul(b, simd.mul(sin, minus));
+                let from_a = simd.mul(a, simd.mul(sin, plus));
+                write(simd, simd.mul_add_lanes(a, cos, from_b), head, at);
+                write(simd, simd.mul_add_lanes(b, cos, from_a), head, behind);
+            });
         }
     }
 }

@@ -1,11 +1,12 @@
-//! The gated activation of Llama-like models.
+//! The gated activation of Llama-like models over separate slices of `f32`; [`crate::gated`] has it for
+//! gate and up side by side, and other activations.
 
 use rayon::prelude::*;
 
 use crate::KernelError;
 use crate::error::check_len;
-use crate::exp::exp_one;
-use crate::isa::{Simd, Token, simd_entry};
+use crate::gated::{self, Silu};
+use crate::isa::{PairSimd, Token, simd_entry};
 use crate::par::block_rows;
 
 /// `y = silu(gate) * up`, `silu(g) = g / (1 + exp(-g))`, element by element.
@@ -64,10 +65,8 @@ simd_entry!(fn forward_block<'a>(gate: &'a [f32], up: &'a [f32], y: &'a mut [f32
     = forward_slice);
 
 #[inline(always)]
-fn forward_slice<S: Simd>(_: S, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-        *y = gate * sigmoid::<S>(gate) * up;
-    }
+fn forward_slice<S: PairSimd>(simd: S, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    gated::forward_row(simd, Silu, gate, up, y);
 }
 
 pub(crate) fn backward_on(
@@ -94,22 +93,13 @@ simd_entry!(fn backward_block<'a>(
 ) = backward_slice);
 
 #[inline(always)]
-fn backward_slice<S: Simd>(
-    _: S,
+fn backward_slice<S: PairSimd>(
+    simd: S,
     dy: &[f32],
     gate: &[f32],
     up: &[f32],
     dgate: &mut [f32],
     dup: &mut [f32],
 ) {
-    for ((((dgate, dup), &dy), &gate), &up) in dgate.iter_mut().zip(dup).zip(dy).zip(gate).zip(up) {
-        let s = sigmoid::<S>(gate);
-        *dgate = dy * up * s * S::mul_add(gate, 1.0 - s, 1.0);
-        *dup = dy * gate * s;
-    }
-}
-
-#[inline(always)]
-fn sigmoid<S: Simd>(x: f32) -> f32 {
-    1.0 / (1.0 + exp_one::<S>(-x))
+    gated::backward_row(simd, Silu, gate, up, dy, dgate, dup, &mut []);
 }

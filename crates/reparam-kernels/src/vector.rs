@@ -10,7 +10,7 @@ use crate::isa::{LANES, Simd};
 /// Independent accumulators of a reduction. Zen 5 and Intel cores start two multiply-adds a cycle
 /// that take four cycles, so eight would hide all of the latency; four do while the data come
 /// from the second-level cache and leave registers to AVX2.
-const ACCUMULATORS: usize = 4;
+pub(crate) const ACCUMULATORS: usize = 4;
 
 /// The last, incomplete group of a slice, filled up.
 #[inline(always)]
@@ -22,7 +22,7 @@ fn filled(x: &[f32], fill: f32) -> [f32; LANES] {
 
 /// Adds up the accumulators.
 #[inline(always)]
-fn total<S: Simd>(simd: S, acc: [S::V; ACCUMULATORS]) -> f32 {
+pub(crate) fn total<S: Simd>(simd: S, acc: [S::V; ACCUMULATORS]) -> f32 {
     simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])))
 }
 
@@ -44,38 +44,6 @@ pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
     if !a_rest.is_empty() {
         let (a, b) = (filled(a_rest, 0.0), filled(b_rest, 0.0));
         acc[1] = simd.mul_add_lanes(simd.load(&a), simd.load(&b), acc[1]);
-    }
-    total(simd, acc)
-}
-
-/// `sum_i a_i b_i c_i`
-#[inline(always)]
-pub(crate) fn dot3<S: Simd>(simd: S, a: &[f32], b: &[f32], c: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let (c, c_rest) = c.as_chunks::<LANES>();
-    let mut acc = [simd.splat(0.0); ACCUMULATORS];
-    let (a_fours, a) = a.as_chunks::<ACCUMULATORS>();
-    let (b_fours, b) = b.as_chunks::<ACCUMULATORS>();
-    let (c_fours, c) = c.as_chunks::<ACCUMULATORS>();
-    for ((a, b), c) in a_fours.iter().zip(b_fours).zip(c_fours) {
-        for i in 0..ACCUMULATORS {
-            let ab = simd.mul(simd.load(&a[i]), simd.load(&b[i]));
-            acc[i] = simd.mul_add_lanes(ab, simd.load(&c[i]), acc[i]);
-        }
-    }
-    for ((a, b), c) in a.iter().zip(b).zip(c) {
-        let ab = simd.mul(simd.load(a), simd.load(b));
-        acc[0] = simd.mul_add_lanes(ab, simd.load(c), acc[0]);
-    }
-    if !a_rest.is_empty() {
-        let (a, b, c) = (
-            filled(a_rest, 0.0),
-            filled(b_rest, 0.0),
-            filled(c_rest, 0.0),
-        );
-        let ab = simd.mul(simd.load(&a), simd.load(&b));
-        acc[1] = simd.mul_add_lanes(ab, simd.load(&c), acc[1]);
     }
     total(simd, acc)
 }

@@ -165,6 +165,17 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The greater of two lanes; `b` if `a` is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// The lesser of two lanes; `b` if either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+
+    /// `x 2^n`, rounded once, for lanes of `n` that are integers in -252..=254.
+    fn times_power_of_two(self, x: Self::V, n: Self::V) -> Self::V;
+
+    /// `a` where the sign of `x` is minus, else `b`.
+    fn by_sign(self, x: Self::V, a: Self::V, b: Self::V) -> Self::V;
+
     /// The sum of all lanes, as a tree: halves, quarters, eighths, sixteenths.
     #[inline(always)]
     fn sum(self, x: Self::V) -> f32 {
@@ -239,6 +250,42 @@ impl Simd for Portable {
     fn max(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
+
+    #[inline(always)]
+    fn min(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
+    fn sub(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] - b[i])
+    }
+
+    #[inline(always)]
+    fn div(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| a[i] / b[i])
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, x: [f32; LANES], n: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| times_power_of_two(x[i], n[i]))
+    }
+
+    #[inline(always)]
+    fn by_sign(self, x: [f32; LANES], a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|i| if x[i].is_sign_negative() { a[i] } else { b[i] })
+    }
+}
+
+/// [`Simd::times_power_of_two`] of one number, in two halves, since 2^128 and 2^-150 are not `f32`.
+#[inline(always)]
+fn times_power_of_two(x: f32, n: f32) -> f32 {
+    // Adding 1.5 * 2^23 leaves the integer in the low bits of the sum: no conversion, no branch.
+    const ROUND: f32 = 12_582_912.0;
+    let n = ((n + ROUND).to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    x * power(half) * power(n.wrapping_sub(half))
 }
 
 mod pairs;
@@ -343,18 +390,22 @@ pub(crate) trait Kernel {
 }
 
 /// Makes a function that takes a [`Token`] of an `#[inline(always)]` function generic over
-/// [`Simd`]: `simd_entry!(fn scale<'a>(x: &'a mut [f32], by: f32) = scale_generic)`.
+/// [`Simd`]: `simd_entry!(fn scale<'a>(x: &'a mut [f32], by: f32) = scale_generic)`. Types follow the
+/// lifetimes: `fn scale<'a; T: Number>(x: &'a mut [T], by: f32)`.
 macro_rules! simd_entry {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($lt:lifetime),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
-        = $generic:ident) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident
+        $(<$($lt:lifetime),+ $(; $($kind:ident: $bound:path),+)?>)?
+        ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident) => {
         $(#[$meta])*
         #[inline]
         #[allow(clippy::too_many_arguments, reason = "as many as the kernel has")]
-        $vis fn $name $(<$($lt),+>)? (
+        $vis fn $name $(<$($lt),+ $(, $($kind: $bound),+)?>)? (
             token: $crate::isa::Token, $($arg: $ty),*
         ) $(-> $ret)? {
-            struct Call $(<$($lt),+>)? { $($arg: $ty),* }
-            impl $(<$($lt),+>)? $crate::isa::Kernel for Call $(<$($lt),+>)? {
+            struct Call $(<$($lt),+ $(, $($kind: $bound),+)?>)? { $($arg: $ty),* }
+            impl $(<$($lt),+ $(, $($kind: $bound),+)?>)? $crate::isa::Kernel
+                for Call $(<$($lt),+ $(, $($kind),+)?>)?
+            {
                 type Output = simd_entry!(@output $($ret)?);
                 #[inline(always)]
                 fn run<S: $crate::isa::PairSimd>(self, simd: S) -> Self::Output {

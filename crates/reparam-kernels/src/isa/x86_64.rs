@@ -5,9 +5,13 @@
 )]
 
 use std::arch::x86_64::{
-    __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
-    _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    __m256, __m512, _mm256_add_epi32, _mm256_add_ps, _mm256_blendv_ps, _mm256_castsi256_ps,
+    _mm256_cvtps_epi32, _mm256_div_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps,
+    _mm256_min_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_slli_epi32,
+    _mm256_srai_epi32, _mm256_storeu_ps, _mm256_sub_epi32, _mm256_sub_ps, _mm512_add_ps,
+    _mm512_castps_si512, _mm512_div_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps,
+    _mm512_max_ps, _mm512_min_ps, _mm512_movepi32_mask, _mm512_mul_ps, _mm512_scalef_ps,
+    _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
 };
 
 use super::{Kernel, LANES, Simd};
@@ -77,7 +81,8 @@ pub(super) fn enter_avx512_bf16<K: Kernel>(simd: Avx512Bf16, kernel: K) -> K::Ou
 macro_rules! implement {
     (
         $isa:ident, $register:ident x $n:literal, $width:literal,
-        $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident, $max:ident
+        $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident, $max:ident,
+        $min:ident, $sub:ident, $div:ident, $power:ident, $by_sign:ident
     ) => {
         impl Simd for $isa {
             type V = [$register; $n];
@@ -151,19 +156,96 @@ macro_rules! implement {
                 }
                 a
             }
+
+            #[inline(always)]
+            fn min(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // The instruction gives its second operand if either is NaN.
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $min(a[i], b[i]) };
+                }
+                a
+            }
+
+            #[inline(always)]
+            fn sub(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $sub(a[i], b[i]) };
+                }
+                a
+            }
+
+            #[inline(always)]
+            fn div(self, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instruction.
+                    a[i] = unsafe { $div(a[i], b[i]) };
+                }
+                a
+            }
+
+            #[inline(always)]
+            fn times_power_of_two(self, mut x: Self::V, n: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instructions.
+                    x[i] = unsafe { $power(x[i], n[i]) };
+                }
+                x
+            }
+
+            #[inline(always)]
+            fn by_sign(self, x: Self::V, mut a: Self::V, b: Self::V) -> Self::V {
+                for i in 0..$n {
+                    // SAFETY: `self` proves that the machine has the instructions.
+                    a[i] = unsafe { $by_sign(x[i], a[i], b[i]) };
+                }
+                a
+            }
         }
     };
 }
 
+/// `x 2^n` in two halves.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn power_avx2(x: __m256, n: __m256) -> __m256 {
+    let n = _mm256_cvtps_epi32(n);
+    let half = _mm256_srai_epi32::<1>(n);
+    let rest = _mm256_sub_epi32(n, half);
+    let one = _mm256_set1_epi32(127);
+    let half = _mm256_slli_epi32::<23>(_mm256_add_epi32(half, one));
+    let rest = _mm256_slli_epi32::<23>(_mm256_add_epi32(rest, one));
+    let x = _mm256_mul_ps(x, _mm256_castsi256_ps(half));
+    _mm256_mul_ps(x, _mm256_castsi256_ps(rest))
+}
+
+/// `a` where the sign of `x` is minus, else `b`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn by_sign_avx2(x: __m256, a: __m256, b: __m256) -> __m256 {
+    _mm256_blendv_ps(b, a, x)
+}
+
+/// `a` where the sign of `x` is minus, else `b`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn by_sign_avx512(x: __m512, a: __m512, b: __m512) -> __m512 {
+    _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), b, a)
+}
+
 implement!(
     Avx2Fma, __m256 x 2, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps,
-    _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps
+    _mm256_mul_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps, _mm256_sub_ps, _mm256_div_ps,
+    power_avx2, by_sign_avx2
 );
 implement!(
     Avx512, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
-    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_min_ps, _mm512_sub_ps, _mm512_div_ps,
+    _mm512_scalef_ps, by_sign_avx512
 );
 implement!(
     Avx512Bf16, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
-    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_min_ps, _mm512_sub_ps, _mm512_div_ps,
+    _mm512_scalef_ps, by_sign_avx512
 );

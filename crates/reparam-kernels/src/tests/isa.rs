@@ -52,9 +52,9 @@ fn what_is_not_available_is_refused() {
 fn loops_of_all_lengths_compute_the_same_everywhere() {
     struct Sums<'a>(&'a [f32], &'a [f32]);
     impl Kernel for Sums<'_> {
-        type Output = [f32; 9];
+        type Output = [f32; 8];
         #[inline(always)]
-        fn run<S: Simd>(self, simd: S) -> [f32; 9] {
+        fn run<S: Simd>(self, simd: S) -> [f32; 8] {
             let Self(a, b) = self;
             let mut c = b.to_vec();
             vector::add(a, &mut c);
@@ -65,7 +65,6 @@ fn loops_of_all_lengths_compute_the_same_everywhere() {
             let fours = vector::dot4(simd, a, [b, a, b, a]);
             [
                 vector::dot(simd, a, b),
-                vector::dot3(simd, a, b, a),
                 vector::max(simd, a),
                 c.iter().sum(),
                 d.iter().sum(),
@@ -89,7 +88,6 @@ fn loops_of_all_lengths_compute_the_same_everywhere() {
         let aa = a.iter().map(|a| a * a).sum();
         let expected = [
             ab,
-            zip().map(|(a, b)| a * b * a).sum(),
             a.iter().copied().fold(f32::NEG_INFINITY, f32::max),
             zip().map(|(a, b)| 2.0 * (a + b)).sum(),
             zip().map(|(a, b)| 2.0 * a + 4.0 * b).sum(),

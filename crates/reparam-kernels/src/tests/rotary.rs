@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{UNIT, assert_close, assert_threads_agree, numbers, reference, tokens, wide};
 use crate::KernelError;
-use crate::rotary::{rotary, rotary_on, rotary_tables};
+use crate::rotary::{Heads, rotary, rotary_on, rotary_rows, rotary_tables};
 
 /// Two products and a sum of numbers of size one.
 const TOLERANCE: f64 = 4.0 * UNIT;
@@ -29,17 +29,22 @@ fn check(tokens_len: usize, heads: usize, d: usize) {
     let positions: Vec<u32> = (0..tokens_len as u32).map(|i| i * 3).collect();
     let inv_freq: Vec<f32> = (0..d / 2).map(|i| 0.1_f32.powf(i as f32 / 4.0)).collect();
     let (cos, sin) = rotary_tables(&positions, &inv_freq, 1.0).unwrap();
+    let contiguous = Heads {
+        row_stride: heads * d,
+        n_heads: heads,
+        head_dim: d,
+    };
     for token in tokens() {
         let what = format!("{} {tokens_len} x {heads} x {d}", token.isa());
         let mut turned = x.clone();
-        rotary_on(token, &mut turned, &cos, &sin, heads, d, false);
+        rotary_on(token, &mut turned, &cos, &sin, contiguous, false);
         assert_close(
             &what,
             &turned,
             &expected(&x, &cos, &sin, heads, d, 1.0),
             TOLERANCE,
         );
-        rotary_on(token, &mut turned, &cos, &sin, heads, d, true);
+        rotary_on(token, &mut turned, &cos, &sin, contiguous, true);
         assert_close(
             &format!("{what} inverse"),
             &turned,
