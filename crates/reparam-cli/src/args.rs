@@ -135,6 +135,17 @@ pub(crate) enum Command {
             reparam inspect runs/a/adapter --tensors\n  \
             reparam inspect model.safetensors --json")]
     Inspect(InspectArgs),
+    /// Measure training steps on random tokens
+    #[command(
+        long_about = "Measure training steps on random tokens\n\n\
+            LoRA on all linear layers with AdamW. Says how long a step takes, how much memory, where \
+            the time goes, and which share of the machine's limit the linear layers reach. Let nothing \
+            else run meanwhile.",
+        after_long_help = "Examples:\n  \
+            reparam bench --model assets/stories260K\n  \
+            reparam bench --model DIR --precision bf16 --recompute --json"
+    )]
+    Bench(BenchArgs),
     /// List the methods of reparameterization and the transforms of gradients
     #[command(after_long_help = "Examples:\n  \
             reparam methods\n  \
@@ -239,6 +250,37 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(crate) top_p: Option<f64>,
     /// What the draws are derived from; at temperature 0 nothing is drawn
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// A model directory in Hugging Face layout, or a hub id
+    #[arg(long, value_name = "DIR_OR_ID")]
+    pub(crate) model: String,
+    /// LoRA's rank; alpha is twice that
+    #[arg(long, value_name = "R", default_value = "16", value_parser = at_least(1))]
+    pub(crate) rank: usize,
+    /// Sequences a step
+    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least(1))]
+    pub(crate) batch_size: usize,
+    /// Tokens a sequence, at least 2
+    #[arg(long, value_name = "N", default_value = "512", value_parser = at_least(2))]
+    pub(crate) sequence_length: usize,
+    /// Steps to measure
+    #[arg(long, value_name = "N", default_value = "10", value_parser = at_least(1))]
+    pub(crate) steps: usize,
+    /// Steps before those
+    #[arg(long, value_name = "N", default_value = "2", value_parser = at_least(0))]
+    pub(crate) warmup: usize,
+    /// What activations are computed in
+    #[arg(long, default_value = "auto", value_parser = precision())]
+    pub(crate) precision: Precision,
+    /// Compute activations again in the backward pass, for less memory
+    #[arg(long)]
+    pub(crate) recompute: bool,
+    /// What the tokens are derived from
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(crate) seed: u64,
 }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use reparam_train::bench::{BenchReport, BenchRequest};
 use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{FailureKind, Observer};
 use reparam_train::regression::Prediction;
@@ -48,6 +49,9 @@ pub(crate) trait Engine {
         request: GenerateRequest,
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<GenerateReport, EngineError>;
+
+    /// Measures training steps.
+    fn bench(&self, request: BenchRequest) -> Result<BenchReport, EngineError>;
 
     /// Describes a model, an adapter, a run directory or a tensor file.
     fn inspect(&self, request: InspectRequest) -> Result<InspectReport, EngineError>;
@@ -181,7 +185,7 @@ pub(crate) struct GenerateReport {
     pub(crate) prompt_tokens: usize,
     /// Why it ended.
     pub(crate) finish_reason: FinishReason,
-    /// Added tokens a second.
+    /// Added tokens a second after the first, which the prompt has to be read for.
     pub(crate) tokens_per_s: f64,
 }
 

@@ -69,6 +69,7 @@ fn dispatch(
         Command::Eval(args) => commands::eval::run(args, context, printer),
         Command::Generate(args) => commands::generate::run(args, context, printer),
         Command::Inspect(args) => commands::inspect::run(&args, context, printer),
+        Command::Bench(args) => commands::bench::run(args, context, printer),
         Command::Methods => commands::methods::run(printer),
         Command::Doctor => commands::doctor::run(context, printer),
     }

@@ -10,7 +10,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, DispatchDevice, Flex};
 use burn::tensor::{DType, Tensor, TensorData, bf16};
-use half::slice::HalfBitsSliceExt;
+use half::slice::HalfFloatSliceExt;
 use reparam_kernels::Bf16;
 
 /// Returns whether the native form can run on a tensor.

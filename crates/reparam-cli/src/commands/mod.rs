@@ -1,5 +1,6 @@
 //! The commands, one file a verb.
 
+pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod generate;

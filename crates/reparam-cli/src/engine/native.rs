@@ -9,6 +9,7 @@ use reparam_formats::hub::HubOptions;
 use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
 use reparam_kernels::{Isa, KernelError, set_isa};
 use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
+use reparam_train::bench::{BenchReport, BenchRequest, bench};
 use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{FailureKind, Observer};
 use reparam_train::inspect::inspect;
@@ -166,6 +167,11 @@ impl Engine for Native {
         stream(&session, &prompt, generation, on_text).map_err(of_training)
     }
 
+    fn bench(&self, request: BenchRequest) -> Result<BenchReport, EngineError> {
+        self.start_threads(0)?;
+        bench(&request, &self.hub()).map_err(of_training)
+    }
+
     fn inspect(&self, request: InspectRequest) -> Result<InspectReport, EngineError> {
         let description = inspect(&request.path).map_err(of_training)?;
         Ok(InspectReport {
@@ -216,6 +222,7 @@ fn stream(
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<GenerateReport, TrainError> {
     let started = Instant::now();
+    let mut first_token = None;
     let mut decoder = session.tokenizer.stream_decoder(true);
     decoder.skip(prompt)?;
     let mut text = String::new();
@@ -223,6 +230,7 @@ fn stream(
     let mut stopped = false;
     while !stopped && let Some(token) = generation.next().transpose()? {
         tokens.push(token);
+        first_token.get_or_insert_with(Instant::now);
         if let Some(piece) = decoder.push(token)? {
             stopped = on_text(&piece).is_break();
             text.push_str(&piece);
@@ -238,8 +246,15 @@ fn stream(
         Some(StopReason::EndOfText) => FinishReason::EndOfText,
         _ => FinishReason::MaxNewTokens,
     };
+    // The first token comes with reading the prompt, which is another speed.
+    let tokens_per_s = match first_token {
+        Some(first) if tokens.len() > 1 => {
+            (tokens.len() - 1) as f64 / first.elapsed().as_secs_f64()
+        }
+        _ => tokens.len() as f64 / started.elapsed().as_secs_f64(),
+    };
     Ok(GenerateReport {
-        tokens_per_s: tokens.len() as f64 / started.elapsed().as_secs_f64(),
+        tokens_per_s,
         text,
         tokens,
         prompt_tokens: prompt.len(),

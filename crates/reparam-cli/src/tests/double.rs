@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reparam_train::bench::{BenchReport, BenchRequest, OperationReport};
 use reparam_train::config::{Precision, RegressionConfig, TaskConfig};
 use reparam_train::event::{
     Event, Failure, FailureKind, Finished, Observer, RegressionReport, RegressionStart, Start,
@@ -331,6 +332,37 @@ impl Engine for Double {
                 tensor("q.lora_A.weight", &[16, 64]),
                 tensor("q.lora_B.weight", &[2048, 16]),
             ],
+        })
+    }
+
+    fn bench(&self, request: BenchRequest) -> Result<BenchReport, EngineError> {
+        Ok(BenchReport {
+            program: "reparam",
+            version: "0",
+            precision: "bf16",
+            isa: "portable",
+            threads: 2,
+            cpu: "a double".into(),
+            batch_size: request.batch_size,
+            sequence_length: request.sequence_length,
+            rank: request.rank,
+            recompute: request.recompute,
+            load_seconds: 0.25,
+            step_seconds: vec![0.5; request.steps],
+            step_seconds_median: 0.5,
+            tokens_per_s: 2.0 * (request.batch_size * request.sequence_length) as f64,
+            losses: vec![1.5; request.warmup + request.steps],
+            peak_rss_bytes: 64 << 20,
+            minor_page_faults: vec![3; request.steps],
+            operations: vec![OperationReport {
+                name: "linear",
+                seconds: 0.25,
+                gflop: 100.0,
+                share: 0.5,
+            }],
+            limit_gflops: 800.0,
+            linear_gflops: 400.0,
+            linear_share_of_limit: 0.5,
         })
     }
 
