@@ -36,6 +36,7 @@ mod left;
 mod matrix;
 mod product;
 mod right;
+mod serial;
 mod tile;
 mod weight;
 mod workspace;
@@ -43,6 +44,10 @@ mod workspace;
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
 pub use weight::PackedWeight;
+
+pub(crate) use left::{LeftTile, numbers};
+pub(crate) use serial::{Right, add_rows};
+pub(crate) use tile::Sums;
 
 #[cfg(test)]
 pub(crate) use product::{matmul_with, product_with};
