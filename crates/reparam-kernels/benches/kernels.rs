@@ -282,6 +282,8 @@ mod attention {
         head_dim: HEAD_DIM,
         scale: 0.125,
         causal: true,
+        window: None,
+        soft_cap: None,
     };
 
     struct Data {

@@ -102,6 +102,29 @@ pub enum KernelError {
         name: &'static str,
     },
 
+    /// A number that must be greater than zero, and finite, is not.
+    #[error("`{name}` must be a positive number")]
+    NotPositive {
+        /// The argument.
+        name: &'static str,
+    },
+
+    /// Two outputs in one buffer of rows would share columns.
+    #[error(
+        "`{first}` at columns {} to {} and `{second}` at columns {} to {} share columns",
+        first_columns.0, first_columns.1, second_columns.0, second_columns.1
+    )]
+    ColumnsOverlap {
+        /// The one output.
+        first: &'static str,
+        /// Its first column and one past its last.
+        first_columns: (usize, usize),
+        /// The other output.
+        second: &'static str,
+        /// Its first column and one past its last.
+        second_columns: (usize, usize),
+    },
+
     /// A segment reaches beyond the queries or keys.
     #[error(
         "segment {index} ends at query {q_end} and key {k_end}, but there are {n_queries} queries \

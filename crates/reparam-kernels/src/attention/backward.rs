@@ -4,6 +4,8 @@
 //! values and a partial gradient of the queries; the partial ones are added in the order of the
 //! ranges. How many ranges there are follows from the shapes alone.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::transposed::Transposed;
@@ -30,14 +32,14 @@ struct Task {
     index: usize,
     head: usize,
     /// Keys of the task, counted from the start of the segment.
-    keys: std::ops::Range<usize>,
-    /// The first query, counted from the start of the segment, that sees any of them.
-    first_query: usize,
+    keys: Range<usize>,
+    /// Queries that see any of them, counted in the same way.
+    queries: Range<usize>,
 }
 
 /// The gradients of one task, each with the heads of its group only.
 struct Gradients {
-    /// `[q_len - first_query, n_rep * head_dim]`
+    /// `[queries, n_rep * head_dim]`
     dq: Vec<f32>,
     /// `[keys, head_dim]`
     dk: Vec<f32>,
@@ -77,7 +79,7 @@ pub(crate) fn backward_on(
         group,
         tasks.iter().zip(&gradients).map(|(task, gradients)| {
             (
-                task.segment.q_start + task.first_query,
+                task.segment.q_start + task.queries.start,
                 task.head,
                 gradients.dq.as_slice(),
             )
@@ -118,17 +120,13 @@ fn plan(shape: &AttentionShape, segments: &[Segment]) -> Vec<Task> {
             .max(2 * BLOCK_KEYS);
         for head in 0..shape.n_kv_heads {
             for start in (0..segment.k_len).step_by(len) {
-                let past = if shape.causal {
-                    segment.k_len - segment.q_len
-                } else {
-                    segment.k_len
-                };
+                let keys = start..(start + len).min(segment.k_len);
                 tasks.push(Task {
                     segment,
                     index,
                     head,
-                    keys: start..(start + len).min(segment.k_len),
-                    first_query: start.saturating_sub(past),
+                    queries: shape.seeing(&segment, &keys),
+                    keys,
                 });
             }
         }
@@ -180,19 +178,19 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
     let (segment, head) = (&task.segment, task.head);
     let (group, block) = (n_rep * d, block_queries(shape));
     let mut gradients = Gradients {
-        dq: vec![0.0; (segment.q_len - task.first_query) * group],
+        dq: vec![0.0; task.queries.len() * group],
         dk: vec![0.0; task.keys.len() * d],
         dv: vec![0.0; task.keys.len() * d],
     };
-    let rows = block.min(segment.q_len) * n_rep;
+    let rows = block.min(task.queries.len()) * n_rep;
     let mut queries = vec![0.0; rows * d];
     let mut douts = vec![0.0; rows * d];
     let mut lse_delta = vec![[0.0; 2]; rows];
     let mut probabilities = vec![0.0; rows * BLOCK_KEYS];
     let mut dscores = vec![0.0; rows * BLOCK_KEYS];
 
-    for first in (task.first_query..segment.q_len).step_by(block) {
-        let tokens = block.min(segment.q_len - first);
+    for first in task.queries.clone().step_by(block) {
+        let tokens = block.min(task.queries.end - first);
         let rows = tokens * n_rep;
         let at = segment.q_start + first;
         let (queries, douts) = (&mut queries[..rows * d], &mut douts[..rows * d]);
@@ -223,11 +221,10 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             MatRef::new(&*queries, rows, d)?,
             MatRef::new(&*douts, rows, d)?,
         );
-        let k_end = task
-            .keys
-            .end
-            .min(shape.visible(segment, first + tokens - 1));
-        for k_block in (task.keys.start..k_end).step_by(BLOCK_KEYS) {
+        let k_start = shape.visible(segment, first).start / BLOCK_KEYS * BLOCK_KEYS;
+        let k_end = shape.visible(segment, first + tokens - 1).end;
+        let (k_start, k_end) = (k_start.max(task.keys.start), k_end.min(task.keys.end));
+        for k_block in (k_start..k_end).step_by(BLOCK_KEYS) {
             let keys = BLOCK_KEYS.min(k_end - k_block);
             let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
             let k = MatRef::with_strides(&saved.k[at..], keys, d, shape.kv_width(), 1)?;
@@ -238,7 +235,12 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             let ds = &mut dscores[..rows * keys];
             matmul_serial(MatMut::new(p, rows, keys)?, queries, k_turned, 1.0, 0.0)?;
             matmul_serial(MatMut::new(ds, rows, keys)?, douts, v_turned, 1.0, 0.0)?;
-            let mask = Mask::new(shape, segment, first, k_block);
+            let mask = Mask {
+                shape: *shape,
+                segment: *segment,
+                first_query: first,
+                k_block,
+            };
             probabilities_block(context.token, p, ds, lse_delta, mask);
             let p = MatRef::new(&*p, rows, keys)?;
             let ds = MatRef::new(&*ds, rows, keys)?;
@@ -248,9 +250,8 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             matmul_serial(dv, p.t(), douts, 1.0, 1.0)?;
             let dk = MatMut::new(&mut gradients.dk[own], keys, d)?;
             matmul_serial(dk, ds.t(), queries, 1.0, 1.0)?;
-            let own =
-                (first - task.first_query) * group..(first - task.first_query + tokens) * group;
-            let dq = MatMut::new(&mut gradients.dq[own], rows, d)?;
+            let own = (first - task.queries.start) * group;
+            let dq = MatMut::new(&mut gradients.dq[own..][..tokens * group], rows, d)?;
             matmul_serial(dq, ds, k, shape.scale, 1.0)?;
         }
     }
@@ -272,20 +273,32 @@ fn probabilities_block_generic<S: Simd>(
     mask: Mask,
 ) {
     let keys = scores.len() / lse_delta.len();
+    let cap = mask.soft_cap();
     for (row, ((scores, dscores), &[lse, delta])) in scores
         .chunks_exact_mut(keys)
         .zip(dscores.chunks_exact_mut(keys))
         .zip(lse_delta)
         .enumerate()
     {
-        let visible = mask.visible(row).min(keys);
-        let (scores, masked) = scores.split_at_mut(visible);
-        masked.fill(0.0);
-        let (dscores, masked) = dscores.split_at_mut(visible);
-        masked.fill(0.0);
-        for (score, dscore) in scores.iter_mut().zip(dscores) {
-            *score = exp_one::<S>(*score - lse);
-            *dscore = *score * (*dscore - delta);
+        let visible = mask.visible(row, keys);
+        for x in [&mut *scores, &mut *dscores] {
+            x[..visible.start].fill(0.0);
+            x[visible.end..].fill(0.0);
+        }
+        let seen = scores[visible.clone()]
+            .iter_mut()
+            .zip(&mut dscores[visible]);
+        if let Some(cap) = cap {
+            for (score, dscore) in seen {
+                let (value, slope) = cap.value_and_slope::<S>(*score);
+                *score = exp_one::<S>(value - lse);
+                *dscore = *score * slope * (*dscore - delta);
+            }
+        } else {
+            for (score, dscore) in seen {
+                *score = exp_one::<S>(*score - lse);
+                *dscore = *score * (*dscore - delta);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{AttentionShape, Segment};
+use super::{AttentionShape, Segment, SoftCap};
 use crate::isa::{Simd, Token, simd_entry};
 use crate::vector;
 
@@ -27,15 +27,18 @@ pub(super) fn decode_segment(
     lse: &mut [f32],
 ) {
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
-    let ranges = segment.k_len.div_ceil(TASK_KEYS);
+    let seen = shape.visible(segment, 0);
+    let cap = shape.soft_cap.map(SoftCap::new);
+    let ranges = seen.len().div_ceil(TASK_KEYS);
     // Of each head: the weighted sum of the values, the greatest score, the sum of exponentials.
     let part_len = d + 2;
     let group = n_rep * part_len;
     let mut parts = vec![0.0; shape.n_kv_heads * ranges * group];
     let part = |(index, part): (usize, &mut [f32])| {
         let (head, range) = (index / ranges, index % ranges);
-        let keys = TASK_KEYS.min(segment.k_len - range * TASK_KEYS);
-        let at = (segment.k_start + range * TASK_KEYS) * shape.kv_width() + head * d;
+        let first = seen.start + range * TASK_KEYS;
+        let keys = TASK_KEYS.min(seen.end - first);
+        let at = (segment.k_start + first) * shape.kv_width() + head * d;
         let end = at + (keys - 1) * shape.kv_width() + d;
         let q_at = segment.q_start * shape.q_width() + head * n_rep * d;
         decode_keys(
@@ -44,6 +47,7 @@ pub(super) fn decode_segment(
             &k[at..end],
             &v[at..end],
             shape.scale,
+            cap,
             d,
             shape.kv_width(),
             part,
@@ -77,7 +81,8 @@ pub(super) fn decode_segment(
 }
 
 simd_entry!(fn decode_keys<'a>(
-    q: &'a [f32], k: &'a [f32], v: &'a [f32], scale: f32, d: usize, stride: usize,
+    q: &'a [f32], k: &'a [f32], v: &'a [f32], scale: f32, cap: Option<SoftCap>, d: usize,
+    stride: usize,
     parts: &'a mut [f32]
 ) = decode_keys_generic);
 
@@ -90,6 +95,7 @@ fn decode_keys_generic<S: Simd>(
     k: &[f32],
     v: &[f32],
     scale: f32,
+    cap: Option<SoftCap>,
     d: usize,
     stride: usize,
     parts: &mut [f32],
@@ -108,6 +114,11 @@ fn decode_keys_generic<S: Simd>(
         }
         for (i, score) in rest.iter_mut().enumerate() {
             *score = scale * vector::dot(simd, q, key(4 * n_fours + i));
+        }
+        if let Some(cap) = cap {
+            for score in &mut *scores {
+                *score = cap.value::<S>(*score);
+            }
         }
         let max = vector::max(simd, scores);
         let sum = vector::exp_shifted_sum(simd, scores, max);

@@ -67,7 +67,7 @@ pub(crate) fn forward_on(
     }
     let keys = Transposed::new(k, &shape, segments, |segment| segment.q_len > 1);
     // Later blocks see more keys: starting with them keeps the threads busy to the end.
-    tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first)));
+    tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first).end));
     par::try_for_each(tasks, |task| {
         forward_block(token, q, &keys, v, &shape, task)
     })
@@ -86,7 +86,8 @@ fn forward_block(
     let rows = tokens * n_rep;
     let segment = &task.segment;
     let q_start = segment.q_start + task.first;
-    let k_end = shape.visible(segment, task.first + tokens - 1);
+    let k_start = shape.visible(segment, task.first).start / BLOCK_KEYS * BLOCK_KEYS;
+    let k_end = shape.visible(segment, task.first + tokens - 1).end;
 
     let mut queries = vec![0.0; rows * d];
     let mut scores = vec![0.0; rows * BLOCK_KEYS];
@@ -99,7 +100,7 @@ fn forward_block(
         acc.fill(0.0);
         max.fill(f32::NEG_INFINITY);
         sum.fill(0.0);
-        for k_block in (0..k_end).step_by(BLOCK_KEYS) {
+        for k_block in (k_start..k_end).step_by(BLOCK_KEYS) {
             let keys = BLOCK_KEYS.min(k_end - k_block);
             let at = (segment.k_start + k_block) * shape.kv_width() + head * d;
             let key_view = transposed_keys.block(task.index, segment.k_len, k_block, keys, head)?;
@@ -112,7 +113,12 @@ fn forward_block(
                 1.0,
                 0.0,
             )?;
-            let mask = Mask::new(shape, segment, task.first, k_block);
+            let mask = Mask {
+                shape: *shape,
+                segment: *segment,
+                first_query: task.first,
+                k_block,
+            };
             softmax_block(token, scores, &mut acc, &mut max, &mut sum, mask);
             matmul_serial(
                 MatMut::new(&mut acc, rows, d)?,
@@ -157,16 +163,23 @@ fn softmax_block_generic<S: Simd>(
 ) {
     let rows = max.len();
     let (keys, d) = (scores.len() / rows, acc.len() / rows);
+    let cap = mask.soft_cap();
     for (row, (scores, acc)) in scores
         .chunks_exact_mut(keys)
         .zip(acc.chunks_exact_mut(d))
         .enumerate()
     {
-        let visible = mask.visible(row).min(keys);
-        let (scores, masked) = scores.split_at_mut(visible);
-        masked.fill(0.0);
-        if visible == 0 {
+        let visible = mask.visible(row, keys);
+        scores[..visible.start].fill(0.0);
+        scores[visible.end..].fill(0.0);
+        let scores = &mut scores[visible];
+        if scores.is_empty() {
             continue;
+        }
+        if let Some(cap) = cap {
+            for score in &mut *scores {
+                *score = cap.value::<S>(*score);
+            }
         }
         let block_max = vector::max(simd, scores);
         if block_max > max[row] {

@@ -6,103 +6,31 @@
 //! share a key head are stacked, so that one product serves them all.
 
 mod backward;
+mod bf16;
 mod decode;
 mod forward;
+mod shape;
+mod soft_cap;
 mod transposed;
+
+use std::ops::Range;
 
 use crate::KernelError;
 use crate::error::check_len;
 use crate::isa::{Simd, Token, simd_entry};
 
+use shape::{check_keys, sort_segments};
+use soft_cap::SoftCap;
+
+pub use bf16::{
+    AttentionSavedBf16, QkvGradient, Rows, attention_backward_bf16, attention_forward_bf16,
+};
+pub use shape::{AttentionShape, Segment};
+
 pub(crate) use backward::backward_on;
+#[cfg(test)]
+pub(crate) use bf16::{backward_bf16_on, forward_bf16_on};
 pub(crate) use forward::forward_on;
-
-/// The heads of an attention layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AttentionShape {
-    /// Query heads, a multiple of `n_kv_heads`: query head `h` uses key head `h / (n_heads /
-    /// n_kv_heads)`.
-    pub n_heads: usize,
-    /// Key and value heads.
-    pub n_kv_heads: usize,
-    /// Numbers of one head.
-    pub head_dim: usize,
-    /// Factor of the scores, usually `1 / sqrt(head_dim)`.
-    pub scale: f32,
-    /// Whether query `i` of a segment sees the keys `0..=k_len - q_len + i` only, or all keys of
-    /// the segment.
-    pub causal: bool,
-}
-
-impl AttentionShape {
-    /// Numbers of all query heads of a token.
-    pub(crate) fn q_width(&self) -> usize {
-        self.n_heads * self.head_dim
-    }
-
-    /// Numbers of all key heads of a token.
-    pub(crate) fn kv_width(&self) -> usize {
-        self.n_kv_heads * self.head_dim
-    }
-
-    /// Query heads that share a key head.
-    pub(crate) fn n_rep(&self) -> usize {
-        self.n_heads / self.n_kv_heads
-    }
-
-    /// Keys that query `i` of `segment` sees.
-    pub(crate) fn visible(&self, segment: &Segment, i: usize) -> usize {
-        if self.causal {
-            segment.k_len - segment.q_len + i + 1
-        } else {
-            segment.k_len
-        }
-    }
-
-    fn check(&self) -> Result<(), KernelError> {
-        for (name, value) in [
-            ("n_heads", self.n_heads),
-            ("n_kv_heads", self.n_kv_heads),
-            ("head_dim", self.head_dim),
-        ] {
-            if value == 0 {
-                return Err(KernelError::Zero { name });
-            }
-        }
-        if !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return Err(KernelError::Heads {
-                n_heads: self.n_heads,
-                n_kv_heads: self.n_kv_heads,
-            });
-        }
-        crate::error::elements("head", &[self.n_heads, self.head_dim]).map(|_| ())
-    }
-}
-
-/// Queries and the keys that they may see, usually one document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// First query token.
-    pub q_start: usize,
-    /// Number of query tokens.
-    pub q_len: usize,
-    /// First key token.
-    pub k_start: usize,
-    /// Number of key tokens.
-    pub k_len: usize,
-}
-
-impl Segment {
-    /// A document whose queries and keys are the tokens `start..start + len`.
-    pub fn document(start: usize, len: usize) -> Self {
-        Self {
-            q_start: start,
-            q_len: len,
-            k_start: start,
-            k_len: len,
-        }
-    }
-}
 
 /// `out = softmax(scale q k') v` for each head and segment.
 ///
@@ -193,7 +121,7 @@ pub fn attention_backward(
 ) -> Result<(), KernelError> {
     let AttentionSaved { q, k, v, .. } = saved;
     let sorted = check_inputs(q, k, v, shape, segments, saved.lse.len())?;
-    check_overlap(segments, "key", |segment| (segment.k_start, segment.k_len))?;
+    check_keys(segments, &mut Vec::new())?;
     check_len("out", saved.out, &[q.len()])?;
     check_len("dout", saved.dout, &[q.len()])?;
     check_len("dq", dq, &[q.len()])?;
@@ -226,61 +154,9 @@ fn check_inputs(
             found: lse_len,
         });
     }
-    for (index, segment) in segments.iter().enumerate() {
-        let q_end = segment.q_start.saturating_add(segment.q_len);
-        let k_end = segment.k_start.saturating_add(segment.k_len);
-        if q_end > n_queries || k_end > n_keys {
-            return Err(KernelError::SegmentBounds {
-                index,
-                q_end,
-                k_end,
-                n_queries,
-                n_keys,
-            });
-        }
-        if shape.causal && segment.q_len > segment.k_len {
-            return Err(KernelError::SegmentLengths {
-                index,
-                q_len: segment.q_len,
-                k_len: segment.k_len,
-            });
-        }
-    }
-    check_overlap(segments, "query", |segment| {
-        (segment.q_start, segment.q_len)
-    })?;
-    let mut sorted: Vec<Segment> = segments
-        .iter()
-        .copied()
-        .filter(|segment| segment.q_len > 0 && segment.k_len > 0)
-        .collect();
-    sorted.sort_by_key(|segment| segment.q_start);
+    let mut sorted = Vec::new();
+    sort_segments(&shape, segments, n_queries, n_keys, &mut sorted)?;
     Ok(sorted)
-}
-
-/// Refuses segments whose ranges meet.
-fn check_overlap(
-    segments: &[Segment],
-    what: &'static str,
-    range: impl Fn(&Segment) -> (usize, usize),
-) -> Result<(), KernelError> {
-    let mut order: Vec<usize> = (0..segments.len())
-        .filter(|&index| range(&segments[index]).1 > 0)
-        .collect();
-    order.sort_by_key(|&index| range(&segments[index]));
-    for pair in order.windows(2) {
-        let (start, len) = range(&segments[pair[0]]);
-        let position = range(&segments[pair[1]]).0;
-        if position < start + len {
-            return Err(KernelError::SegmentOverlap {
-                first: pair[0],
-                second: pair[1],
-                what,
-                position,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Rows of one block of scores: query heads of a group times query tokens. With [`BLOCK_KEYS`]
@@ -295,32 +171,28 @@ fn block_queries(shape: &AttentionShape) -> usize {
     (BLOCK_ROWS / shape.n_rep()).max(8)
 }
 
-/// Which columns of a block of scores a row sees: those before a border that moves with the token.
+/// Which columns of a block of scores a row sees.
 #[derive(Clone, Copy)]
 struct Mask {
-    /// Keys that the first token sees, counted from the start of the segment.
-    first: usize,
-    /// By how many keys each next token sees more: 1 if causal.
-    step: usize,
-    n_rep: usize,
+    shape: AttentionShape,
+    segment: Segment,
+    first_query: usize,
     /// First key of the block.
     k_block: usize,
 }
 
 impl Mask {
-    fn new(shape: &AttentionShape, segment: &Segment, first_query: usize, k_block: usize) -> Self {
-        Self {
-            first: shape.visible(segment, first_query),
-            step: usize::from(shape.causal),
-            n_rep: shape.n_rep(),
-            k_block,
-        }
+    /// Columns that a row sees, of a block of `keys`; an empty range may lie anywhere in it.
+    #[inline(always)]
+    fn visible(&self, row: usize, keys: usize) -> Range<usize> {
+        let query = self.first_query + row / self.shape.n_rep();
+        let Range { start, end } = self.shape.visible(&self.segment, query);
+        let end = end.saturating_sub(self.k_block).min(keys);
+        start.saturating_sub(self.k_block).min(end)..end
     }
 
-    /// Columns that a row sees; may be more than the block has.
-    #[inline(always)]
-    fn visible(&self, row: usize) -> usize {
-        (self.first + self.step * (row / self.n_rep)).saturating_sub(self.k_block)
+    fn soft_cap(&self) -> Option<SoftCap> {
+        self.shape.soft_cap.map(SoftCap::new)
     }
 }
 
@@ -330,7 +202,7 @@ fn gather_heads(
     token: Token,
     source: &[f32],
     shape: &AttentionShape,
-    tokens: std::ops::Range<usize>,
+    tokens: Range<usize>,
     head: usize,
     factor: f32,
     gathered: &mut [f32],

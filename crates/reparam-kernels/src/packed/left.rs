@@ -8,10 +8,10 @@ use crate::isa::{LANES, Line, PairSimd};
 
 /// Rows of one tile. The pair `p` of row `i` begins at `i * row_stride + p * pair_stride`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LeftTile<'a> {
-    pub(super) numbers: &'a [Bf16],
-    pub(super) row_stride: usize,
-    pub(super) pair_stride: usize,
+pub(crate) struct LeftTile<'a> {
+    pub(crate) numbers: &'a [Bf16],
+    pub(crate) row_stride: usize,
+    pub(crate) pair_stride: usize,
 }
 
 impl<'a> LeftTile<'a> {
@@ -236,7 +236,7 @@ fn interleave_rows<S: PairSimd>(
 
 /// The numbers of a buffer one after another.
 #[expect(unsafe_code, reason = "a line is an array of numbers")]
-pub(super) fn numbers(lines: &mut [Line]) -> &mut [Bf16] {
+pub(crate) fn numbers(lines: &mut [Line]) -> &mut [Bf16] {
     let len = lines.len() * 32;
     // SAFETY: a line is 32 numbers without anything between them, and the lines of a slice follow
     // one another; the borrow is handed on.

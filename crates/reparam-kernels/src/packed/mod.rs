@@ -38,6 +38,7 @@ mod left;
 mod matrix;
 mod product;
 mod right;
+mod serial;
 mod tile;
 mod weight;
 mod workspace;
@@ -47,6 +48,10 @@ pub use cross_entropy::linear_cross_entropy;
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
 pub use weight::{PackedView, PackedWeight};
+
+pub(crate) use left::{LeftTile, numbers};
+pub(crate) use serial::{Right, add_rows};
+pub(crate) use tile::Sums;
 
 #[cfg(test)]
 pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};

@@ -11,10 +11,10 @@ use crate::isa::{LANES, Line, PairSimd, Simd};
 /// The sums of one row and [`LANES`] columns.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Sums(pub(super) [f32; LANES]);
+pub(crate) struct Sums(pub(crate) [f32; LANES]);
 
 impl Sums {
-    pub(super) const ZERO: Self = Self([0.0; LANES]);
+    pub(crate) const ZERO: Self = Self([0.0; LANES]);
 }
 
 /// Terms that are added to `T` tiles of `R` rows and `P` panels: `pairs` pairs for every element.
@@ -75,10 +75,11 @@ pub(super) fn add_tile<S: PairSimd, const T: usize, const R: usize, const P: usi
 const AHEAD: usize = 32;
 
 /// Sums in registers.
-type Lanes<S, const T: usize, const R: usize, const P: usize> = [[[<S as Simd>::V; P]; R]; T];
+pub(super) type Lanes<S, const T: usize, const R: usize, const P: usize> =
+    [[[<S as Simd>::V; P]; R]; T];
 
 #[inline(always)]
-fn add_terms<S: PairSimd, const T: usize, const R: usize, const P: usize>(
+pub(super) fn add_terms<S: PairSimd, const T: usize, const R: usize, const P: usize>(
     simd: S,
     lanes: &mut Lanes<S, T, R, P>,
     terms: Terms<'_, T>,

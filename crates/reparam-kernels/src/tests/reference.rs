@@ -1,7 +1,5 @@
 //! The operations as their formulas read, in `f64`.
 
-use crate::attention::{AttentionShape, Segment};
-
 /// `a[m, k] b[k, n]`
 pub(super) fn matmul(a: &[f64], b: &[f64], m: usize, k: usize, n: usize) -> Vec<f64> {
     let mut c = vec![0.0; m * n];
@@ -38,50 +36,6 @@ pub(super) fn swiglu(gate: &[f64], up: &[f64]) -> Vec<f64> {
         .zip(up)
         .map(|(g, u)| g / (1.0 + (-g).exp()) * u)
         .collect()
-}
-
-/// `out` and `lse`
-pub(super) fn attention(
-    q: &[f64],
-    k: &[f64],
-    v: &[f64],
-    shape: &AttentionShape,
-    segments: &[Segment],
-) -> (Vec<f64>, Vec<f64>) {
-    let (heads, d) = (shape.n_heads, shape.head_dim);
-    let (q_width, kv_width) = (heads * d, shape.n_kv_heads * d);
-    let mut out = vec![0.0; q.len()];
-    let mut lse = vec![f64::NEG_INFINITY; q.len() / d];
-    for segment in segments {
-        for i in 0..segment.q_len {
-            for head in 0..heads {
-                let kv_head = head / (heads / shape.n_kv_heads);
-                let keys = if shape.causal {
-                    segment.k_len - segment.q_len + i + 1
-                } else {
-                    segment.k_len
-                };
-                let at_q = (segment.q_start + i) * q_width + head * d;
-                let at_k = |j: usize| (segment.k_start + j) * kv_width + kv_head * d;
-                let scores: Vec<f64> = (0..keys)
-                    .map(|j| {
-                        let dot: f64 = (0..d).map(|e| q[at_q + e] * k[at_k(j) + e]).sum();
-                        f64::from(shape.scale) * dot
-                    })
-                    .collect();
-                let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-                lse[(segment.q_start + i) * heads + head] = max + sum.ln();
-                for (j, score) in scores.iter().enumerate() {
-                    let p = (score - max).exp() / sum;
-                    for e in 0..d {
-                        out[at_q + e] += p * v[at_k(j) + e];
-                    }
-                }
-            }
-        }
-    }
-    (out, lse)
 }
 
 /// Sum of the negative log-likelihoods of the labelled rows.

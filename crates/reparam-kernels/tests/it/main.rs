@@ -23,6 +23,8 @@ fn outputs() -> Vec<f32> {
         head_dim: 8,
         scale: 0.35,
         causal: true,
+        window: None,
+        soft_cap: None,
     };
     let (mut out, mut lse) = (vec![0.0; x.len()], vec![0.0; 160]);
     let segments = [Segment::document(0, 40)];

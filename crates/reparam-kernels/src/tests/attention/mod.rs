@@ -1,11 +1,14 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use super::{assert_close, assert_threads_agree, numbers, tokens, wide};
 use crate::KernelError;
 use crate::attention::{
     AttentionSaved, AttentionShape, Segment, attention_backward, attention_forward, backward_on,
     forward_on,
 };
+
+mod bf16;
+mod reference;
 
 /// Scores of size one with up to 256 terms, exponentials of them and averages of values: a few
 /// dozen roundings of 6e-8 in sequence, and a good margin.
@@ -22,6 +25,8 @@ fn shape(n_heads: usize, n_kv_heads: usize, head_dim: usize, causal: bool) -> At
         head_dim,
         scale: 1.0 / (head_dim as f32).sqrt(),
         causal,
+        window: None,
+        soft_cap: None,
     }
 }
 
@@ -101,37 +106,9 @@ impl Case {
         reference::attention(&q, &k, &v, &self.shape, &self.segments)
     }
 
-    /// The gradients by their formulas, from dense matrices in `f64`.
     fn reference_gradients(&self) -> [Vec<f64>; 3] {
         let [q, k, v, dout] = [&self.q, &self.k, &self.v, &self.dout].map(|x| wide(x));
-        let (out, lse) = self.reference();
-        let shape = &self.shape;
-        let (d, scale) = (shape.head_dim, f64::from(shape.scale));
-        let mut grads = [vec![0.0; q.len()], vec![0.0; k.len()], vec![0.0; v.len()]];
-        let [dq, dk, dv] = &mut grads;
-        for segment in &self.segments {
-            for i in 0..segment.q_len {
-                for head in 0..shape.n_heads {
-                    let at_q = (segment.q_start + i) * shape.q_width() + head * d;
-                    let row = (segment.q_start + i) * shape.n_heads + head;
-                    let (q, dout, out) = (&q[at_q..][..d], &dout[at_q..][..d], &out[at_q..][..d]);
-                    let delta = reference::dot(dout, out);
-                    for j in 0..shape.visible(segment, i) {
-                        let at =
-                            (segment.k_start + j) * shape.kv_width() + head / shape.n_rep() * d;
-                        let (k, v) = (&k[at..][..d], &v[at..][..d]);
-                        let p = (scale * reference::dot(q, k) - lse[row]).exp();
-                        let ds = scale * p * (reference::dot(dout, v) - delta);
-                        for e in 0..d {
-                            dq[at_q + e] += ds * k[e];
-                            dk[at + e] += ds * q[e];
-                            dv[at + e] += p * dout[e];
-                        }
-                    }
-                }
-            }
-        }
-        grads
+        reference::gradients([&q, &k, &v, &dout], &self.shape, &self.segments)
     }
 
     #[track_caller]
@@ -342,7 +319,7 @@ fn gradients_are_central_differences() {
         let case = Case::new(shape(4, 2, 6, causal), &segments);
         let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| wide(x));
         let loss = |q: &[f64], k: &[f64], v: &[f64]| {
-            reference::dot(
+            super::reference::dot(
                 &dout,
                 &reference::attention(q, k, v, &case.shape, &segments).0,
             )
@@ -351,19 +328,19 @@ fn gradients_are_central_differences() {
         assert_close(
             "dq",
             &dq,
-            &reference::gradient(&q, |q| loss(q, &k, &v)),
+            &super::reference::gradient(&q, |q| loss(q, &k, &v)),
             BACKWARD,
         );
         assert_close(
             "dk",
             &dk,
-            &reference::gradient(&k, |k| loss(&q, k, &v)),
+            &super::reference::gradient(&k, |k| loss(&q, k, &v)),
             BACKWARD,
         );
         assert_close(
             "dv",
             &dv,
-            &reference::gradient(&v, |v| loss(&q, &k, v)),
+            &super::reference::gradient(&v, |v| loss(&q, &k, v)),
             BACKWARD,
         );
     }

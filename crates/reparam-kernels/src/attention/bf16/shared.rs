@@ -1,0 +1,45 @@
+//! An output of which every task writes its own part.
+#![expect(
+    unsafe_code,
+    reason = "tasks write their own parts of one output through its address"
+)]
+
+use std::marker::PhantomData;
+
+/// The address of a slice that is borrowed for `'a`.
+#[derive(Debug)]
+pub(super) struct Shared<'a, T> {
+    first: *mut T,
+    len: usize,
+    borrow: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: the address comes from a mutable borrow for `'a`. Whoever uses it, from whatever thread,
+// promises in `part` that no one else uses the same elements.
+unsafe impl<T: Send> Send for Shared<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    pub(super) fn new(values: &'a mut [T]) -> Self {
+        Self {
+            first: values.as_mut_ptr(),
+            len: values.len(),
+            borrow: PhantomData,
+        }
+    }
+
+    /// Elements `start..start + len`.
+    ///
+    /// # Safety
+    ///
+    /// As long as the result exists nobody else may use these elements.
+    #[expect(clippy::mut_from_ref, reason = "the parts do not meet")]
+    #[inline(always)]
+    pub(super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: the elements lie inside of the slice that is borrowed for `'a`, and the caller
+        // promises that nobody else uses them.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
+    }
+}
