@@ -5,9 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
-use reparam_ops::fused::{
-    FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits,
-};
+use reparam_ops::fused::{FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits};
 use reparam_ops::{
     LinearPlan, RotaryTable, Segments, embedding, linear, linear_cross_entropy,
     segments_from_bounds,

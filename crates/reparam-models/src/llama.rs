@@ -92,7 +92,11 @@ fn load_layer(config: &ModelConfig, loader: &mut Loader<'_>, path: &str) -> Deco
     let kv_width = config.num_key_value_heads * head_dim;
     let name = |name: &str| format!("{path}.{name}");
     let bias = config.attention_bias;
-    let (q, k, v) = (name("self_attn.q_proj"), name("self_attn.k_proj"), name("self_attn.v_proj"));
+    let (q, k, v) = (
+        name("self_attn.q_proj"),
+        name("self_attn.k_proj"),
+        name("self_attn.v_proj"),
+    );
     let [q_proj, k_proj, v_proj] =
         loader.linears([(&q, q_width), (&k, kv_width), (&v, kv_width)], d, bias);
     let self_attn = SelfAttention {

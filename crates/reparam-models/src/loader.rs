@@ -26,7 +26,11 @@ pub(crate) struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint, device: &'a Device, precision: Precision) -> Self {
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        device: &'a Device,
+        precision: Precision,
+    ) -> Self {
         Self {
             checkpoint,
             device,
@@ -66,9 +70,8 @@ impl<'a> Loader<'a> {
                 frozen: None,
             },
             Precision::Bf16 => {
-                let Linear { weight, frozen, .. } = self
-                    .packed(&[(name, [rows, width], None)])
-                    .remove(0);
+                let Linear { weight, frozen, .. } =
+                    self.packed(&[(name, [rows, width], None)]).remove(0);
                 Embedding { weight, frozen }
             }
         }
@@ -108,9 +111,13 @@ impl<'a> Loader<'a> {
                 }
             }),
             Precision::Bf16 => {
-                let described = described.each_mut().map(|layer| layer.take().expect("once"));
+                let described = described
+                    .each_mut()
+                    .map(|layer| layer.take().expect("once"));
                 let layers = self.packed(&described);
-                layers.try_into().unwrap_or_else(|_| unreachable!("one for each"))
+                layers
+                    .try_into()
+                    .unwrap_or_else(|_| unreachable!("one for each"))
             }
         }
     }

@@ -11,7 +11,7 @@ const STEP: f64 = 1e-5;
 const DIFFERENCE_TOLERANCE: f64 = 1e-7;
 
 /// Numbers in `[-1, 1)` that look random and are the same everywhere.
-fn numbers(len: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn numbers(len: usize, seed: u64) -> Vec<f64> {
     (0..len as u64)
         .map(|i| {
             let mut x =

@@ -12,8 +12,8 @@ use reparam::parameters;
 use reparam::update::Optimizer;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
-use reparam_kernels::capabilities::{measure_bf16_limit_gflops, measure_f32_limit_gflops};
 use reparam_kernels::Isa;
+use reparam_kernels::capabilities::{measure_bf16_limit_gflops, measure_f32_limit_gflops};
 use reparam_models::{CausalLm, Precision as Computed};
 use reparam_ops::profile::{self, Work};
 use serde::Serialize;
@@ -137,7 +137,13 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         let faults = minor_page_faults();
         profile::start();
         let started = Instant::now();
-        let (next, loss) = train_step(model, &mut optimizer, &batch, request.seed, &mut timed.update)?;
+        let (next, loss) = train_step(
+            model,
+            &mut optimizer,
+            &batch,
+            request.seed,
+            &mut timed.update,
+        )?;
         let seconds = started.elapsed().as_secs_f64();
         let work = profile::stop();
         model = next;
@@ -278,7 +284,13 @@ fn random_batch(request: &BenchRequest, vocabulary: usize, step: u64) -> Batch {
     Batch {
         position_ids: (0..tokens).map(|at| (at % length) as u32).collect(),
         labels: (0..tokens)
-            .map(|at| if is_last(at) { IGNORE_INDEX } else { input_ids[at + 1] as i32 })
+            .map(|at| {
+                if is_last(at) {
+                    IGNORE_INDEX
+                } else {
+                    input_ids[at + 1] as i32
+                }
+            })
             .collect(),
         bounds: (0..=request.batch_size).map(|i| i * length).collect(),
         input_ids,

@@ -231,9 +231,9 @@ impl TrainError {
             Self::HeadTarget { .. } => {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
-            Self::RecomputeInF32 => Some(
-                "remove it, or set train.precision to \"bf16\", which is slower here".into(),
-            ),
+            Self::RecomputeInF32 => {
+                Some("remove it, or set train.precision to \"bf16\", which is slower here".into())
+            }
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
             Self::ScheduleTooLong { .. } => {

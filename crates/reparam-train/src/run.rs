@@ -141,7 +141,13 @@ impl Run<'_> {
             precision,
         } = prepared;
         let model = session.model.clone().train();
-        self.start(&model, &attached, &train, eval.as_ref(), (max_steps, precision))?;
+        self.start(
+            &model,
+            &attached,
+            &train,
+            eval.as_ref(),
+            (max_steps, precision),
+        )?;
         let loss_before = self.evaluate(&session.model, eval.as_ref(), 0, &optimizer)?;
         self.sample(&session, 0)?;
 

@@ -33,16 +33,26 @@ pub(crate) fn run(
 }
 
 fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<(), CliError> {
-    let least = report.step_seconds.iter().copied().fold(f64::INFINITY, f64::min);
+    let least = report
+        .step_seconds
+        .iter()
+        .copied()
+        .fold(f64::INFINITY, f64::min);
     let most = report.step_seconds.iter().copied().fold(0.0, f64::max);
     printer.row(
         "step",
-        &format!("{:.3} s (median; {least:.3} to {most:.3})", report.step_seconds_median),
+        &format!(
+            "{:.3} s (median; {least:.3} to {most:.3})",
+            report.step_seconds_median
+        ),
     )?;
     printer.row("speed", &format!("{:.0} tokens/s", report.tokens_per_s))?;
     printer.row(
         "computed in",
-        &format!("{}, {}, {} threads", report.precision, report.isa, report.threads),
+        &format!(
+            "{}, {}, {} threads",
+            report.precision, report.isa, report.threads
+        ),
     )?;
     printer.row("loading", &format!("{:.3} s", report.load_seconds))?;
     if report.peak_rss_bytes > 0 {

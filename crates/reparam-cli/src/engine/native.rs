@@ -140,7 +140,11 @@ impl Engine for Native {
     fn eval(&self, request: EvalRequest) -> Result<EvalReport, EngineError> {
         self.start_threads(0)?;
         let session = self
-            .session(&request.model, request.adapter.as_deref(), request.precision)
+            .session(
+                &request.model,
+                request.adapter.as_deref(),
+                request.precision,
+            )
             .map_err(of_training)?;
         let evaluation = evaluate_file(&session, request.data, None, request.sequence_length)
             .map_err(of_training)?;
@@ -158,7 +162,11 @@ impl Engine for Native {
     ) -> Result<GenerateReport, EngineError> {
         self.start_threads(0)?;
         let session = self
-            .session(&request.model, request.adapter.as_deref(), request.precision)
+            .session(
+                &request.model,
+                request.adapter.as_deref(),
+                request.precision,
+            )
             .map_err(of_training)?;
         let sampling = model_sampling(request.sampling);
         let (prompt, generation) = session

@@ -82,8 +82,7 @@ impl TensorView<'_> {
         // the stored bits needs no conversion and is vectorized by the compiler.
         match self.dtype {
             Dtype::F32 => {
-                let index = self
-                    .words()
+                let index = words(self.bytes)
                     .position(|word| has(u32::from_le_bytes(word), 0x7f80_0000))?;
                 let value = f32::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, f64::from(value)))
@@ -93,16 +92,14 @@ impl TensorView<'_> {
                 words.find(|(_, value)| !value.is_finite())
             }
             Dtype::BF16 => {
-                let index = self
-                    .words()
-                    .position(|word| has(u16::from_le_bytes(word), 0x7f80))?;
+                let index =
+                    words(self.bytes).position(|word| has(u16::from_le_bytes(word), 0x7f80))?;
                 let value = bf16::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, value.to_f64()))
             }
             Dtype::F16 => {
-                let index = self
-                    .words()
-                    .position(|word| has(u16::from_le_bytes(word), 0x7c00))?;
+                let index =
+                    words(self.bytes).position(|word| has(u16::from_le_bytes(word), 0x7c00))?;
                 let value = f16::from_le_bytes(words(self.bytes).nth(index)?);
                 Some((index, value.to_f64()))
             }

@@ -79,7 +79,8 @@ fn older_configurations_mean_the_same() {
         let text = std::fs::read_to_string(&path).expect("the golden file is in the repository");
         let config = ModelConfig::parse(&path, &text).expect("a configuration");
         let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
-        let model = CausalLm::load(&checkpoint, &config, &Device::flex(), crate::Precision::F32).expect("a model");
+        let model = CausalLm::load(&checkpoint, &config, &Device::flex(), crate::Precision::F32)
+            .expect("a model");
         let difference = compare(&model, &format!("variants/{name}.logits.safetensors"));
         assert!(difference <= TOLERANCE, "{name}: {difference:e}");
     }
@@ -95,7 +96,8 @@ fn config_with(change: impl Fn(&mut serde_json::Value)) -> ModelConfig {
 
 fn load_error(config: &ModelConfig) -> ModelError {
     let checkpoint = Checkpoint::open(&repository(STORIES)).expect("a checkpoint");
-    CausalLm::load(&checkpoint, config, &Device::flex(), crate::Precision::F32).expect_err("it does not fit")
+    CausalLm::load(&checkpoint, config, &Device::flex(), crate::Precision::F32)
+        .expect_err("it does not fit")
 }
 
 #[test]

@@ -10,8 +10,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::Bf16;
 use reparam_kernels::attention::{
-    AttentionSavedBf16, QkvGradient, Rows, Segment, attention_backward_bf16,
-    attention_forward_bf16,
+    AttentionSavedBf16, QkvGradient, Rows, Segment, attention_backward_bf16, attention_forward_bf16,
 };
 use reparam_kernels::rotary::rotary_rows;
 
@@ -155,11 +154,7 @@ struct Activations {
 }
 
 impl Core {
-    fn new(
-        block: AttentionBlock<'_>,
-        segments: Segments,
-        h: &Tensor<2>,
-    ) -> (Self, Vec<NodeGuard>) {
+    fn new(block: AttentionBlock<'_>, segments: Segments, h: &Tensor<2>) -> (Self, Vec<NodeGuard>) {
         let (qkv, mut nodes) = Stack::new([block.q, block.k, block.v], h);
         let (o, o_nodes) = Stack::new([block.o], h);
         nodes.extend(o_nodes);
@@ -212,7 +207,15 @@ impl Core {
         let shape = self.config.shape();
         let operations = 4.0 * self.n_scores() * self.config.head_dim as f64;
         profile::measure(Work::Attention, operations, || {
-            run(attention_forward_bf16(q, k, v, shape, &self.segments, out, lse));
+            run(attention_forward_bf16(
+                q,
+                k,
+                v,
+                shape,
+                &self.segments,
+                out,
+                lse,
+            ));
         });
     }
 
@@ -313,7 +316,8 @@ impl Core {
         let (x, _) = self.norm.forward(h);
         self.qkv.a_gradients(&x, &g, &mut qkv);
         if let Some(dx) = dx {
-            self.norm.backward_add(&dx, h, &kept.inv_rms, halves_mut(dy));
+            self.norm
+                .backward_add(&dx, h, &kept.inv_rms, halves_mut(dy));
         }
         [qkv, o]
     }

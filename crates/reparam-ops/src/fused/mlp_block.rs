@@ -123,7 +123,12 @@ impl Core {
         drop(x);
         let mut act = Buffer::dirty(n * self.down.d_in());
         profile::measure(Work::Activation, 0.0, || {
-            run(gated_forward(self.activation, &gate_up, self.rows(), &mut act));
+            run(gated_forward(
+                self.activation,
+                &gate_up,
+                self.rows(),
+                &mut act,
+            ));
         });
         let t_down = self.down.forward(&act, y, true);
         Activations {
@@ -154,7 +159,13 @@ impl Core {
         profile::measure(Work::Activation, 0.0, || {
             let rows = self.rows();
             let out = Some(&mut act[..]);
-            run(gated_backward_in_place(self.activation, &mut gate_up, rows, &dact, out));
+            run(gated_backward_in_place(
+                self.activation,
+                &mut gate_up,
+                rows,
+                &dact,
+                out,
+            ));
         });
         drop(dact);
         self.down.a_gradients(&act, &g, &mut down);

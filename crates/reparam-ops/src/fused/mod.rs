@@ -47,11 +47,7 @@ impl<T> Kept<T> {
 
     /// What was kept, or what `again` computes.
     fn take(&self, again: impl FnOnce() -> T) -> T {
-        let kept = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         kept.unwrap_or_else(again)
     }
 }

@@ -112,7 +112,11 @@ impl Stack {
                 low_rank,
             });
         }
-        assert_eq!(weight.part_rows().len(), N, "the layers are the whole stack");
+        assert_eq!(
+            weight.part_rows().len(),
+            N,
+            "the layers are the whole stack"
+        );
         let stack = Self {
             rank: a.len() / d_in,
             a: a.into(),
@@ -167,8 +171,12 @@ impl Stack {
             for (index, part) in self.parts.iter().enumerate() {
                 let low_rank = part.low_rank.as_ref().map(|factors| LowRankTerm {
                     left: columns_of(&t, n, self.rank, &factors.columns),
-                    right: matrix(values(&factors.b), part.columns.len(), factors.columns.len())
-                        .t(),
+                    right: matrix(
+                        values(&factors.b),
+                        part.columns.len(),
+                        factors.columns.len(),
+                    )
+                    .t(),
                     scaling: factors.scaling,
                 });
                 let epilogue = Epilogue {
@@ -178,7 +186,13 @@ impl Stack {
                 };
                 let out = columns_of_mut(y, n, width, &part.columns);
                 let weight = self.weight.part(index).expect("checked when it was made");
-                run(matmul(view(x, n, d_in), weight, Direction::Forward, epilogue, out));
+                run(matmul(
+                    view(x, n, d_in),
+                    weight,
+                    Direction::Forward,
+                    epilogue,
+                    out,
+                ));
             }
         });
         t
@@ -250,7 +264,13 @@ impl Stack {
                     ..Epilogue::default()
                 };
                 let out = matrix_mut(dx, n, d_in);
-                run(matmul(view(dy, n, width), &*self.weight, Direction::Backward, epilogue, out));
+                run(matmul(
+                    view(dy, n, width),
+                    &*self.weight,
+                    Direction::Backward,
+                    epilogue,
+                    out,
+                ));
             });
             if self.has_dropout() {
                 self.add_dropped_gradients(&g, dx);
@@ -279,7 +299,13 @@ impl Stack {
                 }
             } else {
                 let out = matrix_mut_f32(&mut all, rank, d_in);
-                run(product(view(g, n, rank).t(), view(x, n, d_in), 1.0, false, out));
+                run(product(
+                    view(g, n, rank).t(),
+                    view(x, n, d_in),
+                    1.0,
+                    false,
+                    out,
+                ));
             }
             for (part, gradient) in self.parts.iter().zip(gradients) {
                 if let Some(factors) = &part.low_rank {
@@ -328,7 +354,13 @@ impl Stack {
         let mut dz = Buffer::<f32>::dirty(dx.len());
         for factors in self.factors() {
             let g = columns_of(g, n, rank, &factors.columns);
-            run(product(g, self.a_of(factors), 1.0, false, matrix_mut_f32(&mut dz, n, d_in)));
+            run(product(
+                g,
+                self.a_of(factors),
+                1.0,
+                false,
+                matrix_mut_f32(&mut dz, n, d_in),
+            ));
             let mask = factors
                 .dropout
                 .map(|(p, key)| dropout::mask(dx.len(), p, key));
@@ -382,7 +414,12 @@ fn matrix_mut_f32(x: &mut [f32], rows: usize, cols: usize) -> MatrixMut<'_> {
 /// Some columns of a row-major matrix of `n` rows.
 fn columns_of<'a>(x: &'a [Bf16], n: usize, width: usize, columns: &Range<usize>) -> Matrix<'a> {
     let first = columns.start.min(x.len());
-    fits(Matrix::with_row_stride(&x[first..], n, columns.len(), width))
+    fits(Matrix::with_row_stride(
+        &x[first..],
+        n,
+        columns.len(),
+        width,
+    ))
 }
 
 fn columns_of_mut<'a>(
@@ -392,7 +429,12 @@ fn columns_of_mut<'a>(
     columns: &Range<usize>,
 ) -> MatrixMut<'a> {
     let first = columns.start.min(x.len());
-    fits(MatrixMut::with_row_stride(&mut x[first..], n, columns.len(), width))
+    fits(MatrixMut::with_row_stride(
+        &mut x[first..],
+        n,
+        columns.len(),
+        width,
+    ))
 }
 
 impl FactorGradients {

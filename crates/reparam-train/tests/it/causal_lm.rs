@@ -135,7 +135,8 @@ fn methods_of_weights_save_a_model_that_anyone_reads() {
         }
         assert_eq!((after.len(), moved), (before.len(), 35));
 
-        let session = Session::open(model.to_str().expect("UTF-8"), &offline(), Precision::F32).expect("a model");
+        let session = Session::open(model.to_str().expect("UTF-8"), &offline(), Precision::F32)
+            .expect("a model");
         let saved = place.loss(&session);
         let told = finished.loss_after.expect("evaluated");
         assert!((saved - told).abs() <= SAVED, "{run}: {saved} {told}");
@@ -182,7 +183,8 @@ fn checkpoints_and_interrupted_runs_are_models_too() {
         Event::Evaluation { step: 2, loss, .. } => Some(*loss),
         _ => None,
     });
-    let open = |path: &Path| Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32);
+    let open =
+        |path: &Path| Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32);
     let saved = place.loss(&open(&checkpoint).expect("a checkpoint"));
     assert!((saved - at_two.expect("evaluated")).abs() <= SAVED);
 

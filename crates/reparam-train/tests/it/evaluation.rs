@@ -94,8 +94,12 @@ fn a_text_file_is_one_document() {
 fn a_session_names_what_is_missing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("nothing");
-    let error = Session::open(path.to_str().expect("UTF-8"), &crate::offline(), Precision::F32)
-        .expect_err("there is no model");
+    let error = Session::open(
+        path.to_str().expect("UTF-8"),
+        &crate::offline(),
+        Precision::F32,
+    )
+    .expect_err("there is no model");
     assert!(error.to_string().contains("nothing"), "{error}");
     let missing = directory.path().join("missing.txt");
     let error = evaluate_file(&stories(), missing, None, 16).expect_err("there is no file");

@@ -30,7 +30,8 @@ fn offline() -> HubOptions {
 
 fn stories() -> Session {
     let path = repository("assets/stories260K");
-    Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32).expect("the built-in model")
+    Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32)
+        .expect("the built-in model")
 }
 
 /// The entries of a directory, sorted.

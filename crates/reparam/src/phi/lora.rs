@@ -282,7 +282,9 @@ fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Op
     } else {
         base
     };
-    let input = lora.dropout(context).map(|(p, key)| dropout(x.clone(), p, key));
+    let input = lora
+        .dropout(context)
+        .map(|(p, key)| dropout(x.clone(), p, key));
     let plan = LinearPlan::LowRank(LowRank {
         a,
         b,

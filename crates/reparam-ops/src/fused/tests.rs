@@ -1,0 +1,460 @@
+//! Fused operations against the same layers composed of the operations in `f32`.
+
+use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
+
+use super::*;
+use crate::tests;
+use crate::{
+    Activation, AttentionConfig, DropoutKey, LinearPlan, LowRank, RotaryTable, Segments, attention,
+    dropout, linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
+};
+
+/// What the roundings of activations to bf16 (relative error 2^-9 each) amount to after half a layer, relative to the
+/// greatest element.
+const TOLERANCE: f32 = 0.02;
+
+const EPS: f32 = 1e-5;
+
+/// Sizes of which none is a multiple of a panel.
+const D: usize = 20;
+const INNER: usize = 27;
+const RANK: usize = 3;
+const CONFIG: AttentionConfig = AttentionConfig {
+    n_heads: 4,
+    n_kv_heads: 2,
+    head_dim: 6,
+    scale: 0.4,
+    causal: true,
+    window: None,
+    soft_cap: None,
+};
+
+fn numbers(len: usize, seed: u64) -> Vec<f32> {
+    tests::numbers(len, seed)
+        .into_iter()
+        .map(|x| x as f32)
+        .collect()
+}
+
+fn round(values: Vec<f32>) -> Vec<f32> {
+    values
+        .into_iter()
+        .map(|x| bf16::from_f32(x).to_f32())
+        .collect()
+}
+
+/// A linear layer in both forms.
+struct Layer {
+    fused: FusedLinear,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    low_rank: Option<LowRank>,
+    dropout: Option<(f32, DropoutKey)>,
+}
+
+/// What the layers of a test have besides their weights.
+#[derive(Clone, Copy)]
+struct Extras {
+    /// Which layers of a stack have factors.
+    adapted: fn(usize) -> bool,
+    bias: bool,
+    dropout: f32,
+}
+
+const PLAIN: Extras = Extras {
+    adapted: |_| true,
+    bias: false,
+    dropout: 0.0,
+};
+
+fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Extras) -> [Layer; N] {
+    let device = Device::flex().autodiff();
+    // Numbers that bf16 holds, so that both forms have the same weights.
+    let values: Vec<Vec<f32>> = (0..N)
+        .map(|i| {
+            let scale = 1.5 / (d_in as f32).sqrt();
+            let numbers = numbers(d_out[i] * d_in, seed + i as u64);
+            round(numbers.into_iter().map(|x| x * scale).collect())
+        })
+        .collect();
+    let packed = FrozenWeight::pack(&d_out.map(|d_out| [d_out, d_in]), |part, range, to| {
+        to.copy_from_slice(&values[part][range]);
+    });
+    let mut packed = packed.into_iter();
+    std::array::from_fn(|i| {
+        let seed = seed + 100 * (i as u64 + 1);
+        let tensor = |n: usize, dims: [usize; 2], seed| {
+            Tensor::<2>::from_data(TensorData::new(round(numbers(n, seed)), dims), &device)
+        };
+        let weight = Tensor::from_data(
+            TensorData::new(values[i].clone(), [d_out[i], d_in]),
+            &device,
+        );
+        let bias = extras.bias.then(|| {
+            Tensor::<1>::from_data(
+                TensorData::new(numbers(d_out[i], seed), [d_out[i]]),
+                &device,
+            )
+        });
+        let factors = (extras.adapted)(i).then(|| {
+            let a = tensor(RANK * d_in, [RANK, d_in], seed + 1).require_grad();
+            let b = tensor(d_out[i] * RANK, [d_out[i], RANK], seed + 2).require_grad();
+            (a, b)
+        });
+        let key = DropoutKey {
+            seed: 1,
+            step: 2,
+            tensor: seed,
+        };
+        let dropout = (extras.dropout > 0.0).then_some((extras.dropout, key));
+        let scaling = 0.3 + i as f64;
+        Layer {
+            fused: FusedLinear {
+                weight: packed.next().expect("one a layer"),
+                bias: bias.clone(),
+                low_rank: factors.clone().map(|(a, b)| FusedLowRank {
+                    a,
+                    b,
+                    scaling,
+                    dropout,
+                }),
+            },
+            weight,
+            bias,
+            low_rank: factors.map(|(a, b)| LowRank {
+                a,
+                b,
+                scaling,
+                input: None,
+            }),
+            dropout,
+        }
+    })
+}
+
+impl Layer {
+    /// The layer composed of operations in `f32`.
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let plan = match self.low_rank.clone() {
+            None => LinearPlan::Dense,
+            Some(mut low_rank) => {
+                low_rank.input = self.dropout.map(|(p, key)| dropout(x.clone(), p, key));
+                LinearPlan::LowRank(low_rank)
+            }
+        };
+        let y = linear(x, self.weight.clone(), plan);
+        match &self.bias {
+            Some(bias) => y + bias.clone().unsqueeze::<2>(),
+            None => y,
+        }
+    }
+}
+
+fn norm_weight() -> Tensor<1> {
+    let values: Vec<f32> = numbers(D, 5).into_iter().map(|x| 1.0 + 0.3 * x).collect();
+    Tensor::from_data(TensorData::new(values, [D]), &Device::flex().autodiff())
+}
+
+fn fused_norm() -> FusedNorm {
+    FusedNorm {
+        weight: norm_weight(),
+        eps: EPS,
+    }
+}
+
+/// Hidden states in `f32`, of numbers that bf16 holds.
+fn hidden(n: usize) -> Tensor<2> {
+    let data = TensorData::new(round(numbers(n * D, 7)), [n, D]);
+    Tensor::from_data(data, &Device::flex().autodiff())
+}
+
+fn as_bf16(x: Tensor<2>) -> Tensor<2> {
+    x.cast(DType::BF16)
+}
+
+fn values<const K: usize>(x: Tensor<K>) -> Vec<f32> {
+    x.into_data().convert::<f32>().to_vec().expect("floats")
+}
+
+#[track_caller]
+fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let greatest = expected.iter().fold(1e-3_f32, |max, x| max.max(x.abs()));
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (found - expected).abs();
+        assert!(
+            error <= TOLERANCE * greatest,
+            "{what}[{i}]: {found} is not {expected} of {greatest}"
+        );
+    }
+}
+
+/// Output and gradients of a block: those of `h` first, then of all factors.
+fn run(
+    n: usize,
+    layers: &[&Layer],
+    to_input: fn(Tensor<2>) -> Tensor<2>,
+    block: impl Fn(Tensor<2>) -> Tensor<2>,
+) -> Vec<Vec<f32>> {
+    let h = to_input(hidden(n)).require_grad();
+    let y = block(h.clone());
+    let output = values(y.clone());
+    // Burn's own cast has a backward pass of its own; the weights make all gradients different.
+    let weights = TensorData::new(round(numbers(n * D, 9)), [n, D]);
+    let weights = Tensor::<2>::from_data(weights, &Device::flex().autodiff());
+    let loss = (y.cast(DType::F32) * weights).sum();
+    let mut gradients = loss.backward();
+    let mut results = vec![output];
+    results.push(values(h.grad_remove(&mut gradients).expect("h is tracked")));
+    for low_rank in layers.iter().filter_map(|layer| layer.low_rank.as_ref()) {
+        for factor in [&low_rank.a, &low_rank.b] {
+            let gradient = factor.grad_remove(&mut gradients);
+            results.push(values(gradient.expect("factors are tracked")));
+        }
+    }
+    results
+}
+
+#[track_caller]
+fn assert_all_close(found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let name = ["output", "dh"].get(i).copied().unwrap_or("factor");
+        assert_close(found, expected, &format!("{what}: {name} {i}"));
+    }
+}
+
+fn mlp(
+    gate_up: &[Layer; 2],
+    down: &[Layer; 1],
+    recompute: bool,
+) -> impl Fn(Tensor<2>) -> Tensor<2> {
+    move |h| {
+        let block = MlpBlock {
+            norm: fused_norm(),
+            gate: gate_up[0].fused.clone(),
+            up: gate_up[1].fused.clone(),
+            down: down[0].fused.clone(),
+            activation: Activation::Silu,
+            recompute,
+        };
+        mlp_block(h, block)
+    }
+}
+
+fn mlp_composed(gate_up: &[Layer; 2], down: &[Layer; 1]) -> impl Fn(Tensor<2>) -> Tensor<2> {
+    move |h| {
+        let x = rms_norm(h.clone(), norm_weight(), EPS);
+        let act = swiglu(gate_up[0].forward(x.clone()), gate_up[1].forward(x));
+        h + down[0].forward(act)
+    }
+}
+
+/// Cases of what a layer may have.
+fn extras() -> [(&'static str, Extras); 4] {
+    let some = |i: usize| i == 1;
+    let bias = Extras {
+        bias: true,
+        ..PLAIN
+    };
+    let sparse = Extras {
+        adapted: some,
+        ..bias
+    };
+    let dropped = Extras {
+        dropout: 0.4,
+        ..PLAIN
+    };
+    [
+        ("plain", PLAIN),
+        ("bias", bias),
+        ("some adapted", sparse),
+        ("dropout", dropped),
+    ]
+}
+
+#[test]
+fn mlp_blocks_equal_their_composition() {
+    for (what, extras) in extras() {
+        let gate_up = layers([INNER, INNER], D, 10, extras);
+        let down = layers([D], INNER, 20, extras);
+        let all: Vec<&Layer> = gate_up.iter().chain(&down).collect();
+        let expected = run(37, &all, |h| h, mlp_composed(&gate_up, &down));
+        let kept = run(37, &all, as_bf16, mlp(&gate_up, &down, false));
+        assert_all_close(&kept, &expected, what);
+        let recomputed = run(37, &all, as_bf16, mlp(&gate_up, &down, true));
+        assert!(kept == recomputed, "{what}: recomputing changes nothing");
+    }
+}
+
+/// The widths of queries, keys and values.
+fn qkv_widths() -> [usize; 3] {
+    let kv = CONFIG.n_kv_heads * CONFIG.head_dim;
+    [CONFIG.n_heads * CONFIG.head_dim, kv, kv]
+}
+
+fn rotary_table(positions: std::ops::Range<u32>) -> RotaryTable {
+    let positions: Vec<u32> = positions.collect();
+    RotaryTable::new(&positions, &[1.0, 0.3, 0.1])
+}
+
+fn attention_of<'a>(
+    qkv: &[Layer; 3],
+    o: &[Layer; 1],
+    rotary: &'a RotaryTable,
+    recompute: bool,
+) -> AttentionBlock<'a> {
+    AttentionBlock {
+        norm: fused_norm(),
+        q: qkv[0].fused.clone(),
+        k: qkv[1].fused.clone(),
+        v: qkv[2].fused.clone(),
+        o: o[0].fused.clone(),
+        config: CONFIG,
+        rotary,
+        recompute,
+    }
+}
+
+fn attention_composed(
+    qkv: &[Layer; 3],
+    o: &[Layer; 1],
+    table: &RotaryTable,
+    segments: &Segments,
+) -> impl Fn(Tensor<2>) -> Tensor<2> {
+    move |h| {
+        let x = rms_norm(h.clone(), norm_weight(), EPS);
+        let q = rotary(qkv[0].forward(x.clone()), table);
+        let k = rotary(qkv[1].forward(x.clone()), table);
+        let out = attention(q, k, qkv[2].forward(x), CONFIG, segments);
+        h + o[0].forward(out)
+    }
+}
+
+#[test]
+fn attention_blocks_equal_their_composition() {
+    let segments = segments_from_bounds(&[0, 1, 18, 40]);
+    let table = rotary_table(0..40);
+    for (what, extras) in extras() {
+        let qkv = layers(qkv_widths(), D, 30, extras);
+        let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, extras);
+        let all: Vec<&Layer> = qkv.iter().chain(&o).collect();
+        let composed = attention_composed(&qkv, &o, &table, &segments);
+        let expected = run(40, &all, |h| h, composed);
+        let fused = |recompute| {
+            let block = attention_of(&qkv, &o, &table, recompute);
+            let segments = &segments;
+            run(40, &all, as_bf16, move |h| {
+                attention_block(h, block.clone(), segments)
+            })
+        };
+        let kept = fused(false);
+        assert_all_close(&kept, &expected, what);
+        assert!(kept == fused(true), "{what}: recomputing changes nothing");
+    }
+}
+
+#[test]
+fn the_first_layer_makes_no_gradient_of_its_input() {
+    let gate_up = layers([INNER, INNER], D, 10, PLAIN);
+    let down = layers([D], INNER, 20, PLAIN);
+    let y = mlp(&gate_up, &down, false)(as_bf16(hidden(9)));
+    let mut gradients = y.cast(DType::F32).sum().backward();
+    for low_rank in gate_up
+        .iter()
+        .chain(&down)
+        .filter_map(|layer| layer.low_rank.as_ref())
+    {
+        let gradient = low_rank
+            .b
+            .grad_remove(&mut gradients)
+            .expect("it is tracked");
+        assert!(values(gradient).iter().any(|x| *x != 0.0));
+    }
+}
+
+#[test]
+fn a_cached_block_continues_where_it_stopped() {
+    let qkv = layers(qkv_widths(), D, 30, PLAIN);
+    let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, PLAIN);
+    let h = as_bf16(hidden(11)).inner();
+    let table = rotary_table(0..11);
+    let whole = attention_block(
+        h.clone(),
+        attention_of(&qkv, &o, &table, false),
+        &segments_from_bounds(&[0, 11]),
+    );
+    let mut cache = BlockCache::default();
+    let mut found = Vec::new();
+    for (first, last) in [(0, 4), (4, 5), (5, 11)] {
+        let table = rotary_table(first..last);
+        let h = h.clone().narrow(0, first as usize, (last - first) as usize);
+        let y = attention_block_cached(h, attention_of(&qkv, &o, &table, false), &mut cache);
+        assert_eq!(cache.len(), last as usize);
+        found.extend(values(y));
+    }
+    assert_close(&found, &values(whole), "a cached sequence");
+}
+
+#[test]
+fn the_head_equals_its_composition() {
+    const V: usize = 50;
+    let [head] = layers([V], D, 60, PLAIN);
+    let labels: Vec<i32> = (0..13)
+        .map(|i| if i % 4 == 0 { -100 } else { i * 3 })
+        .collect();
+    let h = hidden(13).require_grad();
+    let x = rms_norm(h.clone(), norm_weight(), EPS);
+    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), &labels, 0.1);
+    let mut gradients = (loss.clone() * 3.0).backward();
+    let expected = values(h.grad_remove(&mut gradients).expect("h is tracked"));
+
+    let half = as_bf16(hidden(13)).require_grad();
+    let fused =
+        norm_linear_cross_entropy(half.clone(), fused_norm(), &head.fused.weight, &labels, 0.1);
+    assert_close(&values(fused.clone()), &values(loss), "loss");
+    let mut gradients = (fused * 3.0).backward();
+    let found = values(half.grad_remove(&mut gradients).expect("h is tracked"));
+    assert_close(&found, &expected, "dh");
+
+    let logits = norm_logits(half, fused_norm(), &head.fused.weight);
+    let expected = linear(x, head.weight.clone(), LinearPlan::Dense);
+    assert_close(&values(logits), &values(expected), "logits");
+}
+
+#[test]
+fn embedding_rows_are_those_of_the_table() {
+    let [table] = layers([33], D, 70, PLAIN);
+    let device = Device::flex();
+    let rows = frozen_embedding(&table.fused.weight, &[32, 0, 7], &device);
+    assert_eq!(rows.dtype(), DType::BF16);
+    let all = values(table.weight);
+    let expected: Vec<f32> = [32, 0, 7]
+        .iter()
+        .flat_map(|row| all[row * D..(row + 1) * D].to_vec())
+        .collect();
+    assert_eq!(values(rows), expected);
+}
+
+#[test]
+fn blocks_have_the_same_bits_on_any_number_of_threads() {
+    let gate_up = layers([INNER, INNER], D, 10, PLAIN);
+    let down = layers([D], INNER, 20, PLAIN);
+    let qkv = layers(qkv_widths(), D, 30, PLAIN);
+    let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, PLAIN);
+    let all: Vec<&Layer> = qkv.iter().chain(&o).chain(&gate_up).chain(&down).collect();
+    let n = 300;
+    let segments = segments_from_bounds(&[0, 130, n]);
+    let table = rotary_table(0..n as u32);
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("a small pool").install(|| {
+            run(n, &all, as_bf16, |h| {
+                let h = attention_block(h, attention_of(&qkv, &o, &table, false), &segments);
+                mlp(&gate_up, &down, false)(h)
+            })
+        })
+    };
+    let one = on(1);
+    assert!(one == on(2) && one == on(3));
+}
