@@ -4,11 +4,9 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use rayon::prelude::*;
+use reparam_kernels::activation::{Activation, activation_backward, activation_forward};
 use reparam_kernels::embedding::embedding_packed;
-use reparam_kernels::gated::{
-    Activation, GatedRows, activation_backward, activation_forward, gated_backward,
-    gated_backward_in_place, gated_forward,
-};
+use reparam_kernels::gated::{GatedRows, gated_backward, gated_backward_in_place, gated_forward};
 use reparam_kernels::layer_norm::{layer_norm_backward_add, layer_norm_forward};
 use reparam_kernels::number::add;
 use reparam_kernels::packed::{Matrix, PackedWeight};
@@ -44,6 +42,12 @@ fn numbers<T: Number>(seed: u32, len: usize) -> Vec<T> {
 /// Stops the benchmark if a number is off by more than its type's rounding and a little.
 #[track_caller]
 fn check<T: Number>(actual: &[T], expected: impl IntoIterator<Item = f64>) {
+    check_within(1.0, actual, expected);
+}
+
+/// The same for so many times the error.
+#[track_caller]
+fn check_within<T: Number>(times: f64, actual: &[T], expected: impl IntoIterator<Item = f64>) {
     let unit = if size_of::<T>() == 2 {
         1.0 / 128.0
     } else {
@@ -52,7 +56,7 @@ fn check<T: Number>(actual: &[T], expected: impl IntoIterator<Item = f64>) {
     for (i, (actual, expected)) in actual.iter().zip(expected).enumerate() {
         let error = (f64::from(actual.to_f32()) - expected).abs();
         assert!(
-            error <= unit * expected.abs().max(1.0),
+            error <= times * unit * expected.abs().max(1.0),
             "{i}: {actual:?} is not {expected}"
         );
     }
@@ -94,7 +98,7 @@ fn addition<T: Number>(bencher: Bencher<'_, '_>) {
 mod rms_norm {
     use super::*;
 
-    /// The sum of the products of a row, which is what a gradient is made of.
+    /// `y`
     fn expected<T: Number>(x: &[T], weight: &[f32]) -> Vec<f64> {
         x.chunks_exact(HIDDEN)
             .flat_map(|x| {
@@ -110,12 +114,12 @@ mod rms_norm {
     fn forward<T: Number>(bencher: Bencher<'_, '_>) {
         let (x, weight) = (numbers::<T>(1, N * HIDDEN), numbers::<f32>(2, HIDDEN));
         let (mut y, mut inv) = (x.clone(), vec![0.0; N]);
-        let mut run = || rms_norm_forward(black_box(&x), &weight, EPS, &mut y, &mut inv);
-        run().expect("shapes fit");
+        let mut run = |y: &mut [T]| rms_norm_forward(black_box(&x), &weight, EPS, y, &mut inv);
+        run(&mut y).expect("shapes fit");
+        check(&y, expected(&x, &weight));
         bencher
             .counter(bytes::<T>(2 * N * HIDDEN))
-            .bench_local(&mut run);
-        check(&y, expected(&x, &weight));
+            .bench_local(|| run(&mut y));
     }
 
     #[divan::bench(types = [f32, Bf16])]
@@ -123,15 +127,16 @@ mod rms_norm {
         let [x, residual] = [1, 3].map(|seed| numbers::<T>(seed, N * HIDDEN));
         let weight = numbers::<f32>(2, HIDDEN);
         let (mut sum, mut y, mut inv) = (x.clone(), x.clone(), vec![0.0; N]);
-        let mut run = || {
-            let x = black_box(&x);
-            add_rms_norm_forward(x, &residual, &weight, EPS, &mut sum, &mut y, &mut inv)
+        let mut run = |sum: &mut [T], y: &mut [T]| {
+            add_rms_norm_forward(black_box(&x), &residual, &weight, EPS, sum, y, &mut inv)
         };
-        run().expect("shapes fit");
+        run(&mut sum, &mut y).expect("shapes fit");
+        let both = wide(&x).zip(wide(&residual)).map(|(x, r)| x + r);
+        check(&sum, both);
+        check(&y, expected(&sum, &weight));
         bencher
             .counter(bytes::<T>(4 * N * HIDDEN))
-            .bench_local(&mut run);
-        check(&y, expected(&sum, &weight));
+            .bench_local(|| run(&mut sum, &mut y));
     }
 
     #[divan::bench(types = [f32, Bf16], args = [false, true])]
@@ -141,22 +146,22 @@ mod rms_norm {
         let (mut dx, mut inv) = (vec![T::default(); x.len()], vec![0.0; N]);
         rms_norm_forward(&x, &weight, EPS, &mut dx, &mut inv).expect("shapes fit");
         dx.fill(T::default());
-        let mut run = || {
+        let run = |dx: &mut [T]| {
             if adds {
-                rms_norm_backward_add(black_box(&dy), &x, &weight, &inv, &mut dx)
+                rms_norm_backward_add(black_box(&dy), &x, &weight, &inv, dx)
             } else {
-                rms_norm_backward(black_box(&dy), &x, &weight, &inv, &mut dx, None)
+                rms_norm_backward(black_box(&dy), &x, &weight, &inv, dx, None)
             }
         };
-        run().expect("shapes fit");
-        // The row of x does not change in length along its own direction.
+        run(&mut dx).expect("shapes fit");
+        // A longer row has the same y, so the gradient has no part along x.
         let along = wide(&dx[..HIDDEN]).zip(wide(&x[..HIDDEN]));
         let along: f64 = along.map(|(dx, x)| dx * x).sum();
         let size: f64 = wide(&dx[..HIDDEN]).map(f64::abs).sum();
         assert!(size > 1.0 && along.abs() < 1e-2 * size, "{along} of {size}");
         bencher
             .counter(bytes::<T>((3 + usize::from(adds)) * N * HIDDEN))
-            .bench_local(&mut run);
+            .bench_local(|| run(&mut dx));
     }
 }
 
@@ -168,14 +173,11 @@ mod layer_norm {
         let x = numbers::<T>(1, N * HIDDEN);
         let [weight, bias] = [2, 3].map(|seed| numbers::<f32>(seed, HIDDEN));
         let (mut y, mut mean, mut inv) = (x.clone(), vec![0.0; N], vec![0.0; N]);
-        let mut run = || {
+        let mut run = |y: &mut [T]| {
             let x = black_box(&x);
-            layer_norm_forward(x, &weight, Some(&bias), EPS, &mut y, &mut mean, &mut inv)
+            layer_norm_forward(x, &weight, Some(&bias), EPS, y, &mut mean, &mut inv)
         };
-        run().expect("shapes fit");
-        bencher
-            .counter(bytes::<T>(2 * N * HIDDEN))
-            .bench_local(&mut run);
+        run(&mut y).expect("shapes fit");
         let row = &x[..HIDDEN];
         let center = wide(row).sum::<f64>() / HIDDEN as f64;
         let squares: f64 = wide(row).map(|x| (x - center).powi(2)).sum();
@@ -185,6 +187,9 @@ mod layer_norm {
             (x - center) * scale * f64::from(*weight) + f64::from(*bias)
         });
         check(&y, expected);
+        bencher
+            .counter(bytes::<T>(2 * N * HIDDEN))
+            .bench_local(|| run(&mut y));
     }
 
     #[divan::bench(types = [f32, Bf16])]
@@ -195,14 +200,15 @@ mod layer_norm {
         layer_norm_forward(&x, &weight, None, EPS, &mut dx, &mut mean, &mut inv)
             .expect("shapes fit");
         dx.fill(T::default());
-        let mut run = || layer_norm_backward_add(black_box(&dy), &x, &weight, &mean, &inv, &mut dx);
-        run().expect("shapes fit");
+        let run =
+            |dx: &mut [T]| layer_norm_backward_add(black_box(&dy), &x, &weight, &mean, &inv, dx);
+        run(&mut dx).expect("shapes fit");
         let total: f64 = wide(&dx[..HIDDEN]).sum();
         let size: f64 = wide(&dx[..HIDDEN]).map(f64::abs).sum();
         assert!(size > 1.0 && total.abs() < 1e-2 * size, "{total} of {size}");
         bencher
             .counter(bytes::<T>(4 * N * HIDDEN))
-            .bench_local(&mut run);
+            .bench_local(|| run(&mut dx));
     }
 }
 
@@ -217,24 +223,21 @@ fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
     let (cos, sin) = rotary_tables(&positions, &inv_freq, 1.0).expect("shapes fit");
     let x = numbers::<T>(1, N * stride);
     let mut turned = x.clone();
+    let run = |x: &mut [T], inverse| rotary_rows(x, stride, &cos, &sin, heads, HEAD_DIM, inverse);
+    run(&mut turned, false).expect("shapes fit");
+    assert!(turned != x);
+    run(&mut turned, true).expect("shapes fit");
+    // Two roundings of numbers up to 4.3.
+    check_within(8.0, &turned, wide(&x));
+    // There and back, so that the numbers keep their size.
     let mut inverse = false;
-    let mut run = || {
-        let result = rotary_rows(&mut turned, stride, &cos, &sin, heads, HEAD_DIM, inverse);
-        inverse = !inverse;
-        result
-    };
-    run().expect("shapes fit");
-    run().expect("shapes fit");
-    check(&turned, wide(&x));
-    let mut run = || {
-        let result = rotary_rows(&mut turned, stride, &cos, &sin, heads, HEAD_DIM, inverse);
-        inverse = !inverse;
-        result
-    };
     bencher
         .counter(bytes::<T>(2 * N * heads * HEAD_DIM))
         .counter(ItemsCount::new(N * heads * HEAD_DIM))
-        .bench_local(&mut run);
+        .bench_local(|| {
+            inverse = !inverse;
+            run(&mut turned, inverse)
+        });
 }
 
 mod gated {
@@ -266,7 +269,33 @@ mod gated {
             for ((gate, up), out) in wide(gate).zip(wide(up)).zip(wide(out)) {
                 let expected = act(kind, gate) * up;
                 let error = (out - expected).abs();
-                assert!(error < 0.03, "act({gate}) * {up} is not {out}");
+                assert!(
+                    error < 5e-3 * expected.abs().max(1.0),
+                    "{kind:?}({gate}) * {up} is not {out}"
+                );
+            }
+        }
+    }
+
+    /// The gradients of some rows, by central differences.
+    fn check_grads<T: Number>(kind: Activation, gate_up: &[T], dout: &[T], grads: &[T]) {
+        let rows = gate_up
+            .chunks_exact(2 * INNER)
+            .zip(grads.chunks_exact(2 * INNER))
+            .zip(dout.chunks_exact(INNER));
+        for ((row, grads), dout) in rows.step_by(97) {
+            let ((gate, up), (dgate, dup)) = (row.split_at(INNER), grads.split_at(INNER));
+            let values = wide(gate).zip(wide(up)).zip(wide(dout));
+            for (((gate, up), dout), (dgate, dup)) in values.zip(wide(dgate).zip(wide(dup))) {
+                let slope = (act(kind, gate + 1e-3) - act(kind, gate - 1e-3)) / 2e-3;
+                let expected = [dout * up * slope, dout * act(kind, gate)];
+                for (actual, expected) in [dgate, dup].into_iter().zip(expected) {
+                    let error = (actual - expected).abs();
+                    assert!(
+                        error < 2e-2 * expected.abs().max(1.0),
+                        "{kind:?} at {gate}: {actual} is not {expected}"
+                    );
+                }
             }
         }
     }
@@ -275,13 +304,13 @@ mod gated {
     fn forward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
         let gate_up = numbers::<T>(1, 2 * N * INNER);
         let mut out = vec![T::default(); N * INNER];
-        let mut run = || gated_forward(kind, black_box(&gate_up), ROWS, &mut out);
-        run().expect("shapes fit");
+        let run = |out: &mut [T]| gated_forward(kind, black_box(&gate_up), ROWS, out);
+        run(&mut out).expect("shapes fit");
+        check_gated(kind, &gate_up, &out);
         bencher
             .counter(bytes::<T>(3 * N * INNER))
             .counter(ItemsCount::new(N * INNER))
-            .bench_local(&mut run);
-        check_gated(kind, &gate_up, &out);
+            .bench_local(|| run(&mut out));
     }
 
     /// With the output again.
@@ -289,16 +318,16 @@ mod gated {
     fn backward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
         let (gate_up, dout) = (numbers::<T>(1, 2 * N * INNER), numbers::<T>(2, N * INNER));
         let (mut grads, mut out) = (gate_up.clone(), dout.clone());
-        let mut run = || {
-            let out = Some(&mut out[..]);
-            gated_backward(kind, black_box(&gate_up), ROWS, &dout, &mut grads, out)
+        let run = |grads: &mut [T], out: &mut [T]| {
+            gated_backward(kind, black_box(&gate_up), ROWS, &dout, grads, Some(out))
         };
-        run().expect("shapes fit");
+        run(&mut grads, &mut out).expect("shapes fit");
+        check_gated(kind, &gate_up, &out);
+        check_grads(kind, &gate_up, &dout, &grads);
         bencher
             .counter(bytes::<T>(6 * N * INNER))
             .counter(ItemsCount::new(N * INNER))
-            .bench_local(&mut run);
-        check_gated(kind, &gate_up, &out);
+            .bench_local(|| run(&mut grads, &mut out));
     }
 
     /// With the output again, as a training step calls it.
@@ -306,32 +335,32 @@ mod gated {
     fn backward_in_place<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
         let (gate_up, dout) = (numbers::<T>(1, 2 * N * INNER), numbers::<T>(2, N * INNER));
         let mut out = dout.clone();
-        let mut run = |in_place: &mut [T]| {
-            gated_backward_in_place(kind, in_place, ROWS, &dout, Some(&mut out))
+        let run = |in_place: &mut [T], out: &mut [T]| {
+            gated_backward_in_place(kind, in_place, ROWS, &dout, Some(out))
         };
+        let mut grads = gate_up.clone();
+        run(&mut grads, &mut out).expect("shapes fit");
+        check_gated(kind, &gate_up, &out);
+        check_grads(kind, &gate_up, &dout, &grads);
         bencher
             .counter(bytes::<T>(6 * N * INNER))
             .counter(ItemsCount::new(N * INNER))
             .with_inputs(|| gate_up.clone())
-            .bench_local_refs(|in_place| run(in_place));
-        let mut again = gate_up.clone();
-        run(&mut again).expect("shapes fit");
-        check_gated(kind, &gate_up, &out);
+            .bench_local_refs(|in_place| run(in_place, &mut out));
     }
 
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn alone_forward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
         let x = numbers::<T>(1, N * INNER);
         let mut y = x.clone();
-        let mut run = || activation_forward(kind, black_box(&x), &mut y);
-        run().expect("shapes fit");
-        bencher
-            .counter(bytes::<T>(2 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
-            .bench_local(&mut run);
+        activation_forward(kind, &x, &mut y).expect("shapes fit");
         for (x, y) in wide(&x).zip(wide(&y)).step_by(97) {
             assert!((y - act(kind, x)).abs() < 0.01, "act({x}) is not {y}");
         }
+        bencher
+            .counter(bytes::<T>(2 * N * INNER))
+            .counter(ItemsCount::new(N * INNER))
+            .bench_local(|| activation_forward(kind, black_box(&x), &mut y));
     }
 
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
@@ -341,16 +370,15 @@ mod gated {
             vec![T::from_f32(1.0); N * INNER],
         );
         let mut dx = x.clone();
-        let mut run = || activation_backward(kind, black_box(&dy), &x, &mut dx);
-        run().expect("shapes fit");
-        bencher
-            .counter(bytes::<T>(3 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
-            .bench_local(&mut run);
+        activation_backward(kind, &dy, &x, &mut dx).expect("shapes fit");
         for (x, dx) in wide(&x).zip(wide(&dx)).step_by(97) {
             let slope = (act(kind, x + 1e-3) - act(kind, x - 1e-3)) / 2e-3;
             assert!((dx - slope).abs() < 0.01, "act'({x}) is not {dx}");
         }
+        bencher
+            .counter(bytes::<T>(3 * N * INNER))
+            .counter(ItemsCount::new(N * INNER))
+            .bench_local(|| activation_backward(kind, black_box(&dy), &x, &mut dx));
     }
 }
 
@@ -365,12 +393,11 @@ fn embedding<T: Number>(bencher: Bencher<'_, '_>) {
         .map(|i| i * 7919 % VOCABULARY as u32)
         .collect();
     let mut out = vec![T::default(); N * HIDDEN];
-    let mut run = || embedding_packed(black_box(&ids), &packed, &mut out);
-    run().expect("ids fit");
-    bencher
-        .counter(bytes::<T>(2 * N * HIDDEN))
-        .bench_local(&mut run);
+    embedding_packed(&ids, &packed, &mut out).expect("ids fit");
     for (out, &id) in out.chunks_exact(HIDDEN).zip(&ids) {
         check(out, wide(&table[id as usize * HIDDEN..][..HIDDEN]));
     }
+    bencher
+        .counter(bytes::<T>(2 * N * HIDDEN))
+        .bench_local(|| embedding_packed(black_box(&ids), &packed, &mut out));
 }

@@ -25,12 +25,12 @@ pub(crate) fn distribution<S: Simd>(simd: S, x: S::V) -> (S::V, S::V) {
     // Minimax coefficients, the highest power first, found by Remez exchange of the relative error:
     // of S for 0 <= x^2 <= 1, 7e-10, and of (t + 3) R for 1 <= t <= 16, 1.4e-8, a quarter of a unit.
     const CENTER: [f32; 6] = [
-        -7.654_207_5e-6,
+        -7.654_207e-6,
         1.134_863_7e-4,
         -1.186_329_9e-3,
         9.973_323e-3,
         -6.649_036e-2,
-        3.989_422_8e-1,
+        3.989_423e-1,
     ];
     const TAIL: [f32; 8] = [
         -1.023_283_3e-3,

@@ -1,44 +1,15 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide};
+use super::activation::{ALL, TOLERANCE, reference};
+use super::{assert_close, assert_threads_agree, floats, halves, numbers, tokens, wide};
 use crate::gated::{
-    Activation, GatedRows, activation_backward, activation_backward_on, activation_forward,
-    activation_forward_on, backward_in_place_on, backward_on, forward_on, gated_backward,
+    Activation, GatedRows, backward_in_place_on, backward_on, forward_on, gated_backward,
     gated_backward_in_place, gated_forward,
 };
 use crate::{Bf16, KernelError};
 
-const ALL: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
-
-/// A share within a few units, and a few roundings; the slope of the tangent form is a product of
-/// terms that grow with the cube of its argument.
-const TOLERANCE: f64 = 2e-6;
-
 /// What columns hold that must stay as they are.
 const UNTOUCHED: f32 = 7.0;
-
-/// `act(x)` and `act'(x)`
-fn reference(activation: Activation, x: f64) -> (f64, f64) {
-    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-    match activation {
-        Activation::Silu => {
-            let s = sigmoid(x);
-            (x * s, s * (1.0 + x * (1.0 - s)))
-        }
-        Activation::Gelu => {
-            let share = reference::normal(x);
-            let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-            (x * share, share + x * density)
-        }
-        Activation::GeluTanh => {
-            let factor = (2.0 / std::f64::consts::PI).sqrt();
-            let tanh = (factor * (x + 0.044_715 * x.powi(3))).tanh();
-            let inner = factor * (1.0 + 3.0 * 0.044_715 * x * x);
-            let slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner;
-            (0.5 * x * (1.0 + tanh), slope)
-        }
-    }
-}
 
 /// Puts gate and up into rows, the last one no longer than it needs to be.
 fn side_by_side(rows: GatedRows, gate: &[f32], up: &[f32]) -> Vec<f32> {
@@ -171,83 +142,6 @@ proptest! {
 }
 
 #[test]
-fn activations_alone_are_gates_with_an_up_of_one() {
-    for len in [0, 1, 16, 33, 16_385] {
-        let x: Vec<f32> = numbers(1, len).iter().map(|x| 10.0 * x).collect();
-        let dy = numbers(2, len);
-        for activation in ALL {
-            let at = |i: usize| reference(activation, f64::from(x[i]));
-            let expected: Vec<f64> = (0..len).map(|i| at(i).0).collect();
-            let slope: Vec<f64> = (0..len).map(|i| f64::from(dy[i]) * at(i).1).collect();
-            for token in tokens() {
-                let what = format!("{} {activation:?} {len}", token.isa());
-                let (mut y, mut dx) = (vec![f32::NAN; len], vec![f32::NAN; len]);
-                activation_forward_on(token, activation, &x, &mut y);
-                assert_close(&what, &y, &expected, TOLERANCE);
-                activation_backward_on(token, activation, &dy, &x, &mut dx);
-                assert_close(&what, &dx, &slope, TOLERANCE);
-
-                let (x, dy) = (halves(&x), halves(&dy));
-                let (mut y, mut dx) = (x.clone(), x.clone());
-                activation_forward_on(token, activation, &x, &mut y);
-                activation_backward_on(token, activation, &dy, &x, &mut dx);
-                let (x, dy) = (floats(&x), floats(&dy));
-                let (mut y_wide, mut dx_wide) = (vec![0.0; len], vec![0.0; len]);
-                activation_forward_on(token, activation, &x, &mut y_wide);
-                activation_backward_on(token, activation, &dy, &x, &mut dx_wide);
-                assert_eq!((y, dx), (halves(&y_wide), halves(&dx_wide)), "{what}");
-            }
-        }
-    }
-}
-
-/// The formulas of the reference themselves.
-#[test]
-fn slopes_are_central_differences() {
-    for activation in ALL {
-        for x in [-9.0, -2.5, -0.7, 0.0, 0.3, 1.0, 4.0] {
-            let slope = reference::gradient(&[x], |x| reference(activation, x[0]).0)[0];
-            let expected = reference(activation, x).1;
-            assert!((slope - expected).abs() < 1e-9, "{activation:?} {x}");
-        }
-    }
-}
-
-#[test]
-fn the_tail_keeps_its_digits() {
-    // There `1 + erf` and `1 + tanh` would be zero in f32.
-    for token in tokens() {
-        let x = [-6.0, -8.0, -11.0];
-        for activation in [Activation::Gelu, Activation::Silu] {
-            let mut y = [0.0; 3];
-            activation_forward_on(token, activation, &x, &mut y);
-            for (x, y) in x.into_iter().zip(y) {
-                let expected = reference(activation, f64::from(x)).0;
-                let error = (f64::from(y) / expected - 1.0).abs();
-                assert!(error < 5e-7, "{} {activation:?}({x}) = {y}", token.isa());
-            }
-        }
-    }
-}
-
-#[test]
-fn great_numbers_do_not_overflow_and_nan_stays_alone() {
-    let x = [-1e30, -1000.0, 1000.0, 1e30, f32::NAN, 0.0, 1.0];
-    for token in tokens() {
-        for activation in ALL {
-            let (mut y, mut dx) = ([7.0; 7], [7.0; 7]);
-            activation_forward_on(token, activation, &x, &mut y);
-            activation_backward_on(token, activation, &[1.0; 7], &x, &mut dx);
-            assert_eq!(y[..4], [0.0, 0.0, 1000.0, 1e30], "{activation:?}");
-            assert_eq!(dx[..4], [0.0, 0.0, 1.0, 1.0], "{activation:?}");
-            assert!(y[4].is_nan() && dx[4].is_nan());
-            assert_eq!((y[5], dx[5]), (0.0, 0.5));
-            assert!(y[6] > 0.7 && y[6] < 0.9);
-        }
-    }
-}
-
-#[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let (n, rows) = (300, gap(200, 8, 16));
     let len = n * rows.row_stride;
@@ -264,12 +158,7 @@ fn bits_do_not_depend_on_the_number_of_threads() {
             let mut in_place = gate_up.clone();
             let to = Some(&mut again[..]);
             gated_backward_in_place(activation, &mut in_place, rows, &dout, to).unwrap();
-            let [mut y, mut dx] = [0, 1].map(|_| vec![Bf16::ZERO; len]);
-            activation_forward(activation, &gate_up, &mut y).unwrap();
-            activation_backward(activation, &in_place, &gate_up, &mut dx).unwrap();
-            [out, again, grads, in_place, y, dx]
-                .map(|x| floats(&x))
-                .to_vec()
+            [out, again, grads, in_place].map(|x| floats(&x)).to_vec()
         });
     }
 }
@@ -365,7 +254,4 @@ fn refuses_what_does_not_fit() {
         ragged,
         Err(KernelError::Length { name: "dout", .. })
     ));
-    assert!(activation_forward(kind, &gate_up, &mut [0.0; 3]).is_err());
-    assert!(activation_backward(kind, &gate_up, &[0.0; 12], &mut [0.0; 3]).is_err());
-    assert!(activation_backward(kind, &gate_up, &[0.0; 3], &mut [0.0; 12]).is_err());
 }

@@ -1,6 +1,7 @@
 //! Tests of the kernels against references in `f64`, on every instruction set of the machine and for
 //! several numbers of threads.
 
+mod activation;
 mod attention;
 mod bf16;
 mod cross_entropy;
