@@ -1,6 +1,6 @@
 use super::{reference, tokens};
 use crate::isa::{Kernel, PairSimd, Token};
-use crate::normal::{MAX_ULP, distribution};
+use crate::normal::{MAX_ULP, MAX_ULP_EXP, distribution};
 use crate::number::{for_groups, read, write};
 
 /// `P(x)` and `exp(-x^2 / 2)`
@@ -76,7 +76,7 @@ fn is_within_the_stated_bound_on_a_dense_sample() {
         let isa = token.isa();
         assert!(share <= MAX_ULP, "{isa}: P({at}) errs by {share} ulp");
         assert!(
-            exp <= MAX_ULP,
+            exp <= MAX_ULP_EXP,
             "{isa}: exp(-x^2 / 2) errs by {exp} ulp at {exp_at}"
         );
     }
@@ -86,14 +86,20 @@ fn is_within_the_stated_bound_on_a_dense_sample() {
 #[ignore = "slow: all f32 from 2^-12 to 16, some minutes"]
 fn is_within_the_stated_bound_everywhere() {
     for token in tokens() {
+        let mut greatest = [(0.0, 0.0); 2];
         for block in 2.0_f32.powi(-12).to_bits() >> 20..16.0_f32.to_bits() >> 20 {
             for sign in [0, 1 << 31] {
                 let bits = (block << 20..(block + 1) << 20).map(|bits| bits | sign);
-                for (error, x) in greatest_errors(token, bits) {
-                    assert!(error <= MAX_ULP, "{}: {error} ulp at {x}", token.isa());
+                for (greatest, found) in greatest.iter_mut().zip(greatest_errors(token, bits)) {
+                    if found.0.is_nan() || found.0 > greatest.0 {
+                        *greatest = found;
+                    }
                 }
             }
         }
+        let isa = token.isa();
+        println!("{isa}: P and exp(-x^2 / 2) err by (ulp, at) {greatest:?}");
+        assert!(greatest[0].0 <= MAX_ULP && greatest[1].0 <= MAX_ULP_EXP);
     }
 }
 
