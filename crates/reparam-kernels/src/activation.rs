@@ -15,8 +15,8 @@ use crate::par::block_rows;
 /// # Numerics
 ///
 /// The share of SiLU and GELU is exact to a few units in the last place of `f32` (GELU: 6.5), also
-/// where it is nearly 0. That of the tangent form is so near 1/2 and 1; towards 0 its relative error
-/// grows with the exponent, and its absolute error stays below a unit of 1.
+/// where it is nearly 0. That of the tangent form has a small absolute error; towards 0 its relative
+/// error grows with the argument of the exponential.
 /// `act(-inf)` is NaN, the product of infinity and zero; NaN stays NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Activation {
