@@ -1,4 +1,4 @@
-//! Activations, alone and as gates: `act(gate) * up` of Llama-like models.
+//! Activations as gates: `act(gate) * up` of Llama-like models.
 //!
 //! Gate and up come from one product and lie side by side in the rows of one buffer, see
 //! [`GatedRows`]. Activations are `f32` or bf16; everything is computed in `f32` and rounded once,
@@ -7,29 +7,12 @@
 use rayon::prelude::*;
 
 use crate::KernelError;
+pub use crate::activation::Activation;
+use crate::activation::{Curve, with_curve};
 use crate::error::{check_len, elements};
-use crate::exp::exp_lanes;
 use crate::isa::{PairSimd, Token, simd_entry};
-use crate::normal::distribution;
 use crate::number::{Number, for_groups, read, write};
 use crate::par::block_rows;
-
-/// An activation function; each is `x` times a share that goes from 0 to 1.
-///
-/// # Numerics
-///
-/// The share is exact to a few units in the last place of `f32`, also where it is nearly 0.
-/// `act(-inf)` is NaN, the product of infinity and zero; NaN stays NaN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `x s(x)`, `s(x) = 1 / (1 + exp(-x))`; also called swish.
-    Silu,
-    /// `x P(x)`, `P` the distribution function of the normal distribution, `(1 + erf(x / sqrt(2))) / 2`.
-    Gelu,
-    /// `x s(2 sqrt(2 / pi) (x + 0.044715 x^3))`, the approximation of [`Activation::Gelu`] that is
-    /// written with the hyperbolic tangent: `s(2 z) = (1 + tanh(z)) / 2`.
-    GeluTanh,
-}
 
 /// Where gate and up lie: in each row of `row_stride` numbers, `inner` numbers of gate from column 0
 /// and `inner` numbers of up from column `up_at`.
@@ -209,165 +192,6 @@ fn check_backward<T>(
         check_len("out", out, &[dout.len()])?;
     }
     Ok(rows)
-}
-
-/// `y = act(x)`, element by element.
-///
-/// # Errors
-///
-/// [`KernelError::Length`] if the slices differ in length.
-pub fn activation_forward<T: Number>(
-    activation: Activation,
-    x: &[T],
-    y: &mut [T],
-) -> Result<(), KernelError> {
-    check_len("y", y, &[x.len()])?;
-    activation_forward_on(Token::current(), activation, x, y);
-    Ok(())
-}
-
-/// `dx = dy act'(x)`, element by element.
-///
-/// # Errors
-///
-/// [`KernelError::Length`] if the slices differ in length.
-pub fn activation_backward<T: Number>(
-    activation: Activation,
-    dy: &[T],
-    x: &[T],
-    dx: &mut [T],
-) -> Result<(), KernelError> {
-    check_len("x", x, &[dy.len()])?;
-    check_len("dx", dx, &[dy.len()])?;
-    activation_backward_on(Token::current(), activation, dy, x, dx);
-    Ok(())
-}
-
-/// An activation function as code.
-pub(crate) trait Curve: Copy + Send + Sync {
-    /// `act(x) / x`
-    fn share<S: PairSimd>(self, simd: S, x: S::V) -> S::V;
-
-    /// `act(x) / x` and two factors of `act'(x)`.
-    fn slope<S: PairSimd>(self, simd: S, x: S::V) -> (S::V, [S::V; 2]);
-}
-
-/// Calls a generic function with the [`Curve`] of an [`Activation`].
-macro_rules! with_curve {
-    ($activation:expr, |$curve:ident| $call:expr) => {
-        match $activation {
-            Activation::Silu => {
-                let $curve = Silu;
-                $call
-            }
-            Activation::Gelu => {
-                let $curve = Gelu;
-                $call
-            }
-            Activation::GeluTanh => {
-                let $curve = GeluTanh;
-                $call
-            }
-        }
-    };
-}
-
-/// [`Activation::Silu`]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Silu;
-
-/// [`Activation::Gelu`]
-#[derive(Debug, Clone, Copy)]
-struct Gelu;
-
-/// [`Activation::GeluTanh`]
-#[derive(Debug, Clone, Copy)]
-struct GeluTanh;
-
-/// `1 / (1 + exp(-x))`
-#[inline(always)]
-fn sigmoid<S: PairSimd>(simd: S, x: S::V) -> S::V {
-    let one = simd.splat(1.0);
-    let exp = exp_lanes(simd, simd.mul(x, simd.splat(-1.0)));
-    simd.div(one, simd.add(one, exp))
-}
-
-impl Curve for Silu {
-    #[inline(always)]
-    fn share<S: PairSimd>(self, simd: S, x: S::V) -> S::V {
-        sigmoid(simd, x)
-    }
-
-    /// `s (1 + x (1 - s))`
-    #[inline(always)]
-    fn slope<S: PairSimd>(self, simd: S, x: S::V) -> (S::V, [S::V; 2]) {
-        let one = simd.splat(1.0);
-        let s = sigmoid(simd, x);
-        (s, [s, simd.mul_add_lanes(x, simd.sub(one, s), one)])
-    }
-}
-
-impl Curve for Gelu {
-    #[inline(always)]
-    fn share<S: PairSimd>(self, simd: S, x: S::V) -> S::V {
-        distribution(simd, x).0
-    }
-
-    /// `P(x) + x p(x)`, `p` the density.
-    #[inline(always)]
-    fn slope<S: PairSimd>(self, simd: S, x: S::V) -> (S::V, [S::V; 2]) {
-        // 1 / sqrt(2 pi)
-        const SCALE: f32 = 0.398_942_3;
-        let (share, exp) = distribution(simd, x);
-        // Zero times infinity would be NaN, and beyond this the density is zero.
-        let x = clamped(simd, x);
-        let density = simd.mul(exp, simd.splat(SCALE));
-        let slope = simd.mul_add_lanes(x, density, share);
-        (share, [slope, simd.splat(1.0)])
-    }
-}
-
-impl GeluTanh {
-    // 2 sqrt(2 / pi), and 0.044715 times that.
-    const LINEAR: f32 = 1.595_769_1;
-    const CUBIC: f32 = 0.071_354_814;
-
-    /// `v(x) = x (LINEAR + CUBIC x^2)`, for clamped `x`.
-    #[inline(always)]
-    fn argument<S: PairSimd>(simd: S, x: S::V) -> S::V {
-        let square = simd.mul(x, x);
-        let factor = simd.mul_add_lanes(square, simd.splat(Self::CUBIC), simd.splat(Self::LINEAR));
-        simd.mul(x, factor)
-    }
-}
-
-impl Curve for GeluTanh {
-    #[inline(always)]
-    fn share<S: PairSimd>(self, simd: S, x: S::V) -> S::V {
-        sigmoid(simd, Self::argument(simd, clamped(simd, x)))
-    }
-
-    /// `s (1 + x v'(x) (1 - s))`
-    #[inline(always)]
-    fn slope<S: PairSimd>(self, simd: S, x: S::V) -> (S::V, [S::V; 2]) {
-        let one = simd.splat(1.0);
-        let x = clamped(simd, x);
-        let s = sigmoid(simd, Self::argument(simd, x));
-        let growth = simd.mul_add_lanes(
-            simd.mul(x, x),
-            simd.splat(3.0 * Self::CUBIC),
-            simd.splat(Self::LINEAR),
-        );
-        let rest = simd.sub(one, s);
-        let slope = simd.mul_add_lanes(simd.mul(x, growth), rest, one);
-        (s, [s, slope])
-    }
-}
-
-/// `x` within -16..=16, beyond which the shares of both GELU are 0 and 1 in `f32`. NaN stays NaN.
-#[inline(always)]
-fn clamped<S: PairSimd>(simd: S, x: S::V) -> S::V {
-    simd.max(simd.splat(-16.0), simd.min(simd.splat(16.0), x))
 }
 
 pub(crate) fn forward_on<T: Number>(
@@ -611,66 +435,4 @@ fn backward_group<S: PairSimd, C: Curve>(
     let dup = simd.mul(simd.mul(dout, gate), share);
     let out = simd.mul(simd.mul(gate, share), up);
     [dgate, dup, out]
-}
-
-pub(crate) fn activation_forward_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    x: &[T],
-    y: &mut [T],
-) {
-    let block = block_rows(1);
-    y.par_chunks_mut(block)
-        .zip(x.par_chunks(block))
-        .for_each(|(y, x)| {
-            with_curve!(activation, |curve| activation_block(token, curve, x, y));
-        });
-}
-
-simd_entry!(fn activation_block<'a; T: Number, C: Curve>(curve: C, x: &'a [T], y: &'a mut [T])
-    = activation_slice);
-
-#[inline(always)]
-fn activation_slice<S: PairSimd, T: Number, C: Curve>(simd: S, curve: C, x: &[T], y: &mut [T]) {
-    for_groups!(y.len(), |at| {
-        let x = read(simd, x, at);
-        write(simd, simd.mul(x, curve.share(simd, x)), y, at);
-    });
-}
-
-pub(crate) fn activation_backward_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    dy: &[T],
-    x: &[T],
-    dx: &mut [T],
-) {
-    let block = block_rows(1);
-    dx.par_chunks_mut(block)
-        .zip(dy.par_chunks(block))
-        .zip(x.par_chunks(block))
-        .for_each(|((dx, dy), x)| {
-            with_curve!(activation, |curve| activation_backward_block(
-                token, curve, dy, x, dx
-            ));
-        });
-}
-
-simd_entry!(fn activation_backward_block<'a; T: Number, C: Curve>(
-    curve: C, dy: &'a [T], x: &'a [T], dx: &'a mut [T]
-) = activation_backward_slice);
-
-#[inline(always)]
-fn activation_backward_slice<S: PairSimd, T: Number, C: Curve>(
-    simd: S,
-    curve: C,
-    dy: &[T],
-    x: &[T],
-    dx: &mut [T],
-) {
-    for_groups!(dx.len(), |at| {
-        let (_, [first, second]) = curve.slope(simd, read(simd, x, at));
-        let dy = read(simd, dy, at);
-        write(simd, simd.mul(simd.mul(dy, first), second), dx, at);
-    });
 }

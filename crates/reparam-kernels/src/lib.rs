@@ -33,6 +33,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod activation;
 pub mod attention;
 pub mod bf16;
 pub mod capabilities;

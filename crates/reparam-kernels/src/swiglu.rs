@@ -4,8 +4,9 @@
 use rayon::prelude::*;
 
 use crate::KernelError;
+use crate::activation::Silu;
 use crate::error::check_len;
-use crate::gated::{self, Silu};
+use crate::gated;
 use crate::isa::{PairSimd, Token, simd_entry};
 use crate::par::block_rows;
 

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
-use super::{assert_threads_agree, numbers};
-use crate::KernelError;
-use crate::embedding::{embedding_backward, embedding_forward};
+use super::{assert_threads_agree, floats, halves, numbers};
+use crate::embedding::{embedding_backward, embedding_forward, embedding_packed};
+use crate::packed::{Matrix, PackedWeight};
+use crate::{Bf16, KernelError};
 
 /// Token by token; the order of the sums is the same, so the bits are.
 fn backward_expected(dout: &[f32], ids: &[u32], d: usize, dtable: &mut [f32]) {
@@ -20,6 +21,14 @@ fn check(ids: &[u32], vocabulary: usize, d: usize) {
     for (out, &id) in out.chunks_exact(d).zip(ids) {
         assert_eq!(out, &table[id as usize * d..][..d]);
     }
+    let packed = PackedWeight::new(Matrix::new(&table[..], vocabulary, d).unwrap()).unwrap();
+    let rounded = halves(&out);
+    let mut narrow = vec![Bf16::ONE; out.len()];
+    embedding_packed(ids, &packed, &mut narrow).unwrap();
+    assert_eq!(narrow, rounded);
+    let mut wide = vec![f32::NAN; out.len()];
+    embedding_packed(ids, &packed, &mut wide).unwrap();
+    assert_eq!(wide, floats(&rounded));
     // On top of what is there already.
     let (mut actual, mut expected) = (table.clone(), table);
     embedding_backward(&out, ids, d, &mut actual).unwrap();
@@ -79,6 +88,17 @@ fn refuses_ids_beyond_the_table_and_writes_nothing() {
         expected
     );
     assert_eq!(dtable, [7.0; 15]);
+    let packed = PackedWeight::new(Matrix::new(&[0.0; 15][..], 5, 3).unwrap()).unwrap();
+    assert_eq!(embedding_packed(&[0, 5], &packed, &mut out), expected);
+    assert_eq!(out, [7.0; 6]);
+    let short = embedding_packed(&[0, 4], &packed, &mut out[..5]);
+    assert!(matches!(
+        short,
+        Err(KernelError::Length { name: "out", .. })
+    ));
+    let packed = PackedWeight::new(Matrix::new(&[0.0; 0][..], 5, 0).unwrap()).unwrap();
+    let none = embedding_packed::<f32>(&[], &packed, &mut []);
+    assert_eq!(none, Err(KernelError::Zero { name: "d" }));
     let none = embedding_forward(&[], &[], 0, &mut []);
     assert_eq!(none, Err(KernelError::Zero { name: "d" }));
     let ragged = embedding_forward(&[0], &[0.0; 14], 3, &mut [0.0; 3]);

@@ -1,6 +1,7 @@
 use super::tokens;
-use crate::exp::{MAX_ULP, exp, exp_on};
-use crate::isa::Token;
+use crate::exp::{MAX_ULP, exp, exp_lanes, exp_on};
+use crate::isa::{Kernel, PairSimd, Token};
+use crate::number::{for_groups, read, write};
 
 /// Distance to the exact result in units in its last place; the unit of subnormal results is 2^-149.
 fn ulp_error(actual: f32, x: f32) -> f64 {
@@ -98,6 +99,45 @@ fn handles_the_edges() {
     let mut y = [0.0];
     exp(&[88.722_83], &mut y).unwrap();
     assert!(y[0].is_finite() && y[0] > 3.4e38);
+}
+
+/// The lanes of vectors, which other kernels use, and the loop over numbers.
+#[test]
+fn lanes_have_the_same_bits() {
+    struct Lanes<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Lanes<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: PairSimd>(self, simd: S) {
+            for_groups!(self.0.len(), |at| {
+                let x = read(simd, self.0, at);
+                write(simd, exp_lanes(simd, x), self.1, at);
+            });
+        }
+    }
+    let near = (1.0e-4_f32.to_bits()..110.0_f32.to_bits()).step_by(499);
+    let near = near.clone().chain(near.map(|bits| bits | 1 << 31));
+    let x: Vec<f32> = finite_bits(9973)
+        .chain(near)
+        .map(f32::from_bits)
+        .chain([f32::INFINITY, f32::NEG_INFINITY])
+        .collect();
+    let (mut expected, mut actual) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    for token in tokens() {
+        exp_on(token, &x, &mut expected);
+        token.dispatch(Lanes(&x, &mut actual));
+        for ((x, actual), expected) in x.iter().zip(&actual).zip(&expected) {
+            assert_eq!(
+                actual.to_bits(),
+                expected.to_bits(),
+                "{}: exp({x})",
+                token.isa()
+            );
+        }
+        let mut nan = [0.0; 16];
+        token.dispatch(Lanes(&[f32::NAN; 16], &mut nan));
+        assert!(nan.iter().all(|x| x.is_nan()));
+    }
 }
 
 #[test]

@@ -1,22 +1,27 @@
 //! Tests of the kernels against references in `f64`, on every instruction set of the machine and for
 //! several numbers of threads.
 
+mod activation;
 mod attention;
 mod bf16;
 mod cross_entropy;
 mod embedding;
 mod exp;
+mod gated;
 mod isa;
+mod layer_norm;
 mod linear;
 mod matmul;
+mod normal;
+mod number;
 mod packed;
 mod reference;
 mod rms_norm;
 mod rotary;
 mod swiglu;
 
-use crate::Isa;
 use crate::isa::Token;
+use crate::{Bf16, Isa};
 
 /// The half-distance between 1 and the next `f32`: the error of one rounding.
 const UNIT: f64 = f32::EPSILON as f64 / 2.0;
@@ -47,6 +52,15 @@ fn numbers(seed: u64, len: usize) -> Vec<f32> {
 
 fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
+}
+
+/// The nearest bf16 numbers.
+fn halves(x: &[f32]) -> Vec<Bf16> {
+    x.iter().map(|&x| Bf16::from_f32(x)).collect()
+}
+
+fn floats(x: &[Bf16]) -> Vec<f32> {
+    x.iter().map(|x| x.to_f32()).collect()
 }
 
 /// Asserts that all errors are at most `tolerance` times the greatest expected magnitude, or 0.1 if

@@ -31,6 +31,46 @@ pub(super) fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> (Vec<f64>, Vec<f6
     (y, inv_rms)
 }
 
+/// `y`, the means and `1 / sqrt(var + eps)`
+pub(super) fn layer_norm(
+    x: &[f64],
+    weight: &[f64],
+    bias: &[f64],
+    eps: f64,
+) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let d = weight.len();
+    let (mut y, mut means, mut inv_stds) = (Vec::new(), Vec::new(), Vec::new());
+    for x in x.chunks_exact(d) {
+        let mean = x.iter().sum::<f64>() / d as f64;
+        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
+        let inv = 1.0 / (var + eps).sqrt();
+        y.extend((0..d).map(|i| (x[i] - mean) * inv * weight[i] + bias[i]));
+        means.push(mean);
+        inv_stds.push(inv);
+    }
+    (y, means, inv_stds)
+}
+
+/// The distribution function of the normal distribution, to about 13 digits.
+pub(super) fn normal(x: f64) -> f64 {
+    let t = x.abs();
+    let density = (-0.5 * t * t).exp() / std::f64::consts::TAU.sqrt();
+    let tail = if t < 3.0 {
+        // 1/2 - density (t + t^3 / 3 + t^5 / (3 5) + ...)
+        let (mut term, mut sum, mut odd) = (t, t, 1.0);
+        while term > 1e-20 * sum {
+            odd += 2.0;
+            term *= t * t / odd;
+            sum += term;
+        }
+        0.5 - density * sum
+    } else {
+        // density / (t + 1 / (t + 2 / (t + 3 / ...)))
+        density / (1..120).rev().fold(t, |rest, k| t + f64::from(k) / rest)
+    };
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
 pub(super) fn swiglu(gate: &[f64], up: &[f64]) -> Vec<f64> {
     gate.iter()
         .zip(up)

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use super::{assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide};
 use crate::KernelError;
 use crate::rms_norm::{
-    add_forward_on, add_rms_norm_forward, backward_on, forward_on, rms_norm_backward,
-    rms_norm_forward,
+    add_forward_on, add_rms_norm_forward, backward_add_on, backward_on, forward_on,
+    rms_norm_backward, rms_norm_backward_add, rms_norm_forward,
 };
 
 const EPS: f32 = 1e-5;
@@ -52,6 +52,11 @@ fn check(n: usize, d: usize) {
         backward_on(token, &dy, &x, &weight, &inv, &mut alone, None);
         assert_eq!(alone, dx);
 
+        let mut added = residual.clone();
+        backward_add_on(token, &dy, &x, &weight, &inv, &mut added);
+        let expected: Vec<f32> = residual.iter().zip(&dx).map(|(r, dx)| r + dx).collect();
+        assert_eq!(added, expected);
+
         let mut sum = vec![f32::NAN; n * d];
         let (mut y_sum, mut inv_sum) = (vec![f32::NAN; n * d], vec![f32::NAN; n]);
         add_forward_on(
@@ -71,11 +76,76 @@ fn check(n: usize, d: usize) {
     }
 }
 
+/// Over bf16 every result is that over `f32`, rounded once.
+fn check_bf16(n: usize, d: usize) {
+    let [x, residual, dy] = [1, 2, 3].map(|seed| halves(&numbers(seed, n * d)));
+    let weight = numbers(4, d);
+    let [x_wide, residual_wide, dy_wide] = [&x, &residual, &dy].map(|x| floats(x));
+    for token in tokens() {
+        let (mut y, mut inv) = (vec![0.0; n * d], vec![0.0; n]);
+        forward_on(token, &x_wide, &weight, EPS, &mut y, &mut inv);
+        let (mut y_half, mut inv_half) = (halves(&vec![9.0; n * d]), vec![0.0; n]);
+        forward_on(token, &x, &weight, EPS, &mut y_half, &mut inv_half);
+        assert_eq!((y_half, &inv_half), (halves(&y), &inv), "{}", token.isa());
+
+        let (mut dx, mut dweight) = (vec![0.0; n * d], vec![0.0; d]);
+        backward_on(
+            token,
+            &dy_wide,
+            &x_wide,
+            &weight,
+            &inv,
+            &mut dx,
+            Some(&mut dweight),
+        );
+        let (mut dx_half, mut dweight_half) = (halves(&vec![9.0; n * d]), vec![0.0; d]);
+        backward_on(
+            token,
+            &dy,
+            &x,
+            &weight,
+            &inv,
+            &mut dx_half,
+            Some(&mut dweight_half),
+        );
+        assert_eq!(
+            (dx_half, dweight_half),
+            (halves(&dx), dweight),
+            "{}",
+            token.isa()
+        );
+
+        let (mut added, mut added_half) = (residual_wide.clone(), residual.clone());
+        backward_add_on(token, &dy_wide, &x_wide, &weight, &inv, &mut added);
+        backward_add_on(token, &dy, &x, &weight, &inv, &mut added_half);
+        assert_eq!(added_half, halves(&added), "{}", token.isa());
+
+        // The sum is rounded before it is normalized.
+        let [mut sum, mut y_sum, mut y] = [0, 1, 2].map(|_| halves(&vec![9.0; n * d]));
+        let mut inv_sum = vec![0.0; n];
+        add_forward_on(
+            token,
+            &x,
+            &residual,
+            &weight,
+            EPS,
+            &mut sum,
+            &mut y_sum,
+            &mut inv_sum,
+        );
+        let both = x_wide.iter().zip(&residual_wide).map(|(x, r)| x + r);
+        assert_eq!(sum, halves(&both.collect::<Vec<_>>()));
+        forward_on(token, &sum, &weight, EPS, &mut y, &mut inv);
+        assert_eq!((y_sum, inv_sum), (y, inv), "fused and separate");
+    }
+}
+
 #[test]
 fn agrees_with_the_definition_at_sizes_around_blocks() {
     for d in [1, 2, 15, 16, 17, 63, 64, 65, 576, 577, 4096] {
         for n in [0, 1, 2, 29] {
             check(n, d);
+            check_bf16(n, d);
         }
     }
     // Several blocks of rows, the last one incomplete.
@@ -88,6 +158,7 @@ proptest! {
     #[test]
     fn agrees_with_the_definition(n in 0_usize..60, d in 1_usize..300) {
         check(n, d);
+        check_bf16(n, d);
     }
 }
 
@@ -122,7 +193,9 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         add_rms_norm_forward(&x, &dy, &weight, EPS, &mut sum, &mut y, &mut inv).unwrap();
         let (mut dx, mut dweight) = (vec![0.0; n * d], vec![0.0; d]);
         rms_norm_backward(&dy, &sum, &weight, &inv, &mut dx, Some(&mut dweight)).unwrap();
-        vec![sum, y, inv, dx, dweight]
+        let mut added = y.clone();
+        rms_norm_backward_add(&dy, &sum, &weight, &inv, &mut added).unwrap();
+        vec![sum, y, inv, dx, dweight, added]
     });
 }
 
@@ -141,7 +214,7 @@ fn a_row_of_zeros_is_finite_and_nan_stays_in_its_row() {
 fn refuses_what_does_not_fit() {
     let run = |x: usize, d: usize, y: usize, n: usize| {
         rms_norm_forward(
-            &vec![0.0; x],
+            &vec![0.0_f32; x],
             &vec![0.0; d],
             EPS,
             &mut vec![0.0; y],
@@ -161,6 +234,11 @@ fn refuses_what_does_not_fit() {
     assert!(matches!(
         run(6, 3, 5, 2),
         Err(KernelError::Length { name: "y", .. })
+    ));
+    let result = rms_norm_backward_add(&[0.0; 6], &[0.0; 6], &[0.0; 3], &[0.0; 2], &mut [0.0; 5]);
+    assert!(matches!(
+        result,
+        Err(KernelError::Length { name: "dx", .. })
     ));
     let result = rms_norm_backward(
         &[0.0; 6],

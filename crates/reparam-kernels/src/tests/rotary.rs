@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::{UNIT, assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use super::{
+    UNIT, assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide,
+};
 use crate::KernelError;
 use crate::rotary::{Heads, rotary, rotary_on, rotary_rows, rotary_tables};
 
@@ -83,6 +85,80 @@ fn inverse_is_the_backward_pass_for_any_tables() {
     let left = reference::dot(&wide(&rx), &wide(&y));
     let right = reference::dot(&wide(&x), &wide(&rty));
     assert!((left - right).abs() < 80.0 * TOLERANCE);
+}
+
+/// The first heads of longer rows, the last row cut short, in both types.
+fn check_rows(n: usize, heads: usize, d: usize, behind: usize) {
+    let (width, stride) = (heads * d, heads * d + behind);
+    let len = if n == 0 { 0 } else { (n - 1) * stride + width };
+    let x = floats(&halves(&numbers(1, len)));
+    let (cos, sin) = (numbers(2, n * d / 2), numbers(3, n * d / 2));
+    for inverse in [false, true] {
+        let mut expected = x.clone();
+        for (n, row) in expected.chunks_mut(stride).enumerate() {
+            let at = n * d / 2..(n + 1) * d / 2;
+            let (cos, sin) = (&cos[at.clone()], &sin[at]);
+            rotary(&mut row[..width], cos, sin, heads, d, inverse).unwrap();
+        }
+        let mut actual = x.clone();
+        rotary_rows(&mut actual, stride, &cos, &sin, heads, d, inverse).unwrap();
+        assert_eq!(actual, expected);
+        for token in tokens() {
+            let heads = Heads {
+                row_stride: stride,
+                n_heads: heads,
+                head_dim: d,
+            };
+            let mut expected = x.clone();
+            rotary_on(token, &mut expected, &cos, &sin, heads, inverse);
+            let mut actual = halves(&x);
+            rotary_on(token, &mut actual, &cos, &sin, heads, inverse);
+            assert_eq!(actual, halves(&expected), "{}", token.isa());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn rows_with_something_behind_and_rows_of_bf16_are_turned_alike(
+        n in 0_usize..40, heads in 1_usize..5, half in 1_usize..40, behind in 0_usize..70,
+    ) {
+        check_rows(n, heads, 2 * half, behind);
+    }
+}
+
+#[test]
+fn rows_over_several_blocks() {
+    check_rows(130, 4, 64, 100);
+}
+
+#[test]
+fn refuses_rows_that_overlap_or_are_missing() {
+    let run = |len: usize, stride: usize, n: usize| {
+        let table = vec![0.0; 2 * n];
+        rotary_rows(&mut vec![0.0_f32; len], stride, &table, &table, 2, 4, false)
+    };
+    assert_eq!(run(0, 0, 0), Ok(()));
+    assert_eq!(run(8, 0, 1), Ok(()));
+    assert_eq!(run(8, usize::MAX, 1), Ok(()));
+    assert_eq!(run(18, 10, 2), Ok(()));
+    let view = KernelError::View {
+        rows: 2,
+        cols: 8,
+        row_stride: 10,
+        col_stride: 1,
+        found: 17,
+    };
+    assert_eq!(run(17, 10, 2), Err(view));
+    assert!(matches!(
+        run(18, 7, 2),
+        Err(KernelError::OverlappingView { row_stride: 7, .. })
+    ));
+    assert!(matches!(
+        run(18, usize::MAX, 3),
+        Err(KernelError::Overflow { name: "x" })
+    ));
 }
 
 #[test]

@@ -2,14 +2,15 @@
 //! wide by a shift and a mask.
 
 use std::arch::x86_64::{
-    __m256, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T1, _mm_loadu_si128, _mm_prefetch,
-    _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256, _mm256_blendv_epi8, _mm256_castps_si256,
-    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepu16_epi32,
-    _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_or_si256, _mm256_packus_epi32,
-    _mm256_permute4x64_epi64, _mm256_set1_epi32, _mm256_slli_epi32, _mm256_srli_epi32,
-    _mm256_store_si256, _mm256_storeu_si256, _mm512_add_epi32, _mm512_and_si512,
-    _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16,
-    _mm512_cvtepu16_epi32, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_load_si512,
+    __m256, __m256bh, __m256i, __m512, __m512bh, __m512i, _CMP_UNORD_Q, _MM_HINT_T1,
+    _mm_loadu_si128, _mm_prefetch, _mm_storeu_si128, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_blendv_epi8, _mm256_castps_si256, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_fmadd_ps, _mm256_load_si256, _mm256_loadu_si256,
+    _mm256_or_si256, _mm256_packus_epi32, _mm256_permute4x64_epi64, _mm256_set1_epi32,
+    _mm256_slli_epi32, _mm256_srli_epi32, _mm256_store_si256, _mm256_storeu_si256,
+    _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_fpclass_ps_mask, _mm512_load_si512,
     _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32,
     _mm512_srli_epi32, _mm512_store_si512,
 };
@@ -27,7 +28,21 @@ fn bits(x: [Bf16; 2]) -> i32 {
 /// The upper half of every 32 bits.
 const UPPER: i32 = 0xffff_0000_u32.cast_signed();
 
-/// Numbers made wide and narrow with AVX-512, for both types that prove it.
+/// The nearest bf16 numbers by the arithmetic of integers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn narrow_avx512(x: __m512) -> __m256i {
+    let bits = _mm512_castps_si512(x);
+    let upper = _mm512_srli_epi32::<16>(bits);
+    let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
+    let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+    let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
+    let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet))
+}
+
+/// Numbers made wide with AVX-512, for both types that prove it.
 macro_rules! conversions {
     () => {
         #[inline(always)]
@@ -60,31 +75,29 @@ macro_rules! conversions {
                 [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(x))]
             }
         }
-
-        #[inline(always)]
-        fn narrow(self, [x]: Self::V) -> [Bf16; LANES] {
-            let mut narrow = [Bf16::ZERO; LANES];
-            // `vcvtneps2bf16` would make subnormal numbers zero.
-            // SAFETY: `self` proves that the machine has the instructions; `narrow` has 32 bytes, and
-            // the store needs no alignment.
-            unsafe {
-                let bits = _mm512_castps_si512(x);
-                let upper = _mm512_srli_epi32::<16>(bits);
-                let odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-                let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-                let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, half));
-                let quiet = _mm512_or_si512(upper, _mm512_set1_epi32(0x40));
-                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-                let x = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(rounded, nan, quiet));
-                _mm256_storeu_si256(narrow.as_mut_ptr().cast(), x);
-            }
-            narrow
-        }
     };
 }
 
 impl PairSimd for Avx512Bf16 {
     conversions!();
+
+    #[inline(always)]
+    fn narrow(self, [x]: Self::V) -> [Bf16; LANES] {
+        const SUBNORMAL: i32 = 0x20;
+        let mut narrow = [Bf16::ZERO; LANES];
+        // SAFETY: `self` proves that the machine has the instructions; `narrow` has 32 bytes, and the
+        // store needs no alignment; both types are 32 bytes of which every value is valid.
+        unsafe {
+            // `vcvtneps2bf16` makes subnormal numbers zero; they are rare.
+            let x = if _mm512_fpclass_ps_mask::<SUBNORMAL>(x) == 0 {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x))
+            } else {
+                narrow_avx512(x)
+            };
+            _mm256_storeu_si256(narrow.as_mut_ptr().cast(), x);
+        }
+        narrow
+    }
 
     type Pairs = __m512i;
 
@@ -119,6 +132,15 @@ impl PairSimd for Avx512Bf16 {
 
 impl PairSimd for Avx512 {
     conversions!();
+
+    #[inline(always)]
+    fn narrow(self, [x]: Self::V) -> [Bf16; LANES] {
+        let mut narrow = [Bf16::ZERO; LANES];
+        // SAFETY: `self` proves that the machine has the instructions; `narrow` has 32 bytes, and the
+        // store needs no alignment.
+        unsafe { _mm256_storeu_si256(narrow.as_mut_ptr().cast(), narrow_avx512(x)) }
+        narrow
+    }
 
     type Pairs = [__m512; 2];
 
