@@ -44,6 +44,28 @@ fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
     }
 }
 
+/// exp(89) is infinite and exp(-104) is zero in f32.
+const GREATEST: f32 = 89.0;
+const LEAST: f32 = -104.0;
+
+/// Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
+const ROUND: f32 = 12_582_912.0;
+
+/// ln 2 in two parts; the first has 15 bits, so that its product with n is exact.
+const LN_2_HIGH: f32 = 0.693_145_75;
+const LN_2_LOW: f32 = 1.428_606_8e-6;
+
+/// Minimax coefficients of (exp(r) - 1 - r) / r^2 over the interval, found by Remez exchange with
+/// the weight r^2 / exp(r), from that of the highest power on; the error of the polynomial is 3.1e-9, a
+/// twentieth of a unit.
+const POLYNOMIAL: [f32; 5] = [
+    1.381_454e-3,
+    8.368_745e-3,
+    4.166_839e-2,
+    1.666_652e-1,
+    0.499_999_94,
+];
+
 /// `exp(x)` of one number, without a branch, so that loops over it become vectors.
 ///
 /// With `n = round(x / ln 2)` and `r = x - n ln 2`, `exp(x) = 2^n exp(r)`, where `|r| <= ln(2) / 2`.
@@ -51,16 +73,7 @@ fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
 /// are not `f32`.
 #[inline(always)]
 pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
-    // exp(89) is infinite and exp(-104) is zero in f32. A comparison with NaN is false, so that
-    // NaN passes through.
-    const GREATEST: f32 = 89.0;
-    const LEAST: f32 = -104.0;
-    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
-    const ROUND: f32 = 12_582_912.0;
-    // ln 2 in two parts; the first has 15 bits, so that its product with n is exact.
-    const LN_2_HIGH: f32 = 0.693_145_75;
-    const LN_2_LOW: f32 = 1.428_606_8e-6;
-
+    // A comparison with NaN is false, so that NaN passes through.
     let x = if x > GREATEST { GREATEST } else { x };
     let x = if x < LEAST { LEAST } else { x };
     let shifted = S::mul_add(x, std::f32::consts::LOG2_E, ROUND);
@@ -68,13 +81,11 @@ pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
     let r = S::mul_add(n, -LN_2_HIGH, x);
     let r = S::mul_add(n, -LN_2_LOW, r);
 
-    // Minimax coefficients of (exp(r) - 1 - r) / r^2 over the interval, found by Remez exchange with
-    // the weight r^2 / exp(r); the error of the polynomial is 3.1e-9, a twentieth of a unit.
-    let p = 1.381_454e-3;
-    let p = S::mul_add(p, r, 8.368_745e-3);
-    let p = S::mul_add(p, r, 4.166_839e-2);
-    let p = S::mul_add(p, r, 1.666_652e-1);
-    let p = S::mul_add(p, r, 0.499_999_94);
+    let p = POLYNOMIAL[0];
+    let p = S::mul_add(p, r, POLYNOMIAL[1]);
+    let p = S::mul_add(p, r, POLYNOMIAL[2]);
+    let p = S::mul_add(p, r, POLYNOMIAL[3]);
+    let p = S::mul_add(p, r, POLYNOMIAL[4]);
     // exp(r) = 1 + (r + r^2 p): the big terms last, so that their rounding errors are all.
     let p = S::mul_add(p * r, r, r) + 1.0;
 
@@ -82,6 +93,24 @@ pub(crate) fn exp_one<S: Simd>(x: f32) -> f32 {
     let half = n >> 1;
     let rest = n.wrapping_sub(half);
     p * power_of_two(half) * power_of_two(rest)
+}
+
+/// `exp(x)` of each lane for scores that are not above the greatest of their row: as accurate as
+/// [`exp_one`] up to 88, above which the result may be anything. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp_of_scores<S: Simd>(simd: S, x: S::V) -> S::V {
+    // NaN is the second operand, which stays.
+    let x = simd.max(simd.splat(LEAST), x);
+    let shifted = simd.mul_add_lanes(x, simd.splat(std::f32::consts::LOG2_E), simd.splat(ROUND));
+    let n = simd.add(shifted, simd.splat(-ROUND));
+    let r = simd.mul_add_lanes(n, simd.splat(-LN_2_HIGH), x);
+    let r = simd.mul_add_lanes(n, simd.splat(-LN_2_LOW), r);
+    let mut p = simd.splat(POLYNOMIAL[0]);
+    for coefficient in &POLYNOMIAL[1..] {
+        p = simd.mul_add_lanes(p, r, simd.splat(*coefficient));
+    }
+    let p = simd.mul_add_lanes(simd.mul(p, r), r, r);
+    simd.scale_by_power(simd.add(p, simd.splat(1.0)), n)
 }
 
 /// 2^n for n in -126..=127; anything for other n.

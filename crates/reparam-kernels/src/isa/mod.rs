@@ -160,6 +160,23 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// The greater of two lanes; `b` if `a` is NaN.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
 
+    /// `x * 2^n` for whole numbers `n` in -252..=254, rounded once or twice where it is subnormal.
+    #[inline(always)]
+    fn scale_by_power(self, x: Self::V, n: Self::V) -> Self::V {
+        let (mut lanes, mut powers) = ([0.0; LANES], [0.0; LANES]);
+        self.store(x, &mut lanes);
+        self.store(n, &mut powers);
+        for (x, n) in lanes.iter_mut().zip(powers) {
+            // In two halves, each of which has a normal power. With a number that is not in range
+            // the conversion saturates, and nothing but the result is wrong.
+            let n = n as i32;
+            let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+            let half = n >> 1;
+            *x = *x * power(half) * power(n - half);
+        }
+        self.load(&lanes)
+    }
+
     /// The sum of all lanes, as a tree: halves, quarters, eighths, sixteenths.
     #[inline(always)]
     fn sum(self, x: Self::V) -> f32 {

@@ -7,7 +7,7 @@
 use std::arch::x86_64::{
     __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_max_ps, _mm256_mul_ps,
     _mm256_set1_ps, _mm256_storeu_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_scalef_ps, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 use super::{Kernel, LANES, Simd};
@@ -78,6 +78,7 @@ macro_rules! implement {
     (
         $isa:ident, $register:ident x $n:literal, $width:literal,
         $splat:ident, $load:ident, $store:ident, $add:ident, $mul:ident, $fma:ident, $max:ident
+        $(, $more:item)*
     ) => {
         impl Simd for $isa {
             type V = [$register; $n];
@@ -151,6 +152,8 @@ macro_rules! implement {
                 }
                 a
             }
+
+            $($more)*
         }
     };
 }
@@ -161,9 +164,19 @@ implement!(
 );
 implement!(
     Avx512, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
-    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps,
+    #[inline(always)]
+    fn scale_by_power(self, [x]: Self::V, [n]: Self::V) -> Self::V {
+        // SAFETY: `self` proves that the machine has the instruction.
+        [unsafe { _mm512_scalef_ps(x, n) }]
+    }
 );
 implement!(
     Avx512Bf16, __m512 x 1, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
-    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps
+    _mm512_mul_ps, _mm512_fmadd_ps, _mm512_max_ps,
+    #[inline(always)]
+    fn scale_by_power(self, [x]: Self::V, [n]: Self::V) -> Self::V {
+        // SAFETY: `self` proves that the machine has the instruction.
+        [unsafe { _mm512_scalef_ps(x, n) }]
+    }
 );

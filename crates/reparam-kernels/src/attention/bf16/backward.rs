@@ -230,11 +230,11 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
         let padded_keys = block.len().next_multiple_of(LANES);
         let copies = &mut copies[..padded_keys * width];
         let place = Place::keys(shape, segment, task.head, saved.v.row_stride);
-        copy_rows(saved.v.values, &place, block.clone(), copies);
-        pack_along_width(copies, width, values_packed, pairs);
+        copy_rows(simd, saved.v.values, &place, block.clone(), copies);
+        pack_along_width(simd, copies, width, values_packed, pairs);
         let place = Place::keys(shape, segment, task.head, saved.k.row_stride);
-        copy_rows(saved.k.values, &place, block.clone(), copies);
-        pack_along_width(copies, width, keys_packed, pairs);
+        copy_rows(simd, saved.k.values, &place, block.clone(), copies);
+        pack_along_width(simd, copies, width, keys_packed, pairs);
         pack_along_rows(simd, copies, width, keys_along_rows, key_stride);
         dkeys[..padded_keys * panels].fill(Sums::ZERO);
         dvalues[..padded_keys * panels].fill(Sums::ZERO);
@@ -246,8 +246,8 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
             let tile_rows = rows.len().next_multiple_of(S::ROWS);
             let queries = &mut queries[..tile_rows * width];
             let douts = &mut douts[..tile_rows * width];
-            copy_rows(saved.q.values, &q_place, rows.clone(), queries);
-            copy_rows(saved.dout, &dout_place, rows.clone(), douts);
+            copy_rows(simd, saved.q.values, &q_place, rows.clone(), queries);
+            copy_rows(simd, saved.dout, &dout_place, rows.clone(), douts);
             pack_along_rows(simd, queries, width, queries_along_rows, ROW_PAIRS);
             pack_along_rows(simd, douts, width, douts_along_rows, ROW_PAIRS);
 

@@ -168,7 +168,7 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
 
     let queries = room(&mut scratch.queries, tile_rows * width, Bf16::ZERO);
     let place = Place::queries(shape, segment, task.head, job.q.row_stride);
-    copy_rows(job.q.values, &place, task.rows.clone(), queries);
+    copy_rows(simd, job.q.values, &place, task.rows.clone(), queries);
     let acc = room(&mut scratch.acc, tile_rows * panels, Sums::ZERO);
     acc.fill(Sums::ZERO);
     let max = room(&mut scratch.stats, tile_rows, [0.0; 2]);
@@ -190,10 +190,10 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
         let block = start..task.keys.end.min(start + KEY_BLOCK);
         let copies = &mut copies[..block.len().next_multiple_of(LANES) * width];
         let place = Place::keys(shape, segment, task.head, job.k.row_stride);
-        copy_rows(job.k.values, &place, block.clone(), copies);
-        pack_along_width(copies, width, keys_packed, pairs);
+        copy_rows(simd, job.k.values, &place, block.clone(), copies);
+        pack_along_width(simd, copies, width, keys_packed, pairs);
         let place = Place::keys(shape, segment, task.head, job.v.row_stride);
-        copy_rows(job.v.values, &place, block.clone(), copies);
+        copy_rows(simd, job.v.values, &place, block.clone(), copies);
         pack_along_rows(simd, copies, width, values_packed, value_stride);
 
         for tile in (0..tile_rows).step_by(S::ROWS) {
