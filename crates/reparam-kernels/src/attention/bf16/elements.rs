@@ -128,7 +128,9 @@ pub(super) fn softmax_row<S: PairSimd>(
     let shift = simd.splat(shift);
     let mut sums = simd.load(&row.exponentials.0);
     for (scores, probabilities) in scores.iter().zip(probabilities) {
-        let p = exp_of_scores(simd, simd.mul_add_lanes(simd.load(&scores.0), scale, shift));
+        // Not in one rounding: then the greatest of great scores would not become exactly 0.
+        let score = simd.mul(simd.load(&scores.0), scale);
+        let p = exp_of_scores(simd, simd.add(score, shift));
         sums = simd.add(sums, p);
         *probabilities = simd.narrow_factor(p);
     }
@@ -192,9 +194,10 @@ pub(super) fn gradient_rows<S: PairSimd>(
         let mut ds = [[Bf16::ZERO; LANES]; 2];
         for i in 0..2 {
             let (lse, delta) = minus[i];
-            let score = simd.load(&rows.scores[i][group].0);
+            // In two roundings, as in the forward pass.
+            let score = simd.mul(simd.load(&rows.scores[i][group].0), scale);
             let dp = simd.load(&rows.dprobabilities[i][group].0);
-            let probability = exp_of_scores(simd, simd.mul_add_lanes(score, scale, lse));
+            let probability = exp_of_scores(simd, simd.add(score, lse));
             p[i] = simd.narrow_factor(probability);
             ds[i] = simd.narrow_factor(simd.mul(probability, simd.add(dp, delta)));
             to.dscores[i][group] = ds[i];
