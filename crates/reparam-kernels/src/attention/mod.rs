@@ -31,6 +31,8 @@ pub(crate) use backward::backward_on;
 #[cfg(test)]
 pub(crate) use bf16::{backward_bf16_on, forward_bf16_on};
 pub(crate) use forward::forward_on;
+#[cfg(test)]
+pub(crate) use soft_cap::tanh;
 
 /// `out = softmax(scale q k') v` for each head and segment.
 ///

@@ -35,7 +35,7 @@ impl SoftCap {
 /// `tanh(x)` without a branch, with a relative error of a few units: below 0.3 as its series, where
 /// the first missing term is 2e-9, else as `(1 - e) / (1 + e)` with `e = exp(-2 |x|)`.
 #[inline(always)]
-fn tanh<S: Simd>(x: f32) -> f32 {
+pub(crate) fn tanh<S: Simd>(x: f32) -> f32 {
     let square = x * x;
     let series = -1382.0 / 155_925.0;
     let series = S::mul_add(series, square, 62.0 / 2835.0);

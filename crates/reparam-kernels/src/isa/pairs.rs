@@ -34,6 +34,16 @@ pub(crate) trait PairSimd: Simd {
     /// The pairs of `first` and `second`.
     fn interleave(self, first: &[Bf16; LANES], second: &[Bf16; LANES]) -> Line;
 
+    /// Exchanges the indices of [`LANES`] rows of [`LANES`] pairs: line `p` holds pair `p` of each row.
+    #[inline(always)]
+    fn turn(self, rows: [&[Bf16; 2 * LANES]; LANES], lines: &mut [Line; LANES]) {
+        for (column, row) in rows.iter().enumerate() {
+            for (line, pair) in lines.iter_mut().zip(row.as_chunks::<2>().0) {
+                line.0[2 * column..][..2].copy_from_slice(pair);
+            }
+        }
+    }
+
     /// Asks for what will be read soon; a hint. The address may be of nothing.
     #[inline(always)]
     fn prefetch(self, _at: *const Line) {}

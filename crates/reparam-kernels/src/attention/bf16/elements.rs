@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::{AttentionShape, SoftCap};
 use crate::Bf16;
-use crate::exp::exp_one;
+use crate::exp::exp_lanes;
 use crate::isa::{LANES, Line, PairSimd};
 use crate::packed::Sums;
 
@@ -37,15 +37,24 @@ fn hide(groups: &mut [Sums], seen: &Range<usize>, value: f32) {
     }
 }
 
-/// Applies [`exp_one`] to each lane.
+/// The greatest lane, if none is NaN.
 #[inline(always)]
-fn exp<S: PairSimd>(simd: S, x: S::V) -> S::V {
+fn greatest<S: PairSimd>(simd: S, x: S::V) -> f32 {
     let mut lanes = [0.0; LANES];
     simd.store(x, &mut lanes);
-    for x in &mut lanes {
-        *x = exp_one::<S>(*x);
+    // Halves, so that the comparisons do not wait for each other.
+    let mut len = LANES / 2;
+    while len > 0 {
+        for i in 0..len {
+            lanes[i] = if lanes[i + len] > lanes[i] {
+                lanes[i + len]
+            } else {
+                lanes[i]
+            };
+        }
+        len /= 2;
     }
-    simd.load(&lanes)
+    lanes[0]
 }
 
 /// The state of the softmax of one row.
@@ -88,17 +97,25 @@ pub(super) fn softmax_row<S: PairSimd>(
     }
     hide(scores, &seen, f32::NEG_INFINITY);
     let scale = simd.splat(scale);
-    let mut most = [simd.splat(f32::NEG_INFINITY); 2];
-    for scores in scores.chunks(2) {
-        for (most, scores) in most.iter_mut().zip(scores) {
-            *most = simd.max(simd.mul(simd.load(&scores.0), scale), *most);
+    let mut most = [simd.splat(f32::NEG_INFINITY); 4];
+    let (fours, ones) = scores.as_chunks::<4>();
+    for four in fours {
+        for i in 0..4 {
+            most[i] = simd.max(simd.mul(simd.load(&four[i].0), scale), most[i]);
         }
     }
-    let most = simd.greatest(simd.max(most[0], most[1]));
+    for one in ones {
+        most[0] = simd.max(simd.mul(simd.load(&one.0), scale), most[0]);
+    }
+    let most = simd.max(simd.max(most[0], most[1]), simd.max(most[2], most[3]));
+    let most = greatest(simd, most);
     if most > *row.max {
-        let factor = simd.splat(exp_one::<S>(*row.max - most));
-        for sums in row.acc.iter_mut().chain([&mut *row.exponentials]) {
-            simd.store(simd.mul(simd.load(&sums.0), factor), &mut sums.0);
+        // In the first block there is nothing yet to be scaled.
+        if *row.max > f32::NEG_INFINITY {
+            let factor = exp_lanes(simd, simd.splat(*row.max - most));
+            for sums in row.acc.iter_mut().chain([&mut *row.exponentials]) {
+                simd.store(simd.mul(simd.load(&sums.0), factor), &mut sums.0);
+            }
         }
         *row.max = most;
     }
@@ -111,7 +128,9 @@ pub(super) fn softmax_row<S: PairSimd>(
     let shift = simd.splat(shift);
     let mut sums = simd.load(&row.exponentials.0);
     for (scores, probabilities) in scores.iter().zip(probabilities) {
-        let p = exp(simd, simd.mul_add_lanes(simd.load(&scores.0), scale, shift));
+        // Not in one rounding: then the greatest of great scores would not become exactly 0.
+        let score = simd.mul(simd.load(&scores.0), scale);
+        let p = exp_lanes(simd, simd.add(score, shift));
         sums = simd.add(sums, p);
         *probabilities = simd.narrow(p);
     }
@@ -175,9 +194,10 @@ pub(super) fn gradient_rows<S: PairSimd>(
         let mut ds = [[Bf16::ZERO; LANES]; 2];
         for i in 0..2 {
             let (lse, delta) = minus[i];
-            let score = simd.load(&rows.scores[i][group].0);
+            // In two roundings, as in the forward pass.
+            let score = simd.mul(simd.load(&rows.scores[i][group].0), scale);
             let dp = simd.load(&rows.dprobabilities[i][group].0);
-            let probability = exp(simd, simd.mul_add_lanes(score, scale, lse));
+            let probability = exp_lanes(simd, simd.add(score, lse));
             p[i] = simd.narrow(probability);
             ds[i] = simd.narrow(simd.mul(probability, simd.add(dp, delta)));
             to.dscores[i][group] = ds[i];

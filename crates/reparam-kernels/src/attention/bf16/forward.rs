@@ -10,7 +10,7 @@ use super::elements::{Row, Scaling, softmax_row};
 use super::gather::{Place, copy_rows, pack_along_rows, pack_along_width, padded, write_row};
 use super::scratch::{Plan, Scratch, Task, room, with_scratch};
 use super::shared::Shared;
-use super::{KEY_BLOCK, KEY_GROUPS, clipped, groups_of};
+use super::{KEY_BLOCK, KEY_GROUPS, clipped, fill_bounds, groups_of, lanes_of};
 use crate::Bf16;
 use crate::isa::{LANES, Line, PairSimd, Token, simd_entry};
 use crate::packed::{LeftTile, Right, Sums, add_rows};
@@ -161,14 +161,15 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
     let segment = &task.segment;
     let (pairs, width) = (shape.head_dim.div_ceil(2), padded(shape.head_dim));
     let panels = width / LANES;
-    let n_rep = shape.n_rep();
     let rows = task.rows.len();
     let tile_rows = rows.next_multiple_of(S::ROWS);
     let scaling = Scaling::new(shape);
 
     let queries = room(&mut scratch.queries, tile_rows * width, Bf16::ZERO);
     let place = Place::queries(shape, segment, task.head, job.q.row_stride);
-    copy_rows(job.q.values, &place, task.rows.clone(), queries);
+    copy_rows(simd, job.q.values, &place, task.rows.clone(), queries);
+    let bounds = room(&mut scratch.bounds, tile_rows, [0; 2]);
+    fill_bounds(shape, segment, &task.rows, bounds);
     let acc = room(&mut scratch.acc, tile_rows * panels, Sums::ZERO);
     acc.fill(Sums::ZERO);
     let max = room(&mut scratch.stats, tile_rows, [0.0; 2]);
@@ -190,17 +191,16 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
         let block = start..task.keys.end.min(start + KEY_BLOCK);
         let copies = &mut copies[..block.len().next_multiple_of(LANES) * width];
         let place = Place::keys(shape, segment, task.head, job.k.row_stride);
-        copy_rows(job.k.values, &place, block.clone(), copies);
-        pack_along_width(copies, width, keys_packed, pairs);
+        copy_rows(simd, job.k.values, &place, block.clone(), copies);
+        pack_along_width(simd, copies, width, keys_packed, pairs);
         let place = Place::keys(shape, segment, task.head, job.v.row_stride);
-        copy_rows(job.v.values, &place, block.clone(), copies);
+        copy_rows(simd, job.v.values, &place, block.clone(), copies);
         pack_along_rows(simd, copies, width, values_packed, value_stride);
 
         for tile in (0..tile_rows).step_by(S::ROWS) {
-            let first = task.rows.start + tile;
-            let last = task.rows.end.min(first + S::ROWS) - 1;
-            let seen = seen(shape, segment, &(first..last + 1));
-            let groups = groups_of(clipped(&seen, &block));
+            let bounds = &bounds[tile..][..S::ROWS];
+            let seen = [bounds[0][0], bounds[S::ROWS - 1][1]];
+            let groups = groups_of(clipped(seen, &block));
             if groups.is_empty() {
                 continue;
             }
@@ -223,16 +223,13 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
                 scores,
                 KEY_GROUPS,
             );
-            for i in 0..S::ROWS {
+            for (i, bounds) in bounds.iter().enumerate() {
                 let row = tile + i;
-                let seen = shape.visible(segment, (first + i).min(last) / n_rep);
-                let seen = clipped(&seen, &block);
-                let from = groups.start * LANES;
                 let at = i * KEY_GROUPS + groups.start;
                 softmax_row(
                     simd,
                     &mut scores[at..][..groups.len()],
-                    seen.start.saturating_sub(from)..seen.end.saturating_sub(from),
+                    lanes_of(clipped(*bounds, &block), &groups),
                     scaling,
                     Row {
                         max: &mut max[row][0],

@@ -56,15 +56,31 @@ pub(super) fn padded(width: usize) -> usize {
     width.next_multiple_of(LANES)
 }
 
+/// Tokens that are asked for in advance.
+const AHEAD: usize = 24;
+
 /// Copies the rows `rows`, completes each to whole groups with zeros, and adds rows of zeros until
 /// `to` is full.
 #[inline(always)]
-pub(super) fn copy_rows(from: &[Bf16], place: &Place, rows: Range<usize>, to: &mut [Bf16]) {
+pub(super) fn copy_rows<S: PairSimd>(
+    simd: S,
+    from: &[Bf16],
+    place: &Place,
+    rows: Range<usize>,
+    to: &mut [Bf16],
+) {
     let width = place.width;
     let mut lines = to.chunks_exact_mut(padded(width));
     // Not `at` for each row: a division takes as long as the copy.
     let (mut token, mut rep) = (rows.start / place.per_token, rows.start % place.per_token);
     for to in lines.by_ref().take(rows.len()) {
+        if rep == 0 {
+            // Other heads lie between the rows of this one, so that nobody else asks in time.
+            let ahead = place.start + (token + AHEAD) * place.stride;
+            for number in (0..place.per_token * width).step_by(2 * LANES) {
+                simd.prefetch(from.as_ptr().wrapping_add(ahead + number).cast());
+            }
+        }
         let from = &from[place.start + token * place.stride + rep * width..][..width];
         let (to, to_rest) = to.split_at_mut(width / LANES * LANES);
         let (from, from_rest) = from.split_at(to.len());
@@ -106,13 +122,28 @@ pub(super) fn pack_along_rows<S: PairSimd>(
 /// Puts rows of `width` numbers, a multiple of [`LANES`] of them, into panels of [`LANES`] rows whose
 /// pairs are the first `pairs` pairs of each row: line `p` of panel `j` is `lines[j * pairs + p]`.
 #[inline(always)]
-pub(super) fn pack_along_width(rows: &[Bf16], width: usize, lines: &mut [Line], pairs: usize) {
+pub(super) fn pack_along_width<S: PairSimd>(
+    simd: S,
+    rows: &[Bf16],
+    width: usize,
+    lines: &mut [Line],
+    pairs: usize,
+) {
     let panels = lines.chunks_exact_mut(pairs);
     for (rows, lines) in rows.chunks_exact(LANES * width).zip(panels) {
+        let (squares, rest) = lines.as_chunks_mut::<LANES>();
+        for (square, lines) in squares.iter_mut().enumerate() {
+            let at = 2 * LANES * square;
+            let mut turned = [&[Bf16::ZERO; 2 * LANES]; LANES];
+            for (turned, row) in turned.iter_mut().zip(rows.chunks_exact(width)) {
+                *turned = &row[at..][..2 * LANES].as_chunks().0[0];
+            }
+            simd.turn(turned, lines);
+        }
+        let at = 2 * LANES * squares.len();
         for (column, row) in rows.chunks_exact(width).enumerate() {
-            for (line, pair) in lines.iter_mut().zip(row.as_chunks::<2>().0) {
-                line.0[2 * column] = pair[0];
-                line.0[2 * column + 1] = pair[1];
+            for (line, pair) in rest.iter_mut().zip(row[at..].as_chunks::<2>().0) {
+                line.0[2 * column..][..2].copy_from_slice(pair);
             }
         }
     }

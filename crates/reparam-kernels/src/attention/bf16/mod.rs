@@ -4,6 +4,7 @@ mod backward;
 mod elements;
 mod forward;
 mod gather;
+mod gradients;
 mod scratch;
 mod shared;
 
@@ -22,12 +23,38 @@ const KEY_BLOCK: usize = 256;
 /// Groups of [`LANES`] keys of a block.
 const KEY_GROUPS: usize = KEY_BLOCK / LANES;
 
-/// The part of `keys` in `block`, counted from its start; an empty one may lie anywhere in it.
+/// Writes which keys the rows `rows` see; what is left of `bounds` becomes those of the last.
+fn fill_bounds(
+    shape: &AttentionShape,
+    segment: &Segment,
+    rows: &Range<usize>,
+    bounds: &mut [[usize; 2]],
+) {
+    let n_rep = shape.n_rep();
+    for (row, bounds) in rows.clone().zip(&mut *bounds) {
+        let Range { start, end } = shape.visible(segment, row / n_rep);
+        *bounds = [start, end];
+    }
+    if let Some(last) = rows.len().checked_sub(1) {
+        let last = bounds[last];
+        bounds[rows.len()..].fill(last);
+    }
+}
+
+/// The keys `start..end` that lie in `block`, counted from its start; an empty range may lie anywhere
+/// in it.
 #[inline(always)]
-fn clipped(keys: &Range<usize>, block: &Range<usize>) -> Range<usize> {
-    let end = keys.end.clamp(block.start, block.end) - block.start;
-    let start = keys.start.clamp(block.start, block.end) - block.start;
+fn clipped([start, end]: [usize; 2], block: &Range<usize>) -> Range<usize> {
+    let end = end.clamp(block.start, block.end) - block.start;
+    let start = start.clamp(block.start, block.end) - block.start;
     start.min(end)..end
+}
+
+/// `lanes` counted from the first lane of the groups `groups`.
+#[inline(always)]
+fn lanes_of(lanes: Range<usize>, groups: &Range<usize>) -> Range<usize> {
+    let from = groups.start * LANES;
+    lanes.start.saturating_sub(from)..lanes.end.saturating_sub(from)
 }
 
 /// The groups in which some keys lie.

@@ -61,6 +61,8 @@ pub(super) struct Scratch {
     pub(super) acc: Vec<Sums>,
     pub(super) dkeys: Vec<Sums>,
     pub(super) dvalues: Vec<Sums>,
+    /// First key and one past the last that each row sees.
+    pub(super) bounds: Vec<[usize; 2]>,
     /// Two numbers of each row: the greatest score, or `lse` and `delta`.
     pub(super) stats: Vec<[f32; 2]>,
     /// The sums of the exponentials of a row, lane by lane.

@@ -34,7 +34,6 @@ impl<'a, T> Shared<'a, T> {
     /// # Safety
     ///
     /// As long as the result exists nobody else may use these elements.
-    #[expect(clippy::mut_from_ref, reason = "the parts do not meet")]
     #[inline(always)]
     pub(super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);

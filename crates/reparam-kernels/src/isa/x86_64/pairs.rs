@@ -10,9 +10,7 @@ use std::arch::x86_64::{
     _mm256_slli_epi32, _mm256_srli_epi32, _mm256_store_si256, _mm256_storeu_si256,
     _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
     _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_fpclass_ps_mask, _mm512_load_si512,
-    _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_slli_epi32,
-    _mm512_srli_epi32, _mm512_store_si512,
+    _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_fpclass_ps_mask, _mm512_load_si512, _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_store_si512, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
 };
 
 use super::super::{LANES, Line, PairSimd, Simd};
@@ -57,6 +55,53 @@ macro_rules! conversions {
                 _mm512_store_si512(std::ptr::from_mut(&mut line).cast(), both);
             }
             line
+        }
+
+        #[inline(always)]
+        fn turn(self, rows: [&[Bf16; 2 * LANES]; LANES], lines: &mut [Line; LANES]) {
+            // SAFETY: `self` proves that the machine has the instructions; a row has 64 bytes and its
+            // load needs no alignment; a line has 64 bytes and is aligned.
+            unsafe {
+                let mut x = [_mm512_setzero_si512(); LANES];
+                for (x, row) in x.iter_mut().zip(rows) {
+                    *x = _mm512_loadu_si512(row.as_ptr().cast());
+                }
+                // Pairs of two rows, then of four, next to one another.
+                for i in 0..LANES / 2 {
+                    let (a, b) = (x[2 * i], x[2 * i + 1]);
+                    x[2 * i] = _mm512_unpacklo_epi32(a, b);
+                    x[2 * i + 1] = _mm512_unpackhi_epi32(a, b);
+                }
+                for i in 0..LANES / 4 {
+                    let [a, b, c, d] = [x[4 * i], x[4 * i + 1], x[4 * i + 2], x[4 * i + 3]];
+                    x[4 * i] = _mm512_unpacklo_epi64(a, c);
+                    x[4 * i + 1] = _mm512_unpackhi_epi64(a, c);
+                    x[4 * i + 2] = _mm512_unpacklo_epi64(b, d);
+                    x[4 * i + 3] = _mm512_unpackhi_epi64(b, d);
+                }
+                // Quarter `l` of register `4 i + c` now holds pair `4 l + c` of rows `4 i..4 i + 4`.
+                for c in 0..LANES / 4 {
+                    let [a, b, d, e] = [x[c], x[4 + c], x[8 + c], x[12 + c]];
+                    let (even, odd) = (
+                        _mm512_shuffle_i32x4::<0x88>(a, b),
+                        _mm512_shuffle_i32x4::<0xdd>(a, b),
+                    );
+                    let (even_2, odd_2) = (
+                        _mm512_shuffle_i32x4::<0x88>(d, e),
+                        _mm512_shuffle_i32x4::<0xdd>(d, e),
+                    );
+                    let quarters = [
+                        _mm512_shuffle_i32x4::<0x88>(even, even_2),
+                        _mm512_shuffle_i32x4::<0x88>(odd, odd_2),
+                        _mm512_shuffle_i32x4::<0xdd>(even, even_2),
+                        _mm512_shuffle_i32x4::<0xdd>(odd, odd_2),
+                    ];
+                    for l in 0..4 {
+                        let line = std::ptr::from_mut(&mut lines[4 * l + c]);
+                        _mm512_store_si512(line.cast(), quarters[l]);
+                    }
+                }
+            }
         }
 
         #[inline(always)]

@@ -8,6 +8,8 @@ use crate::attention::{
 };
 
 mod bf16;
+mod masks;
+mod primitives;
 mod reference;
 
 /// Scores of size one with up to 256 terms, exponentials of them and averages of values: a few

@@ -7,7 +7,8 @@ use crate::attention::{AttentionShape, Segment};
 fn sees(shape: &AttentionShape, segment: &Segment, i: usize, j: usize) -> bool {
     let position = (segment.k_len + i) as i64 - segment.q_len as i64;
     let distance = position - j as i64;
-    let window = shape.window.map_or(i64::MAX, |window| window as i64);
+    let window = shape.window.map(i64::try_from);
+    let window = window.and_then(Result::ok).unwrap_or(i64::MAX);
     if shape.causal {
         (0..window).contains(&distance)
     } else {
