@@ -13,7 +13,7 @@ use crate::isa::{LANES, Token};
 const LEFT_NUMBERS: usize = 256 * 1024;
 
 /// Tasks of a product, so that a few threads end at about the same time.
-const TASKS: usize = 16;
+pub(super) const TASKS: usize = 16;
 
 /// Products of two numbers that a task should have at least, some ten microseconds of work; for a
 /// product of one row, which waits for the memory, 128 KiB of the weight.
@@ -73,7 +73,7 @@ pub(super) fn run(token: Token, job: &Job<'_>) {
     }
 }
 
-fn span(index: usize, size: usize, end: usize) -> Range<usize> {
+pub(super) fn span(index: usize, size: usize, end: usize) -> Range<usize> {
     index * size..end.min((index + 1) * size)
 }
 

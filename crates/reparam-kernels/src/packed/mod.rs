@@ -36,6 +36,7 @@ mod epilogue;
 mod grid;
 mod left;
 mod matrix;
+mod outer;
 mod product;
 mod right;
 mod tile;

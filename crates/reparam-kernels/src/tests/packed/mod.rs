@@ -11,6 +11,7 @@ use crate::packed::{
 use crate::{Bf16, Isa, KernelError};
 
 mod cross_entropy;
+mod outer;
 mod properties;
 mod weight;
 
