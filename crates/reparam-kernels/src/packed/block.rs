@@ -135,8 +135,6 @@ fn run_block_generic<S: PairSimd>(
                 (_, _) => group!(4, 1),
             }
         } else {
-            // A tile is what an instruction set may compute in a way of its own. The panels are what
-            // AMX takes for its right factor, and rows that lie ready what it takes for the left.
             match (S::ROWS, S::PANELS.min(left_over)) {
                 (8, 3) => group!(8, 3),
                 (8, 2) => group!(8, 2),

@@ -116,16 +116,22 @@ fn run_strip_generic<S: PairSimd>(
             lines,
             pairs: rows.start / 2..rows.start / 2 + pairs,
         };
-        for_groups::<S>(panels.len(), |panel, width| match (S::ROWS, width) {
-            (8, 3) => block.add::<S, 8, 3>(simd, panel, &mut sums),
-            (8, 2) => block.add::<S, 8, 2>(simd, panel, &mut sums),
-            (8, _) => block.add::<S, 8, 1>(simd, panel, &mut sums),
-            (4, _) => block.add::<S, 4, 1>(simd, panel, &mut sums),
-            (_, _) => block.add::<S, 2, 1>(simd, panel, &mut sums),
-        });
+        let mut panel = 0;
+        while panel < panels.len() {
+            let width = S::PANELS.min(panels.len() - panel);
+            match (S::ROWS, width) {
+                (8, 3) => block.add::<S, 8, 3>(simd, panel, &mut sums),
+                (8, 2) => block.add::<S, 8, 2>(simd, panel, &mut sums),
+                (8, _) => block.add::<S, 8, 1>(simd, panel, &mut sums),
+                (4, _) => block.add::<S, 4, 1>(simd, panel, &mut sums),
+                (_, _) => block.add::<S, 2, 1>(simd, panel, &mut sums),
+            }
+            panel += width;
+        }
     }
     let padded = left.tiles() * S::ROWS;
-    for_groups::<S>(panels.len(), |panel, width| {
+    for panel in (0..panels.len()).step_by(S::PANELS) {
+        let width = S::PANELS.min(panels.len() - panel);
         let sums = sums[padded * panel..].chunks_exact(width);
         for (row, sums) in part.rows().zip(sums) {
             for (j, sums) in sums.iter().enumerate() {
@@ -137,17 +143,6 @@ fn run_strip_generic<S: PairSimd>(
                 }
             }
         }
-    });
-}
-
-/// Calls `work` with the first panel and the width of every group of panels.
-#[inline(always)]
-fn for_groups<S: PairSimd>(panels: usize, mut work: impl FnMut(usize, usize)) {
-    let mut panel = 0;
-    while panel < panels {
-        let width = S::PANELS.min(panels - panel);
-        work(panel, width);
-        panel += width;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::KernelError;
 use crate::error::check_len;
 use crate::isa::{LANES, Line, Token};
 
-/// By what a [`PackedWeight`] `W[N, K]` multiplies.
+/// By what a [`PackedWeight`](super::PackedWeight) `W[N, K]` multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// By its transpose, as in the forward pass of a linear layer: `y = x W'`, `[M, K]` to `[M, N]`.
