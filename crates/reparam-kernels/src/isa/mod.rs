@@ -24,14 +24,20 @@ pub enum Isa {
     /// The same with AVX-512 BF16: products of pairs of bf16 numbers, 32 at a time. Kernels over
     /// `f32` compute the same bits as with [`Isa::Avx512`].
     Avx512Bf16,
+    /// The same with AMX: products of tiles of bf16 numbers, 512 at a time, where the system allows
+    /// them (Linux). Everything but products of more than four rows computes the same bits as with
+    /// [`Isa::Avx512Bf16`]. The instructions have not run on hardware yet; the products are tested
+    /// with a model of them.
+    AmxBf16,
 }
 
 impl Isa {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Portable,
         Self::Avx2Fma,
         Self::Avx512,
         Self::Avx512Bf16,
+        Self::AmxBf16,
     ];
 
     /// Lists what this machine can run, slowest first. [`Isa::Portable`] is always there.
@@ -52,13 +58,14 @@ impl Isa {
         Token::current().isa()
     }
 
-    /// Its name: `portable`, `avx2`, `avx512` or `avx512bf16`.
+    /// Its name: `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
             Self::Avx2Fma => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512bf16",
+            Self::AmxBf16 => "amx",
         }
     }
 
@@ -77,8 +84,10 @@ impl Isa {
             Self::Avx512 => Avx512::detect().map(Token::Avx512),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16 => Avx512Bf16::detect().map(Token::Avx512Bf16),
+            #[cfg(target_arch = "x86_64")]
+            Self::AmxBf16 => AmxBf16::detect().map(Token::AmxBf16),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2Fma | Self::Avx512 | Self::Avx512Bf16 => None,
+            Self::Avx2Fma | Self::Avx512 | Self::Avx512Bf16 | Self::AmxBf16 => None,
         }
     }
 }
@@ -92,7 +101,7 @@ impl fmt::Display for Isa {
 impl FromStr for Isa {
     type Err = KernelError;
 
-    /// Reads `portable`, `avx2`, `avx512` or `avx512bf16`, in any case.
+    /// Reads `portable`, `avx2`, `avx512`, `avx512bf16` or `amx`, in any case.
     fn from_str(name: &str) -> Result<Self, KernelError> {
         Self::ALL
             .into_iter()
@@ -290,10 +299,13 @@ fn times_power_of_two(x: f32, n: f32) -> f32 {
 
 mod pairs;
 pub(crate) use pairs::{Line, PairSimd};
+pub(crate) mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-use x86_64::{Avx2Fma, Avx512, Avx512Bf16, enter_avx2_fma, enter_avx512, enter_avx512_bf16};
+use x86_64::{
+    AmxBf16, Avx2Fma, Avx512, Avx512Bf16, enter_avx2_fma, enter_avx512, enter_avx512_bf16,
+};
 
 /// A detected instruction set.
 #[derive(Debug, Clone, Copy)]
@@ -309,6 +321,12 @@ pub(crate) enum Token {
     /// See [`Avx512Bf16`].
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16(Avx512Bf16),
+    /// See [`AmxBf16`].
+    #[cfg(target_arch = "x86_64")]
+    AmxBf16(AmxBf16),
+    /// The products of [`AmxBf16`] with a model of its registers, all else as the best set.
+    #[cfg(test)]
+    EmulatedAmx,
 }
 
 impl Token {
@@ -316,6 +334,9 @@ impl Token {
     pub(crate) fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
+            if let Some(token) = AmxBf16::detect() {
+                return Self::AmxBf16(token);
+            }
             if let Some(token) = Avx512Bf16::detect() {
                 return Self::Avx512Bf16(token);
             }
@@ -350,7 +371,16 @@ impl Token {
             Self::Avx512(_) => Isa::Avx512,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(_) => Isa::Avx512Bf16,
+            #[cfg(target_arch = "x86_64")]
+            Self::AmxBf16(_) => Isa::AmxBf16,
+            #[cfg(test)]
+            Self::EmulatedAmx => Isa::AmxBf16,
         }
+    }
+
+    /// Whether products can use tile registers.
+    pub(crate) fn has_tiles(self) -> bool {
+        self.isa() == Isa::AmxBf16
     }
 
     /// Runs the version of `kernel` that was compiled for this instruction set.
@@ -377,6 +407,11 @@ impl Token {
             // feature of `enter_avx512_bf16`.
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Bf16(simd) => unsafe { enter_avx512_bf16(simd, kernel) },
+            // SAFETY: a value of `AmxBf16` holds a value of `Avx512Bf16`.
+            #[cfg(target_arch = "x86_64")]
+            Self::AmxBf16(amx) => unsafe { enter_avx512_bf16(amx.rows(), kernel) },
+            #[cfg(test)]
+            Self::EmulatedAmx => Self::best().dispatch(kernel),
         }
     }
 }

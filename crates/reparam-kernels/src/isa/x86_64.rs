@@ -16,7 +16,10 @@ use std::arch::x86_64::{
 
 use super::{Kernel, LANES, Simd};
 
+mod amx;
 mod pairs;
+
+pub(crate) use amx::AmxBf16;
 
 /// The proof that the machine has AVX2 and FMA.
 #[derive(Debug, Clone, Copy)]

@@ -55,6 +55,14 @@ impl Part {
     pub(super) unsafe fn new(rows: Range<usize>, panels: Range<usize>) -> Self {
         Self { rows, panels }
     }
+
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    pub(super) fn panels(&self) -> Range<usize> {
+        self.panels.clone()
+    }
 }
 
 simd_entry!(
@@ -127,8 +135,6 @@ fn run_block_generic<S: PairSimd>(
                 (_, _) => group!(4, 1),
             }
         } else {
-            // A tile is what an instruction set may compute in a way of its own. The panels are what
-            // AMX takes for its right factor, and rows that lie ready what it takes for the left.
             match (S::ROWS, S::PANELS.min(left_over)) {
                 (8, 3) => group!(8, 3),
                 (8, 2) => group!(8, 2),
@@ -183,6 +189,13 @@ fn run_group<S: PairSimd, const R: usize, const P: usize>(
             // Between blocks of pairs the sums of all tiles are kept, else those of one.
             let kept = if pairs <= PAIRS { 0 } else { tile * R * P };
             let sums = &mut sums[kept..];
+            if group.pairs.end == pairs {
+                let first_row = part.rows.start + tile * R;
+                for row in first_row..part.rows.end.min(first_row + R) {
+                    let col = job.first_col + panel * LANES;
+                    job.finish.ask(simd, row, col, P);
+                }
+            }
             // One panel alone has too few sums to hide the latency of the additions.
             let tiles_at_once = if P == 1 && R == 8 && tile + 2 <= whole_tiles {
                 group.add::<S, 2, R, P>(simd, tile, sums);

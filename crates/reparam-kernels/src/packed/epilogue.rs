@@ -5,7 +5,7 @@
 )]
 
 use super::matrix::{Address, Target};
-use crate::isa::{LANES, PairSimd};
+use crate::isa::{LANES, Line, PairSimd};
 
 /// `out = scale sums + bias (+ out)`
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,32 @@ unsafe impl Send for Finish<'_> {}
 unsafe impl Sync for Finish<'_> {}
 
 impl Finish<'_> {
+    /// The same for the transpose of the output; there must be no bias.
+    pub(super) fn t(self) -> Self {
+        Self {
+            target: self.target.t(),
+            ..self
+        }
+    }
+
+    /// Asks for row `row` and `panels` panels from column `col` on, which will soon be written; a
+    /// hint. Else the first write of each line waits until the line is there.
+    #[inline(always)]
+    pub(super) fn ask<S: PairSimd>(&self, simd: S, row: usize, col: usize, panels: usize) {
+        let layout = self.target.layout;
+        if layout.col_stride != 1 {
+            return;
+        }
+        let at = row * layout.row_stride + col;
+        let (first, bytes): (*const Line, usize) = match self.target.address {
+            Address::Bf16(first) => (first.wrapping_add(at).cast(), 2),
+            Address::F32(first) => (first.wrapping_add(at).cast(), 4),
+        };
+        for line in 0..(panels * LANES * bytes).div_ceil(size_of::<Line>()) {
+            simd.prefetch(first.wrapping_add(line));
+        }
+    }
+
     /// Writes the sums of row `row` and the columns from `col` on, as many as exist.
     ///
     /// # Safety

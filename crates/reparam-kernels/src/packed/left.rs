@@ -87,6 +87,79 @@ fn lies_ready(matrix: &Matrix<'_>) -> bool {
         && matches!(matrix.values, Values::Bf16(_))
 }
 
+/// Rows of a tile register, and the numbers of one of its rows.
+pub(super) const TILE_ROWS: usize = 16;
+const TILE_COLS: usize = 32;
+
+/// Lines of the buffer that [`gather_padded`] needs for up to `rows` rows.
+pub(super) fn padded_lines(matrix: &Matrix<'_>, rows: usize) -> usize {
+    let rows = if fills_tiles(matrix) {
+        rows.min(TILE_ROWS)
+    } else {
+        rows
+    };
+    rows.next_multiple_of(TILE_ROWS) * buffer_stride(matrix.cols()) / 32
+}
+
+/// Whether tile registers can be loaded from where the matrix lies.
+fn fills_tiles(matrix: &Matrix<'_>) -> bool {
+    lies_ready(matrix) && matrix.cols().is_multiple_of(TILE_COLS)
+}
+
+/// Rows `rows` of `matrix` in tiles for tile registers: one row after the other, as many rows and
+/// columns as fill the registers, the last ones completed with zeros in `buffer`.
+pub(super) fn gather_padded<'a>(
+    matrix: &Matrix<'a>,
+    rows: Range<usize>,
+    buffer: &'a mut [Bf16],
+) -> Left<'a> {
+    let cols = matrix.cols();
+    let padded = cols.next_multiple_of(TILE_COLS);
+    let buffer_stride = buffer_stride(cols);
+    let ready = match matrix.values {
+        Values::Bf16(values) if cols > 0 && fills_tiles(matrix) => Some(values),
+        _ => None,
+    };
+    let whole_tiles = if ready.is_some() {
+        rows.len() / TILE_ROWS
+    } else {
+        0
+    };
+    let rest = rows.start + whole_tiles * TILE_ROWS..rows.end;
+    let rest_rows = rest.len().next_multiple_of(TILE_ROWS);
+    let lines = buffer.chunks_mut(buffer_stride).take(rest_rows);
+    for (to, row) in lines.zip(rest.start..) {
+        let width = if row < rows.end { cols } else { 0 };
+        if width > 0 {
+            matrix.read_row(row, &mut to[..cols]);
+        }
+        to[width..padded].fill(Bf16::ZERO);
+    }
+    let buffered = LeftTile {
+        numbers: buffer,
+        row_stride: buffer_stride,
+        pair_stride: 2,
+    };
+    match ready {
+        Some(values) => Left {
+            whole: LeftTile {
+                numbers: &values[rows.start * matrix.stride()..],
+                row_stride: matrix.stride(),
+                pair_stride: 2,
+            },
+            tile_stride: TILE_ROWS * matrix.stride(),
+            whole_tiles,
+            last: (rest_rows > 0).then_some(buffered),
+        },
+        None => Left {
+            whole: buffered,
+            tile_stride: TILE_ROWS * buffer_stride,
+            whole_tiles: rest_rows / TILE_ROWS,
+            last: None,
+        },
+    }
+}
+
 /// Rows `rows` of `matrix` in tiles of `tile_rows`, as far as necessary in `buffer`.
 #[inline(always)]
 pub(super) fn gather<'a, S: PairSimd>(

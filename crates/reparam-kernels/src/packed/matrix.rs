@@ -325,3 +325,13 @@ pub(super) struct Target<'a> {
     pub(super) layout: Layout,
     borrow: PhantomData<&'a mut [f32]>,
 }
+
+impl Target<'_> {
+    /// The transpose, the same elements.
+    pub(super) fn t(self) -> Self {
+        Self {
+            layout: self.layout.t(),
+            ..self
+        }
+    }
+}

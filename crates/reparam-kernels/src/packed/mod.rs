@@ -23,6 +23,13 @@
 //! [`Isa::Avx512`](crate::Isa::Avx512) and [`Isa::Avx2Fma`](crate::Isa::Avx2Fma); they keep
 //! subnormal numbers.
 //!
+//! With [`Isa::AmxBf16`](crate::Isa::AmxBf16) a product of more than four rows is computed by tiles of
+//! 16 rows, 32 terms and 16 columns with `tdpbf16ps`, which sums the first and the second numbers of
+//! the 16 pairs apart, adds both sums, and adds the result to what was there; subnormal numbers are
+//! as with `vdpbf16ps`. Products of up to four rows, and those of [`product`] that sum over the rows
+//! of a great factor, are computed as with [`Isa::Avx512Bf16`](crate::Isa::Avx512Bf16), so that there
+//! the bits of four rows are not those of five.
+//!
 //! # Memory
 //!
 //! Buffers belong to the threads and are used again: on the thread that calls, up to 4 MiB for
@@ -36,10 +43,12 @@ mod epilogue;
 mod grid;
 mod left;
 mod matrix;
+mod outer;
 mod product;
 mod right;
 mod serial;
 mod tile;
+mod tile_block;
 mod weight;
 mod workspace;
 

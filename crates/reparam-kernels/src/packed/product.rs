@@ -6,14 +6,15 @@ use super::block::{Job, LowRank};
 use super::epilogue::Finish;
 use super::grid;
 use super::matrix::{Matrix, MatrixMut};
+use super::outer;
 use super::right::{Panels, lines_of, pack_panel, transpose_panel};
 use super::weight::PackedView;
 use super::workspace::{Purpose, with_buffer};
 use crate::KernelError;
 use crate::error::check_len;
-use crate::isa::{LANES, Token};
+use crate::isa::{LANES, Line, Token};
 
-/// By what a [`PackedWeight`] `W[N, K]` multiplies.
+/// By what a [`PackedWeight`](super::PackedWeight) `W[N, K]` multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// By its transpose, as in the forward pass of a linear layer: `y = x W'`, `[M, K]` to `[M, N]`.
@@ -208,7 +209,7 @@ fn run_transposed(
 /// ```
 ///
 /// One of the two factors, the one with fewer rows or columns of the output, should be small: it is
-/// put in order by the calling thread at every call.
+/// put in order as a whole at every call.
 ///
 /// # Errors
 ///
@@ -216,7 +217,8 @@ fn run_transposed(
 ///
 /// # Cost
 ///
-/// `2 M K N` operations for `left[M, K]` and `right[K, N]`. See [the module](super) for the numerics.
+/// `2 M K N` operations for `left[M, K]` and `right[K, N]`; with 16 small rows or columns about as
+/// long as reading the great factor from memory, which is done once. See [the module](super) for the numerics.
 pub fn product(
     left: Matrix<'_>,
     right: Matrix<'_>,
@@ -238,8 +240,7 @@ pub(crate) fn product_with(
 ) -> Result<(), KernelError> {
     let shape = (out.rows(), out.cols());
     check_shapes(shape, &left, (right.rows(), right.cols()))?;
-    // The right factor is put in order as a whole, the left one task by task; a product of two
-    // numbers has no order, so the bits are the same.
+    // A product of two numbers has no order, so the bits are the same.
     let (left, right, out) = if left.rows() < right.cols() {
         (right.t(), left.t(), out.t())
     } else {
@@ -251,6 +252,16 @@ pub(crate) fn product_with(
         accumulate,
         target: out.into_target(),
     };
+    if left.transposed && right.cols() <= outer::MAX_ROWS {
+        let job = outer::Job {
+            left: right.t(),
+            right: left.t(),
+            finish: finish.t(),
+        };
+        outer::run(token, &job);
+        return Ok(());
+    }
+    // The right factor is put in order as a whole, the left one task by task.
     with_right(token, Purpose::Right, right, |right| {
         let job = Job {
             left,
@@ -264,13 +275,21 @@ pub(crate) fn product_with(
     Ok(())
 }
 
+/// Lines of a right factor that one thread puts in order as fast as it would find help: 64 KiB.
+const TASK_LINES: usize = 1024;
+
 /// Puts a right factor in order.
 fn with_right(token: Token, purpose: Purpose, right: Matrix<'_>, work: impl FnOnce(Panels<'_>)) {
     let pairs = right.rows().div_ceil(2);
     with_buffer(purpose, lines_of(right.rows(), right.cols()), |lines| {
         if pairs > 0 {
-            for (panel, lines) in lines.chunks_mut(pairs).enumerate() {
+            let pack = |(panel, lines): (usize, &mut [Line])| {
                 pack_panel(token, right, panel, lines);
+            };
+            if lines.len() <= TASK_LINES {
+                lines.chunks_mut(pairs).enumerate().for_each(pack);
+            } else {
+                lines.par_chunks_mut(pairs).enumerate().for_each(pack);
             }
         }
         work(Panels {

@@ -1,5 +1,7 @@
 //! The right factor of a product, in the order in which tiles read it.
 
+use std::ops::Range;
+
 use super::matrix::{Matrix, Values};
 use crate::Bf16;
 use crate::isa::{LANES, Line, PairSimd, simd_entry};
@@ -47,6 +49,54 @@ simd_entry!(
     /// Writes columns `LANES panel..` of `matrix` into the lines of one panel.
     pub(super) fn pack_panel<'a, 'b>(matrix: Matrix<'a>, panel: usize, lines: &'b mut [Line]) = pack_panel_generic
 );
+
+/// Pairs of rows that are asked for in advance.
+const AHEAD: usize = 8;
+
+/// Writes some panels of `matrix`, row by row as they follow one another in memory, into lines of
+/// which those of the next panel begin `panel_stride` later.
+#[inline(always)]
+pub(super) fn pack_panels<S: PairSimd>(
+    simd: S,
+    matrix: Matrix<'_>,
+    panels: Range<usize>,
+    lines: &mut [Line],
+    panel_stride: usize,
+) {
+    let pairs = matrix.rows().div_ceil(2);
+    let mut whole_panels = 0;
+    if let Values::Bf16(values) = matrix.values
+        && !matrix.transposed
+        && matrix.rows().is_multiple_of(2)
+    {
+        // Whole groups need no look at each.
+        whole_panels = panels.end.min(matrix.cols() / LANES) - panels.start;
+        let stride = matrix.stride();
+        let first = panels.start * LANES;
+        let width = whole_panels * LANES;
+        for pair in 0..pairs {
+            let at = 2 * pair * stride + first;
+            for row in 0..2 {
+                let ahead = at + (2 * AHEAD + row) * stride;
+                for line in (0..width).step_by(2 * LANES) {
+                    simd.prefetch(values.as_ptr().wrapping_add(ahead + line).cast());
+                }
+            }
+            let upper = values[at..][..width].as_chunks().0;
+            let lower = values[at + stride..][..width].as_chunks().0;
+            let lines = lines[pair..].iter_mut().step_by(panel_stride);
+            for ((upper, lower), line) in upper.iter().zip(lower).zip(lines) {
+                *line = simd.interleave(upper, lower);
+            }
+        }
+    }
+    for (panel, lines) in panels
+        .zip(lines.chunks_mut(panel_stride))
+        .skip(whole_panels)
+    {
+        pack_panel_generic(simd, matrix, panel, &mut lines[..pairs]);
+    }
+}
 
 #[inline(always)]
 fn pack_panel_generic<S: PairSimd>(simd: S, matrix: Matrix<'_>, panel: usize, lines: &mut [Line]) {

@@ -1,13 +1,22 @@
 use std::str::FromStr;
 
 use super::{numbers, tokens};
-use crate::capabilities::{capabilities, measure_matmul_gflops};
+use crate::capabilities::{
+    capabilities, measure_matmul_gflops, measure_mul_add_limit_gflops, measure_packed_gflops,
+    measure_pair_limit_gflops,
+};
 use crate::isa::{Kernel, Simd};
 use crate::{Isa, KernelError, vector};
 
 #[test]
 fn names_round_trip_and_others_are_refused_with_the_choice() {
-    for isa in [Isa::Portable, Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
+    for isa in [
+        Isa::Portable,
+        Isa::Avx2Fma,
+        Isa::Avx512,
+        Isa::Avx512Bf16,
+        Isa::AmxBf16,
+    ] {
         assert_eq!(Isa::from_str(isa.name()), Ok(isa));
         assert_eq!(Isa::from_str(&isa.to_string().to_uppercase()), Ok(isa));
     }
@@ -36,7 +45,7 @@ fn the_machine_can_always_run_portable_code_and_the_best_is_the_last() {
 
 #[test]
 fn what_is_not_available_is_refused() {
-    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
+    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16, Isa::AmxBf16] {
         if !Isa::available().contains(&isa) {
             let available = Isa::available();
             assert_eq!(
@@ -124,7 +133,14 @@ fn capabilities_name_what_is_in_use() {
 }
 
 #[test]
-fn the_speed_of_matrix_products_is_a_plausible_number() {
-    let gflops = measure_matmul_gflops().unwrap();
-    assert!(gflops > 0.01 && gflops < 1e6, "{gflops}");
+fn speeds_are_plausible_numbers() {
+    for gflops in [
+        measure_matmul_gflops(),
+        measure_packed_gflops(),
+        measure_pair_limit_gflops(),
+        measure_mul_add_limit_gflops(),
+    ] {
+        let gflops = gflops.unwrap();
+        assert!(gflops > 0.01 && gflops < 1e6, "{gflops}");
+    }
 }

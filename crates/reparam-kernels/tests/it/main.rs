@@ -70,7 +70,7 @@ fn the_chosen_instruction_set_is_used_and_all_agree() {
         }
     }
     // What the machine does not have changes nothing.
-    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16] {
+    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16, Isa::AmxBf16] {
         if !Isa::available().contains(&isa) {
             let before = Isa::current();
             assert!(set_isa(isa).is_err());
