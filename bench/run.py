@@ -13,6 +13,7 @@ they should be is said in the table and does not change that.
 import argparse
 import datetime
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -84,6 +85,8 @@ def prepare(arguments):
 
 def main():
     arguments = parse()
+    # A program that is being measured is in a session of its own, so it is ended here rather than left to run on.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         context, versions = prepare(arguments)
     except setup.SetupFailed as error:

@@ -10,7 +10,7 @@ REPOSITORY = BENCH.parent
 PRESET = "smollm2-135m"
 # Written by make_model.py into a directory of random weights.
 RANDOM_MARK = "random-weights.json"
-PACKAGES = ["torch", "transformers", "peft", "tokenizers"]
+PACKAGES = ["transformers", "peft", "tokenizers"]
 
 
 class SetupFailed(Exception):
@@ -58,8 +58,9 @@ def peers(directory, index_url):
 def versions(interpreter):
     """The versions of the peers; an environment without one of them is refused."""
     program = (
-        "import importlib.metadata as m, json, platform\n"
-        f"v = {{name: m.version(name) for name in {PACKAGES!r}}}\n"
+        "import importlib.metadata as m, json, platform, torch\n"
+        # torch's own word for its version says which build it is.
+        f"v = {{'torch': torch.__version__, **{{name: m.version(name) for name in {PACKAGES!r}}}}}\n"
         "print(json.dumps({'python': platform.python_version(), **v}))"
     )
     try:

@@ -1,11 +1,13 @@
 """Answers as reparam and the programs of the peers do, at once and with known figures; the tests run it in their place.
 
-The file FAKE_SETTINGS names has what to do otherwise: `fail` and `nan` are lists of words of command lines.
+The file FAKE_SETTINGS names has what to do otherwise: `fail` and `nan` are lists of words of command lines, and
+with `hang` a step of reparam takes a minute.
 """
 
 import json
 import os
 import sys
+import time
 
 LN_V = 10.80
 
@@ -24,6 +26,8 @@ def loss():
 
 
 def bench():
+    if settings().get("hang"):
+        time.sleep(60)
     precision, recompute = option("--precision"), "--recompute" in sys.argv
     steps = int(option("--steps"))
     seconds = {"bf16": 1.0, "f32": 2.0}[precision] * (1.5 if recompute else 1.0)

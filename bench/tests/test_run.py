@@ -5,9 +5,11 @@ python3 -m unittest discover -s bench/tests
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -36,17 +38,21 @@ class Whole(unittest.TestCase):
         (model / "random-weights.json").write_text("{}", encoding="utf-8")
         (self.folder / "data.json").write_text("[]", encoding="utf-8")
 
-    def compare(self, *more, fail=(), nan=(), data=True):
-        """Runs run.py; returns its exit code, the object of results.json and the text of results.md."""
-        settings = self.folder / "settings.json"
-        settings.write_text(json.dumps({"fail": list(fail), "nan": list(nan)}), encoding="utf-8")
+    def command(self, *more, data=True, **settings):
+        """The command line of run.py, and its environment."""
+        file = self.folder / "settings.json"
+        file.write_text(json.dumps({"fail": [], "nan": [], **settings}), encoding="utf-8")
         command = [
             sys.executable, HERE.parent / "run.py", "--venv", self.folder / "venv", "--model", self.folder / "model",
             "--reparam", self.program, "--out", self.folder / "out", "--rounds", "2", "--steps", "2", *more,
         ]  # fmt: skip
         if data:
             command += ["--data", self.folder / "data.json"]
-        environment = {**os.environ, "FAKE_SETTINGS": str(settings), "REPARAM_DATA": ""}
+        return command, {**os.environ, "FAKE_SETTINGS": str(file), "REPARAM_DATA": ""}
+
+    def compare(self, *more, **settings):
+        """Runs run.py; returns its exit code, the object of results.json and the text of results.md."""
+        command, environment = self.command(*more, **settings)
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         self.assertIn(done.returncode, (0, 1), done.stderr)
         out = self.folder / "out"
@@ -113,13 +119,25 @@ class Whole(unittest.TestCase):
         self.assertEqual((code, results["rows"][0]["status"], results["samples"]), (0, "skipped", {}))
         self.assertIn("REPARAM_DATA", results["rows"][0]["reason"])
 
+    @unittest.skipUnless(sys.platform == "linux", "children are looked up in /proc")
+    def test_a_measured_program_ends_with_the_command(self):
+        command, environment = self.command("--rows", "page-faults", hang=True)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            self.assertIn("check: a step of reparam", process.stderr.readline())
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            until = time.monotonic() + 10
+            while not (found := children.read_text(encoding="ascii").split()) and time.monotonic() < until:
+                time.sleep(0.02)
+            process.terminate()
+            self.assertEqual(process.wait(10), 128 + signal.SIGTERM)
+        self.assertEqual(len(found), 1)
+        self.assertFalse(Path(f"/proc/{found[0]}").exists())
+
 
 class Parts(unittest.TestCase):
     def test_bounds(self):
         self.assertEqual([Ask(2, 3).verdict(value) for value in (1.9, 2, 3)], ["no", "yes", "yes, and the aim"])
-        self.assertEqual(
-            [Ask(2, 1, is_most=True).verdict(value) for value in (2.1, 2, 1)], ["no", "yes", "yes, and the aim"]
-        )
+        self.assertEqual([Ask(2, 1, is_most=True).verdict(value) for value in (2.1, 2, 1)], ["no", "yes", "yes, and the aim"])
         self.assertEqual(Ask(0.35, is_most=True).verdict(0.3), "yes")
 
     def test_figures(self):
