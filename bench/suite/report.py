@@ -4,6 +4,10 @@ import json
 from dataclasses import asdict
 
 
+# The load of other programs on a core from which on figures are not to be trusted.
+BUSY = 0.25
+
+
 def format_value(value, unit):
     """A figure with its unit, in three digits or so."""
     if unit == "s":
@@ -111,6 +115,8 @@ def as_markdown(results, facts, checks):
         f"- Rounds: {settings['rounds']}, ours and theirs in turn, one process a measurement; {settings['steps']} timed steps "
         f"a process after {settings['warmup']}",
     ]
+    if (facts["load_at_start"] or 0) > BUSY * machine["cores"]:
+        text.append("- **The machine was busy**: other load slows the two sides unequally. These figures are no results.")
     if settings["quick"]:
         text.append("- **A quick run**: one round of few steps, which shows that everything works. Its figures are no results.")
     text += [
