@@ -20,7 +20,7 @@ def _against(ours, theirs, samples, ask, title, note=""):
     """A line of how many times faster our step is than theirs; a line with the reason if theirs failed."""
     if samples[theirs.name].failure:
         ours = Stats.of(_all(samples[ours.name]))
-        return Line(title, "s", ours, ask=ask, failure=f"theirs: {samples[theirs.name].failure}")
+        return Line(title, "s", ours, value_unit="x", ask=ask, failure=f"theirs: {samples[theirs.name].failure}")
     return times(title, "s", samples[ours.name].of("step_seconds"), samples[theirs.name].of("step_seconds"), ask, note=note)
 
 

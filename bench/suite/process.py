@@ -1,5 +1,6 @@
 """Runs a program and says how long it took and how much memory it needed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -54,28 +55,49 @@ def _reason(code, lines, errors):
     return f"{how}: {named[0][:300]}" if named else how
 
 
+@contextlib.contextmanager
+def _signals_held():
+    """Lets a signal to end take effect after the block: in it, a program may run that nobody knows of yet."""
+    arrived = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.signal(number, lambda number, frame: arrived.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in arrived:
+        signal.raise_signal(number)
+
+
+def _start(command, environment, errors):
+    try:
+        return subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=errors, text=True, env=environment, start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
+        raise ProgramFailed(f"it cannot be started: {error}") from error
+
+
+def _expire(process, expired):
+    expired.set()
+    os.killpg(process.pid, signal.SIGKILL)
+
+
 def run(command, timeout=TIMEOUT_SECONDS):
     """Runs `command` to its end; raises ProgramFailed if it fails or takes longer than `timeout` seconds."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    process, timer = None, None
+    lines, arrivals = [], []
     with tempfile.TemporaryFile() as errors:
         began_at, begin = time.time(), time.perf_counter()
         try:
-            process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=errors, text=True, env=environment, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise ProgramFailed(f"it cannot be started: {error}") from error
-        expired = threading.Event()
-
-        def stop():
-            expired.set()
-            os.killpg(process.pid, signal.SIGKILL)
-
-        timer = threading.Timer(timeout, stop)
-        timer.start()
-        lines, arrivals = [], []
-        try:
+            with _signals_held():
+                process = _start(command, environment, errors)
+            expired = threading.Event()
+            timer = threading.Timer(timeout, _expire, [process, expired])
+            timer.start()
             for line in process.stdout:
                 arrivals.append(time.perf_counter() - begin)
                 lines.append(line.rstrip("\n"))
@@ -84,12 +106,15 @@ def run(command, timeout=TIMEOUT_SECONDS):
             process.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
             # An interrupt of ours is not sent to a program in a session of its own.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None and process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             raise
         finally:
-            timer.cancel()
-            process.stdout.close()
+            if timer is not None:
+                timer.cancel()
+            if process is not None:
+                process.stdout.close()
         seconds = time.perf_counter() - begin
         errors.seek(0)
         said = errors.read().decode(errors="replace")
