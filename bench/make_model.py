@@ -4,10 +4,12 @@
 
 What a step costs depends on shapes, not on what the weights have learnt, so nothing has to be downloaded. The directory is
 in Hugging Face layout (config, safetensors, tokenizer). Weights are normal with standard deviation 0.02 (norms 1), seeded.
-The tokenizer is the smallest valid one: one token a byte, with the control tokens that the config names.
+The tokenizer is the smallest valid one: one token a byte, with the control tokens that the config names. The file
+random-weights.json says that the weights are random, and how they were drawn.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -60,9 +62,7 @@ def main():
     shape = PRESETS[arguments.preset]
     tokenizer = byte_tokenizer()
     assert len(tokenizer) <= shape["vocab_size"]
-    config = LlamaConfig(
-        **shape, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=None
-    )
+    config = LlamaConfig(**shape, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=None)
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -72,6 +72,8 @@ def main():
                 parameter.normal_(0.0, shape["initializer_range"])
     model.to(DTYPES[arguments.dtype]).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
+    mark = {"preset": arguments.preset, "dtype": arguments.dtype, "seed": SEED}
+    (arguments.out / "random-weights.json").write_text(json.dumps(mark) + "\n", encoding="utf-8")
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"{arguments.out}: {arguments.preset}, {count} parameters, {arguments.dtype}")
 

@@ -10,87 +10,36 @@ all linear layers, AdamW learning rate 1e-4; the ids are random over the whole v
 - `bf16`: the frozen weights are bf16, and PEFT keeps its factors in f32 and casts the activations at each adapter.
 - `bf16-autocast`: the frozen weights stay f32, forward and loss run under torch's bf16 autocast.
 
-One process, one setting, so that peak memory means something. The loss of every step is in the JSON: a step that
-computes nothing would show there (the first one is about the logarithm of the vocabulary for a random model).
+The loss of every step is in the JSON: a step that computes nothing would show there (the first one is about the logarithm
+of the vocabulary for a random model). `first_step_began_at` is seconds since the epoch.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
-import platform
-import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-import peft  # noqa: E402
-import torch  # noqa: E402
-import transformers  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-
-SEED = 0
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-LEARNING_RATE = 1e-4
-MAX_NORM = 1.0
-
-
-def cpu_name():
-    """The processor's name as the system gives it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def peak_rss_bytes():
-    """The largest resident set of this process so far; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def build(arguments):
-    """The PEFT model in training mode and its trainable parameters."""
-    base = transformers.AutoModelForCausalLM.from_pretrained(
-        str(arguments.model),
-        dtype=torch.bfloat16 if arguments.dtype == "bf16" else torch.float32,
-        attn_implementation=arguments.attention,
-    )
-    base.config.use_cache = False
-    config = LoraConfig(
-        r=arguments.rank, lora_alpha=2 * arguments.rank, target_modules=TARGETS, task_type="CAUSAL_LM"
-    )
-    model = get_peft_model(base, config).train()
-    return model, [parameter for parameter in model.parameters() if parameter.requires_grad]
+import torch
+from peer_common import DTYPES, Lora, peak_rss_bytes, prepare, surroundings
 
 
 def measure(arguments):
     """Runs the steps and returns the object to print."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(arguments.threads)
-    model, trainable = build(arguments)
-    vocabulary = model.config.vocab_size
-    optimizer = torch.optim.AdamW(trainable, lr=LEARNING_RATE)
-    forward = torch.compile(model) if arguments.compile else model
+    prepare(arguments.threads)
+    lora = Lora(arguments.model, arguments.dtype, arguments.rank, arguments.attention, arguments.compile)
+    vocabulary = lora.model.config.vocab_size
     rss_before_steps = peak_rss_bytes()
 
+    first_step_began_at = time.time()
     seconds, losses = [], []
     for _ in range(arguments.warmup + arguments.steps):
         ids = torch.randint(0, vocabulary, (arguments.batch, arguments.length))
-        autocast = arguments.dtype == "bf16-autocast"
         begin = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-            loss = forward(input_ids=ids, labels=ids).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainable, MAX_NORM)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append(lora.step(input_ids=ids, labels=ids))
         seconds.append(time.perf_counter() - begin)
     if not all(math.isfinite(loss) for loss in losses):
         sys.exit(f"error: a loss is not finite: {losses}")
@@ -107,26 +56,18 @@ def measure(arguments):
         "rank": arguments.rank,
         "batch": arguments.batch,
         "length": arguments.length,
-        "trainable_parameters": sum(parameter.numel() for parameter in trainable),
+        "trainable_parameters": sum(parameter.numel() for parameter in lora.trainable),
         "warmup_steps": arguments.warmup,
         "steps": arguments.steps,
         "step_seconds_median": median,
-        "step_seconds_min": min(timed),
-        "step_seconds_max": max(timed),
         "tokens_per_s": tokens / median,
+        "first_step_began_at": first_step_began_at,
         "warmup_seconds": seconds[: arguments.warmup],
         "step_seconds": timed,
         "losses": losses,
         "rss_before_steps_bytes": rss_before_steps,
         "peak_rss_bytes": peak_rss_bytes(),
-        "threads": torch.get_num_threads(),
-        "cpu": cpu_name(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "peft": peft.__version__,
-        },
+        **surroundings(),
     }
 
 
@@ -138,7 +79,7 @@ def main():
     parser.add_argument("--length", type=int, default=512, help="tokens a sequence (default 512)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default 10)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before those, not timed (default 2)")
-    parser.add_argument("--dtype", choices=["f32", "bf16", "bf16-autocast"], default="f32")
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--attention", choices=["sdpa", "eager"], default="sdpa")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model; give it a warm-up step or two")
@@ -149,14 +90,13 @@ def main():
             parser.error(f"--{name} must be at least 1")
     if arguments.length < 2 or arguments.warmup < 0:
         parser.error("--length must be at least 2 and --warmup at least 0")
-    transformers.utils.logging.disable_progress_bar()
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result))
         return
     print(
         f"{result['step_seconds_median']:.3f} s a step (median of {result['steps']}, "
-        f"{result['step_seconds_min']:.3f} to {result['step_seconds_max']:.3f}), "
+        f"{min(result['step_seconds']):.3f} to {max(result['step_seconds']):.3f}), "
         f"{result['tokens_per_s']:.0f} tokens/s, peak {result['peak_rss_bytes'] / 2**20:.0f} MiB, "
         f"loss {result['losses'][-1]:.4f}, {result['threads']} threads, {result['cpu']}"
     )

@@ -1,0 +1,85 @@
+"""Reads a file of instructions and turns it into token ids, the same for both sides of the comparison.
+
+A file is a JSON array, or JSON Lines, of objects with the fields of one of FIELDS. An example is the text
+
+    ### Instruction: <newline> ... <newline> ### Response: <newline> ...
+
+encoded as a whole, with the end-of-text token after it. The tokens that matter are those of the response, with that last
+one. Examples longer than a sequence are left out, so that nobody has to cut one.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+# (the question, more of it, the answer); an empty name is a field that the form does not have.
+FIELDS = [
+    ("instruction", "input", "output"),
+    ("question", "", "answer"),
+    ("prompt", "", "completion"),
+    ("prompt", "", "response"),
+]
+SEED = 0
+
+
+@dataclass
+class Example:
+    """One instruction with its answer."""
+
+    text: str
+    ids: list
+    response_begins: int  # the index of the first token of the response
+
+    @property
+    def response_tokens(self):
+        return len(self.ids) - self.response_begins
+
+
+def read(path):
+    """The pairs of prompt and response in a file."""
+    text = path.read_text(encoding="utf-8-sig")
+    rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(row) for row in text.splitlines() if row.strip()]
+    pairs = []
+    for number, row in enumerate(rows, 1):
+        form = next((form for form in FIELDS if form[0] in row and form[2] in row), None)
+        if form is None:
+            known = ", ".join(f"{question} and {answer}" for question, _, answer in FIELDS)
+            raise ValueError(f"{path}: example {number} has {sorted(row)}, and none of {known}")
+        question, more, answer = form
+        asked = row[question] + (f"\n{row[more]}" if more and row.get(more) else "")
+        if row[answer].strip():
+            pairs.append((f"### Instruction:\n{asked}\n\n### Response:\n", row[answer]))
+    if not pairs:
+        raise ValueError(f"{path}: no example has a response")
+    return pairs
+
+
+def encode(tokenizer, prompt, response):
+    """An example of token ids."""
+    text = prompt + response
+    encoding = tokenizer(text, return_offsets_mapping=True)
+    ids = list(encoding["input_ids"])
+    # A token across the border belongs to the prompt: the model is given it.
+    spans = enumerate(encoding["offset_mapping"])
+    begins = next((index for index, (start, end) in spans if end > start >= len(prompt)), len(ids))
+    if not ids or ids[-1] != tokenizer.eos_token_id:
+        ids.append(tokenizer.eos_token_id)
+    return Example(text, ids, begins)
+
+
+def examples(path, tokenizer, length, count):
+    """`count` examples of at most `length` tokens, drawn from the file, and how many of those drawn were too long."""
+    pairs = read(path)
+    random.Random(SEED).shuffle(pairs)
+    chosen, too_long = [], 0
+    for prompt, response in pairs:
+        example = encode(tokenizer, prompt, response)
+        if len(example.ids) > length:
+            too_long += 1
+            continue
+        chosen.append(example)
+        if len(chosen) == count:
+            break
+    if not chosen:
+        raise ValueError(f"{path}: no example has at most {length} tokens")
+    return chosen, too_long

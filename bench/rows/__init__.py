@@ -1,0 +1,15 @@
+"""The rows of the benchmark, in the order of the table."""
+
+from . import decode, instructions, start, steps
+
+ROWS = [
+    steps.BF16,
+    steps.F32,
+    steps.MEMORY,
+    steps.LINEAR_SHARE,
+    instructions.ROW,
+    start.ROW,
+    steps.LONG_SEQUENCE,
+    decode.ROW,
+    steps.PAGE_FAULTS,
+]

@@ -1,0 +1,100 @@
+"""Answers as reparam and the programs of the peers do, at once and with known figures; the tests run it in their place.
+
+The file FAKE_SETTINGS names has what to do otherwise: `fail` and `nan` are lists of words of command lines, and
+with `hang` a step of reparam takes a minute.
+"""
+
+import json
+import os
+import sys
+import time
+
+LN_V = 10.80
+
+
+def settings():
+    with open(os.environ["FAKE_SETTINGS"], encoding="utf-8") as file:
+        return json.load(file)
+
+
+def option(name, default=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def loss():
+    return float("nan") if any(word in sys.argv for word in settings()["nan"]) else LN_V
+
+
+def bench():
+    if settings().get("hang"):
+        time.sleep(60)
+    precision, recompute = option("--precision"), "--recompute" in sys.argv
+    steps = int(option("--steps"))
+    seconds = {"bf16": 1.0, "f32": 2.0}[precision] * (1.5 if recompute else 1.0)
+    return {
+        "precision": precision, "step_seconds": [seconds] * steps, "losses": [loss()] * steps, "peak_rss_bytes": 1,
+        "minor_page_faults": [3] * steps, "limit_gflops": 100.0, "linear_gflops": 50.0, "linear_share_of_limit": 0.5,
+    }  # fmt: skip
+
+
+def train():
+    with open(sys.argv[2], encoding="utf-8") as file:
+        model = next(line for line in file if line.startswith("path"))
+    start = {"event": "start", "precision": "bf16", "train_tokens": 400, "labelled_tokens": 390, "blocks": 2}
+    step = {"event": "step", "loss": loss(), "tokens": 390, "tokens_per_s": 390e6}
+    print(json.dumps(start), json.dumps(step), json.dumps({"event": "finished", "model": model}), sep="\n")
+
+
+def instructions():
+    counts = {"examples": 10, "too_long": 0, "tokens": 400, "response_tokens": 195, "characters": 1600}
+    if option("--write-texts"):
+        with open(option("--write-texts"), "w", encoding="utf-8") as file:
+            file.write('{"text": "a"}\n')
+        return counts
+    return {**counts, "losses": [loss()], "matter_tokens": 195, "computed_tokens": 700, "matter_tokens_per_s": 15e6}
+
+
+def step():
+    seconds = {"f32": 7.0, "bf16": 9.0, "bf16-autocast": 8.0}[option("--dtype")] / (2 if "--compile" in sys.argv else 1)
+    return {
+        "losses": [loss()], "step_seconds": [seconds] * int(option("--steps")), "peak_rss_bytes": 1, "first_step_began_at": 4e9,
+    }  # fmt: skip
+
+
+def decode():
+    if "--prompt-only" in sys.argv:
+        return {"prompt": "a prompt"}
+    count = int(option("--new-tokens"))
+    return {"prompt_tokens": 32, "tokens": list(range(count)), "tokens_per_s": 50.0}
+
+
+def generate():
+    tokens = list(range(int(option("--max-new-tokens"))))
+    return {"prompt_tokens": 32, "tokens": tokens, "new_tokens": len(tokens), "tokens_per_s": 200.0}
+
+
+ANSWERS = {
+    "bench": bench, "generate": generate, "peft_step.py": step, "peft_instructions.py": instructions,
+    "transformers_decode.py": decode,
+}  # fmt: skip
+
+
+def main():
+    word = os.path.basename(sys.argv[1])
+    if any(one in sys.argv for one in settings()["fail"]):
+        print("error: it was told to fail", file=sys.stderr)
+        sys.exit(1)
+    if word == "--version":
+        print("reparam 9.9.9")
+    elif word == "-c":
+        print(json.dumps({"python": "3", "torch": "2"}))
+    elif word == "train":
+        train()
+    elif word == "make_tokenizer.py":
+        os.makedirs(option("--out"))
+    else:
+        print(json.dumps(ANSWERS[word]()))
+
+
+if __name__ == "__main__":
+    main()
