@@ -143,7 +143,8 @@ pub enum KernelError {
         n_keys: usize,
     },
 
-    /// A causal segment has more queries than keys, so that its first queries would see nothing.
+    /// A segment of a causal shape, or of one with a window, has more queries than keys, so that its
+    /// first queries would have no position.
     #[error("segment {index} has {q_len} queries but only {k_len} keys")]
     SegmentLengths {
         /// Position in the list of segments.
@@ -238,8 +239,8 @@ impl KernelError {
             )),
             Self::OddHeadDim { .. } => Some("use an even head dimension".to_owned()),
             Self::SegmentLengths { .. } => Some(
-                "a causal segment needs at least as many keys as queries: keys of the past come \
-                 first, then one for each query"
+                "a causal segment, or one with a window, needs at least as many keys as queries: keys \
+                 of the past come first, then one for each query"
                     .to_owned(),
             ),
             _ => None,

@@ -34,7 +34,8 @@ pub(crate) use forward::forward_on;
 #[cfg(test)]
 pub(crate) use soft_cap::tanh;
 
-/// `out = softmax(scale q k') v` for each head and segment.
+/// `out = softmax(scale q k') v` for each head and segment, with the mask and the soft cap of
+/// [`AttentionShape`].
 ///
 /// # Shapes
 ///
@@ -54,13 +55,14 @@ pub(crate) use soft_cap::tanh;
 ///
 /// # Errors
 ///
-/// [`KernelError::Zero`] and [`KernelError::Heads`] for the shape; [`KernelError::Length`];
+/// [`KernelError::Zero`], [`KernelError::NotPositive`] and [`KernelError::Heads`] for the shape;
+/// [`KernelError::Length`];
 /// [`KernelError::SegmentBounds`], [`KernelError::SegmentLengths`], [`KernelError::SegmentOverlap`].
 ///
 /// # Cost
 ///
-/// `4 head_dim` operations for each visible pair of query and key and each query head. Memory: a
-/// few hundred KiB for each thread, and a transposed copy of the keys.
+/// `4 head_dim` operations for each visible pair of query and key and each query head; blocks of 128
+/// keys that no query of a block sees are left out. Memory: a few hundred KiB for each thread, and a transposed copy of the keys.
 pub fn attention_forward(
     q: &[f32],
     k: &[f32],
@@ -98,6 +100,8 @@ pub struct AttentionSaved<'a> {
 /// ```text
 /// dv = p' dout,   ds = p * (dout v' - delta),   dq = scale ds k,   dk = scale ds' q
 /// ```
+///
+/// With a soft cap, `ds` is multiplied by the derivative of the cap.
 ///
 /// # Shapes
 ///

@@ -21,7 +21,7 @@ pub struct AttentionShape {
     pub causal: bool,
     /// With a window `w` a query at position `p` sees only keys at positions above `p - w` and, if
     /// the shape is not causal, below `p + w`: a causal query sees at most `w` keys, its own among
-    /// them.
+    /// them. Segments then need at least as many keys as queries, as causal ones do.
     pub window: Option<usize>,
     /// With a cap `c` the scaled scores `s` become `c tanh(s / c)` before the mask, as in Gemma 2.
     pub soft_cap: Option<f32>,

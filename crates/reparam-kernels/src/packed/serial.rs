@@ -13,14 +13,18 @@ pub(crate) struct Right<'a> {
     pub(crate) panel_stride: usize,
 }
 
-/// Adds the terms of `pairs` to [`PairSimd::ROWS`] rows of sums, of which the panels `panels` are
-/// computed; without `accumulate` the sums are overwritten. The sums of row `i` and panel `j` are
+/// Adds the terms of `pairs` to a tile of sums, of which the panels `panels` are computed; without
+/// `accumulate` the sums are overwritten. The sums of row `i` and panel `j` are
 /// `sums[i * stride + j]`. The terms of an element are added in the order of the pairs.
+///
+/// A tile has [`PairSimd::ROWS`] rows; if only the first `rows` are wanted, what becomes of the
+/// others is not said.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "factors, ranges and sums")]
 pub(crate) fn add_rows<S: PairSimd>(
     simd: S,
     left: LeftTile<'_>,
+    rows: usize,
     right: Right<'_>,
     pairs: Range<usize>,
     panels: Range<usize>,
@@ -44,6 +48,15 @@ pub(crate) fn add_rows<S: PairSimd>(
                 add_tile::<S, $rows, $panels>(simd, terms, accumulate, sums, stride);
                 panel += $panels;
             }};
+        }
+        if S::ROWS == 8 && rows <= 4 {
+            // Low and wide, with as many sums.
+            match panels.end - panel {
+                1 => tile!(4, 1),
+                2 | 3 => tile!(4, 2),
+                _ => tile!(4, 4),
+            }
+            continue;
         }
         // One panel alone has too few sums to hide the latency of the additions, so that four are
         // two and two.

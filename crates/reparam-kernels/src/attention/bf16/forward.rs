@@ -199,6 +199,7 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
 
         for tile in (0..tile_rows).step_by(S::ROWS) {
             let bounds = &bounds[tile..][..S::ROWS];
+            let there = (rows - tile).min(S::ROWS);
             let seen = [bounds[0][0], bounds[S::ROWS - 1][1]];
             let groups = groups_of(clipped(seen, &block));
             if groups.is_empty() {
@@ -216,6 +217,7 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
             add_rows(
                 simd,
                 left,
+                there,
                 right,
                 0..pairs,
                 groups.clone(),
@@ -223,7 +225,7 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
                 scores,
                 KEY_GROUPS,
             );
-            for (i, bounds) in bounds.iter().enumerate() {
+            for (i, bounds) in bounds[..there].iter().enumerate() {
                 let row = tile + i;
                 let at = i * KEY_GROUPS + groups.start;
                 softmax_row(
@@ -252,6 +254,7 @@ fn run_task_generic<S: PairSimd>(simd: S, job: &Job<'_>, task: &Task, scratch: &
             add_rows(
                 simd,
                 left,
+                there,
                 right,
                 pairs,
                 0..panels,

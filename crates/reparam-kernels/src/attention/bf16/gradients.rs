@@ -237,7 +237,17 @@ fn run_tile<S: PairSimd>(
             panel_stride: tile.pairs,
         };
         let (all, groups) = (0..tile.pairs, groups.clone());
-        add_rows(simd, left, right, all, groups, false, sums, KEY_GROUPS);
+        add_rows(
+            simd,
+            left,
+            S::ROWS,
+            right,
+            all,
+            groups,
+            false,
+            sums,
+            KEY_GROUPS,
+        );
     }
 
     let scores = buffers.scores.chunks_exact_mut(2 * KEY_GROUPS);
@@ -288,6 +298,7 @@ fn run_tile<S: PairSimd>(
     add_rows(
         simd,
         left,
+        S::ROWS,
         right,
         key_pairs,
         0..panels,
@@ -329,6 +340,7 @@ fn add_turned<S: PairSimd>(
         add_rows(
             simd,
             left,
+            S::ROWS,
             right,
             row_pairs.clone(),
             0..panels,
