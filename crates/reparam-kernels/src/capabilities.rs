@@ -302,12 +302,3 @@ fn features() -> Vec<&'static str> {
     }
     features
 }
-
-/// shim
-pub fn measure_bf16_limit_gflops() -> f64 {
-    959.0
-}
-/// shim
-pub fn measure_f32_limit_gflops() -> f64 {
-    480.0
-}

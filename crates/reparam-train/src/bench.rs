@@ -13,7 +13,7 @@ use reparam::update::Optimizer;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
 use reparam_kernels::Isa;
-use reparam_kernels::capabilities::{measure_bf16_limit_gflops, measure_f32_limit_gflops};
+use reparam_kernels::capabilities::{measure_mul_add_limit_gflops, measure_pair_limit_gflops};
 use reparam_models::{CausalLm, Precision as Computed};
 use reparam_ops::profile::{self, Work};
 use serde::Serialize;
@@ -85,7 +85,7 @@ pub struct BenchReport {
     pub minor_page_faults: Vec<u64>,
     /// Where the time of a step went, the longest first.
     pub operations: Vec<OperationReport>,
-    /// What the machine's registers can multiply and add, in GFLOP/s, measured.
+    /// What the machine's registers can multiply and add, in GFLOP/s, measured after the steps.
     pub limit_gflops: f64,
     /// What the linear layers reached.
     pub linear_gflops: f64,
@@ -164,9 +164,10 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     }
 
     let limit_gflops = match precision {
-        Computed::Bf16 => measure_bf16_limit_gflops(),
-        Computed::F32 => measure_f32_limit_gflops(),
-    };
+        Computed::Bf16 => measure_pair_limit_gflops(),
+        Computed::F32 => measure_mul_add_limit_gflops(),
+    }
+    .unwrap_or_default();
     let step_seconds_median = median(&timed.seconds);
     let operations = timed.operations(step_seconds_median);
     let linear_gflops = operations
@@ -194,7 +195,11 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         operations,
         limit_gflops,
         linear_gflops,
-        linear_share_of_limit: linear_gflops / limit_gflops,
+        linear_share_of_limit: if limit_gflops > 0.0 {
+            linear_gflops / limit_gflops
+        } else {
+            0.0
+        },
         step_seconds: timed.seconds,
     })
 }
