@@ -186,27 +186,26 @@ fn pair_chains_flops(token: Token) -> usize {
 }
 
 /// Replaces independent sums, which stay in registers, and returns what they come to. Not a function
-/// that takes a closure: that would be without the features of its caller.
+/// that takes a closure: that would be without the features of its caller. Each sum is a variable of its own, since an
+/// array of so many would be kept in memory, and begins with another number, since equal chains would become one.
 macro_rules! run_chains {
     ($simd:ident, $sum:ident => $next:expr) => {
         match chains(S::ROWS) {
-            16 => run_chains!(@ $simd, 16, $sum => $next),
-            4 => run_chains!(@ $simd, 4, $sum => $next),
-            _ => run_chains!(@ $simd, 2, $sum => $next),
+            16 => run_chains!(@ $simd, [a b c d e f g h i j k l m n o p], $sum => $next),
+            4 => run_chains!(@ $simd, [a b c d], $sum => $next),
+            _ => run_chains!(@ $simd, [a b], $sum => $next),
         }
     };
-    (@ $simd:ident, $chains:literal, $sum:ident => $next:expr) => {{
-        let mut sums = [$simd.splat(0.0); $chains];
+    (@ $simd:ident, [$($chain:ident)*], $sum:ident => $next:expr) => {{
+        $(let mut $chain = $simd.splat(std::hint::black_box(0.0));)*
         for _ in 0..CHAIN_STEPS {
-            for to in &mut sums {
-                let $sum = *to;
-                *to = $next;
-            }
+            $(
+                let $sum = $chain;
+                $chain = $next;
+            )*
         }
-        let mut total = sums[0];
-        for sum in &sums[1..] {
-            total = $simd.add(total, *sum);
-        }
+        let mut total = $simd.splat(0.0);
+        $(total = $simd.add(total, $chain);)*
         $simd.sum(total)
     }};
 }
@@ -219,8 +218,8 @@ impl Kernel for PairChains {
     #[inline(always)]
     fn run<S: PairSimd>(self, simd: S) -> f32 {
         let one = std::hint::black_box(Bf16::ONE);
-        let (a, b) = (simd.splat_pair([one; 2]), simd.load_pairs(&Line([one; 32])));
-        run_chains!(simd, sum => simd.dot_pairs(a, b, sum))
+        let (left, right) = (simd.splat_pair([one; 2]), simd.load_pairs(&Line([one; 32])));
+        run_chains!(simd, sum => simd.dot_pairs(left, right, sum))
     }
 }
 

@@ -46,6 +46,7 @@ mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
+pub mod memory;
 mod normal;
 pub mod number;
 pub mod packed;

@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use reparam::Linear;
 use reparam_formats::FormatError;
-use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::checkpoint::{Checkpoint, TensorReader};
 use reparam_ops::fused::FrozenWeight;
 
 use crate::layers::{Embedding, RmsNorm};
@@ -125,25 +125,35 @@ impl<'a> Loader<'a> {
     /// Packs weights as one stack, converting them a few rows at a time.
     fn packed(&mut self, layers: &[Described]) -> Vec<Linear> {
         let shapes: Vec<[usize; 2]> = layers.iter().map(|(_, shape, _)| *shape).collect();
-        let views: Vec<_> = layers
-            .iter()
-            .map(|(name, shape, _)| self.checkpoint.expect(name, shape).ok())
-            .collect();
+        let mut unusable = None;
+        // What is missing or mis-shaped is reported by `finish`.
+        let mut readers: Vec<Option<TensorReader>> = Vec::new();
         for (name, shape, _) in layers {
+            let reader = match self.checkpoint.expect(name, shape) {
+                Ok(_) => self.checkpoint.reader(name).map(Some),
+                Err(_) => Ok(None),
+            };
+            readers.push(reader.unwrap_or_else(|error| {
+                unusable.get_or_insert(error);
+                None
+            }));
             self.asked.push((name.clone(), shape.to_vec()));
         }
-        let mut unusable = None;
-        let packed = FrozenWeight::pack(&shapes, |part, elements, to| {
-            let first = elements.start;
-            let read = views[part].map_or(Ok(()), |view| view.read_f32(first, to));
-            if unusable.is_none() {
-                let checked = if to.iter().all(|x| x.is_finite()) {
-                    Ok(())
-                } else {
-                    // Asked again only to name the element.
-                    self.checkpoint.check_finite(&layers[part].0)
-                };
-                unusable = read.and(checked).err();
+        let packed = FrozenWeight::pack(&shapes, |part, _, to| {
+            let Some(reader) = &mut readers[part] else {
+                to.fill(0.0);
+                return;
+            };
+            let checked = reader.read_f32(to).and_then(|()| {
+                if to.iter().all(|x| x.is_finite()) {
+                    return Ok(());
+                }
+                // Asked only to name the element.
+                self.checkpoint.check_finite(&layers[part].0)
+            });
+            if let Err(error) = checked {
+                unusable.get_or_insert(error);
+                readers[part] = None;
             }
         });
         if let Some(error) = unusable {

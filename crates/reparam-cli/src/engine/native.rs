@@ -7,6 +7,7 @@ use std::time::Instant;
 use rayon::ThreadPoolBuilder;
 use reparam_formats::hub::HubOptions;
 use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
+use reparam_kernels::memory::keep_freed_pages;
 use reparam_kernels::{Isa, KernelError, set_isa};
 use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
 use reparam_train::bench::{BenchReport, BenchRequest, bench};
@@ -31,6 +32,7 @@ use super::{
 /// instruction set takes effect here.
 pub(crate) fn open(settings: EngineSettings) -> Result<Box<dyn Engine>, EngineError> {
     tracing::debug!(?settings, "opening the engine");
+    keep_freed_pages();
     if let Some(isa) = &settings.isa {
         let isa: Isa = isa.parse().map_err(of_kernels)?;
         set_isa(isa).map_err(of_kernels)?;

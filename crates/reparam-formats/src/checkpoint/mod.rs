@@ -4,6 +4,7 @@ mod digest;
 mod dtype;
 pub(crate) mod header;
 mod map;
+mod reader;
 mod strict;
 mod view;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use digest::{sha256_bytes, sha256_file};
 pub use dtype::Dtype;
+pub use reader::TensorReader;
 pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
@@ -215,6 +217,18 @@ impl Checkpoint {
             shape: &entry.shape,
             bytes,
         }
+    }
+
+    /// Opens a tensor for reading it once, from the front to the back.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchTensor`]; [`FormatError::Io`] if the file cannot be opened again.
+    pub fn reader(&self, name: &str) -> Result<TensorReader, FormatError> {
+        self.require(name)?;
+        let (shard, entry) = &self.tensors[name];
+        let path = self.shards[*shard].path.clone();
+        TensorReader::open(path, entry.begin, entry.dtype)
     }
 
     /// Returns a tensor that has to be there.

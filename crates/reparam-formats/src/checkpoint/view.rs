@@ -38,24 +38,13 @@ impl TensorView<'_> {
     /// [`FormatError::NotFloat`] for integers and booleans.
     pub fn to_f32_vec(&self) -> Result<Vec<f32>, FormatError> {
         let mut values = vec![0.0; self.n_elements()];
-        self.read_f32(0, &mut values)?;
+        self.read_f32(&mut values)?;
         Ok(values)
     }
 
-    /// Writes the elements from `first` on as `f32` into `to`, converted as by [`to_f32_vec`](Self::to_f32_vec).
-    ///
-    /// Only the pages of the file that hold them are touched, so that a large tensor can be read piece by piece.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::NotFloat`] for integers and booleans.
-    ///
-    /// # Panics
-    ///
-    /// Panics when the tensor has fewer than `first + to.len()` elements.
-    pub fn read_f32(&self, first: usize, to: &mut [f32]) -> Result<(), FormatError> {
-        let size = self.dtype.size();
-        let bytes = &self.bytes[first * size..][..to.len() * size];
+    /// Writes all elements as `f32`.
+    pub(super) fn read_f32(&self, to: &mut [f32]) -> Result<(), FormatError> {
+        let bytes = self.bytes;
         match self.dtype {
             Dtype::F32 => {
                 for (to, word) in to.iter_mut().zip(words(bytes)) {

@@ -66,8 +66,9 @@ pub struct AttentionBlock<'a> {
 ///
 /// # Cost
 ///
-/// Keeps `h`, queries, keys, values, the attention's output, and a few numbers a token and head; `x` is made again in
-/// the backward pass. With `recompute` it keeps `h` alone and runs the forward pass once more.
+/// Keeps `h`, the attention's output, and a few numbers a token and head; `x`, queries, keys and values are made again in
+/// the backward pass, one product of the three of the block that read `x`. With `recompute` it keeps `h` alone and attends
+/// once more, too.
 pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
     let autodiff = h.is_autodiff();
     let is_tracked = h.is_tracked();
@@ -76,7 +77,7 @@ pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segme
     let is_tracked = is_tracked || core.qkv.is_trained() || core.o.is_trained();
     let (h, h_node) = primitive_and_node(h);
     let mut y = h.clone();
-    let kept = core.forward(halves(&h), halves_mut(&mut y), None);
+    let kept = core.forward(halves(&h), Some(halves_mut(&mut y)), None);
     if !is_tracked {
         return native::untracked(y, autodiff);
     }
@@ -127,7 +128,7 @@ pub fn attention_block_cached(
     let (core, _) = Core::new(block, Segments::from([segment]), &h);
     let (h, _) = primitive_and_node(h);
     let mut y = h.clone();
-    core.forward(halves(&h), halves_mut(&mut y), Some(cache));
+    core.forward(halves(&h), Some(halves_mut(&mut y)), Some(cache));
     native::untracked(y, autodiff)
 }
 
@@ -146,7 +147,6 @@ struct Core {
 #[derive(Debug)]
 struct Activations {
     inv_rms: Buffer<f32>,
-    qkv: Buffer<Bf16>,
     out: Buffer<Bf16>,
     lse: Buffer<f32>,
     t_qkv: Buffer<Bf16>,
@@ -169,14 +169,19 @@ impl Core {
         (core, nodes)
     }
 
-    /// Adds the block's output to `y`, which holds `h`. With a cache, the tokens see what is in it, too.
-    fn forward(&self, h: &[Bf16], y: &mut [Bf16], cache: Option<&mut BlockCache>) -> Activations {
+    /// Adds the block's output to `y`, which holds `h`; without `y` only what is kept is computed. With a cache, the
+    /// tokens see what is in it, too.
+    fn forward(
+        &self,
+        h: &[Bf16],
+        y: Option<&mut [Bf16]>,
+        cache: Option<&mut BlockCache>,
+    ) -> Activations {
         let (x, inv_rms) = self.norm.forward(h);
         let n = inv_rms.len();
-        let mut qkv = self.qkv.output_buffer(n);
-        let t_qkv = self.qkv.forward(&x, &mut qkv, false);
+        let t_qkv = self.qkv.project(&x);
+        let qkv = self.queries_keys_values(&x, &t_qkv);
         drop(x);
-        self.rotate(&mut qkv, false);
         let mut out = Buffer::dirty(n * self.o.d_in());
         let mut lse = Buffer::dirty(n * self.config.n_heads);
         let [q, k, v] = self.rows(&qkv);
@@ -192,15 +197,25 @@ impl Core {
                 self.attend([q, cached(&cache.k), cached(&cache.v)], &mut out, &mut lse);
             }
         }
-        let t_o = self.o.forward(&out, y, true);
+        let t_o = self.o.project(&out);
+        if let Some(y) = y {
+            self.o.forward(&out, &t_o, y, true);
+        }
         Activations {
             inv_rms,
-            qkv,
             out,
             lse,
             t_qkv,
             t_o,
         }
+    }
+
+    /// Queries, keys and values side by side, turned.
+    fn queries_keys_values(&self, x: &[Bf16], t_qkv: &[Bf16]) -> Buffer<Bf16> {
+        let mut qkv = self.qkv.output_buffer(x.len() / self.qkv.d_in());
+        self.qkv.forward(x, t_qkv, &mut qkv, false);
+        self.rotate(&mut qkv, false);
+        qkv
     }
 
     fn attend(&self, [q, k, v]: [Rows<'_>; 3], out: &mut [Bf16], lse: &mut [f32]) {
@@ -282,10 +297,13 @@ impl Core {
         self.o.a_gradients(&kept.out, &g, &mut o);
         drop(g);
 
+        // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
+        let (x, _) = self.norm.forward(h);
+        let qkv = self.queries_keys_values(&x, &kept.t_qkv);
         let mut dqkv = self.qkv.output_buffer(n);
         let operations = 10.0 * self.n_scores() * self.config.head_dim as f64;
         profile::measure(Work::Attention, operations, || {
-            let [q, k, v] = self.rows(&kept.qkv);
+            let [q, k, v] = self.rows(&qkv);
             run(attention_backward_bf16(
                 AttentionSavedBf16 {
                     q,
@@ -306,14 +324,13 @@ impl Core {
                 },
             ));
         });
-        drop(dout);
+        drop((dout, qkv));
         self.rotate(&mut dqkv, true);
 
         let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
         let dx_out = dx.as_deref_mut();
         let (g, mut qkv) = self.qkv.backward(&dqkv, &kept.t_qkv, dx_out);
         drop(dqkv);
-        let (x, _) = self.norm.forward(h);
         self.qkv.a_gradients(&x, &g, &mut qkv);
         if let Some(dx) = dx {
             self.norm
@@ -351,10 +368,7 @@ impl Backward<Flex, 9> for AttentionBackward {
     fn backward(self, ops: Ops<State, 9>, grads: &mut Gradients, _: &mut Checkpointer) {
         let mut dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let State { core, h, kept } = ops.state;
-        let kept = kept.take(|| {
-            let mut y = h.clone();
-            core.forward(halves(&h), halves_mut(&mut y), None)
-        });
+        let kept = kept.take(|| core.forward(halves(&h), None, None));
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
         if let Some(id) = nodes[0] {

@@ -59,7 +59,7 @@ pub struct MlpBlock {
 /// # Cost
 ///
 /// Keeps `h`, the outputs of gate and up, and a few numbers a token; `x` and the activations are made again in the
-/// backward pass. With `recompute` it keeps `h` alone and runs the forward products once more.
+/// backward pass. With `recompute` it keeps `h` alone and computes gate and up once more.
 pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
     let is_tracked = h.is_tracked();
     let autodiff = h.is_autodiff();
@@ -75,7 +75,7 @@ pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
         activation: block.activation,
     });
     let mut y = h.clone();
-    let kept = core.forward(halves(&h), halves_mut(&mut y));
+    let kept = core.forward(halves(&h), Some(halves_mut(&mut y)));
     if !is_tracked {
         return native::untracked(y, autodiff);
     }
@@ -114,12 +114,13 @@ impl Core {
         }
     }
 
-    /// Adds the block's output to `y`, which holds `h`.
-    fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> Activations {
+    /// Adds the block's output to `y`, which holds `h`; without `y` only what is kept is computed.
+    fn forward(&self, h: &[Bf16], y: Option<&mut [Bf16]>) -> Activations {
         let (x, inv_rms) = self.norm.forward(h);
         let n = inv_rms.len();
         let mut gate_up = self.gate_up.output_buffer(n);
-        let t_gate_up = self.gate_up.forward(&x, &mut gate_up, false);
+        let t_gate_up = self.gate_up.project(&x);
+        self.gate_up.forward(&x, &t_gate_up, &mut gate_up, false);
         drop(x);
         let mut act = Buffer::dirty(n * self.down.d_in());
         profile::measure(Work::Activation, 0.0, || {
@@ -130,7 +131,10 @@ impl Core {
                 &mut act,
             ));
         });
-        let t_down = self.down.forward(&act, y, true);
+        let t_down = self.down.project(&act);
+        if let Some(y) = y {
+            self.down.forward(&act, &t_down, y, true);
+        }
         Activations {
             inv_rms,
             gate_up,
@@ -201,10 +205,7 @@ impl Backward<Flex, 7> for MlpBackward {
     fn backward(self, ops: Ops<State, 7>, grads: &mut Gradients, _: &mut Checkpointer) {
         let mut dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let State { core, h, kept } = ops.state;
-        let kept = kept.take(|| {
-            let mut y = h.clone();
-            core.forward(halves(&h), halves_mut(&mut y))
-        });
+        let kept = kept.take(|| core.forward(halves(&h), None));
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
         if let Some(id) = nodes[0] {

@@ -1,5 +1,6 @@
 //! Linear layers of one input, forward and backward, on slices.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,8 +29,6 @@ pub(super) struct Stack {
     parts: Vec<Part>,
     /// The sum of the ranks.
     rank: usize,
-    /// `A` of all layers, one below the other, `[rank, d_in]`.
-    a: Arc<[f32]>,
     is_trained: bool,
 }
 
@@ -44,6 +43,7 @@ struct Part {
 
 #[derive(Debug, Clone)]
 struct Factors {
+    a: FlexTensor,
     b: FlexTensor,
     scaling: f32,
     /// Its columns of `x A'`.
@@ -73,7 +73,7 @@ impl Stack {
         let d_in = weight.cols();
         let mut nodes = Vec::with_capacity(2 * N);
         let mut parts = Vec::with_capacity(N);
-        let mut a = Vec::new();
+        let mut rank_so_far = 0;
         let mut is_trained = false;
         for (index, layer) in layers.into_iter().enumerate() {
             let FusedLinear {
@@ -91,12 +91,13 @@ impl Stack {
                 assert_eq!(width, d_in, "A has the width of the layer's input");
                 assert_eq!(low_rank.b.dims(), [columns.len(), rank], "dims of B");
                 is_trained |= low_rank.a.is_tracked() || low_rank.b.is_tracked();
-                let (own_a, a_node) = primitive_and_node(low_rank.a);
+                let (a, a_node) = primitive_and_node(low_rank.a);
                 let (b, b_node) = primitive_and_node(low_rank.b);
                 nodes.extend([a_node, b_node]);
-                let first = a.len() / d_in;
-                a.extend_from_slice(values(&own_a));
+                let first = rank_so_far;
+                rank_so_far += rank;
                 Factors {
+                    a,
                     b,
                     scaling: low_rank.scaling as f32,
                     columns: first..first + rank,
@@ -118,8 +119,7 @@ impl Stack {
             "the layers are the whole stack"
         );
         let stack = Self {
-            rank: a.len() / d_in,
-            a: a.into(),
+            rank: rank_so_far,
             weight,
             parts,
             is_trained,
@@ -161,16 +161,15 @@ impl Stack {
         }
     }
 
-    /// `y = x W' + b + s (z A') B'`, or `y += ...` with `accumulate`. Returns `z A'`, `[n, rank]`.
-    pub(super) fn forward(&self, x: &[Bf16], y: &mut [Bf16], accumulate: bool) -> Buffer<Bf16> {
+    /// `y = x W' + b + s (z A') B'`, or `y += ...` with `accumulate`; `t` is what [`Stack::project`] gave.
+    pub(super) fn forward(&self, x: &[Bf16], t: &[Bf16], y: &mut [Bf16], accumulate: bool) {
         let (d_in, width) = (self.d_in(), self.width());
         let n = x.len() / d_in;
-        let t = self.project(x, n);
         let operations = profile::product(n, d_in, width);
         profile::measure(Work::Linear, operations, || {
             for (index, part) in self.parts.iter().enumerate() {
                 let low_rank = part.low_rank.as_ref().map(|factors| LowRankTerm {
-                    left: columns_of(&t, n, self.rank, &factors.columns),
+                    left: columns_of(t, n, self.rank, &factors.columns),
                     right: matrix(
                         values(&factors.b),
                         part.columns.len(),
@@ -195,21 +194,28 @@ impl Stack {
                 ));
             }
         });
-        t
     }
 
-    /// `z A'` of all layers, `[n, rank]`.
-    fn project(&self, x: &[Bf16], n: usize) -> Buffer<Bf16> {
+    /// `t = z A'` of all layers, `[n, rank]`.
+    pub(super) fn project(&self, x: &[Bf16]) -> Buffer<Bf16> {
         let (d_in, rank) = (self.d_in(), self.rank);
+        let n = x.len() / d_in;
         let mut t = Buffer::dirty(n * rank);
+        if rank == 0 {
+            return t;
+        }
         let operations = profile::product(n, d_in, rank);
         profile::measure(Work::LowRank, operations, || {
             if !self.has_dropout() {
-                if rank > 0 {
-                    let a = matrix(&self.a, rank, d_in);
-                    let out = matrix_mut(&mut t, n, rank);
-                    run(product(view(x, n, d_in), a.t(), 1.0, false, out));
-                }
+                let a = self.stacked_a();
+                let a = matrix(&a, rank, d_in);
+                run(product(
+                    view(x, n, d_in),
+                    a.t(),
+                    1.0,
+                    false,
+                    matrix_mut(&mut t, n, rank),
+                ));
                 return;
             }
             for factors in self.factors() {
@@ -254,9 +260,10 @@ impl Stack {
         if let Some(dx) = dx {
             let operations = profile::product(n, d_in, width);
             profile::measure(Work::Linear, operations, || {
+                let a = self.stacked_a();
                 let low_rank = (rank > 0 && !self.has_dropout()).then(|| LowRankTerm {
                     left: view(&g, n, rank),
-                    right: matrix(&self.a, rank, d_in),
+                    right: matrix(&a, rank, d_in),
                     scaling: 1.0,
                 });
                 let epilogue = Epilogue {
@@ -324,10 +331,22 @@ impl Stack {
         self.factors().any(|factors| factors.dropout.is_some())
     }
 
-    fn a_of(&self, factors: &Factors) -> Matrix<'_> {
-        let d_in = self.d_in();
-        let rows = factors.columns.start * d_in..factors.columns.end * d_in;
-        matrix(&self.a[rows], factors.columns.len(), d_in)
+    fn a_of<'a>(&self, factors: &'a Factors) -> Matrix<'a> {
+        matrix(values(&factors.a), factors.columns.len(), self.d_in())
+    }
+
+    /// `A` of all layers, one below the other, `[rank, d_in]`: as it is if there is one, else copied.
+    fn stacked_a(&self) -> Cow<'_, [f32]> {
+        let mut all = self.factors().map(|factors| values(&factors.a));
+        match (all.next(), all.next()) {
+            (None, _) => Cow::Borrowed(&[]),
+            (Some(one), None) => Cow::Borrowed(one),
+            (Some(first), Some(second)) => {
+                let mut stacked = [first, second].concat();
+                all.for_each(|a| stacked.extend_from_slice(a));
+                Cow::Owned(stacked)
+            }
+        }
     }
 
     /// What the dropout of a layer leaves of its input.

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
+use crate::Bf16;
 use crate::attention::tanh;
 use crate::exp;
 use crate::isa::{LANES, Line, PairSimd, Simd, simd_entry};
-use crate::Bf16;
 use crate::tests::tokens;
 
 simd_entry!(fn exp_lanes<'a>(x: &'a mut [f32; LANES]) = exp_lanes_generic);
