@@ -11,7 +11,7 @@ use crate::isa::{LANES, PairSimd, Token, simd_entry};
 use crate::{Bf16, KernelError, vector};
 
 /// Labelled rows that go through the vocabulary together.
-pub(crate) const CHUNK_ROWS: usize = 1024;
+pub(crate) const CHUNK_ROWS: usize = 512;
 
 /// Tokens of the vocabulary whose logits exist at the same time; a multiple of [`LANES`].
 pub(crate) const BLOCK: usize = 2048;

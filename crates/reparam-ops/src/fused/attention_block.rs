@@ -18,7 +18,7 @@ use super::buffer::Buffer;
 use super::frozen::FusedLinear;
 use super::norm::{FusedNorm, Norm};
 use super::stack::{FactorGradients, Stack};
-use super::{Kept, guards};
+use super::{Kept, guards, states};
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};
 use crate::profile::{self, Work};
 use crate::{AttentionConfig, RotaryTable, Segments};
@@ -76,7 +76,7 @@ pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segme
     let (core, nodes) = Core::new(block, segments.clone(), &h);
     let is_tracked = is_tracked || core.qkv.is_trained() || core.o.is_trained();
     let (h, h_node) = primitive_and_node(h);
-    let mut y = h.clone();
+    let mut y = states::copy_of(&h);
     let kept = core.forward(halves(&h), Some(halves_mut(&mut y)), None);
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -127,7 +127,7 @@ pub fn attention_block_cached(
     };
     let (core, _) = Core::new(block, Segments::from([segment]), &h);
     let (h, _) = primitive_and_node(h);
-    let mut y = h.clone();
+    let mut y = states::copy_of(&h);
     core.forward(halves(&h), Some(halves_mut(&mut y)), Some(cache));
     native::untracked(y, autodiff)
 }
@@ -371,9 +371,11 @@ impl Backward<Flex, 9> for AttentionBackward {
         let kept = kept.take(|| core.forward(halves(&h), None, None));
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
-        if let Some(id) = nodes[0] {
-            grads.register::<Flex>(id, dy);
+        match nodes[0] {
+            Some(id) => grads.register::<Flex>(id, dy),
+            None => states::recycle(dy),
         }
+        states::recycle(h);
         let d = core.qkv.d_in();
         let widths = [d, d, d, core.o.d_in()];
         let gradients = gradients.into_iter().flatten().zip(widths);

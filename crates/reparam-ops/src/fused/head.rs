@@ -14,8 +14,9 @@ use super::buffer::Buffer;
 use super::frozen::FrozenWeight;
 use super::norm::{FusedNorm, Norm};
 use super::stack::view;
+use super::states;
 use crate::native::{
-    self, from_values, halves, halves_mut, primitive, primitive_and_node, run, values, zero_halves,
+    self, from_values, halves, halves_mut, primitive, primitive_and_node, run, values,
 };
 use crate::profile::{self, Work};
 
@@ -25,7 +26,7 @@ use crate::profile::{self, Work};
 ///
 /// Panics when an id is not below the number of rows; callers check the tokenizer against the table once.
 pub fn frozen_embedding(table: &FrozenWeight, ids: &[u32], device: &Device) -> Tensor<2> {
-    let mut h = zero_halves([ids.len(), table.stack.cols()]);
+    let mut h = states::dirty([ids.len(), table.stack.cols()]);
     profile::measure(Work::Embedding, 0.0, || {
         run(embedding_packed(ids, &table.stack, halves_mut(&mut h)));
     });
@@ -86,8 +87,10 @@ pub fn norm_linear_cross_entropy(
         return native::untracked(loss, autodiff);
     };
     drop(x);
-    let mut dh = zero_halves(dims);
+    let mut dh = states::dirty(dims);
+    halves_mut(&mut dh).fill(Bf16::ZERO);
     norm.backward_add(&dx, halves(&h), &inv_rms, halves_mut(&mut dh));
+    states::recycle(h);
     native::tracked(LossBackward, [node], loss, dh)
 }
 

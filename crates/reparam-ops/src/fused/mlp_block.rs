@@ -15,7 +15,7 @@ use super::buffer::Buffer;
 use super::frozen::FusedLinear;
 use super::norm::{FusedNorm, Norm};
 use super::stack::{FactorGradients, Stack};
-use super::{Kept, guards};
+use super::{Kept, guards, states};
 use crate::Activation;
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};
 use crate::profile::{self, Work};
@@ -74,7 +74,7 @@ pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
         down,
         activation: block.activation,
     });
-    let mut y = h.clone();
+    let mut y = states::copy_of(&h);
     let kept = core.forward(halves(&h), Some(halves_mut(&mut y)));
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -208,9 +208,11 @@ impl Backward<Flex, 7> for MlpBackward {
         let kept = kept.take(|| core.forward(halves(&h), None));
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
-        if let Some(id) = nodes[0] {
-            grads.register::<Flex>(id, dy);
+        match nodes[0] {
+            Some(id) => grads.register::<Flex>(id, dy),
+            None => states::recycle(dy),
         }
+        states::recycle(h);
         let widths = [core.gate_up.d_in(), core.gate_up.d_in(), core.down.d_in()];
         let gradients = gradients.into_iter().flatten().zip(widths);
         for ((gradient, d_in), nodes) in gradients.zip(nodes[1..].as_chunks::<2>().0) {

@@ -14,6 +14,7 @@ mod head;
 mod mlp_block;
 mod norm;
 mod stack;
+mod states;
 #[cfg(test)]
 mod tests;
 

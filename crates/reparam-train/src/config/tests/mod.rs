@@ -126,6 +126,7 @@ fn every_key_is_read() {
         gradient_accumulation = 3
         seed = 18446744073709551615
         precision = "f32"
+        recompute = false
         eval_every = 5
         log_every = 2
         save_every = 4
@@ -186,6 +187,7 @@ fn every_key_is_read() {
             gradient_accumulation: 3,
             seed: u64::MAX,
             precision: Precision::F32,
+            recompute: false,
             eval_every: 5,
             log_every: 2,
             save_every: 4,

@@ -319,6 +319,8 @@ prop_compose! {
     ) -> TrainConfig {
         TrainConfig {
             length, batch_size, sequence_length, gradient_accumulation, seed, precision,
+            // Whether it may be given depends on the method; see the cases of errors.
+            recompute: false,
             eval_every, log_every, save_every, stop, threads,
             sample: sample.map(|(prompt, tokens)| SampleConfig { prompt, tokens }),
         }

@@ -1,0 +1,49 @@
+//! Hidden states and their gradients as tensors, whose memory is used again.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::backend::flex::FlexTensor;
+
+use crate::native::{halves, halves_mut, zero_halves};
+
+/// Tensors that nobody reads any more, the oldest first.
+///
+/// Left to the allocator, their places would be cut up by the small tensors that an update makes, and the next step's would
+/// have to lie elsewhere.
+static FREE: Mutex<Vec<FlexTensor>> = Mutex::new(Vec::new());
+
+fn free() -> MutexGuard<'static, Vec<FlexTensor>> {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes a bf16 tensor with any content.
+pub(super) fn dirty(shape: [usize; 2]) -> FlexTensor {
+    let mut free = free();
+    let same = |tensor: &FlexTensor| tensor.layout().shape()[..] == shape;
+    if let Some(found) = free.iter().rposition(same) {
+        return free.remove(found);
+    }
+    // Batches of another size: as much is given back as is taken anew, so that the free ones never add to the peak.
+    let mut missing = shape[0] * shape[1];
+    while missing > 0 && !free.is_empty() {
+        let oldest = free.remove(0);
+        missing = missing.saturating_sub(halves(&oldest).len());
+    }
+    drop(free);
+    zero_halves(shape)
+}
+
+/// Takes a bf16 tensor that holds what `source` holds.
+pub(super) fn copy_of(source: &FlexTensor) -> FlexTensor {
+    let shape = source.layout().shape();
+    let mut copy = dirty([shape[0], shape[1]]);
+    halves_mut(&mut copy).copy_from_slice(halves(source));
+    copy
+}
+
+/// Gives a tensor back, if nobody else holds it.
+pub(super) fn recycle(tensor: FlexTensor) {
+    if tensor.is_unique() && tensor.is_contiguous() {
+        free().push(tensor);
+    }
+}
