@@ -160,8 +160,9 @@ fn limit(flops: usize, work: impl Fn() + Sync) -> Result<f64, KernelError> {
     Ok((rayon::current_num_threads() * flops) as f64 / seconds / 1e9)
 }
 
-/// Steps of each chain of sums; some milliseconds for all of them.
-const CHAIN_STEPS: usize = 200_000;
+/// Steps of each chain of sums: some ten milliseconds for all of them, so that the system has spread the threads over the
+/// cores before most of the time has passed.
+const CHAIN_STEPS: usize = 4_000_000;
 
 /// Chains of an instruction set: enough to hide the latency, as many as its registers hold.
 const fn chains(rows: usize) -> usize {

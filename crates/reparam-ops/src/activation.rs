@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::swiglu as kernels;
 
 use crate::native::{self, from_values, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// Multiplies one projection by the SiLU of another.
@@ -38,7 +39,9 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     let (gate, gate_node) = primitive_and_node(gate);
     let (up, up_node) = primitive_and_node(up);
     let mut y = vec![0.0; dims[0] * dims[1]];
-    native::run(kernels::swiglu_forward(values(&gate), values(&up), &mut y));
+    profile::measure(Work::Activation, 0.0, || {
+        native::run(kernels::swiglu_forward(values(&gate), values(&up), &mut y));
+    });
     let y = from_values(y, dims);
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -65,13 +68,15 @@ impl Backward<Flex, 2> for SwigluBackward {
         let SwigluState { gate, up, dims } = ops.state;
         let mut dgate = vec![0.0; dims[0] * dims[1]];
         let mut dup = vec![0.0; dims[0] * dims[1]];
-        native::run(kernels::swiglu_backward(
-            values(&dy),
-            values(&gate),
-            values(&up),
-            &mut dgate,
-            &mut dup,
-        ));
+        profile::measure(Work::Activation, 0.0, || {
+            native::run(kernels::swiglu_backward(
+                values(&dy),
+                values(&gate),
+                values(&up),
+                &mut dgate,
+                &mut dup,
+            ));
+        });
         let [gate_node, up_node] = ops.parents;
         if let Some(node) = gate_node {
             grads.register::<Flex>(node.id, from_values(dgate, dims));

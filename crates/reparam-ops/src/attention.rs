@@ -10,6 +10,7 @@ use reparam_kernels::attention as kernels;
 
 use crate::Segments;
 use crate::native::{self, from_values, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// The heads of an attention layer.
@@ -89,15 +90,17 @@ pub fn attention(
     let (v, v_node) = primitive_and_node(v);
     let mut out = vec![0.0; q_dims[0] * q_dims[1]];
     let mut lse = vec![0.0; q_dims[0] * config.n_heads];
-    native::run(kernels::attention_forward(
-        values(&q),
-        values(&k),
-        values(&v),
-        config.shape(),
-        segments,
-        &mut out,
-        &mut lse,
-    ));
+    profile::measure(Work::Attention, 0.0, || {
+        native::run(kernels::attention_forward(
+            values(&q),
+            values(&k),
+            values(&v),
+            config.shape(),
+            segments,
+            &mut out,
+            &mut lse,
+        ));
+    });
     let out = from_values(out, q_dims);
     if !is_tracked {
         return native::untracked(out, autodiff);
@@ -141,21 +144,23 @@ impl Backward<Flex, 3> for AttentionBackward {
         let mut dq = vec![0.0; state.q_dims[0] * state.q_dims[1]];
         let mut dk = vec![0.0; state.k_dims[0] * state.k_dims[1]];
         let mut dv = vec![0.0; state.k_dims[0] * state.k_dims[1]];
-        native::run(kernels::attention_backward(
-            kernels::AttentionSaved {
-                q: values(&state.q),
-                k: values(&state.k),
-                v: values(&state.v),
-                out: values(&state.out),
-                lse: values(&state.lse),
-                dout: values(&dout),
-            },
-            state.config.shape(),
-            &state.segments,
-            &mut dq,
-            &mut dk,
-            &mut dv,
-        ));
+        profile::measure(Work::Attention, 0.0, || {
+            native::run(kernels::attention_backward(
+                kernels::AttentionSaved {
+                    q: values(&state.q),
+                    k: values(&state.k),
+                    v: values(&state.v),
+                    out: values(&state.out),
+                    lse: values(&state.lse),
+                    dout: values(&dout),
+                },
+                state.config.shape(),
+                &state.segments,
+                &mut dq,
+                &mut dk,
+                &mut dv,
+            ));
+        });
         let gradients = [(dq, state.q_dims), (dk, state.k_dims), (dv, state.k_dims)];
         for (node, (gradient, dims)) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = node {

@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::embedding as kernels;
 
 use crate::native::{self, from_values, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// Looks up the rows of a table.
@@ -32,7 +33,9 @@ pub fn embedding(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
     let autodiff = table.is_autodiff();
     let (table, node) = primitive_and_node(table);
     let mut out = vec![0.0; ids.len() * d];
-    native::run(kernels::embedding_forward(ids, values(&table), d, &mut out));
+    profile::measure(Work::Embedding, 0.0, || {
+        native::run(kernels::embedding_forward(ids, values(&table), d, &mut out));
+    });
     let out = from_values(out, [ids.len(), d]);
     if !is_tracked {
         return native::untracked(out, autodiff);

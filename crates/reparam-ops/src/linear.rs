@@ -11,6 +11,7 @@ use reparam_kernels::linear::LinearShape;
 use reparam_kernels::matmul::{MatMut, MatRef, matmul};
 
 use crate::native::{self, from_values, primitive, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// How a linear layer runs without forming its effective weight.
@@ -86,15 +87,17 @@ fn dense(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         d_out,
     };
     let mut y = vec![0.0; n * d_out];
-    native::run(kernels::low_rank_forward(
-        shape,
-        values(&x),
-        values(&weight),
-        None,
-        None,
-        &mut y,
-        &mut [],
-    ));
+    measure(shape, || {
+        native::run(kernels::low_rank_forward(
+            shape,
+            values(&x),
+            values(&weight),
+            None,
+            None,
+            &mut y,
+            &mut [],
+        ));
+    });
     let y = from_values(y, [n, d_out]);
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -132,20 +135,30 @@ impl Backward<Flex, 2> for DenseBackward {
         let [x_node, weight_node] = ops.parents;
         if let Some(node) = x_node {
             let mut dx = vec![0.0; tokens * d_in];
-            native::run(multiply(&mut dx, values(&dy), values(&weight), shape));
+            measure(shape, || {
+                native::run(multiply(&mut dx, values(&dy), values(&weight), shape));
+            });
             grads.register::<Flex>(node.id, from_values(dx, [tokens, d_in]));
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
             let mut dw = vec![0.0; d_out * d_in];
-            native::run(kernels::dense_backward_weight(
-                shape,
-                values(&dy),
-                values(&x),
-                &mut dw,
-            ));
+            measure(shape, || {
+                native::run(kernels::dense_backward_weight(
+                    shape,
+                    values(&dy),
+                    values(&x),
+                    &mut dw,
+                ));
+            });
             grads.register::<Flex>(node.id, from_values(dw, [d_out, d_in]));
         }
     }
+}
+
+/// Runs a product with a weight; low-rank terms are counted with it, as they run in one call here.
+fn measure(shape: LinearShape, run: impl FnOnce()) {
+    let operations = profile::product(shape.tokens, shape.d_in, shape.d_out);
+    profile::measure(Work::Linear, operations, run);
 }
 
 /// `dx = dy W`
@@ -193,20 +206,22 @@ fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor
 
     let mut y = vec![0.0; tokens * d_out];
     let mut xa = vec![0.0; tokens * rank];
-    native::run(kernels::low_rank_forward(
-        shape,
-        values(&x),
-        values(&weight),
-        Some(kernels::LowRank {
-            a: values(&a),
-            b: values(&b),
-            rank,
-            scaling,
-        }),
-        has_input.then(|| values(&input)),
-        &mut y,
-        &mut xa,
-    ));
+    measure(shape, || {
+        native::run(kernels::low_rank_forward(
+            shape,
+            values(&x),
+            values(&weight),
+            Some(kernels::LowRank {
+                a: values(&a),
+                b: values(&b),
+                rank,
+                scaling,
+            }),
+            has_input.then(|| values(&input)),
+            &mut y,
+            &mut xa,
+        ));
+    });
     let y = from_values(y, [tokens, d_out]);
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -260,28 +275,30 @@ impl Backward<Flex, 4> for LowRankBackward {
         let mut dinput = zeros(input_node.is_some(), tokens * d_in);
         let mut da = zeros(a_node.is_some(), state.rank * d_in);
         let mut db = zeros(b_node.is_some(), d_out * state.rank);
-        native::run(kernels::low_rank_backward(
-            state.shape,
-            kernels::LowRankInputs {
-                dy: values(&dy),
-                x: values(&state.x),
-                x_low_rank: state.input.as_ref().map(values),
-                w: values(&state.weight),
-                low_rank: Some(kernels::LowRank {
-                    a: values(&state.a),
-                    b: values(&state.b),
-                    rank: state.rank,
-                    scaling: state.scaling,
-                }),
-                xa: values(&state.xa),
-            },
-            kernels::LowRankGrads {
-                dx: dx.as_deref_mut(),
-                dx_low_rank: dinput.as_deref_mut(),
-                da: da.as_deref_mut(),
-                db: db.as_deref_mut(),
-            },
-        ));
+        measure(state.shape, || {
+            native::run(kernels::low_rank_backward(
+                state.shape,
+                kernels::LowRankInputs {
+                    dy: values(&dy),
+                    x: values(&state.x),
+                    x_low_rank: state.input.as_ref().map(values),
+                    w: values(&state.weight),
+                    low_rank: Some(kernels::LowRank {
+                        a: values(&state.a),
+                        b: values(&state.b),
+                        rank: state.rank,
+                        scaling: state.scaling,
+                    }),
+                    xa: values(&state.xa),
+                },
+                kernels::LowRankGrads {
+                    dx: dx.as_deref_mut(),
+                    dx_low_rank: dinput.as_deref_mut(),
+                    da: da.as_deref_mut(),
+                    db: db.as_deref_mut(),
+                },
+            ));
+        });
         let mut register = |node: Option<_>, gradient: Option<Vec<f32>>, dims| {
             if let (Some(id), Some(gradient)) = (node, gradient) {
                 grads.register::<Flex>(id, from_values(gradient, dims));

@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::cross_entropy as kernels;
 
 use crate::native::{self, from_values, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// The label of a token from which nothing is predicted.
@@ -58,15 +59,19 @@ pub fn linear_cross_entropy(
     let (weight, weight_node) = primitive_and_node(weight);
     let mut dh = h_tracked.then(|| vec![0.0; h_dims[0] * h_dims[1]]);
     let mut dweight = weight_tracked.then(|| vec![0.0; weight_dims[0] * weight_dims[1]]);
-    let loss = kernels::linear_cross_entropy(
-        values(&h),
-        values(&weight),
-        h_dims[1],
-        labels,
-        scale,
-        dh.as_deref_mut(),
-        dweight.as_deref_mut(),
-    )
+    let passes = 1 + u8::from(h_tracked) + u8::from(weight_tracked);
+    let operations = f64::from(passes) * head_operations(labels, weight_dims);
+    let loss = profile::measure(Work::Loss, operations, || {
+        kernels::linear_cross_entropy(
+            values(&h),
+            values(&weight),
+            h_dims[1],
+            labels,
+            scale,
+            dh.as_deref_mut(),
+            dweight.as_deref_mut(),
+        )
+    })
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
     let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);
     if !h_tracked && !weight_tracked {
@@ -79,6 +84,12 @@ pub fn linear_cross_entropy(
         ],
     };
     native::tracked(CrossEntropyBackward, [h_node, weight_node], loss, state)
+}
+
+/// Operations of one product of the labelled rows and the head.
+pub(crate) fn head_operations(labels: &[i32], [vocabulary, d]: [usize; 2]) -> f64 {
+    let labelled = labels.iter().filter(|&&label| label != IGNORE_INDEX);
+    profile::product(labelled.count(), d, vocabulary)
 }
 
 #[derive(Debug)]

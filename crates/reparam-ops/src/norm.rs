@@ -9,6 +9,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::rms_norm as kernels;
 
 use crate::native::{self, from_values, primitive_and_node, values};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// Normalizes every row by its root mean square and scales it by a weight.
@@ -41,13 +42,15 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
     let (weight, weight_node) = primitive_and_node(weight);
     let mut y = vec![0.0; n * d];
     let mut inv_rms = vec![0.0; n];
-    native::run(kernels::rms_norm_forward(
-        values(&x),
-        values(&weight),
-        eps,
-        &mut y,
-        &mut inv_rms,
-    ));
+    profile::measure(Work::Norm, 0.0, || {
+        native::run(kernels::rms_norm_forward(
+            values(&x),
+            values(&weight),
+            eps,
+            &mut y,
+            &mut inv_rms,
+        ));
+    });
     let y = from_values(y, [n, d]);
     if !is_tracked {
         return native::untracked(y, autodiff);
@@ -82,14 +85,16 @@ impl Backward<Flex, 2> for RmsNormBackward {
         let [x_node, weight_node] = ops.parents;
         let mut dx = vec![0.0; n * d];
         let mut dweight = weight_node.is_some().then(|| vec![0.0; d]);
-        native::run(kernels::rms_norm_backward(
-            values(&dy),
-            values(&state.x),
-            values(&state.weight),
-            values(&state.inv_rms),
-            &mut dx,
-            dweight.as_deref_mut(),
-        ));
+        profile::measure(Work::Norm, 0.0, || {
+            native::run(kernels::rms_norm_backward(
+                values(&dy),
+                values(&state.x),
+                values(&state.weight),
+                values(&state.inv_rms),
+                &mut dx,
+                dweight.as_deref_mut(),
+            ));
+        });
         if let Some(node) = x_node {
             grads.register::<Flex>(node.id, from_values(dx, [n, d]));
         }

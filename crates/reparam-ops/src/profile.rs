@@ -1,6 +1,6 @@
 //! Where the time of a step goes.
 //!
-//! While [`start`] is in force, the fused operations add up how long each kind of work takes and how many
+//! While [`start`] is in force, the native operations add up how long each kind of work takes and how many
 //! operations it is. The clock is read twice for each kernel call, some fifty nanoseconds; nothing is measured otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 pub enum Work {
     /// Products with frozen weights, low-rank terms, biases and residuals included.
     Linear,
-    /// Products of the trained factors alone: `x A'`, `dy B`, and the gradients of `A` and `B`.
+    /// Products of the trained factors alone: `x A'`, `dy B`, and the gradients of `A` and `B`. In `f32` they are
+    /// measured with the linear layers, in time but not in operations.
     LowRank,
     /// Attention.
     Attention,

@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::rotary as kernels;
 
 use crate::native::{self, primitive_and_node};
+use crate::profile::{self, Work};
 use crate::reference;
 
 /// The cosines and sines of a batch's positions, shared by all layers.
@@ -90,14 +91,16 @@ pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
 
 fn rotate(mut x: FlexTensor, table: &RotaryTable, inverse: bool) -> FlexTensor {
     let n_heads = x.layout().shape()[1] / table.head_dim;
-    native::run(kernels::rotary(
-        x.storage_mut::<f32>(),
-        &table.cos,
-        &table.sin,
-        n_heads,
-        table.head_dim,
-        inverse,
-    ));
+    profile::measure(Work::Rotary, 0.0, || {
+        native::run(kernels::rotary(
+            x.storage_mut::<f32>(),
+            &table.cos,
+            &table.sin,
+            n_heads,
+            table.head_dim,
+            inverse,
+        ));
+    });
     x
 }
 

@@ -58,9 +58,9 @@ const PROBABILITIES_STRIDE: usize = BLOCK + 2 * LANES;
 /// # Cost
 ///
 /// For `L` labelled tokens `2 L V d` operations for the loss and as many again for the gradient;
-/// 12 MiB for the logits and probabilities of 2048 tokens of the vocabulary and up to 1024 rows,
+/// 6 MiB for the logits and probabilities of 2048 tokens of the vocabulary and up to 512 rows,
 /// and `8 d` bytes for each of these rows, whatever `N` and `V`. The weight is read from memory once
-/// for 1024 rows.
+/// for 512 rows.
 pub fn linear_cross_entropy<'w>(
     h: Matrix<'_>,
     w: impl Into<PackedView<'w>>,

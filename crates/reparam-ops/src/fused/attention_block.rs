@@ -149,7 +149,6 @@ struct Activations {
     inv_rms: Buffer<f32>,
     out: Buffer<Bf16>,
     lse: Buffer<f32>,
-    t_qkv: Buffer<Bf16>,
     t_o: Buffer<Bf16>,
 }
 
@@ -179,8 +178,7 @@ impl Core {
     ) -> Activations {
         let (x, inv_rms) = self.norm.forward(h);
         let n = inv_rms.len();
-        let t_qkv = self.qkv.project(&x);
-        let qkv = self.queries_keys_values(&x, &t_qkv);
+        let (qkv, _) = self.queries_keys_values(&x);
         drop(x);
         let mut out = Buffer::dirty(n * self.o.d_in());
         let mut lse = Buffer::dirty(n * self.config.n_heads);
@@ -205,17 +203,17 @@ impl Core {
             inv_rms,
             out,
             lse,
-            t_qkv,
             t_o,
         }
     }
 
-    /// Queries, keys and values side by side, turned.
-    fn queries_keys_values(&self, x: &[Bf16], t_qkv: &[Bf16]) -> Buffer<Bf16> {
+    /// Queries, keys and values side by side, turned, and the projections of `x` that went into them.
+    fn queries_keys_values(&self, x: &[Bf16]) -> (Buffer<Bf16>, Buffer<Bf16>) {
+        let t = self.qkv.project(x);
         let mut qkv = self.qkv.output_buffer(x.len() / self.qkv.d_in());
-        self.qkv.forward(x, t_qkv, &mut qkv, false);
+        self.qkv.forward(x, &t, &mut qkv, false);
         self.rotate(&mut qkv, false);
-        qkv
+        (qkv, t)
     }
 
     fn attend(&self, [q, k, v]: [Rows<'_>; 3], out: &mut [Bf16], lse: &mut [f32]) {
@@ -299,7 +297,7 @@ impl Core {
 
         // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
         let (x, _) = self.norm.forward(h);
-        let qkv = self.queries_keys_values(&x, &kept.t_qkv);
+        let (qkv, t_qkv) = self.queries_keys_values(&x);
         let mut dqkv = self.qkv.output_buffer(n);
         let operations = 10.0 * self.n_scores() * self.config.head_dim as f64;
         profile::measure(Work::Attention, operations, || {
@@ -329,7 +327,7 @@ impl Core {
 
         let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
         let dx_out = dx.as_deref_mut();
-        let (g, mut qkv) = self.qkv.backward(&dqkv, &kept.t_qkv, dx_out);
+        let (g, mut qkv) = self.qkv.backward(&dqkv, &t_qkv, dx_out);
         drop(dqkv);
         self.qkv.a_gradients(&x, &g, &mut qkv);
         if let Some(dx) = dx {

@@ -15,6 +15,7 @@ use super::frozen::FrozenWeight;
 use super::norm::{FusedNorm, Norm};
 use super::stack::view;
 use super::states;
+use crate::loss::head_operations;
 use crate::native::{
     self, from_values, halves, halves_mut, primitive, primitive_and_node, run, values,
 };
@@ -70,15 +71,10 @@ pub fn norm_linear_cross_entropy(
     let norm = Norm::new(norm);
     let (x, inv_rms) = norm.forward(halves(&h));
     let mut dx = is_tracked.then(|| Buffer::<Bf16>::dirty(x.len()));
-    let [vocabulary, d] = head.dims();
-    let n_labelled = labels
-        .iter()
-        .filter(|&&label| label != crate::IGNORE_INDEX)
-        .count();
     let passes = if is_tracked { 2.0 } else { 1.0 };
-    let operations = passes * profile::product(n_labelled, d, vocabulary);
+    let operations = passes * head_operations(labels, head.dims());
     let loss = profile::measure(Work::Loss, operations, || {
-        let x = view(&x, dims[0], d);
+        let x = view(&x, dims[0], dims[1]);
         packed::linear_cross_entropy(x, head.view(), labels, scale, dx.as_deref_mut())
     })
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));

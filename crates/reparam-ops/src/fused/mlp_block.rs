@@ -8,6 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use reparam_kernels::Bf16;
 use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
@@ -87,6 +88,9 @@ pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
     native::tracked(MlpBackward, guards::<7>(h_node, nodes), y, state)
 }
 
+/// Rows whose activations are made at a time; they stay in the second-level cache.
+const ROWS: usize = 64;
+
 /// The block on slices.
 #[derive(Debug)]
 struct Core {
@@ -143,6 +147,28 @@ impl Core {
         }
     }
 
+    /// Replaces gate and up by their gradients, and the gradient of the activations by the activations, which the gradient of
+    /// the factors needs.
+    fn activation_backward(&self, gate_up: &mut [Bf16], dact: &mut [Bf16]) {
+        let rows = self.rows();
+        profile::measure(Work::Activation, 0.0, || {
+            gate_up
+                .par_chunks_mut(ROWS * rows.row_stride)
+                .zip(dact.par_chunks_mut(ROWS * rows.inner))
+                .for_each(|(gate_up, dact)| {
+                    let mut act = Buffer::dirty(dact.len());
+                    run(gated_backward_in_place(
+                        self.activation,
+                        gate_up,
+                        rows,
+                        dact,
+                        Some(&mut act),
+                    ));
+                    dact.copy_from_slice(&act);
+                });
+        });
+    }
+
     /// Turns `dy` into the gradient of `h` if that is wanted, and returns the gradients of the factors.
     fn backward(
         &self,
@@ -159,19 +185,8 @@ impl Core {
         } = kept;
         let mut dact = Buffer::dirty(inv_rms.len() * self.down.d_in());
         let (g, mut down) = self.down.backward(halves(dy), &t_down, Some(&mut dact));
-        let mut act = Buffer::dirty(dact.len());
-        profile::measure(Work::Activation, 0.0, || {
-            let rows = self.rows();
-            let out = Some(&mut act[..]);
-            run(gated_backward_in_place(
-                self.activation,
-                &mut gate_up,
-                rows,
-                &dact,
-                out,
-            ));
-        });
-        drop(dact);
+        self.activation_backward(&mut gate_up, &mut dact);
+        let act = dact;
         self.down.a_gradients(&act, &g, &mut down);
         drop((act, g));
 
