@@ -213,7 +213,7 @@ pub(crate) struct ModelArgs {
     /// An adapter directory in PEFT layout
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
-    /// What activations are computed in
+    /// What activations are computed in; `auto` is bf16 where weights are stored so and the machine multiplies them natively
     #[arg(long, default_value = "auto", value_parser = precision())]
     pub(crate) precision: Precision,
 }

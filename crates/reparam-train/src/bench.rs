@@ -116,12 +116,16 @@ pub struct OperationReport {
 /// As a run's preparation does; [`TrainError::LossNotFinite`].
 pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, TrainError> {
     let config = run_config(request)?;
-    let precision = request.precision.resolve(true);
+    let loading = Instant::now();
+    // There is nothing to be exact about, so `auto` is what is fastest, however the weights are stored.
+    let wanted = match request.precision.resolve(true) {
+        Computed::Bf16 => Precision::Bf16,
+        Computed::F32 => Precision::F32,
+    };
+    let (session, precision) = Session::open_for(&request.model, hub, wanted, true)?;
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }
-    let loading = Instant::now();
-    let session = Session::open(&request.model, hub, precision)?;
     let steps = (request.warmup + request.steps) as u64;
     let method = settings::method(&config.method, steps);
     let (mut model, _) = method.attach(session.model, request.seed)?;

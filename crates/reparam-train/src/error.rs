@@ -75,7 +75,7 @@ pub enum TrainError {
         directory: PathBuf,
     },
     /// Activations are recomputed in bf16 only.
-    #[error("`train.recompute` has no effect: `precision = \"auto\"` is f32 on this machine")]
+    #[error("recomputing activations has no effect: this computes in f32")]
     RecomputeInF32,
     /// The output head cannot be adapted.
     #[error("training an adapter on the output head `{module}` is not supported")]

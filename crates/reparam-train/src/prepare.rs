@@ -89,12 +89,15 @@ impl Prepared {
                 .unwrap_or_else(|| hub.revision.clone()),
             ..hub.clone()
         };
-        let precision = config.train.precision;
-        let precision = precision.resolve(config.method.runs_in_bf16());
+        let (mut session, precision) = Session::open_for(
+            &config.model.path,
+            &hub,
+            config.train.precision,
+            config.method.runs_in_bf16(),
+        )?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
-        let mut session = Session::open(&config.model.path, &hub, precision)?;
         session.model.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use reparam::phi::{self, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
-use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelConfig};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter};
 use reparam_models::{CausalLm, Generation, Precision, Sampling};
 
-use crate::TrainError;
+use crate::{TrainError, config};
 
 /// A loaded model, its tokenizer and where they came from.
 #[derive(Debug)]
@@ -29,18 +29,36 @@ pub struct Session {
 impl Session {
     /// Finds, loads and checks a model.
     ///
+    /// `precision` is what it computes in. `Auto` is bf16 if the machine multiplies bf16 natively and the checkpoint's weights
+    /// are bf16, else f32: weights are never rounded without being asked.
+    ///
     /// # Errors
     ///
     /// Fails when the model is not found, a file of it is missing or damaged, its tensors are not
     /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
     /// embedding lacks.
-    pub fn open(model: &str, hub: &HubOptions, precision: Precision) -> Result<Self, TrainError> {
+    pub fn open(
+        model: &str,
+        hub: &HubOptions,
+        precision: config::Precision,
+    ) -> Result<Self, TrainError> {
+        Self::open_for(model, hub, precision, true).map(|(session, _)| session)
+    }
+
+    /// [`Session::open`] for something that runs in bf16, or does not; returns with it what it computes in.
+    pub(crate) fn open_for(
+        model: &str,
+        hub: &HubOptions,
+        precision: config::Precision,
+        runs_in_bf16: bool,
+    ) -> Result<(Self, Precision), TrainError> {
         let directory = resolve_model(model, hub)?;
         let config = ModelConfig::load(&directory)?;
         let tokenizer = load_tokenizer(&directory, &config)?;
         tokenizer.check_against_embedding(config.vocab_size)?;
         // The map is dropped at the end of this function: its pages would count as ours.
         let checkpoint = Checkpoint::open(&directory)?;
+        let precision = precision.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
         let model = CausalLm::load(&checkpoint, &config, &Device::flex(), precision)?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
@@ -48,12 +66,13 @@ impl Session {
         } else {
             generation.eos_token_ids
         };
-        Ok(Self {
+        let session = Self {
             model,
             tokenizer,
             end_of_text,
             directory,
-        })
+        };
+        Ok((session, precision))
     }
 
     /// Attaches a PEFT adapter.
@@ -97,6 +116,13 @@ impl Session {
             .generate(&ids, max_new_tokens, sampling, &self.end_of_text)?;
         Ok((ids, generation))
     }
+}
+
+/// Returns whether all matrices of a checkpoint are bf16, so that packing them rounds nothing.
+fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
+    checkpoint
+        .tensors()
+        .all(|(_, tensor)| tensor.shape.len() < 2 || tensor.dtype == Dtype::BF16)
 }
 
 fn load_tokenizer(directory: &Path, config: &ModelConfig) -> Result<TextTokenizer, TrainError> {

@@ -62,9 +62,9 @@ fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<(), CliError
         printer.row("page faults", &format!("{most} a step at most"))?;
     }
     printer.row(
-        "linear layers",
+        "share",
         &format!(
-            "{:.0} of {:.0} GFLOP/s, {:.0} % of what the registers can do",
+            "the linear layers reach {:.0} of {:.0} GFLOP/s, {:.0} % of what the registers can do",
             report.linear_gflops,
             report.limit_gflops,
             100.0 * report.linear_share_of_limit

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use rayon::ThreadPoolBuilder;
 use reparam_formats::hub::HubOptions;
-use reparam_kernels::capabilities::{capabilities, measure_matmul_gflops};
+use reparam_kernels::capabilities::{
+    capabilities, measure_matmul_gflops, measure_packed_gflops, measure_pair_limit_gflops,
+};
 use reparam_kernels::memory::keep_freed_pages;
 use reparam_kernels::{Isa, KernelError, set_isa};
 use reparam_models::{Generation, Sampling as ModelSampling, StopReason};
@@ -84,7 +86,7 @@ impl Native {
         adapter: Option<&std::path::Path>,
         precision: Precision,
     ) -> Result<Session, TrainError> {
-        let session = Session::open(model, &self.hub(), precision.resolve(true))?;
+        let session = Session::open(model, &self.hub(), precision)?;
         match adapter {
             None => Ok(session),
             Some(adapter) => session.with_adapter(adapter),
@@ -207,8 +209,8 @@ impl Engine for Native {
     fn capabilities(&self) -> Vec<(String, String)> {
         let found = capabilities();
         let names: Vec<&str> = found.available.iter().map(|isa| isa.name()).collect();
-        let speed = match measure_matmul_gflops() {
-            Ok(gflops) => format!("{gflops:.0} GFLOP/s (f32 matrix product, measured)"),
+        let speed = |measured: Result<f64, KernelError>, what: &str| match measured {
+            Ok(gflops) => format!("{gflops:.0} GFLOP/s ({what}, measured)"),
             Err(error) => error.to_string(),
         };
         [
@@ -217,7 +219,19 @@ impl Engine for Native {
             ("row kernels", found.row_kernels),
             ("matrix kernels", found.matrix_kernels),
             ("threads", found.threads.to_string()),
-            ("speed", speed),
+            ("bf16 kernels", found.packed_kernels),
+            (
+                "speed",
+                speed(measure_matmul_gflops(), "f32 matrix product"),
+            ),
+            (
+                "bf16 speed",
+                speed(measure_packed_gflops(), "bf16 matrix product"),
+            ),
+            (
+                "bf16 limit",
+                speed(measure_pair_limit_gflops(), "registers alone"),
+            ),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

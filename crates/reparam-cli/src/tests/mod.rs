@@ -316,6 +316,34 @@ fn generate_prints_the_continuation() {
 }
 
 #[test]
+fn bench_prints_where_the_time_goes() {
+    let args = ["bench", "--model", "base", "--steps", "2", "--warmup", "1"];
+    let ran = invoke(&args);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!(ran.out, @r"
+    step        0.500 s (median; 0.500 to 0.500)
+    speed       4096 tokens/s
+    computed in bf16, portable, 2 threads
+    loading     0.250 s
+    peak memory 64.0 MiB
+    page faults 3 a step at most
+    share       the linear layers reach 400 of 800 GFLOP/s, 50 % of what the registers can do
+    linear      0.2500 s, 50.0 %, 400 GFLOP/s
+    ");
+    let report = invoke(&[&args[..], &["--recompute", "--rank", "4", "--json"]].concat()).json();
+    assert_eq!(
+        (&report["recompute"], &report["rank"]),
+        (&true.into(), &4.into())
+    );
+    assert_eq!(report["step_seconds"].as_array().map(Vec::len), Some(2));
+    assert_eq!(report["linear_share_of_limit"], 0.5);
+    assert_eq!(
+        invoke(&["bench", "--model", "base", "--steps", "0"]).code,
+        2
+    );
+}
+
+#[test]
 fn generate_stops_when_nobody_reads() {
     let mut out = Closes {
         left: Cell::new(2),

@@ -188,3 +188,56 @@ fn a_closed_pipe_ends_every_command_with_3() {
         assert_eq!(output.status.code(), Some(3), "{args:?}");
     }
 }
+
+#[test]
+fn bench_measures_the_built_in_model() {
+    let workplace = Workplace::new();
+    let model = &model();
+    for precision in ["bf16", "f32"] {
+        let args = [
+            "bench",
+            "--model",
+            model,
+            "--batch-size",
+            "1",
+            "--sequence-length",
+            "16",
+            "--steps",
+            "2",
+            "--warmup",
+            "1",
+            "--precision",
+            precision,
+            "--json",
+        ];
+        let report = workplace.reparam(&args).succeeded().json();
+        assert_eq!(report["precision"], precision);
+        for loss in report["losses"].as_array().expect("a list") {
+            let loss = loss.as_f64().expect("a number");
+            assert!(loss > 1.0 && loss < 40.0, "{loss}");
+        }
+        let seconds = report["step_seconds_median"].as_f64().expect("a number");
+        let operations = report["operations"].as_array().expect("a list");
+        let known: f64 = operations
+            .iter()
+            .map(|operation| operation["seconds"].as_f64().expect("a number"))
+            .sum();
+        assert!(known > 0.2 * seconds && known < 5.0 * seconds, "{report}");
+        assert!(
+            operations
+                .iter()
+                .any(|operation| operation["name"] == "linear")
+        );
+        assert!(report["linear_gflops"].as_f64() > Some(0.0));
+    }
+    let refused = workplace.reparam(&[
+        "bench",
+        "--model",
+        model,
+        "--precision",
+        "f32",
+        "--recompute",
+        "--json",
+    ]);
+    assert_eq!(refused.code, Some(1), "recomputing belongs to bf16");
+}

@@ -26,6 +26,7 @@ fn help_lists_the_commands() {
       eval      Measure the loss and the perplexity of a model on a text
       generate  Continue a prompt with a model
       inspect   Describe a model, an adapter, a run directory or a tensor file
+      bench     Measure training steps on random tokens
       methods   List the methods of reparameterization and the transforms of gradients
       doctor    Show what reparam finds on this machine
 
@@ -143,10 +144,11 @@ fn help_of_generate() {
               An adapter directory in PEFT layout
 
           --precision <PRECISION>
-              What activations are computed in
+              What activations are computed in; `auto` is bf16 where weights are stored so and the
+              machine multiplies them natively
 
               [default: auto]
-              [possible values: auto, f32]
+              [possible values: auto, bf16, f32]
 
           --prompt <TEXT>
               The text to continue
@@ -254,13 +256,13 @@ fn unknown_commands_and_flags() {
     For more information, try '--help'.
     "#);
     insta::assert_snapshot!(
-        run(here(), &["eval", "--model", "m", "--data", "d", "--precision", "bf16"]),
+        run(here(), &["eval", "--model", "m", "--data", "d", "--precision", "fp8"]),
         @r#"
     exit code: 2
     --- stdout
     --- stderr
-    error: invalid value 'bf16' for '--precision <PRECISION>'
-      [possible values: auto, f32]
+    error: invalid value 'fp8' for '--precision <PRECISION>'
+      [possible values: auto, bf16, f32]
 
     For more information, try '--help'.
     "#

@@ -46,7 +46,7 @@ const PROBABILITIES_STRIDE: usize = BLOCK + 2 * LANES;
 /// Logits in `f32`, of bf16 factors; exponentials relative to the greatest logit so far; their sum in
 /// `f64`, in a fixed order. The loss keeps its relative precision where the label is nearly certain.
 /// For the gradient the probabilities of all tokens but the label are rounded to bf16, relative error
-/// 2^-9, and summed in `f32`; the label's own term is not rounded before the end. A row of `h`
+/// 2^-8, and summed in `f32`; the label's own term is not rounded before the end. A row of `h`
 /// with NaN makes the sum and the gradient of that row NaN.
 ///
 /// # Errors

@@ -60,7 +60,7 @@ fn integers(file: &Checkpoint, name: &str) -> Vec<i64> {
 }
 
 fn load(directory: &str) -> CausalLm {
-    load_on(directory, &Device::flex(), crate::Precision::F32)
+    load_on(directory, &Device::flex())
 }
 
 fn load_on(directory: &str, device: &Device) -> CausalLm {

@@ -9,8 +9,9 @@ use crate::{
     dropout, linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
 };
 
-/// What the roundings of activations to bf16 (relative error 2^-9 each) amount to after half a layer, relative to the
-/// greatest element.
+/// What the roundings of activations to bf16 (relative error at most 2^-8 each) amount to after half a layer, relative to
+/// the greatest element. The gradients of scores are differences of numbers that are nearly equal, so those of attention
+/// lose most.
 const TOLERANCE: f32 = 0.02;
 
 const EPS: f32 = 1e-5;
@@ -84,7 +85,9 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
     std::array::from_fn(|i| {
         let seed = seed + 100 * (i as u64 + 1);
         let tensor = |n: usize, dims: [usize; 2], seed| {
-            Tensor::<2>::from_data(TensorData::new(round(numbers(n, seed)), dims), &device)
+            // Small, so that scores are of size one: the softmax of great ones would magnify their roundings.
+            let values = numbers(n, seed).into_iter().map(|x| 0.4 * x).collect();
+            Tensor::<2>::from_data(TensorData::new(round(values), dims), &device)
         };
         let weight = Tensor::from_data(
             TensorData::new(values[i].clone(), [d_out[i], d_in]),
@@ -173,7 +176,7 @@ fn as_bf16(x: Tensor<2>) -> Tensor<2> {
 }
 
 fn values<const K: usize>(x: Tensor<K>) -> Vec<f32> {
-    x.into_data().convert::<f32>().to_vec().expect("floats")
+    x.into_data().convert::<f32>().try_to_vec().expect("floats")
 }
 
 #[track_caller]

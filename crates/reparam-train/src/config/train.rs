@@ -55,7 +55,8 @@ pub enum Length {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// The fastest that the machine computes natively and the program supports.
+    /// bf16 where the machine multiplies bf16 natively, the checkpoint's weights are bf16 and the method runs in it; else f32.
+    /// Weights are never rounded without being asked.
     Auto,
     /// Weights and activations in bf16, sums in 32-bit floating point; with `lora` only.
     Bf16,
@@ -71,12 +72,12 @@ impl Precision {
         ("f32", Self::F32),
     ];
 
-    /// Returns what it means on this machine; `runs_in_bf16` says whether what is attached to the model does.
+    /// Returns what it means on this machine; `fits_bf16` says whether model and method do.
     #[must_use]
-    pub fn resolve(self, runs_in_bf16: bool) -> reparam_models::Precision {
+    pub fn resolve(self, fits_bf16: bool) -> reparam_models::Precision {
         match self {
             Self::Bf16 => reparam_models::Precision::Bf16,
-            Self::Auto if runs_in_bf16 && Isa::current().multiplies_bf16() => {
+            Self::Auto if fits_bf16 && Isa::current().multiplies_bf16() => {
                 reparam_models::Precision::Bf16
             }
             Self::Auto | Self::F32 => reparam_models::Precision::F32,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_train::config::Precision;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
 use reparam_train::{Outcome, Session, evaluate_file};
@@ -38,7 +39,7 @@ impl Place {
         let data = self.path("train.txt");
         let text = format!(
             "[model]\npath = {:?}\n[data]\ntrain = {data:?}\neval = {data:?}\n\
-             [train]\nmax_steps = 3\nbatch_size = 1\nsequence_length = {LENGTH}\n\
+             [train]\nmax_steps = 3\nbatch_size = 1\nsequence_length = {LENGTH}\nprecision = \"f32\"\n\
              [output]\ndir = {:?}\n{sections}",
             repository("assets/stories260K"),
             self.path(run),

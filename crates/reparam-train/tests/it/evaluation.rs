@@ -2,6 +2,7 @@
 
 use reparam::ForwardContext;
 use reparam_models::TokenBatch;
+use reparam_train::config::Precision;
 use reparam_train::{Session, evaluate_file};
 
 use crate::stories;

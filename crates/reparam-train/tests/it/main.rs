@@ -1,5 +1,6 @@
 //! Runs of both tasks, studies, evaluations and twenty steps against PyTorch, through the public interface.
 
+mod bf16;
 mod causal_lm;
 mod evaluation;
 mod golden_steps;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use reparam_formats::hub::HubOptions;
 use reparam_train::Session;
+use reparam_train::config::Precision;
 
 /// Resolves a path in the repository.
 fn repository(path: &str) -> PathBuf {

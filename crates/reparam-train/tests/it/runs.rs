@@ -48,7 +48,7 @@ impl Workplace {
         let text = format!(
             "[model]\npath = {:?}\n[data]\ntrain = {:?}\neval = {:?}\npacking = \"none\"\n\
              [method]\nkind = \"lora\"\nrank = 4\nalpha = 8\n[optimizer]\nlearning_rate = 1e-2\n\
-             [train]\nmax_steps = 6\nbatch_size = 2\nsequence_length = 32\nseed = 3\n\
+             [train]\nmax_steps = 6\nbatch_size = 2\nsequence_length = 32\nseed = 3\nprecision = \"f32\"\n\
              [output]\ndir = {:?}\n",
             repository("assets/stories260K"),
             self.path("data.jsonl"),

@@ -107,8 +107,8 @@ impl Rows<'_> {
 /// Scores, the statistics of the softmax and all sums are `f32`. Probabilities, relative to the
 /// greatest score of their row so far, are rounded to bf16 as factors of the values; the sum that
 /// they are divided by is that of the numbers before this rounding. `out` is rounded once. With
-/// inputs of size one an error of `out` is about 2^-9 of the greatest value from the probabilities
-/// and 2^-9 of itself from its own rounding; `lse` has the error of `f32` sums. Subnormal numbers
+/// inputs of size one an error of `out` is about 2^-8 of the greatest value from the probabilities
+/// and 2^-8 of itself from its own rounding; `lse` has the error of `f32` sums. Subnormal numbers
 /// may count as zero, see [`packed`](crate::packed).
 ///
 /// A score of NaN or plus infinity makes the output of its query and head NaN, and so does a row of

@@ -12,7 +12,7 @@ use crate::isa::Token;
 use crate::tests::{assert_close, assert_threads_agree, numbers, tokens};
 use crate::{Bf16, KernelError};
 
-/// Probabilities rounded to bf16 and one rounding of the output, each 2^-9.
+/// Probabilities rounded to bf16 and one rounding of the output, each 2^-8.
 const FORWARD: f64 = 8e-3;
 
 /// Sums in `f32`.
