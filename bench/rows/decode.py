@@ -25,7 +25,7 @@ def _ours(context, directory):
     command = [context.reparam, "generate", "--model", context.model, "--precision", "bf16", "--json"]
     done = run([*command, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS])
     report = done.last_object()
-    return {**_speed(report, report["new_tokens"]), "peak_rss_bytes": done.peak_rss_bytes}
+    return {**_speed(report, len(report["tokens"])), "peak_rss_bytes": done.peak_rss_bytes}
 
 
 def _theirs(dtype):

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 6] = ["train", "eval", "generate", "inspect", "methods", "doctor"];
+const VERBS: [&str; 7] = [
+    "train", "eval", "generate", "inspect", "bench", "methods", "doctor",
+];
 
 fn here() -> &'static std::path::Path {
     std::path::Path::new(".")
