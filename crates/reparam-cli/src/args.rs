@@ -260,19 +260,19 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
     /// LoRA's rank; alpha is twice that
-    #[arg(long, value_name = "R", default_value = "16", value_parser = at_least(1))]
+    #[arg(long, value_name = "R", default_value = "16", value_parser = between(1, 65536))]
     pub(crate) rank: usize,
     /// Sequences a step
-    #[arg(long, value_name = "N", default_value = "4", value_parser = at_least(1))]
+    #[arg(long, value_name = "N", default_value = "4", value_parser = between(1, 65536))]
     pub(crate) batch_size: usize,
     /// Tokens a sequence, at least 2
-    #[arg(long, value_name = "N", default_value = "512", value_parser = at_least(2))]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = between(2, 1 << 20))]
     pub(crate) sequence_length: usize,
     /// Steps to measure
-    #[arg(long, value_name = "N", default_value = "10", value_parser = at_least(1))]
+    #[arg(long, value_name = "N", default_value = "10", value_parser = between(1, 1_000_000))]
     pub(crate) steps: usize,
     /// Steps before those
-    #[arg(long, value_name = "N", default_value = "2", value_parser = at_least(0))]
+    #[arg(long, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
     pub(crate) warmup: usize,
     /// What activations are computed in
     #[arg(long, default_value = "auto", value_parser = precision())]
@@ -304,6 +304,14 @@ fn precision() -> impl TypedValueParser<Value = Precision> {
             .map(|(_, precision)| precision)
             .ok_or("an unknown precision")
     })
+}
+
+/// A parser of whole numbers from `least` to `most`.
+fn between(least: usize, most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number from {least} to {most}")),
+    }
 }
 
 /// A parser of whole numbers of at least `least`.

@@ -6,7 +6,7 @@ use reparam_ops::{Segment, Segments};
 
 /// The keys and values of one sequence, for every layer.
 ///
-/// The buffers grow by doubling, up to `capacity` tokens: most steps write one row and copy
+/// The buffers grow by doubling: most steps write one row and copy
 /// nothing, and a generation that may be long takes no memory for what it never says.
 #[derive(Debug)]
 pub struct KvCache {

@@ -67,9 +67,14 @@ impl CausalLm {
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
         let attention = &self.model.layers[0].self_attn;
+        // Fused layers keep theirs elsewhere.
+        let width = match attention.q_proj.frozen {
+            Some(_) => 0,
+            None => attention.n_kv_heads * attention.head_dim,
+        };
         KvCache::new(
             self.model.layers.len(),
-            attention.n_kv_heads * attention.head_dim,
+            width,
             capacity,
             (&self.model.device().inner(), self.model.dtype()),
         )

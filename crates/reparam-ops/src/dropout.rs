@@ -44,6 +44,7 @@ pub fn dropout(x: Tensor<2>, p: f32, key: DropoutKey) -> Tensor<2> {
 
 /// The mask of a tensor: zero, or `1 / (1 - p)`.
 pub(crate) fn mask(len: usize, p: f32, key: DropoutKey) -> Vec<f32> {
+    assert!((0.0..1.0).contains(&p), "dropout needs 0 <= p < 1, got {p}");
     let mut seed = [0; 32];
     seed[..8].copy_from_slice(&key.seed.to_le_bytes());
     seed[8..16].copy_from_slice(&key.step.to_le_bytes());

@@ -78,7 +78,12 @@ pub(crate) fn halves(tensor: &FlexTensor) -> &[Bf16] {
 
 /// Returns the numbers of a contiguous bf16 primitive for writing; they are copied first if someone else holds them.
 pub(crate) fn halves_mut(tensor: &mut FlexTensor) -> &mut [Bf16] {
-    Bf16::from_bits_slice_mut(tensor.storage_mut::<bf16>().reinterpret_cast_mut())
+    let (start, len) = (
+        tensor.layout().start_offset(),
+        tensor.layout().num_elements(),
+    );
+    let storage = &mut tensor.storage_mut::<bf16>()[start..start + len];
+    Bf16::from_bits_slice_mut(storage.reinterpret_cast_mut())
 }
 
 /// Returns a bf16 primitive of zeros.

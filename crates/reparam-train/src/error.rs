@@ -232,7 +232,7 @@ impl TrainError {
                 Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
             Self::RecomputeInF32 => {
-                Some("remove it, or set train.precision to \"bf16\", which is slower here".into())
+                Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
             }
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),

@@ -8,7 +8,7 @@ use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelConfig};
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::peft::{CONFIG_FILE, PeftAdapter};
+use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
 use reparam_models::{CausalLm, Generation, Precision, Sampling};
 
 use crate::{TrainError, config};
@@ -75,25 +75,38 @@ impl Session {
         Ok((session, precision))
     }
 
+    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run: biases,
+    /// or factors of the output head.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::open`] and [`Session::with_adapter`].
+    pub fn open_with_adapter(
+        model: &str,
+        adapter: &Path,
+        hub: &HubOptions,
+        precision: config::Precision,
+    ) -> Result<Self, TrainError> {
+        let adapter = load_adapter(adapter)?;
+        let has_head = adapter
+            .module_paths()
+            .any(|path| path.rsplit('.').next() == Some("lm_head"));
+        let runs_in_bf16 = adapter.config().bias == Bias::None && !has_head;
+        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16)?;
+        session.attach(&adapter)
+    }
+
     /// Attaches a PEFT adapter.
     ///
     /// # Errors
     ///
-    /// Fails when the adapter is damaged or was made for another model.
+    /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
-        if !directory.is_dir() {
-            return Err(TrainError::NoSuchAdapter {
-                directory: directory.to_owned(),
-            });
-        }
-        let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
-        if !is_adapter(directory) && is_adapter(&directory.join("adapter")) {
-            return Err(TrainError::RunInsteadOfAdapter {
-                directory: directory.to_owned(),
-            });
-        }
-        let adapter = PeftAdapter::load(directory)?;
-        let (model, _) = phi::attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
+        self.attach(&load_adapter(directory)?)
+    }
+
+    fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
+        let (model, _) = phi::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 
@@ -116,6 +129,21 @@ impl Session {
             .generate(&ids, max_new_tokens, sampling, &self.end_of_text)?;
         Ok((ids, generation))
     }
+}
+
+fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
+    if !directory.is_dir() {
+        return Err(TrainError::NoSuchAdapter {
+            directory: directory.to_owned(),
+        });
+    }
+    let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
+    if !is_adapter(directory) && is_adapter(&directory.join("adapter")) {
+        return Err(TrainError::RunInsteadOfAdapter {
+            directory: directory.to_owned(),
+        });
+    }
+    Ok(PeftAdapter::load(directory)?)
 }
 
 /// Returns whether all matrices of a checkpoint are bf16, so that packing them rounds nothing.

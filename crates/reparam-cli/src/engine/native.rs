@@ -86,10 +86,9 @@ impl Native {
         adapter: Option<&std::path::Path>,
         precision: Precision,
     ) -> Result<Session, TrainError> {
-        let session = Session::open(model, &self.hub(), precision)?;
         match adapter {
-            None => Ok(session),
-            Some(adapter) => session.with_adapter(adapter),
+            None => Session::open(model, &self.hub(), precision),
+            Some(adapter) => Session::open_with_adapter(model, adapter, &self.hub(), precision),
         }
     }
 }

@@ -60,6 +60,50 @@ fn the_built_in_model_reads_as_the_reference_reads_it() {
 }
 
 #[test]
+fn a_tensor_reads_the_same_piece_by_piece() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("model.safetensors");
+    let values: Vec<f32> = (0..37_u8).map(|i| f32::from(i) - 0.5).collect();
+    let (halves, bytes): (Vec<u8>, Vec<u8>) = (
+        values
+            .iter()
+            .flat_map(|x| bf16::from_f32(*x).to_le_bytes())
+            .collect(),
+        values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+    );
+    let header = format!(
+        r#"{{"a":{{"dtype":"F32","shape":[37],"data_offsets":[0,148]}},"b":{{"dtype":"BF16","shape":[37],"data_offsets":[148,222]}},"c":{{"dtype":"U8","shape":[2],"data_offsets":[222,224]}}}}"#
+    );
+    fs::write(
+        &path,
+        file_of(&header, &[bytes, halves, vec![1, 2]].concat()),
+    )
+    .unwrap();
+    let checkpoint = Checkpoint::open_file(&path).unwrap();
+    for name in ["a", "b"] {
+        let mut reader = checkpoint.reader(name).unwrap();
+        let mut found = Vec::new();
+        for len in [1, 20, 0, 16] {
+            let mut piece = vec![0.0; len];
+            reader.read_f32(&mut piece).unwrap();
+            found.extend(piece);
+        }
+        assert_eq!(
+            found,
+            checkpoint.require(name).unwrap().to_f32_vec().unwrap()
+        );
+        assert_eq!(found, values);
+    }
+    let read = |name: &str| checkpoint.reader(name)?.read_f32(&mut [0.0; 2]);
+    assert!(matches!(read("c"), Err(FormatError::NotFloat { .. })));
+    assert!(matches!(read("d"), Err(FormatError::NoSuchTensor { .. })));
+    // A file that ends earlier than it did when it was opened.
+    let mut reader = checkpoint.reader("c").unwrap();
+    let error = reader.read_f32(&mut [0.0; 3]).unwrap_err();
+    assert!(matches!(error, FormatError::Io { .. }), "{error}");
+}
+
+#[test]
 fn wrong_and_missing_tensors_are_named() {
     let checkpoint = Checkpoint::open(&assets()).unwrap();
     let name = "model.norm.weight";

@@ -79,6 +79,7 @@ pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segme
     let mut y = states::copy_of(&h);
     let kept = core.forward(halves(&h), Some(halves_mut(&mut y)), None);
     if !is_tracked {
+        states::recycle(h);
         return native::untracked(y, autodiff);
     }
     let state = State {

@@ -80,6 +80,7 @@ pub fn norm_linear_cross_entropy(
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
     let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);
     let Some(dx) = dx else {
+        states::recycle(h);
         return native::untracked(loss, autodiff);
     };
     drop(x);

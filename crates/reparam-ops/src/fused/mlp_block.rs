@@ -78,6 +78,7 @@ pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
     let mut y = states::copy_of(&h);
     let kept = core.forward(halves(&h), Some(halves_mut(&mut y)));
     if !is_tracked {
+        states::recycle(h);
         return native::untracked(y, autodiff);
     }
     let state = State {

@@ -60,14 +60,14 @@ pub(super) struct FactorGradients {
 
 impl Stack {
     /// Takes apart layers that are the whole of one stack; returns with it the nodes of their `A` and `B`, two for each
-    /// layer. A layer without factors has the nodes of `nothing`, an untracked tensor.
+    /// layer. A layer without factors has the nodes of `instead`, for which no gradient of factors is registered.
     ///
     /// # Panics
     ///
     /// Panics when the layers are not one stack.
     pub(super) fn new<const N: usize>(
         layers: [FusedLinear; N],
-        nothing: &Tensor<2>,
+        instead: &Tensor<2>,
     ) -> (Self, Vec<NodeGuard>) {
         let weight = layers[0].weight.stack.clone();
         let d_in = weight.cols();
@@ -105,7 +105,7 @@ impl Stack {
                 }
             });
             if low_rank.is_none() {
-                nodes.extend([(); 2].map(|()| primitive_and_node(nothing.clone()).1));
+                nodes.extend([(); 2].map(|()| primitive_and_node(instead.clone()).1));
             }
             parts.push(Part {
                 columns,
@@ -465,6 +465,7 @@ impl FactorGradients {
         grads: &mut Gradients,
     ) {
         let rank = self.a.len() / d_in;
+        // Then the nodes are those of the input.
         if rank == 0 {
             return;
         }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::backend::flex::FlexTensor;
+use reparam_kernels::Bf16;
 
 use crate::native::{halves, halves_mut, zero_halves};
 
@@ -41,9 +42,12 @@ pub(super) fn copy_of(source: &FlexTensor) -> FlexTensor {
     copy
 }
 
-/// Gives a tensor back, if nobody else holds it.
+/// Gives a tensor back, if nobody else holds it and it is not a part of a larger one.
 pub(super) fn recycle(tensor: FlexTensor) {
-    if tensor.is_unique() && tensor.is_contiguous() {
+    let layout = tensor.layout();
+    let is_whole = layout.start_offset() == 0
+        && tensor.bytes().len() == size_of::<Bf16>() * layout.num_elements();
+    if tensor.is_unique() && tensor.is_contiguous() && is_whole {
         free().push(tensor);
     }
 }

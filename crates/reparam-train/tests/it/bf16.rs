@@ -123,10 +123,10 @@ fn an_adapter_has_the_loss_of_its_run() {
     let found = losses(&config);
     let open = |precision| {
         let model = repository("assets/stories260K");
-        let session = Session::open(model.to_str().expect("UTF-8"), &offline(), precision);
         let adapter = directory.path().join("run/adapter");
-        let session = session.expect("a model").with_adapter(&adapter);
-        let session = session.expect("an adapter");
+        let model = model.to_str().expect("UTF-8");
+        let session = Session::open_with_adapter(model, &adapter, &offline(), precision);
+        let session = session.expect("a model with its adapter");
         evaluate_file(&session, text.clone(), None, 96)
             .expect("a loss")
             .loss

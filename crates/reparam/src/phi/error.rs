@@ -150,6 +150,9 @@ impl PhiError {
                     .into(),
             ),
             Self::PackedWeight { .. } => Some("load the model in f32".into()),
+            Self::Setting {
+                setting: "bias", ..
+            } => Some("load the model in f32".into()),
             Self::Setting { .. } => None,
             Self::ZeroRow { module, .. } | Self::ZeroWeight { module } => {
                 Some(format!("exclude `{module}`, or give it another weight"))

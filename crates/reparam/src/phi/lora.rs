@@ -356,6 +356,15 @@ pub(super) fn attach<M: Module>(
             found: format!("{:?}", options.bias).to_lowercase(),
         });
     }
+    // The head and its loss are one operation, which knows no factors.
+    let is_packed_head =
+        |target: &&Target<'_>| target.module.is_packed && target.module.is_output_head();
+    if let Some(head) = selected.iter().find(is_packed_head) {
+        return Err(PhiError::PackedWeight {
+            module: head.module.path.clone(),
+            method: METHOD.kind,
+        });
+    }
     let mut factors = HashMap::new();
     let mut modules = Vec::new();
     for target in selected {

@@ -166,7 +166,7 @@ impl LinearModule {
     }
 
     /// Returns whether this is the head that PEFT's `all-linear` leaves out.
-    fn is_output_head(&self) -> bool {
+    pub(super) fn is_output_head(&self) -> bool {
         self.path.rsplit('.').next() == Some("lm_head")
     }
 }
