@@ -71,12 +71,14 @@ fn a_tensor_reads_the_same_piece_by_piece() {
             .collect(),
         values.iter().flat_map(|x| x.to_le_bytes()).collect(),
     );
-    let header = format!(
-        r#"{{"a":{{"dtype":"F32","shape":[37],"data_offsets":[0,148]}},"b":{{"dtype":"BF16","shape":[37],"data_offsets":[148,222]}},"c":{{"dtype":"U8","shape":[2],"data_offsets":[222,224]}}}}"#
+    let header = concat!(
+        r#"{"a":{"dtype":"F32","shape":[37],"data_offsets":[0,148]},"#,
+        r#""b":{"dtype":"BF16","shape":[37],"data_offsets":[148,222]},"#,
+        r#""c":{"dtype":"U8","shape":[2],"data_offsets":[222,224]}}"#,
     );
     fs::write(
         &path,
-        file_of(&header, &[bytes, halves, vec![1, 2]].concat()),
+        file_of(header, &[bytes, halves, vec![1, 2]].concat()),
     )
     .unwrap();
     let checkpoint = Checkpoint::open_file(&path).unwrap();
