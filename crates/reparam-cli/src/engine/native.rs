@@ -71,8 +71,11 @@ impl Native {
             0 => self.settings.threads.map_or(0, std::num::NonZeroUsize::get),
             asked => asked,
         };
+        // Kernels are called from this thread some thousand times a step; were it none of those that compute, each call would put
+        // it to sleep and wake it up.
         ThreadPoolBuilder::new()
             .num_threads(threads)
+            .use_current_thread()
             .build_global()
             .map_err(|error| {
                 let hint = "ask for fewer threads".to_owned();

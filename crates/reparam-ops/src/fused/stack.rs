@@ -167,6 +167,17 @@ impl Stack {
         let n = x.len() / d_in;
         let operations = profile::product(n, d_in, width);
         profile::measure(Work::Linear, operations, || {
+            // One product has fewer tasks to wait for than several, which matters when tokens come one by one.
+            let is_plain = |part: &Part| part.low_rank.is_none() && part.bias.is_none();
+            if self.parts.iter().all(is_plain) {
+                let epilogue = Epilogue {
+                    accumulate,
+                    ..Epilogue::default()
+                };
+                let (x, out) = (view(x, n, d_in), matrix_mut(y, n, width));
+                run(matmul(x, &*self.weight, Direction::Forward, epilogue, out));
+                return;
+            }
             for (index, part) in self.parts.iter().enumerate() {
                 let low_rank = part.low_rank.as_ref().map(|factors| LowRankTerm {
                     left: columns_of(t, n, self.rank, &factors.columns),

@@ -254,7 +254,11 @@ fn mlp_composed(gate_up: &[Layer; 2], down: &[Layer; 1]) -> impl Fn(Tensor<2>) -
 }
 
 /// Cases of what a layer may have.
-fn extras() -> [(&'static str, Extras); 4] {
+fn extras() -> [(&'static str, Extras); 5] {
+    let frozen = Extras {
+        adapted: |_| false,
+        ..PLAIN
+    };
     let some = |i: usize| i == 1;
     let bias = Extras {
         bias: true,
@@ -273,6 +277,7 @@ fn extras() -> [(&'static str, Extras); 4] {
         ("bias", bias),
         ("some adapted", sparse),
         ("dropout", dropped),
+        ("frozen", frozen),
     ]
 }
 
