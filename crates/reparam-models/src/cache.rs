@@ -16,33 +16,18 @@ pub struct KvCache {
 
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
-    pub(crate) fn new(
-        n_layers: usize,
-        width: usize,
-        capacity: usize,
-        (device, dtype): (&Device, DType),
-    ) -> Self {
-        let rows = capacity.min(FIRST_ROWS);
-        let layers = (0..n_layers)
-            .map(|_| LayerCache {
-                tensors: TensorCache {
-                    k: Tensor::zeros([rows, width], (device, dtype)),
-                    v: Tensor::zeros([rows, width], (device, dtype)),
-                    len: 0,
-                    capacity,
-                },
-                block: BlockCache::default(),
-            })
-            .collect();
+    pub(crate) fn new(n_layers: usize, capacity: usize, layer: impl Fn() -> LayerCache) -> Self {
+        let layers = (0..n_layers).map(|_| layer()).collect();
         Self { layers, capacity }
     }
 
     /// Returns how many tokens were seen.
     pub fn len(&self) -> usize {
-        // One of the two is in use.
-        self.layers
-            .first()
-            .map_or(0, |layer| layer.tensors.len.max(layer.block.len()))
+        match self.layers.first() {
+            None => 0,
+            Some(LayerCache::Tensors(cache)) => cache.len,
+            Some(LayerCache::Fused(cache)) => cache.len(),
+        }
     }
 
     /// Returns whether no token was seen.
@@ -59,11 +44,13 @@ impl KvCache {
 /// The tokens that a new cache has room for.
 const FIRST_ROWS: usize = 64;
 
-/// The part of a cache that belongs to one layer: of a fused layer `block`, of others `tensors`.
+/// The part of a cache that belongs to one layer.
 #[derive(Debug)]
-pub(crate) struct LayerCache {
-    pub(crate) tensors: TensorCache,
-    pub(crate) block: BlockCache,
+pub(crate) enum LayerCache {
+    /// Of a layer with ordinary weights.
+    Tensors(Box<TensorCache>),
+    /// Of a layer with packed weights.
+    Fused(BlockCache),
 }
 
 /// Keys and values as tensors.
@@ -76,6 +63,17 @@ pub(crate) struct TensorCache {
 }
 
 impl TensorCache {
+    /// Creates an empty cache for up to `capacity` tokens with `width` numbers of keys and as many of values.
+    pub(crate) fn new(width: usize, capacity: usize, (device, dtype): (&Device, DType)) -> Self {
+        let rows = capacity.min(FIRST_ROWS);
+        Self {
+            k: Tensor::zeros([rows, width], (device, dtype)),
+            v: Tensor::zeros([rows, width], (device, dtype)),
+            len: 0,
+            capacity,
+        }
+    }
+
     /// Adds the keys and values of new tokens and returns all of them, with the segment in which
     /// the new tokens see everything up to themselves.
     pub(crate) fn append(

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
-use reparam_ops::fused::{FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits};
+use reparam_ops::fused::{
+    BlockCache, FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits,
+};
 use reparam_ops::{
     LinearPlan, RotaryTable, Segments, embedding, linear, linear_cross_entropy,
     segments_from_bounds,
 };
 
-use crate::cache::KvCache;
+use crate::cache::{KvCache, LayerCache, TensorCache};
 use crate::layers::{Decoder, Sequences};
 
 /// A flat batch of token sequences.
@@ -67,17 +69,17 @@ impl CausalLm {
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
         let attention = &self.model.layers[0].self_attn;
-        // Fused layers keep theirs elsewhere.
-        let width = match attention.q_proj.frozen {
-            Some(_) => 0,
-            None => attention.n_kv_heads * attention.head_dim,
-        };
-        KvCache::new(
-            self.model.layers.len(),
-            width,
-            capacity,
-            (&self.model.device().inner(), self.model.dtype()),
-        )
+        let width = attention.n_kv_heads * attention.head_dim;
+        let (device, dtype) = (self.model.device().inner(), self.model.dtype());
+        KvCache::new(self.model.layers.len(), capacity, || {
+            match attention.q_proj.frozen {
+                Some(_) => LayerCache::Fused(BlockCache::default()),
+                None => {
+                    let cache = TensorCache::new(width, capacity, (&device, dtype));
+                    LayerCache::Tensors(Box::new(cache))
+                }
+            }
+        })
     }
 
     /// Feeds the next tokens of a cached sequence and returns the last one's logits, `[1, vocab]`.

@@ -160,6 +160,9 @@ impl GatedMlp {
     }
 }
 
+/// Why a layer never meets a cache of the other kind.
+const CACHE_OF_MODEL: &str = "a cache is made by the model that fills it";
+
 /// One block: attention and feed-forward, each on a normalized input, each added back.
 #[derive(Module, Debug)]
 pub struct DecoderLayer {
@@ -182,15 +185,20 @@ impl DecoderLayer {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let (norm, attention) = (&self.input_layernorm, &self.self_attn);
-        let h = match attention.fused(norm, sequences, context) {
-            Some(block) => match cache {
-                None => attention_block(h, block, &sequences.segments),
-                Some(cache) => attention_block_cached(h, block, &mut cache.block),
-            },
-            None => {
-                let cache = cache.map(|cache| &mut cache.tensors);
+        let h = match (attention.fused(norm, sequences, context), cache) {
+            (Some(block), None) => attention_block(h, block, &sequences.segments),
+            (Some(block), Some(LayerCache::Fused(cache))) => {
+                attention_block_cached(h, block, cache)
+            }
+            (None, cache) => {
+                let cache = match cache {
+                    Some(LayerCache::Tensors(cache)) => Some(&mut **cache),
+                    None => None,
+                    Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
+                };
                 h.clone() + attention.forward(norm.forward(h), sequences, cache, context)
             }
+            (Some(_), Some(LayerCache::Tensors(_))) => unreachable!("{CACHE_OF_MODEL}"),
         };
         let norm = &self.post_attention_layernorm;
         match self.mlp.fused(norm, sequences, context) {

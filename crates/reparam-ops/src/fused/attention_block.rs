@@ -1,11 +1,6 @@
 //! The attention half of a decoder layer as one operation.
 
-use std::sync::Arc;
-
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
+use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::Bf16;
@@ -14,11 +9,12 @@ use reparam_kernels::attention::{
 };
 use reparam_kernels::rotary::rotary_rows;
 
+use super::block::{Block, apply};
 use super::buffer::Buffer;
 use super::frozen::FusedLinear;
 use super::norm::{FusedNorm, Norm};
 use super::stack::{FactorGradients, Stack};
-use super::{Kept, guards, states};
+use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};
 use crate::profile::{self, Work};
 use crate::{AttentionConfig, RotaryTable, Segments};
@@ -70,24 +66,9 @@ pub struct AttentionBlock<'a> {
 /// the backward pass, one product of the three of the block that read `x`. With `recompute` it keeps `h` alone and attends
 /// once more, too.
 pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
-    let autodiff = h.is_autodiff();
-    let is_tracked = h.is_tracked();
     let recompute = block.recompute;
     let (core, nodes) = Core::new(block, segments.clone(), &h);
-    let is_tracked = is_tracked || core.qkv.is_trained() || core.o.is_trained();
-    let (h, h_node) = primitive_and_node(h);
-    let mut y = states::copy_of(&h);
-    let kept = core.forward(halves(&h), Some(halves_mut(&mut y)), None);
-    if !is_tracked {
-        states::recycle(h);
-        return native::untracked(y, autodiff);
-    }
-    let state = State {
-        core: Arc::new(core),
-        h,
-        kept: Kept::new(kept, recompute),
-    };
-    native::tracked(AttentionBackward, guards::<9>(h_node, nodes), y, state)
+    apply::<_, 9>(h, core, nodes, recompute)
 }
 
 /// The keys and values of the tokens of one sequence that a block has seen.
@@ -129,7 +110,10 @@ pub fn attention_block_cached(
     let (core, _) = Core::new(block, Segments::from([segment]), &h);
     let (h, _) = primitive_and_node(h);
     let mut y = states::copy_of(&h);
-    core.forward(halves(&h), Some(halves_mut(&mut y)), Some(cache));
+    let inputs = core.inputs(halves(&h));
+    let attended = core.attended(&inputs, Some(cache));
+    core.o
+        .forward(&attended.out, &attended.t_o, halves_mut(&mut y), true);
     native::untracked(y, autodiff)
 }
 
@@ -144,12 +128,22 @@ struct Core {
     segments: Segments,
 }
 
-/// What the backward pass needs besides the input.
-#[derive(Debug)]
-struct Activations {
+/// What comes before the scores.
+struct Inputs {
+    x: Buffer<Bf16>,
     inv_rms: Buffer<f32>,
+    /// `x A'` of queries, keys and values.
+    t: Buffer<Bf16>,
+    /// Queries, keys and values side by side, turned.
+    qkv: Buffer<Bf16>,
+}
+
+/// What comes of them.
+#[derive(Debug)]
+struct Attended {
     out: Buffer<Bf16>,
     lse: Buffer<f32>,
+    /// `out A'` of the output layer.
     t_o: Buffer<Bf16>,
 }
 
@@ -169,21 +163,21 @@ impl Core {
         (core, nodes)
     }
 
-    /// Adds the block's output to `y`, which holds `h`; without `y` only what is kept is computed. With a cache, the
-    /// tokens see what is in it, too.
-    fn forward(
-        &self,
-        h: &[Bf16],
-        y: Option<&mut [Bf16]>,
-        cache: Option<&mut BlockCache>,
-    ) -> Activations {
+    fn inputs(&self, h: &[Bf16]) -> Inputs {
         let (x, inv_rms) = self.norm.forward(h);
-        let n = inv_rms.len();
-        let (qkv, _) = self.queries_keys_values(&x);
-        drop(x);
+        let t = self.qkv.project(&x);
+        let mut qkv = self.qkv.output_buffer(self.norm.n_tokens(h));
+        self.qkv.forward(&x, &t, &mut qkv, false);
+        self.rotate(&mut qkv, false);
+        Inputs { x, inv_rms, t, qkv }
+    }
+
+    /// With a cache, the tokens see what is in it, too.
+    fn attended(&self, inputs: &Inputs, cache: Option<&mut BlockCache>) -> Attended {
+        let n = inputs.inv_rms.len();
         let mut out = Buffer::dirty(n * self.o.d_in());
         let mut lse = Buffer::dirty(n * self.config.n_heads);
-        let [q, k, v] = self.rows(&qkv);
+        let [q, k, v] = self.rows(&inputs.qkv);
         match cache {
             None => self.attend([q, k, v], &mut out, &mut lse),
             Some(cache) => {
@@ -197,24 +191,7 @@ impl Core {
             }
         }
         let t_o = self.o.project(&out);
-        if let Some(y) = y {
-            self.o.forward(&out, &t_o, y, true);
-        }
-        Activations {
-            inv_rms,
-            out,
-            lse,
-            t_o,
-        }
-    }
-
-    /// Queries, keys and values side by side, turned, and the projections of `x` that went into them.
-    fn queries_keys_values(&self, x: &[Bf16]) -> (Buffer<Bf16>, Buffer<Bf16>) {
-        let t = self.qkv.project(x);
-        let mut qkv = self.qkv.output_buffer(x.len() / self.qkv.d_in());
-        self.qkv.forward(x, &t, &mut qkv, false);
-        self.rotate(&mut qkv, false);
-        (qkv, t)
+        Attended { out, lse, t_o }
     }
 
     fn attend(&self, [q, k, v]: [Rows<'_>; 3], out: &mut [Bf16], lse: &mut [f32]) {
@@ -281,25 +258,40 @@ impl Core {
             row_stride: self.qkv.width(),
         })
     }
+}
 
-    /// Turns `dy` into the gradient of `h` if that is wanted, and returns the gradients of the factors.
+impl Block for Core {
+    type Kept = Attended;
+
+    fn is_trained(&self) -> bool {
+        self.qkv.is_trained() || self.o.is_trained()
+    }
+
+    fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> Attended {
+        let inputs = self.inputs(h);
+        let attended = self.attended(&inputs, None);
+        drop(inputs);
+        self.o.forward(&attended.out, &attended.t_o, y, true);
+        attended
+    }
+
     fn backward(
         &self,
         h: &[Bf16],
-        kept: Activations,
+        kept: Option<Attended>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> [Vec<FactorGradients>; 2] {
-        let n = kept.inv_rms.len();
-        let mut dout = Buffer::dirty(n * self.o.d_in());
-        let (g, mut o) = self.o.backward(halves(dy), &kept.t_o, Some(&mut dout));
-        self.o.a_gradients(&kept.out, &g, &mut o);
+    ) -> Vec<FactorGradients> {
+        // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
+        let inputs = self.inputs(h);
+        let Attended { out, lse, t_o } = kept.unwrap_or_else(|| self.attended(&inputs, None));
+        let Inputs { x, inv_rms, t, qkv } = inputs;
+        let mut dout = Buffer::dirty(out.len());
+        let (g, mut o) = self.o.backward(halves(dy), &t_o, Some(&mut dout));
+        self.o.a_gradients(&out, &g, &mut o);
         drop(g);
 
-        // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
-        let (x, _) = self.norm.forward(h);
-        let (qkv, t_qkv) = self.queries_keys_values(&x);
-        let mut dqkv = self.qkv.output_buffer(n);
+        let mut dqkv = self.qkv.output_buffer(inv_rms.len());
         let operations = 10.0 * self.n_scores() * self.config.head_dim as f64;
         profile::measure(Work::Attention, operations, || {
             let [q, k, v] = self.rows(&qkv);
@@ -308,8 +300,8 @@ impl Core {
                     q,
                     k,
                     v,
-                    out: &kept.out,
-                    lse: &kept.lse,
+                    out: &out,
+                    lse: &lse,
                     dout: &dout,
                 },
                 self.config.shape(),
@@ -328,14 +320,14 @@ impl Core {
 
         let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
         let dx_out = dx.as_deref_mut();
-        let (g, mut qkv) = self.qkv.backward(&dqkv, &t_qkv, dx_out);
+        let (g, mut gradients) = self.qkv.backward(&dqkv, &t, dx_out);
         drop(dqkv);
-        self.qkv.a_gradients(&x, &g, &mut qkv);
+        self.qkv.a_gradients(&x, &g, &mut gradients);
         if let Some(dx) = dx {
-            self.norm
-                .backward_add(&dx, h, &kept.inv_rms, halves_mut(dy));
+            self.norm.backward_add(&dx, h, &inv_rms, halves_mut(dy));
         }
-        [qkv, o]
+        gradients.extend(o);
+        gradients
     }
 }
 
@@ -348,38 +340,5 @@ impl BlockCache {
             }
         }
         self.len += n;
-    }
-}
-
-#[derive(Debug)]
-struct AttentionBackward;
-
-#[derive(Debug, Clone)]
-struct State {
-    core: Arc<Core>,
-    h: FlexTensor,
-    kept: Kept<Activations>,
-}
-
-impl Backward<Flex, 9> for AttentionBackward {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 9>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let mut dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let State { core, h, kept } = ops.state;
-        let kept = kept.take(|| core.forward(halves(&h), None, None));
-        let nodes = ops.parents.map(|node| node.map(|node| node.id));
-        let gradients = core.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
-        match nodes[0] {
-            Some(id) => grads.register::<Flex>(id, dy),
-            None => states::recycle(dy),
-        }
-        states::recycle(h);
-        let d = core.qkv.d_in();
-        let widths = [d, d, d, core.o.d_in()];
-        let gradients = gradients.into_iter().flatten().zip(widths);
-        for ((gradient, d_in), nodes) in gradients.zip(nodes[1..].as_chunks::<2>().0) {
-            gradient.register(d_in, *nodes, grads);
-        }
     }
 }

@@ -8,6 +8,7 @@
 //! the operations of the crate's root.
 
 mod attention_block;
+mod block;
 mod buffer;
 mod frozen;
 mod head;
@@ -18,46 +19,8 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use burn::backend::autodiff::ops::NodeGuard;
-
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
 pub use frozen::{FrozenWeight, FusedLinear, FusedLowRank};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};
 pub use norm::FusedNorm;
-
-/// What a forward pass leaves to its backward pass.
-///
-/// Burn wants states that can be cloned, but it hands out each once; so the clone shares, and whoever asks first has it.
-#[derive(Debug)]
-struct Kept<T>(Arc<Mutex<Option<T>>>);
-
-impl<T> Clone for Kept<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Kept<T> {
-    /// Keeps `value`, or nothing if it is to be computed again.
-    fn new(value: T, recompute: bool) -> Self {
-        Self(Arc::new(Mutex::new((!recompute).then_some(value))))
-    }
-
-    /// What was kept, or what `again` computes.
-    fn take(&self, again: impl FnOnce() -> T) -> T {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        kept.unwrap_or_else(again)
-    }
-}
-
-/// The guards of the input and of all factors as the array that Burn wants.
-fn guards<const N: usize>(input: NodeGuard, factors: Vec<NodeGuard>) -> [NodeGuard; N] {
-    let all: Vec<_> = std::iter::once(input).chain(factors).collect();
-    match all.try_into() {
-        Ok(guards) => guards,
-        Err(_) => unreachable!("two guards a layer"),
-    }
-}

@@ -36,10 +36,15 @@ impl Norm {
         values(&self.weight).len()
     }
 
+    /// The tokens of hidden states.
+    pub(super) fn n_tokens(&self, h: &[Bf16]) -> usize {
+        h.len() / self.width()
+    }
+
     /// The normalized rows and the inverse root mean square of each.
     pub(super) fn forward(&self, h: &[Bf16]) -> (Buffer<Bf16>, Buffer<f32>) {
         let mut x = Buffer::dirty(h.len());
-        let mut inv_rms = Buffer::dirty(h.len() / self.width());
+        let mut inv_rms = Buffer::dirty(self.n_tokens(h));
         profile::measure(Work::Norm, 0.0, || {
             run(rms_norm::rms_norm_forward(
                 h,

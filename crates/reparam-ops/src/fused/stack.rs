@@ -54,6 +54,8 @@ struct Factors {
 /// The gradients of one layer's factors, `[rank, d_in]` and `[d_out, rank]`.
 #[derive(Debug, Default)]
 pub(super) struct FactorGradients {
+    /// Zero for a layer without factors.
+    pub(super) rank: usize,
     pub(super) a: Vec<f32>,
     pub(super) b: Vec<f32>,
 }
@@ -254,6 +256,7 @@ impl Stack {
             let mut gradient = FactorGradients::default();
             if let Some(factors) = &part.low_rank {
                 let (d_out, own_rank) = (part.columns.len(), factors.columns.len());
+                gradient.rank = own_rank;
                 let operations = 2.0 * profile::product(n, d_out, own_rank);
                 profile::measure(Work::LowRank, operations, || {
                     let dy = columns_of(dy, n, width, &part.columns);
@@ -468,24 +471,20 @@ fn columns_of_mut<'a>(
 }
 
 impl FactorGradients {
-    /// Registers them with their nodes, where those want a gradient.
-    pub(super) fn register(
-        self,
-        d_in: usize,
-        [a_node, b_node]: [Option<NodeId>; 2],
-        grads: &mut Gradients,
-    ) {
-        let rank = self.a.len() / d_in;
-        // Then the nodes are those of the input.
+    /// Registers them with the nodes of `A` and `B`, where those want a gradient.
+    pub(super) fn register(self, [a_node, b_node]: [Option<NodeId>; 2], grads: &mut Gradients) {
+        let Self { rank, a, b } = self;
+        // Without factors the nodes are those of the input.
         if rank == 0 {
             return;
         }
         if let Some(id) = a_node {
-            grads.register::<Flex>(id, from_values(self.a, [rank, d_in]));
+            let d_in = a.len() / rank;
+            grads.register::<Flex>(id, from_values(a, [rank, d_in]));
         }
         if let Some(id) = b_node {
-            let d_out = self.b.len() / rank;
-            grads.register::<Flex>(id, from_values(self.b, [d_out, rank]));
+            let d_out = b.len() / rank;
+            grads.register::<Flex>(id, from_values(b, [d_out, rank]));
         }
     }
 }
