@@ -5,7 +5,8 @@
 //! slice is filled up with numbers that change nothing.
 
 use crate::exp::exp_one;
-use crate::isa::{LANES, Simd};
+use crate::isa::{LANES, PairSimd, Simd};
+use crate::number::{self, Number, for_groups};
 
 /// Independent accumulators of a reduction. Zen 5 and Intel cores start two multiply-adds a cycle
 /// that take four cycles, so eight would hide all of the latency; four do while the data come
@@ -50,33 +51,21 @@ pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
 
 /// The products of `a` with four vectors of its length.
 #[inline(always)]
-pub(crate) fn dot4<S: Simd>(simd: S, a: &[f32], b: [&[f32]; 4]) -> [f32; 4] {
-    let (groups, rest) = a.as_chunks::<LANES>();
+pub(crate) fn dot4<S: PairSimd, T: Number>(simd: S, a: &[f32], b: [&[T]; 4]) -> [f32; 4] {
+    let b = b.map(|b| &b[..a.len()]);
     let mut acc = [simd.splat(0.0); 4];
-    for (at, a) in groups.iter().enumerate() {
-        let a = simd.load(a);
+    for_groups!(a.len(), |at| {
+        let a = number::read(simd, a, at);
         for (acc, b) in acc.iter_mut().zip(b) {
-            *acc = simd.mul_add_lanes(a, simd.load(group(b, at)), *acc);
+            *acc = simd.mul_add_lanes(a, number::read(simd, b, at), *acc);
         }
-    }
-    if !rest.is_empty() {
-        let a_rest = simd.load(&filled(rest, 0.0));
-        for (acc, b) in acc.iter_mut().zip(b) {
-            let b_rest = simd.load(&filled(&b[a.len() - rest.len()..], 0.0));
-            *acc = simd.mul_add_lanes(a_rest, b_rest, *acc);
-        }
-    }
+    });
+    // Not a closure, in which the instructions would not be inlined.
     let mut sums = [0.0; 4];
     for (sum, acc) in sums.iter_mut().zip(acc) {
         *sum = simd.sum(acc);
     }
     sums
-}
-
-/// Group `at` of a slice that is long enough.
-#[inline(always)]
-fn group(x: &[f32], at: usize) -> &[f32; LANES] {
-    &x[at * LANES..].as_chunks::<LANES>().0[0]
 }
 
 /// The greatest element; `-inf` of nothing. NaN is passed over.
@@ -101,50 +90,43 @@ pub(crate) fn max<S: Simd>(simd: S, x: &[f32]) -> f32 {
 
 /// `y += sum_k weights_k x_k`, where `x_k` is the vector of the length of `y` at `k * stride`.
 #[inline(always)]
-pub(crate) fn add_weighted<S: Simd>(
+pub(crate) fn add_weighted<S: PairSimd, T: Number>(
     simd: S,
     weights: &[f32],
-    x: &[f32],
+    x: &[T],
     stride: usize,
     y: &mut [f32],
 ) {
-    let (groups, rest) = y.as_chunks_mut::<LANES>();
-    let n_groups = groups.len();
-    let (fours, ones) = groups.as_chunks_mut::<ACCUMULATORS>();
-    let n_fours = fours.len();
     // The sums stay in registers over all vectors.
-    for (at, y) in fours.iter_mut().enumerate() {
+    let (fours, rest) = y.as_chunks_mut::<{ ACCUMULATORS * LANES }>();
+    let n_fours = fours.len();
+    for (four, y) in fours.iter_mut().enumerate() {
+        let first = four * ACCUMULATORS * LANES;
+        let (groups, _) = y.as_chunks_mut::<LANES>();
         let mut acc = [simd.splat(0.0); ACCUMULATORS];
-        for (acc, y) in acc.iter_mut().zip(&*y) {
+        for (acc, y) in acc.iter_mut().zip(&*groups) {
             *acc = simd.load(y);
         }
         for (k, &weight) in weights.iter().enumerate() {
             let weight = simd.splat(weight);
-            let x = &x[k * stride + at * ACCUMULATORS * LANES..][..ACCUMULATORS * LANES];
-            for (i, acc) in acc.iter_mut().enumerate() {
-                *acc = simd.mul_add_lanes(weight, simd.load(group(x, i)), *acc);
+            let x = &x[k * stride + first..][..ACCUMULATORS * LANES];
+            for (x, acc) in x.as_chunks::<LANES>().0.iter().zip(&mut acc) {
+                *acc = simd.mul_add_lanes(weight, T::load(simd, x), *acc);
             }
         }
-        for (acc, y) in acc.into_iter().zip(y) {
+        for (acc, y) in acc.into_iter().zip(groups) {
             simd.store(acc, y);
         }
     }
-    for (at, y) in ones.iter_mut().enumerate() {
-        let mut acc = simd.load(y);
+    let first = n_fours * ACCUMULATORS * LANES;
+    for_groups!(rest.len(), |at| {
+        let mut acc = number::read(simd, rest, at);
         for (k, &weight) in weights.iter().enumerate() {
-            let x = group(&x[k * stride..], n_fours * ACCUMULATORS + at);
-            acc = simd.mul_add_lanes(simd.splat(weight), simd.load(x), acc);
+            let x = number::read(simd, &x[k * stride + first..], at);
+            acc = simd.mul_add_lanes(simd.splat(weight), x, acc);
         }
-        simd.store(acc, y);
-    }
-    if !rest.is_empty() {
-        for (k, &weight) in weights.iter().enumerate() {
-            let x = &x[k * stride + n_groups * LANES..];
-            for (y, &x) in rest.iter_mut().zip(x) {
-                *y = S::mul_add(weight, x, *y);
-            }
-        }
-    }
+        number::write(simd, acc, rest, at);
+    });
 }
 
 /// `y *= alpha`

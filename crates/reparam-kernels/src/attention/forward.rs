@@ -1,5 +1,6 @@
 //! The forward pass of attention for blocks of queries.
 
+use super::bf16::Rows;
 use super::decode::decode_segment;
 use super::transposed::Transposed;
 use super::{AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads};
@@ -48,7 +49,13 @@ pub(crate) fn forward_on(
         let (mut own_lse, rest_lse) = rest.split_at_mut(segment.q_len * shape.n_heads);
         (out, lse, at) = (rest_out, rest_lse, segment.q_start + segment.q_len);
         if segment.q_len == 1 {
-            decode_segment(token, q, k, v, &shape, &segment, own_out, own_lse);
+            let rows = |values, row_stride| Rows { values, row_stride };
+            let inputs = [
+                rows(q, shape.q_width()),
+                rows(k, shape.kv_width()),
+                rows(v, shape.kv_width()),
+            ];
+            decode_segment(token, inputs, &shape, &segment, own_out, own_lse);
             continue;
         }
         for first in (0..segment.q_len).step_by(block) {

@@ -5,8 +5,8 @@ use crate::capabilities::{
     capabilities, measure_matmul_gflops, measure_mul_add_limit_gflops, measure_packed_gflops,
     measure_pair_limit_gflops,
 };
-use crate::isa::{Kernel, Simd};
-use crate::{Isa, KernelError, vector};
+use crate::isa::{Kernel, PairSimd};
+use crate::{Bf16, Isa, KernelError, vector};
 
 #[test]
 fn names_round_trip_and_others_are_refused_with_the_choice() {
@@ -63,7 +63,7 @@ fn loops_of_all_lengths_compute_the_same_everywhere() {
     impl Kernel for Sums<'_> {
         type Output = [f32; 8];
         #[inline(always)]
-        fn run<S: Simd>(self, simd: S) -> [f32; 8] {
+        fn run<S: PairSimd>(self, simd: S) -> [f32; 8] {
             let Self(a, b) = self;
             let mut c = b.to_vec();
             vector::add(a, &mut c);
@@ -72,6 +72,14 @@ fn loops_of_all_lengths_compute_the_same_everywhere() {
             let both = [a, b].concat();
             vector::add_weighted(simd, &[2.0, 3.0], &both, a.len(), &mut d);
             let fours = vector::dot4(simd, a, [b, a, b, a]);
+            let halves = |x: &[f32]| x.iter().map(|x| Bf16::from_f32(*x)).collect::<Vec<_>>();
+            let mut of_halves = b.to_vec();
+            vector::add_weighted(simd, &[2.0, 3.0], &halves(&both), a.len(), &mut of_halves);
+            assert_eq!(of_halves, d);
+            let [a_halves, b_halves] = [halves(a), halves(b)];
+            let [a_halves, b_halves] = [&a_halves[..], &b_halves[..]];
+            let of_halves = vector::dot4(simd, a, [b_halves, a_halves, b_halves, a_halves]);
+            assert_eq!(of_halves, fours);
             [
                 vector::dot(simd, a, b),
                 vector::max(simd, a),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::super::decode::decode_segment;
 use super::super::{AttentionShape, Segment};
 use super::Rows;
 use super::elements::{Row, Scaling, softmax_row};
@@ -49,6 +50,11 @@ pub(super) fn forward(
     lse: &mut [f32],
 ) {
     clear_gaps(shape, &plan.segments, out, lse);
+    for segment in plan.segments.iter().filter(|segment| is_decoding(segment)) {
+        let out = &mut out[segment.q_start * shape.q_width()..][..shape.q_width()];
+        let lse = &mut lse[segment.q_start * shape.n_heads..][..shape.n_heads];
+        decode_segment(token, [q, k, v], shape, segment, out, lse);
+    }
     let part_lines = cut(shape, plan);
     let parts = room(&mut plan.parts, part_lines, Sums::ZERO);
     let job = Job {
@@ -77,6 +83,11 @@ pub(super) fn forward(
     }
 }
 
+/// A single query gains nothing from keys in panels, which would take longer to make than to use.
+fn is_decoding(segment: &Segment) -> bool {
+    segment.q_len == 1
+}
+
 /// Writes the outputs of queries of no segment.
 fn clear_gaps(shape: &AttentionShape, segments: &[Segment], out: &mut [Bf16], lse: &mut [f32]) {
     let mut at = 0;
@@ -102,13 +113,19 @@ fn seen(shape: &AttentionShape, segment: &Segment, rows: &Range<usize>) -> Range
 /// Cuts the work into tasks by the shapes alone; returns the lines of all parts.
 fn cut(shape: &AttentionShape, plan: &mut Plan) -> usize {
     let n_rep = shape.n_rep();
-    let all_rows: usize = plan.segments.iter().map(|s| s.q_len * n_rep).sum();
+    let in_panels = |segment: &&Segment| !is_decoding(segment);
+    let all_rows: usize = plan
+        .segments
+        .iter()
+        .filter(in_panels)
+        .map(|s| s.q_len * n_rep)
+        .sum();
     let block = (all_rows * shape.n_kv_heads / TASKS)
         .clamp(FEW_ROWS, TASK_ROWS)
         .next_multiple_of(FEW_ROWS);
     let mut lines = 0;
     plan.tasks.clear();
-    for &segment in &plan.segments {
+    for &segment in plan.segments.iter().filter(in_panels) {
         let rows = segment.q_len * n_rep;
         for head in 0..shape.n_kv_heads {
             for start in (0..rows).step_by(block) {

@@ -66,14 +66,15 @@ fn groups_of(keys: Range<usize>) -> Range<usize> {
     keys.start / LANES..keys.end.div_ceil(LANES)
 }
 
-/// Rows of bf16 numbers that lie in a wider buffer, such as the queries of `[N, q | k | v]`.
+/// Rows of numbers, of bf16 where nothing else is said, that lie in a wider buffer, such as the
+/// queries of `[N, q | k | v]`.
 ///
 /// Row `i` begins at `i * row_stride`. A row of queries has `n_heads * head_dim` numbers, one of keys
 /// or values `n_kv_heads * head_dim`; the slice may end after those of the last row.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
+pub struct Rows<'a, T = Bf16> {
     /// The numbers, from the first of the first row on.
-    pub values: &'a [Bf16],
+    pub values: &'a [T],
     /// Numbers between the beginnings of two rows.
     pub row_stride: usize,
 }
@@ -100,13 +101,15 @@ impl Rows<'_> {
 /// `lse`; so do queries whose segment has no key.
 ///
 /// Segments may come in any order and share keys, but not queries. Segments of few queries over
-/// many keys, as in decoding, are divided by their keys among the threads.
+/// many keys are divided by their keys among the threads; those of one query, as in decoding, read
+/// keys and values where they are.
 ///
 /// # Numerics
 ///
 /// Scores, the statistics of the softmax and all sums are `f32`. Probabilities, relative to the
 /// greatest score of their row so far, are rounded to bf16 as factors of the values; the sum that
-/// they are divided by is that of the numbers before this rounding. `out` is rounded once. With
+/// they are divided by is that of the numbers before this rounding. Those of a segment of one query
+/// are not rounded. `out` is rounded once. With
 /// inputs of size one an error of `out` is about 2^-8 of the greatest value from the probabilities
 /// and 2^-8 of itself from its own rounding; `lse` has the error of `f32` sums. Subnormal numbers
 /// may count as zero, see [`packed`](crate::packed).

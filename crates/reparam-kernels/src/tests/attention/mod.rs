@@ -8,6 +8,7 @@ use crate::attention::{
 };
 
 mod bf16;
+mod decode;
 mod masks;
 mod primitives;
 mod reference;
