@@ -5,6 +5,8 @@
 //! [`matmul`] multiplies by it, or by its transpose, without ordering it again for every call, as
 //! a general product has to. [`product`] multiplies matrices that change at every step.
 //!
+//! An [`Int8Weight`] is half as long as a [`PackedWeight`], for decoding: see [`matmul_int8`].
+//!
 //! # Numerics
 //!
 //! Factors are bf16; what is given as `f32` is rounded to the nearest (see
@@ -41,6 +43,7 @@ mod builder;
 mod cross_entropy;
 mod epilogue;
 mod grid;
+mod int8;
 mod left;
 mod matrix;
 mod outer;
@@ -54,6 +57,7 @@ mod workspace;
 
 pub use builder::PackedWeightBuilder;
 pub use cross_entropy::linear_cross_entropy;
+pub use int8::{Int8View, Int8Weight, matmul_int8};
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
 pub use weight::{PackedView, PackedWeight};
@@ -64,5 +68,7 @@ pub(crate) use tile::Sums;
 
 #[cfg(test)]
 pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};
+#[cfg(test)]
+pub(crate) use int8::matmul_int8_with;
 #[cfg(test)]
 pub(crate) use product::{matmul_with, product_with};

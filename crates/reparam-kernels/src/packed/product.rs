@@ -105,15 +105,7 @@ pub(crate) fn matmul_with(
         Direction::Forward => (w.cols(), w.rows()),
         Direction::Backward => (w.rows(), w.cols()),
     };
-    let shape = (out.rows(), out.cols());
-    check_shapes(shape, &x, (rows, cols))?;
-    if let Some(low_rank) = &epilogue.low_rank {
-        let right = (low_rank.right.rows(), low_rank.right.cols());
-        check_shapes(shape, &low_rank.left, right)?;
-    }
-    if let Some(bias) = epilogue.bias {
-        check_len("bias", bias, &[cols])?;
-    }
+    check_epilogue((out.rows(), out.cols()), &x, (rows, cols), &epilogue)?;
     let finish = Finish {
         scale: 1.0,
         bias: epilogue.bias,
@@ -298,6 +290,24 @@ fn with_right(token: Token, purpose: Purpose, right: Matrix<'_>, work: impl FnOn
             cols: right.cols(),
         });
     });
+}
+
+/// Checks a product `x right` and what is added to it; `right` is rows and columns.
+pub(super) fn check_epilogue(
+    out: (usize, usize),
+    x: &Matrix<'_>,
+    right: (usize, usize),
+    epilogue: &Epilogue<'_>,
+) -> Result<(), KernelError> {
+    check_shapes(out, x, right)?;
+    if let Some(low_rank) = &epilogue.low_rank {
+        let right = (low_rank.right.rows(), low_rank.right.cols());
+        check_shapes(out, &low_rank.left, right)?;
+    }
+    match epilogue.bias {
+        Some(bias) => check_len("bias", bias, &[right.1]),
+        None => Ok(()),
+    }
 }
 
 fn check_shapes(

@@ -99,8 +99,11 @@ impl PackedWeight {
     /// Part `index` alone, if there is one; it stands for a weight in every product.
     pub fn part(&self, index: usize) -> Option<PackedView<'_>> {
         let rows = self.parts.get(index)?;
-        let panels = rows.start / LANES..rows.end.div_ceil(LANES);
-        Some(PackedView::from(self).panels_as(panels, rows.len()))
+        Some(PackedView::from(self).panels_as(panels_of(rows), rows.len()))
+    }
+
+    pub(super) fn of_lines(lines: Vec<Line>, parts: Vec<Range<usize>>, cols: usize) -> Self {
+        Self { lines, parts, cols }
     }
 
     /// Bytes that the packed numbers take.
@@ -116,6 +119,21 @@ impl PackedWeight {
     /// `K` elements.
     pub fn read_row(&self, row: usize, to: &mut [Bf16]) -> Result<(), KernelError> {
         PackedView::from(self).read_row(row, to)
+    }
+}
+
+/// The panels of a part, which begins with a whole one.
+pub(super) fn panels_of(rows: &Range<usize>) -> Range<usize> {
+    rows.start / LANES..rows.end.div_ceil(LANES)
+}
+
+pub(super) fn no_such_row(row: usize, rows: usize, cols: usize) -> KernelError {
+    KernelError::View {
+        rows: row.saturating_add(1),
+        cols,
+        row_stride: cols,
+        col_stride: 1,
+        found: rows * cols,
     }
 }
 
@@ -156,13 +174,7 @@ impl<'a> PackedView<'a> {
     pub fn read_row(&self, row: usize, to: &mut [Bf16]) -> Result<(), KernelError> {
         crate::error::check_len("to", to, &[self.cols])?;
         if row >= self.rows {
-            return Err(KernelError::View {
-                rows: row.saturating_add(1),
-                cols: self.cols,
-                row_stride: self.cols,
-                col_stride: 1,
-                found: self.rows * self.cols,
-            });
+            return Err(no_such_row(row, self.rows, self.cols));
         }
         self.copy_row(row, to);
         Ok(())
@@ -175,6 +187,10 @@ impl<'a> PackedView<'a> {
         for (to, line) in to.chunks_mut(2).zip(lines) {
             to.copy_from_slice(&line.0[lane..][..to.len()]);
         }
+    }
+
+    pub(super) fn of_lines(lines: &'a [Line], rows: usize, cols: usize) -> Self {
+        Self { lines, rows, cols }
     }
 
     /// `W'` as a right factor.
