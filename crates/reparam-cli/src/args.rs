@@ -213,8 +213,9 @@ pub(crate) struct ModelArgs {
     /// An adapter directory in PEFT layout
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
-    /// What activations are computed in; `auto` is bf16 where weights are stored so and the machine multiplies them natively
-    #[arg(long, default_value = "auto", value_parser = precision())]
+    /// What is computed in; `auto` is bf16 where weights are stored so and the machine multiplies them natively, and `int8` has
+    /// weights of 8-bit integers
+    #[arg(long, default_value = "auto", value_parser = precision(Precision::INFERENCE))]
     pub(crate) precision: Precision,
 }
 
@@ -275,7 +276,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
     pub(crate) warmup: usize,
     /// What activations are computed in
-    #[arg(long, default_value = "auto", value_parser = precision())]
+    #[arg(long, default_value = "auto", value_parser = precision(Precision::TRAINING))]
     pub(crate) precision: Precision,
     /// Compute activations again in the backward pass, for less memory
     #[arg(long)]
@@ -296,9 +297,11 @@ pub(crate) struct InspectArgs {
 }
 
 /// A parser of the words for precisions.
-fn precision() -> impl TypedValueParser<Value = Precision> {
-    PossibleValuesParser::new(Precision::ALL.map(|(word, _)| word)).try_map(|word| {
-        Precision::ALL
+fn precision<const N: usize>(
+    words: [(&'static str, Precision); N],
+) -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(words.map(|(word, _)| word)).try_map(move |word| {
+        words
             .into_iter()
             .find(|(known, _)| *known == word)
             .map(|(_, precision)| precision)

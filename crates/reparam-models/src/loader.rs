@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use reparam::Linear;
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
-use reparam_ops::fused::FrozenWeight;
+use reparam_ops::fused::{FrozenWeight, WeightNumbers};
 
 use crate::layers::{Embedding, RmsNorm};
 use crate::{ModelError, Precision};
@@ -64,14 +64,14 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Embedding {
         let name = format!("{name}.weight");
-        match self.precision {
-            Precision::F32 => Embedding {
+        match self.precision.packed() {
+            None => Embedding {
                 weight: self.tensor(name, [rows, width]),
                 frozen: None,
             },
-            Precision::Bf16 => {
-                let Linear { weight, frozen, .. } =
-                    self.packed(&[(name, [rows, width], None)]).remove(0);
+            Some(numbers) => {
+                let described = [(name, [rows, width], None)];
+                let Linear { weight, frozen, .. } = self.packed(&described, numbers).remove(0);
                 Embedding { weight, frozen }
             }
         }
@@ -101,8 +101,8 @@ impl<'a> Loader<'a> {
             let bias = bias.then(|| self.tensor(format!("{name}.bias"), [d_out]));
             Some((weight, [d_out, d_in], bias))
         });
-        match self.precision {
-            Precision::F32 => described.map(|layer| {
+        match self.precision.packed() {
+            None => described.map(|layer| {
                 let (name, shape, bias) = layer.expect("all are there");
                 Linear {
                     weight: self.tensor(name, shape),
@@ -110,11 +110,11 @@ impl<'a> Loader<'a> {
                     frozen: None,
                 }
             }),
-            Precision::Bf16 => {
+            Some(numbers) => {
                 let described = described
                     .each_mut()
                     .map(|layer| layer.take().expect("once"));
-                let layers = self.packed(&described);
+                let layers = self.packed(&described, numbers);
                 layers
                     .try_into()
                     .unwrap_or_else(|_| unreachable!("one for each"))
@@ -123,7 +123,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Packs weights as one stack, converting them a few rows at a time.
-    fn packed(&mut self, layers: &[Described]) -> Vec<Linear> {
+    fn packed(&mut self, layers: &[Described], numbers: WeightNumbers) -> Vec<Linear> {
         let shapes: Vec<[usize; 2]> = layers.iter().map(|(_, shape, _)| *shape).collect();
         let mut unusable = None;
         // What is missing or mis-shaped is reported by `finish`.
@@ -139,7 +139,7 @@ impl<'a> Loader<'a> {
             }));
             self.asked.push((name.clone(), shape.to_vec()));
         }
-        let packed = FrozenWeight::pack(&shapes, |part, _, to| {
+        let packed = FrozenWeight::pack(&shapes, numbers, |part, _, to| {
             let Some(reader) = &mut readers[part] else {
                 to.fill(0.0);
                 return;

@@ -121,6 +121,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     let wanted = match request.precision.resolve(true) {
         Computed::Bf16 => Precision::Bf16,
         Computed::F32 => Precision::F32,
+        Computed::Int8 => return Err(TrainError::Int8InTraining),
     };
     let (session, precision) = Session::open_for(&request.model, hub, wanted, true)?;
     if request.recompute && precision == Computed::F32 {
@@ -167,9 +168,10 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         }
     }
 
-    let limit_gflops = match precision {
-        Computed::Bf16 => measure_pair_limit_gflops(),
-        Computed::F32 => measure_mul_add_limit_gflops(),
+    let limit_gflops = if precision == Computed::F32 {
+        measure_mul_add_limit_gflops()
+    } else {
+        measure_pair_limit_gflops()
     }
     .unwrap_or_default();
     let step_seconds_median = median(&timed.seconds);

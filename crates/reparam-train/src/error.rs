@@ -77,6 +77,9 @@ pub enum TrainError {
     /// Activations are recomputed in bf16 only.
     #[error("recomputing activations has no effect: this computes in f32")]
     RecomputeInF32,
+    /// Weights of 8-bit integers are for inference.
+    #[error("the precision \"int8\" is for inference, not for training")]
+    Int8InTraining,
     /// The output head cannot be adapted.
     #[error("training an adapter on the output head `{module}` is not supported")]
     HeadTarget {
@@ -234,6 +237,7 @@ impl TrainError {
             Self::RecomputeInF32 => {
                 Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
             }
+            Self::Int8InTraining => Some("ask for \"auto\", \"bf16\" or \"f32\"".into()),
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
             Self::ScheduleTooLong { .. } => {
@@ -290,6 +294,7 @@ impl TrainError {
             Self::Config(_)
             | Self::HeadTarget { .. }
             | Self::RecomputeInF32
+            | Self::Int8InTraining
             | Self::BatchTooLarge { .. }
             | Self::NetworkTooLarge { .. }
             | Self::ScheduleTooLong { .. }

@@ -1,21 +1,37 @@
 //! Frozen weights as the bf16 products read them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use reparam_kernels::packed::{Matrix, PackedView, PackedWeight, PackedWeightBuilder};
+use reparam_kernels::embedding::embedding_packed;
+use reparam_kernels::packed::{
+    Direction, Epilogue, Int8View, Int8Weight, Matrix, MatrixMut, PackedView, PackedWeight,
+    PackedWeightBuilder, matmul, matmul_int8,
+};
+use reparam_kernels::{Bf16, KernelError};
 
 use super::stack::fits;
 use crate::DropoutKey;
 
-/// A frozen weight `[d_out, d_in]` in bf16, in the order of the kernels.
+/// What the numbers of a frozen weight are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightNumbers {
+    /// bf16.
+    Bf16,
+    /// 8-bit integers with a scale for each row, half as long. For inference: what needs more than four rows at a time, and
+    /// every backward pass, works on a copy in bf16 that is made for each call.
+    Int8,
+}
+
+/// A frozen weight `[d_out, d_in]` in the order of the kernels.
 ///
 /// Layers with the same input (queries, keys and values; gate and up) share one stack of weights, so that one product
 /// serves them all in the backward pass. A clone shares the numbers.
 #[derive(Debug, Clone)]
 pub struct FrozenWeight {
-    pub(crate) stack: Arc<PackedWeight>,
+    pub(crate) stack: Arc<Numbers>,
     pub(crate) part: usize,
 }
 
@@ -26,13 +42,15 @@ impl FrozenWeight {
     /// Packs weights of the shapes `[d_out, d_in]`, all of one `d_in`, as one stack.
     ///
     /// `read(i, range, to)` gives the row-major elements `range` of weight `i` as `f32`; they are rounded to the nearest
-    /// bf16 number. They are asked for in order and a few at a time, so that there is never a second copy.
+    /// bf16 number, then to `numbers`. They are asked for in order and a few at a time, so that there is never a second copy
+    /// of more than the stack.
     ///
     /// # Panics
     ///
     /// Panics when the shapes do not make a stack.
     pub fn pack(
         shapes: &[[usize; 2]],
+        numbers: WeightNumbers,
         mut read: impl FnMut(usize, Range<usize>, &mut [f32]),
     ) -> Vec<Self> {
         let rows: Vec<usize> = shapes.iter().map(|&[rows, _]| rows).collect();
@@ -54,7 +72,11 @@ impl FrozenWeight {
                 fits(builder.rows(part, first, rows));
             }
         }
-        let stack = Arc::new(fits(builder.build()));
+        let packed = fits(builder.build());
+        let stack = Arc::new(match numbers {
+            WeightNumbers::Bf16 => Numbers::Bf16(packed),
+            WeightNumbers::Int8 => Numbers::Int8(Int8Weight::new(&packed)),
+        });
         (0..shapes.len())
             .map(|part| Self {
                 stack: stack.clone(),
@@ -65,12 +87,90 @@ impl FrozenWeight {
 
     /// Returns `[d_out, d_in]`.
     pub fn dims(&self) -> [usize; 2] {
-        let view = self.view();
-        [view.rows(), view.cols()]
+        [self.stack.part_rows()[self.part].len(), self.stack.cols()]
     }
 
-    pub(super) fn view(&self) -> PackedView<'_> {
-        self.stack.part(self.part).expect("made with the stack")
+    /// `out = x W'`
+    pub(super) fn product(&self, x: Matrix<'_>, out: MatrixMut<'_>) -> Result<(), KernelError> {
+        self.stack
+            .product(Some(self.part), x, Epilogue::default(), out)
+    }
+}
+
+/// The numbers of a stack of weights.
+#[derive(Debug)]
+pub(crate) enum Numbers {
+    Bf16(PackedWeight),
+    Int8(Int8Weight),
+}
+
+impl Numbers {
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Bf16(weight) => weight.rows(),
+            Self::Int8(weight) => weight.rows(),
+        }
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        match self {
+            Self::Bf16(weight) => weight.cols(),
+            Self::Int8(weight) => weight.cols(),
+        }
+    }
+
+    pub(crate) fn part_rows(&self) -> &[Range<usize>] {
+        match self {
+            Self::Bf16(weight) => weight.part_rows(),
+            Self::Int8(weight) => weight.part_rows(),
+        }
+    }
+
+    /// The numbers in bf16, made for this call if they are something else.
+    pub(crate) fn packed(&self) -> Cow<'_, PackedWeight> {
+        match self {
+            Self::Bf16(weight) => Cow::Borrowed(weight),
+            Self::Int8(weight) => Cow::Owned(weight.to_packed()),
+        }
+    }
+
+    /// The forward product with one part, or with all.
+    pub(super) fn product(
+        &self,
+        part: Option<usize>,
+        x: Matrix<'_>,
+        epilogue: Epilogue<'_>,
+        out: MatrixMut<'_>,
+    ) -> Result<(), KernelError> {
+        match self {
+            Self::Bf16(weight) => {
+                let weight = match part {
+                    None => PackedView::from(weight),
+                    Some(part) => weight.part(part).expect("made with the stack"),
+                };
+                matmul(x, weight, Direction::Forward, epilogue, out)
+            }
+            Self::Int8(weight) => {
+                let weight = match part {
+                    None => Int8View::from(weight),
+                    Some(part) => weight.part(part).expect("made with the stack"),
+                };
+                matmul_int8(x, weight, epilogue, out)
+            }
+        }
+    }
+
+    /// Rows of a table, one after another.
+    pub(super) fn rows_of(&self, ids: &[u32], out: &mut [Bf16]) -> Result<(), KernelError> {
+        match self {
+            Self::Bf16(weight) => embedding_packed(ids, weight, out),
+            Self::Int8(weight) => {
+                let rows = out.chunks_exact_mut(weight.cols());
+                ids.iter()
+                    .zip(rows)
+                    .try_for_each(|(id, row)| weight.read_row(*id as usize, row))
+            }
+        }
     }
 }
 

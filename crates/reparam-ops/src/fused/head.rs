@@ -7,8 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor};
 use reparam_kernels::Bf16;
-use reparam_kernels::embedding::embedding_packed;
-use reparam_kernels::packed::{self, Direction, Epilogue, MatrixMut, matmul};
+use reparam_kernels::packed::{self, MatrixMut};
 
 use super::buffer::Buffer;
 use super::frozen::FrozenWeight;
@@ -29,7 +28,7 @@ use crate::profile::{self, Work};
 pub fn frozen_embedding(table: &FrozenWeight, ids: &[u32], device: &Device) -> Tensor<2> {
     let mut h = states::dirty([ids.len(), table.stack.cols()]);
     profile::measure(Work::Embedding, 0.0, || {
-        run(embedding_packed(ids, &table.stack, halves_mut(&mut h)));
+        run(table.stack.rows_of(ids, halves_mut(&mut h)));
     });
     native::untracked(h, device.is_autodiff())
 }
@@ -44,10 +43,7 @@ pub fn norm_logits(h: Tensor<2>, norm: FusedNorm, head: &FrozenWeight) -> Tensor
     let mut logits = vec![0.0; n * vocabulary];
     profile::measure(Work::Loss, profile::product(n, d, vocabulary), || {
         let out = MatrixMut::new(&mut logits[..], n, vocabulary);
-        run(out.and_then(|out| {
-            let x = view(&x, n, d);
-            matmul(x, head.view(), Direction::Forward, Epilogue::default(), out)
-        }));
+        run(out.and_then(|out| head.product(view(&x, n, d), out)));
     });
     native::untracked(from_values(logits, [n, vocabulary]), autodiff)
 }
@@ -75,7 +71,9 @@ pub fn norm_linear_cross_entropy(
     let operations = passes * head_operations(labels, head.dims());
     let loss = profile::measure(Work::Loss, operations, || {
         let x = view(&x, dims[0], dims[1]);
-        packed::linear_cross_entropy(x, head.view(), labels, scale, dx.as_deref_mut())
+        let stack = head.stack.packed();
+        let head = stack.part(head.part).expect("made with the stack");
+        packed::linear_cross_entropy(x, head, labels, scale, dx.as_deref_mut())
     })
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
     let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);

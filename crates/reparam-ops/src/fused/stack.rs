@@ -13,11 +13,11 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use reparam_kernels::Bf16;
 use reparam_kernels::packed::{
-    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul, product,
+    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, matmul, product,
 };
 
 use super::buffer::Buffer;
-use super::frozen::FusedLinear;
+use super::frozen::{FusedLinear, Numbers};
 use crate::dropout::{self, DropoutKey};
 use crate::native::{from_values, primitive, primitive_and_node, run, values};
 use crate::profile::{self, Work};
@@ -25,7 +25,7 @@ use crate::profile::{self, Work};
 /// The layers of one stack of weights, in its order.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
-    weight: Arc<PackedWeight>,
+    weight: Arc<Numbers>,
     parts: Vec<Part>,
     /// The sum of the ranks.
     rank: usize,
@@ -177,7 +177,7 @@ impl Stack {
                     ..Epilogue::default()
                 };
                 let (x, out) = (view(x, n, d_in), matrix_mut(y, n, width));
-                run(matmul(x, &*self.weight, Direction::Forward, epilogue, out));
+                run(self.weight.product(None, x, epilogue, out));
                 return;
             }
             for (index, part) in self.parts.iter().enumerate() {
@@ -197,14 +197,8 @@ impl Stack {
                     accumulate,
                 };
                 let out = columns_of_mut(y, n, width, &part.columns);
-                let weight = self.weight.part(index).expect("checked when it was made");
-                run(matmul(
-                    view(x, n, d_in),
-                    weight,
-                    Direction::Forward,
-                    epilogue,
-                    out,
-                ));
+                let x = view(x, n, d_in);
+                run(self.weight.product(Some(index), x, epilogue, out));
             }
         });
     }
@@ -287,7 +281,7 @@ impl Stack {
                 let out = matrix_mut(dx, n, d_in);
                 run(matmul(
                     view(dy, n, width),
-                    &*self.weight,
+                    &*self.weight.packed(),
                     Direction::Backward,
                     epilogue,
                     out,

@@ -60,12 +60,14 @@ struct Extras {
     adapted: fn(usize) -> bool,
     bias: bool,
     dropout: f32,
+    numbers: WeightNumbers,
 }
 
 const PLAIN: Extras = Extras {
     adapted: |_| true,
     bias: false,
     dropout: 0.0,
+    numbers: WeightNumbers::Bf16,
 };
 
 fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Extras) -> [Layer; N] {
@@ -75,10 +77,22 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
         .map(|i| {
             let scale = 1.5 / (d_in as f32).sqrt();
             let numbers = numbers(d_out[i] * d_in, seed + i as u64);
-            round(numbers.into_iter().map(|x| x * scale).collect())
+            let numbers = numbers.into_iter().map(|x| x * scale);
+            if extras.numbers == WeightNumbers::Bf16 {
+                return round(numbers.collect());
+            }
+            // Integers times a scale of two's power, the first of each row the greatest, are what they are rounded to.
+            numbers
+                .enumerate()
+                .map(|(i, x)| {
+                    let greatest = i % d_in == 0;
+                    (if greatest { 127.0 } else { (x * 100.0).round() }) / 128.0
+                })
+                .collect()
         })
         .collect();
-    let packed = FrozenWeight::pack(&d_out.map(|d_out| [d_out, d_in]), |part, range, to| {
+    let shapes = d_out.map(|d_out| [d_out, d_in]);
+    let packed = FrozenWeight::pack(&shapes, extras.numbers, |part, range, to| {
         to.copy_from_slice(&values[part][range]);
     });
     let mut packed = packed.into_iter();
@@ -134,6 +148,12 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
         }
     })
 }
+
+const INT8: Extras = Extras {
+    numbers: WeightNumbers::Int8,
+    bias: true,
+    ..PLAIN
+};
 
 impl Layer {
     /// The layer composed of operations in `f32`.
@@ -254,7 +274,7 @@ fn mlp_composed(gate_up: &[Layer; 2], down: &[Layer; 1]) -> impl Fn(Tensor<2>) -
 }
 
 /// Cases of what a layer may have.
-fn extras() -> [(&'static str, Extras); 5] {
+fn extras() -> [(&'static str, Extras); 6] {
     let frozen = Extras {
         adapted: |_| false,
         ..PLAIN
@@ -278,6 +298,7 @@ fn extras() -> [(&'static str, Extras); 5] {
         ("some adapted", sparse),
         ("dropout", dropped),
         ("frozen", frozen),
+        ("int8", INT8),
     ]
 }
 
@@ -383,8 +404,14 @@ fn the_first_layer_makes_no_gradient_of_its_input() {
 
 #[test]
 fn a_cached_block_continues_where_it_stopped() {
-    let qkv = layers(qkv_widths(), D, 30, PLAIN);
-    let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, PLAIN);
+    for extras in [PLAIN, INT8] {
+        check_a_cached_block(extras);
+    }
+}
+
+fn check_a_cached_block(extras: Extras) {
+    let qkv = layers(qkv_widths(), D, 30, extras);
+    let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, extras);
     let h = as_bf16(hidden(11)).inner();
     let table = rotary_table(0..11);
     let whole = attention_block(
@@ -406,8 +433,14 @@ fn a_cached_block_continues_where_it_stopped() {
 
 #[test]
 fn the_head_equals_its_composition() {
+    for extras in [PLAIN, INT8] {
+        check_the_head(extras);
+    }
+}
+
+fn check_the_head(extras: Extras) {
     const V: usize = 50;
-    let [head] = layers([V], D, 60, PLAIN);
+    let [head] = layers([V], D, 60, extras);
     let labels: Vec<i32> = (0..13)
         .map(|i| if i % 4 == 0 { -100 } else { i * 3 })
         .collect();
@@ -432,7 +465,13 @@ fn the_head_equals_its_composition() {
 
 #[test]
 fn embedding_rows_are_those_of_the_table() {
-    let [table] = layers([33], D, 70, PLAIN);
+    for extras in [PLAIN, INT8] {
+        check_embedding_rows(extras);
+    }
+}
+
+fn check_embedding_rows(extras: Extras) {
+    let [table] = layers([33], D, 70, extras);
     let device = Device::flex();
     let rows = frozen_embedding(&table.fused.weight, &[32, 0, 7], &device);
     assert_eq!(rows.dtype(), DType::BF16);

@@ -62,14 +62,24 @@ pub enum Precision {
     Bf16,
     /// 32-bit floating point.
     F32,
+    /// Activations in bf16, weights as 8-bit integers with a scale for each of their rows; for inference only.
+    Int8,
 }
 
 impl Precision {
-    /// The supported precisions with the words for them.
-    pub const ALL: [(&'static str, Self); 3] = [
+    /// The precisions of a run with the words for them.
+    pub const TRAINING: [(&'static str, Self); 3] = [
         ("auto", Self::Auto),
         ("bf16", Self::Bf16),
         ("f32", Self::F32),
+    ];
+
+    /// The precisions of a model that is only asked, with the words for them.
+    pub const INFERENCE: [(&'static str, Self); 4] = [
+        ("auto", Self::Auto),
+        ("bf16", Self::Bf16),
+        ("f32", Self::F32),
+        ("int8", Self::Int8),
     ];
 
     /// Returns what it means on this machine; `fits_bf16` says whether model and method do.
@@ -81,6 +91,7 @@ impl Precision {
                 reparam_models::Precision::Bf16
             }
             Self::Auto | Self::F32 => reparam_models::Precision::F32,
+            Self::Int8 => reparam_models::Precision::Int8,
         }
     }
 }
@@ -164,7 +175,7 @@ impl TrainConfig {
                 .unwrap_or(default.gradient_accumulation),
             seed: section.integer("seed", 0)?.unwrap_or(default.seed),
             precision: section
-                .choice("precision", &Precision::ALL)?
+                .choice("precision", &Precision::TRAINING)?
                 .unwrap_or(default.precision),
             recompute: section.boolean("recompute")?.unwrap_or(default.recompute),
             eval_every: section
