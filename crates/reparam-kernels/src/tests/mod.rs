@@ -20,6 +20,8 @@ mod rms_norm;
 mod rotary;
 mod swiglu;
 
+use proptest::prelude::ProptestConfig;
+
 use crate::isa::Token;
 use crate::{Bf16, Isa};
 
@@ -32,6 +34,15 @@ fn tokens() -> Vec<Token> {
         .into_iter()
         .filter_map(Isa::token)
         .collect()
+}
+
+/// So many cases of a law, or as many as `PROPTEST_CASES` says if those are fewer.
+fn cases(most: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: most.min(asked.cases),
+        ..asked
+    }
 }
 
 /// Numbers in -1..1 that depend on `seed` alone (splitmix64).
