@@ -4,7 +4,7 @@
 //! pairs only: `4 head_dim` for each pair and query head forward, `10 head_dim` backward.
 
 use divan::Bencher;
-use divan::counter::{BytesCount, ItemsCount};
+use divan::counter::BytesCount;
 use reparam_kernels::Bf16;
 use reparam_kernels::attention::{
     AttentionSaved, AttentionSavedBf16, AttentionShape, QkvGradient, Rows, Segment,
@@ -12,50 +12,25 @@ use reparam_kernels::attention::{
 };
 use reparam_kernels::packed::{Direction, Epilogue, Matrix, MatrixMut, PackedWeight, matmul};
 
+mod support;
+use support::{HEAD_DIM, HEADS, KV_HEADS, bf16, check, floats, flops, numbers};
+
 const SHAPE: AttentionShape = AttentionShape {
-    n_heads: 9,
-    n_kv_heads: 3,
-    head_dim: 64,
+    n_heads: HEADS,
+    n_kv_heads: KV_HEADS,
+    head_dim: HEAD_DIM,
     scale: 0.125,
     causal: true,
     window: None,
     soft_cap: None,
 };
-const Q_WIDTH: usize = 9 * 64;
-const KV_WIDTH: usize = 3 * 64;
+const Q_WIDTH: usize = HEADS * HEAD_DIM;
+const KV_WIDTH: usize = KV_HEADS * HEAD_DIM;
 const ROW_STRIDE: usize = Q_WIDTH + 2 * KV_WIDTH;
 const COLUMNS: [usize; 3] = [0, Q_WIDTH, Q_WIDTH + KV_WIDTH];
 
 fn main() {
     divan::main();
-}
-
-/// Numbers in -1..1, the same in every run.
-fn numbers(seed: u32, len: usize) -> Vec<f32> {
-    (0..len as u32)
-        .map(|i| {
-            let mixed = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-            let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
-            (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-fn rounded(x: &[f32]) -> Vec<Bf16> {
-    x.iter().map(|x| Bf16::from_f32(*x)).collect()
-}
-
-/// Stops the benchmark if the greatest difference is more than `tolerance` times the greatest
-/// magnitude.
-fn check(what: &str, actual: impl Iterator<Item = f32>, expected: &[f32], tolerance: f32) {
-    let magnitude = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let error = actual
-        .zip(expected)
-        .fold(0.0_f32, |max, (a, e)| max.max((a - e).abs()));
-    assert!(
-        error <= tolerance * magnitude,
-        "{what}: error {error:e} of {magnitude:e}"
-    );
 }
 
 struct Data {
@@ -76,10 +51,10 @@ impl Data {
             segments: (0..documents)
                 .map(|i| Segment::document(i * len, len))
                 .collect(),
-            qkv: rounded(&numbers(1, n * ROW_STRIDE)),
-            dout: rounded(&numbers(2, n * Q_WIDTH)),
+            qkv: bf16(1, n * ROW_STRIDE),
+            dout: bf16(2, n * Q_WIDTH),
             out: vec![Bf16::ZERO; n * Q_WIDTH],
-            lse: vec![0.0; n * 9],
+            lse: vec![0.0; n * HEADS],
             gradient: vec![Bf16::ZERO; n * ROW_STRIDE],
         };
         data.forward();
@@ -122,7 +97,7 @@ impl Data {
 
     /// Compares with the kernels over `f32`.
     fn check(&self) {
-        let n = self.lse.len() / 9;
+        let n = self.lse.len() / HEADS;
         let part = |from: &[Bf16], at: usize, width: usize| -> Vec<f32> {
             from.chunks_exact(ROW_STRIDE)
                 .flat_map(|row| row[at..][..width].iter().map(|x| x.to_f32()))
@@ -130,10 +105,10 @@ impl Data {
         };
         let widths = [Q_WIDTH, KV_WIDTH, KV_WIDTH];
         let [q, k, v] = [0, 1, 2].map(|i| part(&self.qkv, COLUMNS[i], widths[i]));
-        let (mut out, mut lse) = (vec![0.0; n * Q_WIDTH], vec![0.0; n * 9]);
+        let (mut out, mut lse) = (vec![0.0; n * Q_WIDTH], vec![0.0; n * HEADS]);
         attention_forward(&q, &k, &v, self.shape, &self.segments, &mut out, &mut lse)
             .expect("fits");
-        check("out", self.out.iter().map(|x| x.to_f32()), &out, 1e-2);
+        check("out", &self.out, &out, 1e-2);
         let [mut dq, mut dk, mut dv] = widths.map(|width| vec![0.0; n * width]);
         let saved = AttentionSaved {
             q: &q,
@@ -141,13 +116,13 @@ impl Data {
             v: &v,
             out: &out,
             lse: &lse,
-            dout: &self.dout.iter().map(|x| x.to_f32()).collect::<Vec<_>>(),
+            dout: &floats(&self.dout),
         };
         attention_backward(saved, self.shape, &self.segments, &mut dq, &mut dk, &mut dv)
             .expect("fits");
         for (i, expected) in [dq, dk, dv].iter().enumerate() {
             let actual = part(&self.gradient, COLUMNS[i], widths[i]);
-            check("gradient", actual.into_iter(), expected, 2e-2);
+            check("gradient", &actual, expected, 2e-2);
         }
     }
 
@@ -155,11 +130,12 @@ impl Data {
     fn pairs(&self) -> usize {
         let window = self.shape.window.unwrap_or(usize::MAX);
         let of_document = |len: usize| (1..=len).map(|seen| seen.min(window)).sum::<usize>();
-        9 * self
-            .segments
-            .iter()
-            .map(|segment| of_document(segment.k_len))
-            .sum::<usize>()
+        HEADS
+            * self
+                .segments
+                .iter()
+                .map(|segment| of_document(segment.k_len))
+                .sum::<usize>()
     }
 }
 
@@ -182,7 +158,7 @@ fn shape_with(window: Option<usize>, soft_cap: Option<f32>) -> AttentionShape {
 #[divan::bench(args = [1, 2])]
 fn limit(bencher: Bencher<'_, '_>, threads: usize) {
     let (m, k, n) = (1024, 1024, 768);
-    let x = rounded(&numbers(1, m * k));
+    let x = bf16(1, m * k);
     let w = numbers(2, n * k);
     let w = PackedWeight::new(Matrix::new(&w[..], n, k).expect("w")).expect("w");
     let mut y = vec![Bf16::ZERO; m * n];
@@ -193,7 +169,7 @@ fn limit(bencher: Bencher<'_, '_>, threads: usize) {
     };
     let pool = pool(threads);
     bencher
-        .counter(ItemsCount::new(2 * m * k * n))
+        .counter(flops(2 * m * k * n))
         .bench_local(|| pool.install(&mut run));
 }
 
@@ -230,7 +206,7 @@ fn forward(bencher: Bencher<'_, '_>, case: &Case) {
     let mut data = Data::new(shape_with(window, cap), documents, len);
     let pool = pool(threads);
     bencher
-        .counter(ItemsCount::new(data.pairs() * 4 * 64))
+        .counter(flops(data.pairs() * 4 * HEAD_DIM))
         .bench_local(|| pool.install(|| data.forward()));
 }
 
@@ -240,22 +216,22 @@ fn backward(bencher: Bencher<'_, '_>, case: &Case) {
     let mut data = Data::new(shape_with(window, cap), documents, len);
     let pool = pool(threads);
     bencher
-        .counter(ItemsCount::new(data.pairs() * 10 * 64))
+        .counter(flops(data.pairs() * 10 * HEAD_DIM))
         .bench_local(|| pool.install(|| data.backward()));
 }
 
 /// One query over all keys; bytes are those of keys and values.
 #[divan::bench(args = [512, 4096, 32768], consts = [1, 2])]
 fn decode<const THREADS: usize>(bencher: Bencher<'_, '_>, n_keys: usize) {
-    let q = rounded(&numbers(1, Q_WIDTH));
-    let [k, v] = [2, 3].map(|seed| rounded(&numbers(seed, n_keys * KV_WIDTH)));
+    let q = bf16(1, Q_WIDTH);
+    let [k, v] = [2, 3].map(|seed| bf16(seed, n_keys * KV_WIDTH));
     let segments = [Segment {
         q_start: 0,
         q_len: 1,
         k_start: 0,
         k_len: n_keys,
     }];
-    let (mut out, mut lse) = (vec![Bf16::ZERO; Q_WIDTH], vec![0.0; 9]);
+    let (mut out, mut lse) = (vec![Bf16::ZERO; Q_WIDTH], vec![0.0; HEADS]);
     let mut run = || {
         let [q, k, v] = [(&q, Q_WIDTH), (&k, KV_WIDTH), (&v, KV_WIDTH)]
             .map(|(values, row_stride)| Rows { values, row_stride });

@@ -2,7 +2,7 @@
 //!
 //! Each benchmark compares the answers of kernel and peer before any time is taken.
 
-use divan::counter::{BytesCount, ItemsCount};
+use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use rayon::prelude::*;
 use reparam_kernels::attention::{
@@ -16,48 +16,13 @@ use reparam_kernels::matmul::{MatMut, MatRef, matmul};
 use reparam_kernels::rms_norm::{rms_norm_backward, rms_norm_forward};
 use reparam_kernels::swiglu::{swiglu_backward, swiglu_forward};
 
-const N: usize = 2048;
-const HIDDEN: usize = 576;
-const HEADS: usize = 9;
-const KV_HEADS: usize = 3;
-const HEAD_DIM: usize = 64;
-const INTERMEDIATE: usize = 1536;
-const VOCABULARY: usize = 49152;
-const RANK: usize = 16;
+mod support;
+use support::{
+    HEAD_DIM, HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, N, RANK, VOCABULARY, check, flops, numbers,
+};
 
 fn main() {
     divan::main();
-}
-
-/// Numbers in -1..1, the same in every run.
-fn numbers(seed: u32, len: usize) -> Vec<f32> {
-    (0..len as u32)
-        .map(|i| {
-            let mixed = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-            let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
-            (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-/// Stops the benchmark if the greatest difference is more than `tolerance` times the greatest
-/// magnitude.
-fn check(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(actual.len(), expected.len());
-    let magnitude = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let error = actual
-        .iter()
-        .zip(expected)
-        .fold(0.0_f32, |max, (a, e)| max.max((a - e).abs()));
-    assert!(
-        error <= tolerance * magnitude,
-        "{what}: error {error:e} of {magnitude:e}"
-    );
-}
-
-/// Operations, so that divan's items per second are FLOP/s.
-fn flops(count: usize) -> ItemsCount {
-    ItemsCount::new(count)
 }
 
 mod matrix_product {

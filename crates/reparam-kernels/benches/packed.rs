@@ -4,7 +4,7 @@
 //! Each benchmark compares the answers of kernel and peer before any time is taken. Items per second
 //! are FLOP/s.
 
-use divan::counter::{BytesCount, ItemsCount};
+use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use rayon::prelude::*;
 use reparam_kernels::capabilities::{measure_mul_add_limit_gflops, measure_pair_limit_gflops};
@@ -15,12 +15,13 @@ use reparam_kernels::packed::{
 };
 use reparam_kernels::{Bf16, Isa, cross_entropy, set_isa};
 
-const N: usize = 2048;
-const HIDDEN: usize = 576;
-const KEYS: usize = 192;
-const INTERMEDIATE: usize = 1536;
-const VOCABULARY: usize = 49152;
-const RANK: usize = 16;
+mod support;
+use support::{
+    HEAD_DIM, HIDDEN, INTERMEDIATE, KV_HEADS, N, RANK, VOCABULARY, bf16, check, floats, flops,
+    numbers,
+};
+
+const KEYS: usize = KV_HEADS * HEAD_DIM;
 
 #[expect(clippy::print_stderr, reason = "what the figures are compared with")]
 fn main() {
@@ -32,37 +33,6 @@ fn main() {
     divan::main();
 }
 
-/// Numbers in -1..1, the same in every run.
-fn numbers(seed: u32, len: usize) -> Vec<f32> {
-    (0..len as u32)
-        .map(|i| {
-            let mixed = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-            let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
-            (mixed >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
-
-/// Stops the benchmark if the greatest difference is more than `tolerance` times the greatest
-/// magnitude.
-fn check(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
-    assert_eq!(actual.len(), expected.len());
-    let magnitude = expected.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
-    let error = actual
-        .iter()
-        .zip(expected)
-        .fold(0.0_f32, |max, (a, e)| max.max((a - e).abs()));
-    assert!(
-        error <= tolerance * magnitude,
-        "{what}: error {error:e} of {magnitude:e}"
-    );
-}
-
-/// Operations, so that divan's items per second are FLOP/s.
-fn flops(count: usize) -> ItemsCount {
-    ItemsCount::new(count)
-}
-
 /// `d_in` and `d_out` of the linear layers.
 const SHAPES: [(usize, usize); 4] = [
     (HIDDEN, INTERMEDIATE),
@@ -70,14 +40,6 @@ const SHAPES: [(usize, usize); 4] = [
     (HIDDEN, HIDDEN),
     (HIDDEN, KEYS),
 ];
-
-fn bf16(seed: u32, len: usize) -> Vec<Bf16> {
-    numbers(seed, len).into_iter().map(Bf16::from_f32).collect()
-}
-
-fn floats(x: &[Bf16]) -> Vec<f32> {
-    x.iter().map(|x| x.to_f32()).collect()
-}
 
 fn view(x: &[Bf16], rows: usize, cols: usize) -> Matrix<'_> {
     Matrix::new(x, rows, cols).expect("shape")
@@ -145,7 +107,7 @@ impl Layer {
             shape,
             dir,
         );
-        check("packed", &floats(&layer.y), &expected, 1.0 / 256.0);
+        check("packed", &layer.y, &expected, 1.0 / 256.0);
         layer
     }
 
@@ -312,7 +274,7 @@ fn small_to_rank(bencher: Bencher<'_, '_>, (width, rank): (usize, usize)) {
     let mut expected = vec![0.0; N * rank];
     let (shape, a) = ((width, rank), floats(&bf16(2, rank * width)));
     gemm(&floats(&x), &a, &mut expected, N, shape, Direction::Forward);
-    check("to rank", &floats(&t), &expected, 1.0 / 256.0);
+    check("to rank", &t, &expected, 1.0 / 256.0);
 }
 
 /// `g = dy B`
@@ -339,7 +301,7 @@ fn small_from_gradient(bencher: Bencher<'_, '_>, (width, rank): (usize, usize)) 
         shape,
         Direction::Backward,
     );
-    check("from gradient", &floats(&g), &expected, 1.0 / 256.0);
+    check("from gradient", &g, &expected, 1.0 / 256.0);
 }
 
 /// `dA = s g' x`; with `of_columns` `dB = s dy' t`, the same numbers in the other order.
@@ -420,6 +382,5 @@ fn loss_and_gradient(bencher: Bencher<'_, '_>) {
         .expect("shapes fit")
         .sum;
     assert!((actual - sum).abs() <= 1e-6 * sum);
-    let dh = floats(&dh[..256 * HIDDEN]);
-    check("dh", &dh, &expected, 1.0 / 128.0);
+    check("dh", &dh[..256 * HIDDEN], &expected, 1.0 / 128.0);
 }

@@ -16,27 +16,18 @@ use reparam_kernels::rms_norm::{
 use reparam_kernels::rotary::{rotary_rows, rotary_tables};
 use reparam_kernels::{Bf16, Number};
 
-const N: usize = 2048;
-const HIDDEN: usize = 576;
-const INNER: usize = 1536;
-const HEADS: usize = 9;
-const KV_HEADS: usize = 3;
-const HEAD_DIM: usize = 64;
+mod support;
+use support::{HEAD_DIM, HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, N, VOCABULARY, numbers_within};
+
 const EPS: f32 = 1e-5;
 
 fn main() {
     divan::main();
 }
 
-/// Numbers in -3..3, the same in every run.
+/// Numbers in -3..3.
 fn numbers<T: Number>(seed: u32, len: usize) -> Vec<T> {
-    (0..len as u32)
-        .map(|i| {
-            let mixed = (i ^ seed.wrapping_mul(0x9e37_79b9)).wrapping_mul(0x85eb_ca6b);
-            let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);
-            T::from_f32(3.0 * ((mixed >> 8) as f32 / (1 << 23) as f32 - 1.0))
-        })
-        .collect()
+    numbers_within(3.0, seed, len)
 }
 
 /// Stops the benchmark if a number is off by more than its type's rounding and a little.
@@ -72,7 +63,7 @@ fn bytes<T>(numbers: usize) -> BytesCount {
 }
 
 /// What the memory gives: one number read and one written.
-#[divan::bench(types = [f32, Bf16], args = [N * HIDDEN, N * INNER])]
+#[divan::bench(types = [f32, Bf16], args = [N * HIDDEN, N * INTERMEDIATE])]
 fn copy<T: Number>(bencher: Bencher<'_, '_>, len: usize) {
     let (x, mut y) = (numbers::<T>(1, len), numbers::<T>(2, len));
     bencher.counter(bytes::<T>(2 * len)).bench_local(|| {
@@ -244,9 +235,9 @@ mod gated {
     use super::*;
 
     const ROWS: GatedRows = GatedRows {
-        inner: INNER,
-        row_stride: 2 * INNER,
-        up_at: INNER,
+        inner: INTERMEDIATE,
+        row_stride: 2 * INTERMEDIATE,
+        up_at: INTERMEDIATE,
     };
 
     const KINDS: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
@@ -263,9 +254,11 @@ mod gated {
     }
 
     fn check_gated<T: Number>(kind: Activation, gate_up: &[T], out: &[T]) {
-        let rows = gate_up.chunks_exact(2 * INNER).zip(out.chunks_exact(INNER));
+        let rows = gate_up
+            .chunks_exact(2 * INTERMEDIATE)
+            .zip(out.chunks_exact(INTERMEDIATE));
         for (row, out) in rows.step_by(97) {
-            let (gate, up) = row.split_at(INNER);
+            let (gate, up) = row.split_at(INTERMEDIATE);
             for ((gate, up), out) in wide(gate).zip(wide(up)).zip(wide(out)) {
                 let expected = act(kind, gate) * up;
                 let error = (out - expected).abs();
@@ -280,11 +273,12 @@ mod gated {
     /// The gradients of some rows, by central differences.
     fn check_grads<T: Number>(kind: Activation, gate_up: &[T], dout: &[T], grads: &[T]) {
         let rows = gate_up
-            .chunks_exact(2 * INNER)
-            .zip(grads.chunks_exact(2 * INNER))
-            .zip(dout.chunks_exact(INNER));
+            .chunks_exact(2 * INTERMEDIATE)
+            .zip(grads.chunks_exact(2 * INTERMEDIATE))
+            .zip(dout.chunks_exact(INTERMEDIATE));
         for ((row, grads), dout) in rows.step_by(97) {
-            let ((gate, up), (dgate, dup)) = (row.split_at(INNER), grads.split_at(INNER));
+            let ((gate, up), (dgate, dup)) =
+                (row.split_at(INTERMEDIATE), grads.split_at(INTERMEDIATE));
             let values = wide(gate).zip(wide(up)).zip(wide(dout));
             for (((gate, up), dout), (dgate, dup)) in values.zip(wide(dgate).zip(wide(dup))) {
                 let slope = (act(kind, gate + 1e-3) - act(kind, gate - 1e-3)) / 2e-3;
@@ -302,21 +296,24 @@ mod gated {
 
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn forward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
-        let gate_up = numbers::<T>(1, 2 * N * INNER);
-        let mut out = vec![T::default(); N * INNER];
+        let gate_up = numbers::<T>(1, 2 * N * INTERMEDIATE);
+        let mut out = vec![T::default(); N * INTERMEDIATE];
         let run = |out: &mut [T]| gated_forward(kind, black_box(&gate_up), ROWS, out);
         run(&mut out).expect("shapes fit");
         check_gated(kind, &gate_up, &out);
         bencher
-            .counter(bytes::<T>(3 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
+            .counter(bytes::<T>(3 * N * INTERMEDIATE))
+            .counter(ItemsCount::new(N * INTERMEDIATE))
             .bench_local(|| run(&mut out));
     }
 
     /// With the output again.
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn backward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
-        let (gate_up, dout) = (numbers::<T>(1, 2 * N * INNER), numbers::<T>(2, N * INNER));
+        let (gate_up, dout) = (
+            numbers::<T>(1, 2 * N * INTERMEDIATE),
+            numbers::<T>(2, N * INTERMEDIATE),
+        );
         let (mut grads, mut out) = (gate_up.clone(), dout.clone());
         let run = |grads: &mut [T], out: &mut [T]| {
             gated_backward(kind, black_box(&gate_up), ROWS, &dout, grads, Some(out))
@@ -325,15 +322,18 @@ mod gated {
         check_gated(kind, &gate_up, &out);
         check_grads(kind, &gate_up, &dout, &grads);
         bencher
-            .counter(bytes::<T>(6 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
+            .counter(bytes::<T>(6 * N * INTERMEDIATE))
+            .counter(ItemsCount::new(N * INTERMEDIATE))
             .bench_local(|| run(&mut grads, &mut out));
     }
 
     /// With the output again, as a training step calls it.
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn backward_in_place<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
-        let (gate_up, dout) = (numbers::<T>(1, 2 * N * INNER), numbers::<T>(2, N * INNER));
+        let (gate_up, dout) = (
+            numbers::<T>(1, 2 * N * INTERMEDIATE),
+            numbers::<T>(2, N * INTERMEDIATE),
+        );
         let mut out = dout.clone();
         let run = |in_place: &mut [T], out: &mut [T]| {
             gated_backward_in_place(kind, in_place, ROWS, &dout, Some(out))
@@ -343,31 +343,31 @@ mod gated {
         check_gated(kind, &gate_up, &out);
         check_grads(kind, &gate_up, &dout, &grads);
         bencher
-            .counter(bytes::<T>(6 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
+            .counter(bytes::<T>(6 * N * INTERMEDIATE))
+            .counter(ItemsCount::new(N * INTERMEDIATE))
             .with_inputs(|| gate_up.clone())
             .bench_local_refs(|in_place| run(in_place, &mut out));
     }
 
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn alone_forward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
-        let x = numbers::<T>(1, N * INNER);
+        let x = numbers::<T>(1, N * INTERMEDIATE);
         let mut y = x.clone();
         activation_forward(kind, &x, &mut y).expect("shapes fit");
         for (x, y) in wide(&x).zip(wide(&y)).step_by(97) {
             assert!((y - act(kind, x)).abs() < 0.01, "act({x}) is not {y}");
         }
         bencher
-            .counter(bytes::<T>(2 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
+            .counter(bytes::<T>(2 * N * INTERMEDIATE))
+            .counter(ItemsCount::new(N * INTERMEDIATE))
             .bench_local(|| activation_forward(kind, black_box(&x), &mut y));
     }
 
     #[divan::bench(types = [f32, Bf16], args = KINDS)]
     fn alone_backward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
         let (x, dy) = (
-            numbers::<T>(1, N * INNER),
-            vec![T::from_f32(1.0); N * INNER],
+            numbers::<T>(1, N * INTERMEDIATE),
+            vec![T::from_f32(1.0); N * INTERMEDIATE],
         );
         let mut dx = x.clone();
         activation_backward(kind, &dy, &x, &mut dx).expect("shapes fit");
@@ -376,8 +376,8 @@ mod gated {
             assert!((dx - slope).abs() < 0.01, "act'({x}) is not {dx}");
         }
         bencher
-            .counter(bytes::<T>(3 * N * INNER))
-            .counter(ItemsCount::new(N * INNER))
+            .counter(bytes::<T>(3 * N * INTERMEDIATE))
+            .counter(ItemsCount::new(N * INTERMEDIATE))
             .bench_local(|| activation_backward(kind, black_box(&dy), &x, &mut dx));
     }
 }
@@ -385,7 +385,6 @@ mod gated {
 /// Rows of the table of SmolLM2, packed for the output layer.
 #[divan::bench(types = [f32, Bf16])]
 fn embedding<T: Number>(bencher: Bencher<'_, '_>) {
-    const VOCABULARY: usize = 49152;
     let table = numbers::<Bf16>(1, VOCABULARY * HIDDEN);
     let view = Matrix::new(&table[..], VOCABULARY, HIDDEN).expect("shapes fit");
     let packed = PackedWeight::new(view).expect("fits");

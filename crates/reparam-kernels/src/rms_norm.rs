@@ -31,7 +31,7 @@ pub fn rms_norm_forward<T: Number>(
     y: &mut [T],
     inv_rms: &mut [f32],
 ) -> Result<(), KernelError> {
-    check_rows("x", x, weight, inv_rms.len())?;
+    check_rows(x, weight, inv_rms.len())?;
     check_len("y", y, &[x.len()])?;
     forward_on(Token::current(), x, weight, eps, y, inv_rms);
     Ok(())
@@ -60,7 +60,7 @@ pub fn add_rms_norm_forward<T: Number>(
     y: &mut [T],
     inv_rms: &mut [f32],
 ) -> Result<(), KernelError> {
-    check_rows("x", x, weight, inv_rms.len())?;
+    check_rows(x, weight, inv_rms.len())?;
     check_len("residual", residual, &[x.len()])?;
     check_len("sum", sum, &[x.len()])?;
     check_len("y", y, &[x.len()])?;
@@ -95,13 +95,12 @@ pub fn rms_norm_backward<T: Number>(
     dx: &mut [T],
     dweight: Option<&mut [f32]>,
 ) -> Result<(), KernelError> {
-    check_rows("x", x, weight, inv_rms.len())?;
-    check_len("dy", dy, &[x.len()])?;
+    let saved = Saved::new(dy, x, weight, inv_rms)?;
     check_len("dx", dx, &[x.len()])?;
     if let Some(dweight) = &dweight {
         check_len("dweight", dweight, &[weight.len()])?;
     }
-    backward_on(Token::current(), dy, x, weight, inv_rms, dx, dweight);
+    backward_on(Token::current(), saved, dx, false, dweight);
     Ok(())
 }
 
@@ -122,23 +121,59 @@ pub fn rms_norm_backward_add<T: Number>(
     inv_rms: &[f32],
     dx: &mut [T],
 ) -> Result<(), KernelError> {
-    check_rows("x", x, weight, inv_rms.len())?;
-    check_len("dy", dy, &[x.len()])?;
+    let saved = Saved::new(dy, x, weight, inv_rms)?;
     check_len("dx", dx, &[x.len()])?;
-    backward_add_on(Token::current(), dy, x, weight, inv_rms, dx);
+    backward_on(Token::current(), saved, dx, true, None);
     Ok(())
 }
 
-fn check_rows<T>(
-    name: &'static str,
-    x: &[T],
-    weight: &[f32],
-    rows: usize,
-) -> Result<(), KernelError> {
+fn check_rows<T>(x: &[T], weight: &[f32], rows: usize) -> Result<(), KernelError> {
     if weight.is_empty() {
         return Err(KernelError::Zero { name: "d" });
     }
-    check_len(name, x, &[rows, weight.len()])
+    check_len("x", x, &[rows, weight.len()])
+}
+
+/// What the backward pass reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Saved<'a, T> {
+    dy: &'a [T],
+    x: &'a [T],
+    weight: &'a [f32],
+    inv_rms: &'a [f32],
+}
+
+impl<'a, T: Number> Saved<'a, T> {
+    pub(crate) fn new(
+        dy: &'a [T],
+        x: &'a [T],
+        weight: &'a [f32],
+        inv_rms: &'a [f32],
+    ) -> Result<Self, KernelError> {
+        check_rows(x, weight, inv_rms.len())?;
+        check_len("dy", dy, &[x.len()])?;
+        Ok(Self {
+            dy,
+            x,
+            weight,
+            inv_rms,
+        })
+    }
+
+    /// The rows of each task, in order.
+    fn blocks(self, rows: usize) -> impl IndexedParallelIterator<Item = Self> {
+        let d = self.weight.len();
+        self.dy
+            .par_chunks(rows * d)
+            .zip(self.x.par_chunks(rows * d))
+            .zip(self.inv_rms.par_chunks(rows))
+            .map(move |((dy, x), inv_rms)| Self {
+                dy,
+                x,
+                weight: self.weight,
+                inv_rms,
+            })
+    }
 }
 
 pub(crate) fn forward_on<T: Number>(
@@ -250,125 +285,64 @@ pub(crate) fn add_row<S: PairSimd, T: Number>(simd: S, x: &[T], residual: &[T], 
     });
 }
 
+/// With `adds` the gradient is added to what is in `dx`.
 pub(crate) fn backward_on<T: Number>(
     token: Token,
-    dy: &[T],
-    x: &[T],
-    weight: &[f32],
-    inv_rms: &[f32],
+    saved: Saved<'_, T>,
     dx: &mut [T],
+    adds: bool,
     dweight: Option<&mut [f32]>,
 ) {
-    let d = weight.len();
+    let d = saved.weight.len();
     let rows = block_rows(d);
-    let blocks = dx
-        .par_chunks_mut(rows * d)
-        .zip(dy.par_chunks(rows * d))
-        .zip(x.par_chunks(rows * d))
-        .zip(inv_rms.par_chunks(rows));
+    let blocks = dx.par_chunks_mut(rows * d).zip(saved.blocks(rows));
     let Some(dweight) = dweight else {
-        blocks.for_each(|(((dx, dy), x), inv_rms)| {
-            backward_block(token, dy, x, weight, inv_rms, dx, &mut []);
-        });
+        blocks.for_each(|(dx, saved)| backward_block(token, saved, dx, adds, &mut []));
         return;
     };
     // Each block of rows has its own sum; the sums are added in the order of the blocks.
-    let mut sums = vec![0.0; inv_rms.len().div_ceil(rows) * d];
+    let mut sums = vec![0.0; saved.inv_rms.len().div_ceil(rows) * d];
     blocks
         .zip(sums.par_chunks_mut(d))
-        .for_each(|((((dx, dy), x), inv_rms), sum)| {
-            backward_block(token, dy, x, weight, inv_rms, dx, sum);
-        });
+        .for_each(|((dx, saved), sum)| backward_block(token, saved, dx, adds, sum));
     dweight.fill(0.0);
     for sum in sums.chunks_exact(d) {
         vector::add(sum, dweight);
     }
 }
 
-pub(crate) fn backward_add_on<T: Number>(
-    token: Token,
-    dy: &[T],
-    x: &[T],
-    weight: &[f32],
-    inv_rms: &[f32],
-    dx: &mut [T],
-) {
-    let d = weight.len();
-    let rows = block_rows(d);
-    dx.par_chunks_mut(rows * d)
-        .zip(dy.par_chunks(rows * d))
-        .zip(x.par_chunks(rows * d))
-        .zip(inv_rms.par_chunks(rows))
-        .for_each(|(((dx, dy), x), inv_rms)| {
-            backward_add_block(token, dy, x, weight, inv_rms, dx);
-        });
-}
-
 simd_entry!(fn backward_block<'a; T: Number>(
-    dy: &'a [T], x: &'a [T], weight: &'a [f32], inv_rms: &'a [f32], dx: &'a mut [T],
-    dweight: &'a mut [f32]
+    saved: Saved<'a, T>, dx: &'a mut [T], adds: bool, dweight: &'a mut [f32]
 ) = backward_rows);
 
 /// `dweight` is empty if it is not wanted, else it is added to.
 #[inline(always)]
 fn backward_rows<S: PairSimd, T: Number>(
     simd: S,
-    dy: &[T],
-    x: &[T],
-    weight: &[f32],
-    inv_rms: &[f32],
+    saved: Saved<'_, T>,
     dx: &mut [T],
+    adds: bool,
     dweight: &mut [f32],
 ) {
-    let d = weight.len();
-    for (((dy, x), &inv_rms), dx) in dy
-        .chunks_exact(d)
-        .zip(x.chunks_exact(d))
-        .zip(inv_rms)
-        .zip(dx.chunks_exact_mut(d))
-    {
+    let (weight, d) = (saved.weight, saved.weight.len());
+    let inputs = saved.dy.chunks_exact(d).zip(saved.x.chunks_exact(d));
+    let rows = inputs.zip(saved.inv_rms).zip(dx.chunks_exact_mut(d));
+    for (((dy, x), &inv_rms), dx) in rows {
         let along_x = simd.splat(along_x(simd, dy, x, weight, inv_rms));
         let inv_rms = simd.splat(inv_rms);
         for_groups!(d, |at| {
             let (dy, x) = (read(simd, dy, at), read(simd, x, at));
             let direct = simd.mul(simd.mul(dy, read(simd, weight, at)), inv_rms);
-            write(simd, simd.mul_add_lanes(along_x, x, direct), dx, at);
+            let mut gradient = simd.mul_add_lanes(along_x, x, direct);
+            if adds {
+                gradient = simd.add(read(simd, dx, at), gradient);
+            }
+            write(simd, gradient, dx, at);
         });
         for_groups!(dweight.len(), |at| {
             let (dy, x) = (read(simd, dy, at), read(simd, x, at));
             let sum = simd.mul_add_lanes(simd.mul(dy, inv_rms), x, read(simd, dweight, at));
             write(simd, sum, dweight, at);
-        });
-    }
-}
-
-simd_entry!(fn backward_add_block<'a; T: Number>(
-    dy: &'a [T], x: &'a [T], weight: &'a [f32], inv_rms: &'a [f32], dx: &'a mut [T]
-) = backward_add_rows);
-
-#[inline(always)]
-fn backward_add_rows<S: PairSimd, T: Number>(
-    simd: S,
-    dy: &[T],
-    x: &[T],
-    weight: &[f32],
-    inv_rms: &[f32],
-    dx: &mut [T],
-) {
-    let d = weight.len();
-    for (((dy, x), &inv_rms), dx) in dy
-        .chunks_exact(d)
-        .zip(x.chunks_exact(d))
-        .zip(inv_rms)
-        .zip(dx.chunks_exact_mut(d))
-    {
-        let along_x = simd.splat(along_x(simd, dy, x, weight, inv_rms));
-        let inv_rms = simd.splat(inv_rms);
-        for_groups!(d, |at| {
-            let (dy, x) = (read(simd, dy, at), read(simd, x, at));
-            let direct = simd.mul(simd.mul(dy, read(simd, weight, at)), inv_rms);
-            let gradient = simd.mul_add_lanes(along_x, x, direct);
-            write(simd, simd.add(read(simd, dx, at), gradient), dx, at);
         });
     }
 }

@@ -56,7 +56,8 @@ impl AttentionShape {
             return 0..segment.k_len;
         }
         let position = segment.k_len - segment.q_len + i;
-        let window = self.window.unwrap_or(usize::MAX);
+        // As wide as the segment is no window.
+        let window = self.window.unwrap_or(segment.k_len);
         let start = (position + 1).saturating_sub(window);
         let end = if self.causal {
             position + 1
@@ -72,7 +73,7 @@ impl AttentionShape {
             return 0..segment.q_len;
         }
         let past = segment.k_len - segment.q_len;
-        let window = self.window.unwrap_or(usize::MAX);
+        let window = self.window.unwrap_or(segment.k_len);
         // Positions at which a query sees the first and the last of the keys.
         let start = if self.causal {
             keys.start

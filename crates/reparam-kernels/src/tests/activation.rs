@@ -106,6 +106,10 @@ fn great_numbers_do_not_overflow_and_nan_stays_alone() {
             assert!(y[4].is_nan() && dx[4].is_nan());
             assert_eq!((y[5], dx[5]), (0.0, 0.5));
             assert!(y[6] > 0.7 && y[6] < 0.9);
+            let mut y = [7.0; 3];
+            let ends = [f32::NEG_INFINITY, 1.0, f32::INFINITY];
+            forward_on(token, activation, &ends, &mut y);
+            assert!(y[0].is_nan() && y[1] < 1.0 && y[2] == f32::INFINITY);
         }
     }
 }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{assert_threads_agree, floats, halves, numbers};
+use super::{assert_threads_agree, cases, floats, halves, numbers};
 use crate::embedding::{embedding_backward, embedding_forward, embedding_packed};
 use crate::packed::{Matrix, PackedWeight};
 use crate::{Bf16, KernelError};
@@ -46,7 +46,7 @@ fn looks_up_rows_and_adds_their_gradients() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(
         ids in prop::collection::vec(0_u32..50, 0..300), d in prop_oneof![1_usize..20, Just(5000_usize)],

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::activation::{ALL, TOLERANCE, reference};
-use super::{assert_close, assert_threads_agree, floats, halves, numbers, tokens, wide};
+use super::{assert_close, assert_threads_agree, cases, floats, halves, numbers, tokens, wide};
 use crate::gated::{
     Activation, GatedRows, backward_in_place_on, backward_on, forward_on, gated_backward,
     gated_backward_in_place, gated_forward,
@@ -132,12 +132,43 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
     #[test]
     fn agrees_with_the_definition(
         n in 0_usize..20, inner in 1_usize..70, between in 0_usize..20, behind in 0_usize..20,
     ) {
         check(n, gap(inner, between, behind));
+    }
+}
+
+/// In a whole group and in the incomplete one.
+#[test]
+fn nan_stays_in_its_column() {
+    let rows = gap(21, 2, 3);
+    for bad in [4, 20] {
+        for (gate_at, up_at) in [(bad, 9), (9, bad)] {
+            let mut both = side_by_side(rows, &numbers(1, 42), &numbers(2, 42));
+            let second = &mut both[rows.row_stride..];
+            (second[gate_at], second[rows.up_at + up_at]) = (f32::NAN, f32::NAN);
+            for token in tokens() {
+                for activation in ALL {
+                    let (mut out, mut grads) = (vec![0.0; 42], vec![0.0; both.len()]);
+                    forward_on(token, activation, &both, rows, &mut out);
+                    let dout = [1.0; 42];
+                    backward_on(token, activation, &both, rows, &dout, &mut grads, None);
+                    for (i, out) in out.iter().enumerate() {
+                        let is_nan = i == 21 + gate_at || i == 21 + up_at;
+                        assert_eq!(out.is_nan(), is_nan, "{} {i}", token.isa());
+                    }
+                    for (i, grad) in grads.iter().enumerate() {
+                        // Both follow the gate, and the gate's follows the up projection.
+                        let of = |at: usize| i == rows.row_stride + at;
+                        let is_nan = of(gate_at) || of(up_at) || of(rows.up_at + gate_at);
+                        assert_eq!(grad.is_nan(), is_nan, "{} gradient {i}", token.isa());
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide};
+use super::{
+    assert_close, assert_threads_agree, cases, floats, halves, numbers, reference, tokens, wide,
+};
 use crate::KernelError;
 use crate::layer_norm::{
-    Affine, Saved, add_forward_on, add_layer_norm_forward, backward_add_on, backward_on,
-    forward_on, layer_norm_backward, layer_norm_backward_add, layer_norm_forward,
+    Affine, Saved, add_forward_on, add_layer_norm_forward, backward_on, forward_on,
+    layer_norm_backward, layer_norm_backward_add, layer_norm_forward,
 };
 
 const EPS: f32 = 1e-5;
@@ -65,7 +67,7 @@ fn check(n: usize, d: usize) {
         let mut dbias = dweight.clone();
         let saved = Saved::new(&dyf, &xf, &weight, &mean, &inv).unwrap();
         let sums = (Some(&mut dweight[..]), Some(&mut dbias[..]));
-        backward_on(token, saved, &mut dx, sums.0, sums.1);
+        backward_on(token, saved, &mut dx, false, sums.0, sums.1);
         assert_close(&what("dx"), &dx, &dx_expected, BACKWARD * terms * terms);
         assert_close(
             &what("dweight"),
@@ -82,7 +84,7 @@ fn check(n: usize, d: usize) {
                 1 => (Some(&mut sum[..]), None),
                 _ => (None, Some(&mut sum[..])),
             };
-            backward_on(token, saved, &mut alone, to_weight, to_bias);
+            backward_on(token, saved, &mut alone, false, to_weight, to_bias);
             assert_eq!(alone, dx);
             match wanted {
                 0 => assert!(sum[0].is_nan()),
@@ -91,7 +93,7 @@ fn check(n: usize, d: usize) {
             }
         }
         let mut added = rf.clone();
-        backward_add_on(token, saved, &mut added);
+        backward_on(token, saved, &mut added, true, None, None);
         let expected: Vec<f32> = rf.iter().zip(&dx).map(|(r, dx)| r + dx).collect();
         assert_eq!(added, expected);
 
@@ -111,11 +113,11 @@ fn check(n: usize, d: usize) {
         let saved = Saved::new(&dy, &x, &weight, &mean, &inv).unwrap();
         let [mut dweight_half, mut dbias_half] = [0, 1].map(|_| vec![f32::NAN; d]);
         let sums = (Some(&mut dweight_half[..]), Some(&mut dbias_half[..]));
-        backward_on(token, saved, &mut narrow, sums.0, sums.1);
+        backward_on(token, saved, &mut narrow, false, sums.0, sums.1);
         assert_eq!(narrow, halves(&dx), "{}", what("bf16 dx"));
         assert_eq!((dweight_half, dbias_half), (dweight, dbias));
         let mut added_half = residual.clone();
-        backward_add_on(token, saved, &mut added_half);
+        backward_on(token, saved, &mut added_half, true, None, None);
         assert_eq!(added_half, halves(&added), "{}", what("bf16 added"));
 
         // The sum is rounded before it is normalized; and without a bias.
@@ -151,7 +153,7 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(n in 0_usize..60, d in 4_usize..300) {
         check(n, d);
@@ -256,15 +258,56 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_constant_row_is_finite_and_nan_stays_in_its_row() {
-    let mut x = vec![3.0; 3 * 8];
-    x[8] = f32::NAN;
-    let (mut y, mut mean, mut inv) = (vec![1.0; 24], vec![0.0; 3], vec![0.0; 3]);
-    layer_norm_forward(&x, &[1.0; 8], None, EPS, &mut y, &mut mean, &mut inv).unwrap();
-    assert_eq!(y[..8], [0.0; 8]);
-    assert!(y[8..16].iter().all(|y| y.is_nan()));
-    assert_eq!(y[16..], [0.0; 8]);
-    assert_eq!((mean[0], mean[2]), (3.0, 3.0));
+fn a_constant_row_is_finite() {
+    for token in tokens() {
+        let (mut y, mut mean, mut inv) = (vec![1.0; 8], [0.0], [0.0]);
+        let affine = Affine {
+            weight: &[1.0; 8],
+            bias: None,
+            eps: EPS,
+        };
+        forward_on(token, &[3.0; 8], affine, &mut y, &mut mean, &mut inv);
+        assert_eq!((&y[..], mean[0]), (&[0.0; 8][..], 3.0));
+        assert!(inv[0].is_finite());
+    }
+}
+
+/// In a whole group and in the incomplete one.
+#[test]
+fn nan_and_infinity_stay_in_their_row() {
+    let (n, d) = (4, 21);
+    let (clean, dy) = (numbers(1, n * d), numbers(2, n * d));
+    let (weight, bias) = (numbers(3, d), numbers(4, d));
+    let affine = Affine {
+        weight: &weight,
+        bias: Some(&bias),
+        eps: EPS,
+    };
+    for token in tokens() {
+        let run = |x: &[f32]| {
+            let (mut y, mut dx) = (vec![7.0; n * d], vec![7.0; n * d]);
+            let (mut mean, mut inv) = (vec![7.0; n], vec![7.0; n]);
+            forward_on(token, x, affine, &mut y, &mut mean, &mut inv);
+            let saved = Saved::new(&dy, x, &weight, &mean, &inv).unwrap();
+            backward_on(token, saved, &mut dx, false, None, None);
+            [y, dx]
+        };
+        let expected = run(&clean);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [3, d - 1] {
+                let mut x = clean.clone();
+                x[2 * d + at] = bad;
+                for (actual, expected) in run(&x).iter().zip(&expected) {
+                    let what = format!("{} {bad} at {at}", token.isa());
+                    for row in [0, 1, 3] {
+                        let row = row * d..(row + 1) * d;
+                        assert_eq!(actual[row.clone()], expected[row], "{what}");
+                    }
+                    assert!(actual[2 * d..3 * d].iter().all(|x| x.is_nan()), "{what}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

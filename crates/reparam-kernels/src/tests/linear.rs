@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, numbers, reference, wide};
+use super::{assert_close, assert_threads_agree, cases, numbers, reference, wide};
 use crate::KernelError;
 use crate::linear::{
     LinearShape, LowRank, LowRankGrads, LowRankInputs, dense_backward_weight, low_rank_backward,
@@ -159,7 +159,7 @@ fn agrees_with_the_effective_weight() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_effective_weight_at_any_size(
         tokens in 0_usize..40, d_in in 1_usize..40, d_out in 1_usize..40, rank in 0_usize..10,

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{UNIT, assert_threads_agree, numbers, reference, wide};
+use super::{UNIT, assert_threads_agree, cases, numbers, reference, wide};
 use crate::KernelError;
 use crate::matmul::{MatMut, MatRef, matmul};
 
@@ -106,7 +106,7 @@ fn agrees_with_the_definition_for_all_transpositions() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(
         m in 0_usize..70, k in 0_usize..70, n in 0_usize..70, bits in 0_usize..8,
@@ -133,6 +133,30 @@ fn reads_and_writes_views_with_gaps() {
     // Rows of a: (0 2), (5 7), (10 12); of b: (0 1), (3 4).
     let expected = [6., 8., -1., -1., 21., 33., -1., -1., 36., 58., -1., -1.];
     assert_eq!(dst, expected);
+}
+
+/// In sums of whole registers and in those of what is left over.
+#[test]
+fn nan_stays_in_its_row_or_column() {
+    let [m, k, n] = [35, 21, 37];
+    for (row, inner, col) in [(0, 0, 0), (17, 20, 36), (34, 5, 16)] {
+        let (mut a, mut b) = (numbers(1, m * k), numbers(2, k * n));
+        a[row * k + inner] = f32::NAN;
+        b[inner * n + col] = f32::INFINITY;
+        let mut dst = vec![0.0; m * n];
+        matmul(
+            MatMut::new(&mut dst, m, n).unwrap(),
+            MatRef::new(&a, m, k).unwrap(),
+            MatRef::new(&b, k, n).unwrap(),
+            1.0,
+            0.0,
+        )
+        .unwrap();
+        for (i, x) in dst.iter().enumerate() {
+            assert_eq!(x.is_nan(), i / n == row, "{i}");
+            assert_eq!(x.is_finite(), i / n != row && i % n != col, "{i}");
+        }
+    }
 }
 
 #[test]

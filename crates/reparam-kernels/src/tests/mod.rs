@@ -19,6 +19,9 @@ mod reference;
 mod rms_norm;
 mod rotary;
 mod swiglu;
+mod unaligned;
+
+use proptest::prelude::ProptestConfig;
 
 use crate::isa::Token;
 use crate::{Bf16, Isa};
@@ -32,6 +35,15 @@ fn tokens() -> Vec<Token> {
         .into_iter()
         .filter_map(Isa::token)
         .collect()
+}
+
+/// So many cases of a law, or as many as `PROPTEST_CASES` says if those are fewer.
+fn cases(most: u32) -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig {
+        cases: most.min(asked.cases),
+        ..asked
+    }
 }
 
 /// Numbers in -1..1 that depend on `seed` alone (splitmix64).

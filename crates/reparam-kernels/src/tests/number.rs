@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{assert_threads_agree, floats, halves, numbers, tokens};
+use super::{assert_threads_agree, cases, floats, halves, numbers, tokens};
 use crate::number::{Number, add, add_on};
 use crate::{Bf16, KernelError};
 
@@ -25,7 +25,7 @@ fn check(len: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn adds(len in 0_usize..300) {
         check(len);

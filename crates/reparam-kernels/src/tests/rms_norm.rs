@@ -1,10 +1,12 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide};
+use super::{
+    assert_close, assert_threads_agree, cases, floats, halves, numbers, reference, tokens, wide,
+};
 use crate::KernelError;
 use crate::rms_norm::{
-    add_forward_on, add_rms_norm_forward, backward_add_on, backward_on, forward_on,
-    rms_norm_backward, rms_norm_backward_add, rms_norm_forward,
+    Saved, add_forward_on, add_rms_norm_forward, backward_on, forward_on, rms_norm_backward,
+    rms_norm_backward_add, rms_norm_forward,
 };
 
 const EPS: f32 = 1e-5;
@@ -42,20 +44,25 @@ fn check(n: usize, d: usize) {
         assert_close(&what("y"), &y, &y_expected, FORWARD);
         assert_close(&what("inv_rms"), &inv, &inv_expected, FORWARD);
 
+        let saved = Saved::new(&dy, &x, &weight, &inv).unwrap();
         let (mut dx, mut dweight) = (vec![f32::NAN; n * d], vec![f32::NAN; d]);
-        backward_on(token, &dy, &x, &weight, &inv, &mut dx, Some(&mut dweight));
+        backward_on(token, saved, &mut dx, false, Some(&mut dweight));
         // The terms of dx are as great as 1 / rms before they cancel, and cancel in narrow rows.
         let terms = inv_expected.iter().fold(1.0_f64, |max, x| max.max(*x));
         assert_close(&what("dx"), &dx, &dx_expected, BACKWARD * terms);
         assert_close(&what("dweight"), &dweight, &dweight_expected, BACKWARD);
         let mut alone = vec![f32::NAN; n * d];
-        backward_on(token, &dy, &x, &weight, &inv, &mut alone, None);
+        backward_on(token, saved, &mut alone, false, None);
         assert_eq!(alone, dx);
 
-        let mut added = residual.clone();
-        backward_add_on(token, &dy, &x, &weight, &inv, &mut added);
         let expected: Vec<f32> = residual.iter().zip(&dx).map(|(r, dx)| r + dx).collect();
-        assert_eq!(added, expected);
+        for wanted in [false, true] {
+            let (mut added, mut sum) = (residual.clone(), vec![f32::NAN; d]);
+            let to = wanted.then_some(&mut sum[..]);
+            backward_on(token, saved, &mut added, true, to);
+            assert_eq!(added, expected);
+            assert!(!wanted || sum == dweight);
+        }
 
         let mut sum = vec![f32::NAN; n * d];
         let (mut y_sum, mut inv_sum) = (vec![f32::NAN; n * d], vec![f32::NAN; n]);
@@ -88,26 +95,12 @@ fn check_bf16(n: usize, d: usize) {
         forward_on(token, &x, &weight, EPS, &mut y_half, &mut inv_half);
         assert_eq!((y_half, &inv_half), (halves(&y), &inv), "{}", token.isa());
 
+        let wide = Saved::new(&dy_wide, &x_wide, &weight, &inv).unwrap();
+        let saved = Saved::new(&dy, &x, &weight, &inv).unwrap();
         let (mut dx, mut dweight) = (vec![0.0; n * d], vec![0.0; d]);
-        backward_on(
-            token,
-            &dy_wide,
-            &x_wide,
-            &weight,
-            &inv,
-            &mut dx,
-            Some(&mut dweight),
-        );
+        backward_on(token, wide, &mut dx, false, Some(&mut dweight));
         let (mut dx_half, mut dweight_half) = (halves(&vec![9.0; n * d]), vec![0.0; d]);
-        backward_on(
-            token,
-            &dy,
-            &x,
-            &weight,
-            &inv,
-            &mut dx_half,
-            Some(&mut dweight_half),
-        );
+        backward_on(token, saved, &mut dx_half, false, Some(&mut dweight_half));
         assert_eq!(
             (dx_half, dweight_half),
             (halves(&dx), dweight),
@@ -116,8 +109,8 @@ fn check_bf16(n: usize, d: usize) {
         );
 
         let (mut added, mut added_half) = (residual_wide.clone(), residual.clone());
-        backward_add_on(token, &dy_wide, &x_wide, &weight, &inv, &mut added);
-        backward_add_on(token, &dy, &x, &weight, &inv, &mut added_half);
+        backward_on(token, wide, &mut added, true, None);
+        backward_on(token, saved, &mut added_half, true, None);
         assert_eq!(added_half, halves(&added), "{}", token.isa());
 
         // The sum is rounded before it is normalized.
@@ -154,7 +147,7 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(n in 0_usize..60, d in 1_usize..300) {
         check(n, d);
@@ -200,14 +193,49 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn a_row_of_zeros_is_finite_and_nan_stays_in_its_row() {
-    let mut x = vec![0.0; 3 * 8];
-    x[8] = f32::NAN;
-    let (mut y, mut inv) = (vec![1.0; 24], vec![0.0; 3]);
-    rms_norm_forward(&x, &[1.0; 8], EPS, &mut y, &mut inv).unwrap();
-    assert_eq!(y[..8], [0.0; 8]);
-    assert!(y[8..16].iter().all(|y| y.is_nan()));
-    assert_eq!(y[16..], [0.0; 8]);
+fn a_row_of_zeros_is_finite() {
+    for token in tokens() {
+        let (mut y, mut inv) = (vec![1.0; 8], [0.0]);
+        forward_on(token, &[0.0; 8], &[1.0; 8], EPS, &mut y, &mut inv);
+        assert_eq!(y, [0.0; 8]);
+        assert!(inv[0].is_finite());
+    }
+}
+
+/// NaN, infinity and squares that overflow, in a whole group and in the incomplete one.
+#[test]
+fn what_is_not_finite_stays_in_its_row() {
+    let (n, d) = (4, 21);
+    let (clean, dy, weight) = (numbers(1, n * d), numbers(2, n * d), numbers(3, d));
+    for token in tokens() {
+        let run = |x: &[f32]| {
+            let (mut y, mut inv) = (vec![7.0; n * d], vec![7.0; n]);
+            forward_on(token, x, &weight, EPS, &mut y, &mut inv);
+            let mut dx = vec![7.0; n * d];
+            let saved = Saved::new(&dy, x, &weight, &inv).unwrap();
+            backward_on(token, saved, &mut dx, false, None);
+            (y, dx)
+        };
+        let expected = run(&clean);
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30] {
+            for at in [3, d - 1] {
+                let mut x = clean.clone();
+                x[2 * d + at] = bad;
+                let (y, dx) = run(&x);
+                let what = format!("{} {bad} at {at}", token.isa());
+                for row in [0, 1, 3] {
+                    let row = row * d..(row + 1) * d;
+                    assert_eq!(y[row.clone()], expected.0[row.clone()], "{what}");
+                    assert_eq!(dx[row.clone()], expected.1[row], "{what}");
+                }
+                for (i, y) in y[2 * d..3 * d].iter().enumerate() {
+                    // Infinity times `1 / infinity` is NaN, all else is nothing beside it.
+                    let is_nan = bad.is_nan() || (bad.is_infinite() && i == at);
+                    assert!(if is_nan { y.is_nan() } else { *y == 0.0 }, "{what}: {y}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::{
-    UNIT, assert_close, assert_threads_agree, floats, halves, numbers, reference, tokens, wide,
+    UNIT, assert_close, assert_threads_agree, cases, floats, halves, numbers, reference, tokens,
+    wide,
 };
 use crate::KernelError;
 use crate::rotary::{Heads, rotary, rotary_on, rotary_rows, rotary_tables};
@@ -66,7 +67,7 @@ fn agrees_with_the_definition_and_its_inverse_undoes_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(n in 0_usize..40, heads in 1_usize..6, half in 1_usize..50) {
         check(n, heads, 2 * half);
@@ -119,12 +120,35 @@ fn check_rows(n: usize, heads: usize, d: usize, behind: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn rows_with_something_behind_and_rows_of_bf16_are_turned_alike(
         n in 0_usize..40, heads in 1_usize..5, half in 1_usize..40, behind in 0_usize..70,
     ) {
         check_rows(n, heads, 2 * half, behind);
+    }
+}
+
+#[test]
+fn nan_stays_in_its_pair() {
+    let (heads, d) = (2, 42);
+    let (cos, sin) = (numbers(2, 3 * d / 2), numbers(3, 3 * d / 2));
+    let contiguous = Heads {
+        row_stride: heads * d,
+        n_heads: heads,
+        head_dim: d,
+    };
+    for token in tokens() {
+        // The last pair of the second head of the second token is in an incomplete group.
+        for at in [3, 3 * d + 20, 3 * d + 41] {
+            let mut x = numbers(1, 3 * heads * d);
+            x[at] = f32::NAN;
+            rotary_on(token, &mut x, &cos, &sin, contiguous, false);
+            for (i, x) in x.iter().enumerate() {
+                let pair = i / d == at / d && i % (d / 2) == at % (d / 2);
+                assert_eq!(x.is_nan(), pair, "{} {at} {i}", token.isa());
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, numbers, reference, tokens, wide};
+use super::{assert_close, assert_threads_agree, cases, numbers, reference, tokens, wide};
 use crate::swiglu::{backward_on, forward_on, swiglu_backward, swiglu_forward};
 
 /// An exponential within about one unit, and five roundings.
@@ -38,7 +38,7 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn agrees_with_the_definition(len in 0_usize..500) {
         check(len);
@@ -80,6 +80,10 @@ fn great_gates_do_not_overflow() {
         backward_on(token, &[1.0; 7], &gate, &[1.0; 7], &mut dgate, &mut dup);
         assert!(dgate[..2].iter().all(|x| *x == 0.0));
         assert_eq!(dgate[3..6], [1.0; 3]);
+        assert!(dgate[6].is_nan() && dup[6].is_nan());
+        let mut y = [0.0; 2];
+        forward_on(token, &[f32::NEG_INFINITY, 1.0], &[1.0; 2], &mut y);
+        assert!(y[0].is_nan() && y[1] > 0.7);
     }
 }
 

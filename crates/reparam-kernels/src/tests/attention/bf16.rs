@@ -2,14 +2,17 @@
 
 use proptest::prelude::*;
 
-use super::masks::{masked_shapes, mixed_segments};
-use super::{any_segments, reference, shape};
+use super::masks::masked_shapes;
+use super::segments::{
+    any_segments, decode, few_keys, mixed_segments, scattered_segments, segment, sharing_segments,
+};
+use super::{reference, shape};
 use crate::attention::{
     AttentionSavedBf16, AttentionShape, QkvGradient, Rows, Segment, attention_forward_bf16,
     backward_bf16_on, forward_bf16_on,
 };
 use crate::isa::Token;
-use crate::tests::{assert_close, assert_threads_agree, numbers, tokens};
+use crate::tests::{assert_close, assert_threads_agree, cases, numbers, tokens};
 use crate::{Bf16, KernelError};
 
 /// Probabilities rounded to bf16 and one rounding of the output, each 2^-8.
@@ -305,12 +308,7 @@ fn queries_fewer_than_keys_agree_with_the_definition() {
     ] {
         for causal in [true, false] {
             for window in [None, Some(600)] {
-                let segment = Segment {
-                    q_start: 2,
-                    q_len,
-                    k_start: 3,
-                    k_len,
-                };
+                let segment = segment((2, q_len), (3, k_len));
                 let shape = AttentionShape {
                     window,
                     ..shape(6, 2, 16, causal)
@@ -325,72 +323,22 @@ fn queries_fewer_than_keys_agree_with_the_definition() {
 #[test]
 fn blocks_of_rows_may_begin_anywhere() {
     for (q_len, k_len) in [(320, 435), (317, 520)] {
-        let segment = Segment {
-            q_start: 0,
-            q_len,
-            k_start: 0,
-            k_len,
-        };
+        let segment = segment((0, q_len), (0, k_len));
         Case::new(shape(24, 8, 4, true), &[segment]).check(&format!("{q_len} of {k_len}"));
     }
-}
-
-/// Segments out of order, empty ones, and tokens between them.
-fn scattered_segments() -> [Segment; 4] {
-    [
-        Segment {
-            q_start: 20,
-            q_len: 10,
-            k_start: 0,
-            k_len: 12,
-        },
-        Segment {
-            q_start: 5,
-            q_len: 0,
-            k_start: 40,
-            k_len: 3,
-        },
-        Segment {
-            q_start: 3,
-            q_len: 1,
-            k_start: 30,
-            k_len: 9,
-        },
-        Segment {
-            q_start: 7,
-            q_len: 9,
-            k_start: 15,
-            k_len: 10,
-        },
-    ]
 }
 
 #[test]
 fn takes_segments_in_any_order_and_empty_ones() {
     Case::new(shape(4, 2, 12, true), &scattered_segments()).check("four segments");
     Case::new(shape(4, 2, 12, true), &[]).check("no segment");
-    // More queries than keys make sense without a mask only; without a key, the output is zero.
-    let segments = [
-        Segment {
-            q_start: 0,
-            q_len: 9,
-            k_start: 0,
-            k_len: 4,
-        },
-        Segment {
-            q_start: 9,
-            q_len: 2,
-            k_start: 4,
-            k_len: 0,
-        },
-    ];
-    Case::new(shape(4, 2, 12, false), &segments).check("more queries than keys");
+    // Without a key, the output is zero.
+    Case::new(shape(4, 2, 12, false), &few_keys()).check("more queries than keys");
 }
 
 #[test]
 fn segments_share_keys_in_the_forward_pass_only() {
-    let mut segments = scattered_segments();
-    segments[2].k_start = 2;
+    let segments = sharing_segments();
     let case = Case::new(shape(4, 2, 8, true), &segments);
     let [q, k, v, _] = case.wide();
     let (expected, _) = reference::attention(&q, &k, &v, &case.shape, &segments);
@@ -411,16 +359,10 @@ fn segments_share_keys_in_the_forward_pass_only() {
 
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
-    let decode = Segment {
-        q_start: 0,
-        q_len: 1,
-        k_start: 0,
-        k_len: 1300,
-    };
     for segments in [
         vec![Segment::document(0, 1100)],
         vec![Segment::document(0, 100), Segment::document(100, 350)],
-        vec![decode],
+        vec![decode(1300)],
     ] {
         for window in [None, Some(300)] {
             let shape = AttentionShape {
@@ -493,12 +435,7 @@ fn what_lies_outside_of_the_window_changes_nothing() {
         window: Some(4),
         ..shape(2, 1, 8, true)
     };
-    let segment = Segment {
-        q_start: 0,
-        q_len: 20,
-        k_start: 0,
-        k_len: 900,
-    };
+    let segment = segment((0, 20), (0, 900));
     let mut case = Case::new(shape, &[segment]);
     let clean: Vec<_> = tokens()
         .into_iter()
@@ -612,7 +549,7 @@ fn refuses_what_does_not_fit() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(cases(32))]
     #[test]
     fn agrees_with_the_definition(
         segments in any_segments(), n_kv in 1_usize..4, n_rep in 1_usize..5,

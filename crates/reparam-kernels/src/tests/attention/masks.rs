@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
+use super::segments::{any_segments, decode, mixed_segments, segment};
 use super::{BACKWARD, Case, assert_close, reference, shape};
 use crate::KernelError;
 use crate::attention::{AttentionShape, Segment, attention_forward};
-use crate::tests::{numbers, wide};
+use crate::tests::{cases, numbers, wide};
 
 /// Shapes with every kind of mask.
 pub(super) fn masked_shapes(shape: AttentionShape) -> Vec<AttentionShape> {
@@ -32,26 +33,6 @@ pub(super) fn masked_shapes(shape: AttentionShape) -> Vec<AttentionShape> {
     shapes
 }
 
-/// Segments of one query, of fewer queries than keys, and of both equal, apart from one another.
-pub(super) fn mixed_segments() -> Vec<Segment> {
-    let mut segments = vec![Segment {
-        q_start: 1,
-        q_len: 1,
-        k_start: 2,
-        k_len: 40,
-    }];
-    for (q_len, k_len) in [(5, 150), (139, 139), (1, 1), (2, 2)] {
-        let last = segments[segments.len() - 1];
-        segments.push(Segment {
-            q_start: last.q_start + last.q_len,
-            q_len,
-            k_start: last.k_start + last.k_len + 1,
-            k_len,
-        });
-    }
-    segments
-}
-
 #[test]
 fn windows_and_soft_caps_agree_with_the_definition() {
     for shape in masked_shapes(shape(4, 2, 12, true)) {
@@ -61,12 +42,6 @@ fn windows_and_soft_caps_agree_with_the_definition() {
 
 #[test]
 fn long_decoding_agrees_with_the_definition() {
-    let segment = Segment {
-        q_start: 0,
-        q_len: 1,
-        k_start: 0,
-        k_len: 1300,
-    };
     for window in [None, Some(600)] {
         for soft_cap in [None, Some(3.0)] {
             let shape = AttentionShape {
@@ -74,7 +49,7 @@ fn long_decoding_agrees_with_the_definition() {
                 soft_cap,
                 ..shape(6, 2, 16, true)
             };
-            Case::new(shape, &[segment]).check(&format!("{shape:?}"));
+            Case::new(shape, &[decode(1300)]).check(&format!("{shape:?}"));
         }
     }
 }
@@ -82,20 +57,7 @@ fn long_decoding_agrees_with_the_definition() {
 /// The formulas of the backward pass themselves, in `f64`: every mask, against central differences.
 #[test]
 fn gradients_of_the_reference_are_central_differences() {
-    let segments = [
-        Segment {
-            q_start: 0,
-            q_len: 5,
-            k_start: 0,
-            k_len: 7,
-        },
-        Segment {
-            q_start: 5,
-            q_len: 3,
-            k_start: 7,
-            k_len: 3,
-        },
-    ];
+    let segments = [segment((0, 5), (0, 7)), segment((5, 3), (7, 3))];
     for causal in [true, false] {
         for window in [None, Some(3)] {
             for soft_cap in [None, Some(1.5)] {
@@ -138,12 +100,7 @@ fn what_lies_outside_of_the_window_changes_nothing() {
         window: Some(4),
         ..shape(2, 1, 8, true)
     };
-    let segment = Segment {
-        q_start: 0,
-        q_len: 20,
-        k_start: 0,
-        k_len: 900,
-    };
+    let segment = segment((0, 20), (0, 900));
     let mut case = Case::new(shape, &[segment]);
     let expected = (case.forward(), case.backward());
     assert!(expected.1[1][..870 * 8].iter().all(|dk| *dk == 0.0));
@@ -200,10 +157,10 @@ fn refuses_masks_that_do_not_make_sense() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
     #[test]
     fn any_mask_agrees_with_the_definition(
-        segments in super::any_segments(), n_kv in 1_usize..3, n_rep in 1_usize..4,
+        segments in any_segments(), n_kv in 1_usize..3, n_rep in 1_usize..4,
         head_dim in 1_usize..20, causal: bool, window in prop::option::of(1_usize..60),
         soft_cap in prop::option::of(0.5_f32..20.0),
     ) {

@@ -1,17 +1,21 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, numbers, tokens, wide};
+use super::{assert_close, assert_threads_agree, cases, numbers, tokens, wide};
 use crate::KernelError;
 use crate::attention::{
     AttentionSaved, AttentionShape, Segment, attention_backward, attention_forward, backward_on,
     forward_on,
 };
+use crate::isa::Token;
 
 mod bf16;
 mod decode;
 mod masks;
 mod primitives;
 mod reference;
+mod segments;
+
+use segments::{any_segments, decode, few_keys, scattered_segments, segment, sharing_segments};
 
 /// Scores of size one with up to 256 terms, exponentials of them and averages of values: a few
 /// dozen roundings of 6e-8 in sequence, and a good margin.
@@ -76,6 +80,23 @@ impl Case {
         [out, lse]
     }
 
+    /// As the kernels of one instruction set expect the segments.
+    fn sorted(&self) -> Vec<Segment> {
+        let mut segments = self.segments.clone();
+        segments.retain(|s| s.q_len > 0 && s.k_len > 0);
+        segments.sort_by_key(|s| s.q_start);
+        segments
+    }
+
+    fn forward_on(&self, token: Token) -> (Vec<f32>, Vec<f32>) {
+        let mut out = vec![f32::NAN; self.q.len()];
+        let mut lse = vec![f32::NAN; self.q.len() / self.shape.head_dim];
+        let Self { q, k, v, .. } = self;
+        let segments = self.sorted();
+        forward_on(token, q, k, v, self.shape, &segments, &mut out, &mut lse).unwrap();
+        (out, lse)
+    }
+
     fn backward(&self) -> [Vec<f32>; 3] {
         let [out, lse] = self.forward();
         let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
@@ -121,26 +142,7 @@ impl Case {
         let covered: Vec<usize> = (0..lse.len()).filter(|&i| lse[i].is_finite()).collect();
         for token in tokens() {
             let what = format!("{what} {}", token.isa());
-            let sorted = {
-                let mut segments = self.segments.clone();
-                segments.retain(|s| s.q_len > 0 && s.k_len > 0);
-                segments.sort_by_key(|s| s.q_start);
-                segments
-            };
-            let mut actual = vec![f32::NAN; out.len()];
-            let mut actual_lse = vec![f32::NAN; lse.len()];
-            let Self { q, k, v, .. } = self;
-            forward_on(
-                token,
-                q,
-                k,
-                v,
-                self.shape,
-                &sorted,
-                &mut actual,
-                &mut actual_lse,
-            )
-            .unwrap();
+            let (actual, actual_lse) = self.forward_on(token);
             assert_close(&format!("{what} out"), &actual, &out, FORWARD);
             for i in 0..lse.len() {
                 assert_eq!(
@@ -157,7 +159,7 @@ impl Case {
             let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
             let [dq, dk, dv] = &mut grads;
             let saved = self.saved(&actual, &actual_lse);
-            backward_on(token, saved, self.shape, &sorted, dq, dk, dv).unwrap();
+            backward_on(token, saved, self.shape, &self.sorted(), dq, dk, dv).unwrap();
             for (name, (actual, expected)) in ["dq", "dk", "dv"]
                 .iter()
                 .zip(grads.iter().zip(&expected_grads))
@@ -209,12 +211,7 @@ fn agrees_with_the_definition_where_keys_of_the_past_come_first() {
         (150, 290),
     ] {
         for causal in [true, false] {
-            let segment = Segment {
-                q_start: 2,
-                q_len,
-                k_start: 3,
-                k_len,
-            };
+            let segment = segment((2, q_len), (3, k_len));
             Case::new(shape(6, 2, 16, causal), &[segment])
                 .check(&format!("{q_len} of {k_len}, {causal}"));
         }
@@ -223,69 +220,16 @@ fn agrees_with_the_definition_where_keys_of_the_past_come_first() {
 
 #[test]
 fn takes_segments_in_any_order_and_empty_ones() {
-    let segments = [
-        Segment {
-            q_start: 20,
-            q_len: 10,
-            k_start: 0,
-            k_len: 12,
-        },
-        Segment {
-            q_start: 5,
-            q_len: 0,
-            k_start: 0,
-            k_len: 0,
-        },
-        Segment {
-            q_start: 3,
-            q_len: 1,
-            k_start: 30,
-            k_len: 9,
-        },
-        Segment {
-            q_start: 7,
-            q_len: 9,
-            k_start: 15,
-            k_len: 10,
-        },
-    ];
-    Case::new(shape(4, 2, 12, true), &segments).check("four segments");
+    Case::new(shape(4, 2, 12, true), &scattered_segments()).check("four segments");
     Case::new(shape(4, 2, 12, true), &[]).check("no segment");
-    // More queries than keys make sense without a mask only; without a key, the output is zero.
-    let segments = [
-        Segment {
-            q_start: 0,
-            q_len: 9,
-            k_start: 0,
-            k_len: 4,
-        },
-        Segment {
-            q_start: 9,
-            q_len: 2,
-            k_start: 4,
-            k_len: 0,
-        },
-    ];
-    Case::new(shape(4, 2, 12, false), &segments).check("more queries than keys");
+    // Without a key, the output is zero.
+    Case::new(shape(4, 2, 12, false), &few_keys()).check("more queries than keys");
 }
 
 #[test]
 fn lets_segments_share_keys_in_the_forward_pass_only() {
-    let segments = [
-        Segment {
-            q_start: 0,
-            q_len: 3,
-            k_start: 0,
-            k_len: 20,
-        },
-        Segment {
-            q_start: 3,
-            q_len: 1,
-            k_start: 10,
-            k_len: 10,
-        },
-    ];
-    let case = Case::new(shape(2, 1, 8, true), &segments);
+    let segments = sharing_segments();
+    let case = Case::new(shape(4, 2, 8, true), &segments);
     let [out, lse] = case.forward();
     assert_close("out", &out, &case.reference().0, FORWARD);
     let mut grads = [&case.q, &case.k, &case.v].map(|x| vec![0.0; x.len()]);
@@ -294,9 +238,9 @@ fn lets_segments_share_keys_in_the_forward_pass_only() {
         attention_backward(case.saved(&out, &lse), case.shape, &segments, dq, dk, dv),
         Err(KernelError::SegmentOverlap {
             first: 0,
-            second: 1,
+            second: 2,
             what: "key",
-            position: 10
+            position: 2
         })
     );
 }
@@ -304,20 +248,7 @@ fn lets_segments_share_keys_in_the_forward_pass_only() {
 /// The formulas of the backward pass themselves, against differences of the forward definition.
 #[test]
 fn gradients_are_central_differences() {
-    let segments = [
-        Segment {
-            q_start: 0,
-            q_len: 5,
-            k_start: 0,
-            k_len: 7,
-        },
-        Segment {
-            q_start: 5,
-            q_len: 3,
-            k_start: 7,
-            k_len: 3,
-        },
-    ];
+    let segments = [segment((0, 5), (0, 7)), segment((5, 3), (7, 3))];
     for causal in [true, false] {
         let case = Case::new(shape(4, 2, 6, causal), &segments);
         let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.dout].map(|x| wide(x));
@@ -349,29 +280,8 @@ fn gradients_are_central_differences() {
     }
 }
 
-/// Segments one after the other, with unused tokens between them.
-fn any_segments() -> impl Strategy<Value = Vec<Segment>> {
-    prop::collection::vec((0_usize..3, 1_usize..40, 0_usize..3, 0_usize..40), 1..4).prop_map(
-        |lens| {
-            let (mut q_at, mut k_at) = (0, 0);
-            lens.into_iter()
-                .map(|(q_gap, q_len, k_gap, past)| {
-                    let (q_start, k_start, k_len) = (q_at + q_gap, k_at + k_gap, q_len + past);
-                    (q_at, k_at) = (q_start + q_len, k_start + k_len);
-                    Segment {
-                        q_start,
-                        q_len,
-                        k_start,
-                        k_len,
-                    }
-                })
-                .collect()
-        },
-    )
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases(24))]
     #[test]
     fn agrees_with_the_definition(
         segments in any_segments(), n_kv in 1_usize..4, n_rep in 1_usize..5,
@@ -383,16 +293,10 @@ proptest! {
 
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
-    let decode = Segment {
-        q_start: 0,
-        q_len: 1,
-        k_start: 0,
-        k_len: 1300,
-    };
     for segments in [
         vec![Segment::document(0, 700)],
         vec![Segment::document(0, 100), Segment::document(100, 150)],
-        vec![decode],
+        vec![decode(1300)],
     ] {
         let case = Case::new(shape(6, 2, 16, true), &segments);
         assert_threads_agree(&format!("{segments:?}"), || {
@@ -404,17 +308,31 @@ fn bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
-fn nan_stays_in_its_query_and_great_scores_do_not_overflow() {
-    let mut case = Case::new(shape(1, 1, 8, true), &[Segment::document(0, 10)]);
-    case.q[4 * 8] = f32::NAN;
-    case.q[5 * 8..6 * 8].fill(1e18);
-    let [out, _] = case.forward();
-    for (token, out) in out.chunks_exact(8).enumerate() {
-        assert_eq!(
-            out.iter().all(|x| x.is_finite()),
-            token != 4,
-            "token {token}"
-        );
+fn nan_and_infinity_stay_in_their_query_and_head() {
+    let d = 8;
+    let mut case = Case::new(shape(2, 1, d, true), &[Segment::document(0, 10)]);
+    // Head 0 of token 4; scores that are great, but not infinite, in token 5.
+    case.q[8 * d] = f32::NAN;
+    case.q[10 * d..11 * d].fill(1e18);
+    // All scores of head 1 of token 6 are minus infinity.
+    case.k
+        .iter_mut()
+        .step_by(d)
+        .for_each(|k| *k = k.abs() + 0.1);
+    case.q[13 * d] = f32::NEG_INFINITY;
+    for token in tokens() {
+        let (out, lse) = case.forward_on(token);
+        for (row, out) in out.chunks_exact(d).enumerate() {
+            let what = format!("{} row {row}", token.isa());
+            if [8, 13].contains(&row) {
+                assert!(out.iter().all(|x| x.is_nan()), "{what}");
+            } else {
+                assert!(out.iter().all(|x| x.is_finite()), "{what}");
+            }
+        }
+        assert!(lse[8].is_nan() && !lse[13].is_finite());
+        // A token of no segment.
+        assert_eq!(lse[20..], [f32::NEG_INFINITY; 2]);
     }
 }
 
@@ -459,12 +377,7 @@ fn refuses_what_does_not_fit() {
         run(good, &[huge], 44),
         Err(KernelError::SegmentBounds { .. })
     ));
-    let blind = Segment {
-        q_start: 0,
-        q_len: 3,
-        k_start: 0,
-        k_len: 2,
-    };
+    let blind = segment((0, 3), (0, 2));
     assert!(matches!(
         run(good, &[blind], 44),
         Err(KernelError::SegmentLengths { .. })

@@ -74,7 +74,7 @@ fn agrees_with_the_definition_at_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(cases(32))]
     #[test]
     fn agrees_with_the_definition(n in 0_usize..50, d in 1_usize..40, vocabulary in 1_usize..200) {
         check(n, d, vocabulary);

@@ -32,7 +32,7 @@ fn plain(token: Token, x: &[Bf16], w: Int8View<'_>) -> Vec<f32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(cases(40))]
 
     /// Every number is off by at most half a scale, and so is a row that is read.
     #[test]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::reference::{matmul as reference_matmul, transpose};
-use super::{assert_close, assert_threads_agree, halves, numbers, wide};
+use super::{assert_close, assert_threads_agree, cases, halves, numbers, wide};
 use crate::isa::Token;
 use crate::packed::{
     Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul_with, product_with,

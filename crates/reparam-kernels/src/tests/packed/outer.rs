@@ -74,7 +74,7 @@ fn sums_of_sizes_around_blocks() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(cases(48))]
 
     #[test]
     fn sums_of_any_size(

@@ -128,7 +128,7 @@ fn check(layer: &Layer, form: Form) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(cases(96))]
 
     #[test]
     fn all_forms(

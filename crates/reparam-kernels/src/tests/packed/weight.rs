@@ -120,7 +120,7 @@ fn a_stack_multiplies_as_its_parts() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
 
     #[test]
     fn pieces_in_any_order_make_the_same_weight(
