@@ -1,24 +1,31 @@
 """Reads a file of instructions and turns it into token ids, the same for both sides of the comparison.
 
-A file is a JSON array, or JSON Lines, of objects with the fields of one of FIELDS. An example is the text
-
-    ### Instruction: <newline> ... <newline> ### Response: <newline> ...
-
-encoded as a whole, with the end-of-text token after it. The tokens that matter are those of the response, with that last
-one. Examples longer than a sequence are left out, so that nobody has to cut one.
+A file is a JSON array, or JSON Lines, of objects with the fields of one of FIELDS. An example is a prompt followed by its
+response. The prompt of `instruction` and `output` is the one that Stanford published with Alpaca; other prompts are taken as
+they are. The two are encoded as one text, with the end-of-text token after it. The tokens that are learned are those of the
+response, with that last one. Examples longer than a sequence are left out, so that nobody has to cut one.
 """
 
 import json
 import random
 from dataclasses import dataclass
 
-# (the question, more of it, the answer); an empty name is a field that the form does not have.
+# (the question, the answer)
 FIELDS = [
-    ("instruction", "input", "output"),
-    ("question", "", "answer"),
-    ("prompt", "", "completion"),
-    ("prompt", "", "response"),
+    ("instruction", "output"),
+    ("question", "answer"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
 ]
+ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
 SEED = 0
 
 
@@ -26,7 +33,8 @@ SEED = 0
 class Example:
     """One instruction with its answer."""
 
-    text: str
+    prompt: str
+    response: str
     ids: list
     response_begins: int  # the index of the first token of the response
 
@@ -41,14 +49,16 @@ def read(path):
     rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(row) for row in text.splitlines() if row.strip()]
     pairs = []
     for number, row in enumerate(rows, 1):
-        form = next((form for form in FIELDS if form[0] in row and form[2] in row), None)
+        form = next((form for form in FIELDS if form[0] in row and form[1] in row), None)
         if form is None:
-            known = ", ".join(f"{question} and {answer}" for question, _, answer in FIELDS)
+            known = ", ".join(f"{question} and {answer}" for question, answer in FIELDS)
             raise ValueError(f"{path}: example {number} has {sorted(row)}, and none of {known}")
-        question, more, answer = form
-        asked = row[question] + (f"\n{row[more]}" if more and row.get(more) else "")
+        question, answer = form
+        prompt = row[question]
+        if question == "instruction":
+            prompt = (ALPACA_WITH_INPUT if row.get("input") else ALPACA).format_map(row)
         if row[answer].strip():
-            pairs.append((f"### Instruction:\n{asked}\n\n### Response:\n", row[answer]))
+            pairs.append((prompt, row[answer]))
     if not pairs:
         raise ValueError(f"{path}: no example has a response")
     return pairs
@@ -56,15 +66,14 @@ def read(path):
 
 def encode(tokenizer, prompt, response):
     """An example of token ids."""
-    text = prompt + response
-    encoding = tokenizer(text, return_offsets_mapping=True)
+    encoding = tokenizer(prompt + response, return_offsets_mapping=True)
     ids = list(encoding["input_ids"])
     # A token across the border belongs to the prompt: the model is given it.
     spans = enumerate(encoding["offset_mapping"])
     begins = next((index for index, (start, end) in spans if end > start >= len(prompt)), len(ids))
     if not ids or ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
-    return Example(text, ids, begins)
+    return Example(prompt, response, ids, begins)
 
 
 def examples(path, tokenizer, length, count):

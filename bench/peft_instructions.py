@@ -1,14 +1,14 @@
 """Measures LoRA training of PEFT on a file of instructions, as it is usually done.
 
     peft_instructions.py --model DIR --data FILE [--examples N] [--batch 8] [--length 512] [--dtype bf16-autocast] [--json]
-    peft_instructions.py --model DIR --data FILE [--examples N] [--length 512] --write-texts FILE
+    peft_instructions.py --model DIR --data FILE [--examples N] [--length 512] --write-examples FILE
 
 The prompt is masked (label -100), examples of mixed lengths are shuffled, and a batch is padded to its longest example.
 One step on the longest examples comes first and is not timed; then every example is trained on once. The tokens that
 matter are those with a label.
 
-With --write-texts nothing is trained: the texts of the same examples are written as JSON Lines with a field `text`, for a
-program that packs them itself, and their tokens are counted.
+With --write-examples nothing is trained: the same examples are written as JSON Lines with `prompt` and `completion`, for a
+program that masks and packs them itself, and their tokens are counted.
 """
 
 import argparse
@@ -50,12 +50,12 @@ def counts(chosen, too_long):
         "tokens": sum(len(example.ids) for example in chosen),
         # The first token of a text is not predicted; a response never begins there.
         "response_tokens": sum(example.response_tokens for example in chosen),
-        "characters": sum(len(example.text) for example in chosen),
+        "characters": sum(len(example.prompt + example.response) for example in chosen),
     }
 
 
-def write_texts(path, chosen):
-    lines = (json.dumps({"text": example.text}) + "\n" for example in chosen)
+def write_examples(path, chosen):
+    lines = (json.dumps({"prompt": example.prompt, "completion": example.response}) + "\n" for example in chosen)
     path.write_text("".join(lines), encoding="utf-8")
 
 
@@ -101,7 +101,7 @@ def main():
     parser.add_argument("--rank", type=int, default=16, help="LoRA rank; alpha is twice that (default 16)")
     parser.add_argument("--dtype", choices=DTYPES, default="bf16-autocast")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
-    parser.add_argument("--write-texts", type=Path, help="write the texts here and train nothing")
+    parser.add_argument("--write-examples", type=Path, help="write the examples here and train nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
     for name in ["examples", "batch", "length", "rank", "threads"]:
@@ -115,11 +115,11 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     result = counts(chosen, too_long)
-    if arguments.write_texts:
-        write_texts(arguments.write_texts, chosen)
+    if arguments.write_examples:
+        write_examples(arguments.write_examples, chosen)
     else:
         result |= measure(arguments, tokenizer, chosen)
-    if arguments.json or arguments.write_texts:
+    if arguments.json or arguments.write_examples:
         print(json.dumps(result))
         return
     print(

@@ -17,7 +17,7 @@ THEIR_BATCH = 8
 
 @functools.lru_cache(maxsize=1)
 def _prepared(python, model, data, examples):
-    """The model with a tokenizer for texts, the examples as texts, and their counts."""
+    """The model with a tokenizer for texts, a file of the examples, and their counts."""
     directory = tempfile.TemporaryDirectory(prefix="reparam-bench-")
     atexit.register(directory.cleanup)
     place = Path(directory.name)
@@ -25,10 +25,10 @@ def _prepared(python, model, data, examples):
         with_words = place / "model"
         run([python, BENCH / "make_tokenizer.py", "--model", model, "--data", data, "--out", with_words])
         model = with_words
-    texts = place / "texts.jsonl"
+    file = place / "examples.jsonl"
     command = [python, BENCH / "peft_instructions.py", "--model", model, "--data", data, "--length", LENGTH]
-    counts = run([*command, "--examples", examples, "--write-texts", texts]).last_object()
-    return model, texts, counts
+    counts = run([*command, "--examples", examples, "--write-examples", file]).last_object()
+    return model, file, counts
 
 
 def _examples(context):
@@ -40,16 +40,15 @@ def _of(context):
 
 
 def _ours(context, directory):
-    model, texts, counts = _of(context)
-    run_file = train_file(directory, model, texts, batch=OUR_BATCH, length=LENGTH, train="epochs = 1")
+    model, file, counts = _of(context)
+    run_file = train_file(directory, model, file, batch=OUR_BATCH, length=LENGTH, train="epochs = 1")
     done, start, steps = train(context, run_file)
     check_losses([step["loss"] for step in steps], context, "reparam train")
-    if start["train_tokens"] != counts["tokens"]:
-        raise ProgramFailed(f"it reads {start['train_tokens']} tokens where the other side reads {counts['tokens']}")
-    # An epoch may end in the middle of a batch, which is then filled from the next one: the part of what was learnt
-    # from that matters is that of the whole set.
-    learned = sum(step["tokens"] for step in steps)
-    matter = learned * counts["response_tokens"] / start["labelled_tokens"]
+    for what, ours, other in [("reads", "train_tokens", "tokens"), ("learns", "labelled_tokens", "response_tokens")]:
+        if start[ours] != counts[other]:
+            raise ProgramFailed(f"it {what} {start[ours]} tokens where the other side {what} {counts[other]}")
+    # An epoch may end in the middle of a batch, which is then filled from the next one: those tokens count, too.
+    matter = sum(step["tokens"] for step in steps)
     seconds = sum(step["seconds"] for step in steps)
     return {
         "matter_tokens_per_s": matter / seconds, "seconds": seconds, "steps": len(steps), "blocks": start["blocks"], **counts,
@@ -77,8 +76,8 @@ def _lines(samples, context):
     tokenizer = "a tokenizer trained on the file" if is_random(context.model) else "the model's tokenizer"
     note = (
         f"{first['examples']} examples, {first['tokens']} tokens with {tokenizer}, {first['response_tokens']} of them in "
-        f"responses; padding to the longest of {THEIR_BATCH} makes {other['computed_tokens']}. Ours packs, and computes the "
-        "loss on the prompts too, since it cannot mask them yet; on both sides only tokens of responses count"
+        f"responses, which both sides learn; PEFT pads to the longest of {THEIR_BATCH}, which makes "
+        f"{other['computed_tokens']}, ours packs"
     )
     by_round = ([[sample["matter_tokens_per_s"]] for sample in side.values] for side in (ours, theirs))
     return [times("against PEFT, bf16 autocast, padded", "tokens/s", *by_round, Ask(10, 20), higher_is_better=True, note=note)]

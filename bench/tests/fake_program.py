@@ -1,7 +1,7 @@
 """Answers as reparam and the programs of the peers do, at once and with known figures; the tests run it in their place.
 
 The file FAKE_SETTINGS names has what to do otherwise: `fail` and `nan` are lists of words of command lines, and
-with `hang` a step of reparam takes a minute.
+with `hang` a step of reparam takes a minute. `labelled` is how many tokens reparam says that it learns.
 """
 
 import json
@@ -40,16 +40,16 @@ def bench():
 def train():
     with open(sys.argv[2], encoding="utf-8") as file:
         model = next(line for line in file if line.startswith("path"))
-    start = {"event": "start", "precision": "bf16", "train_tokens": 400, "labelled_tokens": 390, "blocks": 2}
-    step = {"event": "step", "loss": loss(), "tokens": 390, "tokens_per_s": 390e6}
+    start = {"event": "start", "precision": "bf16", "train_tokens": 400, "labelled_tokens": settings().get("labelled", 195), "blocks": 2}
+    step = {"event": "step", "loss": loss(), "tokens": 195, "tokens_per_s": 195e6}
     print(json.dumps(start), json.dumps(step), json.dumps({"event": "finished", "model": model}), sep="\n")
 
 
 def instructions():
     counts = {"examples": 10, "too_long": 0, "tokens": 400, "response_tokens": 195, "characters": 1600}
-    if option("--write-texts"):
-        with open(option("--write-texts"), "w", encoding="utf-8") as file:
-            file.write('{"text": "a"}\n')
+    if option("--write-examples"):
+        with open(option("--write-examples"), "w", encoding="utf-8") as file:
+            file.write('{"prompt": "a", "completion": "b"}\n')
         return counts
     return {**counts, "losses": [loss()], "matter_tokens": 195, "computed_tokens": 700, "matter_tokens_per_s": 15e6}
 

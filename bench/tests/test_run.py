@@ -81,7 +81,7 @@ class Whole(unittest.TestCase):
         for (row, title), (value, verdict) in verdicts.items():
             line = self.line(results, row, title)
             self.assertEqual((line["value"], line["verdict"]), (value, verdict), f"{row}, {title}")
-        # 195 of 390 labelled tokens matter, in 1 microsecond.
+        # 195 tokens of responses in 1 microsecond.
         self.assertAlmostEqual(self.line(results, "instructions", "padded")["value"], 13.0)
         self.assertEqual(results["machine"], machine.describe())
         self.assertEqual(results["versions"]["reparam"], "9.9.9")
@@ -113,6 +113,11 @@ class Whole(unittest.TestCase):
         self.assertEqual([check["holds"] for check in results["checks"]][0], False)
         self.assertEqual(results["samples"]["ours bf16"]["rounds"], [])
         self.assertIn("not finite", results["rows"][0]["reason"])
+
+    def test_both_sides_learn_the_same_tokens(self):
+        code, results, _ = self.compare("--rows", "instructions", labelled=390)
+        self.assertEqual((code, results["rows"][0]["status"]), (1, "failed"))
+        self.assertIn("learns 390 tokens where the other side learns 195", results["rows"][0]["reason"])
 
     def test_no_instructions_are_a_reason_to_skip(self):
         code, results, _ = self.compare("--rows", "instructions", data=False)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use reparam_data::Format;
 use reparam_train::config::Precision;
 
 use crate::env_vars;
@@ -110,9 +111,9 @@ pub(crate) enum Command {
     #[command(
         long_about = "Measure the loss and the perplexity of a model on a text\n\n\
             The loss is the mean negative log-likelihood of a predicted token in nats. A .txt \
-            file is one document, a .jsonl file one document a line in its `text` field. A \
-            document longer than the sequence length is cut into pieces that are scored each by \
-            itself.",
+            file is one document, a .jsonl or .json file one document or one example an object. \
+            Of an example the response is scored and the prompt is given. What is longer than \
+            the sequence length is cut into pieces that are scored each by itself.",
         after_long_help = "Examples:\n  \
             reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
             reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json"
@@ -223,9 +224,12 @@ pub(crate) struct ModelArgs {
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The text to measure on, .txt or .jsonl
+    /// The texts or examples to measure on: .txt, .jsonl or .json
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
+    /// What the file holds; without it, its name and its first object tell
+    #[arg(long, value_parser = format())]
+    pub(crate) format: Option<Format>,
     /// The most tokens in a piece, at least 2
     #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = at_least(2))]
     pub(crate) sequence_length: usize,
@@ -307,6 +311,11 @@ fn precision<const N: usize>(
             .map(|(_, precision)| precision)
             .ok_or("an unknown precision")
     })
+}
+
+/// A parser of the formats of data.
+fn format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|word| word.parse::<Format>())
 }
 
 /// A parser of whole numbers from `least` to `most`.

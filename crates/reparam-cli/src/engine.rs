@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use reparam_data::Format;
 use reparam_train::bench::{BenchReport, BenchRequest};
 use reparam_train::config::{Precision, TaskConfig};
 use reparam_train::event::{FailureKind, Observer};
@@ -129,6 +130,8 @@ pub(crate) struct EvalRequest {
     pub(crate) model: String,
     pub(crate) adapter: Option<PathBuf>,
     pub(crate) data: PathBuf,
+    /// `None` to tell it from the file.
+    pub(crate) format: Option<Format>,
     pub(crate) sequence_length: usize,
     pub(crate) precision: Precision,
 }

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{DataError, Result};
 use crate::order::split;
-use crate::pack::{Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, cut, pack};
+use crate::pack::{
+    Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, Piece, cut, pack,
+};
 use crate::source::{FileDigest, Format, read_documents};
 use crate::tokenizer::TextTokenizer;
 
@@ -22,64 +24,92 @@ pub struct Dataset {
     pub digests: Vec<FileDigest>,
 }
 
+/// How texts become blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetOptions {
+    /// The format of all files, or `None` to tell each from its extension and its first object.
+    pub format: Option<Format>,
+    /// Whether the prompts of examples are predicted too; refused where there are none.
+    pub train_on_prompt: bool,
+    /// The most tokens of a piece and of a block; at least 2.
+    pub sequence_length: usize,
+    /// How pieces are put together into blocks.
+    pub packing: PackingStrategy,
+}
+
 impl Dataset {
     /// Reads, encodes, cuts and packs.
     ///
-    /// # Arguments
-    ///
-    /// - `format`: of all files, or `None` to tell each from its extension.
-    /// - `sequence_length`: most tokens of a piece and of a block; at least 2.
-    ///
     /// # Errors
     ///
-    /// Those of [`read_documents`], [`TextTokenizer::encode_documents`], [`cut`] and [`pack`].
+    /// Those of [`read_documents`], [`TextTokenizer::encode_documents`], [`cut`] and [`pack`], and
+    /// [`DataError::NoPrompts`].
     pub fn build(
         paths: &[PathBuf],
-        format: Option<Format>,
         tokenizer: &TextTokenizer,
-        sequence_length: usize,
-        packing: PackingStrategy,
+        options: &DatasetOptions,
     ) -> Result<Self> {
-        let source = read_documents(paths, format)?;
-        let encoded = tokenizer.encode_documents(&source.documents)?;
-        let cut = cut(&encoded, sequence_length)?;
-        Self::of(cut, sequence_length, packing, source.files)
+        let source = read_documents(paths, options.format)?;
+        let mut encoded = tokenizer.encode_documents(&source.documents)?;
+        if options.train_on_prompt {
+            remove_masks(&mut encoded)?;
+        }
+        let cut = cut(&encoded, options.sequence_length)?;
+        Self::of(cut, options.sequence_length, options.packing, source.files)
     }
 
     /// Like [`Dataset::build`], but holds out the last `eval_fraction` of the pieces as a second data set.
     ///
     /// The pieces are split before they are packed, so that no block has both (see [`split`]). Pieces left out
-    /// are counted in the report of the first part. With `eval_fraction = 0` there is no second part.
+    /// are counted in the report of the first part. With `eval_fraction = 0` there is no second part. In what is held out
+    /// prompts are never predicted: `train_on_prompt` changes what is learned, not what it is measured by.
     ///
     /// # Errors
     ///
     /// Those of [`Dataset::build`] and [`split`].
     pub fn build_split(
         paths: &[PathBuf],
-        format: Option<Format>,
         tokenizer: &TextTokenizer,
-        sequence_length: usize,
-        packing: PackingStrategy,
+        options: &DatasetOptions,
         eval_fraction: f64,
     ) -> Result<(Self, Option<Self>)> {
-        let source = read_documents(paths, format)?;
-        let encoded = tokenizer.encode_documents(&source.documents)?;
+        let DatasetOptions {
+            sequence_length,
+            packing,
+            ..
+        } = *options;
+        let source = read_documents(paths, options.format)?;
+        let mut encoded = tokenizer.encode_documents(&source.documents)?;
+        let masked = if options.train_on_prompt {
+            let masked = cut(&encoded, sequence_length)?;
+            remove_masks(&mut encoded)?;
+            Some(masked.pieces)
+        } else {
+            None
+        };
         let mut train = cut(&encoded, sequence_length)?;
-        let pieces = train
-            .pieces
-            .split_off(split(train.pieces.len(), eval_fraction)?);
+        let pieces = train.pieces.len();
+        let mut held_out = train.pieces.split_off(split(pieces, eval_fraction)?);
+        let Some(first) = held_out.first() else {
+            let train = Self::of(train, sequence_length, packing, source.files)?;
+            return Ok((train, None));
+        };
+        if let Some(masked) = masked {
+            let begins = (first.document(), first.start());
+            let is_held_out = |piece: &Piece| (piece.document(), piece.start()) >= begins;
+            held_out = masked.into_iter().filter(is_held_out).collect();
+            if held_out.is_empty() {
+                return Err(DataError::TooFewToSplit { pieces });
+            }
+        }
+        let train = Self::of(train, sequence_length, packing, source.files.clone())?;
         let eval = Cut {
-            pieces,
+            pieces: held_out,
             dropped_pieces: 0,
             dropped_tokens: 0,
         };
-        let train = Self::of(train, sequence_length, packing, source.files.clone())?;
-        let eval = if eval.pieces.is_empty() {
-            None
-        } else {
-            Some(Self::of(eval, sequence_length, packing, source.files)?)
-        };
-        Ok((train, eval))
+        let eval = Self::of(eval, sequence_length, packing, source.files)?;
+        Ok((train, Some(eval)))
     }
 
     /// Cuts and packs documents that are encoded already.
@@ -125,4 +155,19 @@ impl Dataset {
     pub fn batch(&self, indices: &[usize]) -> Batch {
         Batch::concat(indices.iter().map(|&index| &self.blocks[index]))
     }
+}
+
+/// Has every token predicted.
+fn remove_masks(documents: &mut [EncodedDocument]) -> Result<()> {
+    if documents
+        .iter()
+        .all(|document| document.loss_mask.is_none())
+    {
+        let documents = documents.len();
+        return Err(DataError::NoPrompts { documents });
+    }
+    for document in documents {
+        document.loss_mask = None;
+    }
+    Ok(())
 }

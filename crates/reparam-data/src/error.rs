@@ -1,9 +1,12 @@
 //! What can go wrong between a path and a batch, with the values that say why.
 
+use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::source::{DocumentSource, Format, known_fields};
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -76,7 +79,7 @@ pub enum DataError {
         /// Whether the file begins with a UTF-16 byte order mark.
         utf16: bool,
     },
-    /// A line of a JSON Lines file is not JSON.
+    /// What should be JSON is not.
     #[error("{}:{line}:{column}: invalid JSON: {message}", path.display())]
     InvalidJson {
         /// The file.
@@ -88,37 +91,75 @@ pub enum DataError {
         /// What the parser says.
         message: String,
     },
-    /// A line of a JSON Lines file is JSON, but not an object.
-    #[error("{}:{line}: expected a JSON object, found {found}", path.display())]
-    NotAnObject {
+    /// A `.json` file does not begin as an array.
+    #[error("{}: expected one JSON array", path.display())]
+    NotAnArray {
         /// The file.
         path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
+    },
+    /// The array of a file is empty.
+    #[error("{} holds no document: its array is empty", path.display())]
+    EmptyArray {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line or an element of an array is JSON, but not an object.
+    #[error("{place}: expected a JSON object, found {found}")]
+    NotAnObject {
+        /// Where it stands.
+        place: DocumentSource,
         /// The JSON type that is there.
         found: &'static str,
     },
-    /// An object has no `text` field.
-    #[error("{}:{line}: no field `text`, found {}", path.display(), list(keys))]
-    MissingText {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
+    /// An object lacks a field that the format, or the first object of the file, asks for.
+    #[error("{place}: no field `{field}`, found {}", list(keys))]
+    MissingField {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The field.
+        field: &'static str,
         /// The fields that it has, at most ten.
         keys: Vec<String>,
-        /// The field most like `text`.
+        /// The field most like the missing one.
         nearest: Option<String>,
     },
-    /// The `text` field is not a string.
-    #[error("{}:{line}: the field `text` is {found}, not a string", path.display())]
-    TextNotString {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
+    /// The first object of a file has the fields of no format.
+    #[error("{place}: neither a document nor an example, found {}", list(keys))]
+    UnknownFields {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The fields that it has, at most ten.
+        keys: Vec<String>,
+        /// A field that seems to be misspelled, and what it seems to mean.
+        nearest: Option<(String, &'static str)>,
+    },
+    /// The first object of a file can be read in several ways.
+    #[error("{place}: it has {}, and either could be meant", forms.join(" as well as "))]
+    AmbiguousFields {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The fields of each form that fits.
+        forms: Vec<String>,
+        /// The format of each.
+        formats: Vec<Format>,
+    },
+    /// A field is not a string.
+    #[error("{place}: the field `{field}` is {found}, not a string")]
+    FieldNotString {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The field.
+        field: &'static str,
         /// The JSON type that is there.
         found: &'static str,
+    },
+    /// The response of an example is empty or white space.
+    #[error("{place}: the response in `{field}` is empty")]
+    EmptyResponse {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The field of the response.
+        field: &'static str,
     },
     /// The extension does not tell the format.
     #[error("cannot tell the format of {} from its name", path.display())]
@@ -294,6 +335,13 @@ pub enum DataError {
         masked: bool,
     },
 
+    /// Prompts are to be predicted, and no document has one.
+    #[error("train_on_prompt has no effect: none of {documents} documents has a prompt")]
+    NoPrompts {
+        /// Documents.
+        documents: usize,
+    },
+
     // Ordering.
     /// A plan over no blocks.
     #[error("there are no blocks to make batches of")]
@@ -320,7 +368,7 @@ impl DataError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoPaths => "name at least one .txt or .jsonl file".to_owned(),
+            Self::NoPaths => "name at least one .txt, .jsonl or .json file".to_owned(),
             Self::NotFound { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
             Self::NotFound { missing_directory: Some(directory), .. } => {
                 format!("the directory {} does not exist", directory.display())
@@ -332,20 +380,47 @@ impl DataError {
             Self::InvalidUtf8 { .. } => {
                 "convert the file to UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
             }
-            Self::InvalidJson { .. } => "a .jsonl file has one whole JSON object on each line".to_owned(),
-            Self::NotAnObject { .. } => r#"write the document as {"text": "..."}"#.to_owned(),
-            Self::MissingText { nearest: Some(key), .. } => {
-                format!("rename the field `{key}` to `text`")
+            Self::InvalidJson { .. } => {
+                "a .jsonl file has one whole JSON object on each line, a .json file one array of objects".to_owned()
             }
-            Self::MissingText { .. } => {
-                "each object needs a field `text` with the document".to_owned()
+            Self::NotAnArray { .. } => {
+                "name the file .jsonl if it has one object a line, else put the objects into one array".to_owned()
             }
-            Self::TextNotString { .. } => "put the document into `text` as one string".to_owned(),
-            Self::UnknownExtension { .. } => {
-                "name the file .txt or .jsonl, or set format = \"text\" or \"jsonl\"".to_owned()
+            Self::NotAnObject { .. } => {
+                r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
             }
-            Self::UnknownFormat { .. } => "the formats are `text` and `jsonl`".to_owned(),
-            Self::EmptyFile { .. } | Self::NoDocuments { .. } | Self::OnlyEmptyDocuments { .. } => {
+            Self::MissingField { nearest: Some(key), field, .. } => {
+                format!("rename the field `{key}` to `{field}`")
+            }
+            Self::MissingField { field, .. } => {
+                format!("each object of a file has the same form, so it needs a field `{field}`")
+            }
+            Self::UnknownFields { nearest: Some((key, field)), .. } => {
+                format!("rename the field `{key}` to `{field}`")
+            }
+            Self::UnknownFields { .. } => format!("an object has one of these: {}", known_fields()),
+            Self::AmbiguousFields { formats, .. } => match &formats[..] {
+                [first, second, ..] if first != second => {
+                    format!("set format to `{first}` or `{second}`")
+                }
+                _ => "remove the field that is not meant".to_owned(),
+            },
+            Self::FieldNotString { field, .. } => format!("put the text into `{field}` as one string"),
+            Self::EmptyResponse { .. } => {
+                "there is nothing to learn from it; write the response or leave the example out".to_owned()
+            }
+            Self::UnknownExtension { .. } => format!(
+                "name the file .txt, .jsonl or .json, or set format to one of {}",
+                list(&Format::ALL)
+            ),
+            Self::UnknownFormat { .. } => format!("the formats are {}", list(&Format::ALL)),
+            Self::NoPrompts { .. } => {
+                "remove it, or give the data as examples with a prompt and a response".to_owned()
+            }
+            Self::EmptyFile { .. }
+            | Self::NoDocuments { .. }
+            | Self::EmptyArray { .. }
+            | Self::OnlyEmptyDocuments { .. } => {
                 "put some text into it or leave it out of the list".to_owned()
             }
             Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
@@ -384,7 +459,7 @@ impl DataError {
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
             Self::NothingToLearn { masked: true, .. } => {
-                "the loss masks leave no token to predict; check what they select".to_owned()
+                "the loss masks leave no token to predict; check them, or lengthen sequence_length".to_owned()
             }
             Self::NothingToLearn { .. } => {
                 "a document needs at least two tokens, for the first one is not predicted".to_owned()
@@ -408,7 +483,7 @@ impl DataError {
 }
 
 /// Writes names as "`a`, `b`" for a message.
-fn list(names: &[String]) -> String {
+fn list(names: &[impl Display]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }

@@ -6,8 +6,9 @@
 //! paths --source--> documents --tokenizer--> token ids --pack--> blocks --order--> batches
 //! ```
 //!
-//! - [`source`] reads `.txt` and `.jsonl` files into [`Document`]s and keeps a digest of every file.
-//! - [`tokenizer`] encodes a document as its own template does, then appends the end-of-text token.
+//! - [`source`] reads `.txt`, `.jsonl` and `.json` files into [`Document`]s, texts or prompts with responses, and keeps a
+//!   digest of every file.
+//! - [`tokenizer`] encodes a document as its own template does, appends the end-of-text token, and masks prompts.
 //! - [`mod@pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
 //!   each piece begins, so that a document never sees another.
 //! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
@@ -41,7 +42,7 @@ pub mod source;
 pub mod tabular;
 pub mod tokenizer;
 
-pub use dataset::Dataset;
+pub use dataset::{Dataset, DatasetOptions};
 pub use error::{DataError, Result};
 pub use order::{BatchPlan, permutation, split};
 pub use pack::{

@@ -292,6 +292,7 @@ impl TrainError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Config(_)
+            | Self::Data(DataError::NoPrompts { .. })
             | Self::HeadTarget { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining

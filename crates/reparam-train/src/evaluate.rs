@@ -1,10 +1,10 @@
-//! The loss on text that is not trained on.
+//! The loss on data that is not trained on.
 
 use std::path::PathBuf;
 
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
-use reparam_data::{Batch, Dataset, Format, PackingStrategy};
+use reparam_data::{Batch, Dataset, DatasetOptions, Format, PackingStrategy};
 use reparam_models::{CausalLm, TokenBatch};
 
 use crate::{Session, TrainError};
@@ -33,7 +33,8 @@ impl Evaluation {
 ///
 /// Every document is encoded by the tokenizer's own template with the end-of-text token after it.
 /// One longer than `sequence_length` is cut into pieces of that length; each piece is scored by
-/// itself and its first token is not predicted.
+/// itself and its first token is not predicted. Of an example the response is scored, with the end-of-text token, and the
+/// prompt is given.
 ///
 /// # Errors
 ///
@@ -46,10 +47,13 @@ pub fn evaluate_file(
 ) -> Result<Evaluation, TrainError> {
     let dataset = Dataset::build(
         &[data],
-        format,
         &session.tokenizer,
-        sequence_length,
-        PackingStrategy::BestFitDecreasing,
+        &DatasetOptions {
+            format,
+            train_on_prompt: false,
+            sequence_length,
+            packing: PackingStrategy::BestFitDecreasing,
+        },
     )?;
     let evaluation = evaluate(&session.model, &dataset);
     if evaluation.loss.is_finite() {

@@ -7,7 +7,7 @@ use burn::module::Module;
 
 use reparam::phi::{self, AnyMethod, AttachReport, AttachedModule};
 use reparam::update::Optimizer;
-use reparam_data::{BatchPlan, Dataset};
+use reparam_data::{BatchPlan, Dataset, DatasetOptions};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
 use reparam_models::{CausalLm, Precision};
@@ -180,18 +180,23 @@ fn load_data(
     config: &RunConfig,
     session: &Session,
 ) -> Result<(Dataset, Option<Dataset>), TrainError> {
-    let format = config.data.format.map(settings::format);
-    let packing = settings::packing(config.data.packing);
-    let length = config.train.sequence_length;
+    let options = settings::dataset(&config.data, config.train.sequence_length);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
     Ok(match &config.data.eval {
-        EvalData::Files(files) => (
-            Dataset::build(train, format, tokenizer, length, packing)?,
-            Some(Dataset::build(files, format, tokenizer, length, packing)?),
-        ),
+        EvalData::Files(files) => {
+            // Measured as `eval` and a held-out part are: by the responses.
+            let measured = DatasetOptions {
+                train_on_prompt: false,
+                ..options.clone()
+            };
+            (
+                Dataset::build(train, tokenizer, &options)?,
+                Some(Dataset::build(files, tokenizer, &measured)?),
+            )
+        }
         EvalData::Fraction(fraction) => {
-            Dataset::build_split(train, format, tokenizer, length, packing, *fraction)?
+            Dataset::build_split(train, tokenizer, &options, *fraction)?
         }
     })
 }

@@ -17,6 +17,7 @@ pub(crate) fn run(
         model: args.model.model,
         adapter: args.model.adapter,
         data: args.data,
+        format: args.format,
         sequence_length: args.sequence_length,
         precision: args.model.precision,
     };

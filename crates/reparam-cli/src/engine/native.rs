@@ -152,8 +152,13 @@ impl Engine for Native {
                 request.precision,
             )
             .map_err(of_training)?;
-        let evaluation = evaluate_file(&session, request.data, None, request.sequence_length)
-            .map_err(of_training)?;
+        let evaluation = evaluate_file(
+            &session,
+            request.data,
+            request.format,
+            request.sequence_length,
+        )
+        .map_err(of_training)?;
         Ok(EvalReport {
             loss: evaluation.loss,
             perplexity: evaluation.perplexity(),

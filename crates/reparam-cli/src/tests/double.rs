@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reparam_data::Format;
 use reparam_train::bench::{BenchReport, BenchRequest, OperationReport};
 use reparam_train::config::{Precision, RegressionConfig, TaskConfig};
 use reparam_train::event::{
@@ -268,6 +269,7 @@ impl Engine for Double {
             model: "base".into(),
             adapter: Some("runs/a/adapter".into()),
             data: "test.txt".into(),
+            format: Some(Format::Text),
             sequence_length: 64,
             precision: Precision::F32,
         };

@@ -259,6 +259,8 @@ fn eval_prints_the_loss() {
         "runs/a/adapter",
         "--data",
         "test.txt",
+        "--format",
+        "text",
         "--sequence-length",
         "64",
         "--precision",

@@ -241,3 +241,43 @@ fn bench_measures_the_built_in_model() {
     ]);
     assert_eq!(refused.code, Some(1), "recomputing belongs to bf16");
 }
+
+/// Of an example the response is scored; the format says what the file's objects are.
+#[test]
+fn eval_scores_what_the_format_says() {
+    let workplace = Workplace::new();
+    let example = br#"{"text":"Hi there","prompt":"Once upon a","completion":" time"}"#;
+    workplace.write("both.jsonl", example);
+    let eval = |format: &str| {
+        let model = model();
+        let arguments = [
+            "eval",
+            "--model",
+            &model,
+            "--data",
+            "both.jsonl",
+            "--format",
+            format,
+            "--json",
+        ];
+        workplace.reparam(&arguments).succeeded().json()
+    };
+    let (text, example) = (eval("jsonl"), eval("prompt_completion"));
+    // `▁H` `i` `▁there` and `▁time`, each with the end-of-text token.
+    assert_eq!(text["tokens"], 4);
+    assert_eq!(example["tokens"], 2);
+    let model = model();
+    let wrong = [
+        "eval",
+        "--model",
+        &model,
+        "--data",
+        "both.jsonl",
+        "--format",
+        "csv",
+    ];
+    let outcome = workplace.reparam(&wrong);
+    assert_eq!(outcome.code, Some(2));
+    let formats = "[possible values: text, jsonl, prompt_completion, alpaca]";
+    assert!(outcome.err.contains(formats), "{outcome:?}");
+}

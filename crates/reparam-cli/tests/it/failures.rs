@@ -177,7 +177,23 @@ fn data_that_cannot_be_used() {
     workplace.write("field.jsonl", b"{\"text\":\"one\"}\n{\"txt\":\"two\"}\n");
     workplace.write("number.jsonl", b"{\"text\":3}\n");
     workplace.write("broken.jsonl", b"{\"text\":\n");
+    let empty_response = br#"[{"instruction":"a","output":"b"},{"instruction":"a","output":" "}]"#;
+    workplace.write("response.json", empty_response);
+    workplace.write("lines.json", b"{\"text\":\"one\"}\n");
+    let two_ways = br#"{"text":"a","prompt":"b","completion":"c"}"#;
+    workplace.write("two_ways.jsonl", two_ways);
     for (file, error, hint) in [
+        (
+            "response.json",
+            "response.json:1 (item 2): the response in `output` is empty",
+            "leave the example out",
+        ),
+        ("lines.json", "expected one JSON array", ".jsonl"),
+        (
+            "two_ways.jsonl",
+            "`text` as well as `prompt` and `completion`",
+            "set format to `jsonl` or `prompt_completion`",
+        ),
         ("empty.txt", "empty.txt is empty", "put some text into it"),
         ("latin1.txt", "latin1.txt:2: invalid UTF-8", "iconv"),
         ("field.jsonl", "field.jsonl:2: no field `text`", "rename"),
@@ -415,4 +431,15 @@ fn failures_are_json_where_json_is_asked_for() {
             .expect("hints")
             .is_empty()
     );
+}
+
+#[test]
+fn prompts_to_learn_that_are_not_there() {
+    let workplace = Workplace::new();
+    let overrides = ["data.train_on_prompt=true"];
+    let outcome = workplace.train(&overrides);
+    outcome.failed(1, "none of 1 documents has a prompt", "remove it");
+    let outcome = workplace.train(&["data.train_on_prompt=true", "data.format=text"]);
+    outcome.failed(1, "`train_on_prompt` in [data] has no effect", "remove");
+    workplace.assert_no_run();
 }

@@ -14,17 +14,19 @@ fn tokenizer() -> TextTokenizer {
     TextTokenizer::from_model_dir(&assets().join("stories260K"), &SpecialIds::default()).unwrap()
 }
 
+fn options(sequence_length: usize) -> DatasetOptions {
+    DatasetOptions {
+        format: None,
+        train_on_prompt: false,
+        sequence_length,
+        packing: PackingStrategy::BestFitDecreasing,
+    }
+}
+
 #[test]
 fn the_built_in_example() {
     let paths = [assets().join("tinyshakespeare.txt")];
-    let dataset = Dataset::build(
-        &paths,
-        None,
-        &tokenizer(),
-        512,
-        PackingStrategy::BestFitDecreasing,
-    )
-    .unwrap();
+    let dataset = Dataset::build(&paths, &tokenizer(), &options(512)).unwrap();
     // The number of tokens is that of transformers 5.23.0 and the EOS.
     let expected = PackReport {
         documents: 1,
@@ -56,8 +58,11 @@ fn documents_do_not_see_each_other() {
         "{\"text\": \"Hello\"}\n{\"text\": \"\"}\n{\"text\": \"Hi\"}\n",
     )
     .unwrap();
-    let dataset =
-        Dataset::build(&[path], None, &tokenizer(), 16, PackingStrategy::Sequential).unwrap();
+    let sequential = DatasetOptions {
+        packing: PackingStrategy::Sequential,
+        ..options(16)
+    };
+    let dataset = Dataset::build(&[path], &tokenizer(), &sequential).unwrap();
     const I: i32 = IGNORE_INDEX;
     let batch = dataset.batch(&[0]);
     assert_eq!(batch.input_ids, [1, 346, 306, 414, 2, 1, 2, 1, 320, 417, 2]);
@@ -75,10 +80,8 @@ fn the_tail_is_a_data_set_of_its_own() {
     let path = directory.path().join("a.txt");
     fs::write(&path, "Once upon a time there was a girl. ".repeat(20)).unwrap();
     let paths = [path];
-    let build = |fraction| {
-        let packing = PackingStrategy::BestFitDecreasing;
-        Dataset::build_split(&paths, None, &tokenizer(), 32, packing, fraction).unwrap()
-    };
+    let build =
+        |fraction| Dataset::build_split(&paths, &tokenizer(), &options(32), fraction).unwrap();
     let (all, none) = build(0.0);
     assert_eq!(none, None);
     let (train, eval) = build(0.25);
@@ -103,4 +106,144 @@ fn encoded_documents_need_no_file() {
     let dataset = Dataset::from_encoded(&documents, 4, PackingStrategy::None).unwrap();
     assert_eq!((dataset.blocks.len(), dataset.digests.len()), (1, 0));
     assert_eq!(dataset.report.fill, 0.75);
+}
+
+/// Two examples and a document; the prompts take 10 and 6 bytes.
+fn examples_and_a_text() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let examples = directory.path().join("a.json");
+    let text = directory.path().join("b.txt");
+    fs::write(
+        &examples,
+        r#"[{"prompt": "Once upon ", "completion": "a time"}, {"prompt": "Hello ", "completion": "Lily"}]"#,
+    )
+    .unwrap();
+    fs::write(&text, "Hi").unwrap();
+    (directory, [examples, text])
+}
+
+#[test]
+fn prompts_are_given_and_not_predicted() {
+    let (_directory, paths) = examples_and_a_text();
+    let packing = PackingStrategy::None;
+    let masked = DatasetOptions {
+        packing,
+        ..options(16)
+    };
+    let all = DatasetOptions {
+        train_on_prompt: true,
+        ..masked.clone()
+    };
+    let build = |options| Dataset::build(&paths, &tokenizer(), options).unwrap();
+    let (masked, all) = (build(&masked), build(&all));
+    assert_eq!(masked.blocks.len(), 3);
+    let encode = |text: &str| tokenizer().encode(text, true).unwrap();
+    let texts = ["Once upon a time", "Hello Lily", "Hi"];
+    // The tokens of the stems: in these texts a token begins at the border.
+    let given = [encode("Once upon").len(), encode("Hello").len(), 1];
+    for (block, text) in texts.iter().enumerate() {
+        let ids = [encode(text), vec![2]].concat();
+        let next = |index: usize| ids.get(index + 1).map_or(IGNORE_INDEX, |id| *id as i32);
+        let labels: Vec<i32> = (0..ids.len()).map(next).collect();
+        assert_eq!(all.blocks[block].input_ids(), ids);
+        assert_eq!(all.blocks[block].labels(), labels);
+        assert_eq!(masked.blocks[block].input_ids(), ids);
+        // The space before the border begins the token that carries it on.
+        let space = usize::from(block < 2);
+        let predicted: Vec<i32> = labels
+            .iter()
+            .enumerate()
+            .map(|(index, label)| {
+                if index + 1 < given[block] + space {
+                    IGNORE_INDEX
+                } else {
+                    *label
+                }
+            })
+            .collect();
+        assert_eq!(masked.blocks[block].labels(), predicted, "{text}");
+    }
+    assert!(masked.report.labelled_tokens < all.report.labelled_tokens);
+    assert_eq!(masked.report.tokens, all.report.tokens);
+}
+
+#[test]
+fn what_is_held_out_is_measured_by_its_responses() {
+    let (_directory, paths) = examples_and_a_text();
+    // Two pieces of the first example are cut, and those without a response are left out.
+    for sequence_length in [16, 4, 2] {
+        for fraction in [0.2, 0.5] {
+            let masked = DatasetOptions {
+                packing: PackingStrategy::None,
+                ..options(sequence_length)
+            };
+            let all = DatasetOptions {
+                train_on_prompt: true,
+                ..masked.clone()
+            };
+            let whole = Dataset::build(&paths, &tokenizer(), &masked).unwrap();
+            let (train, eval) = Dataset::build_split(&paths, &tokenizer(), &all, fraction).unwrap();
+            let eval = eval.unwrap();
+            // The held-out pieces are the last ones that the whole has when prompts are not predicted.
+            let begins = whole.blocks.len() - eval.blocks.len();
+            assert_eq!(eval.blocks, whole.blocks[begins..]);
+            // The others are the first ones that it has when they are.
+            let whole = Dataset::build(&paths, &tokenizer(), &all).unwrap();
+            assert_eq!(train.blocks, whole.blocks[..train.blocks.len()]);
+            let held_out = &whole.blocks[train.blocks.len()..];
+            let with_labels = |block: &&Block| {
+                eval.blocks
+                    .iter()
+                    .any(|one| one.input_ids() == block.input_ids())
+            };
+            assert_eq!(
+                held_out.iter().filter(with_labels).count(),
+                eval.blocks.len()
+            );
+        }
+    }
+}
+
+#[test]
+fn prompts_must_be_there_to_be_learned() {
+    let (_directory, paths) = examples_and_a_text();
+    let all = DatasetOptions {
+        train_on_prompt: true,
+        ..options(16)
+    };
+    let error = Dataset::build(&paths[1..], &tokenizer(), &all).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "train_on_prompt has no effect: none of 1 documents has a prompt"
+    );
+    assert!(error.hint().unwrap().contains("remove it"));
+    let error = Dataset::build_split(&paths[1..], &tokenizer(), &all, 0.0).unwrap_err();
+    assert!(matches!(error, DataError::NoPrompts { documents: 1 }));
+}
+
+#[test]
+fn pieces_of_a_prompt_alone_are_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let prompt = "Once upon a time there was a girl. ".repeat(10);
+    let line = serde_json::json!({"prompt": prompt, "completion": "The end."});
+    fs::write(&path, line.to_string()).unwrap();
+    let ids = [
+        tokenizer()
+            .encode(&format!("{prompt}The end."), true)
+            .unwrap(),
+        vec![2],
+    ]
+    .concat();
+    let dataset = Dataset::build(&[path], &tokenizer(), &options(32)).unwrap();
+    let report = &dataset.report;
+    assert_eq!(
+        report.dropped_pieces + report.pieces,
+        ids.len().div_ceil(32)
+    );
+    assert_eq!(report.dropped_tokens + report.tokens, ids.len());
+    assert!(
+        report.dropped_pieces > 1 && report.labelled_tokens < 32,
+        "{report:?}"
+    );
 }

@@ -1,10 +1,16 @@
-//! Reading documents from text and JSON Lines files.
+//! Reading documents and examples from text and JSON files.
+//!
+//! A *document* is a text to learn as a whole. An *example* is a prompt with its response: the prompt is given, the
+//! response is learned.
 //!
 //! - `.txt`: the whole file is one document.
-//! - `.jsonl`: one JSON object a line; its field `text` is the document, other fields are ignored, blank lines
-//!   are skipped.
+//! - `.jsonl`: one JSON object a line; blank lines are skipped.
+//! - `.json`: one array of JSON objects.
 //!
-//! The bytes of a document are kept as they are, line ends (`\r\n` too), white space and Unicode form included,
+//! What an object is, the fields of the file's first object say: see [`Format`]. Every later object must have the
+//! same ones; fields beside them are ignored.
+//!
+//! The bytes of a text are kept as they are, line ends (`\r\n` too), white space and Unicode form included,
 //! because the tokenizer decides what they mean. The one exception is a byte order mark at the start of the
 //! file: it says how the file is written and is no part of the text, so it is removed.
 
@@ -12,7 +18,6 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,66 +26,23 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result, nearest};
 
+mod format;
+mod json;
 #[cfg(test)]
 mod tests;
 
-/// How documents are written in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Format {
-    /// The whole file is one document.
-    #[serde(rename = "text")]
-    Text,
-    /// One JSON object a line, with the document in its field `text`.
-    #[serde(rename = "jsonl")]
-    JsonLines,
-}
-
-impl Format {
-    /// Tells the format from the file's extension (`txt` or `jsonl`, in any case).
-    ///
-    /// # Errors
-    ///
-    /// [`DataError::UnknownExtension`] for any other extension or none.
-    pub fn detect(path: &Path) -> Result<Self> {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        match extension.map(str::to_ascii_lowercase).as_deref() {
-            Some("txt") => Ok(Self::Text),
-            Some("jsonl") => Ok(Self::JsonLines),
-            _ => Err(DataError::UnknownExtension {
-                path: path.to_owned(),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::JsonLines => "jsonl",
-        })
-    }
-}
-
-impl FromStr for Format {
-    type Err = DataError;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "text" => Ok(Self::Text),
-            "jsonl" => Ok(Self::JsonLines),
-            _ => Err(DataError::UnknownFormat {
-                name: name.to_owned(),
-            }),
-        }
-    }
-}
+use format::Form;
+pub use format::Format;
+pub(crate) use format::known_fields;
 
 /// A text to learn from or to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// The text, as it is in the file.
+    /// The text, as it is in the file; of an example the prompt followed by the response.
     pub text: String,
+    /// How many bytes of the text, from its start, are the prompt of an example: given, not to be predicted. A
+    /// document has none.
+    pub prompt_len: Option<usize>,
     /// Where it stands.
     pub source: DocumentSource,
 }
@@ -92,6 +54,18 @@ pub struct DocumentSource {
     pub path: Arc<Path>,
     /// The line that it begins on, counted from 1.
     pub line: usize,
+    /// Which element of the file's array it is, counted from 1, if the file is one.
+    pub item: Option<usize>,
+}
+
+impl fmt::Display for DocumentSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)?;
+        match self.item {
+            Some(item) => write!(f, " (item {item})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a file was when it was read.
@@ -134,13 +108,14 @@ pub struct Source {
 ///
 /// # Arguments
 ///
-/// - `format`: the format of all files, or `None` to tell each from its extension.
+/// - `format`: the format of all files, or `None` to tell each from its extension and its first object.
 ///
 /// # Errors
 ///
 /// Stops at the first file that cannot be read in full, with its path and, where there is one, the line: see
 /// the first group of variants of [`DataError`]. A file that gives nothing to learn from (no bytes, only blank
-/// lines, only empty documents) is an error too; a single empty document among others is not.
+/// lines, only empty documents) is an error too; a single empty document among others is not. A response that is
+/// empty or white space is, for from its example nothing can be learned.
 ///
 /// # Cost
 ///
@@ -155,8 +130,6 @@ pub fn read_documents(paths: &[PathBuf], format: Option<Format>) -> Result<Sourc
     };
     for path in paths {
         let bytes = read_file(path)?;
-        // After the read, so that a mistyped name is reported as such and not as an unknown format.
-        let format = format.map_or_else(|| Format::detect(path), Ok)?;
         source.files.push(FileDigest::of(path, &bytes));
         let first = source.documents.len();
         parse(path, bytes, format, &mut source.documents)?;
@@ -223,7 +196,12 @@ fn not_found(path: &Path) -> DataError {
 }
 
 /// Appends the documents in `bytes` to `documents`.
-fn parse(path: &Path, bytes: Vec<u8>, format: Format, documents: &mut Vec<Document>) -> Result<()> {
+fn parse(
+    path: &Path,
+    bytes: Vec<u8>,
+    format: Option<Format>,
+    documents: &mut Vec<Document>,
+) -> Result<()> {
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes();
@@ -245,92 +223,47 @@ fn parse(path: &Path, bytes: Vec<u8>, format: Format, documents: &mut Vec<Docume
             path: path.to_owned(),
         });
     }
-    let shared: Arc<Path> = Arc::from(path);
-    match format {
-        Format::Text => {
-            documents.push(Document {
-                text,
-                source: DocumentSource {
-                    path: shared,
-                    line: 1,
-                },
-            });
-        }
-        Format::JsonLines => {
-            let before = documents.len();
-            for (index, content) in text.lines().enumerate() {
-                if content.trim().is_empty() {
-                    continue;
-                }
-                let line = index + 1;
-                let text = text_field(path, line, content)?;
-                let source = DocumentSource {
-                    path: Arc::clone(&shared),
-                    line,
-                };
-                documents.push(Document { text, source });
-            }
-            if documents.len() == before {
-                let lines = text.lines().count();
-                return Err(DataError::NoDocuments {
-                    path: path.to_owned(),
-                    lines,
-                });
-            }
-        }
+    if is_text(path, format)? {
+        documents.push(Document {
+            text,
+            prompt_len: None,
+            source: DocumentSource {
+                path: Arc::from(path),
+                line: 1,
+                item: None,
+            },
+        });
+        return Ok(());
     }
-    Ok(())
+    let mut form = None;
+    json::objects(path, &text, |object, place| {
+        let form = match form {
+            Some(form) => form,
+            None => *form.insert(Form::of(&object, format, &place)?),
+        };
+        documents.push(form.document(object, place)?);
+        Ok(())
+    })
 }
 
-/// Returns the field `text` of one line.
-fn text_field(path: &Path, line: usize, content: &str) -> Result<String> {
-    let value: Value = serde_json::from_str(content).map_err(|error| {
-        // The parser saw one line only; its own "at line 1 column N" would contradict ours.
-        let message = error.to_string();
-        let message = message
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        DataError::InvalidJson {
-            path: path.to_owned(),
-            line,
-            column: error.column(),
-            message,
-        }
-    })?;
-    let mut object = match value {
-        Value::Object(object) => object,
-        other => {
-            let found = json_type(&other);
-            return Err(DataError::NotAnObject {
-                path: path.to_owned(),
-                line,
-                found,
-            });
-        }
-    };
-    match object.remove("text") {
-        Some(Value::String(text)) => Ok(text),
-        Some(other) => {
-            let found = json_type(&other);
-            Err(DataError::TextNotString {
-                path: path.to_owned(),
-                line,
-                found,
-            })
-        }
-        None => {
-            let nearest = nearest("text", object.keys().map(String::as_str)).map(str::to_owned);
-            let keys = object.keys().take(10).cloned().collect();
-            Err(DataError::MissingText {
-                path: path.to_owned(),
-                line,
-                keys,
-                nearest,
-            })
-        }
+/// Whether a file is one document; otherwise it is JSON.
+fn is_text(path: &Path, format: Option<Format>) -> Result<bool> {
+    if let Some(format) = format {
+        return Ok(format == Format::Text);
     }
+    match extension(path).as_deref() {
+        Some("txt") => Ok(true),
+        Some("jsonl" | "json") => Ok(false),
+        _ => Err(DataError::UnknownExtension {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// The extension in lower case.
+fn extension(path: &Path) -> Option<String> {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.map(str::to_ascii_lowercase)
 }
 
 /// Names a JSON value's type for a message.

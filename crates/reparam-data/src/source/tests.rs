@@ -5,6 +5,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod examples;
+
 /// A directory, and the path of the file in it that has these bytes.
 fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -127,7 +129,7 @@ fn a_format_that_is_given_wins() {
 
 #[test]
 fn formats_have_names() {
-    for format in [Format::Text, Format::JsonLines] {
+    for format in Format::ALL {
         assert_eq!(format.to_string().parse::<Format>().unwrap(), format);
         assert_eq!(serde_json::to_value(format).unwrap(), format.to_string());
     }
@@ -278,23 +280,10 @@ fn lines_that_are_not_json_are_located() {
 proptest! {
     /// Whatever the bytes, reading returns.
     #[test]
-    fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), lines in any::<bool>()) {
+    fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), kind in 0usize..3) {
         let mut documents = Vec::new();
-        let format = if lines { Format::JsonLines } else { Format::Text };
-        let outcome = parse(Path::new("x"), bytes, format, &mut documents);
+        let path = ["x.txt", "x.jsonl", "x.json"][kind];
+        let outcome = parse(Path::new(path), bytes, None, &mut documents);
         prop_assert_eq!(outcome.is_ok(), !documents.is_empty());
-    }
-
-    /// Every text survives JSON Lines, with its line.
-    #[test]
-    fn reads_what_is_written(texts in prop::collection::vec(any::<String>(), 1..8)) {
-        let lines: Vec<String> =
-            texts.iter().map(|text| serde_json::json!({"text": text}).to_string()).collect();
-        let mut documents = Vec::new();
-        let bytes = lines.join("\n").into_bytes();
-        parse(Path::new("x"), bytes, Format::JsonLines, &mut documents).unwrap();
-        let read: Vec<_> =
-            documents.iter().map(|document| (document.text.clone(), document.source.line)).collect();
-        prop_assert_eq!(read, texts.into_iter().zip(1..).collect::<Vec<_>>());
     }
 }

@@ -4,10 +4,17 @@
 //! beside it, and does what transformers does with the same files: the template that adds special tokens is the one
 //! in `tokenizer.json`. Settings of that file that belong to another use, truncation and padding, are turned off:
 //! cutting is [`pack`](mod@crate::pack)'s work and nothing here is padded.
+//!
+//! # Examples
+//!
+//! Prompt and response are encoded as one text, so that the tokens are those of the text and no token ends at the
+//! border because of it. A token that begins before the border belongs to the prompt. The tokens of the template in front of
+//! the text are given like the prompt; the response, what the template puts behind it and the EOS are predicted.
 
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
+use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer};
 
 use crate::error::{DataError, Result};
@@ -72,6 +79,11 @@ impl TextTokenizer {
             .with_truncation(None)
             .map_err(|error| invalid(error.to_string()))?;
         inner.with_padding(None);
+        let mut post_processor = inner.get_post_processor().cloned();
+        if let Some(step) = &mut post_processor {
+            keep_spaces_in_offsets(step);
+        }
+        inner.with_post_processor(post_processor);
         if let ModelWrapper::BPE(bpe) = inner.get_model()
             && let Some(dropout) = bpe.dropout.filter(|dropout| *dropout > 0.0)
         {
@@ -119,38 +131,47 @@ impl TextTokenizer {
         Ok(self.encoding(text, add_special_tokens)?.get_ids().to_vec())
     }
 
-    /// Encodes a document: as the tokenizer's template says (its BOS if it has one), then the EOS token, unless
-    /// the template has put it there.
+    /// Encodes a document or an example: as the tokenizer's template says (its BOS if it has one), then the EOS token,
+    /// unless the template has put it there. An example gets a loss mask, see the [module](self).
     ///
     /// # Errors
     ///
     /// [`DataError::NoEos`] and those of [`TextTokenizer::encode`].
-    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>> {
+    pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument> {
         let eos = self.special.eos.ok_or_else(|| DataError::NoEos {
             directory: self.directory.clone(),
         })?;
-        let encoding = self.encoding(text, true)?;
+        let encoding = match document.prompt_len {
+            None => self.encoding(&document.text, true)?,
+            Some(_) => {
+                self.check_white_space(&document.text)?;
+                // The other way to encode keeps no offsets.
+                let encoding = self.inner.encode(document.text.as_str(), true);
+                encoding.map_err(encode_error)?
+            }
+        };
         let mut ids = encoding.get_ids().to_vec();
         if !self.template_appended(&encoding, eos)? {
             ids.push(eos);
         }
-        Ok(ids)
+        let loss_mask = document.prompt_len.map(|prompt_len| {
+            let begins = response_begins(&encoding, prompt_len);
+            (0..ids.len()).map(|index| index >= begins).collect()
+        });
+        Ok(EncodedDocument { ids, loss_mask })
     }
 
-    /// Encodes documents in parallel, the result in their order.
+    /// Encodes documents and examples in parallel, the result in their order.
     ///
     /// # Errors
     ///
     /// The error of the first document that has one; see [`TextTokenizer::encode_document`].
     pub fn encode_documents(&self, documents: &[Document]) -> Result<Vec<EncodedDocument>> {
-        let encoded: Vec<Result<_>> = documents
+        let encoded = documents
             .par_iter()
-            .map(|document| {
-                self.encode_document(&document.text)
-                    .map(EncodedDocument::new)
-            })
-            .collect();
+            .map(|document| self.encode_document(document));
         // Collected before it is searched, so that which error is reported does not depend on the threads.
+        let encoded: Vec<Result<_>> = encoded.collect();
         encoded.into_iter().collect()
     }
 
@@ -247,19 +268,27 @@ impl TextTokenizer {
     }
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding> {
-        if self.inner.get_pre_tokenizer().is_some() && text.len() > MAX_WHITE_SPACE_RUN {
-            let runs = text.split(|character: char| !character.is_whitespace());
-            // Bytes are at least characters, so counting the characters is only needed for long runs.
-            let runs = runs.filter(|run| run.len() > MAX_WHITE_SPACE_RUN);
-            let mut lengths = runs.map(|run| run.chars().count());
-            if let Some(characters) = lengths.find(|length| *length > MAX_WHITE_SPACE_RUN) {
-                let limit = MAX_WHITE_SPACE_RUN;
-                return Err(DataError::WhiteSpaceRun { characters, limit });
-            }
-        }
+        self.check_white_space(text)?;
         self.inner
             .encode_fast(text, add_special_tokens)
             .map_err(encode_error)
+    }
+
+    fn check_white_space(&self, text: &str) -> Result<()> {
+        if self.inner.get_pre_tokenizer().is_none() || text.len() <= MAX_WHITE_SPACE_RUN {
+            return Ok(());
+        }
+        let runs = text.split(|character: char| !character.is_whitespace());
+        // Bytes are at least characters, so counting the characters is only needed for long runs.
+        let runs = runs.filter(|run| run.len() > MAX_WHITE_SPACE_RUN);
+        let mut lengths = runs.map(|run| run.chars().count());
+        match lengths.find(|length| *length > MAX_WHITE_SPACE_RUN) {
+            None => Ok(()),
+            Some(characters) => Err(DataError::WhiteSpaceRun {
+                characters,
+                limit: MAX_WHITE_SPACE_RUN,
+            }),
+        }
     }
 
     /// Whether decoding shows the token at all.
@@ -286,6 +315,34 @@ impl TextTokenizer {
         let probe = self.inner.encode_fast("a", true).map_err(encode_error)?;
         let mask = probe.get_special_tokens_mask();
         Ok(!mask.contains(&0) || (probe.get_ids().last() == Some(&id) && mask.last() == Some(&1)))
+    }
+}
+
+/// The index of the first token that begins at byte `prompt_len` of the text or behind it, else of the first one behind
+/// the text.
+fn response_begins(encoding: &Encoding, prompt_len: usize) -> usize {
+    let of_template = encoding.get_special_tokens_mask();
+    let offsets = encoding.get_offsets();
+    let is_response = |&index: &usize| of_template[index] == 0 && offsets[index].0 >= prompt_len;
+    let behind = || {
+        of_template
+            .iter()
+            .rposition(|of_template| *of_template == 0)
+            .map(|last| last + 1)
+    };
+    let first = (0..encoding.len()).find(is_response);
+    first.or_else(behind).unwrap_or(encoding.len())
+}
+
+/// Turns off what takes white space out of offsets: a token `" a"` begins at its space.
+fn keep_spaces_in_offsets(step: &mut PostProcessorWrapper) {
+    match step {
+        PostProcessorWrapper::ByteLevel(step) => step.trim_offsets = false,
+        PostProcessorWrapper::Roberta(step) => step.trim_offsets = false,
+        PostProcessorWrapper::Sequence(steps) => {
+            steps.as_mut().iter_mut().for_each(keep_spaces_in_offsets);
+        }
+        PostProcessorWrapper::Bert(_) | PostProcessorWrapper::Template(_) => {}
     }
 }
 

@@ -1,11 +1,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::source::DocumentSource;
+
+mod examples;
 
 fn stories_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K")
@@ -13,6 +17,25 @@ fn stories_directory() -> PathBuf {
 
 fn stories() -> TextTokenizer {
     TextTokenizer::from_model_dir(&stories_directory(), &SpecialIds::default()).unwrap()
+}
+
+fn document(text: &str) -> Document {
+    Document {
+        text: text.to_owned(),
+        prompt_len: None,
+        source: DocumentSource {
+            path: Arc::from(Path::new("a.txt")),
+            line: 1,
+            item: None,
+        },
+    }
+}
+
+/// The ids of a text as a document.
+fn document_ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
+    let encoded = tokenizer.encode_document(&document(text)).unwrap();
+    assert_eq!(encoded.loss_mask, None);
+    encoded.ids
 }
 
 /// A directory with the given files.
@@ -201,21 +224,13 @@ fn knows_its_special_tokens() {
 #[test]
 fn a_document_ends_with_one_eos() {
     let tokenizer = stories();
-    assert_eq!(
-        tokenizer.encode_document("Hello").unwrap(),
-        [1, 346, 306, 414, 2]
-    );
-    assert_eq!(tokenizer.encode_document("").unwrap(), [1, 2]);
+    assert_eq!(document_ids(&tokenizer, "Hello"), [1, 346, 306, 414, 2]);
+    assert_eq!(document_ids(&tokenizer, ""), [1, 2]);
     // The text's own EOS is text: the document still ends.
-    assert_eq!(
-        tokenizer.encode_document("Hi</s>").unwrap(),
-        [1, 320, 417, 2, 2]
-    );
+    assert_eq!(document_ids(&tokenizer, "Hi</s>"), [1, 320, 417, 2, 2]);
 
     let encode = |before, after, text| {
-        byte_level_tokenizer(end_template(before, after))
-            .encode_document(text)
-            .unwrap()
+        document_ids(&byte_level_tokenizer(end_template(before, after)), text)
     };
     let a = u32::from(b'a');
     for (before, after, text, expected) in [
@@ -240,22 +255,11 @@ fn a_document_ends_with_one_eos() {
 #[test]
 fn documents_are_encoded_in_order() {
     let tokenizer = stories();
-    let documents: Vec<Document> = (0..200)
-        .map(|index| Document {
-            text: format!("{index} little girls"),
-            source: crate::DocumentSource {
-                path: Path::new("t.jsonl").into(),
-                line: index + 1,
-            },
-        })
-        .collect();
+    let documents: Vec<Document> = GOLDEN.iter().map(|(text, _)| document(text)).collect();
     let encoded = tokenizer.encode_documents(&documents).unwrap();
     assert_eq!(encoded.len(), documents.len());
-    for (document, encoded) in documents.iter().zip(&encoded) {
-        assert_eq!(
-            encoded.ids,
-            tokenizer.encode_document(&document.text).unwrap()
-        );
+    for ((_, ids), encoded) in GOLDEN.iter().zip(&encoded) {
+        assert_eq!(encoded.ids, [ids, &[2][..]].concat());
         assert_eq!(encoded.loss_mask, None);
     }
 }
@@ -498,7 +502,7 @@ fn unknown_special_tokens_are_errors() {
 fn a_document_needs_an_eos() {
     let error = load(&stories_json(), &json!({}))
         .unwrap()
-        .encode_document("a")
+        .encode_document(&document("a"))
         .unwrap_err();
     assert!(matches!(error, DataError::NoEos { .. }));
     assert!(error.hint().unwrap().contains("eos_token"));

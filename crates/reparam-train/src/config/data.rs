@@ -15,9 +15,11 @@ pub struct DataConfig {
     /// `eval` or `eval_fraction`: what the loss is measured on.
     #[serde(flatten)]
     pub eval: EvalData,
-    /// The format of every file; detected from each file's name if absent.
+    /// The format of every file; told from each file's name and its first object if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<DataFormat>,
+    /// Whether the prompts of examples are learned too, not given alone.
+    pub train_on_prompt: bool,
     /// How documents are put into blocks of `sequence_length` tokens.
     pub packing: Packing,
     /// Whether the order of the blocks is drawn anew, from the seed, for each epoch.
@@ -41,8 +43,12 @@ pub enum EvalData {
 pub enum DataFormat {
     /// The file is one document.
     Text,
-    /// Every line is a JSON object, a document in its `text` field.
+    /// JSON objects, each with a document in its `text` field.
     Jsonl,
+    /// JSON objects with `prompt` and `completion` or the like, put together as they are.
+    PromptCompletion,
+    /// JSON objects with `instruction`, `input` and `output`, put together with Alpaca's prompt.
+    Alpaca,
 }
 
 /// How documents are put into blocks.
@@ -58,11 +64,12 @@ pub enum Packing {
 }
 
 impl DataConfig {
-    pub(super) const KEYS: [&str; 6] = [
+    pub(super) const KEYS: [&str; 7] = [
         "train",
         "eval",
         "eval_fraction",
         "format",
+        "train_on_prompt",
         "packing",
         "shuffle",
     ];
@@ -81,16 +88,31 @@ impl DataConfig {
                     .unwrap_or(Self::DEFAULT_EVAL_FRACTION),
             ),
         };
+        let format = section.choice(
+            "format",
+            &[
+                ("text", DataFormat::Text),
+                ("jsonl", DataFormat::Jsonl),
+                ("prompt_completion", DataFormat::PromptCompletion),
+                ("alpaca", DataFormat::Alpaca),
+            ],
+        )?;
+        let train_on_prompt = section.boolean("train_on_prompt")?.unwrap_or(false);
+        if train_on_prompt && matches!(format, Some(DataFormat::Text | DataFormat::Jsonl)) {
+            return Err(section.no_effect(
+                "train_on_prompt",
+                "documents of this `format` have no prompts",
+                "remove `train_on_prompt`",
+            ));
+        }
         Ok(Self {
             train: section
                 .strings("train")?
                 .map(paths)
                 .ok_or_else(|| section.missing("train", "train = \"data.txt\""))?,
             eval,
-            format: section.choice(
-                "format",
-                &[("text", DataFormat::Text), ("jsonl", DataFormat::Jsonl)],
-            )?,
+            format,
+            train_on_prompt,
             packing: section
                 .choice(
                     "packing",

@@ -4,6 +4,7 @@ mod bf16;
 mod causal_lm;
 mod evaluation;
 mod golden_steps;
+mod instructions;
 mod regression;
 mod runs;
 mod study;

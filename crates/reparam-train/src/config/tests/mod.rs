@@ -90,7 +90,8 @@ fn every_key_is_read() {
         [data]
         train = ["a.txt", "b.jsonl"]
         eval = "c.txt"
-        format = "jsonl"
+        format = "alpaca"
+        train_on_prompt = true
         packing = "sequential"
         shuffle = false
         [method]
@@ -146,7 +147,8 @@ fn every_key_is_read() {
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
-            format: Some(DataFormat::Jsonl),
+            format: Some(DataFormat::Alpaca),
+            train_on_prompt: true,
             packing: Packing::Sequential,
             shuffle: false,
         },

@@ -336,7 +336,10 @@ prop_compose! {
                 .prop_map(|files| EvalData::Files(files.into_iter().map(Into::into).collect())),
             (0.001..1.0).prop_map(EvalData::Fraction),
         ],
-        format in prop::option::of(prop::sample::select(vec![DataFormat::Text, DataFormat::Jsonl])),
+        (format, train_on_prompt) in prop::sample::select(vec![
+            (None, false), (None, true), (Some(DataFormat::Text), false), (Some(DataFormat::Jsonl), false),
+            (Some(DataFormat::PromptCompletion), true), (Some(DataFormat::Alpaca), false),
+        ]),
         packing in prop::sample::select(vec![Packing::BestFit, Packing::Sequential, Packing::None]),
         shuffle: bool,
         method in method(),
@@ -348,7 +351,7 @@ prop_compose! {
             model: ModelConfig { path, revision },
             data: DataConfig {
                 train: train_files.into_iter().map(Into::into).collect(),
-                eval, format, packing, shuffle,
+                eval, format, train_on_prompt, packing, shuffle,
             },
             method,
             optimizer,
