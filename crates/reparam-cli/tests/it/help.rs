@@ -146,11 +146,11 @@ fn help_of_generate() {
               An adapter directory in PEFT layout
 
           --precision <PRECISION>
-              What activations are computed in; `auto` is bf16 where weights are stored so and the
-              machine multiplies them natively
+              What is computed in; `auto` is bf16 where weights are stored so and the machine multiplies
+              them natively, and `int8` has weights of 8-bit integers
 
               [default: auto]
-              [possible values: auto, bf16, f32]
+              [possible values: auto, bf16, f32, int8]
 
           --prompt <TEXT>
               The text to continue
@@ -264,7 +264,7 @@ fn unknown_commands_and_flags() {
     --- stdout
     --- stderr
     error: invalid value 'fp8' for '--precision <PRECISION>'
-      [possible values: auto, bf16, f32]
+      [possible values: auto, bf16, f32, int8]
 
     For more information, try '--help'.
     "#

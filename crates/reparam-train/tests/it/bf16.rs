@@ -150,3 +150,68 @@ fn what_has_no_effect_is_refused() {
     assert!(error.hint().is_some_and(|hint| hint.contains("bf16")));
     assert!(!directory.path().join("run").exists());
 }
+
+/// The built-in model is small, its rows are short and of few numbers each: larger ones lose less.
+const INT8: f64 = 0.005;
+
+#[test]
+fn weights_of_integers_have_nearly_the_same_loss() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let text = directory.path().join("text.txt");
+    let story = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. ";
+    std::fs::write(&text, story.repeat(8)).expect("writes");
+    let adapter = {
+        let config = config(directory.path(), "run", &["train.max_steps=10"]);
+        losses(&config);
+        directory.path().join("run/adapter")
+    };
+    let model = repository("assets/stories260K");
+    let model = model.to_str().expect("UTF-8");
+    for adapter in [None, Some(adapter)] {
+        let open = |precision| {
+            match &adapter {
+                None => Session::open(model, &offline(), precision),
+                Some(adapter) => Session::open_with_adapter(model, adapter, &offline(), precision),
+            }
+            .expect("a model")
+        };
+        let loss = |session: &Session| {
+            let evaluation = evaluate_file(session, text.clone(), None, 96);
+            evaluation.expect("a loss").loss
+        };
+        let (full, int8) = (open(Precision::F32), open(Precision::Int8));
+        let (expected, found) = (loss(&full), loss(&int8));
+        assert!(
+            (found - expected).abs() <= INT8 * expected,
+            "{found} {expected}"
+        );
+        assert_ne!(found, expected);
+
+        // One token at a time multiplies integers, a prompt their copy in bf16: both mean the same.
+        let ids = int8.tokenizer.encode(story, true).expect("ids");
+        let logits = |pieces: &mut dyn Iterator<Item = &[u32]>| {
+            let mut cache = int8.model.new_cache(ids.len());
+            let logits = pieces.map(|piece| int8.model.next_logits(piece, &mut cache));
+            let last = logits.last().expect("a piece").into_data();
+            last.convert::<f32>().try_to_vec::<f32>().expect("floats")
+        };
+        let at_once = logits(&mut std::iter::once(&ids[..]));
+        let one_by_one = logits(&mut ids.chunks(1));
+        let greatest = at_once.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+        for (a, b) in at_once.iter().zip(&one_by_one) {
+            assert!((a - b).abs() <= 0.03 * greatest, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn weights_of_integers_are_not_trained() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut config = config(directory.path(), "run", &[]);
+    config.train.precision = Precision::Int8;
+    let error = Witness::default()
+        .train(&config)
+        .expect_err("int8 is for inference");
+    assert!(error.to_string().contains("int8"), "{error}");
+    assert!(!directory.path().join("run").exists());
+}

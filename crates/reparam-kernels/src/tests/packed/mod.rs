@@ -13,6 +13,7 @@ use crate::{Bf16, Isa, KernelError};
 mod cross_entropy;
 mod int8;
 mod outer;
+mod outputs;
 mod properties;
 mod tiles;
 mod weight;
