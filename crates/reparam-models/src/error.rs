@@ -27,6 +27,16 @@ pub enum ModelError {
         /// What is.
         supported: &'static str,
     },
+    /// A weight is finite, but the nearest bf16 number is not.
+    #[error("element {index} of `{name}` is {value:e}, which bf16 cannot hold")]
+    BeyondBf16 {
+        /// The tensor.
+        name: String,
+        /// The flat (row-major) index of the element.
+        index: usize,
+        /// Its value.
+        value: f32,
+    },
     /// A prompt encodes to nothing.
     #[error("there is no token to continue from")]
     EmptyPrompt,
@@ -57,6 +67,7 @@ impl ModelError {
                 Some(format!("supported model types: {}", supported.join(", ")))
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
+            Self::BeyondBf16 { .. } => Some("ask for the precision \"f32\"".into()),
             Self::EmptyPrompt => Some("give a prompt that is not empty".into()),
             Self::Sampling { .. } => None,
             Self::NonFinite { .. } => {

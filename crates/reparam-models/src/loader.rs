@@ -1,9 +1,8 @@
 //! Filling modules from a checkpoint.
 
 use burn::module::Param;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, bf16};
 use reparam::Linear;
-use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
 use reparam_ops::fused::{FrozenWeight, WeightNumbers};
 
@@ -22,7 +21,7 @@ pub(crate) struct Loader<'a> {
     device: &'a Device,
     precision: Precision,
     asked: Vec<(String, Vec<usize>)>,
-    unusable: Option<FormatError>,
+    unusable: Option<ModelError>,
 }
 
 impl<'a> Loader<'a> {
@@ -44,12 +43,16 @@ impl<'a> Loader<'a> {
         let values = match self.checkpoint.expect(&name, &shape) {
             Ok(view) => {
                 if self.unusable.is_none() {
-                    self.unusable = self.checkpoint.check_finite(&name).err();
+                    self.unusable = self
+                        .checkpoint
+                        .check_finite(&name)
+                        .err()
+                        .map(ModelError::from);
                 }
                 match view.to_f32_vec() {
                     Ok(values) => values,
                     Err(error) => {
-                        self.unusable.get_or_insert(error);
+                        self.unusable.get_or_insert(error.into());
                         vec![0.0; shape.iter().product()]
                     }
                 }
@@ -125,7 +128,7 @@ impl<'a> Loader<'a> {
     /// Packs weights as one stack, converting them a few rows at a time.
     fn packed(&mut self, layers: &[Described], numbers: WeightNumbers) -> Vec<Linear> {
         let shapes: Vec<[usize; 2]> = layers.iter().map(|(_, shape, _)| *shape).collect();
-        let mut unusable = None;
+        let mut unusable: Option<ModelError> = None;
         // What is missing or mis-shaped is reported by `finish`.
         let mut readers: Vec<Option<TensorReader>> = Vec::new();
         for (name, shape, _) in layers {
@@ -134,23 +137,33 @@ impl<'a> Loader<'a> {
                 Err(_) => Ok(None),
             };
             readers.push(reader.unwrap_or_else(|error| {
-                unusable.get_or_insert(error);
+                unusable.get_or_insert(error.into());
                 None
             }));
             self.asked.push((name.clone(), shape.to_vec()));
         }
-        let packed = FrozenWeight::pack(&shapes, numbers, |part, _, to| {
+        let packed = FrozenWeight::pack(&shapes, numbers, |part, range, to| {
             let Some(reader) = &mut readers[part] else {
                 to.fill(0.0);
                 return;
             };
-            let checked = reader.read_f32(to).and_then(|()| {
-                if to.iter().all(|x| x.is_finite()) {
-                    return Ok(());
-                }
-                // Asked only to name the element.
-                self.checkpoint.check_finite(&layers[part].0)
-            });
+            let name = &layers[part].0;
+            let checked = reader
+                .read_f32(to)
+                .map_err(ModelError::from)
+                .and_then(|()| {
+                    let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
+                    let Some(at) = to.iter().position(|x| !is_usable(x)) else {
+                        return Ok(());
+                    };
+                    // Asked only to name the element.
+                    self.checkpoint.check_finite(name)?;
+                    Err(ModelError::BeyondBf16 {
+                        name: name.clone(),
+                        index: range.start + at,
+                        value: to[at],
+                    })
+                });
             if let Err(error) = checked {
                 unusable.get_or_insert(error);
                 readers[part] = None;
@@ -175,7 +188,7 @@ impl<'a> Loader<'a> {
     pub(crate) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), ModelError> {
         self.checkpoint.check_tensors(&self.asked, ignored)?;
         match self.unusable {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }

@@ -132,3 +132,43 @@ fn a_checkpoint_of_another_shape_is_refused_with_every_tensor() {
         "{message}"
     );
 }
+
+/// The greatest f32 numbers are nearer to what follows the greatest bf16 number than to that.
+#[test]
+fn a_weight_beyond_bf16_is_refused_where_it_is_rounded() {
+    let name = "model.layers.1.mlp.up_proj.weight";
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(repository(STORIES).join(file), directory.path().join(file)).expect("copies");
+    }
+    let path = directory.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("reads");
+    let header_len = u64::from_le_bytes(*bytes.first_chunk().expect("a header")) as usize;
+    let header: serde_json::Value =
+        serde_json::from_slice(&bytes[8..8 + header_len]).expect("JSON");
+    let start = header[name]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    let element = 8 + header_len + start + 4 * 70;
+    let config = config_with(|_| ());
+    let mut load = |value: f32, precision| {
+        bytes[element..element + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(&path, &bytes).expect("writes");
+        let checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
+        CausalLm::load(&checkpoint, &config, &Device::flex(), precision).map(|_| ())
+    };
+    let greatest = f32::from_bits(0x7f7f_8000);
+    for precision in [crate::Precision::Bf16, crate::Precision::Int8] {
+        load(greatest.next_down(), precision).expect("it is rounded to a number");
+        let error = load(-greatest, precision).expect_err("it is rounded to infinity");
+        let ModelError::BeyondBf16 {
+            name: found,
+            index,
+            value,
+        } = &error
+        else {
+            panic!("{error}");
+        };
+        assert_eq!((found.as_str(), *index, *value), (name, 70, -greatest));
+        assert!(error.hint().is_some_and(|hint| hint.contains("f32")));
+    }
+    load(greatest, crate::Precision::F32).expect("f32 holds it");
+}
