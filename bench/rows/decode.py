@@ -20,12 +20,15 @@ def _speed(report, count):
     return {"tokens_per_s": report["tokens_per_s"]}
 
 
-def _ours(context, directory):
-    prompt = run(_decode_command(context, "--prompt-only")).last_object()["prompt"]
-    command = [context.reparam, "generate", "--model", context.model, "--precision", "bf16", "--json"]
-    done = run([*command, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS])
-    report = done.last_object()
-    return {**_speed(report, len(report["tokens"])), "peak_rss_bytes": done.peak_rss_bytes}
+def _ours(precision):
+    def sample(context, directory):
+        prompt = run(_decode_command(context, "--prompt-only")).last_object()["prompt"]
+        command = [context.reparam, "generate", "--model", context.model, "--precision", precision, "--json"]
+        done = run([*command, "--prompt", prompt, "--max-new-tokens", NEW_TOKENS])
+        report = done.last_object()
+        return {**_speed(report, len(report["tokens"])), "peak_rss_bytes": done.peak_rss_bytes}
+
+    return sample
 
 
 def _theirs(dtype):
@@ -37,21 +40,24 @@ def _theirs(dtype):
     return sample
 
 
-OURS = Measurement("ours decode bf16", "ours", _ours)
+OURS = Measurement("ours decode bf16", "ours", _ours("bf16"))
+INT8 = Measurement("ours decode int8", "ours", _ours("int8"))
 BF16 = Measurement("transformers decode bf16", "theirs", _theirs("bf16"))
 F32 = Measurement("transformers decode f32", "theirs", _theirs("f32"))
 
 
 def _lines(samples, context):
-    def line(theirs, ask, title):
-        ours = [[speed] for speed in samples[OURS.name].of("tokens_per_s")]
-        other = [[speed] for speed in samples[theirs.name].of("tokens_per_s")]
-        return times(title, "tokens/s", ours, other, ask, higher_is_better=True)
+    def line(ours, theirs, ask, title):
+        speeds = ([[speed] for speed in samples[side.name].of("tokens_per_s")] for side in (ours, theirs))
+        return times(title, "tokens/s", *speeds, ask, higher_is_better=True)
 
-    lines = [line(BF16, Ask(3, 6), "bf16, against transformers, bf16")]
+    lines = [
+        line(OURS, BF16, Ask(3, 6), "bf16, against transformers, bf16"),
+        line(INT8, BF16, None, "bf16 with int8 weights, against transformers, bf16"),
+    ]
     if not samples[F32.name].failure:
-        lines.append(line(F32, None, "bf16, against transformers, f32"))
+        lines.append(line(OURS, F32, None, "bf16, against transformers, f32"))
     return lines
 
 
-ROW = Row("decode", "Greedy decoding, 128 tokens after 32", (OURS, BF16), _lines, optional=(F32,))
+ROW = Row("decode", "Greedy decoding, 128 tokens after 32", (OURS, INT8, BF16), _lines, optional=(F32,))
