@@ -77,11 +77,11 @@ impl Int8Weight {
                 for (lane, scale) in scales.iter_mut().enumerate().take(view.rows() - first) {
                     view.copy_row(first + lane, &mut row);
                     *scale = scale_of(&row);
-                    let inverse = if *scale > 0.0 { 1.0 / *scale } else { 0.0 };
                     for (k, x) in row.iter().enumerate() {
-                        // Within 127 but for what the division lost, which the cast cuts off.
-                        let q = (x.to_f32() * inverse).round() as i8;
-                        lines[k / QUAD].0[k % QUAD][lane] = q.max(-127);
+                        // Of zero by zero and of NaN the cast makes zero. Not times an inverse, which
+                        // is infinite where the scale is subnormal.
+                        let q = (x.to_f32() / *scale).round() as i8;
+                        lines[k / QUAD].0[k % QUAD][lane] = q;
                     }
                 }
             });

@@ -91,7 +91,7 @@ impl BlockCache {
     }
 }
 
-/// Applies an attention block to the next tokens of a sequence, which see those in the cache and each other.
+/// Applies an attention block to the next tokens of a sequence, which see those in the cache and those before them.
 ///
 /// Adds their keys and values to the cache. Nothing is tracked; otherwise like [`attention_block`].
 pub fn attention_block_cached(

@@ -25,7 +25,7 @@ pub enum PhiError {
         method: &'static str,
     },
     /// The method needs the weight itself, which is packed for fused operations.
-    #[error("`{method}` needs the weight of `{module}`, which is packed in bf16")]
+    #[error("`{method}` needs the weight of `{module}`, which is packed")]
     PackedWeight {
         /// The module's path.
         module: String,

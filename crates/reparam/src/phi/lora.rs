@@ -352,7 +352,7 @@ pub(super) fn attach<M: Module>(
     if options.bias != peft::Bias::None && selected.iter().any(|target| target.module.is_packed) {
         return Err(PhiError::Setting {
             setting: "bias",
-            expected: "`none` where weights are packed in bf16",
+            expected: "`none` where weights are packed",
             found: format!("{:?}", options.bias).to_lowercase(),
         });
     }
