@@ -50,7 +50,7 @@ impl Dataset {
         let source = read_documents(paths, options.format)?;
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
         if options.train_on_prompt {
-            remove_masks(&mut encoded)?;
+            unmask(&mut encoded)?;
         }
         let cut = cut(&encoded, options.sequence_length)?;
         Self::of(cut, options.sequence_length, options.packing, source.files)
@@ -84,7 +84,7 @@ impl Dataset {
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
         let mut train = cut(&encoded, sequence_length)?;
         let unmasked = if options.train_on_prompt {
-            remove_masks(&mut encoded)?;
+            unmask(&mut encoded)?;
             Some(cut(&encoded, sequence_length)?)
         } else {
             None
@@ -146,16 +146,18 @@ impl Dataset {
 }
 
 /// Has every token predicted.
-fn remove_masks(documents: &mut [EncodedDocument]) -> Result<()> {
-    if documents
-        .iter()
-        .all(|document| document.loss_mask.is_none())
-    {
-        let documents = documents.len();
-        return Err(DataError::NoPrompts { documents });
+fn unmask(documents: &mut [EncodedDocument]) -> Result<()> {
+    let n_documents = documents.len();
+    let mut masks = documents
+        .iter_mut()
+        .filter_map(|document| document.loss_mask.as_mut())
+        .peekable();
+    if masks.peek().is_none() {
+        return Err(DataError::NoPrompts {
+            documents: n_documents,
+        });
     }
-    for document in documents {
-        document.loss_mask = None;
-    }
+    // Filled and not removed, because an example has a mask.
+    masks.for_each(|mask| mask.fill(true));
     Ok(())
 }

@@ -34,6 +34,7 @@ fn the_built_in_example() {
         pieces: 1355,
         dropped_pieces: 0,
         dropped_tokens: 0,
+        cut_examples: 0,
         blocks: 1355,
         labelled_tokens: 693_365 - 1355,
         fill: 693_365.0 / (1355.0 * 512.0),
@@ -265,13 +266,21 @@ fn pieces_of_a_prompt_alone_are_left_out() {
         vec![2],
     ]
     .concat();
-    let dataset = Dataset::build(&[path], &tokenizer(), &options(32)).unwrap();
+    let paths = [path];
+    let all = DatasetOptions {
+        train_on_prompt: true,
+        ..options(32)
+    };
+    let whole = Dataset::build(&paths, &tokenizer(), &all).unwrap().report;
+    assert_eq!((whole.dropped_pieces, whole.cut_examples), (0, 1));
+    let dataset = Dataset::build(&paths, &tokenizer(), &options(32)).unwrap();
     let report = &dataset.report;
     assert_eq!(
         report.dropped_pieces + report.pieces,
         ids.len().div_ceil(32)
     );
     assert_eq!(report.dropped_tokens + report.tokens, ids.len());
+    assert_eq!(report.cut_examples, 1);
     assert!(
         report.dropped_pieces > 1 && report.labelled_tokens < 32,
         "{report:?}"

@@ -28,6 +28,7 @@ impl EncodedDocument {
 pub struct Piece {
     document: usize,
     start: usize,
+    of_example: bool,
     ids: Vec<u32>,
     labels: Vec<i32>,
 }
@@ -43,6 +44,12 @@ impl Piece {
     #[must_use]
     pub fn start(&self) -> usize {
         self.start
+    }
+
+    /// Whether its document has a loss mask, as an example of a prompt and a response does.
+    #[must_use]
+    pub fn of_example(&self) -> bool {
+        self.of_example
     }
 
     /// The token ids.
@@ -132,6 +139,7 @@ pub fn cut(documents: &[EncodedDocument], sequence_length: usize) -> Result<Cut>
             let piece = Piece {
                 document,
                 start,
+                of_example: loss_mask.is_some(),
                 ids: ids.to_vec(),
                 labels: labels(document, ids, mask)?,
             };

@@ -17,6 +17,9 @@ pub struct PackReport {
     pub dropped_pieces: usize,
     /// Tokens of the pieces left out.
     pub dropped_tokens: usize,
+    /// Examples with a piece that begins behind their start: it is learned or scored without the prompt, or
+    /// without a part of it.
+    pub cut_examples: usize,
     /// Blocks.
     pub blocks: usize,
     /// Positions that predict something.
@@ -37,6 +40,14 @@ impl PackReport {
             pieces: pieces.len(),
             dropped_pieces: dropped.len(),
             dropped_tokens: dropped.iter().map(Piece::len).sum(),
+            cut_examples: pieces
+                .chunk_by(|a, b| a.document() == b.document())
+                .filter(|pieces| {
+                    pieces
+                        .iter()
+                        .any(|piece| piece.of_example() && piece.start() > 0)
+                })
+                .count(),
             blocks: blocks.len(),
             labelled_tokens: blocks.iter().map(Block::n_labelled).sum(),
             fill: if room > 0.0 {

@@ -242,6 +242,7 @@ fn the_report_counts() {
         pieces: 4,
         dropped_pieces: 2,
         dropped_tokens: 2,
+        cut_examples: 0,
         blocks: 4,
         labelled_tokens: 10,
         fill: 14.0 / 16.0,
@@ -253,6 +254,26 @@ fn the_report_counts() {
     };
     let empty = PackReport::count(&none, &[], 4);
     assert_eq!((empty.fill, empty.documents), (0.0, 0));
+}
+
+#[test]
+fn the_report_counts_examples_that_are_cut() {
+    let example = |prompt: usize, response: usize| EncodedDocument {
+        ids: (0..prompt as u32 + response as u32).collect(),
+        loss_mask: Some([vec![false; prompt], vec![true; response]].concat()),
+    };
+    let cut_examples = |documents: &[EncodedDocument]| {
+        let cut = cut(documents, 4).unwrap();
+        PackReport::count(&cut, &[], 4).cut_examples
+    };
+    let fits = example(2, 2);
+    assert_eq!(cut_examples(std::slice::from_ref(&fits)), 0);
+    // A text has no prompt to lose.
+    assert_eq!(cut_examples(&documents(&[20])), 0);
+    // What is left out is not learned: here the last token, alone in its piece.
+    assert_eq!(cut_examples(&[example(3, 2)]), 0);
+    // Counted once, with two such pieces or with the prompt in a piece that is left out.
+    assert_eq!(cut_examples(&[example(2, 12), fits, example(5, 3)]), 2);
 }
 
 #[test]
