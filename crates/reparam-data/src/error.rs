@@ -91,12 +91,6 @@ pub enum DataError {
         /// What the parser says.
         message: String,
     },
-    /// A `.json` file does not begin as an array.
-    #[error("{}: expected one JSON array", path.display())]
-    NotAnArray {
-        /// The file.
-        path: PathBuf,
-    },
     /// The array of a file is empty.
     #[error("{} holds no document: its array is empty", path.display())]
     EmptyArray {
@@ -381,10 +375,7 @@ impl DataError {
                 "convert the file to UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
             }
             Self::InvalidJson { .. } => {
-                "a .jsonl file has one whole JSON object on each line, a .json file one array of objects".to_owned()
-            }
-            Self::NotAnArray { .. } => {
-                "name the file .jsonl if it has one object a line, else put the objects into one array".to_owned()
+                "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
             }
             Self::NotAnObject { .. } => {
                 r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
