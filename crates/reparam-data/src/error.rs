@@ -117,11 +117,13 @@ pub enum DataError {
         /// The field most like the missing one.
         nearest: Option<String>,
     },
-    /// The first object of a file has the fields of no format.
-    #[error("{place}: neither a document nor an example, found {}", list(keys))]
+    /// The first object of a file has the fields of no format, or not those of the format that is given.
+    #[error("{place}: {}, found {}", not_of(*format), list(keys))]
     UnknownFields {
         /// Where it stands.
         place: DocumentSource,
+        /// The format that is given.
+        format: Option<Format>,
         /// The fields that it has, at most ten.
         keys: Vec<String>,
         /// A field that seems to be misspelled, and what it seems to mean.
@@ -262,6 +264,14 @@ pub enum DataError {
         /// The longest that is accepted.
         limit: usize,
     },
+    /// A document of a file cannot be encoded.
+    #[error("{place}: {error}")]
+    Document {
+        /// Where it stands.
+        place: DocumentSource,
+        /// Why.
+        error: Box<DataError>,
+    },
     /// The tokenizer failed on ids.
     #[error("cannot decode the tokens: {message}")]
     Decode {
@@ -389,7 +399,9 @@ impl DataError {
             Self::UnknownFields { nearest: Some((key, field)), .. } => {
                 format!("rename the field `{key}` to `{field}`")
             }
-            Self::UnknownFields { .. } => format!("an object has one of these: {}", known_fields()),
+            Self::UnknownFields { format, .. } => {
+                format!("an object has one of these: {}", known_fields(*format))
+            }
             Self::AmbiguousFields { formats, .. } => match &formats[..] {
                 [first, second, ..] if first != second => {
                     format!("set format to `{first}` or `{second}`")
@@ -446,6 +458,7 @@ impl DataError {
             Self::WhiteSpaceRun { .. } => {
                 "this is rarely meant to be learned; shorten it in the data".to_owned()
             }
+            Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
@@ -470,6 +483,14 @@ impl DataError {
             | Self::TokenIdTooLarge { .. } => return None,
         };
         Some(hint)
+    }
+}
+
+/// Says what an object is not.
+fn not_of(format: Option<Format>) -> String {
+    match format {
+        None => "neither a document nor an example".to_owned(),
+        Some(format) => format!("not of the format `{format}`"),
     }
 }
 

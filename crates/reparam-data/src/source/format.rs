@@ -103,8 +103,7 @@ impl Form {
         format: Option<Format>,
         place: &DocumentSource,
     ) -> Result<&'static Self> {
-        let allowed = |form: &&Self| format.is_none_or(|format| form.format == format);
-        let allowed: Vec<&Self> = FORMS.iter().filter(allowed).collect();
+        let allowed: Vec<&Self> = allowed(format).collect();
         let fits = |form: &&Self| form.fields().all(|field| object.contains_key(field));
         let fitting: Vec<&Self> = allowed.iter().copied().filter(fits).collect();
         match (&fitting[..], &allowed[..]) {
@@ -112,6 +111,7 @@ impl Form {
             ([], [form]) => Err(form.missing(object, place)),
             ([], _) => Err(DataError::UnknownFields {
                 place: place.clone(),
+                format,
                 keys: keys(object),
                 nearest: misspelled(object, allowed.iter().flat_map(|form| form.fields())),
             }),
@@ -185,9 +185,15 @@ impl fmt::Display for Form {
     }
 }
 
+/// The forms of a format, or all.
+fn allowed(format: Option<Format>) -> impl Iterator<Item = &'static Form> {
+    let is_allowed = move |form: &&Form| format.is_none_or(|format| form.format == format);
+    FORMS.iter().filter(is_allowed)
+}
+
 /// Lists what the fields of an object may be, for hints.
-pub(crate) fn known_fields() -> String {
-    let forms: Vec<String> = FORMS.iter().map(ToString::to_string).collect();
+pub(crate) fn known_fields(format: Option<Format>) -> String {
+    let forms: Vec<String> = allowed(format).map(ToString::to_string).collect();
     forms.join("; ")
 }
 

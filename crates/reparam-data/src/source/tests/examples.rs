@@ -212,7 +212,18 @@ fn the_first_object_says_what_the_file_is() {
         );
         assert!(error.hint().unwrap().contains(hint), "{:?}", error.hint());
     }
-    // Where the format is given, so are the fields.
+    // Where the format is given, only its fields are known.
+    let (_directory, path) = file("a.jsonl", "{\"text\": \"Hi\"}");
+    let error = read_documents(&[path], Some(Format::PromptCompletion)).unwrap_err();
+    assert_eq!(
+        message(&error),
+        "a.jsonl:1: not of the format `prompt_completion`, found `text`"
+    );
+    assert_eq!(
+        error.hint().unwrap(),
+        "an object has one of these: `prompt` and `completion`; `prompt` and `response`; `question` and `answer`"
+    );
+    // One that has a single form names what is missing.
     let (_directory, path) = file("a.jsonl", "{\"instruction\": \"i\", \"otuput\": \"o\"}");
     let error = read_documents(&[path], Some(Format::Alpaca)).unwrap_err();
     assert_eq!(
