@@ -17,7 +17,7 @@ pub enum Format {
     Text,
     /// JSON objects, each with a document in its field `text`.
     #[serde(rename = "jsonl")]
-    JsonLines,
+    Documents,
     /// JSON objects with `prompt` and `completion`, `prompt` and `response`, or `question` and `answer`: the text is
     /// the first followed by the second exactly as they are.
     PromptCompletion,
@@ -31,7 +31,7 @@ impl Format {
     /// All formats, in the order in which they are listed to the user.
     pub const ALL: [Self; 4] = [
         Self::Text,
-        Self::JsonLines,
+        Self::Documents,
         Self::PromptCompletion,
         Self::Alpaca,
     ];
@@ -41,7 +41,7 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::JsonLines => "jsonl",
+            Self::Documents => "jsonl",
             Self::PromptCompletion => "prompt_completion",
             Self::Alpaca => "alpaca",
         }
@@ -77,7 +77,7 @@ pub(super) struct Form {
 }
 
 const FORMS: [Form; 5] = [
-    Form::new(Format::JsonLines, None, "text"),
+    Form::new(Format::Documents, None, "text"),
     Form::new(Format::PromptCompletion, Some("prompt"), "completion"),
     Form::new(Format::PromptCompletion, Some("prompt"), "response"),
     Form::new(Format::PromptCompletion, Some("question"), "answer"),

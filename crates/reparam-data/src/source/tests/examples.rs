@@ -67,7 +67,7 @@ fn a_json_file_may_have_an_object_a_line() {
     let expected = [("a".to_owned(), 2), ("b".to_owned(), 4)];
     assert_eq!(read("a.json", lines).unwrap(), expected);
     let (_directory, path) = file("a.json", lines);
-    let source = read_documents(&[path], Some(Format::JsonLines)).unwrap();
+    let source = read_documents(&[path], Some(Format::Documents)).unwrap();
     assert_eq!(source.documents[1].source.item, None);
     // One object over several lines is neither.
     let error = error("a.json", "{\n  \"text\": \"a\"\n}\n");
@@ -96,8 +96,8 @@ fn a_format_that_is_given_decides_between_fields() {
         };
         assert_eq!(
             (
-                read(Format::JsonLines).text.as_str(),
-                read(Format::JsonLines).prompt_len
+                read(Format::Documents).text.as_str(),
+                read(Format::Documents).prompt_len
             ),
             ("t", None)
         );
