@@ -66,11 +66,19 @@ def read(path):
 
 def encode(tokenizer, prompt, response):
     """An example of token ids."""
-    encoding = tokenizer(prompt + response, return_offsets_mapping=True)
+    encoding = tokenizer(prompt + response, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids = list(encoding["input_ids"])
-    # A token across the border belongs to the prompt: the model is given it.
-    spans = enumerate(encoding["offset_mapping"])
-    begins = next((index for index, (start, end) in spans if end > start >= len(prompt)), len(ids))
+    begins, end = len(ids), 0
+    for index, (span, of_template) in enumerate(zip(encoding["offset_mapping"], encoding["special_tokens_mask"])):
+        if of_template:
+            continue
+        # A token across the border belongs to the prompt: the model is given it. One begins where the token before it ends, for
+        # byte-level tokenizers leave its spaces out of its span; but not behind its span, for the tokens of one character all have
+        # the character's.
+        if min(span[0], end) >= len(prompt):
+            begins = index
+            break
+        begins, end = index + 1, span[1]
     if not ids or ids[-1] != tokenizer.eos_token_id:
         ids.append(tokenizer.eos_token_id)
     return Example(prompt, response, ids, begins)

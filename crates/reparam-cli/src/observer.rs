@@ -165,11 +165,15 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             (
                 "data",
                 format!(
-                    "{} in {}, {} to learn from, {} held out",
+                    "{} in {}, {} to learn from, {} held out{}",
                     counted(start.train_tokens, "token"),
                     counted(start.blocks, "block"),
                     count(start.labelled_tokens),
-                    count(start.eval_tokens)
+                    count(start.eval_tokens),
+                    match start.cut_examples {
+                        0 => String::new(),
+                        examples => format!(", {} cut", counted(examples, "example")),
+                    }
                 ),
             ),
             ("run", plan(start)),

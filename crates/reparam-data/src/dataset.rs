@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::{DataError, Result};
 use crate::order::split;
-use crate::pack::{
-    Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, Piece, cut, pack,
-};
+use crate::pack::{Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, cut, pack};
 use crate::source::{FileDigest, Format, read_documents};
 use crate::tokenizer::TextTokenizer;
 
@@ -52,7 +50,7 @@ impl Dataset {
         let source = read_documents(paths, options.format)?;
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
         if options.train_on_prompt {
-            remove_masks(&mut encoded)?;
+            unmask(&mut encoded)?;
         }
         let cut = cut(&encoded, options.sequence_length)?;
         Self::of(cut, options.sequence_length, options.packing, source.files)
@@ -60,9 +58,10 @@ impl Dataset {
 
     /// Like [`Dataset::build`], but holds out the last `eval_fraction` of the pieces as a second data set.
     ///
-    /// The pieces are split before they are packed, so that no block has both (see [`split`]). Pieces left out
-    /// are counted in the report of the first part. With `eval_fraction = 0` there is no second part. In what is held out
-    /// prompts are never predicted: `train_on_prompt` changes what is learned, not what it is measured by.
+    /// The pieces are split before they are packed, so that no block has both (see [`split`]). With
+    /// `eval_fraction = 0` there is no second part. `train_on_prompt` changes what is learned, not what it is measured by:
+    /// the pieces held out are the last of those with a response, whose prompts are not predicted, and all that comes
+    /// before the first of them is learned.
     ///
     /// # Errors
     ///
@@ -73,6 +72,9 @@ impl Dataset {
         options: &DatasetOptions,
         eval_fraction: f64,
     ) -> Result<(Self, Option<Self>)> {
+        if eval_fraction == 0.0 {
+            return Ok((Self::build(paths, tokenizer, options)?, None));
+        }
         let DatasetOptions {
             sequence_length,
             packing,
@@ -80,34 +82,21 @@ impl Dataset {
         } = *options;
         let source = read_documents(paths, options.format)?;
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
-        let masked = if options.train_on_prompt {
-            let masked = cut(&encoded, sequence_length)?;
-            remove_masks(&mut encoded)?;
-            Some(masked.pieces)
+        let mut train = cut(&encoded, sequence_length)?;
+        let unmasked = if options.train_on_prompt {
+            unmask(&mut encoded)?;
+            Some(cut(&encoded, sequence_length)?)
         } else {
             None
         };
-        let mut train = cut(&encoded, sequence_length)?;
-        let pieces = train.pieces.len();
-        let mut held_out = train.pieces.split_off(split(pieces, eval_fraction)?);
-        let Some(first) = held_out.first() else {
-            let train = Self::of(train, sequence_length, packing, source.files)?;
-            return Ok((train, None));
-        };
-        if let Some(masked) = masked {
-            let begins = (first.document(), first.start());
-            let is_held_out = |piece: &Piece| (piece.document(), piece.start()) >= begins;
-            held_out = masked.into_iter().filter(is_held_out).collect();
-            if held_out.is_empty() {
-                return Err(DataError::TooFewToSplit { pieces });
-            }
+        let first = &train.pieces[split(train.pieces.len(), eval_fraction)?];
+        let begins = (first.document(), first.start());
+        let eval = train.split_off(begins);
+        if let Some(unmasked) = unmasked {
+            train = unmasked;
+            train.split_off(begins);
         }
         let train = Self::of(train, sequence_length, packing, source.files.clone())?;
-        let eval = Cut {
-            pieces: held_out,
-            dropped_pieces: 0,
-            dropped_tokens: 0,
-        };
         let eval = Self::of(eval, sequence_length, packing, source.files)?;
         Ok((train, Some(eval)))
     }
@@ -137,8 +126,7 @@ impl Dataset {
         digests: Vec<FileDigest>,
     ) -> Result<Self> {
         let blocks = pack(&cut.pieces, sequence_length, packing)?;
-        let dropped = (cut.dropped_pieces, cut.dropped_tokens);
-        let report = PackReport::count(&cut.pieces, &blocks, sequence_length, dropped);
+        let report = PackReport::count(&cut, &blocks, sequence_length);
         Ok(Self {
             blocks,
             report,
@@ -158,16 +146,18 @@ impl Dataset {
 }
 
 /// Has every token predicted.
-fn remove_masks(documents: &mut [EncodedDocument]) -> Result<()> {
-    if documents
-        .iter()
-        .all(|document| document.loss_mask.is_none())
-    {
-        let documents = documents.len();
-        return Err(DataError::NoPrompts { documents });
+fn unmask(documents: &mut [EncodedDocument]) -> Result<()> {
+    let n_documents = documents.len();
+    let mut masks = documents
+        .iter_mut()
+        .filter_map(|document| document.loss_mask.as_mut())
+        .peekable();
+    if masks.peek().is_none() {
+        return Err(DataError::NoPrompts {
+            documents: n_documents,
+        });
     }
-    for document in documents {
-        document.loss_mask = None;
-    }
+    // Filled and not removed, because an example has a mask.
+    masks.for_each(|mask| mask.fill(true));
     Ok(())
 }

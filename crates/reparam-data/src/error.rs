@@ -91,12 +91,6 @@ pub enum DataError {
         /// What the parser says.
         message: String,
     },
-    /// A `.json` file does not begin as an array.
-    #[error("{}: expected one JSON array", path.display())]
-    NotAnArray {
-        /// The file.
-        path: PathBuf,
-    },
     /// The array of a file is empty.
     #[error("{} holds no document: its array is empty", path.display())]
     EmptyArray {
@@ -123,11 +117,13 @@ pub enum DataError {
         /// The field most like the missing one.
         nearest: Option<String>,
     },
-    /// The first object of a file has the fields of no format.
-    #[error("{place}: neither a document nor an example, found {}", list(keys))]
+    /// The first object of a file has the fields of no format, or not those of the format that is given.
+    #[error("{place}: {}, found {}", not_of(*format), list(keys))]
     UnknownFields {
         /// Where it stands.
         place: DocumentSource,
+        /// The format that is given.
+        format: Option<Format>,
         /// The fields that it has, at most ten.
         keys: Vec<String>,
         /// A field that seems to be misspelled, and what it seems to mean.
@@ -268,6 +264,14 @@ pub enum DataError {
         /// The longest that is accepted.
         limit: usize,
     },
+    /// A document of a file cannot be encoded.
+    #[error("{place}: {error}")]
+    Document {
+        /// Where it stands.
+        place: DocumentSource,
+        /// Why.
+        error: Box<DataError>,
+    },
     /// The tokenizer failed on ids.
     #[error("cannot decode the tokens: {message}")]
     Decode {
@@ -381,10 +385,7 @@ impl DataError {
                 "convert the file to UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
             }
             Self::InvalidJson { .. } => {
-                "a .jsonl file has one whole JSON object on each line, a .json file one array of objects".to_owned()
-            }
-            Self::NotAnArray { .. } => {
-                "name the file .jsonl if it has one object a line, else put the objects into one array".to_owned()
+                "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
             }
             Self::NotAnObject { .. } => {
                 r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
@@ -398,7 +399,9 @@ impl DataError {
             Self::UnknownFields { nearest: Some((key, field)), .. } => {
                 format!("rename the field `{key}` to `{field}`")
             }
-            Self::UnknownFields { .. } => format!("an object has one of these: {}", known_fields()),
+            Self::UnknownFields { format, .. } => {
+                format!("an object has one of these: {}", known_fields(*format))
+            }
             Self::AmbiguousFields { formats, .. } => match &formats[..] {
                 [first, second, ..] if first != second => {
                     format!("set format to `{first}` or `{second}`")
@@ -455,6 +458,7 @@ impl DataError {
             Self::WhiteSpaceRun { .. } => {
                 "this is rarely meant to be learned; shorten it in the data".to_owned()
             }
+            Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
@@ -479,6 +483,14 @@ impl DataError {
             | Self::TokenIdTooLarge { .. } => return None,
         };
         Some(hint)
+    }
+}
+
+/// Says what an object is not.
+fn not_of(format: Option<Format>) -> String {
+    match format {
+        None => "neither a document nor an example".to_owned(),
+        Some(format) => format!("not of the format `{format}`"),
     }
 }
 

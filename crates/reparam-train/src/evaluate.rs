@@ -33,8 +33,8 @@ impl Evaluation {
 ///
 /// Every document is encoded by the tokenizer's own template with the end-of-text token after it.
 /// One longer than `sequence_length` is cut into pieces of that length; each piece is scored by
-/// itself and its first token is not predicted. Of an example the response is scored, with the end-of-text token, and the
-/// prompt is given.
+/// itself and its first token is not predicted. Of an example the response is scored, with the end-of-text token, and what
+/// is in the same piece of the prompt is given.
 ///
 /// # Errors
 ///

@@ -115,6 +115,9 @@ pub struct Start {
     pub train_tokens: u64,
     /// Those of them that are predicted, and so learned from.
     pub labelled_tokens: u64,
+    /// The examples of the training data that are longer than a block, so that a part of them is learned without the
+    /// whole prompt.
+    pub cut_examples: u64,
     /// The blocks that the training data are packed into.
     pub blocks: u64,
     /// The predicted tokens of the held-out data; 0 if there are none.
@@ -380,6 +383,7 @@ mod tests {
                 scaling: Some(2.0),
                 train_tokens: 3,
                 labelled_tokens: 4,
+                cut_examples: 1,
                 blocks: 5,
                 eval_tokens: 6,
                 max_steps: 7,

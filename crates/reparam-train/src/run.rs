@@ -220,6 +220,7 @@ impl Run<'_> {
             scaling: attached.scaling,
             train_tokens: train.report.tokens as u64,
             labelled_tokens: train.report.labelled_tokens as u64,
+            cut_examples: train.report.cut_examples as u64,
             blocks: train.report.blocks as u64,
             eval_tokens: eval.map_or(0, |eval| eval.report.labelled_tokens as u64),
             max_steps,

@@ -8,14 +8,13 @@ use reparam::update::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
     GradientTransform, Optimizer, Scale, Schedule, SettingValue, UpdateError,
 };
-use reparam_data::{DatasetOptions, Format, PackingStrategy};
+use reparam_data::{DatasetOptions, PackingStrategy};
 use reparam_formats::peft;
 
 use crate::TrainError;
 use crate::config::{
-    self, DataConfig, DataFormat, Lambda, MethodConfig, ModuleSelector, NamedUpdate,
-    OptimizerConfig, Packing, RegressionConfig, RegressionModelKind, TargetConfig, TrainedBias,
-    UpdateConfig, WeightScale,
+    self, DataConfig, Lambda, MethodConfig, ModuleSelector, NamedUpdate, OptimizerConfig, Packing,
+    RegressionConfig, RegressionModelKind, TargetConfig, TrainedBias, UpdateConfig, WeightScale,
 };
 
 /// Returns a method with its settings; `max_steps` is the horizon.
@@ -230,19 +229,10 @@ fn decay_steps(ratio: f64, warmup_steps: u64, max_steps: u64) -> Result<u64, Tra
 /// Returns how the training files become blocks of `sequence_length` tokens.
 pub(crate) fn dataset(data: &DataConfig, sequence_length: usize) -> DatasetOptions {
     DatasetOptions {
-        format: data.format.map(format),
+        format: data.format,
         train_on_prompt: data.train_on_prompt,
         sequence_length,
         packing: packing(data.packing),
-    }
-}
-
-fn format(format: DataFormat) -> Format {
-    match format {
-        DataFormat::Text => Format::Text,
-        DataFormat::Jsonl => Format::JsonLines,
-        DataFormat::PromptCompletion => Format::PromptCompletion,
-        DataFormat::Alpaca => Format::Alpaca,
     }
 }
 

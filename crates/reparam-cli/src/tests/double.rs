@@ -135,6 +135,7 @@ impl Engine for Double {
             scaling: Some(2.0),
             train_tokens: 12_345,
             labelled_tokens: 12_000,
+            cut_examples: 3,
             blocks: 24,
             eval_tokens: 600,
             max_steps: 40,

@@ -120,7 +120,7 @@ fn train_reports_in_text() {
     model       base, 7,000 parameters
     method      lora on 2 modules, scaling 2
     trainable   1,000 parameters (12.50 %)
-    data        12,345 tokens in 24 blocks, 12,000 to learn from, 600 held out
+    data        12,345 tokens in 24 blocks, 12,000 to learn from, 600 held out, 3 examples cut
     run         40 steps of 4 x 512 x 2 tokens, f32, 2 threads, seed 7, lambda 0.5
     output      runs/a
     evaluation  step 0: loss 2.0000, perplexity 7.39 on 600 tokens

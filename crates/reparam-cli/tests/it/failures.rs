@@ -179,7 +179,7 @@ fn data_that_cannot_be_used() {
     workplace.write("broken.jsonl", b"{\"text\":\n");
     let empty_response = br#"[{"instruction":"a","output":"b"},{"instruction":"a","output":" "}]"#;
     workplace.write("response.json", empty_response);
-    workplace.write("lines.json", b"{\"text\":\"one\"}\n");
+    workplace.write("object.json", b"{\n  \"text\":\"one\"\n}\n");
     let two_ways = br#"{"text":"a","prompt":"b","completion":"c"}"#;
     workplace.write("two_ways.jsonl", two_ways);
     for (file, error, hint) in [
@@ -188,7 +188,11 @@ fn data_that_cannot_be_used() {
             "response.json:1 (item 2): the response in `output` is empty",
             "leave the example out",
         ),
-        ("lines.json", "expected one JSON array", ".jsonl"),
+        (
+            "object.json",
+            "object.json:1:1: invalid JSON",
+            "one array of objects",
+        ),
         (
             "two_ways.jsonl",
             "`text` as well as `prompt` and `completion`",

@@ -34,6 +34,7 @@ fn the_built_in_example() {
         pieces: 1355,
         dropped_pieces: 0,
         dropped_tokens: 0,
+        cut_examples: 0,
         blocks: 1355,
         labelled_tokens: 693_365 - 1355,
         fill: 693_365.0 / (1355.0 * 512.0),
@@ -168,40 +169,70 @@ fn prompts_are_given_and_not_predicted() {
 }
 
 #[test]
-fn what_is_held_out_is_measured_by_its_responses() {
+fn what_is_held_out_does_not_depend_on_what_is_learned() {
     let (_directory, paths) = examples_and_a_text();
-    // Two pieces of the first example are cut, and those without a response are left out.
+    // Pieces of the first example are cut, and without prompts those without a response are left out.
     for sequence_length in [16, 4, 2] {
-        for fraction in [0.2, 0.5] {
-            let masked = DatasetOptions {
-                packing: PackingStrategy::None,
-                ..options(sequence_length)
+        let masked = DatasetOptions {
+            packing: PackingStrategy::None,
+            ..options(sequence_length)
+        };
+        let all = DatasetOptions {
+            train_on_prompt: true,
+            ..masked.clone()
+        };
+        let pieces = |options| Dataset::build(&paths, &tokenizer(), options).unwrap();
+        let (responses, texts) = (pieces(&masked), pieces(&all));
+        for fraction in [0.05, 0.2, 0.5, 0.9] {
+            let split = |options| {
+                let parts = Dataset::build_split(&paths, &tokenizer(), options, fraction).unwrap();
+                (parts.0, parts.1.unwrap())
             };
-            let all = DatasetOptions {
-                train_on_prompt: true,
-                ..masked.clone()
+            let ((train, eval), (learned, measured)) = (split(&masked), split(&all));
+            assert_eq!(eval, measured);
+            assert_eq!([&train.blocks[..], &eval.blocks].concat(), responses.blocks);
+            // What is learned of the texts is all that stands before the part held out.
+            assert_eq!(learned.blocks, texts.blocks[..learned.blocks.len()]);
+            let next = texts.blocks[learned.blocks.len()].input_ids();
+            assert_eq!(next, eval.blocks[0].input_ids());
+            // Nothing is lost: what is left out of a part is counted in it.
+            let report = |dataset: &Dataset| {
+                let report = &dataset.report;
+                [
+                    report.pieces + report.dropped_pieces,
+                    report.tokens + report.dropped_tokens,
+                    report.dropped_pieces,
+                ]
             };
-            let whole = Dataset::build(&paths, &tokenizer(), &masked).unwrap();
-            let (train, eval) = Dataset::build_split(&paths, &tokenizer(), &all, fraction).unwrap();
-            let eval = eval.unwrap();
-            // The held-out pieces are the last ones that the whole has when prompts are not predicted.
-            let begins = whole.blocks.len() - eval.blocks.len();
-            assert_eq!(eval.blocks, whole.blocks[begins..]);
-            // The others are the first ones that it has when they are.
-            let whole = Dataset::build(&paths, &tokenizer(), &all).unwrap();
-            assert_eq!(train.blocks, whole.blocks[..train.blocks.len()]);
-            let held_out = &whole.blocks[train.blocks.len()..];
-            let with_labels = |block: &&Block| {
-                eval.blocks
-                    .iter()
-                    .any(|one| one.input_ids() == block.input_ids())
+            let sum = |a: &Dataset, b: &Dataset| {
+                let (a, b) = (report(a), report(b));
+                [0, 1, 2].map(|index| a[index] + b[index])
             };
-            assert_eq!(
-                held_out.iter().filter(with_labels).count(),
-                eval.blocks.len()
-            );
+            assert_eq!(sum(&train, &eval), report(&responses));
+            assert_eq!(sum(&learned, &eval)[..2], report(&texts)[..2]);
         }
     }
+}
+
+#[test]
+fn nothing_is_measured_where_nothing_is_held_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    // One token, which begins in the prompt, so that the response is the EOS alone, in a piece of its own.
+    fs::write(&path, r#"{"prompt": "H", "completion": "e"}"#).unwrap();
+    assert_eq!(tokenizer().encode("He", true).unwrap().len(), 2);
+    let paths = [path];
+    let masked = options(2);
+    let error = Dataset::build_split(&paths, &tokenizer(), &masked, 0.0).unwrap_err();
+    assert!(matches!(error, DataError::NothingToLearn { .. }), "{error}");
+    let all = DatasetOptions {
+        train_on_prompt: true,
+        ..masked
+    };
+    let (train, none) = Dataset::build_split(&paths, &tokenizer(), &all, 0.0).unwrap();
+    assert_eq!((train.report.pieces, none), (1, None));
+    let error = Dataset::build_split(&paths, &tokenizer(), &all, 0.5).unwrap_err();
+    assert!(matches!(error, DataError::NothingToLearn { .. }), "{error}");
 }
 
 #[test]
@@ -235,13 +266,21 @@ fn pieces_of_a_prompt_alone_are_left_out() {
         vec![2],
     ]
     .concat();
-    let dataset = Dataset::build(&[path], &tokenizer(), &options(32)).unwrap();
+    let paths = [path];
+    let all = DatasetOptions {
+        train_on_prompt: true,
+        ..options(32)
+    };
+    let whole = Dataset::build(&paths, &tokenizer(), &all).unwrap().report;
+    assert_eq!((whole.dropped_pieces, whole.cut_examples), (0, 1));
+    let dataset = Dataset::build(&paths, &tokenizer(), &options(32)).unwrap();
     let report = &dataset.report;
     assert_eq!(
         report.dropped_pieces + report.pieces,
         ids.len().div_ceil(32)
     );
     assert_eq!(report.dropped_tokens + report.tokens, ids.len());
+    assert_eq!(report.cut_examples, 1);
     assert!(
         report.dropped_pieces > 1 && report.labelled_tokens < 32,
         "{report:?}"

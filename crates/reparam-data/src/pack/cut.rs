@@ -28,6 +28,7 @@ impl EncodedDocument {
 pub struct Piece {
     document: usize,
     start: usize,
+    of_example: bool,
     ids: Vec<u32>,
     labels: Vec<i32>,
 }
@@ -43,6 +44,12 @@ impl Piece {
     #[must_use]
     pub fn start(&self) -> usize {
         self.start
+    }
+
+    /// Whether its document has a loss mask, as an example of a prompt and a response does.
+    #[must_use]
+    pub fn of_example(&self) -> bool {
+        self.of_example
     }
 
     /// The token ids.
@@ -67,7 +74,7 @@ impl Piece {
         self.ids.len()
     }
 
-    /// Number of positions that predict something; at least 1.
+    /// Number of positions that predict something; at least 1, but for a piece that is left out.
     #[must_use]
     pub fn n_labelled(&self) -> usize {
         self.labels
@@ -83,10 +90,22 @@ pub struct Cut {
     /// The pieces, in the order of the documents.
     pub pieces: Vec<Piece>,
     /// Pieces left out because no position of them predicts anything: those of one token, and those whose
-    /// loss mask is empty.
-    pub dropped_pieces: usize,
-    /// Tokens of the pieces left out.
-    pub dropped_tokens: usize,
+    /// loss mask is empty; in the order of the documents.
+    pub dropped: Vec<Piece>,
+}
+
+impl Cut {
+    /// Takes out what begins at token `begins.1` of document `begins.0` or behind it.
+    pub(crate) fn split_off(&mut self, begins: (usize, usize)) -> Self {
+        let tail = |pieces: &mut Vec<Piece>| {
+            let is_before = |piece: &Piece| (piece.document, piece.start) < begins;
+            pieces.split_off(pieces.partition_point(is_before))
+        };
+        Self {
+            pieces: tail(&mut self.pieces),
+            dropped: tail(&mut self.dropped),
+        }
+    }
 }
 
 /// Cuts documents into pieces of at most `sequence_length` tokens.
@@ -101,8 +120,7 @@ pub fn cut(documents: &[EncodedDocument], sequence_length: usize) -> Result<Cut>
     }
     let mut cut = Cut {
         pieces: Vec::new(),
-        dropped_pieces: 0,
-        dropped_tokens: 0,
+        dropped: Vec::new(),
     };
     for (document, EncodedDocument { ids, loss_mask }) in documents.iter().enumerate() {
         if let Some(mask) = loss_mask.as_ref().filter(|mask| mask.len() != ids.len()) {
@@ -118,24 +136,24 @@ pub fn cut(documents: &[EncodedDocument], sequence_length: usize) -> Result<Cut>
             let mask = loss_mask
                 .as_ref()
                 .map(|mask| &mask[start..start + ids.len()]);
-            let labels = labels(document, ids, mask)?;
-            if labels.iter().all(|label| *label == IGNORE_INDEX) {
-                cut.dropped_pieces += 1;
-                cut.dropped_tokens += ids.len();
+            let piece = Piece {
+                document,
+                start,
+                of_example: loss_mask.is_some(),
+                ids: ids.to_vec(),
+                labels: labels(document, ids, mask)?,
+            };
+            if piece.n_labelled() == 0 {
+                cut.dropped.push(piece);
             } else {
-                cut.pieces.push(Piece {
-                    document,
-                    start,
-                    ids: ids.to_vec(),
-                    labels,
-                });
+                cut.pieces.push(piece);
             }
         }
     }
     if cut.pieces.is_empty() {
         return Err(DataError::NothingToLearn {
             documents: documents.len(),
-            tokens: cut.dropped_tokens,
+            tokens: cut.dropped.iter().map(Piece::len).sum(),
             masked: documents
                 .iter()
                 .any(|document| document.loss_mask.is_some()),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Piece};
+use super::{Block, Cut, Piece};
 
 /// The numbers of a packed data set, for the log and the provenance of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct PackReport {
     pub dropped_pieces: usize,
     /// Tokens of the pieces left out.
     pub dropped_tokens: usize,
+    /// Examples with a piece that begins behind their start: it is learned or scored without the prompt, or
+    /// without a part of it.
+    pub cut_examples: usize,
     /// Blocks.
     pub blocks: usize,
     /// Positions that predict something.
@@ -26,21 +29,25 @@ pub struct PackReport {
 }
 
 impl PackReport {
-    /// Counts `pieces`, in the order of their documents, and the `blocks` they were packed into.
-    pub(crate) fn count(
-        pieces: &[Piece],
-        blocks: &[Block],
-        sequence_length: usize,
-        dropped: (usize, usize),
-    ) -> Self {
+    /// Counts the pieces of `cut` and the `blocks` they were packed into.
+    pub(crate) fn count(cut: &Cut, blocks: &[Block], sequence_length: usize) -> Self {
+        let Cut { pieces, dropped } = cut;
         let tokens = blocks.iter().map(Block::n_tokens).sum();
         let room = blocks.len() as f64 * sequence_length as f64;
         Self {
             documents: pieces.chunk_by(|a, b| a.document() == b.document()).count(),
             tokens,
             pieces: pieces.len(),
-            dropped_pieces: dropped.0,
-            dropped_tokens: dropped.1,
+            dropped_pieces: dropped.len(),
+            dropped_tokens: dropped.iter().map(Piece::len).sum(),
+            cut_examples: pieces
+                .chunk_by(|a, b| a.document() == b.document())
+                .filter(|pieces| {
+                    pieces
+                        .iter()
+                        .any(|piece| piece.of_example() && piece.start() > 0)
+                })
+                .count(),
             blocks: blocks.len(),
             labelled_tokens: blocks.iter().map(Block::n_labelled).sum(),
             fill: if room > 0.0 {

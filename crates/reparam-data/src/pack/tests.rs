@@ -54,6 +54,11 @@ fn sequences(blocks: &[Block]) -> Vec<(Vec<u32>, Vec<i32>)> {
     blocks.iter().flat_map(of).collect()
 }
 
+/// How many pieces are left out, and their tokens.
+fn dropped(cut: &Cut) -> (usize, usize) {
+    (cut.dropped.len(), cut.dropped.iter().map(Piece::len).sum())
+}
+
 #[test]
 fn a_long_document_is_cut_into_pieces_of_the_length() {
     let cut = cut(&documents(&[7, 3]), 3).unwrap();
@@ -71,7 +76,7 @@ fn a_long_document_is_cut_into_pieces_of_the_length() {
         ]
     );
     // Token 6 is alone in its piece.
-    assert_eq!((cut.dropped_pieces, cut.dropped_tokens), (1, 1));
+    assert_eq!(dropped(&cut), (1, 1));
     assert_eq!(cut.pieces[1].labels(), [4, 5, IGNORE_INDEX]);
 }
 
@@ -93,7 +98,7 @@ fn a_loss_mask_says_which_tokens_are_predicted() {
         (cut.pieces[0].start(), cut.pieces[0].labels()),
         (4, &[15, I][..])
     );
-    assert_eq!((cut.dropped_pieces, cut.dropped_tokens), (2, 4));
+    assert_eq!(dropped(&cut), (2, 4));
 }
 
 #[test]
@@ -230,21 +235,45 @@ fn nothing_to_learn_is_an_error() {
 fn the_report_counts() {
     let cut = cut(&documents(&[5, 1, 2, 8]), 4).unwrap();
     let blocks = pack(&cut.pieces, 4, PackingStrategy::BestFitDecreasing).unwrap();
-    let dropped = (cut.dropped_pieces, cut.dropped_tokens);
-    let report = PackReport::count(&cut.pieces, &blocks, 4, dropped);
+    let report = PackReport::count(&cut, &blocks, 4);
     let expected = PackReport {
         documents: 3,
         tokens: 14,
         pieces: 4,
         dropped_pieces: 2,
         dropped_tokens: 2,
+        cut_examples: 0,
         blocks: 4,
         labelled_tokens: 10,
         fill: 14.0 / 16.0,
     };
     assert_eq!(report, expected);
-    let empty = PackReport::count(&[], &[], 4, (0, 0));
+    let none = Cut {
+        pieces: Vec::new(),
+        dropped: Vec::new(),
+    };
+    let empty = PackReport::count(&none, &[], 4);
     assert_eq!((empty.fill, empty.documents), (0.0, 0));
+}
+
+#[test]
+fn the_report_counts_examples_that_are_cut() {
+    let example = |prompt: usize, response: usize| EncodedDocument {
+        ids: (0..prompt as u32 + response as u32).collect(),
+        loss_mask: Some([vec![false; prompt], vec![true; response]].concat()),
+    };
+    let cut_examples = |documents: &[EncodedDocument]| {
+        let cut = cut(documents, 4).unwrap();
+        PackReport::count(&cut, &[], 4).cut_examples
+    };
+    let fits = example(2, 2);
+    assert_eq!(cut_examples(std::slice::from_ref(&fits)), 0);
+    // A text has no prompt to lose.
+    assert_eq!(cut_examples(&documents(&[20])), 0);
+    // What is left out is not learned: here the last token, alone in its piece.
+    assert_eq!(cut_examples(&[example(3, 2)]), 0);
+    // Counted once, with two such pieces or with the prompt in a piece that is left out.
+    assert_eq!(cut_examples(&[example(2, 12), fits, example(5, 3)]), 2);
 }
 
 #[test]
@@ -306,7 +335,7 @@ proptest! {
         }
         let total: usize = documents.iter().map(|document| document.ids.len()).sum();
         let kept: usize = cut.pieces.iter().map(Piece::len).sum();
-        prop_assert_eq!(kept + cut.dropped_tokens, total);
+        prop_assert_eq!(kept + dropped(&cut).1, total);
 
         let mut expected: Vec<_> =
             cut.pieces.iter().map(|piece| (piece.ids().to_vec(), piece.labels().to_vec())).collect();

@@ -17,7 +17,7 @@ pub enum Format {
     Text,
     /// JSON objects, each with a document in its field `text`.
     #[serde(rename = "jsonl")]
-    JsonLines,
+    Documents,
     /// JSON objects with `prompt` and `completion`, `prompt` and `response`, or `question` and `answer`: the text is
     /// the first followed by the second exactly as they are.
     PromptCompletion,
@@ -31,7 +31,7 @@ impl Format {
     /// All formats, in the order in which they are listed to the user.
     pub const ALL: [Self; 4] = [
         Self::Text,
-        Self::JsonLines,
+        Self::Documents,
         Self::PromptCompletion,
         Self::Alpaca,
     ];
@@ -41,7 +41,7 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::JsonLines => "jsonl",
+            Self::Documents => "jsonl",
             Self::PromptCompletion => "prompt_completion",
             Self::Alpaca => "alpaca",
         }
@@ -77,7 +77,7 @@ pub(super) struct Form {
 }
 
 const FORMS: [Form; 5] = [
-    Form::new(Format::JsonLines, None, "text"),
+    Form::new(Format::Documents, None, "text"),
     Form::new(Format::PromptCompletion, Some("prompt"), "completion"),
     Form::new(Format::PromptCompletion, Some("prompt"), "response"),
     Form::new(Format::PromptCompletion, Some("question"), "answer"),
@@ -103,8 +103,7 @@ impl Form {
         format: Option<Format>,
         place: &DocumentSource,
     ) -> Result<&'static Self> {
-        let allowed = |form: &&Self| format.is_none_or(|format| form.format == format);
-        let allowed: Vec<&Self> = FORMS.iter().filter(allowed).collect();
+        let allowed: Vec<&Self> = allowed(format).collect();
         let fits = |form: &&Self| form.fields().all(|field| object.contains_key(field));
         let fitting: Vec<&Self> = allowed.iter().copied().filter(fits).collect();
         match (&fitting[..], &allowed[..]) {
@@ -112,6 +111,7 @@ impl Form {
             ([], [form]) => Err(form.missing(object, place)),
             ([], _) => Err(DataError::UnknownFields {
                 place: place.clone(),
+                format,
                 keys: keys(object),
                 nearest: misspelled(object, allowed.iter().flat_map(|form| form.fields())),
             }),
@@ -185,9 +185,15 @@ impl fmt::Display for Form {
     }
 }
 
+/// The forms of a format, or all.
+fn allowed(format: Option<Format>) -> impl Iterator<Item = &'static Form> {
+    let is_allowed = move |form: &&Form| format.is_none_or(|format| form.format == format);
+    FORMS.iter().filter(is_allowed)
+}
+
 /// Lists what the fields of an object may be, for hints.
-pub(crate) fn known_fields() -> String {
-    let forms: Vec<String> = FORMS.iter().map(ToString::to_string).collect();
+pub(crate) fn known_fields(format: Option<Format>) -> String {
+    let forms: Vec<String> = allowed(format).map(ToString::to_string).collect();
     forms.join("; ")
 }
 

@@ -8,22 +8,19 @@ use serde_json::{Map, Value};
 use super::{DocumentSource, extension, json_type};
 use crate::error::{DataError, Result};
 
-/// Reads the objects of a file: the lines of `.jsonl`, the elements of `.json`; of any other name the elements if it
-/// begins with a bracket, else the lines.
+/// Reads the objects of a file: of a `.jsonl` the lines, of any other name the elements if it begins with a bracket,
+/// else the lines.
 pub(super) fn objects(
     path: &Path,
     text: &str,
     each: impl FnMut(Map<String, Value>, DocumentSource) -> Result<()>,
 ) -> Result<()> {
-    let begins_as_array = text.trim_start().starts_with('[');
-    match extension(path).as_deref() {
-        Some("jsonl") => lines(path, text, each),
-        Some("json") if begins_as_array => array(path, text, each),
-        Some("json") => Err(DataError::NotAnArray {
-            path: path.to_owned(),
-        }),
-        _ if begins_as_array => array(path, text, each),
-        _ => lines(path, text, each),
+    let is_array =
+        extension(path).as_deref() != Some("jsonl") && text.trim_start().starts_with('[');
+    if is_array {
+        array(path, text, each)
+    } else {
+        lines(path, text, each)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! - `.txt`: the whole file is one document.
 //! - `.jsonl`: one JSON object a line; blank lines are skipped.
-//! - `.json`: one array of JSON objects.
+//! - `.json`: one array of JSON objects if it begins with `[`, else one object a line, too.
 //!
 //! What an object is, the fields of the file's first object say: see [`Format`]. Every later object must have the
 //! same ones; fields beside them are ignored.

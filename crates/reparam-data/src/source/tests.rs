@@ -117,7 +117,7 @@ fn a_format_that_is_given_wins() {
     let read =
         |format| read_documents(&paths, format).map(|source| source.documents[0].text.clone());
     assert_eq!(read(Some(Format::Text)).unwrap(), "{\"text\": \"x\"}");
-    assert_eq!(read(Some(Format::JsonLines)).unwrap(), "x");
+    assert_eq!(read(Some(Format::Documents)).unwrap(), "x");
     let error = read(None).unwrap_err();
     assert_eq!(message(&error), "a.data from its name");
     assert!(error.hint().unwrap().contains("set format"));

@@ -136,20 +136,23 @@ impl TextTokenizer {
     ///
     /// # Errors
     ///
-    /// [`DataError::NoEos`] and those of [`TextTokenizer::encode`].
+    /// [`DataError::NoEos`], and those of [`TextTokenizer::encode`] in a [`DataError::Document`], which says where.
     pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument> {
         let eos = self.special.eos.ok_or_else(|| DataError::NoEos {
             directory: self.directory.clone(),
         })?;
         let encoding = match document.prompt_len {
-            None => self.encoding(&document.text, true)?,
-            Some(_) => {
-                self.check_white_space(&document.text)?;
+            None => self.encoding(&document.text, true),
+            Some(_) => self.check_white_space(&document.text).and_then(|()| {
                 // The other way to encode keeps no offsets.
                 let encoding = self.inner.encode(document.text.as_str(), true);
-                encoding.map_err(encode_error)?
-            }
+                encoding.map_err(encode_error)
+            }),
         };
+        let encoding = encoding.map_err(|error| DataError::Document {
+            place: document.source.clone(),
+            error: Box::new(error),
+        })?;
         let mut ids = encoding.get_ids().to_vec();
         if !self.template_appended(&encoding, eos)? {
             ids.push(eos);

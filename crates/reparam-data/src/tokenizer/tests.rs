@@ -541,6 +541,34 @@ fn a_text_without_tokens_for_it_is_an_error() {
 }
 
 #[test]
+fn what_cannot_be_encoded_is_located() {
+    let tokenizer = json!({"version": "1.0", "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "e": 1}, "unk_token": "<unk>"}});
+    let tokenizer = load(&tokenizer, &json!({"eos_token": "e"})).unwrap();
+    let white_space = " ".repeat(MAX_WHITE_SPACE_RUN + 1);
+    for (text, has_hint) in [("a b", false), (&*white_space, true)] {
+        for prompt_len in [None, Some(1)] {
+            let bad = Document {
+                prompt_len,
+                source: DocumentSource {
+                    path: Arc::from(Path::new("b.json")),
+                    line: 3,
+                    item: Some(2),
+                },
+                ..document(text)
+            };
+            let error = tokenizer
+                .encode_documents(&[document("a"), bad])
+                .unwrap_err();
+            let why = tokenizer.encode(text, true).unwrap_err();
+            assert_eq!(error.to_string(), format!("b.json:3 (item 2): {why}"));
+            assert_eq!(error.hint(), why.hint());
+            assert_eq!(error.hint().is_some(), has_hint);
+        }
+    }
+}
+
+#[test]
 fn white_space_is_split_or_refused() {
     // "a " is one token, but only where the text has not been split before the space.
     let mut json = byte_level(Value::Null);

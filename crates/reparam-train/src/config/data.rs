@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use reparam_data::Format;
 use serde::Serialize;
 
 use super::error::ConfigError;
@@ -17,7 +18,7 @@ pub struct DataConfig {
     pub eval: EvalData,
     /// The format of every file; told from each file's name and its first object if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<DataFormat>,
+    pub format: Option<Format>,
     /// Whether the prompts of examples are learned too, not given alone.
     pub train_on_prompt: bool,
     /// How documents are put into blocks of `sequence_length` tokens.
@@ -35,20 +36,6 @@ pub enum EvalData {
     /// A part of the training data, in 0..1, that is held out; 0 for none.
     #[serde(rename = "eval_fraction")]
     Fraction(f64),
-}
-
-/// The format of a data file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DataFormat {
-    /// The file is one document.
-    Text,
-    /// JSON objects, each with a document in its `text` field.
-    Jsonl,
-    /// JSON objects with `prompt` and `completion` or the like, put together as they are.
-    PromptCompletion,
-    /// JSON objects with `instruction`, `input` and `output`, put together with Alpaca's prompt.
-    Alpaca,
 }
 
 /// How documents are put into blocks.
@@ -88,17 +75,10 @@ impl DataConfig {
                     .unwrap_or(Self::DEFAULT_EVAL_FRACTION),
             ),
         };
-        let format = section.choice(
-            "format",
-            &[
-                ("text", DataFormat::Text),
-                ("jsonl", DataFormat::Jsonl),
-                ("prompt_completion", DataFormat::PromptCompletion),
-                ("alpaca", DataFormat::Alpaca),
-            ],
-        )?;
+        let format =
+            section.choice("format", &Format::ALL.map(|format| (format.name(), format)))?;
         let train_on_prompt = section.boolean("train_on_prompt")?.unwrap_or(false);
-        if train_on_prompt && matches!(format, Some(DataFormat::Text | DataFormat::Jsonl)) {
+        if train_on_prompt && matches!(format, Some(Format::Text | Format::Documents)) {
             return Err(section.no_effect(
                 "train_on_prompt",
                 "documents of this `format` have no prompts",

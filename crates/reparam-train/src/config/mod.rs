@@ -57,7 +57,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use self::data::{DataConfig, DataFormat, EvalData, Packing};
+pub use self::data::{DataConfig, EvalData, Packing};
 pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::{
     Bias, GammaInit, LoraConfig, LoraInit, MethodConfig, ModuleSelector, OverparameterizedConfig,

@@ -252,3 +252,16 @@ fn prompts_to_learn_must_be_there() {
     );
     assert!(!place.path("run").exists());
 }
+
+#[test]
+fn a_run_says_how_many_examples_are_cut() {
+    let place = Workplace::new();
+    for (sequence_length, cut) in [(512, 0), (7, expected_labels().len() as u64)] {
+        let run = place.path(&format!("run-{sequence_length}"));
+        let witness = finish(&place.config(&[
+            &format!("train.sequence_length={sequence_length}"),
+            &format!("output.dir={run:?}"),
+        ]));
+        assert_eq!(witness.start().cut_examples, cut);
+    }
+}

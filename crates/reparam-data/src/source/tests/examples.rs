@@ -62,6 +62,26 @@ fn an_array_may_hold_documents() {
 }
 
 #[test]
+fn a_json_file_may_have_an_object_a_line() {
+    let lines = "\u{feff}\n{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n";
+    let expected = [("a".to_owned(), 2), ("b".to_owned(), 4)];
+    assert_eq!(read("a.json", lines).unwrap(), expected);
+    let (_directory, path) = file("a.json", lines);
+    let source = read_documents(&[path], Some(Format::Documents)).unwrap();
+    assert_eq!(source.documents[1].source.item, None);
+    // One object over several lines is neither.
+    let error = error("a.json", "{\n  \"text\": \"a\"\n}\n");
+    let expected = "a.json:1:1: invalid JSON: EOF while parsing an object";
+    assert_eq!(message(&error), expected);
+    assert!(
+        error
+            .hint()
+            .unwrap()
+            .contains("one whole JSON object on each line")
+    );
+}
+
+#[test]
 fn a_format_that_is_given_decides_between_fields() {
     let object = "{\"text\": \"t\", \"instruction\": \"i\", \"output\": \"o\", \"prompt\": \"p\", \"completion\": \"c\"}";
     // Of a name that says nothing, the first character tells an array from lines.
@@ -76,8 +96,8 @@ fn a_format_that_is_given_decides_between_fields() {
         };
         assert_eq!(
             (
-                read(Format::JsonLines).text.as_str(),
-                read(Format::JsonLines).prompt_len
+                read(Format::Documents).text.as_str(),
+                read(Format::Documents).prompt_len
             ),
             ("t", None)
         );
@@ -192,7 +212,18 @@ fn the_first_object_says_what_the_file_is() {
         );
         assert!(error.hint().unwrap().contains(hint), "{:?}", error.hint());
     }
-    // Where the format is given, so are the fields.
+    // Where the format is given, only its fields are known.
+    let (_directory, path) = file("a.jsonl", "{\"text\": \"Hi\"}");
+    let error = read_documents(&[path], Some(Format::PromptCompletion)).unwrap_err();
+    assert_eq!(
+        message(&error),
+        "a.jsonl:1: not of the format `prompt_completion`, found `text`"
+    );
+    assert_eq!(
+        error.hint().unwrap(),
+        "an object has one of these: `prompt` and `completion`; `prompt` and `response`; `question` and `answer`"
+    );
+    // One that has a single form names what is missing.
     let (_directory, path) = file("a.jsonl", "{\"instruction\": \"i\", \"otuput\": \"o\"}");
     let error = read_documents(&[path], Some(Format::Alpaca)).unwrap_err();
     assert_eq!(
@@ -208,11 +239,6 @@ fn the_first_object_says_what_the_file_is() {
 #[test]
 fn arrays_that_are_none() {
     let cases = [
-        (
-            "{\"text\": \"a\"}\n{\"text\": \"b\"}",
-            "a.json: expected one JSON array",
-            "name the file .jsonl",
-        ),
         (
             "[ ]",
             "a.json holds no document: its array is empty",

@@ -6,6 +6,7 @@ mod round_trip;
 mod update;
 
 use reparam::update::{SettingValue, TransformSpec};
+use reparam_data::Format;
 
 use super::*;
 
@@ -147,7 +148,7 @@ fn every_key_is_read() {
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
-            format: Some(DataFormat::Alpaca),
+            format: Some(Format::Alpaca),
             train_on_prompt: true,
             packing: Packing::Sequential,
             shuffle: false,

@@ -337,8 +337,8 @@ prop_compose! {
             (0.001..1.0).prop_map(EvalData::Fraction),
         ],
         (format, train_on_prompt) in prop::sample::select(vec![
-            (None, false), (None, true), (Some(DataFormat::Text), false), (Some(DataFormat::Jsonl), false),
-            (Some(DataFormat::PromptCompletion), true), (Some(DataFormat::Alpaca), false),
+            (None, false), (None, true), (Some(Format::Text), false), (Some(Format::Documents), false),
+            (Some(Format::PromptCompletion), true), (Some(Format::Alpaca), false),
         ]),
         packing in prop::sample::select(vec![Packing::BestFit, Packing::Sequential, Packing::None]),
         shuffle: bool,
