@@ -54,6 +54,7 @@ mod par;
 pub mod rms_norm;
 pub mod rotary;
 pub mod swiglu;
+pub mod team;
 mod vector;
 
 pub use bf16::Bf16;

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::{
-    BlockCache, FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits,
+    BlockCache, FrozenWeight, frozen_embedding, norm_linear_cross_entropy, norm_logits, with_team,
 };
 use reparam_ops::{
     LinearPlan, RotaryTable, Segments, embedding, linear, linear_cross_entropy,
@@ -97,8 +97,16 @@ impl CausalLm {
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
         let context = ForwardContext::inference();
         let none = Segments::from([]);
-        let h = self.run(tokens, &positions, none, Some(cache), &context);
-        self.logits_of(h.narrow(0, tokens.len() - 1, 1))
+        let logits = || {
+            let h = self.run(tokens, &positions, none, Some(cache), &context);
+            self.logits_of(h.narrow(0, tokens.len() - 1, 1))
+        };
+        // A single token is many short products; those of more tokens, and of f32 weights, share their work otherwise.
+        if tokens.len() == 1 && self.frozen_head().is_some() {
+            with_team(logits)
+        } else {
+            logits()
+        }
     }
 
     /// Returns the number of rows of the embedding.

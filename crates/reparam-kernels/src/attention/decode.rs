@@ -2,13 +2,11 @@
 
 use std::cell::Cell;
 
-use rayon::prelude::*;
-
-use super::bf16::Rows;
+use super::bf16::{Rows, Shared};
 use super::{AttentionShape, Segment, SoftCap};
 use crate::isa::{LANES, Line, PairSimd, Token, simd_entry};
 use crate::number::Number;
-use crate::vector;
+use crate::{par, vector};
 
 /// Keys of one task at most. Enough to pay for a task, few enough that their keys and values stay in
 /// the second cache while all heads use them.
@@ -46,7 +44,11 @@ pub(super) fn decode_segment<T: Number>(
         *to = x.to_f32();
     }
 
-    let part = |(range, part): (usize, &mut [f32])| {
+    let shared = Shared::new(&mut *parts);
+    let part = |range: usize| {
+        // SAFETY: each task has a range, and each range its own part.
+        #[expect(unsafe_code, reason = "writing a part of a shared buffer")]
+        let part = unsafe { shared.part(range * part_len, part_len) };
         let first = segment.k_start + seen.start + range * keys;
         let end = (first + keys).min(segment.k_start + seen.end);
         let rows = |stride: usize| first * stride..(end - 1) * stride + shape.kv_width();
@@ -58,12 +60,7 @@ pub(super) fn decode_segment<T: Number>(
         };
         decode_keys(token, query, keys, shape, part);
     };
-    if ranges == 1 {
-        part((0, parts));
-    } else {
-        let parts = parts.par_chunks_exact_mut(part_len).with_max_len(1);
-        parts.enumerate().for_each(part);
-    }
+    par::for_each_index(ranges, part);
 
     let (first, others) = parts.split_at_mut(part_len);
     for (head, (out, lse)) in out.chunks_exact_mut(d).zip(lse).enumerate() {

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::block::{Job, MAX_ROWS, NARROW_ROWS, Part, run_block};
 use super::left::{buffer_lines, padded_lines};
 use super::tile_block::run_tile_block;
@@ -11,6 +9,7 @@ use super::workspace::{Purpose, with_buffer};
 #[cfg(test)]
 use crate::isa::tiles::EmulatedTiles;
 use crate::isa::{LANES, Token};
+use crate::par;
 
 /// Numbers of a left factor that one task may hold: 512 KiB, half of the second cache.
 const LEFT_NUMBERS: usize = 256 * 1024;
@@ -69,11 +68,7 @@ pub(super) fn run(token: Token, job: &Job<'_>) {
         let panels = span(index % column_tasks, shape.panels, panels);
         run_task(token, job, rows, panels);
     };
-    if tasks == 1 {
-        task(0);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-    }
+    par::for_each_index(tasks, task);
 }
 
 pub(super) fn span(index: usize, size: usize, end: usize) -> Range<usize> {

@@ -12,7 +12,7 @@ use super::right::lines_of;
 use super::weight::{PackedView, PackedWeight, no_such_row, panels_of};
 use crate::error::check_len;
 use crate::isa::{LANES, Line, PairSimd, Token, simd_entry};
-use crate::{Bf16, KernelError};
+use crate::{Bf16, KernelError, par};
 
 /// Numbers of the summed index in one line.
 const QUAD: usize = 4;
@@ -321,12 +321,7 @@ pub(crate) fn matmul_int8_with(
             _ => run_four_rows(token, &job, panels),
         }
     };
-    let tasks = panels.div_ceil(task_panels);
-    if tasks == 1 {
-        task(0);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-    }
+    par::for_each_index(panels.div_ceil(task_panels), task);
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod reference;
 mod rms_norm;
 mod rotary;
 mod swiglu;
+mod team;
 mod unaligned;
 
 use proptest::prelude::ProptestConfig;

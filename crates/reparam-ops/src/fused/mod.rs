@@ -24,3 +24,4 @@ pub use frozen::{FrozenWeight, FusedLinear, FusedLowRank, WeightNumbers};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};
 pub use norm::FusedNorm;
+pub use reparam_kernels::team::with_team;

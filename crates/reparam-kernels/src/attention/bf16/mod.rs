@@ -13,6 +13,8 @@ use crate::error::{check_len, elements};
 use crate::isa::LANES;
 use crate::isa::Token;
 use crate::{Bf16, KernelError};
+pub(super) use shared::Shared;
+
 use scratch::with_plan;
 use std::ops::Range;
 

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 
 /// The address of a slice that is borrowed for `'a`.
 #[derive(Debug)]
-pub(super) struct Shared<'a, T> {
+pub(in super::super) struct Shared<'a, T> {
     first: *mut T,
     len: usize,
     borrow: PhantomData<&'a mut [T]>,
@@ -21,7 +21,7 @@ unsafe impl<T: Send> Send for Shared<'_, T> {}
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    pub(super) fn new(values: &'a mut [T]) -> Self {
+    pub(in super::super) fn new(values: &'a mut [T]) -> Self {
         Self {
             first: values.as_mut_ptr(),
             len: values.len(),
@@ -35,7 +35,7 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// As long as the result exists nobody else may use these elements.
     #[inline(always)]
-    pub(super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
+    pub(in super::super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: the elements lie inside of the slice that is borrowed for `'a`, and the caller
         // promises that nobody else uses them.
