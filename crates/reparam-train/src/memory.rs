@@ -34,8 +34,9 @@ mod tests {
         let before = peak_rss_bytes();
         let faults = minor_page_faults().expect("Linux counts them");
         assert!(before > 1 << 20, "{before}");
-        let touched = vec![1_u8; 256 << 20];
-        assert!(peak_rss_bytes() >= before + (200 << 20) || before > 256 << 20);
+        // More than the peak alone: other tests may have given back what made it.
+        let touched = vec![1_u8; before as usize + (64 << 20)];
+        assert!(peak_rss_bytes() >= before + (64 << 20));
         assert!(minor_page_faults() >= Some(faults + 100));
         drop(touched);
     }
