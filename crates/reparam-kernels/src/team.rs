@@ -140,6 +140,11 @@ impl Team {
 
     /// Runs tasks until the team is closed.
     fn help(&self) {
+        // A leader that waits for other work of the pool may be given this by it, and would wait for
+        // itself.
+        if TEAM.with_borrow(Option::is_some) {
+            return;
+        }
         let mut spins = 0;
         while !self.closed.load(Ordering::Acquire) {
             if self.run_one() {
