@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use reparam::phi::PhiError;
-use reparam::update::UpdateError;
+use reparam::methods::MethodError;
+use reparam::optim::OptimError;
 use reparam_data::{DataError, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
@@ -44,10 +44,10 @@ pub enum TrainError {
     Model(#[from] ModelError),
     /// The method cannot be attached.
     #[error(transparent)]
-    Phi(#[from] PhiError),
+    Phi(#[from] MethodError),
     /// The update's settings cannot be used.
     #[error(transparent)]
-    Update(UpdateError),
+    Update(OptimError),
     /// The output directory is taken.
     #[error("{} already holds a run", directory.display())]
     OutputTaken {

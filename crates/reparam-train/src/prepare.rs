@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 
-use reparam::phi::{self, AnyMethod, AttachReport, AttachedModule};
-use reparam::update::Optimizer;
+use reparam::methods::{self, AnyMethod, AttachReport, AttachedModule};
+use reparam::optim::Optimizer;
 use reparam_data::{BatchPlan, Dataset, DatasetOptions};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
@@ -61,7 +61,7 @@ impl Attached {
     pub(crate) fn save(&self, model: &CausalLm, directory: &Path) -> Result<(), TrainError> {
         match &self.result {
             Saved::Adapter(config) => {
-                Ok(phi::to_adapter(model, (**config).clone())?.save(directory)?)
+                Ok(methods::to_adapter(model, (**config).clone())?.save(directory)?)
             }
             Saved::Model { base } => save_model(&model.valid(), base, directory),
         }
@@ -71,7 +71,7 @@ impl Attached {
     fn check_writable(&self, model: &CausalLm) -> Result<(), TrainError> {
         match &self.result {
             Saved::Adapter(config) => {
-                let adapter = phi::to_adapter(model, (**config).clone())?;
+                let adapter = methods::to_adapter(model, (**config).clone())?;
                 Ok(adapter.check_writable()?)
             }
             Saved::Model { .. } => Ok(()),

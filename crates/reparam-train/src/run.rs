@@ -7,9 +7,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
+use reparam::methods;
+use reparam::optim::{OptimError, Optimizer, StepReport};
 use reparam::parameters::{self, ParameterList};
-use reparam::phi;
-use reparam::update::{Optimizer, StepReport, UpdateError};
 use reparam_data::{BatchPlan, Dataset};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
@@ -341,7 +341,7 @@ impl Run<'_> {
                 last_saved: None,
             });
         }
-        progress.model = phi::after_step(model);
+        progress.model = methods::after_step(model);
         let step = step_event(&report, loss, tokens, started);
         Ok((step, report.update_norm > 0.0))
     }
@@ -439,10 +439,10 @@ pub(crate) fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
 }
 
 /// Returns a failed step's error as a run's.
-pub(crate) fn not_finite(error: UpdateError, optimizer: &Optimizer) -> TrainError {
+pub(crate) fn not_finite(error: OptimError, optimizer: &Optimizer) -> TrainError {
     match error {
-        UpdateError::NonFinite { name } => diverged(format!("the gradient of `{name}`"), optimizer),
-        UpdateError::NonFiniteParameter { name } => {
+        OptimError::NonFinite { name } => diverged(format!("the gradient of `{name}`"), optimizer),
+        OptimError::NonFiniteParameter { name } => {
             diverged(format!("`{name}` after the update"), optimizer)
         }
         other => TrainError::Update(other),

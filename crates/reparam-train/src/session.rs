@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use reparam::phi::{self, WeightLayout};
+use reparam::methods::{self, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelConfig};
@@ -106,7 +106,7 @@ impl Session {
     }
 
     fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
-        let (model, _) = phi::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+        let (model, _) = methods::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 

@@ -1,12 +1,12 @@
 //! From the words of a run file to the types of the libraries.
 
-use reparam::phi::{
+use reparam::methods::{
     AnyMethod, Biases, FactorInit, GammaInit, IdentityConfig, LoraConfig, OverparameterizedConfig,
     ScaleConfig, Selection, SigmaReparamConfig, WeightNormConfig,
 };
-use reparam::update::{
+use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
-    GradientTransform, Optimizer, Scale, Schedule, SettingValue, UpdateError,
+    GradientTransform, OptimError, Optimizer, Scale, Schedule, SettingValue,
 };
 use reparam_data::{DatasetOptions, PackingStrategy};
 use reparam_formats::peft;
@@ -156,7 +156,7 @@ pub(crate) fn is_plain_descent(config: &RegressionConfig) -> bool {
 pub(crate) fn transforms(
     update: &UpdateConfig,
     context: &BuildContext,
-) -> Result<Vec<Box<dyn GradientTransform>>, UpdateError> {
+) -> Result<Vec<Box<dyn GradientTransform>>, OptimError> {
     let named = match update {
         UpdateConfig::Named(named) => named,
         UpdateConfig::Transforms(specs) => {

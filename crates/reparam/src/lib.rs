@@ -4,22 +4,22 @@
 //!
 //! **A weight is a function.** A model never sees the trainable numbers themselves but an
 //! *effective weight* `W = phi(theta; W0)` of a frozen base `W0` and trainable parameters
-//! `theta`. [`phi`] holds the methods; [`Linear`] runs them, by a plan that does not form `W`
+//! `theta`. [`methods`] holds the methods; [`Linear`] runs them, by a plan that does not form `W`
 //! where the method has one.
 //!
 //! **An update has two steps.** The gradient is transformed, `u = transform(dL/dtheta)`, and then
-//! the parameters move, `theta <- theta - eta u`. [`update`] holds the transforms, which compose
+//! the parameters move, `theta <- theta - eta u`. [`optim`] holds the transforms, which compose
 //! in a chain, and the schedule of `eta`.
 //!
-//! Both work on any Burn module: [`phi::AnyMethod::attach`], or a method's own function, finds its
-//! linear layers by path, and [`update::Optimizer::step`] walks its trainable parameters by name.
-//! Between two steps [`phi::after_step`] lets the methods follow, and [`phi::save_theta`] writes what
+//! Both work on any Burn module: [`methods::AnyMethod::attach`], or a method's own function, finds its
+//! linear layers by path, and [`optim::Optimizer::step`] walks its trainable parameters by name.
+//! Between two steps [`methods::after_step`] lets the methods follow, and [`methods::save_theta`] writes what
 //! was trained.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use reparam::phi::{self, LoraConfig};
-//! use reparam::update::{AdamW, Optimizer, Schedule};
+//! use reparam::methods::{self, LoraConfig};
+//! use reparam::optim::{AdamW, Optimizer, Schedule};
 //! use reparam::{ForwardContext, Linear};
 //!
 //! let device = Device::flex().autodiff();
@@ -28,7 +28,7 @@
 //!
 //! // `layer` itself is the only linear layer, at the empty path.
 //! let config = LoraConfig::new(2, 4.0);
-//! let (layer, report) = phi::attach_lora(layer, &config, 0)?;
+//! let (layer, report) = methods::attach_lora(layer, &config, 0)?;
 //! assert_eq!(report.modules.len(), 1);
 //!
 //! let x = Tensor::<2>::ones([5, 4], &device);
@@ -44,9 +44,9 @@
 
 mod context;
 mod linear;
+pub mod methods;
+pub mod optim;
 pub mod parameters;
-pub mod phi;
-pub mod update;
 
 pub use context::ForwardContext;
 pub use linear::Linear;

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam_ops::fused::{FrozenWeight, FusedLinear};
 
 use crate::ForwardContext;
-use crate::phi;
+use crate::methods;
 
 /// A linear layer `y = x W' + b` whose weight may be reparameterized.
 ///
@@ -55,7 +55,7 @@ impl Linear {
         Some(FusedLinear {
             weight,
             bias: self.bias.as_ref().map(Param::val),
-            low_rank: phi::fused_low_rank(&self.weight, context),
+            low_rank: methods::fused_low_rank(&self.weight, context),
         })
     }
 
@@ -72,7 +72,7 @@ impl Linear {
     ) -> Self {
         let bound = 1.0 / (d_in as f64).sqrt();
         let tensor = |len: usize, what: &str| {
-            let values = phi::uniform(len, bound, seed, &format!("{name}.{what}"));
+            let values = methods::uniform(len, bound, seed, &format!("{name}.{what}"));
             let data = TensorData::new(values, [len]).convert_dtype(dtype);
             Tensor::<1>::from_data(data, (device, dtype))
         };
@@ -95,7 +95,7 @@ impl Linear {
             self.frozen.is_none(),
             "a packed weight runs in fused operations only"
         );
-        let y = phi::linear(x, &self.weight, context);
+        let y = methods::linear(x, &self.weight, context);
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze::<2>(),
             None => y,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Gradients, Tensor};
 
-use crate::phi;
+use crate::methods;
 
 /// One named tensor, flattened.
 #[derive(Debug, Clone)]
@@ -187,7 +187,7 @@ impl<'a> Collect<'a> {
         let path = self.path.join(".");
         if let Some(last) = self.list.last_mut()
             && last.name == path
-            && let Some(name) = phi::base_name(&path, method)
+            && let Some(name) = methods::base_name(&path, method)
         {
             last.name = name;
         }
@@ -196,10 +196,10 @@ impl<'a> Collect<'a> {
 
 impl ModuleVisitor for Collect<'_> {
     fn enter_module(&mut self, name: &str, container_type: &str) {
-        if container_type == phi::REPARAMETERIZATION {
+        if container_type == methods::REPARAMETERIZATION {
             self.rename_base(name);
         }
-        if container_type == phi::REPARAMETERIZATION || self.n_inside > 0 {
+        if container_type == methods::REPARAMETERIZATION || self.n_inside > 0 {
             self.n_inside += 1;
         }
         self.path.push(name.to_owned());
@@ -225,7 +225,7 @@ impl ModuleVisitor for Collect<'_> {
         };
         self.ids.push(param.id);
         self.list.push(NamedTensor {
-            name: phi::parameter_name(&self.path.join(".")),
+            name: methods::parameter_name(&self.path.join(".")),
             shape,
             values: flatten(values),
         });

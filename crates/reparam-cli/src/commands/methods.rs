@@ -1,7 +1,7 @@
 //! `reparam methods`.
 
-use reparam::phi::{METHODS, Method};
-use reparam::update::{Fallback, TRANSFORMS, TransformEntry};
+use reparam::methods::{METHODS, Method};
+use reparam::optim::{Fallback, TRANSFORMS, TransformEntry};
 use serde_json::{Value, json};
 
 use crate::error::CliError;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use reparam::ForwardContext;
-use reparam::phi::{WeightLayout, attach_adapter, to_adapter};
+use reparam::methods::{WeightLayout, attach_adapter, to_adapter};
 use reparam_formats::peft::PeftAdapter;
 
 use super::{

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use reparam::phi::{WeightLayout, attach_adapter};
+use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::ModelConfig;

@@ -198,7 +198,7 @@ pub enum ConfigErrorKind {
     #[error("[optimizer]: {source}")]
     Transforms {
         /// Why not.
-        source: reparam::update::UpdateError,
+        source: reparam::optim::OptimError,
     },
     /// A method that a task cannot use.
     #[error("kind `{kind}` in [method] is not for {task}")]

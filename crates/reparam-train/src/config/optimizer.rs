@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use reparam::update::{BuildContext, TransformSpec, UpdateError, optimizer_entries};
+use reparam::optim::{BuildContext, OptimError, TransformSpec, optimizer_entries};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -390,10 +390,10 @@ pub(super) fn check_chain(
         lora_scaling: Some(1.0),
     };
     let built = crate::settings::transforms(&config.update, &context);
-    let Err(error) = built.and_then(reparam::update::chain) else {
+    let Err(error) = built.and_then(reparam::optim::chain) else {
         return Ok(());
     };
-    if let (UpdateConfig::Named(named), UpdateError::Order { .. }) = (&config.update, &error) {
+    if let (UpdateConfig::Named(named), OptimError::Order { .. }) = (&config.update, &error) {
         // The usual order is lawful but for a scale before signs.
         return Err(section.no_effect(
             "lambda",

@@ -1,6 +1,6 @@
 //! Transforms by name, as `[optimizer]` and its `transforms` hold them.
 
-use reparam::update::{
+use reparam::optim::{
     Fallback, SettingKind, SettingSpec, SettingValue, TRANSFORMS, TransformEntry, TransformSpec,
     transform_entry,
 };

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam::phi::{self, PhiError, WeightLayout};
+use reparam::methods::{self, MethodError, WeightLayout};
 use reparam::{ForwardContext, Linear};
 
 use crate::config::{Activation, RegressionModelKind};
@@ -92,14 +92,14 @@ impl Network {
         self,
         mut x: Tensor<2>,
         activation: Activation,
-    ) -> Result<Self, PhiError> {
+    ) -> Result<Self, MethodError> {
         let mut layers = Vec::with_capacity(self.layers.len());
         for layer in self.layers {
-            let is_normalized = phi::linear_modules(&layer)
+            let is_normalized = methods::linear_modules(&layer)
                 .iter()
                 .any(|linear| linear.method.as_deref() == Some("weight_norm"));
             let layer = if is_normalized {
-                phi::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?
+                methods::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?
             } else {
                 layer
             };

@@ -6,9 +6,9 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Tensor};
 use reparam::ForwardContext;
+use reparam::methods;
+use reparam::optim::Optimizer;
 use reparam::parameters;
-use reparam::phi;
-use reparam::update::Optimizer;
 use reparam_data::BatchPlan;
 
 use super::RegressionModel;
@@ -214,7 +214,7 @@ impl Progress {
         }
         let moved = self.optimizer.step(self.network.clone(), gradients);
         let (network, report) = moved.map_err(|error| not_finite(error, &self.optimizer))?;
-        self.network = phi::after_step(network);
+        self.network = methods::after_step(network);
         let step = step_event(&report, loss_value, n_rows, started);
         Ok((step, report.update_norm > 0.0))
     }

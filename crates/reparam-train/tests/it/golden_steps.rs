@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::ElementConversion;
-use reparam::phi::{WeightLayout, attach_adapter};
-use reparam::update::{AdamW, ClipByGlobalNorm, Decay, Optimizer, Schedule};
+use reparam::methods::{WeightLayout, attach_adapter};
+use reparam::optim::{AdamW, ClipByGlobalNorm, Decay, Optimizer, Schedule};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::peft::{LoraAdapterConfig, PeftAdapter, TargetModules, Tensor};

@@ -5,7 +5,7 @@ mod regression;
 mod round_trip;
 mod update;
 
-use reparam::update::{SettingValue, TransformSpec};
+use reparam::optim::{SettingValue, TransformSpec};
 use reparam_data::Format;
 
 use super::*;

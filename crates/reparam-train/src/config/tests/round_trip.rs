@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use reparam::update::{
+use reparam::optim::{
     SettingKind, SettingValue, TRANSFORMS, TransformEntry, TransformSpec, optimizer_entries,
 };
 

@@ -14,7 +14,7 @@ fn refused(section: &str, lines: &str) -> String {
 
 #[test]
 fn every_optimizer_can_be_named_and_has_its_own_settings() {
-    for (entry, optimizer) in reparam::update::optimizer_entries() {
+    for (entry, optimizer) in reparam::optim::optimizer_entries() {
         let rate = match optimizer.learning_rate {
             Some(_) => "",
             None => "learning_rate = 0.1\n",

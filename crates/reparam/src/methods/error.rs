@@ -1,0 +1,185 @@
+//! What can go wrong when a method is attached.
+
+use reparam_formats::FormatError;
+use reparam_formats::peft::PeftError;
+use thiserror::Error;
+
+use super::LinearModule;
+
+/// Why a method could not be attached to a model, or its state not be saved or loaded.
+#[derive(Debug, Error)]
+pub enum MethodError {
+    /// A setting, or the selection of target modules, is wrong.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
+    /// The module already carries a method.
+    #[error(
+        "`{module}` already carries `{attached}`, so `{method}` cannot be attached to the model"
+    )]
+    AlreadyAttached {
+        /// The module's path.
+        module: String,
+        /// The method that it carries.
+        attached: String,
+        /// The method that was to be attached.
+        method: &'static str,
+    },
+    /// The method needs the weight itself, which is packed for fused operations.
+    #[error("`{method}` needs the weight of `{module}`, which is packed")]
+    PackedWeight {
+        /// The module's path.
+        module: String,
+        /// The method.
+        method: &'static str,
+    },
+    /// A setting is outside its range.
+    #[error("`{setting}` must be {expected}, got {found}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A row of a weight has no direction.
+    #[error(
+        "the weight of `{module}` has no direction in row {row}: its norm is zero or not finite"
+    )]
+    ZeroRow {
+        /// The module's path.
+        module: String,
+        /// The output that the row belongs to, from zero.
+        row: usize,
+    },
+    /// A weight has no spectral norm to divide by.
+    #[error("the weight of `{module}` has no spectral norm: it is zero or not finite")]
+    ZeroWeight {
+        /// The module's path.
+        module: String,
+    },
+    /// A diagonal branch was asked for where no weight is square.
+    #[error("`diagonal = true` has no effect: none of the selected weights is square")]
+    NoSquareWeight,
+    /// A layer lacks what an initialization from data sets.
+    #[error("the layer has no {missing} to initialize from data")]
+    NotInitializable {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// A batch does not fit a layer.
+    #[error("the batch has rows of {found} numbers, the layer takes {expected}")]
+    BatchWidth {
+        /// The layer's number of inputs.
+        expected: usize,
+        /// The batch's.
+        found: usize,
+    },
+    /// An output does not vary over a batch.
+    #[error("output {output} has the standard deviation {deviation} over the batch")]
+    NoDeviation {
+        /// The output, from zero.
+        output: usize,
+        /// Zero, or not a finite number.
+        deviation: f64,
+    },
+    /// A model's trained state was asked for, and nothing in it requires a gradient.
+    #[error("the model has no trained state: no parameter requires a gradient")]
+    NothingTrained,
+    /// A file of trained state could not be written or read.
+    #[error(transparent)]
+    File(#[from] FormatError),
+    /// Biases are to be trained, and there are none.
+    #[error("`bias = \"{bias}\"` has no effect: {} no bias", if *bias == "all" { "the model has" } else { "the adapted layers have" })]
+    NoBias {
+        /// The setting.
+        bias: &'static str,
+    },
+    /// A loaded factor does not fit its layer.
+    #[error("`{name}` has shape {found:?}, the layer needs {expected:?}")]
+    FactorShape {
+        /// The tensor's name.
+        name: String,
+        /// The shape that fits.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// An adapter has tensors for modules that the model does not have, or lacks some.
+    #[error("the adapter does not fit the model: {problem} ({})", names.join(", "))]
+    AdapterMismatch {
+        /// What is wrong.
+        problem: &'static str,
+        /// The first ten names.
+        names: Vec<String>,
+    },
+}
+
+impl MethodError {
+    pub(super) fn already_attached(
+        linear: &LinearModule,
+        attached: &str,
+        method: &'static str,
+    ) -> Self {
+        Self::AlreadyAttached {
+            module: linear.path.clone(),
+            attached: attached.to_owned(),
+            method,
+        }
+    }
+
+    /// Checks that a setting is a positive, finite number.
+    pub(super) fn require_positive(setting: &'static str, value: f64) -> Result<(), Self> {
+        if value.is_finite() && value > 0.0 {
+            return Ok(());
+        }
+        Err(Self::Setting {
+            setting,
+            expected: "a positive number",
+            found: value.to_string(),
+        })
+    }
+
+    /// Says what to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Peft(error) => error.hint(),
+            Self::AlreadyAttached { .. } => Some(
+                "start from the base model; of two methods on one weight only `weight_norm` on \
+                 `lora` is allowed"
+                    .into(),
+            ),
+            Self::PackedWeight { .. } => Some("load the model in f32".into()),
+            Self::Setting {
+                setting: "bias", ..
+            } => Some("load the model in f32".into()),
+            Self::Setting { .. } => None,
+            Self::ZeroRow { module, .. } | Self::ZeroWeight { module } => {
+                Some(format!("exclude `{module}`, or give it another weight"))
+            }
+            Self::NoSquareWeight => {
+                Some("leave `diagonal` out, or target layers with as many inputs as outputs".into())
+            }
+            Self::NotInitializable { .. } => {
+                Some("attach `weight_norm` to a single linear layer with a bias".into())
+            }
+            Self::BatchWidth { .. } => Some("give the inputs of this layer, one a row".into()),
+            Self::NoDeviation { .. } => {
+                Some("give more rows, and rows that are not all the same".into())
+            }
+            Self::NothingTrained => Some(
+                "attach a method, and pass the model as it is trained, not a copy without autodiff"
+                    .into(),
+            ),
+            Self::File(FormatError::Mismatch(_)) => Some(
+                "the file was written by another model, or with other settings of the method"
+                    .into(),
+            ),
+            Self::File(error) => error.hint(),
+            Self::NoBias { .. } => Some("leave `bias` at \"none\"".into()),
+            Self::FactorShape { .. } | Self::AdapterMismatch { .. } => {
+                Some("the adapter was trained on another base model, or the file is damaged".into())
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Adapters that do not fit are refused by name.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::DType;
+use reparam_formats::peft::{
+    Bias, LoraAdapterConfig, PeftAdapter, PeftError, TargetModules, Tensor,
+};
+
+use super::toy::{BurnNet, Net, Toy, parameters_of, randomize};
+use crate::methods::{
+    LoraConfig, MethodError, WeightLayout, attach_adapter, attach_lora, to_adapter,
+};
+
+fn config() -> LoraConfig {
+    LoraConfig::new(2, 3.0).with_target_modules(TargetModules::Names(vec!["q_proj".into()]))
+}
+
+fn trained(config: &LoraConfig) -> Net {
+    let (model, _) = attach_lora(Net::build(DType::F32), config, 1).expect("attaches");
+    randomize(model, 2)
+}
+
+fn adapter_of(config: &LoraConfig) -> PeftAdapter {
+    to_adapter(&trained(config), config.to_adapter_config()).expect("its own adapter")
+}
+
+/// Builds an adapter from changed tensors of a good one.
+fn changed(
+    adapter: &PeftAdapter,
+    config: LoraAdapterConfig,
+    change: impl FnOnce(&mut BTreeMap<String, Tensor>),
+) -> PeftAdapter {
+    let mut tensors = adapter.tensors().clone();
+    change(&mut tensors);
+    PeftAdapter::new(config, tensors).expect("tensors and configuration agree")
+}
+
+fn attach_error(adapter: &PeftAdapter) -> MethodError {
+    let error = attach_adapter(Net::build(DType::F32), adapter, WeightLayout::OutIn)
+        .expect_err("it does not fit");
+    assert!(error.hint().is_some(), "{error}");
+    error
+}
+
+#[test]
+fn an_adapter_for_other_modules_is_refused() {
+    let good = adapter_of(&config());
+    let other_names = LoraAdapterConfig {
+        target_modules: Some(TargetModules::Names(vec!["k_proj".into()])),
+        ..config().to_adapter_config()
+    };
+    let adapter = changed(&good, other_names, |tensors| {
+        *tensors = std::mem::take(tensors)
+            .into_iter()
+            .map(|(name, tensor)| (name.replace("q_proj", "k_proj"), tensor))
+            .collect();
+    });
+    let error = attach_error(&adapter);
+    let MethodError::AdapterMismatch { names, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(names, &["layers.0.k_proj", "layers.1.k_proj"]);
+    assert!(error.to_string().contains("layers.0.k_proj"), "{error}");
+}
+
+#[test]
+fn an_adapter_that_lacks_modules_is_refused() {
+    let good = adapter_of(&config());
+    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+        tensors.retain(|name, _| !name.starts_with("layers.1."));
+    });
+    let error = attach_error(&adapter);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["layers.1.q_proj"]),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_factor_of_another_shape_is_refused() {
+    let good = adapter_of(&config());
+    let name = "layers.1.q_proj.lora_A.weight";
+    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+        let wide = Tensor {
+            shape: vec![2, 9],
+            data: vec![0.5; 18],
+        };
+        tensors.insert(name.into(), wide);
+    });
+    let error = attach_error(&adapter);
+    let MethodError::FactorShape {
+        name: found_name,
+        expected,
+        found,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!(found_name, name);
+    assert_eq!((expected, found), (&vec![2, 6], &vec![2, 9]));
+    // The layouts differ in what is wide: an adapter for square layers would not tell.
+    let error = attach_adapter(BurnNet::build(DType::F32), &good, WeightLayout::OutIn);
+    assert!(matches!(error, Err(MethodError::FactorShape { .. })));
+}
+
+#[test]
+fn biases_that_do_not_fit_are_refused() {
+    let config = LoraConfig {
+        bias: Bias::All,
+        ..config()
+    };
+    let good = adapter_of(&config);
+    let short = changed(&good, config.to_adapter_config(), |tensors| {
+        let bias = Tensor {
+            shape: vec![3],
+            data: vec![0.5; 3],
+        };
+        tensors.insert("lm_head.bias".into(), bias);
+    });
+    let error = attach_error(&short);
+    assert!(
+        matches!(&error, MethodError::FactorShape { name, .. } if name == "lm_head.bias"),
+        "{error}"
+    );
+    let unknown = changed(&good, config.to_adapter_config(), |tensors| {
+        let bias = tensors["lm_head.bias"].clone();
+        tensors.insert("other.bias".into(), bias);
+    });
+    let error = attach_error(&unknown);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["other.bias"]),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_adapter_is_not_attached_twice() {
+    let adapter = adapter_of(&config());
+    let error = attach_adapter(trained(&config()), &adapter, WeightLayout::OutIn)
+        .expect_err("already attached");
+    assert!(
+        matches!(&error, MethodError::AlreadyAttached { module, .. } if module == "layers.0.q_proj"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_model_without_theta_has_no_adapter() {
+    let frozen = Net::build(DType::F32).freeze();
+    let error = to_adapter(&frozen, config().to_adapter_config()).expect_err("no factors");
+    assert!(
+        matches!(error, MethodError::Peft(PeftError::Empty)),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_configuration_of_another_adapter_is_refused() {
+    let other = LoraConfig {
+        rank: 3,
+        ..config()
+    };
+    let error =
+        to_adapter(&trained(&config()), other.to_adapter_config()).expect_err("another rank");
+    assert!(
+        matches!(error, MethodError::Peft(PeftError::WrongRank { .. })),
+        "{error}"
+    );
+}
+
+/// A `.valid()` copy has no gradients, but it holds the same factors.
+#[test]
+fn an_adapter_can_be_attached_without_autodiff_and_trained_later() {
+    let adapter = adapter_of(&config());
+    let plain = Net::build(DType::F32).valid();
+    let (plain, report) =
+        attach_adapter(plain, &adapter, WeightLayout::OutIn).expect("the same model");
+    assert_eq!(report.modules.len(), 2);
+    let model = plain.train();
+    assert_eq!(parameters_of(&model), parameters_of(&trained(&config())));
+    let again = to_adapter(&model, config().to_adapter_config()).expect("its own adapter");
+    assert_eq!(again.tensors(), adapter.tensors());
+}

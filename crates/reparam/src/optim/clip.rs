@@ -1,0 +1,167 @@
+//! Bounding the gradients.
+
+use burn::tensor::{ElementConversion, Tensor};
+
+use super::table::{SettingKind, TransformEntry, number, required};
+use super::{GradientTransform, OptimError, Placed, Role, StepContext, map};
+use crate::parameters::{NamedTensor, ParameterList};
+
+pub(super) const BY_VALUE: TransformEntry = TransformEntry {
+    kind: "clip_by_value",
+    summary: "Bound every element",
+    formula: "u = min(max(g, -max_value), max_value)",
+    source: "as torch.nn.utils.clip_grad_value_",
+    optimizer: None,
+    settings: &[required(
+        "max_value",
+        SettingKind::Positive,
+        "the largest magnitude of an element",
+    )],
+    build: |settings, _| {
+        let clip = ClipByValue::new(settings.number("max_value")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
+
+pub(super) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
+    kind: "clip_by_global_norm",
+    summary: "Bound the norm of all gradients together, keeping their direction",
+    formula: "u = g min(1, max_norm / |g|)",
+    source: "arXiv 1211.5063, algorithm 1",
+    optimizer: None,
+    settings: &[number(
+        "max_norm",
+        SettingKind::Positive,
+        1.0,
+        "the largest norm",
+    )],
+    build: |settings, _| {
+        let clip = ClipByGlobalNorm::new(settings.number("max_norm")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
+
+/// Returns the Euclidean norm of all gradients together.
+///
+/// Every tensor's sum of squares is taken in its own type and the sums are added in `f64`, in the
+/// list's order.
+pub fn global_norm(gradients: &[NamedTensor]) -> f64 {
+    gradients
+        .iter()
+        .map(|gradient| sum_of_squares(&gradient.values))
+        .sum::<f64>()
+        .sqrt()
+}
+
+fn sum_of_squares(values: &Tensor<1>) -> f64 {
+    (values.clone() * values.clone())
+        .sum()
+        .into_scalar::<f64>()
+        .elem()
+}
+
+/// Scales all gradients down together when their norm is above a bound.
+///
+/// ```text
+/// u = g * min(1, max_norm / (|g| + 1e-6))
+/// ```
+///
+/// # References
+///
+/// Pascanu et al. (arXiv 1211.5063), algorithm 1; the 1e-6 is that of PyTorch's
+/// `clip_grad_norm_`.
+#[derive(Debug, Clone)]
+pub struct ClipByGlobalNorm {
+    max_norm: f64,
+}
+
+impl ClipByGlobalNorm {
+    /// Creates the transform; `max_norm` must be positive.
+    pub fn new(max_norm: f64) -> Result<Self, OptimError> {
+        positive("clip_grad_norm", max_norm)?;
+        Ok(Self { max_norm })
+    }
+}
+
+impl GradientTransform for ClipByGlobalNorm {
+    fn name(&self) -> &'static str {
+        "clip_by_global_norm"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        let factor = self.max_norm / (global_norm(&updates) + 1e-6);
+        if factor >= 1.0 {
+            return Ok(updates);
+        }
+        Ok(map(updates, |update| update.values.clone() * factor))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
+    }
+}
+
+/// Bounds every element to `[-max_value, max_value]`.
+#[derive(Debug, Clone)]
+pub struct ClipByValue {
+    max_value: f64,
+}
+
+impl ClipByValue {
+    /// Creates the transform; `max_value` must be positive.
+    pub fn new(max_value: f64) -> Result<Self, OptimError> {
+        positive("clip_grad_value", max_value)?;
+        Ok(Self { max_value })
+    }
+}
+
+impl GradientTransform for ClipByValue {
+    fn name(&self) -> &'static str {
+        "clip_by_value"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        let bound = self.max_value;
+        Ok(map(updates, |update| {
+            update.values.clone().clamp(-bound, bound)
+        }))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
+    }
+}
+
+/// Checks that a setting is a positive, finite number.
+pub(super) fn positive(setting: &'static str, value: f64) -> Result<(), OptimError> {
+    if value.is_finite() && value > 0.0 {
+        Ok(())
+    } else {
+        Err(OptimError::Setting {
+            setting,
+            expected: "a positive number",
+            found: value.to_string(),
+        })
+    }
+}
+
+/// Checks that a setting is zero or a positive, finite number.
+pub(super) fn not_negative(setting: &'static str, value: f64) -> Result<(), OptimError> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(())
+    } else {
+        Err(OptimError::Setting {
+            setting,
+            expected: "a number of at least 0",
+            found: value.to_string(),
+        })
+    }
+}

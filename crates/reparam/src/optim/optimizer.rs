@@ -1,0 +1,297 @@
+//! A chain of transforms and the parameter update after it.
+
+use burn::module::Module;
+use burn::tensor::ElementConversion;
+
+use super::clip::{global_norm, positive};
+use super::noise::Noise;
+use super::{Chain, GradientTransform, OptimError, Schedule, StepContext, chain};
+use crate::parameters::{self, NamedTensor, ParameterList};
+
+/// The two-step update of a run.
+#[derive(Debug)]
+pub struct Optimizer {
+    chain: Chain,
+    learning_rate: f64,
+    schedule: Schedule,
+    horizon: u64,
+    steps_done: u64,
+    variances: Option<Variances>,
+}
+
+/// The estimates of what varies from step to step.
+#[derive(Debug)]
+struct Variances {
+    gradient: Noise,
+    update: Noise,
+}
+
+/// The decay of the running means that variances are measured with: about the last twenty steps.
+const VARIANCE_BETA: f64 = 0.95;
+
+/// What one step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepReport {
+    /// The number of the step, from 1.
+    pub step: u64,
+    /// The learning rate that moved the parameters.
+    pub learning_rate: f64,
+    /// The norm of all gradients together, before any transform.
+    pub grad_norm: f64,
+    /// The norm of all updates together, before the learning rate multiplies them.
+    pub update_norm: f64,
+    /// How gradients and updates vary, if it is measured.
+    pub variances: Option<StepVariances>,
+}
+
+/// How gradients and updates vary over the last steps, summed over all elements; zero at the first step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepVariances {
+    /// Of the gradients.
+    pub gradient: f64,
+    /// Of the updates, before the learning rate multiplies them.
+    pub update: f64,
+}
+
+impl Optimizer {
+    /// Creates an update with no step done.
+    ///
+    /// `horizon` is the planned number of steps, `T`: the schedule ends there, and
+    /// [`Scale::ByHorizon`](super::Scale::ByHorizon) takes its root.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the learning rate is not positive, the horizon is zero, or the transforms are in an
+    /// order that [`chain`](super::chain()) refuses.
+    pub fn new(
+        transforms: Vec<Box<dyn GradientTransform>>,
+        learning_rate: f64,
+        schedule: Schedule,
+        horizon: u64,
+    ) -> Result<Self, OptimError> {
+        positive("learning_rate", learning_rate)?;
+        if horizon == 0 {
+            return Err(OptimError::Setting {
+                setting: "horizon",
+                expected: "at least one step",
+                found: "0".into(),
+            });
+        }
+        Ok(Self {
+            chain: chain(transforms)?,
+            learning_rate,
+            schedule,
+            horizon,
+            steps_done: 0,
+            variances: None,
+        })
+    }
+
+    /// Measures from now on how gradients and updates vary from step to step.
+    ///
+    /// The estimate is that of [`AdaptiveScale`](super::AdaptiveScale) with `beta = 0.95`: of the last
+    /// twenty steps or so, with a change of the true gradient among them counted in.
+    ///
+    /// # Cost
+    ///
+    /// Two numbers a parameter. They are no part of the state.
+    pub fn measure_variances(&mut self) {
+        self.variances = Some(Variances {
+            gradient: Noise::new(VARIANCE_BETA),
+            update: Noise::new(VARIANCE_BETA),
+        });
+    }
+
+    /// Checks before the first step that all transforms can work on a module's trainable parameters.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a transform has no effect on them or cannot take their shapes.
+    pub fn check<M: Module>(&self, module: &M) -> Result<(), OptimError> {
+        let parameters = parameters::trainable(module);
+        self.chain.check(&parameters, self.horizon)
+    }
+
+    /// Moves a module's trainable parameters by one step.
+    ///
+    /// ```text
+    /// theta <- theta - eta_t * chain(gradients)
+    /// ```
+    ///
+    /// `gradients` come from [`parameters::take_gradients`], several backward passes added up if
+    /// need be.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a gradient is not finite, with no state changed, or when a moved parameter is not,
+    /// which the transforms' states have then followed: such an optimizer is not to be used again.
+    /// The module is consumed; keep a clone, which shares its tensors, of what was there before.
+    pub fn step<M: Module>(
+        &mut self,
+        module: M,
+        gradients: ParameterList,
+    ) -> Result<(M, StepReport), OptimError> {
+        let parameters = parameters::trainable(&module);
+        let (values, report) = self.step_list(parameters, gradients)?;
+        Ok((parameters::assign(module, values), report))
+    }
+
+    /// Like [`step`](Self::step), on a list of parameters without a module.
+    pub fn step_list(
+        &mut self,
+        parameters: ParameterList,
+        gradients: ParameterList,
+    ) -> Result<(ParameterList, StepReport), OptimError> {
+        let grad_norm = global_norm(&gradients);
+        if !grad_norm.is_finite() {
+            return Err(OptimError::NonFinite {
+                name: first_non_finite(&gradients),
+            });
+        }
+        if self.steps_done == 0 {
+            self.chain.check(&parameters, self.horizon)?;
+        }
+        let learning_rate = self.next_learning_rate();
+        let context = self.context(&parameters);
+        let mut of_gradient = None;
+        if let Some(variances) = &mut self.variances {
+            let estimate = variances
+                .gradient
+                .observe(&gradients, &context, "variance")?;
+            of_gradient = Some(estimate.noise.unwrap_or(0.0));
+        }
+        let updates = self.chain.transform(gradients, &context)?;
+        let mut measured = None;
+        if let (Some(variances), Some(gradient)) = (&mut self.variances, of_gradient) {
+            let estimate = variances.update.observe(&updates, &context, "variance")?;
+            let update = estimate.noise.unwrap_or(0.0);
+            measured = Some(StepVariances { gradient, update });
+        }
+        let update_norm = global_norm(&updates);
+        let moved: ParameterList = parameters
+            .into_iter()
+            .zip(updates)
+            .map(|(parameter, update)| {
+                let values = parameter.values.clone() - update.values * learning_rate;
+                parameter.with_values(values)
+            })
+            .collect();
+        if !global_norm(&moved).is_finite() {
+            return Err(OptimError::NonFiniteParameter {
+                name: first_non_finite(&moved),
+            });
+        }
+        self.chain.moved(&moved)?;
+        self.steps_done += 1;
+        let report = StepReport {
+            step: self.steps_done,
+            learning_rate,
+            grad_norm,
+            update_norm,
+            variances: measured,
+        };
+        Ok((moved, report))
+    }
+
+    /// Returns the module at which the gradient has to be taken instead of at `module`, given the
+    /// gradient there; `None` if one gradient a step is enough.
+    ///
+    /// With [`Sam`](super::Sam) in the chain a step is: gradients at the module, this, gradients at what
+    /// it returns, and [`step`](Self::step) with the old module and the new gradients.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a gradient is not finite.
+    pub fn probe<M: Module>(
+        &mut self,
+        module: &M,
+        gradients: &[NamedTensor],
+    ) -> Result<Option<M>, OptimError> {
+        let parameters = parameters::trainable(module);
+        let point = self.probe_list(&parameters, gradients)?;
+        Ok(point.map(|point| parameters::assign(module.clone(), point)))
+    }
+
+    /// Like [`probe`](Self::probe), on a list of parameters without a module.
+    pub fn probe_list(
+        &mut self,
+        parameters: &[NamedTensor],
+        gradients: &[NamedTensor],
+    ) -> Result<Option<ParameterList>, OptimError> {
+        let context = self.context(parameters);
+        let point = self.chain.probe(gradients, &context)?;
+        if point.is_some() && !global_norm(gradients).is_finite() {
+            return Err(OptimError::NonFinite {
+                name: first_non_finite(gradients),
+            });
+        }
+        Ok(point)
+    }
+
+    /// Returns the module that is to be evaluated and saved in place of the trained one, if a
+    /// transform keeps an average of the parameters.
+    pub fn evaluated<M: Module>(&self, module: &M) -> Option<M> {
+        let values = self.evaluated_list(&parameters::trainable(module))?;
+        Some(parameters::assign(module.clone(), values))
+    }
+
+    /// Like [`evaluated`](Self::evaluated), on a list of parameters without a module.
+    pub fn evaluated_list(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
+        self.chain.evaluated(parameters)
+    }
+
+    fn context<'a>(&self, parameters: &'a [NamedTensor]) -> StepContext<'a> {
+        StepContext {
+            step: self.steps_done + 1,
+            horizon: self.horizon,
+            learning_rate: self.next_learning_rate(),
+            parameters,
+        }
+    }
+
+    /// Returns the learning rate that the next step will use.
+    pub fn next_learning_rate(&self) -> f64 {
+        self.learning_rate * self.schedule.multiplier(self.steps_done, self.horizon)
+    }
+
+    /// Returns how many steps were done.
+    pub fn steps_done(&self) -> u64 {
+        self.steps_done
+    }
+
+    /// Returns the states of all transforms: `<place>.<transform>.<its own name>`.
+    pub fn state(&self) -> ParameterList {
+        self.chain.state()
+    }
+
+    /// Restores what [`state`](Self::state) returned after `steps_done` steps.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the state is of another chain.
+    pub fn load_state(&mut self, steps_done: u64, state: ParameterList) -> Result<(), OptimError> {
+        self.chain.load_state(state)?;
+        self.steps_done = steps_done;
+        Ok(())
+    }
+}
+
+/// Returns the name of the first tensor with an element that is not finite.
+fn first_non_finite(tensors: &[NamedTensor]) -> String {
+    let is_finite = |tensor: &&NamedTensor| {
+        let sum: f64 = tensor
+            .values
+            .clone()
+            .abs()
+            .sum()
+            .into_scalar::<f64>()
+            .elem();
+        sum.is_finite()
+    };
+    // Every element may be finite while the squares overflow; then the first tensor stands for all.
+    tensors
+        .iter()
+        .find(|tensor| !is_finite(tensor))
+        .or(tensors.first())
+        .map_or_else(String::new, |tensor| tensor.name.clone())
+}
