@@ -1,23 +1,25 @@
 //! Frozen weights as the bf16 products read them.
 
 use std::borrow::Cow;
-use std::ops::Range;
-use std::sync::Arc;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use reparam_kernels::embedding::embedding_packed;
 use reparam_kernels::packed::{
-    Direction, Epilogue, Int8View, Int8Weight, Matrix, MatrixMut, PackedView, PackedWeight,
-    PackedWeightBuilder, matmul, matmul_int8,
+    Direction, Epilogue, Int8View, Int8Weight, Matrix, MatrixMut, PackedView, PackedWeightBuilder,
+    matmul, matmul_int8,
 };
+use reparam_kernels::packed as kernels;
 use reparam_kernels::{Bf16, KernelError};
 
 use super::stack::fits;
-use crate::DropoutKey;
+use crate::LinearPlan;
 
 /// What the numbers of a frozen weight are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WeightNumbers {
+pub enum PackedDType {
     /// bf16.
     Bf16,
     /// 8-bit integers with a scale for each row, half as long. For inference: what needs more than four rows at a time, and
@@ -30,15 +32,15 @@ pub enum WeightNumbers {
 /// Layers with the same input (queries, keys and values; gate and up) share one stack of weights, so that one product
 /// serves them all in the backward pass. A clone shares the numbers.
 #[derive(Debug, Clone)]
-pub struct FrozenWeight {
-    pub(crate) stack: Arc<Numbers>,
+pub struct PackedWeight {
+    pub(crate) stack: Arc<WeightStack>,
     pub(crate) part: usize,
 }
 
 /// Numbers that are converted at a time: 1 MiB of `f32`.
 const CHUNK: usize = 256 * 1024;
 
-impl FrozenWeight {
+impl PackedWeight {
     /// Packs weights of the shapes `[d_out, d_in]`, all of one `d_in`, as one stack.
     ///
     /// `read(i, range, to)` gives the row-major elements `range` of weight `i` as `f32`; they are rounded to the nearest
@@ -50,7 +52,7 @@ impl FrozenWeight {
     /// Panics when the shapes do not make a stack.
     pub fn pack(
         shapes: &[[usize; 2]],
-        numbers: WeightNumbers,
+        numbers: PackedDType,
         mut read: impl FnMut(usize, Range<usize>, &mut [f32]),
     ) -> Vec<Self> {
         let rows: Vec<usize> = shapes.iter().map(|&[rows, _]| rows).collect();
@@ -73,9 +75,13 @@ impl FrozenWeight {
             }
         }
         let packed = fits(builder.build());
-        let stack = Arc::new(match numbers {
-            WeightNumbers::Bf16 => Numbers::Bf16(packed),
-            WeightNumbers::Int8 => Numbers::Int8(Int8Weight::new(&packed)),
+        let numbers = match numbers {
+            PackedDType::Bf16 => Numbers::Bf16(packed),
+            PackedDType::Int8 => Numbers::Int8(Int8Weight::new(&packed)),
+        };
+        let stack = Arc::new(WeightStack {
+            numbers,
+            square_norms: shapes.iter().map(|_| OnceLock::new()).collect(),
         });
         (0..shapes.len())
             .map(|part| Self {
@@ -83,6 +89,53 @@ impl FrozenWeight {
                 part,
             })
             .collect()
+    }
+
+    /// Returns the rows `range` as `f32`, row-major: for what needs the numbers themselves, such as norms, a start from singular
+    /// vectors, or a merge. A forward pass never does.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the range is beyond the rows.
+    pub fn rows_f32(&self, range: Range<usize>) -> Vec<f32> {
+        let [rows, cols] = self.dims();
+        assert!(range.end <= rows, "the weight has {rows} rows");
+        let first = self.stack.part_rows()[self.part].start;
+        let ids: Vec<u32> = range.map(|row| (first + row) as u32).collect();
+        let mut values = vec![Bf16::ZERO; ids.len() * cols];
+        fits(self.stack.rows_of(&ids, &mut values));
+        values.into_iter().map(Bf16::to_f32).collect()
+    }
+
+    /// Returns the squared Euclidean norm of each row, computed once.
+    pub fn row_square_norms(&self) -> &[f32] {
+        self.stack.square_norms[self.part].get_or_init(|| {
+            let [rows, cols] = self.dims();
+            (0..rows)
+                .into_par_iter()
+                .map(|row| {
+                    let row = self.rows_f32(row..row + 1);
+                    debug_assert_eq!(row.len(), cols);
+                    row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() as f32
+                })
+                .collect()
+        })
+    }
+
+    /// Returns `x W'`, `[n, d_out]`, for `x` of `n` rows in `f32`, outside of any graph.
+    ///
+    /// # Panics
+    ///
+    /// Panics when `x` does not have whole rows of `d_in` numbers.
+    pub fn product_f32(&self, x: &[f32]) -> Vec<f32> {
+        let [d_out, d_in] = self.dims();
+        let n = x.len() / d_in.max(1);
+        let mut out = vec![0.0; n * d_out];
+        let result = Matrix::new(x, n, d_in)
+            .and_then(|x| Ok((x, MatrixMut::new(&mut out[..], n, d_out)?)))
+            .and_then(|(x, out)| self.product(x, out));
+        fits(result);
+        out
     }
 
     /// Returns `[d_out, d_in]`.
@@ -97,10 +150,26 @@ impl FrozenWeight {
     }
 }
 
+/// Weights of layers with one input, one below the other.
+#[derive(Debug)]
+pub(crate) struct WeightStack {
+    numbers: Numbers,
+    /// The squared norms of the rows of each part.
+    square_norms: Vec<OnceLock<Vec<f32>>>,
+}
+
+impl Deref for WeightStack {
+    type Target = Numbers;
+
+    fn deref(&self) -> &Numbers {
+        &self.numbers
+    }
+}
+
 /// The numbers of a stack of weights.
 #[derive(Debug)]
 pub(crate) enum Numbers {
-    Bf16(PackedWeight),
+    Bf16(kernels::PackedWeight),
     Int8(Int8Weight),
 }
 
@@ -127,7 +196,7 @@ impl Numbers {
     }
 
     /// The numbers in bf16, made for this call if they are something else.
-    pub(crate) fn packed(&self) -> Cow<'_, PackedWeight> {
+    pub(crate) fn packed(&self) -> Cow<'_, kernels::PackedWeight> {
         match self {
             Self::Bf16(weight) => Cow::Borrowed(weight),
             Self::Int8(weight) => Cow::Owned(weight.to_packed()),
@@ -174,26 +243,13 @@ impl Numbers {
     }
 }
 
-/// A linear layer over a [`FrozenWeight`]: `y = x W' + b + s (z A') B'`, where `z` is `x` or what dropout leaves of it.
+/// A linear layer over a [`PackedWeight`]: its [plan](crate::linear()) and its bias, `[d_out]`, which is added last.
 #[derive(Debug, Clone)]
 pub struct FusedLinear {
     /// `W`.
-    pub weight: FrozenWeight,
-    /// `b`, `[d_out]`, frozen.
+    pub weight: PackedWeight,
+    /// `b`, as the method that is attached leaves it.
     pub bias: Option<Tensor<1>>,
-    /// The trainable part.
-    pub low_rank: Option<FusedLowRank>,
-}
-
-/// The trainable part of a [`FusedLinear`].
-#[derive(Debug, Clone)]
-pub struct FusedLowRank {
-    /// `A`, `[rank, d_in]`, `f32`.
-    pub a: Tensor<2>,
-    /// `B`, `[d_out, rank]`, `f32`.
-    pub b: Tensor<2>,
-    /// The effective multiplier `s`.
-    pub scaling: f64,
-    /// Probability and key of the dropout on the input of `A`.
-    pub dropout: Option<(f32, DropoutKey)>,
+    /// What the method makes of the layer.
+    pub plan: LinearPlan,
 }
