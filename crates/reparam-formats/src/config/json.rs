@@ -34,6 +34,15 @@ impl JsonObject {
         }
     }
 
+    /// Takes entries that are to be written to a file.
+    pub fn new(path: &Path, map: Map<String, Value>) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            prefix: String::new(),
+            map,
+        }
+    }
+
     /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -55,7 +64,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a key whose value is of another type than `expected`.
-    pub(crate) fn wrong_type(&self, key: &str, expected: &'static str) -> ConfigError {
+    pub fn wrong_type(&self, key: &str, expected: &'static str) -> ConfigError {
         ConfigError::WrongType {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -65,7 +74,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a value that is of the right type and still not possible.
-    pub(crate) fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+    pub fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::InvalidValue {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -75,7 +84,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a key that has to be there.
-    pub(crate) fn missing(&self, key: &str) -> ConfigError {
+    pub fn missing(&self, key: &str) -> ConfigError {
         ConfigError::MissingKey {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),

@@ -11,8 +11,8 @@ use reparam_kernels::rotary::rotary_rows;
 
 use super::block::{Block, apply};
 use super::buffer::Buffer;
-use super::packed::FusedLinear;
 use super::norm::{FusedNorm, Norm};
+use super::packed::FusedLinear;
 use super::stack::{NODES, PartGradients, Stack};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};

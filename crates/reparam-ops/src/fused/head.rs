@@ -10,8 +10,8 @@ use reparam_kernels::Bf16;
 use reparam_kernels::packed::{self, MatrixMut};
 
 use super::buffer::Buffer;
-use super::packed::PackedWeight;
 use super::norm::{FusedNorm, Norm};
+use super::packed::PackedWeight;
 use super::stack::view;
 use super::states;
 use crate::loss::head_operations;

@@ -8,8 +8,8 @@ use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
 use super::block::{Block, apply};
 use super::buffer::Buffer;
-use super::packed::FusedLinear;
 use super::norm::{FusedNorm, Norm};
+use super::packed::FusedLinear;
 use super::stack::{NODES, PartGradients, Stack};
 use crate::Activation;
 use crate::native::{halves, halves_mut, run};

@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use reparam_kernels::embedding::embedding_packed;
+use reparam_kernels::packed as kernels;
 use reparam_kernels::packed::{
     Direction, Epilogue, Int8View, Int8Weight, Matrix, MatrixMut, PackedView, PackedWeightBuilder,
     matmul, matmul_int8,
 };
-use reparam_kernels::packed as kernels;
 use reparam_kernels::{Bf16, KernelError};
 
 use super::stack::fits;

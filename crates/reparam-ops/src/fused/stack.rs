@@ -502,17 +502,15 @@ impl Stack {
         for (index, (part, gradient)) in self.parts.iter().zip(gradients).enumerate() {
             if let Some(dinput) = &pending.inputs[index] {
                 let all = 0..self.d_in();
-                gradient.input_scale = column_sums(dinput, self.d_in(), &all, |d, at| {
-                    d * x[at].to_f32()
-                });
+                gradient.input_scale =
+                    column_sums(dinput, self.d_in(), &all, |d, at| d * x[at].to_f32());
             }
             if let (Some((dy, t)), Some(scale)) = (&pending.outputs, &part.output_scale)
                 && scale.is_tracked
             {
                 let d_out = part.columns.len();
                 let operations = profile::product(x.len() / self.d_in(), self.d_in(), d_out);
-                let raw =
-                    profile::measure(Work::Linear, operations, || self.unscaled(index, x, t));
+                let raw = profile::measure(Work::Linear, operations, || self.unscaled(index, x, t));
                 let (width, first) = (self.width(), part.columns.start);
                 gradient.output_scale = column_sums(dy, width, &part.columns, |dy, at| {
                     dy * raw[at / width * d_out + at % width - first].to_f32()
@@ -633,9 +631,7 @@ impl Part {
     /// `c_in * x`.
     fn scaled_input(&self, x: &[Bf16]) -> Own {
         let scale = self.input_scale.as_ref().map(Vector::values);
-        Own(scale.map(|scale| {
-            map_from(x, |at, x| x * scale[at % scale.len()])
-        }))
+        Own(scale.map(|scale| map_from(x, |at, x| x * scale[at % scale.len()])))
     }
 
     /// The input of `A`: what scale and dropout make of `x`.
@@ -823,7 +819,11 @@ impl PartGradients {
         for (node, factor, rows_are_rank) in [(a_node, a, true), (b_node, b, false)] {
             if let (Some(id), false) = (node, factor.is_empty()) {
                 let other = factor.len() / rank;
-                let dims = if rows_are_rank { [rank, other] } else { [other, rank] };
+                let dims = if rows_are_rank {
+                    [rank, other]
+                } else {
+                    [other, rank]
+                };
                 grads.register::<Flex>(id, from_values(factor, dims));
             }
         }

@@ -5,7 +5,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 use super::*;
 use crate::tests;
 use crate::{
-    Activation, AttentionConfig, DropoutKey, LinearPlan, LowRank, RotaryTable, Segments, attention, linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
+    Activation, AttentionConfig, DropoutKey, LinearPlan, LowRank, RotaryTable, Segments, attention,
+    linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
 };
 
 /// What the roundings of activations to bf16 (relative error at most 2^-8 each) amount to after half a layer, relative to
@@ -124,12 +125,21 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
         };
         let dropout = (extras.dropout > 0.0).then_some((extras.dropout, key));
         let scale = |n: usize, seed| {
-            let values = numbers(n, seed).into_iter().map(|x| 1.0 + 0.3 * x).collect();
+            let values = numbers(n, seed)
+                .into_iter()
+                .map(|x| 1.0 + 0.3 * x)
+                .collect();
             let data = TensorData::new(round(values), [n]);
             let scale = Tensor::<1>::from_data(data, &device).require_grad();
             extras.scales.then_some(scale)
         };
-        let bias = bias.map(|bias| if extras.scales { bias.require_grad() } else { bias });
+        let bias = bias.map(|bias| {
+            if extras.scales {
+                bias.require_grad()
+            } else {
+                bias
+            }
+        });
         let plan = LinearPlan {
             input_scale: scale(d_in, seed + 3).filter(|_| i != 1),
             output_scale: scale(d_out[i], seed + 4).filter(|_| i != 2),
@@ -322,7 +332,13 @@ fn extras() -> [(&'static str, Extras); 8] {
         ("frozen", frozen),
         ("int8", INT8),
         ("scales", scaled),
-        ("scales and dropout", Extras { dropout: 0.4, ..scaled }),
+        (
+            "scales and dropout",
+            Extras {
+                dropout: 0.4,
+                ..scaled
+            },
+        ),
     ]
 }
 
