@@ -65,7 +65,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a value that is of the right type and still not possible.
-    pub(crate) fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+    pub fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::InvalidValue {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -75,7 +75,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a key that has to be there.
-    pub(crate) fn missing(&self, key: &str) -> ConfigError {
+    pub fn missing(&self, key: &str) -> ConfigError {
         ConfigError::MissingKey {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -110,6 +110,27 @@ impl JsonObject {
         self.read(key, "a whole number", |value| {
             usize::try_from(value.as_u64()?).ok()
         })
+    }
+
+    /// Reads a whole number of at least 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`], [`ConfigError::InvalidValue`] for 0.
+    pub fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        match self.usize(key)? {
+            Some(0) => Err(self.invalid(key, "it has to be at least 1")),
+            size => Ok(size),
+        }
+    }
+
+    /// Reads a whole number of at least 1 that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JsonObject::size`], [`ConfigError::MissingKey`].
+    pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
+        self.size(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// Reads a number.
