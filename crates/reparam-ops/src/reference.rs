@@ -6,23 +6,29 @@
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
-    Activation, AttentionConfig, IGNORE_INDEX, LinearPlan, RotaryTable, Segments, soft_cap,
+    Activation, AttentionConfig, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable, Segments, soft_cap,
 };
 
 /// See [`crate::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
-    let base = x.clone().matmul(weight.transpose());
-    match plan {
-        LinearPlan::Dense => base,
-        LinearPlan::LowRank(low_rank) => {
-            let update = low_rank
-                .input
-                .unwrap_or(x)
-                .matmul(low_rank.a.transpose())
-                .matmul(low_rank.b.transpose());
-            base + update * low_rank.scaling
-        }
+    let x = match plan.input_scale {
+        None => x,
+        Some(scale) => x * scale.unsqueeze::<2>(),
+    };
+    let mut y = x.clone().matmul(weight.transpose());
+    for term in plan.low_rank {
+        y = y + low_rank(x.clone(), term);
     }
+    match plan.output_scale {
+        None => y,
+        Some(scale) => y * scale.unsqueeze::<2>(),
+    }
+}
+
+/// One term of a plan, `s (z A') B'`.
+pub(crate) fn low_rank(x: Tensor<2>, term: LowRank) -> Tensor<2> {
+    let z = term.dropped(&x).unwrap_or(x);
+    z.matmul(term.a.transpose()).matmul(term.b.transpose()) * term.scaling
 }
 
 /// See [`crate::rms_norm`].

@@ -134,15 +134,21 @@ impl Case {
     }
 }
 
-fn low_rank(inputs: &mut std::vec::IntoIter<Tensor<2>>, input: Option<Tensor<2>>) -> LinearPlan {
-    let a = inputs.next().expect("A");
-    let b = inputs.next().expect("B");
-    LinearPlan::LowRank(LowRank {
-        a,
-        b,
+/// The plan of one term, with a dropout that leaves some of its input.
+fn low_rank(inputs: &mut std::vec::IntoIter<Tensor<2>>, p: f32) -> LowRank {
+    LowRank {
+        a: inputs.next().expect("A"),
+        b: inputs.next().expect("B"),
         scaling: 1.5,
-        input,
-    })
+        dropout: Some((
+            p,
+            DropoutKey {
+                seed: 1,
+                step: 2,
+                tensor: 3,
+            },
+        )),
+    }
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn dense_linear() {
         f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
     ) -> Tensor<2> {
         let [x, w] = inputs.try_into().expect("two inputs");
-        f(x, w, LinearPlan::Dense)
+        f(x, w, LinearPlan::default())
     }
     for [n, d_in, d_out] in [[1, 1, 1], [7, 5, 3], [33, 20, 17]] {
         Case::new(
@@ -174,7 +180,10 @@ fn low_rank_linear() {
         let x = inputs.next().expect("x");
         // Taken as frozen: a gradient of the weight is not part of the plan.
         let w = inputs.next().expect("W").detach();
-        let plan = low_rank(&mut inputs, None);
+        let plan = LinearPlan {
+            low_rank: vec![low_rank(&mut inputs, 0.0)],
+            ..LinearPlan::default()
+        };
         f(x, w, plan)
     }
     for [n, d_in, d_out, rank] in [[1, 1, 1, 1], [9, 8, 6, 2], [40, 12, 31, 5]] {
@@ -194,20 +203,25 @@ fn low_rank_linear() {
 }
 
 #[test]
-fn low_rank_linear_with_an_input_of_its_own() {
+fn a_plan_of_scales_and_terms() {
     fn run(
         inputs: Vec<Tensor<2>>,
         f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
     ) -> Tensor<2> {
         let mut inputs = inputs.into_iter();
         let x = inputs.next().expect("x");
-        let z = inputs.next().expect("z");
-        let plan = low_rank(&mut inputs, Some(z));
+        let mut scale = || inputs.next().map(|row| row.squeeze_dim::<1>(0));
+        let (input_scale, output_scale) = (scale(), scale());
+        let plan = LinearPlan {
+            input_scale,
+            output_scale,
+            low_rank: vec![low_rank(&mut inputs, 0.3), low_rank(&mut inputs, 0.0)],
+        };
         let w = tensor(&numbers(6 * 8, 50), [6, 8], x.dtype());
         f(x, w, plan)
     }
     Case::new(
-        &[[9, 8], [9, 8], [2, 8], [6, 2]],
+        &[[9, 8], [1, 8], [1, 6], [2, 8], [6, 2], [3, 8], [6, 3]],
         |inputs| run(inputs, linear),
         |inputs| run(inputs, reference::linear),
     )
@@ -415,10 +429,10 @@ fn cross_entropy_of_labelled_rows() {
 fn untracked_inputs_give_untracked_outputs() {
     let plain = Tensor::<2>::ones([3, 4], &Device::flex());
     let weight = Tensor::<2>::ones([2, 4], &Device::flex());
-    let y = linear(plain, weight.clone(), LinearPlan::Dense);
+    let y = linear(plain, weight.clone(), LinearPlan::default());
     assert!(!y.is_autodiff());
     let constant = Tensor::<2>::ones([3, 4], &Device::flex().autodiff());
-    let y = linear(constant, weight, LinearPlan::Dense);
+    let y = linear(constant, weight, LinearPlan::default());
     assert!(y.is_autodiff() && !y.is_tracked());
 }
 

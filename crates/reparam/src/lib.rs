@@ -47,6 +47,7 @@ mod linear;
 pub mod methods;
 pub mod optim;
 pub mod parameters;
+pub mod schema;
 
 pub use context::ForwardContext;
 pub use linear::Linear;

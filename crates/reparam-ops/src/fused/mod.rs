@@ -10,7 +10,7 @@
 mod attention_block;
 mod block;
 mod buffer;
-mod frozen;
+mod packed;
 mod head;
 mod mlp_block;
 mod norm;
@@ -20,7 +20,7 @@ mod states;
 mod tests;
 
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
-pub use frozen::{FrozenWeight, FusedLinear, FusedLowRank, WeightNumbers};
+pub use packed::{FusedLinear, PackedDType, PackedWeight};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};
 pub use norm::FusedNorm;

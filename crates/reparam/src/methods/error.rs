@@ -12,6 +12,9 @@ pub enum MethodError {
     /// A setting, or the selection of target modules, is wrong.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// A method or one of its settings is unknown, missing or out of its range.
+    #[error(transparent)]
+    Schema(#[from] crate::schema::SchemaError),
     /// The module already carries a method.
     #[error(
         "`{module}` already carries `{attached}`, so `{method}` cannot be attached to the model"
@@ -144,6 +147,7 @@ impl MethodError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Peft(error) => error.hint(),
+            Self::Schema(error) => error.hint(),
             Self::AlreadyAttached { .. } => Some(
                 "start from the base model; of two methods on one weight only `weight_norm` on \
                  `lora` is allowed"
