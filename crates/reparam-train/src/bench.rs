@@ -130,7 +130,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     let steps = (request.warmup + request.steps) as u64;
     let method = settings::method(&config.method, steps);
     let (mut model, _) = method.attach(session.model, request.seed)?;
-    model.recompute = request.recompute;
+    model.body.recompute = request.recompute;
     let mut model = model.train();
     let mut optimizer = settings::optimizer(&config.optimizer, &config.method, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();

@@ -232,7 +232,6 @@ impl Core {
         let AttentionConfig {
             n_heads,
             n_kv_heads,
-            head_dim,
             ..
         } = self.config;
         profile::measure(Work::Rotary, 0.0, || {
@@ -240,11 +239,9 @@ impl Core {
                 let first = self.qkv.columns(part).start.min(qkv.len());
                 run(rotary_rows(
                     &mut qkv[first..],
-                    self.qkv.width(),
+                    self.rotary.heads(n_heads, self.qkv.width()),
                     &self.rotary.cos,
                     &self.rotary.sin,
-                    n_heads,
-                    head_dim,
                     inverse,
                 ));
             }

@@ -364,7 +364,7 @@ fn qkv_widths() -> [usize; 3] {
 
 fn rotary_table(positions: std::ops::Range<u32>) -> RotaryTable {
     let positions: Vec<u32> = positions.collect();
-    RotaryTable::new(&positions, &[1.0, 0.3, 0.1])
+    RotaryTable::new(&positions, &[1.0, 0.3, 0.1], 6)
 }
 
 fn attention_of<'a>(
@@ -480,7 +480,7 @@ fn check_the_head(extras: Extras) {
         .collect();
     let h = hidden(13).require_grad();
     let x = rms_norm(h.clone(), norm_weight(), EPS);
-    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), &labels, 0.1);
+    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), None, &labels, 0.1);
     let mut gradients = (loss.clone() * 3.0).backward();
     let expected = values(h.grad_remove(&mut gradients).expect("h is tracked"));
 
