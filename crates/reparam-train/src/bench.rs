@@ -128,7 +128,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         return Err(TrainError::RecomputeInF32);
     }
     let steps = (request.warmup + request.steps) as u64;
-    let method = settings::method(&config.method, steps);
+    let method = settings::method(&config.method, steps)?;
     let (mut model, _) = method.attach(session.model, request.seed)?;
     model.recompute = request.recompute;
     let mut model = model.train();

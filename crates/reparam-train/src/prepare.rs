@@ -12,7 +12,7 @@ use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
 use reparam_models::{CausalLm, Precision};
 
-use crate::config::{EvalData, Length, RunConfig};
+use crate::config::{self, EvalData, Length, RunConfig};
 use crate::export::save_model;
 use crate::provenance::provenance;
 use crate::run_dir::RunDir;
@@ -93,7 +93,7 @@ impl Prepared {
             &config.model.path,
             &hub,
             config.train.precision,
-            config.method.runs_in_bf16(),
+            config::runs_in_bf16(&config.method),
         )?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
@@ -101,7 +101,7 @@ impl Prepared {
         session.model.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
-        let method = settings::method(&config.method, max_steps);
+        let method = settings::method(&config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = method.attach(session.model, config.train.seed)?;
         refuse_head(&report)?;

@@ -211,7 +211,7 @@ impl Run<'_> {
         let counts = parameters::count(model);
         let modules = attached.modules.iter();
         self.log.emit(Event::Start(Start {
-            method: self.config.method.name().to_owned(),
+            method: self.config.method.kind.clone(),
             model: self.config.model.path.clone(),
             trainable_parameters: counts.trainable as u64,
             total_parameters: counts.total as u64,

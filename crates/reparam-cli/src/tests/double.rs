@@ -54,7 +54,7 @@ fn regress(config: &RegressionConfig, observer: &mut dyn Observer) -> TrainOutco
     let events = [
         Event::RegressionStart(RegressionStart {
             model: "linear".into(),
-            method: config.method.name().into(),
+            method: config.method.kind.clone(),
             trainable_parameters: 3,
             features: vec!["a".into(), "b".into()],
             target: "y".into(),
@@ -126,7 +126,7 @@ impl Engine for Double {
             TaskConfig::Regression(config) => return Ok(regress(&config, observer)),
         };
         observer.on_event(&Event::Start(Start {
-            method: config.method.name().into(),
+            method: config.method.kind.clone(),
             model: config.model.path,
             trainable_parameters: 1000,
             total_parameters: 8000,

@@ -38,7 +38,7 @@ impl Format {
 
     /// The name that run files and the program use.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Documents => "jsonl",

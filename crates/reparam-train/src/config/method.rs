@@ -1,130 +1,381 @@
 //! `[method]`.
 
-mod lora;
-mod trained;
+use reparam::methods::{
+    AnyMethod, Biases, FactorInit, GammaInit, IdentityConfig, LoraConfig, MethodError,
+    OverparameterizedConfig, ScaleConfig, Selection, SigmaReparamConfig, WeightNormConfig,
+};
+use reparam::schema::{
+    Chosen, Fallback, MOST, Range, SchemaError, SettingKind, SettingSpec, SettingValue, Settings,
+    TargetModules, flag, number, optional, size, word,
+};
+use reparam_formats::peft::Bias;
 
-use serde::Serialize;
-
-use super::error::ConfigError;
+use super::error::{ConfigError, ConfigErrorKind};
+use super::read;
 use super::section::Section;
 
-pub use self::lora::{Bias, LoraConfig, LoraInit, ModuleSelector};
-pub use self::trained::{
-    GammaInit, OverparameterizedConfig, ScaleConfig, SigmaReparamConfig, TargetConfig, TrainedBias,
-    WeightNormConfig, WeightNormInit, WeightScale,
+/// `[method]`: how the weights are reparameterized: its `kind`, and all of its settings.
+pub type MethodConfig = Chosen;
+
+/// What is known of a method.
+#[derive(Debug, Clone, Copy)]
+pub struct MethodEntry {
+    /// The name in a run file.
+    pub kind: &'static str,
+    /// What it can be told.
+    pub settings: &'static [SettingSpec],
+    /// Makes it of checked settings; `max_steps` is the horizon.
+    pub build: fn(&Settings, u64) -> Result<AnyMethod, SchemaError>,
+}
+
+/// The methods by name.
+#[derive(Debug, Clone)]
+pub struct Methods(pub Vec<MethodEntry>);
+
+impl Methods {
+    /// Returns the entry of a name.
+    pub fn find(&self, kind: &str) -> Option<&MethodEntry> {
+        self.0.iter().find(|entry| entry.kind == kind)
+    }
+
+    /// Makes a method of what a run file says of it.
+    pub fn build(&self, chosen: &Chosen, max_steps: u64) -> Result<AnyMethod, MethodError> {
+        let entry = self
+            .find(&chosen.kind)
+            .ok_or_else(|| SchemaError::UnknownKind {
+                what: "method",
+                kind: chosen.kind.clone(),
+                known: self.0.iter().map(|entry| entry.kind).collect(),
+            })?;
+        let settings = Settings::new(entry.kind, entry.settings, &chosen.settings)?;
+        Ok((entry.build)(&settings, max_steps)?)
+    }
+}
+
+const TARGET_MODULES: SettingSpec = SettingSpec {
+    key: "target_modules",
+    kind: SettingKind::Modules { all_linear: true },
+    fallback: Fallback::Word("all-linear"),
+    meaning: "which linear layers carry the method",
 };
 
-/// `[method]`: how the weights are reparameterized, chosen by `kind`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum MethodConfig {
-    /// `W = W0 + s B A` with B and A of low rank.
-    Lora(LoraConfig),
-    /// `W = theta`: full training of the selected weights.
-    Identity(TargetConfig),
-    /// `W = s V` with a constant `s`.
-    Scale(ScaleConfig),
-    /// `W = g v / |v|` for each row.
-    WeightNorm(WeightNormConfig),
-    /// `W = gamma V / sigma(V)` with the spectral norm `sigma`.
-    SigmaReparam(SigmaReparamConfig),
-    /// `W = sum_k s_k V_k + B A + diag(d)`.
-    Overparameterized(OverparameterizedConfig),
+const EXCLUDE_MODULES: SettingSpec = optional(
+    "exclude_modules",
+    SettingKind::Modules { all_linear: false },
+    "",
+    "which of them do not",
+);
+
+const BIAS: SettingSpec = word(
+    "bias",
+    &["none", "all"],
+    "none",
+    "existing biases that are trained along",
+);
+
+fn selection(settings: &Settings) -> Result<Selection, SchemaError> {
+    let words = [("none", Biases::None), ("all", Biases::All)];
+    Ok(Selection {
+        target_modules: settings.modules("target_modules")?.clone(),
+        exclude_modules: settings
+            .optional("exclude_modules", Settings::modules)?
+            .cloned(),
+        bias: settings.choice("bias", &words)?,
+        ..Selection::default()
+    })
 }
 
-/// The kinds before their keys are read, with the keys of each.
-#[derive(Clone, Copy)]
-enum Kind {
-    Lora,
-    Identity,
-    Scale,
-    WeightNorm,
-    SigmaReparam,
-    Overparameterized,
-}
+const LORA: MethodEntry = MethodEntry {
+    kind: "lora",
+    settings: &[
+        size("rank", 16, "rows of A and columns of B"),
+        number("alpha", Range::Positive, 32.0, "numerator of the scaling s"),
+        flag(
+            "use_rslora",
+            false,
+            "scaling alpha / sqrt(rank) instead of alpha / rank",
+        ),
+        number(
+            "dropout",
+            Range::BelowOne,
+            0.0,
+            "probability with which an element of the input of A is dropped in training",
+        ),
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        optional(
+            "rank_pattern",
+            SettingKind::CountByPattern {
+                least: 1,
+                most: MOST,
+            },
+            "",
+            "ranks of single modules; the first pattern that matches counts",
+        ),
+        optional(
+            "alpha_pattern",
+            SettingKind::NumberByPattern(Range::Positive),
+            "",
+            "alphas of single modules, likewise",
+        ),
+        optional(
+            "layers_to_transform",
+            SettingKind::Counts {
+                noun: "layer",
+                least: 0,
+                most: u64::MAX,
+            },
+            "all",
+            "layers that are adapted, counted from 0; needs a list in target_modules",
+        ),
+        optional(
+            "layers_pattern",
+            SettingKind::Texts,
+            "any list",
+            "name of the list of layers that layers_to_transform counts in, such as layers",
+        ),
+        word(
+            "bias",
+            &["none", "all", "lora_only"],
+            "none",
+            "existing biases that are trained along; lora_only: those of adapted modules",
+        ),
+        word(
+            "init",
+            &["kaiming", "gaussian"],
+            "kaiming",
+            "how A starts: kaiming, uniform in +-1/sqrt(d_in), or gaussian, with standard \
+             deviation 1/rank; B starts at zero",
+        ),
+    ],
+    build: |settings, _| {
+        let biases = [
+            ("none", Bias::None),
+            ("all", Bias::All),
+            ("lora_only", Bias::LoraOnly),
+        ];
+        let inits = [
+            ("kaiming", FactorInit::Kaiming),
+            ("gaussian", FactorInit::Gaussian),
+        ];
+        check_layers(settings)?;
+        let config = LoraConfig {
+            dropout: settings.number("dropout")?,
+            use_rslora: settings.flag("use_rslora")?,
+            target_modules: settings.modules("target_modules")?.clone(),
+            exclude_modules: settings
+                .optional("exclude_modules", Settings::modules)?
+                .cloned(),
+            rank_pattern: settings.counts_by_pattern("rank_pattern")?,
+            alpha_pattern: settings.numbers_by_pattern("alpha_pattern")?,
+            layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
+            layers_pattern: settings
+                .optional("layers_pattern", Settings::texts)?
+                .unwrap_or_default()
+                .to_vec(),
+            bias: settings.choice("bias", &biases)?,
+            init: settings.choice("init", &inits)?,
+            ..LoraConfig::new(settings.size("rank")?, settings.number("alpha")?)
+        };
+        Ok(config.into())
+    },
+};
 
-const KINDS: [(&str, Kind, &[&str]); 6] = [
-    ("lora", Kind::Lora, &LoraConfig::KEYS),
-    ("identity", Kind::Identity, &TargetConfig::KEYS),
-    ("scale", Kind::Scale, &ScaleConfig::KEYS),
-    ("weight_norm", Kind::WeightNorm, &WeightNormConfig::KEYS),
-    (
-        "sigma_reparam",
-        Kind::SigmaReparam,
-        &SigmaReparamConfig::KEYS,
-    ),
-    (
-        "overparameterized",
-        Kind::Overparameterized,
-        &OverparameterizedConfig::KEYS,
-    ),
-];
-
-impl MethodConfig {
-    /// Returns every key, those of all kinds included.
-    pub(super) fn keys() -> Vec<&'static str> {
-        let mut keys = vec!["kind"];
-        for key in KINDS.iter().flat_map(|(_, _, keys)| *keys) {
-            if !keys.contains(key) {
-                keys.push(key);
-            }
-        }
-        keys
-    }
-
-    /// Reads the section; a task leaves `kind` out and means its own.
-    pub(super) fn read(
-        section: &Section<'_>,
-        default_kind: &str,
-        default_bias: TrainedBias,
-    ) -> Result<Self, ConfigError> {
-        let choices: Vec<_> = KINDS
-            .iter()
-            .map(|(word, kind, keys)| (*word, (*word, *kind, *keys)))
-            .collect();
-        let by_default = || choices.iter().find(|(word, _)| *word == default_kind);
-        let (word, kind, own) = section
-            .choice("kind", &choices)?
-            .or_else(|| by_default().map(|(_, choice)| *choice))
-            .unwrap_or(choices[0].1);
-        for (other, _, keys) in &KINDS {
-            let foreign: Vec<&str> = keys
-                .iter()
-                .copied()
-                .filter(|key| !own.contains(key))
-                .collect();
-            section.refuse(&foreign, word, other)?;
-        }
-        let targets = || TargetConfig::read(section, default_bias);
-        Ok(match kind {
-            Kind::Lora => Self::Lora(LoraConfig::read(section, default_bias)?),
-            Kind::Identity => Self::Identity(targets()?),
-            Kind::Scale => Self::Scale(ScaleConfig::read(section, targets()?)?),
-            Kind::WeightNorm => Self::WeightNorm(WeightNormConfig::read(section, targets()?)?),
-            Kind::SigmaReparam => {
-                Self::SigmaReparam(SigmaReparamConfig::read(section, targets()?)?)
-            }
-            Kind::Overparameterized => {
-                Self::Overparameterized(OverparameterizedConfig::read(section, targets()?)?)
-            }
+/// PEFT refuses the same combinations, because it would ignore one of the keys.
+fn check_layers(settings: &Settings) -> Result<(), SchemaError> {
+    let no_effect = |setting, reason, fix| {
+        Err(SchemaError::NoEffect {
+            setting,
+            reason,
+            fix,
         })
-    }
-
-    /// Whether it runs on weights that are packed in bf16: what trains low-rank factors and nothing else.
-    pub(crate) fn runs_in_bf16(&self) -> bool {
-        matches!(self, Self::Lora(lora) if lora.bias == Bias::None)
-    }
-
-    /// The word for `kind`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Lora(_) => "lora",
-            Self::Identity(_) => "identity",
-            Self::Scale(_) => "scale",
-            Self::WeightNorm(_) => "weight_norm",
-            Self::SigmaReparam(_) => "sigma_reparam",
-            Self::Overparameterized(_) => "overparameterized",
+    };
+    if !settings.has("layers_to_transform") {
+        if settings.has("layers_pattern") {
+            return no_effect(
+                "layers_pattern",
+                "`layers_to_transform` is absent",
+                "give the layers in `layers_to_transform`, or remove `layers_pattern`",
+            );
         }
+        return Ok(());
+    }
+    match settings.modules("target_modules")? {
+        TargetModules::AllLinear => no_effect(
+            "layers_to_transform",
+            "`target_modules` is \"all-linear\", which is the layers of every block",
+            "list names in `target_modules`, as in [\"q_proj\", \"v_proj\"]",
+        ),
+        TargetModules::Pattern(_) => no_effect(
+            "layers_to_transform",
+            "`target_modules` is a regular expression over whole module names",
+            "select the layers in the regular expression, or list names in `target_modules`",
+        ),
+        TargetModules::Names(_) => Ok(()),
+    }
+}
+
+const IDENTITY: MethodEntry = MethodEntry {
+    kind: "identity",
+    settings: &[TARGET_MODULES, EXCLUDE_MODULES, BIAS],
+    build: |settings, _| {
+        let selection = selection(settings)?;
+        Ok(IdentityConfig { selection }.into())
+    },
+};
+
+const SCALE: MethodEntry = MethodEntry {
+    kind: "scale",
+    settings: &[
+        SettingSpec {
+            key: "scale",
+            kind: SettingKind::WordOrNumber(&["horizon"], Range::Positive),
+            fallback: Fallback::Word("horizon"),
+            meaning: "s, or horizon for sqrt(lambda) with lambda = 1/sqrt(T)",
+        },
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        BIAS,
+    ],
+    build: |settings, max_steps| {
+        let config = match settings.value("scale")? {
+            SettingValue::Number(scale) => ScaleConfig::new(*scale),
+            _ => ScaleConfig::by_horizon(max_steps),
+        };
+        Ok(config.with_selection(selection(settings)?).into())
+    },
+};
+
+const WEIGHT_NORM: MethodEntry = MethodEntry {
+    kind: "weight_norm",
+    settings: &[
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        BIAS,
+        word(
+            "init",
+            &["weights", "data"],
+            "weights",
+            "weights: at the weights as they are; data, for a regression: so that the \
+                     outputs of each layer have mean 0 and variance 1 over the training rows",
+        ),
+    ],
+    build: |settings, _| {
+        let selection = selection(settings)?;
+        Ok(WeightNormConfig { selection }.into())
+    },
+};
+
+const SIGMA_REPARAM: MethodEntry = MethodEntry {
+    kind: "sigma_reparam",
+    settings: &[
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        BIAS,
+        word(
+            "gamma_init",
+            &["sigma", "one"],
+            "sigma",
+            "sigma keeps the weight; one starts at W0 / sigma, as the paper does for \
+                     training from scratch",
+        ),
+    ],
+    build: |settings, _| {
+        let words = [("sigma", GammaInit::Sigma), ("one", GammaInit::One)];
+        let config = SigmaReparamConfig {
+            gamma_init: settings.choice("gamma_init", &words)?,
+            selection: selection(settings)?,
+        };
+        Ok(config.into())
+    },
+};
+
+const OVERPARAMETERIZED: MethodEntry = MethodEntry {
+    kind: "overparameterized",
+    settings: &[
+        SettingSpec {
+            key: "branches",
+            kind: SettingKind::Numbers(Range::Positive),
+            fallback: Fallback::Numbers(&[1.0]),
+            meaning: "the constants s_k of the dense branches; V_1 starts at W0 / s_1, \
+                              the others at zero",
+        },
+        SettingSpec {
+            key: "product_width",
+            kind: SettingKind::Count {
+                least: 0,
+                most: MOST,
+            },
+            fallback: Fallback::Count(0),
+            meaning: "inner width of the product B A; 0 for none",
+        },
+        flag(
+            "diagonal",
+            false,
+            "whether square weights have a diagonal branch",
+        ),
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        BIAS,
+    ],
+    build: |settings, _| {
+        let config = OverparameterizedConfig {
+            branches: settings.numbers("branches")?.to_vec(),
+            product_width: settings.size("product_width")?,
+            diagonal: settings.flag("diagonal")?,
+            selection: selection(settings)?,
+        };
+        Ok(config.into())
+    },
+};
+
+/// Returns the methods of the library.
+pub(super) fn builtin_methods() -> Methods {
+    Methods(vec![
+        LORA,
+        IDENTITY,
+        SCALE,
+        WEIGHT_NORM,
+        SIGMA_REPARAM,
+        OVERPARAMETERIZED,
+    ])
+}
+
+/// Whether a method runs on weights that are packed in bf16: what trains low-rank factors and nothing else.
+pub(crate) fn runs_in_bf16(method: &MethodConfig) -> bool {
+    method.kind == "lora" && method.get("bias") == Some(&SettingValue::Word("none".to_owned()))
+}
+
+/// Whether first values are to be taken from the training data.
+pub(crate) fn starts_from_data(method: &MethodConfig) -> bool {
+    method.kind == "weight_norm"
+        && method.get("init") == Some(&SettingValue::Word("data".to_owned()))
+}
+
+/// Reads `[method]`; a task leaves `kind` and `bias` out and means its own.
+pub(super) fn read(
+    section: &Section<'_>,
+    default_kind: &'static str,
+    default_bias: &'static str,
+) -> Result<MethodConfig, ConfigError> {
+    let methods = &section.catalog().methods;
+    let lists: Vec<_> = methods
+        .0
+        .iter()
+        .map(|entry| (entry.kind, entry.settings))
+        .collect();
+    let (kind, specs) = read::kind(section, &lists, default_kind, &[])?;
+    let bias = SettingValue::Word(default_bias.to_owned());
+    let chosen = Chosen {
+        kind: kind.to_owned(),
+        settings: read::settings(section, specs, &[("bias", bias)])?,
+    };
+    // Any horizon will do: what fits together does not depend on it.
+    match methods.build(&chosen, 1) {
+        Ok(_) => Ok(chosen),
+        Err(MethodError::Schema(error)) => Err(section.schema(error)),
+        Err(source) => Err(section.unusable(ConfigErrorKind::Method {
+            source: Box::new(source),
+        })),
     }
 }

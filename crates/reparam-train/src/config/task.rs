@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use reparam::schema::{SettingSpec, word};
+
+use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::section::Section;
+use super::section;
 use super::tree::{Entry, Override, Value};
 use super::{RegressionConfig, RunConfig, load_tree, parse_tree};
 
@@ -16,8 +19,11 @@ pub enum TaskConfig {
     Regression(Box<RegressionConfig>),
 }
 
-const CAUSAL_LM: &str = "causal-lm";
 const REGRESSION: &str = "regression";
+const TASKS: [&str; 2] = ["causal-lm", REGRESSION];
+
+/// The setting of `[model]` that every task has.
+pub(super) const TASK: SettingSpec = word("task", &TASKS, "causal-lm", "what is trained");
 
 impl TaskConfig {
     /// Reads a run file, with overrides; a later one wins over an earlier one.
@@ -27,7 +33,7 @@ impl TaskConfig {
     /// A file that cannot be read or is not TOML, and everything that [`RunConfig::parse`] and
     /// [`RegressionConfig::parse`] refuse.
     pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?)
+        Self::load_in(&Catalog::builtin(), path, overrides)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -36,14 +42,27 @@ impl TaskConfig {
     ///
     /// As [`load_with`](Self::load_with).
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?)
+        Self::read(&parse_tree(text, name, overrides)?, &Catalog::builtin())
     }
 
-    fn read(root: &[Entry]) -> Result<Self, ConfigError> {
+    /// Like [`load_with`](Self::load_with), with methods and transforms of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_with`](Self::load_with).
+    pub fn load_in(
+        catalog: &Catalog,
+        path: &Path,
+        overrides: &[Override],
+    ) -> Result<Self, ConfigError> {
+        Self::read(&load_tree(path, overrides)?, catalog)
+    }
+
+    fn read(root: &[Entry], catalog: &Catalog) -> Result<Self, ConfigError> {
         if is_regression(root)? {
-            RegressionConfig::read(root).map(|config| Self::Regression(Box::new(config)))
+            RegressionConfig::read(root, catalog).map(|config| Self::Regression(Box::new(config)))
         } else {
-            RunConfig::read(root).map(|config| Self::CausalLm(Box::new(config)))
+            RunConfig::read(root, catalog).map(|config| Self::CausalLm(Box::new(config)))
         }
     }
 
@@ -71,17 +90,12 @@ impl TaskConfig {
 /// would be called unknown.
 fn is_regression(root: &[Entry]) -> Result<bool, ConfigError> {
     let model = root.iter().find(|entry| entry.key == "model");
-    let Some((entry, Value::Table(keys))) = model.map(|entry| (entry, &entry.node.value)) else {
+    let Some(Value::Table(keys)) = model.map(|entry| &entry.node.value) else {
         return Ok(false);
     };
-    check_task(&Section::inline("model", keys, &entry.key_span))?;
-    let task = keys.iter().find(|entry| entry.key == "task");
-    let task = task.map(|entry| &entry.node.value);
-    Ok(matches!(task, Some(Value::String(word)) if word == REGRESSION))
-}
-
-/// Refuses a task that does not exist.
-pub(super) fn check_task(section: &Section<'_>) -> Result<(), ConfigError> {
-    let words = [(CAUSAL_LM, ()), (REGRESSION, ())];
-    section.choice("task", &words).map(|_| ())
+    let Some(task) = keys.iter().find(|entry| entry.key == "task") else {
+        return Ok(false);
+    };
+    let word = section::word_of("model", "task", &task.node, &TASKS)?;
+    Ok(word == REGRESSION)
 }

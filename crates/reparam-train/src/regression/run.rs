@@ -15,9 +15,7 @@ use super::RegressionModel;
 use super::network::{Network, activation, tensor, widths};
 use super::report::{Errors, errors, report};
 use super::table::Tables;
-use crate::config::{
-    Activation, MethodConfig, RegressionConfig, RegressionModelKind, WeightNormInit,
-};
+use crate::config::{Activation, RegressionConfig, RegressionModelKind, starts_from_data};
 use crate::convergence::Convergence;
 use crate::event::{Event, Finished, Observer, RegressionStart, Step, StopReason};
 use crate::log::{RunLog, is_due};
@@ -124,11 +122,9 @@ impl Progress {
             });
         }
         let network = Network::random(&widths, config.train.seed);
-        let method = settings::method(&config.method, config.train.max_steps);
+        let method = settings::method(&config.method, config.train.max_steps)?;
         let (mut network, _) = method.attach(network, config.train.seed)?;
-        if let MethodConfig::WeightNorm(norm) = &config.method
-            && norm.init == WeightNormInit::Data
-        {
+        if starts_from_data(&config.method) {
             network = network.initialize_from_data(x.clone(), activation(kind))?;
         }
         let network = network.train();
@@ -283,7 +279,7 @@ impl Run<'_> {
                 RegressionModelKind::Linear => "linear".to_owned(),
                 RegressionModelKind::Mlp { .. } => "mlp".to_owned(),
             },
-            method: config.method.name().to_owned(),
+            method: config.method.kind.clone(),
             trainable_parameters: parameters::count(&progress.network).trainable as u64,
             features: train.features.clone(),
             target: train.target.clone(),
