@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Document, DocumentSource, json_type};
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 
 /// How documents and examples are written in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

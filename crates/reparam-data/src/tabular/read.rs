@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use csv::{Reader, ReaderBuilder, StringRecord};
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, TabularError};
 use super::table::Table;
-use crate::error::{DataError, nearest};
+use crate::error::DataError;
 use crate::source::{FileDigest, read_file};
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use reparam::schema::{Range, SchemaError, SettingSpec, Settings, whole_name};
+use reparam_formats::nearest;
 
 use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
@@ -168,7 +169,7 @@ impl<'a> Section<'a> {
             ConfigErrorKind::UnknownKey {
                 section: self.name.to_string(),
                 key: unknown.key.clone(),
-                suggestion: match suggest::nearest(&unknown.key, known) {
+                suggestion: match nearest(&unknown.key, known.iter().copied()) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the keys of this table are {}", known.join(", ")),
                 },
@@ -411,7 +412,7 @@ pub(super) fn word_of<'w>(
         ConfigErrorKind::UnknownChoice {
             section: section.to_owned(),
             key: key.to_owned(),
-            nearest: suggest::nearest(&given, words).map(str::to_owned),
+            nearest: nearest(&given, words.iter().copied()).map(str::to_owned),
             value: given,
             supported: words.iter().map(|word| (*word).to_owned()).collect(),
         },
