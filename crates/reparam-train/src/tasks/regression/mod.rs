@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 pub use model_file::RegressionModel;
 pub use predict::{Prediction, predict_file};
 pub use reparam_data::tabular::{MissingPolicy, TabularError};
+pub use report::RegressionReport;
 
 use self::network::{Network, activation, tensor, widths};
 use self::report::{measure_model, report};
