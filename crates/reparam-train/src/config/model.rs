@@ -5,11 +5,14 @@ use serde::Serialize;
 
 use super::error::ConfigError;
 use super::section::Section;
-use super::task::TASK;
+use super::task;
 
 /// `[model]`: the base model, whose weights stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelConfig {
+    /// What it is trained for; what the checkpoint says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// A directory in Hugging Face layout, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
     pub path: String,
     /// The branch, tag or commit of a hub id; the hub's default branch if absent.
@@ -19,7 +22,7 @@ pub struct ModelConfig {
 
 impl ModelConfig {
     pub(super) const SPECS: &[SettingSpec] = &[
-        TASK,
+        task::SPEC,
         required(
             "path",
             SettingKind::Text,
@@ -37,6 +40,7 @@ impl ModelConfig {
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
         section.typed(Self::SPECS, |settings| {
             Ok(Self {
+                task: settings.optional("task", Settings::text)?,
                 path: settings.word("path")?.to_owned(),
                 revision: settings.optional("revision", Settings::text)?,
             })

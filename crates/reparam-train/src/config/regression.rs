@@ -234,7 +234,7 @@ impl RegressionConfig {
 
 impl RegressionModelConfig {
     pub(super) const SPECS: &[SettingSpec] = &[
-        task::TASK,
+        task::SPEC,
         word(
             "kind",
             &["linear", "mlp"],

@@ -147,6 +147,7 @@ fn every_key_is_read() {
     .unwrap();
     let expected = RunConfig {
         model: ModelConfig {
+            task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
         },

@@ -8,6 +8,7 @@ use reparam::schema::{SettingSpec, draws};
 
 use super::super::optimizer;
 use super::*;
+use crate::{TaskRun, Tasks};
 
 /// A source of draws.
 type Draw<'a> = &'a mut dyn FnMut(u64) -> u64;
@@ -94,10 +95,10 @@ fn document(task: &str, specs: [&[SettingSpec]; 3], draw: Draw<'_>) -> Document 
 
 /// Reads a random run file. A key that an error calls superfluous is left out, and one that it calls missing
 /// is added as its example shows: then the file can be read.
-fn read(mut document: Document) -> Result<TaskConfig, String> {
+fn read(mut document: Document) -> Result<TaskRun, String> {
     loop {
         let text = document.text();
-        let error = match TaskConfig::parse(&text, "run.toml", &[]) {
+        let error = match Tasks::builtin().parse(&text, "run.toml", &[]) {
             Ok(config) => return Ok(config),
             Err(error) => error,
         };
@@ -137,11 +138,12 @@ proptest! {
         let specs = [ModelConfig::SPECS, DataConfig::SPECS, TrainConfig::SPECS];
         let read = read(document("causal-lm", specs, &mut draws(seed)));
         prop_assert!(read.is_ok(), "{}", read.unwrap_err());
-        let Ok(TaskConfig::CausalLm(config)) = read else { panic!("another task") };
+        let run = read.unwrap();
+        let config = run.config::<RunConfig>().unwrap();
         let text = config.to_toml().unwrap();
         let again = parse(&text);
         prop_assert!(again.is_ok(), "{}\n{text}", render(&again.unwrap_err()));
-        prop_assert_eq!(again.unwrap(), *config);
+        prop_assert_eq!(&again.unwrap(), config);
     }
 
     /// The same of a regression's.
@@ -154,11 +156,13 @@ proptest! {
         ];
         let read = read(document("regression", specs, &mut draws(seed)));
         prop_assert!(read.is_ok(), "{}", read.unwrap_err());
-        let Ok(TaskConfig::Regression(config)) = read else { panic!("another task") };
+        let run = read.unwrap();
+        let config = run.config::<RegressionConfig>().unwrap();
         let text = config.to_toml().unwrap();
-        let again = TaskConfig::parse(&text, "run.toml", &[]);
+        let again = Tasks::builtin().parse(&text, "run.toml", &[]);
         prop_assert!(again.is_ok(), "{}\n{text}", render(&again.unwrap_err()));
-        prop_assert_eq!(again.unwrap(), TaskConfig::Regression(config));
+        let again = again.unwrap();
+        prop_assert_eq!(again.config::<RegressionConfig>(), Some(config));
     }
 
     /// No text can panic the reader, and every error can be drawn.
