@@ -144,7 +144,7 @@ const LORA: MethodEntry = MethodEntry {
             "init",
             &["kaiming", "gaussian"],
             "kaiming",
-            "how A starts: kaiming, uniform in +-1/sqrt(d_in), or gaussian, with standard \
+            "how A starts: kaiming, uniform in ±1/sqrt(d_in), or gaussian, with standard \
              deviation 1/rank; B starts at zero",
         ),
     ],

@@ -1,5 +1,6 @@
 //! Reading, refusing and writing run files.
 
+mod document;
 mod errors;
 mod regression;
 mod round_trip;
