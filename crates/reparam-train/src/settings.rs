@@ -10,8 +10,8 @@ use reparam_data::DatasetOptions;
 
 use crate::TrainError;
 use crate::config::{
-    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, RegressionConfig,
-    RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig,
+    self, Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig,
+    RegressionConfig, RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
 };
 
 /// Returns a method with its settings; `max_steps` is the horizon.
@@ -20,7 +20,10 @@ use crate::config::{
 ///
 /// Fails for settings that were put together in code and that a run file could not have.
 pub(crate) fn method(method: &MethodConfig, max_steps: u64) -> Result<AnyMethod, TrainError> {
-    Ok(Catalog::builtin().methods.build(method, max_steps)?)
+    let context = config::BuildContext {
+        total_steps: max_steps,
+    };
+    Ok(Catalog::builtin().methods.build(method, &context)?)
 }
 
 /// Returns the scaling of the low-rank product, if the method has one.
@@ -68,7 +71,7 @@ pub(crate) fn is_plain_descent(config: &RegressionConfig) -> bool {
         value.is_none_or(|value| *value == SettingValue::Number(0.0))
     };
     config.model.kind == RegressionModelKind::Linear
-        && config.method.kind == "identity"
+        && is_full(&config.method)
         && update.algorithm.kind == "sgd"
         && is_zero("momentum")
         && is_zero("weight_decay")

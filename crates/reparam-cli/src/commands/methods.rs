@@ -13,7 +13,7 @@ use crate::output::Printer;
 pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
     let catalog = Catalog::builtin();
     let settings_of = |method: &Method| {
-        let entry = catalog.methods.find(method.kind);
+        let entry = catalog.methods.get(method.kind);
         entry.map_or(&[][..], |entry| entry.settings)
     };
     if printer.is_json() {

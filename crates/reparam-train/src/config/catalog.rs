@@ -2,7 +2,7 @@
 
 use reparam::optim::Transforms;
 
-use super::method::{Methods, builtin_methods};
+use super::method_table::Methods;
 
 /// The tables in which a run file finds what it names: methods and transforms.
 ///
@@ -19,7 +19,7 @@ impl Catalog {
     /// Returns the methods and transforms of the libraries.
     pub fn builtin() -> Self {
         Self {
-            methods: builtin_methods(),
+            methods: Methods::builtin(),
             transforms: Transforms::builtin(),
         }
     }

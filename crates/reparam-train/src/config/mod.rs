@@ -37,6 +37,7 @@ mod catalog;
 mod data;
 mod error;
 mod method;
+mod method_table;
 mod model;
 mod optimizer;
 mod output;
@@ -61,8 +62,9 @@ use serde::Serialize;
 pub use self::catalog::Catalog;
 pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
-pub use self::method::{MethodConfig, MethodEntry, Methods};
-pub(crate) use self::method::{runs_in_bf16, starts_from_data};
+pub use self::method::MethodConfig;
+pub(crate) use self::method::{is_full, runs_in_bf16, starts_from_data};
+pub use self::method_table::{BuildContext, MethodSpec, Methods};
 pub use self::model::ModelConfig;
 pub use self::optimizer::{
     Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,
@@ -269,7 +271,7 @@ fn to_toml(config: &impl Serialize) -> Result<String, ConfigError> {
 /// Returns all keys of a task, given the settings of `[model]`, `[data]` and `[train]`.
 fn layout(catalog: &Catalog, [model, data, train]: [&'static [SettingSpec]; 3]) -> Layout {
     let keys = |specs: &'static [SettingSpec]| specs.iter().map(|spec| spec.key).collect();
-    let methods = catalog.methods.0.iter().map(|entry| entry.settings);
+    let methods = catalog.methods.iter().map(|spec| spec.settings);
     let mut method = vec!["kind"];
     method.extend(read::keys_of_kinds(methods));
     vec![

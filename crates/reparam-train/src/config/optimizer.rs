@@ -246,25 +246,29 @@ impl UpdateConfig {
     /// Reads the update, and returns with it the learning rate that suits it.
     fn read(section: &Section<'_>, defaults: Defaults) -> Result<(Self, Option<f64>), ConfigError> {
         let catalog = section.catalog();
-        let lists: Vec<_> = catalog
+        let kinds: Vec<_> = catalog
             .transforms
             .optimizers()
-            .map(|(entry, _)| (entry.kind, entry.settings))
+            .map(|(entry, _)| read::Kind {
+                name: entry.kind,
+                aliases: &[],
+                settings: entry.settings,
+            })
             .collect();
         if let Some(entry) = section.find("transforms") {
             let transforms = read::chain(section, "transforms", &entry.node)?;
             let named = std::iter::once("kind").chain(BEFORE.iter().map(|spec| spec.key));
-            let of_kinds = read::keys_of_kinds(lists.iter().map(|(_, specs)| *specs));
+            let of_kinds = read::keys_of_kinds(kinds.iter().map(|kind| kind.settings));
             let own = own_keys();
             for key in named.chain(of_kinds.into_iter().filter(|key| !own.contains(key))) {
                 section.exclusive(key, "transforms")?;
             }
             return Ok((Self::Transforms(transforms), None));
         }
-        let (kind, specs) = read::kind(section, &lists, defaults.kind, &own_keys())?;
+        let kind = read::kind(section, &kinds, defaults.kind, &own_keys())?;
         let algorithm = Chosen {
-            kind: kind.to_owned(),
-            settings: read::settings(section, specs, &[])?,
+            kind: kind.name.to_owned(),
+            settings: read::settings(section, kind.settings, &[])?,
         };
         let clip = SettingValue::Number(defaults.clip_grad_norm);
         let before = read::settings(section, &BEFORE, &[("clip_grad_norm", clip)])?;
@@ -288,9 +292,11 @@ impl UpdateConfig {
             })
         });
         let named = named.map_err(|error| section.schema(error))?;
-        let of_task = defaults.learning_rate.filter(|_| kind == defaults.kind);
+        let of_task = defaults
+            .learning_rate
+            .filter(|_| kind.name == defaults.kind);
         let mut optimizers = catalog.transforms.optimizers();
-        let of_kind = optimizers.find(|(entry, _)| entry.kind == kind);
+        let of_kind = optimizers.find(|(entry, _)| entry.kind == kind.name);
         let of_kind = of_kind.and_then(|(_, optimizer)| optimizer.learning_rate);
         Ok((Self::Named(named), of_task.or(of_kind)))
     }

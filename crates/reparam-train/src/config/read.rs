@@ -32,27 +32,47 @@ pub(super) fn settings(
     Ok(settings)
 }
 
+/// One of the kinds that a section may name.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// Other names for it.
+    pub(super) aliases: &'static [&'static str],
+    pub(super) settings: &'static [SettingSpec],
+}
+
 /// Reads which of several kinds a section names, and refuses the keys that only others have; `own` are
 /// keys of the section itself.
 pub(super) fn kind(
     section: &Section<'_>,
-    kinds: &[(&'static str, &'static [SettingSpec])],
+    kinds: &[Kind],
     default: &str,
     own: &[&str],
-) -> Result<(&'static str, &'static [SettingSpec]), ConfigError> {
-    let choices: Vec<_> = kinds.iter().map(|entry| (entry.0, *entry)).collect();
-    let by_default = || kinds.iter().find(|(kind, _)| *kind == default).copied();
-    let Some((kind, specs)) = section.choice("kind", &choices)?.or_else(by_default) else {
+) -> Result<Kind, ConfigError> {
+    let is_called = |kind: &Kind, name: &str| kind.name == name || kind.aliases.contains(&name);
+    let given = section.find("kind").map(|entry| &entry.node.value);
+    let alias = kinds.iter().find(
+        |kind| matches!(given, Some(Value::String(name)) if kind.aliases.contains(&name.as_str())),
+    );
+    let chosen = match alias {
+        Some(kind) => Some(*kind),
+        None => {
+            let words: Vec<_> = kinds.iter().map(|kind| (kind.name, *kind)).collect();
+            section.choice("kind", &words)?
+        }
+    };
+    let by_default = || kinds.iter().find(|kind| is_called(kind, default)).copied();
+    let Some(chosen) = chosen.or_else(by_default) else {
         return Err(section.missing("kind", "\"a name\""));
     };
-    for (other, others) in kinds {
+    for other in kinds {
         let is_foreign =
-            |key: &&str| !own.contains(key) && specs.iter().all(|spec| spec.key != *key);
-        let keys = others.iter().map(|spec| spec.key);
+            |key: &&str| !own.contains(key) && chosen.settings.iter().all(|spec| spec.key != *key);
+        let keys = other.settings.iter().map(|spec| spec.key);
         let foreign: Vec<&str> = keys.filter(is_foreign).collect();
-        section.refuse(&foreign, kind, other)?;
+        section.refuse(&foreign, chosen.name, other.name)?;
     }
-    Ok((kind, specs))
+    Ok(chosen)
 }
 
 /// Returns every key of several kinds, each once.

@@ -80,7 +80,7 @@ fn short(entry: &TransformEntry) -> String {
 /// The table of a name.
 fn table(name: &str) -> Option<String> {
     let catalog = Catalog::builtin();
-    let method = |kind: &str| catalog.methods.find(kind).map(|entry| entry.settings);
+    let method = |kind: &str| catalog.methods.get(kind).map(|entry| entry.settings);
     let every = method("identity")?;
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
@@ -109,12 +109,7 @@ fn table(name: &str) -> Option<String> {
             let mut table =
                 "| kind | key | value | default | meaning |\n| --- | --- | --- | --- | --- |\n"
                     .to_owned();
-            for entry in catalog
-                .methods
-                .0
-                .iter()
-                .filter(|entry| entry.kind != "lora")
-            {
+            for entry in catalog.methods.iter().filter(|entry| entry.kind != "lora") {
                 for spec in without(entry.settings, every) {
                     let (value, default) = (value_of(spec), cell(&default_of(spec)));
                     let meaning = cell(spec.meaning);

@@ -68,7 +68,8 @@ fn document(task: &str, specs: [&[SettingSpec]; 3], draw: Draw<'_>) -> Document 
     let task = ("task".to_owned(), SettingValue::Word(task.to_owned()));
     document.section("model").settings.push(task);
     document.draw("output", "", OutputConfig::SPECS, draw);
-    let method = pick(&catalog.methods.0, draw);
+    let methods: Vec<_> = catalog.methods.iter().collect();
+    let method = pick(&methods, draw);
     document.draw("method", method.kind, method.settings, draw);
     document.draw("optimizer", "", &optimizer::BEFORE, draw);
     document.draw("optimizer", "", &SCHEDULE, draw);

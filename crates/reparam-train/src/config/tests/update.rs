@@ -194,6 +194,16 @@ fn stopping_needs_what_it_looks_at() {
 }
 
 #[test]
+fn full_training_has_two_names() {
+    let methods = ["full", "identity"].map(|kind| {
+        let config = parse(&with("method", &format!("kind = \"{kind}\""))).unwrap();
+        assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
+        config.method
+    });
+    assert_eq!(methods[0], methods[1]);
+}
+
+#[test]
 fn methods_have_their_own_keys() {
     let error = refused("method", "kind = \"weight_norm\"\nrank = 4");
     assert!(
