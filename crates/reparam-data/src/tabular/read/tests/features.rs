@@ -19,7 +19,9 @@ fn features(
     list: &[&str],
     missing: MissingPolicy,
 ) -> std::result::Result<Table, (String, String)> {
-    let read = with_file(bytes, |path| read_features(path, &names(list), missing));
+    let read = with_file(bytes, |path| {
+        read_features(path, &names(list), "y", missing)
+    });
     read.map_err(|error| {
         let message = error.to_string();
         let message = match message.split_once("t.csv") {

@@ -13,7 +13,7 @@ use crate::config::{Activation, RegressionModelKind};
 /// h_0 = x,   h_{k+1} = act(h_k W_k' + b_k),   y = h_n W_n' + b_n
 /// ```
 #[derive(Module, Debug)]
-pub(crate) struct Network {
+pub struct Network {
     pub(crate) layers: Vec<Linear>,
 }
 
@@ -97,7 +97,7 @@ impl Network {
         for layer in self.layers {
             let is_normalized = methods::linear_modules(&layer)
                 .iter()
-                .any(|linear| linear.method.as_deref() == Some("weight_norm"));
+                .any(reparam::methods::LinearModule::is_reparameterized);
             let layer = if is_normalized {
                 methods::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?
             } else {

@@ -20,7 +20,7 @@ use crate::config::Activation;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-const MODEL_TYPE: &str = "reparam-regression";
+pub(super) const MODEL_TYPE: &str = "reparam-regression";
 
 /// What `config.json` says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ impl RegressionModel {
             return None;
         };
         let bias = values(layer.bias.as_ref()?.val());
-        Some((values(layer.weight.val()), *bias.first()?))
+        Some((values(layer.weight.param().val()), *bias.first()?))
     }
 
     /// Writes the model as a directory, in one step.
