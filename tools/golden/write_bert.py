@@ -69,16 +69,18 @@ def tokenizer():
 
 def cut(tokenizer, text, pair, max_length, side):
     tokenizer.truncation_side = side
-    whole = tokenizer(text, pair)
-    encoded = tokenizer(text, pair, truncation="longest_first", max_length=max_length)
+    # As a batch of one, because a single call takes an empty second text for none.
+    texts = ([text],) if pair is None else ([text], [pair])
+    whole = tokenizer(*texts)
+    encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length)
     return {
         "text": text,
         "text_pair": pair,
         "max_length": max_length,
         "side": side,
-        "ids": encoded["input_ids"],
-        "type_ids": encoded["token_type_ids"],
-        "truncated": len(whole["input_ids"]) > len(encoded["input_ids"]),
+        "ids": encoded["input_ids"][0],
+        "type_ids": encoded["token_type_ids"][0],
+        "truncated": len(whole["input_ids"][0]) > len(encoded["input_ids"][0]),
     }
 
 

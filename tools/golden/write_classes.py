@@ -12,7 +12,13 @@ from golden_common import GOLDEN, setup, versions, write_json
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 
+def rounded(logits):
+    """Numbers that f32 holds exactly, so that a reader in f32 loses nothing."""
+    return logits.astype(numpy.float32).astype(numpy.float64)
+
+
 def one(name, logits, classes):
+    logits = rounded(logits)
     n_classes = logits.shape[1]
     predicted = logits.argmax(1)
     f1 = {
@@ -26,6 +32,7 @@ def one(name, logits, classes):
 
 
 def several(name, logits, rows):
+    logits = rounded(logits)
     n_classes = logits.shape[1]
     actual = numpy.array([[c in row for c in range(n_classes)] for row in rows])
     predicted = logits >= 0
@@ -54,8 +61,7 @@ def main():
     random = numpy.random.default_rng(20)
 
     def logits(rows, classes, scale=2.0):
-        # Numbers that f32 holds exactly, so that a reader in f32 loses nothing.
-        return random.normal(0.0, scale, (rows, classes)).astype(numpy.float32).astype(numpy.float64)
+        return random.normal(0.0, scale, (rows, classes))
 
     skewed = random.choice(4, 60, p=[0.7, 0.2, 0.1, 0.0])
     sets = [sorted(random.choice(3, random.integers(0, 4), replace=False).tolist()) for _ in range(40)]
