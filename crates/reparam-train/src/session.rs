@@ -9,8 +9,9 @@ use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelConfig};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
-use reparam_models::{CausalLm, Generation, Precision, Sampling};
+use reparam_models::{CausalLm, Precision};
 
+use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
 /// A loaded model, its tokenizer and where they came from.
@@ -75,6 +76,20 @@ impl Session {
         Ok((session, precision))
     }
 
+    /// Finds and loads what a request names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`open_with_adapter`](Self::open_with_adapter).
+    pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        match &request.adapter {
+            None => Self::open(&request.model, hub, request.precision),
+            Some(adapter) => {
+                Self::open_with_adapter(&request.model, adapter, hub, request.precision)
+            }
+        }
+    }
+
     /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run: biases,
     /// or factors of the output head.
     ///
@@ -108,26 +123,6 @@ impl Session {
     fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
         let (model, _) = methods::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
-    }
-
-    /// Starts to continue a prompt, encoded as the tokenizer's own template does.
-    ///
-    /// Returns the prompt's tokens and the generation.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the prompt encodes to nothing or a sampling setting is out of range.
-    pub fn generate(
-        &self,
-        prompt: &str,
-        max_new_tokens: usize,
-        sampling: Sampling,
-    ) -> Result<(Vec<u32>, Generation<'_>), TrainError> {
-        let ids = self.tokenizer.encode(prompt, true)?;
-        let generation = self
-            .model
-            .generate(&ids, max_new_tokens, sampling, &self.end_of_text)?;
-        Ok((ids, generation))
     }
 }
 

@@ -141,6 +141,14 @@ pub enum TabularError {
         /// Rows that were dropped because of missing values.
         dropped: usize,
     },
+    /// Predictions cannot be measured without the target of every row.
+    #[error("{} does not have `{target}` in every row", path.display())]
+    NoTarget {
+        /// The file.
+        path: PathBuf,
+        /// The target.
+        target: String,
+    },
 
     // Generating.
     /// Fewer than two samples show no slope.

@@ -62,32 +62,36 @@ pub struct Selection {
 pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
     read(
         path,
-        Some(&selection.target),
+        Target::Needed(&selection.target),
         selection.features.as_deref(),
         selection.missing,
     )
 }
 
-/// Reads the features of a CSV file to predict from: its `y` is empty, and so is the name of its target.
+/// Reads the features of a CSV file to predict from, and what is known of the target.
+///
+/// Where the file has no column of the target, or lacks its value in a row, `y` is empty: rows without a target are
+/// what predictions are for.
 ///
 /// # Errors
 ///
 /// As [`read_csv`].
-pub fn read_features(path: &Path, features: &[String], missing: MissingPolicy) -> Result<Table> {
-    read(path, None, Some(features), missing)
+pub fn read_features(
+    path: &Path,
+    features: &[String],
+    target: &str,
+    missing: MissingPolicy,
+) -> Result<Table> {
+    read(path, Target::IfThere(target), Some(features), missing)
 }
 
-/// Returns the names of a CSV file's columns.
-///
-/// # Errors
-///
-/// As [`read_csv`], as far as the header is concerned.
-pub fn read_header(path: &Path) -> Result<Vec<String>> {
-    let bytes = read_file(path)?;
-    header(
-        path,
-        &mut Records::new(path, utf8(path, &bytes)?, Dialect::Csv),
-    )
+/// The column to predict.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// Every row needs a value.
+    Needed(&'a str),
+    /// It is read where every row has one.
+    IfThere(&'a str),
 }
 
 fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
@@ -103,16 +107,22 @@ fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
 
 fn read(
     path: &Path,
-    target: Option<&str>,
+    target: Target<'_>,
     features: Option<&[String]>,
     policy: MissingPolicy,
 ) -> Result<Table> {
     let names_features = features.is_some();
+    let is_needed = matches!(target, Target::Needed(_));
     let bytes = read_file(path)?;
     let digest = FileDigest::of(path, &bytes);
     let mut records = Records::new(path, utf8(path, &bytes)?, Dialect::Csv);
     let header = header(path, &mut records)?;
+    let target = match target {
+        Target::Needed(name) => Some(name),
+        Target::IfThere(name) => header.iter().any(|known| known == name).then_some(name),
+    };
     let Columns { features, target } = select(path, &header, target, features)?;
+    let mut all_known = target.is_some();
 
     let mut table = Table {
         features: features
@@ -148,6 +158,7 @@ fn read(
             let owned = || (path.to_owned(), header[column].clone(), text.to_owned());
             match number_of(text) {
                 Cell::Number(value) => values.push(value),
+                Cell::Missing if Some(column) == target && !is_needed => all_known = false,
                 Cell::Missing => {
                     complete = false;
                     missing[column] = true;
@@ -175,7 +186,7 @@ fn read(
             }
         }
         if complete {
-            if target.is_some() {
+            if values.len() > features.len() {
                 table.y.extend(values.pop());
             }
             table.x.append(&mut values);
@@ -186,6 +197,9 @@ fn read(
         number += 1;
     }
     table.n_rows = table.rows.len();
+    if !all_known {
+        table.y.clear();
+    }
     if !table.dropped.is_empty() && policy == MissingPolicy::Error {
         let rows = table.dropped.len();
         table.dropped.truncate(LISTED);

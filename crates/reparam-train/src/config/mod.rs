@@ -74,7 +74,7 @@ pub use self::regression::{
     RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
 };
 pub use self::source::Location;
-pub use self::task::TaskConfig;
+pub use self::task::RunTree;
 pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 

@@ -86,6 +86,7 @@ impl TabularError {
             | Self::Nothing { .. }
             | Self::NotFinite { .. }
             | Self::NoConvergence { .. } => return None,
+            Self::NoTarget { .. } => "fill it in, or ask for predictions alone".into(),
         };
         Some(hint)
     }

@@ -20,7 +20,7 @@ use crate::config::Activation;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-const MODEL_TYPE: &str = "reparam-regression";
+pub(super) const MODEL_TYPE: &str = "reparam-regression";
 
 /// What `config.json` says.
 #[derive(Debug, Serialize, Deserialize)]

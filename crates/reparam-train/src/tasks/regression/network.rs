@@ -13,7 +13,7 @@ use crate::config::{Activation, RegressionModelKind};
 /// h_0 = x,   h_{k+1} = act(h_k W_k' + b_k),   y = h_n W_n' + b_n
 /// ```
 #[derive(Module, Debug)]
-pub(crate) struct Network {
+pub struct Network {
     pub(crate) layers: Vec<Linear>,
 }
 
