@@ -129,7 +129,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     let steps = (request.warmup + request.steps) as u64;
     let method = settings::method(&config.method, steps);
     let (mut model, _) = method.attach(session.model, request.seed)?;
-    model.recompute = request.recompute;
+    model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {
         objective: RandomTokens {

@@ -6,10 +6,10 @@ use burn::tensor::Device;
 use reparam::methods::{self, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
-use reparam_formats::config::{GenerationConfig, ModelConfig};
+use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
-use reparam_models::{CausalLm, Precision};
+use reparam_models::{CausalLm, Families, Precision};
 
 use crate::task::ModelRequest;
 use crate::{TrainError, config};
@@ -54,16 +54,17 @@ impl Session {
         runs_in_bf16: bool,
     ) -> Result<(Self, Precision), TrainError> {
         let directory = resolve_model(model, hub)?;
-        let config = ModelConfig::load(&directory)?;
-        let tokenizer = load_tokenizer(&directory, &config)?;
-        tokenizer.check_against_embedding(config.vocab_size)?;
+        let architecture = Families::builtin().describe(&ModelJson::load(&directory)?)?;
+        let special = architecture.special.clone();
+        let tokenizer = load_tokenizer(&directory, &special)?;
+        tokenizer.check_against_embedding(architecture.vocab_size)?;
         // The map is dropped at the end of this function: its pages would count as ours.
         let checkpoint = Checkpoint::open(&directory)?;
         let precision = precision.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
-        let model = CausalLm::load(&checkpoint, &config, &Device::flex(), precision)?;
+        let model = CausalLm::load(&checkpoint, architecture, &Device::flex(), precision)?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
-            config.eos_token_ids
+            special.eos
         } else {
             generation.eos_token_ids
         };
@@ -148,11 +149,11 @@ fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
         .all(|(_, tensor)| tensor.shape.len() < 2 || tensor.dtype == Dtype::BF16)
 }
 
-fn load_tokenizer(directory: &Path, config: &ModelConfig) -> Result<TextTokenizer, TrainError> {
+fn load_tokenizer(directory: &Path, special: &SpecialTokens) -> Result<TextTokenizer, TrainError> {
     let ids = SpecialIds {
-        bos: config.bos_token_id,
-        eos: config.eos_token_ids.clone(),
-        pad: config.pad_token_id,
+        bos: special.bos,
+        eos: special.eos.clone(),
+        pad: special.pad,
     };
     Ok(TextTokenizer::from_model_dir(directory, &ids)?)
 }

@@ -102,7 +102,7 @@ impl Task for CausalLanguageModel {
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
-        session.model.recompute = config.train.recompute;
+        session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
         let method = settings::method(&config.method, max_steps);
