@@ -7,7 +7,7 @@ use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_ops::fused::{
-    BlockCache, FrozenWeight, norm_linear_cross_entropy, norm_logits, with_team,
+    BlockCache, PackedWeight, norm_linear_cross_entropy, norm_logits, with_team,
 };
 use reparam_ops::{
     LinearPlan, Segments, linear, linear_cross_entropy, segments_from_bounds, soft_cap,
@@ -150,7 +150,7 @@ impl CausalLm {
         context: &ForwardContext,
     ) -> Tensor<1> {
         let h = self.hidden(batch, context);
-        match (self.frozen_head(), &self.body.norm) {
+        match (self.packed_head(), &self.body.norm) {
             (Some(head), Some(norm)) => {
                 norm_linear_cross_entropy(h, norm.fused(), head, labels, scale)
             }
@@ -207,7 +207,7 @@ impl CausalLm {
             self.logits_of(h.narrow(0, tokens.len() - 1, 1))
         };
         // A single token is many short products; those of more tokens, and of f32 weights, share their work otherwise.
-        if tokens.len() == 1 && self.frozen_head().is_some() {
+        if tokens.len() == 1 && self.packed_head().is_some() {
             with_team(logits)
         } else {
             logits()
@@ -226,9 +226,9 @@ impl CausalLm {
     }
 
     fn logits_of(&self, h: Tensor<2>) -> Tensor<2> {
-        let logits = match (self.frozen_head(), &self.body.norm) {
+        let logits = match (self.packed_head(), &self.body.norm) {
             (Some(head), Some(norm)) => norm_logits(h, norm.fused(), head),
-            _ => linear(self.body.normalized(h), self.head(), LinearPlan::Dense),
+            _ => linear(self.body.normalized(h), self.head(), LinearPlan::default()),
         };
         match self.soft_cap() {
             Some(cap) => soft_cap(logits, cap),
@@ -241,18 +241,19 @@ impl CausalLm {
     }
 
     /// The output head, if it is packed.
-    fn frozen_head(&self) -> Option<&FrozenWeight> {
+    fn packed_head(&self) -> Option<&PackedWeight> {
         match &self.head {
-            Some(head) => head.frozen.as_ref(),
-            None => self.body.tokens.frozen.as_ref(),
+            Some(head) => head.weight.as_packed(),
+            None => self.body.tokens.weight.as_packed(),
         }
     }
 
     fn head(&self) -> Tensor<2> {
         match &self.head {
-            Some(head) => head.weight.val(),
-            None => self.body.tokens.weight.val(),
+            Some(head) => head.weight.dense(),
+            None => self.body.tokens.weight.dense(),
         }
+        .expect("a packed head is part of a fused operation")
     }
 }
 

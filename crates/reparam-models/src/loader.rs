@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
-use reparam::Linear;
+use reparam::{Linear, Weight};
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
-use reparam_ops::fused::{FrozenWeight, WeightNumbers};
+use reparam_ops::fused::{PackedDType, PackedWeight};
 
 use crate::architecture::{LinearSpec, NormKind, NormSpec};
 use crate::layers::{Embedding, Norm};
@@ -143,18 +143,14 @@ impl<'a> Loader<'a> {
     pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Named<Embedding> {
         let path = self.path(path);
         let weight = Described::new(&path, &LinearSpec::new("", width, rows));
-        let embedding = match self.precision.packed() {
-            None => Embedding {
-                weight: self.matrix(&weight),
-                frozen: None,
-            },
+        let weight = match self.precision.packed() {
+            None => Weight::Dense(self.matrix(&weight)),
             Some(numbers) => {
                 let packed = self.packed(&[weight], numbers).remove(0);
-                let Linear { weight, frozen, .. } = Linear::frozen(packed, None, self.device);
-                Embedding { weight, frozen }
+                Weight::packed(packed, self.device)
             }
         };
-        Named::new(path, embedding)
+        Named::new(path, Embedding { weight })
     }
 
     pub(crate) fn norm(&mut self, spec: &NormSpec) -> Named<Norm> {
@@ -196,9 +192,8 @@ impl<'a> Loader<'a> {
                 let weights = weights.iter().map(|weight| self.matrix(weight)).zip(biases);
                 weights
                     .map(|(weight, bias)| Linear {
-                        weight,
+                        weight: Weight::Dense(weight),
                         bias,
-                        frozen: None,
                     })
                     .collect()
             }
@@ -207,7 +202,7 @@ impl<'a> Loader<'a> {
                 packed
                     .map(|(weight, bias)| {
                         let bias = bias.as_ref().map(Param::val);
-                        Linear::frozen(weight, bias, self.device)
+                        Linear::packed(weight, bias, self.device)
                     })
                     .collect()
             }
@@ -219,7 +214,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Packs weights as one stack, converting them a few rows at a time. What is stored the other way is turned as a whole.
-    fn packed(&mut self, weights: &[Described], numbers: WeightNumbers) -> Vec<FrozenWeight> {
+    fn packed(&mut self, weights: &[Described], numbers: PackedDType) -> Vec<PackedWeight> {
         let shapes: Vec<[usize; 2]> = weights.iter().map(|weight| weight.shape).collect();
         let mut unusable: Option<ModelError> = None;
         let mut sources: Vec<Source> = Vec::new();
@@ -240,7 +235,7 @@ impl<'a> Loader<'a> {
                 })
             });
         }
-        let packed = FrozenWeight::pack(&shapes, numbers, |part, range, to| {
+        let packed = PackedWeight::pack(&shapes, numbers, |part, range, to| {
             let source = &mut sources[part];
             let name = self.stored(&weights[part].name);
             let checked = source.read(range.clone(), to).and_then(|()| {

@@ -144,11 +144,11 @@ impl Transformer {
     }
 
     pub(crate) fn device(&self) -> Device {
-        self.tokens.weight.base().device()
+        self.tokens.weight.device()
     }
 
     pub(crate) fn dtype(&self) -> DType {
-        self.tokens.weight.base().dtype()
+        self.tokens.weight.dtype()
     }
 }
 

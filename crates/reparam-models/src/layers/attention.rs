@@ -73,7 +73,7 @@ impl Attention {
 
     /// Whether the weights are packed.
     pub(crate) fn is_packed(&self) -> bool {
-        self.output.frozen.is_some()
+        self.output.weight.as_packed().is_some()
     }
 
     fn config(&self) -> AttentionConfig {

@@ -5,10 +5,11 @@ mod block;
 mod feed_forward;
 mod norm;
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
+use reparam::Weight;
 use reparam_ops::embedding;
-use reparam_ops::fused::FrozenWeight;
+use reparam_ops::fused::frozen_embedding;
 
 pub use attention::Attention;
 pub(crate) use block::Sequences;
@@ -19,22 +20,16 @@ pub use norm::Norm;
 /// A table of vectors.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    /// `[rows, d]`; NaN without memory if the table is packed.
-    pub weight: Param<Tensor<2>>,
-    /// The table in bf16, if that is where it is.
-    #[module(skip)]
-    pub frozen: Option<FrozenWeight>,
+    /// `[rows, d]`.
+    pub weight: Weight,
 }
 
 impl Embedding {
     /// Looks up rows, `[N, d]`.
     pub(crate) fn forward(&self, ids: &[u32]) -> Tensor<2> {
-        match &self.frozen {
-            Some(frozen) => {
-                let device = self.weight.base().device();
-                reparam_ops::fused::frozen_embedding(frozen, ids, &device)
-            }
-            None => embedding(self.weight.val(), ids),
+        match &self.weight {
+            Weight::Dense(table) => embedding(table.val(), ids),
+            Weight::Packed(packed) => frozen_embedding(packed.weight(), ids, &packed.device()),
         }
     }
 }
