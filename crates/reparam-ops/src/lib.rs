@@ -37,7 +37,7 @@ mod rotary;
 mod tests;
 
 pub use activation::{activation, gated, swiglu};
-pub use attention::{AttentionConfig, attention};
+pub use attention::{AttentionConfig, attention, attention_with_dropout};
 pub use dropout::{DropoutKey, dropout};
 pub use embedding::embedding;
 pub use linear::{LinearPlan, LowRank, linear};

@@ -6,7 +6,8 @@
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
-    Activation, AttentionConfig, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable, Segments, soft_cap,
+    Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
+    Segments, soft_cap,
 };
 
 /// See [`crate::linear`].
@@ -97,6 +98,22 @@ pub fn attention(
     config: AttentionConfig,
     segments: &Segments,
 ) -> Tensor<2> {
+    attention_with_dropout(q, k, v, config, segments, None)
+}
+
+/// See [`crate::attention_with_dropout`]; the segments are in the order of their queries.
+pub fn attention_with_dropout(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    config: AttentionConfig,
+    segments: &Segments,
+    dropout: Option<(f32, DropoutKey)>,
+) -> Tensor<2> {
+    let sizes = segments
+        .iter()
+        .map(|segment| config.n_heads * segment.q_len * segment.k_len);
+    let mut mask = dropout.map(|(p, key)| crate::dropout::mask(sizes.sum(), p, key).into_iter());
     let [n, width] = q.dims();
     let device = q.device();
     let dtype = q.dtype();
@@ -130,7 +147,14 @@ pub fn attention(
         if config.causal || config.window.is_some() {
             scores = scores + mask_bias(config, segment.q_len, segment.k_len, &device, dtype);
         }
-        let out = activation::softmax(scores, 2).matmul(shared(&v));
+        let mut weights = activation::softmax(scores, 2);
+        if let Some(mask) = &mut mask {
+            let shape = weights.dims();
+            let mask = mask.by_ref().take(shape.iter().product()).collect();
+            let mask = TensorData::new(mask, shape).convert_dtype(dtype);
+            weights = weights * Tensor::from_data(mask, (&device, dtype));
+        }
+        let out = weights.matmul(shared(&v));
         rows.push(out.swap_dims(0, 1).reshape([segment.q_len, width]));
     }
     if next < n {

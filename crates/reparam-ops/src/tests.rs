@@ -366,6 +366,51 @@ fn attention_within_segments() {
 }
 
 #[test]
+fn attention_with_some_weights_dropped() {
+    type Attention = fn(
+        Tensor<2>,
+        Tensor<2>,
+        Tensor<2>,
+        AttentionConfig,
+        &Segments,
+        Option<(f32, DropoutKey)>,
+    ) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, p: f32, f: Attention) -> Tensor<2> {
+        let [q, k, v] = inputs.try_into().expect("three inputs");
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal: false,
+            window: None,
+            soft_cap: None,
+        };
+        let key = DropoutKey {
+            seed: 3,
+            step: 5,
+            tensor: 7,
+        };
+        let segments = segments_from_bounds(&[0, 1, 8, 30]);
+        f(q, k, v, config, &segments, Some((p, key)))
+    }
+    for p in [0.0, 0.3] {
+        Case::new(
+            &[[30, 24], [30, 12], [30, 12]],
+            move |inputs| run(inputs, p, attention_with_dropout),
+            move |inputs| run(inputs, p, reference::attention_with_dropout),
+        )
+        .check();
+    }
+    let dropped = |p| {
+        let [q, kv] =
+            [24, 12].map(|width| tensor(&numbers(30 * width, 1), [30, width], DType::F32));
+        values(run(vec![q, kv.clone(), kv], p, attention_with_dropout))
+    };
+    assert_ne!(dropped(0.0), dropped(0.3));
+}
+
+#[test]
 fn attention_of_new_tokens_over_a_cache() {
     let config = AttentionConfig {
         n_heads: 2,

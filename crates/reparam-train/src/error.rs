@@ -54,6 +54,62 @@ pub enum TrainError {
         /// The directory.
         directory: PathBuf,
     },
+    /// Another process trains in the output directory.
+    #[error("another process is training in {}", directory.display())]
+    OutputInUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A run was made by an older version, whose events this one does not read.
+    #[error("the run in {} was made by another version of this program", directory.display())]
+    OldRun {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A run cannot go on from what it was not made from.
+    #[error(
+        "cannot resume: {what} is not what the run was started with{}",
+        change.as_ref().map_or_else(String::new, |(before, now)| format!(" ({before}, now {now})"))
+    )]
+    ResumeDiffers {
+        /// What differs.
+        what: String,
+        /// Of a key: its value at the start and its value now.
+        change: Option<(String, String)>,
+    },
+    /// The files of a checkpoint do not belong together.
+    #[error("the files of the checkpoint {} are of different steps", path.display())]
+    CheckpointMixed {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// The work was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A task has no such use.
+    #[error("a model for {task} cannot be {what}")]
+    NotForTask {
+        /// The task.
+        task: String,
+        /// What was asked of it.
+        what: &'static str,
+    },
+    /// Nothing says what a model is for.
+    #[error("nothing says what {model} is for")]
+    NoTask {
+        /// The model.
+        model: String,
+        /// The tasks that there are.
+        tasks: Vec<&'static str>,
+    },
+    /// There is no task of a name.
+    #[error("no such task: {task}")]
+    UnknownTask {
+        /// The name.
+        task: String,
+        /// The tasks that there are.
+        tasks: Vec<&'static str>,
+    },
     /// The output directory cannot be made or written.
     #[error("cannot put a run into {}", directory.display())]
     Output {
@@ -225,8 +281,22 @@ impl TrainError {
             Self::Model(error) => error.hint(),
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
-            Self::OutputTaken { .. } => {
+            Self::OutputTaken { .. } => Some(
+                "go on with it with --resume, choose another directory with --output, or remove this one"
+                    .into(),
+            ),
+            Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
+            Self::OldRun { .. } => {
                 Some("choose another directory with --output, or remove this one".into())
+            }
+            Self::ResumeDiffers { .. } => Some(
+                "resume with what the run was started with, or start a new run with another --output"
+                    .into(),
+            ),
+            Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
+            Self::Interrupted | Self::NotForTask { .. } => None,
+            Self::NoTask { tasks, .. } | Self::UnknownTask { tasks, .. } => {
+                Some(format!("give one with --task: {}", tasks.join(", ")))
             }
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
@@ -303,6 +373,12 @@ impl TrainError {
             | Self::Vary(_)
             | Self::Update(_)
             | Self::OutputTaken { .. }
+            | Self::OutputInUse { .. }
+            | Self::OldRun { .. }
+            | Self::ResumeDiffers { .. }
+            | Self::NotForTask { .. }
+            | Self::NoTask { .. }
+            | Self::UnknownTask { .. }
             | Self::Warmup { .. } => FailureKind::Config,
             Self::Diverged { .. } | Self::Vanished { .. } | Self::Grew { .. } => {
                 FailureKind::Diverged

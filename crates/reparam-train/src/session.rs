@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use reparam::methods::{self, WeightLayout};
+use reparam::methods::{Methods, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
-use reparam_models::{CausalLm, Families, Generation, Precision, Sampling};
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
+use reparam_models::{CausalLm, Families, Precision};
 
+use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
 /// A loaded model, its tokenizer and where they came from.
@@ -76,8 +77,22 @@ impl Session {
         Ok((session, precision))
     }
 
-    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run: biases,
-    /// or factors of the output head.
+    /// Finds and loads what a request names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`open_with_adapter`](Self::open_with_adapter).
+    pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        match &request.adapter {
+            None => Self::open(&request.model, hub, request.precision),
+            Some(adapter) => {
+                Self::open_with_adapter(&request.model, adapter, hub, request.precision)
+            }
+        }
+    }
+
+    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run,
+    /// such as factors of the output head.
     ///
     /// # Errors
     ///
@@ -89,10 +104,12 @@ impl Session {
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
         let adapter = load_adapter(adapter)?;
+        let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
         let has_head = adapter
-            .module_paths()
-            .any(|path| path.rsplit('.').next() == Some("lm_head"));
-        let runs_in_bf16 = adapter.config().bias == Bias::None && !has_head;
+            .tensors
+            .keys()
+            .any(|name| name.starts_with("lm_head."));
+        let runs_in_bf16 = spec.runs_packed && !has_head;
         let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16)?;
         session.attach(&adapter)
     }
@@ -106,33 +123,14 @@ impl Session {
         self.attach(&load_adapter(directory)?)
     }
 
-    fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
-        let (model, _) = methods::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+    fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
+        let (model, _, _) =
+            Methods::builtin().attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
-    }
-
-    /// Starts to continue a prompt, encoded as the tokenizer's own template does.
-    ///
-    /// Returns the prompt's tokens and the generation.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the prompt encodes to nothing or a sampling setting is out of range.
-    pub fn generate(
-        &self,
-        prompt: &str,
-        max_new_tokens: usize,
-        sampling: Sampling,
-    ) -> Result<(Vec<u32>, Generation<'_>), TrainError> {
-        let ids = self.tokenizer.encode(prompt, true)?;
-        let generation = self
-            .model
-            .generate(&ids, max_new_tokens, sampling, &self.end_of_text)?;
-        Ok((ids, generation))
     }
 }
 
-fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
+fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
     if !directory.is_dir() {
         return Err(TrainError::NoSuchAdapter {
             directory: directory.to_owned(),
@@ -144,7 +142,7 @@ fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
             directory: directory.to_owned(),
         });
     }
-    Ok(PeftAdapter::load(directory)?)
+    Ok(AdapterFiles::load(directory)?)
 }
 
 /// Returns whether all matrices of a checkpoint are bf16, so that packing them rounds nothing.

@@ -281,7 +281,18 @@ impl Places {
         let [mut dk, mut dv] = [0; 2].map(|_| self.input::<f32>(n * kv_width));
         let mut lse = self.input::<f32>(n * 3);
         let (to, kept) = (out.get_mut(), lse.get_mut());
-        forward_on(token, q.get(), k.get(), v.get(), shape, &segments, to, kept).unwrap();
+        forward_on(
+            token,
+            q.get(),
+            k.get(),
+            v.get(),
+            shape,
+            &segments,
+            None,
+            to,
+            kept,
+        )
+        .unwrap();
         let saved = AttentionSaved {
             q: q.get(),
             k: k.get(),
@@ -291,7 +302,7 @@ impl Places {
             dout: dout.get(),
         };
         let to = (dq.get_mut(), dk.get_mut(), dv.get_mut());
-        backward_on(token, saved, shape, &segments, to.0, to.1, to.2).unwrap();
+        backward_on(token, saved, shape, &segments, None, [to.0, to.1, to.2]).unwrap();
         for output in [out, lse, dq, dk, dv] {
             self.keep(output);
         }

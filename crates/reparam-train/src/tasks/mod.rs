@@ -1,0 +1,17 @@
+//! The tasks of this crate, one file or folder each.
+
+mod causal_lm;
+pub mod regression;
+
+pub use causal_lm::CausalLanguageModel;
+pub use regression::Regression;
+
+use crate::task::TaskEntry;
+
+/// Returns the built-in lines of the table. The first is the task of a model that does not say what it is for.
+pub(crate) fn builtin() -> Vec<TaskEntry> {
+    vec![
+        TaskEntry::of::<CausalLanguageModel>(),
+        TaskEntry::of::<Regression>(),
+    ]
+}
