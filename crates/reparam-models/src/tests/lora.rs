@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use reparam::ForwardContext;
-use reparam::methods::{WeightLayout, attach_adapter, to_adapter};
-use reparam_formats::peft::PeftAdapter;
+use reparam::methods::{AdapterMeta, Methods, WeightLayout, attach_adapter, to_adapter};
+use reparam_formats::peft::{AdapterFiles, PeftAdapter};
 
 use super::{
     Documents, STORIES, assert_gradients_close, differentiate, floats, golden, golden_adapter,
@@ -127,8 +127,12 @@ fn adapters_that_peft_wrote_give_its_losses() {
             "{name}: {base_loss} {expected}"
         );
 
-        let adapter = PeftAdapter::load(&golden("peft").join(name)).expect("PEFT's own adapter");
-        let model = with_adapter(base.clone(), &adapter);
+        let directory = golden("peft").join(name);
+        let adapter = AdapterFiles::load(&directory).expect("PEFT's own adapter");
+        let (model, report, method) = Methods::builtin()
+            .attach_adapter(base.clone(), &adapter, WeightLayout::OutIn)
+            .expect("it fits the model");
+        let model = model.train();
         let loss = mean_loss(&model, &documents);
         let expected = case["loss"].as_f64().expect("a number");
         assert!(
@@ -149,11 +153,20 @@ fn adapters_that_peft_wrote_give_its_losses() {
 
         // What we write is what PEFT wrote.
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let written = to_adapter(&model, adapter.config().clone()).expect("its own adapter");
+        let original = PeftAdapter::load(&golden("peft").join(name)).expect("an adapter");
+        let meta = AdapterMeta {
+            base_model_name_or_path: original.config().base_model_name_or_path.clone(),
+            revision: original.config().revision.clone(),
+            task_type: original.config().task_type.clone(),
+            target_modules: original.config().target_modules.clone().expect("targets"),
+            ..AdapterMeta::new(&*method, &report.modules)
+        };
+        let written = to_adapter(&model, &*method, &meta).expect("its own adapter");
         written.save(directory.path()).expect("an empty directory");
-        let read = PeftAdapter::load(directory.path()).expect("our own adapter");
-        assert_eq!(read.tensors(), adapter.tensors(), "{name}");
-        assert_eq!(read.config(), adapter.config(), "{name}");
+        let parsed = PeftAdapter::load(directory.path()).expect("our own adapter");
+        assert_eq!(parsed.config(), original.config(), "{name}");
+        let read = AdapterFiles::load(directory.path()).expect("our own adapter");
+        assert_eq!(read.tensors, adapter.tensors, "{name}");
         let (again, _) = attach_adapter(base, &read, WeightLayout::OutIn).expect("the same model");
         assert_eq!(
             mean_loss(&again, &documents).to_bits(),
@@ -171,7 +184,7 @@ fn an_adapter_of_another_model_is_refused() {
         ("bias_all", STORIES),
         ("bias_all", "testdata/golden/variants/llama3_rope"),
     ] {
-        let loaded = PeftAdapter::load(&golden("peft").join(adapter)).expect("an adapter");
+        let loaded = AdapterFiles::load(&golden("peft").join(adapter)).expect("an adapter");
         let error = attach_adapter(load(model), &loaded, WeightLayout::OutIn)
             .map(|_| ())
             .expect_err("another model");
