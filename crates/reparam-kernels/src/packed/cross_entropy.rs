@@ -80,6 +80,27 @@ pub(crate) fn linear_cross_entropy_with(
     grad_scale: f32,
     dh: Option<&mut [Bf16]>,
 ) -> Result<CrossEntropy, KernelError> {
+    check_shapes(&h, &w, labels)?;
+    let d = w.cols();
+    if let Some(dh) = &dh {
+        check_len("dh", dh, &[labels.len(), d])?;
+    }
+    let labelled = labelled_tokens(labels, w.rows())?;
+    let problem = Problem {
+        token,
+        h,
+        w,
+        grad_scale,
+    };
+    problem.run(&labelled, dh)
+}
+
+/// Checks hidden states and labels against the weight.
+pub(super) fn check_shapes(
+    h: &Matrix<'_>,
+    w: &PackedView<'_>,
+    labels: &[i32],
+) -> Result<(), KernelError> {
     let d = w.cols();
     if d == 0 {
         return Err(KernelError::Zero { name: "d" });
@@ -94,18 +115,7 @@ pub(crate) fn linear_cross_entropy_with(
             dst_cols: w.rows(),
         });
     }
-    check_len("labels", labels, &[h.rows()])?;
-    if let Some(dh) = &dh {
-        check_len("dh", dh, &[labels.len(), d])?;
-    }
-    let labelled = labelled_tokens(labels, w.rows())?;
-    let problem = Problem {
-        token,
-        h,
-        w,
-        grad_scale,
-    };
-    problem.run(&labelled, dh)
+    check_len("labels", labels, &[h.rows()])
 }
 
 struct Problem<'a> {
@@ -117,17 +127,17 @@ struct Problem<'a> {
 
 /// What is known of a row after some blocks of the vocabulary.
 #[derive(Debug, Clone, Copy)]
-struct Row {
+pub(super) struct Row {
     label: usize,
     label_logit: f32,
     /// The greatest logit so far.
     max: f32,
     /// Sum of `exp(z - max)` of all tokens but the label.
-    others: f64,
+    pub(super) others: f64,
 }
 
 impl Row {
-    fn new(label: usize) -> Self {
+    pub(super) fn new(label: usize) -> Self {
         Self {
             label,
             label_logit: f32::NEG_INFINITY,
@@ -136,12 +146,20 @@ impl Row {
         }
     }
 
+    /// The row before its first block, with the greatest logit of all blocks.
+    pub(super) fn again(&self) -> Self {
+        Self {
+            max: self.max,
+            ..Self::new(self.label)
+        }
+    }
+
     /// The label's logit relative to the greatest.
-    fn shift(&self) -> f64 {
+    pub(super) fn shift(&self) -> f64 {
         f64::from(self.label_logit - self.max)
     }
 
-    fn loss(&self) -> f64 {
+    pub(super) fn loss(&self) -> f64 {
         // The greatest logit alone is 1 in the sum of exponentials; what is left of it without that
         // 1 may be tiny.
         (self.others + self.shift().exp_m1()).ln_1p() - self.shift()
@@ -313,7 +331,7 @@ impl Problem<'_> {
     }
 }
 
-simd_entry!(fn softmax_block<'a>(
+simd_entry!(pub(super) fn softmax_block<'a>(
     row: &'a mut Row, start: usize, logits: &'a mut [f32], probabilities: Option<&'a mut [Bf16]>,
 ) -> f32 = softmax_block_generic);
 
@@ -365,7 +383,7 @@ fn narrow<S: PairSimd>(simd: S, from: &[f32], to: &mut [Bf16]) {
     }
 }
 
-simd_entry!(fn finish_row<'a>(
+simd_entry!(pub(super) fn finish_row<'a>(
     gradient: &'a [f32], scale: f32, label_scale: f32, row: &'a mut [Bf16],
 ) = finish_row_generic);
 
