@@ -4,8 +4,6 @@ use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError;
 use thiserror::Error;
 
-use crate::Precision;
-
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
 pub enum ModelError {
@@ -48,14 +46,6 @@ pub enum ModelError {
     NotCausal {
         /// The family.
         model_type: String,
-    },
-    /// The family does not run in a precision.
-    #[error("`{model_type}` models do not run in {}", precision.name())]
-    UnsupportedPrecision {
-        /// The family.
-        model_type: String,
-        /// The precision.
-        precision: Precision,
     },
     /// A sequence is longer than the table of positions.
     #[error("the model has positions for {limit} tokens, {n_tokens} are needed")]
@@ -108,7 +98,6 @@ impl ModelError {
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
             Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
-            Self::UnsupportedPrecision { .. } => Some("ask for the precision \"f32\"".into()),
             Self::TooLong { limit, .. } => Some(format!(
                 "use sequences, prompt and continuation included, of up to {limit} tokens"
             )),
