@@ -3,7 +3,7 @@
 use reparam::methods::AnyMethod;
 use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
-    GradientTransform, OptimError, Optimizer, Scale, Schedule, Transforms,
+    GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
 use reparam::schema::{SchemaError, SettingValue, Settings};
 use reparam_data::DatasetOptions;
@@ -19,16 +19,20 @@ use crate::config::{
 /// # Errors
 ///
 /// Fails for settings that were put together in code and that a run file could not have.
-pub(crate) fn method(method: &MethodConfig, max_steps: u64) -> Result<AnyMethod, TrainError> {
+pub(crate) fn method(
+    catalog: &Catalog,
+    method: &MethodConfig,
+    max_steps: u64,
+) -> Result<AnyMethod, TrainError> {
     let context = config::BuildContext {
         total_steps: max_steps,
     };
-    Ok(Catalog::builtin().methods.build(method, &context)?)
+    Ok(catalog.methods.build(method, &context)?)
 }
 
 /// Returns the scaling of the low-rank product, if the method has one.
-fn lora_scaling(method: &MethodConfig) -> Result<Option<f64>, TrainError> {
-    Ok(match self::method(method, 1)? {
+fn lora_scaling(catalog: &Catalog, method: &MethodConfig) -> Result<Option<f64>, TrainError> {
+    Ok(match self::method(catalog, method, 1)? {
         AnyMethod::Lora(config) => Some(config.scaling()),
         _ => None,
     })
@@ -36,13 +40,14 @@ fn lora_scaling(method: &MethodConfig) -> Result<Option<f64>, TrainError> {
 
 /// Returns the two-step update.
 pub(crate) fn optimizer(
+    catalog: &Catalog,
     optimizer: &OptimizerConfig,
     method: &MethodConfig,
     max_steps: u64,
 ) -> Result<Optimizer, TrainError> {
     let schedule = schedule(&optimizer.schedule, max_steps)?;
-    let catalog = Transforms::builtin();
-    let context = BuildContext::new(&catalog).with_lora_scaling(lora_scaling(method)?);
+    let scaling = lora_scaling(catalog, method)?;
+    let context = BuildContext::new(&catalog.transforms).with_lora_scaling(scaling);
     let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
     Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)
 }

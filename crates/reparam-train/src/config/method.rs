@@ -18,8 +18,7 @@ fn says(method: &MethodConfig, key: &str, word: &str) -> bool {
 }
 
 /// Whether a method runs on weights that are packed in bf16, and trains nothing beside them.
-pub(crate) fn runs_in_bf16(method: &MethodConfig) -> bool {
-    let catalog = Catalog::builtin();
+pub(crate) fn runs_in_bf16(catalog: &Catalog, method: &MethodConfig) -> bool {
     let spec = catalog.methods.get(&method.kind);
     spec.is_some_and(|spec| spec.runs_packed) && says(method, "bias", "none")
 }

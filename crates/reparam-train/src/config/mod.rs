@@ -103,6 +103,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 impl RunConfig {
@@ -154,6 +157,7 @@ impl RunConfig {
             optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
         config.check_method(&method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
@@ -192,7 +196,7 @@ impl RunConfig {
 
     /// What runs in bf16 is low-rank methods, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        let runs_in_bf16 = runs_in_bf16(&self.method);
+        let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
@@ -225,7 +229,8 @@ impl RunConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
 }
 

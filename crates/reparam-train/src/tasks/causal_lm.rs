@@ -97,7 +97,7 @@ impl Task for CausalLanguageModel {
             &config.model.path,
             &hub,
             config.train.precision,
-            config::runs_in_bf16(&config.method),
+            config::runs_in_bf16(&config.catalog, &config.method),
         )?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
@@ -105,7 +105,7 @@ impl Task for CausalLanguageModel {
         session.model.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
-        let method = settings::method(&config.method, max_steps)?;
+        let method = settings::method(&config.catalog, &config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = method.attach(session.model, config.train.seed)?;
         refuse_head(&report)?;
@@ -115,7 +115,12 @@ impl Task for CausalLanguageModel {
         if let Saved::Adapter(config) = &result {
             methods::to_adapter(&model, (**config).clone())?.check_writable()?;
         }
-        let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
+        let optimizer = settings::optimizer(
+            &config.catalog,
+            &config.optimizer,
+            &config.method,
+            max_steps,
+        )?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),
