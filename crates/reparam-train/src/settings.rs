@@ -1,6 +1,8 @@
 //! From the words of a run file to the types of the libraries.
 
-use reparam::methods::AnyMethod;
+use std::sync::Arc;
+
+use reparam::methods::{self, MethodConfig as AnyMethod};
 use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
@@ -10,8 +12,8 @@ use reparam_data::DatasetOptions;
 
 use crate::TrainError;
 use crate::config::{
-    self, Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig,
-    RegressionConfig, RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
+    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, RegressionConfig,
+    RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
 };
 
 /// Returns a method with its settings; `max_steps` is the horizon.
@@ -23,19 +25,11 @@ pub(crate) fn method(
     catalog: &Catalog,
     method: &MethodConfig,
     max_steps: u64,
-) -> Result<AnyMethod, TrainError> {
-    let context = config::BuildContext {
+) -> Result<Arc<dyn AnyMethod>, TrainError> {
+    let context = methods::BuildContext {
         total_steps: max_steps,
     };
     Ok(catalog.methods.build(method, &context)?)
-}
-
-/// Returns the scaling of the low-rank product, if the method has one.
-fn lora_scaling(catalog: &Catalog, method: &MethodConfig) -> Result<Option<f64>, TrainError> {
-    Ok(match self::method(catalog, method, 1)? {
-        AnyMethod::Lora(config) => Some(config.scaling()),
-        _ => None,
-    })
 }
 
 /// Returns the two-step update.
@@ -46,7 +40,7 @@ pub(crate) fn optimizer(
     max_steps: u64,
 ) -> Result<Optimizer, TrainError> {
     let schedule = schedule(&optimizer.schedule, max_steps)?;
-    let scaling = lora_scaling(catalog, method)?;
+    let scaling = self::method(catalog, method, 1)?.scaling();
     let context = BuildContext::new(&catalog.transforms).with_lora_scaling(scaling);
     let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
     Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)

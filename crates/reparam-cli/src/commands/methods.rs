@@ -1,6 +1,6 @@
 //! `reparam methods`.
 
-use reparam::methods::{METHODS, Method};
+use reparam::methods::MethodSpec;
 use reparam::optim::TransformEntry;
 use reparam::schema::SettingSpec;
 use reparam_train::config::Catalog;
@@ -12,18 +12,13 @@ use crate::output::Printer;
 /// Prints the tables of methods and transforms.
 pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
     let catalog = Catalog::builtin();
-    let settings_of = |method: &Method| {
-        let entry = catalog.methods.get(method.kind);
-        entry.map_or(&[][..], |entry| entry.settings)
-    };
     if printer.is_json() {
-        let methods = METHODS.iter();
-        let methods: Vec<Value> = methods.map(|one| to_json(one, settings_of(one))).collect();
+        let methods: Vec<Value> = catalog.methods.iter().map(to_json).collect();
         let transforms: Vec<Value> = catalog.transforms.iter().map(transform_to_json).collect();
         return printer.json(&json!({ "methods": methods, "transforms": transforms }));
     }
     printer.line("Methods: kind of [method]")?;
-    for method in METHODS {
+    for method in catalog.methods.iter() {
         printer.line("")?;
         printer.line(&format!("{}  {}", method.kind, method.summary))?;
         printer.line(&format!("  formula    {}", method.formula))?;
@@ -32,7 +27,18 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
             if method.mergeable { "yes" } else { "no" }
         ))?;
         printer.line(&format!("  reference  {}", method.source))?;
-        print_settings(printer, settings_of(method))?;
+        printer.line(&format!(
+            "  files      {}",
+            match &method.peft {
+                Some(format) => format!("adapter of PEFT ({})", format.peft_type),
+                None => "the whole model".to_owned(),
+            }
+        ))?;
+        printer.line(&format!(
+            "  bf16       {}",
+            if method.runs_packed { "yes" } else { "no" }
+        ))?;
+        print_settings(printer, method.settings)?;
     }
     printer.line("")?;
     printer
@@ -91,12 +97,19 @@ fn transform_to_json(transform: &TransformEntry) -> Value {
     })
 }
 
-fn to_json(method: &Method, settings: &[SettingSpec]) -> Value {
+fn to_json(method: &MethodSpec) -> Value {
     json!({
         "name": method.kind,
         "summary": method.summary,
         "formula": method.formula,
-        "settings": settings_to_json(settings),
+        "settings": settings_to_json(method.settings),
+        "tensors": method
+            .tensors
+            .iter()
+            .map(|tensor| json!({ "name": tensor.name, "meaning": tensor.meaning }))
+            .collect::<Vec<_>>(),
+        "peft_type": method.peft.as_ref().map(|format| format.peft_type),
+        "runs_packed": method.runs_packed,
         "mergeable": method.mergeable,
         "reference": method.source,
     })

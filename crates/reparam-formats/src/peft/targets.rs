@@ -20,7 +20,7 @@ pub enum TargetModules {
 
 impl TargetModules {
     /// Reads the JSON value; `None` if it has the wrong type.
-    pub(super) fn from_value(value: &Value) -> Option<Self> {
+    pub fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::String(text) if text.to_lowercase() == "all-linear" => Some(Self::AllLinear),
             Value::String(text) => Some(Self::Pattern(text.clone())),
@@ -32,7 +32,8 @@ impl TargetModules {
         }
     }
 
-    pub(super) fn to_value(&self) -> Value {
+    /// Returns the JSON value.
+    pub fn to_value(&self) -> Value {
         match self {
             Self::AllLinear => json!("all-linear"),
             Self::Pattern(pattern) => json!(pattern),

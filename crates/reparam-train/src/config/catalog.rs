@@ -1,8 +1,7 @@
 //! What a run file may name.
 
+use reparam::methods::Methods;
 use reparam::optim::Transforms;
-
-use super::method_table::Methods;
 
 /// The tables in which a run file finds what it names: methods and transforms.
 ///

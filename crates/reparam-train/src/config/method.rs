@@ -1,36 +1,33 @@
 //! `[method]`.
 
-use reparam::methods::MethodError;
+use reparam::methods::{BuildContext, MethodError};
 use reparam::schema::{Chosen, SettingValue};
 
 use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
-use super::method_table::BuildContext;
 use super::read;
 use super::section::Section;
 
 /// `[method]`: how the weights are reparameterized: its `kind`, and all of its settings.
 pub type MethodConfig = Chosen;
 
-/// Whether a setting is a word.
-fn says(method: &MethodConfig, key: &str, word: &str) -> bool {
-    matches!(method.get(key), Some(SettingValue::Word(own)) if own == word)
-}
-
-/// Whether a method runs on weights that are packed in bf16, and trains nothing beside them.
+/// Whether a method runs on weights that are packed in bf16.
 pub(crate) fn runs_in_bf16(catalog: &Catalog, method: &MethodConfig) -> bool {
     let spec = catalog.methods.get(&method.kind);
-    spec.is_some_and(|spec| spec.runs_packed) && says(method, "bias", "none")
+    spec.is_some_and(|spec| spec.runs_packed)
 }
 
 /// Whether it is full training, `W = theta`.
 pub(crate) fn is_full(method: &MethodConfig) -> bool {
-    method.kind == "identity"
+    method.kind == "full"
 }
 
 /// Whether first values are to be taken from the training data.
-pub(crate) fn starts_from_data(method: &MethodConfig) -> bool {
-    method.kind == "weight_norm" && says(method, "init", "data")
+pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool {
+    let built = catalog
+        .methods
+        .build(method, &BuildContext { total_steps: 1 });
+    built.is_ok_and(|method| method.starts_from_data())
 }
 
 /// Reads `[method]`; a task leaves `kind` and `bias` out and means its own.

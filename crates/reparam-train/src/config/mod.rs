@@ -37,7 +37,6 @@ mod catalog;
 mod data;
 mod error;
 mod method;
-mod method_table;
 mod model;
 mod optimizer;
 mod output;
@@ -64,7 +63,6 @@ pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::MethodConfig;
 pub(crate) use self::method::{is_full, runs_in_bf16, starts_from_data};
-pub use self::method_table::{BuildContext, MethodSpec, Methods};
 pub use self::model::ModelConfig;
 pub use self::optimizer::{
     Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,
@@ -172,7 +170,7 @@ impl RunConfig {
 
     /// A language model starts from weights that mean something.
     fn check_method(&self, method: &Section<'_>) -> Result<(), ConfigError> {
-        if starts_from_data(&self.method) {
+        if starts_from_data(&self.catalog, &self.method) {
             return Err(method.no_effect(
                 "init",
                 "a language model starts from its weights",

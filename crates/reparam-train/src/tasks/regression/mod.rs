@@ -15,6 +15,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
+use reparam::methods;
 use reparam::optim::{Optimizer, StepReport};
 use reparam_data::BatchPlan;
 use reparam_formats::hub::HubOptions;
@@ -315,8 +316,8 @@ fn network(
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
     let method = settings::method(&config.catalog, &config.method, config.train.max_steps)?;
-    let (mut network, _) = method.attach(network, config.train.seed)?;
-    if starts_from_data(&config.method) {
+    let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
+    if starts_from_data(&config.catalog, &config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
     }
     Ok((network.train(), model_parameters))
