@@ -214,7 +214,13 @@ fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
     let (cos, sin) = rotary_tables(&positions, &inv_freq, 1.0).expect("shapes fit");
     let x = numbers::<T>(1, N * stride);
     let mut turned = x.clone();
-    let run = |x: &mut [T], inverse| rotary_rows(x, stride, &cos, &sin, heads, HEAD_DIM, inverse);
+    let heads = Heads {
+        row_stride: stride,
+        n_heads: heads,
+        head_dim: HEAD_DIM,
+        turned: HEAD_DIM,
+    };
+    let run = |x: &mut [T], inverse| rotary_rows(x, heads, &cos, &sin, inverse);
     run(&mut turned, false).expect("shapes fit");
     assert!(turned != x);
     run(&mut turned, true).expect("shapes fit");

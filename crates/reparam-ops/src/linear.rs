@@ -10,24 +10,44 @@ use reparam_kernels::linear as kernels;
 use reparam_kernels::linear::LinearShape;
 use reparam_kernels::matmul::{MatMut, MatRef, matmul};
 
+use crate::dropout::{DropoutKey, dropout};
 use crate::native::{self, from_values, primitive, primitive_and_node, values};
 use crate::profile::{self, Work};
 use crate::reference;
 
 /// How a linear layer runs without forming its effective weight.
-#[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a plan is made and consumed by one call; boxing it would cost an allocation a layer"
-)]
-pub enum LinearPlan {
-    /// `y = x W'` with `W` as it is. `W` receives a gradient only if it is tracked.
-    Dense,
-    /// `y = x W' + s (x A') B'` with a frozen `W`: the backward never forms a dense `dW`.
-    LowRank(LowRank),
+///
+/// ```text
+/// y = c_out * ( (c_in * x) W' + sum_k s_k ((c_in * z_k) A_k') B_k' )
+/// ```
+///
+/// `z_k` is `x`, or what the term's dropout leaves of it. Diagonals inside a term, as VeRA has them, are folded
+/// into `A_k` and `B_k` by the method: those are `[rank, d_in]` and `[d_out, rank]`, small beside `W`.
+///
+/// The default is the plain layer, `y = x W'`.
+#[derive(Debug, Clone, Default)]
+pub struct LinearPlan {
+    /// `c_in`, `[d_in]`.
+    pub input_scale: Option<Tensor<1>>,
+    /// The low-rank terms.
+    pub low_rank: Vec<LowRank>,
+    /// `c_out`, `[d_out]`.
+    pub output_scale: Option<Tensor<1>>,
 }
 
-/// The trainable part of a low-rank plan.
+impl LinearPlan {
+    /// Returns whether anything of the plan is tracked by autodiff.
+    pub fn is_tracked(&self) -> bool {
+        let scales = [&self.input_scale, &self.output_scale];
+        scales.into_iter().flatten().any(Tensor::is_tracked)
+            || self
+                .low_rank
+                .iter()
+                .any(|term| term.a.is_tracked() || term.b.is_tracked())
+    }
+}
+
+/// A low-rank term of a plan.
 #[derive(Debug, Clone)]
 pub struct LowRank {
     /// `A`, `[rank, d_in]`.
@@ -36,16 +56,19 @@ pub struct LowRank {
     pub b: Tensor<2>,
     /// The effective multiplier `s`.
     pub scaling: f64,
-    /// What the low-rank path sees in place of `x`, `[N, d_in]`: its input after dropout.
-    pub input: Option<Tensor<2>>,
+    /// Probability and key of the dropout on the input of `A`.
+    pub dropout: Option<(f32, DropoutKey)>,
 }
 
-/// Applies a linear layer.
-///
-/// ```text
-/// Dense:    y = x W'
-/// LowRank:  y = x W' + s (z A') B',   z = x unless the plan has an input of its own
-/// ```
+impl LowRank {
+    /// What dropout leaves of the input, if the term has dropout.
+    pub(crate) fn dropped(&self, x: &Tensor<2>) -> Option<Tensor<2>> {
+        let (p, key) = self.dropout.filter(|(p, _)| *p > 0.0)?;
+        Some(dropout(x.clone(), p, key))
+    }
+}
+
+/// Applies a linear layer by its [plan](LinearPlan).
 ///
 /// # Shapes
 ///
@@ -55,21 +78,34 @@ pub struct LowRank {
 ///
 /// # Gradients
 ///
-/// `LowRank`: with `g = s (dy B)`, `dx = dy W + g A`, `dA = g' z`, `dB = s dy' (z A')`, where `g A`
-/// goes to `z` if that is not `x`; `W` is taken as frozen. `Dense`: `dx = dy W` and, if `W` is tracked, `dW = dy' x`.
+/// Of a low-rank term, with `g = s (dy B)`: `dx = dy W + g A`, `dA = g' z`, `dB = s dy' (z A')`, where `g A` goes to `z` if
+/// that is not `x`. `dW = dy' x` is computed only if `W` is tracked.
 ///
 /// # Cost
 ///
-/// `LowRank` takes `2 N r (d_in + d_out)` operations on top of the frozen product's
-/// `2 N d_in d_out` in the forward pass and twice that in the backward pass. It keeps `x` and
-/// `x A'`.
+/// A term takes `2 N r (d_in + d_out)` operations on top of the frozen product's `2 N d_in d_out` in the forward pass and
+/// twice that in the backward pass. It keeps `x` and `x A'`. A scale keeps its input.
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
     if !native::is_native(&x) || !native::is_native(&weight) {
         return reference::linear(x, weight, plan);
     }
-    match plan {
-        LinearPlan::Dense => dense(x, weight),
-        LinearPlan::LowRank(low_rank) => low_rank_linear(x, weight, low_rank),
+    let x = match plan.input_scale {
+        None => x,
+        Some(scale) => x * scale.unsqueeze::<2>(),
+    };
+    let mut terms = plan.low_rank;
+    // The product with a term takes `W` as frozen.
+    let first = (!terms.is_empty() && !weight.is_tracked()).then(|| terms.remove(0));
+    let mut y = match first {
+        None => dense(x.clone(), weight),
+        Some(term) => low_rank_linear(x.clone(), weight, term),
+    };
+    for term in terms {
+        y = y + reference::low_rank(x.clone(), term);
+    }
+    match plan.output_scale {
+        None => y,
+        Some(scale) => y * scale.unsqueeze::<2>(),
     }
 }
 
@@ -178,12 +214,8 @@ fn multiply(
 }
 
 fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor<2> {
-    let LowRank {
-        a,
-        b,
-        scaling,
-        input,
-    } = low_rank;
+    let input = low_rank.dropped(&x);
+    let LowRank { a, b, scaling, .. } = low_rank;
     let scaling = scaling as f32;
     let [tokens, d_in] = x.dims();
     let [d_out, _] = weight.dims();

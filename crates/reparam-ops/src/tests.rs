@@ -134,15 +134,21 @@ impl Case {
     }
 }
 
-fn low_rank(inputs: &mut std::vec::IntoIter<Tensor<2>>, input: Option<Tensor<2>>) -> LinearPlan {
-    let a = inputs.next().expect("A");
-    let b = inputs.next().expect("B");
-    LinearPlan::LowRank(LowRank {
-        a,
-        b,
+/// The plan of one term, with a dropout that leaves some of its input.
+fn low_rank(inputs: &mut std::vec::IntoIter<Tensor<2>>, p: f32) -> LowRank {
+    LowRank {
+        a: inputs.next().expect("A"),
+        b: inputs.next().expect("B"),
         scaling: 1.5,
-        input,
-    })
+        dropout: Some((
+            p,
+            DropoutKey {
+                seed: 1,
+                step: 2,
+                tensor: 3,
+            },
+        )),
+    }
 }
 
 #[test]
@@ -152,7 +158,7 @@ fn dense_linear() {
         f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
     ) -> Tensor<2> {
         let [x, w] = inputs.try_into().expect("two inputs");
-        f(x, w, LinearPlan::Dense)
+        f(x, w, LinearPlan::default())
     }
     for [n, d_in, d_out] in [[1, 1, 1], [7, 5, 3], [33, 20, 17]] {
         Case::new(
@@ -174,7 +180,10 @@ fn low_rank_linear() {
         let x = inputs.next().expect("x");
         // Taken as frozen: a gradient of the weight is not part of the plan.
         let w = inputs.next().expect("W").detach();
-        let plan = low_rank(&mut inputs, None);
+        let plan = LinearPlan {
+            low_rank: vec![low_rank(&mut inputs, 0.0)],
+            ..LinearPlan::default()
+        };
         f(x, w, plan)
     }
     for [n, d_in, d_out, rank] in [[1, 1, 1, 1], [9, 8, 6, 2], [40, 12, 31, 5]] {
@@ -194,20 +203,25 @@ fn low_rank_linear() {
 }
 
 #[test]
-fn low_rank_linear_with_an_input_of_its_own() {
+fn a_plan_of_scales_and_terms() {
     fn run(
         inputs: Vec<Tensor<2>>,
         f: fn(Tensor<2>, Tensor<2>, LinearPlan) -> Tensor<2>,
     ) -> Tensor<2> {
         let mut inputs = inputs.into_iter();
         let x = inputs.next().expect("x");
-        let z = inputs.next().expect("z");
-        let plan = low_rank(&mut inputs, Some(z));
+        let mut scale = || inputs.next().map(|row| row.squeeze_dim::<1>(0));
+        let (input_scale, output_scale) = (scale(), scale());
+        let plan = LinearPlan {
+            input_scale,
+            output_scale,
+            low_rank: vec![low_rank(&mut inputs, 0.3), low_rank(&mut inputs, 0.0)],
+        };
         let w = tensor(&numbers(6 * 8, 50), [6, 8], x.dtype());
         f(x, w, plan)
     }
     Case::new(
-        &[[9, 8], [9, 8], [2, 8], [6, 2]],
+        &[[9, 8], [1, 8], [1, 6], [2, 8], [6, 2], [3, 8], [6, 3]],
         |inputs| run(inputs, linear),
         |inputs| run(inputs, reference::linear),
     )
@@ -232,34 +246,87 @@ fn root_mean_square_norm() {
 }
 
 #[test]
-fn gated_activation() {
-    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+fn layer_normalization() {
+    type LayerNorm = fn(Tensor<2>, Tensor<1>, Tensor<1>, f32) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, f: LayerNorm) -> Tensor<2> {
+        let [x, weight, bias] = inputs.try_into().expect("three inputs");
+        let [_, d] = weight.dims();
+        f(x, weight.reshape([d]), bias.reshape([d]), 1e-2)
+    }
+    for [n, d] in [[1, 2], [5, 7], [70, 64]] {
+        Case::new(
+            &[[n, d], [1, d], [1, d]],
+            |inputs| run(inputs, layer_norm),
+            |inputs| run(inputs, reference::layer_norm),
+        )
+        .check();
+    }
+}
+
+const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
+
+#[test]
+fn activations() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        function: Activation,
+        f: fn(Tensor<2>, Activation) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let [x] = inputs.try_into().expect("one input");
+        f(x * 4.0, function)
+    }
+    for function in ACTIVATIONS {
+        Case::new(
+            &[[11, 19]],
+            move |inputs| run(inputs, function, activation),
+            move |inputs| run(inputs, function, reference::activation),
+        )
+        .check();
+    }
+}
+
+#[test]
+fn gated_activations() {
+    fn run(inputs: Vec<Tensor<2>>, f: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let [gate, up] = inputs.try_into().expect("two inputs");
         f(gate * 4.0, up)
     }
-    Case::new(
-        &[[11, 19], [11, 19]],
-        |inputs| run(inputs, swiglu),
-        |inputs| run(inputs, reference::swiglu),
-    )
-    .check();
+    for function in ACTIVATIONS {
+        Case::new(
+            &[[11, 19], [11, 19]],
+            move |inputs| run(inputs, |gate, up| gated(gate, up, function)),
+            move |inputs| {
+                run(inputs, |gate, up| {
+                    reference::activation(gate, function) * up
+                })
+            },
+        )
+        .check();
+    }
 }
 
 #[test]
 fn rotary_positions() {
-    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>) -> Tensor<2> {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        head_dim: usize,
+        f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>,
+    ) -> Tensor<2> {
         let [x] = inputs.try_into().expect("one input");
-        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01]);
+        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01], head_dim);
         assert_eq!((table.len(), table.is_empty()), (6, false));
         // A sum in front makes `x` shared, so that rotating in place would be noticed.
         f(x.clone(), &table) + x
     }
-    Case::new(
-        &[[6, 18]],
-        |inputs| run(inputs, rotary),
-        |inputs| run(inputs, reference::rotary),
-    )
-    .check();
+    // Of the larger heads a part is rotated.
+    for head_dim in [6, 9, 18] {
+        Case::new(
+            &[[6, 18]],
+            move |inputs| run(inputs, head_dim, rotary),
+            move |inputs| run(inputs, head_dim, reference::rotary),
+        )
+        .check();
+    }
 }
 
 #[test]
@@ -296,6 +363,51 @@ fn attention_within_segments() {
         )
         .check();
     }
+}
+
+#[test]
+fn attention_with_some_weights_dropped() {
+    type Attention = fn(
+        Tensor<2>,
+        Tensor<2>,
+        Tensor<2>,
+        AttentionConfig,
+        &Segments,
+        Option<(f32, DropoutKey)>,
+    ) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, p: f32, f: Attention) -> Tensor<2> {
+        let [q, k, v] = inputs.try_into().expect("three inputs");
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal: false,
+            window: None,
+            soft_cap: None,
+        };
+        let key = DropoutKey {
+            seed: 3,
+            step: 5,
+            tensor: 7,
+        };
+        let segments = segments_from_bounds(&[0, 1, 8, 30]);
+        f(q, k, v, config, &segments, Some((p, key)))
+    }
+    for p in [0.0, 0.3] {
+        Case::new(
+            &[[30, 24], [30, 12], [30, 12]],
+            move |inputs| run(inputs, p, attention_with_dropout),
+            move |inputs| run(inputs, p, reference::attention_with_dropout),
+        )
+        .check();
+    }
+    let dropped = |p| {
+        let [q, kv] =
+            [24, 12].map(|width| tensor(&numbers(30 * width, 1), [30, width], DType::F32));
+        values(run(vec![q, kv.clone(), kv], p, attention_with_dropout))
+    };
+    assert_ne!(dropped(0.0), dropped(0.3));
 }
 
 #[test]
@@ -341,29 +453,31 @@ fn embedding_rows() {
 
 #[test]
 fn cross_entropy_of_labelled_rows() {
-    type Loss = fn(Tensor<2>, Tensor<2>, &[i32], f32) -> Tensor<1>;
-    fn run(inputs: Vec<Tensor<2>>, f: Loss) -> Tensor<2> {
+    type Loss = fn(Tensor<2>, Tensor<2>, Option<f32>, &[i32], f32) -> Tensor<1>;
+    fn run(inputs: Vec<Tensor<2>>, cap: Option<f32>, f: Loss) -> Tensor<2> {
         let [h, w] = inputs.try_into().expect("two inputs");
         let labels = [4, IGNORE_INDEX, 0, 12, IGNORE_INDEX, 4];
         // The factor stands for whatever comes after the loss.
-        (f(h, w, &labels, 0.25) * 3.0).reshape([1, 1])
+        (f(h, w, cap, &labels, 0.25) * 3.0).reshape([1, 1])
     }
-    Case::new(
-        &[[6, 5], [13, 5]],
-        |inputs| run(inputs, linear_cross_entropy),
-        |inputs| run(inputs, reference::linear_cross_entropy),
-    )
-    .check();
+    for cap in [None, Some(0.8)] {
+        Case::new(
+            &[[6, 5], [13, 5]],
+            move |inputs| run(inputs, cap, linear_cross_entropy),
+            move |inputs| run(inputs, cap, reference::linear_cross_entropy),
+        )
+        .check();
+    }
 }
 
 #[test]
 fn untracked_inputs_give_untracked_outputs() {
     let plain = Tensor::<2>::ones([3, 4], &Device::flex());
     let weight = Tensor::<2>::ones([2, 4], &Device::flex());
-    let y = linear(plain, weight.clone(), LinearPlan::Dense);
+    let y = linear(plain, weight.clone(), LinearPlan::default());
     assert!(!y.is_autodiff());
     let constant = Tensor::<2>::ones([3, 4], &Device::flex().autodiff());
-    let y = linear(constant, weight, LinearPlan::Dense);
+    let y = linear(constant, weight, LinearPlan::default());
     assert!(y.is_autodiff() && !y.is_tracked());
 }
 

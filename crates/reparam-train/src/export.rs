@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn::module::Module;
-use reparam::parameters;
 use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
+use reparam_models::CausalLm;
 
 use crate::TrainError;
 
@@ -27,13 +26,9 @@ const COMPANIONS: [&str; 8] = [
 /// Writes the effective weights of a model, with what else its base's directory has, as a directory of its
 /// own.
 ///
-/// Weights are stored in `f32`; whoever loads them rounds to the type that `config.json` names.
-pub(crate) fn save_model<M: Module>(
-    model: &M,
-    base: &Path,
-    target: &Path,
-) -> Result<(), TrainError> {
-    let mut weights = parameters::effective(model);
+/// Weights are named and laid out as transformers does, and stored in `f32`; whoever loads them rounds to the type that `config.json` names.
+pub(crate) fn save_model(model: &CausalLm, base: &Path, target: &Path) -> Result<(), TrainError> {
+    let mut weights = model.to_tensors();
     weights.sort_by(|a, b| a.name.cmp(&b.name));
     let values: Vec<Vec<f32>> = weights
         .iter()

@@ -11,8 +11,7 @@
 //! the parameters move, `theta <- theta - eta u`. [`optim`] holds the transforms, which compose
 //! in a chain, and the schedule of `eta`.
 //!
-//! Both work on any Burn module: [`methods::AnyMethod::attach`], or a method's own function, finds its
-//! linear layers by path, and [`optim::Optimizer::step`] walks its trainable parameters by name.
+//! Both work on any Burn module: [`methods::attach`] finds its linear layers by path, and [`optim::Optimizer::step`] walks its trainable parameters by name.
 //! Between two steps [`methods::after_step`] lets the methods follow, and [`methods::save_theta`] writes what
 //! was trained.
 //!
@@ -28,7 +27,7 @@
 //!
 //! // `layer` itself is the only linear layer, at the empty path.
 //! let config = LoraConfig::new(2, 4.0);
-//! let (layer, report) = methods::attach_lora(layer, &config, 0)?;
+//! let (layer, report) = methods::attach(layer, &config, 0)?;
 //! assert_eq!(report.modules.len(), 1);
 //!
 //! let x = Tensor::<2>::ones([5, 4], &device);
@@ -47,6 +46,10 @@ mod linear;
 pub mod methods;
 pub mod optim;
 pub mod parameters;
+pub mod schema;
+mod walk;
+mod weight;
 
 pub use context::ForwardContext;
 pub use linear::Linear;
+pub use weight::{Packed, PackedError, Weight};

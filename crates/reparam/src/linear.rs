@@ -2,60 +2,53 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam_ops::fused::{FrozenWeight, FusedLinear};
+use reparam_ops::fused::{FusedLinear, PackedWeight};
 
-use crate::ForwardContext;
-use crate::methods;
+use crate::methods::{self, Base};
+use crate::{ForwardContext, Weight};
 
 /// A linear layer `y = x W' + b` whose weight may be reparameterized.
 ///
 /// Unlike Burn's own layer, the weight is `[d_out, d_in]`, as in PyTorch's checkpoints, and the
-/// forward pass asks the attached method for its plan: a LoRA'd layer never forms its effective
+/// forward pass asks what is attached for its plan: a LoRA'd layer never forms its effective
 /// weight, nor a dense gradient of it.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `W`, `[d_out, d_in]`.
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
     /// `b`, `[d_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// `W` in bf16, for fused operations, if that is where it is: see [`Linear::frozen`].
-    #[module(skip)]
-    pub frozen: Option<FrozenWeight>,
 }
 
 impl Linear {
     /// Creates a layer with trainable parameters of the given values.
     pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
         Self {
-            weight: Param::from_tensor(weight),
+            weight: weight.into(),
             bias: bias.map(Param::from_tensor),
-            frozen: None,
         }
     }
 
     /// Creates a layer whose weight is frozen and packed for the fused operations: see [`Linear::fused`].
-    ///
-    /// The parameter `weight` has the right shape, so that methods can be attached to it, and takes no memory. It is full of
-    /// NaN: whoever computes with it by mistake notices.
-    pub fn frozen(weight: FrozenWeight, bias: Option<Tensor<1>>, device: &Device) -> Self {
-        let absent = Tensor::<2>::full([1, 1], f32::NAN, (device, DType::F32));
-        let frozen = |tensor| Param::from_tensor(tensor).set_require_grad(false);
+    pub fn packed(weight: PackedWeight, bias: Option<Tensor<1>>, device: &Device) -> Self {
         Self {
-            weight: frozen(absent.expand(weight.dims())),
+            weight: Weight::packed(weight, device),
             bias: bias.map(|bias| Param::from_tensor(bias).set_require_grad(false)),
-            frozen: Some(weight),
         }
     }
 
-    /// Returns the layer as fused operations take it, with the low-rank factors of the method that is attached.
+    /// Returns the layer as fused operations take it, with the plan of what is attached.
     ///
     /// `None` if the weight is an ordinary parameter.
     pub fn fused(&self, context: &ForwardContext) -> Option<FusedLinear> {
-        let weight = self.frozen.clone()?;
+        let weight = self.weight.as_packed()?;
+        let attached = self.weight.attached();
         Some(FusedLinear {
-            weight,
+            weight: weight.clone(),
             bias: self.bias.as_ref().map(Param::val),
-            low_rank: methods::fused_low_rank(&self.weight, context),
+            plan: attached
+                .map(|attached| attached.packed_plan(Base::Packed(weight), context))
+                .unwrap_or_default(),
         })
     }
 
@@ -91,11 +84,10 @@ impl Linear {
     ///
     /// Panics when the weight is packed: such a layer is part of a fused operation.
     pub fn forward(&self, x: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
-        assert!(
-            self.frozen.is_none(),
-            "a packed weight runs in fused operations only"
-        );
-        let y = methods::linear(x, &self.weight, context);
+        let Weight::Dense(weight) = &self.weight else {
+            panic!("a packed weight runs in fused operations only");
+        };
+        let y = methods::linear(x, weight, context);
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze::<2>(),
             None => y,

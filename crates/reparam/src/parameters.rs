@@ -2,14 +2,16 @@
 //!
 //! Burn's modules hold parameters of different ranks in a tree of types. An update does not care:
 //! it sees a [`ParameterList`], in the order of the module's traversal, and the same names appear
-//! in gradients, optimizer states and adapter files.
+//! in gradients, optimizer states and adapter files. A parameter that several layers share is in the list
+//! once, its gradient is the sum over all of them, and a new value reaches them all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::tensor::{Gradients, Tensor};
 
-use crate::methods;
+pub(crate) use crate::walk::flatten;
+use crate::walk::{AnyParam, Change, Entry, entries, rewrite, walk};
 
 /// One named tensor, flattened.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ pub type ParameterList = Vec<NamedTensor>;
 
 /// Returns the values of the parameters that require a gradient.
 pub fn trainable<M: Module>(module: &M) -> ParameterList {
-    Collect::of(module, Kind::Trainable, None).list
+    collect(module, |_, param| param.is_trained()).list
 }
 
 /// Returns the values of all that a run changes: the parameters that require a gradient, and what
@@ -53,7 +55,11 @@ pub fn trainable<M: Module>(module: &M) -> ParameterList {
 ///
 /// With the base model and the methods' settings, that is the model.
 pub fn state<M: Module>(module: &M) -> ParameterList {
-    Collect::of(module, Kind::State, None).list
+    collect(module, is_state).list
+}
+
+fn is_state(entry: &Entry, param: &dyn AnyParam) -> bool {
+    param.is_trained() || entry.part.is_tensor()
 }
 
 /// Takes the gradients of the trainable parameters out of a backward pass's result.
@@ -61,7 +67,28 @@ pub fn state<M: Module>(module: &M) -> ParameterList {
 /// A parameter the loss does not depend on gets a gradient of zeros, so that the list always has
 /// the order and length of [`trainable`].
 pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> ParameterList {
-    Collect::of(module, Kind::Trainable, Some(gradients)).list
+    let mut list = ParameterList::new();
+    let mut places: HashMap<ParamId, usize> = HashMap::new();
+    walk(module, |entry, param| {
+        if !param.is_trained() {
+            return;
+        }
+        let gradient = param.take_gradient(gradients);
+        match places.get(&entry.id) {
+            None => {
+                places.insert(entry.id, list.len());
+                let values = gradient.unwrap_or_else(|| param.values().zeros_like());
+                list.push(named(entry, values));
+            }
+            Some(place) => {
+                if let Some(gradient) = gradient {
+                    let sum = &mut list[*place].values;
+                    *sum = sum.clone() + gradient;
+                }
+            }
+        }
+    });
+    list
 }
 
 /// Replaces the values of the trainable parameters.
@@ -70,7 +97,7 @@ pub fn take_gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Param
 ///
 /// Panics when the list is not in the order of [`trainable`]: the two come from the same module.
 pub fn assign<M: Module>(module: M, values: ParameterList) -> M {
-    let ids = Collect::of(&module, Kind::Trainable, None).ids;
+    let ids = collect(&module, |_, param| param.is_trained()).ids;
     assign_to(module, ids, values)
 }
 
@@ -80,59 +107,44 @@ pub fn assign<M: Module>(module: M, values: ParameterList) -> M {
 ///
 /// Panics when the list is not in the order of [`state`]: the two come from the same module.
 pub fn assign_state<M: Module>(module: M, values: ParameterList) -> M {
-    let ids = Collect::of(&module, Kind::State, None).ids;
+    let ids = collect(&module, is_state).ids;
     assign_to(module, ids, values)
 }
 
 fn assign_to<M: Module>(module: M, ids: Vec<ParamId>, values: ParameterList) -> M {
     assert_eq!(ids.len(), values.len(), "one value a parameter");
-    let mut assign = Assign {
-        values: ids.into_iter().zip(values).collect(),
+    let change = |value: NamedTensor| Change {
+        values: Some(value.values),
+        is_trained: None,
     };
-    module.map(&mut assign)
+    rewrite(
+        module,
+        ids.into_iter()
+            .zip(values.into_iter().map(change))
+            .collect(),
+    )
 }
 
 /// Returns all tensors of a module as a checkpoint has them: methods are folded into the weights they
-/// transform, names are paths.
+/// transform, names are paths. A packed weight that nothing is folded into is left out: it is what it
+/// was in the checkpoint.
 ///
 /// # Cost
 ///
 /// The folded weights, until the list is dropped.
 pub fn effective<M: Module>(module: &M) -> ParameterList {
-    #[derive(Default)]
-    struct All {
-        path: Vec<String>,
-        list: ParameterList,
-    }
-    impl ModuleVisitor for All {
-        fn enter_module(&mut self, name: &str, _container_type: &str) {
-            self.path.push(name.to_owned());
-        }
-
-        fn exit_module(&mut self, _name: &str, _container_type: &str) {
-            self.path.pop();
-        }
-
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let tensor = param.val();
-            self.list.push(NamedTensor {
-                name: self.path.join("."),
-                shape: tensor.dims().to_vec(),
-                values: flatten(tensor),
-            });
-        }
-    }
-    let mut all = All::default();
-    module.clone().materialize().visit(&mut all);
-    all.list
+    collect(&module.clone().materialize(), |_, param| param.is_there()).list
 }
 
 /// Counts the elements of the trainable parameters and of all of them.
 pub fn count<M: Module>(module: &M) -> ParameterCount {
     let trainable = trainable(module).iter().map(NamedTensor::len).sum();
+    let sizes = entries(module).into_iter();
     ParameterCount {
         trainable,
-        total: module.num_params(),
+        total: sizes
+            .map(|entry| entry.shape.iter().product::<usize>())
+            .sum(),
     }
 }
 
@@ -145,110 +157,29 @@ pub struct ParameterCount {
     pub total: usize,
 }
 
-/// Returns a flat view of a tensor.
-pub(crate) fn flatten<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let len = tensor.dims().iter().product::<usize>();
-    tensor.reshape([len])
-}
-
-/// Which parameters are collected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Trainable,
-    State,
-}
-
-struct Collect<'a> {
-    kind: Kind,
-    path: Vec<String>,
-    /// How many of the names of the path are inside of a method, its own included.
-    n_inside: usize,
-    gradients: Option<&'a mut Gradients>,
+/// Parameters, each once, with their ids.
+#[derive(Default)]
+struct Collected {
     list: ParameterList,
     ids: Vec<ParamId>,
 }
 
-impl<'a> Collect<'a> {
-    fn of<M: Module>(module: &M, kind: Kind, gradients: Option<&'a mut Gradients>) -> Self {
-        let mut collect = Self {
-            kind,
-            path: Vec::new(),
-            n_inside: 0,
-            gradients,
-            list: Vec::new(),
-            ids: Vec::new(),
-        };
-        module.visit(&mut collect);
-        collect
-    }
-
-    /// Names the weight that was just collected as the method on it calls it.
-    fn rename_base(&mut self, method: &str) {
-        let path = self.path.join(".");
-        if let Some(last) = self.list.last_mut()
-            && last.name == path
-            && let Some(name) = methods::base_name(&path, method)
-        {
-            last.name = name;
+fn collect<M: Module>(module: &M, is_wanted: impl Fn(&Entry, &dyn AnyParam) -> bool) -> Collected {
+    let mut collected = Collected::default();
+    let mut seen = HashSet::new();
+    walk(module, |entry, param| {
+        if is_wanted(entry, param) && seen.insert(entry.id) {
+            collected.ids.push(entry.id);
+            collected.list.push(named(entry, param.values()));
         }
-    }
+    });
+    collected
 }
 
-impl ModuleVisitor for Collect<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        if container_type == methods::REPARAMETERIZATION {
-            self.rename_base(name);
-        }
-        if container_type == methods::REPARAMETERIZATION || self.n_inside > 0 {
-            self.n_inside += 1;
-        }
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.n_inside = self.n_inside.saturating_sub(1);
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = param.base();
-        let is_kept = self.kind == Kind::State && self.n_inside > 0;
-        if !(tensor.is_require_grad() || is_kept) {
-            return;
-        }
-        let shape = tensor.dims().to_vec();
-        let values = match &mut self.gradients {
-            None => tensor.inner(),
-            Some(gradients) => tensor
-                .grad_remove(gradients)
-                .unwrap_or_else(|| tensor.inner().zeros_like()),
-        };
-        self.ids.push(param.id);
-        self.list.push(NamedTensor {
-            name: methods::parameter_name(&self.path.join(".")),
-            shape,
-            values: flatten(values),
-        });
-    }
-}
-
-struct Assign {
-    values: HashMap<ParamId, NamedTensor>,
-}
-
-impl ModuleMapper for Assign {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(new) = self.values.remove(&param.id) else {
-            return param;
-        };
-        param.map(|old| {
-            let new: Tensor<D> = new.values.reshape(old.shape());
-            let new = if old.is_autodiff() {
-                new.autodiff()
-            } else {
-                new
-            };
-            new.set_require_grad(old.is_require_grad())
-        })
+fn named(entry: &Entry, values: Tensor<1>) -> NamedTensor {
+    NamedTensor {
+        name: entry.name.clone(),
+        shape: entry.shape.clone(),
+        values,
     }
 }

@@ -92,22 +92,6 @@ pub enum TabularError {
         /// Cells of the record.
         found: usize,
     },
-    /// A quoted cell is never closed, so that it swallows the rest of the file.
-    #[error("{}:{line}: a quoted cell of this record is never closed", path.display())]
-    OpenQuote {
-        /// The file.
-        path: PathBuf,
-        /// The line on which the record begins.
-        line: usize,
-    },
-    /// Text follows the quote that closes a cell.
-    #[error("{}:{line}: text follows a closing quote in this record", path.display())]
-    TextAfterQuote {
-        /// The file.
-        path: PathBuf,
-        /// The line on which the record begins.
-        line: usize,
-    },
     /// A cell is not a number.
     #[error("{}:{line}: column `{column}` is not a number: \"{}\"", path.display(), cut(text))]
     NotANumber {

@@ -34,6 +34,15 @@ impl JsonObject {
         }
     }
 
+    /// Takes entries that are to be written to a file.
+    pub fn new(path: &Path, map: Map<String, Value>) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            prefix: String::new(),
+            map,
+        }
+    }
+
     /// Returns the file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -55,7 +64,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a key whose value is of another type than `expected`.
-    pub(crate) fn wrong_type(&self, key: &str, expected: &'static str) -> ConfigError {
+    pub fn wrong_type(&self, key: &str, expected: &'static str) -> ConfigError {
         ConfigError::WrongType {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -65,7 +74,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a value that is of the right type and still not possible.
-    pub(crate) fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
+    pub fn invalid(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::InvalidValue {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -75,7 +84,7 @@ impl JsonObject {
     }
 
     /// Returns the error of a key that has to be there.
-    pub(crate) fn missing(&self, key: &str) -> ConfigError {
+    pub fn missing(&self, key: &str) -> ConfigError {
         ConfigError::MissingKey {
             path: self.path.clone(),
             key: format!("{}{key}", self.prefix),
@@ -110,6 +119,27 @@ impl JsonObject {
         self.read(key, "a whole number", |value| {
             usize::try_from(value.as_u64()?).ok()
         })
+    }
+
+    /// Reads a whole number of at least 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`], [`ConfigError::InvalidValue`] for 0.
+    pub fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        match self.usize(key)? {
+            Some(0) => Err(self.invalid(key, "it has to be at least 1")),
+            size => Ok(size),
+        }
+    }
+
+    /// Reads a whole number of at least 1 that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JsonObject::size`], [`ConfigError::MissingKey`].
+    pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
+        self.size(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// Reads a number.

@@ -3,20 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use super::files::PREFIX;
 use super::{
-    Bias, CONFIG_FILE, LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher, PeftError,
-    WEIGHTS_FILE,
+    AdapterFiles, Bias, CONFIG_FILE, LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher,
+    PeftError,
 };
-use crate::FormatError;
-use crate::atomic::{AtomicDirectory, write_file_atomic};
-use crate::checkpoint::Checkpoint;
-use crate::config::read_text;
-use crate::safetensors::{TensorToWrite, write_safetensors};
 
-/// What PEFT puts before a module's path in Hugging Face's naming.
-const PREFIX: &str = "base_model.model.";
 const A_SUFFIX: &str = ".lora_A.weight";
 const B_SUFFIX: &str = ".lora_B.weight";
+const MAGNITUDE_SUFFIX: &str = ".lora_magnitude_vector";
 const BASE_BIAS_SUFFIX: &str = ".base_layer.bias";
 const BIAS_SUFFIX: &str = ".bias";
 
@@ -100,7 +95,7 @@ impl PeftAdapter {
             }
         }
         for (name, tensor) in &tensors {
-            check_name(name, tensor, config.bias, &paths)?;
+            check_name(name, tensor, &config, &paths)?;
         }
         if paths.is_empty() {
             return Err(PeftError::Empty);
@@ -150,42 +145,16 @@ impl PeftAdapter {
     /// those of a safetensors file; [`FormatError::NonFinite`]; those of
     /// [`LoraAdapterConfig::parse`] and [`PeftAdapter::new`].
     pub fn load(directory: &Path) -> Result<Self, PeftError> {
-        let path = directory.to_path_buf();
-        if !directory.is_dir() {
-            return Err(FormatError::NoSuchDirectory { path }.into());
-        }
-        let config_path = directory.join(CONFIG_FILE);
-        if !config_path.exists() {
-            return Err(PeftError::NotAnAdapter { path });
-        }
-        let config = LoraAdapterConfig::parse(&config_path, &read_text(&config_path)?)?;
-        let weights = directory.join(WEIGHTS_FILE);
-        let pickle = "adapter_model.bin".to_owned();
-        if !weights.exists() && directory.join(&pickle).exists() {
-            return Err(FormatError::PickleOnly {
-                path,
-                files: vec![pickle],
-            }
-            .into());
-        }
-        let file = Checkpoint::open_file(&weights)?;
-        let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
-            let Some(short) = name.strip_prefix(PREFIX) else {
-                let reason = "names of adapter tensors begin with base_model.model.";
-                return Err(PeftError::UnexpectedTensor {
-                    name: name.to_owned(),
-                    reason,
-                });
-            };
-            file.check_finite(name)?;
-            let tensor = Tensor {
-                shape: view.shape.to_vec(),
-                data: view.to_f32_vec()?,
-            };
-            tensors.insert(short.to_owned(), tensor);
-        }
-        Self::new(config, tensors)
+        Self::from_files(AdapterFiles::load(directory)?)
+    }
+
+    /// Checks what was read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`LoraAdapterConfig::parse`] and [`PeftAdapter::new`].
+    pub fn from_files(files: AdapterFiles) -> Result<Self, PeftError> {
+        Self::new(LoraAdapterConfig::from_json(&files.config)?, files.tensors)
     }
 
     /// Writes the directory of the adapter: `adapter_config.json` and
@@ -200,23 +169,7 @@ impl PeftAdapter {
     /// directory is then what it was.
     pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
         self.check_writable()?;
-        let target = AtomicDirectory::create(directory)?;
-        let config_path = target.path().join(CONFIG_FILE);
-        write_file_atomic(&config_path, self.config.render().as_bytes())?;
-        let names: Vec<String> = self
-            .tensors
-            .keys()
-            .map(|name| format!("{PREFIX}{name}"))
-            .collect();
-        let tensors: Vec<TensorToWrite<'_>> = names
-            .iter()
-            .zip(self.tensors.values())
-            .map(|(name, tensor)| TensorToWrite::f32(name, &tensor.shape, &tensor.data))
-            .collect();
-        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-        write_safetensors(&target.path().join(WEIGHTS_FILE), &tensors, &metadata)?;
-        target.commit()?;
-        Ok(())
+        AdapterFiles::new(self.config.to_map(), self.tensors.clone()).save(directory)
     }
 
     /// Checks that the patterns mean the same in the sorted order in which they are written, as
@@ -320,9 +273,10 @@ fn bad_tensor(name: &str, tensor: &Tensor, reason: &'static str) -> PeftError {
 fn check_name(
     name: &str,
     tensor: &Tensor,
-    bias: Bias,
+    config: &LoraAdapterConfig,
     adapted: &BTreeSet<&str>,
 ) -> Result<(), PeftError> {
+    let bias = config.bias;
     let unexpected = |reason| {
         Err(PeftError::UnexpectedTensor {
             name: format!("{PREFIX}{name}"),
@@ -333,6 +287,24 @@ fn check_name(
         if tensor.shape.len() != 2 {
             return Err(bad_tensor(name, tensor, "a factor is a matrix"));
         }
+        return Ok(());
+    }
+    if let (true, Some(module)) = (config.use_dora, name.strip_suffix(MAGNITUDE_SUFFIX)) {
+        return match (adapted.contains(module), tensor.shape.len()) {
+            (true, 1) => Ok(()),
+            (true, _) => Err(bad_tensor(name, tensor, "a magnitude is a vector")),
+            (false, _) => unexpected("its module has no factors"),
+        };
+    }
+    // A whole module, stored beside the adapter.
+    let is_saved = |module: &str| {
+        let is_named = |name: &String| module == name || module.ends_with(&format!(".{name}"));
+        config.modules_to_save.iter().any(is_named)
+    };
+    if name
+        .rsplit_once('.')
+        .is_some_and(|(module, _)| is_saved(module))
+    {
         return Ok(());
     }
     // Part of a name, and what a tensor with it belongs to.

@@ -96,6 +96,12 @@ pub struct LoraAdapterConfig {
     pub bias: Bias,
     /// How the factors were initialized.
     pub init_lora_weights: InitLoraWeights,
+    /// Whether the rows of the adapted weight have trained lengths (DoRA).
+    pub use_dora: bool,
+    /// Whether the base stores its weights in x out (GPT-2). It changes nothing in the adapter.
+    pub fan_in_fan_out: bool,
+    /// Modules that are stored whole, such as a new classification head.
+    pub modules_to_save: Vec<String>,
     /// The model that is adapted, as a path or a hub id.
     pub base_model_name_or_path: Option<String>,
     /// Its revision.
@@ -121,6 +127,9 @@ impl Default for LoraAdapterConfig {
             alpha_pattern: Vec::new(),
             bias: Bias::None,
             init_lora_weights: InitLoraWeights::Flag(true),
+            use_dora: false,
+            fan_in_fan_out: false,
+            modules_to_save: Vec::new(),
             base_model_name_or_path: None,
             revision: None,
             task_type: None,
@@ -148,43 +157,54 @@ impl LoraAdapterConfig {
     /// [`PeftError::UnknownKey`] for what cannot be honoured, [`PeftError::Config`] for values that
     /// are missing or impossible, [`PeftError::Contradiction`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, PeftError> {
-        let raw = JsonObject::parse(path, text)?;
+        Self::from_json(&JsonObject::parse(path, text)?)
+    }
+
+    /// Reads a configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn from_json(raw: &JsonObject) -> Result<Self, PeftError> {
         let peft_type = raw
             .str("peft_type")?
             .ok_or_else(|| raw.missing("peft_type"))?;
         if peft_type != "LORA" {
             return Err(PeftError::UnsupportedType {
-                path: path.to_path_buf(),
+                path: raw.path().to_path_buf(),
                 peft_type: peft_type.to_owned(),
             });
         }
-        features::check(&raw)?;
+        features::check(raw)?;
         let defaults = Self::default();
         let config = Self {
             r: raw.usize("r")?.unwrap_or(defaults.r),
             lora_alpha: raw.f64("lora_alpha")?.unwrap_or(defaults.lora_alpha),
             lora_dropout: raw.f64("lora_dropout")?.unwrap_or(defaults.lora_dropout),
             use_rslora: raw.bool("use_rslora")?.unwrap_or(defaults.use_rslora),
-            target_modules: targets(&raw, "target_modules")?,
-            exclude_modules: targets(&raw, "exclude_modules")?.filter(|names| !names.is_empty()),
-            layers_to_transform: layers_to_transform(&raw)?,
-            layers_pattern: layers_pattern(&raw)?,
-            rank_pattern: pattern(&raw, "rank_pattern", "a positive whole number", |value| {
+            target_modules: targets(raw, "target_modules")?,
+            exclude_modules: targets(raw, "exclude_modules")?.filter(|names| !names.is_empty()),
+            layers_to_transform: layers_to_transform(raw)?,
+            layers_pattern: layers_pattern(raw)?,
+            rank_pattern: pattern(raw, "rank_pattern", "a positive whole number", |value| {
                 usize::try_from(value.as_u64()?)
                     .ok()
                     .filter(|rank| *rank > 0)
             })?,
-            alpha_pattern: pattern(&raw, "alpha_pattern", "a number", Value::as_f64)?,
-            bias: bias(&raw)?,
-            init_lora_weights: init_lora_weights(&raw)?,
-            base_model_name_or_path: owned(&raw, "base_model_name_or_path")?,
-            revision: owned(&raw, "revision")?,
-            task_type: owned(&raw, "task_type")?,
+            alpha_pattern: pattern(raw, "alpha_pattern", "a number", Value::as_f64)?,
+            bias: bias(raw)?,
+            init_lora_weights: init_lora_weights(raw)?,
+            use_dora: raw.bool("use_dora")?.unwrap_or(false),
+            fan_in_fan_out: raw.bool("fan_in_fan_out")?.unwrap_or(false),
+            modules_to_save: raw.strings("modules_to_save")?.unwrap_or_default(),
+            base_model_name_or_path: owned(raw, "base_model_name_or_path")?,
+            revision: owned(raw, "revision")?,
+            task_type: owned(raw, "task_type")?,
             auto_mapping: raw
                 .object("auto_mapping")?
                 .map(|object| object.map().clone()),
         };
-        config.check(&raw)?;
+        config.check(raw)?;
         Ok(config)
     }
 
@@ -238,7 +258,19 @@ impl LoraAdapterConfig {
     /// Numbers that may be either are written as integers where they are whole, as PEFT's users
     /// give them.
     pub fn render(&self) -> String {
-        let object = json!({
+        pyjson::dumps(&self.to_value())
+    }
+
+    /// Returns every key that PEFT writes.
+    pub fn to_map(&self) -> Map<String, Value> {
+        match self.to_value() {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        json!({
             "alora_invocation_tokens": null,
             "alpha_pattern": self.alpha_pattern.iter().map(|(key, alpha)| (key.clone(), number(*alpha)))
                 .collect::<Map<_, _>>(),
@@ -250,7 +282,7 @@ impl LoraAdapterConfig {
             "ensure_weight_tying": false,
             "eva_config": null,
             "exclude_modules": self.exclude_modules.as_ref().map(TargetModules::to_value),
-            "fan_in_fan_out": false,
+            "fan_in_fan_out": self.fan_in_fan_out,
             "inference_mode": true,
             "init_lora_weights": match &self.init_lora_weights {
                 InitLoraWeights::Flag(flag) => Value::Bool(*flag),
@@ -274,7 +306,10 @@ impl LoraAdapterConfig {
             "lora_ga_config": null,
             "megatron_config": null,
             "megatron_core": "megatron.core",
-            "modules_to_save": null,
+            "modules_to_save": match self.modules_to_save.as_slice() {
+                [] => Value::Null,
+                modules => json!(modules),
+            },
             "monteclora_config": null,
             "peft_type": "LORA",
             "peft_version": PEFT_VERSION,
@@ -288,12 +323,11 @@ impl LoraAdapterConfig {
             "task_type": self.task_type,
             "trainable_token_indices": null,
             "use_bdlora": null,
-            "use_dora": false,
+            "use_dora": self.use_dora,
             "use_qalora": false,
             "use_rslora": self.use_rslora,
             "velora_config": null,
-        });
-        pyjson::dumps(&object)
+        })
     }
 }
 

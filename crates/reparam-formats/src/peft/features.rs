@@ -8,18 +8,20 @@ use super::PeftError;
 use crate::config::JsonObject;
 
 /// Keys that [`super::LoraAdapterConfig`] holds.
-const HONOURED: [&str; 19] = [
+const HONOURED: [&str; 22] = [
     "alpha_pattern",
     "auto_mapping",
     "base_model_name_or_path",
     "bias",
     "exclude_modules",
+    "fan_in_fan_out",
     "inference_mode",
     "init_lora_weights",
     "layers_pattern",
     "layers_to_transform",
     "lora_alpha",
     "lora_dropout",
+    "modules_to_save",
     "peft_type",
     "peft_version",
     "r",
@@ -27,6 +29,7 @@ const HONOURED: [&str; 19] = [
     "revision",
     "target_modules",
     "task_type",
+    "use_dora",
     "use_rslora",
 ];
 
@@ -61,7 +64,7 @@ const fn feature(key: &'static str, empty_is_off: bool, reason: &'static str) ->
     }
 }
 
-const REFUSED: [Feature; 16] = [
+const REFUSED: [Feature; 13] = [
     feature(
         "alora_invocation_tokens",
         false,
@@ -78,11 +81,6 @@ const REFUSED: [Feature; 16] = [
         "the adapters of tied layers would be tied too",
     ),
     feature(
-        "fan_in_fan_out",
-        false,
-        "the base stores its weights as in x out",
-    ),
-    feature(
         "kasa_config",
         false,
         "KaSA changes the base and adds a diagonal",
@@ -94,11 +92,6 @@ const REFUSED: [Feature; 16] = [
     ),
     feature("lora_bias", false, "lora_B has a bias of its own"),
     feature("megatron_config", true, "the layers are Megatron's"),
-    feature(
-        "modules_to_save",
-        true,
-        "whole modules are replaced by trained copies",
-    ),
     feature("monteclora_config", false, "MonteCLoRA samples its factors"),
     feature(
         "target_parameters",
@@ -111,11 +104,6 @@ const REFUSED: [Feature; 16] = [
         "rows of the embedding are replaced",
     ),
     feature("use_bdlora", false, "the factors are block-diagonal"),
-    feature(
-        "use_dora",
-        false,
-        "DoRA rescales every row of the adapted weight",
-    ),
     feature("use_qalora", false, "QA-LoRA pools the input in groups"),
     feature(
         "velora_config",

@@ -7,6 +7,8 @@ mod adapter;
 mod config;
 mod error;
 mod features;
+mod files;
+mod keys;
 mod pyjson;
 mod rules;
 mod targets;
@@ -14,6 +16,8 @@ mod targets;
 pub use adapter::{LoraPair, PeftAdapter, Tensor};
 pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VERSION};
 pub use error::PeftError;
+pub use files::AdapterFiles;
+pub use keys::{KeySpec, KeyUsage, check_keys, config_of};
 pub use rules::{LoraNumbers, LoraRules};
 pub use targets::{EntryMatches, ModuleMatcher, TargetModules, TargetReport, target_matches};
 

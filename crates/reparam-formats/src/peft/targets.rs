@@ -4,7 +4,7 @@ use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use super::{LoraAdapterConfig, PeftError};
-use crate::error::nearest_name;
+use crate::nearest;
 
 /// The values that `target_modules` and `exclude_modules` can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum TargetModules {
 
 impl TargetModules {
     /// Reads the JSON value; `None` if it has the wrong type.
-    pub(super) fn from_value(value: &Value) -> Option<Self> {
+    pub fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::String(text) if text.to_lowercase() == "all-linear" => Some(Self::AllLinear),
             Value::String(text) => Some(Self::Pattern(text.clone())),
@@ -32,7 +32,8 @@ impl TargetModules {
         }
     }
 
-    pub(super) fn to_value(&self) -> Value {
+    /// Returns the JSON value.
+    pub fn to_value(&self) -> Value {
         match self {
             Self::AllLinear => json!("all-linear"),
             Self::Pattern(pattern) => json!(pattern),
@@ -332,7 +333,7 @@ pub(super) fn nearest_module(entry: &str, paths: &[&str]) -> Option<String> {
             .map_or(0, |(dot, _)| dot + 1);
         &path[begin..]
     });
-    nearest_name(entry, candidates)
+    nearest(entry, candidates).map(str::to_owned)
 }
 
 /// What the rules of a configuration select from a model.

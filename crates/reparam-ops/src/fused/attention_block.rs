@@ -11,9 +11,9 @@ use reparam_kernels::rotary::rotary_rows;
 
 use super::block::{Block, apply};
 use super::buffer::Buffer;
-use super::frozen::FusedLinear;
 use super::norm::{FusedNorm, Norm};
-use super::stack::{FactorGradients, Stack};
+use super::packed::FusedLinear;
+use super::stack::{NODES, PartGradients, Stack};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};
 use crate::profile::{self, Work};
@@ -54,7 +54,7 @@ pub struct AttentionBlock<'a> {
 ///
 /// # Gradients
 ///
-/// For `h` and the low-rank factors; weights, biases and the norm are frozen.
+/// For `h`, the low-rank factors, scales and biases; weights and the norm are frozen.
 ///
 /// # Numerics
 ///
@@ -68,7 +68,7 @@ pub struct AttentionBlock<'a> {
 pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
     let recompute = block.recompute;
     let (core, nodes) = Core::new(block, segments.clone(), &h);
-    apply::<_, 9>(h, core, nodes, recompute)
+    apply::<_, { 1 + 4 * NODES }>(h, core, nodes, recompute)
 }
 
 /// The keys and values of the tokens of one sequence that a block has seen.
@@ -232,7 +232,6 @@ impl Core {
         let AttentionConfig {
             n_heads,
             n_kv_heads,
-            head_dim,
             ..
         } = self.config;
         profile::measure(Work::Rotary, 0.0, || {
@@ -240,11 +239,9 @@ impl Core {
                 let first = self.qkv.columns(part).start.min(qkv.len());
                 run(rotary_rows(
                     &mut qkv[first..],
-                    self.qkv.width(),
+                    self.rotary.heads(n_heads, self.qkv.width()),
                     &self.rotary.cos,
                     &self.rotary.sin,
-                    n_heads,
-                    head_dim,
                     inverse,
                 ));
             }
@@ -281,14 +278,14 @@ impl Block for Core {
         kept: Option<Attended>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<FactorGradients> {
+    ) -> Vec<PartGradients> {
         // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
         let inputs = self.inputs(h);
         let Attended { out, lse, t_o } = kept.unwrap_or_else(|| self.attended(&inputs, None));
         let Inputs { x, inv_rms, t, qkv } = inputs;
         let mut dout = Buffer::dirty(out.len());
         let (g, mut o) = self.o.backward(halves(dy), &t_o, Some(&mut dout));
-        self.o.a_gradients(&out, &g, &mut o);
+        self.o.input_gradients(&out, &g, &mut o);
         drop(g);
 
         let mut dqkv = self.qkv.output_buffer(inv_rms.len());
@@ -322,7 +319,7 @@ impl Block for Core {
         let dx_out = dx.as_deref_mut();
         let (g, mut gradients) = self.qkv.backward(&dqkv, &t, dx_out);
         drop(dqkv);
-        self.qkv.a_gradients(&x, &g, &mut gradients);
+        self.qkv.input_gradients(&x, &g, &mut gradients);
         if let Some(dx) = dx {
             self.norm.backward_add(&dx, h, &inv_rms, halves_mut(dy));
         }

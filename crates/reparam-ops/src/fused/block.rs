@@ -12,7 +12,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::Bf16;
 
-use super::stack::FactorGradients;
+use super::stack::{NODES, PartGradients};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node};
 
@@ -35,7 +35,7 @@ pub(super) trait Block: Debug + Send + Sync + 'static {
         kept: Option<Self::Kept>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<FactorGradients>;
+    ) -> Vec<PartGradients>;
 }
 
 /// Applies a block to `h`; `factors` are the nodes of its factors, and `N` is one more than their number.
@@ -62,7 +62,7 @@ pub(super) fn apply<B: Block, const N: usize>(
     let nodes: Vec<_> = std::iter::once(h_node).chain(factors).collect();
     let nodes: [NodeGuard; N] = nodes
         .try_into()
-        .unwrap_or_else(|_| unreachable!("two nodes a layer, and the input's"));
+        .unwrap_or_else(|_| unreachable!("so many a layer, and the input's"));
     native::tracked(BlockBackward(PhantomData::<B>), nodes, y, state)
 }
 
@@ -102,7 +102,7 @@ impl<B: Block, const N: usize> Backward<Flex, N> for BlockBackward<B> {
             None => states::recycle(dy),
         }
         states::recycle(h);
-        for (gradient, nodes) in gradients.into_iter().zip(nodes[1..].as_chunks::<2>().0) {
+        for (gradient, nodes) in gradients.into_iter().zip(nodes[1..].as_chunks::<NODES>().0) {
             gradient.register(*nodes, grads);
         }
     }

@@ -109,6 +109,13 @@ impl<T: Pooled> Buffer<T> {
         Self { values, len }
     }
 
+    /// Takes a buffer that holds the same as `values`.
+    pub(crate) fn copy_of(values: &[T]) -> Self {
+        let mut copy = Self::dirty(values.len());
+        copy.copy_from_slice(values);
+        copy
+    }
+
     /// Takes a buffer of zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         let mut buffer = Self::dirty(len);
@@ -144,9 +151,7 @@ impl<T: Pooled> DerefMut for Buffer<T> {
 
 impl<T: Pooled> Clone for Buffer<T> {
     fn clone(&self) -> Self {
-        let mut copy = Self::dirty(self.len);
-        copy.copy_from_slice(self);
-        copy
+        Self::copy_of(self)
     }
 }
 

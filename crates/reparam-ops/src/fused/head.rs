@@ -10,8 +10,8 @@ use reparam_kernels::Bf16;
 use reparam_kernels::packed::{self, MatrixMut};
 
 use super::buffer::Buffer;
-use super::frozen::FrozenWeight;
 use super::norm::{FusedNorm, Norm};
+use super::packed::PackedWeight;
 use super::stack::view;
 use super::states;
 use crate::loss::head_operations;
@@ -25,7 +25,7 @@ use crate::profile::{self, Work};
 /// # Panics
 ///
 /// Panics when an id is not below the number of rows; callers check the tokenizer against the table once.
-pub fn frozen_embedding(table: &FrozenWeight, ids: &[u32], device: &Device) -> Tensor<2> {
+pub fn frozen_embedding(table: &PackedWeight, ids: &[u32], device: &Device) -> Tensor<2> {
     let mut h = states::dirty([ids.len(), table.stack.cols()]);
     profile::measure(Work::Embedding, 0.0, || {
         run(table.stack.rows_of(ids, halves_mut(&mut h)));
@@ -34,7 +34,7 @@ pub fn frozen_embedding(table: &FrozenWeight, ids: &[u32], device: &Device) -> T
 }
 
 /// Normalizes bf16 hidden states and returns their logits, `[N, V]` in `f32`. Nothing is tracked.
-pub fn norm_logits(h: Tensor<2>, norm: FusedNorm, head: &FrozenWeight) -> Tensor<2> {
+pub fn norm_logits(h: Tensor<2>, norm: FusedNorm, head: &PackedWeight) -> Tensor<2> {
     let autodiff = h.is_autodiff();
     let h = primitive(h);
     let (x, inv_rms) = Norm::new(norm).forward(halves(&h));
@@ -56,7 +56,7 @@ pub fn norm_logits(h: Tensor<2>, norm: FusedNorm, head: &FrozenWeight) -> Tensor
 pub fn norm_linear_cross_entropy(
     h: Tensor<2>,
     norm: FusedNorm,
-    head: &FrozenWeight,
+    head: &PackedWeight,
     labels: &[i32],
     scale: f32,
 ) -> Tensor<1> {

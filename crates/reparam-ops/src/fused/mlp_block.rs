@@ -8,9 +8,9 @@ use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
 use super::block::{Block, apply};
 use super::buffer::Buffer;
-use super::frozen::FusedLinear;
 use super::norm::{FusedNorm, Norm};
-use super::stack::{FactorGradients, Stack};
+use super::packed::FusedLinear;
+use super::stack::{NODES, PartGradients, Stack};
 use crate::Activation;
 use crate::native::{halves, halves_mut, run};
 use crate::profile::{self, Work};
@@ -45,7 +45,7 @@ pub struct MlpBlock {
 ///
 /// # Gradients
 ///
-/// For `h` and the low-rank factors; weights, biases and the norm are frozen.
+/// For `h`, the low-rank factors, scales and biases; weights and the norm are frozen.
 ///
 /// # Numerics
 ///
@@ -65,7 +65,7 @@ pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
         down,
         activation: block.activation,
     };
-    apply::<_, 7>(h, core, nodes, block.recompute)
+    apply::<_, { 1 + 3 * NODES }>(h, core, nodes, block.recompute)
 }
 
 /// Rows whose activations are made at a time; they stay in the second-level cache.
@@ -165,7 +165,7 @@ impl Block for Core {
         kept: Option<Activations>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<FactorGradients> {
+    ) -> Vec<PartGradients> {
         let Activations {
             mut gate_up,
             t_gate_up,
@@ -175,7 +175,7 @@ impl Block for Core {
         let (g, mut down) = self.down.backward(halves(dy), &t_down, Some(&mut dact));
         self.activation_backward(&mut gate_up, &mut dact);
         let act = dact;
-        self.down.a_gradients(&act, &g, &mut down);
+        self.down.input_gradients(&act, &g, &mut down);
         drop((act, g));
 
         let dgate_up = gate_up;
@@ -184,7 +184,7 @@ impl Block for Core {
         let (g, mut gradients) = self.gate_up.backward(&dgate_up, &t_gate_up, dx_out);
         drop(dgate_up);
         let (x, inv_rms) = self.norm.forward(h);
-        self.gate_up.a_gradients(&x, &g, &mut gradients);
+        self.gate_up.input_gradients(&x, &g, &mut gradients);
         if let Some(dx) = dx {
             self.norm.backward_add(&dx, h, &inv_rms, halves_mut(dy));
         }

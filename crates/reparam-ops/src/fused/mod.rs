@@ -10,18 +10,18 @@
 mod attention_block;
 mod block;
 mod buffer;
-mod frozen;
 mod head;
 mod mlp_block;
 mod norm;
+mod packed;
 mod stack;
 mod states;
 #[cfg(test)]
 mod tests;
 
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
-pub use frozen::{FrozenWeight, FusedLinear, FusedLowRank, WeightNumbers};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};
 pub use norm::FusedNorm;
+pub use packed::{FusedLinear, PackedDType, PackedWeight};
 pub use reparam_kernels::team::with_team;

@@ -13,105 +13,155 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use reparam_kernels::Bf16;
 use reparam_kernels::packed::{
-    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, matmul, product,
+    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedView, matmul, product,
 };
 
 use super::buffer::Buffer;
-use super::frozen::{FusedLinear, Numbers};
+use super::packed::{FusedLinear, WeightStack};
 use crate::dropout::{self, DropoutKey};
-use crate::native::{from_values, primitive, primitive_and_node, run, values};
+use crate::linear::LowRank;
+use crate::native::{from_values, primitive_and_node, run, values};
 use crate::profile::{self, Work};
 
 /// The layers of one stack of weights, in its order.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
-    weight: Arc<Numbers>,
+    weight: Arc<WeightStack>,
     parts: Vec<Part>,
     /// The sum of the ranks.
     rank: usize,
     is_trained: bool,
 }
 
+/// The tensors of a layer that may be trained: `A`, `B`, input scale, output scale, bias. As many nodes stand for it.
+pub(super) const NODES: usize = 5;
+
 /// One layer of a stack.
 #[derive(Debug, Clone)]
 struct Part {
     /// Its columns of the outputs.
     columns: Range<usize>,
-    bias: Option<FlexTensor>,
+    bias: Option<Vector>,
     low_rank: Option<Factors>,
+    input_scale: Option<Vector>,
+    output_scale: Option<Vector>,
+}
+
+/// A scale or a bias.
+#[derive(Debug, Clone)]
+struct Vector {
+    values: FlexTensor,
+    is_tracked: bool,
+}
+
+impl Vector {
+    fn values(&self) -> &[f32] {
+        values(&self.values)
+    }
 }
 
 #[derive(Debug, Clone)]
 struct Factors {
     a: FlexTensor,
     b: FlexTensor,
+    /// Whether anything asks for the gradients of the two.
+    is_tracked: bool,
     scaling: f32,
     /// Its columns of `x A'`.
     columns: Range<usize>,
     dropout: Option<(f32, DropoutKey)>,
 }
 
-/// The gradients of one layer's factors, `[rank, d_in]` and `[d_out, rank]`.
+/// The gradients of one layer: what is not wanted is empty.
 #[derive(Debug, Default)]
-pub(super) struct FactorGradients {
-    /// Zero for a layer without factors.
-    pub(super) rank: usize,
-    pub(super) a: Vec<f32>,
-    pub(super) b: Vec<f32>,
+pub(super) struct PartGradients {
+    rank: usize,
+    /// `[rank, d_in]`.
+    a: Vec<f32>,
+    /// `[d_out, rank]`.
+    b: Vec<f32>,
+    input_scale: Vec<f32>,
+    output_scale: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// What a backward pass leaves for the gradients that need the input.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// `s dy B`, `[n, rank]`.
+    g: Buffer<Bf16>,
+    /// The gradients of the outputs and `x A'`, where an output scale is trained.
+    outputs: Option<(Buffer<Bf16>, Buffer<Bf16>)>,
+    /// The gradients of the scaled inputs of layers whose input scale is trained.
+    inputs: Vec<Option<Buffer<Bf16>>>,
 }
 
 impl Stack {
-    /// Takes apart layers that are the whole of one stack; returns with it the nodes of their `A` and `B`, two for each
-    /// layer. A layer without factors has the nodes of `instead`, for which no gradient of factors is registered.
+    /// Takes apart layers that are the whole of one stack; returns with it the nodes of what may be trained, [`NODES`] for
+    /// each layer. What a layer lacks has the node of `instead`, for which no gradient is registered.
     ///
     /// # Panics
     ///
-    /// Panics when the layers are not one stack.
+    /// Panics when the layers are not one stack, or a tensor does not fit its layer.
     pub(super) fn new<const N: usize>(
         layers: [FusedLinear; N],
         instead: &Tensor<2>,
     ) -> (Self, Vec<NodeGuard>) {
         let weight = layers[0].weight.stack.clone();
         let d_in = weight.cols();
-        let mut nodes = Vec::with_capacity(2 * N);
+        let mut nodes = Vec::with_capacity(NODES * N);
         let mut parts = Vec::with_capacity(N);
         let mut rank_so_far = 0;
         let mut is_trained = false;
         for (index, layer) in layers.into_iter().enumerate() {
-            let FusedLinear {
-                weight: frozen,
-                bias,
-                low_rank,
-            } = layer;
             assert!(
-                Arc::ptr_eq(&frozen.stack, &weight) && frozen.part == index,
+                Arc::ptr_eq(&layer.weight.stack, &weight) && layer.weight.part == index,
                 "the layers of a fused operation share one stack of weights, in its order"
             );
             let columns = weight.part_rows()[index].clone();
-            let low_rank = low_rank.map(|low_rank| {
-                let [rank, width] = low_rank.a.dims();
+            let FusedLinear { bias, plan, .. } = layer;
+            is_trained |= plan.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
+            let missing = || primitive_and_node(instead.clone()).1;
+            let low_rank = merged(plan.low_rank).map(|term| {
+                let [rank, width] = term.a.dims();
                 assert_eq!(width, d_in, "A has the width of the layer's input");
-                assert_eq!(low_rank.b.dims(), [columns.len(), rank], "dims of B");
-                is_trained |= low_rank.a.is_tracked() || low_rank.b.is_tracked();
-                let (a, a_node) = primitive_and_node(low_rank.a);
-                let (b, b_node) = primitive_and_node(low_rank.b);
+                assert_eq!(term.b.dims(), [columns.len(), rank], "dims of B");
+                let is_tracked = term.a.is_tracked() || term.b.is_tracked();
+                let (a, a_node) = primitive_and_node(term.a);
+                let (b, b_node) = primitive_and_node(term.b);
                 nodes.extend([a_node, b_node]);
                 let first = rank_so_far;
                 rank_so_far += rank;
                 Factors {
                     a,
                     b,
-                    scaling: low_rank.scaling as f32,
+                    is_tracked,
+                    scaling: term.scaling as f32,
                     columns: first..first + rank,
-                    dropout: low_rank.dropout.filter(|(p, _)| *p > 0.0),
+                    dropout: term.dropout.filter(|(p, _)| *p > 0.0),
                 }
             });
             if low_rank.is_none() {
-                nodes.extend([(); 2].map(|()| primitive_and_node(instead.clone()).1));
+                nodes.extend([missing(), missing()]);
             }
+            let mut vector = |tensor: Option<Tensor<1>>, len: usize| match tensor {
+                None => {
+                    nodes.push(missing());
+                    None
+                }
+                Some(tensor) => {
+                    assert_eq!(tensor.dims(), [len], "a number for each column");
+                    let is_tracked = tensor.is_tracked();
+                    let (values, node) = primitive_and_node(tensor);
+                    nodes.push(node);
+                    Some(Vector { values, is_tracked })
+                }
+            };
             parts.push(Part {
+                input_scale: vector(plan.input_scale, d_in),
+                output_scale: vector(plan.output_scale, columns.len()),
+                bias: vector(bias, columns.len()),
                 columns,
-                bias: bias.map(primitive),
                 low_rank,
             });
         }
@@ -129,7 +179,7 @@ impl Stack {
         (stack, nodes)
     }
 
-    /// Whether any factor is tracked.
+    /// Whether anything of the layers is tracked.
     pub(super) fn is_trained(&self) -> bool {
         self.is_trained
     }
@@ -163,15 +213,14 @@ impl Stack {
         }
     }
 
-    /// `y = x W' + b + s (z A') B'`, or `y += ...` with `accumulate`; `t` is what [`Stack::project`] gave.
+    /// `y = c_out * ((c_in * x) W' + s (z A') B') + b`, or `y += ...` with `accumulate`; `t` is what [`Stack::project`] gave.
     pub(super) fn forward(&self, x: &[Bf16], t: &[Bf16], y: &mut [Bf16], accumulate: bool) {
         let (d_in, width) = (self.d_in(), self.width());
         let n = x.len() / d_in;
         let operations = profile::product(n, d_in, width);
         profile::measure(Work::Linear, operations, || {
             // One product has fewer tasks to wait for than several, which matters when tokens come one by one.
-            let is_plain = |part: &Part| part.low_rank.is_none() && part.bias.is_none();
-            if self.parts.iter().all(is_plain) {
+            if self.parts.iter().all(Part::is_plain) {
                 let epilogue = Epilogue {
                     accumulate,
                     ..Epilogue::default()
@@ -181,26 +230,53 @@ impl Stack {
                 return;
             }
             for (index, part) in self.parts.iter().enumerate() {
-                let low_rank = part.low_rank.as_ref().map(|factors| LowRankTerm {
-                    left: columns_of(t, n, self.rank, &factors.columns),
-                    right: matrix(
-                        values(&factors.b),
-                        part.columns.len(),
-                        factors.columns.len(),
-                    )
-                    .t(),
-                    scaling: factors.scaling,
-                });
+                if let Some(scale) = &part.output_scale {
+                    let raw = self.unscaled(index, x, t);
+                    part.add_scaled(scale.values(), &raw, y, width, accumulate);
+                    continue;
+                }
                 let epilogue = Epilogue {
-                    low_rank,
-                    bias: part.bias.as_ref().map(values),
+                    low_rank: self.term(part, t, n),
+                    bias: part.bias.as_ref().map(Vector::values),
                     accumulate,
                 };
                 let out = columns_of_mut(y, n, width, &part.columns);
-                let x = view(x, n, d_in);
-                run(self.weight.product(Some(index), x, epilogue, out));
+                let scaled = part.scaled_input(x);
+                run(self
+                    .weight
+                    .product(Some(index), view(scaled.or(x), n, d_in), epilogue, out));
             }
         });
+    }
+
+    /// The output of a layer before its output scale and bias, `[n, d_out]`.
+    fn unscaled(&self, index: usize, x: &[Bf16], t: &[Bf16]) -> Buffer<Bf16> {
+        let d_in = self.d_in();
+        let n = x.len() / d_in;
+        let part = &self.parts[index];
+        let d_out = part.columns.len();
+        let mut raw = Buffer::dirty(n * d_out);
+        let epilogue = Epilogue {
+            low_rank: self.term(part, t, n),
+            ..Epilogue::default()
+        };
+        let scaled = part.scaled_input(x);
+        let out = matrix_mut(&mut raw, n, d_out);
+        run(self
+            .weight
+            .product(Some(index), view(scaled.or(x), n, d_in), epilogue, out));
+        raw
+    }
+
+    /// The low-rank term of a layer, given `t` of all.
+    fn term<'a>(&self, part: &'a Part, t: &'a [Bf16], n: usize) -> Option<LowRankTerm<'a>> {
+        let factors = part.low_rank.as_ref()?;
+        let (d_out, rank) = (part.columns.len(), factors.columns.len());
+        Some(LowRankTerm {
+            left: columns_of(t, n, self.rank, &factors.columns),
+            right: matrix(values(&factors.b), d_out, rank).t(),
+            scaling: factors.scaling,
+        })
     }
 
     /// `t = z A'` of all layers, `[n, rank]`.
@@ -213,7 +289,7 @@ impl Stack {
         }
         let operations = profile::product(n, d_in, rank);
         profile::measure(Work::LowRank, operations, || {
-            if !self.has_dropout() {
+            if !self.has_own_inputs() {
                 let a = self.stacked_a();
                 let a = matrix(&a, rank, d_in);
                 run(product(
@@ -225,8 +301,8 @@ impl Stack {
                 ));
                 return;
             }
-            for factors in self.factors() {
-                let z = self.dropped(x, factors);
+            for (part, factors) in self.adapted() {
+                let z = part.low_rank_input(x);
                 let a = self.a_of(factors);
                 let out = columns_of_mut(&mut t, n, rank, &factors.columns);
                 run(product(view(z.or(x), n, d_in), a.t(), 1.0, false, out));
@@ -235,78 +311,226 @@ impl Stack {
         t
     }
 
-    /// The gradients that need `dy` alone: those of `B`, of the input (written to `dx`), and `g = s dy B`, `[n, rank]`.
+    /// The gradients that need `dy` alone: those of `B`, of the biases and of the input (written to `dx`). What is left goes
+    /// to [`Stack::input_gradients`].
     pub(super) fn backward(
         &self,
         dy: &[Bf16],
         t: &[Bf16],
         dx: Option<&mut [Bf16]>,
-    ) -> (Buffer<Bf16>, Vec<FactorGradients>) {
-        let (d_in, width, rank) = (self.d_in(), self.width(), self.rank);
+    ) -> (Pending, Vec<PartGradients>) {
+        let (width, rank) = (self.width(), self.rank);
         let n = dy.len() / width;
+        let mut gradients: Vec<PartGradients> = self
+            .parts
+            .iter()
+            .map(|part| PartGradients {
+                bias: match &part.bias {
+                    Some(bias) if bias.is_tracked => {
+                        column_sums(dy, width, &part.columns, |dy, _| dy)
+                    }
+                    _ => Vec::new(),
+                },
+                ..PartGradients::default()
+            })
+            .collect();
+        let is_trained = |scale: &Option<Vector>| scale.as_ref().is_some_and(|s| s.is_tracked);
+        let outputs = self
+            .parts
+            .iter()
+            .any(|part| is_trained(&part.output_scale))
+            .then(|| (Buffer::copy_of(dy), Buffer::copy_of(t)));
+        // From here on `dy` is the gradient of the outputs before their scales.
+        let scaled_dy = self.scaled_outputs(dy);
+        let dy = scaled_dy.as_deref().unwrap_or(dy);
+
         let mut g = Buffer::dirty(n * rank);
-        let mut gradients = Vec::with_capacity(self.parts.len());
-        for part in &self.parts {
-            let mut gradient = FactorGradients::default();
-            if let Some(factors) = &part.low_rank {
-                let (d_out, own_rank) = (part.columns.len(), factors.columns.len());
-                gradient.rank = own_rank;
-                let operations = 2.0 * profile::product(n, d_out, own_rank);
-                profile::measure(Work::LowRank, operations, || {
-                    let dy = columns_of(dy, n, width, &part.columns);
-                    let b = matrix(values(&factors.b), d_out, own_rank);
-                    let out = columns_of_mut(&mut g, n, rank, &factors.columns);
-                    run(product(dy, b, factors.scaling, false, out));
+        for (part, gradient) in self.parts.iter().zip(&mut gradients) {
+            let Some(factors) = &part.low_rank else {
+                continue;
+            };
+            let (d_out, own_rank) = (part.columns.len(), factors.columns.len());
+            gradient.rank = own_rank;
+            let operations = 2.0 * profile::product(n, d_out, own_rank);
+            profile::measure(Work::LowRank, operations, || {
+                let dy = columns_of(dy, n, width, &part.columns);
+                let b = matrix(values(&factors.b), d_out, own_rank);
+                let out = columns_of_mut(&mut g, n, rank, &factors.columns);
+                run(product(dy, b, factors.scaling, false, out));
+                if factors.is_tracked {
                     gradient.b = vec![0.0; d_out * own_rank];
                     let t = columns_of(t, n, rank, &factors.columns);
                     let out = matrix_mut_f32(&mut gradient.b, d_out, own_rank);
                     run(product(dy.t(), t, factors.scaling, false, out));
-                });
-            }
-            gradients.push(gradient);
-        }
-        if let Some(dx) = dx {
-            let operations = profile::product(n, d_in, width);
-            profile::measure(Work::Linear, operations, || {
-                let a = self.stacked_a();
-                let low_rank = (rank > 0 && !self.has_dropout()).then(|| LowRankTerm {
-                    left: view(&g, n, rank),
-                    right: matrix(&a, rank, d_in),
-                    scaling: 1.0,
-                });
-                let epilogue = Epilogue {
-                    low_rank,
-                    ..Epilogue::default()
-                };
-                let out = matrix_mut(dx, n, d_in);
-                run(matmul(
-                    view(dy, n, width),
-                    &*self.weight.packed(),
-                    Direction::Backward,
-                    epilogue,
-                    out,
-                ));
+                }
             });
-            if self.has_dropout() {
-                self.add_dropped_gradients(&g, dx);
-            }
         }
-        (g, gradients)
+        let mut inputs = vec![None; self.parts.len()];
+        let has_input_scale = self.parts.iter().any(|part| part.input_scale.is_some());
+        if has_input_scale {
+            let wants_inputs = self.parts.iter().any(|part| is_trained(&part.input_scale));
+            if dx.is_some() || wants_inputs {
+                inputs = self.scaled_input_gradients(dy, &g, dx);
+            }
+        } else if let Some(dx) = dx {
+            self.product_back(None, dy, &g, dx);
+        }
+        let pending = Pending { g, outputs, inputs };
+        (pending, gradients)
     }
 
-    /// The gradients of `A`, `dA = g' z`, put into `gradients`.
-    pub(super) fn a_gradients(&self, x: &[Bf16], g: &[Bf16], gradients: &mut [FactorGradients]) {
+    /// `dx = dy W + g A` of one layer, or of all of them together.
+    fn product_back(&self, index: Option<usize>, dy: &[Bf16], g: &[Bf16], dx: &mut [Bf16]) {
+        let (d_in, width, rank) = (self.d_in(), self.width(), self.rank);
+        let n = dy.len() / width;
+        let (columns, factors) = match index {
+            None => (0..width, None),
+            Some(index) => {
+                let part = &self.parts[index];
+                (part.columns.clone(), part.low_rank.as_ref())
+            }
+        };
+        let has_dropout = match (index, factors) {
+            (None, _) => self.has_dropout(),
+            (Some(_), factors) => factors.is_some_and(|factors| factors.dropout.is_some()),
+        };
+        let has_term = match index {
+            None => rank > 0,
+            Some(_) => factors.is_some(),
+        };
+        let operations = profile::product(n, d_in, columns.len());
+        profile::measure(Work::Linear, operations, || {
+            let stacked = match factors {
+                Some(factors) => Cow::Borrowed(values(&factors.a)),
+                None => self.stacked_a(),
+            };
+            let ranks = factors.map_or(0..rank, |factors| factors.columns.clone());
+            let low_rank = (has_term && !has_dropout).then(|| LowRankTerm {
+                left: columns_of(g, n, rank, &ranks),
+                right: matrix(&stacked, ranks.len(), d_in),
+                scaling: 1.0,
+            });
+            let epilogue = Epilogue {
+                low_rank,
+                ..Epilogue::default()
+            };
+            let dy = columns_of(dy, n, width, &columns);
+            let out = matrix_mut(dx, n, d_in);
+            let packed = self.weight.packed();
+            let weight = match index {
+                None => PackedView::from(&*packed),
+                Some(index) => packed.part(index).expect("made with the stack"),
+            };
+            run(matmul(dy, weight, Direction::Backward, epilogue, out));
+        });
+        if has_dropout {
+            match (index, factors) {
+                (None, _) => {
+                    for factors in self.factors() {
+                        self.add_dropped_gradient(factors, g, dx);
+                    }
+                }
+                (Some(_), Some(factors)) => self.add_dropped_gradient(factors, g, dx),
+                (Some(_), None) => {}
+            }
+        }
+    }
+
+    /// The gradients of the scaled inputs of the layers with an input scale; their sum over all layers, back at `x`, is written
+    /// to `dx`.
+    fn scaled_input_gradients(
+        &self,
+        dy: &[Bf16],
+        g: &[Bf16],
+        dx: Option<&mut [Bf16]>,
+    ) -> Vec<Option<Buffer<Bf16>>> {
+        let d_in = self.d_in();
+        let n = dy.len() / self.width();
+        let mut sum = dx.is_some().then(|| Buffer::<f32>::zeros(n * d_in));
+        let inputs = (0..self.parts.len())
+            .map(|index| {
+                let mut own = Buffer::dirty(n * d_in);
+                self.product_back(Some(index), dy, g, &mut own);
+                let scale = self.parts[index].input_scale.as_ref();
+                if let Some(sum) = &mut sum {
+                    sum.par_chunks_mut(d_in)
+                        .zip(own.par_chunks(d_in))
+                        .for_each(|(sum, own)| match scale {
+                            None => add(sum, own.iter().map(|x| x.to_f32())),
+                            Some(scale) => {
+                                let scaled = own.iter().zip(scale.values());
+                                add(sum, scaled.map(|(x, scale)| x.to_f32() * scale));
+                            }
+                        });
+                }
+                scale.is_some_and(|scale| scale.is_tracked).then_some(own)
+            })
+            .collect();
+        if let (Some(dx), Some(sum)) = (dx, sum) {
+            dx.par_iter_mut()
+                .zip(sum.par_iter())
+                .for_each(|(dx, sum)| *dx = Bf16::from_f32(*sum));
+        }
+        inputs
+    }
+
+    /// `c_out * dy`, if any layer has an output scale.
+    fn scaled_outputs(&self, dy: &[Bf16]) -> Option<Buffer<Bf16>> {
+        let width = self.width();
+        self.parts.iter().find(|part| part.output_scale.is_some())?;
+        let mut scaled = Buffer::copy_of(dy);
+        scaled.par_chunks_mut(width).for_each(|row| {
+            for part in &self.parts {
+                if let Some(scale) = &part.output_scale {
+                    for (x, scale) in row[part.columns.clone()].iter_mut().zip(scale.values()) {
+                        *x = Bf16::from_f32(x.to_f32() * scale);
+                    }
+                }
+            }
+        });
+        Some(scaled)
+    }
+
+    /// The gradients that need the input `x`: those of `A`, `dA = g' z`, and of the scales; put into `gradients`.
+    pub(super) fn input_gradients(
+        &self,
+        x: &[Bf16],
+        pending: &Pending,
+        gradients: &mut [PartGradients],
+    ) {
+        self.a_gradients(x, &pending.g, gradients);
+        for (index, (part, gradient)) in self.parts.iter().zip(gradients).enumerate() {
+            if let Some(dinput) = &pending.inputs[index] {
+                let all = 0..self.d_in();
+                gradient.input_scale =
+                    column_sums(dinput, self.d_in(), &all, |d, at| d * x[at].to_f32());
+            }
+            if let (Some((dy, t)), Some(scale)) = (&pending.outputs, &part.output_scale)
+                && scale.is_tracked
+            {
+                let d_out = part.columns.len();
+                let operations = profile::product(x.len() / self.d_in(), self.d_in(), d_out);
+                let raw = profile::measure(Work::Linear, operations, || self.unscaled(index, x, t));
+                let (width, first) = (self.width(), part.columns.start);
+                gradient.output_scale = column_sums(dy, width, &part.columns, |dy, at| {
+                    dy * raw[at / width * d_out + at % width - first].to_f32()
+                });
+            }
+        }
+    }
+
+    fn a_gradients(&self, x: &[Bf16], g: &[Bf16], gradients: &mut [PartGradients]) {
         let (d_in, rank) = (self.d_in(), self.rank);
         let n = x.len() / d_in;
-        if rank == 0 {
+        if !self.factors().any(|factors| factors.is_tracked) {
             return;
         }
         let operations = profile::product(n, d_in, rank);
         profile::measure(Work::LowRank, operations, || {
             let mut all = Buffer::<f32>::dirty(rank * d_in);
-            if self.has_dropout() {
-                for factors in self.factors() {
-                    let z = self.dropped(x, factors);
+            if self.has_own_inputs() {
+                for (part, factors) in self.adapted() {
+                    let z = part.low_rank_input(x);
                     let rows = factors.columns.start * d_in..factors.columns.end * d_in;
                     let out = matrix_mut_f32(&mut all[rows], factors.columns.len(), d_in);
                     let g = columns_of(g, n, rank, &factors.columns);
@@ -323,7 +547,9 @@ impl Stack {
                 ));
             }
             for (part, gradient) in self.parts.iter().zip(gradients) {
-                if let Some(factors) = &part.low_rank {
+                if let Some(factors) = &part.low_rank
+                    && factors.is_tracked
+                {
                     let rows = factors.columns.start * d_in..factors.columns.end * d_in;
                     gradient.a = all[rows].to_vec();
                 }
@@ -335,8 +561,21 @@ impl Stack {
         self.parts.iter().filter_map(|part| part.low_rank.as_ref())
     }
 
+    /// The layers with factors.
+    fn adapted(&self) -> impl Iterator<Item = (&Part, &Factors)> {
+        self.parts
+            .iter()
+            .filter_map(|part| Some((part, part.low_rank.as_ref()?)))
+    }
+
     fn has_dropout(&self) -> bool {
         self.factors().any(|factors| factors.dropout.is_some())
+    }
+
+    /// Whether the `A` of some layer sees something else than `x`.
+    fn has_own_inputs(&self) -> bool {
+        self.adapted()
+            .any(|(part, factors)| factors.dropout.is_some() || part.input_scale.is_some())
     }
 
     fn a_of<'a>(&self, factors: &'a Factors) -> Matrix<'a> {
@@ -357,61 +596,161 @@ impl Stack {
         }
     }
 
-    /// What the dropout of a layer leaves of its input.
-    fn dropped(&self, x: &[Bf16], factors: &Factors) -> Dropped {
-        let Some((p, key)) = factors.dropout else {
-            return Dropped(None);
-        };
-        let mask = dropout::mask(x.len(), p, key);
-        let mut z = Buffer::dirty(x.len());
-        z.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK).zip(mask.par_chunks(CHUNK)))
-            .for_each(|(z, (x, mask))| {
-                for ((z, x), mask) in z.iter_mut().zip(x).zip(mask) {
-                    *z = Bf16::from_f32(x.to_f32() * mask);
-                }
-            });
-        Dropped(Some(z))
-    }
-
-    /// `dx += mask * (g A)` of each layer; without dropout the mask is one.
-    fn add_dropped_gradients(&self, g: &[Bf16], dx: &mut [Bf16]) {
+    /// `dx += mask * (g A)`; without dropout the mask is one.
+    fn add_dropped_gradient(&self, factors: &Factors, g: &[Bf16], dx: &mut [Bf16]) {
         let (d_in, rank) = (self.d_in(), self.rank);
         let n = dx.len() / d_in;
         let mut dz = Buffer::<f32>::dirty(dx.len());
-        for factors in self.factors() {
-            let g = columns_of(g, n, rank, &factors.columns);
-            run(product(
-                g,
-                self.a_of(factors),
-                1.0,
-                false,
-                matrix_mut_f32(&mut dz, n, d_in),
-            ));
-            let mask = factors
-                .dropout
-                .map(|(p, key)| dropout::mask(dx.len(), p, key));
-            dx.par_chunks_mut(CHUNK)
-                .zip(dz.par_chunks(CHUNK))
-                .enumerate()
-                .for_each(|(chunk, (dx, dz))| {
-                    let mask = mask.as_ref().map(|mask| &mask[chunk * CHUNK..][..dx.len()]);
-                    for (i, (dx, dz)) in dx.iter_mut().zip(dz).enumerate() {
-                        let factor = mask.map_or(1.0, |mask| mask[i]);
-                        *dx = Bf16::from_f32(dx.to_f32() + factor * dz);
-                    }
-                });
-        }
+        let g = columns_of(g, n, rank, &factors.columns);
+        let out = matrix_mut_f32(&mut dz, n, d_in);
+        run(product(g, self.a_of(factors), 1.0, false, out));
+        let mask = factors
+            .dropout
+            .map(|(p, key)| dropout::mask(dx.len(), p, key));
+        dx.par_chunks_mut(CHUNK)
+            .zip(dz.par_chunks(CHUNK))
+            .enumerate()
+            .for_each(|(chunk, (dx, dz))| {
+                let mask = mask.as_ref().map(|mask| &mask[chunk * CHUNK..][..dx.len()]);
+                for (i, (dx, dz)) in dx.iter_mut().zip(dz).enumerate() {
+                    let factor = mask.map_or(1.0, |mask| mask[i]);
+                    *dx = Bf16::from_f32(dx.to_f32() + factor * dz);
+                }
+            });
     }
+}
+
+impl Part {
+    fn is_plain(&self) -> bool {
+        self.low_rank.is_none()
+            && self.bias.is_none()
+            && self.input_scale.is_none()
+            && self.output_scale.is_none()
+    }
+
+    /// `c_in * x`.
+    fn scaled_input(&self, x: &[Bf16]) -> Own {
+        let scale = self.input_scale.as_ref().map(Vector::values);
+        Own(scale.map(|scale| map_from(x, |at, x| x * scale[at % scale.len()])))
+    }
+
+    /// The input of `A`: what scale and dropout make of `x`.
+    fn low_rank_input(&self, x: &[Bf16]) -> Own {
+        let scaled = self.scaled_input(x);
+        let dropout = self.low_rank.as_ref().and_then(|factors| factors.dropout);
+        let Some((p, key)) = dropout else {
+            return scaled;
+        };
+        let mask = dropout::mask(x.len(), p, key);
+        Own(Some(map_from(scaled.or(x), |at, x| x * mask[at])))
+    }
+
+    /// `y = c_out * raw + b` in this layer's columns, or `y += ...`.
+    fn add_scaled(
+        &self,
+        scale: &[f32],
+        raw: &[Bf16],
+        y: &mut [Bf16],
+        width: usize,
+        accumulate: bool,
+    ) {
+        let bias = self.bias.as_ref().map(Vector::values);
+        y.par_chunks_mut(width)
+            .zip(raw.par_chunks(scale.len()))
+            .for_each(|(y, raw)| {
+                let y = &mut y[self.columns.clone()];
+                for (column, (y, raw)) in y.iter_mut().zip(raw).enumerate() {
+                    let mut value = scale[column] * raw.to_f32();
+                    if let Some(bias) = bias {
+                        value += bias[column];
+                    }
+                    if accumulate {
+                        value += y.to_f32();
+                    }
+                    *y = Bf16::from_f32(value);
+                }
+            });
+    }
+}
+
+/// Makes one term of several, by putting their factors side by side.
+///
+/// # Panics
+///
+/// Panics when one of several has dropout, whose inputs would differ.
+fn merged(mut terms: Vec<LowRank>) -> Option<LowRank> {
+    if terms.len() < 2 {
+        return terms.pop();
+    }
+    assert!(
+        terms.iter().all(|term| term.dropout.is_none()),
+        "terms of one layer share their input"
+    );
+    let a = terms.iter().map(|term| term.a.clone()).collect();
+    let b = terms.iter().map(|term| term.b.clone() * term.scaling);
+    Some(LowRank {
+        a: Tensor::cat(a, 0),
+        b: Tensor::cat(b.collect(), 1),
+        scaling: 1.0,
+        dropout: None,
+    })
+}
+
+fn add(sum: &mut [f32], values: impl Iterator<Item = f32>) {
+    for (sum, value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+/// A buffer of `f(i, x_i)`.
+fn map_from(x: &[Bf16], f: impl Fn(usize, f32) -> f32 + Sync) -> Buffer<Bf16> {
+    let mut out = Buffer::dirty(x.len());
+    out.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .enumerate()
+        .for_each(|(chunk, (out, x))| {
+            for (i, (out, x)) in out.iter_mut().zip(x).enumerate() {
+                *out = Bf16::from_f32(f(chunk * CHUNK + i, x.to_f32()));
+            }
+        });
+    out
+}
+
+/// The sums over all rows of `f(x, its index)` in some columns of a matrix, each in the order of the rows.
+fn column_sums(
+    x: &[Bf16],
+    width: usize,
+    columns: &Range<usize>,
+    f: impl Fn(f32, usize) -> f32 + Sync,
+) -> Vec<f32> {
+    /// Columns of one task: a few lines of a row.
+    const COLUMNS: usize = 64;
+    let mut sums = vec![0.0; columns.len()];
+    sums.par_chunks_mut(COLUMNS)
+        .enumerate()
+        .for_each(|(task, sums)| {
+            let first = columns.start + task * COLUMNS;
+            let mut totals = [0.0_f64; COLUMNS];
+            for row in (0..x.len()).step_by(width) {
+                for (offset, total) in totals[..sums.len()].iter_mut().enumerate() {
+                    let at = row + first + offset;
+                    *total += f64::from(f(x[at].to_f32(), at));
+                }
+            }
+            for (sum, total) in sums.iter_mut().zip(totals) {
+                *sum = total as f32;
+            }
+        });
+    sums
 }
 
 /// Numbers of one task of the loops above.
 const CHUNK: usize = 1 << 14;
 
-/// The input of a layer after its dropout, if it has one.
-struct Dropped(Option<Buffer<Bf16>>);
+/// An input of a layer's own, if it has one.
+struct Own(Option<Buffer<Bf16>>);
 
-impl Dropped {
+impl Own {
     fn or<'a>(&'a self, x: &'a [Bf16]) -> &'a [Bf16] {
         self.0.as_deref().unwrap_or(x)
     }
@@ -464,21 +803,35 @@ fn columns_of_mut<'a>(
     ))
 }
 
-impl FactorGradients {
-    /// Registers them with the nodes of `A` and `B`, where those want a gradient.
-    pub(super) fn register(self, [a_node, b_node]: [Option<NodeId>; 2], grads: &mut Gradients) {
-        let Self { rank, a, b } = self;
-        // Without factors the nodes are those of the input.
-        if rank == 0 {
-            return;
+impl PartGradients {
+    /// Registers them with the nodes of the layer, where those want a gradient.
+    pub(super) fn register(self, nodes: [Option<NodeId>; NODES], grads: &mut Gradients) {
+        let Self {
+            rank,
+            a,
+            b,
+            input_scale,
+            output_scale,
+            bias,
+        } = self;
+        let [a_node, b_node, vectors @ ..] = nodes;
+        // What a layer lacks is empty, and its node is that of the input.
+        for (node, factor, rows_are_rank) in [(a_node, a, true), (b_node, b, false)] {
+            if let (Some(id), false) = (node, factor.is_empty()) {
+                let other = factor.len() / rank;
+                let dims = if rows_are_rank {
+                    [rank, other]
+                } else {
+                    [other, rank]
+                };
+                grads.register::<Flex>(id, from_values(factor, dims));
+            }
         }
-        if let Some(id) = a_node {
-            let d_in = a.len() / rank;
-            grads.register::<Flex>(id, from_values(a, [rank, d_in]));
-        }
-        if let Some(id) = b_node {
-            let d_out = b.len() / rank;
-            grads.register::<Flex>(id, from_values(b, [d_out, rank]));
+        for (node, vector) in vectors.into_iter().zip([input_scale, output_scale, bias]) {
+            if let (Some(id), false) = (node, vector.is_empty()) {
+                let len = vector.len();
+                grads.register::<Flex>(id, from_values(vector, [len]));
+            }
         }
     }
 }

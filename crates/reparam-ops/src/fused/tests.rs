@@ -6,7 +6,7 @@ use super::*;
 use crate::tests;
 use crate::{
     Activation, AttentionConfig, DropoutKey, LinearPlan, LowRank, RotaryTable, Segments, attention,
-    dropout, linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
+    linear, linear_cross_entropy, rms_norm, rotary, segments_from_bounds, swiglu,
 };
 
 /// What the roundings of activations to bf16 (relative error at most 2^-8 each) amount to after half a layer, relative to
@@ -48,9 +48,6 @@ fn round(values: Vec<f32>) -> Vec<f32> {
 struct Layer {
     fused: FusedLinear,
     weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    low_rank: Option<LowRank>,
-    dropout: Option<(f32, DropoutKey)>,
 }
 
 /// What the layers of a test have besides their weights.
@@ -60,14 +57,17 @@ struct Extras {
     adapted: fn(usize) -> bool,
     bias: bool,
     dropout: f32,
-    numbers: WeightNumbers,
+    /// Whether layers have scales, and train them and their biases.
+    scales: bool,
+    numbers: PackedDType,
 }
 
 const PLAIN: Extras = Extras {
     adapted: |_| true,
     bias: false,
     dropout: 0.0,
-    numbers: WeightNumbers::Bf16,
+    scales: false,
+    numbers: PackedDType::Bf16,
 };
 
 fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Extras) -> [Layer; N] {
@@ -78,7 +78,7 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
             let scale = 1.5 / (d_in as f32).sqrt();
             let numbers = numbers(d_out[i] * d_in, seed + i as u64);
             let numbers = numbers.into_iter().map(|x| x * scale);
-            if extras.numbers == WeightNumbers::Bf16 {
+            if extras.numbers == PackedDType::Bf16 {
                 return round(numbers.collect());
             }
             // Integers times a scale of two's power, the first of each row the greatest, are what they are rounded to.
@@ -92,7 +92,7 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
         })
         .collect();
     let shapes = d_out.map(|d_out| [d_out, d_in]);
-    let packed = FrozenWeight::pack(&shapes, extras.numbers, |part, range, to| {
+    let packed = PackedWeight::pack(&shapes, extras.numbers, |part, range, to| {
         to.copy_from_slice(&values[part][range]);
     });
     let mut packed = packed.into_iter();
@@ -124,33 +124,48 @@ fn layers<const N: usize>(d_out: [usize; N], d_in: usize, seed: u64, extras: Ext
             tensor: seed,
         };
         let dropout = (extras.dropout > 0.0).then_some((extras.dropout, key));
-        let scaling = 0.3 + i as f64;
+        let scale = |n: usize, seed| {
+            let values = numbers(n, seed)
+                .into_iter()
+                .map(|x| 1.0 + 0.3 * x)
+                .collect();
+            let data = TensorData::new(round(values), [n]);
+            let scale = Tensor::<1>::from_data(data, &device).require_grad();
+            extras.scales.then_some(scale)
+        };
+        let bias = bias.map(|bias| {
+            if extras.scales {
+                bias.require_grad()
+            } else {
+                bias
+            }
+        });
+        let plan = LinearPlan {
+            input_scale: scale(d_in, seed + 3).filter(|_| i != 1),
+            output_scale: scale(d_out[i], seed + 4).filter(|_| i != 2),
+            low_rank: factors
+                .into_iter()
+                .map(|(a, b)| LowRank {
+                    a,
+                    b,
+                    scaling: 0.3 + i as f64,
+                    dropout,
+                })
+                .collect(),
+        };
         Layer {
             fused: FusedLinear {
                 weight: packed.next().expect("one a layer"),
-                bias: bias.clone(),
-                low_rank: factors.clone().map(|(a, b)| FusedLowRank {
-                    a,
-                    b,
-                    scaling,
-                    dropout,
-                }),
+                bias,
+                plan,
             },
             weight,
-            bias,
-            low_rank: factors.map(|(a, b)| LowRank {
-                a,
-                b,
-                scaling,
-                input: None,
-            }),
-            dropout,
         }
     })
 }
 
 const INT8: Extras = Extras {
-    numbers: WeightNumbers::Int8,
+    numbers: PackedDType::Int8,
     bias: true,
     ..PLAIN
 };
@@ -158,18 +173,33 @@ const INT8: Extras = Extras {
 impl Layer {
     /// The layer composed of operations in `f32`.
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let plan = match self.low_rank.clone() {
-            None => LinearPlan::Dense,
-            Some(mut low_rank) => {
-                low_rank.input = self.dropout.map(|(p, key)| dropout(x.clone(), p, key));
-                LinearPlan::LowRank(low_rank)
-            }
-        };
-        let y = linear(x, self.weight.clone(), plan);
-        match &self.bias {
+        let y = linear(x, self.weight.clone(), self.fused.plan.clone());
+        match &self.fused.bias {
             Some(bias) => y + bias.clone().unsqueeze::<2>(),
             None => y,
         }
+    }
+
+    /// The gradients of all that is trained.
+    fn gradients(&self, gradients: &burn::tensor::Gradients) -> Vec<(&'static str, Vec<f32>)> {
+        let plan = &self.fused.plan;
+        let mut found = Vec::new();
+        for term in &plan.low_rank {
+            for (name, factor) in [("dA", &term.a), ("dB", &term.b)] {
+                found.push((name, values(factor.grad(gradients).expect("tracked"))));
+            }
+        }
+        let vectors = [
+            ("dc_in", &plan.input_scale),
+            ("dc_out", &plan.output_scale),
+            ("db", &self.fused.bias),
+        ];
+        for (name, vector) in vectors {
+            if let Some(vector) = vector.as_ref().filter(|vector| vector.is_tracked()) {
+                found.push((name, values(vector.grad(gradients).expect("tracked"))));
+            }
+        }
+        found
     }
 }
 
@@ -218,7 +248,7 @@ fn run(
     layers: &[&Layer],
     to_input: fn(Tensor<2>) -> Tensor<2>,
     block: impl Fn(Tensor<2>) -> Tensor<2>,
-) -> Vec<Vec<f32>> {
+) -> Vec<Named> {
     let h = to_input(hidden(n)).require_grad();
     let y = block(h.clone());
     let output = values(y.clone());
@@ -226,23 +256,21 @@ fn run(
     let weights = TensorData::new(round(numbers(n * D, 9)), [n, D]);
     let weights = Tensor::<2>::from_data(weights, &Device::flex().autodiff());
     let loss = (y.cast(DType::F32) * weights).sum();
-    let mut gradients = loss.backward();
-    let mut results = vec![output];
-    results.push(values(h.grad_remove(&mut gradients).expect("h is tracked")));
-    for low_rank in layers.iter().filter_map(|layer| layer.low_rank.as_ref()) {
-        for factor in [&low_rank.a, &low_rank.b] {
-            let gradient = factor.grad_remove(&mut gradients);
-            results.push(values(gradient.expect("factors are tracked")));
-        }
+    let gradients = loss.backward();
+    let dh = values(h.grad(&gradients).expect("h is tracked"));
+    let mut results = vec![("output", output), ("dh", dh)];
+    for layer in layers {
+        results.extend(layer.gradients(&gradients));
     }
     results
 }
 
+type Named = (&'static str, Vec<f32>);
+
 #[track_caller]
-fn assert_all_close(found: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+fn assert_all_close(found: &[Named], expected: &[Named], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        let name = ["output", "dh"].get(i).copied().unwrap_or("factor");
+    for (i, ((name, found), (_, expected))) in found.iter().zip(expected).enumerate() {
         assert_close(found, expected, &format!("{what}: {name} {i}"));
     }
 }
@@ -274,7 +302,7 @@ fn mlp_composed(gate_up: &[Layer; 2], down: &[Layer; 1]) -> impl Fn(Tensor<2>) -
 }
 
 /// Cases of what a layer may have.
-fn extras() -> [(&'static str, Extras); 6] {
+fn extras() -> [(&'static str, Extras); 8] {
     let frozen = Extras {
         adapted: |_| false,
         ..PLAIN
@@ -292,6 +320,10 @@ fn extras() -> [(&'static str, Extras); 6] {
         dropout: 0.4,
         ..PLAIN
     };
+    let scaled = Extras {
+        scales: true,
+        ..bias
+    };
     [
         ("plain", PLAIN),
         ("bias", bias),
@@ -299,6 +331,14 @@ fn extras() -> [(&'static str, Extras); 6] {
         ("dropout", dropped),
         ("frozen", frozen),
         ("int8", INT8),
+        ("scales", scaled),
+        (
+            "scales and dropout",
+            Extras {
+                dropout: 0.4,
+                ..scaled
+            },
+        ),
     ]
 }
 
@@ -324,7 +364,7 @@ fn qkv_widths() -> [usize; 3] {
 
 fn rotary_table(positions: std::ops::Range<u32>) -> RotaryTable {
     let positions: Vec<u32> = positions.collect();
-    RotaryTable::new(&positions, &[1.0, 0.3, 0.1])
+    RotaryTable::new(&positions, &[1.0, 0.3, 0.1], 6)
 }
 
 fn attention_of<'a>(
@@ -388,17 +428,11 @@ fn the_first_layer_makes_no_gradient_of_its_input() {
     let gate_up = layers([INNER, INNER], D, 10, PLAIN);
     let down = layers([D], INNER, 20, PLAIN);
     let y = mlp(&gate_up, &down, false)(as_bf16(hidden(9)));
-    let mut gradients = y.cast(DType::F32).sum().backward();
-    for low_rank in gate_up
-        .iter()
-        .chain(&down)
-        .filter_map(|layer| layer.low_rank.as_ref())
-    {
-        let gradient = low_rank
-            .b
-            .grad_remove(&mut gradients)
-            .expect("it is tracked");
-        assert!(values(gradient).iter().any(|x| *x != 0.0));
+    let gradients = y.cast(DType::F32).sum().backward();
+    for layer in gate_up.iter().chain(&down) {
+        for (name, gradient) in layer.gradients(&gradients) {
+            assert!(gradient.iter().any(|x| *x != 0.0), "{name}");
+        }
     }
 }
 
@@ -446,7 +480,7 @@ fn check_the_head(extras: Extras) {
         .collect();
     let h = hidden(13).require_grad();
     let x = rms_norm(h.clone(), norm_weight(), EPS);
-    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), &labels, 0.1);
+    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), None, &labels, 0.1);
     let mut gradients = (loss.clone() * 3.0).backward();
     let expected = values(h.grad_remove(&mut gradients).expect("h is tracked"));
 
@@ -459,7 +493,7 @@ fn check_the_head(extras: Extras) {
     assert_close(&found, &expected, "dh");
 
     let logits = norm_logits(half, fused_norm(), &head.fused.weight);
-    let expected = linear(x, head.weight.clone(), LinearPlan::Dense);
+    let expected = linear(x, head.weight.clone(), LinearPlan::default());
     assert_close(&values(logits), &values(expected), "logits");
 }
 

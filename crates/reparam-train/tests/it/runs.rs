@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use reparam::schema::SettingValue;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
 use reparam_train::config::{Override, RunConfig};
@@ -404,7 +405,8 @@ fn pinned_burn() -> String {
 fn a_warm_up_longer_than_the_run_is_refused() {
     let place = Workplace::new();
     let mut config = place.config(&[]);
-    config.optimizer.warmup = reparam_train::config::Warmup::Steps(50);
+    let schedule = config.optimizer.schedule.clone();
+    config.optimizer.schedule = schedule.with("warmup_steps", SettingValue::Count(50));
     config.train.length = reparam_train::config::Length::Epochs(1.0);
     let error = Witness::default().train(&config).expect_err("too long");
     assert!(

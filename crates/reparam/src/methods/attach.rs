@@ -1,13 +1,15 @@
-//! What all methods do when they are attached.
+//! Attaching methods to a model.
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ModuleMapper, Param, Reparameterization, Reparameterizer};
-use burn::tensor::Tensor;
+use burn::module::{Module, Param, ParamId, Reparameterizer};
+use burn::tensor::{DType, Tensor};
 
-use super::matrix::matrix;
-use super::targets::{self, LinearModule, Selection};
-use super::{Biases, MethodError};
+use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
+use super::method::{Layer, MethodConfig, Place, Start};
+use super::targets::{LinearModule, linear_modules};
+use super::{Biases, MethodError, WeightLayout};
+use crate::walk::{Change, entries, rewrite};
 
 /// One layer that a method was attached to.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,180 +29,317 @@ pub struct AttachReport {
     pub modules: Vec<AttachedModule>,
 }
 
-/// Which biases are trained.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum TrainedBiases {
-    None,
-    All,
-    /// Those of the layers at these paths.
-    Of(Vec<String>),
-}
-
-impl From<Biases> for TrainedBiases {
-    fn from(biases: Biases) -> Self {
-        match biases {
-            Biases::None => Self::None,
-            Biases::All => Self::All,
-        }
-    }
-}
-
-/// Freezes a model but for biases; `setting` names the choice in the error.
+/// Attaches a method to a model's selected linear layers and freezes all that it does not train.
+///
+/// Random initial values come from `seed` and the tensors' names.
 ///
 /// # Errors
 ///
-/// [`MethodError::NoBias`] when biases are to be trained and there is none.
-pub(super) fn freeze<M: Module>(
+/// Fails when a setting is out of range, nothing is selected, a layer does not suit, the model carries a method
+/// already, or biases are to be trained and there are none.
+pub fn attach<M: Module>(
     model: M,
-    biases: TrainedBiases,
-    setting: &'static str,
-) -> Result<M, MethodError> {
-    let is_wanted = biases != TrainedBiases::None;
-    let mut freeze = Freeze {
-        path: Vec::new(),
-        biases,
-        n_trained: 0,
-    };
-    let model = model.map(&mut freeze);
-    if is_wanted && freeze.n_trained == 0 {
-        return Err(MethodError::NoBias { bias: setting });
-    }
-    Ok(model)
-}
-
-struct Freeze {
-    path: Vec<String>,
-    biases: TrainedBiases,
-    n_trained: usize,
-}
-
-impl ModuleMapper for Freeze {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = match self.path.split_last() {
-            Some((last, parents)) if last == "bias" => match &self.biases {
-                TrainedBiases::None => false,
-                TrainedBiases::All => true,
-                TrainedBiases::Of(modules) => modules.contains(&parents.join(".")),
-            },
-            _ => false,
-        };
-        self.n_trained += usize::from(trained);
-        param.set_require_grad(trained)
-    }
-}
-
-/// How a method starts on one layer.
-pub(super) struct Start<R> {
-    /// What takes the place of the stored weight and is trained; without autodiff.
-    pub(super) base: Tensor<2>,
-    /// The rest, without autodiff.
-    pub(super) state: R,
-    pub(super) scaling: Option<f64>,
-}
-
-/// Attaches a method that trains the stored weight, and freezes everything else.
-///
-/// `start_of` gets each selected layer and its weight, without autodiff.
-///
-/// # Errors
-///
-/// Fails when the selection selects nothing, a method is attached already, biases are to be trained
-/// and there are none, or as `start_of` does.
-pub(super) fn attach_trained<M: Module, R: Reparameterization>(
-    model: M,
-    kind: &'static str,
-    selection: &Selection,
-    start_of: impl FnMut(&LinearModule, Tensor<2>) -> Result<Start<R>, MethodError>,
+    method: &dyn MethodConfig,
+    seed: u64,
 ) -> Result<(M, AttachReport), MethodError> {
-    let linears = targets::unadapted_modules(&model, kind)?;
-    let selected = selection.select(&linears)?;
-    if let Some(packed) = selected.iter().find(|linear| linear.is_packed) {
-        return Err(MethodError::PackedWeight {
-            module: packed.path.clone(),
-            method: kind,
-        });
-    }
-    let modules: Vec<AttachedModule> = selected
+    attach_all(model, &[method], seed)
+}
+
+/// Attaches several methods, each to what those before it return: `W = m_n(.. m_1(W0))`.
+///
+/// The first is attached to the layers that it selects, every other to those that it selects among them. The
+/// report is that of the last.
+///
+/// # Errors
+///
+/// As [`attach`], and when a method cannot be put over another, or stands under one and drops out inputs.
+pub fn attach_all<M: Module>(
+    model: M,
+    methods: &[&dyn MethodConfig],
+    seed: u64,
+) -> Result<(M, AttachReport), MethodError> {
+    let linears = linear_modules(&model);
+    let kinds: Vec<&'static str> = methods.iter().map(|method| method.spec().kind).collect();
+    let attached = linears
         .iter()
-        .map(|linear| AttachedModule {
-            module: linear.path.clone(),
-            rank: None,
-            scaling: None,
-        })
-        .collect();
-    let model = freeze(model, selection.bias.into(), "all")?;
-    let mut outcome = Outcome {
-        error: None,
-        report: AttachReport { modules },
-    };
-    let model = model.apply_reparameterization(Attach {
-        selected: selected
-            .into_iter()
-            .enumerate()
-            .map(|(idx, linear)| (linear.weight_path(), (idx, linear)))
+        .find_map(|linear| Some((linear, linear.methods.first()?)));
+    if let Some((linear, attached)) = attached {
+        let kind = kinds.first().copied().unwrap_or_default();
+        return Err(MethodError::already_attached(linear, attached, kind));
+    }
+    let mut candidates: Vec<&LinearModule> = linears.iter().collect();
+    let mut selected: Vec<Vec<&LinearModule>> = Vec::new();
+    for (position, method) in methods.iter().enumerate() {
+        let spec = method.spec();
+        if position > 0 && !spec.goes_over_others {
+            return Err(MethodError::already_attached(
+                candidates[0],
+                kinds[position - 1],
+                spec.kind,
+            ));
+        }
+        let own = method.selection().select(&candidates)?;
+        let is_alone = methods.len() == 1;
+        if let Some(packed) = own.iter().find(|linear| linear.is_packed)
+            && !(spec.runs_packed && is_alone)
+        {
+            return Err(MethodError::PackedWeight {
+                module: packed.path.clone(),
+                method: spec.kind,
+            });
+        }
+        method.check(&own)?;
+        candidates = own.clone();
+        selected.push(own);
+    }
+    let model = freeze(model, methods, selected.first().map_or(&[], Vec::as_slice))?;
+    let mut attach = Attach {
+        methods,
+        selected: &selected,
+        linears: linears
+            .iter()
+            .map(|linear| (linear.weight_id, linear))
             .collect(),
-        start_of,
-        outcome: &mut outcome,
-    });
-    match outcome.error {
-        None => Ok((model, outcome.report)),
+        shared: vec![None; methods.len()],
+        biases: HashMap::new(),
+        report: Vec::new(),
+        seed,
+        error: None,
+    };
+    let model = model.apply_reparameterization(&mut attach);
+    match attach.error {
+        None => Ok((
+            model,
+            AttachReport {
+                modules: attach.report,
+            },
+        )),
         Some(error) => Err(error),
     }
 }
 
-struct Outcome {
+/// Freezes a model but for the biases that are to be trained.
+fn freeze<M: Module>(
+    model: M,
+    methods: &[&dyn MethodConfig],
+    targets: &[&LinearModule],
+) -> Result<M, MethodError> {
+    let wanted: Vec<Biases> = methods
+        .iter()
+        .map(|method| method.selection().bias)
+        .collect();
+    let is_trained = |module: &str| {
+        wanted.iter().any(|biases| match biases {
+            Biases::None => false,
+            Biases::All => true,
+            Biases::Targets => targets.iter().any(|target| target.path == module),
+        })
+    };
+    let mut n_trained = 0;
+    let changes: HashMap<ParamId, Change> = entries(&model)
+        .into_iter()
+        .map(|entry| {
+            let is_trained = entry.part.is_field("bias") && is_trained(&entry.module);
+            n_trained += usize::from(is_trained);
+            let change = Change {
+                values: None,
+                is_trained: Some(is_trained),
+            };
+            (entry.id, change)
+        })
+        .collect();
+    let asked = wanted.iter().find(|biases| **biases != Biases::None);
+    match asked {
+        Some(biases) if n_trained == 0 => Err(MethodError::NoBias {
+            bias: biases.name(),
+        }),
+        _ => Ok(rewrite(model, changes)),
+    }
+}
+
+struct Attach<'a> {
+    methods: &'a [&'a dyn MethodConfig],
+    /// The layers of each method.
+    selected: &'a [Vec<&'a LinearModule>],
+    linears: HashMap<ParamId, &'a LinearModule>,
+    /// The tensors that the layers of a method share, once they are made.
+    shared: Vec<Option<Vec<NamedParam>>>,
+    /// What is to be attached to the biases that come after their weights.
+    biases: HashMap<ParamId, Attached>,
+    report: Vec<AttachedModule>,
+    seed: u64,
     error: Option<MethodError>,
-    report: AttachReport,
 }
 
-struct Attach<'a, F> {
-    /// The selected layers by the paths of their weights, with their places in the report.
-    selected: HashMap<String, (usize, &'a LinearModule)>,
-    start_of: F,
-    outcome: &'a mut Outcome,
-}
-
-impl<R, F> Reparameterizer for Attach<'_, F>
-where
-    R: Reparameterization,
-    F: FnMut(&LinearModule, Tensor<2>) -> Result<Start<R>, MethodError>,
-{
-    type Reparam = R;
+impl Reparameterizer for &mut Attach<'_> {
+    type Reparam = Attached;
 
     fn reparameterize<const D: usize>(
         &mut self,
-        path: &str,
+        _path: &str,
         param: Param<Tensor<D>>,
-    ) -> (Param<Tensor<D>>, Option<R>) {
-        let Some((idx, linear)) = self.selected.remove(path) else {
+    ) -> (Param<Tensor<D>>, Option<Attached>) {
+        if let Some(bias) = self.biases.remove(&param.id) {
+            return (param, Some(bias));
+        }
+        let Some(&linear) = self.linears.get(&param.id) else {
             return (param, None);
         };
-        let (id, old, mapper) = param.consume();
-        let has_autodiff = old.is_autodiff();
-        let shape = old.shape();
-        let start = match (self.start_of)(linear, matrix(old.clone().inner())) {
-            Ok(start) => start,
+        if self.error.is_some() {
+            return (param, None);
+        }
+        match self.attach(linear, param.clone()) {
+            Ok(None) => (param, None),
+            Ok(Some((param, attached))) => (param, Some(attached)),
             Err(error) => {
-                self.outcome.error.get_or_insert(error);
-                return (Param::from_mapped_value(id, old, mapper), None);
+                self.error = Some(error);
+                (param, None)
+            }
+        }
+    }
+}
+
+impl Attach<'_> {
+    #[expect(clippy::type_complexity, reason = "a parameter and what is put on it")]
+    fn attach<const D: usize>(
+        &mut self,
+        linear: &LinearModule,
+        param: Param<Tensor<D>>,
+    ) -> Result<Option<(Param<Tensor<D>>, Attached)>, MethodError> {
+        let layout = self.methods[0].selection().weight_layout;
+        let mut attached = Attached {
+            part: PartOfLayer::Weight,
+            is_transposed: layout == WeightLayout::InOut,
+            base_name: None,
+            methods: Vec::new(),
+        };
+        let (d_out, d_in) = linear.dims(layout);
+        let is_packed = !param.is_initialized();
+        let device = param.lazy_device();
+        let has_autodiff = device.is_autodiff();
+        let device = device.inner();
+        let mut trained_base = None;
+        let mut acts_on_bias = false;
+        for (position, method) in self.methods.iter().enumerate() {
+            let spec = method.spec();
+            if method.selection().weight_layout != layout {
+                return Err(MethodError::Setting {
+                    setting: "weight_layout",
+                    expected: "the same for all methods on a model",
+                    found: format!("{:?}", method.selection().weight_layout),
+                });
+            }
+            if !self.selected[position]
+                .iter()
+                .any(|own| own.path == linear.path)
+            {
+                continue;
+            }
+            if let Some(below) = attached.methods.iter().find(|on| on.method.has_dropout()) {
+                return Err(MethodError::DropoutBelow {
+                    method: below.kind,
+                    above: spec.kind,
+                });
+            }
+            let dtype = if is_packed {
+                DType::F32
+            } else {
+                param.base().dtype()
+            };
+            // Asked for by methods that start from the numbers, which decodes a packed weight.
+            let base = || {
+                let stored = attached.oriented(matrix(param.base()));
+                attached.effective(stored).inner()
+            };
+            let place = Place {
+                device: &device,
+                dtype,
+                seed: self.seed,
+            };
+            let shared = self.shared(position, &place, has_autodiff)?;
+            let start = method.start(&Layer {
+                module: linear,
+                d_out,
+                d_in,
+                place,
+                base: &base,
+            })?;
+            let Start {
+                method,
+                base,
+                tensors,
+                acts_on_bias: on_bias,
+                rank,
+                scaling,
+            } = start;
+            if attached.methods.is_empty() {
+                attached.base_name = spec.base_name;
+                trained_base = base;
+            }
+            acts_on_bias |= on_bias;
+            let tensors = tensors.into_iter().map(|tensor| {
+                let tensor = NamedParam::new(tensor, false);
+                if has_autodiff { tensor.train() } else { tensor }
+            });
+            attached.methods.push(OnLayer {
+                kind: spec.kind,
+                method,
+                tensors: tensors.chain(shared).collect(),
+            });
+            if position + 1 == self.methods.len() {
+                self.report.push(AttachedModule {
+                    module: linear.path.clone(),
+                    rank,
+                    scaling,
+                });
+            }
+        }
+        if attached.methods.is_empty() {
+            return Ok(None);
+        }
+        if let (true, Some(bias)) = (acts_on_bias, linear.bias_id) {
+            let on_bias = Attached {
+                part: PartOfLayer::Bias,
+                base_name: None,
+                ..attached.clone()
+            };
+            self.biases.insert(bias, on_bias);
+        }
+        let param = match trained_base {
+            None => param,
+            Some(base) => {
+                let base = attached.oriented(base);
+                let (id, old, mapper) = param.consume();
+                let base: Tensor<D> = base.reshape(old.shape());
+                let base = if has_autodiff { base.autodiff() } else { base };
+                Param::from_mapped_value(id, base, mapper).set_require_grad(true)
             }
         };
-        self.outcome.report.modules[idx].scaling = start.scaling;
-        let base: Tensor<D> = start.base.reshape(shape);
-        let (base, state) = if has_autodiff {
-            (base.autodiff(), start.state.train())
-        } else {
-            (base, start.state)
-        };
-        let base = Param::from_mapped_value(id, base, mapper).set_require_grad(true);
-        (base, Some(state))
+        Ok(Some((param, attached)))
     }
+
+    /// The tensors that all layers of a method share; each layer gets the same parameters.
+    fn shared(
+        &mut self,
+        position: usize,
+        place: &Place<'_>,
+        has_autodiff: bool,
+    ) -> Result<Vec<NamedParam>, MethodError> {
+        if self.shared[position].is_none() {
+            let made = self.methods[position].shared(&self.selected[position], place)?;
+            let made = made.into_iter().map(|tensor| {
+                let tensor = NamedParam::new(tensor, true);
+                if has_autodiff { tensor.train() } else { tensor }
+            });
+            self.shared[position] = Some(made.collect());
+        }
+        Ok(self.shared[position].clone().unwrap_or_default())
+    }
+}
+
+/// Returns a two-dimensional tensor under its own type.
+fn matrix<const D: usize>(tensor: Tensor<D>) -> Tensor<2> {
+    let dims = tensor.dims();
+    assert_eq!(D, 2, "a method is attached to matrices");
+    tensor.reshape([dims[0], dims[1]])
 }

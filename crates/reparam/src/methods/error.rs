@@ -1,6 +1,7 @@
 //! What can go wrong when a method is attached.
 
 use reparam_formats::FormatError;
+use reparam_formats::config::ConfigError;
 use reparam_formats::peft::PeftError;
 use thiserror::Error;
 
@@ -12,6 +13,9 @@ pub enum MethodError {
     /// A setting, or the selection of target modules, is wrong.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// A method or one of its settings is unknown, missing or out of its range.
+    #[error(transparent)]
+    Schema(#[from] crate::schema::SchemaError),
     /// The module already carries a method.
     #[error(
         "`{module}` already carries `{attached}`, so `{method}` cannot be attached to the model"
@@ -29,6 +33,20 @@ pub enum MethodError {
     PackedWeight {
         /// The module's path.
         module: String,
+        /// The method.
+        method: &'static str,
+    },
+    /// A method that drops out inputs stands under another one, which forms the whole weight.
+    #[error("`{method}` has dropout, which `{above}` over it cannot express")]
+    DropoutBelow {
+        /// The method with dropout.
+        method: &'static str,
+        /// The method over it.
+        above: &'static str,
+    },
+    /// PEFT does not have the method.
+    #[error("PEFT has no adapter file for `{method}`")]
+    NoAdapterFile {
         /// The method.
         method: &'static str,
     },
@@ -115,6 +133,12 @@ pub enum MethodError {
     },
 }
 
+impl From<ConfigError> for MethodError {
+    fn from(error: ConfigError) -> Self {
+        Self::Peft(error.into())
+    }
+}
+
 impl MethodError {
     pub(super) fn already_attached(
         linear: &LinearModule,
@@ -144,15 +168,17 @@ impl MethodError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Peft(error) => error.hint(),
+            Self::Schema(error) => error.hint(),
             Self::AlreadyAttached { .. } => Some(
                 "start from the base model; of two methods on one weight only `weight_norm` on \
                  `lora` is allowed"
                     .into(),
             ),
             Self::PackedWeight { .. } => Some("load the model in f32".into()),
-            Self::Setting {
-                setting: "bias", ..
-            } => Some("load the model in f32".into()),
+            Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
+            Self::DropoutBelow { method, .. } => {
+                Some(format!("set the dropout of `{method}` to 0"))
+            }
             Self::Setting { .. } => None,
             Self::ZeroRow { module, .. } | Self::ZeroWeight { module } => {
                 Some(format!("exclude `{module}`, or give it another weight"))

@@ -1,78 +1,102 @@
 //! LoRA: a frozen weight plus a trainable product of two thin matrices.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use burn::module::{Module, Param, Reparameterization, Reparameterizer};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 use reparam_formats::peft::{
-    self, InitLoraWeights, LayerIndices, LoraAdapterConfig, PeftAdapter, TargetModules,
+    AdapterFiles, Bias, InitLoraWeights, LoraAdapterConfig, LoraRules, PeftAdapter, TargetModules,
 };
-use reparam_ops::fused::FusedLowRank;
-use reparam_ops::{DropoutKey, LinearPlan, LowRank, dropout, linear};
+use reparam_ops::{DropoutKey, LinearPlan, LowRank};
+use serde_json::{Map, Value};
 
-use super::attach::{AttachReport, AttachedModule, TrainedBiases, freeze};
-use super::targets::{self, Target, WeightLayout};
-use super::{AttachMethod, Constant, Method, MethodError, ParameterName, Setting, init};
+use super::method::NewTensor;
+use super::peft::{AdapterMeta, PeftFormat};
+use super::targets::{
+    ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
+};
+use super::{
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
+    TensorSpec, Theta, init,
+};
 use crate::ForwardContext;
+use crate::schema::{
+    MOST, Range, SettingKind, SettingSpec, Settings, flag, number, optional, size, word,
+};
 
-pub(super) const METHOD: Method = Method {
+pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "lora",
+    aliases: &[],
     summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
     formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
-    settings: &[
-        Setting {
-            key: "rank",
-            default: "16",
-            meaning: "rows of A and columns of B",
-        },
-        Setting {
-            key: "alpha",
-            default: "32",
-            meaning: "numerator of the scaling s",
-        },
-        Setting {
-            key: "target_modules",
-            default: "\"all-linear\"",
-            meaning: "adapted modules: a list of names, or a regex",
-        },
-        Setting {
-            key: "use_rslora",
-            default: "false",
-            meaning: "keep the size of the update as the rank grows",
-        },
-        Setting {
-            key: "dropout",
-            default: "0.0",
-            meaning: "dropout on the input of A",
-        },
-        Setting {
-            key: "bias",
-            default: "\"none\"",
-            meaning: "biases trained along: none, all, or lora_only",
-        },
-        Setting {
-            key: "init",
-            default: "\"kaiming\"",
-            meaning: "how A starts: kaiming or gaussian; B starts at zero",
-        },
-    ],
-    mergeable: true,
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
-    parameters: &[
-        ParameterName {
-            inner: "lora_a",
-            public: "lora_A.weight",
-            meaning: "A, [rank, d_in]",
-        },
-        ParameterName {
-            inner: "lora_b",
-            public: "lora_B.weight",
-            meaning: "B, [d_out, rank]",
-        },
-    ],
-    run,
+    settings: &SETTINGS,
+    tensors: &TENSORS,
+    base_name: None,
+    mergeable: true,
+    runs_packed: true,
+    goes_over_others: false,
+    peft: Some(PeftFormat {
+        peft_type: "LORA",
+        is_own: |config| !config.bool("use_dora").ok().flatten().unwrap_or(false),
+        read: |files| Ok(Arc::new(LoraConfig::read(files)?)),
+        check: check_files,
+    }),
     after_step: None,
+    build: |settings, _| Ok(Arc::new(LoraConfig::from_settings(settings)?)),
 };
+
+/// The settings that LoRA and DoRA share.
+pub(super) const SETTINGS: [SettingSpec; 12] = [
+    size("rank", 16, "rows of A and columns of B"),
+    number("alpha", Range::Positive, 32.0, "numerator of the scaling s"),
+    TARGET_MODULES,
+    EXCLUDE_MODULES,
+    flag(
+        "use_rslora",
+        false,
+        "divide alpha by sqrt(rank), which keeps the size of the update as the rank grows",
+    ),
+    number("dropout", Range::BelowOne, 0.0, "dropout on the input of A"),
+    optional(
+        "rank_pattern",
+        SettingKind::CountByPattern {
+            least: 1,
+            most: MOST,
+        },
+        "none",
+        "ranks of single modules: a table of pattern = rank; the first that matches counts",
+    ),
+    optional(
+        "alpha_pattern",
+        SettingKind::NumberByPattern(Range::Positive),
+        "none",
+        "alphas of single modules: a table of pattern = alpha",
+    ),
+    LAYERS_TO_TRANSFORM,
+    LAYERS_PATTERN,
+    ADAPTER_BIAS,
+    word(
+        "init",
+        &["kaiming", "gaussian"],
+        "kaiming",
+        "how A starts: kaiming or gaussian; B starts at zero",
+    ),
+];
+
+/// The factors.
+pub(super) const A: &str = "lora_A.weight";
+pub(super) const B: &str = "lora_B.weight";
+
+const TENSORS: [TensorSpec; 2] = [
+    TensorSpec {
+        name: A,
+        meaning: "A, [rank, d_in]",
+    },
+    TensorSpec {
+        name: B,
+        meaning: "B, [d_out, rank]",
+    },
+];
 
 /// How `A` starts; `B` starts at zero, so that the adapted model equals the base model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,25 +129,15 @@ pub struct LoraConfig {
     pub dropout: f64,
     /// Whether the scaling divides by the root of the rank.
     pub use_rslora: bool,
-    /// Which linear layers are adapted.
-    pub target_modules: TargetModules,
-    /// Which of them are not, by the same rules.
-    pub exclude_modules: Option<TargetModules>,
     /// Ranks of single modules, by the end of their path or a regular expression for it; the
     /// first that matches counts.
     pub rank_pattern: Vec<(String, usize)>,
     /// Alphas of single modules, likewise.
     pub alpha_pattern: Vec<(String, f64)>,
-    /// The layer numbers to adapt; all if `None`.
-    pub layers_to_transform: Option<Vec<usize>>,
-    /// The name of the list of layers, when it is not one of the usual ones.
-    pub layers_pattern: Vec<String>,
-    /// Which existing biases are trained along.
-    pub bias: peft::Bias,
     /// How `A` starts.
     pub init: FactorInit,
-    /// In which order the model's linear layers store their weights.
-    pub weight_layout: WeightLayout,
+    /// Which layers are adapted.
+    pub selection: Selection,
 }
 
 impl LoraConfig {
@@ -134,30 +148,17 @@ impl LoraConfig {
             alpha,
             dropout: 0.0,
             use_rslora: false,
-            target_modules: TargetModules::AllLinear,
-            exclude_modules: None,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),
-            layers_to_transform: None,
-            layers_pattern: Vec::new(),
-            bias: peft::Bias::None,
             init: FactorInit::Kaiming,
-            weight_layout: WeightLayout::OutIn,
+            selection: Selection::default(),
         }
     }
 
     /// Sets which linear layers are adapted.
     pub fn with_target_modules(self, target_modules: TargetModules) -> Self {
         Self {
-            target_modules,
-            ..self
-        }
-    }
-
-    /// Sets in which order the model's linear layers store their weights.
-    pub fn with_weight_layout(self, weight_layout: WeightLayout) -> Self {
-        Self {
-            weight_layout,
+            selection: self.selection.with_target_modules(target_modules),
             ..self
         }
     }
@@ -168,6 +169,25 @@ impl LoraConfig {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+        Ok(Self {
+            rank: settings.size("rank")?,
+            alpha: settings.number("alpha")?,
+            dropout: settings.number("dropout")?,
+            use_rslora: settings.flag("use_rslora")?,
+            rank_pattern: settings.counts_by_pattern("rank_pattern")?,
+            alpha_pattern: settings.numbers_by_pattern("alpha_pattern")?,
+            init: settings.choice(
+                "init",
+                &[
+                    ("kaiming", FactorInit::Kaiming),
+                    ("gaussian", FactorInit::Gaussian),
+                ],
+            )?,
+            selection: Selection::from_settings(settings)?,
+        })
+    }
+
     /// Returns the same settings as PEFT writes them.
     pub fn to_adapter_config(&self) -> LoraAdapterConfig {
         LoraAdapterConfig {
@@ -175,293 +195,209 @@ impl LoraConfig {
             lora_alpha: self.alpha,
             lora_dropout: self.dropout,
             use_rslora: self.use_rslora,
-            target_modules: Some(self.target_modules.clone()),
-            exclude_modules: self.exclude_modules.clone(),
-            layers_to_transform: self.layers_to_transform.clone().map(LayerIndices::List),
-            layers_pattern: self.layers_pattern.clone(),
             rank_pattern: self.rank_pattern.clone(),
             alpha_pattern: self.alpha_pattern.clone(),
-            bias: self.bias,
+            bias: match self.selection.bias {
+                Biases::None => Bias::None,
+                Biases::All => Bias::All,
+                Biases::Targets => Bias::LoraOnly,
+            },
             init_lora_weights: match self.init {
                 FactorInit::Kaiming => InitLoraWeights::Flag(true),
                 FactorInit::Gaussian => InitLoraWeights::Named("gaussian".into()),
             },
-            ..LoraAdapterConfig::default()
+            ..self.selection.rules()
         }
     }
-}
 
-impl AttachMethod for LoraConfig {
-    const KIND: &'static str = METHOD.kind;
-
-    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), MethodError> {
-        attach_lora(model, self, seed)
-    }
-}
-
-/// The trainable state of one adapted weight.
-#[derive(Module, Debug)]
-pub struct Lora {
-    /// `A`, `[rank, d_in]`.
-    pub lora_a: Param<Tensor<2>>,
-    /// `B`, `[d_out, rank]`.
-    pub lora_b: Param<Tensor<2>>,
-    /// The effective multiplier.
-    pub scaling: Constant,
-    /// The dropout probability.
-    pub dropout: Constant,
-    /// Tells this weight's dropout masks from others'; from the module's name.
-    dropout_tensor: u64,
-    /// One if the base is stored `[d_in, d_out]`, else zero.
-    transposed: Constant,
-}
-
-impl Lora {
-    /// Puts together what a visitor saw; `None` if a constant is missing.
-    pub(super) fn from_parts(
-        module: &str,
-        lora_a: Param<Tensor<2>>,
-        lora_b: Param<Tensor<2>>,
-        constant: impl Fn(&str) -> Option<f64>,
-    ) -> Option<Self> {
-        Some(Self {
-            lora_a,
-            lora_b,
-            scaling: Constant(constant("scaling")?),
-            dropout: Constant(constant("dropout")?),
-            dropout_tensor: dropout_tensor(module),
-            transposed: Constant(constant("transposed")?),
+    /// Reads what PEFT, or [`to_adapter_config`](Self::to_adapter_config), wrote; the layers are those that have factors.
+    pub(super) fn read(files: &AdapterFiles) -> Result<Self, MethodError> {
+        let adapter = PeftAdapter::from_files(files.clone())?;
+        let config = adapter.config();
+        Ok(Self {
+            rank: config.r,
+            alpha: config.lora_alpha,
+            dropout: config.lora_dropout,
+            use_rslora: config.use_rslora,
+            rank_pattern: config.rank_pattern.clone(),
+            alpha_pattern: config.alpha_pattern.clone(),
+            init: FactorInit::Kaiming,
+            selection: Selection {
+                target_modules: TargetModules::Names(
+                    adapter.module_paths().map(str::to_owned).collect(),
+                ),
+                bias: match config.bias {
+                    Bias::None => Biases::None,
+                    Bias::All => Biases::All,
+                    Bias::LoraOnly => Biases::Targets,
+                },
+                ..Selection::default()
+            },
         })
     }
 
-    /// Returns the probability and the key of this pass's dropout, if there is any.
-    fn dropout(&self, context: &ForwardContext) -> Option<(f32, DropoutKey)> {
-        let key = context.dropout_key(self.dropout_tensor)?;
-        // A probability just below one must not become one by rounding.
-        let p = (self.dropout.0 as f32).min(1.0 - f32::EPSILON);
-        (p > 0.0).then_some((p, key))
+    fn rules(&self) -> Result<LoraRules, MethodError> {
+        Ok(LoraRules::new(&self.to_adapter_config())?)
     }
 
-    /// Returns whether the base is stored `[d_in, d_out]`.
-    pub(super) fn is_transposed(&self) -> bool {
-        self.transposed.0 != 0.0
-    }
-}
-
-/// Returns the number that tells a module's dropout masks from others'.
-fn dropout_tensor(module: &str) -> u64 {
-    init::name_key(&PeftAdapter::a_name(module))
-}
-
-impl Reparameterization for Lora {
-    const NAME: &'static str = "lora";
-
-    /// Returns `base + s B A`, in the base's layout.
-    ///
-    /// Dropout acts on the layer's input and has no place in an effective weight: this is the
-    /// weight of inference.
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let delta = self.lora_b.val().matmul(self.lora_a.val()) * self.scaling.0;
-        let delta = if self.is_transposed() {
-            delta.transpose()
-        } else {
-            delta
-        };
-        let shape = base.shape();
-        base + delta.reshape(shape)
-    }
-}
-
-fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<Tensor<2>> {
-    let lora = weight.reparameterization::<Lora>()?;
-    let (a, b) = (lora.lora_a.val(), lora.lora_b.val());
-    let scaling = lora.scaling.0;
-    let base = weight.base();
-    let base = if lora.is_transposed() {
-        base.transpose()
-    } else {
-        base
-    };
-    let input = lora
-        .dropout(context)
-        .map(|(p, key)| dropout(x.clone(), p, key));
-    let plan = LinearPlan::LowRank(LowRank {
-        a,
-        b,
-        scaling,
-        input,
-    });
-    Some(linear(x.clone(), base, plan))
-}
-
-/// Returns the factors attached to a packed weight, which is `[d_out, d_in]`.
-pub(super) fn fused(weight: &Param<Tensor<2>>, context: &ForwardContext) -> Option<FusedLowRank> {
-    let lora = weight.reparameterization::<Lora>()?;
-    assert!(!lora.is_transposed(), "packed weights are [d_out, d_in]");
-    Some(FusedLowRank {
-        a: lora.lora_a.val(),
-        b: lora.lora_b.val(),
-        scaling: lora.scaling.0,
-        dropout: lora.dropout(context),
-    })
-}
-
-/// Attaches LoRA to a model's linear layers and freezes everything else.
-///
-/// The factors start from `seed` and each module's name.
-///
-/// # Errors
-///
-/// Fails when a setting is out of range, a target pattern matches nothing, or a method is attached
-/// already.
-pub fn attach_lora<M: Module>(
-    model: M,
-    config: &LoraConfig,
-    seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
-    let adapter_config = config.to_adapter_config();
-    adapter_config.validate()?;
-    let linears = targets::unadapted_modules(&model, METHOD.kind)?;
-    let selected = targets::select(&adapter_config, &linears)?;
-    attach(
-        model,
-        &selected,
-        AttachOptions {
-            dropout: config.dropout,
-            bias: config.bias,
-            layout: config.weight_layout,
-        },
-        |target| Factors::random(config, target, seed),
-    )
-}
-
-/// What attaching needs to know besides the factors.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AttachOptions {
-    pub(super) dropout: f64,
-    pub(super) bias: peft::Bias,
-    pub(super) layout: WeightLayout,
-}
-
-pub(super) fn attach<M: Module>(
-    model: M,
-    selected: &[Target<'_>],
-    options: AttachOptions,
-    mut factors_of: impl FnMut(&Target<'_>) -> Result<Factors, MethodError>,
-) -> Result<(M, AttachReport), MethodError> {
-    if options.bias != peft::Bias::None && selected.iter().any(|target| target.module.is_packed) {
-        return Err(MethodError::Setting {
-            setting: "bias",
-            expected: "`none` where weights are packed",
-            found: format!("{:?}", options.bias).to_lowercase(),
-        });
-    }
-    // The head and its loss are one operation, which knows no factors.
-    let is_packed_head =
-        |target: &&Target<'_>| target.module.is_packed && target.module.is_output_head();
-    if let Some(head) = selected.iter().find(is_packed_head) {
-        return Err(MethodError::PackedWeight {
-            module: head.module.path.clone(),
-            method: METHOD.kind,
-        });
-    }
-    let mut factors = HashMap::new();
-    let mut modules = Vec::new();
-    for target in selected {
-        factors.insert(target.module.weight_path(), factors_of(target)?);
-        modules.push(AttachedModule {
-            module: target.module.path.clone(),
-            rank: Some(target.numbers.rank),
-            scaling: Some(target.numbers.scaling),
-        });
-    }
-    let (biases, setting) = match options.bias {
-        peft::Bias::None => (TrainedBiases::None, "none"),
-        peft::Bias::All => (TrainedBiases::All, "all"),
-        peft::Bias::LoraOnly => {
-            let targets = modules.iter().map(|target| target.module.clone());
-            (TrainedBiases::Of(targets.collect()), "lora_only")
-        }
-    };
-    let model = freeze(model, biases, setting)?;
-    let model = model.apply_reparameterization(Attach { factors, options });
-    Ok((model, AttachReport { modules }))
-}
-
-/// The first values of one layer's factors.
-pub(super) struct Factors {
-    a: TensorData,
-    b: TensorData,
-    scaling: f64,
-    dropout_tensor: u64,
-}
-
-impl Factors {
-    /// Takes given values, row-major, `A` `[rank, d_in]` and `B` `[d_out, rank]`.
-    pub(super) fn given(
-        target: &Target<'_>,
-        layout: WeightLayout,
-        a: Vec<f32>,
-        b: Vec<f32>,
-    ) -> Self {
-        let (d_out, d_in) = target.module.dims(layout);
-        let rank = target.numbers.rank;
-        Self {
-            a: TensorData::new(a, [rank, d_in]),
-            b: TensorData::new(b, [d_out, rank]),
-            scaling: target.numbers.scaling,
-            dropout_tensor: dropout_tensor(&target.module.path),
-        }
+    pub(super) fn check_layers(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+        self.to_adapter_config().validate()?;
+        let paths: Vec<&str> = layers.iter().map(|layer| layer.path.as_str()).collect();
+        Ok(self.rules()?.require_all(&paths)?)
     }
 
-    fn random(config: &LoraConfig, target: &Target<'_>, seed: u64) -> Result<Self, MethodError> {
-        let (d_out, d_in) = target.module.dims(config.weight_layout);
-        let rank = target.numbers.rank;
-        let name = PeftAdapter::a_name(&target.module.path);
-        let a = match config.init {
+    /// Starts with the factors of one layer.
+    pub(super) fn start_factors(
+        &self,
+        layer: &Layer<'_>,
+    ) -> Result<(LowRankPart, Start), MethodError> {
+        let path = &layer.module.path;
+        let numbers = self.rules()?.numbers_for(path)?;
+        let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
+        let name = layer.module.tensor_name(A);
+        let a = match self.init {
             FactorInit::Kaiming => {
                 init::uniform(rank * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
             }
             FactorInit::Gaussian => init::normal(rank * d_in, 1.0 / rank as f64, seed, &name),
         };
-        let b = vec![0.0; d_out * rank];
-        Ok(Self::given(target, config.weight_layout, a, b))
+        let b = vec![0.0; layer.d_out * rank];
+        let part = LowRankPart {
+            scaling: numbers.scaling,
+            dropout: self.dropout,
+            dropout_tensor: init::name_key(&name),
+        };
+        let start = Start {
+            rank: Some(rank),
+            scaling: Some(numbers.scaling),
+            ..Start::new(Lora(part))
+        }
+        .with(NewTensor::matrix(A, layer.place.tensor(a, [rank, d_in])))
+        .with(NewTensor::matrix(
+            B,
+            layer.place.tensor(b, [layer.d_out, rank]),
+        ));
+        Ok((part, start))
+    }
+
+    pub(super) fn peft_config_with(
+        &self,
+        meta: &AdapterMeta,
+        use_dora: bool,
+    ) -> Map<String, Value> {
+        LoraAdapterConfig {
+            base_model_name_or_path: meta.base_model_name_or_path.clone(),
+            revision: meta.revision.clone(),
+            task_type: meta.task_type.clone(),
+            target_modules: Some(meta.target_modules.clone()),
+            modules_to_save: meta.modules_to_save.clone(),
+            fan_in_fan_out: meta.fan_in_fan_out,
+            use_dora,
+            ..self.to_adapter_config()
+        }
+        .to_map()
     }
 }
 
-struct Attach {
-    factors: HashMap<String, Factors>,
-    options: AttachOptions,
+/// Checks that an adapter of LoRA's file format means the same once it is written.
+pub(super) fn check_files(files: &AdapterFiles) -> Result<(), MethodError> {
+    Ok(PeftAdapter::from_files(files.clone())?.check_writable()?)
 }
 
-impl Reparameterizer for Attach {
-    type Reparam = Lora;
+impl MethodConfig for LoraConfig {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
 
-    fn reparameterize<const D: usize>(
-        &mut self,
-        path: &str,
-        param: Param<Tensor<D>>,
-    ) -> (Param<Tensor<D>>, Option<Lora>) {
-        let Some(factors) = self.factors.remove(path) else {
-            return (param, None);
-        };
-        let base = param.base();
-        let device: Device = base.device();
-        // The factors keep the base's precision, so that an f64 model stays one.
-        let factor = |data: TensorData| {
-            let data = data.convert_dtype(base.dtype());
-            Param::from_tensor(Tensor::<2>::from_data(data, (&device, base.dtype())))
-        };
-        let lora = Lora {
-            lora_a: factor(factors.a),
-            lora_b: factor(factors.b),
-            scaling: Constant(factors.scaling),
-            dropout: Constant(self.options.dropout),
-            dropout_tensor: factors.dropout_tensor,
-            transposed: Constant(f64::from(u8::from(
-                self.options.layout == WeightLayout::InOut,
-            ))),
-        };
-        (param, Some(lora))
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+        self.check_layers(layers)
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        self.start_factors(layer).map(|(_, start)| start)
+    }
+
+    fn scaling(&self) -> Option<f64> {
+        Some(self.scaling())
+    }
+
+    fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
+        Some(self.peft_config_with(meta, false))
+    }
+}
+
+/// The low-rank part of one adapted weight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LowRankPart {
+    /// The effective multiplier.
+    pub(super) scaling: f64,
+    /// The dropout probability.
+    pub(super) dropout: f64,
+    /// Tells this weight's dropout masks from others'; from the name of `A`.
+    pub(super) dropout_tensor: u64,
+}
+
+impl LowRankPart {
+    /// `W0 + s B A`
+    pub(super) fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
+    }
+
+    pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
+        LowRank {
+            a: theta.matrix(A),
+            b: theta.matrix(B),
+            scaling: self.scaling,
+            dropout: dropout(self.dropout, self.dropout_tensor, context),
+        }
+    }
+}
+
+/// Returns the probability and the key of this pass's dropout, if there is any.
+pub(super) fn dropout(
+    probability: f64,
+    tensor: u64,
+    context: &ForwardContext,
+) -> Option<(f32, DropoutKey)> {
+    let key = context.dropout_key(tensor)?;
+    // A probability just below one must not become one by rounding.
+    let p = (probability as f32).min(1.0 - f32::EPSILON);
+    (p > 0.0).then_some((p, key))
+}
+
+/// LoRA on one weight.
+#[derive(Debug)]
+struct Lora(LowRankPart);
+
+impl Method for Lora {
+    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        self.0.weight(base, theta)
+    }
+
+    fn plan(
+        &self,
+        _base: &Base<'_>,
+        theta: &Theta<'_>,
+        context: &ForwardContext,
+    ) -> Option<LinearPlan> {
+        Some(LinearPlan {
+            low_rank: vec![self.0.term(theta, context)],
+            ..LinearPlan::default()
+        })
+    }
+
+    fn has_dropout(&self) -> bool {
+        self.0.dropout > 0.0
     }
 }

@@ -1,71 +1,85 @@
 //! Linear over-parameterization: a weight as a sum of branches, folded into one for use.
 
-use burn::module::{Module, Param, Reparameterization};
-use burn::tensor::{Tensor, TensorData};
+use std::sync::Arc;
 
-use super::attach::{Start, attach_trained};
-use super::matrix::{dense, like, matrix};
-use super::targets::{BIAS, LinearModule, Selection, TARGET_MODULES};
+use burn::tensor::Tensor;
+
+use super::method::NewTensor;
+use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    AttachMethod, AttachReport, Method, MethodError, ParameterName, Setting, WeightLayout, init,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
+    init,
 };
-use crate::ForwardContext;
+use crate::schema::{Fallback, MOST, Range, SettingKind, SettingSpec, flag};
 
-pub(super) const METHOD: Method = Method {
+pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "overparameterized",
+    aliases: &[],
     summary: "Linear over-parameterization: several scaled branches, a product and a diagonal are trained and folded",
     formula: "W = s_1 V_1 + s_2 V_2 + ... + B A + diag(d)",
+    source: "arXiv 2101.03697 and 2205.15242 for the branches, arXiv 1802.06509 for the product",
     settings: &[
-        Setting {
+        SettingSpec {
             key: "branches",
-            default: "[1.0]",
+            kind: SettingKind::Numbers(Range::Positive),
+            fallback: Fallback::Numbers(&[1.0]),
             meaning: "the constant scales s_1, s_2, ... of the dense branches",
         },
-        Setting {
+        SettingSpec {
             key: "product_width",
-            default: "0",
+            kind: SettingKind::Count {
+                least: 0,
+                most: MOST,
+            },
+            fallback: Fallback::Count(0),
             meaning: "inner width of the product branch B A; 0 for none",
         },
-        Setting {
-            key: "diagonal",
-            default: "false",
-            meaning: "whether square weights have a diagonal branch",
-        },
+        flag(
+            "diagonal",
+            false,
+            "whether square weights have a diagonal branch",
+        ),
         TARGET_MODULES,
+        EXCLUDE_MODULES,
         BIAS,
     ],
-    mergeable: true,
-    source: "arXiv 2101.03697 and 2205.15242 for the branches, arXiv 1802.06509 for the product",
-    parameters: &[
-        ParameterName {
-            inner: "",
-            public: "weight_branch_0",
-            meaning: "V_1, of the weight's shape",
+    tensors: &[
+        TensorSpec {
+            name: "weight_branch_#",
+            meaning: "V_1 and so on from number 0, of the weight's shape",
         },
-        ParameterName {
-            inner: "branches.#",
-            public: "weight_branch_#",
-            meaning: "V_2 and so on, of the weight's shape",
-        },
-        ParameterName {
-            inner: "product_a",
-            public: "weight_product_a",
+        TensorSpec {
+            name: PRODUCT_A,
             meaning: "A, [product_width, d_in]",
         },
-        ParameterName {
-            inner: "product_b",
-            public: "weight_product_b",
+        TensorSpec {
+            name: PRODUCT_B,
             meaning: "B, [d_out, product_width]",
         },
-        ParameterName {
-            inner: "diagonal",
-            public: "weight_diagonal",
+        TensorSpec {
+            name: DIAGONAL,
             meaning: "d, [d_out]",
         },
     ],
-    run,
+    base_name: Some("weight_branch_0"),
+    mergeable: true,
+    runs_packed: false,
+    goes_over_others: false,
+    peft: None,
     after_step: None,
+    build: |settings, _| {
+        Ok(Arc::new(OverparameterizedConfig {
+            branches: settings.numbers("branches")?.to_vec(),
+            product_width: settings.size("product_width")?,
+            diagonal: settings.flag("diagonal")?,
+            selection: Selection::from_settings(settings)?,
+        }))
+    },
 };
+
+const PRODUCT_A: &str = "weight_product_a";
+const PRODUCT_B: &str = "weight_product_b";
+const DIAGONAL: &str = "weight_diagonal";
 
 /// The settings of linear over-parameterization.
 ///
@@ -137,125 +151,90 @@ impl OverparameterizedConfig {
     }
 }
 
-impl AttachMethod for OverparameterizedConfig {
-    const KIND: &'static str = METHOD.kind;
-
-    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), MethodError> {
-        attach_overparameterized(model, self, seed)
+impl MethodConfig for OverparameterizedConfig {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
     }
+
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+        self.validate()?;
+        let is_square = |layer: &&LinearModule| layer.shape[0] == layer.shape[1];
+        if self.diagonal && !layers.iter().any(is_square) {
+            return Err(MethodError::NoSquareWeight);
+        }
+        Ok(())
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        let (d_out, d_in, width) = (layer.d_out, layer.d_in, self.product_width);
+        let base = layer.base();
+        let method = Overparameterized {
+            scales: self.branches.clone(),
+        };
+        let mut start = Start::new(method).with_base(base.clone() / self.branches[0]);
+        for branch in 1..self.branches.len() {
+            start = start.with(NewTensor::matrix(branch_name(branch), base.zeros_like()));
+        }
+        if width > 0 {
+            let name = layer.module.tensor_name(PRODUCT_A);
+            let bound = 1.0 / (d_in as f64).sqrt();
+            let a = init::uniform(width * d_in, bound, layer.place.seed, &name);
+            let b = vec![0.0; d_out * width];
+            start = start
+                .with(NewTensor::matrix(
+                    PRODUCT_A,
+                    layer.place.tensor(a, [width, d_in]),
+                ))
+                .with(NewTensor::matrix(
+                    PRODUCT_B,
+                    layer.place.tensor(b, [d_out, width]),
+                ));
+        }
+        if self.diagonal && d_out == d_in {
+            let d = layer.place.tensor(vec![0.0; d_out], [d_out]);
+            start = start.with(NewTensor::vector(DIAGONAL, d));
+        }
+        Ok(start)
+    }
+}
+
+fn branch_name(branch: usize) -> String {
+    format!("weight_branch_{branch}")
 }
 
 /// The branches of one weight; the stored weight is the first.
-#[derive(Module, Debug)]
-pub struct Overparameterized {
-    /// The dense branches from the second on, in the base's layout.
-    pub branches: Vec<Param<Tensor<2>>>,
-    /// `A`, `[product_width, d_in]`.
-    pub product_a: Option<Param<Tensor<2>>>,
-    /// `B`, `[d_out, product_width]`.
-    pub product_b: Option<Param<Tensor<2>>>,
-    /// `d`, `[d_out]`.
-    pub diagonal: Option<Param<Tensor<1>>>,
+#[derive(Debug)]
+struct Overparameterized {
     /// The scales, that of the stored weight first.
     scales: Vec<f64>,
-    /// Whether the base is stored `[d_in, d_out]`.
-    transposed: bool,
 }
 
-impl Reparameterization for Overparameterized {
-    const NAME: &'static str = METHOD.kind;
-
-    /// Returns the sum of all branches, in the base's layout.
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let shape = base.shape();
-        let (first, others) = match self.scales.split_first() {
-            Some((first, others)) => (*first, others),
-            None => (1.0, [].as_slice()),
-        };
-        let mut w = matrix(base) * first;
-        for (branch, scale) in self.branches.iter().zip(others) {
-            w = w + branch.val() * *scale;
+impl Method for Overparameterized {
+    /// Returns the sum of all branches.
+    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        let mut w = base * self.scales[0];
+        for (branch, scale) in self.scales.iter().enumerate().skip(1) {
+            w = w + theta.matrix(&branch_name(branch)) * *scale;
         }
-        if let (Some(a), Some(b)) = (&self.product_a, &self.product_b) {
-            let product = b.val().matmul(a.val());
-            w = w + if self.transposed {
-                product.transpose()
-            } else {
-                product
-            };
+        if theta.has(PRODUCT_A) {
+            w = w + theta.matrix(PRODUCT_B).matmul(theta.matrix(PRODUCT_A));
         }
-        if let Some(diagonal) = &self.diagonal {
-            let d = diagonal.val();
+        if theta.has(DIAGONAL) {
+            let d = theta.vector(DIAGONAL);
             let eye = Tensor::<2>::eye(d.dims()[0], &d.device()).cast(d.dtype());
             w = w + eye * d.unsqueeze::<2>();
         }
-        like(w, shape)
-    }
-}
-
-fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, _context: &ForwardContext) -> Option<Tensor<2>> {
-    let state = weight.reparameterization::<Overparameterized>()?;
-    Some(dense(x, weight, state.transposed))
-}
-
-/// Attaches branches to a model's selected linear layers and freezes everything else.
-///
-/// `A` starts from `seed` and each module's name.
-///
-/// # Errors
-///
-/// Fails when a setting is out of range, `diagonal` is set and no selected weight is square, nothing
-/// is selected, a method is attached already, or biases are to be trained and there are none.
-pub fn attach_overparameterized<M: Module>(
-    model: M,
-    config: &OverparameterizedConfig,
-    seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
-    config.validate()?;
-    let mut n_square = 0;
-    let attached = attach_trained(model, METHOD.kind, &config.selection, |linear, base| {
-        let start = start(config, linear, base, seed);
-        n_square += usize::from(start.state.diagonal.is_some());
-        Ok(start)
-    })?;
-    if config.diagonal && n_square == 0 {
-        return Err(MethodError::NoSquareWeight);
-    }
-    Ok(attached)
-}
-
-fn start(
-    config: &OverparameterizedConfig,
-    linear: &LinearModule,
-    base: Tensor<2>,
-    seed: u64,
-) -> Start<Overparameterized> {
-    let layout = config.selection.weight_layout;
-    let (d_out, d_in) = linear.dims(layout);
-    let (device, dtype) = (base.device(), base.dtype());
-    let given = |values: Vec<f32>, dims: [usize; 2]| {
-        let data = TensorData::new(values, dims).convert_dtype(dtype);
-        Param::from_tensor(Tensor::<2>::from_data(data, (&device, dtype)))
-    };
-    let width = config.product_width;
-    let has_product = width > 0;
-    let a = || {
-        let name = linear.tensor_name("weight_product_a");
-        init::uniform(width * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
-    };
-    let zeros = |_: &f64| Param::from_tensor(base.zeros_like());
-    let state = Overparameterized {
-        branches: config.branches[1..].iter().map(zeros).collect(),
-        product_a: has_product.then(|| given(a(), [width, d_in])),
-        product_b: has_product.then(|| given(vec![0.0; d_out * width], [d_out, width])),
-        diagonal: (config.diagonal && d_out == d_in)
-            .then(|| Param::from_tensor(Tensor::<1>::zeros([d_out], (&device, dtype)))),
-        scales: config.branches.clone(),
-        transposed: layout == WeightLayout::InOut,
-    };
-    Start {
-        base: base / config.branches[0],
-        state,
-        scaling: None,
+        w
     }
 }

@@ -1,39 +1,55 @@
-//! The constant scale.
+//! A constant factor on a trained weight.
 
-use burn::module::{Module, Param, Reparameterization};
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
-use super::attach::{Start, attach_trained};
-use super::targets::{BIAS, Selection, TARGET_MODULES};
+use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    AttachMethod, AttachReport, Method, MethodError, ParameterName, Setting, WeightLayout,
-    matrix::dense,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
 };
-use crate::ForwardContext;
 use crate::optim;
+use crate::schema::{Fallback, Range, SettingKind, SettingSpec, SettingValue};
 
-pub(super) const METHOD: Method = Method {
+/// The word for `s = T^(-1/4)`.
+const BY_STEPS: &str = "horizon";
+
+pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "scale",
+    aliases: &[],
     summary: "A constant scale: the effective weight is a fixed multiple of the trained one",
     formula: "W = s V,  s > 0 constant",
+    source: "arXiv 2205.15242, with a single branch",
     settings: &[
-        Setting {
+        SettingSpec {
             key: "scale",
-            default: "\"horizon\"",
+            kind: SettingKind::WordOrNumber(&[BY_STEPS], Range::Positive),
+            fallback: Fallback::Word(BY_STEPS),
             meaning: "s: a positive number, or horizon for sqrt(lambda) with lambda = 1 / sqrt(steps)",
         },
         TARGET_MODULES,
+        EXCLUDE_MODULES,
         BIAS,
     ],
-    mergeable: true,
-    source: "arXiv 2205.15242, with a single branch",
-    parameters: &[ParameterName {
-        inner: "",
-        public: "weight_v",
+    tensors: &[TensorSpec {
+        name: "weight_v",
         meaning: "V, of the weight's shape",
     }],
-    run,
+    base_name: Some("weight_v"),
+    mergeable: true,
+    runs_packed: false,
+    goes_over_others: false,
+    peft: None,
     after_step: None,
+    build: |settings, context| {
+        let config = match settings.value("scale")? {
+            SettingValue::Number(scale) => ScaleConfig::new(*scale),
+            _ => ScaleConfig::by_horizon(context.total_steps),
+        };
+        Ok(Arc::new(
+            config.with_selection(Selection::from_settings(settings)?),
+        ))
+    },
 };
 
 /// The settings of a constant scale.
@@ -87,60 +103,43 @@ impl ScaleConfig {
     }
 }
 
-impl AttachMethod for ScaleConfig {
-    const KIND: &'static str = METHOD.kind;
+impl MethodConfig for ScaleConfig {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
 
-    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), MethodError> {
-        attach_scale(model, self, seed)
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+        MethodError::require_positive("scale", self.scale)
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        let method = Scale { scale: self.scale };
+        Ok(Start {
+            scaling: Some(self.scale),
+            ..Start::new(method).with_base(layer.base() / self.scale)
+        })
     }
 }
 
 /// The constant scale of one weight; the stored weight is `V`.
-#[derive(Module, Debug)]
-pub struct Scale {
-    /// `s`.
-    pub scale: f64,
-    /// Whether the base is stored `[d_in, d_out]`.
-    transposed: bool,
+#[derive(Debug)]
+struct Scale {
+    scale: f64,
 }
 
-impl Reparameterization for Scale {
-    const NAME: &'static str = METHOD.kind;
-
-    /// Returns `s V`.
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
+impl Method for Scale {
+    fn weight(&self, base: Tensor<2>, _theta: &Theta<'_>) -> Tensor<2> {
         base * self.scale
     }
-}
-
-fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, _context: &ForwardContext) -> Option<Tensor<2>> {
-    let scale = weight.reparameterization::<Scale>()?;
-    Some(dense(x, weight, scale.transposed))
-}
-
-/// Attaches a constant scale to a model's selected linear layers and freezes everything else.
-///
-/// The effective weights are the old ones to one rounding of the division and one of the product;
-/// exactly, if `s` is a power of two. Nothing is random: `seed` is there because every method takes
-/// one.
-///
-/// # Errors
-///
-/// Fails when `s` is not a positive, finite number, nothing is selected, a method is attached
-/// already, or biases are to be trained and there are none.
-pub fn attach_scale<M: Module>(
-    model: M,
-    config: &ScaleConfig,
-    _seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
-    let scale = config.scale;
-    MethodError::require_positive("scale", scale)?;
-    let transposed = config.selection.weight_layout == WeightLayout::InOut;
-    attach_trained(model, METHOD.kind, &config.selection, |_, base| {
-        Ok(Start {
-            base: base / scale,
-            state: Scale { scale, transposed },
-            scaling: Some(scale),
-        })
-    })
 }

@@ -1,57 +1,72 @@
 //! sigma-Reparam: the spectral norm of a weight as a trained number.
 
-use burn::module::{Module, Param, Reparameterization};
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use std::sync::Arc;
 
-use super::after_step::{StateTensors, StateUpdates};
-use super::attach::{Start, attach_trained};
-use super::matrix::{dense, matrix};
-use super::targets::{BIAS, LinearModule, Selection, TARGET_MODULES};
+use burn::tensor::{DType, Tensor, TensorData};
+
+use super::method::NewTensor;
+use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    AttachMethod, AttachReport, Method, MethodError, ParameterName, Setting, WeightLayout, init,
+    Layer, Method, MethodConfig, MethodError, MethodSpec, Start, StateTensors, TensorSpec, Theta,
+    init,
 };
-use crate::ForwardContext;
+use crate::schema::word;
 
-pub(super) const METHOD: Method = Method {
+pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "sigma_reparam",
+    aliases: &[],
     summary: "sigma-Reparam: the weight is divided by its spectral norm and multiplied by a trained number",
     formula: "W = (gamma / sigma) V,  sigma = u' V v",
+    source: "arXiv 2303.06296",
     settings: &[
-        Setting {
-            key: "gamma_init",
-            default: "\"sigma\"",
-            meaning: "how gamma starts: sigma, which keeps the weight, or one, as in the paper",
-        },
+        word(
+            "gamma_init",
+            &["sigma", "one"],
+            "sigma",
+            "how gamma starts: sigma, which keeps the weight, or one, as in the paper",
+        ),
         TARGET_MODULES,
+        EXCLUDE_MODULES,
         BIAS,
     ],
-    mergeable: true,
-    source: "arXiv 2303.06296",
-    parameters: &[
-        ParameterName {
-            inner: "",
-            public: "weight_orig",
+    tensors: &[
+        TensorSpec {
+            name: "weight_orig",
             meaning: "V, of the weight's shape",
         },
-        ParameterName {
-            inner: "gamma",
-            public: "weight_gamma",
+        TensorSpec {
+            name: GAMMA,
             meaning: "gamma, [1]",
         },
-        ParameterName {
-            inner: "u",
-            public: "weight_u",
-            meaning: "u, as long as the stored matrix is high; state, not trained",
+        TensorSpec {
+            name: U,
+            meaning: "u, [d_out]; state, not trained",
         },
-        ParameterName {
-            inner: "v",
-            public: "weight_v",
-            meaning: "v, as long as the stored matrix is wide; state, not trained",
+        TensorSpec {
+            name: V,
+            meaning: "v, [d_in]; state, not trained",
         },
     ],
-    run,
+    base_name: Some("weight_orig"),
+    mergeable: true,
+    runs_packed: false,
+    goes_over_others: false,
+    peft: None,
     after_step: Some(after_step),
+    build: |settings, _| {
+        Ok(Arc::new(SigmaReparamConfig {
+            gamma_init: settings.choice(
+                "gamma_init",
+                &[("sigma", GammaInit::Sigma), ("one", GammaInit::One)],
+            )?,
+            selection: Selection::from_settings(settings)?,
+        }))
+    },
 };
+
+const GAMMA: &str = "weight_gamma";
+const U: &str = "weight_u";
+const V: &str = "weight_v";
 
 /// Iterations at attachment, at most.
 ///
@@ -105,37 +120,54 @@ pub struct SigmaReparamConfig {
     pub selection: Selection,
 }
 
-impl AttachMethod for SigmaReparamConfig {
-    const KIND: &'static str = METHOD.kind;
+impl MethodConfig for SigmaReparamConfig {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
 
-    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), MethodError> {
-        attach_sigma_reparam(model, self, seed)
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        let base = layer.base();
+        let name = layer.module.tensor_name(U);
+        let (u, v) =
+            converged(&base, layer.place.seed, &name).ok_or_else(|| MethodError::ZeroWeight {
+                module: layer.module.path.clone(),
+            })?;
+        let sigma = sigma(base.clone(), u.clone(), v.clone());
+        let gamma = match self.gamma_init {
+            GammaInit::Sigma => sigma,
+            GammaInit::One => sigma.ones_like(),
+        };
+        Ok(Start::new(SigmaReparam)
+            .with_base(base)
+            .with(NewTensor::vector(GAMMA, gamma))
+            .with(NewTensor::vector(U, u).frozen())
+            .with(NewTensor::vector(V, v).frozen()))
     }
 }
 
 /// The spectral norm of one weight; the stored weight is `V`.
-#[derive(Module, Debug)]
-pub struct SigmaReparam {
-    /// `gamma`, `[1]`.
-    pub gamma: Param<Tensor<1>>,
-    /// The left singular vector of the matrix as it is stored.
-    pub u: Param<Tensor<1>>,
-    /// The right one.
-    pub v: Param<Tensor<1>>,
-    /// Whether the base is stored `[d_in, d_out]`.
-    transposed: bool,
-}
+#[derive(Debug)]
+struct SigmaReparam;
 
-impl Reparameterization for SigmaReparam {
-    const NAME: &'static str = METHOD.kind;
-
+impl Method for SigmaReparam {
     /// Returns `V (gamma / sigma)`.
     ///
     /// In this order a start with `gamma = sigma` is exact.
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let sigma = sigma(matrix(base.clone()), self.u.val(), self.v.val());
-        let factor = self.gamma.val() / sigma;
-        base * factor.reshape(Shape::from(vec![1; D]))
+    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        let sigma = sigma(base.clone(), theta.vector(U), theta.vector(V));
+        let factor = theta.vector(GAMMA) / sigma;
+        base * factor.unsqueeze::<2>()
     }
 }
 
@@ -145,20 +177,15 @@ fn sigma(matrix: Tensor<2>, u: Tensor<1>, v: Tensor<1>) -> Tensor<1> {
     row.matmul(v.unsqueeze_dim::<2>(1)).reshape([1])
 }
 
-fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, _context: &ForwardContext) -> Option<Tensor<2>> {
-    let state = weight.reparameterization::<SigmaReparam>()?;
-    Some(dense(x, weight, state.transposed))
-}
-
 /// One power iteration.
-fn after_step(base: &Tensor<2>, state: &StateTensors) -> StateUpdates {
-    let Some(u) = state.get("u") else {
-        return StateUpdates::new();
+fn after_step(base: &Tensor<2>, state: &StateTensors) -> Vec<(&'static str, Tensor<1>)> {
+    let Some(u) = state.get(U) else {
+        return Vec::new();
     };
     match iterate(base, u.clone()) {
-        Some((u, v)) => vec![("u", u), ("v", v)],
+        Some((u, v)) => vec![(U, u), (V, v)],
         // `V` maps `u` to nothing; the old vectors are as good as any.
-        None => StateUpdates::new(),
+        None => Vec::new(),
     }
 }
 
@@ -211,43 +238,4 @@ fn converged(matrix: &Tensor<2>, seed: u64, name: &str) -> Option<(Tensor<1>, Te
         previous = found;
     }
     Some((u.cast(matrix.dtype()), v?.cast(matrix.dtype())))
-}
-
-/// Attaches sigma-Reparam to a model's selected linear layers and freezes everything else.
-///
-/// The power iteration starts from `seed` and each module's name, and runs until `sigma` stands still.
-///
-/// # Errors
-///
-/// Fails when a weight is zero, nothing is selected, a method is attached already, or biases are to
-/// be trained and there are none.
-pub fn attach_sigma_reparam<M: Module>(
-    model: M,
-    config: &SigmaReparamConfig,
-    seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
-    let transposed = config.selection.weight_layout == WeightLayout::InOut;
-    let start = |linear: &LinearModule, base: Tensor<2>| {
-        let name = linear.tensor_name("weight_u");
-        let (u, v) = converged(&base, seed, &name).ok_or_else(|| MethodError::ZeroWeight {
-            module: linear.path.clone(),
-        })?;
-        let sigma = sigma(base.clone(), u.clone(), v.clone());
-        let gamma = match config.gamma_init {
-            GammaInit::Sigma => sigma,
-            GammaInit::One => sigma.ones_like(),
-        };
-        let constant = |vector: Tensor<1>| Param::from_tensor(vector).set_require_grad(false);
-        Ok(Start {
-            base,
-            state: SigmaReparam {
-                gamma: Param::from_tensor(gamma),
-                u: constant(u),
-                v: constant(v),
-                transposed,
-            },
-            scaling: None,
-        })
-    };
-    attach_trained(model, METHOD.kind, &config.selection, start)
 }

@@ -1,29 +1,11 @@
 //! Which layers of a model a method is attached to, and which biases go along.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
-use reparam_formats::peft::{
-    LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher, TargetModules,
-};
+use burn::module::{Module, ParamId};
+use reparam_formats::peft::{LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules};
 
-use super::{MethodError, Setting};
-
-/// What Burn calls the container of a reparameterization's parameters.
-pub(crate) const REPARAMETERIZATION: &str = "Reparameterization";
-
-/// The key of [`Selection::target_modules`] in a run file.
-pub(super) const TARGET_MODULES: Setting = Setting {
-    key: "target_modules",
-    default: "\"all-linear\"",
-    meaning: "trained modules: a list of names, or a regex",
-};
-
-/// The key of [`Selection::bias`] in a run file.
-pub(super) const BIAS: Setting = Setting {
-    key: "bias",
-    default: "\"none\"",
-    meaning: "biases trained along: none, or all",
-};
+use super::MethodError;
+use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
+use crate::walk::{Part, beside, walk};
 
 /// In which order a layer stores its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,7 +17,7 @@ pub enum WeightLayout {
     InOut,
 }
 
-/// Which biases are trained along with a method.
+/// Which biases are also trained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Biases {
     /// None.
@@ -43,18 +25,32 @@ pub enum Biases {
     None,
     /// All of the model's.
     All,
+    /// Those of the layers that the method is attached to.
+    Targets,
 }
 
-/// Which linear layers a method is attached to.
-///
-/// LoRA has its own settings, which are PEFT's and more.
+impl Biases {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::All => "all",
+            Self::Targets => "lora_only",
+        }
+    }
+}
+
+/// Which linear layers a method is attached to, by PEFT's rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
     /// Which linear layers; `all-linear` leaves out the output head.
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
     pub exclude_modules: Option<TargetModules>,
-    /// Which existing biases are trained along.
+    /// The layer numbers to take; all if `None`.
+    pub layers_to_transform: Option<Vec<usize>>,
+    /// The names of the list of layers, when it is not one of the usual ones.
+    pub layers_pattern: Vec<String>,
+    /// Which existing biases are also trained.
     pub bias: Biases,
     /// In which order the model's linear layers store their weights.
     pub weight_layout: WeightLayout,
@@ -66,13 +62,92 @@ impl Default for Selection {
         Self {
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
+            layers_to_transform: None,
+            layers_pattern: Vec::new(),
             bias: Biases::None,
             weight_layout: WeightLayout::OutIn,
         }
     }
 }
 
+/// `target_modules` of a run file.
+pub(super) const TARGET_MODULES: SettingSpec = SettingSpec {
+    key: "target_modules",
+    kind: SettingKind::Modules { all_linear: true },
+    fallback: crate::schema::Fallback::Word("all-linear"),
+    meaning: "modules it is attached to: a list of names, or a regex; `all-linear` leaves out the output head",
+};
+
+/// `exclude_modules` of a run file.
+pub(super) const EXCLUDE_MODULES: SettingSpec = optional(
+    "exclude_modules",
+    SettingKind::Modules { all_linear: false },
+    "none",
+    "modules left out of them, by the same rules",
+);
+
+/// `layers_to_transform` of a run file.
+pub(super) const LAYERS_TO_TRANSFORM: SettingSpec = optional(
+    "layers_to_transform",
+    SettingKind::Counts {
+        noun: "layer number",
+        least: 0,
+        most: u64::MAX,
+    },
+    "all layers",
+    "layers that are adapted, counted from 0; needs a list in target_modules",
+);
+
+/// `layers_pattern` of a run file.
+pub(super) const LAYERS_PATTERN: SettingSpec = optional(
+    "layers_pattern",
+    SettingKind::Texts,
+    "the usual names",
+    "name of the list of layers, or several; needs layers_to_transform",
+);
+
+/// `bias` of a run file, for methods without an adapter file.
+pub(super) const BIAS: SettingSpec = word(
+    "bias",
+    &["none", "all"],
+    "none",
+    "which biases are also trained",
+);
+
+/// `bias` of a run file, for methods of PEFT.
+pub(super) const ADAPTER_BIAS: SettingSpec = word(
+    "bias",
+    &["none", "all", "lora_only"],
+    "none",
+    "which biases are also trained: none, all, or those of the adapted modules (lora_only)",
+);
+
 impl Selection {
+    /// Reads the settings of a method that are about its targets, as far as it has them.
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+        check_layers(settings)?;
+        let exclude = settings.optional("exclude_modules", Settings::modules)?;
+        let patterns = settings.optional("layers_pattern", Settings::texts)?;
+        let bias = settings.optional("bias", |settings, key| {
+            settings.choice(
+                key,
+                &[
+                    ("none", Biases::None),
+                    ("all", Biases::All),
+                    ("lora_only", Biases::Targets),
+                ],
+            )
+        })?;
+        Ok(Self {
+            target_modules: settings.modules("target_modules")?.clone(),
+            exclude_modules: exclude.cloned(),
+            layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
+            layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
+            bias: bias.unwrap_or_default(),
+            weight_layout: WeightLayout::OutIn,
+        })
+    }
+
     /// Sets which linear layers are selected.
     pub fn with_target_modules(self, target_modules: TargetModules) -> Self {
         Self {
@@ -89,7 +164,7 @@ impl Selection {
         }
     }
 
-    /// Sets which biases are trained along.
+    /// Sets which existing biases are also trained.
     pub fn with_bias(self, bias: Biases) -> Self {
         Self { bias, ..self }
     }
@@ -102,6 +177,17 @@ impl Selection {
         }
     }
 
+    /// Returns the rules in the terms of the matcher, which are PEFT's.
+    pub(super) fn rules(&self) -> LoraAdapterConfig {
+        LoraAdapterConfig {
+            target_modules: Some(self.target_modules.clone()),
+            exclude_modules: self.exclude_modules.clone(),
+            layers_to_transform: self.layers_to_transform.clone().map(LayerIndices::List),
+            layers_pattern: self.layers_pattern.clone(),
+            ..LoraAdapterConfig::default()
+        }
+    }
+
     /// Returns the selected layers, in order.
     ///
     /// # Errors
@@ -109,17 +195,63 @@ impl Selection {
     /// Fails when nothing is selected, or an entry matches nothing.
     pub(super) fn select<'a>(
         &self,
-        linears: &'a [LinearModule],
+        linears: &[&'a LinearModule],
     ) -> Result<Vec<&'a LinearModule>, MethodError> {
-        // The matcher reads its rules from PEFT's configuration, whose rules they are.
-        select_modules(
-            &LoraAdapterConfig {
-                target_modules: Some(self.target_modules.clone()),
-                exclude_modules: self.exclude_modules.clone(),
-                ..LoraAdapterConfig::default()
-            },
-            linears,
-        )
+        let rules = self.rules();
+        rules.validate()?;
+        let all_linear = self.target_modules == TargetModules::AllLinear;
+        let candidates: Vec<&LinearModule> = linears
+            .iter()
+            .copied()
+            .filter(|linear| !(all_linear && linear.is_output_head()))
+            .collect();
+        let paths: Vec<&str> = candidates
+            .iter()
+            .map(|linear| linear.path.as_str())
+            .collect();
+        let matcher = ModuleMatcher::new(&rules)?;
+        matcher.report(&paths)?.require_all()?;
+        let mut selected = Vec::new();
+        for module in candidates {
+            if matcher.matches(&module.path)? {
+                selected.push(module);
+            }
+        }
+        Ok(selected)
+    }
+}
+
+/// PEFT refuses the same combinations, because it would ignore one of the keys.
+fn check_layers(settings: &Settings) -> Result<(), SchemaError> {
+    let no_effect = |setting, reason, fix| {
+        Err(SchemaError::NoEffect {
+            setting,
+            reason,
+            fix,
+        })
+    };
+    if !settings.has("layers_to_transform") {
+        if settings.has("layers_pattern") {
+            return no_effect(
+                "layers_pattern",
+                "`layers_to_transform` is absent",
+                "give the layers in `layers_to_transform`, or remove `layers_pattern`",
+            );
+        }
+        return Ok(());
+    }
+    match settings.modules("target_modules")? {
+        TargetModules::AllLinear => no_effect(
+            "layers_to_transform",
+            "`target_modules` is \"all-linear\", which is the layers of every block",
+            "list names in `target_modules`, as in [\"q_proj\", \"v_proj\"]",
+        ),
+        TargetModules::Pattern(_) => no_effect(
+            "layers_to_transform",
+            "`target_modules` is a regular expression over whole module names",
+            "select the layers in the regular expression, or list names in `target_modules`",
+        ),
+        TargetModules::Names(_) => Ok(()),
     }
 }
 
@@ -130,30 +262,23 @@ pub struct LinearModule {
     pub path: String,
     /// The shape of its weight, as stored.
     pub shape: [usize; 2],
-    /// The name of the method that is attached to the weight, if any.
-    pub method: Option<String>,
-    /// Whether the weight itself is not there, but packed for fused operations.
+    /// The names of the methods that are attached to the weight, the one next to it first.
+    pub methods: Vec<String>,
+    /// Whether the weight is packed for fused operations.
     pub is_packed: bool,
+    pub(super) weight_id: ParamId,
+    pub(super) bias_id: Option<ParamId>,
 }
 
 impl LinearModule {
     /// Returns whether a method is attached to the weight.
     pub fn is_reparameterized(&self) -> bool {
-        self.method.is_some()
-    }
-
-    /// Returns the path of the weight.
-    pub(super) fn weight_path(&self) -> String {
-        self.tensor_name("weight")
+        !self.methods.is_empty()
     }
 
     /// Returns the name of a tensor beside the weight.
-    pub(super) fn tensor_name(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+    pub fn tensor_name(&self, name: &str) -> String {
+        beside(&self.path, name)
     }
 
     /// Returns `(d_out, d_in)`.
@@ -171,165 +296,31 @@ impl LinearModule {
     }
 }
 
-/// A selected layer with its rank, alpha and scaling.
-#[derive(Debug)]
-pub(super) struct Target<'a> {
-    pub(super) module: &'a LinearModule,
-    pub(super) numbers: LoraNumbers,
-}
-
 /// Returns the linear layers of a model, in its order.
 ///
 /// A layer is a struct named `Linear` with a two-dimensional `weight`: this crate's, Burn's, or a
 /// user's own.
 pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
-    let mut find = FindLinears::default();
-    model.visit(&mut find);
-    find.found
-}
-
-/// Returns the linear layers of a model that carries no method yet; `kind` is about to be attached.
-///
-/// # Errors
-///
-/// [`MethodError::AlreadyAttached`]: attaching freezes everything else, an earlier method's state
-/// included.
-pub(super) fn unadapted_modules<M: Module>(
-    model: &M,
-    kind: &'static str,
-) -> Result<Vec<LinearModule>, MethodError> {
-    let linears = linear_modules(model);
-    let attached = linears
-        .iter()
-        .find_map(|linear| Some((linear, linear.method.as_ref()?)));
-    if let Some((linear, attached)) = attached {
-        return Err(MethodError::already_attached(linear, attached, kind));
-    }
-    Ok(linears)
-}
-
-#[derive(Default)]
-struct FindLinears {
-    /// Names and container types from the root to here.
-    path: Vec<(String, String)>,
-    found: Vec<LinearModule>,
-}
-
-impl ModuleVisitor for FindLinears {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        if container_type == REPARAMETERIZATION
-            && let Some(last) = self.found.last_mut()
-            && names(&self.path) == last.weight_path()
-        {
-            last.method = Some(name.to_owned());
+    let mut found: Vec<LinearModule> = Vec::new();
+    walk(model, |entry, param| match &entry.part {
+        Part::Own { field, methods } if entry.is_in_linear && field == "weight" => {
+            if let [rows, cols] = entry.shape[..] {
+                found.push(LinearModule {
+                    path: entry.module.clone(),
+                    shape: [rows, cols],
+                    methods: methods.clone(),
+                    is_packed: !param.is_there(),
+                    weight_id: entry.id,
+                    bias_id: None,
+                });
+            }
         }
-        self.path.push((name.to_owned(), container_type.to_owned()));
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(((name, container), parents)) = self.path.split_last() else {
-            return;
-        };
-        if D == 2 && name == "weight" && container == "Struct:Linear" {
-            let shape = param.lazy_shape();
-            self.found.push(LinearModule {
-                path: names(parents),
-                shape: [shape[0], shape[1]],
-                method: None,
-                is_packed: is_absent(param),
-            });
+        Part::Own { field, .. } if entry.is_in_linear && field == "bias" => {
+            if let Some(last) = found.last_mut().filter(|last| last.path == entry.module) {
+                last.bias_id = Some(entry.id);
+            }
         }
-    }
-}
-
-/// Returns whether a parameter stands for a weight that is packed elsewhere: see [`crate::Linear::frozen`].
-fn is_absent<const D: usize>(param: &Param<Tensor<D>>) -> bool {
-    let mut first = param.base();
-    for dim in 0..D {
-        if first.dims()[dim] == 0 {
-            return false;
-        }
-        first = first.narrow(dim, 0, 1);
-    }
-    first.into_data().iter::<f64>().all(f64::is_nan)
-}
-
-fn names(path: &[(String, String)]) -> String {
-    let names: Vec<&str> = path.iter().map(|(name, _)| name.as_str()).collect();
-    names.join(".")
-}
-
-/// Selects the layers that a new adapter's configuration names.
-///
-/// # Errors
-///
-/// Fails when nothing is selected, or an entry of `target_modules` or a pattern matches nothing.
-pub(super) fn select<'a>(
-    config: &LoraAdapterConfig,
-    linears: &'a [LinearModule],
-) -> Result<Vec<Target<'a>>, MethodError> {
-    select_modules(config, linears)?;
-    let targets = matching(config, linears)?;
-    let paths: Vec<&str> = targets
-        .iter()
-        .map(|target| target.module.path.as_str())
-        .collect();
-    LoraRules::new(config)?.require_all(&paths)?;
-    Ok(targets)
-}
-
-/// Selects the layers that the rules of a configuration name, and requires each rule to name some.
-fn select_modules<'a>(
-    config: &LoraAdapterConfig,
-    linears: &'a [LinearModule],
-) -> Result<Vec<&'a LinearModule>, MethodError> {
-    let candidates = candidates(config, linears);
-    let paths: Vec<&str> = candidates
-        .iter()
-        .map(|linear| linear.path.as_str())
-        .collect();
-    let matcher = ModuleMatcher::new(config)?;
-    matcher.report(&paths)?.require_all()?;
-    let mut selected = Vec::new();
-    for module in candidates {
-        if matcher.matches(&module.path)? {
-            selected.push(module);
-        }
-    }
-    Ok(selected)
-}
-
-/// Returns the layers that a configuration matches; entries that match nothing are no error, since
-/// PEFT writes them too.
-pub(super) fn matching<'a>(
-    config: &LoraAdapterConfig,
-    linears: &'a [LinearModule],
-) -> Result<Vec<Target<'a>>, MethodError> {
-    let matcher = ModuleMatcher::new(config)?;
-    let rules = LoraRules::new(config)?;
-    let mut targets = Vec::new();
-    for module in candidates(config, linears) {
-        if matcher.matches(&module.path)? {
-            targets.push(Target {
-                module,
-                numbers: rules.numbers_for(&module.path)?,
-            });
-        }
-    }
-    Ok(targets)
-}
-
-fn candidates<'a>(
-    config: &LoraAdapterConfig,
-    linears: &'a [LinearModule],
-) -> Vec<&'a LinearModule> {
-    let all_linear = config.target_modules == Some(TargetModules::AllLinear);
-    linears
-        .iter()
-        .filter(|linear| !(all_linear && linear.is_output_head()))
-        .collect()
+        _ => {}
+    });
+    found
 }

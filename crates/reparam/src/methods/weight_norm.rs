@@ -1,46 +1,57 @@
 //! Weight normalization: the length and the direction of each row apart.
 
-use burn::module::{Module, Param, Reparameterization};
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
 
-use super::attach::{Start, attach_trained};
-use super::matrix::{dense, like, matrix};
-use super::targets::{self, BIAS, Selection, TARGET_MODULES};
-use super::{
-    AttachMethod, AttachReport, Method, MethodError, ParameterName, Setting, WeightLayout, chain,
-};
-use crate::ForwardContext;
+use super::method::NewTensor;
+use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
+use super::{Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use crate::schema::word;
 
-pub(super) const METHOD: Method = Method {
+pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "weight_norm",
+    aliases: &[],
     summary: "Weight normalization: the length and the direction of each output's weights are trained apart",
     formula: "W = g v / |v|  for each row;  on LoRA  W = g (W0 + s B A) / |W0 + s B A|",
+    source: "arXiv 1602.07868, equation 2",
     settings: &[
-        Setting {
-            key: "init",
-            default: "\"weights\"",
-            meaning: "how it starts: weights, or data (outputs of mean 0 and variance 1)",
-        },
+        word(
+            "init",
+            &["weights", "data"],
+            "weights",
+            "how it starts: weights, or data (outputs of mean 0 and variance 1)",
+        ),
         TARGET_MODULES,
+        EXCLUDE_MODULES,
         BIAS,
     ],
-    mergeable: true,
-    source: "arXiv 1602.07868, equation 2",
-    parameters: &[
-        ParameterName {
-            inner: "",
-            public: "weight_v",
-            meaning: "v, of the weight's shape; not trained, and the base itself, on LoRA",
+    tensors: &[
+        TensorSpec {
+            name: "weight_v",
+            meaning: "v, of the weight's shape; over LoRA the frozen base has its own name",
         },
-        ParameterName {
-            inner: "g",
-            public: "weight_g",
+        TensorSpec {
+            name: G,
             meaning: "g, [d_out, 1]",
         },
     ],
-    run,
+    base_name: Some("weight_v"),
+    mergeable: true,
+    runs_packed: false,
+    goes_over_others: true,
+    peft: None,
     after_step: None,
+    build: |settings, _| {
+        Ok(Arc::new(WeightNormConfig {
+            starts_from_data: settings.word("init")? == "data",
+            selection: Selection::from_settings(settings)?,
+        }))
+    },
 };
+
+/// The name of the lengths.
+pub(super) const G: &str = "weight_g";
 
 /// The settings of weight normalization.
 ///
@@ -50,7 +61,7 @@ pub(super) const METHOD: Method = Method {
 ///
 /// The gradient of `v_i` is orthogonal to `v_i`, so that a step never shortens it.
 ///
-/// On a model that carries LoRA it composes: `W = g (W0 + s B A) / |W0 + s B A|` with `W0` frozen,
+/// Over LoRA ([`attach_all`](super::attach_all)) it composes: `W = g (W0 + s B A) / |W0 + s B A|` with `W0` frozen,
 /// `A`, `B` and `g` trained. That is DoRA (arXiv 2402.09353, equation 5) without its approximation:
 /// the norm is differentiated.
 ///
@@ -65,102 +76,64 @@ pub(super) const METHOD: Method = Method {
 /// That of full training, `d_out` numbers more, and two products of the weight's size a forward pass.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct WeightNormConfig {
-    /// Which layers are trained; on a model with LoRA, which of the layers that carry it.
+    /// Whether the caller goes on with [`initialize_from_data`](super::initialize_from_data), layer by layer.
+    pub starts_from_data: bool,
+    /// Which layers are trained; over LoRA, which of the layers that carry it.
     pub selection: Selection,
 }
 
-impl AttachMethod for WeightNormConfig {
-    const KIND: &'static str = METHOD.kind;
-
-    fn attach<M: Module>(&self, model: M, seed: u64) -> Result<(M, AttachReport), MethodError> {
-        attach_weight_norm(model, self, seed)
+impl MethodConfig for WeightNormConfig {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
     }
-}
 
-/// The lengths of one weight's rows; the stored weight is `v`.
-#[derive(Module, Debug)]
-pub struct WeightNorm {
-    /// `g`, `[d_out, 1]`.
-    pub g: Param<Tensor<2>>,
-    /// Whether the base is stored `[d_in, d_out]`.
-    transposed: bool,
-}
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
 
-impl WeightNorm {
-    /// Starts with the lengths of a weight's rows, without autodiff.
-    ///
-    /// # Errors
-    ///
-    /// [`MethodError::ZeroRow`] for a row without a direction.
-    pub(super) fn of(v: &Tensor<2>, transposed: bool, module: &str) -> Result<Self, MethodError> {
-        let norms = row_norms(v.clone(), transposed);
-        let values = norms.to_data().convert::<f64>();
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn starts_from_data(&self) -> bool {
+        self.starts_from_data
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        let base = layer.base();
+        let g = row_norms(base.clone());
+        let values = g.to_data().convert::<f64>();
         let is_bad = |norm: f64| !(norm.is_finite() && norm > 0.0);
         if let Some(row) = values.iter::<f64>().position(is_bad) {
             return Err(MethodError::ZeroRow {
-                module: module.to_owned(),
+                module: layer.module.path.clone(),
                 row,
             });
         }
-        let g = if transposed { norms.transpose() } else { norms };
-        Ok(Self {
-            g: Param::from_tensor(g),
-            transposed,
-        })
+        Ok(Start::new(WeightNorm)
+            .with_base(base)
+            .with(NewTensor::matrix(G, g)))
     }
 }
 
-/// Returns the norm of each output's weights: `[d_out, 1]`, or `[1, d_out]` if stored transposed.
-pub(super) fn row_norms(v: Tensor<2>, transposed: bool) -> Tensor<2> {
-    let dim = usize::from(!transposed);
-    (v.clone() * v).sum_dim(dim).sqrt()
+/// Returns the norm of each row, `[d_out, 1]`.
+pub(super) fn row_norms(v: Tensor<2>) -> Tensor<2> {
+    (v.clone() * v).sum_dim(1).sqrt()
 }
 
-impl Reparameterization for WeightNorm {
-    const NAME: &'static str = METHOD.kind;
+/// The lengths of one weight's rows; the stored weight is `v`.
+#[derive(Debug)]
+struct WeightNorm;
 
-    /// Returns `v (g / |v|)`, in the base's layout.
+impl Method for WeightNorm {
+    /// Returns `v (g / |v|)`.
     ///
     /// In this order the start is exact: `g / |v|` is one.
-    fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
-        let shape = base.shape();
-        let v = matrix(base);
-        let g = self.g.val();
-        let g = if self.transposed { g.transpose() } else { g };
-        like(v.clone() * (g / row_norms(v, self.transposed)), shape)
+    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        let norms = row_norms(base.clone());
+        base * (theta.matrix(G) / norms)
     }
-}
-
-fn run(x: &Tensor<2>, weight: &Param<Tensor<2>>, _context: &ForwardContext) -> Option<Tensor<2>> {
-    let norm = weight.reparameterization::<WeightNorm>()?;
-    Some(dense(x, weight, norm.transposed))
-}
-
-/// Attaches weight normalization to a model's selected linear layers and freezes everything else.
-///
-/// On a model that carries LoRA, the layers are chosen among those that do, `A` and `B` stay
-/// trained, and so do the biases that were. Nothing is random: `seed` is there because every method
-/// takes one.
-///
-/// # Errors
-///
-/// Fails when a row's norm is zero, nothing is selected, a method other than LoRA is attached
-/// already, LoRA has dropout, or biases are to be trained and there are none.
-pub fn attach_weight_norm<M: Module>(
-    model: M,
-    config: &WeightNormConfig,
-    _seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
-    let linears = targets::linear_modules(&model);
-    if linears.iter().any(|linear| linear.is_reparameterized()) {
-        return chain::normalize_lora(model, &linears, config);
-    }
-    let transposed = config.selection.weight_layout == WeightLayout::InOut;
-    attach_trained(model, METHOD.kind, &config.selection, |linear, base| {
-        Ok(Start {
-            state: WeightNorm::of(&base, transposed, &linear.path)?,
-            base,
-            scaling: None,
-        })
-    })
 }

@@ -1,11 +1,13 @@
 //! Weight normalization that starts from a batch of data.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use std::collections::HashMap;
+
+use burn::module::{Module, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
-use super::matrix::matrix;
-use super::weight_norm::{self, row_norms};
+use super::weight_norm::{G, SPEC, row_norms};
 use super::{MethodError, WeightLayout, linear_modules};
+use crate::walk::{Change, Part, rewrite, walk};
 
 /// Initializes a weight-normalized linear layer so that its outputs over a batch have mean 0 and
 /// variance 1.
@@ -39,22 +41,13 @@ pub fn initialize_from_data<M: Module>(
     layout: WeightLayout,
 ) -> Result<M, MethodError> {
     let linears = linear_modules(&layer);
-    let is_normalized = |linear: &super::LinearModule| {
-        linear.path.is_empty() && linear.method.as_deref() == Some(weight_norm::METHOD.kind)
-    };
+    let is_normalized =
+        |linear: &super::LinearModule| linear.path.is_empty() && linear.methods == [SPEC.kind];
     let Some(linear) = linears.into_iter().find(is_normalized) else {
         return Err(MethodError::NotInitializable {
             missing: "weight normalization of its own weight",
         });
     };
-    let mut find = Find::default();
-    layer.visit(&mut find);
-    let Some(v) = find.v else {
-        return Err(MethodError::NotInitializable { missing: "weight" });
-    };
-    if !find.has_bias {
-        return Err(MethodError::NotInitializable { missing: "bias" });
-    }
     let (_, d_in) = linear.dims(layout);
     if x.dims()[1] != d_in {
         return Err(MethodError::BatchWidth {
@@ -62,19 +55,39 @@ pub fn initialize_from_data<M: Module>(
             found: x.dims()[1],
         });
     }
-    let v = match layout {
-        WeightLayout::OutIn => v.transpose(),
-        WeightLayout::InOut => v,
+    let [mut v, mut lengths, mut bias]: [Option<(ParamId, Tensor<1>)>; 3] = [None, None, None];
+    walk(&layer, |entry, param| {
+        let found = Some((entry.id, param.values()));
+        match &entry.part {
+            Part::Own { field, .. } if field == "weight" => v = found,
+            Part::Own { field, .. } if field == "bias" => bias = found,
+            Part::Tensor { .. } if entry.name == G => lengths = found,
+            _ => {}
+        }
+    });
+    let (Some((_, v)), Some((g_id, g))) = (v, lengths) else {
+        return Err(MethodError::NotInitializable { missing: "weight" });
     };
-    // `[d_in, d_out]` now, so that the outputs are the columns.
-    let norms = row_norms(v.clone(), true);
-    let t = x.inner().matmul(v) / norms;
-    let (g, b) = moments(&t)?;
-    Ok(layer.map(&mut Set {
-        path: Vec::new(),
-        g,
-        b,
-    }))
+    let Some((bias_id, _)) = bias else {
+        return Err(MethodError::NotInitializable { missing: "bias" });
+    };
+    let v = v.reshape(linear.shape);
+    let v = match layout {
+        WeightLayout::OutIn => v,
+        WeightLayout::InOut => v.transpose(),
+    };
+    let t = x.inner().matmul(v.clone().transpose()) / row_norms(v).transpose();
+    let (new_g, new_b) = moments(&t)?;
+    let change = |values: Vec<f64>| {
+        let len = values.len();
+        let data = TensorData::new(values, [len]).convert_dtype(g.dtype());
+        Change {
+            values: Some(Tensor::from_data(data, (&g.device(), g.dtype()))),
+            is_trained: None,
+        }
+    };
+    let changes = HashMap::from([(g_id, change(new_g)), (bias_id, change(new_b))]);
+    Ok(rewrite(layer, changes))
 }
 
 /// Returns `1 / std` and `-mean / std` of each column, computed in `f64`.
@@ -96,60 +109,4 @@ fn moments(t: &Tensor<2>) -> Result<(Vec<f64>, Vec<f64>), MethodError> {
         b.push(-mean / deviation);
     }
     Ok((g, b))
-}
-
-/// Finds the tensors of a single layer.
-#[derive(Default)]
-struct Find {
-    path: Vec<String>,
-    v: Option<Tensor<2>>,
-    has_bias: bool,
-}
-
-impl ModuleVisitor for Find {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        match self.path.join(".").as_str() {
-            "weight" if D == 2 => self.v = Some(matrix(param.base().inner())),
-            "bias" => self.has_bias = true,
-            _ => {}
-        }
-    }
-}
-
-/// Replaces the lengths and the bias.
-struct Set {
-    path: Vec<String>,
-    g: Vec<f64>,
-    b: Vec<f64>,
-}
-
-impl ModuleMapper for Set {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.path.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let values = match self.path.join(".").as_str() {
-            "weight.weight_norm.g" => &self.g,
-            "bias" => &self.b,
-            _ => return param,
-        };
-        param.map(|old| {
-            let data = TensorData::new(values.clone(), old.dims()).convert_dtype(old.dtype());
-            let new = Tensor::from_data(data, (&old.device(), old.dtype()));
-            new.set_require_grad(old.is_require_grad())
-        })
-    }
 }

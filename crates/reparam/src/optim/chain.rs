@@ -1,6 +1,10 @@
 //! Composition.
 
-use super::{GradientTransform, OptimError, Placed, StepContext, order, state};
+use crate::optim::error::OptimError;
+use crate::optim::rules::Placed;
+use crate::optim::rules::order;
+use crate::optim::state;
+use crate::optim::transform::{GradientTransform, StepContext};
 use crate::parameters::{NamedTensor, ParameterList};
 
 /// Transforms applied one after the other.

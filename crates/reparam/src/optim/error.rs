@@ -2,19 +2,14 @@
 
 use thiserror::Error;
 
+use crate::schema::SchemaError;
+
 /// Why an update could not be made.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum OptimError {
-    /// A setting is outside its range.
-    #[error("{setting} must be {expected}, got {found}")]
-    Setting {
-        /// The setting's name.
-        setting: &'static str,
-        /// What it has to be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
+    /// A transform or one of its settings is unknown, missing or out of its range.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A gradient holds NaN or infinity.
     #[error("the gradient of `{name}` is not finite")]
     NonFinite {
@@ -103,43 +98,13 @@ pub enum OptimError {
         /// The transform.
         transform: &'static str,
     },
-    /// There is no transform of this name.
-    #[error("there is no transform `{kind}`")]
-    UnknownTransform {
-        /// The name.
-        kind: String,
-    },
-    /// A transform has no setting of this name.
-    #[error("`{transform}` has no setting `{setting}`")]
-    UnknownSetting {
-        /// The transform.
-        transform: &'static str,
-        /// The setting.
-        setting: String,
-    },
-    /// A pattern of parameter names is not a regular expression.
-    #[error("`{pattern}` is not a regular expression: {message}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// A setting that has no default is missing.
-    #[error("`{transform}` needs the setting `{setting}`")]
-    MissingSetting {
-        /// The transform.
-        transform: &'static str,
-        /// The setting.
-        setting: &'static str,
-    },
 }
 
 impl OptimError {
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Setting { .. } => None,
+            Self::Schema(error) => error.hint(),
             Self::NonFinite { .. } | Self::NonFiniteParameter { .. } => {
                 Some("lower the learning rate, warm it up, or clip the gradients".into())
             }
@@ -163,16 +128,6 @@ impl OptimError {
                  returns"
                     .into(),
             ),
-            Self::UnknownTransform { .. } => Some("`reparam methods` lists the transforms".into()),
-            Self::UnknownSetting { transform, .. } => {
-                let entry = super::transform_entry(transform);
-                let keys: Vec<&str> = entry
-                    .map(|entry| entry.settings.iter().map(|setting| setting.key).collect())
-                    .unwrap_or_default();
-                Some(format!("its settings are: {}", keys.join(", ")))
-            }
-            Self::Pattern { .. } => Some("write a pattern such as `.*lora_B.*`".into()),
-            Self::MissingSetting { setting, .. } => Some(format!("give `{setting}`")),
         }
     }
 }

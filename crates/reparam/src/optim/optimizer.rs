@@ -1,12 +1,18 @@
 //! A chain of transforms and the parameter update after it.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::ElementConversion;
 
-use super::clip::{global_norm, positive};
-use super::noise::Noise;
-use super::{Chain, GradientTransform, OptimError, Schedule, StepContext, chain};
+use crate::optim::chain::{Chain, chain};
+use crate::optim::error::OptimError;
+use crate::optim::math::{Noise, global_norm};
+use crate::optim::schedule::Schedule;
+use crate::optim::state::file;
+use crate::optim::transform::{GradientTransform, StepContext};
 use crate::parameters::{self, NamedTensor, ParameterList};
+use crate::schema::{Range, at_least_one};
 
 /// The two-step update of a run.
 #[derive(Debug)]
@@ -69,14 +75,8 @@ impl Optimizer {
         schedule: Schedule,
         horizon: u64,
     ) -> Result<Self, OptimError> {
-        positive("learning_rate", learning_rate)?;
-        if horizon == 0 {
-            return Err(OptimError::Setting {
-                setting: "horizon",
-                expected: "at least one step",
-                found: "0".into(),
-            });
-        }
+        Range::Positive.check("learning_rate", learning_rate)?;
+        at_least_one("horizon", horizon)?;
         Ok(Self {
             chain: chain(transforms)?,
             learning_rate,
@@ -274,6 +274,28 @@ impl Optimizer {
         self.steps_done = steps_done;
         Ok(())
     }
+}
+
+/// Writes the states of all transforms to a safetensors file, in one step.
+///
+/// Tensors keep their type and all of their bits; `steps_done` is in the metadata.
+///
+/// # Errors
+///
+/// [`OptimError::StateFile`] when the file cannot be written.
+pub fn save_state(optimizer: &Optimizer, path: &Path) -> Result<(), OptimError> {
+    file::write(path, optimizer.steps_done(), optimizer.state())
+}
+
+/// Restores what [`save_state`] wrote, to the same bits.
+///
+/// # Errors
+///
+/// [`OptimError::StateFile`] when the file is missing or damaged, and the errors of
+/// [`Optimizer::load_state`] when it is another chain's.
+pub fn load_state(optimizer: &mut Optimizer, path: &Path) -> Result<(), OptimError> {
+    let (steps_done, state) = file::read(path)?;
+    optimizer.load_state(steps_done, state)
 }
 
 /// Returns the name of the first tensor with an element that is not finite.

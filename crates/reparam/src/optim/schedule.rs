@@ -1,6 +1,7 @@
 //! Learning-rate schedules.
 
-use super::OptimError;
+use super::error::OptimError;
+use crate::schema::Range;
 
 /// How the learning rate changes over a run, as a multiplier in `[0, 1]`.
 ///
@@ -73,13 +74,7 @@ impl Schedule {
     ///
     /// Fails unless `min_ratio` is in `[0, 1]`.
     pub fn warmup(warmup_steps: u64, decay: Decay, min_ratio: f64) -> Result<Self, OptimError> {
-        if !(0.0..=1.0).contains(&min_ratio) {
-            return Err(OptimError::Setting {
-                setting: "min_learning_rate_ratio",
-                expected: "in [0, 1]",
-                found: min_ratio.to_string(),
-            });
-        }
+        Range::Unit.check("min_learning_rate_ratio", min_ratio)?;
         Ok(Self::Warmup {
             warmup_steps,
             decay,

@@ -38,9 +38,6 @@ impl TabularError {
             Self::Ragged { .. } => {
                 "write a missing value as an empty cell, with its comma".to_owned()
             }
-            Self::OpenQuote { .. } | Self::TextAfterQuote { .. } => {
-                "close the cell with a double quote; a quote inside it is written twice".to_owned()
-            }
             Self::NotANumber {
                 text,
                 named,

@@ -15,6 +15,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
+use reparam::methods;
 use reparam::optim::{Optimizer, StepReport};
 use reparam_data::BatchPlan;
 use reparam_formats::hub::HubOptions;
@@ -28,9 +29,7 @@ pub use report::RegressionReport;
 use self::network::{Network, activation, tensor, widths};
 use self::report::{measure_model, report};
 use self::table::Tables;
-use crate::config::{
-    Activation, MethodConfig, RegressionConfig, RegressionModelKind, WeightNormInit,
-};
+use crate::config::{Activation, RegressionConfig, RegressionModelKind, starts_from_data};
 use crate::event::Step;
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
@@ -250,7 +249,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
             RegressionModelKind::Linear => "linear".to_owned(),
             RegressionModelKind::Mlp { .. } => "mlp".to_owned(),
         },
-        method: config.method.name().to_owned(),
+        method: config.method.kind.clone(),
         model_parameters,
         targets: Vec::new(),
         scaling: None,
@@ -318,11 +317,9 @@ fn network(
     }
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
-    let method = settings::method(&config.method, config.train.max_steps);
-    let (mut network, _) = method.attach(network, config.train.seed)?;
-    if let MethodConfig::WeightNorm(norm) = &config.method
-        && norm.init == WeightNormInit::Data
-    {
+    let method = settings::method(&config.method, config.train.max_steps)?;
+    let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
+    if starts_from_data(&config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
     }
     Ok((network.train(), model_parameters))

@@ -9,6 +9,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::transform::map_with_parameters;
 use super::super::*;
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::parameters::{NamedTensor, ParameterList};
+use crate::schema::SchemaError;
 
 fn golden(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -310,7 +311,7 @@ fn settings_out_of_range_are_refused() {
     ];
     for result in results {
         assert!(
-            matches!(result, Err(OptimError::Setting { .. })),
+            matches!(result, Err(OptimError::Schema(SchemaError::Value { .. }))),
             "{result:?}"
         );
     }

@@ -2,9 +2,11 @@
 
 use burn::tensor::DType;
 
+use super::super::transform::map_with_parameters;
 use super::super::*;
 use super::{list, quadratic_gradient, values};
 use crate::parameters::ParameterList;
+use crate::schema::{Chosen, Range, SchemaError, draws};
 
 type Parts = Vec<Box<dyn GradientTransform>>;
 
@@ -196,7 +198,10 @@ fn groups_that_exclude_each_other_do_not_meet() {
     Group::new("a", vec![part("sam")]).unwrap_err();
     Group::new("a", vec![part("ema")]).unwrap_err();
     let error = Group::new("(", vec![part("scale")]).unwrap_err();
-    assert!(matches!(error, OptimError::Pattern { .. }), "{error}");
+    assert!(
+        matches!(error, OptimError::Schema(SchemaError::Pattern { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -415,44 +420,81 @@ fn a_schedule_free_warm_up_starts_with_steps_of_size_one() {
     }
 }
 
+/// What the schema accepts the transforms accept, and what it does not know is refused with what there is.
 #[test]
-fn every_transform_of_the_table_can_be_built() {
-    for entry in TRANSFORMS {
-        let mut spec = TransformSpec::new(entry.kind);
-        for setting in entry.settings {
-            if setting.fallback != Fallback::Required {
-                continue;
+fn every_transform_of_the_catalog_can_be_built() {
+    let catalog = Transforms::builtin();
+    let context = BuildContext::new(&catalog).with_lora_scaling(Some(2.0));
+    for entry in catalog.iter() {
+        for seed in 0..32 {
+            let mut chosen = Chosen::sample(entry.kind, entry.settings, &mut draws(seed));
+            for (_, value) in &mut chosen.settings {
+                if let SettingValue::Chain(inner) = value {
+                    inner.push(Chosen::new("adam"));
+                }
             }
-            let value = match setting.kind {
-                SettingKind::Count => SettingValue::Count(2),
-                SettingKind::Pattern => SettingValue::Word(".*".into()),
-                SettingKind::Numbers => SettingValue::Numbers(vec![0.5, 0.25]),
-                SettingKind::Chain => SettingValue::Chain(vec![TransformSpec::new("adam")]),
-                _ => SettingValue::Number(0.5),
-            };
-            spec = spec.with(setting.key, value);
+            match context.build(&chosen) {
+                Ok(_) => {}
+                Err(OptimError::Schema(SchemaError::NoEffect { setting, .. })) => {
+                    assert_eq!((entry.kind, setting), ("sgd", "nesterov"));
+                }
+                Err(error) => panic!("{chosen:?}: {error}"),
+            }
         }
-        let context = BuildContext {
-            lora_scaling: Some(2.0),
-        };
-        let parts = spec
-            .build(&context)
-            .unwrap_or_else(|error| panic!("{}: {error}", entry.kind));
-        let composed = chain(parts);
-        assert!(composed.is_ok(), "{}: {:?}", entry.kind, composed.err());
-        let unknown = TransformSpec::new(entry.kind).with("nonsense", SettingValue::Flag(true));
-        let error = unknown.build(&context).expect_err("no such setting");
-        assert!(
-            matches!(error, OptimError::UnknownSetting { .. }),
-            "{error}"
-        );
-        assert!(error.hint().is_some_and(|hint| {
-            entry
-                .settings
-                .iter()
-                .all(|setting| hint.contains(setting.key))
-        }));
+        let required = entry
+            .settings
+            .iter()
+            .find(|setting| matches!(setting.fallback, Fallback::Required(_)));
+        let plain = context.build(&Chosen::new(entry.kind));
+        match (required, plain) {
+            (None, parts) => {
+                let composed = chain(parts.expect(entry.kind));
+                assert!(composed.is_ok(), "{}: {:?}", entry.kind, composed.err());
+            }
+            (Some(setting), parts) => {
+                let error = parts.expect_err("a setting is missing");
+                let hint = error.hint().expect("an example");
+                assert!(hint.contains(setting.key), "{error}: {hint}");
+            }
+        }
+        let unknown = Chosen::new(entry.kind).with("nonsense", SettingValue::Flag(true));
+        let error = context.build(&unknown).expect_err("no such setting");
+        let hint = error.hint().expect("the settings that there are");
+        assert!(entry.settings.iter().all(|one| hint.contains(one.key)));
     }
-    let error = TransformSpec::new("adamax").build(&BuildContext::default());
-    assert!(matches!(error, Err(OptimError::UnknownTransform { .. })));
+    let error = context.build(&Chosen::new("adamax")).unwrap_err();
+    assert_eq!(error.to_string(), "there is no transform `adamax`");
+}
+
+/// A caller adds a transform to a catalog, and chains hold it like any other.
+#[test]
+fn a_catalog_takes_further_entries() {
+    static SETTINGS: [SettingSpec; 1] = [crate::schema::number(
+        "factor",
+        Range::Positive,
+        3.0,
+        "the factor",
+    )];
+    let triple = TransformEntry {
+        kind: "triple",
+        summary: "Multiply by three, or so",
+        formula: "u = factor g",
+        source: "",
+        optimizer: None,
+        settings: &SETTINGS,
+        build: |settings, _| Ok(vec![Box::new(Scale::by(settings.number("factor")?)?)]),
+    };
+    let builtin = Transforms::builtin();
+    assert!(builtin.find("triple").is_none());
+    let catalog = builtin.with(triple);
+    let inner = vec![Chosen::new("triple"), Chosen::new("clip_by_global_norm")];
+    let group = Chosen::new("group")
+        .with("pattern", SettingValue::Word(".*".into()))
+        .with("transforms", SettingValue::Chain(inner));
+    let parts = BuildContext::new(&catalog).build(&group).unwrap();
+    let mut optimizer = Optimizer::new(parts, 1.0, Schedule::Constant, 1).unwrap();
+    let (x, _) = optimizer
+        .step_list(list(&[1.0], DType::F64), list(&[0.1], DType::F64))
+        .unwrap();
+    assert!((values(&x)[0] - 0.7).abs() < 1e-12, "{:?}", values(&x));
 }

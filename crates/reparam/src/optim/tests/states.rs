@@ -2,6 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use super::super::transform::map;
 use super::super::*;
 use crate::parameters::{NamedTensor, ParameterList};
 
@@ -60,18 +61,18 @@ fn advance(optimizer: &mut Optimizer, mut x: ParameterList, steps: usize) -> Par
 }
 
 fn optimizer(spec: &TransformSpec) -> Optimizer {
-    let context = BuildContext {
-        lora_scaling: Some(2.0),
-    };
+    let catalog = Transforms::builtin();
+    let context = BuildContext::new(&catalog).with_lora_scaling(Some(2.0));
     let schedule = Schedule::warmup(3, Decay::Cosine, 0.1).expect("valid");
-    Optimizer::new(spec.build(&context).expect(&spec.kind), 0.05, schedule, 20).expect("lawful")
+    let parts = context.build(spec).expect(&spec.kind);
+    Optimizer::new(parts, 0.05, schedule, 20).expect("lawful")
 }
 
 /// Every transform of the table, with all parts of a state that it can have.
 fn specs() -> Vec<TransformSpec> {
     let number = SettingValue::Number;
     let inner = || SettingValue::Chain(vec![TransformSpec::new("adam")]);
-    TRANSFORMS
+    Transforms::builtin()
         .iter()
         .map(|entry| {
             let spec = TransformSpec::new(entry.kind);

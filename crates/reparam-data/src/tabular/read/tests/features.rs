@@ -106,6 +106,15 @@ fn features_that_cannot_be_read_are_named() {
     }
 }
 
+/// The names of a file's columns.
+fn read_header(path: &Path) -> Result<Vec<String>> {
+    let bytes = read_file(path)?;
+    header(
+        path,
+        &mut Records::new(path, utf8(path, &bytes)?, Dialect::Csv),
+    )
+}
+
 #[test]
 fn names_are_those_of_the_first_line_that_is_not_blank() {
     let header = |bytes: &[u8]| with_file(bytes, read_header);

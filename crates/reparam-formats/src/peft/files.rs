@@ -1,0 +1,140 @@
+//! The two files of an adapter directory, whatever the method.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::adapter::Tensor;
+use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE, pyjson};
+use crate::FormatError;
+use crate::atomic::{AtomicDirectory, write_file_atomic};
+use crate::checkpoint::Checkpoint;
+use crate::config::{JsonObject, read_text};
+use crate::safetensors::{TensorToWrite, write_safetensors};
+
+/// What PEFT puts before a module's path in Hugging Face's naming.
+pub(super) const PREFIX: &str = "base_model.model.";
+/// What it puts before a tensor that the layers share, such as `vera_A`.
+const SHARED_PREFIX: &str = "base_model.";
+
+/// An adapter as it is stored: its configuration and its tensors.
+///
+/// Tensors are named as in the file but for what PEFT puts before every name:
+/// `model.layers.0.self_attn.q_proj.lora_A.weight`, and `vera_A` for one that all layers share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterFiles {
+    /// `adapter_config.json`.
+    pub config: JsonObject,
+    /// `adapter_model.safetensors`.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl AdapterFiles {
+    /// Puts an adapter together.
+    pub fn new(config: Map<String, Value>, tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            config: JsonObject::new(Path::new(CONFIG_FILE), config),
+            tensors,
+        }
+    }
+
+    /// Reads the directory of an adapter.
+    ///
+    /// Tensors of F32, F16 and BF16 are read as `f32`, exactly.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::NotAnAdapter`]; [`FormatError::PickleOnly`], [`FormatError::NoSuchFile`] and
+    /// those of a safetensors file; [`FormatError::NonFinite`]; [`PeftError::UnexpectedTensor`] for a name
+    /// that is none of PEFT's; a configuration that is not a JSON object.
+    pub fn load(directory: &Path) -> Result<Self, PeftError> {
+        let path = directory.to_path_buf();
+        if !directory.is_dir() {
+            return Err(FormatError::NoSuchDirectory { path }.into());
+        }
+        let config_path = directory.join(CONFIG_FILE);
+        if !config_path.exists() {
+            return Err(PeftError::NotAnAdapter { path });
+        }
+        let config = JsonObject::parse(&config_path, &read_text(&config_path)?)?;
+        let weights = directory.join(WEIGHTS_FILE);
+        let pickle = "adapter_model.bin".to_owned();
+        if !weights.exists() && directory.join(&pickle).exists() {
+            return Err(FormatError::PickleOnly {
+                path,
+                files: vec![pickle],
+            }
+            .into());
+        }
+        let file = Checkpoint::open_file(&weights)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            let shared = || {
+                name.strip_prefix(SHARED_PREFIX)
+                    .filter(|name| !name.contains('.'))
+            };
+            let Some(short) = name.strip_prefix(PREFIX).or_else(shared) else {
+                let reason = "names of adapter tensors begin with base_model.model.";
+                return Err(PeftError::UnexpectedTensor {
+                    name: name.to_owned(),
+                    reason,
+                });
+            };
+            file.check_finite(name)?;
+            let tensor = Tensor {
+                shape: view.shape.to_vec(),
+                data: view.to_f32_vec()?,
+            };
+            tensors.insert(short.to_owned(), tensor);
+        }
+        Ok(Self { config, tensors })
+    }
+
+    /// Writes the directory of the adapter: `adapter_config.json` and
+    /// `adapter_model.safetensors`, both or neither.
+    ///
+    /// The same adapter gives the same bytes, and those are PEFT's for the same configuration. An
+    /// older adapter in the directory is replaced; other files in it are kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AtomicDirectory`] and [`write_safetensors`]. The directory is then what it was.
+    pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
+        let target = AtomicDirectory::create(directory)?;
+        let config_path = target.path().join(CONFIG_FILE);
+        let sorted: BTreeMap<_, _> = self.config.map().clone().into_iter().collect();
+        let text = pyjson::dumps(&Value::Object(sorted.into_iter().collect()));
+        write_file_atomic(&config_path, text.as_bytes())?;
+        let names: Vec<String> = self.tensors.keys().map(|name| stored_name(name)).collect();
+        let mut tensors: Vec<TensorToWrite<'_>> = names
+            .iter()
+            .zip(self.tensors.values())
+            .map(|(name, tensor)| TensorToWrite::f32(name, &tensor.shape, &tensor.data))
+            .collect();
+        tensors.sort_by(|a, b| a.name.cmp(b.name));
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        write_safetensors(&target.path().join(WEIGHTS_FILE), &tensors, &metadata)?;
+        target.commit()?;
+        Ok(())
+    }
+
+    /// Returns the word for the method, such as `LORA`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the configuration does not say it.
+    pub fn peft_type(&self) -> Result<&str, PeftError> {
+        let peft_type = self.config.str("peft_type")?;
+        Ok(peft_type.ok_or_else(|| self.config.missing("peft_type"))?)
+    }
+}
+
+/// Returns the name in the file. A name of one part is that of a tensor which the layers share.
+fn stored_name(name: &str) -> String {
+    if name.contains('.') {
+        format!("{PREFIX}{name}")
+    } else {
+        format!("{SHARED_PREFIX}{name}")
+    }
+}

@@ -1,0 +1,113 @@
+//! Self-attention.
+
+use burn::tensor::Tensor;
+use reparam::{ForwardContext, Linear};
+use reparam_ops::fused::{AttentionBlock, FusedNorm};
+use reparam_ops::{AttentionConfig, attention, rotary};
+
+use super::{Norm, Sequences};
+use crate::architecture::AttentionSpec;
+use crate::cache::TensorCache;
+use crate::named::{List, Named, side_by_side, unnamed_module};
+
+/// Self-attention, whose queries may share keys and values.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Queries, keys and values: three layers, or one whose output holds them side by side.
+    pub inputs: List<Named<Linear>>,
+    /// Back to the hidden states.
+    pub output: Named<Linear>,
+    /// The norm of each head of the queries.
+    pub q_norm: Option<Named<Norm>>,
+    /// The norm of each head of the keys.
+    pub k_norm: Option<Named<Norm>>,
+    /// What it is.
+    pub spec: AttentionSpec,
+}
+
+unnamed_module!(Attention, modules: [inputs, output, q_norm, k_norm], data: [spec]);
+
+impl Attention {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        cache: Option<&mut TensorCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let [mut q, mut k, v] = self.projections(x, context);
+        if let Some(norm) = &self.q_norm {
+            q = norm.forward_heads(q);
+        }
+        if let Some(norm) = &self.k_norm {
+            k = norm.forward_heads(k);
+        }
+        if let Some(index) = self.spec.rotary {
+            let table = &sequences.rotary[index];
+            (q, k) = (rotary(q, table), rotary(k, table));
+        }
+        let (k, v, segments) = match cache {
+            None => (k, v, sequences.segments.clone()),
+            Some(cache) => cache.append(k, v),
+        };
+        let out = attention(q, k, v, self.config(), &segments);
+        self.output.forward(out, context)
+    }
+
+    /// Queries, keys and values.
+    fn projections(&self, x: Tensor<2>, context: &ForwardContext) -> [Tensor<2>; 3] {
+        match &self.inputs[..] {
+            [q, k, v] => [
+                q.forward(x.clone(), context),
+                k.forward(x.clone(), context),
+                v.forward(x, context),
+            ],
+            [qkv] => {
+                let joined = qkv.forward(x, context);
+                side_by_side(self.spec.widths())
+                    .map(|columns| joined.clone().narrow(1, columns.start, columns.len()))
+            }
+            others => unreachable!("{} layers are checked when they are loaded", others.len()),
+        }
+    }
+
+    /// Whether the weights are packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.output.weight.as_packed().is_some()
+    }
+
+    fn config(&self) -> AttentionConfig {
+        let spec = &self.spec;
+        AttentionConfig {
+            n_heads: spec.n_heads,
+            n_kv_heads: spec.n_kv_heads,
+            head_dim: spec.head_dim,
+            scale: spec.scale as f32,
+            causal: spec.causal,
+            window: spec.window,
+            soft_cap: spec.soft_cap.map(|cap| cap as f32),
+        }
+    }
+
+    /// The whole block as one operation, if its weights are packed.
+    pub(crate) fn fused<'a>(
+        &self,
+        norm: FusedNorm,
+        sequences: &'a Sequences,
+        context: &ForwardContext,
+    ) -> Option<AttentionBlock<'a>> {
+        let [q, k, v] = &self.inputs[..] else {
+            return None;
+        };
+        Some(AttentionBlock {
+            norm,
+            q: q.fused(context)?,
+            k: k.fused(context)?,
+            v: v.fused(context)?,
+            o: self.output.fused(context)?,
+            config: self.config(),
+            rotary: &sequences.rotary[self.spec.rotary?],
+            recompute: sequences.recompute,
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! IA3: a trained factor for each output, or input, of a layer.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use reparam_formats::peft::{
+    KeySpec, KeyUsage, TargetModules, check_keys, config_of, target_matches,
+};
+use reparam_ops::LinearPlan;
+use serde_json::{Map, Value};
+
+use super::method::NewTensor;
+use super::peft::{AdapterMeta, PeftFormat, targets_of};
+use super::targets::{EXCLUDE_MODULES, Selection, TARGET_MODULES};
+use super::{Base, Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use crate::ForwardContext;
+use crate::schema::{SettingKind, Settings, optional};
+
+pub(super) static SPEC: MethodSpec = MethodSpec {
+    kind: "ia3",
+    aliases: &[],
+    summary: "IA3: a trained factor for each output of a layer, or for each input of a feed-forward layer",
+    formula: "W = diag(l) W0,  b = l b0;  in feed-forward modules  W = W0 diag(l)",
+    source: "arXiv 2205.05638, section 3.3",
+    settings: &[
+        TARGET_MODULES,
+        EXCLUDE_MODULES,
+        optional(
+            "feedforward_modules",
+            SettingKind::Modules { all_linear: false },
+            "the last layers of feed-forward blocks: down_proj, fc2, mlp.c_proj, wo, dense_4h_to_h, output.dense",
+            "the target modules whose inputs are scaled, not their outputs",
+        ),
+    ],
+    tensors: &[TensorSpec {
+        name: L,
+        meaning: "l, [d_out, 1], or [1, d_in] in feed-forward modules",
+    }],
+    base_name: None,
+    mergeable: true,
+    runs_packed: true,
+    goes_over_others: false,
+    peft: Some(PeftFormat {
+        peft_type: "IA3",
+        is_own: |_| true,
+        read: |files| {
+            check_keys(&files.config, &KEYS)?;
+            // What counts is the shape that a module's tensor has.
+            let is_feedforward = |name: &&String| {
+                let shape = &files.tensors[name.as_str()].shape;
+                shape.len() == 2 && shape[0] == 1 && shape[1] > 1
+            };
+            let suffix = format!(".{L}");
+            let feedforward = files.tensors.keys().filter(is_feedforward);
+            let paths = feedforward.filter_map(|name| name.strip_suffix(&suffix));
+            Ok(Arc::new(Ia3Config {
+                feedforward_modules: TargetModules::Names(paths.map(str::to_owned).collect()),
+                selection: targets_of(files, &[L])?,
+            }))
+        },
+        check: |_| Ok(()),
+    }),
+    after_step: None,
+    build: |settings, _| {
+        let feedforward = settings.optional("feedforward_modules", Settings::modules)?;
+        Ok(Arc::new(Ia3Config {
+            selection: Selection::from_settings(settings)?,
+            feedforward_modules: match feedforward {
+                Some(modules) => modules.clone(),
+                None => Ia3Config::default().feedforward_modules,
+            },
+        }))
+    },
+};
+
+/// The factors.
+const L: &str = "ia3_l";
+
+const fn key(key: &'static str, default: &'static str, usage: KeyUsage) -> KeySpec {
+    KeySpec {
+        key,
+        default,
+        usage,
+    }
+}
+
+const KEYS: [KeySpec; 6] = [
+    key("exclude_modules", "null", KeyUsage::WithoutEffect),
+    key("fan_in_fan_out", "false", KeyUsage::WithoutEffect),
+    key("feedforward_modules", "null", KeyUsage::Honoured),
+    key("init_ia3_weights", "true", KeyUsage::WithoutEffect),
+    key("modules_to_save", "null", KeyUsage::Honoured),
+    key("target_modules", "null", KeyUsage::Honoured),
+];
+
+/// The settings of IA3.
+///
+/// ```text
+/// y = l * (x W0' + b0)          for the outputs,   l starts at 1
+/// y = (l * x) W0' + b0          for the inputs of feed-forward modules
+/// ```
+///
+/// # References
+///
+/// Liu et al., *Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning* (arXiv 2205.05638),
+/// section 3.3, which scales keys, values and the inner activations of feed-forward blocks; PEFT's `IA3Config`.
+///
+/// # Cost
+///
+/// `d_out` or `d_in` numbers a layer. Over packed weights, the backward pass of an output factor takes the layer's product once
+/// more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ia3Config {
+    /// The target modules whose inputs are scaled.
+    pub feedforward_modules: TargetModules,
+    /// Which layers are adapted.
+    pub selection: Selection,
+}
+
+impl Default for Ia3Config {
+    fn default() -> Self {
+        let names = [
+            "down_proj",
+            "fc2",
+            "mlp.c_proj",
+            "wo",
+            "dense_4h_to_h",
+            "output.dense",
+        ];
+        Self {
+            feedforward_modules: TargetModules::Names(names.map(str::to_owned).to_vec()),
+            selection: Selection::default(),
+        }
+    }
+}
+
+impl Ia3Config {
+    fn is_feedforward(&self, module: &str) -> Result<bool, MethodError> {
+        Ok(target_matches(&self.feedforward_modules, module)?)
+    }
+}
+
+impl MethodConfig for Ia3Config {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self {
+            selection,
+            ..self.clone()
+        })
+    }
+
+    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+        let is_feedforward = self.is_feedforward(&layer.module.path)?;
+        let dims = if is_feedforward {
+            [1, layer.d_in]
+        } else {
+            [layer.d_out, 1]
+        };
+        let ones = layer.place.tensor(vec![1.0; dims[0] * dims[1]], dims);
+        let start = Start::new(Ia3 { is_feedforward }).with(NewTensor::matrix(L, ones));
+        Ok(Start {
+            acts_on_bias: !is_feedforward,
+            ..start
+        })
+    }
+
+    fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
+        let mut given = meta.common(&self.selection);
+        given.remove("bias");
+        given.remove("layers_to_transform");
+        given.remove("layers_pattern");
+        let mut names: Vec<&str> = meta
+            .modules
+            .iter()
+            .filter(|module| self.is_feedforward(module).unwrap_or(false))
+            .filter_map(|module| module.rsplit('.').next())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        given.insert("feedforward_modules".into(), names.into());
+        Some(config_of("IA3", &KEYS, given))
+    }
+}
+
+/// IA3 on one layer.
+#[derive(Debug)]
+struct Ia3 {
+    is_feedforward: bool,
+}
+
+impl Ia3 {
+    fn factors(theta: &Theta<'_>) -> Tensor<1> {
+        let l = theta.matrix(L);
+        let [rows, cols] = l.dims();
+        l.reshape([rows * cols])
+    }
+}
+
+impl Method for Ia3 {
+    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
+        // A row or a column, which is repeated along the other side.
+        base * theta.matrix(L)
+    }
+
+    fn bias(&self, base: Tensor<1>, theta: &Theta<'_>) -> Tensor<1> {
+        base * Self::factors(theta)
+    }
+
+    fn plan(
+        &self,
+        _base: &Base<'_>,
+        theta: &Theta<'_>,
+        _context: &ForwardContext,
+    ) -> Option<LinearPlan> {
+        let factors = Some(Self::factors(theta));
+        Some(if self.is_feedforward {
+            LinearPlan {
+                input_scale: factors,
+                ..LinearPlan::default()
+            }
+        } else {
+            LinearPlan {
+                output_scale: factors,
+                ..LinearPlan::default()
+            }
+        })
+    }
+}

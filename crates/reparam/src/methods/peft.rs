@@ -1,0 +1,401 @@
+//! Adapters of PEFT: attaching what is in a file, and making a file of what is attached.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use reparam_formats::config::JsonObject;
+use reparam_formats::peft::{self, AdapterFiles, PeftError, TargetModules};
+use serde_json::{Map, Value};
+
+use super::targets::Selection;
+use super::{
+    AttachReport, AttachedModule, Biases, MethodConfig, MethodError, MethodSpec, Methods,
+    WeightLayout, attach, linear_modules,
+};
+use crate::walk::{Change, Entry, Part, beside, entries, rewrite, walk};
+
+/// How a method is stored in PEFT's files.
+#[derive(Debug)]
+pub struct PeftFormat {
+    /// PEFT's word for it.
+    pub peft_type: &'static str,
+    /// Whether a configuration with that word means this method.
+    pub is_own: fn(&JsonObject) -> bool,
+    /// Reads the settings; the selection is the layers that have tensors.
+    pub read: fn(&AdapterFiles) -> Result<Arc<dyn MethodConfig>, MethodError>,
+    /// Checks that what is to be written means the same when it is read.
+    pub check: fn(&AdapterFiles) -> Result<(), MethodError>,
+}
+
+/// What an adapter's configuration says besides the method's own keys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterMeta {
+    /// The model that is adapted, as a path or a hub id.
+    pub base_model_name_or_path: Option<String>,
+    /// Its revision.
+    pub revision: Option<String>,
+    /// What the model does, such as `CAUSAL_LM`.
+    pub task_type: Option<String>,
+    /// The targets as they are written.
+    pub target_modules: TargetModules,
+    /// The adapted modules.
+    pub modules: Vec<String>,
+    /// Modules that are stored whole, such as a new classification head.
+    pub modules_to_save: Vec<String>,
+    /// Whether the base stores its weights in x out (GPT-2).
+    pub fan_in_fan_out: bool,
+}
+
+impl AdapterMeta {
+    /// Describes an adapter of the modules of a report.
+    pub fn new(method: &dyn MethodConfig, modules: &[AttachedModule]) -> Self {
+        let modules: Vec<String> = modules.iter().map(|module| module.module.clone()).collect();
+        Self {
+            base_model_name_or_path: None,
+            revision: None,
+            task_type: None,
+            target_modules: written_targets(&method.selection().target_modules, &modules),
+            modules,
+            modules_to_save: Vec::new(),
+            fan_in_fan_out: false,
+        }
+    }
+
+    /// The keys that most methods share.
+    pub(super) fn common(&self, selection: &Selection) -> Map<String, Value> {
+        let optional = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
+        let mut given = Map::new();
+        let mut put = |key: &str, value: Value| {
+            given.insert(key.to_owned(), value);
+        };
+        put(
+            "base_model_name_or_path",
+            optional(&self.base_model_name_or_path),
+        );
+        put("revision", optional(&self.revision));
+        put("task_type", optional(&self.task_type));
+        put("target_modules", self.target_modules.to_value());
+        let exclude = selection.exclude_modules.as_ref();
+        put(
+            "exclude_modules",
+            exclude.map_or(Value::Null, TargetModules::to_value),
+        );
+        let layers = selection.layers_to_transform.clone();
+        put(
+            "layers_to_transform",
+            layers.map_or(Value::Null, Value::from),
+        );
+        put(
+            "layers_pattern",
+            match selection.layers_pattern.as_slice() {
+                [] => Value::Null,
+                patterns => patterns.into(),
+            },
+        );
+        put("bias", selection.bias.name().into());
+        put(
+            "modules_to_save",
+            match self.modules_to_save.as_slice() {
+                [] => Value::Null,
+                modules => modules.into(),
+            },
+        );
+        put("fan_in_fan_out", self.fan_in_fan_out.into());
+        given
+    }
+}
+
+/// Returns the targets as they are written: `all-linear` by the names that it stands for.
+///
+/// PEFT does the same, and other readers of its files do not know the word. The names are the last
+/// parts of the paths; they select the same modules, because what `all-linear` leaves out is the
+/// output head, which shares its name with no other module, and what `exclude_modules` names, which
+/// is written too.
+fn written_targets(configured: &TargetModules, modules: &[String]) -> TargetModules {
+    if *configured != TargetModules::AllLinear {
+        return configured.clone();
+    }
+    let names: BTreeSet<&str> = modules
+        .iter()
+        .filter_map(|module| module.rsplit('.').next())
+        .collect();
+    TargetModules::Names(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Returns the selection of the layers that have tensors of these names, with the biases that the configuration asks for.
+pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selection, MethodError> {
+    let paths: BTreeSet<String> = files
+        .tensors
+        .keys()
+        .filter_map(|tensor| {
+            names
+                .iter()
+                .find_map(|name| tensor.strip_suffix(&format!(".{name}")))
+        })
+        .map(str::to_owned)
+        .collect();
+    if paths.is_empty() {
+        return Err(PeftError::Empty.into());
+    }
+    let bias = match files.config.str("bias")? {
+        None | Some("none") => Biases::None,
+        Some("all") => Biases::All,
+        Some(_) => Biases::Targets,
+    };
+    let names = TargetModules::Names(paths.into_iter().collect());
+    Ok(Selection::default()
+        .with_target_modules(names)
+        .with_bias(bias))
+}
+
+/// Makes the files of an adapter of what is attached to a model, with the biases that are trained and the modules that are
+/// saved whole.
+///
+/// # Errors
+///
+/// Fails when PEFT does not have the method, or the configuration would mean something else when it is read.
+pub fn to_adapter<M: Module>(
+    model: &M,
+    method: &dyn MethodConfig,
+    meta: &AdapterMeta,
+) -> Result<AdapterFiles, MethodError> {
+    let (Some(format), Some(config)) = (&method.spec().peft, method.peft_config(meta)) else {
+        return Err(MethodError::NoAdapterFile {
+            method: method.spec().kind,
+        });
+    };
+    let adapted: BTreeSet<&str> = meta.modules.iter().map(String::as_str).collect();
+    let biases = method.selection().bias;
+    let mut tensors = BTreeMap::new();
+    walk(model, |entry, param| {
+        if let Some(name) = stored_name(entry, &adapted, biases, &meta.modules_to_save) {
+            let data = param.values().into_data();
+            let tensor = peft::Tensor {
+                shape: entry.shape.clone(),
+                data: data.iter::<f32>().collect(),
+            };
+            tensors.insert(name, tensor);
+        }
+    });
+    let files = AdapterFiles::new(config, tensors);
+    (format.check)(&files)?;
+    Ok(files)
+}
+
+/// The name under which an adapter stores a parameter; `None` if it does not.
+fn stored_name(
+    entry: &Entry,
+    adapted: &BTreeSet<&str>,
+    biases: Biases,
+    modules_to_save: &[String],
+) -> Option<String> {
+    let module = entry.module.as_str();
+    let is_adapted = adapted.contains(module);
+    match &entry.part {
+        Part::Tensor { .. } => Some(entry.name.clone()),
+        Part::Own { .. } if is_saved(module, modules_to_save) => Some(entry.name.clone()),
+        Part::Own { field, .. } if field == "bias" => match biases {
+            Biases::None => None,
+            Biases::All | Biases::Targets if is_adapted => Some(beside(module, "base_layer.bias")),
+            Biases::All => Some(entry.name.clone()),
+            Biases::Targets => None,
+        },
+        Part::Own { .. } => None,
+    }
+}
+
+/// Whether a module is one of those that are saved whole, or inside of one.
+fn is_saved(module: &str, modules_to_save: &[String]) -> bool {
+    modules_to_save.iter().any(|saved| {
+        let path = format!(".{module}.");
+        path.contains(&format!(".{saved}."))
+    })
+}
+
+impl Methods {
+    /// Attaches an adapter: the method, the values of its tensors, biases and modules that are saved whole.
+    ///
+    /// What counts is the tensors in the file: a configuration written by PEFT may leave the choice of
+    /// targets to PEFT's own table.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such method, a setting asks for something that is not there, or the tensors do not fit the
+    /// model.
+    pub fn attach_adapter<M: Module>(
+        &self,
+        model: M,
+        files: &AdapterFiles,
+        layout: WeightLayout,
+    ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>), MethodError> {
+        let (spec, format) = self.of_adapter(files)?;
+        let method = (format.read)(files)?;
+        let linears = linear_modules(&model);
+        let known: BTreeSet<&str> = linears.iter().map(|linear| linear.path.as_str()).collect();
+        if let TargetModules::Names(names) = &method.selection().target_modules {
+            let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
+            mismatch(
+                "the model has no such linear layers",
+                unknown.cloned().collect(),
+            )?;
+        }
+        let biases = method.selection().bias;
+        let selection = method.selection().clone().with_weight_layout(layout);
+        // Of a model without biases "all" trains none, which is no error in a file.
+        let has_biases = files.tensors.keys().any(|name| name.ends_with(".bias"));
+        let selection = if has_biases {
+            selection
+        } else {
+            selection.with_bias(Biases::None)
+        };
+        let method = method.with_selection(selection);
+        let (model, report) = attach(model, &*method, 0)?;
+        let adapted: BTreeSet<&str> = report
+            .modules
+            .iter()
+            .map(|module| module.module.as_str())
+            .collect();
+        check_targets(spec, files, &linears_paths(&model), &adapted)?;
+        let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
+        let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
+        let mut changes = HashMap::new();
+        let mut missing = Vec::new();
+        for entry in entries(&model) {
+            let Some(name) = stored_name(&entry, &adapted, biases, &saved) else {
+                continue;
+            };
+            let Some(tensor) = files.tensors.get(&name) else {
+                if !entry.part.is_field("bias") {
+                    missing.push(name);
+                }
+                continue;
+            };
+            if tensor.shape != entry.shape {
+                return Err(MethodError::FactorShape {
+                    name,
+                    expected: entry.shape,
+                    found: tensor.shape.clone(),
+                });
+            }
+            left.remove(name.as_str());
+            changes.insert(entry.id, tensor.clone());
+        }
+        mismatch("tensors are missing", missing)?;
+        mismatch(
+            "the model has no place for these tensors",
+            left.into_iter().map(str::to_owned).collect(),
+        )?;
+        Ok((put(model, &changes), report, method))
+    }
+
+    /// Returns the method that an adapter is of.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is none.
+    pub fn of_adapter(
+        &self,
+        files: &AdapterFiles,
+    ) -> Result<(&'static MethodSpec, &'static PeftFormat), MethodError> {
+        let peft_type = files.peft_type()?;
+        let own = self.iter().find_map(|spec| {
+            let format = spec.peft.as_ref()?;
+            let is_own = format.peft_type == peft_type && (format.is_own)(&files.config);
+            is_own.then_some((spec, format))
+        });
+        own.ok_or_else(|| {
+            let error = PeftError::UnsupportedType {
+                path: files.config.path().to_path_buf(),
+                peft_type: peft_type.to_owned(),
+            };
+            error.into()
+        })
+    }
+}
+
+/// [`Methods::attach_adapter`] of the built-in methods.
+///
+/// # Errors
+///
+/// As that.
+pub fn attach_adapter<M: Module>(
+    model: M,
+    files: &AdapterFiles,
+    layout: WeightLayout,
+) -> Result<(M, AttachReport), MethodError> {
+    let (model, report, _) = Methods::builtin().attach_adapter(model, files, layout)?;
+    Ok((model, report))
+}
+
+fn linears_paths<M: Module>(model: &M) -> Vec<String> {
+    let linears = linear_modules(model).into_iter();
+    linears.map(|linear| linear.path).collect()
+}
+
+/// Checks that each layer that the configuration targets has tensors.
+fn check_targets(
+    _spec: &'static MethodSpec,
+    files: &AdapterFiles,
+    linears: &[String],
+    adapted: &BTreeSet<&str>,
+) -> Result<(), MethodError> {
+    let Some(targets) = files
+        .config
+        .get("target_modules")
+        .and_then(TargetModules::from_value)
+    else {
+        return Ok(());
+    };
+    let has_layers = files.config.get("layers_to_transform").is_some();
+    let exclude = files
+        .config
+        .get("exclude_modules")
+        .and_then(TargetModules::from_value);
+    if has_layers || targets == TargetModules::AllLinear {
+        return Ok(());
+    }
+    let mut missing = Vec::new();
+    for path in linears {
+        let is_excluded = match &exclude {
+            Some(exclude) => peft::target_matches(exclude, path)?,
+            None => false,
+        };
+        if !is_excluded && peft::target_matches(&targets, path)? && !adapted.contains(path.as_str())
+        {
+            missing.push(path.clone());
+        }
+    }
+    mismatch(
+        "its configuration targets layers that it has no factors for",
+        missing,
+    )
+}
+
+fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<(), MethodError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    names.truncate(10);
+    Err(MethodError::AdapterMismatch { problem, names })
+}
+
+/// Puts values into a model.
+fn put<M: Module>(model: M, values: &HashMap<burn::module::ParamId, peft::Tensor>) -> M {
+    let mut changes = HashMap::new();
+    walk(&model, |entry, param| {
+        if let Some(tensor) = values.get(&entry.id) {
+            let old = param.values();
+            let data = TensorData::new(tensor.data.clone(), [tensor.data.len()]);
+            let dtype = old.dtype();
+            let new = Tensor::<1>::from_data(data.convert_dtype(dtype), (&old.device(), dtype));
+            let change = Change {
+                values: Some(new),
+                is_trained: None,
+            };
+            changes.insert(entry.id, change);
+        }
+    });
+    rewrite(model, changes)
+}

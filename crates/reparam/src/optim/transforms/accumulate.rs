@@ -1,0 +1,155 @@
+//! Collecting gradients over several calls.
+
+use crate::optim::chain::{Chain, chain};
+use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry};
+use crate::optim::error::OptimError;
+use crate::optim::rules::{Placed, Role};
+use crate::optim::state;
+use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::parameters::{NamedTensor, ParameterList};
+use crate::schema::{SettingKind, at_least_one, required};
+
+pub(crate) const ENTRY: TransformEntry = TransformEntry {
+    kind: "accumulate",
+    summary: "Average the gradients of several steps before the transforms inside see them",
+    formula: "every n-th step u = chain(mean of the last n gradients), else 0",
+    source: "as optax's MultiSteps",
+    optimizer: None,
+    settings: &[
+        required(
+            "steps",
+            SettingKind::COUNT,
+            "4",
+            "how many gradients are averaged",
+        ),
+        required(
+            "transforms",
+            SettingKind::Chain,
+            CHAIN_EXAMPLE,
+            "what is applied to the mean",
+        ),
+    ],
+    build: |settings, context| {
+        let parts = context.build_all(settings.chain("transforms")?)?;
+        Ok(vec![Box::new(Accumulate::new(
+            settings.count("steps")?,
+            parts,
+        )?)])
+    },
+};
+
+/// Gives a chain the mean of several gradients, and moves nothing in between.
+///
+/// ```text
+/// u_t = chain((g_{t-n+1} + ... + g_t) / n)   if n divides t,   0 otherwise
+/// ```
+///
+/// The chain counts its own steps, so that Adam inside it corrects for its start as with the larger
+/// batch; the horizon it sees is `T / n`. It differs from `train.gradient_accumulation`, which weighs
+/// tokens rather than batches and counts one step for all of them. Gradients of a last, incomplete round are
+/// not used.
+///
+/// # Cost
+///
+/// One number a parameter besides what the chain keeps.
+#[derive(Debug)]
+pub struct Accumulate {
+    steps: u64,
+    inner: Chain,
+    sum: ParameterList,
+}
+
+impl Accumulate {
+    /// Creates the transform.
+    ///
+    /// # Errors
+    ///
+    /// Fails when `steps` is zero, the order of the parts breaks a law, or one of them takes the
+    /// gradient elsewhere or follows every move of the parameters.
+    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
+        at_least_one("steps", steps)?;
+        let inner = chain(parts)?;
+        let every_step = |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average);
+        if let Some(placed) = inner.roles().into_iter().find(every_step) {
+            return Err(OptimError::Order {
+                first: "accumulate",
+                second: placed.name,
+                reason: "it concerns every step and cannot be inside of an accumulation",
+                fix: "put it outside, before the accumulation or after it",
+            });
+        }
+        Ok(Self {
+            steps,
+            inner,
+            sum: Vec::new(),
+        })
+    }
+}
+
+impl GradientTransform for Accumulate {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        state::ready_zeros(self.name(), &mut self.sum, &updates, context)?;
+        for (sum, update) in self.sum.iter_mut().zip(&updates) {
+            sum.values = sum.values.clone() + update.values.clone();
+        }
+        if !context.step.is_multiple_of(self.steps) {
+            return Ok(map(updates, |update| update.values.zeros_like()));
+        }
+        let n = self.steps as f64;
+        let mean = map(self.sum.clone(), |sum| sum.values.clone() / n);
+        for sum in &mut self.sum {
+            sum.values = sum.values.zeros_like();
+        }
+        let inner = StepContext {
+            step: context.step / self.steps,
+            horizon: (context.horizon / self.steps).max(1),
+            ..*context
+        };
+        self.inner.transform(mean, &inner)
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        // What is inside sees whole means; what comes after sees the zeros too.
+        let mut roles = self.inner.roles();
+        roles.extend(Placed::everywhere(self.name(), Role::Collect));
+        roles
+    }
+
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+        if horizon < self.steps {
+            return Err(OptimError::NoEffect {
+                transform: self.name(),
+                problem: format!(
+                    "it collects {} gradients before the first move, and the run has {horizon} steps",
+                    self.steps
+                ),
+            });
+        }
+        self.inner.check(parameters, horizon / self.steps)
+    }
+
+    fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
+        self.inner.evaluated(parameters)
+    }
+
+    fn state(&self) -> ParameterList {
+        let mut state = state::groups(&[("sum", &self.sum)]);
+        state.extend(state::prefixed("inner", &self.inner.state()));
+        state
+    }
+
+    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+        let mut state = state::Loaded::new(self.name(), state);
+        self.sum = state.take_group("sum");
+        self.inner.load_state(state.take_group("inner"))?;
+        state.finish()
+    }
+}

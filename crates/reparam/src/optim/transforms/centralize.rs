@@ -1,0 +1,58 @@
+//! Gradients without their mean.
+
+use crate::optim::entry::TransformEntry;
+use crate::optim::error::OptimError;
+use crate::optim::math::as_matrix;
+use crate::optim::rules::{Placed, Role};
+use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::parameters::{ParameterList, flatten};
+
+pub(crate) const ENTRY: TransformEntry = TransformEntry {
+    kind: "centralize",
+    summary: "Subtract the mean of each row of a gradient",
+    formula: "u_ij = g_ij - mean_j(g_ij)",
+    source: "arXiv 2004.01461, equation 1",
+    optimizer: None,
+    settings: &[],
+    build: |_, _| Ok(vec![Box::new(Centralize)]),
+};
+
+/// Subtracts from every row of a gradient its mean.
+///
+/// ```text
+/// u_ij = g_ij - mean_j(g_ij)        tensors of two or more axes; others pass unchanged
+/// ```
+///
+/// A row is what belongs to one output: the first axis, as weights are `[d_out, d_in]`. Under
+/// gradient descent the mean of every row of the weight then stays what it was.
+///
+/// # References
+///
+/// Yong et al., gradient centralization (arXiv 2004.01461), equation 1; the axis is that of optax's
+/// `centralize`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Centralize;
+
+impl GradientTransform for Centralize {
+    fn name(&self) -> &'static str {
+        "centralize"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        Ok(map(updates, |update| match as_matrix(update) {
+            None => update.values.clone(),
+            Some(matrix) => {
+                let mean = matrix.clone().mean_dim(1);
+                flatten(matrix - mean)
+            }
+        }))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Project)
+    }
+}

@@ -1,0 +1,120 @@
+//! Bounding the gradients.
+
+use crate::optim::entry::TransformEntry;
+use crate::optim::error::OptimError;
+use crate::optim::math::global_norm;
+use crate::optim::rules::{Placed, Role};
+use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::parameters::ParameterList;
+use crate::schema::{Range, SettingKind, number, required};
+
+pub(crate) const BY_VALUE: TransformEntry = TransformEntry {
+    kind: "clip_by_value",
+    summary: "Bound every element",
+    formula: "u = min(max(g, -max_value), max_value)",
+    source: "as torch.nn.utils.clip_grad_value_",
+    optimizer: None,
+    settings: &[required(
+        "max_value",
+        SettingKind::Number(Range::Positive),
+        "1.0",
+        "the largest magnitude of an element",
+    )],
+    build: |settings, _| {
+        let clip = ClipByValue::new(settings.number("max_value")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
+
+pub(crate) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
+    kind: "clip_by_global_norm",
+    summary: "Bound the norm of all gradients together, keeping their direction",
+    formula: "u = g min(1, max_norm / |g|)",
+    source: "arXiv 1211.5063, algorithm 1",
+    optimizer: None,
+    settings: &[number("max_norm", Range::Positive, 1.0, "the largest norm")],
+    build: |settings, _| {
+        let clip = ClipByGlobalNorm::new(settings.number("max_norm")?)?;
+        Ok(vec![Box::new(clip)])
+    },
+};
+
+/// Scales all gradients down together when their norm is above a bound.
+///
+/// ```text
+/// u = g * min(1, max_norm / (|g| + 1e-6))
+/// ```
+///
+/// # References
+///
+/// Pascanu et al. (arXiv 1211.5063), algorithm 1; the 1e-6 is that of PyTorch's
+/// `clip_grad_norm_`.
+#[derive(Debug, Clone)]
+pub struct ClipByGlobalNorm {
+    max_norm: f64,
+}
+
+impl ClipByGlobalNorm {
+    /// Creates the transform; `max_norm` must be positive.
+    pub fn new(max_norm: f64) -> Result<Self, OptimError> {
+        Range::Positive.check("clip_grad_norm", max_norm)?;
+        Ok(Self { max_norm })
+    }
+}
+
+impl GradientTransform for ClipByGlobalNorm {
+    fn name(&self) -> &'static str {
+        "clip_by_global_norm"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        let factor = self.max_norm / (global_norm(&updates) + 1e-6);
+        if factor >= 1.0 {
+            return Ok(updates);
+        }
+        Ok(map(updates, |update| update.values.clone() * factor))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
+    }
+}
+
+/// Bounds every element to `[-max_value, max_value]`.
+#[derive(Debug, Clone)]
+pub struct ClipByValue {
+    max_value: f64,
+}
+
+impl ClipByValue {
+    /// Creates the transform; `max_value` must be positive.
+    pub fn new(max_value: f64) -> Result<Self, OptimError> {
+        Range::Positive.check("clip_grad_value", max_value)?;
+        Ok(Self { max_value })
+    }
+}
+
+impl GradientTransform for ClipByValue {
+    fn name(&self) -> &'static str {
+        "clip_by_value"
+    }
+
+    fn transform(
+        &mut self,
+        updates: ParameterList,
+        _context: &StepContext<'_>,
+    ) -> Result<ParameterList, OptimError> {
+        let bound = self.max_value;
+        Ok(map(updates, |update| {
+            update.values.clone().clamp(-bound, bound)
+        }))
+    }
+
+    fn roles(&self) -> Vec<Placed> {
+        Placed::everywhere(self.name(), Role::Bound)
+    }
+}
