@@ -57,6 +57,18 @@ pub enum ModelError {
         /// The precision.
         precision: Precision,
     },
+    /// The family has no head for sequence classification.
+    #[error("`{model_type}` models have no head that tells sequences apart")]
+    NoClassifier {
+        /// The family.
+        model_type: String,
+    },
+    /// The checkpoint has no last layer to tell sequences apart.
+    #[error("the checkpoint has no `{path}`: it was not trained to tell sequences apart")]
+    NoHead {
+        /// The path of the layer.
+        path: String,
+    },
     /// A sequence is longer than the table of positions.
     #[error("the model has positions for {limit} tokens, {n_tokens} are needed")]
     TooLong {
@@ -109,6 +121,11 @@ impl ModelError {
             Self::Description { .. } => None,
             Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
             Self::UnsupportedPrecision { .. } => Some("ask for the precision \"f32\"".into()),
+            Self::NoClassifier { .. } => Some("use a BERT model".into()),
+            Self::NoHead { .. } => Some(
+                "train it first, or give the adapter whose training made the head (--adapter)"
+                    .into(),
+            ),
             Self::TooLong { limit, .. } => Some(format!(
                 "use sequences, prompt and continuation included, of up to {limit} tokens"
             )),

@@ -9,7 +9,7 @@ use reparam_ops::{RotaryTable, Segments};
 use crate::ModelError;
 use crate::architecture::{Architecture, BlockSpec, NormSpec, NormsSpec, RotarySpec, TableSpec};
 use crate::cache::KvCache;
-use crate::layers::{Attention, Block, Embedding, FeedForward, Norm, Norms, Sequences};
+use crate::layers::{Attention, Block, Embedding, FeedForward, Norm, Norms, Sequences, dropped};
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
 
@@ -107,7 +107,7 @@ impl Transformer {
             segments,
             recompute: self.recompute,
         };
-        let mut h = self.embed(tokens);
+        let mut h = self.embed(tokens, context);
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             h = block.forward(h, &sequences, cache, context);
@@ -115,7 +115,7 @@ impl Transformer {
         h
     }
 
-    fn embed(&self, tokens: Tokens<'_>) -> Tensor<2> {
+    fn embed(&self, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let spec = &self.architecture.embedding;
         let mut h = self.tokens.forward(tokens.ids);
         if let Some(factor) = spec.factor {
@@ -129,10 +129,10 @@ impl Transformer {
             let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
             h = h + table.forward(&rows(&types, spec.offset));
         }
-        match &self.embedding_norm {
-            Some(norm) => norm.forward(h),
-            None => h,
+        if let Some(norm) = &self.embedding_norm {
+            h = norm.forward(h);
         }
+        dropped(h, spec.dropout, self.tokens.path(), context)
     }
 
     /// Applies the last norm.
@@ -192,5 +192,6 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
+        dropout: spec.dropout,
     }
 }

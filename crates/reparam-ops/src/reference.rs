@@ -6,7 +6,8 @@
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
-    Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable, Segments, soft_cap,
+    Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
+    Segments, soft_cap,
 };
 
 /// See [`crate::linear`].

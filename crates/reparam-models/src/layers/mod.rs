@@ -12,8 +12,8 @@ use reparam_ops::embedding;
 use reparam_ops::fused::frozen_embedding;
 
 pub use attention::Attention;
-pub(crate) use block::Sequences;
 pub use block::{Block, Norms};
+pub(crate) use block::{Sequences, dropped};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
 

@@ -1,5 +1,6 @@
 //! Models against the golden files, and against themselves computed in another way.
 
+mod bert;
 mod describe;
 mod equivalence;
 mod families;
