@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use reparam_data::Format;
+use reparam_train::ModelRequest;
 use reparam_train::config::Precision;
 
 use crate::env_vars;
@@ -17,7 +18,7 @@ Exit codes:
     2   wrong arguments
     3   the reader of the output closed it
     4   the run diverged: a number is not finite, or the loss grew without bound
-    130 interrupted, with what was learned saved
+    130 interrupted; of a run, with its state saved
     255 a bug in reparam";
 
 /// Fine-tune language models through reparameterization
@@ -58,17 +59,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
     /// Print nothing but results and errors
-    #[arg(
-        short,
-        long,
-        global = true,
-        conflicts_with = "verbose",
-        help_heading = "Global options"
-    )]
+    #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Log more to standard error (can be repeated)
-    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
-    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,11 +70,14 @@ pub(crate) enum Command {
         long_about = "Train or fine-tune a model as a run file says\n\n\
             The run file is TOML with the sections [model], [data], [method], [optimizer], \
             [train] and [output]. Relative paths in it are relative to the current directory. \
-            Ctrl-C stops after the current step and saves; a second one quits at once.",
+            Ctrl-C stops after the current step and saves a checkpoint; a second one quits at \
+            once. With --resume a run goes on from its newest checkpoint, to the same numbers as \
+            without the interruption.",
         after_long_help = "Examples:\n  \
             reparam train run.toml\n  \
             reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
-            reparam train run.toml --output runs/second --json > events.jsonl"
+            reparam train run.toml --output runs/second --json > events.jsonl\n  \
+            reparam train run.toml --resume"
     )]
     Train(TrainArgs),
     /// Make the same run under several settings, and compare
@@ -97,20 +92,23 @@ pub(crate) enum Command {
             --vary optimizer.learning_rate=1e-4,1e-3 --output studies/kinds"
     )]
     Study(StudyArgs),
-    /// Predict the rows of a table with a trained regression
+    /// Predict the rows of a file with a trained model
     #[command(
-        long_about = "Predict the rows of a table with a trained regression\n\n\
-            Prints a CSV with the row of the file, counted from 0 without the header, and its \
-            prediction. Where the file has the target too, the errors are measured.",
+        long_about = "Predict the rows of a file with a trained model\n\n\
+            What the model was trained for says what a prediction is. Of a regression it is a \
+            CSV with the row of the file, counted from 0 without the header, and its prediction; \
+            where the file has the target too, the errors are measured. With --json every row is \
+            an object of its own.",
         after_long_help = "Examples:\n  \
             reparam predict --model runs/houses --data new.csv > predictions.csv\n  \
             reparam predict --model runs/houses/model --data new.csv --drop-rows --json"
     )]
     Predict(PredictArgs),
-    /// Measure the loss and the perplexity of a model on a text
+    /// Measure a model on a file
     #[command(
-        long_about = "Measure the loss and the perplexity of a model on a text\n\n\
-            The loss is the mean negative log-likelihood of a predicted token in nats. A .txt \
+        long_about = "Measure a model on a file\n\n\
+            What the model was trained for says what is measured. Of a language model it is the \
+            loss, the mean negative log-likelihood of a predicted token in nats. A .txt \
             file is one document, a .jsonl or .json file one document or one example an object. \
             Of an example the response is scored and the prompt is given. What is longer than \
             the sequence length is cut into pieces that are scored each by itself.",
@@ -172,6 +170,9 @@ pub(crate) struct TrainArgs {
     /// Where the run goes, instead of output.dir of the run file
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the run, or start it if there is none
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -194,10 +195,11 @@ pub(crate) struct StudyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// The run directory of a regression, or the model directory in it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
-    /// The table, a CSV file with the model's features
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    /// The rows; of a regression a CSV file with the model's features
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
     /// Leave rows with missing values out instead of refusing them
@@ -208,7 +210,7 @@ pub(crate) struct PredictArgs {
 /// The model of a command, with its adapter and its precision.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A model directory in Hugging Face layout, or a hub id
+    /// A model directory in Hugging Face layout, the directory of a run, or a hub id
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
     /// An adapter directory in PEFT layout
@@ -220,11 +222,21 @@ pub(crate) struct ModelArgs {
     pub(crate) precision: Precision,
 }
 
+/// What a model is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// What the model is for, such as causal-lm; without it, the adapter or the model tells
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The texts or examples to measure on: .txt, .jsonl or .json
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    /// The texts, examples or rows to measure on
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
     /// What the file holds; without it, its name and its first object tell
@@ -233,6 +245,16 @@ pub(crate) struct EvalArgs {
     /// The most tokens in a piece, at least 2
     #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = at_least(2))]
     pub(crate) sequence_length: usize,
+}
+
+impl From<ModelArgs> for ModelRequest {
+    fn from(args: ModelArgs) -> Self {
+        Self {
+            model: args.model,
+            adapter: args.adapter,
+            precision: args.precision,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

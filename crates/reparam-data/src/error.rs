@@ -532,19 +532,3 @@ pub(crate) fn list(names: &[impl Display]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }
-
-/// Returns the candidate most like `wanted`, if one is like it enough to be a slip of the pen.
-pub(crate) fn nearest<'a>(
-    wanted: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
-        // 0.8 lets one or two wrong letters of a short name pass and no unrelated word.
-        .filter(|(likeness, _)| *likeness >= 0.8)
-        // On equal likeness the first in the alphabet, whatever order a directory is listed in.
-        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
-        .map(|(_, name)| name)
-}

@@ -16,7 +16,9 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod hub;
+mod nearest;
 pub mod peft;
 pub mod safetensors;
 
 pub use error::FormatError;
+pub use nearest::nearest;

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use reparam::ForwardContext;
+use reparam::methods;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
 use reparam_kernels::Isa;
@@ -127,8 +128,8 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         return Err(TrainError::RecomputeInF32);
     }
     let steps = (request.warmup + request.steps) as u64;
-    let method = settings::method(&config.method, steps);
-    let (mut model, _) = method.attach(session.model, request.seed)?;
+    let method = settings::method(&config.method, steps)?;
+    let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {

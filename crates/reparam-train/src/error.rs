@@ -281,9 +281,10 @@ impl TrainError {
             Self::Model(error) => error.hint(),
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
-            Self::OutputTaken { .. } => {
-                Some("choose another directory with --output, or remove this one".into())
-            }
+            Self::OutputTaken { .. } => Some(
+                "go on with it with --resume, choose another directory with --output, or remove this one"
+                    .into(),
+            ),
             Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
             Self::OldRun { .. } => {
                 Some("choose another directory with --output, or remove this one".into())

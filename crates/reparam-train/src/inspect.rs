@@ -6,6 +6,7 @@ use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
 use reparam_models::Families;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::TrainError;
@@ -48,7 +49,7 @@ impl Kind {
 }
 
 /// One tensor of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TensorDescription {
     /// Its name in the file.
     pub name: String,
@@ -58,6 +59,13 @@ pub struct TensorDescription {
     pub shape: Vec<usize>,
     /// Its size in the file.
     pub bytes: u64,
+}
+
+impl TensorDescription {
+    /// Returns the number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product()
+    }
 }
 
 /// Describes a model directory, an adapter directory, a run directory (its adapter or model) or a

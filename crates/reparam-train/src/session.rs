@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use reparam::methods::{self, WeightLayout};
+use reparam::methods::{Methods, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::{CausalLm, Families, Precision};
 
 use crate::task::ModelRequest;
@@ -91,8 +91,8 @@ impl Session {
         }
     }
 
-    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run: biases,
-    /// or factors of the output head.
+    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run,
+    /// such as factors of the output head.
     ///
     /// # Errors
     ///
@@ -104,10 +104,12 @@ impl Session {
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
         let adapter = load_adapter(adapter)?;
+        let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
         let has_head = adapter
-            .module_paths()
-            .any(|path| path.rsplit('.').next() == Some("lm_head"));
-        let runs_in_bf16 = adapter.config().bias == Bias::None && !has_head;
+            .tensors
+            .keys()
+            .any(|name| name.starts_with("lm_head."));
+        let runs_in_bf16 = spec.runs_packed && !has_head;
         let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16)?;
         session.attach(&adapter)
     }
@@ -121,13 +123,14 @@ impl Session {
         self.attach(&load_adapter(directory)?)
     }
 
-    fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
-        let (model, _) = methods::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+    fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
+        let (model, _, _) =
+            Methods::builtin().attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 }
 
-fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
+fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
     if !directory.is_dir() {
         return Err(TrainError::NoSuchAdapter {
             directory: directory.to_owned(),
@@ -139,7 +142,7 @@ fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
             directory: directory.to_owned(),
         });
     }
-    Ok(PeftAdapter::load(directory)?)
+    Ok(AdapterFiles::load(directory)?)
 }
 
 /// Returns whether all matrices of a checkpoint are bf16, so that packing them rounds nothing.

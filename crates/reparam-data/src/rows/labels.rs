@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::error::{Result, RowError};
 use super::read::Rows;
 use super::text::{LabelValue, RowLabels, TextRow};
-use crate::error::nearest;
+use reparam_formats::nearest;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 
 use super::error::{Result, RowError};
 use super::fields::{Column, Fields};
-use crate::error::{DataError, nearest};
+use reparam_formats::nearest;
+
+use crate::error::DataError;
 use crate::source::{
     Dialect, DocumentSource, FileDigest, Records, extension, json, json_type, read_file, utf8,
 };

@@ -20,11 +20,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 
 mod format;
 pub(crate) mod json;
@@ -195,12 +196,14 @@ fn not_found(path: &Path) -> DataError {
     let missing_directory = missing_directory
         .filter(|ancestor| !ancestor.exists())
         .last();
-    let siblings: Vec<String> = fs::read_dir(parent)
+    let mut siblings: Vec<String> = fs::read_dir(parent)
         .map(|entries| {
             let names = entries.flatten().map(|entry| entry.file_name());
             names.filter_map(|name| name.into_string().ok()).collect()
         })
         .unwrap_or_default();
+    // The order of a directory is arbitrary; the answer should not be.
+    siblings.sort();
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy())

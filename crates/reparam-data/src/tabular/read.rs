@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, TabularError};
 use super::table::Table;
-use crate::error::nearest;
 use crate::source::{Dialect, FileDigest, Records, read_file, utf8};
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! `[model]`.
 
+use reparam::schema::{SettingKind, SettingSpec, Settings, optional, required};
 use serde::Serialize;
 
 use super::error::ConfigError;
 use super::section::Section;
+use super::task;
 
 /// `[model]`: the base model, whose weights stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -19,15 +21,29 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    pub(super) const KEYS: [&str; 3] = ["task", "path", "revision"];
+    pub(super) const SPECS: &[SettingSpec] = &[
+        task::SPEC,
+        required(
+            "path",
+            SettingKind::Text,
+            "\"a model directory, or a hub id\"",
+            "a directory in Hugging Face layout, or a hub id such as HuggingFaceTB/SmolLM2-135M",
+        ),
+        optional(
+            "revision",
+            SettingKind::Text,
+            "the hub's default branch",
+            "branch, tag or commit of a hub id",
+        ),
+    ];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            task: section.string("task")?,
-            path: section.string("path")?.ok_or_else(|| {
-                section.missing("path", "path = \"a model directory, or a hub id\"")
-            })?,
-            revision: section.string("revision")?,
+        section.typed(Self::SPECS, |settings| {
+            Ok(Self {
+                task: settings.optional("task", Settings::text)?,
+                path: settings.word("path")?.to_owned(),
+                revision: settings.optional("revision", Settings::text)?,
+            })
         })
     }
 }

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use reparam::schema::{SettingKind, SettingSpec, optional};
+
+use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::section::Section;
+use super::section;
 use super::tree::{Entry, Override, Value};
 use super::{RegressionConfig, RunConfig, load_tree, parse_tree};
 use crate::task::RunFile;
@@ -12,7 +15,16 @@ use crate::task::RunFile;
 #[derive(Debug, Clone)]
 pub struct RunTree {
     root: Vec<Entry>,
+    catalog: Catalog,
 }
+
+/// The setting of `[model]` that every task has; the table of tasks knows its words.
+pub(super) const SPEC: SettingSpec = optional(
+    "task",
+    SettingKind::Text,
+    "what the model says",
+    "what is trained",
+);
 
 impl RunTree {
     /// Reads a run file, with overrides; a later one wins over an earlier one.
@@ -23,6 +35,7 @@ impl RunTree {
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
         Ok(Self {
             root: load_tree(path, overrides)?,
+            catalog: Catalog::builtin(),
         })
     }
 
@@ -34,7 +47,14 @@ impl RunTree {
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
         Ok(Self {
             root: parse_tree(text, name, overrides)?,
+            catalog: Catalog::builtin(),
         })
+    }
+
+    /// Sets where methods and transforms are looked up.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        Self { catalog, ..self }
     }
 
     /// Finds `task` of `[model]` among the words that there are, and returns its place.
@@ -42,27 +62,27 @@ impl RunTree {
     /// It is looked for before the sections are read, whose keys depend on it: of a word that is none, the keys would
     /// be called unknown.
     pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>, ConfigError> {
-        let Some((entry, keys)) = self.model() else {
-            return Ok(None);
-        };
-        let words: Vec<(&'static str, usize)> = known.iter().copied().zip(0..).collect();
-        Section::inline("model", keys, &entry.key_span).choice("task", &words)
+        let task = self.model_key("task");
+        task.map(|task| {
+            let word = section::word_of("model", "task", &task.node, known)?;
+            Ok(known.iter().position(|one| *one == word))
+        })
+        .transpose()
+        .map(Option::flatten)
     }
 
     /// Returns `path` of `[model]`, if it is a text.
     pub(crate) fn model_path(&self) -> Option<&str> {
-        let (_, keys) = self.model()?;
-        let path = keys.iter().find(|entry| entry.key == "path")?;
-        match &path.node.value {
+        match &self.model_key("path")?.node.value {
             Value::String(path) => Some(path),
             _ => None,
         }
     }
 
-    fn model(&self) -> Option<(&Entry, &[Entry])> {
-        let entry = self.root.iter().find(|entry| entry.key == "model")?;
-        match &entry.node.value {
-            Value::Table(keys) => Some((entry, keys)),
+    fn model_key(&self, key: &str) -> Option<&Entry> {
+        let model = self.root.iter().find(|entry| entry.key == "model")?;
+        match &model.node.value {
+            Value::Table(keys) => keys.iter().find(|entry| entry.key == key),
             _ => None,
         }
     }
@@ -70,7 +90,7 @@ impl RunTree {
 
 impl RunFile for RunConfig {
     fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(&tree.root)
+        Self::read(&tree.root, &tree.catalog)
     }
 
     fn to_toml(&self) -> Result<String, ConfigError> {
@@ -88,7 +108,7 @@ impl RunFile for RunConfig {
 
 impl RunFile for RegressionConfig {
     fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(&tree.root)
+        Self::read(&tree.root, &tree.catalog)
     }
 
     fn to_toml(&self) -> Result<String, ConfigError> {

@@ -1,20 +1,19 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam::methods::{self, AnyMethod, AttachReport, AttachedModule};
+use reparam::methods::{self, AdapterMeta, AttachReport, MethodConfig};
 use reparam_data::{BatchPlan, Dataset, DatasetOptions, TextTokenizer};
 use reparam_formats::hub::HubOptions;
-use reparam_formats::peft::{LoraAdapterConfig, TargetModules};
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde_json::{Map, Value, json};
 
-use crate::config::{EvalData, Length, RunConfig, SampleConfig};
+use crate::config::{self, EvalData, Length, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::export::save_model;
 use crate::generate::{FinishReason, generate};
@@ -41,8 +40,8 @@ pub struct CausalLanguageModel {
 /// What a run results in.
 #[derive(Debug)]
 enum Saved {
-    /// An adapter with PEFT's configuration.
-    Adapter(Box<LoraAdapterConfig>),
+    /// An adapter in PEFT's format.
+    Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
     /// The model with its effective weights, beside what its base's directory has.
     Model { base: PathBuf },
 }
@@ -97,7 +96,7 @@ impl Task for CausalLanguageModel {
             &config.model.path,
             &hub,
             config.train.precision,
-            config.method.runs_in_bf16(),
+            config::runs_in_bf16(&config.method),
         )?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
@@ -105,15 +104,14 @@ impl Task for CausalLanguageModel {
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
-        let method = settings::method(&config.method, max_steps);
+        let method = settings::method(&config.method, max_steps)?;
         let model_parameters = session.model.num_params();
-        let (model, report) = method.attach(session.model, config.train.seed)?;
-        refuse_head(&report)?;
+        let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
-        let (scaling, result) = result(config, &method, &report, &session.directory);
+        let result = result(config, &method, &report, &session.directory);
         // What cannot be written is known before the first step, not after the last.
-        if let Saved::Adapter(config) = &result {
-            methods::to_adapter(&model, (**config).clone())?.check_writable()?;
+        if let Saved::Adapter(method, meta) = &result {
+            methods::to_adapter(&model, &**method, meta)?;
         }
         let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
         optimizer.check(&model).map_err(TrainError::Update)?;
@@ -138,14 +136,14 @@ impl Task for CausalLanguageModel {
         };
         let facts = RunFacts {
             model: config.model.path.clone(),
-            method: config.method.name().to_owned(),
+            method: config.method.kind.clone(),
             model_parameters,
             targets: report
                 .modules
                 .into_iter()
                 .map(|module| module.module)
                 .collect(),
-            scaling,
+            scaling: method.scaling(),
             batch_size: config.train.batch_size,
             precision: precision.name().to_owned(),
             learning_rate: config.optimizer.learning_rate,
@@ -160,7 +158,7 @@ impl Task for CausalLanguageModel {
             save_every: train_config.save_every,
             stop: train_config.stop,
             result: match &result {
-                Saved::Adapter(_) => ResultKind::Adapter,
+                Saved::Adapter(..) => ResultKind::Adapter,
                 Saved::Model { .. } => ResultKind::Model,
             },
         };
@@ -193,8 +191,8 @@ impl Task for CausalLanguageModel {
 
     fn save(&self, model: &CausalLm, directory: &Path) -> Result<(), TrainError> {
         match &self.result {
-            Saved::Adapter(config) => {
-                Ok(methods::to_adapter(model, (**config).clone())?.save(directory)?)
+            Saved::Adapter(method, meta) => {
+                Ok(methods::to_adapter(model, &**method, meta)?.save(directory)?)
             }
             Saved::Model { base } => save_model(&model.valid(), base, directory),
         }
@@ -255,20 +253,6 @@ fn data_facts(
     }
 }
 
-/// Refuses an adapter on the output head.
-///
-/// The head and its loss are one operation, which has no low-rank plan yet: it would form the
-/// effective weight and a dense gradient of it, and would know no dropout.
-fn refuse_head(report: &AttachReport) -> Result<(), TrainError> {
-    let is_head = |module: &&AttachedModule| module.module.rsplit('.').next() == Some("lm_head");
-    match report.modules.iter().find(is_head) {
-        None => Ok(()),
-        Some(head) => Err(TrainError::HeadTarget {
-            module: head.module.clone(),
-        }),
-    }
-}
-
 /// Returns the steps of a run: those asked for, or as many as the epochs need.
 fn max_steps(config: &RunConfig, train: &Dataset) -> u64 {
     match config.train.length {
@@ -308,45 +292,22 @@ fn load_data(
     })
 }
 
-/// Returns a method's scaling, if it has one, and what the run results in.
+/// Returns what a run with a method results in: an adapter if PEFT has the method, else a model.
 fn result(
     config: &RunConfig,
-    method: &AnyMethod,
+    method: &Arc<dyn MethodConfig>,
     report: &AttachReport,
     base: &Path,
-) -> (Option<f64>, Saved) {
-    match method {
-        AnyMethod::Lora(lora) => {
-            let adapter_config = LoraAdapterConfig {
-                base_model_name_or_path: Some(config.model.path.clone()),
-                revision: config.model.revision.clone(),
-                task_type: CausalLanguageModel::TASK_TYPE.map(str::to_owned),
-                target_modules: Some(written_targets(&lora.target_modules, &report.modules)),
-                ..lora.to_adapter_config()
-            };
-            let adapter = Saved::Adapter(Box::new(adapter_config));
-            (Some(lora.scaling()), adapter)
-        }
-        _ => {
-            let base = base.to_owned();
-            (None, Saved::Model { base })
-        }
+) -> Saved {
+    if method.spec().peft.is_none() {
+        let base = base.to_owned();
+        return Saved::Model { base };
     }
-}
-
-/// Returns the targets as they are written: `all-linear` by the names that it stands for.
-///
-/// PEFT does the same, and other readers of its files do not know the word. The names are the last
-/// parts of the paths; they select the same modules, because what `all-linear` leaves out is the
-/// output head, which shares its name with no other module, and what `exclude_modules` names, which
-/// is written too.
-fn written_targets(configured: &TargetModules, modules: &[AttachedModule]) -> TargetModules {
-    if *configured != TargetModules::AllLinear {
-        return configured.clone();
-    }
-    let names: BTreeSet<&str> = modules
-        .iter()
-        .filter_map(|module| module.module.rsplit('.').next())
-        .collect();
-    TargetModules::Names(names.into_iter().map(str::to_owned).collect())
+    let meta = AdapterMeta {
+        base_model_name_or_path: Some(config.model.path.clone()),
+        revision: config.model.revision.clone(),
+        task_type: CausalLanguageModel::TASK_TYPE.map(str::to_owned),
+        ..AdapterMeta::new(&**method, &report.modules)
+    };
+    Saved::Adapter(method.clone(), Box::new(meta))
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
+use reparam::methods;
 use reparam::optim::{Optimizer, StepReport};
 use reparam_data::BatchPlan;
 use reparam_formats::hub::HubOptions;
@@ -23,13 +24,12 @@ use serde_json::{Map, Value, json};
 pub use model_file::RegressionModel;
 pub use predict::{Prediction, predict_file};
 pub use reparam_data::tabular::{MissingPolicy, TabularError};
+pub use report::RegressionReport;
 
 use self::network::{Network, activation, tensor, widths};
 use self::report::{measure_model, report};
 use self::table::Tables;
-use crate::config::{
-    Activation, MethodConfig, RegressionConfig, RegressionModelKind, WeightNormInit,
-};
+use crate::config::{Activation, RegressionConfig, RegressionModelKind, starts_from_data};
 use crate::event::Step;
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
@@ -247,7 +247,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
             RegressionModelKind::Linear => "linear".to_owned(),
             RegressionModelKind::Mlp { .. } => "mlp".to_owned(),
         },
-        method: config.method.name().to_owned(),
+        method: config.method.kind.clone(),
         model_parameters,
         targets: Vec::new(),
         scaling: None,
@@ -315,11 +315,9 @@ fn network(
     }
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
-    let method = settings::method(&config.method, config.train.max_steps);
-    let (mut network, _) = method.attach(network, config.train.seed)?;
-    if let MethodConfig::WeightNorm(norm) = &config.method
-        && norm.init == WeightNormInit::Data
-    {
+    let method = settings::method(&config.method, config.train.max_steps)?;
+    let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
+    if starts_from_data(&config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
     }
     Ok((network.train(), model_parameters))

@@ -108,7 +108,7 @@ impl RegressionModel {
             return None;
         };
         let bias = values(layer.bias.as_ref()?.val());
-        Some((values(layer.weight.val()), *bias.first()?))
+        Some((values(layer.weight.param().val()), *bias.first()?))
     }
 
     /// Writes the model as a directory, in one step.

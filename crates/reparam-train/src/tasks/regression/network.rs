@@ -97,7 +97,7 @@ impl Network {
         for layer in self.layers {
             let is_normalized = methods::linear_modules(&layer)
                 .iter()
-                .any(|linear| linear.method.as_deref() == Some("weight_norm"));
+                .any(reparam::methods::LinearModule::is_reparameterized);
             let layer = if is_normalized {
                 methods::initialize_from_data(layer, x.clone(), WeightLayout::OutIn)?
             } else {

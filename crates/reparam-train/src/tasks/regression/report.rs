@@ -1,6 +1,7 @@
 //! How well a regression predicts, beside what the exact solution does.
 
 use reparam_data::tabular::{Table, TabularError, mse, predict, r2};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::RegressionModel;
@@ -8,6 +9,35 @@ use super::table::Tables;
 use crate::numbers::readable;
 use crate::task::Report;
 use crate::{Metrics, TrainError};
+
+/// What a regression has learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RegressionReport {
+    /// The mean squared error on the training rows, in the target's units squared.
+    pub train_mse: f64,
+    /// The mean squared error on the test rows.
+    pub test_mse: f64,
+    /// The share of the test rows' variance that is explained; `None` if their target is constant.
+    pub test_r2: Option<f64>,
+    /// The test error of the exact least squares solution; `None` for a network where there is no single one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub least_squares_test_mse: Option<f64>,
+    /// Its explained share.
+    pub least_squares_test_r2: Option<f64>,
+    /// The largest difference between the trained coefficients and the exact ones, in units of the
+    /// standardized problem, relative to the largest exact one; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub distance_to_least_squares: Option<f64>,
+    /// Whether that difference is below 1e-6.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub is_least_squares: Option<bool>,
+    /// The coefficients by feature, in the columns' units; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub coefficients: Option<Vec<f64>>,
+    /// The intercept, in the target's units; for the linear model.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub intercept: Option<f64>,
+}
 
 /// How near the coefficients have to be to the exact ones to count as them.
 const EXACT: f64 = 1e-6;
@@ -36,22 +66,23 @@ pub(super) fn measure(predictions: &[f64], y: &[f64]) -> Result<Metrics, TrainEr
 }
 
 /// Compares a trained model with the exact solution of the linear problem.
-///
-/// `train_mse`, `test_mse`, `test_r2`; `least_squares_test_mse` and `least_squares_test_r2`, absent for a network where
-/// there is no single solution; of a linear model `distance_to_least_squares`, the largest difference between the
-/// trained coefficients and the exact ones, in units of the standardized problem, relative to the largest exact one,
-/// `is_least_squares`, whether that is below 1e-6, `coefficients` by feature and `intercept`, in the columns' units.
 pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report, TrainError> {
     let standardizer = &tables.standardizer;
     let (train, test) = (
         measure_model(model, &tables.train)?,
         measure_model(model, &tables.test)?,
     );
-    let mut values = Map::new();
-    let mut insert = |key: &str, value: Value| values.insert(key.to_owned(), value);
-    insert("train_mse", train.primary().into());
-    insert("test_mse", test.primary().into());
-    insert("test_r2", test.get("r2").into());
+    let mut report = RegressionReport {
+        train_mse: train.primary(),
+        test_mse: test.primary(),
+        test_r2: test.get("r2"),
+        least_squares_test_mse: None,
+        least_squares_test_r2: None,
+        distance_to_least_squares: None,
+        is_least_squares: None,
+        coefficients: None,
+        intercept: None,
+    };
     let mut text = vec![(
         "result",
         format!(
@@ -64,8 +95,8 @@ pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report,
         let x = standardizer.apply_features(&tables.test.x)?;
         let predictions = predict(&x, &exact.coefficients, exact.intercept)?;
         let exact = measure(&standardizer.invert_target(&predictions), &tables.test.y)?;
-        insert("least_squares_test_mse", exact.primary().into());
-        insert("least_squares_test_r2", exact.get("r2").into());
+        report.least_squares_test_mse = Some(exact.primary());
+        report.least_squares_test_r2 = exact.get("r2");
         text.push(("exact", format!("least squares: test {}", errors(&exact))));
     }
     if let (Some((weight, bias)), Some(exact)) = (model.linear(), &tables.least_squares) {
@@ -77,10 +108,10 @@ pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report,
             .map(|(a, b)| (a - b).abs() / largest)
             .fold(0.0_f64, f64::max);
         let (coefficients, intercept) = standardizer.invert_linear(&weight, bias)?;
-        insert("distance_to_least_squares", distance.into());
-        insert("is_least_squares", (distance < EXACT).into());
-        insert("coefficients", coefficients.into());
-        insert("intercept", intercept.into());
+        report.distance_to_least_squares = Some(distance);
+        report.is_least_squares = Some(distance < EXACT);
+        report.coefficients = Some(coefficients);
+        report.intercept = Some(intercept);
         let verdict = if distance < EXACT {
             "converged to the least-squares solution"
         } else {
@@ -89,6 +120,10 @@ pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report,
         let distance = format!("{distance:.1e} of the largest coefficient: {verdict}");
         text.push(("distance", distance));
     }
+    let values = match json!(report) {
+        Value::Object(values) => values,
+        _ => Map::new(),
+    };
     let split = json!({ "train": tables.train.rows, "test": tables.test.rows });
     Ok(Report {
         values,
