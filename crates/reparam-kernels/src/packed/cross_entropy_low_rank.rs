@@ -70,7 +70,7 @@ pub(crate) fn linear_cross_entropy_low_rank_with(
         return Err(KernelError::Length {
             name: "t",
             expected: h.rows(),
-            actual: term.t.rows(),
+            found: term.t.rows(),
         });
     }
     if let Some(HeadGradients { dh, dt, db }) = &mut gradients {
