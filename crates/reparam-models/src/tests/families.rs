@@ -289,7 +289,7 @@ fn renamed(family: &str, to: &Path, rename: impl Fn(&str) -> String) {
     write(to, &tensors);
 }
 
-fn write(directory: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
+pub(super) fn write(directory: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
     let tensors: Vec<TensorToWrite<'_>> = tensors
         .iter()
         .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))

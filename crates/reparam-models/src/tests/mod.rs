@@ -1,5 +1,6 @@
 //! Models against the golden files, and against themselves computed in another way.
 
+mod bert;
 mod describe;
 mod equivalence;
 mod families;
@@ -16,7 +17,7 @@ use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::ModelJson;
-use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, TargetModules};
+use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules};
 use serde_json::Value;
 
 use crate::{Architecture, CausalLm, Families, Precision, TokenBatch};
@@ -242,7 +243,7 @@ fn floats(file: &Checkpoint, name: &str) -> Vec<f64> {
 }
 
 /// Builds the adapter whose factors are in a golden file, under PEFT's names.
-fn golden_adapter(file: &Checkpoint) -> AdapterFiles {
+fn golden_adapter(file: &Checkpoint) -> PeftAdapter {
     let names = [
         "q_proj",
         "k_proj",
@@ -266,13 +267,13 @@ fn golden_adapter(file: &Checkpoint) -> AdapterFiles {
         };
         Some((name.to_owned(), tensor))
     });
-    AdapterFiles::new(config.to_map(), tensors.collect())
+    PeftAdapter::new(config, tensors.collect()).expect("PEFT's own factors")
 }
 
 /// Returns stories260K with an adapter, to be differentiated.
-fn with_adapter(model: CausalLm, adapter: &AdapterFiles) -> CausalLm {
-    let (model, _) =
-        attach_adapter(model, adapter, WeightLayout::OutIn).expect("it fits the model");
+fn with_adapter(model: CausalLm, adapter: &PeftAdapter) -> CausalLm {
+    let files = AdapterFiles::new(adapter.config().to_map(), adapter.tensors().clone());
+    let (model, _) = attach_adapter(model, &files, WeightLayout::OutIn).expect("it fits the model");
     model.train()
 }
 

@@ -101,6 +101,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 impl RunConfig {
@@ -152,6 +155,7 @@ impl RunConfig {
             optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
         config.check_method(&method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
@@ -166,7 +170,7 @@ impl RunConfig {
 
     /// A language model starts from weights that mean something.
     fn check_method(&self, method: &Section<'_>) -> Result<(), ConfigError> {
-        if starts_from_data(&self.method) {
+        if starts_from_data(&self.catalog, &self.method) {
             return Err(method.no_effect(
                 "init",
                 "a language model starts from its weights",
@@ -190,7 +194,7 @@ impl RunConfig {
 
     /// What runs in bf16 is low-rank methods, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        let runs_in_bf16 = runs_in_bf16(&self.method);
+        let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
@@ -223,7 +227,8 @@ impl RunConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
 }
 

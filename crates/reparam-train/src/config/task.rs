@@ -97,6 +97,10 @@ impl RunFile for RunConfig {
         self.to_toml()
     }
 
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
     fn output(&self) -> &Path {
         &self.output.dir
     }
@@ -113,6 +117,10 @@ impl RunFile for RegressionConfig {
 
     fn to_toml(&self) -> Result<String, ConfigError> {
         self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
     }
 
     fn output(&self) -> &Path {

@@ -96,7 +96,7 @@ impl Task for CausalLanguageModel {
             &config.model.path,
             &hub,
             config.train.precision,
-            config::runs_in_bf16(&config.method),
+            config::runs_in_bf16(&config.catalog, &config.method),
         )?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
@@ -104,7 +104,7 @@ impl Task for CausalLanguageModel {
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = max_steps(config, &train);
-        let method = settings::method(&config.method, max_steps)?;
+        let method = settings::method(&config.catalog, &config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
@@ -113,7 +113,12 @@ impl Task for CausalLanguageModel {
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
         }
-        let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
+        let optimizer = settings::optimizer(
+            &config.catalog,
+            &config.optimizer,
+            &config.method,
+            max_steps,
+        )?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),

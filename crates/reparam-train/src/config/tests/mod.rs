@@ -222,6 +222,7 @@ fn every_key_is_read() {
             threads: 2,
         },
         output: OutputConfig { dir: "out".into() },
+        catalog: Catalog::builtin(),
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), expected);

@@ -4,40 +4,52 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::DType;
-use reparam_formats::peft::{
-    Bias, LoraAdapterConfig, PeftAdapter, PeftError, TargetModules, Tensor,
-};
+use reparam_formats::peft::{AdapterFiles, PeftError, TargetModules, Tensor};
+use serde_json::json;
 
 use super::toy::{BurnNet, Net, Toy, parameters_of, randomize};
 use crate::methods::{
-    LoraConfig, MethodError, WeightLayout, attach_adapter, attach_lora, to_adapter,
+    AdapterMeta, Biases, LoraConfig, MethodConfig, MethodError, Selection, WeightLayout, attach,
+    attach_adapter, to_adapter,
 };
 
 fn config() -> LoraConfig {
     LoraConfig::new(2, 3.0).with_target_modules(TargetModules::Names(vec!["q_proj".into()]))
 }
 
-fn trained(config: &LoraConfig) -> Net {
-    let (model, _) = attach_lora(Net::build(DType::F32), config, 1).expect("attaches");
-    randomize(model, 2)
+fn attached(config: &dyn MethodConfig) -> (Net, AdapterMeta) {
+    let (model, report) = attach(Net::build(DType::F32), config, 1).expect("attaches");
+    let meta = AdapterMeta::new(config, &report.modules);
+    (randomize(model, 2), meta)
 }
 
-fn adapter_of(config: &LoraConfig) -> PeftAdapter {
-    to_adapter(&trained(config), config.to_adapter_config()).expect("its own adapter")
+fn trained(config: &dyn MethodConfig) -> Net {
+    attached(config).0
+}
+
+fn adapter_of(config: &dyn MethodConfig) -> AdapterFiles {
+    let (model, meta) = attached(config);
+    to_adapter(&model, config, &meta).expect("its own adapter")
 }
 
 /// Builds an adapter from changed tensors of a good one.
 fn changed(
-    adapter: &PeftAdapter,
-    config: LoraAdapterConfig,
+    adapter: &AdapterFiles,
     change: impl FnOnce(&mut BTreeMap<String, Tensor>),
-) -> PeftAdapter {
-    let mut tensors = adapter.tensors().clone();
-    change(&mut tensors);
-    PeftAdapter::new(config, tensors).expect("tensors and configuration agree")
+) -> AdapterFiles {
+    let mut files = adapter.clone();
+    change(&mut files.tensors);
+    files
 }
 
-fn attach_error(adapter: &PeftAdapter) -> MethodError {
+/// Sets a key of the configuration.
+fn with_key(adapter: &AdapterFiles, key: &str, value: serde_json::Value) -> AdapterFiles {
+    let mut map = adapter.config.map().clone();
+    map.insert(key.to_owned(), value);
+    AdapterFiles::new(map, adapter.tensors.clone())
+}
+
+fn attach_error(adapter: &AdapterFiles) -> MethodError {
     let error = attach_adapter(Net::build(DType::F32), adapter, WeightLayout::OutIn)
         .expect_err("it does not fit");
     assert!(error.hint().is_some(), "{error}");
@@ -47,11 +59,8 @@ fn attach_error(adapter: &PeftAdapter) -> MethodError {
 #[test]
 fn an_adapter_for_other_modules_is_refused() {
     let good = adapter_of(&config());
-    let other_names = LoraAdapterConfig {
-        target_modules: Some(TargetModules::Names(vec!["k_proj".into()])),
-        ..config().to_adapter_config()
-    };
-    let adapter = changed(&good, other_names, |tensors| {
+    let other_names = with_key(&good, "target_modules", json!(["k_proj"]));
+    let adapter = changed(&other_names, |tensors| {
         *tensors = std::mem::take(tensors)
             .into_iter()
             .map(|(name, tensor)| (name.replace("q_proj", "k_proj"), tensor))
@@ -68,7 +77,7 @@ fn an_adapter_for_other_modules_is_refused() {
 #[test]
 fn an_adapter_that_lacks_modules_is_refused() {
     let good = adapter_of(&config());
-    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+    let adapter = changed(&good, |tensors| {
         tensors.retain(|name, _| !name.starts_with("layers.1."));
     });
     let error = attach_error(&adapter);
@@ -82,7 +91,7 @@ fn an_adapter_that_lacks_modules_is_refused() {
 fn a_factor_of_another_shape_is_refused() {
     let good = adapter_of(&config());
     let name = "layers.1.q_proj.lora_A.weight";
-    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+    let adapter = changed(&good, |tensors| {
         let wide = Tensor {
             shape: vec![2, 9],
             data: vec![0.5; 18],
@@ -108,11 +117,14 @@ fn a_factor_of_another_shape_is_refused() {
 #[test]
 fn biases_that_do_not_fit_are_refused() {
     let config = LoraConfig {
-        bias: Bias::All,
+        selection: Selection {
+            bias: Biases::All,
+            ..config().selection
+        },
         ..config()
     };
     let good = adapter_of(&config);
-    let short = changed(&good, config.to_adapter_config(), |tensors| {
+    let short = changed(&good, |tensors| {
         let bias = Tensor {
             shape: vec![3],
             data: vec![0.5; 3],
@@ -124,7 +136,7 @@ fn biases_that_do_not_fit_are_refused() {
         matches!(&error, MethodError::FactorShape { name, .. } if name == "lm_head.bias"),
         "{error}"
     );
-    let unknown = changed(&good, config.to_adapter_config(), |tensors| {
+    let unknown = changed(&good, |tensors| {
         let bias = tensors["lm_head.bias"].clone();
         tensors.insert("other.bias".into(), bias);
     });
@@ -149,7 +161,8 @@ fn an_adapter_is_not_attached_twice() {
 #[test]
 fn a_model_without_theta_has_no_adapter() {
     let frozen = Net::build(DType::F32).freeze();
-    let error = to_adapter(&frozen, config().to_adapter_config()).expect_err("no factors");
+    let error = to_adapter(&frozen, &config(), &AdapterMeta::new(&config(), &[]))
+        .expect_err("no factors");
     assert!(
         matches!(error, MethodError::Peft(PeftError::Empty)),
         "{error}"
@@ -162,8 +175,8 @@ fn a_configuration_of_another_adapter_is_refused() {
         rank: 3,
         ..config()
     };
-    let error =
-        to_adapter(&trained(&config()), other.to_adapter_config()).expect_err("another rank");
+    let (model, meta) = attached(&config());
+    let error = to_adapter(&model, &other, &meta).expect_err("another rank");
     assert!(
         matches!(error, MethodError::Peft(PeftError::WrongRank { .. })),
         "{error}"
@@ -180,6 +193,7 @@ fn an_adapter_can_be_attached_without_autodiff_and_trained_later() {
     assert_eq!(report.modules.len(), 2);
     let model = plain.train();
     assert_eq!(parameters_of(&model), parameters_of(&trained(&config())));
-    let again = to_adapter(&model, config().to_adapter_config()).expect("its own adapter");
-    assert_eq!(again.tensors(), adapter.tensors());
+    let meta = AdapterMeta::new(&config(), &report.modules);
+    let again = to_adapter(&model, &config(), &meta).expect("its own adapter");
+    assert_eq!(again, adapter);
 }
