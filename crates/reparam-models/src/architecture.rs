@@ -271,6 +271,8 @@ pub struct HeadSpec {
 /// The head of a sequence classifier: `classifier(dropout(tanh(pooler(h_first))))`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClassifierSpec {
+    /// The class of transformers, as in `architectures`.
+    pub class: &'static str,
     /// The layer over the hidden state of the first token, in the body.
     pub pooler: LinearSpec,
     /// The path of the last layer, in the class with the head.

@@ -145,6 +145,11 @@ impl SequenceClassifier {
         &self.body.architecture
     }
 
+    /// Returns what the head is made of.
+    pub fn head(&self) -> &ClassifierSpec {
+        &self.head
+    }
+
     /// Returns the number of classes.
     pub fn n_classes(&self) -> usize {
         let [n_classes, _] = self.classifier.weight.dims();

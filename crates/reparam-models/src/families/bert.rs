@@ -118,6 +118,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             soft_cap: None,
         },
         classifier: Some(ClassifierSpec {
+            class: "BertForSequenceClassification",
             pooler: linear("pooler.dense".to_owned(), width, width),
             path: "classifier".to_owned(),
             dropout: probability(raw, "classifier_dropout", dropout)?,

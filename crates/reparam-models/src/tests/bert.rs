@@ -139,12 +139,22 @@ fn losses_and_every_gradient_are_those_of_transformers() {
     let expected = expected_gradients("gradient.");
     // 16 of each block, 5 of the embeddings, 2 of the pooler and 2 of the classifier.
     assert_eq!(expected.len(), 41);
-    assert_gradients_close(
-        &gradients(&model, &loss),
-        &expected,
-        GRADIENT_TOLERANCE,
-        "one",
+    // What is added to all keys of a head changes no probability, so its gradient is zero but for rounding.
+    let is_zero = |name: &str| name.ends_with("key.bias");
+    let (mut found, mut expected) = (gradients(&model, &loss), expected);
+    let zeros: Vec<&Vec<f64>> = found
+        .iter()
+        .filter_map(|(name, values)| is_zero(name).then_some(values))
+        .collect();
+    assert_eq!(zeros.len(), 2);
+    assert!(
+        zeros
+            .iter()
+            .all(|zero| zero.iter().all(|x| x.abs() < VALUE_TOLERANCE))
     );
+    found.retain(|name, _| !is_zero(name));
+    expected.retain(|name, _| !is_zero(name));
+    assert_gradients_close(&found, &expected, GRADIENT_TOLERANCE, "one");
 
     let several = rows.several();
     let targets = ClassTargets::Several(&several);

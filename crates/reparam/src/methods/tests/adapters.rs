@@ -161,8 +161,8 @@ fn an_adapter_is_not_attached_twice() {
 #[test]
 fn a_model_without_theta_has_no_adapter() {
     let frozen = Net::build(DType::F32).freeze();
-    let error = to_adapter(&frozen, &config(), &AdapterMeta::new(&config(), &[]))
-        .expect_err("no factors");
+    let error =
+        to_adapter(&frozen, &config(), &AdapterMeta::new(&config(), &[])).expect_err("no factors");
     assert!(
         matches!(error, MethodError::Peft(PeftError::Empty)),
         "{error}"

@@ -175,7 +175,8 @@ fn differences<M: Module>(model: &M, objective: impl Fn(&M) -> Tensor<1>) -> Vec
             let elements = 0..start[tensor].len();
             elements
                 .map(|element| {
-                    let [above, below] = [STEP, -STEP].map(|offset| value_at(tensor, element, offset));
+                    let [above, below] =
+                        [STEP, -STEP].map(|offset| value_at(tensor, element, offset));
                     (above - below) / (2.0 * STEP)
                 })
                 .collect()
