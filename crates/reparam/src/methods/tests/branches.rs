@@ -135,7 +135,12 @@ fn the_weight_is_the_sum_of_the_branches() {
     }
     assert_close(&values(&layer.weight.param().val()), &expected, 1e-14, "W");
     let folded = layer.materialize();
-    assert_close(&values(&folded.weight.param().base()), &expected, 1e-14, "folded");
+    assert_close(
+        &values(&folded.weight.param().base()),
+        &expected,
+        1e-14,
+        "folded",
+    );
     assert_eq!(parameters::trainable(&folded).len(), 1);
 }
 
@@ -157,8 +162,7 @@ fn a_diagonal_starts_as_nothing_and_has_the_right_gradient() {
 
 #[test]
 fn settings_without_effect_are_refused() {
-    let error = attach(layer(DType::F32), &config(&[], 0, false), 0)
-        .expect_err("no branch");
+    let error = attach(layer(DType::F32), &config(&[], 0, false), 0).expect_err("no branch");
     assert!(
         matches!(
             error,
@@ -170,8 +174,7 @@ fn settings_without_effect_are_refused() {
         "{error}"
     );
     let oblong = Linear::new(data(numbers(6, 1), &[2, 3], DType::F32), None);
-    let error =
-        attach(oblong, &config(&[1.0], 0, true), 0).expect_err("not square");
+    let error = attach(oblong, &config(&[1.0], 0, true), 0).expect_err("not square");
     assert!(matches!(error, MethodError::NoSquareWeight), "{error}");
     assert!(error.hint().is_some());
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::module::Module;
 use reparam_formats::peft::{AdapterFiles, TargetModules};
 
 use super::toy::Toy;
@@ -77,12 +76,7 @@ impl Case {
     }
 
     /// Saves an adapter of PEFT and attaches it to another model; `None` if PEFT does not have the method.
-    pub(super) fn through_peft<M: Toy>(
-        &self,
-        model: &M,
-        fresh: M,
-        directory: &Path,
-    ) -> Option<M> {
+    pub(super) fn through_peft<M: Toy>(&self, model: &M, fresh: M, directory: &Path) -> Option<M> {
         let configs = self.configs_for::<M>();
         let [config] = configs.as_slice() else {
             return None;
@@ -123,11 +117,7 @@ const DRAWN: Properties = Properties {
     ..FROZEN
 };
 
-fn case(
-    name: &'static str,
-    configs: Vec<Arc<dyn MethodConfig>>,
-    properties: Properties,
-) -> Case {
+fn case(name: &'static str, configs: Vec<Arc<dyn MethodConfig>>, properties: Properties) -> Case {
     Case {
         name,
         methods: configs.iter().map(|config| config.spec().kind).collect(),
@@ -205,7 +195,8 @@ fn targets(modules: &[&str]) -> Selection {
 
 /// DoRA, VeRA and IA3.
 fn other_adapters() -> Vec<Case> {
-    let dora = |lora: LoraConfig| -> Vec<Arc<dyn MethodConfig>> { vec![Arc::new(DoraConfig { lora })] };
+    let dora =
+        |lora: LoraConfig| -> Vec<Arc<dyn MethodConfig>> { vec![Arc::new(DoraConfig { lora })] };
     let vera = VeraConfig {
         rank: 3,
         ..VeraConfig::default()
@@ -310,7 +301,11 @@ fn trained_bases() -> Vec<Case> {
             full(Selection::default().with_exclude_modules(names(&["down_proj"]))),
             fixed,
         ),
-        case("scale", vec![Arc::new(ScaleConfig::new(0.3))], rounded(2.0, fixed)),
+        case(
+            "scale",
+            vec![Arc::new(ScaleConfig::new(0.3))],
+            rounded(2.0, fixed),
+        ),
         case(
             "scale by the horizon",
             vec![Arc::new(ScaleConfig::by_horizon(16))],

@@ -169,7 +169,16 @@ fn layers_that_are_not_selected_keep_what_is_below() {
         ("lm_head", &[]),
     ];
     for (linear, (path, methods)) in linear_modules(&model).iter().zip(expected) {
-        assert_eq!((linear.path.as_str(), &linear.methods[..]), (path, &methods.iter().map(|method| (*method).to_owned()).collect::<Vec<_>>()[..]));
+        assert_eq!(
+            (linear.path.as_str(), &linear.methods[..]),
+            (
+                path,
+                &methods
+                    .iter()
+                    .map(|method| (*method).to_owned())
+                    .collect::<Vec<_>>()[..]
+            )
+        );
     }
     let elsewhere = normalized(names(&["down_proj"]));
     let error = attach_all(Net::build(DType::F32), &[&below, &elsewhere], 1);

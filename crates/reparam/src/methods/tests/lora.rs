@@ -87,8 +87,7 @@ fn a_gaussian_a_has_the_deviation_of_one_over_the_rank() {
 #[test]
 fn modules_of_one_shape_start_differently() {
     use super::toy::{Net, Toy};
-    let (model, _) =
-        attach(Net::build(DType::F32), &LoraConfig::new(2, 1.0), 5).expect("attaches");
+    let (model, _) = attach(Net::build(DType::F32), &LoraConfig::new(2, 1.0), 5).expect("attaches");
     let firsts: Vec<_> = parameters::trainable(&model)
         .into_iter()
         .filter(|tensor| tensor.name.ends_with("q_proj.lora_A.weight"))

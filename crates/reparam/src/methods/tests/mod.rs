@@ -7,8 +7,10 @@ mod branches;
 mod cases;
 mod chain;
 mod lora;
+mod packed;
 mod scale;
 mod selection;
+mod settings;
 mod sigma_reparam;
 mod theta_file;
 mod toy;
@@ -175,7 +177,8 @@ fn differences<M: Module>(model: &M, objective: impl Fn(&M) -> Tensor<1>) -> Vec
             let elements = 0..start[tensor].len();
             elements
                 .map(|element| {
-                    let [above, below] = [STEP, -STEP].map(|offset| value_at(tensor, element, offset));
+                    let [above, below] =
+                        [STEP, -STEP].map(|offset| value_at(tensor, element, offset));
                     (above - below) / (2.0 * STEP)
                 })
                 .collect()

@@ -72,10 +72,7 @@ fn by_the_horizon_the_scale_is_the_root_of_lambda() {
     assert_close(&[scale], &[0.1], 1e-15, "s");
     let config = ScaleConfig::by_horizon(STEPS);
     let left = trajectory(&config, Vec::new());
-    let right = trajectory(
-        &FullConfig::default(),
-        vec![Box::new(Scale::ByHorizon)],
-    );
+    let right = trajectory(&FullConfig::default(), vec![Box::new(Scale::ByHorizon)]);
     for (left, right) in left.iter().zip(&right) {
         assert_close(left, right, TOLERANCE, "W");
     }

@@ -154,10 +154,7 @@ fn what_matches_nothing_is_an_error_that_names_it() {
             base().with_target_modules(names(&["q_proj", "k_porj"])),
             "k_porj",
         ),
-        (
-            without(&["v_proj"]),
-            "v_proj",
-        ),
+        (without(&["v_proj"]), "v_proj"),
         (
             LoraConfig {
                 rank_pattern: vec![("up_proj".into(), 4)],

@@ -64,7 +64,12 @@ fn from_one_the_weight_starts_with_spectral_norm_one() {
         .iter()
         .map(|w| w / sigma)
         .collect();
-    assert_close(&values(&layer.weight.param().val()), &expected, 1e-13, "W0 / sigma");
+    assert_close(
+        &values(&layer.weight.param().val()),
+        &expected,
+        1e-13,
+        "W0 / sigma",
+    );
 }
 
 #[test]

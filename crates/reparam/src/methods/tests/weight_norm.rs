@@ -17,8 +17,7 @@ fn layer(has_bias: bool) -> Linear {
     let weight = data(numbers(D_OUT * D_IN, 5), &[D_OUT, D_IN], DType::F64);
     let bias = has_bias.then(|| data(numbers(D_OUT, 6), &[D_OUT], DType::F64));
     let config = WeightNormConfig::default();
-    let (layer, _) =
-        attach(Linear::new(weight, bias), &config, 0).expect("no row is zero");
+    let (layer, _) = attach(Linear::new(weight, bias), &config, 0).expect("no row is zero");
     layer
 }
 
@@ -41,7 +40,12 @@ fn the_weight_is_the_definitions() {
         })
         .collect();
     let layer = parameters::assign(layer, moved);
-    assert_close(&values(&layer.weight.param().val()), &[10.0, 24.0], 1e-15, "W");
+    assert_close(
+        &values(&layer.weight.param().val()),
+        &[10.0, 24.0],
+        1e-15,
+        "W",
+    );
 }
 
 /// A step along the gradient never shortens a row.
@@ -105,7 +109,10 @@ fn outputs_initialized_from_data_have_mean_zero_and_variance_one() {
     let selection = Selection::default().with_weight_layout(WeightLayout::InOut);
     let (burns, _) = attach(
         burn_layer(D_OUT, D_IN, DType::F64, 2),
-        &WeightNormConfig { selection, ..WeightNormConfig::default() },
+        &WeightNormConfig {
+            selection,
+            ..WeightNormConfig::default()
+        },
         0,
     )
     .expect("no row is zero");
