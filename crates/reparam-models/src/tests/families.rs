@@ -142,7 +142,10 @@ fn packed_models_have_the_loss_of_transformers() {
     for family in FAMILIES {
         let (file, json) = golden_of(family);
         let documents = documents(&file);
-        let (scale, context) = (1.0 / documents.n_labelled() as f32, ForwardContext::inference());
+        let (scale, context) = (
+            1.0 / documents.n_labelled() as f32,
+            ForwardContext::inference(),
+        );
         let expected = json["loss"].as_f64().expect("a number");
         for (precision, tolerance) in [
             (Precision::Bf16, BF16_LOSS_TOLERANCE),
@@ -151,7 +154,10 @@ fn packed_models_have_the_loss_of_transformers() {
             let model = load_packed(family, &Device::flex(), precision);
             let loss = model.loss(documents.batch(), &documents.labels, scale, &context);
             let difference = (values(&loss)[0] - expected).abs();
-            assert!(difference <= tolerance, "{family} {precision:?}: {difference}");
+            assert!(
+                difference <= tolerance,
+                "{family} {precision:?}: {difference}"
+            );
         }
     }
 }
@@ -206,8 +212,14 @@ fn factors_of_packed_models_have_the_gradients_of_those_in_f32() {
         };
         let expected = with_lora(Precision::F32, false);
         let found = with_lora(Precision::Bf16, false);
-        assert!(expected.gradients.keys().eq(found.gradients.keys()), "{family}");
-        assert!((found.loss - expected.loss).abs() <= BF16_LOSS_TOLERANCE, "{family}");
+        assert!(
+            expected.gradients.keys().eq(found.gradients.keys()),
+            "{family}"
+        );
+        assert!(
+            (found.loss - expected.loss).abs() <= BF16_LOSS_TOLERANCE,
+            "{family}"
+        );
         for (name, expected) in &expected.gradients {
             let length = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
             let off: Vec<f64> = expected
@@ -216,7 +228,10 @@ fn factors_of_packed_models_have_the_gradients_of_those_in_f32() {
                 .map(|(a, b)| a - b)
                 .collect();
             let error = length(&off) / length(expected);
-            assert!(error <= BF16_GRADIENT_TOLERANCE, "{family}: {name}: {error}");
+            assert!(
+                error <= BF16_GRADIENT_TOLERANCE,
+                "{family}: {name}: {error}"
+            );
         }
         let recomputed = with_lora(Precision::Bf16, true);
         assert_eq!(found.gradients, recomputed.gradients, "{family}");

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::toy::{BurnNet, Net, Toy, parameters_of, randomize};
 use crate::methods::{
-    AdapterMeta, Biases, LoraConfig, MethodConfig, MethodError, Selection, WeightLayout, attach,
-    attach_adapter, to_adapter,
+    AdapterMeta, Biases, DoraConfig, Ia3Config, LoraConfig, MethodConfig, MethodError, Selection,
+    VeraConfig, WeightLayout, WeightNormConfig, attach, attach_adapter, to_adapter,
 };
 
 fn config() -> LoraConfig {
@@ -196,4 +196,184 @@ fn an_adapter_can_be_attached_without_autodiff_and_trained_later() {
     let meta = AdapterMeta::new(&config(), &report.modules);
     let again = to_adapter(&model, &config(), &meta).expect("its own adapter");
     assert_eq!(again, adapter);
+}
+
+/// PEFT's word for the biases of adapted layers is another for each method, and its files of IA3 have none.
+#[test]
+fn biases_are_written_in_the_words_of_the_method() {
+    let biased = config().selection.with_bias(Biases::Targets);
+    let vera = VeraConfig {
+        rank: 2,
+        selection: biased.clone(),
+        ..VeraConfig::default()
+    };
+    let dora = DoraConfig {
+        lora: LoraConfig {
+            selection: biased.clone(),
+            ..config()
+        },
+    };
+    let cases: [(&dyn MethodConfig, &str); 2] = [(&vera, "vera_only"), (&dora, "lora_only")];
+    for (method, word) in cases {
+        let adapter = adapter_of(method);
+        assert_eq!(adapter.config.str("bias").expect("a string"), Some(word));
+        assert!(
+            adapter
+                .tensors
+                .contains_key("layers.1.q_proj.base_layer.bias")
+        );
+        let (model, _) =
+            attach_adapter(Net::build(DType::F32), &adapter, WeightLayout::OutIn).expect("reads");
+        assert_eq!(parameters_of(&model), parameters_of(&trained(method)));
+    }
+    let odd = with_key(&adapter_of(&vera), "bias", json!("some"));
+    assert!(attach_error(&odd).to_string().contains("bias"));
+    let ia3 = Ia3Config {
+        selection: biased,
+        ..Ia3Config::default()
+    };
+    let error = attach(Net::build(DType::F32), &ia3, 0).expect_err("no place for biases");
+    assert!(
+        matches!(
+            error,
+            MethodError::Setting {
+                setting: "bias",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// What changes the result and is not honoured is refused, for each method by its own table of keys.
+#[test]
+fn keys_that_cannot_be_honoured_are_refused_by_name() {
+    let vera = VeraConfig {
+        rank: 2,
+        selection: config().selection,
+        ..VeraConfig::default()
+    };
+    let ia3 = Ia3Config {
+        selection: config().selection,
+        ..Ia3Config::default()
+    };
+    let cases: [(&dyn MethodConfig, &str, serde_json::Value); 5] = [
+        (&vera, "save_projection", json!(false)),
+        (&vera, "trainable_token_indices", json!([0])),
+        (&vera, "use_sparkles", json!(3)),
+        (&ia3, "use_sparkles", json!(3)),
+        (&config(), "use_qalora", json!(true)),
+    ];
+    for (method, key, value) in cases {
+        let good = adapter_of(method);
+        let adapter = match (key, value.as_bool()) {
+            ("save_projection", _) => changed(&with_key(&good, key, value), |tensors| {
+                tensors.retain(|name, _| name.contains('.'));
+            }),
+            _ => with_key(&good, key, value),
+        };
+        let error = attach_error(&adapter);
+        assert!(error.to_string().contains(key), "{error}");
+    }
+    let error = attach_error(&with_key(&adapter_of(&ia3), "peft_type", json!("LOHA")));
+    assert!(error.to_string().contains("LOHA"), "{error}");
+}
+
+/// A method of its own file type that lacks a tensor, or has one that is not its.
+#[test]
+fn adapters_of_vera_and_ia3_that_do_not_fit_are_refused() {
+    let vera = VeraConfig {
+        rank: 2,
+        selection: config().selection,
+        ..VeraConfig::default()
+    };
+    let good = adapter_of(&vera);
+    for name in ["vera_A", "layers.1.q_proj.vera_lambda_d"] {
+        let short = changed(&good, |tensors| {
+            tensors.remove(name);
+        });
+        let error = attach_error(&short);
+        assert!(
+            matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &[name]),
+            "{error}"
+        );
+    }
+    let ia3 = Ia3Config {
+        selection: config().selection,
+        ..Ia3Config::default()
+    };
+    let wide = changed(&adapter_of(&ia3), |tensors| {
+        let l = Tensor {
+            shape: vec![9, 1],
+            data: vec![0.5; 9],
+        };
+        tensors.insert("layers.0.q_proj.ia3_l".into(), l);
+    });
+    assert!(matches!(
+        attach_error(&wide),
+        MethodError::FactorShape { .. }
+    ));
+    let other = changed(&adapter_of(&ia3), |tensors| {
+        let l = tensors["layers.0.q_proj.ia3_l"].clone();
+        tensors.insert("layers.0.q_proj.lora_A.weight".into(), l);
+    });
+    let error = attach_error(&other);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["layers.0.q_proj.lora_A.weight"]),
+        "{error}"
+    );
+    for method in [&vera as &dyn MethodConfig, &ia3] {
+        let error = to_adapter(
+            &Net::build(DType::F32),
+            method,
+            &AdapterMeta::new(method, &[]),
+        );
+        assert!(matches!(error, Err(MethodError::Peft(PeftError::Empty))));
+    }
+}
+
+#[test]
+fn a_method_that_peft_lacks_has_no_adapter() {
+    let method = WeightNormConfig::default();
+    let (model, meta) = attached(&method);
+    let error = to_adapter(&model, &method, &meta).expect_err("no format");
+    assert!(
+        matches!(
+            error,
+            MethodError::NoAdapterFile {
+                method: "weight_norm"
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+}
+
+/// A classification head that is trained whole goes along, and comes back.
+#[test]
+fn modules_to_save_are_stored_whole() {
+    let (model, mut meta) = attached(&config());
+    meta.modules_to_save = vec!["lm_head".into()];
+    meta.task_type = Some("SEQ_CLS".into());
+    let files = to_adapter(&model, &config(), &meta).expect("its own adapter");
+    for name in ["lm_head.weight", "lm_head.bias"] {
+        assert!(files.tensors.contains_key(name), "{name}");
+    }
+    let moved = changed(&files, |tensors| {
+        tensors.get_mut("lm_head.weight").expect("stored").data[0] = 42.0;
+    });
+    let (model, _) =
+        attach_adapter(Net::build(DType::F32), &moved, WeightLayout::OutIn).expect("reads");
+    assert_eq!(
+        super::toy::values(&model.lm_head.weight.param().val())[0],
+        42.0
+    );
+    let short = changed(&files, |tensors| {
+        tensors.remove("lm_head.weight");
+    });
+    let error = attach_error(&short);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["lm_head.weight"]),
+        "{error}"
+    );
 }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::module::Module;
 use reparam_formats::peft::{AdapterFiles, TargetModules};
 
 use super::toy::Toy;
