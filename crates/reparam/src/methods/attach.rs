@@ -251,8 +251,7 @@ impl Attach<'_> {
             let base = || {
                 let stored = match &trained_base {
                     None => attached.oriented(matrix(param.base())),
-                    Some(base) if has_autodiff => base.clone().autodiff(),
-                    Some(base) => base.clone(),
+                    Some(base) => on_graph(base.clone(), strategy),
                 };
                 attached.effective(stored).inner()
             };
