@@ -6,8 +6,10 @@ mod evaluation;
 mod golden_steps;
 mod instructions;
 mod regression;
+mod resume;
 mod runs;
 mod study;
+mod toy_task;
 mod witness;
 
 use std::path::{Path, PathBuf};
