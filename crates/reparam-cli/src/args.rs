@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use reparam_data::Format;
-use reparam_train::ModelRequest;
+use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
+use reparam_train::{DataRequest, ModelRequest};
 
 use crate::env_vars;
 
@@ -199,9 +199,11 @@ pub(crate) struct PredictArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
-    /// The rows; of a regression a CSV file with the model's features
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The most tokens of a row, at least 2; without it, as many as in the model's run, else 512
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    pub(crate) sequence_length: Option<usize>,
     /// Leave rows with missing values out instead of refusing them
     #[arg(long)]
     pub(crate) drop_rows: bool,
@@ -236,15 +238,40 @@ pub(crate) struct EvalArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
-    /// The texts, examples or rows to measure on
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The most tokens in a piece or a row, at least 2; without it, as many as in the model's run, else 512
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    pub(crate) sequence_length: Option<usize>,
+}
+
+/// The data of a command, and how they are read.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// The texts, examples or rows
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
-    /// What the file holds; without it, its name and its first object tell
-    #[arg(long, value_parser = format())]
-    pub(crate) format: Option<Format>,
-    /// The most tokens in a piece, at least 2
-    #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = at_least(2))]
-    pub(crate) sequence_length: usize,
+    /// What the file holds (text, jsonl, csv, tsv, lines ...); without it, what the model's run read, else the file's
+    /// name tells
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Which column holds which field, as in text=review,label=kind; by number if no line names the columns
+    #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
+    pub(crate) fields: Option<Fields>,
+    /// What to do with a row that cannot be read
+    #[arg(long, value_name = "error|skip", default_value = "error", value_parser = on_error(), hide_possible_values = true)]
+    pub(crate) on_error: OnError,
+}
+
+impl From<DataArgs> for DataRequest {
+    fn from(args: DataArgs) -> Self {
+        Self {
+            path: args.data,
+            format: args.format,
+            fields: args.fields,
+            on_error: args.on_error,
+        }
+    }
 }
 
 impl From<ModelArgs> for ModelRequest {
@@ -335,9 +362,19 @@ fn precision<const N: usize>(
     })
 }
 
-/// A parser of the formats of data.
-fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|word| word.parse::<Format>())
+/// A parser of what to do with rows that cannot be read.
+fn on_error() -> impl TypedValueParser<Value = OnError> {
+    PossibleValuesParser::new(OnError::WORDS.map(|(word, _)| word)).try_map(|word| {
+        let mut words = OnError::WORDS.into_iter();
+        words
+            .find(|(known, _)| *known == word)
+            .map(|(_, value)| value)
+            .ok_or("an unknown word")
+    })
+}
+
+fn fields(text: &str) -> Result<Fields, String> {
+    text.parse().map_err(|error: RowError| error.to_string())
 }
 
 /// A parser of whole numbers from `least` to `most`.

@@ -41,6 +41,8 @@ pub struct Architecture {
     pub norm: Option<NormSpec>,
     /// The output head of a causal language model.
     pub head: HeadSpec,
+    /// The head of a sequence classifier, if the family has one.
+    pub classifier: Option<ClassifierSpec>,
     /// How the names of tensors end that checkpoints may hold and the model does not need: buffers.
     pub buffers: Vec<&'static str>,
 }
@@ -58,6 +60,8 @@ pub struct EmbeddingSpec {
     pub token_types: Option<TableSpec>,
     /// The norm of the sum.
     pub norm: Option<NormSpec>,
+    /// The probability of the dropout after all of it.
+    pub dropout: f64,
 }
 
 /// A table of vectors besides that of tokens.
@@ -143,6 +147,8 @@ pub struct BlockSpec {
     pub feed_forward: FeedForwardSpec,
     /// The norms around it.
     pub feed_forward_norms: NormsSpec,
+    /// The probability of the dropout on the output of either half, before anything else is done with it.
+    pub dropout: f64,
 }
 
 /// Where the norms of half a block `f` are:
@@ -187,6 +193,8 @@ pub struct AttentionSpec {
     pub soft_cap: Option<f64>,
     /// Which of [`Architecture::rotary`] turns queries and keys.
     pub rotary: Option<usize>,
+    /// The probability of the dropout of the weights that values are summed with.
+    pub dropout: f64,
 }
 
 impl AttentionSpec {
@@ -260,7 +268,45 @@ pub struct HeadSpec {
     pub soft_cap: Option<f64>,
 }
 
+/// The head of a sequence classifier: `classifier(dropout(tanh(pooler(h_first))))`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierSpec {
+    /// The class of transformers, as in `architectures`.
+    pub class: &'static str,
+    /// The layer over the hidden state of the first token, in the body.
+    pub pooler: LinearSpec,
+    /// The path of the last layer, in the class with the head.
+    pub path: String,
+    /// The probability of the dropout between the two.
+    pub dropout: f64,
+    /// The standard deviation of the weights of a new one.
+    pub std: f64,
+    /// How the names of tensors begin that belong to other heads, which a checkpoint may hold.
+    pub other_heads: Vec<&'static str>,
+}
+
 impl Architecture {
+    /// Returns whether anything is dropped out in training.
+    pub fn has_dropout(&self) -> bool {
+        let mut all = self.clone();
+        all.dropouts().any(|p| *p > 0.0)
+    }
+
+    /// Has everything dropped out with the same probability, in 0..1, that the model drops out; 0 turns it off.
+    pub fn set_dropout(&mut self, probability: f64) {
+        for p in self.dropouts() {
+            *p = probability;
+        }
+    }
+
+    fn dropouts(&mut self) -> impl Iterator<Item = &mut f64> {
+        let blocks = self.blocks.iter_mut();
+        let blocks = blocks.flat_map(|block| [&mut block.attention.dropout, &mut block.dropout]);
+        let classifier = self.classifier.iter_mut().map(|head| &mut head.dropout);
+        let embedding = std::iter::once(&mut self.embedding.dropout);
+        embedding.chain(blocks).chain(classifier)
+    }
+
     /// Checks that the parts fit together, which blocks rely on.
     ///
     /// # Errors

@@ -4,6 +4,8 @@ use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError;
 use thiserror::Error;
 
+use crate::Precision;
+
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
 pub enum ModelError {
@@ -46,6 +48,26 @@ pub enum ModelError {
     NotCausal {
         /// The family.
         model_type: String,
+    },
+    /// A model does not run in a precision.
+    #[error("`{model_type}` models do not run in {} for this task", precision.name())]
+    UnsupportedPrecision {
+        /// The family.
+        model_type: String,
+        /// The precision.
+        precision: Precision,
+    },
+    /// The family has no head for sequence classification.
+    #[error("`{model_type}` models have no head that tells sequences apart")]
+    NoClassifier {
+        /// The family.
+        model_type: String,
+    },
+    /// The checkpoint has no last layer to tell sequences apart.
+    #[error("the checkpoint has no `{path}`: it was not trained to tell sequences apart")]
+    NoHead {
+        /// The path of the layer.
+        path: String,
     },
     /// A sequence is longer than the table of positions.
     #[error("the model has positions for {limit} tokens, {n_tokens} are needed")]
@@ -98,6 +120,14 @@ impl ModelError {
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
             Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
+            Self::UnsupportedPrecision { .. } => {
+                Some("use precision = \"f32\" (or --precision f32)".into())
+            }
+            Self::NoClassifier { .. } => Some("use a BERT model".into()),
+            Self::NoHead { .. } => Some(
+                "train it first, or give the adapter whose training made the head (--adapter)"
+                    .into(),
+            ),
             Self::TooLong { limit, .. } => Some(format!(
                 "use sequences, prompt and continuation included, of up to {limit} tokens"
             )),

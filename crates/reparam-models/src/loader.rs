@@ -93,6 +93,12 @@ impl<'a> Loader<'a> {
         name.strip_prefix(prefix).unwrap_or(name).to_owned()
     }
 
+    /// Whether the checkpoint has a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let name = self.stored(name);
+        self.checkpoint.names().any(|known| known == name)
+    }
+
     /// Reads a tensor, as it is stored.
     fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
         let name = self.stored(name);
@@ -155,10 +161,16 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn norm(&mut self, spec: &NormSpec) -> Named<Norm> {
         let path = self.path(&spec.path);
+        // The first checkpoints of BERT were converted from TensorFlow with its names.
+        let is_old = self.has(&format!("{path}.gamma"));
+        let [weight, bias] = match is_old {
+            true => ["gamma", "beta"],
+            false => ["weight", "bias"],
+        };
         let norm = Norm {
-            weight: self.vector(&format!("{path}.weight"), spec.width),
+            weight: self.vector(&format!("{path}.{weight}"), spec.width),
             bias: match spec.kind {
-                NormKind::Layer => Some(self.vector(&format!("{path}.bias"), spec.width)),
+                NormKind::Layer => Some(self.vector(&format!("{path}.{bias}"), spec.width)),
                 NormKind::Rms | NormKind::RmsPlusOne => None,
             },
             kind: spec.kind,

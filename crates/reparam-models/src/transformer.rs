@@ -10,7 +10,7 @@ use reparam_ops::{RotaryTable, Segments, embedding};
 use crate::ModelError;
 use crate::architecture::{Architecture, BlockSpec, NormSpec, NormsSpec, RotarySpec, TableSpec};
 use crate::cache::KvCache;
-use crate::layers::{Attention, Block, Embedding, FeedForward, Norm, Norms, Sequences};
+use crate::layers::{Attention, Block, Embedding, FeedForward, Norm, Norms, Sequences, dropped};
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
 
@@ -108,7 +108,7 @@ impl Transformer {
             segments,
             recompute: self.recompute,
         };
-        let mut h = self.embed(tokens);
+        let mut h = self.embed(tokens, context);
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             h = block.forward(h, &sequences, cache, context);
@@ -116,7 +116,7 @@ impl Transformer {
         h
     }
 
-    fn embed(&self, tokens: Tokens<'_>) -> Tensor<2> {
+    fn embed(&self, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let spec = &self.architecture.embedding;
         let offset = |table: &Option<TableSpec>| table.as_ref().map_or(0, |table| table.offset);
         let positions = rows(tokens.positions, offset(&spec.positions));
@@ -135,11 +135,11 @@ impl Transformer {
                 .iter()
                 .map(|table| (table, &types[..], None)),
         );
-        let h = sum_of_rows(&tables, &self.device());
-        match &self.embedding_norm {
-            Some(norm) => norm.forward(h),
-            None => h,
+        let mut h = sum_of_rows(&tables, &self.device());
+        if let Some(norm) = &self.embedding_norm {
+            h = norm.forward(h);
         }
+        dropped(h, spec.dropout, self.tokens.path(), context)
     }
 
     /// Applies the last norm.
@@ -220,5 +220,6 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
+        dropout: spec.dropout,
     }
 }

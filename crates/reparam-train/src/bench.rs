@@ -123,7 +123,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         Computed::F32 => Precision::F32,
         Computed::Int8 => return Err(TrainError::Int8InTraining),
     };
-    let (session, precision) = Session::open_for(&request.model, hub, wanted, true)?;
+    let (session, precision) = Session::open_for(&request.model, hub, wanted, true, None)?;
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
+use reparam_data::rows::RowError;
 use reparam_data::{DataError, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
@@ -94,6 +95,36 @@ pub enum TrainError {
         /// What was asked of it.
         what: &'static str,
     },
+    /// An option that a task does not look at.
+    #[error("{option} has no effect on a model for {task}")]
+    NoFields {
+        /// The task.
+        task: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+    /// Rows, or the labels of a model, cannot be used.
+    #[error(transparent)]
+    Rows(#[from] RowError),
+    /// What a run wrote beside its result cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Card {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A token's type has no row in the model.
+    #[error("the tokenizer gives tokens the type {found}, the model has {rows} types")]
+    TokenType {
+        /// The largest type.
+        found: u32,
+        /// The rows of the model's table.
+        rows: usize,
+    },
+    /// Fused operations do not drop out what the model itself drops out.
+    #[error("this model has dropouts of its own, which training in bf16 does not have yet")]
+    DropoutInBf16,
     /// Nothing says what a model is for.
     #[error("nothing says what {model} is for")]
     NoTask {
@@ -136,12 +167,6 @@ pub enum TrainError {
     /// Weights of 8-bit integers are for inference.
     #[error("the precision \"int8\" is for inference, not for training")]
     Int8InTraining,
-    /// The output head cannot be adapted.
-    #[error("training an adapter on the output head `{module}` is not supported")]
-    HeadTarget {
-        /// The head's path.
-        module: String,
-    },
     /// The table cannot be used.
     #[error(transparent)]
     Tabular(#[from] TabularError),
@@ -295,14 +320,20 @@ impl TrainError {
             ),
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } => None,
+            Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::Rows(error) => error.hint(),
+            Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
+            Self::TokenType { .. } => {
+                Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
+            }
+            Self::DropoutInBf16 => {
+                Some("set model.dropout = 0 to turn them off, or train.precision = \"f32\"".into())
+            }
             Self::NoTask { tasks, .. } | Self::UnknownTask { tasks, .. } => {
                 Some(format!("give one with --task: {}", tasks.join(", ")))
             }
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
-            }
-            Self::HeadTarget { .. } => {
-                Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
             Self::RecomputeInF32 => {
                 Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
@@ -363,7 +394,6 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
-            | Self::HeadTarget { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }
@@ -377,6 +407,8 @@ impl TrainError {
             | Self::OldRun { .. }
             | Self::ResumeDiffers { .. }
             | Self::NotForTask { .. }
+            | Self::NoFields { .. }
+            | Self::DropoutInBf16
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }
             | Self::Warmup { .. } => FailureKind::Config,

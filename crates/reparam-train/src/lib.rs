@@ -43,8 +43,9 @@ pub use metrics::Metrics;
 pub use session::Session;
 pub use stop::Stop;
 pub use task::{
-    BaseOrigin, EvalRequest, ModelRequest, Origins, PredictRequest, Predictions, Prepared, Report,
-    ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry, TaskRun, Tasks,
+    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
+    Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,
+    TaskRun, Tasks,
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};

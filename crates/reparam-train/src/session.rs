@@ -43,18 +43,23 @@ impl Session {
         hub: &HubOptions,
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
-        Self::open_for(model, hub, precision, true).map(|(session, _)| session)
+        Self::open_for(model, hub, precision, true, None).map(|(session, _)| session)
     }
 
-    /// [`Session::open`] for something that runs in bf16, or does not; returns with it what it computes in.
+    /// [`Session::open`] for something that runs in bf16, or does not, and with another dropout than the model says; returns
+    /// with it what it computes in.
     pub(crate) fn open_for(
         model: &str,
         hub: &HubOptions,
         precision: config::Precision,
         runs_in_bf16: bool,
+        dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
         let directory = resolve_model(model, hub)?;
-        let architecture = Families::builtin().describe(&ModelJson::load(&directory)?)?;
+        let mut architecture = Families::builtin().describe(&ModelJson::load(&directory)?)?;
+        if let Some(dropout) = dropout {
+            architecture.set_dropout(dropout);
+        }
         let special = architecture.special.clone();
         let tokenizer = load_tokenizer(&directory, &special)?;
         tokenizer.check_against_embedding(architecture.vocab_size)?;
@@ -105,12 +110,8 @@ impl Session {
     ) -> Result<Self, TrainError> {
         let adapter = load_adapter(adapter)?;
         let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
-        let has_head = adapter
-            .tensors
-            .keys()
-            .any(|name| name.starts_with("lm_head."));
-        let runs_in_bf16 = spec.runs_packed && !has_head;
-        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16)?;
+        let runs_in_bf16 = spec.runs_packed;
+        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16, None)?;
         session.attach(&adapter)
     }
 
@@ -130,7 +131,7 @@ impl Session {
     }
 }
 
-fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
+pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
     if !directory.is_dir() {
         return Err(TrainError::NoSuchAdapter {
             directory: directory.to_owned(),
@@ -152,7 +153,10 @@ fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
         .all(|(_, tensor)| tensor.shape.len() < 2 || tensor.dtype == Dtype::BF16)
 }
 
-fn load_tokenizer(directory: &Path, special: &SpecialTokens) -> Result<TextTokenizer, TrainError> {
+pub(crate) fn load_tokenizer(
+    directory: &Path,
+    special: &SpecialTokens,
+) -> Result<TextTokenizer, TrainError> {
     let ids = SpecialIds {
         bos: special.bos,
         eos: special.eos.clone(),

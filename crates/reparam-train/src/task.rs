@@ -10,11 +10,12 @@ use reparam::methods;
 use reparam::optim::{Optimizer, StepReport};
 use reparam::parameters::{self, ParameterList};
 use reparam_data::FileDigest;
+use reparam_data::rows::{Fields, OnError};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig};
+use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig};
 use crate::event::Step;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
@@ -235,6 +236,20 @@ pub struct RunPlan {
     pub result: ResultKind,
 }
 
+impl RunPlan {
+    /// Takes the plan of a run of `max_steps` steps from its `[train]`.
+    pub(crate) fn new(config: &TrainConfig, max_steps: u64, result: ResultKind) -> Self {
+        Self {
+            max_steps,
+            eval_every: config.eval_every,
+            log_every: config.log_every,
+            save_every: config.save_every,
+            stop: config.stop,
+            result,
+        }
+    }
+}
+
 /// What a run results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultKind {
@@ -308,11 +323,51 @@ pub struct EvalRequest {
     /// The model, with what is attached to it.
     pub model: ModelRequest,
     /// The rows or texts.
-    pub data: PathBuf,
-    /// How they are read; by the file's name if absent.
-    pub format: Option<reparam_data::Format>,
-    /// The most tokens that the model sees at once.
-    pub sequence_length: usize,
+    pub data: DataRequest,
+    /// The most tokens that the model sees at once; what the model's run had, else [`DEFAULT_LENGTH`], if absent.
+    pub sequence_length: Option<usize>,
+}
+
+/// The most tokens that a model sees at once, if nothing says it.
+pub const DEFAULT_LENGTH: usize = 512;
+
+/// A file of rows or texts, and how it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataRequest {
+    /// The file.
+    pub path: PathBuf,
+    /// The word for its format; what the model's run had, else by the file's name, if absent.
+    pub format: Option<String>,
+    /// Which column holds which field; as in the model's run if absent.
+    pub fields: Option<Fields>,
+    /// What is done with a row that cannot be read.
+    pub on_error: OnError,
+}
+
+impl DataRequest {
+    /// Asks for a file that is read by its name.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            format: None,
+            fields: None,
+            on_error: OnError::Stop,
+        }
+    }
+
+    /// Refuses what a task without fields does not look at.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NoFields`].
+    pub(crate) fn refuse_fields(&self, task: &'static str) -> Result<(), TrainError> {
+        let option = match (&self.fields, self.on_error) {
+            (Some(_), _) => "--fields",
+            (None, OnError::Skip) => "--on-error skip",
+            (None, OnError::Stop) => return Ok(()),
+        };
+        Err(TrainError::NoFields { task, option })
+    }
 }
 
 /// What a model predicts.
@@ -321,7 +376,9 @@ pub struct PredictRequest {
     /// The model, with what is attached to it.
     pub model: ModelRequest,
     /// The rows.
-    pub data: PathBuf,
+    pub data: DataRequest,
+    /// The most tokens that the model sees at once; as in [`EvalRequest`].
+    pub sequence_length: Option<usize>,
     /// Whether rows that lack a value are left out; otherwise they are an error.
     pub drop_rows: bool,
 }

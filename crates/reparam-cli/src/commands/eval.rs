@@ -22,8 +22,7 @@ pub(crate) fn run(
         .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
     let request = EvalRequest {
         model,
-        data: args.data,
-        format: args.format,
+        data: args.data.into(),
         sequence_length: args.sequence_length,
     };
     let metrics = task.eval(&request, &runtime.hub, Stop::new(&runtime.stop))?;

@@ -25,7 +25,8 @@ pub(crate) fn run(
         .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
     let request = PredictRequest {
         model,
-        data: args.data,
+        data: args.data.into(),
+        sequence_length: args.sequence_length,
         drop_rows: args.drop_rows,
     };
     let mut printed = Printed {

@@ -1,8 +1,12 @@
 //! Encoded rows one behind the other, and which of them are held out.
 
-use crate::error::Result;
+use rayon::prelude::*;
+
+use super::read::Rows;
+use super::text::TextRow;
+use crate::error::{DataError, Result};
 use crate::order::{permutation, split};
-use crate::tokenizer::EncodedRow;
+use crate::tokenizer::{EncodedRow, TextTokenizer};
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +58,39 @@ impl RowBatch {
     #[must_use]
     pub fn n_rows(&self) -> usize {
         self.bounds.len() - 1
+    }
+}
+
+/// Encodes rows in parallel, each cut to `max_length` tokens; see [`TextTokenizer::encode_row`]. `text` gives the text of a row.
+///
+/// A row that cannot be encoded becomes an error in its place.
+#[must_use]
+pub fn encode_rows<T: Send>(
+    rows: Rows<T>,
+    tokenizer: &TextTokenizer,
+    max_length: usize,
+    text: impl Fn(&T) -> &TextRow + Sync,
+) -> Rows<(T, EncodedRow)> {
+    let encode = |row: super::Result<T>| {
+        let row = row?;
+        let TextRow {
+            text,
+            text_pair,
+            place,
+            ..
+        } = text(&row);
+        match tokenizer.encode_row(text, text_pair.as_deref(), max_length) {
+            Ok(encoded) => Ok((row, encoded)),
+            Err(error) => Err(DataError::Document {
+                place: place.clone(),
+                error: Box::new(error),
+            }
+            .into()),
+        }
+    };
+    Rows {
+        rows: rows.rows.into_par_iter().map(encode).collect(),
+        files: rows.files,
     }
 }
 

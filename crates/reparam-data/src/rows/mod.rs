@@ -3,7 +3,7 @@
 //! ```text
 //! paths --read_rows--> rows of fields --text_rows--> texts with labels --Labels--> classes
 //!                                                          |
-//!                      TextTokenizer::encode_row <---------+
+//!                             encode_rows <---------------+
 //!                                |
 //!                           RowBatch: ids, types, positions, bounds
 //! ```
@@ -47,7 +47,7 @@ mod metrics;
 mod read;
 mod text;
 
-pub use batch::{RowBatch, hold_out};
+pub use batch::{RowBatch, encode_rows, hold_out};
 pub use error::{Result, RowError};
 pub use fields::{Column, Fields};
 pub use labels::{Classified, LabelKind, Labels};

@@ -40,7 +40,7 @@ impl RowFormat {
 
     /// The name that run files and the program use.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
@@ -92,6 +92,11 @@ pub enum OnError {
     Stop,
     /// Leave it out and count it.
     Skip,
+}
+
+impl OnError {
+    /// What can be done, with the words that run files and the program use.
+    pub const WORDS: [(&'static str, Self); 2] = [("error", Self::Stop), ("skip", Self::Skip)];
 }
 
 /// The fields of a task's rows.

@@ -80,27 +80,6 @@ pub(crate) fn linear_cross_entropy_with(
     grad_scale: f32,
     dh: Option<&mut [Bf16]>,
 ) -> Result<CrossEntropy, KernelError> {
-    check_shapes(&h, &w, labels)?;
-    let d = w.cols();
-    if let Some(dh) = &dh {
-        check_len("dh", dh, &[labels.len(), d])?;
-    }
-    let labelled = labelled_tokens(labels, w.rows())?;
-    let problem = Problem {
-        token,
-        h,
-        w,
-        grad_scale,
-    };
-    problem.run(&labelled, dh)
-}
-
-/// Checks hidden states and labels against the weight.
-pub(super) fn check_shapes(
-    h: &Matrix<'_>,
-    w: &PackedView<'_>,
-    labels: &[i32],
-) -> Result<(), KernelError> {
     let d = w.cols();
     if d == 0 {
         return Err(KernelError::Zero { name: "d" });
@@ -115,7 +94,18 @@ pub(super) fn check_shapes(
             dst_cols: w.rows(),
         });
     }
-    check_len("labels", labels, &[h.rows()])
+    check_len("labels", labels, &[h.rows()])?;
+    if let Some(dh) = &dh {
+        check_len("dh", dh, &[labels.len(), d])?;
+    }
+    let labelled = labelled_tokens(labels, w.rows())?;
+    let problem = Problem {
+        token,
+        h,
+        w,
+        grad_scale,
+    };
+    problem.run(&labelled, dh)
 }
 
 struct Problem<'a> {
@@ -127,17 +117,17 @@ struct Problem<'a> {
 
 /// What is known of a row after some blocks of the vocabulary.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Row {
+struct Row {
     label: usize,
     label_logit: f32,
     /// The greatest logit so far.
     max: f32,
     /// Sum of `exp(z - max)` of all tokens but the label.
-    pub(super) others: f64,
+    others: f64,
 }
 
 impl Row {
-    pub(super) fn new(label: usize) -> Self {
+    fn new(label: usize) -> Self {
         Self {
             label,
             label_logit: f32::NEG_INFINITY,
@@ -146,20 +136,12 @@ impl Row {
         }
     }
 
-    /// The row before its first block, with the greatest logit of all blocks.
-    pub(super) fn again(&self) -> Self {
-        Self {
-            max: self.max,
-            ..Self::new(self.label)
-        }
-    }
-
     /// The label's logit relative to the greatest.
-    pub(super) fn shift(&self) -> f64 {
+    fn shift(&self) -> f64 {
         f64::from(self.label_logit - self.max)
     }
 
-    pub(super) fn loss(&self) -> f64 {
+    fn loss(&self) -> f64 {
         // The greatest logit alone is 1 in the sum of exponentials; what is left of it without that
         // 1 may be tiny.
         (self.others + self.shift().exp_m1()).ln_1p() - self.shift()
@@ -331,7 +313,7 @@ impl Problem<'_> {
     }
 }
 
-simd_entry!(pub(super) fn softmax_block<'a>(
+simd_entry!(fn softmax_block<'a>(
     row: &'a mut Row, start: usize, logits: &'a mut [f32], probabilities: Option<&'a mut [Bf16]>,
 ) -> f32 = softmax_block_generic);
 
@@ -383,7 +365,7 @@ fn narrow<S: PairSimd>(simd: S, from: &[f32], to: &mut [Bf16]) {
     }
 }
 
-simd_entry!(pub(super) fn finish_row<'a>(
+simd_entry!(fn finish_row<'a>(
     gradient: &'a [f32], scale: f32, label_scale: f32, row: &'a mut [Bf16],
 ) = finish_row_generic);
 

@@ -41,7 +41,6 @@
 mod block;
 mod builder;
 mod cross_entropy;
-mod cross_entropy_low_rank;
 mod epilogue;
 mod grid;
 mod int8;
@@ -58,7 +57,6 @@ mod workspace;
 
 pub use builder::PackedWeightBuilder;
 pub use cross_entropy::linear_cross_entropy;
-pub use cross_entropy_low_rank::{HeadGradients, HeadTerm, linear_cross_entropy_low_rank};
 pub use int8::{Int8View, Int8Weight, matmul_int8};
 pub use matrix::{Matrix, MatrixMut, Values, ValuesMut};
 pub use product::{Direction, Epilogue, LowRankTerm, matmul, product};
@@ -70,8 +68,6 @@ pub(crate) use tile::Sums;
 
 #[cfg(test)]
 pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};
-#[cfg(test)]
-pub(crate) use cross_entropy_low_rank::linear_cross_entropy_low_rank_with;
 #[cfg(test)]
 pub(crate) use int8::matmul_int8_with;
 #[cfg(test)]

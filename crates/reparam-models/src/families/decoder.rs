@@ -5,7 +5,7 @@ use reparam_formats::config::{
 };
 use reparam_ops::Activation;
 
-use super::activation;
+use super::{activation, probability};
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
     NormKind, NormSpec, NormsSpec, RotarySpec,
@@ -66,6 +66,7 @@ pub(super) struct Decoder<'a> {
     pub(super) eps: f64,
     pub(super) norm: NormKind,
     activation: Activation,
+    attention_dropout: f64,
 }
 
 impl<'a> Decoder<'a> {
@@ -103,6 +104,7 @@ impl<'a> Decoder<'a> {
             eps,
             norm: NormKind::Rms,
             activation: activation(raw, key, default)?,
+            attention_dropout: probability(raw, "attention_dropout", 0.0)?,
             json,
             defaults,
         })
@@ -205,6 +207,7 @@ impl<'a> Decoder<'a> {
                 positions: None,
                 token_types: None,
                 norm: None,
+                dropout: 0.0,
             },
             rotary,
             blocks: blocks.collect(),
@@ -214,6 +217,7 @@ impl<'a> Decoder<'a> {
                 tied: tied.unwrap_or(self.defaults.tied),
                 soft_cap: None,
             },
+            classifier: None,
             buffers: vec!["rotary_emb.inv_freq"],
         })
     }
@@ -248,6 +252,7 @@ impl<'a> Decoder<'a> {
                 window: None,
                 soft_cap: None,
                 rotary: Some(0),
+                dropout: self.attention_dropout,
             },
             attention_norms: before("input_layernorm"),
             feed_forward: FeedForwardSpec {
@@ -260,6 +265,7 @@ impl<'a> Decoder<'a> {
                 activation: self.activation,
             },
             feed_forward_norms: before("post_attention_layernorm"),
+            dropout: 0.0,
         }
     }
 }

@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation, refuse};
+use super::{Family, activation, probability, refuse};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
@@ -36,6 +36,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         .bool("scale_attn_by_inverse_layer_idx")?
         .unwrap_or(false);
     let max_positions = raw.size("n_positions")?.unwrap_or(1024);
+    let attention_dropout = probability(raw, "attn_pdrop", 0.1)?;
+    let dropout = probability(raw, "resid_pdrop", 0.1)?;
     let norm = |path: String| NormSpec {
         path,
         kind: NormKind::Layer,
@@ -73,6 +75,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
+                dropout: attention_dropout,
             },
             attention_norms: before("ln_1"),
             feed_forward: FeedForwardSpec {
@@ -82,6 +85,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 activation,
             },
             feed_forward_norms: before("ln_2"),
+            dropout,
         }
     };
     Ok(Architecture {
@@ -105,6 +109,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             }),
             token_types: None,
             norm: None,
+            dropout: probability(raw, "embd_pdrop", 0.1)?,
         },
         rotary: Vec::new(),
         blocks: (0..raw.required_size("n_layer")?).map(block).collect(),
@@ -114,6 +119,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             tied: raw.bool("tie_word_embeddings")?.unwrap_or(true),
             soft_cap: None,
         },
+        classifier: None,
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
     })

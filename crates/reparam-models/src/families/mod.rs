@@ -1,5 +1,6 @@
 //! The model families: a file and a line each.
 
+mod bert;
 mod decoder;
 mod gemma3;
 mod gpt2;
@@ -31,6 +32,7 @@ impl Families {
     /// Returns the families of this crate.
     pub fn builtin() -> Self {
         Self(vec![
+            bert::FAMILY,
             gemma3::FAMILY,
             gpt2::FAMILY,
             llama::FAMILY,
@@ -90,6 +92,17 @@ fn activation(
             other,
             "silu, gelu, gelu_new, gelu_pytorch_tanh",
         )),
+    }
+}
+
+/// Reads the probability of a dropout.
+fn probability(json: &JsonObject, key: &'static str, default: f64) -> Result<f64, ModelError> {
+    match json.f64(key)? {
+        None => Ok(default),
+        Some(p) if (0.0..1.0).contains(&p) => Ok(p),
+        Some(_) => Err(json
+            .invalid(key, "it has to be at least 0 and below 1")
+            .into()),
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::AttentionBlock;
-use reparam_ops::{AttentionConfig, attention, rotary};
+use reparam_ops::{AttentionConfig, attention_with_dropout, rotary};
 
 use super::{Norm, Norms, Sequences};
 use crate::architecture::AttentionSpec;
@@ -50,7 +50,10 @@ impl Attention {
             None => (k, v, sequences.segments.clone()),
             Some(cache) => cache.append(k, v),
         };
-        let out = attention(q, k, v, self.config(), &segments);
+        // Named apart from the layer, whose method may have a dropout of its own.
+        let weights = format!("{}.weights", self.output.path());
+        let dropout = context.dropout(self.spec.dropout, &weights);
+        let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
         self.output.forward(out, context)
     }
 

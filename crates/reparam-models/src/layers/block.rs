@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
-use reparam_ops::{RotaryTable, Segments};
+use reparam_ops::{RotaryTable, Segments, dropout};
 
 use super::{Attention, FeedForward, Norm};
 use crate::cache::LayerCache;
@@ -63,13 +63,28 @@ pub struct Block {
     pub attention_norms: Norms,
     /// The norms around the feed-forward layer.
     pub feed_forward_norms: Norms,
+    /// The probability of the dropout on the output of either half.
+    pub dropout: f64,
 }
 
 unnamed_module!(
     Block,
     modules: [attention, feed_forward, attention_norms, feed_forward_norms],
-    data: []
+    data: [dropout]
 );
+
+/// Drops out what the module at `path` gives.
+pub(crate) fn dropped(
+    x: Tensor<2>,
+    probability: f64,
+    path: &str,
+    context: &ForwardContext,
+) -> Tensor<2> {
+    match context.dropout(probability, &format!("{path}.output")) {
+        Some((p, key)) => dropout(x, p, key),
+        None => x,
+    }
+}
 
 /// Why a layer never meets a cache of the other kind.
 const CACHE_OF_MODEL: &str = "a cache is made by the model that fills it";
@@ -86,7 +101,10 @@ impl Block {
         let norms = &self.feed_forward_norms;
         match self.feed_forward.fused(norms, sequences, context) {
             Some(block) => mlp_block(h, block),
-            None => norms.around(h, |x| self.feed_forward.forward(x, context)),
+            None => norms.around(h, |x| {
+                let out = self.feed_forward.forward(x, context);
+                dropped(out, self.dropout, self.feed_forward.output.path(), context)
+            }),
         }
     }
 
@@ -109,7 +127,10 @@ impl Block {
                     None => None,
                     Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
                 };
-                norms.around(h, |x| self.attention.forward(x, sequences, cache, context))
+                norms.around(h, |x| {
+                    let out = self.attention.forward(x, sequences, cache, context);
+                    dropped(out, self.dropout, self.attention.output.path(), context)
+                })
             }
             (Some(_), Some(LayerCache::Tensors(_))) => unreachable!("{CACHE_OF_MODEL}"),
         }

@@ -1,5 +1,6 @@
 //! Models against the golden files, and against themselves computed in another way.
 
+mod bert;
 mod describe;
 mod equivalence;
 mod families;
@@ -16,7 +17,7 @@ use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::ModelJson;
-use reparam_formats::peft::{self, LoraAdapterConfig, PeftAdapter, TargetModules};
+use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules};
 use serde_json::Value;
 
 use crate::{Architecture, CausalLm, Families, Precision, TokenBatch};
@@ -271,8 +272,8 @@ fn golden_adapter(file: &Checkpoint) -> PeftAdapter {
 
 /// Returns stories260K with an adapter, to be differentiated.
 fn with_adapter(model: CausalLm, adapter: &PeftAdapter) -> CausalLm {
-    let (model, _) =
-        attach_adapter(model, adapter, WeightLayout::OutIn).expect("it fits the model");
+    let files = AdapterFiles::new(adapter.config().to_map(), adapter.tensors().clone());
+    let (model, _) = attach_adapter(model, &files, WeightLayout::OutIn).expect("it fits the model");
     model.train()
 }
 

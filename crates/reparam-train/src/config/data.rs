@@ -67,25 +67,37 @@ fn write_packing<S: Serializer>(
 }
 
 impl DataConfig {
+    pub(super) const TRAIN: SettingSpec = required(
+        "train",
+        SettingKind::Texts,
+        "\"data.txt\"",
+        "the files to train on: a path or a list of paths",
+    );
+
+    pub(super) const EVAL: SettingSpec = optional(
+        "eval",
+        SettingKind::Texts,
+        "",
+        "the files that the loss is measured on; excludes eval_fraction",
+    );
+
+    pub(super) const EVAL_FRACTION: SettingSpec = number(
+        "eval_fraction",
+        Range::BelowOne,
+        0.05,
+        "the part of the training data that is held out; 0 for none",
+    );
+
+    pub(super) const SHUFFLE: SettingSpec = flag(
+        "shuffle",
+        true,
+        "whether the order of the blocks, or rows, is drawn anew for each epoch",
+    );
+
     pub(super) const SPECS: &[SettingSpec] = &[
-        required(
-            "train",
-            SettingKind::Texts,
-            "\"data.txt\"",
-            "the files to train on: a path or a list of paths",
-        ),
-        optional(
-            "eval",
-            SettingKind::Texts,
-            "",
-            "the files that the loss is measured on; excludes eval_fraction",
-        ),
-        number(
-            "eval_fraction",
-            Range::BelowOne,
-            0.05,
-            "the part of the training data that is held out; 0 for none",
-        ),
+        Self::TRAIN,
+        Self::EVAL,
+        Self::EVAL_FRACTION,
         optional(
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
@@ -104,11 +116,7 @@ impl DataConfig {
             "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
              files; none: one piece a block",
         ),
-        flag(
-            "shuffle",
-            true,
-            "whether the order of the blocks is drawn anew for each epoch",
-        ),
+        Self::SHUFFLE,
     ];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {

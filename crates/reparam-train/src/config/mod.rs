@@ -42,6 +42,7 @@ mod optimizer;
 mod output;
 mod read;
 mod regression;
+mod rows;
 mod section;
 mod source;
 mod suggest;
@@ -72,6 +73,7 @@ pub use self::regression::{
     Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
     RegressionTrainConfig, TableConfig, TableSource,
 };
+pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
@@ -157,39 +159,15 @@ impl RunConfig {
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),
         };
-        config.check_method(&method)?;
+        check_method(catalog, &config.method, &method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         if let Length::MaxSteps(steps) = config.train.length {
             check_warmup(&optimizer, &config.optimizer, steps)?;
         }
-        config.check_evaluation(&train)?;
+        check_evaluation(&config.data.eval, &config.train, &train)?;
         config.check_precision(&train)?;
         config.train.stop.check(&train, config.train.eval_every)?;
         Ok(config)
-    }
-
-    /// A language model starts from weights that mean something.
-    fn check_method(&self, method: &Section<'_>) -> Result<(), ConfigError> {
-        if starts_from_data(&self.catalog, &self.method) {
-            return Err(method.no_effect(
-                "init",
-                "a language model starts from its weights",
-                "remove `init`",
-            ));
-        }
-        Ok(())
-    }
-
-    /// A period of evaluation needs something to evaluate.
-    fn check_evaluation(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        if self.train.eval_every > 0 && self.data.eval == EvalData::Fraction(0.0) {
-            return Err(train.no_effect(
-                "eval_every",
-                "eval_fraction in [data] is 0, so nothing is held out",
-                "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
-            ));
-        }
-        Ok(())
     }
 
     /// What runs in bf16 is low-rank methods, and recomputing is part of that.
@@ -230,6 +208,38 @@ impl RunConfig {
         let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
         Self::read(&tree, &self.catalog).map(|_| ())
     }
+}
+
+/// A pretrained model starts from weights that mean something.
+fn check_method(
+    catalog: &Catalog,
+    config: &MethodConfig,
+    method: &Section<'_>,
+) -> Result<(), ConfigError> {
+    if starts_from_data(catalog, config) {
+        return Err(method.no_effect(
+            "init",
+            "a language model starts from its weights",
+            "remove `init`",
+        ));
+    }
+    Ok(())
+}
+
+/// A period of evaluation needs something to evaluate.
+fn check_evaluation(
+    eval: &EvalData,
+    config: &TrainConfig,
+    train: &Section<'_>,
+) -> Result<(), ConfigError> {
+    if config.eval_every > 0 && *eval == EvalData::Fraction(0.0) {
+        return Err(train.no_effect(
+            "eval_every",
+            "eval_fraction in [data] is 0, so nothing is held out",
+            "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a file into a tree and applies overrides to it.

@@ -1,6 +1,7 @@
 //! `[model]`.
 
-use reparam::schema::{SettingKind, SettingSpec, Settings, optional, required};
+use reparam::schema::{Range, SettingKind, SettingSpec, Settings, optional, required};
+use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
 use super::error::ConfigError;
@@ -8,7 +9,7 @@ use super::section::Section;
 use super::task;
 
 /// `[model]`: the base model, whose weights stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// What it is trained for; what the checkpoint says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -18,6 +19,9 @@ pub struct ModelConfig {
     /// The branch, tag or commit of a hub id; the hub's default branch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The probability of every dropout that the model itself has in training; what its configuration says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
 }
 
 impl ModelConfig {
@@ -35,6 +39,12 @@ impl ModelConfig {
             "the hub's default branch",
             "branch, tag or commit of a hub id",
         ),
+        optional(
+            "dropout",
+            SettingKind::Number(Range::BelowOne),
+            "what the model says",
+            "probability of every dropout that the model itself has in training; 0 turns them off",
+        ),
     ];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
@@ -43,7 +53,17 @@ impl ModelConfig {
                 task: settings.optional("task", Settings::text)?,
                 path: settings.word("path")?.to_owned(),
                 revision: settings.optional("revision", Settings::text)?,
+                dropout: settings.optional("dropout", Settings::number)?,
             })
         })
+    }
+
+    /// Returns how the model is found: with its revision, if it says one.
+    pub(crate) fn hub(&self, hub: &HubOptions) -> HubOptions {
+        let revision = self.revision.clone();
+        HubOptions {
+            revision: revision.unwrap_or_else(|| hub.revision.clone()),
+            ..hub.clone()
+        }
     }
 }

@@ -79,6 +79,14 @@ impl RunTree {
         }
     }
 
+    pub(super) fn root(&self) -> &[Entry] {
+        &self.root
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     fn model_key(&self, key: &str) -> Option<&Entry> {
         let model = self.root.iter().find(|entry| entry.key == "model")?;
         match &model.node.value {

@@ -151,7 +151,7 @@ impl TrainConfig {
             1.0,
             "length as times that the data are gone through; a fraction is allowed",
         ),
-        size("batch_size", 4, "blocks in a batch"),
+        size("batch_size", 4, "blocks in a batch, or rows"),
         SettingSpec {
             key: "sequence_length",
             kind: SettingKind::Count {
@@ -159,7 +159,7 @@ impl TrainConfig {
                 most: u64::MAX,
             },
             fallback: Fallback::Count(512),
-            meaning: "most tokens in a piece and in a block",
+            meaning: "most tokens in a piece and in a block, or in a row",
         },
         size(
             "gradient_accumulation",
@@ -231,6 +231,18 @@ impl TrainConfig {
             ));
         }
         Ok(config)
+    }
+
+    /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
+    pub(crate) fn steps(&self, n: usize) -> u64 {
+        match self.length {
+            Length::MaxSteps(steps) => steps,
+            Length::Epochs(epochs) => {
+                let seen = (epochs * n as f64).ceil() as u64;
+                let of_a_step = self.batch_size as u64 * self.gradient_accumulation as u64;
+                seen.div_ceil(of_a_step).max(1)
+            }
+        }
     }
 
     fn of(settings: &Settings) -> Result<Self, SchemaError> {

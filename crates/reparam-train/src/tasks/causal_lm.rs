@@ -13,13 +13,13 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, EvalData, Length, RunConfig, SampleConfig};
+use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::export::save_model;
 use crate::generate::{FinishReason, generate};
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
-    BaseOrigin, EvalRequest, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task,
+    BaseOrigin, DEFAULT_LENGTH, EvalRequest, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task,
 };
 use crate::{Metrics, Session, Stop, TrainError, settings};
 
@@ -84,26 +84,23 @@ impl Task for CausalLanguageModel {
     }
 
     fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
-        let hub = HubOptions {
-            revision: config
-                .model
-                .revision
-                .clone()
-                .unwrap_or_else(|| hub.revision.clone()),
-            ..hub.clone()
-        };
+        let hub = config.model.hub(hub);
         let (mut session, precision) = Session::open_for(
             &config.model.path,
             &hub,
             config.train.precision,
             config::runs_in_bf16(&config.catalog, &config.method),
+            config.model.dropout,
         )?;
+        if precision != Precision::F32 && session.model.architecture().has_dropout() {
+            return Err(TrainError::DropoutInBf16);
+        }
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
-        let max_steps = max_steps(config, &train);
+        let max_steps = config.train.steps(train.blocks.len());
         let method = settings::method(&config.catalog, &config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
@@ -155,17 +152,9 @@ impl Task for CausalLanguageModel {
             lambda: settings::lambda(&config.optimizer.update, max_steps),
             data: data_facts(&train, eval.as_ref(), config.train.sequence_length),
         };
-        let train_config = &config.train;
-        let plan_of_run = RunPlan {
-            max_steps,
-            eval_every: train_config.eval_every,
-            log_every: train_config.log_every,
-            save_every: train_config.save_every,
-            stop: train_config.stop,
-            result: match &result {
-                Saved::Adapter(..) => ResultKind::Adapter,
-                Saved::Model { .. } => ResultKind::Model,
-            },
+        let kind = match &result {
+            Saved::Adapter(..) => ResultKind::Adapter,
+            Saved::Model { .. } => ResultKind::Model,
         };
         Ok(Prepared {
             learner: ModuleLearner {
@@ -175,15 +164,15 @@ impl Task for CausalLanguageModel {
                     plan,
                     tokenizer: session.tokenizer,
                     end_of_text: session.end_of_text,
-                    sample: train_config.sample.clone(),
+                    sample: config.train.sample.clone(),
                     result,
                 },
                 model,
-                seed: train_config.seed,
-                accumulation: train_config.gradient_accumulation as u64,
+                seed: config.train.seed,
+                accumulation: config.train.gradient_accumulation as u64,
             },
             optimizer,
-            plan: plan_of_run,
+            plan: RunPlan::new(&config.train, max_steps, kind),
             facts,
             origins,
         })
@@ -199,7 +188,7 @@ impl Task for CausalLanguageModel {
             Saved::Adapter(method, meta) => {
                 Ok(methods::to_adapter(model, &**method, meta)?.save(directory)?)
             }
-            Saved::Model { base } => save_model(&model.valid(), base, directory),
+            Saved::Model { base } => save_model(model.valid().to_tensors(), base, None, directory),
         }
     }
 
@@ -226,15 +215,13 @@ impl Task for CausalLanguageModel {
         hub: &HubOptions,
         stop: Stop<'_>,
     ) -> Result<Metrics, TrainError> {
+        request.data.refuse_fields(Self::NAME)?;
+        let format = request.data.format.as_deref().map(str::parse);
+        let format = format.transpose()?;
         let session = Session::open_request(&request.model, hub)?;
-        let data = request.data.clone();
-        evaluate_file(
-            &session,
-            data,
-            request.format,
-            request.sequence_length,
-            stop,
-        )
+        let data = request.data.path.clone();
+        let sequence_length = request.sequence_length.unwrap_or(DEFAULT_LENGTH);
+        evaluate_file(&session, data, format, sequence_length, stop)
     }
 }
 
@@ -255,20 +242,6 @@ fn data_facts(
     match facts {
         Value::Object(facts) => facts,
         _ => Map::new(),
-    }
-}
-
-/// Returns the steps of a run: those asked for, or as many as the epochs need.
-fn max_steps(config: &RunConfig, train: &Dataset) -> u64 {
-    match config.train.length {
-        Length::MaxSteps(steps) => steps,
-        Length::Epochs(epochs) => {
-            let blocks = (epochs * train.blocks.len() as f64).ceil() as u64;
-            let accumulation = config.train.gradient_accumulation as u64;
-            blocks
-                .div_ceil(config.train.batch_size as u64 * accumulation)
-                .max(1)
-        }
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod causal_lm;
 pub mod regression;
+mod sequence_classification;
 
 pub use causal_lm::CausalLanguageModel;
 pub use regression::Regression;
+pub use sequence_classification::SequenceClassification;
 
 use crate::task::TaskEntry;
 
@@ -13,5 +15,6 @@ pub(crate) fn builtin() -> Vec<TaskEntry> {
     vec![
         TaskEntry::of::<CausalLanguageModel>(),
         TaskEntry::of::<Regression>(),
+        TaskEntry::of::<SequenceClassification>(),
     ]
 }

@@ -8,7 +8,7 @@ use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::optim::{AdamW, ClipByGlobalNorm, Decay, Optimizer, Schedule};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::peft::{AdapterFiles, LoraAdapterConfig, TargetModules, Tensor};
+use reparam_formats::peft::{LoraAdapterConfig, AdapterFiles, TargetModules, Tensor};
 use reparam_models::TokenBatch;
 use serde_json::Value;
 

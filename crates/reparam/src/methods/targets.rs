@@ -292,7 +292,8 @@ impl LinearModule {
 
     /// Returns whether this is the head that PEFT's `all-linear` leaves out.
     pub(super) fn is_output_head(&self) -> bool {
-        self.path.rsplit('.').next() == Some("lm_head")
+        let name = self.path.rsplit('.').next();
+        matches!(name, Some("lm_head" | "classifier" | "score"))
     }
 }
 

@@ -2,10 +2,7 @@
 
 use super::*;
 use crate::cross_entropy::{CrossEntropy, IGNORE};
-use crate::packed::{
-    BLOCK, CHUNK_ROWS, HeadGradients, HeadTerm, linear_cross_entropy,
-    linear_cross_entropy_low_rank_with, linear_cross_entropy_with,
-};
+use crate::packed::{BLOCK, CHUNK_ROWS, linear_cross_entropy, linear_cross_entropy_with};
 use crate::tests::cross_entropy::{gradients, labels};
 use crate::tests::reference;
 
@@ -219,114 +216,4 @@ fn what_does_not_fit_is_refused_and_nothing_written() {
     assert!(matches!(short, Err(KernelError::Length { name: "dh", .. })));
     let none = linear_cross_entropy(view(&[], 0, 0), &pack(&[], 0, 0), &[], 1.0, None);
     assert_eq!(none, Err(KernelError::Zero { name: "d" }));
-}
-
-/// A low-rank term, against the definition with the effective weight `W + s B A` of `h` and `t = h A'`.
-fn check_low_rank(n: usize, d: usize, vocabulary: usize, rank: usize) {
-    let (h, w) = (
-        narrow(&numbers(1, n * d)),
-        narrow(&numbers(2, vocabulary * d)),
-    );
-    let (a, b) = (
-        narrow(&numbers(3, rank * d)),
-        narrow(&numbers(4, vocabulary * rank)),
-    );
-    let scaling = 0.5;
-    // What the kernel is given is rounded; the definition starts from the same numbers.
-    let t: Vec<f32> = (0..n * rank)
-        .map(|at| {
-            let (row, k) = (at / rank, at % rank);
-            let sum: f32 = (0..d).map(|i| h[row * d + i] * a[k * d + i]).sum();
-            Bf16::from_f32(0.3 * sum).to_f32()
-        })
-        .collect();
-    // [h, t] [W, s B]' is the product with both.
-    let wide_d = d + rank;
-    let joined = |left: &[f32], right: &[f32], factor: f64, rows: usize| -> Vec<f64> {
-        (0..rows * wide_d)
-            .map(|at| match (at / wide_d, at % wide_d) {
-                (row, i) if i < d => f64::from(left[row * d + i]),
-                (row, i) => factor * f64::from(right[row * rank + i - d]),
-            })
-            .collect()
-    };
-    let x = joined(&h, &t, 1.0, n);
-    let weight = joined(&w, &b, scaling, vocabulary);
-    let labels = labels(n, vocabulary);
-    let expected = reference::cross_entropy(&x, &weight, wide_d, &labels);
-    let [dx, dw] = gradients(&x, &weight, wide_d, &labels, SCALE.into());
-    let part = |of: &[f64], rows: usize, columns: std::ops::Range<usize>| -> Vec<f64> {
-        (0..rows)
-            .flat_map(|row| of[row * wide_d..][columns.clone()].to_vec())
-            .collect()
-    };
-    let db: Vec<f64> = part(&dw, vocabulary, d..wide_d)
-        .into_iter()
-        .map(|db| scaling * db)
-        .collect();
-    let (packed, to_bf16) = (pack(&w, vocabulary, d), |x: &[f32]| -> Vec<Bf16> {
-        x.iter().map(|x| Bf16::from_f32(*x)).collect()
-    });
-    let (h, t) = (to_bf16(&h), to_bf16(&t));
-    for token in tokens() {
-        let what = |name| {
-            format!(
-                "{} {n} x {d}, {vocabulary} of rank {rank} {name}",
-                token.isa()
-            )
-        };
-        let mut found = (
-            vec![Bf16::ONE; n * d],
-            vec![f32::NAN; n * rank],
-            vec![f32::NAN; vocabulary * rank],
-        );
-        let run = |gradients: Option<HeadGradients<'_>>| {
-            let term = HeadTerm {
-                t: view(&t, n, rank),
-                b: &b,
-                scaling: scaling as f32,
-            };
-            let h = view(&h, n, d);
-            linear_cross_entropy_low_rank_with(
-                token,
-                h,
-                (&packed).into(),
-                term,
-                &labels,
-                SCALE,
-                gradients,
-            )
-            .unwrap()
-        };
-        let result = run(Some(HeadGradients {
-            dh: &mut found.0,
-            dt: &mut found.1,
-            db: &mut found.2,
-        }));
-        let error = (result.sum - expected).abs();
-        assert!(error <= LOSS * expected.abs().max(1.0), "{}", what("loss"));
-        assert_close(
-            &what("dh"),
-            &floats(&found.0),
-            &part(&dx, n, 0..d),
-            GRADIENT,
-        );
-        assert_close(&what("dt"), &found.1, &part(&dx, n, d..wide_d), GRADIENT);
-        assert_close(&what("dB"), &found.2, &db, GRADIENT);
-        assert_eq!(run(None), result);
-    }
-}
-
-#[test]
-fn a_low_rank_term_agrees_with_the_definition_at_sizes_around_blocks() {
-    for (n, d, vocabulary, rank) in [
-        (2, 3, 2, 1),
-        (7, 17, 64, 4),
-        (9, 8, 65, 16),
-        (5, 6, BLOCK + 1, 3),
-        (4, 33, 2 * BLOCK + 17, 5),
-        (CHUNK_ROWS * 3 / 2 + 3, 2, 20, 2),
-    ] {
-        check_low_rank(n, d, vocabulary, rank);
-    }
 }

@@ -151,6 +151,7 @@ fn every_key_is_read() {
             task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
+            dropout: None,
         },
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],

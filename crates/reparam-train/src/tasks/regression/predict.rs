@@ -8,7 +8,7 @@ use serde_json::json;
 use super::RegressionModel;
 use super::report::measure;
 use crate::numbers::readable;
-use crate::task::{EvalRequest, PredictRequest, Predictions};
+use crate::task::{DataRequest, EvalRequest, PredictRequest, Predictions};
 use crate::{Metrics, Stop, TrainError};
 
 /// What a model predicts for a file.
@@ -69,13 +69,14 @@ pub(super) fn predict(
     rows: &mut dyn Predictions,
 ) -> Result<(), TrainError> {
     refuse_adapter(&request.model.adapter)?;
+    refuse_rows(&request.data)?;
     let missing = if request.drop_rows {
         MissingPolicy::DropRows
     } else {
         MissingPolicy::Error
     };
     let model = RegressionModel::load(Path::new(&request.model.model))?;
-    let prediction = predict_file(&model, &request.data, missing)?;
+    let prediction = predict_file(&model, &request.data.path, missing)?;
     rows.header(&format!("row,{}", quoted(&prediction.target)));
     for (row, y) in prediction.rows.iter().zip(&prediction.predictions) {
         stop.check()?;
@@ -103,15 +104,28 @@ pub(super) fn predict(
 /// Measures a model on a file that has the target.
 pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
     refuse_adapter(&request.model.adapter)?;
+    refuse_rows(&request.data)?;
     let model = RegressionModel::load(Path::new(&request.model.model))?;
-    let prediction = predict_file(&model, &request.data, MissingPolicy::Error)?;
+    let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
     prediction.metrics.ok_or_else(|| {
         TabularError::NoTarget {
-            path: request.data.clone(),
+            path: request.data.path.clone(),
             target: model.target().to_owned(),
         }
         .into()
     })
+}
+
+/// Refuses what a table of numbers has no use for.
+fn refuse_rows(data: &DataRequest) -> Result<(), TrainError> {
+    data.refuse_fields("regression")?;
+    match data.format.as_deref() {
+        None | Some("csv") => Ok(()),
+        Some(_) => Err(TrainError::NoFields {
+            task: "regression",
+            option: "--format",
+        }),
+    }
 }
 
 fn refuse_adapter(adapter: &Option<std::path::PathBuf>) -> Result<(), TrainError> {
