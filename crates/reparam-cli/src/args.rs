@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand};
-use reparam_data::Format;
+use clap::{Args, Parser, Subcommand};
+use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
+use reparam_train::{DataRequest, ModelRequest};
 
 use crate::env_vars;
 
@@ -17,7 +18,7 @@ Exit codes:
     2   wrong arguments
     3   the reader of the output closed it
     4   the run diverged: a number is not finite, or the loss grew without bound
-    130 interrupted, with what was learned saved
+    130 interrupted; of a run, with its state saved
     255 a bug in reparam";
 
 /// Fine-tune language models through reparameterization
@@ -58,17 +59,8 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
     /// Print nothing but results and errors
-    #[arg(
-        short,
-        long,
-        global = true,
-        conflicts_with = "verbose",
-        help_heading = "Global options"
-    )]
+    #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
-    /// Log more to standard error (can be repeated)
-    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Global options")]
-    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,11 +70,14 @@ pub(crate) enum Command {
         long_about = "Train or fine-tune a model as a run file says\n\n\
             The run file is TOML with the sections [model], [data], [method], [optimizer], \
             [train] and [output]. Relative paths in it are relative to the current directory. \
-            Ctrl-C stops after the current step and saves; a second one quits at once.",
+            Ctrl-C stops after the current step and saves a checkpoint; a second one quits at \
+            once. With --resume a run goes on from its newest checkpoint, to the same numbers as \
+            without the interruption.",
         after_long_help = "Examples:\n  \
             reparam train run.toml\n  \
             reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
-            reparam train run.toml --output runs/second --json > events.jsonl"
+            reparam train run.toml --output runs/second --json > events.jsonl\n  \
+            reparam train run.toml --resume"
     )]
     Train(TrainArgs),
     /// Make the same run under several settings, and compare
@@ -97,20 +92,23 @@ pub(crate) enum Command {
             --vary optimizer.learning_rate=1e-4,1e-3 --output studies/kinds"
     )]
     Study(StudyArgs),
-    /// Predict the rows of a table with a trained regression
+    /// Predict the rows of a file with a trained model
     #[command(
-        long_about = "Predict the rows of a table with a trained regression\n\n\
-            Prints a CSV with the row of the file, counted from 0 without the header, and its \
-            prediction. Where the file has the target too, the errors are measured.",
+        long_about = "Predict the rows of a file with a trained model\n\n\
+            What the model was trained for says what a prediction is. Of a regression it is a \
+            CSV with the row of the file, counted from 0 without the header, and its prediction; \
+            where the file has the target too, the errors are measured. With --json every row is \
+            an object of its own.",
         after_long_help = "Examples:\n  \
             reparam predict --model runs/houses --data new.csv > predictions.csv\n  \
             reparam predict --model runs/houses/model --data new.csv --drop-rows --json"
     )]
     Predict(PredictArgs),
-    /// Measure the loss and the perplexity of a model on a text
+    /// Measure a model on a file
     #[command(
-        long_about = "Measure the loss and the perplexity of a model on a text\n\n\
-            The loss is the mean negative log-likelihood of a predicted token in nats. A .txt \
+        long_about = "Measure a model on a file\n\n\
+            What the model was trained for says what is measured. Of a language model it is the \
+            loss, the mean negative log-likelihood of a predicted token in nats. A .txt \
             file is one document, a .jsonl or .json file one document or one example an object. \
             Of an example the response is scored and the prompt is given. What is longer than \
             the sequence length is cut into pieces that are scored each by itself.",
@@ -172,6 +170,9 @@ pub(crate) struct TrainArgs {
     /// Where the run goes, instead of output.dir of the run file
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the run, or start it if there is none
+    #[arg(long)]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, Args)]
@@ -194,12 +195,15 @@ pub(crate) struct StudyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// The run directory of a regression, or the model directory in it
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: PathBuf,
-    /// The table, a CSV file with the model's features
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The most tokens of a row, at least 2; without it, as many as in the model's run, else 512
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    pub(crate) sequence_length: Option<usize>,
     /// Leave rows with missing values out instead of refusing them
     #[arg(long)]
     pub(crate) drop_rows: bool,
@@ -208,7 +212,7 @@ pub(crate) struct PredictArgs {
 /// The model of a command, with its adapter and its precision.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A model directory in Hugging Face layout, or a hub id
+    /// A model directory in Hugging Face layout, the directory of a run, or a hub id
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
     /// An adapter directory in PEFT layout
@@ -220,19 +224,64 @@ pub(crate) struct ModelArgs {
     pub(crate) precision: Precision,
 }
 
+/// What a model is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// What the model is for, such as causal-lm; without it, the adapter or the model tells
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The texts or examples to measure on: .txt, .jsonl or .json
+    #[command(flatten)]
+    pub(crate) task: TaskArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    /// The most tokens in a piece or a row, at least 2; without it, as many as in the model's run, else 512
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    pub(crate) sequence_length: Option<usize>,
+}
+
+/// The data of a command, and how they are read.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// The texts, examples or rows
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
-    /// What the file holds; without it, its name and its first object tell
-    #[arg(long, value_parser = format())]
-    pub(crate) format: Option<Format>,
-    /// The most tokens in a piece, at least 2
-    #[arg(long, value_name = "TOKENS", default_value = "512", value_parser = at_least(2))]
-    pub(crate) sequence_length: usize,
+    /// What the file holds (text, jsonl, csv, tsv, lines ...); without it, what the model's run read, else the file's
+    /// name tells
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Which column holds which field, as in text=review,label=kind; by number if no line names the columns
+    #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
+    pub(crate) fields: Option<Fields>,
+    /// What to do with a row that cannot be read
+    #[arg(long, value_name = "error|skip", default_value = "error", value_parser = on_error(), hide_possible_values = true)]
+    pub(crate) on_error: OnError,
+}
+
+impl From<DataArgs> for DataRequest {
+    fn from(args: DataArgs) -> Self {
+        Self {
+            path: args.data,
+            format: args.format,
+            fields: args.fields,
+            on_error: args.on_error,
+        }
+    }
+}
+
+impl From<ModelArgs> for ModelRequest {
+    fn from(args: ModelArgs) -> Self {
+        Self {
+            model: args.model,
+            adapter: args.adapter,
+            precision: args.precision,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -313,9 +362,19 @@ fn precision<const N: usize>(
     })
 }
 
-/// A parser of the formats of data.
-fn format() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::name)).try_map(|word| word.parse::<Format>())
+/// A parser of what to do with rows that cannot be read.
+fn on_error() -> impl TypedValueParser<Value = OnError> {
+    PossibleValuesParser::new(OnError::WORDS.map(|(word, _)| word)).try_map(|word| {
+        let mut words = OnError::WORDS.into_iter();
+        words
+            .find(|(known, _)| *known == word)
+            .map(|(_, value)| value)
+            .ok_or("an unknown word")
+    })
+}
+
+fn fields(text: &str) -> Result<Fields, String> {
+    text.parse().map_err(|error: RowError| error.to_string())
 }
 
 /// A parser of whole numbers from `least` to `most`.

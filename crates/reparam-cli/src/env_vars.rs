@@ -5,7 +5,8 @@ use std::ffi::{OsStr, OsString};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use crate::engine::{EngineSettings, HubSettings};
+use reparam_formats::hub::HubOptions;
+
 use crate::error::CliError;
 
 /// An environment variable.
@@ -47,9 +48,6 @@ pub(crate) const REPARAM_ISA: Variable =
 /// The number of threads where the run file does not say; all cores if not set.
 pub(crate) const REPARAM_THREADS: Variable =
     variable("REPARAM_THREADS", "Number of threads to compute with");
-/// What is logged, in the syntax of `tracing_subscriber::EnvFilter`; wins over `-v` and `-q`.
-pub(crate) const REPARAM_LOG: Variable =
-    variable("REPARAM_LOG", "What to log, such as debug or reparam=trace");
 /// If set to anything but the empty string, nothing is colored (<https://no-color.org>).
 pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "Do not color output");
 /// If set to anything but the empty string, there is no progress bar.
@@ -57,7 +55,7 @@ pub(crate) const REPARAM_NO_PROGRESS: Variable =
     variable("REPARAM_NO_PROGRESS", "Do not show a progress bar");
 
 /// All of them, in the order of the help.
-pub(crate) const ALL: [&Variable; 10] = [
+pub(crate) const ALL: [&Variable; 9] = [
     &HF_ENDPOINT,
     &HF_TOKEN,
     &HF_HUB_OFFLINE,
@@ -65,10 +63,20 @@ pub(crate) const ALL: [&Variable; 10] = [
     &HF_HUB_CACHE,
     &REPARAM_ISA,
     &REPARAM_THREADS,
-    &REPARAM_LOG,
     &NO_COLOR,
     &REPARAM_NO_PROGRESS,
 ];
+
+/// What the environment says about every kind of work.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Threads to compute with where the run file leaves it open; all cores if `None`.
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// The instruction set that kernels are forced to.
+    pub(crate) isa: Option<String>,
+    /// Where models come from.
+    pub(crate) hub: HubOptions,
+}
 
 /// The values of the variables at the start of the program.
 ///
@@ -116,8 +124,8 @@ impl Environment {
             .transpose()
     }
 
-    /// What the engine is told, with defaults that depend on the environment filled in.
-    pub(crate) fn engine_settings(&self) -> Result<EngineSettings, CliError> {
+    /// What commands are told, with defaults that depend on the environment filled in.
+    pub(crate) fn settings(&self) -> Result<Settings, CliError> {
         const COUNT: &str = "a whole number from 1 to 1024";
         let threads = self
             .text(&REPARAM_THREADS, COUNT)?
@@ -135,17 +143,22 @@ impl Environment {
             let home = self.home.as_ref()?;
             Some(home.join(".cache").join("huggingface"))
         });
-        Ok(EngineSettings {
+        // Without a home directory there is no cache to look into; a relative one is the least
+        // surprising place to download to.
+        let cache = self
+            .path(&HF_HUB_CACHE)
+            .or_else(|| home.map(|home| home.join("hub")))
+            .unwrap_or_else(|| ".cache/huggingface/hub".into());
+        let mut hub = HubOptions::new(cache);
+        hub.token = self.text(&HF_TOKEN, "a token")?;
+        hub.offline = offline;
+        if let Some(endpoint) = self.text(&HF_ENDPOINT, "a URL")? {
+            hub.endpoint = endpoint;
+        }
+        Ok(Settings {
             threads,
             isa: self.text(&REPARAM_ISA, "the name of an instruction set")?,
-            hub: HubSettings {
-                endpoint: self.text(&HF_ENDPOINT, "a URL")?,
-                token: self.text(&HF_TOKEN, "a token")?,
-                offline,
-                cache: self
-                    .path(&HF_HUB_CACHE)
-                    .or_else(|| home.map(|home| home.join("hub"))),
-            },
+            hub,
         })
     }
 
@@ -201,8 +214,8 @@ mod tests {
     #[test]
     fn the_cache_is_where_the_most_specific_variable_says() {
         let cache = |values: &[(&'static str, &str)]| {
-            let settings = Environment::of(values).engine_settings().unwrap();
-            settings.hub.cache.unwrap()
+            let settings = Environment::of(values).settings().unwrap();
+            settings.hub.cache_dir
         };
         let home = ("HF_HOME", "/data/hf");
         let hub = ("HF_HUB_CACHE", "/fast/models");
@@ -218,16 +231,16 @@ mod tests {
     fn offline_takes_the_words_of_the_hub() {
         for (value, offline) in [("1", true), ("TRUE", true), ("on", true), ("0", false)] {
             let environment = Environment::of(&[("HF_HUB_OFFLINE", value)]);
-            assert_eq!(environment.engine_settings().unwrap().hub.offline, offline);
+            assert_eq!(environment.settings().unwrap().hub.offline, offline);
         }
     }
 
     #[test]
     fn threads_must_be_a_number() {
-        let settings = Environment::of(&[("REPARAM_THREADS", "3")]).engine_settings();
+        let settings = Environment::of(&[("REPARAM_THREADS", "3")]).settings();
         assert_eq!(settings.unwrap().threads, NonZeroUsize::new(3));
         for value in ["0", "-1", "many", "1000000"] {
-            let error = Environment::of(&[("REPARAM_THREADS", value)]).engine_settings();
+            let error = Environment::of(&[("REPARAM_THREADS", value)]).settings();
             let message = error.unwrap_err().to_string();
             assert!(message.starts_with("REPARAM_THREADS must be"), "{message}");
         }
@@ -239,7 +252,7 @@ mod tests {
         let shown: Vec<_> = environment.shown().collect();
         assert_eq!(shown.len(), 2);
         assert!(shown.iter().all(|(_, value)| !value.contains("secret")));
-        let debug = format!("{:?}", environment.engine_settings().unwrap());
+        let debug = format!("{:?}", environment.settings().unwrap());
         assert!(!debug.contains("secret"), "{debug}");
     }
 }

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::error::Error;
 use std::io::Write as _;
 
+use reparam_kernels::KernelError;
+use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
 use reparam_train::event::FailureKind;
-
-use crate::engine::EngineError;
 
 /// The exit codes of the program.
 pub(crate) mod exit_code {
@@ -51,7 +51,19 @@ pub(crate) enum CliError {
     OutputNotUtf8(String),
     /// The work failed.
     #[error(transparent)]
-    Engine(EngineError),
+    Train(#[from] TrainError),
+    /// The work failed, and the command knows better than the library what to do about it.
+    #[error("{source}")]
+    Hinted {
+        source: TrainError,
+        hint: &'static str,
+    },
+    /// There is no such instruction set, or the machine does not have it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The threads cannot be started.
+    #[error(transparent)]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// Standard output cannot be written to.
     #[error("cannot write to standard output")]
     Output(#[source] std::io::Error),
@@ -62,11 +74,14 @@ pub(crate) enum CliError {
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
-    #[error("interrupted after step {step}; what it has learned is saved")]
+    #[error("interrupted after step {step}; its state is saved")]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; the runs that are done are in the study's directory")]
     StudyInterrupted,
+    /// The work was asked to stop.
+    #[error("interrupted")]
+    Stopped,
     /// The program panicked.
     #[error("internal error: {message}")]
     Bug { message: String },
@@ -84,8 +99,11 @@ impl CliError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Usage { .. } => "usage",
-            Self::Config(_) | Self::Variable { .. } | Self::OutputNotUtf8(_) => "config",
-            Self::Engine(error) => match error.kind() {
+            Self::Config(_) | Self::Kernel(_) | Self::Variable { .. } | Self::OutputNotUtf8(_) => {
+                "config"
+            }
+            Self::Train(TrainError::Interrupted) => "interrupted",
+            Self::Train(error) | Self::Hinted { source: error, .. } => match error.kind() {
                 FailureKind::Config => "config",
                 FailureKind::Data => "data",
                 FailureKind::Io => "io",
@@ -94,8 +112,8 @@ impl CliError {
                 _ => "bug",
             },
             Self::Output(_) if self.is_broken_pipe() => "broken_pipe",
-            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) => "io",
-            Self::Interrupted { .. } | Self::StudyInterrupted => "interrupted",
+            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) | Self::Threads(_) => "io",
+            Self::Interrupted { .. } | Self::StudyInterrupted | Self::Stopped => "interrupted",
             Self::Bug { .. } => "bug",
         }
     }
@@ -116,8 +134,12 @@ impl CliError {
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
             Self::Config(error) => error.hint().into_iter().collect(),
-            Self::Engine(error) if self.kind() != "bug" => error.hints().to_vec(),
-            Self::Engine(_) | Self::Bug { .. } => vec![bug_hint()],
+            Self::Train(_) if self.kind() == "bug" => vec![bug_hint()],
+            Self::Train(error) => error.hint().into_iter().collect(),
+            Self::Hinted { hint, .. } => vec![(*hint).to_owned()],
+            Self::Kernel(error) => error.hint().into_iter().collect(),
+            Self::Threads(_) => vec!["ask for fewer threads".to_owned()],
+            Self::Bug { .. } => vec![bug_hint()],
             Self::Usage { .. } => vec!["for more information, try `--help`".to_owned()],
             Self::Variable { variable, .. } => {
                 vec![format!(
@@ -128,8 +150,11 @@ impl CliError {
             | Self::Output(_)
             | Self::Interrupts(_)
             | Self::Signals(_)
-            | Self::Interrupted { .. }
+            | Self::Stopped
             | Self::StudyInterrupted => Vec::new(),
+            Self::Interrupted { .. } => {
+                vec!["go on with the same command and --resume".to_owned()]
+            }
         }
     }
 

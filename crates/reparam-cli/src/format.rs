@@ -1,5 +1,7 @@
 //! Numbers as people read them.
 
+use serde_json::Value;
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -63,6 +65,14 @@ pub(crate) fn measured(x: f64, decimals: usize) -> String {
         format!("{x:.3e}")
     } else {
         format!("{x:.decimals$}")
+    }
+}
+
+/// A measure of a model as text: counts whole, other numbers with some decimals; `None` where it has no value.
+pub(crate) fn measure(value: &Value, decimals: usize) -> Option<String> {
+    match value.as_u64() {
+        Some(n) => Some(count(n)),
+        None => value.as_f64().map(|x| measured(x, decimals)),
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{CliError, exit_code};
 
 /// Watches for interrupts (and for the termination signals) until the process ends.
-pub(crate) fn watch(stop: Arc<AtomicBool>) -> Result<(), CliError> {
+///
+/// `said` is what the first one is answered with.
+pub(crate) fn watch(stop: Arc<AtomicBool>, said: &'static str) -> Result<(), CliError> {
     ctrlc::set_handler(move || {
         if is_second(&stop) {
             exit_now();
@@ -15,7 +17,7 @@ pub(crate) fn watch(stop: Arc<AtomicBool>) -> Result<(), CliError> {
         // There is nobody to tell if standard error is closed.
         let _ = writeln!(
             std::io::stderr(),
-            "\nstopping after this step and saving; press Ctrl-C again to quit at once"
+            "\n{said}; press Ctrl-C again to quit at once"
         );
     })
     .map_err(CliError::Interrupts)

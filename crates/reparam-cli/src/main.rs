@@ -1,22 +1,18 @@
 //! The program `reparam`: arguments, output and exit codes around the libraries.
 //!
-//! Nothing else in the project prints, exits or reads environment variables. The work itself is
-//! behind [`engine::Engine`].
+//! Nothing else in the project prints, exits or reads environment variables.
 
 mod args;
 mod commands;
-mod engine;
 mod env_vars;
 mod error;
 mod format;
 mod interrupt;
-mod logging;
 mod observer;
 mod output;
 mod overrides;
 mod run;
-#[cfg(test)]
-mod tests;
+mod runtime;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -30,10 +26,6 @@ fn main() -> ExitCode {
         out: &mut out,
         err: &mut err,
     };
-    let context = run::Context {
-        environment: env_vars::Environment::read(),
-        open_engine: &engine::open,
-        watch_interrupts: &interrupt::watch,
-    };
-    ExitCode::from(run::run(std::env::args_os(), &context, streams))
+    let environment = env_vars::Environment::read();
+    ExitCode::from(run::run(std::env::args_os(), &environment, streams))
 }

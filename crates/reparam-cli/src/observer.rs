@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reparam_train::event::{
-    Event, Finished, Observer, RegressionReport, RegressionStart, Start, Step, StopReason,
-};
+use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
+use serde_json::{Map, Value};
 
 use crate::error::CliError;
-use crate::format::{bytes, count, counted, given, measured, percent, seconds};
+use crate::format::{bytes, count, counted, given, measure, measured, percent, seconds};
 use crate::output::Printer;
 
 /// How many lines a run prints for its steps where there is no progress bar.
@@ -26,8 +25,6 @@ pub(crate) struct TrainObserver<'a, 'p> {
     stop: Arc<AtomicBool>,
     bar: ProgressBar,
     max_steps: u64,
-    /// What speed is counted in.
-    unit: &'static str,
     /// The first failure to write, which stops the run.
     failed: Option<CliError>,
 }
@@ -40,7 +37,6 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             stop,
             bar: ProgressBar::hidden(),
             max_steps: 0,
-            unit: "tokens",
             failed: None,
         }
     }
@@ -56,18 +52,11 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
         }
-        if matches!(event, Event::RegressionStart(_)) {
-            self.unit = "rows";
-        }
         if self.printer.is_json() {
             let line = event
                 .to_json_line()
                 .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
             return self.printer.line(&line);
-        }
-        // Also where the start itself is not printed.
-        if matches!(event, Event::RegressionStart(_)) {
-            self.unit = "rows";
         }
         match event {
             Event::Step(step) => {
@@ -82,7 +71,6 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             // Not while the bar is suspended: this is where it is first shown, and indicatif holds
             // the bar's lock during `suspend`.
             Event::Start(start) => self.start(start),
-            Event::RegressionStart(start) => self.regression_start(start),
             _ => {
                 let bar = self.bar.clone();
                 bar.suspend(|| self.print_text(event))
@@ -93,31 +81,17 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
     /// The events that are lines of text between the steps.
     fn print_text(&mut self, event: &Event) -> Result<(), CliError> {
         match event {
-            Event::Evaluation {
-                step,
-                loss,
-                perplexity,
-                tokens,
-            } => self.printer.row(
-                "evaluation",
-                &format!(
-                    "step {step}: loss {loss:.4}, perplexity {perplexity:.2} on {}",
-                    counted(*tokens, "token")
-                ),
-            ),
-            Event::RegressionEvaluation {
-                step,
-                test_mse,
-                test_r2,
-            } => self.printer.row(
-                "evaluation",
-                &format!(
-                    "step {step}: test mean squared error {}{}",
-                    measured(*test_mse, 4),
-                    explained(*test_r2, 4)
-                ),
-            ),
-            Event::RegressionReport(report) => self.regression_report(report),
+            Event::Evaluation(evaluation) => {
+                let metrics = evaluation.metrics.iter();
+                let metrics = metrics
+                    .filter_map(|(name, value)| Some(format!("{name} {}", measure(value, 4)?)));
+                let metrics: Vec<String> = metrics.collect();
+                let text = format!("step {}: {}", evaluation.step, metrics.join(", "));
+                self.printer.row("evaluation", &text)
+            }
+            Event::Report { text, .. } => text
+                .iter()
+                .try_for_each(|(label, text)| self.printer.row(label, text)),
             Event::Stopped { step, reason } => self
                 .printer
                 .row("stopped", &format!("step {step}: {}", because(reason))),
@@ -127,6 +101,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             Event::Saved { step, path } => self
                 .printer
                 .row("saved", &format!("step {step}: {}", path.display())),
+            Event::Resumed { step } => self.printer.row("resumed", &format!("after step {step}")),
             // The command says so itself, and an event of a later version has no text here.
             _ => Ok(()),
         }
@@ -134,6 +109,12 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
     fn start(&mut self, start: &Start) -> Result<(), CliError> {
         self.max_steps = start.max_steps;
+        let targets = match start.targets.len() {
+            0 => String::new(),
+            n => format!(" on {}", counted(n as u64, "module")),
+        };
+        let scaling = start.scaling;
+        let scaling = scaling.map_or_else(String::new, |scaling| format!(", scaling {scaling}"));
         let rows = [
             (
                 "model",
@@ -143,17 +124,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                     counted(start.model_parameters, "parameter")
                 ),
             ),
-            (
-                "method",
-                format!(
-                    "{} on {}{}",
-                    start.method,
-                    counted(start.targets.len() as u64, "module"),
-                    start
-                        .scaling
-                        .map_or_else(String::new, |scaling| format!(", scaling {scaling}"))
-                ),
-            ),
+            ("method", format!("{}{targets}{scaling}", start.method)),
             (
                 "trainable",
                 format!(
@@ -162,20 +133,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
                     percent(start.trainable_parameters, start.total_parameters)
                 ),
             ),
-            (
-                "data",
-                format!(
-                    "{} in {}, {} to learn from, {} held out{}",
-                    counted(start.train_tokens, "token"),
-                    counted(start.blocks, "block"),
-                    count(start.labelled_tokens),
-                    count(start.eval_tokens),
-                    match start.cut_examples {
-                        0 => String::new(),
-                        examples => format!(", {} cut", counted(examples, "example")),
-                    }
-                ),
-            ),
+            ("data", facts(&start.data)),
             ("run", plan(start)),
             ("output", start.output.display().to_string()),
         ];
@@ -193,136 +151,42 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         Ok(())
     }
 
-    fn regression_start(&mut self, start: &RegressionStart) -> Result<(), CliError> {
-        self.max_steps = start.max_steps;
-        let dropped = match start.dropped_rows {
-            0 => String::new(),
-            n => format!(", {} left out for missing values", counted(n, "row")),
-        };
-        let lambda = with_lambda(start.lambda);
-        let rows = [
-            (
-                "model",
-                format!(
-                    "{} from {} to {}, {}",
-                    start.model,
-                    counted(start.features.len() as u64, "feature"),
-                    start.target,
-                    counted(start.trainable_parameters, "parameter")
-                ),
-            ),
-            ("method", start.method.clone()),
-            (
-                "data",
-                format!(
-                    "{} to learn from, {} held out{dropped}",
-                    counted(start.train_rows, "row"),
-                    count(start.test_rows)
-                ),
-            ),
-            (
-                "run",
-                format!(
-                    "{} of {}, learning rate {}{lambda}, seed {}",
-                    counted(start.max_steps, "step"),
-                    counted(start.batch_size, "row"),
-                    given(start.learning_rate),
-                    start.seed
-                ),
-            ),
-            ("output", start.output.display().to_string()),
-        ];
-        for (label, value) in rows {
-            self.printer.row(label, &value)?;
-        }
-        Ok(())
-    }
-
-    fn regression_report(&mut self, report: &RegressionReport) -> Result<(), CliError> {
-        self.printer.row(
-            "result",
-            &format!(
-                "test mean squared error {}{}; train {}",
-                measured(report.test_mse, 6),
-                explained(report.test_r2, 6),
-                measured(report.train_mse, 6)
-            ),
-        )?;
-        if let Some(mse) = report.least_squares_test_mse {
-            self.printer.row(
-                "exact",
-                &format!(
-                    "least squares: test mean squared error {}{}",
-                    measured(mse, 6),
-                    explained(report.least_squares_test_r2, 6)
-                ),
-            )?;
-        }
-        if let (Some(distance), Some(is_it)) =
-            (report.distance_to_least_squares, report.is_least_squares)
-        {
-            let verdict = if is_it {
-                "converged to the least-squares solution"
-            } else {
-                "not at the least-squares solution yet"
-            };
-            self.printer.row(
-                "distance",
-                &format!("{distance:.1e} of the largest coefficient: {verdict}"),
-            )?;
-        }
-        Ok(())
-    }
-
     fn step(&mut self, step: &Step) {
+        let speed = format!("{:.0} {}/s", step.per_second, step.unit);
+        let memory = bytes(step.peak_rss_bytes);
         if self.printer.shows_progress() {
             self.bar.set_position(step.step);
-            self.bar.set_message(format!(
-                "loss {:.4}  {:.0} {}/s  {}",
-                step.loss,
-                step.tokens_per_s,
-                self.unit,
-                bytes(step.peak_rss_bytes)
-            ));
+            self.bar
+                .set_message(format!("loss {:.4}  {speed}  {memory}", step.loss));
             return;
         }
         let every = self.max_steps.div_ceil(STEP_LINES).max(1);
         if step.step == 1 || step.step == self.max_steps || step.step.is_multiple_of(every) {
             self.printer.note(&format!(
-                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {:.0} {}/s  {}",
-                step.step,
-                self.max_steps,
-                step.loss,
-                step.learning_rate,
-                step.grad_norm,
-                step.tokens_per_s,
-                self.unit,
-                bytes(step.peak_rss_bytes)
+                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {speed}  {memory}",
+                step.step, self.max_steps, step.loss, step.learning_rate, step.grad_norm,
             ));
         }
     }
 
     fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
-        let losses = match (finished.loss_before, finished.loss_after) {
-            (Some(before), Some(after)) => {
-                let what = match self.unit {
-                    "rows" => "test mean squared error",
-                    _ => "held-out loss",
-                };
-                format!(", {what} {} -> {}", measured(before, 4), measured(after, 4))
-            }
+        let measured = match (&finished.metric, finished.before, finished.after) {
+            (Some(metric), Some(before), Some(after)) => format!(
+                ", held-out {metric} {} -> {}",
+                measured(before, 4),
+                measured(after, 4)
+            ),
             _ => String::new(),
         };
-        let result = [("adapter", &finished.adapter), ("model", &finished.model)];
         self.printer.row(
             "finished",
             &format!(
-                "{} in {}{losses}",
+                "{} in {}{measured}",
                 counted(finished.steps, "step"),
                 seconds(finished.seconds)
             ),
         )?;
-        for (label, path) in result {
+        for (label, path) in [("adapter", &finished.adapter), ("model", &finished.model)] {
             if let Some(path) = path {
                 self.printer.row(label, &path.display().to_string())?;
             }
@@ -349,21 +213,37 @@ fn plan(start: &Start) -> String {
         1 => String::new(),
         n => format!(" x {n}"),
     };
-    let lambda = with_lambda(start.lambda);
+    let lambda = match start.lambda {
+        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => {
+            format!(", lambda {}", given(lambda))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{} of {} x {}{accumulation} tokens, {}, {}, seed {}{lambda}",
+        "{}, batch {}{accumulation}, learning rate {}{lambda}, {}, {}, seed {}",
         counted(start.max_steps, "step"),
-        start.batch_size,
-        start.sequence_length,
+        count(start.batch_size),
+        given(start.learning_rate),
         start.precision,
         counted(start.threads, "thread"),
         start.seed
     )
 }
 
-/// The share of the variance that is explained, where there is one.
-fn explained(share: Option<f64>, decimals: usize) -> String {
-    share.map_or_else(String::new, |share| format!(", R2 {share:.decimals$}"))
+/// What a task says of its data: counts that are not zero, names, and how long lists are.
+fn facts(data: &Map<String, Value>) -> String {
+    let facts = data.iter().filter_map(|(name, value)| {
+        let value = match value {
+            Value::String(text) => text.clone(),
+            Value::Array(items) => count(items.len() as u64),
+            value => match value.as_u64() {
+                Some(0) | None => return None,
+                Some(n) => count(n),
+            },
+        };
+        Some(format!("{} {value}", name.replace('_', " ")))
+    });
+    facts.collect::<Vec<_>>().join(", ")
 }
 
 /// Why a run ended, in words.
@@ -391,12 +271,101 @@ fn because(reason: &StopReason) -> String {
     }
 }
 
-/// The factor of the gradient, where it is a constant other than one.
-fn with_lambda(lambda: Option<f64>) -> String {
-    match lambda {
-        Some(lambda) if lambda.to_bits() != 1.0_f64.to_bits() => {
-            format!(", lambda {}", given(lambda))
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::env_vars::Environment;
+    use crate::output::Streams;
+
+    /// What is printed of events, on standard output and beside it.
+    fn printed(lines: &[Value], quiet: bool) -> (String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let streams = Streams {
+            out: &mut out,
+            err: &mut err,
+            out_is_terminal: false,
+            err_is_terminal: false,
+        };
+        let mut printer = Printer::new(streams, &Environment::of(&[]));
+        printer.set_quiet(quiet);
+        let mut observer = TrainObserver::new(&mut printer, Arc::default());
+        for line in lines {
+            let mut line = line.clone();
+            line["schema_version"] = 2.into();
+            let event = Event::from_json_line(&line.to_string()).unwrap();
+            observer.on_event(&event);
         }
-        _ => String::new(),
+        observer.finish().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(out), text(err))
+    }
+
+    fn events() -> Vec<Value> {
+        let start = json!({
+            "event": "start", "task": "causal-lm", "method": "lora", "model": "base",
+            "trainable_parameters": 1000, "total_parameters": 8000, "model_parameters": 7000,
+            "targets": ["a", "b"], "scaling": 2.0, "max_steps": 40, "batch_size": 4,
+            "gradient_accumulation": 2, "precision": "f32", "learning_rate": 2e-4, "lambda": 0.5,
+            "threads": 2, "seed": 7, "output": "runs/a",
+            "data": {"train_tokens": 12345, "cut_examples": 0, "features": ["x", "z"], "target": "y"},
+        });
+        let evaluation = json!({
+            "event": "evaluation", "step": 0, "primary": "loss",
+            "metrics": {"loss": 2.0, "perplexity": 7.389, "r2": null, "tokens": 1600},
+        });
+        let step = |step: u64| {
+            json!({
+                "event": "step", "step": step, "loss": 1.99, "learning_rate": 2e-4,
+                "grad_norm": 0.5, "weight": 80.0, "unit": "tokens", "per_second": 1234.5,
+                "peak_rss_bytes": 1_610_612_736_u64,
+            })
+        };
+        let mut events = vec![start, json!({"event": "resumed", "step": 0}), evaluation];
+        events.push(json!({"event": "sample", "step": 0, "prompt": "Once", "text": " upon"}));
+        events.extend((1..=40).map(step));
+        events.extend([
+            json!({"event": "stopped", "step": 40, "reason": "grad_norm", "grad_norm": 1.5e-4, "bound": 1e-3}),
+            json!({"event": "report", "report": {}, "text": [["distance", "small"]]}),
+            json!({"event": "saved", "step": 40, "path": "runs/a/adapter"}),
+            json!({"event": "finished", "steps": 40, "seconds": 75.0, "metric": "loss",
+                "before": 2.0, "after": 1.5e-5, "adapter": "runs/a/adapter"}),
+        ]);
+        events
+    }
+
+    #[test]
+    fn a_run_reports_in_text() {
+        let (out, err) = printed(&events(), false);
+        insta::assert_snapshot!(out, @r#"
+        model       base, 7,000 parameters
+        method      lora on 2 modules, scaling 2
+        trainable   1,000 parameters (12.50 %)
+        data        train tokens 12,345, features 2, target y
+        run         40 steps, batch 4 x 2, learning rate 0.0002, lambda 0.5, f32, 2 threads, seed 7
+        output      runs/a
+        resumed     after step 0
+        evaluation  step 0: loss 2.0000, perplexity 7.3890, tokens 1,600
+        sample      step 0: Once upon
+        stopped     step 40: the gradient's norm is 1.5e-4, less than 1e-3
+        distance    small
+        saved       step 40: runs/a/adapter
+        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.500e-5
+        adapter     runs/a/adapter
+        "#);
+        // The first step, every second of forty, and nothing twice.
+        assert_eq!(err.lines().count(), 21);
+        insta::assert_snapshot!(err.lines().next().unwrap_or_default(), @"step 1/40  loss 1.9900  learning rate 2.000e-4  gradient 5.000e-1  1234 tokens/s  1.5 GiB");
+    }
+
+    #[test]
+    fn quiet_training_prints_the_result_alone() {
+        let (out, err) = printed(&events(), true);
+        assert_eq!(err, "");
+        insta::assert_snapshot!(out, @r#"
+        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.500e-5
+        adapter     runs/a/adapter
+        "#);
     }
 }

@@ -29,7 +29,6 @@ pub(crate) struct Printer<'a> {
     streams: Streams<'a>,
     json: bool,
     quiet: bool,
-    verbose: bool,
     color: bool,
     progress: bool,
     failure_is_event: bool,
@@ -41,7 +40,6 @@ impl<'a> Printer<'a> {
             streams,
             json: false,
             quiet: false,
-            verbose: false,
             color: !environment.is_set(env_vars::NO_COLOR.name),
             progress: !environment.is_set(env_vars::REPARAM_NO_PROGRESS.name),
             failure_is_event: false,
@@ -52,9 +50,8 @@ impl<'a> Printer<'a> {
         self.json = json;
     }
 
-    pub(crate) fn set_verbosity(&mut self, quiet: bool, verbose: u8) {
+    pub(crate) fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
-        self.verbose = verbose > 0;
     }
 
     /// From here on a failure is the last event of a stream of events.
@@ -77,12 +74,7 @@ impl<'a> Printer<'a> {
 
     /// Whether a progress bar can be shown without getting in the way of something else.
     pub(crate) fn shows_progress(&self) -> bool {
-        self.progress
-            && self.streams.err_is_terminal
-            && !self.json
-            && !self.quiet
-            // Log lines and a bar would tear one another apart.
-            && !self.verbose
+        self.progress && self.streams.err_is_terminal && !self.json && !self.quiet
     }
 
     /// Writes a text as it is, and makes sure that it has left the program.
@@ -192,5 +184,59 @@ fn failure_object(error: &CliError, is_event: bool) -> serde_json::Value {
         json!({ "schema_version": SCHEMA_VERSION, "event": "failed", "error": failure })
     } else {
         json!({ "error": failure })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_colored_on_a_terminal_unless_told_not_to() {
+        for (is_terminal, env, colored) in [
+            (true, Environment::of(&[]), true),
+            (true, Environment::of(&[("NO_COLOR", "1")]), false),
+            (false, Environment::of(&[]), false),
+        ] {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let streams = Streams {
+                out: &mut out,
+                err: &mut err,
+                out_is_terminal: false,
+                err_is_terminal: is_terminal,
+            };
+            Printer::new(streams, &env).failure(&CliError::Interrupted { step: 1 });
+            let text = String::from_utf8(err).unwrap();
+            assert_eq!(
+                text.starts_with("\x1b[1;31merror:\x1b[0m "),
+                colored,
+                "{text:?}"
+            );
+            assert_eq!(text.contains('\x1b'), colored, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_progress_bar_needs_a_terminal_and_nothing_in_its_way() {
+        let shown = |is_terminal, env: &Environment, json, quiet| {
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let streams = Streams {
+                out: &mut out,
+                err: &mut err,
+                out_is_terminal: false,
+                err_is_terminal: is_terminal,
+            };
+            let mut printer = Printer::new(streams, env);
+            printer.set_json(json);
+            printer.set_quiet(quiet);
+            printer.shows_progress()
+        };
+        let none = Environment::of(&[]);
+        let forbidden = Environment::of(&[("REPARAM_NO_PROGRESS", "1")]);
+        assert!(shown(true, &none, false, false));
+        assert!(!shown(false, &none, false, false));
+        assert!(!shown(true, &forbidden, false, false));
+        assert!(!shown(true, &none, true, false));
+        assert!(!shown(true, &none, false, true));
     }
 }

@@ -2,47 +2,30 @@
 
 use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands;
-use crate::engine::{Engine, EngineError, EngineSettings};
 use crate::env_vars::Environment;
 use crate::error::{CliError, exit_code};
-use crate::logging;
 use crate::output::{Printer, Streams};
-
-/// What an invocation gets from the process around it; tests put their own in.
-pub(crate) struct Context<'a> {
-    pub(crate) environment: Environment,
-    pub(crate) open_engine: &'a dyn Fn(EngineSettings) -> Result<Box<dyn Engine>, EngineError>,
-    /// Makes the first interrupt set the flag and the second one end the process.
-    pub(crate) watch_interrupts: &'a dyn Fn(Arc<AtomicBool>) -> Result<(), CliError>,
-}
-
-impl Context<'_> {
-    /// The engine, with the settings that the environment gives it.
-    pub(crate) fn engine(&self) -> Result<Box<dyn Engine>, CliError> {
-        let settings = self.environment.engine_settings()?;
-        (self.open_engine)(settings).map_err(CliError::Engine)
-    }
-}
+use crate::runtime::Runtime;
 
 /// Runs the program and returns its exit code.
 pub(crate) fn run(
     args: impl IntoIterator<Item = OsString>,
-    context: &Context<'_>,
+    environment: &Environment,
     streams: Streams<'_>,
 ) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut printer = Printer::new(streams, &context.environment);
+    let mut printer = Printer::new(streams, environment);
     // Whether a usage error is printed as JSON must be known before the arguments parse.
     printer.set_json(asks_for_json(&args));
-    let result = catch_unwind(AssertUnwindSafe(|| dispatch(args, context, &mut printer)));
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        dispatch(args, environment, &mut printer)
+    }));
     let result = result.unwrap_or_else(|payload| Err(CliError::from_panic(payload.as_ref())));
     match result {
         Ok(()) => exit_code::SUCCESS,
@@ -52,7 +35,7 @@ pub(crate) fn run(
 
 fn dispatch(
     args: Vec<OsString>,
-    context: &Context<'_>,
+    environment: &Environment,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let cli = match Cli::try_parse_from(args) {
@@ -60,18 +43,22 @@ fn dispatch(
         Err(error) => return usage(&error, printer),
     };
     printer.set_json(cli.global.json);
-    printer.set_verbosity(cli.global.quiet, cli.global.verbose);
-    logging::init(&cli.global, &context.environment)?;
+    printer.set_quiet(cli.global.quiet);
+    let runtime = || Runtime::new(environment);
     match cli.command {
-        Command::Train(args) => commands::train::run(args, context, printer),
-        Command::Study(args) => commands::study::run(args, context, printer),
-        Command::Predict(args) => commands::predict::run(args, context, printer),
-        Command::Eval(args) => commands::eval::run(args, context, printer),
-        Command::Generate(args) => commands::generate::run(args, context, printer),
-        Command::Inspect(args) => commands::inspect::run(&args, context, printer),
-        Command::Bench(args) => commands::bench::run(args, context, printer),
+        Command::Train(args) => commands::train::run(args, &runtime, printer),
+        Command::Study(args) => commands::study::run(args, &runtime()?, printer),
+        Command::Predict(args) => commands::predict::run(args, &runtime()?, printer),
+        Command::Eval(args) => commands::eval::run(args, &runtime()?, printer),
+        Command::Generate(args) => commands::generate::run(args, &runtime, printer),
+        Command::Inspect(args) => commands::inspect::run(&args, printer),
+        Command::Bench(args) => commands::bench::run(args, &runtime()?, printer),
         Command::Methods => commands::methods::run(printer),
-        Command::Doctor => commands::doctor::run(context, printer),
+        Command::Doctor => {
+            // A forced instruction set is a part of what the machine computes with.
+            runtime()?;
+            commands::doctor::run(environment, printer)
+        }
     }
 }
 

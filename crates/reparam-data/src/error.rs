@@ -91,6 +91,22 @@ pub enum DataError {
         /// What the parser says.
         message: String,
     },
+    /// A quoted cell is never closed, so that it swallows the rest of the file.
+    #[error("{}:{line}: a quoted cell of this record is never closed", path.display())]
+    OpenQuote {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the record begins.
+        line: usize,
+    },
+    /// Text follows the quote that closes a cell.
+    #[error("{}:{line}: text follows a closing quote in this record", path.display())]
+    TextAfterQuote {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the record begins.
+        line: usize,
+    },
     /// The array of a file is empty.
     #[error("{} holds no document: its array is empty", path.display())]
     EmptyArray {
@@ -264,6 +280,14 @@ pub enum DataError {
         /// The longest that is accepted.
         limit: usize,
     },
+    /// The template alone is as long as a row may be.
+    #[error("a row of {max_length} tokens has no room for a text: the template has {of_template}")]
+    NoRoom {
+        /// The most tokens of a row.
+        max_length: usize,
+        /// The tokens that the tokenizer's template adds.
+        of_template: usize,
+    },
     /// A document of a file cannot be encoded.
     #[error("{place}: {error}")]
     Document {
@@ -372,7 +396,7 @@ impl DataError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoPaths => "name at least one .txt, .jsonl or .json file".to_owned(),
+            Self::NoPaths => "name at least one file".to_owned(),
             Self::NotFound { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
             Self::NotFound { missing_directory: Some(directory), .. } => {
                 format!("the directory {} does not exist", directory.display())
@@ -386,6 +410,9 @@ impl DataError {
             }
             Self::InvalidJson { .. } => {
                 "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
+            }
+            Self::OpenQuote { .. } | Self::TextAfterQuote { .. } => {
+                "close the cell with a double quote; a quote inside it is written twice".to_owned()
             }
             Self::NotAnObject { .. } => {
                 r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
@@ -458,6 +485,9 @@ impl DataError {
             Self::WhiteSpaceRun { .. } => {
                 "this is rarely meant to be learned; shorten it in the data".to_owned()
             }
+            Self::NoRoom { of_template, .. } => {
+                format!("set sequence_length to {} or more", of_template + 1)
+            }
             Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
@@ -495,26 +525,10 @@ fn not_of(format: Option<Format>) -> String {
 }
 
 /// Writes names as "`a`, `b`" for a message.
-fn list(names: &[impl Display]) -> String {
+pub(crate) fn list(names: &[impl Display]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
-}
-
-/// Returns the candidate most like `wanted`, if one is like it enough to be a slip of the pen.
-pub(crate) fn nearest<'a>(
-    wanted: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let wanted = wanted.to_lowercase();
-    candidates
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&wanted, &name.to_lowercase()), name))
-        // 0.8 lets one or two wrong letters of a short name pass and no unrelated word.
-        .filter(|(likeness, _)| *likeness >= 0.8)
-        // On equal likeness the first in the alphabet, whatever order a directory is listed in.
-        .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)))
-        .map(|(_, name)| name)
 }

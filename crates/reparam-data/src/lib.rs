@@ -15,7 +15,8 @@
 //! - [`dataset`] does all of it in one call.
 //!
 //! Beside the texts there are tables: [`tabular`] reads or generates the numbers of a regression, holds rows out,
-//! standardizes columns and solves the linear problem exactly.
+//! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
+//! with labels from JSON, tables and lines, and encodes them one a row, cut and not packed.
 //!
 //! # Example
 //!
@@ -38,6 +39,7 @@ pub mod dataset;
 pub mod error;
 pub mod order;
 pub mod pack;
+pub mod rows;
 pub mod source;
 pub mod tabular;
 pub mod tokenizer;
@@ -50,4 +52,4 @@ pub use pack::{
 };
 pub use source::{Document, DocumentSource, FileDigest, Format, Source, read_documents};
 pub use tabular::{Table, TabularError};
-pub use tokenizer::{SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};
+pub use tokenizer::{EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};

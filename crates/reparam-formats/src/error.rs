@@ -314,23 +314,3 @@ pub(crate) fn first_names<S: fmt::Display>(names: &[S]) -> String {
     }
     text
 }
-
-/// The similarity (Jaro, 0 to 1) from which a name is offered as "did you mean".
-pub(crate) const SIMILAR: f64 = 0.7;
-
-/// Returns the candidate most similar to `name`, if its Jaro similarity is at least 0.7.
-///
-/// Among equally similar candidates the first one wins.
-pub(crate) fn nearest_name<'a, I>(name: &str, candidates: I) -> Option<String>
-where
-    I: IntoIterator<Item = &'a str>,
-{
-    let mut best: Option<(f64, &str)> = None;
-    for candidate in candidates {
-        let similarity = strsim::jaro(name, candidate);
-        if similarity >= SIMILAR && best.is_none_or(|(found, _)| similarity > found) {
-            best = Some((similarity, candidate));
-        }
-    }
-    best.map(|(_, candidate)| candidate.to_owned())
-}

@@ -7,7 +7,7 @@
 //! - [`checkpoint`] reads `model.safetensors`, single or sharded, by memory map.
 //! - [`safetensors`] writes such files.
 //! - [`atomic`] writes files and directories that are never seen half written.
-//! - [`config`] reads `config.json` and `generation_config.json` of decoder models.
+//! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
 //! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
 //! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
 
@@ -16,7 +16,9 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod hub;
+mod nearest;
 pub mod peft;
 pub mod safetensors;
 
 pub use error::FormatError;
+pub use nearest::nearest;

@@ -106,8 +106,17 @@ impl Data {
         let widths = [Q_WIDTH, KV_WIDTH, KV_WIDTH];
         let [q, k, v] = [0, 1, 2].map(|i| part(&self.qkv, COLUMNS[i], widths[i]));
         let (mut out, mut lse) = (vec![0.0; n * Q_WIDTH], vec![0.0; n * HEADS]);
-        attention_forward(&q, &k, &v, self.shape, &self.segments, &mut out, &mut lse)
-            .expect("fits");
+        attention_forward(
+            &q,
+            &k,
+            &v,
+            self.shape,
+            &self.segments,
+            None,
+            &mut out,
+            &mut lse,
+        )
+        .expect("fits");
         check("out", &self.out, &out, 1e-2);
         let [mut dq, mut dk, mut dv] = widths.map(|width| vec![0.0; n * width]);
         let saved = AttentionSaved {
@@ -118,8 +127,16 @@ impl Data {
             lse: &lse,
             dout: &floats(&self.dout),
         };
-        attention_backward(saved, self.shape, &self.segments, &mut dq, &mut dk, &mut dv)
-            .expect("fits");
+        attention_backward(
+            saved,
+            self.shape,
+            &self.segments,
+            None,
+            &mut dq,
+            &mut dk,
+            &mut dv,
+        )
+        .expect("fits");
         for (i, expected) in [dq, dk, dv].iter().enumerate() {
             let actual = part(&self.gradient, COLUMNS[i], widths[i]);
             check("gradient", &actual, expected, 2e-2);

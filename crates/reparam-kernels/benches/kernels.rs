@@ -276,7 +276,7 @@ mod attention {
             let Self {
                 q, k, v, out, lse, ..
             } = self;
-            attention_forward(q, k, v, SHAPE, segments, out, lse).expect("shapes fit");
+            attention_forward(q, k, v, SHAPE, segments, None, out, lse).expect("shapes fit");
         }
 
         fn backward(&self, segments: &[Segment], [dq, dk, dv]: &mut [Vec<f32>; 3]) {
@@ -296,7 +296,7 @@ mod attention {
                 lse,
                 dout,
             };
-            attention_backward(saved, SHAPE, segments, dq, dk, dv).expect("shapes fit");
+            attention_backward(saved, SHAPE, segments, None, dq, dk, dv).expect("shapes fit");
         }
 
         fn gradients(&self) -> [Vec<f32>; 3] {

@@ -85,82 +85,98 @@ pub fn rotary<T: Number>(
     head_dim: usize,
     inverse: bool,
 ) -> Result<(), KernelError> {
-    let tokens = check_tables(cos, sin, n_heads, head_dim)?;
-    check_len("x", x, &[tokens, n_heads, head_dim])?;
     let heads = Heads {
         row_stride: n_heads * head_dim,
         n_heads,
         head_dim,
+        turned: head_dim,
     };
+    let tokens = check_tables(cos, sin, heads)?;
+    check_len("x", x, &[tokens, n_heads, head_dim])?;
     rotary_on(Token::current(), x, cos, sin, heads, inverse);
     Ok(())
 }
 
-/// [`rotary`] of the first `n_heads * head_dim` numbers of each row of `row_stride` numbers; what
-/// follows them stays as it is.
+/// Where the heads of a row lie, and how much of each is turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Numbers from one row to the next.
+    pub row_stride: usize,
+    /// Heads, from the first number of a row on.
+    pub n_heads: usize,
+    /// Numbers of a head.
+    pub head_dim: usize,
+    /// How many of them are turned, the first ones: an even number up to `head_dim`.
+    pub turned: usize,
+}
+
+/// [`rotary`] of the heads of rows that hold something else, too, or of a part of each head: what is not turned stays as it is.
 ///
-/// Queries and keys that lie side by side are turned by one call with the heads of both.
+/// Queries and keys that lie side by side are turned by one call with the heads of both. In the formula of [`rotary`], `h`
+/// is half of what is turned.
 ///
 /// # Shapes
 ///
-/// `x`: `N` rows, the last one as long as it needs to be or longer; `cos[N, head_dim / 2]`,
-/// `sin[N, head_dim / 2]`.
+/// `x`: `N` rows, the last one as long as it needs to be or longer; `cos[N, turned / 2]`,
+/// `sin[N, turned / 2]`.
 ///
 /// # Errors
 ///
-/// Those of [`rotary`]; [`KernelError::View`] if `x` does not hold so many rows,
+/// Those of [`rotary`]; [`KernelError::View`] if `x` does not hold so many rows, or a head not what is turned of it,
 /// [`KernelError::OverlappingView`] if the rows overlap.
 pub fn rotary_rows<T: Number>(
     x: &mut [T],
-    row_stride: usize,
+    heads: Heads,
     cos: &[f32],
     sin: &[f32],
-    n_heads: usize,
-    head_dim: usize,
     inverse: bool,
 ) -> Result<(), KernelError> {
-    let tokens = check_tables(cos, sin, n_heads, head_dim)?;
-    let width = elements("x", &[n_heads, head_dim])?;
-    check_strided("x", x.len(), tokens, width, row_stride)?;
+    let tokens = check_tables(cos, sin, heads)?;
+    let width = elements("x", &[heads.n_heads, heads.head_dim])?;
+    check_strided("x", x.len(), tokens, width, heads.row_stride)?;
     let heads = Heads {
         // A single row may have any stride; this one cuts whole rows.
-        row_stride: row_stride.max(width),
-        n_heads,
-        head_dim,
+        row_stride: heads.row_stride.max(width),
+        ..heads
     };
     rotary_on(Token::current(), x, cos, sin, heads, inverse);
     Ok(())
 }
 
 /// Returns the number of tokens.
-fn check_tables(
-    cos: &[f32],
-    sin: &[f32],
-    n_heads: usize,
-    head_dim: usize,
-) -> Result<usize, KernelError> {
-    if !head_dim.is_multiple_of(2) {
-        return Err(KernelError::OddHeadDim { head_dim });
+fn check_tables(cos: &[f32], sin: &[f32], heads: Heads) -> Result<usize, KernelError> {
+    let Heads {
+        n_heads,
+        head_dim,
+        turned,
+        ..
+    } = heads;
+    if !turned.is_multiple_of(2) {
+        return Err(KernelError::OddHeadDim { head_dim: turned });
     }
-    if head_dim == 0 {
-        return Err(KernelError::Zero { name: "head_dim" });
+    for (name, value) in [
+        ("head_dim", head_dim),
+        ("turned", turned),
+        ("n_heads", n_heads),
+    ] {
+        if value == 0 {
+            return Err(KernelError::Zero { name });
+        }
     }
-    if n_heads == 0 {
-        return Err(KernelError::Zero { name: "n_heads" });
+    if turned > head_dim {
+        return Err(KernelError::View {
+            rows: 1,
+            cols: turned,
+            row_stride: head_dim,
+            col_stride: 1,
+            found: head_dim,
+        });
     }
-    let half = head_dim / 2;
+    let half = turned / 2;
     let tokens = cos.len() / half;
     check_len("cos", cos, &[tokens, half])?;
     check_len("sin", sin, &[tokens, half])?;
     Ok(tokens)
-}
-
-/// Where the heads of a row lie.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
-    pub(crate) row_stride: usize,
-    pub(crate) n_heads: usize,
-    pub(crate) head_dim: usize,
 }
 
 pub(crate) fn rotary_on<T: Number>(
@@ -171,7 +187,7 @@ pub(crate) fn rotary_on<T: Number>(
     heads: Heads,
     inverse: bool,
 ) {
-    let half = heads.head_dim / 2;
+    let half = heads.turned / 2;
     let rows = block_rows(heads.n_heads * heads.head_dim);
     let sign = if inverse { -1.0 } else { 1.0 };
     x.par_chunks_mut(rows.saturating_mul(heads.row_stride))
@@ -193,14 +209,14 @@ fn rotary_generic<S: PairSimd, T: Number>(
     heads: Heads,
     sign: f32,
 ) {
-    let half = heads.head_dim / 2;
+    let half = heads.turned / 2;
     let (plus, minus) = (simd.splat(sign), simd.splat(-sign));
     for ((x, cos), sin) in x
         .chunks_mut(heads.row_stride)
         .zip(cos.chunks_exact(half))
         .zip(sin.chunks_exact(half))
     {
-        for head in x.chunks_exact_mut(2 * half).take(heads.n_heads) {
+        for head in x.chunks_exact_mut(heads.head_dim).take(heads.n_heads) {
             for_groups!(half, |at| {
                 let behind: Group = at.after(half);
                 let (a, b) = (read(simd, head, at), read(simd, head, behind));

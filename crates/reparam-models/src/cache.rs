@@ -16,8 +16,7 @@ pub struct KvCache {
 
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
-    pub(crate) fn new(n_layers: usize, capacity: usize, layer: impl Fn() -> LayerCache) -> Self {
-        let layers = (0..n_layers).map(|_| layer()).collect();
+    pub(crate) fn new(layers: Vec<LayerCache>, capacity: usize) -> Self {
         Self { layers, capacity }
     }
 

@@ -1,7 +1,10 @@
 //! What can go wrong with a model.
 
 use reparam_formats::FormatError;
+use reparam_formats::config::ConfigError;
 use thiserror::Error;
+
+use crate::Precision;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
@@ -9,12 +12,15 @@ pub enum ModelError {
     /// A file is missing, damaged or does not fit.
     #[error(transparent)]
     Format(#[from] FormatError),
-    /// The checkpoint is of a family that is not built in.
+    /// `config.json` is missing, damaged or impossible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The checkpoint is of a family that is not in the catalog.
     #[error("the model type `{found}` is not supported")]
     UnsupportedFamily {
         /// What `config.json` says.
         found: String,
-        /// What is built in.
+        /// What is in the catalog.
         supported: Vec<&'static str>,
     },
     /// A setting of `config.json` is not supported.
@@ -26,6 +32,50 @@ pub enum ModelError {
         found: String,
         /// What is.
         supported: &'static str,
+    },
+    /// A description contradicts itself.
+    #[error("the description of `{model_type}` does not fit together at block {block}: {reason}")]
+    Description {
+        /// The family.
+        model_type: String,
+        /// The block.
+        block: usize,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A model whose tokens see what comes after them predicts no next token.
+    #[error("this `{model_type}` model is an encoder: its tokens see those after them")]
+    NotCausal {
+        /// The family.
+        model_type: String,
+    },
+    /// A model does not run in a precision.
+    #[error("`{model_type}` models do not run in {} for this task", precision.name())]
+    UnsupportedPrecision {
+        /// The family.
+        model_type: String,
+        /// The precision.
+        precision: Precision,
+    },
+    /// The family has no head for sequence classification.
+    #[error("`{model_type}` models have no head that tells sequences apart")]
+    NoClassifier {
+        /// The family.
+        model_type: String,
+    },
+    /// The checkpoint has no last layer to tell sequences apart.
+    #[error("the checkpoint has no `{path}`: it was not trained to tell sequences apart")]
+    NoHead {
+        /// The path of the layer.
+        path: String,
+    },
+    /// A sequence is longer than the table of positions.
+    #[error("the model has positions for {limit} tokens, {n_tokens} are needed")]
+    TooLong {
+        /// The length of the sequence.
+        n_tokens: usize,
+        /// The longest that is possible.
+        limit: usize,
     },
     /// A weight is finite, but the nearest bf16 number is not.
     #[error("element {index} of `{name}` is {value:e}, which bf16 cannot hold")]
@@ -63,10 +113,24 @@ impl ModelError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Format(error) => error.hint(),
+            Self::Config(error) => error.hint(),
             Self::UnsupportedFamily { supported, .. } => {
                 Some(format!("supported model types: {}", supported.join(", ")))
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
+            Self::Description { .. } => None,
+            Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
+            Self::UnsupportedPrecision { .. } => {
+                Some("use precision = \"f32\" (or --precision f32)".into())
+            }
+            Self::NoClassifier { .. } => Some("use a BERT model".into()),
+            Self::NoHead { .. } => Some(
+                "train it first, or give the adapter whose training made the head (--adapter)"
+                    .into(),
+            ),
+            Self::TooLong { limit, .. } => Some(format!(
+                "use sequences, prompt and continuation included, of up to {limit} tokens"
+            )),
             Self::BeyondBf16 { .. } => Some("ask for the precision \"f32\"".into()),
             Self::EmptyPrompt => Some("give a prompt that is not empty".into()),
             Self::Sampling { .. } => None,

@@ -34,7 +34,8 @@ impl CausalLm {
     ///
     /// # Errors
     ///
-    /// Fails when the prompt holds no token or a sampling setting is out of range.
+    /// Fails when the prompt holds no token, a sampling setting is out of range, or the model has no positions for so many
+    /// tokens.
     pub fn generate(
         &self,
         prompt: &[u32],
@@ -46,9 +47,11 @@ impl CausalLm {
         if prompt.is_empty() {
             return Err(ModelError::EmptyPrompt);
         }
+        let n_tokens = prompt.len().saturating_add(max_new_tokens);
+        self.check_length(n_tokens)?;
         Ok(Generation {
             model: self,
-            cache: self.new_cache(prompt.len().saturating_add(max_new_tokens)),
+            cache: self.new_cache(n_tokens),
             sampler: Sampler::new(sampling),
             pending: prompt.to_vec(),
             remaining: max_new_tokens,

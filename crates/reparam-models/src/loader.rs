@@ -1,16 +1,17 @@
 //! Filling modules from a checkpoint.
 
+use std::ops::Range;
+
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
-use reparam::Linear;
+use reparam::{Linear, Weight};
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
-use reparam_ops::fused::{FrozenWeight, WeightNumbers};
+use reparam_ops::fused::{PackedDType, PackedWeight};
 
-use crate::layers::{Embedding, RmsNorm};
+use crate::architecture::{LinearSpec, NormKind, NormSpec};
+use crate::layers::{Embedding, Norm};
+use crate::named::Named;
 use crate::{ModelError, Precision};
-
-/// Name and shape of a weight, and the bias of its layer.
-type Described = (String, [usize; 2], Option<Param<Tensor<1>>>);
 
 /// Takes tensors out of a checkpoint by name and keeps count of what was asked for.
 ///
@@ -20,27 +21,88 @@ pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
     precision: Precision,
+    /// What the checkpoint lacks at the beginning of the names of the body's tensors: it was saved without a head.
+    missing_prefix: Option<String>,
+    /// What the paths of modules are in.
+    place: String,
     asked: Vec<(String, Vec<usize>)>,
     unusable: Option<ModelError>,
 }
 
+/// The weight of a layer: its name and shape in memory, and whether it is stored the other way.
+struct Described {
+    name: String,
+    shape: [usize; 2],
+    transposed: bool,
+}
+
+impl Described {
+    fn new(path: &str, spec: &LinearSpec) -> Self {
+        Self {
+            name: format!("{path}.weight"),
+            shape: [spec.d_out, spec.d_in],
+            transposed: spec.transposed,
+        }
+    }
+
+    fn stored_shape(&self) -> [usize; 2] {
+        let [d_out, d_in] = self.shape;
+        match self.transposed {
+            true => [d_in, d_out],
+            false => self.shape,
+        }
+    }
+}
+
 impl<'a> Loader<'a> {
+    /// Creates a loader for a class whose body is at `prefix`.
     pub(crate) fn new(
         checkpoint: &'a Checkpoint,
         device: &'a Device,
         precision: Precision,
+        prefix: &str,
     ) -> Self {
+        let prefix = format!("{prefix}.");
+        let is_there = checkpoint.names().any(|name| name.starts_with(&prefix));
         Self {
             checkpoint,
             device,
             precision,
+            missing_prefix: (!is_there).then_some(prefix),
+            place: String::new(),
             asked: Vec::new(),
             unusable: None,
         }
     }
 
-    fn tensor<const D: usize>(&mut self, name: String, shape: [usize; D]) -> Param<Tensor<D>> {
-        let values = match self.checkpoint.expect(&name, &shape) {
+    /// Goes on with modules whose paths are inside of `place`.
+    pub(crate) fn enter(&mut self, place: &str) {
+        self.place = place.to_owned();
+    }
+
+    fn path(&self, path: &str) -> String {
+        match self.place.is_empty() {
+            true => path.to_owned(),
+            false => format!("{}.{path}", self.place),
+        }
+    }
+
+    /// The name of a tensor in the checkpoint.
+    fn stored(&self, name: &str) -> String {
+        let prefix = self.missing_prefix.as_deref().unwrap_or_default();
+        name.strip_prefix(prefix).unwrap_or(name).to_owned()
+    }
+
+    /// Whether the checkpoint has a tensor.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let name = self.stored(name);
+        self.checkpoint.names().any(|known| known == name)
+    }
+
+    /// Reads a tensor, as it is stored.
+    fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let name = self.stored(name);
+        let values = match self.checkpoint.expect(&name, shape) {
             Ok(view) => {
                 if self.unusable.is_none() {
                     self.unusable = self
@@ -49,137 +111,167 @@ impl<'a> Loader<'a> {
                         .err()
                         .map(ModelError::from);
                 }
-                match view.to_f32_vec() {
-                    Ok(values) => values,
-                    Err(error) => {
-                        self.unusable.get_or_insert(error.into());
-                        vec![0.0; shape.iter().product()]
-                    }
-                }
+                view.to_f32_vec().map_err(|error| {
+                    self.unusable.get_or_insert(error.into());
+                })
             }
-            Err(_) => vec![0.0; shape.iter().product()],
+            Err(_) => Err(()),
         };
         self.asked.push((name, shape.to_vec()));
+        values.unwrap_or_else(|()| vec![0.0; shape.iter().product()])
+    }
+
+    fn frozen<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         let data = TensorData::new(values, shape);
         // A loaded model is frozen; methods say what is trained.
         Param::from_tensor(Tensor::from_data(data, self.device)).set_require_grad(false)
     }
 
-    pub(crate) fn embedding(&mut self, name: &str, rows: usize, width: usize) -> Embedding {
-        let name = format!("{name}.weight");
-        match self.precision.packed() {
-            None => Embedding {
-                weight: self.tensor(name, [rows, width]),
-                frozen: None,
+    fn vector(&mut self, name: &str, width: usize) -> Param<Tensor<1>> {
+        let values = self.values(name, &[width]);
+        self.frozen(values, [width])
+    }
+
+    fn matrix(&mut self, weight: &Described) -> Param<Tensor<2>> {
+        let values = self.matrix_values(weight);
+        self.frozen(values, weight.shape)
+    }
+
+    /// Reads a weight as `[d_out, d_in]`.
+    fn matrix_values(&mut self, weight: &Described) -> Vec<f32> {
+        let values = self.values(&weight.name, &weight.stored_shape());
+        match weight.transposed {
+            true => transpose(&values, weight.shape),
+            false => values,
+        }
+    }
+
+    pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Named<Embedding> {
+        let path = self.path(path);
+        let weight = Described::new(&path, &LinearSpec::new("", width, rows));
+        let weight = match self.precision.packed() {
+            None => Weight::Dense(self.matrix(&weight)),
+            Some(numbers) => {
+                let packed = self.packed(&[weight], numbers).remove(0);
+                Weight::packed(packed, self.device)
+            }
+        };
+        Named::new(path, Embedding { weight })
+    }
+
+    pub(crate) fn norm(&mut self, spec: &NormSpec) -> Named<Norm> {
+        let path = self.path(&spec.path);
+        // The first checkpoints of BERT were converted from TensorFlow with its names.
+        let is_old = self.has(&format!("{path}.gamma"));
+        let [weight, bias] = match is_old {
+            true => ["gamma", "beta"],
+            false => ["weight", "bias"],
+        };
+        let norm = Norm {
+            weight: self.vector(&format!("{path}.{weight}"), spec.width),
+            bias: match spec.kind {
+                NormKind::Layer => Some(self.vector(&format!("{path}.{bias}"), spec.width)),
+                NormKind::Rms | NormKind::RmsPlusOne => None,
             },
-            Some(numbers) => {
-                let described = [(name, [rows, width], None)];
-                let Linear { weight, frozen, .. } = self.packed(&described, numbers).remove(0);
-                Embedding { weight, frozen }
-            }
-        }
+            kind: spec.kind,
+            eps: spec.eps,
+        };
+        Named::new(path, norm)
     }
 
-    pub(crate) fn rms_norm(&mut self, name: &str, width: usize, eps: f64) -> RmsNorm {
-        RmsNorm {
-            weight: self.tensor(format!("{name}.weight"), [width]),
-            eps,
-        }
+    pub(crate) fn linear(&mut self, spec: &LinearSpec) -> Named<Linear> {
+        self.linears(std::slice::from_ref(spec)).remove(0)
     }
 
-    pub(crate) fn linear(&mut self, name: &str, d_out: usize, d_in: usize, bias: bool) -> Linear {
-        let [linear] = self.linears([(name, d_out)], d_in, bias);
-        linear
-    }
-
-    /// Layers that have the same input, by name and width of the output; packed, they share one stack of weights.
-    pub(crate) fn linears<const N: usize>(
-        &mut self,
-        layers: [(&str, usize); N],
-        d_in: usize,
-        bias: bool,
-    ) -> [Linear; N] {
-        let mut described = layers.map(|(name, d_out)| {
-            let weight = format!("{name}.weight");
-            let bias = bias.then(|| self.tensor(format!("{name}.bias"), [d_out]));
-            Some((weight, [d_out, d_in], bias))
-        });
-        match self.precision.packed() {
-            None => described.map(|layer| {
-                let (name, shape, bias) = layer.expect("all are there");
-                Linear {
-                    weight: self.tensor(name, shape),
-                    bias,
-                    frozen: None,
-                }
-            }),
-            Some(numbers) => {
-                let described = described
-                    .each_mut()
-                    .map(|layer| layer.take().expect("once"));
-                let layers = self.packed(&described, numbers);
-                layers
-                    .try_into()
-                    .unwrap_or_else(|_| unreachable!("one for each"))
-            }
-        }
-    }
-
-    /// Packs weights as one stack, converting them a few rows at a time.
-    fn packed(&mut self, layers: &[Described], numbers: WeightNumbers) -> Vec<Linear> {
-        let shapes: Vec<[usize; 2]> = layers.iter().map(|(_, shape, _)| *shape).collect();
-        let mut unusable: Option<ModelError> = None;
-        // What is missing or mis-shaped is reported by `finish`.
-        let mut readers: Vec<Option<TensorReader>> = Vec::new();
-        for (name, shape, _) in layers {
-            let reader = match self.checkpoint.expect(name, shape) {
-                Ok(_) => self.checkpoint.reader(name).map(Some),
-                Err(_) => Ok(None),
-            };
-            readers.push(reader.unwrap_or_else(|error| {
-                unusable.get_or_insert(error.into());
-                None
-            }));
-            self.asked.push((name.clone(), shape.to_vec()));
-        }
-        let packed = FrozenWeight::pack(&shapes, numbers, |part, range, to| {
-            let Some(reader) = &mut readers[part] else {
-                to.fill(0.0);
-                return;
-            };
-            let name = &layers[part].0;
-            let checked = reader
-                .read_f32(to)
-                .map_err(ModelError::from)
-                .and_then(|()| {
-                    let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
-                    let Some(at) = to.iter().position(|x| !is_usable(x)) else {
-                        return Ok(());
-                    };
-                    // Asked only to name the element.
-                    self.checkpoint.check_finite(name)?;
-                    Err(ModelError::BeyondBf16 {
-                        name: name.clone(),
-                        index: range.start + at,
-                        value: to[at],
+    /// Layers that have the same input; packed, they share one stack of weights.
+    pub(crate) fn linears(&mut self, specs: &[LinearSpec]) -> Vec<Named<Linear>> {
+        let paths: Vec<String> = specs.iter().map(|spec| self.path(&spec.path)).collect();
+        let biases: Vec<Option<Param<Tensor<1>>>> = specs
+            .iter()
+            .zip(&paths)
+            .map(|(spec, path)| {
+                let name = format!("{path}.bias");
+                spec.bias.then(|| self.vector(&name, spec.d_out))
+            })
+            .collect();
+        let weights: Vec<Described> = specs
+            .iter()
+            .zip(&paths)
+            .map(|(spec, path)| Described::new(path, spec))
+            .collect();
+        let linears: Vec<Linear> = match self.precision.packed() {
+            None => {
+                let weights = weights.iter().map(|weight| self.matrix(weight)).zip(biases);
+                weights
+                    .map(|(weight, bias)| Linear {
+                        weight: Weight::Dense(weight),
+                        bias,
                     })
-                });
+                    .collect()
+            }
+            Some(numbers) => {
+                let packed = self.packed(&weights, numbers).into_iter().zip(biases);
+                packed
+                    .map(|(weight, bias)| {
+                        let bias = bias.as_ref().map(Param::val);
+                        Linear::packed(weight, bias, self.device)
+                    })
+                    .collect()
+            }
+        };
+        let named = paths.into_iter().zip(linears);
+        named
+            .map(|(path, linear)| Named::new(path, linear))
+            .collect()
+    }
+
+    /// Packs weights as one stack, converting them a few rows at a time. What is stored the other way is turned as a whole.
+    fn packed(&mut self, weights: &[Described], numbers: PackedDType) -> Vec<PackedWeight> {
+        let shapes: Vec<[usize; 2]> = weights.iter().map(|weight| weight.shape).collect();
+        let mut unusable: Option<ModelError> = None;
+        let mut sources: Vec<Source> = Vec::new();
+        for weight in weights {
+            sources.push(if weight.transposed {
+                Source::Values(self.matrix_values(weight))
+            } else {
+                let name = self.stored(&weight.name);
+                // What is missing or mis-shaped is reported by `finish`.
+                let reader = match self.checkpoint.expect(&name, &weight.shape) {
+                    Ok(_) => self.checkpoint.reader(&name).map(Source::Reader),
+                    Err(_) => Ok(Source::Nothing),
+                };
+                self.asked.push((name, weight.shape.to_vec()));
+                reader.unwrap_or_else(|error| {
+                    unusable.get_or_insert(error.into());
+                    Source::Nothing
+                })
+            });
+        }
+        let packed = PackedWeight::pack(&shapes, numbers, |part, range, to| {
+            let source = &mut sources[part];
+            let name = self.stored(&weights[part].name);
+            let checked = source.read(range.clone(), to).and_then(|()| {
+                let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
+                let Some(at) = to.iter().position(|x| !is_usable(x)) else {
+                    return Ok(());
+                };
+                // Asked only to name the element.
+                self.checkpoint.check_finite(&name)?;
+                Err(ModelError::BeyondBf16 {
+                    name,
+                    index: range.start + at,
+                    value: to[at],
+                })
+            });
             if let Err(error) = checked {
                 unusable.get_or_insert(error);
-                readers[part] = None;
+                *source = Source::Nothing;
             }
         });
         if let Some(error) = unusable {
             self.unusable.get_or_insert(error);
         }
         packed
-            .into_iter()
-            .zip(layers)
-            .map(|(weight, (_, _, bias))| {
-                let bias = bias.as_ref().map(Param::val);
-                Linear::frozen(weight, bias, self.device)
-            })
-            .collect()
     }
 
     /// Checks that the checkpoint held exactly what was asked for, and only finite numbers.
@@ -192,4 +284,30 @@ impl<'a> Loader<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Where the elements of a weight come from, in its order in memory.
+enum Source {
+    Reader(TensorReader),
+    Values(Vec<f32>),
+    /// It is missing, and zeros take its place until that is reported.
+    Nothing,
+}
+
+impl Source {
+    fn read(&mut self, range: Range<usize>, to: &mut [f32]) -> Result<(), ModelError> {
+        match self {
+            Self::Reader(reader) => reader.read_f32(to)?,
+            Self::Values(values) => to.copy_from_slice(&values[range]),
+            Self::Nothing => to.fill(0.0),
+        }
+        Ok(())
+    }
+}
+
+/// Turns `[cols, rows]` into `[rows, cols]`.
+fn transpose(values: &[f32], [rows, cols]: [usize; 2]) -> Vec<f32> {
+    (0..rows)
+        .flat_map(|row| (0..cols).map(move |col| values[col * rows + row]))
+        .collect()
 }

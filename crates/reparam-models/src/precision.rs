@@ -1,6 +1,6 @@
 //! In which precision a model computes.
 
-use reparam_ops::fused::WeightNumbers;
+use reparam_ops::fused::PackedDType;
 
 /// What a model's frozen weights and activations are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,11 +26,11 @@ impl Precision {
     }
 
     /// What frozen weights are packed as, if they are.
-    pub(crate) fn packed(self) -> Option<WeightNumbers> {
+    pub(crate) fn packed(self) -> Option<PackedDType> {
         match self {
             Self::F32 => None,
-            Self::Bf16 => Some(WeightNumbers::Bf16),
-            Self::Int8 => Some(WeightNumbers::Int8),
+            Self::Bf16 => Some(PackedDType::Bf16),
+            Self::Int8 => Some(PackedDType::Int8),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The frequencies of rotary positions.
 
-use reparam_formats::config::{ModelConfig, RopeScaling};
+use reparam_formats::config::{RopeParameters, RopeScaling};
 
-/// Returns the `head_dim / 2` frequencies, in radians a token.
+/// Returns the frequencies of the rotated part of a head, in radians a token: `d = share * head_dim` elements, in pairs.
 ///
 /// ```text
-/// f_i = theta^(-2i / head_dim)
+/// f_i = theta^(-2i / d)
 /// linear:  f_i / factor
 /// llama3:  wavelengths above original/low_freq_factor are divided by factor, those below
 ///          original/high_freq_factor are kept, and what is between is interpolated
@@ -13,12 +13,12 @@ use reparam_formats::config::{ModelConfig, RopeScaling};
 ///
 /// Computed in `f32` in the reference implementation's order of operations, so that the angles
 /// agree to the last bit or two.
-pub(crate) fn inverse_frequencies(config: &ModelConfig) -> Vec<f32> {
-    let half = config.head_dim / 2;
-    let theta = config.rope.theta as f32;
-    let frequency = |i: usize| 1.0 / theta.powf((2 * i) as f32 / config.head_dim as f32);
-    (0..half)
-        .map(|i| scale(frequency(i), &config.rope.scaling))
+pub fn inverse_frequencies(rope: &RopeParameters, head_dim: usize) -> Vec<f32> {
+    let turned = (head_dim as f64 * rope.share) as usize;
+    let theta = rope.theta as f32;
+    let frequency = |i: usize| 1.0 / theta.powf((2 * i) as f32 / turned as f32);
+    (0..turned.div_ceil(2))
+        .map(|i| scale(frequency(i), &rope.scaling))
         .collect()
 }
 

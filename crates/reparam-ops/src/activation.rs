@@ -1,4 +1,4 @@
-//! Gated activations.
+//! Activations, plain and as gates.
 
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -6,11 +6,92 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use reparam_kernels::activation::{activation_backward, activation_forward};
+use reparam_kernels::gated::Activation;
 use reparam_kernels::swiglu as kernels;
 
 use crate::native::{self, from_values, primitive_and_node, values};
 use crate::profile::{self, Work};
 use crate::reference;
+
+/// Applies an activation function, element by element.
+///
+/// # Shapes
+///
+/// - x, output: `[N, d]`
+///
+/// # Cost
+///
+/// Keeps `x`.
+pub fn activation(x: Tensor<2>, function: Activation) -> Tensor<2> {
+    if !native::is_native(&x) {
+        return reference::activation(x, function);
+    }
+    let dims = x.dims();
+    let (is_tracked, autodiff) = (x.is_tracked(), x.is_autodiff());
+    let (x, node) = primitive_and_node(x);
+    let mut y = vec![0.0; dims[0] * dims[1]];
+    profile::measure(Work::Activation, 0.0, || {
+        native::run(activation_forward(function, values(&x), &mut y));
+    });
+    let y = from_values(y, dims);
+    if !is_tracked {
+        return native::untracked(y, autodiff);
+    }
+    let state = ActivationState { x, function, dims };
+    native::tracked(ActivationBackward, [node], y, state)
+}
+
+#[derive(Debug)]
+struct ActivationBackward;
+
+#[derive(Debug, Clone)]
+struct ActivationState {
+    x: FlexTensor,
+    function: Activation,
+    dims: [usize; 2],
+}
+
+impl Backward<Flex, 1> for ActivationBackward {
+    type State = ActivationState;
+
+    fn backward(self, ops: Ops<ActivationState, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let ActivationState { x, function, dims } = ops.state;
+        let [node] = ops.parents;
+        let Some(node) = node else { return };
+        let mut dx = vec![0.0; dims[0] * dims[1]];
+        profile::measure(Work::Activation, 0.0, || {
+            native::run(activation_backward(
+                function,
+                values(&dy),
+                values(&x),
+                &mut dx,
+            ));
+        });
+        grads.register::<Flex>(node.id, from_values(dx, dims));
+    }
+}
+
+/// Multiplies one projection by the activation of another.
+///
+/// ```text
+/// y = act(gate) * up
+/// ```
+///
+/// # Shapes
+///
+/// - gate, up, output: `[N, d]`
+///
+/// # References
+///
+/// Shazeer, *GLU Variants Improve Transformer* (arXiv 2002.05202), equations 5 and 6.
+pub fn gated(gate: Tensor<2>, up: Tensor<2>, function: Activation) -> Tensor<2> {
+    match function {
+        Activation::Silu => swiglu(gate, up),
+        function => activation(gate, function) * up,
+    }
+}
 
 /// Multiplies one projection by the SiLU of another.
 ///

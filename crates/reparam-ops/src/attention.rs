@@ -1,5 +1,7 @@
 //! Grouped-query attention within document bounds.
 
+use std::sync::Arc;
+
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
@@ -9,6 +11,7 @@ use burn::tensor::Tensor;
 use reparam_kernels::attention as kernels;
 
 use crate::Segments;
+use crate::dropout::{self, DropoutKey};
 use crate::native::{self, from_values, primitive_and_node, values};
 use crate::profile::{self, Work};
 use crate::reference;
@@ -78,9 +81,34 @@ pub fn attention(
     config: AttentionConfig,
     segments: &Segments,
 ) -> Tensor<2> {
+    attention_with_dropout(q, k, v, config, segments, None)
+}
+
+/// As [`attention`], with the probability and the key of a dropout of the weights `softmax_j`: each becomes zero with
+/// probability `p`, the others are divided by `1 - p`.
+///
+/// A weight's place in the mask is that of its segment, among these of its head, then of its query, then of its key.
+///
+/// # Cost
+///
+/// A bit for each query, key and head of a segment is kept for the backward pass.
+///
+/// # Panics
+///
+/// Panics unless `0 <= p < 1`.
+pub fn attention_with_dropout(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    config: AttentionConfig,
+    segments: &Segments,
+    dropout: Option<(f32, DropoutKey)>,
+) -> Tensor<2> {
+    let dropout = dropout.filter(|(p, _)| *p > 0.0);
     if !native::is_native(&q) || !native::is_native(&k) || !native::is_native(&v) {
-        return reference::attention(q, k, v, config, segments);
+        return reference::attention_with_dropout(q, k, v, config, segments, dropout);
     }
+    let dropout = dropout.map(|dropout| Kept::new(&config, segments, dropout));
     let q_dims = q.dims();
     let k_dims = k.dims();
     let is_tracked = q.is_tracked() || k.is_tracked() || v.is_tracked();
@@ -97,6 +125,7 @@ pub fn attention(
             values(&v),
             config.shape(),
             segments,
+            dropout.as_ref().map(Kept::kernel),
             &mut out,
             &mut lse,
         ));
@@ -113,10 +142,35 @@ pub fn attention(
         lse: from_values(lse, [q_dims[0], config.n_heads]),
         config,
         segments: segments.clone(),
+        dropout,
         q_dims,
         k_dims,
     };
     native::tracked(AttentionBackward, [q_node, k_node, v_node], out, state)
+}
+
+/// What a dropout keeps.
+#[derive(Debug, Clone)]
+struct Kept {
+    bits: Arc<[u64]>,
+    factor: f32,
+}
+
+impl Kept {
+    fn new(config: &AttentionConfig, segments: &Segments, (p, key): (f32, DropoutKey)) -> Self {
+        let len = kernels::AttentionDropout::len(&config.shape(), segments);
+        Self {
+            bits: dropout::bits(len, p, key).into(),
+            factor: dropout::factor(p),
+        }
+    }
+
+    fn kernel(&self) -> kernels::AttentionDropout<'_> {
+        kernels::AttentionDropout {
+            kept: &self.bits,
+            factor: self.factor,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -131,6 +185,7 @@ struct AttentionState {
     lse: FlexTensor,
     config: AttentionConfig,
     segments: Segments,
+    dropout: Option<Kept>,
     q_dims: [usize; 2],
     k_dims: [usize; 2],
 }
@@ -156,6 +211,7 @@ impl Backward<Flex, 3> for AttentionBackward {
                 },
                 state.config.shape(),
                 &state.segments,
+                state.dropout.as_ref().map(Kept::kernel),
                 &mut dq,
                 &mut dk,
                 &mut dv,

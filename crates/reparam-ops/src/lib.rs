@@ -36,13 +36,13 @@ mod rotary;
 #[cfg(test)]
 mod tests;
 
-pub use activation::swiglu;
-pub use attention::{AttentionConfig, attention};
+pub use activation::{activation, gated, swiglu};
+pub use attention::{AttentionConfig, attention, attention_with_dropout};
 pub use dropout::{DropoutKey, dropout};
 pub use embedding::embedding;
 pub use linear::{LinearPlan, LowRank, linear};
-pub use loss::{IGNORE_INDEX, linear_cross_entropy};
-pub use norm::rms_norm;
+pub use loss::{IGNORE_INDEX, linear_cross_entropy, soft_cap};
+pub use norm::{layer_norm, rms_norm};
 pub use reparam_kernels::attention::Segment;
 pub use reparam_kernels::gated::Activation;
 pub use rotary::{RotaryTable, rotary};

@@ -15,11 +15,18 @@ use crate::reference;
 /// The label of a token from which nothing is predicted.
 pub const IGNORE_INDEX: i32 = -100;
 
+/// Bounds numbers smoothly: `cap * tanh(x / cap)`.
+pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
+    (x / cap).tanh() * cap
+}
+
 /// Computes the scaled sum of the negative log-likelihoods of the labelled tokens.
 ///
 /// ```text
 /// loss = scale * sum_i -log softmax(h_i W')[labels_i]      over the i with labels_i != -100
 /// ```
+///
+/// With a cap the logits `h_i W'` are bounded by [`soft_cap`] before the softmax.
 ///
 /// `labels[i]` is what is predicted *at* token `i`: the next token of the same document. With
 /// `scale = 1 / (labelled tokens of the whole step)` the losses and gradients of micro-batches add
@@ -40,15 +47,16 @@ pub const IGNORE_INDEX: i32 = -100;
 ///
 /// Only labelled rows are multiplied with the head, a block of rows at a time: memory does not
 /// grow with `N * V`. The gradient is made in the forward pass, while a block's logits are there,
-/// and is what is kept.
+/// and is what is kept. With a cap there is no native form, and all logits of the labelled tokens exist at once.
 pub fn linear_cross_entropy(
     h: Tensor<2>,
     weight: Tensor<2>,
+    cap: Option<f32>,
     labels: &[i32],
     scale: f32,
 ) -> Tensor<1> {
-    if !native::is_native(&h) || !native::is_native(&weight) {
-        return reference::linear_cross_entropy(h, weight, labels, scale);
+    if !native::is_native(&h) || !native::is_native(&weight) || cap.is_some() {
+        return reference::linear_cross_entropy(h, weight, cap, labels, scale);
     }
     let h_dims = h.dims();
     let weight_dims = weight.dims();

@@ -5,7 +5,10 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
-use crate::{AttentionConfig, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable, Segments};
+use crate::{
+    Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
+    Segments, soft_cap,
+};
 
 /// See [`crate::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
@@ -35,6 +38,26 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
     x / (mean_square + eps).sqrt() * weight.unsqueeze::<2>()
 }
 
+/// See [`crate::layer_norm`].
+pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) -> Tensor<2> {
+    let off = x.clone() - x.mean_dim(1);
+    let variance = (off.clone() * off.clone()).mean_dim(1);
+    off / (variance + eps).sqrt() * weight.unsqueeze::<2>() + bias.unsqueeze::<2>()
+}
+
+/// See [`crate::activation`].
+pub fn activation(x: Tensor<2>, function: Activation) -> Tensor<2> {
+    match function {
+        Activation::Silu => activation::silu(x),
+        Activation::Gelu => activation::gelu(x),
+        Activation::GeluTanh => {
+            let cube = x.clone() * x.clone() * x.clone();
+            let inner = (x.clone() + cube * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
+            x * 0.5 * (inner.tanh() + 1.0)
+        }
+    }
+}
+
 /// See [`crate::swiglu`].
 pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
     activation::silu(gate) * up
@@ -43,8 +66,8 @@ pub fn swiglu(gate: Tensor<2>, up: Tensor<2>) -> Tensor<2> {
 /// See [`crate::rotary`].
 pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
     let [n, width] = x.dims();
-    let half = table.head_dim / 2;
-    let n_heads = width / table.head_dim;
+    let (turned, head_dim) = (table.turned, table.head_dim);
+    let half = turned / 2;
     let device = x.device();
     let dtype = x.dtype();
     let table_tensor = |values: &[f32]| {
@@ -52,12 +75,17 @@ pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
         Tensor::<3>::from_data(data.convert_dtype(dtype), (&device, dtype))
     };
     let (cos, sin) = (table_tensor(&table.cos), table_tensor(&table.sin));
-    let x = x.reshape([n, n_heads, table.head_dim]);
+    let x = x.reshape([n, width / head_dim, head_dim]);
     let first = x.clone().narrow(2, 0, half);
-    let second = x.narrow(2, half, half);
-    let rotated_first = first.clone() * cos.clone() - second.clone() * sin.clone();
-    let rotated_second = second * cos + first * sin;
-    Tensor::cat(vec![rotated_first, rotated_second], 2).reshape([n, width])
+    let second = x.clone().narrow(2, half, half);
+    let mut parts = vec![
+        first.clone() * cos.clone() - second.clone() * sin.clone(),
+        second * cos + first * sin,
+    ];
+    if turned < head_dim {
+        parts.push(x.narrow(2, turned, head_dim - turned));
+    }
+    Tensor::cat(parts, 2).reshape([n, width])
 }
 
 /// See [`crate::attention`].
@@ -70,6 +98,22 @@ pub fn attention(
     config: AttentionConfig,
     segments: &Segments,
 ) -> Tensor<2> {
+    attention_with_dropout(q, k, v, config, segments, None)
+}
+
+/// See [`crate::attention_with_dropout`]; the segments are in the order of their queries.
+pub fn attention_with_dropout(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    config: AttentionConfig,
+    segments: &Segments,
+    dropout: Option<(f32, DropoutKey)>,
+) -> Tensor<2> {
+    let sizes = segments
+        .iter()
+        .map(|segment| config.n_heads * segment.q_len * segment.k_len);
+    let mut mask = dropout.map(|(p, key)| crate::dropout::mask(sizes.sum(), p, key).into_iter());
     let [n, width] = q.dims();
     let device = q.device();
     let dtype = q.dtype();
@@ -103,7 +147,14 @@ pub fn attention(
         if config.causal || config.window.is_some() {
             scores = scores + mask_bias(config, segment.q_len, segment.k_len, &device, dtype);
         }
-        let out = activation::softmax(scores, 2).matmul(shared(&v));
+        let mut weights = activation::softmax(scores, 2);
+        if let Some(mask) = &mut mask {
+            let shape = weights.dims();
+            let mask = mask.by_ref().take(shape.iter().product()).collect();
+            let mask = TensorData::new(mask, shape).convert_dtype(dtype);
+            weights = weights * Tensor::from_data(mask, (&device, dtype));
+        }
+        let out = weights.matmul(shared(&v));
         rows.push(out.swap_dims(0, 1).reshape([segment.q_len, width]));
     }
     if next < n {
@@ -146,6 +197,7 @@ pub fn embedding(table: Tensor<2>, ids: &[u32]) -> Tensor<2> {
 pub fn linear_cross_entropy(
     h: Tensor<2>,
     weight: Tensor<2>,
+    cap: Option<f32>,
     labels: &[i32],
     scale: f32,
 ) -> Tensor<1> {
@@ -159,7 +211,10 @@ pub fn linear_cross_entropy(
     let n_labelled = rows.len();
     let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [n_labelled]), &device);
     let targets = Tensor::<2, Int>::from_data(TensorData::new(targets, [n_labelled, 1]), &device);
-    let logits = h.select(0, rows).matmul(weight.transpose());
+    let mut logits = h.select(0, rows).matmul(weight.transpose());
+    if let Some(cap) = cap {
+        logits = soft_cap(logits, cap);
+    }
     let log_probabilities = activation::log_softmax(logits, 1);
     log_probabilities.gather(1, targets).sum() * (-scale)
 }

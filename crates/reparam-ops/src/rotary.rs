@@ -17,43 +17,56 @@ use crate::reference;
 /// The cosines and sines of a batch's positions, shared by all layers.
 #[derive(Debug, Clone)]
 pub struct RotaryTable {
-    /// `cos(position * frequency)`, `[N, head_dim / 2]` row-major.
+    /// `cos(position * frequency)`, `[N, turned / 2]` row-major.
     pub cos: Arc<[f32]>,
-    /// `sin(position * frequency)`, `[N, head_dim / 2]` row-major.
+    /// `sin(position * frequency)`, `[N, turned / 2]` row-major.
     pub sin: Arc<[f32]>,
     /// The size of a head.
     pub head_dim: usize,
+    /// How many elements of a head are rotated, the first ones; the others stay as they are.
+    pub turned: usize,
 }
 
 impl RotaryTable {
-    /// Computes the table for a list of positions.
+    /// Computes the table for a list of positions and heads of `head_dim` elements.
     ///
-    /// `inverse_frequencies` holds `head_dim / 2` numbers, in radians a token. The angles are
-    /// computed in `f32`, as the reference implementation does.
-    pub fn new(position_ids: &[u32], inverse_frequencies: &[f32]) -> Self {
+    /// `inverse_frequencies` holds one number for each pair of rotated elements, in radians a token: at most `head_dim / 2`.
+    /// The angles are computed in `f32`, as the reference implementation does.
+    pub fn new(position_ids: &[u32], inverse_frequencies: &[f32], head_dim: usize) -> Self {
         let (cos, sin) = kernels::rotary_tables(position_ids, inverse_frequencies, 1.0)
             .expect("a list of frequencies has one element a pair");
         Self {
             cos: cos.into(),
             sin: sin.into(),
-            head_dim: inverse_frequencies.len() * 2,
+            head_dim,
+            turned: inverse_frequencies.len() * 2,
         }
     }
 
     /// Returns the number of tokens.
     pub fn len(&self) -> usize {
-        self.cos.len() / (self.head_dim / 2)
+        self.cos.len() / (self.turned / 2)
     }
 
     /// Returns whether the table holds no token.
     pub fn is_empty(&self) -> bool {
         self.cos.is_empty()
     }
+
+    /// `n_heads` heads at the beginning of rows of `row_stride` numbers, as the kernels take them.
+    pub(crate) fn heads(&self, n_heads: usize, row_stride: usize) -> kernels::Heads {
+        kernels::Heads {
+            row_stride,
+            n_heads,
+            head_dim: self.head_dim,
+            turned: self.turned,
+        }
+    }
 }
 
 /// Rotates every head of every token by the angles of its position.
 ///
-/// With the halves `x1 = x[..h]`, `x2 = x[h..]` of a head, `h = head_dim / 2`:
+/// With the halves `x1 = x[..h]`, `x2 = x[h..2 h]` of the rotated part of a head, `h = turned / 2`:
 ///
 /// ```text
 /// y1 = x1 cos - x2 sin
@@ -90,14 +103,14 @@ pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
 }
 
 fn rotate(mut x: FlexTensor, table: &RotaryTable, inverse: bool) -> FlexTensor {
-    let n_heads = x.layout().shape()[1] / table.head_dim;
+    let width = x.layout().shape()[1];
+    let heads = table.heads(width / table.head_dim, width);
     profile::measure(Work::Rotary, 0.0, || {
-        native::run(kernels::rotary(
+        native::run(kernels::rotary_rows(
             x.storage_mut::<f32>(),
+            heads,
             &table.cos,
             &table.sin,
-            n_heads,
-            table.head_dim,
             inverse,
         ));
     });

@@ -246,34 +246,87 @@ fn root_mean_square_norm() {
 }
 
 #[test]
-fn gated_activation() {
-    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+fn layer_normalization() {
+    type LayerNorm = fn(Tensor<2>, Tensor<1>, Tensor<1>, f32) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, f: LayerNorm) -> Tensor<2> {
+        let [x, weight, bias] = inputs.try_into().expect("three inputs");
+        let [_, d] = weight.dims();
+        f(x, weight.reshape([d]), bias.reshape([d]), 1e-2)
+    }
+    for [n, d] in [[1, 2], [5, 7], [70, 64]] {
+        Case::new(
+            &[[n, d], [1, d], [1, d]],
+            |inputs| run(inputs, layer_norm),
+            |inputs| run(inputs, reference::layer_norm),
+        )
+        .check();
+    }
+}
+
+const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
+
+#[test]
+fn activations() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        function: Activation,
+        f: fn(Tensor<2>, Activation) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let [x] = inputs.try_into().expect("one input");
+        f(x * 4.0, function)
+    }
+    for function in ACTIVATIONS {
+        Case::new(
+            &[[11, 19]],
+            move |inputs| run(inputs, function, activation),
+            move |inputs| run(inputs, function, reference::activation),
+        )
+        .check();
+    }
+}
+
+#[test]
+fn gated_activations() {
+    fn run(inputs: Vec<Tensor<2>>, f: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Tensor<2> {
         let [gate, up] = inputs.try_into().expect("two inputs");
         f(gate * 4.0, up)
     }
-    Case::new(
-        &[[11, 19], [11, 19]],
-        |inputs| run(inputs, swiglu),
-        |inputs| run(inputs, reference::swiglu),
-    )
-    .check();
+    for function in ACTIVATIONS {
+        Case::new(
+            &[[11, 19], [11, 19]],
+            move |inputs| run(inputs, |gate, up| gated(gate, up, function)),
+            move |inputs| {
+                run(inputs, |gate, up| {
+                    reference::activation(gate, function) * up
+                })
+            },
+        )
+        .check();
+    }
 }
 
 #[test]
 fn rotary_positions() {
-    fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>) -> Tensor<2> {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        head_dim: usize,
+        f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>,
+    ) -> Tensor<2> {
         let [x] = inputs.try_into().expect("one input");
-        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01]);
+        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01], head_dim);
         assert_eq!((table.len(), table.is_empty()), (6, false));
         // A sum in front makes `x` shared, so that rotating in place would be noticed.
         f(x.clone(), &table) + x
     }
-    Case::new(
-        &[[6, 18]],
-        |inputs| run(inputs, rotary),
-        |inputs| run(inputs, reference::rotary),
-    )
-    .check();
+    // Of the larger heads a part is rotated.
+    for head_dim in [6, 9, 18] {
+        Case::new(
+            &[[6, 18]],
+            move |inputs| run(inputs, head_dim, rotary),
+            move |inputs| run(inputs, head_dim, reference::rotary),
+        )
+        .check();
+    }
 }
 
 #[test]
@@ -310,6 +363,51 @@ fn attention_within_segments() {
         )
         .check();
     }
+}
+
+#[test]
+fn attention_with_some_weights_dropped() {
+    type Attention = fn(
+        Tensor<2>,
+        Tensor<2>,
+        Tensor<2>,
+        AttentionConfig,
+        &Segments,
+        Option<(f32, DropoutKey)>,
+    ) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, p: f32, f: Attention) -> Tensor<2> {
+        let [q, k, v] = inputs.try_into().expect("three inputs");
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal: false,
+            window: None,
+            soft_cap: None,
+        };
+        let key = DropoutKey {
+            seed: 3,
+            step: 5,
+            tensor: 7,
+        };
+        let segments = segments_from_bounds(&[0, 1, 8, 30]);
+        f(q, k, v, config, &segments, Some((p, key)))
+    }
+    for p in [0.0, 0.3] {
+        Case::new(
+            &[[30, 24], [30, 12], [30, 12]],
+            move |inputs| run(inputs, p, attention_with_dropout),
+            move |inputs| run(inputs, p, reference::attention_with_dropout),
+        )
+        .check();
+    }
+    let dropped = |p| {
+        let [q, kv] =
+            [24, 12].map(|width| tensor(&numbers(30 * width, 1), [30, width], DType::F32));
+        values(run(vec![q, kv.clone(), kv], p, attention_with_dropout))
+    };
+    assert_ne!(dropped(0.0), dropped(0.3));
 }
 
 #[test]
@@ -355,19 +453,21 @@ fn embedding_rows() {
 
 #[test]
 fn cross_entropy_of_labelled_rows() {
-    type Loss = fn(Tensor<2>, Tensor<2>, &[i32], f32) -> Tensor<1>;
-    fn run(inputs: Vec<Tensor<2>>, f: Loss) -> Tensor<2> {
+    type Loss = fn(Tensor<2>, Tensor<2>, Option<f32>, &[i32], f32) -> Tensor<1>;
+    fn run(inputs: Vec<Tensor<2>>, cap: Option<f32>, f: Loss) -> Tensor<2> {
         let [h, w] = inputs.try_into().expect("two inputs");
         let labels = [4, IGNORE_INDEX, 0, 12, IGNORE_INDEX, 4];
         // The factor stands for whatever comes after the loss.
-        (f(h, w, &labels, 0.25) * 3.0).reshape([1, 1])
+        (f(h, w, cap, &labels, 0.25) * 3.0).reshape([1, 1])
     }
-    Case::new(
-        &[[6, 5], [13, 5]],
-        |inputs| run(inputs, linear_cross_entropy),
-        |inputs| run(inputs, reference::linear_cross_entropy),
-    )
-    .check();
+    for cap in [None, Some(0.8)] {
+        Case::new(
+            &[[6, 5], [13, 5]],
+            move |inputs| run(inputs, cap, linear_cross_entropy),
+            move |inputs| run(inputs, cap, reference::linear_cross_entropy),
+        )
+        .check();
+    }
 }
 
 #[test]

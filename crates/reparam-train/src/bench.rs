@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::ElementConversion;
+use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use reparam::ForwardContext;
-use reparam::optim::Optimizer;
-use reparam::parameters;
+use reparam::methods;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
 use reparam_kernels::Isa;
@@ -20,6 +19,7 @@ use serde::Serialize;
 
 use crate::config::{Precision, RunConfig};
 use crate::evaluate::token_batch;
+use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
 use crate::{Session, TrainError, settings};
 
@@ -123,35 +123,39 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         Computed::F32 => Precision::F32,
         Computed::Int8 => return Err(TrainError::Int8InTraining),
     };
-    let (session, precision) = Session::open_for(&request.model, hub, wanted, true)?;
+    let (session, precision) = Session::open_for(&request.model, hub, wanted, true, None)?;
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }
     let steps = (request.warmup + request.steps) as u64;
-    let method = settings::method(&config.method, steps);
-    let (mut model, _) = method.attach(session.model, request.seed)?;
-    model.recompute = request.recompute;
-    let mut model = model.train();
-    let mut optimizer = settings::optimizer(&config.optimizer, &config.method, steps)?;
+    let method = settings::method(&config.catalog, &config.method, steps)?;
+    let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
+    model.body.recompute = request.recompute;
+    let vocabulary = model.vocab_size();
+    let mut learner = ModuleLearner {
+        objective: RandomTokens {
+            request: request.clone(),
+            vocabulary,
+        },
+        model: model.train(),
+        seed: request.seed,
+        accumulation: 1,
+    };
+    let mut optimizer =
+        settings::optimizer(&config.catalog, &config.optimizer, &config.method, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let mut losses = Vec::new();
     let mut timed = Timed::default();
     for step in 0..request.warmup + request.steps {
-        let batch = random_batch(request, model.vocab_size(), step as u64);
         let faults = minor_page_faults();
         profile::start();
         let started = Instant::now();
-        let (next, loss) = train_step(
-            model,
-            &mut optimizer,
-            &batch,
-            request.seed,
-            &mut timed.update,
-        )?;
+        let stepped = learner::step(&mut learner, &mut optimizer, |_, _, _| Ok(()));
         let seconds = started.elapsed().as_secs_f64();
         let work = profile::stop();
-        model = next;
+        let Stepped { loss, update, .. } = stepped.map_err(not_finite)?;
+        timed.update.push(update.as_secs_f64());
         losses.push(loss);
         if step < request.warmup {
             timed.update.clear();
@@ -255,28 +259,40 @@ fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
     Ok(RunConfig::parse(&text, "the measured run", &[])?)
 }
 
-/// Makes one step and returns the loss before it; adds the time of the update to `update`.
-fn train_step(
-    model: CausalLm,
-    optimizer: &mut Optimizer,
-    batch: &Batch,
-    seed: u64,
-    update: &mut Vec<f64>,
-) -> Result<(CausalLm, f64), TrainError> {
-    let scale = 1.0 / batch.n_labelled() as f32;
-    let context = ForwardContext::training(seed, optimizer.steps_done());
-    let loss = model.loss(token_batch(batch), &batch.labels, scale, &context);
-    let value: f64 = loss.clone().into_scalar::<f32>().elem();
-    if !value.is_finite() {
-        return Err(TrainError::LossNotFinite);
+/// Of a measurement there is nothing to say but that it cannot be used.
+fn not_finite(error: TrainError) -> TrainError {
+    match error {
+        TrainError::Diverged { .. } => TrainError::LossNotFinite,
+        error => error,
     }
-    let gradients = parameters::take_gradients(&model, &mut loss.backward());
-    let updating = Instant::now();
-    let (model, _) = optimizer
-        .step(model, gradients)
-        .map_err(TrainError::Update)?;
-    update.push(updating.elapsed().as_secs_f64());
-    Ok((model, value))
+}
+
+/// Tokens that are new at every step.
+#[derive(Debug)]
+struct RandomTokens {
+    request: BenchRequest,
+    vocabulary: usize,
+}
+
+impl Objective for RandomTokens {
+    type Model = CausalLm;
+
+    fn weight(&self, _: u64) -> f64 {
+        let request = &self.request;
+        (request.batch_size * (request.sequence_length - 1)) as f64
+    }
+
+    fn loss(
+        &self,
+        model: &CausalLm,
+        pass: u64,
+        total: f64,
+        context: &ForwardContext,
+    ) -> Result<Tensor<1>, TrainError> {
+        let batch = random_batch(&self.request, self.vocabulary, pass);
+        let scale = (1.0 / total) as f32;
+        Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
+    }
 }
 
 fn random_batch(request: &BenchRequest, vocabulary: usize, step: u64) -> Batch {

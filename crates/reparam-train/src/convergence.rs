@@ -2,28 +2,35 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::StopConfig;
 use crate::event::StopReason;
 
 /// Watches a run for the conditions of [`StopConfig`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Convergence {
     config: StopConfig,
+    pub(crate) seen: Seen,
+}
+
+/// What has been seen of a run so far; a part of its state.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Seen {
     /// The losses of the last two windows of steps.
     losses: VecDeque<f64>,
+    /// The best value of the measure that decides.
     best: Option<f64>,
-    /// Evaluations in a row without a better loss.
+    /// Evaluations in a row without a better one.
     without_progress: u64,
 }
 
 impl Convergence {
-    /// Starts to watch; `held_out` is the loss on held-out data before the first step.
-    pub(crate) fn new(config: StopConfig, held_out: Option<f64>) -> Self {
+    /// Starts to watch.
+    pub(crate) fn new(config: StopConfig) -> Self {
         Self {
             config,
-            losses: VecDeque::new(),
-            best: held_out,
-            without_progress: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -44,16 +51,16 @@ impl Convergence {
             .unwrap_or(StopConfig::DEFAULT_WINDOW);
         let most = usize::MAX / 2;
         let window = usize::try_from(window).map_or(most, |window| window.min(most));
-        self.losses.push_back(loss);
-        if self.losses.len() > 2 * window {
-            self.losses.pop_front();
+        self.seen.losses.push_back(loss);
+        if self.seen.losses.len() > 2 * window {
+            self.seen.losses.pop_front();
         }
-        if self.losses.len() < 2 * window {
+        if self.seen.losses.len() < 2 * window {
             return None;
         }
         let mean = |losses: &mut dyn Iterator<Item = &f64>| losses.sum::<f64>() / window as f64;
-        let before = mean(&mut self.losses.iter().take(window));
-        let now = mean(&mut self.losses.iter().skip(window));
+        let before = mean(&mut self.seen.losses.iter().take(window));
+        let now = mean(&mut self.seen.losses.iter().skip(window));
         // A loss of exactly zero cannot change for the better.
         let change = if before == 0.0 {
             0.0
@@ -67,18 +74,32 @@ impl Convergence {
         })
     }
 
-    /// Is told of the loss on held-out data.
-    pub(crate) fn after_evaluation(&mut self, loss: f64) -> Option<StopReason> {
+    /// Is told of the measure that decides, before the first step and then after evaluations.
+    ///
+    /// What the run starts from counts as the best so far.
+    pub(crate) fn after_evaluation(
+        &mut self,
+        value: f64,
+        lower_is_better: bool,
+    ) -> Option<StopReason> {
         let patience = self.config.patience?;
-        if self.best.is_none_or(|best| loss < best) {
-            self.best = Some(loss);
-            self.without_progress = 0;
+        let seen = &mut self.seen;
+        let is_better = |best: f64| {
+            if lower_is_better {
+                value < best
+            } else {
+                value > best
+            }
+        };
+        if seen.best.is_none_or(is_better) {
+            seen.best = Some(value);
+            seen.without_progress = 0;
             return None;
         }
-        self.without_progress += 1;
-        (self.without_progress >= patience).then_some(StopReason::Patience {
-            evaluations: self.without_progress,
-            best: self.best.unwrap_or(loss),
+        seen.without_progress += 1;
+        (seen.without_progress >= patience).then_some(StopReason::Patience {
+            evaluations: seen.without_progress,
+            best: seen.best.unwrap_or(value),
         })
     }
 }
@@ -88,7 +109,7 @@ mod tests {
     use super::*;
 
     fn watch(config: StopConfig) -> Convergence {
-        Convergence::new(config, None)
+        Convergence::new(config)
     }
 
     #[test]
@@ -96,7 +117,7 @@ mod tests {
         let mut convergence = watch(StopConfig::default());
         for _ in 0..100 {
             assert_eq!(convergence.after_step(1.0, 0.0), None);
-            assert_eq!(convergence.after_evaluation(1.0), None);
+            assert_eq!(convergence.after_evaluation(1.0, true), None);
         }
     }
 
@@ -164,14 +185,22 @@ mod tests {
             ..StopConfig::default()
         });
         for loss in [1.0, 1.1, 0.9, 0.9] {
-            assert_eq!(convergence.after_evaluation(loss), None, "{loss}");
+            assert_eq!(convergence.after_evaluation(loss, true), None, "{loss}");
         }
         // What the run starts from counts as the best so far.
-        let mut worse = Convergence::new(convergence.config, Some(0.5));
-        assert_eq!(worse.after_evaluation(0.6), None);
-        assert!(worse.after_evaluation(0.55).is_some());
+        let mut worse = Convergence::new(convergence.config);
+        for value in [0.5, 0.6] {
+            assert_eq!(worse.after_evaluation(value, true), None);
+        }
+        assert!(worse.after_evaluation(0.55, true).is_some());
+        // Of an accuracy more is better.
+        let mut accuracy = Convergence::new(convergence.config);
+        for value in [0.5, 0.6, 0.55] {
+            assert_eq!(accuracy.after_evaluation(value, false), None);
+        }
+        assert!(accuracy.after_evaluation(0.6, false).is_some());
         assert_eq!(
-            convergence.after_evaluation(0.95),
+            convergence.after_evaluation(0.95, true),
             Some(StopReason::Patience {
                 evaluations: 2,
                 best: 0.9

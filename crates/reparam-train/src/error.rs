@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
+use reparam_data::rows::RowError;
 use reparam_data::{DataError, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
@@ -54,6 +55,92 @@ pub enum TrainError {
         /// The directory.
         directory: PathBuf,
     },
+    /// Another process trains in the output directory.
+    #[error("another process is training in {}", directory.display())]
+    OutputInUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A run was made by an older version, whose events this one does not read.
+    #[error("the run in {} was made by another version of this program", directory.display())]
+    OldRun {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A run cannot go on from what it was not made from.
+    #[error(
+        "cannot resume: {what} is not what the run was started with{}",
+        change.as_ref().map_or_else(String::new, |(before, now)| format!(" ({before}, now {now})"))
+    )]
+    ResumeDiffers {
+        /// What differs.
+        what: String,
+        /// Of a key: its value at the start and its value now.
+        change: Option<(String, String)>,
+    },
+    /// The files of a checkpoint do not belong together.
+    #[error("the files of the checkpoint {} are of different steps", path.display())]
+    CheckpointMixed {
+        /// The checkpoint.
+        path: PathBuf,
+    },
+    /// The work was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// A task has no such use.
+    #[error("a model for {task} cannot be {what}")]
+    NotForTask {
+        /// The task.
+        task: String,
+        /// What was asked of it.
+        what: &'static str,
+    },
+    /// An option that a task does not look at.
+    #[error("{option} has no effect on a model for {task}")]
+    NoFields {
+        /// The task.
+        task: &'static str,
+        /// The option.
+        option: &'static str,
+    },
+    /// Rows, or the labels of a model, cannot be used.
+    #[error(transparent)]
+    Rows(#[from] RowError),
+    /// What a run wrote beside its result cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Card {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A token's type has no row in the model.
+    #[error("the tokenizer gives tokens the type {found}, the model has {rows} types")]
+    TokenType {
+        /// The largest type.
+        found: u32,
+        /// The rows of the model's table.
+        rows: usize,
+    },
+    /// Fused operations do not drop out what the model itself drops out.
+    #[error("this model has dropouts of its own, which training in bf16 does not have yet")]
+    DropoutInBf16,
+    /// Nothing says what a model is for.
+    #[error("nothing says what {model} is for")]
+    NoTask {
+        /// The model.
+        model: String,
+        /// The tasks that there are.
+        tasks: Vec<&'static str>,
+    },
+    /// There is no task of a name.
+    #[error("no such task: {task}")]
+    UnknownTask {
+        /// The name.
+        task: String,
+        /// The tasks that there are.
+        tasks: Vec<&'static str>,
+    },
     /// The output directory cannot be made or written.
     #[error("cannot put a run into {}", directory.display())]
     Output {
@@ -80,12 +167,6 @@ pub enum TrainError {
     /// Weights of 8-bit integers are for inference.
     #[error("the precision \"int8\" is for inference, not for training")]
     Int8InTraining,
-    /// The output head cannot be adapted.
-    #[error("training an adapter on the output head `{module}` is not supported")]
-    HeadTarget {
-        /// The head's path.
-        module: String,
-    },
     /// The table cannot be used.
     #[error(transparent)]
     Tabular(#[from] TabularError),
@@ -225,14 +306,34 @@ impl TrainError {
             Self::Model(error) => error.hint(),
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
-            Self::OutputTaken { .. } => {
+            Self::OutputTaken { .. } => Some(
+                "go on with it with --resume, choose another directory with --output, or remove this one"
+                    .into(),
+            ),
+            Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
+            Self::OldRun { .. } => {
                 Some("choose another directory with --output, or remove this one".into())
+            }
+            Self::ResumeDiffers { .. } => Some(
+                "resume with what the run was started with, or start a new run with another --output"
+                    .into(),
+            ),
+            Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
+            Self::Interrupted | Self::NotForTask { .. } => None,
+            Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::Rows(error) => error.hint(),
+            Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
+            Self::TokenType { .. } => {
+                Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
+            }
+            Self::DropoutInBf16 => {
+                Some("set model.dropout = 0 to turn them off, or train.precision = \"f32\"".into())
+            }
+            Self::NoTask { tasks, .. } | Self::UnknownTask { tasks, .. } => {
+                Some(format!("give one with --task: {}", tasks.join(", ")))
             }
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
-            }
-            Self::HeadTarget { .. } => {
-                Some("leave the head out of target_modules; \"all-linear\" does".into())
             }
             Self::RecomputeInF32 => {
                 Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
@@ -293,7 +394,6 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
-            | Self::HeadTarget { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }
@@ -303,6 +403,14 @@ impl TrainError {
             | Self::Vary(_)
             | Self::Update(_)
             | Self::OutputTaken { .. }
+            | Self::OutputInUse { .. }
+            | Self::OldRun { .. }
+            | Self::ResumeDiffers { .. }
+            | Self::NotForTask { .. }
+            | Self::NoFields { .. }
+            | Self::DropoutInBf16
+            | Self::NoTask { .. }
+            | Self::UnknownTask { .. }
             | Self::Warmup { .. } => FailureKind::Config,
             Self::Diverged { .. } | Self::Vanished { .. } | Self::Grew { .. } => {
                 FailureKind::Diverged

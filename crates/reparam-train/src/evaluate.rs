@@ -7,29 +7,13 @@ use reparam::ForwardContext;
 use reparam_data::{Batch, Dataset, DatasetOptions, Format, PackingStrategy};
 use reparam_models::{CausalLm, TokenBatch};
 
-use crate::{Session, TrainError};
+use crate::{Metrics, Session, Stop, TrainError};
 
 /// The tokens that are evaluated at once: enough to keep the threads busy, few enough to need
 /// little memory.
 const TOKENS_AT_ONCE: usize = 4096;
 
-/// A measured loss.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Evaluation {
-    /// The summed negative log-likelihood of all predicted tokens divided by their number, in nats.
-    pub loss: f64,
-    /// How many tokens were predicted.
-    pub tokens: u64,
-}
-
-impl Evaluation {
-    /// Returns `exp(loss)`.
-    pub fn perplexity(&self) -> f64 {
-        self.loss.exp()
-    }
-}
-
-/// Measures the loss of a model on a file.
+/// Measures the loss of a model on a file: `loss`, `perplexity`, `tokens`.
 ///
 /// Every document is encoded by the tokenizer's own template with the end-of-text token after it.
 /// One longer than `sequence_length` is cut into pieces of that length; each piece is scored by
@@ -38,13 +22,15 @@ impl Evaluation {
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read or holds nothing to predict, or the loss is not finite.
+/// Fails when the file cannot be read or holds nothing to predict, or the loss is not finite;
+/// [`TrainError::Interrupted`].
 pub fn evaluate_file(
     session: &Session,
     data: PathBuf,
     format: Option<Format>,
     sequence_length: usize,
-) -> Result<Evaluation, TrainError> {
+    stop: Stop<'_>,
+) -> Result<Metrics, TrainError> {
     let dataset = Dataset::build(
         &[data],
         &session.tokenizer,
@@ -55,20 +41,30 @@ pub fn evaluate_file(
             packing: PackingStrategy::BestFitDecreasing,
         },
     )?;
-    let evaluation = evaluate(&session.model, &dataset);
-    if evaluation.loss.is_finite() {
-        Ok(evaluation)
+    let metrics = evaluate(&session.model, &dataset, stop)?;
+    if metrics.primary().is_finite() {
+        Ok(metrics)
     } else {
         Err(TrainError::LossNotFinite)
     }
 }
 
-/// Measures the loss of a model on a data set.
-pub fn evaluate(model: &CausalLm, dataset: &Dataset) -> Evaluation {
+/// Measures the loss of a model on a data set: the summed negative log-likelihood of all predicted tokens divided by
+/// their number, in nats, with `exp` of it and the number.
+///
+/// # Errors
+///
+/// [`TrainError::Interrupted`].
+pub fn evaluate(
+    model: &CausalLm,
+    dataset: &Dataset,
+    stop: Stop<'_>,
+) -> Result<Metrics, TrainError> {
     let mut sum = 0.0;
-    let mut tokens = 0;
+    let mut tokens = 0_u64;
     let mut first = 0;
     while first < dataset.blocks.len() {
+        stop.check()?;
         let mut last = first + 1;
         let mut n_tokens = dataset.blocks[first].n_tokens();
         while last < dataset.blocks.len()
@@ -82,10 +78,10 @@ pub fn evaluate(model: &CausalLm, dataset: &Dataset) -> Evaluation {
         tokens += batch.n_labelled() as u64;
         first = last;
     }
-    Evaluation {
-        loss: sum / tokens as f64,
-        tokens,
-    }
+    let loss = sum / tokens as f64;
+    Ok(Metrics::lower_is_better("loss", loss)
+        .with("perplexity", loss.exp())
+        .with("tokens", tokens))
 }
 
 fn summed_loss(model: &CausalLm, batch: &Batch) -> f64 {

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::metrics::Metrics;
 
 /// The version of the form of [`Event`]s; it changes when a reader of the old form would fail.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Something that happened in a run.
 ///
@@ -15,12 +18,12 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// use reparam_train::event::Event;
 ///
 /// let line = Event::Interrupted { step: 7 }.to_json_line()?;
-/// assert_eq!(line, r#"{"schema_version":1,"event":"interrupted","step":7}"#);
+/// assert_eq!(line, r#"{"schema_version":2,"event":"interrupted","step":7}"#);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 ///
-/// Losses are mean negative log-likelihoods of a token in nats. Steps are counted from 1; step 0
-/// is the state before the first. A run ends with exactly one of `Interrupted`, `Finished` and
+/// Losses are means over the tokens or rows of a step: of a token's negative log-likelihood in nats, of a row's squared
+/// error. Steps are counted from 1; step 0 is the state before the first. A run ends with exactly one of `Interrupted`, `Finished` and
 /// `Failed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -30,17 +33,8 @@ pub enum Event {
     Start(Start),
     /// A step of the optimizer.
     Step(Step),
-    /// The loss on the held-out data.
-    Evaluation {
-        /// The step after which it was measured.
-        step: u64,
-        /// The loss.
-        loss: f64,
-        /// `exp(loss)`.
-        perplexity: f64,
-        /// The number of predicted tokens.
-        tokens: u64,
-    },
+    /// What the model is measured by, on what is held out.
+    Evaluation(Evaluation),
     /// A text that the model has generated.
     Sample {
         /// The step after which it was generated.
@@ -50,14 +44,19 @@ pub enum Event {
         /// What it added.
         text: String,
     },
-    /// The state, or the adapter, is on disk.
+    /// A checkpoint or the result is on disk.
     Saved {
         /// The step whose state it is.
         step: u64,
         /// Where it is.
         path: PathBuf,
     },
-    /// The run was asked to stop, and stopped with its adapter saved.
+    /// The run goes on from a checkpoint, or from its start.
+    Resumed {
+        /// The step that it goes on after.
+        step: u64,
+    },
+    /// The run was asked to stop, and stopped with its state saved.
     Interrupted {
         /// The last finished step.
         step: u64,
@@ -70,20 +69,13 @@ pub enum Event {
         #[serde(flatten)]
         reason: StopReason,
     },
-    /// A regression is set up; the first step comes next.
-    RegressionStart(RegressionStart),
-    /// How well a regression predicts.
-    RegressionEvaluation {
-        /// The step after which it was measured.
-        step: u64,
-        /// The mean squared error on the test rows, in the target's units squared.
-        test_mse: f64,
-        /// The share of the test rows' variance that is explained; `None` if their target is constant, as that
-        /// of a single row is.
-        test_r2: Option<f64>,
+    /// What a task says of its model at the end of a run, beside the metrics.
+    Report {
+        /// Numbers by name.
+        report: Map<String, Value>,
+        /// The same in words: a label and a text each.
+        text: Vec<(String, String)>,
     },
-    /// What a regression has learned, beside what the exact solution does.
-    RegressionReport(RegressionReport),
     /// The run is complete.
     Finished(Finished),
     /// The run cannot go on.
@@ -96,6 +88,8 @@ pub enum Event {
 /// What is trained, on what, for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Start {
+    /// The word for the task, such as `causal-lm`.
+    pub task: String,
     /// The word for the method, such as `lora`.
     pub method: String,
     /// The model as the run file names it.
@@ -111,27 +105,16 @@ pub struct Start {
     /// The factor of the adapter's product, such as alpha / rank; of the modules without a
     /// pattern of their own. `None` for a method without one.
     pub scaling: Option<f64>,
-    /// The tokens of the training data.
-    pub train_tokens: u64,
-    /// Those of them that are predicted, and so learned from.
-    pub labelled_tokens: u64,
-    /// The examples of the training data that are longer than a block, so that a part of them is learned without the
-    /// whole prompt.
-    pub cut_examples: u64,
-    /// The blocks that the training data are packed into.
-    pub blocks: u64,
-    /// The predicted tokens of the held-out data; 0 if there are none.
-    pub eval_tokens: u64,
-    /// The steps of the run.
+    /// The steps of the run, T.
     pub max_steps: u64,
-    /// Blocks in a batch.
+    /// Sequences or rows in a batch.
     pub batch_size: u64,
-    /// Tokens in a block.
-    pub sequence_length: u64,
     /// Batches in a step.
     pub gradient_accumulation: u64,
     /// What activations are computed in, resolved from `auto`.
     pub precision: String,
+    /// The peak learning rate, eta.
+    pub learning_rate: f64,
     /// The factor of the gradient in the two-step update; `None` if it changes from step to step, or
     /// the transforms are given as a list.
     pub lambda: Option<f64>,
@@ -141,6 +124,13 @@ pub struct Start {
     pub seed: u64,
     /// The run directory.
     pub output: PathBuf,
+    /// What the task says of its data: counts, and names of columns.
+    ///
+    /// Of a language model: `train_tokens`; `labelled_tokens`, those that are predicted; `cut_examples`, those longer
+    /// than a block, so that a part of them is learned without the whole prompt; `blocks`; `sequence_length`, the tokens
+    /// of one; `eval_tokens`, the predicted tokens of what is held out. Of a regression: `features`, `target`,
+    /// `train_rows`, `test_rows`, `dropped_rows`.
+    pub data: Map<String, Value>,
 }
 
 /// A step of the optimizer.
@@ -154,10 +144,12 @@ pub struct Step {
     pub learning_rate: f64,
     /// The L2 norm of the gradient before it is scaled or clipped.
     pub grad_norm: f64,
-    /// The predicted tokens that the loss is the mean of.
-    pub tokens: u64,
-    /// The speed: predicted tokens a second, of this step.
-    pub tokens_per_s: f64,
+    /// What the loss is the mean of: predicted tokens, or rows.
+    pub weight: f64,
+    /// What `weight` counts, in the plural.
+    pub unit: String,
+    /// The speed of this step: `weight` a second.
+    pub per_second: f64,
     /// The most memory that the process has held so far, in bytes.
     pub peak_rss_bytes: u64,
     /// How much gradient and update vary, if it is measured.
@@ -198,76 +190,41 @@ pub enum StopReason {
         /// What it had to fall below.
         bound: f64,
     },
-    /// The held-out loss has not improved for long.
+    /// The measure that decides has not improved for long.
     Patience {
         /// How many evaluations in a row were no better than the best.
         evaluations: u64,
-        /// The best loss.
+        /// The best value.
         best: f64,
     },
 }
 
-/// What a regression learns from.
+/// What a model is measured by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RegressionStart {
-    /// The model: `linear` or `mlp`.
-    pub model: String,
-    /// The word for the method, such as `identity`.
-    pub method: String,
-    /// The numbers that the optimizer changes.
-    pub trainable_parameters: u64,
-    /// The columns that it predicts from.
-    pub features: Vec<String>,
-    /// The column that is predicted.
-    pub target: String,
-    /// The rows that it learns from.
-    pub train_rows: u64,
-    /// The rows that are held out.
-    pub test_rows: u64,
-    /// The lines of the file that were left out for missing values.
-    pub dropped_rows: u64,
-    /// The steps of the run, T.
-    pub max_steps: u64,
-    /// Rows in a batch.
-    pub batch_size: u64,
-    /// The peak learning rate, eta.
-    pub learning_rate: f64,
-    /// The factor of the gradient in the two-step update; `None` if it changes from step to step, or
-    /// the transforms are given as a list.
-    pub lambda: Option<f64>,
-    /// What first values and the order of the rows are drawn from.
-    pub seed: u64,
-    /// The run directory.
-    pub output: PathBuf,
+pub struct Evaluation {
+    /// The step after which it was measured.
+    pub step: u64,
+    /// The measures by name; one without a value is `null`.
+    pub metrics: Map<String, Value>,
+    /// The name of the measure that decides.
+    pub primary: String,
 }
 
-/// What a regression has learned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RegressionReport {
-    /// The mean squared error on the training rows, in the target's units squared.
-    pub train_mse: f64,
-    /// The mean squared error on the test rows.
-    pub test_mse: f64,
-    /// The share of the test rows' variance that is explained; `None` if their target is constant.
-    pub test_r2: Option<f64>,
-    /// The test error of the exact least squares solution; `None` for a network where there is no single one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub least_squares_test_mse: Option<f64>,
-    /// Its explained share.
-    pub least_squares_test_r2: Option<f64>,
-    /// The largest difference between the trained coefficients and the exact ones, in units of the
-    /// standardized problem, relative to the largest exact one; for the linear model.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub distance_to_least_squares: Option<f64>,
-    /// Whether that difference is below 1e-6.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub is_least_squares: Option<bool>,
-    /// The coefficients by feature, in the columns' units; for the linear model.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub coefficients: Option<Vec<f64>>,
-    /// The intercept, in the target's units; for the linear model.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub intercept: Option<f64>,
+impl Evaluation {
+    pub(crate) fn new(step: u64, metrics: &Metrics) -> Self {
+        Self {
+            step,
+            metrics: metrics.values().clone(),
+            primary: metrics.primary_name().to_owned(),
+        }
+    }
+
+    /// Returns the measure that decides; NaN if it has no value.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        let value = self.metrics.get(&self.primary).and_then(Value::as_f64);
+        value.unwrap_or(f64::NAN)
+    }
 }
 
 /// A complete run.
@@ -277,10 +234,12 @@ pub struct Finished {
     pub steps: u64,
     /// The time from the first step's start to the last one's end, in seconds.
     pub seconds: f64,
-    /// The held-out loss before the first step; `None` if nothing is held out.
-    pub loss_before: Option<f64>,
-    /// The held-out loss after the last step; `None` if nothing is held out.
-    pub loss_after: Option<f64>,
+    /// The name of the measure that decides; `None` if nothing is held out.
+    pub metric: Option<String>,
+    /// Its value before the first step.
+    pub before: Option<f64>,
+    /// Its value after the last step.
+    pub after: Option<f64>,
     /// The directory of the adapter, of a method that has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub adapter: Option<PathBuf>,
@@ -346,11 +305,8 @@ impl Event {
     ///
     /// A line that is not an event of this [`SCHEMA_VERSION`].
     pub fn from_json_line(line: &str) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema_version: u32,
-        }
-        let Version { schema_version } = serde_json::from_str(line)?;
+        let schema_version =
+            Self::version(line).ok_or_else(|| serde::de::Error::missing_field("schema_version"))?;
         if schema_version != SCHEMA_VERSION {
             return Err(serde::de::Error::custom(format_args!(
                 "the event is of schema version {schema_version}, this program reads \
@@ -358,6 +314,16 @@ impl Event {
             )));
         }
         serde_json::from_str(line)
+    }
+
+    /// Returns the version that a line says it is of.
+    pub(crate) fn version(line: &str) -> Option<u32> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let version: Version = serde_json::from_str(line).ok()?;
+        Some(version.schema_version)
     }
 }
 
@@ -374,6 +340,7 @@ mod tests {
     fn events() -> Vec<Event> {
         vec![
             Event::Start(Start {
+                task: "causal-lm".into(),
                 method: "lora".into(),
                 model: "m".into(),
                 trainable_parameters: 1,
@@ -381,37 +348,37 @@ mod tests {
                 model_parameters: 1,
                 targets: vec!["a.q_proj".into()],
                 scaling: Some(2.0),
-                train_tokens: 3,
-                labelled_tokens: 4,
-                cut_examples: 1,
-                blocks: 5,
-                eval_tokens: 6,
                 max_steps: 7,
                 batch_size: 8,
-                sequence_length: 9,
                 gradient_accumulation: 10,
                 precision: "f32".into(),
+                learning_rate: 1e-4,
                 lambda: Some(1.0),
                 threads: 2,
                 seed: u64::MAX,
                 output: "runs/a".into(),
+                data: Map::from_iter([
+                    ("train_tokens".to_owned(), 3.into()),
+                    ("features".to_owned(), vec!["x1"].into()),
+                ]),
             }),
             Event::Step(Step {
                 step: 1,
                 loss: 2.5,
                 learning_rate: 2e-4,
                 grad_norm: 0.1,
-                tokens: 100,
-                tokens_per_s: 1234.5,
+                weight: 100.0,
+                unit: "tokens".into(),
+                per_second: 1234.5,
                 peak_rss_bytes: 1 << 40,
                 variances: None,
             }),
-            Event::Evaluation {
-                step: 0,
-                loss: 1.0,
-                perplexity: 1.0_f64.exp(),
-                tokens: 10,
-            },
+            Event::Evaluation(Evaluation::new(
+                0,
+                &Metrics::lower_is_better("mse", 1.5)
+                    .with("r2", None::<f64>)
+                    .with("examples", 10),
+            )),
             Event::Sample {
                 step: 0,
                 prompt: "Once".into(),
@@ -425,8 +392,9 @@ mod tests {
             Event::Finished(Finished {
                 steps: 7,
                 seconds: 0.5,
-                loss_before: Some(3.0),
-                loss_after: None,
+                metric: Some("loss".into()),
+                before: Some(3.0),
+                after: None,
                 adapter: Some("runs/a/adapter".into()),
                 model: None,
             }),
@@ -435,8 +403,9 @@ mod tests {
                 loss: 2.0,
                 learning_rate: 1.0,
                 grad_norm: 0.5,
-                tokens: 80,
-                tokens_per_s: 1e6,
+                weight: 80.5,
+                unit: "rows".into(),
+                per_second: 1e6,
                 peak_rss_bytes: 1,
                 variances: Some(Variances {
                     grad_variance: 0.25,
@@ -456,38 +425,11 @@ mod tests {
                     window: 10,
                 },
             },
-            Event::RegressionEvaluation {
-                step: 0,
-                test_mse: 4.0,
-                test_r2: Some(-1.0),
+            Event::Resumed { step: 0 },
+            Event::Report {
+                report: Map::from_iter([("coefficients".to_owned(), vec![3.0, 0.1].into())]),
+                text: vec![("result".into(), "good".into())],
             },
-            Event::RegressionStart(RegressionStart {
-                model: "linear".into(),
-                method: "identity".into(),
-                trainable_parameters: 2,
-                features: vec!["x1".into()],
-                target: "y".into(),
-                train_rows: 80,
-                test_rows: 20,
-                dropped_rows: 0,
-                max_steps: 1000,
-                batch_size: 80,
-                learning_rate: 0.1,
-                lambda: None,
-                seed: 42,
-                output: "runs/b".into(),
-            }),
-            Event::RegressionReport(RegressionReport {
-                train_mse: 1.0,
-                test_mse: 2.0,
-                test_r2: None,
-                least_squares_test_mse: Some(2.0),
-                least_squares_test_r2: Some(0.5),
-                distance_to_least_squares: Some(1e-9),
-                is_least_squares: Some(true),
-                coefficients: Some(vec![3.0]),
-                intercept: Some(0.5),
-            }),
             Event::Failed {
                 error: Failure {
                     message: "loss is NaN at step 3".into(),
@@ -512,17 +454,17 @@ mod tests {
         let line = events()[1].to_json_line().unwrap();
         assert_eq!(
             line,
-            "{\"schema_version\":1,\"event\":\"step\",\"step\":1,\"loss\":2.5,\
-             \"learning_rate\":0.0002,\"grad_norm\":0.1,\"tokens\":100,\
-             \"tokens_per_s\":1234.5,\"peak_rss_bytes\":1099511627776}"
+            "{\"schema_version\":2,\"event\":\"step\",\"step\":1,\"loss\":2.5,\
+             \"learning_rate\":0.0002,\"grad_norm\":0.1,\"weight\":100.0,\
+             \"unit\":\"tokens\",\"per_second\":1234.5,\"peak_rss_bytes\":1099511627776}"
         );
     }
 
     #[test]
     fn another_schema_version_is_refused() {
-        let line = r#"{"schema_version":2,"event":"interrupted","step":3}"#;
+        let line = r#"{"schema_version":1,"event":"interrupted","step":3}"#;
         let error = Event::from_json_line(line).unwrap_err();
-        assert!(error.to_string().contains("schema version 2"), "{error}");
+        assert!(error.to_string().contains("schema version 1"), "{error}");
         Event::from_json_line(r#"{"event":"interrupted","step":3}"#).unwrap_err();
     }
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use burn::module::Module;
-use reparam::parameters;
+use reparam::parameters::ParameterList;
 use reparam_formats::FormatError;
-use reparam_formats::atomic::AtomicDirectory;
+use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 
 use crate::TrainError;
@@ -24,16 +23,16 @@ const COMPANIONS: [&str; 8] = [
     "chat_template.json",
 ];
 
-/// Writes the effective weights of a model, with what else its base's directory has, as a directory of its
-/// own.
+/// Writes weights, named and laid out as transformers does, with what else the directory of their base has, as a directory of
+/// its own. `config` is the text of another `config.json` than the base's.
 ///
 /// Weights are stored in `f32`; whoever loads them rounds to the type that `config.json` names.
-pub(crate) fn save_model<M: Module>(
-    model: &M,
+pub(crate) fn save_model(
+    mut weights: ParameterList,
     base: &Path,
+    config: Option<&str>,
     target: &Path,
 ) -> Result<(), TrainError> {
-    let mut weights = parameters::effective(model);
     weights.sort_by(|a, b| a.name.cmp(&b.name));
     let values: Vec<Vec<f32>> = weights
         .iter()
@@ -60,6 +59,9 @@ pub(crate) fn save_model<M: Module>(
             fs::copy(&from, directory.path().join(name))
                 .map_err(|source| FormatError::io("copy", &from, source))?;
         }
+    }
+    if let Some(config) = config {
+        write_file_atomic(&directory.path().join("config.json"), config.as_bytes())?;
     }
     Ok(directory.commit()?)
 }

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::config::ModelConfig;
+use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
+use reparam_models::Families;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::TrainError;
@@ -47,7 +49,7 @@ impl Kind {
 }
 
 /// One tensor of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TensorDescription {
     /// Its name in the file.
     pub name: String,
@@ -57,6 +59,13 @@ pub struct TensorDescription {
     pub shape: Vec<usize>,
     /// Its size in the file.
     pub bytes: u64,
+}
+
+impl TensorDescription {
+    /// Returns the number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&size| size as u64).product()
+    }
 }
 
 /// Describes a model directory, an adapter directory, a run directory (its adapter or model) or a
@@ -113,25 +122,27 @@ fn describe_model(path: &Path) -> Result<Description, TrainError> {
         return describe_regression(path);
     }
     let checkpoint = Checkpoint::open(path)?;
-    let config = ModelConfig::load(path)?;
+    let config = ModelJson::load(path)?;
+    let architecture = Families::builtin().describe(&config)?;
+    let (attention, feed_forward) = (
+        &architecture.blocks[0].attention,
+        &architecture.blocks[0].feed_forward,
+    );
     let properties = vec![
         ("model_type", json!(config.model_type)),
         ("architectures", json!(config.architectures)),
         ("parameters", json!(checkpoint.total_parameters())),
         // A model directory is a frozen base; an adapter is what is trained.
         ("trainable_parameters", json!(0)),
-        ("hidden_size", json!(config.hidden_size)),
-        ("num_hidden_layers", json!(config.num_hidden_layers)),
-        ("num_attention_heads", json!(config.num_attention_heads)),
-        ("num_key_value_heads", json!(config.num_key_value_heads)),
-        ("head_dim", json!(config.head_dim)),
-        ("intermediate_size", json!(config.intermediate_size)),
-        ("vocab_size", json!(config.vocab_size)),
-        (
-            "max_position_embeddings",
-            json!(config.max_position_embeddings),
-        ),
-        ("tie_word_embeddings", json!(config.tie_word_embeddings)),
+        ("hidden_size", json!(architecture.width)),
+        ("num_hidden_layers", json!(architecture.blocks.len())),
+        ("num_attention_heads", json!(attention.n_heads)),
+        ("num_key_value_heads", json!(attention.n_kv_heads)),
+        ("head_dim", json!(attention.head_dim)),
+        ("intermediate_size", json!(feed_forward.output.d_in)),
+        ("vocab_size", json!(architecture.vocab_size)),
+        ("max_position_embeddings", json!(architecture.max_positions)),
+        ("tie_word_embeddings", json!(architecture.head.tied)),
         ("files", files(&checkpoint)),
     ];
     Ok(Description {

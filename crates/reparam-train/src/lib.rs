@@ -1,11 +1,11 @@
 //! A training run: its configuration, its steps, its evaluation, and what it reports.
 //!
-//! - [`config`] reads the run file into a checked [`config::RunConfig`];
-//! - [`train()`] prepares and makes the steps of a language model, [`regression`] those of a table;
-//! - [`study`] makes the same run under several settings;
+//! - [`config`] reads the run file into a checked configuration;
+//! - [`Task`] is what a model is trained for, [`Tasks`] the table of tasks; [`tasks`] has one file or folder each;
+//! - [`train()`] makes the steps of any of them, and [`study`] the same run under several settings;
 //! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
 //! - [`mod@bench`] measures training steps;
-//! - [`Session`] is a loaded model for everything else: [`evaluate_file`], generation.
+//! - [`Session`] is a loaded language model for everything else: [`evaluate_file`], generation.
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
@@ -16,21 +16,36 @@ mod error;
 mod evaluate;
 pub mod event;
 mod export;
+mod generate;
 pub mod inspect;
+mod learner;
 mod log;
 mod memory;
+mod metrics;
 mod numbers;
-mod prepare;
 mod provenance;
-pub mod regression;
-mod run;
 mod run_dir;
 mod session;
 mod settings;
+mod state;
+mod stop;
 pub mod study;
+mod task;
+pub mod tasks;
+mod trainer;
 
 pub use error::TrainError;
-pub use evaluate::{Evaluation, evaluate, evaluate_file};
+pub use evaluate::{evaluate, evaluate_file};
+pub use generate::{FinishReason, Generated};
+pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
-pub use run::{Measure, Outcome, train};
+pub use metrics::Metrics;
 pub use session::Session;
+pub use stop::Stop;
+pub use task::{
+    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
+    Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,
+    TaskRun, Tasks,
+};
+pub use tasks::regression;
+pub use trainer::{Measure, Outcome, TrainOptions, train};

@@ -27,6 +27,11 @@ impl<'a> RunLog<'a> {
         Ok(())
     }
 
+    /// Tells the observer alone.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        self.observer.on_event(event);
+    }
+
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), TrainError> {
         let event = Event::Step(step.clone());
         if step.step == 1 || is_due(self.log_every, step.step) {

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use reparam_data::FileDigest;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::config::RunConfig;
-use crate::{Session, TrainError};
+use crate::TrainError;
+use crate::task::{Origins, RunFacts};
 
 /// The digests and versions that a run depends on, as in `provenance.json`.
 ///
@@ -20,15 +20,22 @@ struct Provenance<'a> {
     burn_version: &'a str,
     target: String,
     seed: u64,
+    #[serde(flatten)]
+    base: Option<Base<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<Digest<'a>>,
+    data: Vec<Digest<'a>>,
+    config: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Base<'a> {
     /// The model as the run file names it.
     model: &'a str,
     revision: Option<&'a str>,
     /// The commit of a model from the hub, which stays when its branch moves on.
     commit: Option<String>,
     base_tensors: BTreeMap<String, String>,
-    tokenizer: Digest<'a>,
-    data: Vec<Digest<'a>>,
-    config: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -55,48 +62,135 @@ fn hub_commit(directory: &Path) -> Option<String> {
     snapshots.then_some(commit)
 }
 
-/// Returns the provenance of a run as JSON.
+/// What has to be the same for a run to go on: digests of what it is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fingerprint {
+    /// Of the configuration, without what changes no number.
+    config: String,
+    /// What activations are computed in: `auto` is another on another machine.
+    precision: String,
+    base: Option<String>,
+    tokenizer: Option<String>,
+    data: Vec<String>,
+}
+
+impl Fingerprint {
+    /// Refuses to go on with a run that was made from something else.
+    pub(crate) fn check(&self, now: &Self) -> Result<(), TrainError> {
+        let same = [
+            ("the configuration", self.config == now.config),
+            ("the precision", self.precision == now.precision),
+            ("the base model", self.base == now.base),
+            ("the tokenizer", self.tokenizer == now.tokenizer),
+            ("the data", self.data == now.data),
+        ];
+        match same.iter().find(|(_, same)| !same) {
+            None => Ok(()),
+            Some((what, _)) => Err(TrainError::ResumeDiffers {
+                what: (*what).to_owned(),
+                change: None,
+            }),
+        }
+    }
+}
+
+/// Returns the provenance of a run as JSON, and what has to stay for the run to go on.
 pub(crate) fn provenance(
-    config: &RunConfig,
-    resolved: &str,
-    session: &Session,
-    data: &[&FileDigest],
-) -> Result<String, TrainError> {
-    let base_tensors = Checkpoint::open(&session.directory)?.sha256_tensors();
+    config: &str,
+    seed: u64,
+    facts: &RunFacts,
+    origins: &Origins,
+) -> Result<(String, Fingerprint), TrainError> {
+    let base = match &origins.base {
+        None => None,
+        Some(base) => Some(Base {
+            model: &base.model,
+            revision: base.revision.as_deref(),
+            commit: hub_commit(&base.directory),
+            base_tensors: Checkpoint::open(&base.directory)?.sha256_tensors(),
+        }),
+    };
+    let tensors = |base: &Base<'_>| {
+        let mut text = String::new();
+        for (name, digest) in &base.base_tensors {
+            text += &format!("{name} {digest}\n");
+        }
+        sha256_bytes(text.as_bytes())
+    };
+    let digest = |digest: &FileDigest| digest.sha256.clone();
+    let fingerprint = Fingerprint {
+        config: sha256_bytes(what_counts(config).to_string().as_bytes()),
+        precision: facts.precision.clone(),
+        base: base.as_ref().map(tensors),
+        tokenizer: origins.tokenizer.as_ref().map(digest),
+        data: origins.data.iter().map(digest).collect(),
+    };
     let provenance = Provenance {
         schema_version: 1,
         reparam_version: env!("CARGO_PKG_VERSION"),
         burn_version: BURN_VERSION,
         target: target(),
-        seed: config.train.seed,
-        model: &config.model.path,
-        revision: config.model.revision.as_deref(),
-        commit: hub_commit(&session.directory),
-        base_tensors,
-        tokenizer: Digest::new(session.tokenizer.digest()),
-        data: data.iter().map(|digest| Digest::new(digest)).collect(),
-        config: sha256_bytes(resolved.as_bytes()),
+        seed,
+        base,
+        tokenizer: origins.tokenizer.as_ref().map(Digest::new),
+        data: origins.data.iter().map(Digest::new).collect(),
+        config: sha256_bytes(config.as_bytes()),
     };
     let mut json = serde_json::to_string_pretty(&provenance).map_err(|error| {
         reparam_formats::FormatError::io("write", "provenance.json".as_ref(), error.into())
     })?;
     json.push('\n');
-    Ok(json)
+    Ok((json, fingerprint))
 }
 
-/// Returns the provenance of a run on a table as JSON; a generated table follows from the configuration.
-pub(crate) fn table_provenance(resolved: &str, seed: u64, data: Option<&FileDigest>) -> String {
-    let data: Vec<Digest<'_>> = data.map(Digest::new).into_iter().collect();
-    let provenance = serde_json::json!({
-        "schema_version": 1,
-        "reparam_version": env!("CARGO_PKG_VERSION"),
-        "burn_version": BURN_VERSION,
-        "target": target(),
-        "seed": seed,
-        "data": data,
-        "config": sha256_bytes(resolved.as_bytes()),
-    });
-    format!("{provenance:#}\n")
+/// Returns the part of a configuration that changes what a run computes.
+///
+/// Where the result goes, how many threads compute and what is written down does not.
+fn what_counts(config: &str) -> toml::Table {
+    let mut table: toml::Table = config.parse().unwrap_or_default();
+    table.remove("output");
+    if let Some(toml::Value::Table(train)) = table.get_mut("train") {
+        train.remove("threads");
+        train.remove("log_every");
+    }
+    table
+}
+
+/// Refuses to go on with a run whose configuration was another.
+pub(crate) fn check_config(before: &str, now: &str) -> Result<(), TrainError> {
+    let (before, now) = (what_counts(before), what_counts(now));
+    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", &before, &mut old);
+    flatten("", &now, &mut new);
+    let keys = old.keys().chain(new.keys());
+    let differs = keys.clone().find(|key| old.get(*key) != new.get(*key));
+    match differs {
+        None => Ok(()),
+        Some(key) => {
+            let value = |values: &BTreeMap<String, String>| {
+                values
+                    .get(key)
+                    .cloned()
+                    .unwrap_or_else(|| "absent".to_owned())
+            };
+            Err(TrainError::ResumeDiffers {
+                what: format!("`{key}`"),
+                change: Some((value(&old), value(&new))),
+            })
+        }
+    }
+}
+
+fn flatten(prefix: &str, table: &toml::Table, flat: &mut BTreeMap<String, String>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{key}");
+        match value {
+            toml::Value::Table(inner) => flatten(&format!("{key}."), inner, flat),
+            value => {
+                flat.insert(key, value.to_string());
+            }
+        }
+    }
 }
 
 const BURN_VERSION: &str = "0.22.1";

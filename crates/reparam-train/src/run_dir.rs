@@ -1,28 +1,32 @@
 //! The directory of a run.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
 
 use crate::TrainError;
-use crate::event::Event;
+use crate::event::{Event, Finished, SCHEMA_VERSION};
 
 /// What a run writes, and so what tells that a directory holds one.
-const CONFIG: &str = "config.resolved.toml";
+pub(crate) const CONFIG: &str = "config.resolved.toml";
 const EVENTS: &str = "events.jsonl";
-const PROVENANCE: &str = "provenance.json";
+pub(crate) const PROVENANCE: &str = "provenance.json";
 const ADAPTER: &str = "adapter";
 const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
 
-/// An open run directory.
+/// A run directory that this process alone may write to.
+///
+/// The lock is the system's, on the file of events: it is gone with the process, however that ends.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
     events: File,
+    /// How long the file of events is.
+    length: u64,
 }
 
 impl RunDir {
@@ -51,7 +55,14 @@ impl RunDir {
             directory: path.to_owned(),
             source,
         })?;
-        let filled = Self::fill(path, config, provenance);
+        let events_path = path.join(EVENTS);
+        let filled = File::create_new(&events_path)
+            .map_err(|source| FormatError::io("create", &events_path, source).into())
+            .and_then(|events| Self::locked(path, events))
+            .and_then(|mut directory| {
+                directory.describe(config, provenance)?;
+                Ok(directory)
+            });
         if filled.is_err() {
             // What is half made would look like a run and be in the way of the next attempt. The
             // error to report is the first one.
@@ -65,16 +76,98 @@ impl RunDir {
         filled
     }
 
-    fn fill(path: &Path, config: &str, provenance: &str) -> Result<Self, TrainError> {
-        write_file_atomic(&path.join(CONFIG), config.as_bytes())?;
-        write_file_atomic(&path.join(PROVENANCE), provenance.as_bytes())?;
+    /// Opens the directory of a run that goes on; `None` if there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>, TrainError> {
         let events_path = path.join(EVENTS);
-        let events = File::create_new(&events_path)
-            .map_err(|source| FormatError::io("create", &events_path, source))?;
+        if !events_path.exists() {
+            return Ok(None);
+        }
+        let events = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&events_path)
+            .map_err(|source| FormatError::io("open", &events_path, source))?;
+        Self::locked(path, events).map(Some)
+    }
+
+    fn locked(path: &Path, mut events: File) -> Result<Self, TrainError> {
+        let events_path = path.join(EVENTS);
+        match events.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(TrainError::OutputInUse {
+                    directory: path.to_owned(),
+                });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(FormatError::io("lock", &events_path, source).into());
+            }
+        }
+        let length = events
+            .seek(SeekFrom::End(0))
+            .map_err(|source| FormatError::io("read", &events_path, source))?;
         Ok(Self {
             path: path.to_owned(),
             events,
+            length,
         })
+    }
+
+    /// Writes down what the run is made from.
+    pub(crate) fn describe(&mut self, config: &str, provenance: &str) -> Result<(), TrainError> {
+        write_file_atomic(&self.path.join(CONFIG), config.as_bytes())?;
+        write_file_atomic(&self.path.join(PROVENANCE), provenance.as_bytes())?;
+        Ok(())
+    }
+
+    /// Returns the last event, if the run is complete.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::OldRun`] when the events are of another version, so that nothing can be said of them.
+    pub(crate) fn finished(&mut self) -> Result<Option<Finished>, TrainError> {
+        let path = self.path.join(EVENTS);
+        let mut text = Vec::new();
+        self.events
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.events.read_to_end(&mut text))
+            .map_err(|source| FormatError::io("read", &path, source))?;
+        let text = String::from_utf8_lossy(&text);
+        let mut finished = None;
+        // What was being written when the run was killed is no event.
+        for line in text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'))
+        {
+            match Event::version(line) {
+                Some(SCHEMA_VERSION) | None => {}
+                Some(_) => {
+                    return Err(TrainError::OldRun {
+                        directory: self.path.clone(),
+                    });
+                }
+            }
+            finished = match Event::from_json_line(line) {
+                Ok(Event::Finished(event)) => Some(event),
+                _ => None,
+            };
+        }
+        Ok(finished)
+    }
+
+    /// Returns how long the file of events is, in bytes.
+    pub(crate) fn events_length(&self) -> u64 {
+        self.length
+    }
+
+    /// Cuts off the events behind a place.
+    pub(crate) fn cut_events(&mut self, length: u64) -> Result<(), TrainError> {
+        let path = self.path.join(EVENTS);
+        let failed = |source| FormatError::io("write", &path, source);
+        self.events.set_len(length).map_err(failed)?;
+        self.events.seek(SeekFrom::End(0)).map_err(failed)?;
+        self.length = length;
+        Ok(())
     }
 
     /// Appends an event; the line is with the system before this returns.
@@ -85,7 +178,20 @@ impl RunDir {
         line.push('\n');
         // One call, so that a line is never half there.
         self.events.write_all(line.as_bytes()).map_err(failed)?;
+        self.length += line.len() as u64;
         Ok(())
+    }
+
+    /// Puts the events on the disk: a checkpoint must not be newer than what it says of them.
+    pub(crate) fn sync_events(&self) -> Result<(), TrainError> {
+        let path = self.path.join(EVENTS);
+        let synced = self.events.sync_data();
+        Ok(synced.map_err(|source| FormatError::io("write", &path, source))?)
+    }
+
+    /// Returns the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns where the adapter of the run's end goes.
@@ -98,9 +204,24 @@ impl RunDir {
         self.path.join(MODEL)
     }
 
-    /// Returns where the result of a step goes.
+    /// Returns where the checkpoint of a step goes.
     pub(crate) fn checkpoint(&self, step: u64) -> PathBuf {
         self.path.join(CHECKPOINTS).join(format!("step-{step:06}"))
+    }
+
+    /// Returns the checkpoints that there are, the newest first.
+    pub(crate) fn checkpoints(&self) -> Vec<PathBuf> {
+        let step = |path: &Path| -> Option<u64> {
+            let name = path.file_name()?.to_str()?;
+            name.strip_prefix("step-")?.parse().ok()
+        };
+        let entries = fs::read_dir(self.path.join(CHECKPOINTS)).into_iter();
+        let paths = entries.flatten().flatten().map(|entry| entry.path());
+        let mut found: Vec<(u64, PathBuf)> = paths
+            .filter_map(|path| Some((step(&path)?, path)))
+            .collect();
+        found.sort();
+        found.into_iter().rev().map(|(_, path)| path).collect()
     }
 
     /// Writes a file of the run.

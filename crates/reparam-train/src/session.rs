@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use reparam::methods::{self, WeightLayout};
+use reparam::methods::{Methods, WeightLayout};
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
-use reparam_formats::config::{GenerationConfig, ModelConfig};
+use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::peft::{Bias, CONFIG_FILE, PeftAdapter};
-use reparam_models::{CausalLm, Generation, Precision, Sampling};
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
+use reparam_models::{CausalLm, Families, Precision};
 
+use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
 /// A loaded model, its tokenizer and where they came from.
@@ -42,27 +43,33 @@ impl Session {
         hub: &HubOptions,
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
-        Self::open_for(model, hub, precision, true).map(|(session, _)| session)
+        Self::open_for(model, hub, precision, true, None).map(|(session, _)| session)
     }
 
-    /// [`Session::open`] for something that runs in bf16, or does not; returns with it what it computes in.
+    /// [`Session::open`] for something that runs in bf16, or does not, and with another dropout than the model says; returns
+    /// with it what it computes in.
     pub(crate) fn open_for(
         model: &str,
         hub: &HubOptions,
         precision: config::Precision,
         runs_in_bf16: bool,
+        dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
         let directory = resolve_model(model, hub)?;
-        let config = ModelConfig::load(&directory)?;
-        let tokenizer = load_tokenizer(&directory, &config)?;
-        tokenizer.check_against_embedding(config.vocab_size)?;
+        let mut architecture = Families::builtin().describe(&ModelJson::load(&directory)?)?;
+        if let Some(dropout) = dropout {
+            architecture.set_dropout(dropout);
+        }
+        let special = architecture.special.clone();
+        let tokenizer = load_tokenizer(&directory, &special)?;
+        tokenizer.check_against_embedding(architecture.vocab_size)?;
         // The map is dropped at the end of this function: its pages would count as ours.
         let checkpoint = Checkpoint::open(&directory)?;
         let precision = precision.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
-        let model = CausalLm::load(&checkpoint, &config, &Device::flex(), precision)?;
+        let model = CausalLm::load(&checkpoint, architecture, &Device::flex(), precision)?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
-            config.eos_token_ids
+            special.eos
         } else {
             generation.eos_token_ids
         };
@@ -75,8 +82,22 @@ impl Session {
         Ok((session, precision))
     }
 
-    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run: biases,
-    /// or factors of the output head.
+    /// Finds and loads what a request names.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open) and [`open_with_adapter`](Self::open_with_adapter).
+    pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        match &request.adapter {
+            None => Self::open(&request.model, hub, request.precision),
+            Some(adapter) => {
+                Self::open_with_adapter(&request.model, adapter, hub, request.precision)
+            }
+        }
+    }
+
+    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run,
+    /// such as factors of the output head.
     ///
     /// # Errors
     ///
@@ -88,11 +109,9 @@ impl Session {
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
         let adapter = load_adapter(adapter)?;
-        let has_head = adapter
-            .module_paths()
-            .any(|path| path.rsplit('.').next() == Some("lm_head"));
-        let runs_in_bf16 = adapter.config().bias == Bias::None && !has_head;
-        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16)?;
+        let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
+        let runs_in_bf16 = spec.runs_packed;
+        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16, None)?;
         session.attach(&adapter)
     }
 
@@ -105,33 +124,14 @@ impl Session {
         self.attach(&load_adapter(directory)?)
     }
 
-    fn attach(self, adapter: &PeftAdapter) -> Result<Self, TrainError> {
-        let (model, _) = methods::attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+    fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
+        let (model, _, _) =
+            Methods::builtin().attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
-    }
-
-    /// Starts to continue a prompt, encoded as the tokenizer's own template does.
-    ///
-    /// Returns the prompt's tokens and the generation.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the prompt encodes to nothing or a sampling setting is out of range.
-    pub fn generate(
-        &self,
-        prompt: &str,
-        max_new_tokens: usize,
-        sampling: Sampling,
-    ) -> Result<(Vec<u32>, Generation<'_>), TrainError> {
-        let ids = self.tokenizer.encode(prompt, true)?;
-        let generation = self
-            .model
-            .generate(&ids, max_new_tokens, sampling, &self.end_of_text)?;
-        Ok((ids, generation))
     }
 }
 
-fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
+pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
     if !directory.is_dir() {
         return Err(TrainError::NoSuchAdapter {
             directory: directory.to_owned(),
@@ -143,7 +143,7 @@ fn load_adapter(directory: &Path) -> Result<PeftAdapter, TrainError> {
             directory: directory.to_owned(),
         });
     }
-    Ok(PeftAdapter::load(directory)?)
+    Ok(AdapterFiles::load(directory)?)
 }
 
 /// Returns whether all matrices of a checkpoint are bf16, so that packing them rounds nothing.
@@ -153,11 +153,14 @@ fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
         .all(|(_, tensor)| tensor.shape.len() < 2 || tensor.dtype == Dtype::BF16)
 }
 
-fn load_tokenizer(directory: &Path, config: &ModelConfig) -> Result<TextTokenizer, TrainError> {
+pub(crate) fn load_tokenizer(
+    directory: &Path,
+    special: &SpecialTokens,
+) -> Result<TextTokenizer, TrainError> {
     let ids = SpecialIds {
-        bos: config.bos_token_id,
-        eos: config.eos_token_ids.clone(),
-        pad: config.pad_token_id,
+        bos: special.bos,
+        eos: special.eos.clone(),
+        pad: special.pad,
     };
     Ok(TextTokenizer::from_model_dir(directory, &ids)?)
 }

@@ -73,6 +73,21 @@ impl Linear {
         Self::new(weight, Some(tensor(d_out, "bias")))
     }
 
+    /// Creates a layer as transformers does for a new head: weights normal with standard deviation `std`, biases 0.
+    ///
+    /// As with [`random`](Self::random), the numbers follow from `seed` and `name` alone.
+    pub fn normal(
+        d_in: usize,
+        d_out: usize,
+        std: f64,
+        (seed, name): (u64, &str),
+        device: &Device,
+    ) -> Self {
+        let values = methods::normal(d_out * d_in, std, seed, &format!("{name}.weight"));
+        let weight = Tensor::from_data(TensorData::new(values, [d_out, d_in]), device);
+        Self::new(weight, Some(Tensor::zeros([d_out], device)))
+    }
+
     /// Applies the layer.
     ///
     /// # Shapes

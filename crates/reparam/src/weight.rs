@@ -6,7 +6,7 @@ use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
     Param, ParamId, Reparameterizer,
 };
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use reparam_ops::fused::PackedWeight;
 use thiserror::Error;
 
@@ -107,6 +107,19 @@ impl Weight {
         }
     }
 
+    /// Returns the device of what is computed with the weight.
+    pub fn device(&self) -> Device {
+        self.param().lazy_device()
+    }
+
+    /// Returns the type of what is computed with the weight: bf16 if it is packed.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Self::Dense(param) => param.base().dtype(),
+            Self::Packed(_) => DType::BF16,
+        }
+    }
+
     /// Returns what is attached.
     pub fn attached(&self) -> Option<&Attached> {
         self.param().reparameterization::<Attached>()
@@ -135,6 +148,16 @@ impl Packed {
             weight,
             anchor: anchor.apply_reparameterization(Put(attached)),
         }
+    }
+
+    /// Returns the numbers.
+    pub fn weight(&self) -> &PackedWeight {
+        &self.weight
+    }
+
+    /// Returns the device of what is computed with them.
+    pub fn device(&self) -> Device {
+        self.anchor.lazy_device()
     }
 
     /// The same with an anchor of its own: clones of an anchor share what one of them decodes.

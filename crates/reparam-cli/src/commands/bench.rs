@@ -1,17 +1,17 @@
 //! `reparam bench`.
 
-use reparam_train::bench::{BenchReport, BenchRequest};
+use reparam_train::bench::{BenchReport, BenchRequest, bench};
 
 use crate::args::BenchArgs;
 use crate::error::CliError;
 use crate::format::bytes;
 use crate::output::Printer;
-use crate::run::Context;
+use crate::runtime::Runtime;
 
 /// Measures training steps and prints what they took.
 pub(crate) fn run(
     args: BenchArgs,
-    context: &Context<'_>,
+    runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let request = BenchRequest {
@@ -25,7 +25,8 @@ pub(crate) fn run(
         recompute: args.recompute,
         seed: args.seed,
     };
-    let report = context.engine()?.bench(request).map_err(CliError::Engine)?;
+    runtime.start_threads(0)?;
+    let report = bench(&request, &runtime.hub)?;
     if printer.is_json() {
         return printer.json(&report);
     }

@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
+use reparam_kernels::KernelError;
+use reparam_kernels::capabilities::{
+    capabilities, measure_matmul_gflops, measure_packed_gflops, measure_pair_limit_gflops,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
+use crate::env_vars::Environment;
 use crate::error::CliError;
 use crate::format::bytes;
 use crate::output::Printer;
-use crate::run::Context;
 
 /// What is found on the machine; sizes are in bytes.
 #[derive(Debug, Serialize)]
@@ -19,7 +23,7 @@ struct Report {
     cpu: CpuReport,
     memory: MemoryReport,
     disk: DiskReport,
-    /// What the engine says its kernels can use.
+    /// What the kernels can use.
     kernels: Map<String, Value>,
     /// The environment variables that are set and read.
     environment: Map<String, Value>,
@@ -58,8 +62,8 @@ struct DiskReport {
 }
 
 /// Prints what there is to compute with.
-pub(crate) fn run(context: &Context<'_>, printer: &mut Printer<'_>) -> Result<(), CliError> {
-    let report = report(context)?;
+pub(crate) fn run(environment: &Environment, printer: &mut Printer<'_>) -> Result<(), CliError> {
+    let report = report(environment);
     if printer.is_json() {
         return printer.json(&report);
     }
@@ -118,7 +122,7 @@ fn section(
     Ok(())
 }
 
-fn report(context: &Context<'_>) -> Result<Report, CliError> {
+fn report(environment: &Environment) -> Report {
     let system = System::new_with_specifics(
         RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
@@ -126,10 +130,8 @@ fn report(context: &Context<'_>) -> Result<Report, CliError> {
     );
     let limit = system.cgroup_limits().map(|limits| limits.total_memory);
     let path = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    let texts = |(name, value): (String, String)| (name, Value::String(value));
-    let kernels = context.engine()?.capabilities();
-    let environment = context.environment.shown();
-    Ok(Report {
+    let texts = |(name, value): (&str, String)| (name.to_owned(), Value::String(value));
+    Report {
         version: env!("CARGO_PKG_VERSION"),
         system: SystemReport {
             os: System::long_os_version(),
@@ -155,9 +157,37 @@ fn report(context: &Context<'_>) -> Result<Report, CliError> {
             free_bytes: fs4::available_space(&path).ok(),
             path,
         },
-        kernels: kernels.into_iter().map(texts).collect(),
-        environment: environment
-            .map(|(name, value)| texts((name.to_owned(), value)))
-            .collect(),
-    })
+        kernels: kernels().into_iter().map(texts).collect(),
+        environment: environment.shown().map(texts).collect(),
+    }
+}
+
+/// What the kernels can use of this machine, and how fast they are.
+fn kernels() -> [(&'static str, String); 9] {
+    let found = capabilities();
+    let names: Vec<&str> = found.available.iter().map(|isa| isa.name()).collect();
+    let speed = |measured: Result<f64, KernelError>, what: &str| match measured {
+        Ok(gflops) => format!("{gflops:.0} GFLOP/s ({what}, measured)"),
+        Err(error) => error.to_string(),
+    };
+    [
+        ("features", found.features.join(" ")),
+        ("instruction sets", names.join(", ")),
+        ("row kernels", found.row_kernels),
+        ("matrix kernels", found.matrix_kernels),
+        ("threads", found.threads.to_string()),
+        ("bf16 kernels", found.packed_kernels),
+        (
+            "speed",
+            speed(measure_matmul_gflops(), "f32 matrix product"),
+        ),
+        (
+            "bf16 speed",
+            speed(measure_packed_gflops(), "bf16 matrix product"),
+        ),
+        (
+            "bf16 limit",
+            speed(measure_pair_limit_gflops(), "registers alone"),
+        ),
+    ]
 }

@@ -1,31 +1,38 @@
 //! `reparam eval`.
 
-use crate::args::EvalArgs;
-use crate::engine::EvalRequest;
-use crate::error::CliError;
-use crate::format::counted;
-use crate::output::Printer;
-use crate::run::Context;
+use reparam_train::{EvalRequest, ModelRequest, Stop};
 
-/// Measures a loss and prints it.
+use crate::args::EvalArgs;
+use crate::error::CliError;
+use crate::format::measure;
+use crate::output::Printer;
+use crate::runtime::Runtime;
+
+/// Measures a model and prints it.
 pub(crate) fn run(
     args: EvalArgs,
-    context: &Context<'_>,
+    runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
+    let model = ModelRequest::from(args.model);
+    runtime.watch_interrupts("stopping")?;
+    runtime.start_threads(0)?;
+    let task = runtime
+        .tasks
+        .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
     let request = EvalRequest {
-        model: args.model.model,
-        adapter: args.model.adapter,
-        data: args.data,
-        format: args.format,
+        model,
+        data: args.data.into(),
         sequence_length: args.sequence_length,
-        precision: args.model.precision,
     };
-    let report = context.engine()?.eval(request).map_err(CliError::Engine)?;
+    let metrics = task.eval(&request, &runtime.hub, Stop::new(&runtime.stop))?;
     if printer.is_json() {
-        return printer.json(&report);
+        return printer.json(&metrics);
     }
-    printer.row("loss", &format!("{:.6} nats a token", report.loss))?;
-    printer.row("perplexity", &format!("{:.4}", report.perplexity))?;
-    printer.row("scored", &counted(report.tokens, "token"))
+    for (name, value) in metrics.values() {
+        if let Some(text) = measure(value, 6) {
+            printer.row(name, &text)?;
+        }
+    }
+    Ok(())
 }

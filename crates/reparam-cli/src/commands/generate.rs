@@ -4,42 +4,39 @@ use std::ops::ControlFlow;
 
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
+use reparam_models::Sampling;
+use reparam_train::{Generated, ModelRequest, Session, Stop};
 use serde::Serialize;
 
 use crate::args::{Cli, GenerateArgs};
-use crate::engine::{GenerateReport, GenerateRequest, Sampling};
 use crate::error::CliError;
 use crate::format::counted;
 use crate::output::Printer;
-use crate::run::Context;
+use crate::runtime::Runtime;
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Output<'a> {
     prompt: &'a str,
     #[serde(flatten)]
-    report: &'a GenerateReport,
+    generated: &'a Generated,
 }
 
 /// Continues a prompt and prints the continuation, as it is made unless JSON was asked for.
 pub(crate) fn run(
     args: GenerateArgs,
-    context: &Context<'_>,
+    runtime: &dyn Fn() -> Result<Runtime, CliError>,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
-    let request = GenerateRequest {
-        sampling: sampling(&args)?,
-        model: args.model.model,
-        adapter: args.model.adapter,
-        prompt: args.prompt,
-        max_new_tokens: args.max_new_tokens,
-        precision: args.model.precision,
-    };
-    let prompt = request.prompt.clone();
-    let engine = context.engine()?;
+    let sampling = sampling(&args)?;
+    let runtime = runtime()?;
+    runtime.watch_interrupts("stopping after this token")?;
+    runtime.start_threads(0)?;
+    let session = Session::open_request(&ModelRequest::from(args.model), &runtime.hub)?;
     let is_json = printer.is_json();
+    let stop = Stop::new(&runtime.stop);
     let mut written = Ok(());
-    let report = engine.generate(request, &mut |piece| {
+    let mut on_text = |piece: &str| {
         if is_json {
             return ControlFlow::Continue(());
         }
@@ -48,21 +45,27 @@ pub(crate) fn run(
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    });
+    };
+    let (prompt, most) = (&args.prompt, args.max_new_tokens);
+    let generated = session.generate(prompt, most, sampling, stop, &mut on_text);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;
-    let report = report.map_err(CliError::Engine)?;
+    let generated = generated?;
     if is_json {
-        return printer.json(&Output {
-            prompt: &prompt,
-            report: &report,
-        });
+        if stop.is_requested() {
+            return Err(CliError::Stopped);
+        }
+        let generated = &generated;
+        return printer.json(&Output { prompt, generated });
     }
     printer.line("")?;
+    if stop.is_requested() {
+        return Err(CliError::Stopped);
+    }
     printer.note(&format!(
         "{} at {:.1} tokens/s",
-        counted(report.tokens.len() as u64, "token"),
-        report.tokens_per_s
+        counted(generated.tokens.len() as u64, "token"),
+        generated.tokens_per_s
     ));
     Ok(())
 }
@@ -70,10 +73,10 @@ pub(crate) fn run(
 /// How the next token is chosen; refuses options that temperature 0 leaves without effect.
 fn sampling(args: &GenerateArgs) -> Result<Sampling, CliError> {
     if args.temperature > 0.0 {
-        return Ok(Sampling::Random {
+        return Ok(Sampling {
             temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
+            top_k: args.top_k.unwrap_or(0),
+            top_p: args.top_p.unwrap_or(1.0),
             seed: args.seed,
         });
     }
@@ -82,7 +85,7 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling, CliError> {
         ("--top-p", args.top_p.is_some()),
     ];
     match idle.into_iter().find(|(_, given)| *given) {
-        None => Ok(Sampling::Greedy),
+        None => Ok(Sampling::greedy()),
         Some((flag, _)) => {
             let error = Cli::command().error(
                 ErrorKind::ArgumentConflict,

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
+use reparam_train::inspect::{Description, TensorDescription, inspect};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::InspectArgs;
-use crate::engine::{InspectReport, InspectRequest, TensorInfo};
 use crate::error::CliError;
 use crate::format::{bytes, count, counted};
 use crate::output::Printer;
-use crate::run::Context;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -22,30 +21,24 @@ struct Output<'a> {
     bytes: u64,
     properties: Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tensors: Option<&'a [TensorInfo]>,
+    tensors: Option<&'a [TensorDescription]>,
 }
 
 /// Describes what is at a path.
-pub(crate) fn run(
-    args: &InspectArgs,
-    context: &Context<'_>,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
-    let request = InspectRequest {
-        path: args.path.clone(),
-    };
-    let engine = context.engine()?;
-    let report = engine.inspect(request).map_err(CliError::Engine)?;
-    let elements = report.tensors.iter().map(TensorInfo::elements).sum();
+pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<(), CliError> {
+    let report = inspect(&args.path)?;
+    let elements = report.tensors.iter().map(TensorDescription::elements).sum();
     let size = report.tensors.iter().map(|tensor| tensor.bytes).sum();
     if printer.is_json() {
+        let properties = report.properties.iter();
+        let properties = properties.map(|(name, value)| ((*name).to_owned(), value.clone()));
         return printer.json(&Output {
             path: &args.path,
-            kind: &report.kind,
+            kind: report.kind.name(),
             tensor_count: report.tensors.len(),
             elements,
             bytes: size,
-            properties: report.properties.iter().cloned().collect(),
+            properties: properties.collect(),
             tensors: args.tensors.then_some(&report.tensors),
         });
     }
@@ -53,7 +46,7 @@ pub(crate) fn run(
 }
 
 fn print_text(
-    report: &InspectReport,
+    report: &Description,
     elements: u64,
     size: u64,
     args: &InspectArgs,
@@ -61,7 +54,7 @@ fn print_text(
 ) -> Result<(), CliError> {
     let rows = [
         ("path", args.path.display().to_string()),
-        ("kind", report.kind.clone()),
+        ("kind", report.kind.name().to_owned()),
         (
             "tensors",
             format!(
@@ -75,7 +68,7 @@ fn print_text(
     let properties = report
         .properties
         .iter()
-        .map(|(name, value)| (name.as_str(), show(value)));
+        .map(|(name, value)| (*name, show(value)));
     let rows: Vec<(&str, String)> = rows.into_iter().chain(properties).collect();
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     for (name, value) in &rows {
@@ -88,11 +81,11 @@ fn print_text(
     Ok(())
 }
 
-fn print_tensors(tensors: &[TensorInfo], printer: &mut Printer<'_>) -> Result<(), CliError> {
+fn print_tensors(tensors: &[TensorDescription], printer: &mut Printer<'_>) -> Result<(), CliError> {
     let width = tensors.iter().map(|t| t.name.chars().count()).max();
     let width = width.unwrap_or(0);
     for tensor in tensors {
-        let shape: Vec<String> = tensor.shape.iter().map(|n| count(*n)).collect();
+        let shape: Vec<String> = tensor.shape.iter().map(|n| count(*n as u64)).collect();
         printer.line(&format!(
             "{:<width$}  {:<5} {:>10}  [{}]",
             tensor.name,

@@ -1,7 +1,9 @@
 //! `reparam methods`.
 
-use reparam::methods::{METHODS, Method};
-use reparam::optim::{Fallback, TRANSFORMS, TransformEntry};
+use reparam::methods::MethodSpec;
+use reparam::optim::TransformEntry;
+use reparam::schema::SettingSpec;
+use reparam_train::config::Catalog;
 use serde_json::{Value, json};
 
 use crate::error::CliError;
@@ -9,13 +11,14 @@ use crate::output::Printer;
 
 /// Prints the tables of methods and transforms.
 pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
+    let catalog = Catalog::builtin();
     if printer.is_json() {
-        let methods: Vec<Value> = METHODS.iter().map(to_json).collect();
-        let transforms: Vec<Value> = TRANSFORMS.iter().map(transform_to_json).collect();
+        let methods: Vec<Value> = catalog.methods.iter().map(to_json).collect();
+        let transforms: Vec<Value> = catalog.transforms.iter().map(transform_to_json).collect();
         return printer.json(&json!({ "methods": methods, "transforms": transforms }));
     }
     printer.line("Methods: kind of [method]")?;
-    for method in METHODS {
+    for method in catalog.methods.iter() {
         printer.line("")?;
         printer.line(&format!("{}  {}", method.kind, method.summary))?;
         printer.line(&format!("  formula    {}", method.formula))?;
@@ -24,14 +27,23 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
             if method.mergeable { "yes" } else { "no" }
         ))?;
         printer.line(&format!("  reference  {}", method.source))?;
-        let settings = method.settings.iter();
-        let settings = settings.map(|s| (s.key, s.default.to_owned(), s.meaning));
-        print_settings(printer, &settings.collect::<Vec<_>>())?;
+        printer.line(&format!(
+            "  files      {}",
+            match &method.peft {
+                Some(format) => format!("adapter of PEFT ({})", format.peft_type),
+                None => "the whole model".to_owned(),
+            }
+        ))?;
+        printer.line(&format!(
+            "  bf16       {}",
+            if method.runs_packed { "yes" } else { "no" }
+        ))?;
+        print_settings(printer, method.settings)?;
     }
     printer.line("")?;
     printer
         .line("Transforms: kind in transforms of [optimizer]; with *, also kind of [optimizer]")?;
-    for transform in TRANSFORMS {
+    for transform in catalog.transforms.iter() {
         printer.line("")?;
         let star = if transform.optimizer.is_some() {
             "*"
@@ -43,105 +55,62 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
         if !transform.source.is_empty() {
             printer.line(&format!("  reference  {}", transform.source))?;
         }
-        let settings = transform.settings.iter();
-        let settings = settings.map(|s| (s.key, default_text(s.fallback), s.meaning));
-        print_settings(printer, &settings.collect::<Vec<_>>())?;
+        print_settings(printer, transform.settings)?;
     }
     Ok(())
 }
 
-fn print_settings(
-    printer: &mut Printer<'_>,
-    settings: &[(&str, String, &str)],
-) -> Result<(), CliError> {
+fn print_settings(printer: &mut Printer<'_>, settings: &[SettingSpec]) -> Result<(), CliError> {
     if settings.is_empty() {
         return Ok(());
     }
     printer.line("  settings")?;
-    for (key, default, meaning) in settings {
-        printer.line(&format!("    {key:<25} {default:<13} {meaning}"))?;
+    for setting in settings {
+        let default = setting.fallback.to_string();
+        let line = format!("    {:<25} {default:<13} {}", setting.key, setting.meaning);
+        printer.line(&line)?;
     }
     Ok(())
 }
 
-/// The value that a setting has where the run file says nothing.
-fn default_text(fallback: Fallback) -> String {
-    match fallback {
-        Fallback::Required => "required".to_owned(),
-        Fallback::Absent(text) => text.to_owned(),
-        Fallback::Number(number) if number != 0.0 && number.abs() < 1e-3 => format!("{number:e}"),
-        Fallback::Number(number) => number.to_string(),
-        Fallback::Count(count) => count.to_string(),
-        Fallback::Flag(flag) => flag.to_string(),
-        Fallback::Word(word) => format!("{word:?}"),
-    }
-}
-
-fn transform_to_json(transform: &TransformEntry) -> Value {
-    let settings: Vec<Value> = transform
-        .settings
-        .iter()
+fn settings_to_json(settings: &[SettingSpec]) -> Vec<Value> {
+    let settings = settings.iter();
+    settings
         .map(|setting| {
             json!({
                 "key": setting.key,
-                "default": default_text(setting.fallback),
+                "default": setting.fallback.to_string(),
                 "meaning": setting.meaning,
             })
         })
-        .collect();
+        .collect()
+}
+
+fn transform_to_json(transform: &TransformEntry) -> Value {
     json!({
         "name": transform.kind,
         "summary": transform.summary,
         "formula": transform.formula,
-        "settings": settings,
+        "settings": settings_to_json(transform.settings),
         "is_optimizer": transform.optimizer.is_some(),
         "reference": transform.source,
     })
 }
 
-fn to_json(method: &Method) -> Value {
-    let settings: Vec<Value> = method
-        .settings
-        .iter()
-        .map(|setting| {
-            json!({
-                "key": setting.key,
-                "default": setting.default,
-                "meaning": setting.meaning,
-            })
-        })
-        .collect();
+fn to_json(method: &MethodSpec) -> Value {
     json!({
         "name": method.kind,
         "summary": method.summary,
         "formula": method.formula,
-        "settings": settings,
+        "settings": settings_to_json(method.settings),
+        "tensors": method
+            .tensors
+            .iter()
+            .map(|tensor| json!({ "name": tensor.name, "meaning": tensor.meaning }))
+            .collect::<Vec<_>>(),
+        "peft_type": method.peft.as_ref().map(|format| format.peft_type),
+        "runs_packed": method.runs_packed,
         "mergeable": method.mergeable,
         "reference": method.source,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use reparam_train::config::{Override, RunConfig};
-
-    use super::*;
-
-    /// The table says what the configuration does: names, keys and defaults.
-    #[test]
-    fn the_table_agrees_with_the_configuration() {
-        const BASE: &str = "model.path = 'm'\ndata.train = 'd'\noutput.dir = 'o'\n";
-        for method in METHODS {
-            let kind = format!("method.kind = '{}'\n", method.kind);
-            let parse = |overrides: &[Override]| {
-                RunConfig::parse(&format!("{BASE}{kind}"), "run.toml", overrides).unwrap()
-            };
-            let plain = parse(&[]);
-            assert_eq!(plain.method.name(), method.kind);
-            for setting in method.settings {
-                let text = format!("method.{}={}", setting.key, setting.default);
-                assert_eq!(parse(&[Override::set(text)]), plain, "{}", setting.key);
-            }
-        }
-    }
 }

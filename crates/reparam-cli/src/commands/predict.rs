@@ -1,51 +1,87 @@
 //! `reparam predict`.
 
-use crate::args::PredictArgs;
-use crate::engine::PredictRequest;
-use crate::error::CliError;
-use crate::format::{counted, measured};
-use crate::output::Printer;
-use crate::run::Context;
+use std::ops::ControlFlow;
 
-/// Prints the predictions as CSV, or as one object.
+use reparam_data::tabular::TabularError;
+use reparam_train::{ModelRequest, PredictRequest, Predictions, Stop, TrainError};
+use serde_json::Value;
+
+use crate::args::PredictArgs;
+use crate::error::CliError;
+use crate::output::Printer;
+use crate::runtime::Runtime;
+
+/// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(
     args: PredictArgs,
-    context: &Context<'_>,
+    runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
-    let engine = context.engine()?;
+    let model = ModelRequest::from(args.model);
+    runtime.watch_interrupts("stopping")?;
+    runtime.start_threads(0)?;
+    let task = runtime
+        .tasks
+        .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
     let request = PredictRequest {
-        model: args.model,
-        data: args.data,
+        model,
+        data: args.data.into(),
+        sequence_length: args.sequence_length,
         drop_rows: args.drop_rows,
     };
-    let prediction = engine.predict(request).map_err(CliError::Engine)?;
-    if printer.is_json() {
-        return printer.json(&prediction);
-    }
-    let mut csv = format!("row,{}\n", quoted(&prediction.target));
-    for (row, value) in prediction.rows.iter().zip(&prediction.predictions) {
-        csv += &format!("{row},{value}\n");
-    }
-    printer.text(&csv)?;
-    if !prediction.dropped.is_empty() {
-        let dropped = counted(prediction.dropped.len() as u64, "row");
-        printer.note(&format!("{dropped} left out for missing values"));
-    }
-    if let Some(mse) = prediction.mse {
-        let r2 = prediction
-            .r2
-            .map_or_else(String::new, |r2| format!(", R2 {r2:.4}"));
-        printer.note(&format!("mean squared error {}{r2}", measured(mse, 4)));
-    }
-    Ok(())
+    let mut printed = Printed {
+        printer,
+        written: Ok(()),
+    };
+    let stop = Stop::new(&runtime.stop);
+    let predicted = task.predict(&request, &runtime.hub, stop, &mut printed);
+    // Output that could not be written is why there are no more rows, so it comes first.
+    printed.written?;
+    predicted.map_err(|source| match source {
+        // Of a run file's ways out, only this one is a command's too.
+        TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {
+            source,
+            hint: "fill them in, or leave these rows out with --drop-rows",
+        },
+        source => source.into(),
+    })
 }
 
-/// Quotes a column's name where CSV needs it.
-fn quoted(name: &str) -> String {
-    if name.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
+/// Prints rows as they come.
+struct Printed<'a, 'p> {
+    printer: &'a mut Printer<'p>,
+    /// The first failure to write.
+    written: Result<(), CliError>,
+}
+
+impl Printed<'_, '_> {
+    fn line(&mut self, line: &str) {
+        if self.written.is_ok() {
+            self.written = self.printer.line(line);
+        }
+    }
+}
+
+impl Predictions for Printed<'_, '_> {
+    fn header(&mut self, text: &str) {
+        if !self.printer.is_json() {
+            self.line(text);
+        }
+    }
+
+    fn row(&mut self, object: Value, text: String) -> ControlFlow<()> {
+        if self.printer.is_json() {
+            self.line(&object.to_string());
+        } else {
+            self.line(&text);
+        }
+        match self.written {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn note(&mut self, text: String) {
+        self.printer.note(&text);
     }
 }

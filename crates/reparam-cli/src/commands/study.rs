@@ -1,42 +1,31 @@
 //! `reparam study`.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
-use reparam_train::study::{StudyRequest, StudyRun, Vary};
+use reparam_train::TrainError;
+use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
-use crate::engine::EngineError;
 use crate::error::CliError;
 use crate::interrupt::survive_file_size_limit;
 use crate::output::Printer;
 use crate::overrides::overrides;
-use crate::run::Context;
+use crate::runtime::Runtime;
 
 /// Makes the runs, says of each how it went, and prints the table.
 pub(crate) fn run(
     args: StudyArgs,
-    context: &Context<'_>,
+    runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let vary: Result<Vec<Vary>, _> = args.vary.iter().map(|text| Vary::parse(text)).collect();
-    let vary = vary.map_err(|error| {
-        let hint = error.hint();
-        CliError::Engine(EngineError::new(
-            reparam_train::event::FailureKind::Config,
-            error,
-            hint,
-        ))
-    })?;
+    let vary = vary.map_err(TrainError::from)?;
     let request = StudyRequest {
         run_file: args.run_file,
         overrides: overrides(args.set, args.output.as_deref())?,
         vary,
     };
-    let engine = context.engine()?;
     survive_file_size_limit()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    (context.watch_interrupts)(Arc::clone(&stop))?;
+    runtime.watch_interrupts("stopping after this step and saving")?;
+    runtime.start_threads(0)?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
             Some(message) if run.diverged => format!("diverged: {message}"),
@@ -45,9 +34,8 @@ pub(crate) fn run(
         };
         printer.note(&format!("{}  {ended}", run.label));
     };
-    let study = engine
-        .study(request, &stop, &mut on_run)
-        .map_err(CliError::Engine)?;
+    let (tasks, stop) = (&runtime.tasks, &runtime.stop);
+    let study = study(&request, tasks, &runtime.hub, stop, &mut on_run)?;
     let Some(study) = study else {
         return Err(CliError::StudyInterrupted);
     };

@@ -162,7 +162,7 @@ fn failures_are_events_with_json() {
     assert_eq!(
         event,
         serde_json::json!({
-            "schema_version": 1,
+            "schema_version": 2,
             "event": "failed",
             "error": {
                 "message": "run.toml:9: unknown key `rnk` in [method]",
@@ -179,13 +179,13 @@ fn an_unusable_variable() {
     let directory = directory("", "");
     let output = reparam(directory.path())
         .args(["train", "run.toml"])
-        .env("REPARAM_LOG", "reparam=loud")
+        .env("REPARAM_THREADS", "many")
         .output()
         .expect("a process");
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        text.starts_with("error: REPARAM_LOG must be a filter"),
+        text.starts_with("error: REPARAM_THREADS must be a whole number"),
         "{text}"
     );
 }

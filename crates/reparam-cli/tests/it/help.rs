@@ -24,8 +24,8 @@ fn help_lists_the_commands() {
     Commands:
       train     Train or fine-tune a model as a run file says
       study     Make the same run under several settings, and compare
-      predict   Predict the rows of a table with a trained regression
-      eval      Measure the loss and the perplexity of a model on a text
+      predict   Predict the rows of a file with a trained model
+      eval      Measure a model on a file
       generate  Continue a prompt with a model
       inspect   Describe a model, an adapter, a run directory or a tensor file
       bench     Measure training steps on random tokens
@@ -46,9 +46,6 @@ fn help_lists_the_commands() {
       -q, --quiet
               Print nothing but results and errors
 
-      -v, --verbose...
-              Log more to standard error (can be repeated)
-
     Examples:
       reparam train run.toml
       reparam train run.toml --set train.max_steps=50 --output runs/short
@@ -64,7 +61,6 @@ fn help_lists_the_commands() {
       HF_HUB_CACHE         Directory of models from the hub
       REPARAM_ISA          Instruction set that kernels are forced to
       REPARAM_THREADS      Number of threads to compute with
-      REPARAM_LOG          What to log, such as debug or reparam=trace
       NO_COLOR             Do not color output
       REPARAM_NO_PROGRESS  Do not show a progress bar
 
@@ -74,7 +70,7 @@ fn help_lists_the_commands() {
         2   wrong arguments
         3   the reader of the output closed it
         4   the run diverged: a number is not finite, or the loss grew without bound
-        130 interrupted, with what was learned saved
+        130 interrupted; of a run, with its state saved
         255 a bug in reparam
     --- stderr
     "#);
@@ -89,7 +85,8 @@ fn help_of_train() {
 
     The run file is TOML with the sections [model], [data], [method], [optimizer], [train] and [output].
     Relative paths in it are relative to the current directory. Ctrl-C stops after the current step and
-    saves; a second one quits at once.
+    saves a checkpoint; a second one quits at once. With --resume a run goes on from its newest
+    checkpoint, to the same numbers as without the interruption.
 
     Usage: reparam train [OPTIONS] <RUN_FILE>
 
@@ -106,6 +103,9 @@ fn help_of_train() {
           --output <DIR>
               Where the run goes, instead of output.dir of the run file
 
+          --resume
+              Go on from the newest checkpoint of the run, or start it if there is none
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -116,13 +116,11 @@ fn help_of_train() {
       -q, --quiet
               Print nothing but results and errors
 
-      -v, --verbose...
-              Log more to standard error (can be repeated)
-
     Examples:
       reparam train run.toml
       reparam train run.toml --set train.max_steps=50 --set method.rank=8
       reparam train run.toml --output runs/second --json > events.jsonl
+      reparam train run.toml --resume
     --- stderr
     "#);
 }
@@ -140,7 +138,7 @@ fn help_of_generate() {
 
     Options:
           --model <DIR_OR_ID>
-              A model directory in Hugging Face layout, or a hub id
+              A model directory in Hugging Face layout, the directory of a run, or a hub id
 
           --adapter <DIR>
               An adapter directory in PEFT layout
@@ -185,9 +183,6 @@ fn help_of_generate() {
 
       -q, --quiet
               Print nothing but results and errors
-
-      -v, --verbose...
-              Log more to standard error (can be repeated)
 
     Examples:
       reparam generate --model assets/stories260K --prompt "Once upon a time"
@@ -303,7 +298,6 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   settings
     rank                      16            rows of A and columns of B
     alpha                     32            numerator of the scaling s
-    target_modules            "all-linear"  adapted modules: a list of names, or a regex
 "#,
         r#"
 clip_by_value  Bound every element

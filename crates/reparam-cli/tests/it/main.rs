@@ -7,6 +7,7 @@ mod help;
 mod models;
 mod predict;
 mod regression;
+mod resume;
 mod runs;
 mod studies;
 mod support;

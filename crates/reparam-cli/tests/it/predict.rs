@@ -106,17 +106,19 @@ fn predictions_are_csv_and_the_model_of_the_report() {
         "{outcome:?}"
     );
 
+    // As JSON every row is an object of its own.
     let json = predict(&workplace, "run/model", &["--json"]).succeeded();
-    assert!(json.err.is_empty(), "{json:?}");
-    let json = json.json();
-    assert_eq!(json["target"], "price, in \"euro\"");
-    assert_eq!(
-        json["predictions"],
-        serde_json::to_value(&predictions).expect("JSON")
-    );
-    assert_eq!(json["rows"].as_array().expect("rows").len(), 40);
-    assert!((json["mse"].as_f64().expect("an error") / both - 1.0).abs() < 1e-9);
-    assert_eq!(json["dropped"], serde_json::json!([]));
+    let rows = predictions.iter().enumerate();
+    let rows: Vec<Value> = rows
+        .map(|(row, y)| serde_json::json!({ "row": row, "y": y }))
+        .collect();
+    assert_eq!(json.events(), rows);
+
+    // And `eval` measures what is said beside the predictions.
+    let args = ["eval", "--model", "run", "--data", "new.csv", "--json"];
+    let eval = workplace.reparam(&args).succeeded().json();
+    assert!((eval["mse"].as_f64().expect("an error") / both - 1.0).abs() < 1e-9);
+    assert_eq!(eval["examples"], 40);
 }
 
 #[test]
@@ -126,8 +128,9 @@ fn a_file_without_the_target_is_predicted_without_errors() {
     let outcome = predict(&workplace, "run", &[]).succeeded();
     assert_eq!(outcome.out.lines().count(), 3);
     assert!(outcome.err.is_empty(), "{outcome:?}");
-    let json = predict(&workplace, "run", &["--json"]).succeeded().json();
-    assert_eq!((&json["mse"], &json["r2"]), (&Value::Null, &Value::Null));
+    let args = ["eval", "--model", "run", "--data", "new.csv"];
+    let outcome = workplace.reparam(&args);
+    outcome.failed(1, "new.csv does not have `price, in", "predictions alone");
 }
 
 #[test]
@@ -154,9 +157,9 @@ fn rows_with_missing_values_are_refused_or_left_out() {
     );
     let json = predict(&workplace, "run", &["--drop-rows", "--json"])
         .succeeded()
-        .json();
-    assert_eq!(json["rows"], serde_json::json!([0, 2]));
-    assert_eq!(json["dropped"], serde_json::json!([3, 5]));
+        .events();
+    let rows: Vec<&Value> = json.iter().map(|row| &row["row"]).collect();
+    assert_eq!(rows, [0, 2]);
 }
 
 #[test]
@@ -181,17 +184,25 @@ fn files_and_directories_that_do_not_fit() {
         "the first line names the columns",
     );
     workplace.write("new.csv", b"a,\"b, in cm\"\n3,2\n");
+    let regression = ["--task", "regression"];
     let hint = "give the run directory of a regression";
-    predict(&workplace, "nope", &[]).failed(1, "nope/config.json is not a regression's", hint);
-    predict(&workplace, "table.csv", &[]).failed(
+    predict(&workplace, "nope", &regression).failed(
         1,
-        "table.csv/config.json is not a regression's",
+        "nope/config.json is not a regression's",
         hint,
     );
-    predict(&workplace, &model(), &[]).failed(1, "its model_type is `llama`", hint);
+    predict(&workplace, &model(), &regression).failed(1, "its model_type is `llama`", hint);
+    // Without the word, the model says what it is for.
+    predict(&workplace, "nope", &[]).failed(1, "nope", "path");
+    predict(&workplace, &model(), &[]).failed(1, "causal-lm cannot be used for", "");
+    predict(&workplace, "run", &["--task", "telepathy"]).failed(
+        1,
+        "no such task: telepathy",
+        "causal-lm, regression",
+    );
     let failed = predict(&workplace, "nope", &["--json"]);
     assert_eq!(failed.code, Some(1));
-    assert_eq!(failed.json()["error"]["kind"], "data");
+    assert_eq!(failed.json()["error"]["exit_code"], 1);
     let args = ["predict", "--model", "run", "--data", "new.csv.gz"];
     let outcome = workplace.reparam(&args);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");

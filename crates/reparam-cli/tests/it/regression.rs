@@ -25,10 +25,9 @@ fn the_example_converges_to_least_squares() {
     let example = path_text(&repository().join("examples/linear-regression.toml"));
     let outcome = workplace.reparam(&["train", &example]).succeeded();
     for line in [
-        "model       linear from 1 feature to y, 2 parameters",
+        "model       linear, 2 parameters",
         "method      identity",
-        "data        80 rows to learn from, 20 held out",
-        "run         1,000 steps of 80 rows, learning rate 0.1, lambda 0.1, seed 42",
+        "data        features 1, target y, train rows 80, test rows 20",
         "stopped     step 1000: all steps are done",
         "model       runs/linear-regression/model",
     ] {
@@ -128,22 +127,20 @@ fn json_is_the_stream_of_events() {
         .filter(|kind| kind != "step")
         .collect();
     let expected = [
-        "regression_start",
-        "regression_evaluation",
-        "regression_evaluation",
+        "start",
+        "evaluation",
+        "evaluation",
         "stopped",
-        "regression_report",
+        "report",
         "saved",
         "finished",
     ];
     assert_eq!(kinds, expected);
     let report: Value = serde_json::from_slice(&workplace.read("run/report.json")).expect("JSON");
     let events = outcome.events();
-    let told = events
-        .iter()
-        .find(|event| event["event"] == "regression_report");
+    let told = events.iter().find(|event| event["event"] == "report");
     for (key, value) in report.as_object().expect("an object") {
-        assert_eq!(told.expect("a report")[key], *value, "{key}");
+        assert_eq!(told.expect("a report")["report"][key], *value, "{key}");
     }
 }
 

@@ -35,8 +35,11 @@ fn a_run_directory_has_everything() {
         assert_eq!(step["step"], index + 1);
         assert_eq!(step["learning_rate"], 1e-3);
         // Two blocks of 32 tokens; the first of each is not predicted.
-        assert_eq!(step["tokens"], 62);
-        for key in ["loss", "grad_norm", "tokens_per_s"] {
+        assert_eq!(
+            (&step["weight"], &step["unit"]),
+            (&62.0.into(), &"tokens".into())
+        );
+        for key in ["loss", "grad_norm", "per_second"] {
             assert!(step[key].as_f64().expect(key) > 0.0, "{step}");
         }
         let peak = step["peak_rss_bytes"].as_u64().expect("bytes");
@@ -148,13 +151,13 @@ fn the_final_loss_is_that_of_eval() {
         workplace.reparam(&args).succeeded().json()
     };
     let after = eval(&["--adapter", "run/adapter"]);
-    assert_eq!(after["loss"], finished["loss_after"]);
+    assert_eq!(after["loss"], finished["after"]);
     let before = eval(&[]);
-    assert_eq!(before["loss"], finished["loss_before"]);
+    assert_eq!(before["loss"], finished["before"]);
     assert_ne!(before["loss"], after["loss"]);
     let (loss, perplexity) = (before["loss"].as_f64(), before["perplexity"].as_f64());
     assert_eq!(loss.map(f64::exp), perplexity);
-    assert_eq!(before["tokens"], events[0]["eval_tokens"]);
+    assert_eq!(before["tokens"], events[0]["data"]["eval_tokens"]);
 }
 
 #[cfg(unix)]
@@ -168,7 +171,7 @@ fn an_interrupted_run_is_saved() {
     assert_eq!(last["event"], "interrupted");
     assert_eq!(last["step"], steps);
     assert!(err.contains("stopping after this step"), "{err}");
-    assert!(err.contains("what it has learned is saved"), "{err}");
+    assert!(err.contains("its state is saved"), "{err}");
 
     let model = model();
     let args = ["generate", "--model", &model, "--adapter", "run/adapter"];

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Document, DocumentSource, json_type};
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 
 /// How documents and examples are written in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ impl Format {
 
     /// The name that run files and the program use.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Documents => "jsonl",

@@ -9,11 +9,12 @@ use super::{DocumentSource, extension, json_type};
 use crate::error::{DataError, Result};
 
 /// Reads the objects of a file: of a `.jsonl` the lines, of any other name the elements if it begins with a bracket,
-/// else the lines.
-pub(super) fn objects(
+/// else the lines. `each` is given what stands in the place of an object, too: a line that is no JSON, or JSON that
+/// is no object. A fault behind which it cannot be said where the next object begins ends the reading.
+pub(crate) fn objects(
     path: &Path,
     text: &str,
-    each: impl FnMut(Map<String, Value>, DocumentSource) -> Result<()>,
+    each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
 ) -> Result<()> {
     let is_array =
         extension(path).as_deref() != Some("jsonl") && text.trim_start().starts_with('[');
@@ -27,7 +28,7 @@ pub(super) fn objects(
 fn lines(
     path: &Path,
     text: &str,
-    mut each: impl FnMut(Map<String, Value>, DocumentSource) -> Result<()>,
+    mut each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
 ) -> Result<()> {
     let shared: Arc<Path> = Arc::from(path);
     let mut lines = text
@@ -47,9 +48,8 @@ fn lines(
             line,
             item: None,
         };
-        let value =
-            serde_json::from_str(content).map_err(|error| invalid(path, (line, 0), &error))?;
-        each(object(value, &place)?, place)?;
+        let value = serde_json::from_str(content).map_err(|error| invalid(path, (line, 0), &error));
+        each(value.and_then(|value| object(value, &place)), place)?;
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ fn lines(
 fn array(
     path: &Path,
     text: &str,
-    mut each: impl FnMut(Map<String, Value>, DocumentSource) -> Result<()>,
+    mut each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
 ) -> Result<()> {
     let shared: Arc<Path> = Arc::from(path);
     let mut cursor = Cursor::new(path, text);
@@ -74,7 +74,7 @@ fn array(
             line: cursor.line,
             item: Some(item),
         };
-        each(object(cursor.value()?, &place)?, place)?;
+        each(object(cursor.value()?, &place), place)?;
         if cursor.next("`,` or `]`", &[',', ']'])? == ']' {
             break;
         }

@@ -20,20 +20,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{DataError, Result, nearest};
+use crate::error::{DataError, Result};
 
 mod format;
-mod json;
+pub(crate) mod json;
+mod records;
 #[cfg(test)]
 mod tests;
 
 use format::Form;
 pub use format::Format;
 pub(crate) use format::known_fields;
+use records::line_ends;
+pub(crate) use records::{Dialect, Records};
 
 /// A text to learn from or to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +136,7 @@ pub fn read_documents(paths: &[PathBuf], format: Option<Format>) -> Result<Sourc
         let bytes = read_file(path)?;
         source.files.push(FileDigest::of(path, &bytes));
         let first = source.documents.len();
-        parse(path, bytes, format, &mut source.documents)?;
+        parse(path, &bytes, format, &mut source.documents)?;
         let documents = &source.documents[first..];
         if documents
             .iter()
@@ -165,6 +169,20 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     })
 }
 
+/// Returns the text of a file without its byte order mark.
+pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to();
+        DataError::InvalidUtf8 {
+            path: path.to_owned(),
+            line: 1 + line_ends(&bytes[..offset]),
+            offset,
+            utf16: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
+        }
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
 fn not_found(path: &Path) -> DataError {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -178,12 +196,14 @@ fn not_found(path: &Path) -> DataError {
     let missing_directory = missing_directory
         .filter(|ancestor| !ancestor.exists())
         .last();
-    let siblings: Vec<String> = fs::read_dir(parent)
+    let mut siblings: Vec<String> = fs::read_dir(parent)
         .map(|entries| {
             let names = entries.flatten().map(|entry| entry.file_name());
             names.filter_map(|name| name.into_string().ok()).collect()
         })
         .unwrap_or_default();
+    // The order of a directory is arbitrary; the answer should not be.
+    siblings.sort();
     let name = path
         .file_name()
         .map(|name| name.to_string_lossy())
@@ -198,26 +218,11 @@ fn not_found(path: &Path) -> DataError {
 /// Appends the documents in `bytes` to `documents`.
 fn parse(
     path: &Path,
-    bytes: Vec<u8>,
+    bytes: &[u8],
     format: Option<Format>,
     documents: &mut Vec<Document>,
 ) -> Result<()> {
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
-        let bytes = error.as_bytes();
-        DataError::InvalidUtf8 {
-            path: path.to_owned(),
-            line: 1 + bytes[..offset]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count(),
-            offset,
-            utf16: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
-        }
-    })?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
+    let text = utf8(path, bytes)?;
     if text.is_empty() {
         return Err(DataError::EmptyFile {
             path: path.to_owned(),
@@ -225,7 +230,7 @@ fn parse(
     }
     if is_text(path, format)? {
         documents.push(Document {
-            text,
+            text: text.to_owned(),
             prompt_len: None,
             source: DocumentSource {
                 path: Arc::from(path),
@@ -236,7 +241,8 @@ fn parse(
         return Ok(());
     }
     let mut form = None;
-    json::objects(path, &text, |object, place| {
+    json::objects(path, text, |object, place| {
+        let object = object?;
         let form = match form {
             Some(form) => form,
             None => *form.insert(Form::of(&object, format, &place)?),
@@ -261,7 +267,7 @@ fn is_text(path: &Path, format: Option<Format>) -> Result<bool> {
 }
 
 /// The extension in lower case.
-fn extension(path: &Path) -> Option<String> {
+pub(crate) fn extension(path: &Path) -> Option<String> {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.map(str::to_ascii_lowercase)
 }

@@ -283,7 +283,7 @@ proptest! {
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), kind in 0usize..3) {
         let mut documents = Vec::new();
         let path = ["x.txt", "x.jsonl", "x.json"][kind];
-        let outcome = parse(Path::new(path), bytes, None, &mut documents);
+        let outcome = parse(Path::new(path), &bytes, None, &mut documents);
         prop_assert_eq!(outcome.is_ok(), !documents.is_empty());
     }
 }

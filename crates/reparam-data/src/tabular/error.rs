@@ -92,22 +92,6 @@ pub enum TabularError {
         /// Cells of the record.
         found: usize,
     },
-    /// A quoted cell is never closed, so that it swallows the rest of the file.
-    #[error("{}:{line}: a quoted cell of this record is never closed", path.display())]
-    OpenQuote {
-        /// The file.
-        path: PathBuf,
-        /// The line on which the record begins.
-        line: usize,
-    },
-    /// Text follows the quote that closes a cell.
-    #[error("{}:{line}: text follows a closing quote in this record", path.display())]
-    TextAfterQuote {
-        /// The file.
-        path: PathBuf,
-        /// The line on which the record begins.
-        line: usize,
-    },
     /// A cell is not a number.
     #[error("{}:{line}: column `{column}` is not a number: \"{}\"", path.display(), cut(text))]
     NotANumber {
@@ -156,6 +140,14 @@ pub enum TabularError {
         path: PathBuf,
         /// Rows that were dropped because of missing values.
         dropped: usize,
+    },
+    /// Predictions cannot be measured without the target of every row.
+    #[error("{} does not have `{target}` in every row", path.display())]
+    NoTarget {
+        /// The file.
+        path: PathBuf,
+        /// The target.
+        target: String,
     },
 
     // Generating.

@@ -1,14 +1,13 @@
 //! Reading columns of numbers from a CSV file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use csv::{Reader, ReaderBuilder, StringRecord};
+use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, TabularError};
 use super::table::Table;
-use crate::error::{DataError, nearest};
-use crate::source::{FileDigest, read_file};
+use crate::source::{Dialect, FileDigest, Records, read_file, utf8};
 
 #[cfg(test)]
 mod tests;
@@ -63,29 +62,36 @@ pub struct Selection {
 pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
     read(
         path,
-        Some(&selection.target),
+        Target::Needed(&selection.target),
         selection.features.as_deref(),
         selection.missing,
     )
 }
 
-/// Reads the features of a CSV file to predict from: its `y` is empty, and so is the name of its target.
+/// Reads the features of a CSV file to predict from, and what is known of the target.
+///
+/// Where the file has no column of the target, or lacks its value in a row, `y` is empty: rows without a target are
+/// what predictions are for.
 ///
 /// # Errors
 ///
 /// As [`read_csv`].
-pub fn read_features(path: &Path, features: &[String], missing: MissingPolicy) -> Result<Table> {
-    read(path, None, Some(features), missing)
+pub fn read_features(
+    path: &Path,
+    features: &[String],
+    target: &str,
+    missing: MissingPolicy,
+) -> Result<Table> {
+    read(path, Target::IfThere(target), Some(features), missing)
 }
 
-/// Returns the names of a CSV file's columns.
-///
-/// # Errors
-///
-/// As [`read_csv`], as far as the header is concerned.
-pub fn read_header(path: &Path) -> Result<Vec<String>> {
-    let bytes = read_file(path)?;
-    header(path, &mut Records::new(path, utf8(path, &bytes)?))
+/// The column to predict.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// Every row needs a value.
+    Needed(&'a str),
+    /// It is read where every row has one.
+    IfThere(&'a str),
 }
 
 fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
@@ -101,16 +107,22 @@ fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
 
 fn read(
     path: &Path,
-    target: Option<&str>,
+    target: Target<'_>,
     features: Option<&[String]>,
     policy: MissingPolicy,
 ) -> Result<Table> {
     let names_features = features.is_some();
+    let is_needed = matches!(target, Target::Needed(_));
     let bytes = read_file(path)?;
     let digest = FileDigest::of(path, &bytes);
-    let mut records = Records::new(path, utf8(path, &bytes)?);
+    let mut records = Records::new(path, utf8(path, &bytes)?, Dialect::Csv);
     let header = header(path, &mut records)?;
+    let target = match target {
+        Target::Needed(name) => Some(name),
+        Target::IfThere(name) => header.iter().any(|known| known == name).then_some(name),
+    };
     let Columns { features, target } = select(path, &header, target, features)?;
+    let mut all_known = target.is_some();
 
     let mut table = Table {
         features: features
@@ -146,6 +158,7 @@ fn read(
             let owned = || (path.to_owned(), header[column].clone(), text.to_owned());
             match number_of(text) {
                 Cell::Number(value) => values.push(value),
+                Cell::Missing if Some(column) == target && !is_needed => all_known = false,
                 Cell::Missing => {
                     complete = false;
                     missing[column] = true;
@@ -173,7 +186,7 @@ fn read(
             }
         }
         if complete {
-            if target.is_some() {
+            if values.len() > features.len() {
                 table.y.extend(values.pop());
             }
             table.x.append(&mut values);
@@ -184,6 +197,9 @@ fn read(
         number += 1;
     }
     table.n_rows = table.rows.len();
+    if !all_known {
+        table.y.clear();
+    }
     if !table.dropped.is_empty() && policy == MissingPolicy::Error {
         let rows = table.dropped.len();
         table.dropped.truncate(LISTED);
@@ -301,136 +317,4 @@ fn select(
         });
     }
     Ok(Columns { features, target })
-}
-
-/// Returns the text of a file without its byte order mark.
-fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let offset = error.valid_up_to();
-        DataError::InvalidUtf8 {
-            path: path.to_owned(),
-            line: 1 + line_ends(&bytes[..offset]),
-            offset,
-            utf16: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
-        }
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
-
-/// The records of a text, and where they begin.
-struct Records<'a> {
-    path: PathBuf,
-    text: &'a str,
-    reader: Reader<&'a [u8]>,
-    record: StringRecord,
-    /// Byte at which the last record begins.
-    begin: usize,
-    /// Line on which the last record begins, counted from 1.
-    line: usize,
-}
-
-impl<'a> Records<'a> {
-    fn new(path: &Path, text: &'a str) -> Self {
-        // Lengths are compared here, for the reader's own error does not say the right line after a blank one.
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(text.as_bytes());
-        Self {
-            path: path.to_owned(),
-            text,
-            reader,
-            record: StringRecord::new(),
-            begin: 0,
-            line: 1,
-        }
-    }
-
-    /// Returns the next record that is not blank, and the line on which it begins.
-    fn next(&mut self) -> Result<Option<(usize, &StringRecord)>> {
-        loop {
-            let read = self.reader.read_record(&mut self.record);
-            let read = read.map_err(|error| DataError::Unreadable {
-                path: self.path.clone(),
-                source: error.into(),
-            })?;
-            if !read {
-                return Ok(None);
-            }
-            let at = self.record.position().map_or(0, csv::Position::byte) as usize;
-            // The reader says where the record before ended; line ends follow.
-            let ends = self.text.as_bytes()[at..].iter();
-            let at = at
-                + ends
-                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-                    .count();
-            self.line += line_ends(&self.text.as_bytes()[self.begin..at]);
-            self.begin = at;
-            let end = (self.reader.position().byte() as usize).max(at);
-            let (path, line) = (&self.path, self.line);
-            match quote_fault(&self.text.as_bytes()[at..end]) {
-                Some(QuoteFault::Open) => {
-                    return Err(TabularError::OpenQuote {
-                        path: path.clone(),
-                        line,
-                    });
-                }
-                Some(QuoteFault::TextAfter) => {
-                    return Err(TabularError::TextAfterQuote {
-                        path: path.clone(),
-                        line,
-                    });
-                }
-                None => {}
-            }
-            // A line of nothing but white space; the reader skips those without any.
-            if self.record.len() > 1 || !self.record.get(0).unwrap_or_default().trim().is_empty() {
-                return Ok(Some((self.line, &self.record)));
-            }
-        }
-    }
-}
-
-/// Counts the line ends `\n`, `\r\n` and `\r`, as the reader understands them.
-fn line_ends(bytes: &[u8]) -> usize {
-    let returns = bytes.iter().enumerate();
-    let returns = returns.filter(|(at, byte)| **byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
-    returns.count() + bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// How the quotes of a record can be wrong.
-enum QuoteFault {
-    /// A quoted cell is never closed.
-    Open,
-    /// Text follows the quote that closes a cell.
-    TextAfter,
-}
-
-/// Finds what the reader forgives. Both faults are mostly a quote forgotten somewhere, and make one cell of all rows
-/// up to the next quote, so that rows would be lost in silence.
-fn quote_fault(record: &[u8]) -> Option<QuoteFault> {
-    enum State {
-        /// At the beginning of a cell, the only place where a quote opens one.
-        Begin,
-        Plain,
-        Quoted,
-        /// After a quote in a quoted cell, which is its end or the first of a pair.
-        Quote,
-        /// After the end of a quoted cell and white space.
-        Ended,
-    }
-    let mut state = State::Begin;
-    for byte in record {
-        state = match (state, byte) {
-            (State::Begin, b'"') => State::Quoted,
-            (State::Quoted, b'"') => State::Quote,
-            (State::Quoted, _) => State::Quoted,
-            (State::Quote, b'"') => State::Quoted,
-            (_, b',') => State::Begin,
-            (State::Quote | State::Ended, b' ' | b'\t' | b'\r' | b'\n') => State::Ended,
-            (State::Quote | State::Ended, _) => return Some(QuoteFault::TextAfter),
-            (State::Begin | State::Plain, _) => State::Plain,
-        };
-    }
-    matches!(state, State::Quoted).then_some(QuoteFault::Open)
 }

@@ -15,17 +15,21 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use tokenizers::processors::PostProcessorWrapper;
-use tokenizers::{AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer};
+use tokenizers::{
+    AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
+};
 
 use crate::error::{DataError, Result};
 use crate::pack::EncodedDocument;
 use crate::source::{Document, FileDigest, read_file};
 
+mod row;
 mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 
@@ -47,6 +51,7 @@ pub struct TextTokenizer {
     digest: FileDigest,
     special: SpecialTokens,
     stream_mode: StreamMode,
+    truncation_side: TruncationDirection,
     max_id: u32,
 }
 
@@ -112,6 +117,7 @@ impl TextTokenizer {
             digest,
             special,
             stream_mode,
+            truncation_side: config.truncation_side,
             max_id,
         })
     }

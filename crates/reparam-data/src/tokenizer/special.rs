@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{Tokenizer, TruncationDirection};
 
 use crate::error::{DataError, Result};
 use crate::source::{json_type, read_file};
@@ -62,6 +62,8 @@ pub(super) struct TokenizerConfig {
     pub(super) path: PathBuf,
     /// Tokens to be added, by id.
     pub(super) added: BTreeMap<u32, AddedTokenEntry>,
+    /// The side on which rows that are too long are cut.
+    pub(super) truncation_side: TruncationDirection,
     /// The token of each role and the file that names it.
     roles: BTreeMap<&'static str, (String, PathBuf)>,
 }
@@ -98,6 +100,14 @@ impl TokenizerConfig {
         };
         if let Some(value) = read_json(&path)? {
             config.take_roles(&path, &value)?;
+            config.truncation_side = match value.get("truncation_side").and_then(Value::as_str) {
+                None | Some("right") => TruncationDirection::Right,
+                Some("left") => TruncationDirection::Left,
+                Some(side) => {
+                    let message = format!("`truncation_side` is `{side}`, not `left` or `right`");
+                    return Err(config.invalid(message));
+                }
+            };
             config.added = match value.get("added_tokens_decoder") {
                 None | Some(Value::Null) => BTreeMap::new(),
                 Some(added) => {

@@ -10,6 +10,7 @@ use super::*;
 use crate::source::DocumentSource;
 
 mod examples;
+mod rows;
 
 fn stories_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K")

@@ -22,7 +22,6 @@ pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
 use crate::FormatError;
-use crate::error::nearest_name;
 use header::Entry;
 
 const SINGLE_FILE: &str = "model.safetensors";
@@ -240,7 +239,7 @@ impl Checkpoint {
         self.get(name).ok_or_else(|| FormatError::NoSuchTensor {
             name: name.to_owned(),
             path: self.path.clone(),
-            nearest: nearest_name(name, self.names()),
+            nearest: crate::nearest(name, self.names()).map(str::to_owned),
         })
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Checkpoint;
 use crate::FormatError;
-use crate::error::{NAMES_SHOWN, nearest_name};
+use crate::error::NAMES_SHOWN;
 
 /// Everything in which a checkpoint and a model differ.
 ///
@@ -46,7 +46,7 @@ impl LoadMismatch {
         } else {
             &self.missing
         };
-        nearest_name(name, others.iter().map(String::as_str))
+        crate::nearest(name, others.iter().map(String::as_str)).map(str::to_owned)
     }
 
     /// Returns what the user can do about it.

@@ -74,7 +74,7 @@ impl ConfigError {
         match self {
             Self::File(error) => error.hint(),
             Self::MissingKey { .. } => {
-                Some("the file is incomplete or is not a decoder model's config.json".to_owned())
+                Some("the file is incomplete, or it is not a model's config.json".to_owned())
             }
             Self::UnsupportedRope { .. } => Some(format!(
                 "supported are {}",

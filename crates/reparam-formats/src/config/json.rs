@@ -121,6 +121,27 @@ impl JsonObject {
         })
     }
 
+    /// Reads a whole number of at least 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`], [`ConfigError::InvalidValue`] for 0.
+    pub fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        match self.usize(key)? {
+            Some(0) => Err(self.invalid(key, "it has to be at least 1")),
+            size => Ok(size),
+        }
+    }
+
+    /// Reads a whole number of at least 1 that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JsonObject::size`], [`ConfigError::MissingKey`].
+    pub fn required_size(&self, key: &str) -> Result<usize, ConfigError> {
+        self.size(key)?.ok_or_else(|| self.missing(key))
+    }
+
     /// Reads a number.
     ///
     /// # Errors

@@ -4,12 +4,14 @@ use super::{ConfigError, JsonObject};
 
 /// How positions are turned into rotation angles.
 ///
-/// With `d` the head dimension, pair `i` of `d / 2` turns by `position * f_i`, where
+/// With `d` the rotated part of a head, pair `i` of `d / 2` turns by `position * f_i`, where
 /// `f_i = theta^(-2i/d)`, changed by the scaling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeParameters {
     /// The base `theta` of the frequencies.
     pub theta: f64,
+    /// Which part of each head is rotated, above 0 and up to 1: the first `share * head_dim` elements.
+    pub share: f64,
     /// How the frequencies are stretched for longer contexts.
     pub scaling: RopeScaling,
 }
@@ -44,61 +46,114 @@ impl RopeScaling {
     pub const TYPES: [&'static str; 3] = ["default", "linear", "llama3"];
 }
 
-/// The base of the frequencies where a configuration gives none.
-const DEFAULT_THETA: f64 = 10_000.0;
-
-/// Reads `rope_parameters`, or the older `rope_theta` and `rope_scaling`.
-///
-/// As in transformers 5, `rope_scaling` wins where both are given, and a `rope_theta` inside of
-/// the object wins over one beside it.
-pub(super) fn read(config: &JsonObject) -> Result<RopeParameters, ConfigError> {
-    let scaling = config
-        .object("rope_scaling")?
-        .filter(|object| !object.map().is_empty());
-    let object = match scaling {
-        Some(object) => Some(object),
-        None => config
-            .object("rope_parameters")?
-            .filter(|object| !object.map().is_empty()),
-    };
-    reject_partial(config)?;
-    let outer_theta = theta(config)?;
-    let Some(object) = object else {
-        let theta = outer_theta.unwrap_or(DEFAULT_THETA);
-        return Ok(RopeParameters {
-            theta,
-            scaling: RopeScaling::Default,
-        });
-    };
-    reject_partial(&object)?;
-    if object.map().values().any(serde_json::Value::is_object) {
-        return Err(ConfigError::UnsupportedRope {
-            path: object.path().to_path_buf(),
-            rope_type: "one per layer type".to_owned(),
-        });
-    }
-    let theta = theta(&object)?.or(outer_theta).unwrap_or(DEFAULT_THETA);
-    let rope_type = match object.str("rope_type")? {
-        Some(rope_type) => rope_type,
-        None => object.str("type")?.unwrap_or("default"),
-    };
-    let scaling = match rope_type {
-        "default" => RopeScaling::Default,
-        "linear" => RopeScaling::Linear {
-            factor: positive(&object, "factor")?,
-        },
-        "llama3" => llama3(config, &object)?,
-        other => {
-            return Err(ConfigError::UnsupportedRope {
-                path: object.path().to_path_buf(),
-                rope_type: other.to_owned(),
-            });
-        }
-    };
-    Ok(RopeParameters { theta, scaling })
+/// What a family takes where its configuration says nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RopeDefaults {
+    /// The base of the frequencies.
+    pub theta: f64,
+    /// The model's own context length, in tokens.
+    pub max_positions: usize,
 }
 
-fn llama3(config: &JsonObject, object: &JsonObject) -> Result<RopeScaling, ConfigError> {
+impl RopeParameters {
+    /// Reads `rope_parameters`, or the older `rope_theta` and `rope_scaling`.
+    ///
+    /// As in transformers 5, `rope_scaling` wins where both are given, and a `rope_theta` inside of
+    /// the object wins over one beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::UnsupportedRope`], [`ConfigError::InvalidValue`], [`ConfigError::MissingKey`],
+    /// [`ConfigError::WrongType`].
+    pub fn read(config: &JsonObject, defaults: RopeDefaults) -> Result<Self, ConfigError> {
+        let object = match filled(config, "rope_scaling")? {
+            Some(object) => Some(object),
+            None => filled(config, "rope_parameters")?,
+        };
+        if let Some(object) = &object
+            && object.map().values().any(serde_json::Value::is_object)
+        {
+            return Err(ConfigError::UnsupportedRope {
+                path: object.path().to_path_buf(),
+                rope_type: "one per layer type".to_owned(),
+            });
+        }
+        read_object(config, object.as_ref(), "rope_theta", defaults)
+    }
+
+    /// Reads the parameters of the layers of one type, where each type has its own: the object of that name in
+    /// `rope_parameters`, or the older `theta_key` and, if `takes_scaling`, `rope_scaling`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RopeParameters::read`].
+    pub fn read_type(
+        config: &JsonObject,
+        layer_type: &str,
+        theta_key: &str,
+        takes_scaling: bool,
+        defaults: RopeDefaults,
+    ) -> Result<Self, ConfigError> {
+        let own = match filled(config, "rope_parameters")? {
+            Some(all) => filled(&all, layer_type)?,
+            None => None,
+        };
+        let scaling = match takes_scaling {
+            true => filled(config, "rope_scaling")?,
+            false => None,
+        };
+        read_object(config, scaling.or(own).as_ref(), theta_key, defaults)
+    }
+}
+
+/// Reads an object that is not empty.
+fn filled(config: &JsonObject, key: &str) -> Result<Option<JsonObject>, ConfigError> {
+    Ok(config
+        .object(key)?
+        .filter(|object| !object.map().is_empty()))
+}
+
+fn read_object(
+    config: &JsonObject,
+    object: Option<&JsonObject>,
+    theta_key: &str,
+    defaults: RopeDefaults,
+) -> Result<RopeParameters, ConfigError> {
+    let (mut theta, mut share) = (theta(config, theta_key)?, share(config)?);
+    let mut scaling = RopeScaling::Default;
+    if let Some(object) = object {
+        theta = self::theta(object, "rope_theta")?.or(theta);
+        share = self::share(object)?.or(share);
+        let rope_type = match object.str("rope_type")? {
+            Some(rope_type) => rope_type,
+            None => object.str("type")?.unwrap_or("default"),
+        };
+        scaling = match rope_type {
+            "default" => RopeScaling::Default,
+            "linear" => RopeScaling::Linear {
+                factor: positive(object, "factor")?,
+            },
+            "llama3" => llama3(config, object, defaults)?,
+            other => {
+                return Err(ConfigError::UnsupportedRope {
+                    path: object.path().to_path_buf(),
+                    rope_type: other.to_owned(),
+                });
+            }
+        };
+    }
+    Ok(RopeParameters {
+        theta: theta.unwrap_or(defaults.theta),
+        share: share.unwrap_or(1.0),
+        scaling,
+    })
+}
+
+fn llama3(
+    config: &JsonObject,
+    object: &JsonObject,
+    defaults: RopeDefaults,
+) -> Result<RopeScaling, ConfigError> {
     let key = "original_max_position_embeddings";
     // A value beside the object wins; without any, the model's own context length is meant.
     let original = match config.usize(key)? {
@@ -107,7 +162,7 @@ fn llama3(config: &JsonObject, object: &JsonObject) -> Result<RopeScaling, Confi
             Some(original) => original,
             None => config
                 .usize("max_position_embeddings")?
-                .unwrap_or(super::DEFAULT_CONTEXT),
+                .unwrap_or(defaults.max_positions),
         },
     };
     if original == 0 {
@@ -128,11 +183,9 @@ fn llama3(config: &JsonObject, object: &JsonObject) -> Result<RopeScaling, Confi
     })
 }
 
-fn theta(object: &JsonObject) -> Result<Option<f64>, ConfigError> {
-    match object.f64("rope_theta")? {
-        Some(theta) if theta <= 0.0 => {
-            Err(object.invalid("rope_theta", "it has to be larger than 0"))
-        }
+fn theta(object: &JsonObject, key: &str) -> Result<Option<f64>, ConfigError> {
+    match object.f64(key)? {
+        Some(theta) if theta <= 0.0 => Err(object.invalid(key, "it has to be larger than 0")),
         theta => Ok(theta),
     }
 }
@@ -146,13 +199,13 @@ fn positive(object: &JsonObject, key: &str) -> Result<f64, ConfigError> {
     }
 }
 
-/// Refuses models that rotate a part of each head only.
-fn reject_partial(object: &JsonObject) -> Result<(), ConfigError> {
-    match object.f64("partial_rotary_factor")? {
-        Some(factor) if factor != 1.0 => Err(object.invalid(
-            "partial_rotary_factor",
-            "rotating only a part of each head is not supported",
-        )),
-        _ => Ok(()),
+/// Reads which part of each head is rotated.
+fn share(object: &JsonObject) -> Result<Option<f64>, ConfigError> {
+    let key = "partial_rotary_factor";
+    match object.f64(key)? {
+        Some(share) if !(share > 0.0 && share <= 1.0) => {
+            Err(object.invalid(key, "it has to be larger than 0 and at most 1"))
+        }
+        share => Ok(share),
     }
 }

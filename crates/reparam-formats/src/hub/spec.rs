@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::HubError;
-use crate::error::nearest_name;
+use crate::nearest as nearest_name;
 
 /// A model as it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

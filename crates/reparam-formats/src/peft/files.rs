@@ -101,7 +101,19 @@ impl AdapterFiles {
     ///
     /// Those of [`AtomicDirectory`] and [`write_safetensors`]. The directory is then what it was.
     pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
+        self.save_with(directory, &[])
+    }
+
+    /// [`save`](Self::save) with more files beside the two, each a name and a text, which PEFT does not look at.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn save_with(&self, directory: &Path, more: &[(&str, &str)]) -> Result<(), PeftError> {
         let target = AtomicDirectory::create(directory)?;
+        for (name, text) in more {
+            write_file_atomic(&target.path().join(name), text.as_bytes())?;
+        }
         let config_path = target.path().join(CONFIG_FILE);
         let sorted: BTreeMap<_, _> = self.config.map().clone().into_iter().collect();
         let text = pyjson::dumps(&Value::Object(sorted.into_iter().collect()));

@@ -4,7 +4,7 @@ use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use super::{LoraAdapterConfig, PeftError};
-use crate::error::nearest_name;
+use crate::nearest;
 
 /// The values that `target_modules` and `exclude_modules` can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,7 +333,7 @@ pub(super) fn nearest_module(entry: &str, paths: &[&str]) -> Option<String> {
             .map_or(0, |(dot, _)| dot + 1);
         &path[begin..]
     });
-    nearest_name(entry, candidates)
+    nearest(entry, candidates).map(str::to_owned)
 }
 
 /// What the rules of a configuration select from a model.

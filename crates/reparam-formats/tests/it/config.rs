@@ -4,89 +4,69 @@ use std::path::Path;
 use proptest::prelude::*;
 use reparam_formats::FormatError;
 use reparam_formats::config::{
-    ConfigError, GenerationConfig, ModelConfig, RopeParameters, RopeScaling,
+    ConfigError, GenerationConfig, ModelJson, RopeDefaults, RopeParameters, RopeScaling,
+    SpecialTokens,
 };
 use serde_json::{Value, json};
 
-/// A configuration with the required keys only.
-fn minimal() -> Value {
-    json!({
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 172,
-        "num_hidden_layers": 5, "num_attention_heads": 8, "vocab_size": 512
-    })
+const DEFAULTS: RopeDefaults = RopeDefaults {
+    theta: 10_000.0,
+    max_positions: 2048,
+};
+
+fn parse(value: &Value) -> Result<ModelJson, ConfigError> {
+    ModelJson::parse(Path::new("dir/config.json"), &value.to_string())
 }
 
-fn parse(value: &Value) -> Result<ModelConfig, ConfigError> {
-    ModelConfig::parse(Path::new("dir/config.json"), &value.to_string())
+/// Parses an object with a `model_type` and some more keys.
+fn with(mut keys: Value) -> ModelJson {
+    keys["model_type"] = "some".into();
+    parse(&keys).unwrap()
 }
 
-/// Parses the minimal configuration with some keys replaced.
-fn with(changes: Value) -> Result<ModelConfig, ConfigError> {
-    let mut value = minimal();
-    for (key, change) in changes.as_object().unwrap() {
-        value[key] = change.clone();
-    }
-    parse(&value)
+fn rope(keys: Value) -> Result<RopeParameters, ConfigError> {
+    RopeParameters::read(&with(keys).json, DEFAULTS)
 }
 
 #[test]
 fn the_built_in_model_is_read() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K");
-    let config = ModelConfig::load(&directory).unwrap();
-    assert_eq!(config.architectures, ["LlamaForCausalLM"]);
-    assert_eq!(
-        (config.num_attention_heads, config.num_key_value_heads),
-        (8, 4)
-    );
-    assert_eq!((config.head_dim, config.max_position_embeddings), (8, 512));
-    assert_eq!(config.rms_norm_eps, 1e-5);
-    assert!(config.tie_word_embeddings);
-    assert_eq!(config.pad_token_id, None);
-    assert_eq!(
-        config.rope,
-        RopeParameters {
-            theta: 10_000.0,
-            scaling: RopeScaling::Default
-        }
-    );
-    assert_eq!(config.raw().f64("initializer_range").unwrap(), Some(0.02));
+    let model = ModelJson::load(&directory).unwrap();
+    assert_eq!(model.model_type, "llama");
+    assert_eq!(model.architectures, ["LlamaForCausalLM"]);
+    assert_eq!(model.json.f64("initializer_range").unwrap(), Some(0.02));
     let generation = GenerationConfig::load(&directory).unwrap().unwrap();
     assert_eq!(generation.eos_token_ids, [2]);
 }
 
 #[test]
-fn defaults_are_those_of_llama() {
-    let config = parse(&minimal()).unwrap();
-    assert_eq!((config.num_key_value_heads, config.head_dim), (8, 8));
-    assert_eq!(
-        (config.rms_norm_eps, config.max_position_embeddings),
-        (1e-6, 2048)
-    );
-    assert_eq!(config.hidden_act, "silu");
-    assert!(!config.attention_bias && !config.mlp_bias && !config.tie_word_embeddings);
-    assert_eq!(config.bos_token_id, Some(1));
-    assert_eq!(config.eos_token_ids, [2]);
-    assert_eq!(config.pad_token_id, None);
-    assert_eq!(config.rope.theta, 10_000.0);
-}
-
-#[test]
-fn null_means_none_and_lists_are_read() {
-    let config = with(json!({
-        "bos_token_id": null, "eos_token_id": [3, 5], "pad_token_id": -1,
-        "head_dim": null, "num_key_value_heads": null, "rope_scaling": null
-    }))
-    .unwrap();
-    assert_eq!(config.bos_token_id, None);
-    assert_eq!(config.eos_token_ids, [3, 5]);
-    assert_eq!(config.pad_token_id, None);
-    assert_eq!(
-        with(json!({"eos_token_id": null})).unwrap().eos_token_ids,
-        [0_u32; 0]
-    );
-    // An explicit head dimension frees hidden_size from the number of heads.
-    let config = with(json!({"head_dim": 128, "num_attention_heads": 7})).unwrap();
-    assert_eq!(config.head_dim, 128);
+fn special_tokens_have_the_defaults_that_are_given() {
+    let defaults = SpecialTokens {
+        bos: Some(5),
+        eos: vec![6, 7],
+        pad: Some(8),
+    };
+    let read = |keys| with(keys).special_tokens(defaults.clone());
+    assert_eq!(read(json!({})).unwrap(), defaults);
+    let nulls = json!({"bos_token_id": null, "eos_token_id": null, "pad_token_id": null});
+    assert_eq!(read(nulls).unwrap(), SpecialTokens::default());
+    let given = json!({"bos_token_id": 1, "eos_token_id": [3, 4], "pad_token_id": -1});
+    let expected = SpecialTokens {
+        bos: Some(1),
+        eos: vec![3, 4],
+        pad: None,
+    };
+    assert_eq!(read(given).unwrap(), expected);
+    for (keys, expected) in [
+        (json!({"eos_token_id": [1, "x"]}), "eos_token_id"),
+        (json!({"pad_token_id": -2}), "pad_token_id"),
+        (json!({"bos_token_id": 1.5}), "bos_token_id"),
+    ] {
+        match read(keys) {
+            Err(ConfigError::WrongType { key, .. }) => assert_eq!(key, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -102,6 +82,7 @@ fn both_styles_of_rope_are_read() {
     old_style["type"] = json!("llama3");
     let expected = RopeParameters {
         theta: 500_000.0,
+        share: 1.0,
         scaling: RopeScaling::Llama3 {
             factor: 8.0,
             low_freq_factor: 1.0,
@@ -115,38 +96,74 @@ fn both_styles_of_rope_are_read() {
         json!({"rope_theta": 1.0, "rope_scaling": new_style, "rope_parameters": {"factor": 9}}),
     ];
     for case in cases {
-        assert_eq!(with(case).unwrap().rope, expected);
+        assert_eq!(rope(case).unwrap(), expected);
     }
-    let linear = with(json!({"rope_scaling": {"rope_type": "linear", "factor": 2}})).unwrap();
-    assert_eq!(linear.rope.scaling, RopeScaling::Linear { factor: 2.0 });
-    let theta_only = with(json!({"rope_theta": 1e6, "rope_parameters": {}})).unwrap();
-    assert_eq!(
-        theta_only.rope,
-        RopeParameters {
-            theta: 1e6,
-            scaling: RopeScaling::Default
-        }
-    );
+    let linear = rope(json!({"rope_scaling": {"rope_type": "linear", "factor": 2}})).unwrap();
+    assert_eq!(linear.scaling, RopeScaling::Linear { factor: 2.0 });
+    let theta_only = rope(json!({"rope_theta": 1e6, "rope_parameters": {}})).unwrap();
+    let plain = |theta: f64, share: f64| RopeParameters {
+        theta,
+        share,
+        scaling: RopeScaling::Default,
+    };
+    assert_eq!(theta_only, plain(1e6, 1.0));
+    assert_eq!(rope(json!({})).unwrap(), plain(10_000.0, 1.0));
+    for partial in [
+        json!({"partial_rotary_factor": 0.5}),
+        json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
+    ] {
+        assert_eq!(rope(partial).unwrap(), plain(10_000.0, 0.5));
+    }
     // Without an original length, the model's own is meant.
     new_style
         .as_object_mut()
         .unwrap()
         .remove("original_max_position_embeddings");
-    let config =
-        with(json!({"rope_parameters": new_style, "max_position_embeddings": 77})).unwrap();
-    assert!(matches!(
-        config.rope.scaling,
-        RopeScaling::Llama3 {
-            original_max_position_embeddings: 77,
-            ..
+    for (keys, expected) in [
+        (json!({"max_position_embeddings": 77}), 77),
+        (json!({}), 2048),
+    ] {
+        let mut keys = keys;
+        keys["rope_parameters"] = new_style.clone();
+        match rope(keys).unwrap().scaling {
+            RopeScaling::Llama3 {
+                original_max_position_embeddings: found,
+                ..
+            } => assert_eq!(found, expected),
+            other => panic!("{other:?}"),
         }
-    ));
+    }
+}
+
+#[test]
+fn layer_types_have_ropes_of_their_own() {
+    let read = |keys: Value, layer_type: &str, takes_scaling: bool| {
+        let json = with(keys).json;
+        RopeParameters::read_type(&json, layer_type, "local_theta", takes_scaling, DEFAULTS)
+    };
+    let nested = json!({"rope_parameters": {
+        "near": {"rope_type": "default", "rope_theta": 5.0},
+        "far": {"rope_type": "linear", "rope_theta": 7.0, "factor": 2.0}
+    }});
+    let near = read(nested.clone(), "near", false).unwrap();
+    assert_eq!((near.theta, near.scaling), (5.0, RopeScaling::Default));
+    let far = read(nested.clone(), "far", true).unwrap();
+    assert_eq!(
+        (far.theta, far.scaling),
+        (7.0, RopeScaling::Linear { factor: 2.0 })
+    );
+    assert_eq!(read(nested, "other", true).unwrap().theta, 10_000.0);
+    let older = json!({"local_theta": 3.0, "rope_scaling": {"type": "linear", "factor": 4.0}});
+    let found = read(older.clone(), "near", false).unwrap();
+    assert_eq!((found.theta, found.scaling), (3.0, RopeScaling::Default));
+    let found = read(older, "far", true).unwrap();
+    assert_eq!(found.scaling, RopeScaling::Linear { factor: 4.0 });
 }
 
 #[test]
 fn other_ropes_are_refused_by_name() {
     for rope_type in ["yarn", "dynamic", "longrope", "mrope"] {
-        let error = with(json!({"rope_scaling": {"type": rope_type, "factor": 2}})).unwrap_err();
+        let error = rope(json!({"rope_scaling": {"type": rope_type, "factor": 2}})).unwrap_err();
         assert!(
             matches!(&error, ConfigError::UnsupportedRope { rope_type: found, .. } if found == rope_type)
         );
@@ -154,34 +171,20 @@ fn other_ropes_are_refused_by_name() {
     }
     let nested = json!({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}});
     assert!(matches!(
-        with(nested),
+        rope(nested),
         Err(ConfigError::UnsupportedRope { .. })
     ));
-    for partial in [
-        json!({"partial_rotary_factor": 0.5}),
-        json!({"rope_parameters": {"partial_rotary_factor": 0.5}}),
-    ] {
-        let error = with(partial).unwrap_err();
-        assert!(
-            error.to_string().contains("partial_rotary_factor"),
-            "{error}"
-        );
-    }
 }
 
 #[test]
 fn impossible_values_name_key_and_file() {
     let cases = [
-        (json!({"hidden_size": 0}), "hidden_size"),
-        (json!({"vocab_size": 0}), "vocab_size"),
-        (json!({"num_hidden_layers": 0}), "num_hidden_layers"),
-        (json!({"num_key_value_heads": 0}), "num_key_value_heads"),
-        (json!({"num_key_value_heads": 3}), "num_key_value_heads"),
-        (json!({"num_attention_heads": 7}), "num_attention_heads"),
-        (json!({"head_dim": 7}), "head_dim"),
-        (json!({"hidden_size": 56}), "hidden_size"),
-        (json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
         (json!({"rope_theta": 0}), "rope_theta"),
+        (json!({"partial_rotary_factor": 0}), "partial_rotary_factor"),
+        (
+            json!({"rope_parameters": {"partial_rotary_factor": 1.1}}),
+            "rope_parameters.partial_rotary_factor",
+        ),
         (
             json!({"rope_scaling": {"type": "linear", "factor": 0}}),
             "rope_scaling.factor",
@@ -193,7 +196,7 @@ fn impossible_values_name_key_and_file() {
         ),
     ];
     for (changes, expected) in cases {
-        match with(changes) {
+        match rope(changes) {
             Err(ConfigError::InvalidValue { key, path, .. }) => {
                 assert_eq!(key, expected);
                 assert_eq!(path, Path::new("dir/config.json"));
@@ -201,40 +204,56 @@ fn impossible_values_name_key_and_file() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+    let json = with(json!({"zero": 0, "one": 1})).json;
+    assert!(matches!(
+        json.size("zero"),
+        Err(ConfigError::InvalidValue { key, .. }) if key == "zero"
+    ));
+    assert_eq!(
+        (json.size("one").unwrap(), json.size("two").unwrap()),
+        (Some(1), None)
+    );
+    assert_eq!(json.required_size("one").unwrap(), 1);
+    assert!(matches!(
+        json.required_size("two"),
+        Err(ConfigError::MissingKey { key, .. }) if key == "two"
+    ));
 }
 
 #[test]
 fn wrong_types_and_missing_keys_are_named() {
-    let cases = [
-        (json!({"hidden_size": "64"}), "hidden_size"),
-        (json!({"hidden_size": 64.5}), "hidden_size"),
-        (json!({"hidden_size": -64}), "hidden_size"),
-        (json!({"rms_norm_eps": "1e-5"}), "rms_norm_eps"),
-        (json!({"tie_word_embeddings": 1}), "tie_word_embeddings"),
-        (json!({"eos_token_id": [1, "x"]}), "eos_token_id"),
-        (json!({"pad_token_id": -2}), "pad_token_id"),
-        (json!({"architectures": "Llama"}), "architectures"),
+    let json = with(json!({"text": "64", "half": 64.5, "minus": -64, "one": 1})).json;
+    let wrong = [
+        (json.usize("text").map(|_| ()), "text"),
+        (json.usize("half").map(|_| ()), "half"),
+        (json.usize("minus").map(|_| ()), "minus"),
+        (json.f64("text").map(|_| ()), "text"),
+        (json.bool("one").map(|_| ()), "one"),
+        (json.str("one").map(|_| ()), "one"),
+    ];
+    for (found, expected) in wrong {
+        match found {
+            Err(ConfigError::WrongType { key, .. }) => assert_eq!(key, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    for (keys, expected) in [
         (json!({"rope_scaling": []}), "rope_scaling"),
         (
             json!({"rope_parameters": {"rope_type": 3}}),
             "rope_parameters.rope_type",
         ),
-    ];
-    for (changes, expected) in cases {
-        match with(changes) {
+    ] {
+        match rope(keys) {
             Err(ConfigError::WrongType { key, .. }) => assert_eq!(key, expected),
             other => panic!("{expected}: {other:?}"),
         }
     }
-    for key in minimal().as_object().unwrap().keys() {
-        let mut value = minimal();
-        value.as_object_mut().unwrap().remove(key);
-        match parse(&value) {
-            Err(ConfigError::MissingKey { key: found, .. }) => assert_eq!(&found, key),
-            other => panic!("{key}: {other:?}"),
-        }
-    }
-    let missing = with(json!({"rope_scaling": {"type": "linear"}}));
+    let listed = parse(&json!({"model_type": "llama", "architectures": "Llama"}));
+    assert!(matches!(listed, Err(ConfigError::WrongType { key, .. }) if key == "architectures"));
+    let nameless = parse(&json!({"hidden_size": 64}));
+    assert!(matches!(nameless, Err(ConfigError::MissingKey { key, .. }) if key == "model_type"));
+    let missing = rope(json!({"rope_scaling": {"type": "linear"}}));
     assert!(
         matches!(missing, Err(ConfigError::MissingKey { key, .. }) if key == "rope_scaling.factor")
     );
@@ -243,12 +262,12 @@ fn wrong_types_and_missing_keys_are_named() {
 #[test]
 fn files_that_are_no_configuration_are_refused() {
     let scratch = tempfile::tempdir().unwrap();
-    let load = || ModelConfig::load(scratch.path());
+    let load = || ModelJson::load(scratch.path());
     assert!(matches!(
         load(),
         Err(ConfigError::File(FormatError::NoSuchFile { .. }))
     ));
-    let missing = ModelConfig::load(&scratch.path().join("no"));
+    let missing = ModelJson::load(&scratch.path().join("no"));
     assert!(matches!(
         missing,
         Err(ConfigError::File(FormatError::NoSuchDirectory { .. }))
@@ -272,8 +291,8 @@ proptest! {
     #[test]
     fn no_value_of_any_key_panics(
         key in proptest::sample::select(vec![
-            "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "eos_token_id",
-            "rope_scaling", "rope_parameters", "rms_norm_eps", "architectures", "rope_theta",
+            "model_type", "architectures", "eos_token_id", "pad_token_id", "rope_scaling",
+            "rope_parameters", "rope_theta", "partial_rotary_factor",
         ]),
         text in prop_oneof![
             Just("null".to_owned()), Just("-1".to_owned()), Just("1e400".to_owned()),
@@ -282,8 +301,10 @@ proptest! {
             "[^\"\\\\]{0,6}".prop_map(|s| format!("\"{s}\"")), ".{0,20}",
         ],
     ) {
-        let mut value = minimal().to_string();
-        value.pop();
-        let _ = ModelConfig::parse(Path::new("c"), &format!("{value},\"{key}\":{text}}}"));
+        let text = format!(r#"{{"model_type":"some","{key}":{text}}}"#);
+        if let Ok(model) = ModelJson::parse(Path::new("c"), &text) {
+            let _ = model.special_tokens(SpecialTokens::default());
+            let _ = RopeParameters::read(&model.json, DEFAULTS);
+        }
     }
 }

@@ -8,9 +8,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::dropout::{Block, Dropout};
 use super::transposed::Transposed;
 use super::{
-    AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads,
+    AttentionDropout, AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries,
+    gather_heads,
 };
 use crate::KernelError;
 use crate::exp::exp_one;
@@ -53,15 +55,16 @@ pub(crate) fn backward_on(
     saved: AttentionSaved<'_>,
     shape: AttentionShape,
     segments: &[Segment],
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
+    dropout: Option<AttentionDropout<'_>>,
+    [dq, dk, dv]: [&mut [f32]; 3],
 ) -> Result<(), KernelError> {
+    let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
     let context = Context {
         token,
         saved: &saved,
         shape: &shape,
         delta: &delta(token, &saved, &shape),
+        dropout: dropout.transpose()?,
         keys: Transposed::new(saved.k, &shape, segments, |_| true),
         values: Transposed::new(saved.v, &shape, segments, |_| true),
     };
@@ -168,6 +171,7 @@ struct Context<'a> {
     saved: &'a AttentionSaved<'a>,
     shape: &'a AttentionShape,
     delta: &'a [f32],
+    dropout: Option<Dropout<'a>>,
     keys: Transposed,
     values: Transposed,
 }
@@ -241,7 +245,22 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
                 first_query: first,
                 k_block,
             };
+            let masked = |values: &mut [f32]| {
+                if let Some(dropout) = &context.dropout {
+                    let block = Block {
+                        segment,
+                        index,
+                        head,
+                        query: first,
+                        key: k_block,
+                        keys,
+                    };
+                    dropout.apply(shape, block, values);
+                }
+            };
+            masked(ds);
             probabilities_block(context.token, p, ds, lse_delta, mask);
+            masked(p);
             let p = MatRef::new(&*p, rows, keys)?;
             let ds = MatRef::new(&*ds, rows, keys)?;
 

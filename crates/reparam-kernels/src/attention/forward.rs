@@ -2,8 +2,11 @@
 
 use super::bf16::Rows;
 use super::decode::decode_segment;
+use super::dropout::{Block, Dropout};
 use super::transposed::Transposed;
-use super::{AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads};
+use super::{
+    AttentionDropout, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads,
+};
 use crate::KernelError;
 use crate::exp::exp_one;
 use crate::isa::{Simd, Token, simd_entry};
@@ -34,9 +37,14 @@ pub(crate) fn forward_on(
     v: &[f32],
     shape: AttentionShape,
     segments: &[Segment],
+    dropout: Option<AttentionDropout<'_>>,
     out: &mut [f32],
     lse: &mut [f32],
 ) -> Result<(), KernelError> {
+    let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
+    let dropout = dropout.transpose()?;
+    // The path of a single query knows no dropout.
+    let decodes = |segment: &Segment| segment.q_len == 1 && dropout.is_none();
     out.fill(0.0);
     lse.fill(f32::NEG_INFINITY);
     let block = block_queries(&shape);
@@ -48,7 +56,7 @@ pub(crate) fn forward_on(
         let (_, rest) = lse.split_at_mut((segment.q_start - at) * shape.n_heads);
         let (mut own_lse, rest_lse) = rest.split_at_mut(segment.q_len * shape.n_heads);
         (out, lse, at) = (rest_out, rest_lse, segment.q_start + segment.q_len);
-        if segment.q_len == 1 {
+        if decodes(&segment) {
             let rows = |values, row_stride| Rows { values, row_stride };
             let inputs = [
                 rows(q, shape.q_width()),
@@ -72,11 +80,11 @@ pub(crate) fn forward_on(
             });
         }
     }
-    let keys = Transposed::new(k, &shape, segments, |segment| segment.q_len > 1);
+    let keys = Transposed::new(k, &shape, segments, |segment| !decodes(segment));
     // Later blocks see more keys: starting with them keeps the threads busy to the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first).end));
     par::try_for_each(tasks, |task| {
-        forward_block(token, q, &keys, v, &shape, task)
+        forward_block(token, q, &keys, v, &shape, dropout.as_ref(), task)
     })
 }
 
@@ -86,6 +94,7 @@ fn forward_block(
     transposed_keys: &Transposed,
     v: &[f32],
     shape: &AttentionShape,
+    dropout: Option<&Dropout<'_>>,
     task: Task<'_>,
 ) -> Result<(), KernelError> {
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
@@ -127,6 +136,17 @@ fn forward_block(
                 k_block,
             };
             softmax_block(token, scores, &mut acc, &mut max, &mut sum, mask);
+            if let Some(dropout) = dropout {
+                let block = Block {
+                    segment,
+                    index: task.index,
+                    head,
+                    query: task.first,
+                    key: k_block,
+                    keys,
+                };
+                dropout.apply(shape, block, scores);
+            }
             matmul_serial(
                 MatMut::new(&mut acc, rows, d)?,
                 MatRef::new(scores, rows, keys)?,

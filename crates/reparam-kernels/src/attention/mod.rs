@@ -8,6 +8,7 @@
 mod backward;
 mod bf16;
 mod decode;
+mod dropout;
 mod forward;
 mod shape;
 mod soft_cap;
@@ -25,6 +26,7 @@ use soft_cap::SoftCap;
 pub use bf16::{
     AttentionSavedBf16, QkvGradient, Rows, attention_backward_bf16, attention_forward_bf16,
 };
+pub use dropout::AttentionDropout;
 pub use shape::{AttentionShape, Segment};
 
 pub(crate) use backward::backward_on;
@@ -44,7 +46,7 @@ pub(crate) use soft_cap::tanh;
 /// the backward pass needs. Queries of no segment get zeros, and minus infinity as `lse`; so do
 /// queries whose segment has no key.
 ///
-/// Segments may come in any order and share keys, but not queries.
+/// Segments may come in any order and share keys, but not queries. `dropout` multiplies the probabilities.
 ///
 /// # Numerics
 ///
@@ -56,25 +58,30 @@ pub(crate) use soft_cap::tanh;
 /// # Errors
 ///
 /// [`KernelError::Zero`], [`KernelError::NotPositive`] and [`KernelError::Heads`] for the shape;
-/// [`KernelError::Length`];
+/// [`KernelError::Length`], also of a dropout that has not one bit for each probability;
 /// [`KernelError::SegmentBounds`], [`KernelError::SegmentLengths`], [`KernelError::SegmentOverlap`].
 ///
 /// # Cost
 ///
 /// `4 head_dim` operations for each visible pair of query and key and each query head; blocks of 128
 /// keys that no query of a block sees are left out. Memory: a few hundred KiB for each thread, and a transposed copy of the keys.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inputs, what they mean, and outputs"
+)]
 pub fn attention_forward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
     shape: AttentionShape,
     segments: &[Segment],
+    dropout: Option<AttentionDropout<'_>>,
     out: &mut [f32],
     lse: &mut [f32],
 ) -> Result<(), KernelError> {
     let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
     check_len("out", out, &[q.len()])?;
-    forward_on(Token::current(), q, k, v, shape, &sorted, out, lse)
+    forward_on(Token::current(), q, k, v, shape, &sorted, dropout, out, lse)
 }
 
 /// What [`attention_backward`] reads.
@@ -101,7 +108,8 @@ pub struct AttentionSaved<'a> {
 /// dv = p' dout,   ds = p * (dout v' - delta),   dq = scale ds k,   dk = scale ds' q
 /// ```
 ///
-/// With a soft cap, `ds` is multiplied by the derivative of the cap.
+/// With a soft cap, `ds` is multiplied by the derivative of the cap; with the dropout of the forward pass, `dout v'` and the `p` of
+/// `dv` are multiplied by its mask.
 ///
 /// # Shapes
 ///
@@ -121,6 +129,7 @@ pub fn attention_backward(
     saved: AttentionSaved<'_>,
     shape: AttentionShape,
     segments: &[Segment],
+    dropout: Option<AttentionDropout<'_>>,
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
@@ -133,7 +142,14 @@ pub fn attention_backward(
     check_len("dq", dq, &[q.len()])?;
     check_len("dk", dk, &[k.len()])?;
     check_len("dv", dv, &[v.len()])?;
-    backward_on(Token::current(), saved, shape, &sorted, dq, dk, dv)
+    backward_on(
+        Token::current(),
+        saved,
+        shape,
+        &sorted,
+        dropout,
+        [dq, dk, dv],
+    )
 }
 
 /// Checks everything but the outputs; returns the segments with queries and keys, in the order of

@@ -36,6 +36,7 @@ fn check(tokens_len: usize, heads: usize, d: usize) {
         row_stride: heads * d,
         n_heads: heads,
         head_dim: d,
+        turned: d,
     };
     for token in tokens() {
         let what = format!("{} {tokens_len} x {heads} x {d}", token.isa());
@@ -102,14 +103,15 @@ fn check_rows(n: usize, heads: usize, d: usize, behind: usize) {
             rotary(&mut row[..width], cos, sin, heads, d, inverse).unwrap();
         }
         let mut actual = x.clone();
-        rotary_rows(&mut actual, stride, &cos, &sin, heads, d, inverse).unwrap();
+        let heads = Heads {
+            row_stride: stride,
+            n_heads: heads,
+            head_dim: d,
+            turned: d,
+        };
+        rotary_rows(&mut actual, heads, &cos, &sin, inverse).unwrap();
         assert_eq!(actual, expected);
         for token in tokens() {
-            let heads = Heads {
-                row_stride: stride,
-                n_heads: heads,
-                head_dim: d,
-            };
             let mut expected = x.clone();
             rotary_on(token, &mut expected, &cos, &sin, heads, inverse);
             let mut actual = halves(&x);
@@ -137,6 +139,7 @@ fn nan_stays_in_its_pair() {
         row_stride: heads * d,
         n_heads: heads,
         head_dim: d,
+        turned: d,
     };
     for token in tokens() {
         // The last pair of the second head of the second token is in an incomplete group.
@@ -152,6 +155,52 @@ fn nan_stays_in_its_pair() {
     }
 }
 
+/// The beginning of each head is turned as a head of its own, and the rest stays to the bit.
+#[test]
+fn a_part_of_each_head_is_turned_alone() {
+    let (n, n_heads) = (5, 3);
+    for (head_dim, turned) in [(8, 2), (40, 24), (64, 34), (24, 24)] {
+        let x = numbers(1, n * n_heads * head_dim);
+        let (cos, sin) = (numbers(2, n * turned / 2), numbers(3, n * turned / 2));
+        let heads = Heads {
+            row_stride: n_heads * head_dim,
+            n_heads,
+            head_dim,
+            turned,
+        };
+        let parts = |x: &[f32]| -> Vec<f32> {
+            x.chunks(head_dim)
+                .flat_map(|head| head[..turned].to_vec())
+                .collect()
+        };
+        for inverse in [false, true] {
+            let mut alone = parts(&x);
+            rotary(&mut alone, &cos, &sin, n_heads, turned, inverse).unwrap();
+            let mut actual = x.clone();
+            rotary_rows(&mut actual, heads, &cos, &sin, inverse).unwrap();
+            assert_eq!(parts(&actual), alone);
+            for (actual, x) in actual.chunks(head_dim).zip(x.chunks(head_dim)) {
+                assert_eq!(actual[turned..], x[turned..]);
+            }
+        }
+    }
+    let heads = Heads {
+        row_stride: 4,
+        n_heads: 1,
+        head_dim: 4,
+        turned: 6,
+    };
+    let table = [1.0; 3];
+    assert!(matches!(
+        rotary_rows(&mut [0.0_f32; 4], heads, &table, &table, false),
+        Err(KernelError::View {
+            cols: 6,
+            row_stride: 4,
+            ..
+        })
+    ));
+}
+
 #[test]
 fn rows_over_several_blocks() {
     check_rows(130, 4, 64, 100);
@@ -161,7 +210,13 @@ fn rows_over_several_blocks() {
 fn refuses_rows_that_overlap_or_are_missing() {
     let run = |len: usize, stride: usize, n: usize| {
         let table = vec![0.0; 2 * n];
-        rotary_rows(&mut vec![0.0_f32; len], stride, &table, &table, 2, 4, false)
+        let heads = Heads {
+            row_stride: stride,
+            n_heads: 2,
+            head_dim: 4,
+            turned: 4,
+        };
+        rotary_rows(&mut vec![0.0_f32; len], heads, &table, &table, false)
     };
     assert_eq!(run(0, 0, 0), Ok(()));
     assert_eq!(run(8, 0, 1), Ok(()));

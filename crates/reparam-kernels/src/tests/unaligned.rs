@@ -161,6 +161,7 @@ impl Places {
             row_stride: 2 * 42 + 3,
             n_heads: 2,
             head_dim: 42,
+            turned: 42,
         };
         let [cos, sin] = [0; 2].map(|_| self.input::<f32>(3 * 21));
         let mut turned = self.input::<T>(2 * (2 * 42 + 3) + 84);
@@ -280,7 +281,18 @@ impl Places {
         let [mut dk, mut dv] = [0; 2].map(|_| self.input::<f32>(n * kv_width));
         let mut lse = self.input::<f32>(n * 3);
         let (to, kept) = (out.get_mut(), lse.get_mut());
-        forward_on(token, q.get(), k.get(), v.get(), shape, &segments, to, kept).unwrap();
+        forward_on(
+            token,
+            q.get(),
+            k.get(),
+            v.get(),
+            shape,
+            &segments,
+            None,
+            to,
+            kept,
+        )
+        .unwrap();
         let saved = AttentionSaved {
             q: q.get(),
             k: k.get(),
@@ -290,7 +302,7 @@ impl Places {
             dout: dout.get(),
         };
         let to = (dq.get_mut(), dk.get_mut(), dv.get_mut());
-        backward_on(token, saved, shape, &segments, to.0, to.1, to.2).unwrap();
+        backward_on(token, saved, shape, &segments, None, [to.0, to.1, to.2]).unwrap();
         for output in [out, lse, dq, dk, dv] {
             self.keep(output);
         }

@@ -28,7 +28,8 @@ fn outputs() -> Vec<f32> {
     };
     let (mut out, mut lse) = (vec![0.0; x.len()], vec![0.0; 160]);
     let segments = [Segment::document(0, 40)];
-    attention_forward(&x, &y, &gated, shape, &segments, &mut out, &mut lse).expect("shapes fit");
+    attention_forward(&x, &y, &gated, shape, &segments, None, &mut out, &mut lse)
+        .expect("shapes fit");
     [y, inv_rms, gated, out, lse, product(&x)].concat()
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use reparam::ForwardContext;
-use reparam::methods::{WeightLayout, attach_adapter, to_adapter};
-use reparam_formats::peft::PeftAdapter;
+use reparam::methods::{AdapterMeta, Methods, WeightLayout, attach_adapter, to_adapter};
+use reparam_formats::peft::{AdapterFiles, PeftAdapter};
 
 use super::{
     Documents, STORIES, assert_gradients_close, differentiate, floats, golden, golden_adapter,
@@ -149,11 +149,14 @@ fn adapters_that_peft_wrote_give_its_losses() {
 
         // What we write is what PEFT wrote.
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let written = to_adapter(&model, adapter.config().clone()).expect("its own adapter");
+        let files = AdapterFiles::load(&golden("peft").join(name)).expect("PEFT's own adapter");
+        let attached = Methods::builtin().attach_adapter(base.clone(), &files, WeightLayout::OutIn);
+        let (_, report, method) = attached.expect("the same model");
+        let meta = AdapterMeta::new(&*method, &report.modules);
+        let written = to_adapter(&model, &*method, &meta).expect("its own adapter");
         written.save(directory.path()).expect("an empty directory");
-        let read = PeftAdapter::load(directory.path()).expect("our own adapter");
-        assert_eq!(read.tensors(), adapter.tensors(), "{name}");
-        assert_eq!(read.config(), adapter.config(), "{name}");
+        let read = AdapterFiles::load(directory.path()).expect("our own adapter");
+        assert_eq!(read.tensors, files.tensors, "{name}");
         let (again, _) = attach_adapter(base, &read, WeightLayout::OutIn).expect("the same model");
         assert_eq!(
             mean_loss(&again, &documents).to_bits(),
@@ -171,7 +174,7 @@ fn an_adapter_of_another_model_is_refused() {
         ("bias_all", STORIES),
         ("bias_all", "testdata/golden/variants/llama3_rope"),
     ] {
-        let loaded = PeftAdapter::load(&golden("peft").join(adapter)).expect("an adapter");
+        let loaded = AdapterFiles::load(&golden("peft").join(adapter)).expect("an adapter");
         let error = attach_adapter(load(model), &loaded, WeightLayout::OutIn)
             .map(|_| ())
             .expect_err("another model");

@@ -1,6 +1,9 @@
 //! Models against the golden files, and against themselves computed in another way.
 
+mod bert;
+mod describe;
 mod equivalence;
+mod families;
 mod generation;
 mod logits;
 mod lora;
@@ -13,11 +16,11 @@ use burn::tensor::{DType, Device, Tensor};
 use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
-use reparam_formats::config::ModelConfig;
-use reparam_formats::peft::{self, LoraAdapterConfig, PeftAdapter, TargetModules};
+use reparam_formats::config::ModelJson;
+use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules};
 use serde_json::Value;
 
-use crate::{CausalLm, TokenBatch};
+use crate::{Architecture, CausalLm, Families, Precision, TokenBatch};
 
 const STORIES: &str = "assets/stories260K";
 
@@ -64,10 +67,20 @@ fn load(directory: &str) -> CausalLm {
 }
 
 fn load_on(directory: &str, device: &Device) -> CausalLm {
-    let directory = repository(directory);
-    let config = ModelConfig::load(&directory).expect("a configuration");
-    let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
-    CausalLm::load(&checkpoint, &config, device, crate::Precision::F32).expect("a model")
+    load_in(&repository(directory), device, Precision::F32)
+}
+
+fn load_in(directory: &Path, device: &Device, precision: Precision) -> CausalLm {
+    let json = ModelJson::load(directory).expect("a configuration");
+    let checkpoint = Checkpoint::open(directory).expect("a checkpoint");
+    CausalLm::load(&checkpoint, describe(&json), device, precision).expect("a model")
+}
+
+fn describe(json: &ModelJson) -> Architecture {
+    let families = Families::builtin();
+    families
+        .describe(json)
+        .expect("a configuration of a family")
 }
 
 /// Tokens with what a batch needs besides; each document is its own sequence.
@@ -259,8 +272,8 @@ fn golden_adapter(file: &Checkpoint) -> PeftAdapter {
 
 /// Returns stories260K with an adapter, to be differentiated.
 fn with_adapter(model: CausalLm, adapter: &PeftAdapter) -> CausalLm {
-    let (model, _) =
-        attach_adapter(model, adapter, WeightLayout::OutIn).expect("it fits the model");
+    let files = AdapterFiles::new(adapter.config().to_map(), adapter.tensors().clone());
+    let (model, _) = attach_adapter(model, &files, WeightLayout::OutIn).expect("it fits the model");
     model.train()
 }
 

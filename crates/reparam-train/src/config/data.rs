@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use reparam_data::Format;
-use serde::Serialize;
+use reparam::schema::{
+    Range, SettingKind, SettingSpec, Settings, flag, number, optional, required, word,
+};
+use reparam_data::{Format, PackingStrategy};
+use serde::{Serialize, Serializer};
 
 use super::error::ConfigError;
-use super::section::{Range, Section};
+use super::section::Section;
+use super::words;
 
 /// `[data]`: the texts to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -22,7 +26,8 @@ pub struct DataConfig {
     /// Whether the prompts of examples are learned too, not given alone.
     pub train_on_prompt: bool,
     /// How documents are put into blocks of `sequence_length` tokens.
-    pub packing: Packing,
+    #[serde(serialize_with = "write_packing")]
+    pub packing: PackingStrategy,
     /// Whether the order of the blocks is drawn anew, from the seed, for each epoch.
     pub shuffle: bool,
 }
@@ -38,72 +43,107 @@ pub enum EvalData {
     Fraction(f64),
 }
 
-/// How documents are put into blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Packing {
-    /// Each document goes where it leaves the least room: few padding tokens, few cuts.
-    BestFit,
-    /// Documents follow one another in the order of the files.
-    Sequential,
-    /// One document a block.
-    None,
+const PACKING: [(&str, PackingStrategy); 3] = [
+    ("best_fit", PackingStrategy::BestFitDecreasing),
+    ("sequential", PackingStrategy::Sequential),
+    ("none", PackingStrategy::None),
+];
+
+const FORMATS: [(&str, Format); Format::ALL.len()] = {
+    let mut words = [("", Format::Text); Format::ALL.len()];
+    let mut i = 0;
+    while i < words.len() {
+        words[i] = (Format::ALL[i].name(), Format::ALL[i]);
+        i += 1;
+    }
+    words
+};
+
+fn write_packing<S: Serializer>(
+    packing: &PackingStrategy,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    words::write(&PACKING, packing, serializer)
 }
 
 impl DataConfig {
-    pub(super) const KEYS: [&str; 7] = [
+    pub(super) const TRAIN: SettingSpec = required(
         "train",
+        SettingKind::Texts,
+        "\"data.txt\"",
+        "the files to train on: a path or a list of paths",
+    );
+
+    pub(super) const EVAL: SettingSpec = optional(
         "eval",
+        SettingKind::Texts,
+        "",
+        "the files that the loss is measured on; excludes eval_fraction",
+    );
+
+    pub(super) const EVAL_FRACTION: SettingSpec = number(
         "eval_fraction",
-        "format",
-        "train_on_prompt",
-        "packing",
+        Range::BelowOne,
+        0.05,
+        "the part of the training data that is held out; 0 for none",
+    );
+
+    pub(super) const SHUFFLE: SettingSpec = flag(
         "shuffle",
+        true,
+        "whether the order of the blocks, or rows, is drawn anew for each epoch",
+    );
+
+    pub(super) const SPECS: &[SettingSpec] = &[
+        Self::TRAIN,
+        Self::EVAL,
+        Self::EVAL_FRACTION,
+        optional(
+            "format",
+            SettingKind::Word(&words::names(&FORMATS)),
+            "by extension and fields",
+            "what the files hold, see formats",
+        ),
+        flag(
+            "train_on_prompt",
+            false,
+            "whether the prompts of examples are learned too; an error where no example has one",
+        ),
+        word(
+            "packing",
+            &words::names(&PACKING),
+            "best_fit",
+            "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
+             files; none: one piece a block",
+        ),
+        Self::SHUFFLE,
     ];
 
-    /// The fraction that is held out if the file says nothing about evaluation.
-    pub const DEFAULT_EVAL_FRACTION: f64 = 0.05;
-
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        let paths = |list: Vec<String>| list.into_iter().map(PathBuf::from).collect();
         section.exclusive("eval_fraction", "eval")?;
-        let eval = match section.strings("eval")? {
-            Some(files) => EvalData::Files(paths(files)),
-            None => EvalData::Fraction(
-                section
-                    .number("eval_fraction", Range::BelowOne)?
-                    .unwrap_or(Self::DEFAULT_EVAL_FRACTION),
-            ),
-        };
-        let format =
-            section.choice("format", &Format::ALL.map(|format| (format.name(), format)))?;
-        let train_on_prompt = section.boolean("train_on_prompt")?.unwrap_or(false);
-        if train_on_prompt && matches!(format, Some(Format::Text | Format::Documents)) {
+        let paths = |list: &[String]| list.iter().map(PathBuf::from).collect();
+        let config = section.typed(Self::SPECS, |settings| {
+            Ok(Self {
+                train: paths(settings.texts("train")?),
+                eval: match settings.optional("eval", Settings::texts)? {
+                    Some(files) => EvalData::Files(paths(files)),
+                    None => EvalData::Fraction(settings.number("eval_fraction")?),
+                },
+                format: settings
+                    .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
+                train_on_prompt: settings.flag("train_on_prompt")?,
+                packing: settings.choice("packing", &PACKING)?,
+                shuffle: settings.flag("shuffle")?,
+            })
+        })?;
+        if config.train_on_prompt && matches!(config.format, Some(Format::Text | Format::Documents))
+        {
             return Err(section.no_effect(
                 "train_on_prompt",
                 "documents of this `format` have no prompts",
                 "remove `train_on_prompt`",
             ));
         }
-        Ok(Self {
-            train: section
-                .strings("train")?
-                .map(paths)
-                .ok_or_else(|| section.missing("train", "train = \"data.txt\""))?,
-            eval,
-            format,
-            train_on_prompt,
-            packing: section
-                .choice(
-                    "packing",
-                    &[
-                        ("best_fit", Packing::BestFit),
-                        ("sequential", Packing::Sequential),
-                        ("none", Packing::None),
-                    ],
-                )?
-                .unwrap_or(Packing::BestFit),
-            shuffle: section.boolean("shuffle")?.unwrap_or(true),
-        })
+        Ok(config)
     }
 }

@@ -104,7 +104,7 @@ pub enum ConfigErrorKind {
     #[error("unknown key `{key}` in [{section}]")]
     UnknownKey {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The key as written.
         key: String,
         /// What to write instead.
@@ -114,22 +114,22 @@ pub enum ConfigErrorKind {
     #[error("`{key}` in [{section}] does not apply to kind `{kind}`")]
     NotApplicable {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The key as written.
         key: String,
         /// The kind that was chosen.
-        kind: &'static str,
+        kind: String,
         /// The kind that has this key.
-        belongs_to: &'static str,
+        belongs_to: String,
     },
     /// A key that has no default is absent.
     #[error("missing `{key}` in [{section}]")]
     MissingKey {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The key.
-        key: &'static str,
-        /// A line that would do.
+        key: String,
+        /// A value that would do.
         example: &'static str,
     },
     /// A value of the wrong TOML type.
@@ -162,33 +162,33 @@ pub enum ConfigErrorKind {
     #[error("unknown {key} `{value}` in [{section}]")]
     UnknownChoice {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The key.
         key: String,
         /// The value as written.
         value: String,
         /// The choices.
-        supported: Vec<&'static str>,
+        supported: Vec<String>,
         /// The nearest choice.
-        nearest: Option<&'static str>,
+        nearest: Option<String>,
     },
     /// Two keys that say the same thing in different ways.
     #[error("`{key}` and `{other}` in [{section}] exclude each other")]
     Conflict {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The one that is shown.
-        key: &'static str,
+        key: String,
         /// The other.
-        other: &'static str,
+        other: String,
     },
     /// A key that would change nothing.
     #[error("`{key}` in [{section}] has no effect: {reason}")]
     NoEffect {
         /// The section.
-        section: &'static str,
+        section: String,
         /// The key.
-        key: &'static str,
+        key: String,
         /// Why it changes nothing.
         reason: String,
         /// What to do.
@@ -200,17 +200,21 @@ pub enum ConfigErrorKind {
         /// Why not.
         source: reparam::optim::OptimError,
     },
-    /// A method that a task cannot use.
-    #[error("kind `{kind}` in [method] is not for {task}")]
-    MethodForTask {
-        /// The method.
-        kind: &'static str,
-        /// The task, in words.
-        task: &'static str,
-        /// What to do.
-        fix: &'static str,
+    /// A method that cannot be made of its settings.
+    #[error("[method]: {source}")]
+    Method {
+        /// Why not.
+        source: Box<reparam::methods::MethodError>,
     },
-    /// A module pattern that is not a regular expression.
+    /// Settings that do not fit together.
+    #[error("[{section}]: {source}")]
+    Settings {
+        /// The section.
+        section: String,
+        /// What is wrong with them.
+        source: reparam::schema::SchemaError,
+    },
+    /// A pattern of names that is not a regular expression.
     #[error("`{pattern}` for `{key}` in [{section}] is not a regular expression: {message}")]
     Pattern {
         /// The section.
@@ -264,8 +268,10 @@ impl ConfigErrorKind {
                 key, belongs_to, ..
             } => format!("`{key}` is a key of kind = \"{belongs_to}\"; remove it"),
             Self::MissingKey {
-                section, example, ..
-            } => format!("add to [{section}]: {example}"),
+                section,
+                key,
+                example,
+            } => format!("add to [{section}]: {key} = {example}"),
             Self::WrongType { expected, .. } => {
                 if *expected == "a string" {
                     "put the value in quotes".to_owned()
@@ -276,7 +282,8 @@ impl ConfigErrorKind {
             Self::UnknownChoice {
                 supported, nearest, ..
             } => {
-                let list = quoted_list(supported);
+                let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
+                let list = quoted_list(&supported);
                 match nearest {
                     Some(nearest) => {
                         format!("did you mean `{nearest}`? supported are {list}")
@@ -287,7 +294,8 @@ impl ConfigErrorKind {
             Self::Conflict { key, other, .. } => format!("keep `{key}` or `{other}`, not both"),
             Self::NoEffect { fix, .. } => fix.clone(),
             Self::Transforms { source } => return source.hint(),
-            Self::MethodForTask { fix, .. } => (*fix).to_owned(),
+            Self::Method { source } => return source.hint(),
+            Self::Settings { source, .. } => return source.hint(),
             Self::Pattern { .. } => {
                 "a pattern is matched against the whole module name, as in '.*\\.(q_proj|v_proj)'"
                     .to_owned()

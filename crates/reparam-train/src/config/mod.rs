@@ -1,7 +1,8 @@
 //! The run file: everything that a training run needs, in one TOML document.
 //!
 //! ```
-//! use reparam_train::config::{MethodConfig, RunConfig};
+//! use reparam::schema::SettingValue;
+//! use reparam_train::config::RunConfig;
 //!
 //! let config = RunConfig::parse(
 //!     r#"
@@ -20,10 +21,7 @@
 //!     "run.toml",
 //!     &[],
 //! )?;
-//! let MethodConfig::Lora(lora) = &config.method else {
-//!     panic!("another method");
-//! };
-//! assert_eq!(lora.rank, 8);
+//! assert_eq!(config.method.get("rank"), Some(&SettingValue::Count(8)));
 //! assert_eq!(config.train.batch_size, 4);
 //! # Ok::<(), reparam_train::config::ConfigError>(())
 //! ```
@@ -35,13 +33,16 @@
 //! and a key that would change nothing are all errors, and each says where it was written and
 //! what to write instead.
 
+mod catalog;
 mod data;
 mod error;
 mod method;
 mod model;
 mod optimizer;
 mod output;
+mod read;
 mod regression;
+mod rows;
 mod section;
 mod source;
 mod suggest;
@@ -49,32 +50,32 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod train;
-mod transform;
 mod tree;
+mod words;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use reparam::schema::{SettingSpec, SettingValue};
 use serde::Serialize;
 
-pub use self::data::{DataConfig, EvalData, Packing};
+pub use self::catalog::Catalog;
+pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
-pub use self::method::{
-    Bias, GammaInit, LoraConfig, LoraInit, MethodConfig, ModuleSelector, OverparameterizedConfig,
-    ScaleConfig, SigmaReparamConfig, TargetConfig, TrainedBias, WeightNormConfig, WeightNormInit,
-    WeightScale,
-};
+pub use self::method::MethodConfig;
+pub(crate) use self::method::{is_full, runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
 pub use self::optimizer::{
-    DecayShape, Lambda, NamedUpdate, OptimizerConfig, Schedule, UpdateConfig, Warmup,
+    Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,
 };
 pub use self::output::OutputConfig;
 pub use self::regression::{
     Activation, GenerateConfig, MissingValues, RegressionConfig, RegressionModelConfig,
     RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
 };
+pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;
-pub use self::task::TaskConfig;
+pub use self::task::RunTree;
 pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
@@ -102,6 +103,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 impl RunConfig {
@@ -122,7 +126,7 @@ impl RunConfig {
     ///
     /// As [`load`](Self::load).
     pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?)
+        Self::read(&load_tree(path, overrides)?, &Catalog::builtin())
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -132,69 +136,43 @@ impl RunConfig {
     /// [`ConfigErrorKind`] lists them. The first problem in the order of the sections is
     /// returned, unknown keys before missing ones.
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?)
+        Self::read(&parse_tree(text, name, overrides)?, &Catalog::builtin())
     }
 
-    fn layout() -> Layout {
-        vec![
-            ("model", ModelConfig::KEYS.to_vec()),
-            ("data", DataConfig::KEYS.to_vec()),
-            ("method", MethodConfig::keys()),
-            ("optimizer", OptimizerConfig::keys()),
-            ("train", TrainConfig::KEYS.to_vec()),
-            ("output", OutputConfig::KEYS.to_vec()),
-        ]
+    fn layout(catalog: &Catalog) -> Layout {
+        layout(
+            catalog,
+            [ModelConfig::SPECS, DataConfig::SPECS, TrainConfig::SPECS],
+        )
     }
 
-    fn read(root: &[Entry]) -> Result<Self, ConfigError> {
-        let [model, data, method, optimizer, train, output] = open_sections(root, &Self::layout())?;
+    fn read(root: &[Entry], catalog: &Catalog) -> Result<Self, ConfigError> {
+        let layout = Self::layout(catalog);
+        let [model, data, method, optimizer, train, output] =
+            open_sections(root, &layout, catalog)?;
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: DataConfig::read(&data)?,
-            method: MethodConfig::read(&method, "lora", TrainedBias::None)?,
+            method: method::read(&method, "lora", "none")?,
             optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
-        config.check_method(&method)?;
+        check_method(catalog, &config.method, &method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         if let Length::MaxSteps(steps) = config.train.length {
             check_warmup(&optimizer, &config.optimizer, steps)?;
         }
-        config.check_evaluation(&train)?;
+        check_evaluation(&config.data.eval, &config.train, &train)?;
         config.check_precision(&train)?;
         config.train.stop.check(&train, config.train.eval_every)?;
         Ok(config)
     }
 
-    /// A language model starts from weights that mean something.
-    fn check_method(&self, method: &Section<'_>) -> Result<(), ConfigError> {
-        match &self.method {
-            MethodConfig::WeightNorm(norm) if norm.init == WeightNormInit::Data => Err(method
-                .no_effect(
-                    "init",
-                    "a language model starts from its weights",
-                    "remove `init`",
-                )),
-            _ => Ok(()),
-        }
-    }
-
-    /// A period of evaluation needs something to evaluate.
-    fn check_evaluation(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        if self.train.eval_every > 0 && self.data.eval == EvalData::Fraction(0.0) {
-            return Err(train.no_effect(
-                "eval_every",
-                "eval_fraction in [data] is 0, so nothing is held out",
-                "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
-            ));
-        }
-        Ok(())
-    }
-
     /// What runs in bf16 is low-rank methods, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        let runs_in_bf16 = self.method.runs_in_bf16();
+        let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
@@ -227,8 +205,41 @@ impl RunConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
+}
+
+/// A pretrained model starts from weights that mean something.
+fn check_method(
+    catalog: &Catalog,
+    config: &MethodConfig,
+    method: &Section<'_>,
+) -> Result<(), ConfigError> {
+    if starts_from_data(catalog, config) {
+        return Err(method.no_effect(
+            "init",
+            "a language model starts from its weights",
+            "remove `init`",
+        ));
+    }
+    Ok(())
+}
+
+/// A period of evaluation needs something to evaluate.
+fn check_evaluation(
+    eval: &EvalData,
+    config: &TrainConfig,
+    train: &Section<'_>,
+) -> Result<(), ConfigError> {
+    if config.eval_every > 0 && *eval == EvalData::Fraction(0.0) {
+        return Err(train.no_effect(
+            "eval_every",
+            "eval_fraction in [data] is 0, so nothing is held out",
+            "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a file into a tree and applies overrides to it.
@@ -270,13 +281,33 @@ fn to_toml(config: &impl Serialize) -> Result<String, ConfigError> {
     })
 }
 
+/// Returns all keys of a task, given the settings of `[model]`, `[data]` and `[train]`.
+fn layout(catalog: &Catalog, [model, data, train]: [&'static [SettingSpec]; 3]) -> Layout {
+    let keys = |specs: &'static [SettingSpec]| specs.iter().map(|spec| spec.key).collect();
+    let methods = catalog.methods.iter().map(|spec| spec.settings);
+    let mut method = vec!["kind"];
+    method.extend(read::keys_of_kinds(methods));
+    vec![
+        ("model", keys(model)),
+        ("data", keys(data)),
+        ("method", method),
+        ("optimizer", OptimizerConfig::keys(catalog)),
+        ("train", keys(train)),
+        ("output", keys(OutputConfig::SPECS)),
+    ]
+}
+
 /// Opens all sections of a task.
 ///
 /// Every section is searched for unknown keys before any is read: a misspelled key is the cause of the
 /// missing one.
-fn open_sections<'a>(root: &'a [Entry], layout: &Layout) -> Result<[Section<'a>; 6], ConfigError> {
+fn open_sections<'a>(
+    root: &'a [Entry],
+    layout: &Layout,
+    catalog: &'a Catalog,
+) -> Result<[Section<'a>; 6], ConfigError> {
     check_sections(root, layout)?;
-    let open = |name: &'static str| Section::open(root, name, layout);
+    let open = |name: &'static str| Section::open(root, name, layout, catalog);
     Ok([
         open("model")?,
         open("data")?,
@@ -293,11 +324,11 @@ fn check_warmup(
     optimizer: &OptimizerConfig,
     steps: u64,
 ) -> Result<(), ConfigError> {
-    let Warmup::Steps(warmup) = optimizer.warmup else {
+    let Some(SettingValue::Count(warmup)) = optimizer.schedule.get("warmup_steps") else {
         return Ok(());
     };
     match section.find("warmup_steps") {
-        Some(entry) if warmup > steps => Err(section.out_of_range(
+        Some(entry) if *warmup > steps => Err(section.out_of_range(
             "warmup_steps",
             &entry.node,
             format!("at most the {steps} steps of the run (max_steps in [train])"),

@@ -1,17 +1,17 @@
 //! `[optimizer]`.
 
-use std::collections::BTreeSet;
-
-use reparam::optim::{BuildContext, OptimError, TransformSpec, optimizer_entries};
+use reparam::optim::{BuildContext, OptimError};
+use reparam::schema::{
+    Chosen, Fallback, Range, SettingKind, SettingSpec, SettingValue, Settings, number, optional,
+    word,
+};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
-use super::section::{Range, Section};
-pub use super::transform::Lambda;
-use super::transform::{
-    WrittenList, read_lambda, read_list, read_settings, with_defaults, write_into,
-};
+use super::read;
+use super::section::Section;
 
 /// `[optimizer]`: the two-step update of the trainable parameters `theta`.
 ///
@@ -23,13 +23,13 @@ pub struct OptimizerConfig {
     pub update: UpdateConfig,
     /// The peak learning rate, greater than 0. Most kinds have a default, SGD has none.
     pub learning_rate: f64,
-    /// How the learning rate goes down after the warm-up.
-    pub schedule: Schedule,
-    /// `warmup_steps` or `warmup_ratio`: how the learning rate goes up.
-    pub warmup: Warmup,
-    /// What the schedule ends at, as a fraction, in 0..=1, of `learning_rate`.
-    pub min_learning_rate_ratio: f64,
+    /// How the learning rate changes over the run: [`SCHEDULE`] with all that apply.
+    pub schedule: ScheduleConfig,
 }
+
+/// The settings of the learning rate's schedule, `schedule` among them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleConfig(pub Vec<(String, SettingValue)>);
 
 /// How the gradient is turned into a direction.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,14 +37,14 @@ pub enum UpdateConfig {
     /// In the usual order: scaled by `lambda`, clipped, and handed to an optimizer.
     Named(NamedUpdate),
     /// `transforms`: by a list, in its order.
-    Transforms(Vec<TransformSpec>),
+    Transforms(Vec<Chosen>),
 }
 
 /// An optimizer by its `kind`, with what comes before it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedUpdate {
     /// `kind`, with the settings that this kind has.
-    pub algorithm: TransformSpec,
+    pub algorithm: Chosen,
     /// The factor that the gradient is multiplied by; 1 if absent.
     pub lambda: Option<Lambda>,
     /// The magnitude that each element of the gradient is clipped to; no clipping if absent.
@@ -53,48 +53,114 @@ pub struct NamedUpdate {
     pub clip_grad_norm: f64,
 }
 
-/// How the learning rate goes down from its peak to the end of the run.
+/// The scale of the gradient in the two-step update.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Schedule {
-    /// Not at all.
-    Constant,
-    /// On a straight line.
-    Linear,
-    /// On half a cosine.
-    Cosine,
-    /// With the inverse root of the steps; it has no end.
-    InverseSqrt,
-    /// Not at all until the last part of the run: warm-up, stable, decay.
-    Wsd {
-        /// The fraction, in 0..=1, of the run that the decay takes.
-        decay_ratio: f64,
-        /// How it decays.
-        decay_shape: DecayShape,
+pub enum Lambda {
+    /// `"1/sqrt(T)"`, T being the planned number of steps.
+    InverseSqrtHorizon,
+    /// `"adaptive"`: it follows the measured share of the gradient that is signal.
+    Adaptive,
+    /// A number greater than 0.
+    Fixed(f64),
+}
+
+impl Lambda {
+    const INVERSE_SQRT_HORIZON: &str = "1/sqrt(T)";
+    const ADAPTIVE: &str = "adaptive";
+
+    fn value(self) -> SettingValue {
+        match self {
+            Self::InverseSqrtHorizon => SettingValue::Word(Self::INVERSE_SQRT_HORIZON.to_owned()),
+            Self::Adaptive => SettingValue::Word(Self::ADAPTIVE.to_owned()),
+            Self::Fixed(lambda) => SettingValue::Number(lambda),
+        }
+    }
+}
+
+/// What comes before a named optimizer.
+pub(super) static BEFORE: [SettingSpec; 3] = [
+    optional(
+        "lambda",
+        SettingKind::WordOrNumber(
+            &[Lambda::INVERSE_SQRT_HORIZON, Lambda::ADAPTIVE],
+            Range::Positive,
+        ),
+        "none",
+        "factor of the gradient; T is the planned number of steps, and adaptive the share of the gradient \
+         that is signal",
+    ),
+    optional(
+        "clip_grad_value",
+        SettingKind::Number(Range::Positive),
+        "none",
+        "bound of each element",
+    ),
+    number(
+        "clip_grad_norm",
+        Range::NonNegative,
+        1.0,
+        "bound of the norm of the whole gradient; 0 for none",
+    ),
+];
+
+const SCHEDULES: &[&str] = &["constant", "linear", "cosine", "inverse_sqrt", "wsd"];
+
+/// How the learning rate changes over the run.
+pub static SCHEDULE: [SettingSpec; 6] = [
+    word(
+        "schedule",
+        SCHEDULES,
+        "constant",
+        "what follows the warm-up: linear or cosine, down to the end of the run; inverse_sqrt, with the root \
+         of the steps, without an end; wsd (warm-up, stable, decay), constant until the last part",
+    ),
+    SettingSpec {
+        key: "warmup_steps",
+        kind: SettingKind::COUNT_OR_ZERO,
+        fallback: Fallback::Count(0),
+        meaning: "steps over which the learning rate rises from zero; excludes warmup_ratio",
     },
-}
+    optional(
+        "warmup_ratio",
+        SettingKind::Number(Range::Unit),
+        "",
+        "the same as a fraction of the run",
+    ),
+    number(
+        "min_learning_rate_ratio",
+        Range::Unit,
+        0.0,
+        "what the schedule ends at, as a fraction of learning_rate; not with constant",
+    ),
+    number(
+        "decay_ratio",
+        Range::Unit,
+        0.2,
+        "wsd: the fraction of the run that the decay takes",
+    ),
+    word(
+        "decay_shape",
+        &["linear", "cosine", "1-sqrt"],
+        "linear",
+        "wsd: how it decays; 1-sqrt is fast at first",
+    ),
+];
 
-/// How the last part of a `wsd` schedule goes down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum DecayShape {
-    /// On a straight line.
-    #[serde(rename = "linear")]
-    Linear,
-    /// On half a cosine.
-    #[serde(rename = "cosine")]
-    Cosine,
-    /// As one minus a root: fast at first.
-    #[serde(rename = "1-sqrt")]
-    OneMinusSqrt,
-}
-
-/// How long the learning rate goes up from zero, on a straight line.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Warmup {
-    /// `warmup_steps`: a number of steps.
-    Steps(u64),
-    /// `warmup_ratio`: a fraction, in 0..=1, of the run.
-    Ratio(f64),
-}
+/// What `[optimizer]` has beside the settings of its kind and of the schedule.
+pub(super) static OWN: [SettingSpec; 2] = [
+    optional(
+        "learning_rate",
+        SettingKind::Number(Range::Positive),
+        "that of kind",
+        "the peak; required with transforms",
+    ),
+    optional(
+        "transforms",
+        SettingKind::Chain,
+        "",
+        "a list of transforms in place of kind, lambda and the clips",
+    ),
+];
 
 /// What a task leaves unsaid.
 #[derive(Debug, Clone, Copy)]
@@ -121,134 +187,118 @@ impl Defaults {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
+        let catalog = Catalog::builtin();
+        let defaults = Defaults::CAUSAL_LM;
+        let entry = catalog.transforms.find(defaults.kind);
+        let specs = entry.map_or(&[][..], |entry| entry.settings);
         Self {
             update: UpdateConfig::Named(NamedUpdate {
-                algorithm: with_defaults(Defaults::CAUSAL_LM.kind),
+                algorithm: Chosen::with_defaults(defaults.kind, specs),
                 lambda: None,
                 clip_grad_value: None,
-                clip_grad_norm: Defaults::CAUSAL_LM.clip_grad_norm,
+                clip_grad_norm: defaults.clip_grad_norm,
             }),
             learning_rate: 2e-4,
-            schedule: Schedule::Constant,
-            warmup: Warmup::Steps(0),
-            min_learning_rate_ratio: 0.0,
+            schedule: ScheduleConfig::default(),
         }
     }
 }
 
 /// The keys that do not belong to a kind.
-const OWN_KEYS: [&str; 12] = [
-    "kind",
-    "transforms",
-    "learning_rate",
-    "clip_grad_norm",
-    "clip_grad_value",
-    "lambda",
-    "schedule",
-    "decay_ratio",
-    "decay_shape",
-    "warmup_steps",
-    "warmup_ratio",
-    "min_learning_rate_ratio",
-];
-
-/// The decay of a `wsd` schedule if the file does not say.
-const DECAY_RATIO: f64 = 0.2;
+fn own_keys() -> Vec<&'static str> {
+    let specs = OWN.iter().chain(&BEFORE).chain(&SCHEDULE);
+    std::iter::once("kind")
+        .chain(specs.map(|spec| spec.key))
+        .collect()
+}
 
 impl OptimizerConfig {
     /// Returns every key, those of all kinds included.
-    pub(super) fn keys() -> Vec<&'static str> {
-        let mut keys = OWN_KEYS.to_vec();
-        for (entry, _) in optimizer_entries() {
-            for setting in entry.settings {
-                if !keys.contains(&setting.key) {
-                    keys.push(setting.key);
-                }
+    pub(super) fn keys(catalog: &Catalog) -> Vec<&'static str> {
+        let mut keys = own_keys();
+        let optimizers = catalog.transforms.optimizers();
+        for key in read::keys_of_kinds(optimizers.map(|(entry, _)| entry.settings)) {
+            if !keys.contains(&key) {
+                keys.push(key);
             }
         }
         keys
     }
 
     pub(super) fn read(section: &Section<'_>, defaults: Defaults) -> Result<Self, ConfigError> {
-        let learning_rate = section.number("learning_rate", Range::Positive)?;
+        let own = section.read(&OWN)?;
+        let learning_rate = own
+            .optional("learning_rate", Settings::number)
+            .map_err(|error| section.schema(error))?;
         let (update, default_rate) = UpdateConfig::read(section, defaults)?;
         let learning_rate = learning_rate
             .or(default_rate)
-            .ok_or_else(|| section.missing("learning_rate", "learning_rate = 0.1"))?;
-        section.exclusive("warmup_ratio", "warmup_steps")?;
-        let warmup = match section.number("warmup_ratio", Range::UnitInterval)? {
-            Some(ratio) => Warmup::Ratio(ratio),
-            None => Warmup::Steps(section.integer("warmup_steps", 0)?.unwrap_or(0)),
-        };
-        let config = Self {
+            .ok_or_else(|| section.missing("learning_rate", "0.1"))?;
+        Ok(Self {
             update,
             learning_rate,
-            schedule: read_schedule(section)?,
-            warmup,
-            min_learning_rate_ratio: section
-                .number("min_learning_rate_ratio", Range::UnitInterval)?
-                .unwrap_or(0.0),
-        };
-        if config.schedule == Schedule::Constant && config.min_learning_rate_ratio > 0.0 {
-            return Err(section.no_effect(
-                "min_learning_rate_ratio",
-                "a constant schedule does not go down",
-                "set schedule = \"linear\" or \"cosine\", or remove `min_learning_rate_ratio`",
-            ));
-        }
-        Ok(config)
+            schedule: ScheduleConfig::read(section)?,
+        })
     }
 }
 
 impl UpdateConfig {
     /// Reads the update, and returns with it the learning rate that suits it.
     fn read(section: &Section<'_>, defaults: Defaults) -> Result<(Self, Option<f64>), ConfigError> {
+        let catalog = section.catalog();
+        let kinds: Vec<_> = catalog
+            .transforms
+            .optimizers()
+            .map(|(entry, _)| read::Kind {
+                name: entry.kind,
+                aliases: &[],
+                settings: entry.settings,
+            })
+            .collect();
         if let Some(entry) = section.find("transforms") {
-            let transforms = read_list(section, "transforms", &entry.node)?;
-            let named = OptimizerConfig::keys();
-            let in_list = |key: &&str| {
-                !OWN_KEYS.contains(key)
-                    || ["kind", "lambda", "clip_grad_norm", "clip_grad_value"].contains(key)
-            };
-            for key in named.into_iter().filter(in_list) {
+            let transforms = read::chain(section, "transforms", &entry.node)?;
+            let named = std::iter::once("kind").chain(BEFORE.iter().map(|spec| spec.key));
+            let of_kinds = read::keys_of_kinds(kinds.iter().map(|kind| kind.settings));
+            let own = own_keys();
+            for key in named.chain(of_kinds.into_iter().filter(|key| !own.contains(key))) {
                 section.exclusive(key, "transforms")?;
             }
             return Ok((Self::Transforms(transforms), None));
         }
-        let kinds: Vec<_> = optimizer_entries()
-            .map(|(entry, optimizer)| (entry.kind, (entry, optimizer)))
-            .collect();
-        let chosen = section.choice("kind", &kinds)?;
-        let by_default = || kinds.iter().find(|(kind, _)| *kind == defaults.kind);
-        let Some((entry, optimizer)) = chosen.or_else(|| by_default().map(|(_, entry)| *entry))
-        else {
-            return Err(section.missing("kind", "kind = \"adamw\""));
+        let kind = read::kind(section, &kinds, defaults.kind, &own_keys())?;
+        let algorithm = Chosen {
+            kind: kind.name.to_owned(),
+            settings: read::settings(section, kind.settings, &[])?,
         };
-        refuse_foreign_keys(section, entry.kind)?;
-        let algorithm = read_settings(section, entry)?;
-        if section.find("nesterov").is_some()
-            && section.boolean("nesterov")? == Some(true)
-            && section.number("momentum", Range::BelowOne)?.unwrap_or(0.0) == 0.0
-            && entry.kind == "sgd"
-        {
-            return Err(section.no_effect(
-                "nesterov",
-                "`momentum` is 0",
-                "set `momentum`, such as momentum = 0.9, or remove `nesterov`",
-            ));
-        }
-        let named = NamedUpdate {
-            algorithm,
-            lambda: read_lambda(section, "lambda")?,
-            clip_grad_value: section.number("clip_grad_value", Range::Positive)?,
-            clip_grad_norm: section
-                .number("clip_grad_norm", Range::NonNegative)?
-                .unwrap_or(defaults.clip_grad_norm),
-        };
+        let clip = SettingValue::Number(defaults.clip_grad_norm);
+        let before = read::settings(section, &BEFORE, &[("clip_grad_norm", clip)])?;
+        let before = Settings::new("optimizer", &BEFORE, &before);
+        let named = before.and_then(|before| {
+            Ok(NamedUpdate {
+                algorithm,
+                lambda: match before.value("lambda") {
+                    Err(_) => None,
+                    Ok(SettingValue::Number(lambda)) => Some(Lambda::Fixed(*lambda)),
+                    Ok(_) => Some(before.choice(
+                        "lambda",
+                        &[
+                            (Lambda::INVERSE_SQRT_HORIZON, Lambda::InverseSqrtHorizon),
+                            (Lambda::ADAPTIVE, Lambda::Adaptive),
+                        ],
+                    )?),
+                },
+                clip_grad_value: before.optional("clip_grad_value", Settings::number)?,
+                clip_grad_norm: before.number("clip_grad_norm")?,
+            })
+        });
+        let named = named.map_err(|error| section.schema(error))?;
         let of_task = defaults
             .learning_rate
-            .filter(|_| entry.kind == defaults.kind);
-        Ok((Self::Named(named), of_task.or(optimizer.learning_rate)))
+            .filter(|_| kind.name == defaults.kind);
+        let mut optimizers = catalog.transforms.optimizers();
+        let of_kind = optimizers.find(|(entry, _)| entry.kind == kind.name);
+        let of_kind = of_kind.and_then(|(_, optimizer)| optimizer.learning_rate);
+        Ok((Self::Named(named), of_task.or(of_kind)))
     }
 
     /// The word for `kind`, or `transforms`.
@@ -261,155 +311,138 @@ impl UpdateConfig {
     }
 }
 
-/// Refuses the keys that only other kinds have.
-fn refuse_foreign_keys(section: &Section<'_>, kind: &'static str) -> Result<(), ConfigError> {
-    let keys_of = |kind: &str| -> BTreeSet<&'static str> {
-        optimizer_entries()
-            .filter(|(entry, _)| entry.kind == kind)
-            .flat_map(|(entry, _)| entry.settings.iter().map(|setting| setting.key))
-            .collect()
-    };
-    let own = keys_of(kind);
-    for (entry, _) in optimizer_entries() {
-        let foreign: Vec<&str> = keys_of(entry.kind).difference(&own).copied().collect();
-        let foreign: Vec<&str> = foreign
-            .into_iter()
-            .filter(|key| !OWN_KEYS.contains(key))
-            .collect();
-        section.refuse(&foreign, kind, entry.kind)?;
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        let mut schedule = Self(Chosen::with_defaults("", &SCHEDULE).settings);
+        schedule.remove_what_does_not_apply();
+        schedule
     }
-    Ok(())
 }
 
-#[derive(Clone, Copy)]
-enum ScheduleWord {
-    Constant,
-    Linear,
-    Cosine,
-    InverseSqrt,
-    Wsd,
-}
+impl ScheduleConfig {
+    /// Sets a value, in place of the one that is there or of the one that it excludes.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: SettingValue) -> Self {
+        let (mut chosen, rival) = (
+            Chosen {
+                kind: String::new(),
+                settings: std::mem::take(&mut self.0),
+            },
+            match key {
+                "warmup_steps" => "warmup_ratio",
+                "warmup_ratio" => "warmup_steps",
+                _ => "",
+            },
+        );
+        chosen.settings.retain(|(name, _)| name != rival);
+        Self(chosen.with(key, value).settings)
+    }
 
-fn read_schedule(section: &Section<'_>) -> Result<Schedule, ConfigError> {
-    let word = section
-        .choice(
-            "schedule",
-            &[
-                ("constant", ScheduleWord::Constant),
-                ("linear", ScheduleWord::Linear),
-                ("cosine", ScheduleWord::Cosine),
-                ("inverse_sqrt", ScheduleWord::InverseSqrt),
-                ("wsd", ScheduleWord::Wsd),
-            ],
-        )?
-        .unwrap_or(ScheduleWord::Constant);
-    let schedule = match word {
-        ScheduleWord::Constant => Schedule::Constant,
-        ScheduleWord::Linear => Schedule::Linear,
-        ScheduleWord::Cosine => Schedule::Cosine,
-        ScheduleWord::InverseSqrt => Schedule::InverseSqrt,
-        ScheduleWord::Wsd => {
-            return Ok(Schedule::Wsd {
-                decay_ratio: section
-                    .number("decay_ratio", Range::UnitInterval)?
-                    .unwrap_or(DECAY_RATIO),
-                decay_shape: section
-                    .choice(
-                        "decay_shape",
-                        &[
-                            ("linear", DecayShape::Linear),
-                            ("cosine", DecayShape::Cosine),
-                            ("1-sqrt", DecayShape::OneMinusSqrt),
-                        ],
-                    )?
-                    .unwrap_or(DecayShape::Linear),
-            });
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&SettingValue> {
+        let own = self.0.iter().find(|(name, _)| name == key);
+        own.map(|(_, value)| value)
+    }
+
+    fn is(&self, word: &str) -> bool {
+        matches!(self.get("schedule"), Some(SettingValue::Word(own)) if own == word)
+    }
+
+    fn remove_what_does_not_apply(&mut self) {
+        let is_wsd = self.is("wsd");
+        let has_ratio = self.get("warmup_ratio").is_some();
+        self.0.retain(|(key, _)| match key.as_str() {
+            "decay_ratio" | "decay_shape" => is_wsd,
+            "warmup_steps" => !has_ratio,
+            _ => true,
+        });
+    }
+
+    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+        section.exclusive("warmup_ratio", "warmup_steps")?;
+        let mut schedule = Self(read::settings(section, &SCHEDULE, &[])?);
+        let falls = |value: &SettingValue| *value != SettingValue::Number(0.0);
+        if schedule.is("constant") && schedule.get("min_learning_rate_ratio").is_some_and(falls) {
+            return Err(section.no_effect(
+                "min_learning_rate_ratio",
+                "a constant schedule does not go down",
+                "set schedule = \"linear\" or \"cosine\", or remove `min_learning_rate_ratio`",
+            ));
         }
-    };
-    for key in ["decay_ratio", "decay_shape"] {
-        if section.find(key).is_some() {
+        let of_wsd = ["decay_ratio", "decay_shape"];
+        let foreign = of_wsd.into_iter().find(|key| section.find(key).is_some());
+        if let (Some(key), false) = (foreign, schedule.is("wsd")) {
             return Err(section.no_effect(
                 key,
                 "only schedule = \"wsd\" has a decay of its own",
                 format!("set schedule = \"wsd\", or remove `{key}`"),
             ));
         }
+        schedule.remove_what_does_not_apply();
+        Ok(schedule)
     }
-    Ok(schedule)
 }
 
 impl Serialize for OptimizerConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         if let UpdateConfig::Named(named) = &self.update {
-            write_into(&mut map, &named.algorithm)?;
+            map.serialize_entry("kind", &named.algorithm.kind)?;
+            for (key, value) in &named.algorithm.settings {
+                map.serialize_entry(key, value)?;
+            }
             map.serialize_entry("clip_grad_norm", &named.clip_grad_norm)?;
             if let Some(max_value) = &named.clip_grad_value {
                 map.serialize_entry("clip_grad_value", max_value)?;
             }
-            if let Some(lambda) = &named.lambda {
-                map.serialize_entry("lambda", lambda)?;
+            if let Some(lambda) = named.lambda {
+                map.serialize_entry("lambda", &lambda.value())?;
             }
         }
         map.serialize_entry("learning_rate", &self.learning_rate)?;
-        let word = match self.schedule {
-            Schedule::Constant => "constant",
-            Schedule::Linear => "linear",
-            Schedule::Cosine => "cosine",
-            Schedule::InverseSqrt => "inverse_sqrt",
-            Schedule::Wsd { .. } => "wsd",
-        };
-        map.serialize_entry("schedule", word)?;
-        if let Schedule::Wsd {
-            decay_ratio,
-            decay_shape,
-        } = &self.schedule
-        {
-            map.serialize_entry("decay_ratio", decay_ratio)?;
-            map.serialize_entry("decay_shape", decay_shape)?;
+        for (key, value) in &self.schedule.0 {
+            map.serialize_entry(key, value)?;
         }
-        match &self.warmup {
-            Warmup::Steps(steps) => map.serialize_entry("warmup_steps", steps)?,
-            Warmup::Ratio(ratio) => map.serialize_entry("warmup_ratio", ratio)?,
-        }
-        map.serialize_entry("min_learning_rate_ratio", &self.min_learning_rate_ratio)?;
         if let UpdateConfig::Transforms(transforms) = &self.update {
-            map.serialize_entry("transforms", &WrittenList(transforms))?;
+            map.serialize_entry("transforms", transforms)?;
         }
         map.end()
     }
 }
 
-/// Refuses transforms that cannot be composed.
+/// Refuses transforms that cannot be built or composed.
 pub(super) fn check_chain(
     section: &Section<'_>,
     config: &OptimizerConfig,
 ) -> Result<(), ConfigError> {
     // Any scaling will do: whether the order is lawful does not depend on it.
-    let context = BuildContext {
-        lora_scaling: Some(1.0),
-    };
+    let transforms = &section.catalog().transforms;
+    let context = BuildContext::new(transforms).with_lora_scaling(Some(1.0));
     let built = crate::settings::transforms(&config.update, &context);
     let Err(error) = built.and_then(reparam::optim::chain) else {
         return Ok(());
     };
-    if let (UpdateConfig::Named(named), OptimError::Order { .. }) = (&config.update, &error) {
+    match (&config.update, error) {
+        (UpdateConfig::Named(_), OptimError::Schema(error)) => Err(section.schema(error)),
         // The usual order is lawful but for a scale before signs.
-        return Err(section.no_effect(
+        (UpdateConfig::Named(named), OptimError::Order { .. }) => Err(section.no_effect(
             "lambda",
             format!(
                 "`{}` moves by signs, which have no size",
                 named.algorithm.kind
             ),
             "remove `lambda`, and lower `learning_rate` instead",
-        ));
+        )),
+        (_, source) => {
+            let at = ["transforms", "kind"]
+                .iter()
+                .find_map(|key| section.find(key));
+            let kind = ConfigErrorKind::Transforms { source };
+            Err(match at {
+                Some(entry) => ConfigError::at(&entry.key_span, kind),
+                None => ConfigError::nowhere(kind),
+            })
+        }
     }
-    let at = ["transforms", "kind"]
-        .iter()
-        .find_map(|key| section.find(key));
-    let kind = ConfigErrorKind::Transforms { source: error };
-    Err(match at {
-        Some(entry) => ConfigError::at(&entry.key_span, kind),
-        None => ConfigError::nowhere(kind),
-    })
 }

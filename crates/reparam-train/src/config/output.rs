@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use reparam::schema::{SettingKind, SettingSpec, required};
 use serde::Serialize;
 
 use super::error::ConfigError;
@@ -15,14 +16,18 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
-    pub(super) const KEYS: [&str; 1] = ["dir"];
+    pub(super) const SPECS: &[SettingSpec] = &[required(
+        "dir",
+        SettingKind::Text,
+        "\"runs/name\"",
+        "the run directory; it is made if it does not exist, and must not hold a run",
+    )];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            dir: section
-                .string("dir")?
-                .ok_or_else(|| section.missing("dir", "dir = \"runs/name\""))?
-                .into(),
+        section.typed(Self::SPECS, |settings| {
+            Ok(Self {
+                dir: settings.word("dir")?.into(),
+            })
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Reads settings out of a section, as their specs say.
 
-use reparam::schema::{Chosen, Fallback, MOST, SettingKind, SettingSpec, SettingValue, TargetModules};
+use reparam::schema::{Chosen, Fallback, SettingKind, SettingSpec, SettingValue, TargetModules};
 
 use super::error::ConfigError;
 use super::section::Section;
@@ -9,23 +9,83 @@ use super::tree::{Node, Value};
 /// What errors call a table in a list of transforms.
 const CHAIN_NAME: &str = "optimizer.transforms";
 
-/// Reads settings out of a section that may have other keys too, and fills in the defaults.
+/// Reads settings out of a section that may have other keys too, and fills in the defaults: those of
+/// `instead` before those of the specs.
 pub(super) fn settings(
     section: &Section<'_>,
     specs: &'static [SettingSpec],
+    instead: &[(&str, SettingValue)],
 ) -> Result<Vec<(String, SettingValue)>, ConfigError> {
     let mut settings = Vec::new();
     for spec in specs {
-        let value = match setting(section, spec)? {
-            Some(value) => Some(value),
-            None => match spec.fallback {
-                Fallback::Required(example) => return Err(section.missing(spec.key, example)),
-                _ => spec.default_value(),
-            },
+        let of_task = || instead.iter().find(|(key, _)| *key == spec.key);
+        let value = match (setting(section, spec)?, of_task(), spec.fallback) {
+            (Some(value), ..) => Some(value),
+            (None, Some((_, value)), _) => Some(value.clone()),
+            (None, None, Fallback::Required(example)) => {
+                return Err(section.missing(spec.key, example));
+            }
+            (None, None, _) => spec.default_value(),
         };
         settings.extend(value.map(|value| (spec.key.to_owned(), value)));
     }
     Ok(settings)
+}
+
+/// One of the kinds that a section may name.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// Other names for it.
+    pub(super) aliases: &'static [&'static str],
+    pub(super) settings: &'static [SettingSpec],
+}
+
+/// Reads which of several kinds a section names, and refuses the keys that only others have; `own` are
+/// keys of the section itself.
+pub(super) fn kind(
+    section: &Section<'_>,
+    kinds: &[Kind],
+    default: &str,
+    own: &[&str],
+) -> Result<Kind, ConfigError> {
+    let is_called = |kind: &Kind, name: &str| kind.name == name || kind.aliases.contains(&name);
+    let given = section.find("kind").map(|entry| &entry.node.value);
+    let alias = kinds.iter().find(
+        |kind| matches!(given, Some(Value::String(name)) if kind.aliases.contains(&name.as_str())),
+    );
+    let chosen = match alias {
+        Some(kind) => Some(*kind),
+        None => {
+            let words: Vec<_> = kinds.iter().map(|kind| (kind.name, *kind)).collect();
+            section.choice("kind", &words)?
+        }
+    };
+    let by_default = || kinds.iter().find(|kind| is_called(kind, default)).copied();
+    let Some(chosen) = chosen.or_else(by_default) else {
+        return Err(section.missing("kind", "\"a name\""));
+    };
+    for other in kinds {
+        let is_foreign =
+            |key: &&str| !own.contains(key) && chosen.settings.iter().all(|spec| spec.key != *key);
+        let keys = other.settings.iter().map(|spec| spec.key);
+        let foreign: Vec<&str> = keys.filter(is_foreign).collect();
+        section.refuse(&foreign, chosen.name, other.name)?;
+    }
+    Ok(chosen)
+}
+
+/// Returns every key of several kinds, each once.
+pub(super) fn keys_of_kinds<'a>(
+    lists: impl Iterator<Item = &'a [SettingSpec]>,
+) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    for spec in lists.flatten() {
+        if !keys.contains(&spec.key) {
+            keys.push(spec.key);
+        }
+    }
+    keys
 }
 
 /// Reads a setting if it is given.
@@ -67,31 +127,37 @@ fn value(
             section.pattern(key, &pattern, &node.span)?;
             V::Word(pattern)
         }
-        SettingKind::Numbers(range) => V::Numbers(section.list_of(
-            key,
-            node,
-            "number",
-            "a list of numbers",
-            |item| section.number_of(key, item, range),
-        )?),
+        SettingKind::Numbers(range) => {
+            V::Numbers(
+                section.list_of(key, node, "number", "a list of numbers", |item| {
+                    section.number_of(key, item, range)
+                })?,
+            )
+        }
         SettingKind::Counts { noun, least, most } => match &node.value {
             Value::Integer(_) => V::Counts(vec![section.count_of(key, node, least, most)?]),
-            _ => V::Counts(section.list_of(key, node, noun, "a list of whole numbers", |item| {
-                section.count_of(key, item, least, most)
-            })?),
+            _ => {
+                V::Counts(
+                    section.list_of(key, node, noun, "a list of whole numbers", |item| {
+                        section.count_of(key, item, least, most)
+                    })?,
+                )
+            }
         },
         SettingKind::Texts => V::Texts(section.strings_of(key, node)?),
-        SettingKind::Modules { all_linear } => V::Modules(modules(section, spec, node, all_linear)?),
+        SettingKind::Modules { all_linear } => {
+            V::Modules(modules(section, spec, node, all_linear)?)
+        }
         SettingKind::CountByPattern { least, most } => {
             V::CountByPattern(section.patterns_of(key, node, |path, node| {
                 section.count_of(path, node, least, most)
             })?)
         }
-        SettingKind::NumberByPattern(range) => {
-            V::NumberByPattern(section.patterns_of(key, node, |path, node| {
-                section.number_of(path, node, range)
-            })?)
-        }
+        SettingKind::NumberByPattern(range) => V::NumberByPattern(section.patterns_of(
+            key,
+            node,
+            |path, node| section.number_of(path, node, range),
+        )?),
         SettingKind::Table(specs) => {
             let Value::Table(entries) = &node.value else {
                 return Err(section.wrong_type(key, node, "a table"));
@@ -100,7 +166,7 @@ fn value(
             let table = section.inside(name, entries, &node.span);
             let known: Vec<&str> = specs.iter().map(|spec| spec.key).collect();
             table.refuse_unknown(&known)?;
-            V::Table(settings(&table, specs)?)
+            V::Table(settings(&table, specs, &[])?)
         }
         SettingKind::Chain => V::Chain(chain(section, key, node)?),
     })
@@ -140,7 +206,7 @@ fn chosen(table: &Section<'_>) -> Result<Chosen, ConfigError> {
     table.refuse_unknown(&known)?;
     Ok(Chosen {
         kind: entry.kind.to_owned(),
-        settings: settings(table, entry.settings)?,
+        settings: settings(table, entry.settings, &[])?,
     })
 }
 

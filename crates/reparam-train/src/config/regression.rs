@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use reparam::schema::{
+    Fallback, MOST, Range, SettingKind, SettingSpec, Settings, count, flag, number, optional,
+    required, word,
+};
 use serde::Serialize;
 
+use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::method::TrainedBias;
 use super::optimizer::{self, Defaults};
-use super::section::{MOST, Range, Section};
+use super::section::Section;
 use super::suggest::Layout;
-use super::tree::{Entry, Override, Value};
+use super::tree::{Entry, Override};
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, load_tree,
-    open_sections, parse_tree, to_toml,
+    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, layout, load_tree,
+    method, open_sections, parse_tree, task, to_toml, train, words,
 };
 
 /// Everything that a regression needs, with all defaults filled in.
@@ -30,6 +34,9 @@ pub struct RegressionConfig {
     pub train: RegressionTrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 /// `[model]`: what predicts.
@@ -133,6 +140,10 @@ pub enum MissingValues {
     DropRows,
 }
 
+impl MissingValues {
+    const ALL: [(&'static str, Self); 2] = [("error", Self::Error), ("drop_rows", Self::DropRows)];
+}
+
 /// `[train]`: how long the run is and when it ends before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RegressionTrainConfig {
@@ -162,7 +173,7 @@ impl RegressionConfig {
     ///
     /// A file that cannot be read or is not TOML, and everything that [`parse`](Self::parse) refuses.
     pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?)
+        Self::read(&load_tree(path, overrides)?, &Catalog::builtin())
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -171,55 +182,33 @@ impl RegressionConfig {
     ///
     /// Those of [`RunConfig::parse`](super::RunConfig::parse), for this task's keys.
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?)
+        Self::read(&parse_tree(text, name, overrides)?, &Catalog::builtin())
     }
 
-    fn layout() -> Layout {
-        vec![
-            ("model", vec!["task", "kind", "hidden", "activation"]),
-            (
-                "data",
-                vec![
-                    "train",
-                    "target",
-                    "features",
-                    "missing",
-                    "generate",
-                    "test_fraction",
-                    "split_seed",
-                    "standardize",
-                ],
-            ),
-            ("method", MethodConfig::keys()),
-            ("optimizer", OptimizerConfig::keys()),
-            (
-                "train",
-                vec![
-                    "max_steps",
-                    "batch_size",
-                    "seed",
-                    "eval_every",
-                    "log_every",
-                    "stop_loss_change",
-                    "stop_window",
-                    "stop_grad_norm",
-                    "patience",
-                ],
-            ),
-            ("output", OutputConfig::KEYS.to_vec()),
-        ]
+    fn layout(catalog: &Catalog) -> Layout {
+        layout(
+            catalog,
+            [
+                RegressionModelConfig::SPECS,
+                TableConfig::SPECS,
+                RegressionTrainConfig::SPECS,
+            ],
+        )
     }
 
-    pub(super) fn read(root: &[Entry]) -> Result<Self, ConfigError> {
-        let [model, data, method, optimizer, train, output] = open_sections(root, &Self::layout())?;
+    pub(super) fn read(root: &[Entry], catalog: &Catalog) -> Result<Self, ConfigError> {
+        let layout = Self::layout(catalog);
+        let [model, data, method, optimizer, train, output] =
+            open_sections(root, &layout, catalog)?;
         let train_config = RegressionTrainConfig::read(&train)?;
         let config = Self {
             model: RegressionModelConfig::read(&model)?,
             data: TableConfig::read(&data, train_config.seed)?,
-            method: MethodConfig::read(&method, "identity", TrainedBias::All)?,
+            method: method::read(&method, "identity", "all")?,
             optimizer: OptimizerConfig::read(&optimizer, Defaults::REGRESSION)?,
             train: train_config,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         check_warmup(&optimizer, &config.optimizer, config.train.max_steps)?;
@@ -243,134 +232,216 @@ impl RegressionConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
 }
 
-#[derive(Clone, Copy)]
-enum ModelWord {
-    Linear,
-    Mlp,
-}
-
 impl RegressionModelConfig {
-    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        let word = section.choice(
+    pub(super) const SPECS: &[SettingSpec] = &[
+        task::SPEC,
+        word(
             "kind",
-            &[("linear", ModelWord::Linear), ("mlp", ModelWord::Mlp)],
-        )?;
-        let kind = match word.unwrap_or(ModelWord::Linear) {
-            ModelWord::Linear => {
-                section.refuse(&["hidden", "activation"], "linear", "mlp")?;
-                RegressionModelKind::Linear
-            }
-            ModelWord::Mlp => RegressionModelKind::Mlp {
-                hidden: read_hidden(section)?,
-                activation: section
-                    .choice("activation", &Activation::ALL)?
-                    .unwrap_or(Activation::Tanh),
+            &["linear", "mlp"],
+            "linear",
+            "linear: y = x w + b; mlp: linear layers with an activation between each two",
+        ),
+        SettingSpec {
+            key: "hidden",
+            kind: SettingKind::Counts {
+                noun: "width",
+                least: 1,
+                most: MOST,
             },
-        };
+            fallback: Fallback::Counts(&[32]),
+            meaning: "mlp: the widths of the hidden layers",
+        },
+        word(
+            "activation",
+            &words::names(&Activation::ALL),
+            "tanh",
+            "mlp: what is between the layers",
+        ),
+    ];
+
+    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+        let kind = section.typed(Self::SPECS, |settings| {
+            Ok(match settings.word("kind")? {
+                "mlp" => RegressionModelKind::Mlp {
+                    hidden: settings.counts("hidden")?,
+                    activation: settings.choice("activation", &Activation::ALL)?,
+                },
+                _ => RegressionModelKind::Linear,
+            })
+        })?;
+        if kind == RegressionModelKind::Linear {
+            section.refuse(&["hidden", "activation"], "linear", "mlp")?;
+        }
         Ok(Self { task: TASK, kind })
     }
 }
 
-fn read_hidden(section: &Section<'_>) -> Result<Vec<usize>, ConfigError> {
-    let Some(Entry { node, .. }) = section.find("hidden") else {
-        return Ok(vec![32]);
-    };
-    match &node.value {
-        Value::Array(items) if items.is_empty() => {
-            Err(section.out_of_range("hidden", node, "a list of at least one width"))
-        }
-        Value::Array(items) => items
-            .iter()
-            .map(|item| section.size_of("hidden", item, 1, MOST))
-            .collect(),
-        _ => Err(section.wrong_type("hidden", node, "a list of widths, such as [32]")),
-    }
-}
+/// The settings of `generate`.
+static GENERATE: [SettingSpec; 4] = [
+    required(
+        "samples",
+        SettingKind::Count {
+            least: 2,
+            most: u64::MAX,
+        },
+        "100",
+        "rows",
+    ),
+    required("features", SettingKind::COUNT, "1", "features"),
+    number(
+        "noise",
+        Range::NonNegative,
+        0.0,
+        "the standard deviation of the noise",
+    ),
+    train::period("seed", "what everything is drawn from"),
+];
+
+/// The settings of a file.
+const OF_FILES: [&str; 4] = ["train", "target", "features", "missing"];
 
 impl TableConfig {
+    pub(super) const SPECS: &[SettingSpec] = &[
+        optional(
+            "train",
+            SettingKind::Text,
+            "required",
+            "a CSV file with a header; excludes generate",
+        ),
+        optional(
+            "target",
+            SettingKind::Text,
+            "required",
+            "the column that is predicted",
+        ),
+        optional(
+            "features",
+            SettingKind::Texts,
+            "every other column",
+            "the columns it is predicted from",
+        ),
+        word(
+            "missing",
+            &words::names(&MissingValues::ALL),
+            "error",
+            "rows with a missing value: error, which lists them, or drop_rows, which leaves them out and \
+             says how many",
+        ),
+        optional(
+            "generate",
+            SettingKind::Table(&GENERATE),
+            "",
+            "makes a linear problem instead: samples and features, required; noise (0), the standard \
+             deviation of the noise; seed (0)",
+        ),
+        number(
+            "test_fraction",
+            Range::InsideUnit,
+            0.2,
+            "the part of the rows that is held out, rounded up",
+        ),
+        optional(
+            "split_seed",
+            SettingKind::COUNT_OR_ZERO,
+            "train.seed",
+            "what decides which rows are held out",
+        ),
+        flag(
+            "standardize",
+            true,
+            "whether features and target are brought to mean 0 and variance 1, as measured on the \
+             training rows",
+        ),
+    ];
+
     fn read(section: &Section<'_>, seed: u64) -> Result<Self, ConfigError> {
-        for key in ["train", "target", "features", "missing"] {
+        for key in OF_FILES {
             section.exclusive(key, "generate")?;
         }
-        let source = match section.find("generate") {
-            Some(entry) => TableSource::Generate {
-                generate: read_generate(section, entry)?,
-            },
-            None => TableSource::Csv {
-                train: section
-                    .string("train")?
-                    .ok_or_else(|| section.missing("train", "train = \"table.csv\""))?
-                    .into(),
-                target: section
-                    .string("target")?
-                    .ok_or_else(|| section.missing("target", "target = \"a column\""))?,
-                features: section.strings("features")?,
-                missing: section
-                    .choice(
-                        "missing",
-                        &[
-                            ("error", MissingValues::Error),
-                            ("drop_rows", MissingValues::DropRows),
-                        ],
-                    )?
-                    .unwrap_or(MissingValues::Error),
-            },
-        };
-        let test_fraction = section
-            .number("test_fraction", Range::BelowOne)?
-            .unwrap_or(0.2);
-        if let (Some(entry), true) = (section.find("test_fraction"), test_fraction == 0.0) {
-            return Err(section.out_of_range(
-                "test_fraction",
-                &entry.node,
-                "greater than 0 and less than 1",
-            ));
+        if section.find("generate").is_none() {
+            for (key, example) in [("train", "\"table.csv\""), ("target", "\"a column\"")] {
+                if section.find(key).is_none() {
+                    return Err(section.missing(key, example));
+                }
+            }
         }
-        Ok(Self {
-            source,
-            test_fraction,
-            split_seed: section.integer("split_seed", 0)?.unwrap_or(seed),
-            standardize: section.boolean("standardize")?.unwrap_or(true),
+        section.typed(Self::SPECS, |settings| {
+            let source = if settings.has("generate") {
+                let generate = settings.table("generate", &GENERATE)?;
+                TableSource::Generate {
+                    generate: GenerateConfig {
+                        samples: generate.size("samples")?,
+                        features: generate.size("features")?,
+                        noise: generate.number("noise")?,
+                        seed: generate.count("seed")?,
+                    },
+                }
+            } else {
+                let features = settings.optional("features", Settings::texts)?;
+                TableSource::Csv {
+                    train: settings.word("train")?.into(),
+                    target: settings.text("target")?,
+                    features: features.map(<[String]>::to_vec),
+                    missing: settings.choice("missing", &MissingValues::ALL)?,
+                }
+            };
+            Ok(Self {
+                source,
+                test_fraction: settings.number("test_fraction")?,
+                split_seed: settings
+                    .optional("split_seed", Settings::count)?
+                    .unwrap_or(seed),
+                standardize: settings.flag("standardize")?,
+            })
         })
     }
 }
 
-fn read_generate(section: &Section<'_>, entry: &Entry) -> Result<GenerateConfig, ConfigError> {
-    const EXPECTED: &str = "a table, such as { samples = 100, features = 1, noise = 10.0 }";
-    let Value::Table(entries) = &entry.node.value else {
-        return Err(section.wrong_type("generate", &entry.node, EXPECTED));
-    };
-    let table = Section::inline("data.generate", entries, &entry.key_span);
-    const KEYS: [&str; 4] = ["samples", "features", "noise", "seed"];
-    table.refuse_unknown(&KEYS)?;
-    Ok(GenerateConfig {
-        samples: table
-            .integer("samples", 2)?
-            .ok_or_else(|| table.missing("samples", "generate.samples = 100"))?,
-        features: table
-            .integer("features", 1)?
-            .ok_or_else(|| table.missing("features", "generate.features = 1"))?,
-        noise: table.number("noise", Range::NonNegative)?.unwrap_or(0.0),
-        seed: table.integer("seed", 0)?.unwrap_or(0),
-    })
-}
-
 impl RegressionTrainConfig {
+    pub(super) const SPECS: &[SettingSpec] = &[
+        count("max_steps", 1000, "length of the run: the horizon T"),
+        optional(
+            "batch_size",
+            SettingKind::COUNT,
+            "all rows",
+            "rows in a batch; with all of them the gradient is exact",
+        ),
+        train::period(
+            "seed",
+            "what first values and the order of the rows are drawn from",
+        ),
+        train::period(
+            "eval_every",
+            "steps between evaluations on the held-out rows; 0 for one before the first step and one \
+             after the last",
+        ),
+        count(
+            "log_every",
+            1,
+            "steps between step events in events.jsonl; the first is always there",
+        ),
+        StopConfig::SPECS[0],
+        StopConfig::SPECS[1],
+        StopConfig::SPECS[2],
+        StopConfig::SPECS[3],
+    ];
+
     fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            max_steps: section.integer("max_steps", 1)?.unwrap_or(1000),
-            batch_size: section
-                .find("batch_size")
-                .map(|entry| section.integer_of("batch_size", &entry.node, 1))
-                .transpose()?,
-            seed: section.integer("seed", 0)?.unwrap_or(0),
-            eval_every: section.integer("eval_every", 0)?.unwrap_or(0),
-            log_every: section.integer("log_every", 1)?.unwrap_or(1),
-            stop: StopConfig::read(section)?,
+        StopConfig::check_window(section)?;
+        section.typed(Self::SPECS, |settings| {
+            Ok(Self {
+                max_steps: settings.count("max_steps")?,
+                batch_size: settings.optional("batch_size", Settings::size)?,
+                seed: settings.count("seed")?,
+                eval_every: settings.count("eval_every")?,
+                log_every: settings.count("log_every")?,
+                stop: StopConfig::of(settings)?,
+            })
         })
     }
 }

@@ -1,62 +1,26 @@
 //! Reads the keys of one section with their types and ranges checked.
 
+use std::borrow::Cow;
+
+use reparam::schema::{Range, SchemaError, SettingSpec, Settings, whole_name};
+use reparam_formats::nearest;
+
+use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source::Span;
 use super::suggest::{self, Layout};
 use super::tree::{Entry, Node, Value};
-
-/// The largest rank, batch and accumulation.
-pub(super) const MOST: i128 = 65_536;
 
 /// The longest value that an error repeats, in characters.
 const QUOTED_CHARS: usize = 60;
 
 /// One section of the run file; absent sections read as empty ones.
 pub(super) struct Section<'a> {
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     entries: &'a [Entry],
     /// The `[name]` in the file, if it is there.
     header: Option<&'a Span>,
-    /// Whether it is a table among the values of the section.
-    inline: bool,
-}
-
-/// The range of a number.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Range {
-    /// Greater than zero.
-    Positive,
-    /// Any number.
-    Finite,
-    /// Zero or more.
-    NonNegative,
-    /// From 0 to 1, without 1.
-    BelowOne,
-    /// From 0 to 1, with both.
-    UnitInterval,
-}
-
-impl Range {
-    fn contains(self, x: f64) -> bool {
-        x.is_finite()
-            && match self {
-                Self::Positive => x > 0.0,
-                Self::Finite => true,
-                Self::NonNegative => x >= 0.0,
-                Self::BelowOne => (0.0..1.0).contains(&x),
-                Self::UnitInterval => (0.0..=1.0).contains(&x),
-            }
-    }
-
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Positive => "a finite number greater than 0",
-            Self::Finite => "a finite number",
-            Self::NonNegative => "a finite number of at least 0",
-            Self::BelowOne => "at least 0 and less than 1",
-            Self::UnitInterval => "between 0 and 1",
-        }
-    }
+    catalog: &'a Catalog,
 }
 
 impl<'a> Section<'a> {
@@ -65,14 +29,15 @@ impl<'a> Section<'a> {
         root: &'a [Entry],
         name: &'static str,
         layout: &Layout,
+        catalog: &'a Catalog,
     ) -> Result<Self, ConfigError> {
         let keys = suggest::keys(layout, name);
         let Some(entry) = root.iter().find(|entry| entry.key == name) else {
             return Ok(Self {
-                name,
+                name: name.into(),
                 entries: &[],
                 header: None,
-                inline: false,
+                catalog,
             });
         };
         let Value::Table(entries) = &entry.node.value else {
@@ -94,32 +59,103 @@ impl<'a> Section<'a> {
             return Err(ConfigError::at(
                 &unknown.key_span,
                 ConfigErrorKind::UnknownKey {
-                    section: name,
+                    section: name.to_owned(),
                     key: unknown.key.clone(),
                     suggestion: suggest::for_key(layout, name, &unknown.key),
                 },
             ));
         }
         Ok(Self {
-            name,
+            name: name.into(),
             entries,
             header: Some(&entry.key_span),
-            inline: false,
+            catalog,
         })
     }
 
-    /// Reads a table that is a value of the section as if it were the section.
-    pub(super) fn inline(name: &'static str, entries: &'a [Entry], at: &'a Span) -> Self {
+    /// Reads a table that is a value of the section as if it were a section of that name.
+    pub(super) fn inside(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        entries: &'a [Entry],
+        at: &'a Span,
+    ) -> Self {
         Self {
-            name,
+            name: name.into(),
             entries,
             header: Some(at),
-            inline: true,
+            catalog: self.catalog,
         }
     }
 
-    pub(super) fn is_inline(&self) -> bool {
-        self.inline
+    pub(super) fn catalog(&self) -> &'a Catalog {
+        self.catalog
+    }
+
+    /// Reads all settings of a list, with their defaults filled in.
+    pub(super) fn read(&self, specs: &'static [SettingSpec]) -> Result<Settings, ConfigError> {
+        let values = super::read::settings(self, specs, &[])?;
+        Settings::new(&self.name, specs, &values).map_err(|error| self.schema(error))
+    }
+
+    /// Reads all settings of a list into a type.
+    pub(super) fn typed<T>(
+        &self,
+        specs: &'static [SettingSpec],
+        read: impl FnOnce(&Settings) -> Result<T, SchemaError>,
+    ) -> Result<T, ConfigError> {
+        read(&self.read(specs)?).map_err(|error| self.schema(error))
+    }
+
+    /// The error for settings that do not fit together, at the key that it is about.
+    pub(super) fn schema(&self, error: SchemaError) -> ConfigError {
+        let entry = error.setting().and_then(|key| self.find(key));
+        let at = match (&error, entry) {
+            (SchemaError::NoEffect { .. }, Some(entry)) => Some(&entry.key_span),
+            (_, Some(entry)) => Some(&entry.node.span),
+            (_, None) => self.header,
+        };
+        self.located(at, self.schema_kind(error))
+    }
+
+    fn schema_kind(&self, error: SchemaError) -> ConfigErrorKind {
+        let section = self.name.to_string();
+        match error {
+            SchemaError::NoEffect {
+                setting,
+                reason,
+                fix,
+            } => ConfigErrorKind::NoEffect {
+                section,
+                key: setting.to_owned(),
+                reason: reason.to_owned(),
+                fix: fix.to_owned(),
+            },
+            SchemaError::Pattern {
+                setting,
+                pattern,
+                message,
+            } => ConfigErrorKind::Pattern {
+                section,
+                key: setting,
+                pattern,
+                message,
+            },
+            source => ConfigErrorKind::Settings { section, source },
+        }
+    }
+
+    /// An error about the section as a whole.
+    pub(super) fn unusable(&self, kind: ConfigErrorKind) -> ConfigError {
+        let at = self.find("kind").map(|entry| &entry.node.span);
+        self.located(at.or(self.header), kind)
+    }
+
+    fn located(&self, at: Option<&Span>, kind: ConfigErrorKind) -> ConfigError {
+        match at {
+            Some(span) => ConfigError::at(span, kind),
+            None => ConfigError::nowhere(kind),
+        }
     }
 
     /// Refuses keys that are not known, in a table that is a value.
@@ -131,9 +167,9 @@ impl<'a> Section<'a> {
         Err(ConfigError::at(
             &unknown.key_span,
             ConfigErrorKind::UnknownKey {
-                section: self.name,
+                section: self.name.to_string(),
                 key: unknown.key.clone(),
-                suggestion: match suggest::nearest(&unknown.key, known) {
+                suggestion: match nearest(&unknown.key, known.iter().copied()) {
                     Some(nearest) => format!("did you mean `{nearest}`?"),
                     None => format!("the keys of this table are {}", known.join(", ")),
                 },
@@ -149,68 +185,58 @@ impl<'a> Section<'a> {
     pub(super) fn refuse(
         &self,
         keys: &[&str],
-        kind: &'static str,
-        belongs_to: &'static str,
+        kind: &str,
+        belongs_to: &str,
     ) -> Result<(), ConfigError> {
         match self.entries.iter().find(|e| keys.contains(&e.key.as_str())) {
             None => Ok(()),
             Some(entry) => Err(ConfigError::at(
                 &entry.key_span,
                 ConfigErrorKind::NotApplicable {
-                    section: self.name,
+                    section: self.name.to_string(),
                     key: entry.key.clone(),
-                    kind,
-                    belongs_to,
+                    kind: kind.to_owned(),
+                    belongs_to: belongs_to.to_owned(),
                 },
             )),
         }
     }
 
-    /// The error for an absent key.
-    pub(super) fn missing(&self, key: &'static str, example: &'static str) -> ConfigError {
+    /// The error for an absent key, with an example of a value.
+    pub(super) fn missing(&self, key: &str, example: &'static str) -> ConfigError {
         let kind = ConfigErrorKind::MissingKey {
-            section: self.name,
-            key,
+            section: self.name.to_string(),
+            key: key.to_owned(),
             example,
         };
-        match self.header {
-            Some(header) => ConfigError::at(header, kind),
-            None => ConfigError::nowhere(kind),
-        }
+        self.located(self.header, kind)
     }
 
     /// The error for a key that changes nothing.
     pub(super) fn no_effect(
         &self,
-        key: &'static str,
+        key: &str,
         reason: impl Into<String>,
         fix: impl Into<String>,
     ) -> ConfigError {
         let kind = ConfigErrorKind::NoEffect {
-            section: self.name,
-            key,
+            section: self.name.to_string(),
+            key: key.to_owned(),
             reason: reason.into(),
             fix: fix.into(),
         };
-        match self.find(key) {
-            Some(entry) => ConfigError::at(&entry.key_span, kind),
-            None => ConfigError::nowhere(kind),
-        }
+        self.located(self.find(key).map(|entry| &entry.key_span), kind)
     }
 
     /// Refuses two keys that say the same thing.
-    pub(super) fn exclusive(
-        &self,
-        key: &'static str,
-        other: &'static str,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn exclusive(&self, key: &str, other: &str) -> Result<(), ConfigError> {
         match (self.find(key), self.find(other)) {
             (Some(entry), Some(_)) => Err(ConfigError::at(
                 &entry.key_span,
                 ConfigErrorKind::Conflict {
-                    section: self.name,
-                    key,
-                    other,
+                    section: self.name.to_string(),
+                    key: key.to_owned(),
+                    other: other.to_owned(),
                 },
             )),
             _ => Ok(()),
@@ -219,16 +245,7 @@ impl<'a> Section<'a> {
 
     /// The error for a value of the wrong type.
     pub(super) fn wrong_type(&self, key: &str, node: &Node, expected: &'static str) -> ConfigError {
-        ConfigError::at(
-            &node.span,
-            ConfigErrorKind::WrongType {
-                section: self.name.to_owned(),
-                key: key.to_owned(),
-                expected,
-                found: node.value.type_name(),
-                value: quote(&node.span),
-            },
-        )
+        wrong_type(&self.name, key, node, expected)
     }
 
     /// The error for a value out of its range.
@@ -238,130 +255,74 @@ impl<'a> Section<'a> {
         node: &Node,
         expected: impl Into<String>,
     ) -> ConfigError {
-        ConfigError::at(
-            &node.span,
-            ConfigErrorKind::OutOfRange {
-                section: self.name.to_owned(),
-                key: key.to_owned(),
-                expected: expected.into(),
-                value: quote(&node.span),
-            },
-        )
+        out_of_range(&self.name, key, node, expected)
     }
 
     /// A string that is not empty.
-    pub(super) fn string(&self, key: &str) -> Result<Option<String>, ConfigError> {
-        self.find(key)
-            .map(|entry| self.string_of(key, &entry.node, "a string"))
-            .transpose()
-    }
-
-    fn string_of(
+    pub(super) fn string_of(
         &self,
         key: &str,
         node: &Node,
         expected: &'static str,
     ) -> Result<String, ConfigError> {
+        string_of(&self.name, key, node, expected)
+    }
+
+    /// A string, or a list of at least one string.
+    pub(super) fn strings_of(&self, key: &str, node: &Node) -> Result<Vec<String>, ConfigError> {
+        const EXPECTED: &str = "a string or a list of strings";
+        if let Value::String(_) = node.value {
+            return Ok(vec![self.string_of(key, node, EXPECTED)?]);
+        }
+        self.list_of(key, node, "string", EXPECTED, |item| {
+            self.string_of(key, item, EXPECTED)
+        })
+    }
+
+    /// A list of at least one item.
+    pub(super) fn list_of<T>(
+        &self,
+        key: &str,
+        node: &Node,
+        noun: &str,
+        expected: &'static str,
+        read: impl Fn(&Node) -> Result<T, ConfigError>,
+    ) -> Result<Vec<T>, ConfigError> {
         match &node.value {
-            Value::String(text) if text.is_empty() => {
-                Err(self.out_of_range(key, node, "a string that is not empty"))
+            Value::Array(items) if items.is_empty() => {
+                Err(self.out_of_range(key, node, format!("a list of at least one {noun}")))
             }
-            Value::String(text) => Ok(text.clone()),
+            Value::Array(items) => items.iter().map(read).collect(),
             _ => Err(self.wrong_type(key, node, expected)),
         }
     }
 
-    /// A string, or a list of at least one string.
-    pub(super) fn strings(&self, key: &str) -> Result<Option<Vec<String>>, ConfigError> {
-        const EXPECTED: &str = "a string or a list of strings";
-        let Some(Entry { node, .. }) = self.find(key) else {
-            return Ok(None);
-        };
-        match &node.value {
-            Value::Array(items) if items.is_empty() => {
-                Err(self.out_of_range(key, node, "a list of at least one string"))
-            }
-            Value::Array(items) => items
-                .iter()
-                .map(|item| self.string_of(key, item, EXPECTED))
-                .collect::<Result<_, _>>()
-                .map(Some),
-            _ => Ok(Some(vec![self.string_of(key, node, EXPECTED)?])),
-        }
-    }
-
-    pub(super) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
-        self.find(key)
-            .map(|entry| match entry.node.value {
-                Value::Boolean(boolean) => Ok(boolean),
-                _ => Err(self.wrong_type(key, &entry.node, "true or false")),
-            })
-            .transpose()
-    }
-
-    /// A whole number of at least `least` that fits `T`.
-    pub(super) fn integer<T: TryFrom<i128>>(
-        &self,
-        key: &str,
-        least: i128,
-    ) -> Result<Option<T>, ConfigError> {
-        self.find(key)
-            .map(|entry| self.integer_of(key, &entry.node, least))
-            .transpose()
-    }
-
-    pub(super) fn integer_of<T: TryFrom<i128>>(
+    /// A whole number with its bounds.
+    pub(super) fn count_of(
         &self,
         key: &str,
         node: &Node,
-        least: i128,
-    ) -> Result<T, ConfigError> {
+        least: u64,
+        most: u64,
+    ) -> Result<u64, ConfigError> {
         let Value::Integer(integer) = node.value else {
             return Err(self.wrong_type(key, node, "a whole number"));
         };
-        match integer {
-            Some(integer) if integer >= least => T::try_from(integer)
-                .map_err(|_| self.out_of_range(key, node, "a number that fits 64 bits")),
-            None => Err(self.out_of_range(key, node, "a number that fits 64 bits")),
-            Some(_) => {
-                Err(self.out_of_range(key, node, format!("a whole number of at least {least}")))
+        let expected = match integer {
+            Some(integer) if integer < i128::from(least) => {
+                format!("a whole number of at least {least}")
             }
-        }
-    }
-
-    /// A whole number of at least 1 that decides how much is held in memory at once.
-    ///
-    /// More than [`MOST`] is a slip of the finger; to try it would end the process for want of
-    /// memory.
-    pub(super) fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
-        self.find(key)
-            .map(|entry| self.size_of(key, &entry.node, 1, MOST))
-            .transpose()
-    }
-
-    /// Like [`size`](Self::size), with other bounds.
-    pub(super) fn size_of(
-        &self,
-        key: &str,
-        node: &Node,
-        least: i128,
-        most: i128,
-    ) -> Result<usize, ConfigError> {
-        match node.value {
-            Value::Integer(Some(integer)) if integer > most => {
-                Err(self.out_of_range(key, node, format!("a whole number of at most {most}")))
-            }
-            _ => self.integer_of(key, node, least),
-        }
+            Some(integer) => match u64::try_from(integer) {
+                Ok(count) if count <= most => return Ok(count),
+                _ if most < u64::MAX => format!("a whole number of at most {most}"),
+                _ => "a number that fits 64 bits".to_owned(),
+            },
+            None => "a number that fits 64 bits".to_owned(),
+        };
+        Err(self.out_of_range(key, node, expected))
     }
 
     /// A number in `range`; a whole number will do.
-    pub(super) fn number(&self, key: &str, range: Range) -> Result<Option<f64>, ConfigError> {
-        self.find(key)
-            .map(|entry| self.number_of(key, &entry.node, range))
-            .transpose()
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a setting has few digits")]
     pub(super) fn number_of(
         &self,
@@ -382,61 +343,38 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of at least one number in `range`.
-    pub(super) fn numbers(&self, key: &str, range: Range) -> Result<Option<Vec<f64>>, ConfigError> {
-        let Some(Entry { node, .. }) = self.find(key) else {
-            return Ok(None);
-        };
-        match &node.value {
-            Value::Array(items) if items.is_empty() => {
-                Err(self.out_of_range(key, node, "a list of at least one number"))
-            }
-            Value::Array(items) => items
-                .iter()
-                .map(|item| self.number_of(key, item, range))
-                .collect::<Result<_, _>>()
-                .map(Some),
-            _ => Err(self.wrong_type(key, node, "a list of numbers")),
-        }
+    /// One of a few words.
+    pub(super) fn word_of<'w>(
+        &self,
+        key: &str,
+        node: &Node,
+        words: &[&'w str],
+    ) -> Result<&'w str, ConfigError> {
+        word_of(&self.name, key, node, words)
     }
 
-    /// One of a few words.
+    /// What one of a few words stands for.
     pub(super) fn choice<T: Copy>(
         &self,
         key: &str,
-        choices: &[(&'static str, T)],
+        choices: &[(&str, T)],
     ) -> Result<Option<T>, ConfigError> {
         let Some(entry) = self.find(key) else {
             return Ok(None);
         };
-        let word = self.string_of(key, &entry.node, "a string")?;
-        match choices.iter().find(|(name, _)| *name == word) {
-            Some((_, choice)) => Ok(Some(*choice)),
-            None => {
-                let supported: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-                Err(ConfigError::at(
-                    &entry.node.span,
-                    ConfigErrorKind::UnknownChoice {
-                        section: self.name,
-                        key: key.to_owned(),
-                        nearest: suggest::nearest(&word, &supported),
-                        value: word,
-                        supported,
-                    },
-                ))
-            }
-        }
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let word = self.word_of(key, &entry.node, &words)?;
+        let choice = choices.iter().find(|(name, _)| *name == word);
+        Ok(choice.map(|(_, choice)| *choice))
     }
 
     /// A table of pattern to value, in the order of the text.
-    pub(super) fn patterns<T>(
+    pub(super) fn patterns_of<T>(
         &self,
         key: &str,
-        value: impl Fn(&Self, &str, &Node) -> Result<T, ConfigError>,
+        node: &Node,
+        value: impl Fn(&str, &Node) -> Result<T, ConfigError>,
     ) -> Result<Vec<(String, T)>, ConfigError> {
-        let Some(Entry { node, .. }) = self.find(key) else {
-            return Ok(Vec::new());
-        };
         let Value::Table(entries) = &node.value else {
             return Err(self.wrong_type(key, node, "a table of module pattern = value"));
         };
@@ -445,32 +383,83 @@ impl<'a> Section<'a> {
             .map(|entry| {
                 self.pattern(key, &entry.key, &entry.key_span)?;
                 let path = format!("{key}.{}", entry.key);
-                Ok((entry.key.clone(), value(self, &path, &entry.node)?))
+                Ok((entry.key.clone(), value(&path, &entry.node)?))
             })
             .collect()
     }
 
     /// Checks that `pattern` is a regular expression.
     pub(super) fn pattern(&self, key: &str, pattern: &str, at: &Span) -> Result<(), ConfigError> {
-        match regex::Regex::new(&format!("^(?:{pattern})$")) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ConfigError::at(
-                at,
-                ConfigErrorKind::Pattern {
-                    section: self.name.to_owned(),
-                    key: key.to_owned(),
-                    pattern: pattern.to_owned(),
-                    message: last_line(&error.to_string()),
-                },
-            )),
-        }
+        whole_name(key, pattern)
+            .map(|_| ())
+            .map_err(|error| ConfigError::at(at, self.schema_kind(error)))
     }
 }
 
-/// The parser of regular expressions draws a picture; its last line says what is wrong.
-fn last_line(message: &str) -> String {
-    let line = message.lines().last().unwrap_or(message);
-    line.trim_start_matches("error: ").to_owned()
+/// One of a few words.
+pub(super) fn word_of<'w>(
+    section: &str,
+    key: &str,
+    node: &Node,
+    words: &[&'w str],
+) -> Result<&'w str, ConfigError> {
+    let given = string_of(section, key, node, "a string")?;
+    if let Some(word) = words.iter().find(|word| **word == given) {
+        return Ok(word);
+    }
+    Err(ConfigError::at(
+        &node.span,
+        ConfigErrorKind::UnknownChoice {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            nearest: nearest(&given, words.iter().copied()).map(str::to_owned),
+            value: given,
+            supported: words.iter().map(|word| (*word).to_owned()).collect(),
+        },
+    ))
+}
+
+fn string_of(
+    section: &str,
+    key: &str,
+    node: &Node,
+    expected: &'static str,
+) -> Result<String, ConfigError> {
+    match &node.value {
+        Value::String(text) if text.is_empty() => Err(out_of_range(
+            section,
+            key,
+            node,
+            "a string that is not empty",
+        )),
+        Value::String(text) => Ok(text.clone()),
+        _ => Err(wrong_type(section, key, node, expected)),
+    }
+}
+
+fn wrong_type(section: &str, key: &str, node: &Node, expected: &'static str) -> ConfigError {
+    ConfigError::at(
+        &node.span,
+        ConfigErrorKind::WrongType {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            expected,
+            found: node.value.type_name(),
+            value: quote(&node.span),
+        },
+    )
+}
+
+fn out_of_range(section: &str, key: &str, node: &Node, expected: impl Into<String>) -> ConfigError {
+    ConfigError::at(
+        &node.span,
+        ConfigErrorKind::OutOfRange {
+            section: section.to_owned(),
+            key: key.to_owned(),
+            expected: expected.into(),
+            value: quote(&node.span),
+        },
+    )
 }
 
 /// The value as it was written, cut if it is long.

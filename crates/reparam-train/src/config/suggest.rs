@@ -1,5 +1,7 @@
 //! What the user probably meant by a key that does not exist.
 
+use reparam_formats::nearest;
+
 use super::error::quoted_list;
 
 /// Every section of a task with all of its keys, in the order of the documentation.
@@ -48,22 +50,6 @@ const ELSEWHERE: [(&str, &str, &str); 27] = [
     ("output_dir", "output", "dir"),
 ];
 
-/// How alike two names must be, by the Jaro measure in 0..1, for one to be offered for the other.
-///
-/// At 0.8 one or two wrong letters in a word of six still pass and unrelated keys do not.
-const ALIKE: f64 = 0.8;
-
-/// The candidate most like `name`, if any is alike enough to be a slip of the pen.
-pub(super) fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    let name = name.to_lowercase().replace('-', "_");
-    candidates
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(&name, candidate), *candidate))
-        .filter(|(similarity, _)| *similarity >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
-}
-
 /// The hint for an unknown `key` in `section`.
 pub(super) fn for_key(layout: &Layout, section: &str, key: &str) -> String {
     let own = keys(layout, section);
@@ -77,7 +63,7 @@ pub(super) fn for_key(layout: &Layout, section: &str, key: &str) -> String {
             format!("it is called `{ours}` here, and belongs in [{home}]")
         };
     }
-    match nearest(key, own) {
+    match nearest(key, own.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
         None => format!("the keys of [{section}] are {}", quoted_list(own)),
     }
@@ -94,7 +80,7 @@ pub(super) fn for_section(layout: &Layout, name: &str, is_table: bool) -> String
         }
     }
     let names: Vec<&str> = layout.iter().map(|(name, _)| *name).collect();
-    match nearest(name, &names) {
+    match nearest(name, names.iter().copied()) {
         Some(nearest) => format!("did you mean [{nearest}]?"),
         None => format!("the sections are {}", quoted_list(&names)),
     }

@@ -2,86 +2,141 @@
 
 use std::path::Path;
 
+use reparam::schema::{SettingKind, SettingSpec, optional};
+
+use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::section::Section;
+use super::section;
 use super::tree::{Entry, Override, Value};
 use super::{RegressionConfig, RunConfig, load_tree, parse_tree};
+use crate::task::RunFile;
 
-/// A run file of any task: `task` in `[model]` says which.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TaskConfig {
-    /// `"causal-lm"`, the default: training a language model.
-    CausalLm(Box<RunConfig>),
-    /// `"regression"`: predicting a number from a row of a table.
-    Regression(Box<RegressionConfig>),
+/// A run file as it was written, with overrides applied, before a task has read it.
+#[derive(Debug, Clone)]
+pub struct RunTree {
+    root: Vec<Entry>,
+    catalog: Catalog,
 }
 
-const CAUSAL_LM: &str = "causal-lm";
-const REGRESSION: &str = "regression";
+/// The setting of `[model]` that every task has; the table of tasks knows its words.
+pub(super) const SPEC: SettingSpec = optional(
+    "task",
+    SettingKind::Text,
+    "what the model says",
+    "what is trained",
+);
 
-impl TaskConfig {
+impl RunTree {
     /// Reads a run file, with overrides; a later one wins over an earlier one.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or is not TOML, and everything that [`RunConfig::parse`] and
-    /// [`RegressionConfig::parse`] refuse.
-    pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?)
+    /// A file that cannot be read or is not TOML, and overrides that are none.
+    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+        Ok(Self {
+            root: load_tree(path, overrides)?,
+            catalog: Catalog::builtin(),
+        })
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
     ///
     /// # Errors
     ///
-    /// As [`load_with`](Self::load_with).
+    /// As [`load`](Self::load).
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?)
+        Ok(Self {
+            root: parse_tree(text, name, overrides)?,
+            catalog: Catalog::builtin(),
+        })
     }
 
-    fn read(root: &[Entry]) -> Result<Self, ConfigError> {
-        if is_regression(root)? {
-            RegressionConfig::read(root).map(|config| Self::Regression(Box::new(config)))
-        } else {
-            RunConfig::read(root).map(|config| Self::CausalLm(Box::new(config)))
+    /// Sets where methods and transforms are looked up.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        Self { catalog, ..self }
+    }
+
+    /// Finds `task` of `[model]` among the words that there are, and returns its place.
+    ///
+    /// It is looked for before the sections are read, whose keys depend on it: of a word that is none, the keys would
+    /// be called unknown.
+    pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>, ConfigError> {
+        let task = self.model_key("task");
+        task.map(|task| {
+            let word = section::word_of("model", "task", &task.node, known)?;
+            Ok(known.iter().position(|one| *one == word))
+        })
+        .transpose()
+        .map(Option::flatten)
+    }
+
+    /// Returns `path` of `[model]`, if it is a text.
+    pub(crate) fn model_path(&self) -> Option<&str> {
+        match &self.model_key("path")?.node.value {
+            Value::String(path) => Some(path),
+            _ => None,
         }
     }
 
-    /// Returns the threads to compute with; 0 for as many as the machine has.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        match self {
-            Self::CausalLm(config) => config.train.threads,
-            // Tables are small; more threads would only wait for each other.
-            Self::Regression(_) => 0,
-        }
+    pub(super) fn root(&self) -> &[Entry] {
+        &self.root
     }
 
-    /// Returns the run directory.
-    #[must_use]
-    pub fn output(&self) -> &Path {
-        match self {
-            Self::CausalLm(config) => &config.output.dir,
-            Self::Regression(config) => &config.output.dir,
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    fn model_key(&self, key: &str) -> Option<&Entry> {
+        let model = self.root.iter().find(|entry| entry.key == "model")?;
+        match &model.node.value {
+            Value::Table(keys) => keys.iter().find(|entry| entry.key == key),
+            _ => None,
         }
     }
 }
 
-/// Looks for the word before the sections are read, whose keys depend on it: of a word that is none, the keys
-/// would be called unknown.
-fn is_regression(root: &[Entry]) -> Result<bool, ConfigError> {
-    let model = root.iter().find(|entry| entry.key == "model");
-    let Some((entry, Value::Table(keys))) = model.map(|entry| (entry, &entry.node.value)) else {
-        return Ok(false);
-    };
-    check_task(&Section::inline("model", keys, &entry.key_span))?;
-    let task = keys.iter().find(|entry| entry.key == "task");
-    let task = task.map(|entry| &entry.node.value);
-    Ok(matches!(task, Some(Value::String(word)) if word == REGRESSION))
+impl RunFile for RunConfig {
+    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+        Self::read(&tree.root, &tree.catalog)
+    }
+
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
+    fn output(&self) -> &Path {
+        &self.output.dir
+    }
+
+    fn threads(&self) -> usize {
+        self.train.threads
+    }
 }
 
-/// Refuses a task that does not exist.
-pub(super) fn check_task(section: &Section<'_>) -> Result<(), ConfigError> {
-    let words = [(CAUSAL_LM, ()), (REGRESSION, ())];
-    section.choice("task", &words).map(|_| ())
+impl RunFile for RegressionConfig {
+    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+        Self::read(&tree.root, &tree.catalog)
+    }
+
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
+    fn output(&self) -> &Path {
+        &self.output.dir
+    }
+
+    /// Tables are small; more threads would only wait for each other.
+    fn threads(&self) -> usize {
+        0
+    }
 }

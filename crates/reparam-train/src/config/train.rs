@@ -1,10 +1,15 @@
 //! `[train]`.
 
+use reparam::schema::{
+    Fallback, Range, SchemaError, SettingKind, SettingSpec, Settings, count, flag, number,
+    optional, size, word,
+};
 use reparam_kernels::Isa;
 use serde::Serialize;
 
 use super::error::ConfigError;
-use super::section::{Range, Section};
+use super::section::Section;
+use super::words;
 
 /// `[train]`: how long the run is, how much it does at once and what it reports.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,93 +112,164 @@ pub struct SampleConfig {
     pub tokens: usize,
 }
 
+const SEED: SettingSpec = SettingSpec {
+    key: "seed",
+    kind: SettingKind::COUNT_OR_ZERO,
+    fallback: Fallback::Count(0),
+    meaning: "what every random number is derived from",
+};
+
+/// A whole number that may be zero, and is by default.
+pub(super) const fn period(key: &'static str, meaning: &'static str) -> SettingSpec {
+    SettingSpec {
+        key,
+        kind: SettingKind::COUNT_OR_ZERO,
+        fallback: Fallback::Count(0),
+        meaning,
+    }
+}
+
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self {
-            length: Length::Epochs(1.0),
-            batch_size: 4,
-            sequence_length: 512,
-            gradient_accumulation: 1,
-            seed: 0,
-            precision: Precision::Auto,
-            recompute: false,
-            eval_every: 0,
-            log_every: 1,
-            save_every: 0,
-            stop: StopConfig::default(),
-            sample: None,
-            threads: 0,
-        }
+        Settings::new("train", Self::SPECS, &[])
+            .and_then(|settings| Self::of(&settings))
+            .unwrap_or_else(|error| unreachable!("no setting of [train] is required: {error}"))
     }
 }
 
 impl TrainConfig {
-    pub(super) const KEYS: [&str; 18] = [
-        "max_steps",
-        "epochs",
-        "batch_size",
-        "sequence_length",
-        "gradient_accumulation",
-        "seed",
-        "precision",
-        "recompute",
-        "eval_every",
-        "log_every",
-        "save_every",
-        "stop_loss_change",
-        "stop_window",
-        "stop_grad_norm",
-        "patience",
-        "sample_prompt",
-        "sample_tokens",
-        "threads",
+    pub(super) const SPECS: &[SettingSpec] = &[
+        optional(
+            "max_steps",
+            SettingKind::COUNT,
+            "",
+            "length of the run in steps; excludes epochs",
+        ),
+        number(
+            "epochs",
+            Range::Positive,
+            1.0,
+            "length as times that the data are gone through; a fraction is allowed",
+        ),
+        size("batch_size", 4, "blocks in a batch, or rows"),
+        SettingSpec {
+            key: "sequence_length",
+            kind: SettingKind::Count {
+                least: 2,
+                most: u64::MAX,
+            },
+            fallback: Fallback::Count(512),
+            meaning: "most tokens in a piece and in a block, or in a row",
+        },
+        size(
+            "gradient_accumulation",
+            1,
+            "batches in a step; the loss is the mean over all their tokens",
+        ),
+        SEED,
+        word(
+            "precision",
+            &words::names(&Precision::TRAINING),
+            "auto",
+            "what frozen weights and activations are, see precision",
+        ),
+        flag(
+            "recompute",
+            false,
+            "bf16: keep the input of each half of a layer alone and compute the rest again in the \
+             backward pass: less memory, slower steps",
+        ),
+        period(
+            "eval_every",
+            "steps between evaluations; 0 for one before the first step and one after the last",
+        ),
+        count(
+            "log_every",
+            1,
+            "steps between step events in events.jsonl; the first is always there",
+        ),
+        period(
+            "save_every",
+            "steps between checkpoints, from which train --resume goes on; with 0 only where the run is interrupted or fails, and a killed run starts anew",
+        ),
+        StopConfig::SPECS[0],
+        StopConfig::SPECS[1],
+        StopConfig::SPECS[2],
+        StopConfig::SPECS[3],
+        optional(
+            "sample_prompt",
+            SettingKind::Text,
+            "none",
+            "a text that the model continues before and after the run, greedily",
+        ),
+        count(
+            "sample_tokens",
+            64,
+            "the most tokens of that; needs sample_prompt",
+        ),
+        SettingSpec {
+            key: "threads",
+            kind: SettingKind::Count {
+                least: 0,
+                // More threads than any machine of today has cores.
+                most: 1024,
+            },
+            fallback: Fallback::Count(0),
+            meaning: "threads to compute with; 0 for REPARAM_THREADS, else one a core",
+        },
     ];
 
-    /// More threads than any machine of today has cores.
-    const MOST_THREADS: i128 = 1024;
-
-    /// How many tokens a sample has if the file does not say.
-    pub const DEFAULT_SAMPLE_TOKENS: usize = 64;
-
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        let default = Self::default();
         section.exclusive("epochs", "max_steps")?;
-        let length = match section.integer("max_steps", 1)? {
-            Some(steps) => Length::MaxSteps(steps),
-            None => section
-                .number("epochs", Range::Positive)?
-                .map_or(default.length, Length::Epochs),
-        };
+        let config = section.typed(Self::SPECS, Self::of)?;
+        StopConfig::check_window(section)?;
+        if config.sample.is_none() && section.find("sample_tokens").is_some() {
+            return Err(section.no_effect(
+                "sample_tokens",
+                "`sample_prompt` is absent",
+                "give a `sample_prompt`, or remove `sample_tokens`",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
+    pub(crate) fn steps(&self, n: usize) -> u64 {
+        match self.length {
+            Length::MaxSteps(steps) => steps,
+            Length::Epochs(epochs) => {
+                let seen = (epochs * n as f64).ceil() as u64;
+                let of_a_step = self.batch_size as u64 * self.gradient_accumulation as u64;
+                seen.div_ceil(of_a_step).max(1)
+            }
+        }
+    }
+
+    fn of(settings: &Settings) -> Result<Self, SchemaError> {
+        let sample = settings.optional("sample_prompt", Settings::text)?;
         Ok(Self {
-            length,
-            batch_size: section.size("batch_size")?.unwrap_or(default.batch_size),
-            sequence_length: section
-                .integer("sequence_length", 2)?
-                .unwrap_or(default.sequence_length),
-            gradient_accumulation: section
-                .size("gradient_accumulation")?
-                .unwrap_or(default.gradient_accumulation),
-            seed: section.integer("seed", 0)?.unwrap_or(default.seed),
-            precision: section
-                .choice("precision", &Precision::TRAINING)?
-                .unwrap_or(default.precision),
-            recompute: section.boolean("recompute")?.unwrap_or(default.recompute),
-            eval_every: section
-                .integer("eval_every", 0)?
-                .unwrap_or(default.eval_every),
-            log_every: section
-                .integer("log_every", 1)?
-                .unwrap_or(default.log_every),
-            save_every: section
-                .integer("save_every", 0)?
-                .unwrap_or(default.save_every),
-            stop: StopConfig::read(section)?,
-            sample: read_sample(section)?,
-            threads: section
-                .find("threads")
-                .map(|entry| section.size_of("threads", &entry.node, 0, Self::MOST_THREADS))
-                .transpose()?
-                .unwrap_or(default.threads),
+            length: match settings.optional("max_steps", Settings::count)? {
+                Some(steps) => Length::MaxSteps(steps),
+                None => Length::Epochs(settings.number("epochs")?),
+            },
+            batch_size: settings.size("batch_size")?,
+            sequence_length: settings.size("sequence_length")?,
+            gradient_accumulation: settings.size("gradient_accumulation")?,
+            seed: settings.count("seed")?,
+            precision: settings.choice("precision", &Precision::TRAINING)?,
+            recompute: settings.flag("recompute")?,
+            eval_every: settings.count("eval_every")?,
+            log_every: settings.count("log_every")?,
+            save_every: settings.count("save_every")?,
+            stop: StopConfig::of(settings)?,
+            sample: match sample {
+                None => None,
+                Some(prompt) => Some(SampleConfig {
+                    prompt,
+                    tokens: settings.size("sample_tokens")?,
+                }),
+            },
+            threads: settings.size("threads")?,
         })
     }
 }
@@ -220,22 +296,54 @@ impl StopConfig {
     /// The steps of a window if the file does not say.
     pub const DEFAULT_WINDOW: u64 = 10;
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
-        let stop_loss_change = section.number("stop_loss_change", Range::Positive)?;
-        let window = section.integer("stop_window", 1)?;
-        if window.is_some() && stop_loss_change.is_none() {
+    pub(super) const SPECS: [SettingSpec; 4] = [
+        optional(
+            "stop_loss_change",
+            SettingKind::Number(Range::Positive),
+            "off",
+            "end when the mean loss over a window of steps differs from that of the window before by less \
+             than this fraction of it",
+        ),
+        count(
+            "stop_window",
+            Self::DEFAULT_WINDOW,
+            "steps of such a window; needs stop_loss_change",
+        ),
+        optional(
+            "stop_grad_norm",
+            SettingKind::Number(Range::Positive),
+            "off",
+            "end when the norm of the whole gradient, before any transform, is below this",
+        ),
+        optional(
+            "patience",
+            SettingKind::COUNT,
+            "off",
+            "end when so many evaluations in a row brought no lower held-out loss; needs eval_every",
+        ),
+    ];
+
+    pub(super) fn of(settings: &Settings) -> Result<Self, SchemaError> {
+        let stop_loss_change = settings.optional("stop_loss_change", Settings::number)?;
+        let window = settings.count("stop_window")?;
+        Ok(Self {
+            stop_loss_change,
+            stop_window: stop_loss_change.map(|_| window),
+            stop_grad_norm: settings.optional("stop_grad_norm", Settings::number)?,
+            patience: settings.optional("patience", Settings::count)?,
+        })
+    }
+
+    /// A window needs something that is compared from one to the next.
+    pub(super) fn check_window(section: &Section<'_>) -> Result<(), ConfigError> {
+        if section.find("stop_window").is_some() && section.find("stop_loss_change").is_none() {
             return Err(section.no_effect(
                 "stop_window",
                 "`stop_loss_change` is absent",
                 "give `stop_loss_change`, such as 1e-4, or remove `stop_window`",
             ));
         }
-        Ok(Self {
-            stop_loss_change,
-            stop_window: stop_loss_change.map(|_| window.unwrap_or(Self::DEFAULT_WINDOW)),
-            stop_grad_norm: section.number("stop_grad_norm", Range::Positive)?,
-            patience: section.integer("patience", 1)?,
-        })
+        Ok(())
     }
 
     /// Evaluations in a row need evaluations during the run.
@@ -248,21 +356,5 @@ impl StopConfig {
             ));
         }
         Ok(())
-    }
-}
-
-fn read_sample(section: &Section<'_>) -> Result<Option<SampleConfig>, ConfigError> {
-    let tokens = section.integer("sample_tokens", 1)?;
-    match section.string("sample_prompt")? {
-        Some(prompt) => Ok(Some(SampleConfig {
-            prompt,
-            tokens: tokens.unwrap_or(TrainConfig::DEFAULT_SAMPLE_TOKENS),
-        })),
-        None if tokens.is_some() => Err(section.no_effect(
-            "sample_tokens",
-            "`sample_prompt` is absent",
-            "give a `sample_prompt`, or remove `sample_tokens`",
-        )),
-        None => Ok(None),
     }
 }

@@ -17,12 +17,10 @@ pub use plot::PlotError;
 pub use vary::{Vary, VaryError};
 
 use self::vary::{Variant, combinations};
-use crate::config::{Override, TaskConfig};
+use crate::config::Override;
 use crate::event::{Event, FailureKind, Observer, StopReason};
-use crate::regression::{check_regression, train_regression};
-use crate::run::Measure;
 use crate::run_dir::RunDir;
-use crate::{TrainError, train};
+use crate::{Measure, TaskRun, Tasks, TrainError, TrainOptions, train};
 
 /// What a study does.
 #[derive(Debug, Clone)]
@@ -59,7 +57,7 @@ pub struct StudyRun {
     pub reason: Option<StopReason>,
     /// The steps it made.
     pub steps: u64,
-    /// The held-out loss, of a regression the test error, before the first step.
+    /// The measure that decides, on what is held out, before the first step.
     pub held_out_before: Option<f64>,
     /// The same at the end.
     pub held_out_after: Option<f64>,
@@ -118,8 +116,7 @@ impl Observer for Curves {
                 });
             }
             Event::Stopped { reason, .. } => self.reason = Some(*reason),
-            Event::Evaluation { loss, .. } => self.held_out.push(*loss),
-            Event::RegressionEvaluation { test_mse, .. } => self.held_out.push(*test_mse),
+            Event::Evaluation(evaluation) => self.held_out.push(evaluation.value()),
             _ => {}
         }
     }
@@ -138,6 +135,7 @@ impl Observer for Curves {
 /// another reason than divergence.
 pub fn study(
     request: &StudyRequest,
+    tasks: &Tasks,
     hub: &HubOptions,
     stop: &AtomicBool,
     on_run: &mut dyn FnMut(&StudyRun),
@@ -150,7 +148,7 @@ pub fn study(
     // What is varied may be what the run file leaves out.
     let mut overrides = request.overrides.clone();
     overrides.extend(variants.iter().take(1).flat_map(|v| v.overrides.clone()));
-    let first = TaskConfig::load_with(&request.run_file, &overrides)?;
+    let first = tasks.load(&request.run_file, &overrides)?;
     let directory = first.output().to_owned();
     if directory.join(page::PAGE).exists() || directory.join("events.jsonl").exists() {
         return Err(TrainError::OutputTaken { directory });
@@ -158,12 +156,9 @@ pub fn study(
     // A wrong value in the last variant shall not be found after all others have run.
     let mut configs = Vec::with_capacity(variants.len());
     for (number, variant) in variants.iter().enumerate() {
-        let config = config_of(request, variant, number, &directory)?;
+        let config = config_of(request, tasks, variant, number, &directory)?;
         RunDir::check_free(config.output())?;
-        // A table is read in no time; a language model and its texts are not.
-        if let TaskConfig::Regression(config) = &config {
-            check_regression(config)?;
-        }
+        config.check()?;
         configs.push(config);
     }
     let mut runs = Vec::new();
@@ -194,10 +189,11 @@ pub fn study(
 /// Returns the configuration of a run, with a directory of its own below the study's.
 fn config_of(
     request: &StudyRequest,
+    tasks: &Tasks,
     variant: &Variant,
     number: usize,
     directory: &Path,
-) -> Result<TaskConfig, TrainError> {
+) -> Result<TaskRun, TrainError> {
     let own = directory.join(format!("run-{:02}", number + 1));
     let own = own.to_str().ok_or_else(|| TrainError::Output {
         directory: directory.to_owned(),
@@ -206,21 +202,21 @@ fn config_of(
     let mut overrides = request.overrides.clone();
     overrides.extend(variant.overrides.iter().cloned());
     overrides.push(Override::output(own));
-    Ok(TaskConfig::load_with(&request.run_file, &overrides)?)
+    Ok(tasks.load(&request.run_file, &overrides)?)
 }
 
 fn run_one(
-    config: &TaskConfig,
+    config: &TaskRun,
     label: &str,
     hub: &HubOptions,
     stop: &AtomicBool,
 ) -> (StudyRun, Curves, Option<TrainError>) {
     let mut curves = Curves::default();
-    let measure = Measure::Variances;
-    let outcome = match config {
-        TaskConfig::CausalLm(config) => train(config, hub, measure, stop, &mut curves),
-        TaskConfig::Regression(config) => train_regression(config, measure, stop, &mut curves),
+    let options = TrainOptions {
+        measure: Measure::Variances,
+        ..TrainOptions::new(hub.clone())
     };
+    let outcome = train(config, &options, stop, &mut curves);
     let error = outcome.err();
     let diverged = error
         .as_ref()

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reparam_train::config::{EvalData, Override, Precision, RunConfig};
 use reparam_train::event::Event;
-use reparam_train::{Outcome, Session, TrainError, evaluate_file};
+use reparam_train::{Outcome, Session, Stop, TrainError, evaluate_file};
 
 use crate::witness::Witness;
 use crate::{offline, repository};
@@ -43,10 +43,7 @@ fn losses(config: &RunConfig) -> Losses {
         Event::Step(step) => Some(step.loss),
         _ => None,
     });
-    let evaluations = witness.events.iter().filter_map(|event| match event {
-        Event::Evaluation { loss, .. } => Some(*loss),
-        _ => None,
-    });
+    let evaluations = witness.evaluations().into_iter().map(|(_, loss)| loss);
     Losses {
         steps: steps.collect(),
         evaluations: evaluations.collect(),
@@ -127,9 +124,9 @@ fn an_adapter_has_the_loss_of_its_run() {
         let model = model.to_str().expect("UTF-8");
         let session = Session::open_with_adapter(model, &adapter, &offline(), precision);
         let session = session.expect("a model with its adapter");
-        evaluate_file(&session, text.clone(), None, 96)
+        evaluate_file(&session, text.clone(), None, 96, Stop::never())
             .expect("a loss")
-            .loss
+            .primary()
     };
     assert_eq!(open(Precision::Bf16), found.evaluations[1]);
     let full = open(Precision::F32);
@@ -176,8 +173,8 @@ fn weights_of_integers_have_nearly_the_same_loss() {
             .expect("a model")
         };
         let loss = |session: &Session| {
-            let evaluation = evaluate_file(session, text.clone(), None, 96);
-            evaluation.expect("a loss").loss
+            let evaluation = evaluate_file(session, text.clone(), None, 96, Stop::never());
+            evaluation.expect("a loss").primary()
         };
         let (full, int8) = (open(Precision::F32), open(Precision::Int8));
         let (expected, found) = (loss(&full), loss(&int8));

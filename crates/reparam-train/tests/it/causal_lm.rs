@@ -7,7 +7,7 @@ use reparam_formats::checkpoint::Checkpoint;
 use reparam_train::config::Precision;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
-use reparam_train::{Outcome, Session, evaluate_file};
+use reparam_train::{Outcome, Session, Stop, evaluate_file};
 use tempfile::TempDir;
 
 use crate::witness::Witness;
@@ -56,7 +56,7 @@ impl Place {
             .unwrap_or_else(|error| panic!("{run}: {error}"));
         assert_eq!(outcome, Outcome::Finished);
         let finished = witness.finished();
-        let losses = (finished.loss_before, finished.loss_after);
+        let losses = (finished.before, finished.after);
         let (Some(before), Some(after)) = losses else {
             panic!("{losses:?}");
         };
@@ -67,8 +67,9 @@ impl Place {
 
     /// The loss of a session on the text of the runs.
     fn loss(&self, session: &Session) -> f64 {
-        let evaluation = evaluate_file(session, self.path("train.txt"), None, LENGTH);
-        evaluation.expect("evaluates").loss
+        let evaluation =
+            evaluate_file(session, self.path("train.txt"), None, LENGTH, Stop::never());
+        evaluation.expect("evaluates").primary()
     }
 
     /// The loss of what a run saved as an adapter.
@@ -139,7 +140,7 @@ fn methods_of_weights_save_a_model_that_anyone_reads() {
         let session = Session::open(model.to_str().expect("UTF-8"), &offline(), Precision::F32)
             .expect("a model");
         let saved = place.loss(&session);
-        let told = finished.loss_after.expect("evaluated");
+        let told = finished.after.expect("evaluated");
         assert!((saved - told).abs() <= SAVED, "{run}: {saved} {told}");
     }
 }
@@ -161,7 +162,7 @@ fn methods_start_at_the_base() {
         let run = format!("run-{}-{is_base}", method.len());
         let config = place.config(&run, &format!("[method]\n{method}\n{ADAMW}"), &[]);
         witness.train(&config).expect("a run");
-        let before = witness.finished().loss_before.expect("evaluated");
+        let before = witness.finished().before.expect("evaluated");
         assert_eq!(
             (before - base).abs() <= SAVED,
             is_base,
@@ -180,10 +181,8 @@ fn checkpoints_and_interrupted_runs_are_models_too() {
         &["train.save_every=2", "train.eval_every=2"],
     );
     let checkpoint = place.path("whole/checkpoints/step-000002");
-    let at_two = whole.events.iter().find_map(|event| match event {
-        Event::Evaluation { step: 2, loss, .. } => Some(*loss),
-        _ => None,
-    });
+    let at_two = whole.evaluations().into_iter().find(|(step, _)| *step == 2);
+    let at_two = at_two.map(|(_, loss)| loss);
     let open =
         |path: &Path| Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32);
     let saved = place.loss(&open(&checkpoint).expect("a checkpoint"));
@@ -246,7 +245,7 @@ fn every_optimizer_trains_lora() {
 fn last_evaluation(place: &Place, run: &str) -> f64 {
     let events = crate::witness::read_events(&place.path(run));
     let losses = events.iter().rev().find_map(|event| match event {
-        Event::Evaluation { loss, .. } => Some(*loss),
+        Event::Evaluation(evaluation) => Some(evaluation.value()),
         _ => None,
     });
     losses.expect("an evaluation")
@@ -337,7 +336,7 @@ fn a_running_mean_is_saved_and_not_the_trained_values() {
         "{ kind = \"adamw\" }, { kind = \"ema\", decay = 0.5 }",
     );
     assert_eq!(plain.losses(), mean.losses());
-    let loss = |witness: &Witness| witness.finished().loss_after.expect("evaluated");
+    let loss = |witness: &Witness| witness.finished().after.expect("evaluated");
     assert!((place.loss_of_adapter("mean") - loss(&mean)).abs() <= SAVED);
     assert!((loss(&mean) - loss(&plain)).abs() > 1e-3);
 
@@ -377,10 +376,10 @@ fn schedule_free_saves_its_average_and_not_the_trained_values() {
     let four = whole(4);
     assert_eq!(four.losses()[..3], three.losses()[..]);
     let saved = place.loss_of_adapter("train.max_steps=3");
-    let told = three.finished().loss_after.expect("evaluated");
+    let told = three.finished().after.expect("evaluated");
     assert!((saved - told).abs() <= SAVED, "{saved} {told}");
     assert!((four.losses()[3] - saved).abs() > 1e-3, "{saved}");
     // The first step is made where the base is, which is where both are.
-    let before = three.finished().loss_before.expect("evaluated");
+    let before = three.finished().before.expect("evaluated");
     assert!((three.losses()[0] - before).abs() <= SAVED);
 }

@@ -3,7 +3,7 @@
 use reparam::ForwardContext;
 use reparam_models::TokenBatch;
 use reparam_train::config::Precision;
-use reparam_train::{Session, evaluate_file};
+use reparam_train::{Session, Stop, evaluate_file};
 
 use crate::stories;
 
@@ -57,17 +57,17 @@ fn evaluation_is_the_definition() {
     std::fs::write(&path, lines.join("\n")).expect("writes");
     // Longer than every document; one that cuts; the shortest.
     for sequence_length in [512, 16, 7, 2] {
-        let found =
-            evaluate_file(&session, path.clone(), None, sequence_length).expect("evaluates");
+        let found = evaluate_file(&session, path.clone(), None, sequence_length, Stop::never())
+            .expect("evaluates");
         let (sum, count) = by_hand(&session, &TEXTS, sequence_length);
-        assert_eq!(found.tokens, count, "{sequence_length}");
+        assert_eq!(found.get("tokens"), Some(count as f64), "{sequence_length}");
         let expected = sum / count as f64;
         assert!(
-            (found.loss - expected).abs() <= TOLERANCE,
+            (found.primary() - expected).abs() <= TOLERANCE,
             "{} {expected}",
-            found.loss
+            found.primary()
         );
-        assert_eq!(found.perplexity(), found.loss.exp());
+        assert_eq!(found.get("perplexity"), Some(found.primary().exp()));
     }
 }
 
@@ -79,15 +79,15 @@ fn a_text_file_is_one_document() {
     // Long enough for several groups of blocks.
     let text = format!("{}\n", TEXTS[1]).repeat(80);
     std::fs::write(&path, &text).expect("writes");
-    let found = evaluate_file(&session, path, None, 64).expect("evaluates");
+    let found = evaluate_file(&session, path, None, 64, Stop::never()).expect("evaluates");
     let (sum, count) = by_hand(&session, &[&text], 64);
-    assert_eq!(found.tokens, count);
+    assert_eq!(found.get("tokens"), Some(count as f64));
     assert!(count > 4096, "{count}");
     let expected = sum / count as f64;
     assert!(
-        (found.loss - expected).abs() <= TOLERANCE,
+        (found.primary() - expected).abs() <= TOLERANCE,
         "{} {expected}",
-        found.loss
+        found.primary()
     );
 }
 
@@ -103,6 +103,7 @@ fn a_session_names_what_is_missing() {
     .expect_err("there is no model");
     assert!(error.to_string().contains("nothing"), "{error}");
     let missing = directory.path().join("missing.txt");
-    let error = evaluate_file(&stories(), missing, None, 16).expect_err("there is no file");
+    let error =
+        evaluate_file(&stories(), missing, None, 16, Stop::never()).expect_err("there is no file");
     assert!(error.to_string().contains("missing.txt"), "{error}");
 }

@@ -8,7 +8,7 @@ use reparam_formats::peft::PeftAdapter;
 use reparam_models::TokenBatch;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::FailureKind;
-use reparam_train::{Evaluation, Outcome, Session, TrainError, evaluate_file};
+use reparam_train::{Metrics, Outcome, Session, Stop, TrainError, evaluate_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,8 +55,9 @@ impl Workplace {
         RunConfig::parse(&text, "run.toml", &overrides).expect("a run file")
     }
 
-    fn evaluate(&self, session: &Session, sequence_length: usize) -> Evaluation {
-        evaluate_file(session, self.path("data.json"), None, sequence_length).expect("evaluates")
+    fn evaluate(&self, session: &Session, sequence_length: usize) -> Metrics {
+        let (data, stop) = (self.path("data.json"), Stop::never());
+        evaluate_file(session, data, None, sequence_length, stop).expect("evaluates")
     }
 }
 
@@ -127,9 +128,9 @@ fn only_responses_are_scored() {
     let found = place.evaluate(&session, 512);
     let expected = golden()["loss"].as_f64().expect("a loss");
     assert!(
-        (found.loss - expected).abs() < TOLERANCE,
+        (found.primary() - expected).abs() < TOLERANCE,
         "{} {expected}",
-        found.loss
+        found.primary()
     );
     // Whole, and cut into pieces that each stand alone.
     for sequence_length in [512, 64, 7] {
@@ -148,12 +149,12 @@ fn only_responses_are_scored() {
             }
         }
         let found = place.evaluate(&session, sequence_length);
-        assert_eq!(found.tokens, count, "{sequence_length}");
+        assert_eq!(found.get("tokens"), Some(count as f64), "{sequence_length}");
         let expected = sum / count as f64;
         assert!(
-            (found.loss - expected).abs() < TOLERANCE,
+            (found.primary() - expected).abs() < TOLERANCE,
             "{} {expected}",
-            found.loss
+            found.primary()
         );
     }
 }
@@ -181,17 +182,17 @@ fn a_run_learns_responses_or_prompts_too() {
             &format!("output.dir={run:?}"),
         ]));
         let start = witness.start();
-        assert_eq!(start.train_tokens, tokens as u64);
-        assert_eq!(start.labelled_tokens, labelled as u64);
+        assert_eq!(start.data["train_tokens"], tokens as u64);
+        assert_eq!(start.data["labelled_tokens"], labelled as u64);
         // A step's tokens are those that it learns; the batch has all examples.
         for step in witness.steps() {
-            assert_eq!(step.tokens, labelled as u64);
+            assert_eq!(step.weight, labelled as f64);
         }
         // What is measured are the responses, whatever is learned.
-        assert_eq!(start.eval_tokens, responses as u64);
+        assert_eq!(start.data["eval_tokens"], responses as u64);
         let finished = witness.finished();
-        let before = finished.loss_before.expect("evaluated");
-        assert!((before - measured.loss).abs() < TOLERANCE);
+        let before = finished.before.expect("evaluated");
+        assert!((before - measured.primary()).abs() < TOLERANCE);
         let first = witness.losses()[0];
         assert_eq!(
             (first - before).abs() < TOLERANCE,
@@ -200,8 +201,8 @@ fn a_run_learns_responses_or_prompts_too() {
         );
         let adapter = run.join("adapter");
         let session = stories().with_adapter(&adapter).expect("an adapter");
-        let after = finished.loss_after.expect("evaluated");
-        assert!((after - place.evaluate(&session, 512).loss).abs() < TOLERANCE);
+        let after = finished.after.expect("evaluated");
+        assert!((after - place.evaluate(&session, 512).primary()).abs() < TOLERANCE);
         assert!(after < before, "{after} {before}");
         PeftAdapter::load(&adapter).expect("loads");
         adapters.push(std::fs::read(adapter.join("adapter_model.safetensors")).expect("a file"));
@@ -227,8 +228,8 @@ fn a_part_of_the_examples_can_be_held_out() {
             .iter()
             .filter(|label| **label != IGNORE_INDEX)
             .count();
-        assert_eq!(witness.start().eval_tokens, predicted as u64);
-        assert_eq!(witness.start().blocks, 2);
+        assert_eq!(witness.start().data["eval_tokens"], predicted as u64);
+        assert_eq!(witness.start().data["blocks"], 2);
     }
 }
 
@@ -262,6 +263,6 @@ fn a_run_says_how_many_examples_are_cut() {
             &format!("train.sequence_length={sequence_length}"),
             &format!("output.dir={run:?}"),
         ]));
-        assert_eq!(witness.start().cut_examples, cut);
+        assert_eq!(witness.start().data["cut_examples"], cut);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use reparam::schema::SettingValue;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::{Event, FailureKind};
-use reparam_train::{Outcome, TrainError, evaluate_file};
+use reparam_train::{Outcome, Stop, TrainError, evaluate_file};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -75,7 +76,11 @@ fn a_run_learns_and_leaves_what_it_says() {
     let run = place.path("run");
 
     let start = witness.start();
-    assert_eq!((start.max_steps, start.blocks, start.batch_size), (6, 7, 2));
+    assert_eq!((start.task.as_str(), start.max_steps), ("causal-lm", 6));
+    assert_eq!(
+        (&start.data["blocks"], start.batch_size),
+        (&Value::from(7), 2)
+    );
     assert_eq!((start.method.as_str(), start.scaling), ("lora", Some(2.0)));
     assert_eq!((start.targets.len(), start.seed), (35, 3));
     assert_eq!(start.lambda, Some(1.0));
@@ -92,7 +97,7 @@ fn a_run_learns_and_leaves_what_it_says() {
     let numbers: Vec<u64> = steps.iter().map(|step| step.step).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
     for step in &steps {
-        assert!(step.loss.is_finite() && step.grad_norm > 0.0 && step.tokens_per_s > 0.0);
+        assert!(step.loss.is_finite() && step.grad_norm > 0.0 && step.per_second > 0.0);
         assert_eq!(step.learning_rate, 1e-2);
     }
     if cfg!(target_os = "linux") {
@@ -102,21 +107,14 @@ fn a_run_learns_and_leaves_what_it_says() {
     }
 
     // Evaluated at the start, when due, and at the end, on what is the training text here.
-    let evaluations: Vec<(u64, f64)> = witness
-        .events
-        .iter()
-        .filter_map(|event| match event {
-            Event::Evaluation { step, loss, .. } => Some((*step, *loss)),
-            _ => None,
-        })
-        .collect();
+    let evaluations = witness.evaluations();
     assert_eq!(
         evaluations.iter().map(|one| one.0).collect::<Vec<_>>(),
         [0, 3, 6]
     );
     let finished = witness.finished();
-    assert_eq!(finished.loss_before, Some(evaluations[0].1));
-    assert_eq!(finished.loss_after, Some(evaluations[2].1));
+    assert_eq!(finished.before, Some(evaluations[0].1));
+    assert_eq!(finished.after, Some(evaluations[2].1));
     assert!(
         evaluations[2].1 < evaluations[0].1 - 0.01,
         "{evaluations:?}"
@@ -127,13 +125,19 @@ fn a_run_learns_and_leaves_what_it_says() {
     );
 
     // The numbers are those of what is on disk.
-    let base_loss = evaluate_file(&stories(), place.path("data.jsonl"), None, 32);
-    assert_eq!(base_loss.expect("evaluates").loss, evaluations[0].1);
+    let base_loss = evaluate_file(
+        &stories(),
+        place.path("data.jsonl"),
+        None,
+        32,
+        Stop::never(),
+    );
+    assert_eq!(base_loss.expect("evaluates").primary(), evaluations[0].1);
     let session = stories()
         .with_adapter(&run.join("adapter"))
         .expect("the run's adapter");
-    let loss = evaluate_file(&session, place.path("data.jsonl"), None, 32);
-    assert_eq!(loss.expect("evaluates").loss, evaluations[2].1);
+    let loss = evaluate_file(&session, place.path("data.jsonl"), None, 32, Stop::never());
+    assert_eq!(loss.expect("evaluates").primary(), evaluations[2].1);
     for step in [2, 4] {
         let path = run.join(format!("checkpoints/step-{step:06}"));
         assert!(witness.events.contains(&Event::Saved {
@@ -232,9 +236,13 @@ fn an_epoch_sees_every_token() {
     let witness = finish(&config);
     let steps = witness.steps();
     assert_eq!(steps.len(), 1);
-    assert_eq!(steps[0].tokens, witness.start().labelled_tokens);
+    let labelled = witness.start().data["labelled_tokens"].as_f64();
+    assert_eq!(
+        (Some(steps[0].weight), steps[0].unit.as_str()),
+        (labelled, "tokens")
+    );
     // One step over all blocks measures what the evaluation before it does.
-    let before = witness.finished().loss_before.expect("evaluated");
+    let before = witness.finished().before.expect("evaluated");
     assert!(
         (steps[0].loss - before).abs() < 1e-5,
         "{} {before}",
@@ -397,7 +405,8 @@ fn pinned_burn() -> String {
 fn a_warm_up_longer_than_the_run_is_refused() {
     let place = Workplace::new();
     let mut config = place.config(&[]);
-    config.optimizer.warmup = reparam_train::config::Warmup::Steps(50);
+    let schedule = config.optimizer.schedule.clone();
+    config.optimizer.schedule = schedule.with("warmup_steps", SettingValue::Count(50));
     config.train.length = reparam_train::config::Length::Epochs(1.0);
     let error = Witness::default().train(&config).expect_err("too long");
     assert!(

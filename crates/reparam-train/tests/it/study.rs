@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use reparam_train::Tasks;
 use reparam_train::TrainError;
 use reparam_train::config::Override;
 use reparam_train::event::{Event, StopReason};
@@ -52,7 +53,13 @@ impl Place {
         let mut told = Vec::new();
         let mut on_run = |run: &StudyRun| told.push(run.clone());
         let request = self.request(text, vary);
-        let result = study(&request, &offline(), &AtomicBool::new(false), &mut on_run);
+        let result = study(
+            &request,
+            &Tasks::builtin(),
+            &offline(),
+            &AtomicBool::new(false),
+            &mut on_run,
+        );
         (result, told)
     }
 
@@ -202,7 +209,7 @@ fn all_combinations_are_run_and_told_of() {
         };
         assert_eq!(
             (run.held_out_before, run.held_out_after),
-            (finished.loss_before, finished.loss_after)
+            (finished.before, finished.after)
         );
         let measured = |step: usize| steps[step].variances.expect("a study measures");
         let longest = (0..30).map(|step| measured(step).update_norm * steps[step].learning_rate);
@@ -397,7 +404,7 @@ fn an_interrupted_study_keeps_the_runs_that_are_done() {
     let stop = AtomicBool::new(false);
     let mut told = 0;
     let request = place.request(REGRESSION, &["optimizer.lambda=1,0.5,0.25"]);
-    let result = study(&request, &offline(), &stop, &mut |_| {
+    let result = study(&request, &Tasks::builtin(), &offline(), &stop, &mut |_| {
         told += 1;
         stop.store(told == 2, Ordering::Relaxed);
     });

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use reparam_train::config::{RegressionConfig, RunConfig};
 use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
-use reparam_train::regression::train_regression;
-use reparam_train::{Measure, Outcome, TrainError, train};
+use reparam_train::tasks::{CausalLanguageModel, Regression};
+use reparam_train::{Outcome, TaskRun, TrainError, TrainOptions, train};
 
 use crate::offline;
 
@@ -39,23 +39,25 @@ impl Observer for Telling<'_> {
 
 impl Witness {
     pub(crate) fn train(&mut self, config: &RunConfig) -> Result<Outcome, TrainError> {
-        self.observe(|stop, observer| train(config, &offline(), Measure::Nothing, stop, observer))
+        self.run(&TaskRun::of::<CausalLanguageModel>(config.clone()), false)
     }
 
     pub(crate) fn regress(&mut self, config: &RegressionConfig) -> Result<Outcome, TrainError> {
-        self.observe(|stop, observer| train_regression(config, Measure::Nothing, stop, observer))
+        self.run(&TaskRun::of::<Regression>(config.clone()), false)
     }
 
-    fn observe(
-        &mut self,
-        run: impl FnOnce(&AtomicBool, &mut dyn Observer) -> Result<Outcome, TrainError>,
-    ) -> Result<Outcome, TrainError> {
+    /// Makes a run, or goes on with it.
+    pub(crate) fn run(&mut self, run: &TaskRun, resume: bool) -> Result<Outcome, TrainError> {
+        let options = TrainOptions {
+            resume,
+            ..TrainOptions::new(offline())
+        };
         let mut telling = Telling {
             events: &mut self.events,
             stop_at: self.stop_at,
             stop: &self.stop,
         };
-        run(&self.stop, &mut telling)
+        train(run, &options, &self.stop, &mut telling)
     }
 
     pub(crate) fn steps(&self) -> Vec<&Step> {
@@ -68,6 +70,15 @@ impl Witness {
 
     pub(crate) fn losses(&self) -> Vec<f64> {
         self.steps().iter().map(|step| step.loss).collect()
+    }
+
+    /// The measures that decide, by the step after which they were taken.
+    pub(crate) fn evaluations(&self) -> Vec<(u64, f64)> {
+        let evaluations = self.events.iter().filter_map(|event| match event {
+            Event::Evaluation(evaluation) => Some((evaluation.step, evaluation.value())),
+            _ => None,
+        });
+        evaluations.collect()
     }
 
     pub(crate) fn start(&self) -> &Start {

@@ -36,14 +36,6 @@ pub enum MethodError {
         /// The method.
         method: &'static str,
     },
-    /// There is no such method.
-    #[error("there is no method `{kind}`; there are {}", known.join(", "))]
-    UnknownMethod {
-        /// What was asked for.
-        kind: String,
-        /// What there is.
-        known: Vec<&'static str>,
-    },
     /// A method that drops out inputs stands under another one, which forms the whole weight.
     #[error("`{method}` has dropout, which `{above}` over it cannot express")]
     DropoutBelow {
@@ -183,7 +175,6 @@ impl MethodError {
                     .into(),
             ),
             Self::PackedWeight { .. } => Some("load the model in f32".into()),
-            Self::UnknownMethod { .. } => None,
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
             Self::DropoutBelow { method, .. } => {
                 Some(format!("set the dropout of `{method}` to 0"))

@@ -68,7 +68,7 @@ pub use dora::DoraConfig;
 pub use error::MethodError;
 pub use full::FullConfig;
 pub use ia3::Ia3Config;
-pub(crate) use init::uniform;
+pub(crate) use init::{name_key, normal, uniform};
 pub use lora::{FactorInit, LoraConfig};
 pub use method::{Base, Layer, Method, MethodConfig, NewTensor, Place, Start};
 pub use overparameterized::OverparameterizedConfig;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{AfterStep, MethodConfig, MethodError, PeftFormat};
-use crate::schema::{Chosen, SettingSpec, Settings};
+use crate::schema::{Chosen, SchemaError, SettingSpec, Settings};
 
 /// What the program knows about a method: its line in [`Methods`].
 #[derive(Debug)]
@@ -114,7 +114,8 @@ impl Methods {
     ) -> Result<Arc<dyn MethodConfig>, MethodError> {
         let spec = self
             .get(&chosen.kind)
-            .ok_or_else(|| MethodError::UnknownMethod {
+            .ok_or_else(|| SchemaError::UnknownKind {
+                what: "method",
                 kind: chosen.kind.clone(),
                 known: self.iter().map(|spec| spec.kind).collect(),
             })?;

@@ -4,7 +4,7 @@ use burn::module::{Module, ParamId};
 use reparam_formats::peft::{LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules};
 
 use super::MethodError;
-use crate::schema::{SettingKind, SettingSpec, Settings, optional, word};
+use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Part, beside, walk};
 
 /// In which order a layer stores its weight.
@@ -95,7 +95,7 @@ pub const LAYERS_TO_TRANSFORM: SettingSpec = optional(
         most: u64::MAX,
     },
     "all layers",
-    "numbers of the layers; needs a list in target_modules, or all-linear",
+    "layers that are adapted, counted from 0; needs a list in target_modules",
 );
 
 /// `layers_pattern` of a run file.
@@ -130,6 +130,7 @@ impl Selection {
     ///
     /// Fails when the spec has one of these keys with another kind of value.
     pub fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+        check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
         let bias = settings.optional("bias", |settings, key| {
@@ -225,6 +226,40 @@ impl Selection {
     }
 }
 
+/// PEFT refuses the same combinations, because it would ignore one of the keys.
+fn check_layers(settings: &Settings) -> Result<(), SchemaError> {
+    let no_effect = |setting, reason, fix| {
+        Err(SchemaError::NoEffect {
+            setting,
+            reason,
+            fix,
+        })
+    };
+    if !settings.has("layers_to_transform") {
+        if settings.has("layers_pattern") {
+            return no_effect(
+                "layers_pattern",
+                "`layers_to_transform` is absent",
+                "give the layers in `layers_to_transform`, or remove `layers_pattern`",
+            );
+        }
+        return Ok(());
+    }
+    match settings.modules("target_modules")? {
+        TargetModules::AllLinear => no_effect(
+            "layers_to_transform",
+            "`target_modules` is \"all-linear\", which is the layers of every block",
+            "list names in `target_modules`, as in [\"q_proj\", \"v_proj\"]",
+        ),
+        TargetModules::Pattern(_) => no_effect(
+            "layers_to_transform",
+            "`target_modules` is a regular expression over whole module names",
+            "select the layers in the regular expression, or list names in `target_modules`",
+        ),
+        TargetModules::Names(_) => Ok(()),
+    }
+}
+
 /// A linear layer found in a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinearModule {
@@ -262,7 +297,8 @@ impl LinearModule {
 
     /// Returns whether this is the head that PEFT's `all-linear` leaves out.
     pub(super) fn is_output_head(&self) -> bool {
-        self.path.rsplit('.').next() == Some("lm_head")
+        let name = self.path.rsplit('.').next();
+        matches!(name, Some("lm_head" | "classifier" | "score"))
     }
 }
 

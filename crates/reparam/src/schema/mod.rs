@@ -34,8 +34,8 @@ mod tests;
 mod value;
 
 pub use error::SchemaError;
-pub(crate) use range::whole_name;
-pub use range::{Range, at_least_one};
+
+pub use range::{Range, at_least_one, whole_name};
 pub use reparam_formats::peft::TargetModules;
 pub use sample::draws;
 pub use settings::Settings;

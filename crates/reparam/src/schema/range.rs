@@ -105,7 +105,7 @@ pub fn at_least_one(setting: &str, value: u64) -> Result<u64, SchemaError> {
 /// # Errors
 ///
 /// [`SchemaError::Pattern`] if it is none.
-pub(crate) fn whole_name(setting: &str, pattern: &str) -> Result<Regex, SchemaError> {
+pub fn whole_name(setting: &str, pattern: &str) -> Result<Regex, SchemaError> {
     Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
         let message = error.to_string();
         // The parser of regular expressions draws a picture; its last line says what is wrong.

@@ -172,6 +172,15 @@ impl Settings {
         }
     }
 
+    /// Returns a word, a text or a pattern, to keep.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it is none; see [`Settings`].
+    pub fn text(&self, key: &str) -> Result<String, SchemaError> {
+        self.word(key).map(str::to_owned)
+    }
+
     /// Returns what a word stands for, as a table of all words says it.
     ///
     /// # Errors

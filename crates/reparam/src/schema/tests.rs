@@ -238,7 +238,7 @@ fn wrong_settings_are_refused_by_name() {
         (
             "counts",
             V::Counts(vec![0]),
-            "`counts` must be a list of at least one width",
+            "`counts` must be a width or a list of at least one",
         ),
         (
             "texts",

@@ -3,9 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::{
-    Fallback, MOST, Range, SchemaError, SettingKind, SettingSpec, TargetModules, whole_name,
-};
+use super::{Fallback, MOST, SchemaError, SettingKind, SettingSpec, TargetModules, whole_name};
 
 /// A given value of a setting.
 #[derive(Debug, Clone, PartialEq)]
@@ -120,7 +118,7 @@ impl SettingKind {
             }
             Self::Counts { noun, least, most } => {
                 format!(
-                    "a list of at least one {noun}, each {}",
+                    "a {noun} or a list of at least one, each {}",
                     whole(*least, *most)
                 )
             }
@@ -221,26 +219,12 @@ fn patterns<T>(key: &str, pairs: &[(String, T)]) -> Result<(), SchemaError> {
 }
 
 fn whole(least: u64, most: u64) -> String {
-    if most == u64::MAX {
+    if (least, most) == (0, u64::MAX) {
+        "a whole number".to_owned()
+    } else if most == u64::MAX {
         format!("a whole number of at least {least}")
     } else {
         format!("a whole number from {least} to {most}")
-    }
-}
-
-impl Range {
-    /// Says in a few words what is in the range, for a table of the documentation; nothing of any number.
-    pub fn short(self) -> &'static str {
-        match self {
-            Self::Finite => "",
-            Self::Positive => "greater than 0",
-            Self::NonNegative => "at least 0",
-            Self::Negative => "negative",
-            Self::BelowOne => "from 0 and below 1",
-            Self::InsideUnit => "above 0 and below 1",
-            Self::UpToOne => "above 0, up to 1",
-            Self::Unit => "0 to 1",
-        }
     }
 }
 

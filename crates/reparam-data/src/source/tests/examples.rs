@@ -300,7 +300,7 @@ fn both(objects: &[serde_json::Value], pretty: bool) -> [Vec<Document>; 2] {
     };
     [("x.jsonl", lines.join("\n")), ("x.json", array)].map(|(name, content)| {
         let mut documents = Vec::new();
-        parse(Path::new(name), content.into_bytes(), None, &mut documents).unwrap();
+        parse(Path::new(name), content.as_bytes(), None, &mut documents).unwrap();
         documents
     })
 }

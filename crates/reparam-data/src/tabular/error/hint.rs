@@ -38,9 +38,6 @@ impl TabularError {
             Self::Ragged { .. } => {
                 "write a missing value as an empty cell, with its comma".to_owned()
             }
-            Self::OpenQuote { .. } | Self::TextAfterQuote { .. } => {
-                "close the cell with a double quote; a quote inside it is written twice".to_owned()
-            }
             Self::NotANumber {
                 text,
                 named,
@@ -89,6 +86,7 @@ impl TabularError {
             | Self::Nothing { .. }
             | Self::NotFinite { .. }
             | Self::NoConvergence { .. } => return None,
+            Self::NoTarget { .. } => "fill it in, or ask for predictions alone".into(),
         };
         Some(hint)
     }

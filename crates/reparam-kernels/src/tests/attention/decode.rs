@@ -123,7 +123,7 @@ fn both_precisions_have_the_same_sums() {
         let (mut out, mut lse) = (vec![0.0; 80], vec![0.0; 4]);
         let inputs = [dense(&q, 80), dense(&k, 40), dense(&v, 40)];
         let [q, k, v] = &inputs;
-        forward_on(token, q, k, v, shape, &[segment], &mut out, &mut lse).unwrap();
+        forward_on(token, q, k, v, shape, &[segment], None, &mut out, &mut lse).unwrap();
         let out: Vec<Bf16> = out.into_iter().map(Bf16::from_f32).collect();
         assert_eq!(out, expected, "{}", token.isa());
         assert_eq!(lse, expected_lse);

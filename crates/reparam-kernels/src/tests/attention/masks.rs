@@ -119,6 +119,7 @@ fn refuses_masks_that_do_not_make_sense() {
             &vec![0.0; n * shape.kv_width()],
             shape,
             &[segment],
+            None,
             &mut vec![0.0; n * shape.q_width()],
             &mut vec![0.0; n * shape.n_heads],
         )

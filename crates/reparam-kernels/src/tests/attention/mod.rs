@@ -10,6 +10,7 @@ use crate::isa::Token;
 
 mod bf16;
 mod decode;
+mod dropout;
 mod masks;
 mod primitives;
 mod reference;
@@ -76,7 +77,7 @@ impl Case {
             segments,
             ..
         } = self;
-        attention_forward(q, k, v, *shape, segments, &mut out, &mut lse).unwrap();
+        attention_forward(q, k, v, *shape, segments, None, &mut out, &mut lse).unwrap();
         [out, lse]
     }
 
@@ -93,7 +94,10 @@ impl Case {
         let mut lse = vec![f32::NAN; self.q.len() / self.shape.head_dim];
         let Self { q, k, v, .. } = self;
         let segments = self.sorted();
-        forward_on(token, q, k, v, self.shape, &segments, &mut out, &mut lse).unwrap();
+        forward_on(
+            token, q, k, v, self.shape, &segments, None, &mut out, &mut lse,
+        )
+        .unwrap();
         (out, lse)
     }
 
@@ -105,6 +109,7 @@ impl Case {
             self.saved(&out, &lse),
             self.shape,
             &self.segments,
+            None,
             dq,
             dk,
             dv,
@@ -159,7 +164,7 @@ impl Case {
             let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
             let [dq, dk, dv] = &mut grads;
             let saved = self.saved(&actual, &actual_lse);
-            backward_on(token, saved, self.shape, &self.sorted(), dq, dk, dv).unwrap();
+            backward_on(token, saved, self.shape, &self.sorted(), None, [dq, dk, dv]).unwrap();
             for (name, (actual, expected)) in ["dq", "dk", "dv"]
                 .iter()
                 .zip(grads.iter().zip(&expected_grads))
@@ -235,7 +240,15 @@ fn lets_segments_share_keys_in_the_forward_pass_only() {
     let mut grads = [&case.q, &case.k, &case.v].map(|x| vec![0.0; x.len()]);
     let [dq, dk, dv] = &mut grads;
     assert_eq!(
-        attention_backward(case.saved(&out, &lse), case.shape, &segments, dq, dk, dv),
+        attention_backward(
+            case.saved(&out, &lse),
+            case.shape,
+            &segments,
+            None,
+            dq,
+            dk,
+            dv
+        ),
         Err(KernelError::SegmentOverlap {
             first: 0,
             second: 2,
@@ -342,7 +355,7 @@ fn refuses_what_does_not_fit() {
     let run = |shape: AttentionShape, segments: &[Segment], lse: usize| {
         let (mut out, mut lse) = (vec![0.0; case.q.len()], vec![0.0; lse]);
         attention_forward(
-            &case.q, &case.k, &case.v, shape, segments, &mut out, &mut lse,
+            &case.q, &case.k, &case.v, shape, segments, None, &mut out, &mut lse,
         )
     };
     let good = case.shape;

@@ -1,12 +1,13 @@
 //! Reading, refusing and writing run files.
 
+mod document;
 mod errors;
 mod regression;
 mod round_trip;
 mod update;
 
-use reparam::optim::{SettingValue, TransformSpec};
-use reparam_data::Format;
+use reparam::schema::{Chosen, SettingValue, TargetModules};
+use reparam_data::{Format, PackingStrategy};
 
 use super::*;
 
@@ -23,11 +24,9 @@ fn parse(text: &str) -> Result<RunConfig, ConfigError> {
     RunConfig::parse(text, "run.toml", &[])
 }
 
-fn lora_of(method: MethodConfig) -> LoraConfig {
-    match method {
-        MethodConfig::Lora(lora) => lora,
-        other => panic!("{}", other.name()),
-    }
+/// The value of a setting of the method.
+fn setting<'a>(config: &'a RunConfig, key: &str) -> &'a SettingValue {
+    config.method.get(key).unwrap_or_else(|| panic!("{key}"))
 }
 
 /// The minimal file with `lines` in `section`.
@@ -73,9 +72,16 @@ fn defaults() {
     assert_eq!(config.model.revision, None);
     assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
-    assert_eq!(config.data.packing, Packing::BestFit);
+    assert_eq!(config.data.packing, PackingStrategy::BestFitDecreasing);
     assert!(config.data.shuffle);
-    assert_eq!(config.method, MethodConfig::Lora(LoraConfig::default()));
+    assert_eq!(config.method.kind, "lora");
+    assert_eq!(setting(&config, "rank"), &SettingValue::Count(16));
+    assert_eq!(setting(&config, "alpha"), &SettingValue::Number(32.0));
+    assert_eq!(
+        setting(&config, "target_modules"),
+        &SettingValue::Modules(TargetModules::AllLinear)
+    );
+    assert_eq!(config.method.get("layers_to_transform"), None);
     assert_eq!(config.optimizer, OptimizerConfig::default());
     assert_eq!(config.train, TrainConfig::default());
     assert_eq!(config.output.dir, std::path::PathBuf::from("runs/a"));
@@ -142,35 +148,48 @@ fn every_key_is_read() {
     .unwrap();
     let expected = RunConfig {
         model: ModelConfig {
+            task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
+            dropout: None,
         },
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
             format: Some(Format::Alpaca),
             train_on_prompt: true,
-            packing: Packing::Sequential,
+            packing: PackingStrategy::Sequential,
             shuffle: false,
         },
-        method: MethodConfig::Lora(LoraConfig {
-            rank: 8,
-            alpha: 16.0,
-            dropout: 0.1,
-            use_rslora: true,
-            target_modules: ModuleSelector::Names(vec!["q_proj".into(), "v_proj".into()]),
-            exclude_modules: Some(ModuleSelector::Pattern(".*lm_head".into())),
+        method: Chosen::new("lora")
+            .with("rank", SettingValue::Count(8))
+            .with("alpha", SettingValue::Number(16.0))
+            .with("use_rslora", SettingValue::Flag(true))
+            .with("dropout", SettingValue::Number(0.1))
+            .with(
+                "target_modules",
+                SettingValue::Modules(TargetModules::Names(vec!["q_proj".into(), "v_proj".into()])),
+            )
+            .with(
+                "exclude_modules",
+                SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
+            )
             // In the order of the file, not of the alphabet.
-            rank_pattern: vec![("z.q_proj".into(), 4), ("q_proj".into(), 2)],
-            alpha_pattern: vec![("q_proj".into(), 8.0)],
-            layers_to_transform: Some(vec![3]),
-            layers_pattern: Some(vec!["layers".into()]),
-            bias: Bias::LoraOnly,
-            init: LoraInit::Gaussian,
-        }),
+            .with(
+                "rank_pattern",
+                SettingValue::CountByPattern(vec![("z.q_proj".into(), 4), ("q_proj".into(), 2)]),
+            )
+            .with(
+                "alpha_pattern",
+                SettingValue::NumberByPattern(vec![("q_proj".into(), 8.0)]),
+            )
+            .with("layers_to_transform", SettingValue::Counts(vec![3]))
+            .with("layers_pattern", SettingValue::Texts(vec!["layers".into()]))
+            .with("bias", SettingValue::Word("lora_only".into()))
+            .with("init", SettingValue::Word("gaussian".into())),
         optimizer: OptimizerConfig {
             update: UpdateConfig::Named(NamedUpdate {
-                algorithm: TransformSpec::new("sgd")
+                algorithm: Chosen::new("sgd")
                     .with("momentum", SettingValue::Number(0.9))
                     .with("nesterov", SettingValue::Flag(true))
                     .with("weight_decay", SettingValue::Number(0.01)),
@@ -179,9 +198,11 @@ fn every_key_is_read() {
                 lambda: Some(Lambda::InverseSqrtHorizon),
             }),
             learning_rate: 1.0,
-            schedule: Schedule::Cosine,
-            warmup: Warmup::Ratio(0.1),
-            min_learning_rate_ratio: 0.2,
+            schedule: ScheduleConfig(vec![
+                ("schedule".into(), SettingValue::Word("cosine".into())),
+                ("warmup_ratio".into(), SettingValue::Number(0.1)),
+                ("min_learning_rate_ratio".into(), SettingValue::Number(0.2)),
+            ]),
         },
         train: TrainConfig {
             length: Length::MaxSteps(10),
@@ -202,6 +223,7 @@ fn every_key_is_read() {
             threads: 2,
         },
         output: OutputConfig { dir: "out".into() },
+        catalog: Catalog::builtin(),
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), expected);
@@ -235,11 +257,14 @@ fn overrides_take_toml_values_and_bare_strings() {
     assert_eq!(config.train.seed, 2);
     let sample = config.train.sample.expect("a sample");
     assert_eq!(sample.prompt, "To be, # or not");
-    let lora = lora_of(config.method);
-    assert_eq!(lora.rank_pattern, [("a=b".to_owned(), 4)]);
     assert_eq!(
-        lora.target_modules,
-        ModuleSelector::Pattern("q_proj|v_proj".into())
+        config.method.get("rank_pattern"),
+        Some(&SettingValue::CountByPattern(vec![("a=b".to_owned(), 4)]))
+    );
+    let pattern = TargetModules::Pattern("q_proj|v_proj".into());
+    assert_eq!(
+        config.method.get("target_modules"),
+        Some(&SettingValue::Modules(pattern))
     );
 }
 
@@ -256,10 +281,11 @@ fn override_replaces_the_rival_of_the_file_but_not_of_another_override() {
 #[test]
 fn a_table_as_value_replaces_the_section() {
     let text = with("method", "rank = 4\nalpha = 8");
-    let lora = lora_of(set(&text, &["method={rank=2}"]).method);
-    assert_eq!((lora.rank, lora.alpha), (2, 32.0));
-    let lora = lora_of(set(&text, &["method.rank=2"]).method);
-    assert_eq!((lora.rank, lora.alpha), (2, 8.0));
+    for (set_, alpha) in [("method={rank=2}", 32.0), ("method.rank=2", 8.0)] {
+        let config = set(&text, &[set_]);
+        assert_eq!(setting(&config, "rank"), &SettingValue::Count(2));
+        assert_eq!(setting(&config, "alpha"), &SettingValue::Number(alpha));
+    }
 }
 
 #[test]

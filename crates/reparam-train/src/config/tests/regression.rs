@@ -1,6 +1,7 @@
 //! Run files of the task `regression`.
 
 use super::*;
+use crate::Tasks;
 
 const TABLE: &str = "\
 [model]
@@ -13,9 +14,10 @@ dir = \"runs/a\"
 ";
 
 fn regression(text: &str) -> Result<RegressionConfig, ConfigError> {
-    match TaskConfig::parse(text, "run.toml", &[])? {
-        TaskConfig::Regression(config) => Ok(*config),
-        TaskConfig::CausalLm(_) => panic!("another task"),
+    let run = Tasks::builtin().parse(text, "run.toml", &[])?;
+    match run.config::<RegressionConfig>() {
+        Some(config) => Ok(config.clone()),
+        None => panic!("another task"),
     }
 }
 
@@ -35,16 +37,19 @@ fn defaults_are_those_of_the_method() {
     };
     assert_eq!(update.algorithm.kind, "sgd");
     assert_eq!((update.clip_grad_norm, update.lambda), (0.0, None));
-    assert_eq!(config.method.name(), "identity");
+    assert_eq!(config.method.kind, "identity");
+    let all = SettingValue::Word("all".into());
+    assert_eq!(config.method.get("bias"), Some(&all));
     assert!(config.data.standardize);
     assert_eq!(config.data.test_fraction, 0.2);
 }
 
 #[test]
 fn a_task_without_a_word_is_a_language_model() {
-    let task = TaskConfig::parse(MINIMAL, "run.toml", &[]).unwrap();
-    assert!(matches!(task, TaskConfig::CausalLm(_)));
-    let error = TaskConfig::parse(&with("model", "task = \"regresion\""), "run.toml", &[]);
+    let tasks = Tasks::builtin();
+    let run = tasks.parse(MINIMAL, "run.toml", &[]).unwrap();
+    assert!(run.config::<RunConfig>().is_some());
+    let error = tasks.parse(&with("model", "task = \"regresion\""), "run.toml", &[]);
     let error = render(&error.expect_err("no such task"));
     assert!(
         error.contains("unknown task `regresion` in [model]"),

@@ -14,7 +14,7 @@ fn refused(section: &str, lines: &str) -> String {
 
 #[test]
 fn every_optimizer_can_be_named_and_has_its_own_settings() {
-    for (entry, optimizer) in reparam::optim::optimizer_entries() {
+    for (entry, optimizer) in Catalog::builtin().transforms.optimizers() {
         let rate = match optimizer.learning_rate {
             Some(_) => "",
             None => "learning_rate = 0.1\n",
@@ -151,11 +151,13 @@ fn schedules_have_their_own_keys() {
         "schedule = \"wsd\"\ndecay_shape = \"1-sqrt\"",
     ))
     .unwrap();
-    let expected = Schedule::Wsd {
-        decay_ratio: 0.2,
-        decay_shape: DecayShape::OneMinusSqrt,
-    };
-    assert_eq!(config.optimizer.schedule, expected);
+    let schedule = &config.optimizer.schedule;
+    assert_eq!(
+        schedule.get("decay_ratio"),
+        Some(&SettingValue::Number(0.2))
+    );
+    let shape = SettingValue::Word("1-sqrt".into());
+    assert_eq!(schedule.get("decay_shape"), Some(&shape));
     let error = refused("optimizer", "decay_ratio = 0.5");
     assert!(
         error.contains("`decay_ratio` in [optimizer] has no effect"),
@@ -192,6 +194,16 @@ fn stopping_needs_what_it_looks_at() {
 }
 
 #[test]
+fn full_training_has_two_names() {
+    let methods = ["full", "identity"].map(|kind| {
+        let config = parse(&with("method", &format!("kind = \"{kind}\""))).unwrap();
+        assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), config);
+        config.method
+    });
+    assert_eq!(methods[0], methods[1]);
+}
+
+#[test]
 fn methods_have_their_own_keys() {
     let error = refused("method", "kind = \"weight_norm\"\nrank = 4");
     assert!(
@@ -208,6 +220,53 @@ fn methods_have_their_own_keys() {
     let error = refused("method", "kind = \"weight_norm\"\ninit = \"data\"");
     assert!(
         error.contains("a language model starts from its weights"),
+        "{error}"
+    );
+}
+
+/// What a caller adds to the catalog is found by run files, with errors and defaults like any other.
+#[test]
+fn run_files_find_what_a_caller_adds() {
+    use reparam::optim::{Scale, TransformEntry};
+    use reparam::schema::{Range, SettingSpec, number};
+
+    use crate::Tasks;
+
+    static SETTINGS: [SettingSpec; 1] = [number("factor", Range::Positive, 3.0, "the factor")];
+    let catalog = Catalog::builtin();
+    let catalog = Catalog {
+        transforms: catalog.transforms.clone().with(TransformEntry {
+            kind: "triple",
+            summary: "Multiply by three, or so",
+            formula: "u = factor g",
+            source: "",
+            optimizer: None,
+            settings: &SETTINGS,
+            build: |settings, _| Ok(vec![Box::new(Scale::by(settings.number("factor")?)?)]),
+        }),
+        ..catalog
+    };
+    let chain = |transform: &str| {
+        with(
+            "optimizer",
+            &format!("learning_rate = 0.1\ntransforms = [{{ {transform} }}]"),
+        )
+    };
+    let text = chain("kind = \"triple\"");
+    let error = rendered(&text);
+    assert!(error.contains("unknown kind `triple`"), "{error}");
+    let tasks = Tasks::builtin().with_catalog(catalog);
+    let run = tasks.parse(&text, "run.toml", &[]).expect("a known kind");
+    let config = run.config::<RunConfig>().expect("a language model");
+    config.check().expect("a configuration that was read");
+    let UpdateConfig::Transforms(chosen) = &config.optimizer.update else {
+        panic!("a list");
+    };
+    assert_eq!(chosen[0].get("factor"), Some(&SettingValue::Number(3.0)));
+    let error = tasks.parse(&chain("kind = \"triple\", factor = 0"), "run.toml", &[]);
+    let error = render(&error.expect_err("out of range"));
+    assert!(
+        error.contains("`factor` in [optimizer.transforms] must be"),
         "{error}"
     );
 }

@@ -1,6 +1,6 @@
 //! What ends a run: its steps, convergence, patience, an interrupt, divergence.
 
-use reparam_train::event::{Event, FailureKind, RegressionStart, StopReason};
+use reparam_train::event::{Event, FailureKind, StopReason};
 use reparam_train::{Outcome, TrainError};
 
 use super::{Place, TRAIN_ROWS};
@@ -64,14 +64,7 @@ fn each_condition_ends_a_run_and_says_so() {
     assert!(*last < 1e-3 && before.iter().all(|norm| *norm >= 1e-3));
 
     let (witness, step, reason) = ends("patience", &["train.patience=3", "train.eval_every=2"]);
-    let errors: Vec<(u64, f64)> = witness
-        .events
-        .iter()
-        .filter_map(|event| match event {
-            Event::RegressionEvaluation { step, test_mse, .. } => Some((*step, *test_mse)),
-            _ => None,
-        })
-        .collect();
+    let errors = witness.evaluations();
     assert_eq!(errors[0].0, 0);
     let best = errors
         .iter()
@@ -259,11 +252,9 @@ fn batches_are_of_the_size_and_from_the_seed() {
         "optimizer.learning_rate=0.02",
     ];
     let witness = place.finish("a", &batches);
-    assert!(witness.steps().iter().all(|step| step.tokens == 5));
-    let Event::RegressionStart(RegressionStart { batch_size, .. }) = &witness.events[0] else {
-        panic!("{:?}", witness.events[0]);
-    };
-    assert_eq!(*batch_size, 5);
+    let mut steps = witness.steps().into_iter();
+    assert!(steps.all(|step| step.weight == 5.0 && step.unit == "rows"));
+    assert_eq!(witness.start().batch_size, 5);
     place.finish("b", &batches);
     assert!(place.weights("a") == place.weights("b"));
     // The same first values, other batches.

@@ -16,14 +16,14 @@ const ROUNDING: f64 = 1e-12;
 fn timeless(event: &Event) -> Event {
     match event {
         Event::Step(step) => Event::Step(Step {
-            tokens_per_s: 0.0,
+            per_second: 0.0,
             peak_rss_bytes: 0,
             ..step.clone()
         }),
-        Event::RegressionStart(start) => {
+        Event::Start(start) => {
             let mut start = start.clone();
             start.output = "run".into();
-            Event::RegressionStart(start)
+            Event::Start(start)
         }
         Event::Saved { step, .. } => Event::Saved {
             step: *step,
@@ -76,7 +76,7 @@ fn a_step_is_logged_when_due_and_told_always() {
     for event in read_events(&place.path("run")) {
         match event {
             Event::Step(step) => logged.push(step.step),
-            Event::RegressionEvaluation { step, .. } => evaluated.push(step),
+            Event::Evaluation(evaluation) => evaluated.push(evaluation.step),
             _ => {}
         }
     }
@@ -129,11 +129,11 @@ fn the_report_is_what_its_numbers_are_defined_as() {
         let config = place.config(run, overrides);
         let witness = finish(&config);
         let report = place.report(run);
-        assert!(
-            witness
-                .events
-                .contains(&Event::RegressionReport(report.clone()))
-        );
+        let told = witness.events.iter().find_map(|event| match event {
+            Event::Report { report, .. } => Some(Value::from(report.clone())),
+            _ => None,
+        });
+        assert_eq!(told, Some(place.json(run, "report.json")));
         let split = place.json(run, "split.json");
         let (train, test) = tables(&config, &split);
         assert_eq!((train.n_rows, test.n_rows), (32, 8));
@@ -178,7 +178,7 @@ fn the_report_is_what_its_numbers_are_defined_as() {
         let relative = report.distance_to_least_squares.expect("a linear model");
         assert_eq!(relative < 1e-6, converged, "{run}: {relative}");
         let finished = witness.finished();
-        assert_eq!(finished.loss_after, Some(report.test_mse));
+        assert_eq!(finished.after, Some(report.test_mse));
         assert_eq!(finished.model, Some(place.path(run).join("model")));
     }
 }

@@ -1,7 +1,6 @@
 //! Every method on the models of a regression.
 
 use reparam_data::tabular::mse;
-use reparam_train::event::Event;
 
 use super::{MLP, Place, finish, tables};
 
@@ -81,10 +80,7 @@ fn trains_and_saves(model: &str, of_model: &[&str], layers: usize) {
         let (_, test) = tables(&config, &place.json(&name, "split.json"));
         let predictions = place.model(&name).predict(&test.x).expect("predicts");
         let error = mse(&predictions, &test.y).expect("an error");
-        let evaluated = witness.events.iter().rev().find_map(|event| match event {
-            Event::RegressionEvaluation { test_mse, .. } => Some(*test_mse),
-            _ => None,
-        });
+        let evaluated = witness.evaluations().pop().map(|(_, mse)| mse);
         assert_eq!(evaluated, Some(error), "{name}");
         let names = saved_names(&place, &name);
         assert_eq!(

@@ -72,8 +72,16 @@ fn a_file_is_predicted_row_by_row() {
         ("y", &[0, 1, 2][..])
     );
     let known = [1.0, -4.0, 2.0];
-    assert_eq!(found.mse, Some(mse(&expected, &known).expect("an error")));
-    assert_eq!(found.r2, Some(r2(&expected, &known).expect("a share")));
+    let metrics = found.metrics.expect("a target for all rows");
+    assert_eq!(metrics.primary(), mse(&expected, &known).expect("an error"));
+    assert_eq!(metrics.get("r2"), r2(&expected, &known).ok());
+    assert_eq!(metrics.get("rmse"), Some(metrics.primary().sqrt()));
+    let off = expected
+        .iter()
+        .zip(known)
+        .map(|(y, known)| (y - known).abs());
+    assert_eq!(metrics.get("mae"), Some(off.sum::<f64>() / 3.0));
+    assert_eq!(metrics.get("examples"), Some(3.0));
 
     // Without the target, or with some of it, there are predictions and no errors.
     for text in [
@@ -85,14 +93,16 @@ fn a_file_is_predicted_row_by_row() {
         for missing in [MissingPolicy::Error, MissingPolicy::DropRows] {
             let found = predict_file(&model, &path, missing).expect("predicts");
             assert_eq!(found.predictions, expected, "{text}");
-            assert_eq!((found.mse, found.r2), (None, None), "{text}");
+            assert_eq!(found.metrics, None, "{text}");
             assert!(found.dropped.is_empty());
         }
     }
     // One row has an error and no variance.
     let path = place.write("new.csv", "a,\"b, in cm\",y\n3,2,1\n");
     let found = predict_file(&model, &path, MissingPolicy::Error).expect("predicts");
-    assert!(found.mse.is_some() && found.r2.is_none());
+    let metrics = found.metrics.expect("an error");
+    assert!(metrics.primary().is_finite());
+    assert_eq!(metrics.values()["r2"], Value::Null);
 }
 
 #[test]
@@ -114,7 +124,7 @@ fn rows_without_a_feature_are_refused_or_dropped() {
     // Rows are counted from 0 without the header, lines from 1 with it.
     assert_eq!((found.rows, found.dropped), (vec![0, 2], vec![3, 5]));
     assert_eq!(
-        found.mse,
+        found.metrics.map(|metrics| metrics.primary()),
         Some(mse(&expected, &[1.0, 3.0]).expect("an error"))
     );
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use reparam_train::TrainError;
-use reparam_train::event::{Event, FailureKind};
+use reparam_train::event::FailureKind;
 
 use super::{Place, finish};
 use crate::witness::{Witness, read_events};
@@ -161,12 +161,11 @@ fn columns_are_chosen_and_rows_without_values_dropped() {
     }
     let data = "target = \"y\"\nfeatures = [\"a\", \"b\"]\nmissing = \"drop_rows\"";
     let (place, witness) = trains(&text, data);
-    let Event::RegressionStart(start) = &witness.events[0] else {
-        panic!("{:?}", witness.events[0]);
-    };
-    assert_eq!(start.features, ["a", "b"]);
+    let data = &witness.start().data;
+    assert_eq!(data["features"], serde_json::json!(["a", "b"]));
+    let rows = |name: &str| data[name].as_u64().expect("a count");
     assert_eq!(
-        (start.dropped_rows, start.train_rows + start.test_rows),
+        (rows("dropped_rows"), rows("train_rows") + rows("test_rows")),
         (2, 48)
     );
     let found = place.report("run").coefficients.expect("linear");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, bf16};
 use reparam_formats::peft::{AdapterFiles, TargetModules};
-use reparam_ops::fused::{FusedNorm, MlpBlock, PackedDType, PackedWeight, mlp_block};
+use reparam_ops::fused::{FusedNorm, FusedNorms, MlpBlock, PackedDType, PackedWeight, mlp_block};
 use reparam_ops::{Activation, rms_norm, swiglu};
 
 use super::toy::{data, numbers, randomize, values};
@@ -100,12 +100,16 @@ impl Mlp {
             (Some(gate), Some(up), Some(down)) => {
                 let norm = FusedNorm {
                     weight: norm(h.is_autodiff()),
+                    shift: None,
                     eps: EPS,
                 };
                 let block = MlpBlock {
-                    norm,
-                    gate,
-                    up,
+                    norms: FusedNorms {
+                        before: Some(norm),
+                        ..FusedNorms::default()
+                    },
+                    inputs: vec![gate, up],
+                    gated: true,
                     down,
                     activation: Activation::Silu,
                     recompute: false,

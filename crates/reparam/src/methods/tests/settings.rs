@@ -4,7 +4,7 @@ use burn::tensor::DType;
 
 use super::toy::{Net, Toy};
 use crate::methods::{BuildContext, MethodError, Methods, Selection, attach};
-use crate::schema::{Chosen, SettingValue, draws};
+use crate::schema::{Chosen, SchemaError, SettingValue, draws};
 
 const CONTEXT: BuildContext = BuildContext { total_steps: 100 };
 
@@ -67,7 +67,7 @@ fn what_is_unknown_or_out_of_range_is_refused_by_name() {
     let build = |chosen: Chosen| methods.build(&chosen, &CONTEXT).expect_err("wrong");
     let error = build(Chosen::new("lorra"));
     assert!(
-        matches!(&error, MethodError::UnknownMethod { kind, known } if kind == "lorra" && known.contains(&"lora")),
+        matches!(&error, MethodError::Schema(SchemaError::UnknownKind { kind, .. }) if kind == "lorra"),
         "{error}"
     );
     let error = build(Chosen::new("vera").with("ranks", SettingValue::Count(3)));

@@ -19,7 +19,9 @@ fn features(
     list: &[&str],
     missing: MissingPolicy,
 ) -> std::result::Result<Table, (String, String)> {
-    let read = with_file(bytes, |path| read_features(path, &names(list), missing));
+    let read = with_file(bytes, |path| {
+        read_features(path, &names(list), "y", missing)
+    });
     read.map_err(|error| {
         let message = error.to_string();
         let message = match message.split_once("t.csv") {
@@ -102,6 +104,15 @@ fn features_that_cannot_be_read_are_named() {
         assert!(found.starts_with(message), "{found}");
         assert!(found_hint.contains(hint), "{found_hint}");
     }
+}
+
+/// The names of a file's columns.
+fn read_header(path: &Path) -> Result<Vec<String>> {
+    let bytes = read_file(path)?;
+    header(
+        path,
+        &mut Records::new(path, utf8(path, &bytes)?, Dialect::Csv),
+    )
 }
 
 #[test]

@@ -1,0 +1,485 @@
+//! Reading rows from JSON, tables and lines.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::error::{Result, RowError};
+use super::fields::{Column, Fields};
+use reparam_formats::nearest;
+
+use crate::error::DataError;
+use crate::source::{
+    Dialect, DocumentSource, FileDigest, Records, extension, json, json_type, read_file, utf8,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// How rows are written in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowFormat {
+    /// One JSON object a line; in a file that is not named `.jsonl` also one array of objects.
+    Jsonl,
+    /// RFC 4180: cells between commas, in double quotes where they need them.
+    Csv,
+    /// Cells between tabs. Quotes are characters like any other.
+    Tsv,
+    /// Every line is a `text`, a blank one too.
+    Lines,
+}
+
+impl RowFormat {
+    /// All formats, in the order in which they are listed to the user.
+    pub const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines];
+
+    /// The name that run files and the program use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Lines => "lines",
+        }
+    }
+
+    /// The format that a file's name says.
+    fn of(path: &Path) -> Result<Self> {
+        match extension(path).as_deref() {
+            Some("jsonl" | "json") => Ok(Self::Jsonl),
+            Some("csv") => Ok(Self::Csv),
+            Some("tsv" | "tab") => Ok(Self::Tsv),
+            _ => Err(RowError::NoFormat {
+                path: path.to_owned(),
+                known: Self::ALL.map(Self::name).to_vec(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for RowFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RowFormat {
+    type Err = RowError;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| format.name() == name)
+            .ok_or_else(|| RowError::UnknownFormat {
+                name: name.to_owned(),
+                known: Self::ALL.map(Self::name).to_vec(),
+            })
+    }
+}
+
+/// What to do with a row that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Stop with its error.
+    #[default]
+    #[serde(rename = "error")]
+    Stop,
+    /// Leave it out and count it.
+    Skip,
+}
+
+impl OnError {
+    /// What can be done, with the words that run files and the program use.
+    pub const WORDS: [(&'static str, Self); 2] = [("error", Self::Stop), ("skip", Self::Skip)];
+}
+
+/// The fields of a task's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// Every row has them.
+    pub required: &'static [&'static str],
+    /// A row may have them. If [`Fields`] names one, every row must.
+    pub optional: &'static [&'static str],
+    /// Known to the task and not read; [`Fields`] may name them.
+    pub unread: &'static [&'static str],
+}
+
+impl Schema {
+    fn read(&self) -> impl Iterator<Item = &'static str> {
+        self.required.iter().chain(self.optional).copied()
+    }
+
+    /// Checks that only fields of the task are named.
+    fn check(&self, fields: &Fields) -> Result<()> {
+        let known: Vec<&'static str> = self.read().chain(self.unread.iter().copied()).collect();
+        match fields.named().find(|field| !known.contains(field)) {
+            None => Ok(()),
+            Some(field) => Err(RowError::UnknownField {
+                field: field.to_owned(),
+                nearest: nearest(field, known.iter().copied()).map(str::to_owned),
+                known,
+            }),
+        }
+    }
+}
+
+/// How to read rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowsOptions {
+    /// The format of all files, or `None` to tell each from its name.
+    pub format: Option<RowFormat>,
+    /// Which column holds which field.
+    pub fields: Fields,
+}
+
+/// A row's fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Where it stands.
+    pub place: DocumentSource,
+    values: Vec<(&'static str, Value)>,
+}
+
+impl Row {
+    /// The value of a field; a cell of a table is a string. `None` where it is missing or null.
+    #[must_use]
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        let mut values = self.values.iter();
+        let (_, value) = values.find(|(name, _)| *name == field)?;
+        (!value.is_null()).then_some(value)
+    }
+
+    /// A field that is a text.
+    ///
+    /// # Errors
+    ///
+    /// [`RowError::WrongType`] if it is something else.
+    pub fn text(&self, field: &'static str) -> Result<Option<String>> {
+        match self.value(field) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(self.wrong_type(field, "a string", json_type(other).to_owned())),
+        }
+    }
+
+    /// A field that is a finite number: in JSON a number, in a table a cell that is one. A blank cell has none.
+    ///
+    /// # Errors
+    ///
+    /// [`RowError::WrongType`] if it is something else.
+    pub fn number(&self, field: &'static str) -> Result<Option<f64>> {
+        let (number, found) = match self.value(field) {
+            None => return Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => return Ok(None),
+            Some(Value::String(text)) => (text.trim().parse().ok(), format!("\"{text}\"")),
+            Some(other) => (other.as_f64(), json_type(other).to_owned()),
+        };
+        match number.filter(|number: &f64| number.is_finite()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.wrong_type(field, "a finite number", found)),
+        }
+    }
+
+    pub(super) fn wrong_type(
+        &self,
+        field: &'static str,
+        expected: &'static str,
+        found: String,
+    ) -> RowError {
+        RowError::WrongType {
+            place: self.place.clone(),
+            field,
+            expected,
+            found,
+        }
+    }
+}
+
+/// The rows of a list of files, each read or in error.
+#[derive(Debug)]
+pub struct Rows<T> {
+    /// One entry a row, in the order of the paths and, in a file, of its rows.
+    pub rows: Vec<Result<T>>,
+    /// One digest a file, in the order of the paths.
+    pub files: Vec<FileDigest>,
+}
+
+/// The rows that were left out.
+#[derive(Debug, Default)]
+pub struct Skipped {
+    /// How many.
+    pub count: usize,
+    /// What is wrong with the first one.
+    pub first: Option<RowError>,
+}
+
+impl<T> Rows<T> {
+    /// Makes something of each row that was read.
+    pub fn and_then<U>(self, mut make: impl FnMut(T) -> Result<U>) -> Rows<U> {
+        let rows = self
+            .rows
+            .into_iter()
+            .map(|row| row.and_then(&mut make))
+            .collect();
+        Rows {
+            rows,
+            files: self.files,
+        }
+    }
+
+    /// Returns the rows that were read, and how many were not.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first row that has one with [`OnError::Stop`]; [`RowError::NothingLeft`] if every row has one.
+    pub fn settle(self, on_error: OnError) -> Result<(Vec<T>, Skipped)> {
+        let n_rows = self.rows.len();
+        let mut read = Vec::with_capacity(n_rows);
+        let mut skipped = Skipped::default();
+        for row in self.rows {
+            match row {
+                Ok(row) => read.push(row),
+                Err(error) if on_error == OnError::Stop => return Err(error),
+                Err(error) => {
+                    skipped.count += 1;
+                    skipped.first.get_or_insert(error);
+                }
+            }
+        }
+        match skipped.first {
+            Some(first) if read.is_empty() => Err(RowError::NothingLeft {
+                rows: n_rows,
+                first: Box::new(first),
+            }),
+            _ => Ok((read, skipped)),
+        }
+    }
+}
+
+/// Reads the rows of `paths` in order. Fields that the schema does not have are ignored; blank lines are no rows, except
+/// with [`RowFormat::Lines`].
+///
+/// # Errors
+///
+/// Of a file as a whole: that it cannot be read, is not UTF-8, has no rows, or a header without a required column; JSON that
+/// is broken inside of an array, and quotes of CSV that do not match, for behind them rows would be lost in silence.
+/// What is wrong with one row is in its place in [`Rows::rows`]: a line that is no JSON object, a record that is too short
+/// or too long, a field that is missing.
+///
+/// # Cost
+///
+/// One file at a time is in memory beside the rows.
+pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> Result<Rows<Row>> {
+    if paths.is_empty() {
+        return Err(DataError::NoPaths.into());
+    }
+    schema.check(&options.fields)?;
+    let mut rows = Rows {
+        rows: Vec::new(),
+        files: Vec::with_capacity(paths.len()),
+    };
+    for path in paths {
+        let bytes = read_file(path)?;
+        rows.files.push(FileDigest::of(path, &bytes));
+        let text = utf8(path, &bytes)?;
+        if text.is_empty() {
+            return Err(DataError::EmptyFile { path: path.clone() }.into());
+        }
+        let format = options.format.map_or_else(|| RowFormat::of(path), Ok)?;
+        let file = File {
+            path,
+            text,
+            schema,
+            fields: &options.fields,
+        };
+        match format {
+            RowFormat::Jsonl => file.objects(&mut rows.rows)?,
+            RowFormat::Csv => file.table(Dialect::Csv, &mut rows.rows)?,
+            RowFormat::Tsv => file.table(Dialect::Tsv, &mut rows.rows)?,
+            RowFormat::Lines => file.lines(&mut rows.rows)?,
+        }
+    }
+    Ok(rows)
+}
+
+/// A file that is being read.
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+    schema: &'a Schema,
+    fields: &'a Fields,
+}
+
+impl File<'_> {
+    /// Whether a field must be there.
+    fn demands(&self, field: &str) -> bool {
+        self.schema.required.contains(&field) || self.fields.names(field)
+    }
+
+    fn no_column(
+        &self,
+        place: &DocumentSource,
+        field: &'static str,
+        column: &str,
+        columns: &[&str],
+    ) -> RowError {
+        RowError::NoColumn {
+            place: place.clone(),
+            field,
+            column: column.to_owned(),
+            columns: columns
+                .iter()
+                .take(10)
+                .map(|name| (*name).to_owned())
+                .collect(),
+            nearest: nearest(column, columns.iter().copied()).map(str::to_owned),
+        }
+    }
+
+    fn objects(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
+        json::objects(self.path, self.text, |object, place| {
+            rows.push(
+                object
+                    .map_err(RowError::from)
+                    .and_then(|object| self.object(object, place)),
+            );
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn object(&self, mut object: Map<String, Value>, place: DocumentSource) -> Result<Row> {
+        let mut values = Vec::new();
+        for field in self.schema.read() {
+            let key = self.fields.key(field);
+            match object.get_mut(key).map(Value::take) {
+                None if self.demands(field) => {
+                    let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+                    return Err(self.no_column(&place, field, key, &keys));
+                }
+                Some(value) => values.push((field, value)),
+                None => {}
+            }
+        }
+        Ok(Row { place, values })
+    }
+
+    fn table(&self, dialect: Dialect, rows: &mut Vec<Result<Row>>) -> Result<()> {
+        let path: Arc<Path> = Arc::from(self.path);
+        let place = |line| DocumentSource {
+            path: Arc::clone(&path),
+            line,
+            item: None,
+        };
+        let mut records = Records::new(self.path, self.text, dialect);
+        let first_row = rows.len();
+        let mut columns: Option<(usize, Vec<(&'static str, usize)>)> = None;
+        while let Some((line, record)) = records.next()? {
+            let (width, found) = match &columns {
+                Some(columns) => columns,
+                None => {
+                    let header: Vec<&str> = record.iter().map(str::trim).collect();
+                    let found = self.columns(&header, &place(line))?;
+                    let columns = columns.insert((header.len(), found));
+                    if !self.fields.numbered() {
+                        continue;
+                    }
+                    columns
+                }
+            };
+            rows.push(if record.len() == *width {
+                let cell = |column: usize| record.get(column).unwrap_or_default().to_owned();
+                let values = found
+                    .iter()
+                    .map(|(field, column)| (*field, Value::String(cell(*column))));
+                Ok(Row {
+                    place: place(line),
+                    values: values.collect(),
+                })
+            } else {
+                Err(RowError::Ragged {
+                    place: place(line),
+                    expected: *width,
+                    found: record.len(),
+                })
+            });
+        }
+        if rows.len() == first_row {
+            return Err(RowError::NoRows {
+                path: self.path.to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Finds the column of each field in the header, or in the first record of a table without one.
+    fn columns(
+        &self,
+        header: &[&str],
+        place: &DocumentSource,
+    ) -> Result<Vec<(&'static str, usize)>> {
+        let mut columns = Vec::new();
+        for field in self.schema.read() {
+            let missing = |name: &str| {
+                let found: Vec<String> = match self.fields.numbered() {
+                    true => vec![format!("{} columns", header.len())],
+                    false => header.iter().map(|name| (*name).to_owned()).collect(),
+                };
+                let found: Vec<&str> = found.iter().map(String::as_str).collect();
+                self.no_column(place, field, name, &found)
+            };
+            match self.fields.table_column(field) {
+                Some(Column::Number(number)) if number < header.len() => {
+                    columns.push((field, number));
+                }
+                Some(Column::Number(_)) => return Err(missing(self.fields.key(field))),
+                Some(Column::Name(name)) => {
+                    let mut places = (0..header.len()).filter(|column| header[*column] == name);
+                    match (places.next(), places.next()) {
+                        (Some(first), Some(second)) => {
+                            return Err(RowError::DuplicateColumn {
+                                place: place.clone(),
+                                column: name,
+                                first: first + 1,
+                                second: second + 1,
+                            });
+                        }
+                        (Some(column), None) => columns.push((field, column)),
+                        (None, _) if self.demands(field) => return Err(missing(&name)),
+                        (None, _) => {}
+                    }
+                }
+                None if self.demands(field) => return Err(missing(field)),
+                None => {}
+            }
+        }
+        Ok(columns)
+    }
+
+    fn lines(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
+        let path: Arc<Path> = Arc::from(self.path);
+        // The text is the one column that there is, whatever `fields` says of tables.
+        for (content, line) in self.text.lines().zip(1..) {
+            let place = DocumentSource {
+                path: Arc::clone(&path),
+                line,
+                item: None,
+            };
+            let lacking = self.schema.required.iter().find(|field| **field != "text");
+            rows.push(match lacking {
+                Some(field) => Err(self.no_column(&place, field, field, &["text"])),
+                None => Ok(Row {
+                    place,
+                    values: vec![("text", Value::from(content))],
+                }),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,369 @@
+//! What a model is made of: the description that a family makes and blocks read.
+//!
+//! Paths are those of the modules in transformers, inside of the body's class (`layers.0.self_attn.q_proj`); in a class with
+//! a head they stand behind [`Architecture::prefix`].
+
+use reparam_formats::config::SpecialTokens;
+use reparam_ops::Activation;
+
+use crate::ModelError;
+
+/// A whole model.
+///
+/// ```text
+/// h      = norm(factor * tokens[id] + positions[position] + types[type])
+/// h      = block(h)                          for each block
+/// logits = head(norm(h))
+/// ```
+///
+/// What a model does not have is left out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Architecture {
+    /// `model_type` in `config.json`.
+    pub model_type: String,
+    /// The width of the hidden states.
+    pub width: usize,
+    /// The number of token ids.
+    pub vocab_size: usize,
+    /// The longest sequence that the model was made for, in tokens.
+    pub max_positions: usize,
+    /// The tokens that begin, end and fill up documents.
+    pub special: SpecialTokens,
+    /// Where the body is in a class with a head, such as `model`.
+    pub prefix: String,
+    /// What comes before the blocks.
+    pub embedding: EmbeddingSpec,
+    /// The kinds of rotary positions that attention layers choose from.
+    pub rotary: Vec<RotarySpec>,
+    /// The blocks.
+    pub blocks: Vec<BlockSpec>,
+    /// The norm after the last block.
+    pub norm: Option<NormSpec>,
+    /// The output head of a causal language model.
+    pub head: HeadSpec,
+    /// The head of a sequence classifier, if the family has one.
+    pub classifier: Option<ClassifierSpec>,
+    /// How the names of tensors end that checkpoints may hold and the model does not need: buffers.
+    pub buffers: Vec<&'static str>,
+}
+
+/// The vectors of tokens and what is added to them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingSpec {
+    /// The path of the table of token vectors, `[vocab_size, width]`.
+    pub tokens: String,
+    /// What token vectors are multiplied by.
+    pub factor: Option<f64>,
+    /// The table of learned positions.
+    pub positions: Option<TableSpec>,
+    /// The table of token types.
+    pub token_types: Option<TableSpec>,
+    /// The norm of the sum.
+    pub norm: Option<NormSpec>,
+    /// The probability of the dropout after all of it.
+    pub dropout: f64,
+}
+
+/// A table of vectors besides that of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableSpec {
+    /// The path.
+    pub path: String,
+    /// The number of rows.
+    pub rows: usize,
+    /// The row of number 0.
+    pub offset: usize,
+}
+
+/// A norm over vectors of `width` elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormSpec {
+    /// The path.
+    pub path: String,
+    /// What it computes.
+    pub kind: NormKind,
+    /// The number of elements that are normalized together.
+    pub width: usize,
+    /// What is added to the mean square.
+    pub eps: f64,
+}
+
+/// What a norm computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NormKind {
+    /// `x / rms(x) * w`
+    Rms,
+    /// `x / rms(x) * (1 + w)`
+    RmsPlusOne,
+    /// `(x - mean(x)) / std(x) * w + b`
+    Layer,
+}
+
+/// A linear layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearSpec {
+    /// The path.
+    pub path: String,
+    /// The width of the input.
+    pub d_in: usize,
+    /// The width of the output.
+    pub d_out: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Whether the checkpoint stores the weight as `[d_in, d_out]`. In memory it is `[d_out, d_in]` all the same.
+    pub transposed: bool,
+}
+
+impl LinearSpec {
+    /// Returns a layer without a bias that is stored as `[d_out, d_in]`.
+    pub fn new(path: impl Into<String>, d_in: usize, d_out: usize) -> Self {
+        Self {
+            path: path.into(),
+            d_in,
+            d_out,
+            bias: false,
+            transposed: false,
+        }
+    }
+}
+
+/// Rotary positions of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RotarySpec {
+    /// Radians a token, one for each pair of rotated elements; the rotated elements are the first ones of a head.
+    pub inverse_frequencies: Vec<f32>,
+    /// The size of a head.
+    pub head_dim: usize,
+}
+
+/// A block: attention, then a feed-forward layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSpec {
+    /// Attention.
+    pub attention: AttentionSpec,
+    /// The norms around it.
+    pub attention_norms: NormsSpec,
+    /// The feed-forward layer.
+    pub feed_forward: FeedForwardSpec,
+    /// The norms around it.
+    pub feed_forward_norms: NormsSpec,
+    /// The probability of the dropout on the output of either half, before anything else is done with it.
+    pub dropout: f64,
+}
+
+/// Where the norms of half a block `f` are:
+///
+/// ```text
+/// h' = after(h + inside(f(before(h))))
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NormsSpec {
+    /// On the input.
+    pub before: Option<NormSpec>,
+    /// On the output, before it is added.
+    pub inside: Option<NormSpec>,
+    /// On the sum.
+    pub after: Option<NormSpec>,
+}
+
+/// Self-attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionSpec {
+    /// Queries, keys and values: three layers, or one whose output holds them side by side.
+    pub inputs: Vec<LinearSpec>,
+    /// Back to the hidden states.
+    pub output: LinearSpec,
+    /// The norm of each head of the queries.
+    pub q_norm: Option<NormSpec>,
+    /// The norm of each head of the keys.
+    pub k_norm: Option<NormSpec>,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// What scores are multiplied by.
+    pub scale: f64,
+    /// Whether a token sees only itself and what is before it.
+    pub causal: bool,
+    /// How many keys a query sees at most: with `causal` itself and those before it, else those less than this away.
+    pub window: Option<usize>,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub soft_cap: Option<f64>,
+    /// Which of [`Architecture::rotary`] turns queries and keys.
+    pub rotary: Option<usize>,
+    /// The probability of the dropout of the weights that values are summed with.
+    pub dropout: f64,
+}
+
+impl AttentionSpec {
+    /// Returns the widths of queries, keys and values.
+    pub fn widths(&self) -> [usize; 3] {
+        let kv = self.n_kv_heads * self.head_dim;
+        [self.n_heads * self.head_dim, kv, kv]
+    }
+
+    fn check_widths(&self) -> Option<String> {
+        let widths = self.widths();
+        let found: Vec<usize> = self.inputs.iter().map(|linear| linear.d_out).collect();
+        let fits = found == widths || found == [widths.iter().sum::<usize>()];
+        (!fits).then(|| {
+            format!("queries, keys and values have the widths {widths:?}, their layers {found:?}")
+        })
+    }
+
+    fn check_heads(&self, rotary: &[RotarySpec]) -> Option<String> {
+        if self.n_kv_heads == 0
+            || self.n_heads == 0
+            || !self.n_heads.is_multiple_of(self.n_kv_heads)
+        {
+            return Some("its key heads do not divide its query heads".to_owned());
+        }
+        let fits = |rotary: &RotarySpec| {
+            let turned = 2 * rotary.inverse_frequencies.len();
+            rotary.head_dim == self.head_dim && (1..=rotary.head_dim).contains(&turned)
+        };
+        let fits = self
+            .rotary
+            .is_none_or(|index| rotary.get(index).is_some_and(fits));
+        (!fits).then(|| "its rotary positions do not fit its heads".to_owned())
+    }
+}
+
+/// A feed-forward layer: `down(act(gate(x)) * up(x))` if it is gated, else `down(act(up(x)))`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedForwardSpec {
+    /// Gate and up: two layers, or one whose output holds them side by side; up alone without a gate.
+    pub inputs: Vec<LinearSpec>,
+    /// Whether there is a gate.
+    pub gated: bool,
+    /// Back to the hidden states.
+    pub output: LinearSpec,
+    /// The activation function.
+    pub activation: Activation,
+}
+
+impl FeedForwardSpec {
+    fn check_widths(&self) -> Option<String> {
+        let inner = self.output.d_in;
+        let found: Vec<usize> = self.inputs.iter().map(|linear| linear.d_out).collect();
+        let fits = match self.gated {
+            true => found == [inner; 2] || found == [2 * inner],
+            false => found == [inner],
+        };
+        (!fits)
+            .then(|| format!("the feed-forward layer has the width {inner}, its inputs {found:?}"))
+    }
+}
+
+/// The output head of a causal language model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeadSpec {
+    /// The path, in the class with the head.
+    pub path: String,
+    /// Whether its weight is the table of token vectors.
+    pub tied: bool,
+    /// Logits become `cap * tanh(logit / cap)`.
+    pub soft_cap: Option<f64>,
+}
+
+/// The head of a sequence classifier: `classifier(dropout(tanh(pooler(h_first))))`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierSpec {
+    /// The class of transformers, as in `architectures`.
+    pub class: &'static str,
+    /// The layer over the hidden state of the first token, in the body.
+    pub pooler: LinearSpec,
+    /// The path of the last layer, in the class with the head.
+    pub path: String,
+    /// The probability of the dropout between the two.
+    pub dropout: f64,
+    /// The standard deviation of the weights of a new one.
+    pub std: f64,
+    /// How the names of tensors begin that belong to other heads, which a checkpoint may hold.
+    pub other_heads: Vec<&'static str>,
+}
+
+impl Architecture {
+    /// Returns whether anything is dropped out in training.
+    pub fn has_dropout(&self) -> bool {
+        let mut all = self.clone();
+        all.dropouts().any(|p| *p > 0.0)
+    }
+
+    /// Has everything dropped out with the same probability, in 0..1, that the model drops out; 0 turns it off.
+    pub fn set_dropout(&mut self, probability: f64) {
+        for p in self.dropouts() {
+            *p = probability;
+        }
+    }
+
+    fn dropouts(&mut self) -> impl Iterator<Item = &mut f64> {
+        let blocks = self.blocks.iter_mut();
+        let blocks = blocks.flat_map(|block| [&mut block.attention.dropout, &mut block.dropout]);
+        let classifier = self.classifier.iter_mut().map(|head| &mut head.dropout);
+        let embedding = std::iter::once(&mut self.embedding.dropout);
+        embedding.chain(blocks).chain(classifier)
+    }
+
+    /// Checks that the parts fit together, which blocks rely on.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Description`].
+    pub fn check(&self) -> Result<(), ModelError> {
+        let refuse = |block: usize, reason: String| {
+            Err(ModelError::Description {
+                model_type: self.model_type.clone(),
+                block,
+                reason,
+            })
+        };
+        if self.blocks.is_empty() {
+            return refuse(0, "there is none".to_owned());
+        }
+        for (index, block) in self.blocks.iter().enumerate() {
+            let checks = [
+                block.attention.check_widths(),
+                block.attention.check_heads(&self.rotary),
+                block.feed_forward.check_widths(),
+            ];
+            if let Some(reason) = checks.into_iter().flatten().next() {
+                return refuse(index, reason);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether no token sees what comes after it.
+    pub fn is_causal(&self) -> bool {
+        self.blocks.iter().all(|block| block.attention.causal)
+    }
+
+    /// Returns how many tokens a sequence may have at most, if positions are learned.
+    pub fn max_tokens(&self) -> Option<usize> {
+        let table = self.embedding.positions.as_ref()?;
+        Some(table.rows - table.offset)
+    }
+
+    /// Returns the linear layers of the blocks, in order.
+    pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
+        self.blocks.iter().flat_map(|block| {
+            let BlockSpec {
+                attention,
+                feed_forward,
+                ..
+            } = block;
+            let attention = attention.inputs.iter().chain([&attention.output]);
+            attention
+                .chain(&feed_forward.inputs)
+                .chain([&feed_forward.output])
+        })
+    }
+
+    /// Returns the path of a module of the body in a class with a head.
+    pub fn full_path(&self, path: &str) -> String {
+        format!("{}.{path}", self.prefix)
+    }
+}

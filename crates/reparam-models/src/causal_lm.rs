@@ -1,0 +1,260 @@
+//! A body with the output head of a language model.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use reparam::parameters::{self, NamedTensor};
+use reparam::{ForwardContext, Linear};
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_ops::fused::{
+    BlockCache, FusedLinear, norm_linear_cross_entropy, norm_logits, with_team,
+};
+use reparam_ops::{
+    LinearPlan, Segments, linear, linear_cross_entropy, segments_from_bounds, soft_cap,
+};
+
+use crate::architecture::{Architecture, LinearSpec};
+use crate::cache::{KvCache, LayerCache, TensorCache};
+use crate::loader::Loader;
+use crate::named::{Named, unnamed_module};
+use crate::transformer::{Tokens, Transformer};
+use crate::{ModelError, Precision};
+
+/// A flat batch of token sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenBatch<'a> {
+    /// The tokens of all sequences, one after the other.
+    pub input_ids: &'a [u32],
+    /// The position of each token in its sequence.
+    pub position_ids: &'a [u32],
+    /// The cumulative starts of the sequences; the last entry is the number of tokens.
+    pub bounds: &'a [usize],
+}
+
+/// A language model that predicts the next token.
+#[derive(Debug, Clone)]
+pub struct CausalLm {
+    /// Everything but the head.
+    pub body: Transformer,
+    /// The output head; `None` if it is the table of token vectors.
+    pub head: Option<Named<Linear>>,
+}
+
+unnamed_module!(CausalLm, modules: [body, head], data: []);
+
+impl CausalLm {
+    /// Loads a model onto a device, frozen.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity, or
+    /// the model is none that predicts the next token.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        architecture: Architecture,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Self, ModelError> {
+        if !architecture.is_causal() {
+            return Err(ModelError::NotCausal {
+                model_type: architecture.model_type,
+            });
+        }
+        let architecture = Arc::new(architecture);
+        let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
+        let body = Transformer::load(&mut loader, &architecture, &architecture.prefix)?;
+        let (spec, tied) = (&architecture.head, architecture.head.tied);
+        let head = (!tied).then(|| {
+            let (width, vocab_size) = (architecture.width, architecture.vocab_size);
+            loader.linear(&LinearSpec::new(&spec.path, width, vocab_size))
+        });
+        let tied_weight = format!("{}.weight", spec.path);
+        // Older exporters wrote buffers and the tied head along.
+        loader.finish(|name| {
+            let mut buffers = architecture.buffers.iter();
+            buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == tied_weight)
+        })?;
+        Ok(Self { body, head })
+    }
+
+    /// Returns what the model is made of.
+    pub fn architecture(&self) -> &Architecture {
+        &self.body.architecture
+    }
+
+    /// Returns the path of the output head, be it tied or not.
+    pub fn head_path(&self) -> &str {
+        &self.architecture().head.path
+    }
+
+    /// Returns whether the output head is the table of token vectors.
+    pub fn is_tied(&self) -> bool {
+        self.head.is_none()
+    }
+
+    /// Returns the number of rows of the embedding.
+    pub fn vocab_size(&self) -> usize {
+        self.architecture().vocab_size
+    }
+
+    /// Checks that the model has positions for sequences of `n_tokens`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::TooLong`] if positions are learned and there are fewer.
+    pub fn check_length(&self, n_tokens: usize) -> Result<(), ModelError> {
+        match self.architecture().max_tokens() {
+            Some(limit) if n_tokens > limit => Err(ModelError::TooLong { n_tokens, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether transformers stores a tensor of this model as `[d_in, d_out]`, which in memory is `[d_out, d_in]`.
+    pub fn stored_transposed(&self, name: &str) -> bool {
+        let architecture = self.architecture();
+        let weight = name.strip_suffix(".weight");
+        architecture.linears().any(|linear| {
+            linear.transposed && weight == Some(&*architecture.full_path(&linear.path))
+        })
+    }
+
+    /// Returns the effective weights as transformers stores them: under the names of the class with the head, and transposed
+    /// where the family's layers are.
+    pub fn to_tensors(&self) -> Vec<NamedTensor> {
+        let mut tensors = parameters::effective(self);
+        for tensor in &mut tensors {
+            if self.stored_transposed(&tensor.name) {
+                let [d_out, d_in] = [tensor.shape[0], tensor.shape[1]];
+                let matrix: Tensor<2> = tensor.values.clone().reshape([d_out, d_in]);
+                tensor.values = matrix.transpose().reshape([d_in * d_out]);
+                tensor.shape = vec![d_in, d_out];
+            }
+        }
+        tensors
+    }
+
+    /// Returns the scaled sum of the negative log-likelihoods of the labelled tokens, `[1]`.
+    ///
+    /// See [`linear_cross_entropy`] for `labels` and `scale`.
+    pub fn loss(
+        &self,
+        batch: TokenBatch<'_>,
+        labels: &[i32],
+        scale: f32,
+        context: &ForwardContext,
+    ) -> Tensor<1> {
+        let h = self.hidden(batch, context);
+        match self.packed_head(context) {
+            Some(head) => {
+                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
+                norm_linear_cross_entropy(h, norm, head, self.soft_cap(), labels, scale)
+            }
+            None => {
+                let h = self.body.normalized(h);
+                linear_cross_entropy(h, self.head(), self.soft_cap(), labels, scale)
+            }
+        }
+    }
+
+    /// Returns the logits of every token, `[N, vocab]`.
+    pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        self.logits_of(self.hidden(batch, context), context)
+    }
+
+    /// Returns an empty cache for a sequence of up to `capacity` tokens.
+    pub fn new_cache(&self, capacity: usize) -> KvCache {
+        let (device, dtype) = (self.body.device().inner(), self.body.dtype());
+        let layers = self.body.blocks.iter().map(|block| {
+            let [_, width, _] = block.attention.spec.widths();
+            match block.attention.is_packed() {
+                true => LayerCache::Fused(BlockCache::default()),
+                false => {
+                    let cache = TensorCache::new(width, capacity, (&device, dtype));
+                    LayerCache::Tensors(Box::new(cache))
+                }
+            }
+        });
+        KvCache::new(layers.collect(), capacity)
+    }
+
+    /// Feeds the next tokens of a cached sequence and returns the last one's logits, `[1, vocab]`.
+    ///
+    /// # Panics
+    ///
+    /// Panics when the cache is full or `tokens` is empty.
+    pub fn next_logits(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
+        let start = cache.len();
+        assert!(
+            !tokens.is_empty() && start + tokens.len() <= cache.capacity(),
+            "the cache holds {} tokens",
+            cache.capacity()
+        );
+        let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
+        let context = ForwardContext::inference();
+        let none = Segments::from([]);
+        let input = Tokens {
+            ids: tokens,
+            positions: &positions,
+            types: None,
+        };
+        let logits = || {
+            let h = self.body.forward(input, none, Some(cache), &context);
+            self.logits_of(h.narrow(0, tokens.len() - 1, 1), &context)
+        };
+        // A single token is many short products; those of more tokens, and of f32 weights, share their work otherwise.
+        if tokens.len() == 1 && self.body.tokens.weight.as_packed().is_some() {
+            with_team(logits)
+        } else {
+            logits()
+        }
+    }
+
+    /// The hidden states after the last block, `[N, d]`, not normalized.
+    fn hidden(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        let tokens = Tokens {
+            ids: batch.input_ids,
+            positions: batch.position_ids,
+            types: None,
+        };
+        let segments = segments_from_bounds(batch.bounds);
+        self.body.forward(tokens, segments, None, context)
+    }
+
+    fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+        let logits = match self.packed_head(context) {
+            Some(head) => {
+                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
+                norm_logits(h, norm, head)
+            }
+            None => linear(self.body.normalized(h), self.head(), LinearPlan::default()),
+        };
+        match self.soft_cap() {
+            Some(cap) => soft_cap(logits, cap),
+            None => logits,
+        }
+    }
+
+    fn soft_cap(&self) -> Option<f32> {
+        self.architecture().head.soft_cap.map(|cap| cap as f32)
+    }
+
+    /// The output head, if it is packed.
+    fn packed_head(&self, context: &ForwardContext) -> Option<FusedLinear> {
+        match &self.head {
+            Some(head) => head.fused(context),
+            None => Some(FusedLinear {
+                weight: self.body.tokens.weight.as_packed()?.clone(),
+                bias: None,
+                plan: LinearPlan::default(),
+            }),
+        }
+    }
+
+    fn head(&self) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.weight.dense(),
+            None => self.body.tokens.weight.dense(),
+        }
+        .expect("a packed head is part of a fused operation")
+    }
+}

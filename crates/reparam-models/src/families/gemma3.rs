@@ -1,0 +1,102 @@
+//! Gemma 3, text only: norms `1 + w` before and after each half of a block and on queries and keys, token vectors times
+//! `sqrt(d)`, and layers with a window that have rotary positions of their own.
+
+use reparam_formats::config::{ModelJson, RopeParameters, SpecialTokens};
+use reparam_ops::Activation;
+
+use super::decoder::{Decoder, Defaults, bias_attention, sliding_layers};
+use super::{Family, unsupported};
+use crate::architecture::{NormKind, RotarySpec};
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "gemma3_text",
+    describe,
+};
+
+/// Places of the two kinds of rotary positions.
+const FULL: usize = 0;
+const SLIDING: usize = 1;
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        max_positions: 131_072,
+        activation: ("hidden_activation", Activation::GeluTanh),
+        tied: true,
+        special: SpecialTokens {
+            bos: Some(2),
+            eos: vec![1],
+            pad: Some(0),
+        },
+        ..Defaults::default()
+    };
+    let raw = &json.json;
+    let mut decoder = Decoder::read(json, defaults)?;
+    decoder.norm = NormKind::RmsPlusOne;
+    // transformers reads this setting and does not apply it.
+    if let Some(cap) = raw.f64("attn_logit_softcapping")? {
+        return Err(unsupported("attn_logit_softcapping", cap, "null"));
+    }
+    let rotary = rotary(json, &decoder)?;
+    let bidirectional = raw.bool("use_bidirectional_attention")?.unwrap_or(false);
+    let window = match raw.contains("sliding_window") {
+        true => raw.size("sliding_window")?,
+        false => Some(4096),
+    };
+    // The file counts the tokens on both sides.
+    let window = window.map(|window| {
+        if bidirectional {
+            window / 2 + 1
+        } else {
+            window
+        }
+    });
+    let every = raw.size("sliding_window_pattern")?.unwrap_or(6);
+    let sliding = sliding_layers(json, decoder.n_layers, |layer| {
+        !(layer + 1).is_multiple_of(every)
+    })?;
+    let bias = raw.bool("attention_bias")?.unwrap_or(false);
+    let scalar = raw.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
+    if scalar <= 0.0 {
+        let reason = "it has to be larger than 0";
+        return Err(raw.invalid("query_pre_attn_scalar", reason).into());
+    }
+    let mut architecture = decoder.describe(rotary, |layer, block| {
+        let attention = &mut block.attention;
+        if bias {
+            bias_attention(attention, true);
+        }
+        decoder.norm_heads(layer, attention);
+        attention.scale = scalar.powf(-0.5);
+        attention.causal = !bidirectional;
+        (attention.window, attention.rotary) = match sliding[layer] {
+            true => (window, Some(SLIDING)),
+            false => (None, Some(FULL)),
+        };
+        let norm = |name: &str| Some(decoder.norm(format!("layers.{layer}.{name}")));
+        block.attention_norms.inside = norm("post_attention_layernorm");
+        block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
+        block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
+    })?;
+    architecture.embedding.factor = Some((decoder.width as f64).sqrt());
+    architecture.head.soft_cap = raw.f64("final_logit_softcapping")?;
+    Ok(architecture)
+}
+
+fn rotary(json: &ModelJson, decoder: &Decoder<'_>) -> Result<Vec<RotarySpec>, ModelError> {
+    let read = |layer_type: &str, key: &str, takes_scaling: bool, theta: f64| {
+        let defaults = decoder.rope_defaults(theta)?;
+        let rope = RopeParameters::read_type(&json.json, layer_type, key, takes_scaling, defaults)?;
+        let rotary = decoder.rotary_of(&rope)?;
+        decoder.whole_heads(&rotary)?;
+        Ok(rotary)
+    };
+    [
+        read("full_attention", "rope_theta", true, 1e6),
+        read("sliding_attention", "rope_local_base_freq", false, 1e4),
+    ]
+    .into_iter()
+    .collect()
+}

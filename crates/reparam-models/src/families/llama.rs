@@ -1,0 +1,37 @@
+//! Llama.
+
+use reparam_formats::config::ModelJson;
+
+use super::Family;
+use super::decoder::{Decoder, Defaults, bias_attention, sentencepiece_tokens};
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "llama",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        special: sentencepiece_tokens(),
+        ..Defaults::default()
+    };
+    let decoder = Decoder::read(json, defaults)?;
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let attention_bias = json.json.bool("attention_bias")?.unwrap_or(false);
+    let mlp_bias = json.json.bool("mlp_bias")?.unwrap_or(false);
+    decoder.describe(vec![rotary], |_, block| {
+        if attention_bias {
+            bias_attention(&mut block.attention, true);
+        }
+        let feed_forward = &mut block.feed_forward;
+        for linear in feed_forward
+            .inputs
+            .iter_mut()
+            .chain([&mut feed_forward.output])
+        {
+            linear.bias = mlp_bias;
+        }
+    })
+}

@@ -1,0 +1,29 @@
+//! Mistral: Llama with a sliding window in every layer.
+
+use reparam_formats::config::ModelJson;
+
+use super::Family;
+use super::decoder::{Decoder, Defaults, sentencepiece_tokens};
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "mistral",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        n_kv_heads: Some(8),
+        max_positions: 131_072,
+        special: sentencepiece_tokens(),
+        ..Defaults::default()
+    };
+    let decoder = Decoder::read(json, defaults)?;
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let window = match json.json.contains("sliding_window") {
+        true => json.json.size("sliding_window")?,
+        false => Some(4096),
+    };
+    decoder.describe(vec![rotary], |_, block| block.attention.window = window)
+}

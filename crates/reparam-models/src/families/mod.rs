@@ -1,0 +1,123 @@
+//! The model families: a file and a line each.
+
+mod bert;
+mod decoder;
+mod gemma3;
+mod gpt2;
+mod llama;
+mod mistral;
+mod phi3;
+mod qwen2;
+mod qwen3;
+
+use reparam_formats::config::{JsonObject, ModelJson};
+use reparam_ops::Activation;
+
+use crate::{Architecture, ModelError};
+
+/// A model family: what its `config.json` means.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// Reads `config.json`, with the family's defaults where a key is missing.
+    pub describe: fn(&ModelJson) -> Result<Architecture, ModelError>,
+}
+
+/// The families that models are opened with.
+#[derive(Debug, Clone)]
+pub struct Families(Vec<Family>);
+
+impl Families {
+    /// Returns the families of this crate.
+    pub fn builtin() -> Self {
+        Self(vec![
+            bert::FAMILY,
+            gemma3::FAMILY,
+            gpt2::FAMILY,
+            llama::FAMILY,
+            mistral::FAMILY,
+            phi3::FAMILY,
+            qwen2::FAMILY,
+            qwen3::FAMILY,
+        ])
+    }
+
+    /// Adds a family; it takes the place of one with the same `model_type`.
+    pub fn with(mut self, family: Family) -> Self {
+        self.0.retain(|other| other.model_type != family.model_type);
+        self.0.push(family);
+        self
+    }
+
+    /// Returns every family's `model_type`.
+    pub fn model_types(&self) -> Vec<&'static str> {
+        self.0.iter().map(|family| family.model_type).collect()
+    }
+
+    /// Returns what a `config.json` describes.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnsupportedFamily`], what the family finds missing, impossible or unsupported, and
+    /// [`ModelError::Description`] if what it makes of it does not fit together.
+    pub fn describe(&self, json: &ModelJson) -> Result<Architecture, ModelError> {
+        let family = self
+            .0
+            .iter()
+            .find(|family| family.model_type == json.model_type)
+            .ok_or_else(|| ModelError::UnsupportedFamily {
+                found: json.model_type.clone(),
+                supported: self.model_types(),
+            })?;
+        let architecture = (family.describe)(json)?;
+        architecture.check()?;
+        Ok(architecture)
+    }
+}
+
+/// Reads the name of an activation function, which transformers has several of for the same.
+fn activation(
+    json: &JsonObject,
+    key: &'static str,
+    default: Activation,
+) -> Result<Activation, ModelError> {
+    match json.str(key)? {
+        None => Ok(default),
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        Some("gelu") => Ok(Activation::Gelu),
+        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        Some(other) => Err(unsupported(
+            key,
+            other,
+            "silu, gelu, gelu_new, gelu_pytorch_tanh",
+        )),
+    }
+}
+
+/// Reads the probability of a dropout.
+fn probability(json: &JsonObject, key: &'static str, default: f64) -> Result<f64, ModelError> {
+    match json.f64(key)? {
+        None => Ok(default),
+        Some(p) if (0.0..1.0).contains(&p) => Ok(p),
+        Some(_) => Err(json
+            .invalid(key, "it has to be at least 0 and below 1")
+            .into()),
+    }
+}
+
+/// Refuses a switch that the file turns on.
+fn refuse(json: &JsonObject, key: &'static str) -> Result<(), ModelError> {
+    match json.bool(key)? {
+        Some(true) => Err(unsupported(key, "true", "false")),
+        _ => Ok(()),
+    }
+}
+
+fn unsupported(setting: &'static str, found: impl ToString, supported: &'static str) -> ModelError {
+    ModelError::UnsupportedSetting {
+        setting,
+        found: found.to_string(),
+        supported,
+    }
+}

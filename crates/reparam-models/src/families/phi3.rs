@@ -1,0 +1,40 @@
+//! Phi-3: Llama with queries, keys and values in one layer, gate and up in another, and rotary positions of a part of each
+//! head.
+
+use reparam_formats::config::{ModelJson, SpecialTokens};
+
+use super::Family;
+use super::decoder::{Decoder, Defaults};
+use crate::architecture::LinearSpec;
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "phi3",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        max_positions: 4096,
+        eps: 1e-5,
+        special: SpecialTokens {
+            bos: Some(1),
+            eos: vec![32_000],
+            pad: Some(32_000),
+        },
+        ..Defaults::default()
+    };
+    let decoder = Decoder::read(json, defaults)?;
+    let rotary = decoder.rotary()?;
+    let window = json.json.size("sliding_window")?;
+    decoder.describe(vec![rotary], |layer, block| {
+        let joined = |name: &str, d_out: usize| {
+            let path = format!("layers.{layer}.{name}");
+            vec![LinearSpec::new(path, decoder.width, d_out)]
+        };
+        let attention = &mut block.attention;
+        attention.inputs = joined("self_attn.qkv_proj", attention.widths().iter().sum());
+        attention.window = window;
+        block.feed_forward.inputs = joined("mlp.gate_up_proj", 2 * decoder.inner);
+    })
+}

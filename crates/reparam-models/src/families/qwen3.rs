@@ -1,0 +1,35 @@
+//! Qwen3: Llama with a norm on each head of queries and keys.
+
+use reparam_formats::config::ModelJson;
+
+use super::Family;
+use super::decoder::{Decoder, Defaults, bias_attention};
+use super::qwen2::windows;
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "qwen3",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        n_kv_heads: Some(32),
+        head_dim: Some(128),
+        max_positions: 32_768,
+        ..Defaults::default()
+    };
+    let decoder = Decoder::read(json, defaults)?;
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let windows = windows(json, decoder.n_layers)?;
+    let bias = json.json.bool("attention_bias")?.unwrap_or(false);
+    decoder.describe(vec![rotary], |layer, block| {
+        let attention = &mut block.attention;
+        if bias {
+            bias_attention(attention, true);
+        }
+        attention.window = windows[layer];
+        decoder.norm_heads(layer, attention);
+    })
+}

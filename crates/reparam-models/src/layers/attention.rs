@@ -1,0 +1,114 @@
+//! Self-attention.
+
+use burn::tensor::Tensor;
+use reparam::{ForwardContext, Linear};
+use reparam_ops::fused::AttentionBlock;
+use reparam_ops::{AttentionConfig, attention_with_dropout, rotary};
+
+use super::{Norm, Norms, Sequences};
+use crate::architecture::AttentionSpec;
+use crate::cache::TensorCache;
+use crate::named::{List, Named, side_by_side, unnamed_module};
+
+/// Self-attention, whose queries may share keys and values.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Queries, keys and values: three layers, or one whose output holds them side by side.
+    pub inputs: List<Named<Linear>>,
+    /// Back to the hidden states.
+    pub output: Named<Linear>,
+    /// The norm of each head of the queries.
+    pub q_norm: Option<Named<Norm>>,
+    /// The norm of each head of the keys.
+    pub k_norm: Option<Named<Norm>>,
+    /// What it is.
+    pub spec: AttentionSpec,
+}
+
+unnamed_module!(Attention, modules: [inputs, output, q_norm, k_norm], data: [spec]);
+
+impl Attention {
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        cache: Option<&mut TensorCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let [mut q, mut k, v] = self.projections(x, context);
+        if let Some(norm) = &self.q_norm {
+            q = norm.forward_heads(q);
+        }
+        if let Some(norm) = &self.k_norm {
+            k = norm.forward_heads(k);
+        }
+        if let Some(index) = self.spec.rotary {
+            let table = &sequences.rotary[index];
+            (q, k) = (rotary(q, table), rotary(k, table));
+        }
+        let (k, v, segments) = match cache {
+            None => (k, v, sequences.segments.clone()),
+            Some(cache) => cache.append(k, v),
+        };
+        // Named apart from the layer, whose method may have a dropout of its own.
+        let weights = format!("{}.weights", self.output.path());
+        let dropout = context.dropout(self.spec.dropout, &weights);
+        let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
+        self.output.forward(out, context)
+    }
+
+    /// Queries, keys and values.
+    fn projections(&self, x: Tensor<2>, context: &ForwardContext) -> [Tensor<2>; 3] {
+        match &self.inputs[..] {
+            [q, k, v] => [
+                q.forward(x.clone(), context),
+                k.forward(x.clone(), context),
+                v.forward(x, context),
+            ],
+            [qkv] => {
+                let joined = qkv.forward(x, context);
+                side_by_side(self.spec.widths())
+                    .map(|columns| joined.clone().narrow(1, columns.start, columns.len()))
+            }
+            others => unreachable!("{} layers are checked when they are loaded", others.len()),
+        }
+    }
+
+    /// Whether the weights are packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.output.weight.as_packed().is_some()
+    }
+
+    fn config(&self) -> AttentionConfig {
+        let spec = &self.spec;
+        AttentionConfig {
+            n_heads: spec.n_heads,
+            n_kv_heads: spec.n_kv_heads,
+            head_dim: spec.head_dim,
+            scale: spec.scale as f32,
+            causal: spec.causal,
+            window: spec.window,
+            soft_cap: spec.soft_cap.map(|cap| cap as f32),
+        }
+    }
+
+    /// The whole block as one operation, if its weights are packed.
+    pub(crate) fn fused<'a>(
+        &self,
+        norms: &Norms,
+        sequences: &'a Sequences,
+        context: &ForwardContext,
+    ) -> Option<AttentionBlock<'a>> {
+        let inputs = self.inputs.iter().map(|linear| linear.fused(context));
+        Some(AttentionBlock {
+            inputs: inputs.collect::<Option<_>>()?,
+            output: self.output.fused(context)?,
+            norms: norms.fused(),
+            q_norm: self.q_norm.as_ref().map(|norm| norm.fused()),
+            k_norm: self.k_norm.as_ref().map(|norm| norm.fused()),
+            config: self.config(),
+            rotary: self.spec.rotary.map(|index| &sequences.rotary[index]),
+            recompute: sequences.recompute,
+        })
+    }
+}

@@ -1,0 +1,138 @@
+//! One block of a model.
+
+use burn::tensor::Tensor;
+use reparam::ForwardContext;
+use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
+use reparam_ops::{RotaryTable, Segments, dropout};
+
+use super::{Attention, FeedForward, Norm};
+use crate::cache::LayerCache;
+use crate::named::{Named, unnamed_module};
+
+/// What the blocks of one forward pass share.
+#[derive(Debug, Clone)]
+pub(crate) struct Sequences {
+    /// One for each kind of rotary positions.
+    pub(crate) rotary: Vec<RotaryTable>,
+    pub(crate) segments: Segments,
+    /// Whether fused layers compute their activations again in the backward pass.
+    pub(crate) recompute: bool,
+}
+
+/// The norms of half a block `f`: `h' = after(h + inside(f(before(h))))`.
+#[derive(Debug, Clone)]
+pub struct Norms {
+    /// On the input.
+    pub before: Option<Named<Norm>>,
+    /// On the output, before it is added.
+    pub inside: Option<Named<Norm>>,
+    /// On the sum.
+    pub after: Option<Named<Norm>>,
+}
+
+unnamed_module!(Norms, modules: [before, inside, after], data: []);
+
+impl Norms {
+    fn around(&self, h: Tensor<2>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+        let apply = |norm: &Option<Named<Norm>>, x: Tensor<2>| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let out = apply(&self.inside, f(apply(&self.before, h.clone())));
+        apply(&self.after, h + out)
+    }
+
+    pub(crate) fn fused(&self) -> FusedNorms {
+        let fused = |norm: &Option<Named<Norm>>| norm.as_ref().map(|norm| norm.fused());
+        FusedNorms {
+            before: fused(&self.before),
+            inside: fused(&self.inside),
+            after: fused(&self.after),
+        }
+    }
+}
+
+/// One block: attention and feed-forward, each with its norms, each added to its input.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Attention.
+    pub attention: Attention,
+    /// Feed-forward.
+    pub feed_forward: FeedForward,
+    /// The norms around attention.
+    pub attention_norms: Norms,
+    /// The norms around the feed-forward layer.
+    pub feed_forward_norms: Norms,
+    /// The probability of the dropout on the output of either half.
+    pub dropout: f64,
+}
+
+unnamed_module!(
+    Block,
+    modules: [attention, feed_forward, attention_norms, feed_forward_norms],
+    data: [dropout]
+);
+
+/// Drops out what the module at `path` gives.
+pub(crate) fn dropped(
+    x: Tensor<2>,
+    probability: f64,
+    path: &str,
+    context: &ForwardContext,
+) -> Tensor<2> {
+    match context.dropout(probability, &format!("{path}.output")) {
+        Some((p, key)) => dropout(x, p, key),
+        None => x,
+    }
+}
+
+/// Why a layer never meets a cache of the other kind.
+const CACHE_OF_MODEL: &str = "a cache is made by the model that fills it";
+
+impl Block {
+    pub(crate) fn forward(
+        &self,
+        h: Tensor<2>,
+        sequences: &Sequences,
+        cache: Option<&mut LayerCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let h = self.attend(h, sequences, cache, context);
+        let norms = &self.feed_forward_norms;
+        match self.feed_forward.fused(norms, sequences, context) {
+            Some(block) => mlp_block(h, block),
+            None => norms.around(h, |x| {
+                let out = self.feed_forward.forward(x, context);
+                dropped(out, self.dropout, self.feed_forward.output.path(), context)
+            }),
+        }
+    }
+
+    fn attend(
+        &self,
+        h: Tensor<2>,
+        sequences: &Sequences,
+        cache: Option<&mut LayerCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let norms = &self.attention_norms;
+        match (self.attention.fused(norms, sequences, context), cache) {
+            (Some(block), None) => attention_block(h, block, &sequences.segments),
+            (Some(block), Some(LayerCache::Fused(cache))) => {
+                attention_block_cached(h, block, cache)
+            }
+            (None, cache) => {
+                let cache = match cache {
+                    Some(LayerCache::Tensors(cache)) => Some(&mut **cache),
+                    None => None,
+                    Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
+                };
+                norms.around(h, |x| {
+                    let out = self.attention.forward(x, sequences, cache, context);
+                    dropped(out, self.dropout, self.attention.output.path(), context)
+                })
+            }
+            (Some(_), Some(LayerCache::Tensors(_))) => unreachable!("{CACHE_OF_MODEL}"),
+        }
+    }
+}

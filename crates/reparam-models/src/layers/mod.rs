@@ -1,0 +1,22 @@
+//! The modules that models are made of: blocks read what they are from their part of the description.
+
+mod attention;
+mod block;
+mod feed_forward;
+mod norm;
+
+use burn::module::Module;
+use reparam::Weight;
+
+pub use attention::Attention;
+pub use block::{Block, Norms};
+pub(crate) use block::{Sequences, dropped};
+pub use feed_forward::FeedForward;
+pub use norm::Norm;
+
+/// A table of vectors.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[rows, d]`.
+    pub weight: Weight,
+}

@@ -1,0 +1,350 @@
+//! What families read from `config.json`.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use reparam_formats::config::{ConfigError, ModelJson};
+use serde_json::{Value, json};
+
+use super::describe as describe_valid;
+use crate::architecture::{AttentionSpec, BlockSpec};
+use crate::{Architecture, Families, Family, ModelError};
+
+/// A configuration with the required keys only.
+fn minimal(family: &str) -> Value {
+    match family {
+        "gpt2" => json!({
+            "model_type": "gpt2", "n_embd": 64, "n_layer": 5, "n_head": 8, "vocab_size": 512
+        }),
+        family => json!({
+            "model_type": family, "hidden_size": 64, "intermediate_size": 172,
+            "num_hidden_layers": 5, "num_attention_heads": 8, "vocab_size": 512
+        }),
+    }
+}
+
+fn parse(value: &Value) -> Result<Architecture, ModelError> {
+    let json = ModelJson::parse(Path::new("dir/config.json"), &value.to_string())?;
+    Families::builtin().describe(&json)
+}
+
+/// Describes the minimal configuration with some keys replaced.
+fn with(family: &str, changes: Value) -> Result<Architecture, ModelError> {
+    let mut value = minimal(family);
+    for (key, change) in changes.as_object().expect("an object") {
+        value[key] = change.clone();
+    }
+    parse(&value)
+}
+
+fn attention(architecture: &Architecture, layer: usize) -> &AttentionSpec {
+    &architecture.blocks[layer].attention
+}
+
+fn windows(architecture: &Architecture) -> Vec<Option<usize>> {
+    let blocks = architecture.blocks.iter();
+    blocks.map(|block| block.attention.window).collect()
+}
+
+#[test]
+fn defaults_are_those_of_transformers() {
+    // Key heads, size of a head, positions, tied, bos, eos, pad.
+    type Expected = (
+        usize,
+        usize,
+        usize,
+        bool,
+        Option<u32>,
+        Vec<u32>,
+        Option<u32>,
+    );
+    let cases: [(&str, Expected); 7] = [
+        ("llama", (8, 8, 2048, false, Some(1), vec![2], None)),
+        ("mistral", (8, 8, 131_072, false, Some(1), vec![2], None)),
+        ("qwen2", (32, 8, 32_768, false, None, vec![], None)),
+        ("qwen3", (32, 128, 32_768, false, None, vec![], None)),
+        (
+            "gemma3_text",
+            (4, 256, 131_072, true, Some(2), vec![1], Some(0)),
+        ),
+        (
+            "phi3",
+            (8, 8, 4096, false, Some(1), vec![32_000], Some(32_000)),
+        ),
+        ("gpt2", (8, 8, 1024, true, Some(50_256), vec![50_256], None)),
+    ];
+    for (family, expected) in cases {
+        let changes = match expected.0 {
+            32 => json!({"num_attention_heads": 64, "hidden_size": 512}),
+            _ => json!({}),
+        };
+        let all = with(family, changes).expect(family);
+        let (spec, special) = (attention(&all, 0), all.special.clone());
+        let found = (
+            spec.n_kv_heads,
+            spec.head_dim,
+            all.max_positions,
+            all.head.tied,
+            special.bos,
+            special.eos,
+            special.pad,
+        );
+        assert_eq!(found, expected, "{family}");
+    }
+    let llama = with("llama", json!({})).expect("valid");
+    let norm = llama.norm.as_ref().expect("a norm");
+    assert_eq!((norm.eps, norm.path.as_str()), (1e-6, "norm"));
+    assert!(
+        llama
+            .linears()
+            .all(|linear| !linear.bias && !linear.transposed)
+    );
+}
+
+#[test]
+fn null_means_none_and_lists_are_read() {
+    let all = with(
+        "llama",
+        json!({
+            "bos_token_id": null, "eos_token_id": [3, 5], "pad_token_id": -1,
+            "head_dim": null, "num_key_value_heads": null, "rope_scaling": null
+        }),
+    )
+    .expect("valid");
+    assert_eq!(all.special.bos, None);
+    assert_eq!(all.special.eos, [3, 5]);
+    assert_eq!(all.special.pad, None);
+    let none = with("llama", json!({"eos_token_id": null})).expect("valid");
+    assert_eq!(none.special.eos, [0_u32; 0]);
+    // As many as query heads, where a family's default is another number.
+    let all = with(
+        "mistral",
+        json!({"num_attention_heads": 16, "num_key_value_heads": null}),
+    );
+    assert_eq!(attention(&all.expect("valid"), 0).n_kv_heads, 16);
+    // An explicit head dimension frees hidden_size from the number of heads.
+    let all = with("llama", json!({"head_dim": 128, "num_attention_heads": 7})).expect("valid");
+    assert_eq!(attention(&all, 0).head_dim, 128);
+}
+
+#[test]
+fn windows_are_where_transformers_has_them() {
+    let all = with("mistral", json!({})).expect("valid");
+    assert_eq!(windows(&all), [Some(4096); 5]);
+    let all = with("mistral", json!({"sliding_window": null})).expect("valid");
+    assert_eq!(windows(&all), [None; 5]);
+    let heads = json!({"num_key_value_heads": 8});
+    assert_eq!(windows(&with("qwen2", heads).expect("valid")), [None; 5]);
+    let asked = json!({
+        "num_key_value_heads": 8, "use_sliding_window": true, "sliding_window": 9,
+        "max_window_layers": 3
+    });
+    let expected = [None, None, None, Some(9), Some(9)];
+    assert_eq!(windows(&with("qwen2", asked).expect("valid")), expected);
+    let listed = json!({
+        "num_key_value_heads": 8, "use_sliding_window": true, "layer_types": [
+            "sliding_attention", "full_attention", "full_attention", "full_attention",
+            "sliding_attention"
+        ]
+    });
+    let expected = [Some(4096), None, None, None, Some(4096)];
+    assert_eq!(windows(&with("qwen3", listed).expect("valid")), expected);
+    let all = with("gemma3_text", json!({"num_hidden_layers": 7})).expect("valid");
+    let expected = [
+        Some(4096),
+        Some(4096),
+        Some(4096),
+        Some(4096),
+        Some(4096),
+        None,
+        Some(4096),
+    ];
+    assert_eq!(windows(&all), expected);
+    let rotary: Vec<_> = all
+        .blocks
+        .iter()
+        .map(|block| block.attention.rotary)
+        .collect();
+    assert_eq!(rotary[4..], [Some(1), Some(0), Some(1)]);
+    let both = json!({"use_bidirectional_attention": true, "sliding_window": 512});
+    let all = with("gemma3_text", both).expect("valid");
+    assert_eq!((windows(&all)[0], all.is_causal()), (Some(257), false));
+}
+
+#[test]
+fn impossible_values_name_key_and_file() {
+    let cases = [
+        ("llama", json!({"hidden_size": 0}), "hidden_size"),
+        ("llama", json!({"vocab_size": 0}), "vocab_size"),
+        (
+            "llama",
+            json!({"num_hidden_layers": 0}),
+            "num_hidden_layers",
+        ),
+        (
+            "llama",
+            json!({"num_key_value_heads": 0}),
+            "num_key_value_heads",
+        ),
+        (
+            "llama",
+            json!({"num_key_value_heads": 3}),
+            "num_key_value_heads",
+        ),
+        (
+            "llama",
+            json!({"num_attention_heads": 7}),
+            "num_attention_heads",
+        ),
+        ("llama", json!({"head_dim": 7}), "head_dim"),
+        ("llama", json!({"hidden_size": 56}), "hidden_size"),
+        ("llama", json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
+        ("llama", json!({"rope_theta": 0}), "rope_theta"),
+        (
+            "llama",
+            json!({"partial_rotary_factor": 0.5}),
+            "partial_rotary_factor",
+        ),
+        (
+            "phi3",
+            json!({"partial_rotary_factor": 1.5}),
+            "partial_rotary_factor",
+        ),
+        (
+            "gemma3_text",
+            json!({"query_pre_attn_scalar": 0}),
+            "query_pre_attn_scalar",
+        ),
+        (
+            "gemma3_text",
+            json!({"layer_types": ["full_attention"]}),
+            "layer_types",
+        ),
+        ("gpt2", json!({"n_head": 7}), "n_head"),
+        (
+            "gpt2",
+            json!({"layer_norm_epsilon": -1}),
+            "layer_norm_epsilon",
+        ),
+    ];
+    for (family, changes, expected) in cases {
+        match with(family, changes) {
+            Err(ModelError::Config(ConfigError::InvalidValue { key, path, .. })) => {
+                assert_eq!(key, expected);
+                assert_eq!(path, Path::new("dir/config.json"));
+            }
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    for family in ["llama", "gpt2"] {
+        for key in minimal(family).as_object().expect("an object").keys() {
+            let mut value = minimal(family);
+            value.as_object_mut().expect("an object").remove(key);
+            match parse(&value) {
+                Err(ModelError::Config(ConfigError::MissingKey { key: found, .. })) => {
+                    assert_eq!(&found, key);
+                }
+                other => panic!("{key}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_family_does_not_run_is_refused_by_name() {
+    let cases = [
+        (
+            "gpt2",
+            json!({"add_cross_attention": true}),
+            "add_cross_attention",
+        ),
+        (
+            "gpt2",
+            json!({"activation_function": "relu"}),
+            "activation_function",
+        ),
+        (
+            "gemma3_text",
+            json!({"attn_logit_softcapping": 50.0}),
+            "attn_logit_softcapping",
+        ),
+        (
+            "qwen2",
+            json!({"num_key_value_heads": 8, "layer_types": vec!["linear_attention"; 5]}),
+            "layer_types",
+        ),
+    ];
+    for (family, changes, expected) in cases {
+        match with(family, changes) {
+            Err(ModelError::UnsupportedSetting { setting, .. }) => assert_eq!(setting, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    let scaling = json!({"rope_scaling": {"type": "longrope", "factor": 2}});
+    assert!(matches!(
+        with("phi3", scaling),
+        Err(ModelError::Config(ConfigError::UnsupportedRope { .. }))
+    ));
+}
+
+/// A caller's family: Llama under another name, with every second layer without attention to what is far.
+#[test]
+fn a_family_is_added_from_outside() {
+    fn toy(json: &ModelJson) -> Result<Architecture, ModelError> {
+        let llama = ModelJson {
+            model_type: "llama".to_owned(),
+            ..json.clone()
+        };
+        let mut all = Families::builtin().describe(&llama)?;
+        let narrow = |block: &mut BlockSpec| block.attention.window = Some(3);
+        all.blocks.iter_mut().step_by(2).for_each(narrow);
+        Ok(all)
+    }
+    let json = ModelJson::parse(Path::new("c"), &minimal("toy").to_string()).expect("valid");
+    let error = Families::builtin().describe(&json).expect_err("unknown");
+    assert!(matches!(error, ModelError::UnsupportedFamily { .. }));
+    let families = Families::builtin().with(Family {
+        model_type: "toy",
+        describe: toy,
+    });
+    assert!(families.model_types().contains(&"toy"));
+    let all = families.describe(&json).expect("it is there now");
+    assert_eq!(windows(&all), [Some(3), None, Some(3), None, Some(3)]);
+}
+
+#[test]
+fn the_built_in_model_is_described() {
+    let directory = super::repository(super::STORIES);
+    let all = describe_valid(&ModelJson::load(&directory).expect("a configuration"));
+    let spec = attention(&all, 0);
+    assert_eq!((spec.n_heads, spec.n_kv_heads, spec.head_dim), (8, 4, 8));
+    assert_eq!((all.max_positions, all.head.tied), (512, true));
+    assert_eq!(all.special.pad, None);
+    assert_eq!(all.norm.expect("a norm").eps, 1e-5);
+    assert_eq!(all.rotary[0].inverse_frequencies.len(), 4);
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_key_panics(
+        family in proptest::sample::select(Families::builtin().model_types()),
+        key in proptest::sample::select(vec![
+            "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "eos_token_id",
+            "rope_scaling", "rope_parameters", "rms_norm_eps", "rope_theta", "n_head", "n_embd",
+            "layer_types", "sliding_window", "sliding_window_pattern", "partial_rotary_factor",
+            "max_window_layers", "query_pre_attn_scalar", "n_positions", "n_inner",
+        ]),
+        text in prop_oneof![
+            Just("null".to_owned()), Just("-1".to_owned()), Just("1e400".to_owned()),
+            Just("18446744073709551616".to_owned()), Just(r#"{"rope_type":"llama3"}"#.to_owned()),
+            (0_u64..300).prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()),
+            "[^\"\\\\]{0,6}".prop_map(|s| format!("\"{s}\"")), ".{0,20}",
+        ],
+    ) {
+        let mut value = minimal(family).to_string();
+        value.pop();
+        if let Ok(json) = ModelJson::parse(Path::new("c"), &format!("{value},\"{key}\":{text}}}")) {
+            let _ = Families::builtin().describe(&json);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! A model with what it learns from, as one step sees it.
+
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::tensor::{ElementConversion, Tensor};
+use reparam::optim::{OptimError, Optimizer, StepReport};
+use reparam::parameters::{self, ParameterList};
+use reparam::{ForwardContext, methods};
+
+use crate::TrainError;
+
+/// A loss that is a sum over the micro-batches of a step.
+///
+/// A micro-batch is a function of its number and of the run's seed alone, so that a run can go on at any step.
+pub trait Objective {
+    /// The model, any Burn module.
+    type Model: Module;
+
+    /// Returns how much the micro-batch `pass`, counted from 0 over the whole run, weighs: its labelled tokens, its
+    /// rows.
+    fn weight(&self, pass: u64) -> f64;
+
+    /// Returns the loss of the micro-batch `pass`, `[1]`: the sum over its tokens or rows, divided by `total`.
+    ///
+    /// `total` is the weight of all micro-batches of the step, so that the losses of a step add up to one mean, however
+    /// it is divided.
+    ///
+    /// # Errors
+    ///
+    /// A batch that cannot be made; every batch that the data can lead to should have been checked before.
+    fn loss(
+        &self,
+        model: &Self::Model,
+        pass: u64,
+        total: f64,
+        context: &ForwardContext,
+    ) -> Result<Tensor<1>, TrainError>;
+}
+
+/// What the trainer sees of a model: its trained numbers, and the loss and gradient of a step.
+pub trait Learner {
+    /// Returns the trained parameters.
+    fn parameters(&self) -> ParameterList;
+
+    /// Replaces the trained parameters; the list has the order of [`parameters`](Self::parameters).
+    fn assign(&mut self, values: ParameterList);
+
+    /// Goes forward and backward over all micro-batches of a step, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// A batch that cannot be made.
+    fn pass(&self, step: u64) -> Result<Pass, TrainError>;
+
+    /// Advances what methods keep beside their parameters, once after each step.
+    fn after_step(&mut self);
+}
+
+/// What went over a step's micro-batches.
+#[derive(Debug)]
+pub struct Pass {
+    /// The loss.
+    pub loss: f64,
+    /// The tokens or rows that it is the mean of.
+    pub weight: f64,
+    /// Its gradients, in the order of the parameters.
+    pub gradients: ParameterList,
+}
+
+/// A Burn module that learns an [`Objective`].
+#[derive(Debug)]
+pub struct ModuleLearner<O: Objective> {
+    /// What is learned.
+    pub objective: O,
+    /// The model after the last finished step, on a device with autodiff.
+    pub model: O::Model,
+    /// What dropout is drawn from.
+    pub seed: u64,
+    /// Micro-batches in a step.
+    pub accumulation: u64,
+}
+
+impl<O: Objective> Learner for ModuleLearner<O> {
+    fn parameters(&self) -> ParameterList {
+        parameters::trainable(&self.model)
+    }
+
+    fn assign(&mut self, values: ParameterList) {
+        self.model = parameters::assign(self.model.clone(), values);
+    }
+
+    fn pass(&self, step: u64) -> Result<Pass, TrainError> {
+        let first = step * self.accumulation;
+        let passes = first..first + self.accumulation;
+        // One normalization for the whole step: with a mean for each micro-batch, tokens of a
+        // short one would weigh more.
+        let weight: f64 = passes.clone().map(|pass| self.objective.weight(pass)).sum();
+        let mut loss = 0.0;
+        let mut gradients: Option<ParameterList> = None;
+        for pass in passes {
+            let context = ForwardContext::training(self.seed, pass);
+            let micro = self.objective.loss(&self.model, pass, weight, &context)?;
+            loss += micro.clone().into_scalar::<f64>().elem::<f64>();
+            let micro = parameters::take_gradients(&self.model, &mut micro.backward());
+            gradients = Some(match gradients {
+                None => micro,
+                Some(sum) => add(sum, micro),
+            });
+        }
+        Ok(Pass {
+            loss,
+            weight,
+            gradients: gradients.unwrap_or_default(),
+        })
+    }
+
+    fn after_step(&mut self) {
+        self.model = methods::after_step(self.model.clone());
+    }
+}
+
+fn add(sum: ParameterList, other: ParameterList) -> ParameterList {
+    sum.into_iter()
+        .zip(other)
+        .map(|(sum, other)| {
+            let values = sum.values.clone() + other.values;
+            sum.with_values(values)
+        })
+        .collect()
+}
+
+/// A finished step.
+#[derive(Debug)]
+pub(crate) struct Stepped {
+    /// The loss before the update.
+    pub(crate) loss: f64,
+    /// The tokens or rows that it is the mean of.
+    pub(crate) weight: f64,
+    pub(crate) report: StepReport,
+    /// The time from the gradients to the new parameters.
+    pub(crate) update: Duration,
+}
+
+/// Makes one step: forward and backward of every micro-batch, then the update.
+///
+/// `check` looks at the loss and at what was done with the gradient, before the model takes its new parameters. Whatever
+/// fails, the model is that of the last finished step.
+pub(crate) fn step<L: Learner + ?Sized>(
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    check: impl FnOnce(&L, f64, &StepReport) -> Result<(), TrainError>,
+) -> Result<Stepped, TrainError> {
+    let number = optimizer.steps_done();
+    let Pass {
+        loss,
+        weight,
+        mut gradients,
+    } = learner.pass(number)?;
+    if !loss.is_finite() {
+        return Err(diverged("the loss".to_owned(), optimizer));
+    }
+    let mut updating = Instant::now();
+    let parameters = learner.parameters();
+    let probed = optimizer.probe_list(&parameters, &gradients);
+    if let Some(point) = probed.map_err(|error| not_finite(error, optimizer))? {
+        learner.assign(point);
+        let again = learner.pass(number);
+        learner.assign(parameters.clone());
+        gradients = again?.gradients;
+        updating = Instant::now();
+    }
+    let (moved, report) = optimizer
+        .step_list(parameters, gradients)
+        .map_err(|error| not_finite(error, optimizer))?;
+    check(learner, loss, &report)?;
+    learner.assign(moved);
+    let update = updating.elapsed();
+    learner.after_step();
+    Ok(Stepped {
+        loss,
+        weight,
+        report,
+        update,
+    })
+}
+
+pub(crate) fn diverged(what: String, optimizer: &Optimizer) -> TrainError {
+    TrainError::Diverged {
+        what,
+        step: optimizer.steps_done() + 1,
+        learning_rate: optimizer.next_learning_rate(),
+        last_saved: None,
+    }
+}
+
+/// Returns a failed step's error as a run's.
+fn not_finite(error: OptimError, optimizer: &Optimizer) -> TrainError {
+    match error {
+        OptimError::NonFinite { name } => diverged(format!("the gradient of `{name}`"), optimizer),
+        OptimError::NonFiniteParameter { name } => {
+            diverged(format!("`{name}` after the update"), optimizer)
+        }
+        other => TrainError::Update(other),
+    }
+}

@@ -1,0 +1,141 @@
+//! The state of a run as a value: what a checkpoint holds, and what a run goes on from.
+
+use std::fs;
+use std::path::Path;
+
+use reparam::optim::{self, Optimizer};
+use reparam_formats::FormatError;
+use reparam_formats::atomic::AtomicDirectory;
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+use crate::convergence::Seen;
+use crate::event::{Step, StopReason};
+use crate::provenance::Fingerprint;
+use crate::task::TaskLearner;
+
+/// The part of a checkpoint that is no export: a folder in it, so that who reads the export does not see it.
+const FOLDER: &str = "state";
+const STATE: &str = "state.json";
+const THETA: &str = "theta.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// The version of the form of a checkpoint; it changes when a reader of the old form would fail.
+const SCHEMA_VERSION: u32 = 1;
+
+/// Where a run stands between two steps.
+///
+/// Beside it a checkpoint has theta, with what methods keep, and the state of every transform of the update. The schedule
+/// and dropout are functions of the step, the data's order is one of the passes; everything else of a run follows from
+/// its configuration and the files that [`Fingerprint`] stands for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrainState {
+    pub(crate) schema_version: u32,
+    /// The task's name.
+    pub(crate) task: String,
+    /// The last finished step: the place in the schedule.
+    pub(crate) step: u64,
+    /// The micro-batches that have been learned from: the place in the data.
+    pub(crate) passes: u64,
+    /// What the conditions to stop have seen.
+    pub(crate) seen: Seen,
+    /// The name of the measure that decides.
+    pub(crate) metric: Option<String>,
+    /// Its value before the first step.
+    pub(crate) before: Option<f64>,
+    /// The same, as it was measured last.
+    pub(crate) after: Option<f64>,
+    /// What is still to be done after the last step; a run may be asked to stop while it is done.
+    pub(crate) pending: Option<Pending>,
+    /// The time that the steps took, in seconds.
+    pub(crate) seconds: f64,
+    /// How long the file of events was.
+    pub(crate) events_bytes: u64,
+    /// What the run is made from.
+    pub(crate) made_from: Fingerprint,
+}
+
+/// What comes after a step: an evaluation where one is due, and the end where it is the last one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    /// The step; `None` before the first.
+    pub(crate) step: Option<Step>,
+    /// Why the run ends with it, if it does.
+    pub(crate) reason: Option<StopReason>,
+}
+
+impl TrainState {
+    /// Returns the state before the first step.
+    pub(crate) fn new(task: &str, made_from: Fingerprint) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            task: task.to_owned(),
+            step: 0,
+            passes: 0,
+            seen: Seen::default(),
+            metric: None,
+            before: None,
+            after: None,
+            pending: Some(Pending {
+                step: None,
+                reason: None,
+            }),
+            seconds: 0.0,
+            events_bytes: 0,
+            made_from,
+        }
+    }
+
+    /// Writes a checkpoint, in one step: the state, and the model as what the run results in.
+    pub(crate) fn save(
+        &self,
+        learner: &dyn TaskLearner,
+        optimizer: &Optimizer,
+        path: &Path,
+    ) -> Result<(), TrainError> {
+        let directory = AtomicDirectory::create(path)?;
+        learner.save(
+            optimizer.evaluated_list(&learner.parameters()),
+            directory.path(),
+        )?;
+        let folder = directory.path().join(FOLDER);
+        fs::create_dir(&folder).map_err(|error| FormatError::io("create", &folder, error))?;
+        learner.save_theta(&folder.join(THETA))?;
+        optim::save_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
+        let file = folder.join(STATE);
+        let mut json = serde_json::to_string_pretty(self)
+            .map_err(|error| FormatError::io("write", &file, error.into()))?;
+        json.push('\n');
+        fs::write(&file, json).map_err(|error| FormatError::io("write", &file, error))?;
+        Ok(directory.commit()?)
+    }
+
+    /// Reads what a checkpoint says of its run; `None` if it is not whole.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path.join(FOLDER).join(STATE)).ok()?;
+        let state: Self = serde_json::from_str(&text).ok()?;
+        (state.schema_version == SCHEMA_VERSION).then_some(state)
+    }
+
+    /// Puts the rest of a checkpoint into a learner and its update.
+    ///
+    /// # Errors
+    ///
+    /// A damaged file; learner and update are not to be used then.
+    pub(crate) fn load(
+        &self,
+        path: &Path,
+        learner: &mut dyn TaskLearner,
+        optimizer: &mut Optimizer,
+    ) -> Result<(), TrainError> {
+        let folder = path.join(FOLDER);
+        learner.load_theta(&folder.join(THETA))?;
+        optim::load_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
+        if optimizer.steps_done() != self.step {
+            return Err(TrainError::CheckpointMixed {
+                path: path.to_owned(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! A trained regression on disk.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use reparam::{ForwardContext, Linear, parameters};
+use reparam_data::tabular::Standardizer;
+use reparam_formats::FormatError;
+use reparam_formats::atomic::AtomicDirectory;
+use reparam_formats::checkpoint::{Checkpoint, Dtype};
+use reparam_formats::safetensors::{TensorData as Data, TensorToWrite, write_safetensors};
+use serde::{Deserialize, Serialize};
+
+use super::network::{Network, values};
+use crate::TrainError;
+use crate::config::Activation;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+pub(super) const MODEL_TYPE: &str = "reparam-regression";
+
+/// What `config.json` says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Description {
+    model_type: String,
+    /// The activation's word; linear models have none.
+    activation: Option<String>,
+    /// The columns that it predicts from, in the order of the first weight's columns.
+    features: Vec<String>,
+    /// The column that is predicted.
+    target: String,
+}
+
+/// A trained regression: it predicts in the columns' own units.
+///
+/// On disk it is a directory with `config.json` (names and activation) and `model.safetensors`, in `f64`: for
+/// each layer `layers.<n>.weight` `[d_out, d_in]` and `layers.<n>.bias`, the effective ones; and what the
+/// columns were standardized by, `standardization.feature_mean`, `.feature_scale`, `.target_mean`,
+/// `.target_scale`.
+#[derive(Debug)]
+pub struct RegressionModel {
+    network: Network,
+    activation: Activation,
+    features: Vec<String>,
+    target: String,
+    standardizer: Standardizer,
+}
+
+impl RegressionModel {
+    pub(super) fn new(
+        network: Network,
+        activation: Activation,
+        features: Vec<String>,
+        target: String,
+        standardizer: Standardizer,
+    ) -> Self {
+        Self {
+            network: network.materialize(),
+            activation,
+            features,
+            target,
+            standardizer,
+        }
+    }
+
+    /// Returns whether a directory holds the model of a regression.
+    pub(crate) fn is_at(directory: &Path) -> bool {
+        let text = std::fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
+        let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        json.is_some_and(|json| json["model_type"] == MODEL_TYPE)
+    }
+
+    pub(crate) fn n_layers(&self) -> usize {
+        self.network.layers.len()
+    }
+
+    /// Returns the columns that it predicts from.
+    pub fn features(&self) -> &[String] {
+        &self.features
+    }
+
+    /// Returns the column that is predicted.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Predicts from rows of features, row-major, in the columns' own units.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the numbers are not a whole number of rows.
+    pub fn predict(&self, x: &[f64]) -> Result<Vec<f64>, TrainError> {
+        let x = self.standardizer.apply_features(x)?;
+        let rows = x.len() / self.features.len();
+        let x = super::network::tensor(&x, [rows, self.features.len()]);
+        let y = self
+            .network
+            .forward(x, self.activation, &ForwardContext::inference());
+        Ok(self.standardizer.invert_target(&values(y)))
+    }
+
+    /// Returns weights and bias of a linear model, in units of the standardized problem.
+    pub(super) fn linear(&self) -> Option<(Vec<f64>, f64)> {
+        let [layer] = &self.network.layers[..] else {
+            return None;
+        };
+        let bias = values(layer.bias.as_ref()?.val());
+        Some((values(layer.weight.param().val()), *bias.first()?))
+    }
+
+    /// Writes the model as a directory, in one step.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be written.
+    pub fn save(&self, directory: &Path) -> Result<(), TrainError> {
+        let standardizer = &self.standardizer;
+        let n = self.features.len();
+        let mut tensors: Vec<(String, Vec<usize>, Vec<f64>)> = parameters::effective(&self.network)
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.shape, values(tensor.values)))
+            .collect();
+        let measured: [(&str, Vec<usize>, &[f64]); 4] = [
+            ("feature_mean", vec![n], &standardizer.feature_mean),
+            ("feature_scale", vec![n], &standardizer.feature_scale),
+            ("target_mean", vec![1], &[standardizer.target_mean]),
+            ("target_scale", vec![1], &[standardizer.target_scale]),
+        ];
+        for (name, shape, numbers) in measured {
+            tensors.push((format!("standardization.{name}"), shape, numbers.to_vec()));
+        }
+        let bytes: Vec<Vec<u8>> = tensors
+            .iter()
+            .map(|(_, _, numbers)| numbers.iter().flat_map(|x| x.to_le_bytes()).collect())
+            .collect();
+        let to_write: Vec<TensorToWrite<'_>> = tensors
+            .iter()
+            .zip(&bytes)
+            .map(|((name, shape, _), bytes)| TensorToWrite {
+                name,
+                shape,
+                data: Data::Bytes(bytes, Dtype::F64),
+            })
+            .collect();
+        let description = Description {
+            model_type: MODEL_TYPE.to_owned(),
+            activation: (self.network.layers.len() > 1).then(|| word(self.activation).to_owned()),
+            features: self.features.clone(),
+            target: self.target.clone(),
+        };
+        let target = AtomicDirectory::create(directory)?;
+        let config = target.path().join(CONFIG);
+        let mut json = serde_json::to_string_pretty(&description)
+            .map_err(|error| FormatError::io("write", &config, error.into()))?;
+        json.push('\n');
+        std::fs::write(&config, json).map_err(|error| FormatError::io("write", &config, error))?;
+        write_safetensors(&target.path().join(WEIGHTS), &to_write, &BTreeMap::new())?;
+        Ok(target.commit()?)
+    }
+
+    /// Reads what [`save`](Self::save) wrote; the directory of a run will do.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such directory, or what is in it is not such a model.
+    pub fn load(directory: &Path) -> Result<Self, TrainError> {
+        let inside = directory.join("model");
+        let directory = if !directory.join(CONFIG).exists() && inside.join(CONFIG).exists() {
+            inside
+        } else {
+            directory.to_owned()
+        };
+        let config = directory.join(CONFIG);
+        let invalid = |problem: String| TrainError::NotARegression {
+            path: config.clone(),
+            problem,
+        };
+        let text = std::fs::read_to_string(&config).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                invalid("there is no such file".to_owned())
+            }
+            _ => FormatError::io("read", &config, error).into(),
+        })?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+        // What another model's file lacks is of no interest.
+        match json.get("model_type").and_then(serde_json::Value::as_str) {
+            Some(MODEL_TYPE) => {}
+            Some(other) => {
+                let problem = format!("its model_type is `{other}`, not `{MODEL_TYPE}`");
+                return Err(invalid(problem));
+            }
+            None => return Err(invalid("it has no model_type".to_owned())),
+        }
+        let description: Description =
+            serde_json::from_value(json).map_err(|error| invalid(error.to_string()))?;
+        if description.features.is_empty() {
+            return Err(invalid("it has no features".to_owned()));
+        }
+        let activation = match &description.activation {
+            None => Activation::Tanh,
+            Some(name) => *Activation::ALL
+                .iter()
+                .find(|(word, _)| word == name)
+                .map(|(_, activation)| activation)
+                .ok_or_else(|| invalid(format!("there is no activation `{name}`")))?,
+        };
+        read(&directory.join(WEIGHTS), description, activation)
+    }
+}
+
+fn word(activation: Activation) -> &'static str {
+    let found = Activation::ALL
+        .iter()
+        .find(|(_, known)| *known == activation);
+    found.map_or("", |(word, _)| word)
+}
+
+fn read(
+    path: &Path,
+    description: Description,
+    activation: Activation,
+) -> Result<RegressionModel, TrainError> {
+    let file = Checkpoint::open_file(path)?;
+    let numbers = |name: &str, shape: &[usize]| -> Result<Vec<f64>, TrainError> {
+        let view = file.expect(name, shape)?;
+        if view.dtype != Dtype::F64 {
+            return Err(TrainError::NotARegression {
+                path: path.to_owned(),
+                problem: format!("`{name}` is {}, not F64", view.dtype),
+            });
+        }
+        file.check_finite(name)?;
+        let words = view.bytes.as_chunks::<8>().0.iter();
+        Ok(words.map(|word| f64::from_le_bytes(*word)).collect())
+    };
+    let mut layers = Vec::new();
+    let mut width = description.features.len();
+    loop {
+        let name = format!("layers.{}", layers.len());
+        let weight_name = format!("{name}.weight");
+        // The first layer has to be there; what follows it is as long as there is a next one.
+        if !layers.is_empty() && file.get(&weight_name).is_none() {
+            break;
+        }
+        let d_out = file
+            .require(&weight_name)?
+            .shape
+            .first()
+            .copied()
+            .unwrap_or(0);
+        if d_out == 0 {
+            return Err(TrainError::NotARegression {
+                path: path.to_owned(),
+                problem: format!("`{weight_name}` has no rows"),
+            });
+        }
+        let tensor = |values: Vec<f64>| {
+            let data = TensorData::new(values.clone(), [values.len()]);
+            Tensor::<1>::from_data(data, (&Device::flex(), DType::F64))
+        };
+        let weight = tensor(numbers(&weight_name, &[d_out, width])?);
+        let bias = tensor(numbers(&format!("{name}.bias"), &[d_out])?);
+        layers.push(Linear::new(weight.reshape([d_out, width]), Some(bias)));
+        width = d_out;
+    }
+    if width != 1 {
+        return Err(TrainError::NotARegression {
+            path: path.to_owned(),
+            problem: format!("its last layer has {width} outputs, not 1"),
+        });
+    }
+    let n = description.features.len();
+    let measured = |name: &str, len: usize| numbers(&format!("standardization.{name}"), &[len]);
+    let scale = |name: &str, len: usize| -> Result<Vec<f64>, TrainError> {
+        let scale = measured(name, len)?;
+        if scale.iter().all(|scale| *scale > 0.0) {
+            return Ok(scale);
+        }
+        Err(TrainError::NotARegression {
+            path: path.to_owned(),
+            problem: format!("`standardization.{name}` is not positive"),
+        })
+    };
+    Ok(RegressionModel {
+        network: Network { layers },
+        activation,
+        standardizer: Standardizer {
+            feature_mean: measured("feature_mean", n)?,
+            feature_scale: scale("feature_scale", n)?,
+            target_mean: measured("target_mean", 1)?[0],
+            target_scale: scale("target_scale", 1)?[0],
+        },
+        features: description.features,
+        target: description.target,
+    })
+}

@@ -1,0 +1,148 @@
+//! Predictions for the rows of a file.
+
+use std::path::Path;
+
+use reparam_data::tabular::{MissingPolicy, TabularError, read_features};
+use serde_json::json;
+
+use super::RegressionModel;
+use super::report::measure;
+use crate::numbers::readable;
+use crate::task::{DataRequest, EvalRequest, PredictRequest, Predictions};
+use crate::{Metrics, Stop, TrainError};
+
+/// What a model predicts for a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The column that is predicted.
+    pub target: String,
+    /// Which rows of the file have a prediction, counted from 0 without the header.
+    pub rows: Vec<usize>,
+    /// The predictions, in the target's units.
+    pub predictions: Vec<f64>,
+    /// The lines of the file that were left out for missing values.
+    pub dropped: Vec<usize>,
+    /// How good they are, if the file has the target for all these rows.
+    pub metrics: Option<Metrics>,
+}
+
+/// Predicts every row of a CSV file that has the model's features.
+///
+/// Where the file has the target too, the errors are measured.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read, lacks a feature, or holds something else than numbers in one, and when
+/// what is predicted for a row is no finite number.
+pub fn predict_file(
+    model: &RegressionModel,
+    data: &Path,
+    missing: MissingPolicy,
+) -> Result<Prediction, TrainError> {
+    let table = read_features(data, model.features(), model.target(), missing)?;
+    let predictions = model.predict(&table.x)?;
+    let overflown = predictions
+        .iter()
+        .zip(&table.rows)
+        .find(|(value, _)| !value.is_finite());
+    if let Some((value, row)) = overflown {
+        return Err(TrainError::PredictionNotFinite {
+            row: *row,
+            value: *value,
+        });
+    }
+    let is_known = !table.y.is_empty();
+    Ok(Prediction {
+        target: model.target().to_owned(),
+        metrics: is_known
+            .then(|| measure(&predictions, &table.y))
+            .transpose()?,
+        rows: table.rows,
+        predictions,
+        dropped: table.dropped,
+    })
+}
+
+pub(super) fn predict(
+    request: &PredictRequest,
+    stop: Stop<'_>,
+    rows: &mut dyn Predictions,
+) -> Result<(), TrainError> {
+    refuse_adapter(&request.model.adapter)?;
+    refuse_rows(&request.data)?;
+    let missing = if request.drop_rows {
+        MissingPolicy::DropRows
+    } else {
+        MissingPolicy::Error
+    };
+    let model = RegressionModel::load(Path::new(&request.model.model))?;
+    let prediction = predict_file(&model, &request.data.path, missing)?;
+    rows.header(&format!("row,{}", quoted(&prediction.target)));
+    for (row, y) in prediction.rows.iter().zip(&prediction.predictions) {
+        stop.check()?;
+        let object = json!({ "row": row, "y": y });
+        if rows.row(object, format!("{row},{y}")).is_break() {
+            return Ok(());
+        }
+    }
+    match prediction.dropped.len() {
+        0 => {}
+        1 => rows.note("1 row left out for missing values".to_owned()),
+        n => rows.note(format!("{n} rows left out for missing values")),
+    }
+    if let Some(metrics) = &prediction.metrics {
+        let r2 = metrics.get("r2");
+        let r2 = r2.map_or_else(String::new, |r2| format!(", R2 {r2:.4}"));
+        rows.note(format!(
+            "mean squared error {}{r2}",
+            readable(metrics.primary())
+        ));
+    }
+    Ok(())
+}
+
+/// Measures a model on a file that has the target.
+pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
+    refuse_adapter(&request.model.adapter)?;
+    refuse_rows(&request.data)?;
+    let model = RegressionModel::load(Path::new(&request.model.model))?;
+    let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
+    prediction.metrics.ok_or_else(|| {
+        TabularError::NoTarget {
+            path: request.data.path.clone(),
+            target: model.target().to_owned(),
+        }
+        .into()
+    })
+}
+
+/// Refuses what a table of numbers has no use for.
+fn refuse_rows(data: &DataRequest) -> Result<(), TrainError> {
+    data.refuse_fields("regression")?;
+    match data.format.as_deref() {
+        None | Some("csv") => Ok(()),
+        Some(_) => Err(TrainError::NoFields {
+            task: "regression",
+            option: "--format",
+        }),
+    }
+}
+
+fn refuse_adapter(adapter: &Option<std::path::PathBuf>) -> Result<(), TrainError> {
+    match adapter {
+        None => Ok(()),
+        Some(_) => Err(TrainError::NotForTask {
+            task: "regression".to_owned(),
+            what: "given an adapter",
+        }),
+    }
+}
+
+/// Quotes a column's name where CSV needs it.
+fn quoted(name: &str) -> String {
+    if name.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    } else {
+        name.to_owned()
+    }
+}

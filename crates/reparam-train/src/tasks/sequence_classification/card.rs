@@ -1,0 +1,157 @@
+//! What a run says of its result besides its tensors: labels, maximal length, how its rows were read.
+
+use std::path::Path;
+
+use reparam_data::rows::{Fields, LabelKind, Labels, RowFormat, RowsOptions};
+use reparam_formats::FormatError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::SequenceClassification;
+use crate::TrainError;
+use crate::task::{DataRequest, Task};
+
+/// The file beside an adapter; of a whole model it is the key `reparam` of `config.json`.
+pub(super) const CARD_FILE: &str = "reparam.json";
+
+/// What a run says of its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Card {
+    task: String,
+    /// The names of the classes in their order.
+    #[serde(default)]
+    pub(super) labels: Vec<String>,
+    /// As in `config.json`: whether classes exclude one another.
+    #[serde(default)]
+    problem_type: Option<String>,
+    /// The most tokens of a row.
+    #[serde(default)]
+    pub(super) sequence_length: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<RowFormat>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    fields: Fields,
+}
+
+/// `problem_type` of a model whose rows may have several labels.
+const SEVERAL: &str = "multi_label_classification";
+const ONE: &str = "single_label_classification";
+
+impl Card {
+    pub(super) fn new(labels: &Labels, sequence_length: usize, options: &RowsOptions) -> Self {
+        let problem_type = match labels.kind() {
+            LabelKind::One => ONE,
+            LabelKind::Several => SEVERAL,
+        };
+        Self {
+            task: SequenceClassification::NAME.to_owned(),
+            labels: labels.names().to_vec(),
+            problem_type: Some(problem_type.to_owned()),
+            sequence_length: Some(sequence_length),
+            format: options.format,
+            fields: options.fields.clone(),
+        }
+    }
+
+    /// Reads the card of an adapter, if there is one.
+    pub(super) fn of_adapter(directory: &Path) -> Result<Option<Self>, TrainError> {
+        let path = directory.join(CARD_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| FormatError::io("read", &path, source))?;
+        let card = serde_json::from_str(&text);
+        card.map(Some).map_err(|error| TrainError::Card {
+            path,
+            problem: error.to_string(),
+        })
+    }
+
+    /// Reads the card of a model, whose labels are where transformers has them.
+    pub(super) fn of_model(path: &Path, config: &Map<String, Value>) -> Result<Self, TrainError> {
+        let problem = |problem: String| TrainError::Card {
+            path: path.to_owned(),
+            problem,
+        };
+        let mut card: Self = match config.get("reparam") {
+            None => Self {
+                task: SequenceClassification::NAME.to_owned(),
+                labels: Vec::new(),
+                problem_type: None,
+                sequence_length: None,
+                format: None,
+                fields: Fields::default(),
+            },
+            Some(card) => serde_json::from_value(card.clone())
+                .map_err(|error| problem(format!("`reparam`: {error}")))?,
+        };
+        card.labels = names(config).ok_or_else(|| {
+            problem("`id2label` does not map the numbers from 0 on to names".to_owned())
+        })?;
+        if let Some(kind) = config.get("problem_type").and_then(Value::as_str) {
+            card.problem_type = Some(kind.to_owned());
+        }
+        Ok(card)
+    }
+
+    /// Writes itself into the `config.json` of a model.
+    pub(super) fn into_config(self, mut config: Map<String, Value>, class: &str) -> String {
+        let numbered = self.labels.iter().enumerate();
+        let id2label: Map<String, Value> = numbered
+            .clone()
+            .map(|(index, name)| (index.to_string(), name.as_str().into()))
+            .collect();
+        let label2id: Map<String, Value> = numbered
+            .map(|(index, name)| (name.clone(), index.into()))
+            .collect();
+        config.insert("architectures".to_owned(), json!([class]));
+        config.insert("id2label".to_owned(), id2label.into());
+        config.insert("label2id".to_owned(), label2id.into());
+        config.insert("problem_type".to_owned(), json!(self.problem_type));
+        config.insert(
+            "reparam".to_owned(),
+            json!(Self {
+                labels: Vec::new(),
+                ..self
+            }),
+        );
+        pretty(&Value::Object(config))
+    }
+
+    /// As the text of [`CARD_FILE`].
+    pub(super) fn text(&self) -> String {
+        pretty(&json!(self))
+    }
+
+    pub(super) fn kind(&self) -> LabelKind {
+        match self.problem_type.as_deref() {
+            Some(SEVERAL) => LabelKind::Several,
+            _ => LabelKind::One,
+        }
+    }
+
+    /// Returns how a file is read: as asked, else as in the run.
+    pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions, TrainError> {
+        let format = data.format.as_deref().map(str::parse).transpose()?;
+        Ok(RowsOptions {
+            format: format.or(self.format),
+            fields: data.fields.clone().unwrap_or_else(|| self.fields.clone()),
+        })
+    }
+}
+
+/// The names of `id2label` in order; none if there is no such key.
+fn names(config: &Map<String, Value>) -> Option<Vec<String>> {
+    let Some(map) = config.get("id2label").filter(|map| !map.is_null()) else {
+        return Some(Vec::new());
+    };
+    let map = map.as_object()?;
+    (0..map.len())
+        .map(|index| Some(map.get(&index.to_string())?.as_str()?.to_owned()))
+        .collect()
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}

@@ -1,0 +1,188 @@
+//! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Device;
+use reparam::methods::{Methods, WeightLayout};
+use reparam_data::TextTokenizer;
+use reparam_data::rows::{LabelKind, Labels};
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
+use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_models::{Architecture, Families, NewHead, Precision, SequenceClassifier};
+
+use super::card::Card;
+use crate::TrainError;
+use crate::config::Precision as Wanted;
+use crate::session::{load_adapter, load_tokenizer};
+use crate::task::ModelRequest;
+
+/// A checkpoint before it is loaded, with its tokenizer.
+pub(super) struct Base {
+    pub(super) directory: PathBuf,
+    pub(super) json: ModelJson,
+    pub(super) card: Card,
+    pub(super) tokenizer: TextTokenizer,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+}
+
+impl Base {
+    /// Finds and checks a checkpoint; `dropout` is another than it says.
+    pub(super) fn open(
+        model: &str,
+        hub: &HubOptions,
+        dropout: Option<f64>,
+    ) -> Result<Self, TrainError> {
+        let mut directory = resolve_model(model, hub)?;
+        // The directory of a run will do.
+        if !directory.join("config.json").exists() && directory.join("model/config.json").exists() {
+            directory = directory.join("model");
+        }
+        let json = ModelJson::load(&directory)?;
+        let mut architecture = Families::builtin().describe(&json)?;
+        if let Some(dropout) = dropout {
+            architecture.set_dropout(dropout);
+        }
+        let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
+        let tokenizer = load_tokenizer(&directory, &architecture.special)?;
+        tokenizer.check_against_embedding(architecture.vocab_size)?;
+        let checkpoint = Checkpoint::open(&directory)?;
+        Ok(Self {
+            directory,
+            json,
+            card,
+            tokenizer,
+            architecture,
+            checkpoint,
+        })
+    }
+
+    /// The labels of the head that the checkpoint has; `None` if it has none.
+    pub(super) fn labels(&self) -> Result<Option<Labels>, TrainError> {
+        let Some(head) = &self.architecture.classifier else {
+            return Ok(None);
+        };
+        let weight = format!("{}.weight", head.path);
+        let found = self.checkpoint.tensors().find(|(name, _)| *name == weight);
+        let Some(n_classes) = found.and_then(|(_, weight)| weight.shape.first().copied()) else {
+            return Ok(None);
+        };
+        let names = named(self.card.labels.clone(), n_classes);
+        Ok(Some(Labels::new(names, self.card.kind())?))
+    }
+
+    /// The most tokens of a row: `wanted`, or what the model has positions for.
+    pub(super) fn length(&self, wanted: usize) -> usize {
+        wanted.min(self.architecture.max_tokens().unwrap_or(usize::MAX))
+    }
+
+    /// Checks that the model has all types that its tokenizer gives to tokens.
+    pub(super) fn check_types(&self, largest: u32) -> Result<(), TrainError> {
+        match &self.architecture.embedding.token_types {
+            Some(table) if largest as usize >= table.rows => Err(TrainError::TokenType {
+                found: largest,
+                rows: table.rows,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Loads the model with a head of `n_classes`; a new one is made from `seed` if the checkpoint has none.
+    pub(super) fn load(
+        &self,
+        n_classes: usize,
+        new_head: Option<NewHead>,
+        precision: Precision,
+    ) -> Result<SequenceClassifier, TrainError> {
+        let (device, architecture) = (Device::flex(), self.architecture.clone());
+        let place = (&device, precision);
+        Ok(SequenceClassifier::load(
+            &self.checkpoint,
+            architecture,
+            n_classes,
+            new_head,
+            place,
+        )?)
+    }
+}
+
+/// Names for classes: those that there are, if they fit, else those that transformers gives.
+fn named(names: Vec<String>, n_classes: usize) -> Vec<String> {
+    if names.len() == n_classes {
+        return names;
+    }
+    (0..n_classes)
+        .map(|index| format!("LABEL_{index}"))
+        .collect()
+}
+
+/// A classifier that is only asked.
+pub(super) struct Opened {
+    pub(super) base: Base,
+    pub(super) model: SequenceClassifier,
+    pub(super) labels: Labels,
+    /// Of the adapter's run, else of the model's.
+    pub(super) card: Card,
+}
+
+impl Opened {
+    pub(super) fn open(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        let precision = precision(request.precision);
+        let base = Base::open(&request.model, hub, None)?;
+        let Some(directory) = &request.adapter else {
+            let labels = base.labels()?;
+            let n_classes = labels.as_ref().map_or(2, Labels::len);
+            let model = base.load(n_classes, None, precision)?;
+            let labels = match labels {
+                Some(labels) => labels,
+                None => Labels::new(named(Vec::new(), n_classes), LabelKind::One)?,
+            };
+            let card = base.card.clone();
+            return Ok(Self {
+                base,
+                model,
+                labels,
+                card,
+            });
+        };
+        Self::with_adapter(base, directory, precision)
+    }
+
+    fn with_adapter(
+        base: Base,
+        directory: &Path,
+        precision: Precision,
+    ) -> Result<Self, TrainError> {
+        let files = load_adapter(directory)?;
+        let own = Card::of_adapter(directory)?;
+        let head = base.architecture.classifier.as_ref();
+        let weight = head.and_then(|head| files.tensors.get(&format!("{}.weight", head.path)));
+        let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
+        let labels = match (of_adapter, base.labels()?) {
+            (Some(n_classes), _) => {
+                let card = own.as_ref().unwrap_or(&base.card);
+                Labels::new(named(card.labels.clone(), n_classes), card.kind())?
+            }
+            (None, Some(labels)) => labels,
+            (None, None) => Labels::new(named(Vec::new(), 2), LabelKind::One)?,
+        };
+        // The values of a head that the adapter brings take the place of the new one's.
+        let new_head = of_adapter.map(|_| NewHead { seed: 0 });
+        let model = base.load(labels.len(), new_head, precision)?;
+        let attached = Methods::builtin().attach_adapter(model, &files, WeightLayout::OutIn)?;
+        let card = own.unwrap_or_else(|| base.card.clone());
+        Ok(Self {
+            base,
+            model: attached.0.no_grad(),
+            labels,
+            card,
+        })
+    }
+}
+
+/// What a classifier computes in: f32, unless something else is asked for.
+pub(super) fn precision(wanted: Wanted) -> Precision {
+    wanted.resolve(false)
+}

@@ -1,0 +1,519 @@
+//! The one training loop: steps, evaluation, stopping, divergence, checkpoints and events of any task.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use reparam::optim::Optimizer;
+use reparam::parameters::ParameterList;
+use reparam_formats::hub::HubOptions;
+use serde_json::Value;
+
+use crate::TrainError;
+use crate::convergence::Convergence;
+use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::learner::{self, Stepped, diverged};
+use crate::log::{RunLog, is_due};
+use crate::memory::peak_rss_bytes;
+use crate::provenance::{check_config, provenance};
+use crate::run_dir::{CONFIG, RunDir};
+use crate::state::{Pending, TrainState};
+use crate::stop::Stop;
+use crate::task::{PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
+
+/// How a successful run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// It was complete before: there was nothing to resume.
+    AlreadyFinished,
+    /// It was asked to stop, and did so after `step` with its state saved.
+    Interrupted {
+        /// The last finished step.
+        step: u64,
+    },
+}
+
+/// What is measured of every step besides loss and gradient norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measure {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// How gradients and updates vary from step to step; it costs two numbers a trained parameter.
+    Variances,
+}
+
+/// How a run is made, apart from what its run file says.
+#[derive(Debug, Clone)]
+pub struct TrainOptions {
+    /// Where models come from.
+    pub hub: HubOptions,
+    /// What is measured of every step.
+    pub measure: Measure,
+    /// Whether a run goes on from its newest whole checkpoint.
+    ///
+    /// Without a checkpoint, or without the directory, it starts at step 0. Events behind the checkpoint are cut off.
+    pub resume: bool,
+}
+
+impl TrainOptions {
+    /// Returns the options of an ordinary new run.
+    #[must_use]
+    pub fn new(hub: HubOptions) -> Self {
+        Self {
+            hub,
+            measure: Measure::Nothing,
+            resume: false,
+        }
+    }
+}
+
+/// Trains as a run file says.
+///
+/// Everything is checked before anything is written: model, tokenizer, data, targets and the
+/// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
+/// gets the same. When `stop` becomes true, the step in progress is finished, a checkpoint and the result are saved,
+/// and the run ends.
+///
+/// A run that goes on (see [`TrainOptions::resume`]) computes to the same bits as one that was never interrupted, on one
+/// kind of processor.
+///
+/// # Errors
+///
+/// [`TrainError`]; a run that has started leaves a `failed` event and a checkpoint of its last
+/// finished step. [`TrainError::ResumeDiffers`] when a run would go on with another configuration, base, tokenizer or
+/// data.
+pub fn train(
+    run: &TaskRun,
+    options: &TrainOptions,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    let config = run.to_toml()?;
+    let mut directory = None;
+    if options.resume {
+        directory = RunDir::open(run.output())?;
+    }
+    match &mut directory {
+        None => RunDir::check_free(run.output())?,
+        Some(directory) => {
+            if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
+                check_config(&before, &config)?;
+            }
+            if let Some(finished) = directory.finished()? {
+                observer.on_event(&Event::Finished(finished));
+                return Ok(Outcome::AlreadyFinished);
+            }
+        }
+    }
+    let mut prepared = run.prepare(&options.hub)?;
+    let (provenance, made_from) =
+        provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
+    let fresh = TrainState::new(run.task(), made_from);
+    let mut found = None;
+    let directory = match directory {
+        None => RunDir::create(run.output(), &config, &provenance)?,
+        Some(mut directory) => {
+            let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
+            if state.is_none() && !is_clean {
+                prepared = run.prepare(&options.hub)?;
+            }
+            directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
+            directory.describe(&config, &provenance)?;
+            found = Some(state);
+            directory
+        }
+    };
+    if options.measure == Measure::Variances {
+        prepared.optimizer.measure_variances();
+    }
+    let start = start(run, &prepared);
+    let PreparedRun {
+        learner,
+        optimizer,
+        plan,
+        accumulation,
+        unit,
+        ..
+    } = prepared;
+    let mut trainer = Trainer {
+        log: RunLog::new(directory, observer, plan.log_every),
+        convergence: Convergence::new(plan.stop),
+        state: fresh.clone(),
+        consistent: fresh,
+        is_spoiled: false,
+        last_saved: None,
+        started: Instant::now(),
+        learner,
+        optimizer,
+        plan,
+        accumulation,
+        unit,
+        stop: Stop::new(stop),
+    };
+    let result = trainer.run(start, found);
+    if let Err(error) = &result {
+        trainer.log.failed(error);
+    }
+    result
+}
+
+/// Loads the newest whole checkpoint; says with it whether what was prepared is untouched.
+///
+/// One that is damaged, or says more of the events than there is, is passed over. One of another run is an error.
+fn newest(
+    directory: &RunDir,
+    fresh: &TrainState,
+    prepared: &mut PreparedRun,
+) -> Result<(Option<TrainState>, bool), TrainError> {
+    let mut is_clean = true;
+    for path in directory.checkpoints() {
+        let Some(state) = TrainState::read(&path) else {
+            continue;
+        };
+        state.made_from.check(&fresh.made_from)?;
+        let is_ours = state.task == fresh.task
+            && state.passes == state.step * prepared.accumulation
+            && state.events_bytes <= directory.events_length();
+        if !is_ours {
+            continue;
+        }
+        is_clean = false;
+        let PreparedRun {
+            learner, optimizer, ..
+        } = prepared;
+        if state.load(&path, learner.as_mut(), optimizer).is_ok() {
+            return Ok((Some(state), false));
+        }
+    }
+    Ok((None, is_clean))
+}
+
+fn start(run: &TaskRun, prepared: &PreparedRun) -> Start {
+    let facts = &prepared.facts;
+    Start {
+        task: run.task().to_owned(),
+        method: facts.method.clone(),
+        model: facts.model.clone(),
+        trainable_parameters: prepared.counts.trainable as u64,
+        total_parameters: prepared.counts.total as u64,
+        model_parameters: facts.model_parameters as u64,
+        targets: facts.targets.clone(),
+        scaling: facts.scaling,
+        max_steps: prepared.plan.max_steps,
+        batch_size: facts.batch_size as u64,
+        gradient_accumulation: prepared.accumulation,
+        precision: facts.precision.clone(),
+        learning_rate: facts.learning_rate,
+        lambda: facts.lambda,
+        threads: rayon::current_num_threads() as u64,
+        seed: prepared.seed,
+        output: run.output().to_owned(),
+        data: facts.data.clone(),
+    }
+}
+
+/// A run that has its directory.
+struct Trainer<'a> {
+    learner: Box<dyn TaskLearner>,
+    optimizer: Optimizer,
+    plan: RunPlan,
+    accumulation: u64,
+    unit: &'static str,
+    stop: Stop<'a>,
+    log: RunLog<'a>,
+    convergence: Convergence,
+    /// Where the run stands.
+    state: TrainState,
+    /// Where it stood when it could last be saved: whatever breaks off between, is done again.
+    consistent: TrainState,
+    /// Whether the update has seen a step that the model has not made.
+    is_spoiled: bool,
+    /// The last checkpoint, and the step after which it was saved.
+    last_saved: Option<(u64, PathBuf)>,
+    /// When the steps that this process makes began.
+    started: Instant,
+}
+
+impl Trainer<'_> {
+    /// `found` is the checkpoint to go on from; the outer `None` is a new run.
+    fn run(
+        &mut self,
+        start: Start,
+        found: Option<Option<TrainState>>,
+    ) -> Result<Outcome, TrainError> {
+        match found {
+            Some(Some(state)) => {
+                self.convergence.seen = state.seen.clone();
+                self.log.tell(&Event::Start(start));
+                self.log.emit(Event::Resumed { step: state.step })?;
+                self.state = state;
+            }
+            is_resumed => {
+                self.log.emit(Event::Start(start))?;
+                if is_resumed.is_some() {
+                    self.log.emit(Event::Resumed { step: 0 })?;
+                }
+            }
+        }
+        self.is_consistent();
+        match self.steps() {
+            Ok(()) => Ok(Outcome::Finished),
+            Err(TrainError::Interrupted) => self.interrupted(),
+            Err(error) => Err(self.rescue(error)),
+        }
+    }
+
+    /// Makes steps until there is a reason to end, and ends.
+    fn steps(&mut self) -> Result<(), TrainError> {
+        self.started = Instant::now();
+        loop {
+            if let Some(pending) = self.state.pending.clone() {
+                if let Some(reason) = self.after_step(&pending)? {
+                    return self.finish(reason);
+                }
+                self.state.pending = None;
+                self.is_consistent();
+                let step = self.state.step;
+                if step > 0 && is_due(self.plan.save_every, step) {
+                    self.checkpoint()?;
+                }
+            }
+            self.stop.check()?;
+            self.step()?;
+            self.is_consistent();
+        }
+    }
+
+    /// Remembers that the run could be saved as it stands.
+    fn is_consistent(&mut self) {
+        self.state.seen = self.convergence.seen.clone();
+        self.state.events_bytes = self.log.directory.events_length();
+        self.consistent = self.state.clone();
+    }
+
+    /// Makes one step: forward and backward of every micro-batch, then the update.
+    fn step(&mut self) -> Result<(), TrainError> {
+        let started = Instant::now();
+        let stepped = learner::step(
+            self.learner.as_mut(),
+            &mut self.optimizer,
+            |learner, loss, report| learner.check_gradient(loss, report),
+        );
+        let stepped = stepped.map_err(|error| {
+            self.is_spoiled = true;
+            self.learner.explain(error)
+        })?;
+        self.state.step += 1;
+        self.state.passes += self.accumulation;
+        let step = step_event(&stepped, self.unit, started);
+        self.log.step(&step)?;
+        self.learner.check_step(&step)?;
+        // An accumulation that has not moved yet has not converged either.
+        let has_moved = stepped.report.update_norm > 0.0;
+        let mut reason = has_moved
+            .then(|| self.convergence.after_step(step.loss, step.grad_norm))
+            .flatten();
+        if step.step >= self.plan.max_steps {
+            reason = reason.or(Some(StopReason::Steps));
+        }
+        self.state.pending = Some(Pending {
+            step: Some(step),
+            reason,
+        });
+        Ok(())
+    }
+
+    /// Does what comes after a step, or before the first; returns why the run ends, if it does.
+    fn after_step(&mut self, pending: &Pending) -> Result<Option<StopReason>, TrainError> {
+        let mut reason = pending.reason;
+        let Some(step) = &pending.step else {
+            self.evaluate()?;
+            self.state.before = self.state.after;
+            self.sample()?;
+            self.started = Instant::now();
+            return Ok(None);
+        };
+        if is_due(self.plan.eval_every, step.step) || reason.is_some() {
+            let patience = self.evaluate()?;
+            reason = reason.or(patience);
+        }
+        if reason.is_some() {
+            self.learner.check_end(step)?;
+        }
+        Ok(reason)
+    }
+
+    /// Measures the model on what is held out; returns a reason to stop, if it gives one.
+    fn evaluate(&mut self) -> Result<Option<StopReason>, TrainError> {
+        let metrics = self.learner.evaluate(self.evaluated(), self.stop)?;
+        let Some(metrics) = metrics else {
+            return Ok(None);
+        };
+        let value = metrics.primary();
+        if !value.is_finite() {
+            let what = format!("the held-out {}", metrics.primary_name());
+            return Err(self.learner.explain(diverged(what, &self.optimizer)));
+        }
+        self.log.emit(Event::Evaluation(Evaluation::new(
+            self.state.step,
+            &metrics,
+        )))?;
+        self.state.after = Some(value);
+        self.state.metric = Some(metrics.primary_name().to_owned());
+        Ok(self
+            .convergence
+            .after_evaluation(value, metrics.is_lower_better()))
+    }
+
+    /// Returns the parameters that are evaluated and saved: `None` for the trained ones, or an average that the update
+    /// keeps.
+    fn evaluated(&self) -> Option<ParameterList> {
+        self.optimizer.evaluated_list(&self.learner.parameters())
+    }
+
+    fn sample(&mut self) -> Result<(), TrainError> {
+        let Some((prompt, text)) = self.learner.sample(self.evaluated(), self.stop)? else {
+            return Ok(());
+        };
+        self.log.emit(Event::Sample {
+            step: self.state.step,
+            prompt,
+            text,
+        })
+    }
+
+    /// Writes the result, and says that the run is complete.
+    fn finish(&mut self, reason: StopReason) -> Result<(), TrainError> {
+        let step = self.state.step;
+        let seconds = self.seconds();
+        let path = self.save_result()?;
+        self.log.emit(Event::Stopped { step, reason })?;
+        if let Some(report) = self.learner.report(self.evaluated())? {
+            for (name, value) in [("report.json", &Value::from(report.values.clone()))]
+                .into_iter()
+                .chain(report.files.iter().map(|(name, value)| (*name, value)))
+            {
+                self.log
+                    .directory
+                    .write(name, format!("{value:#}\n").as_bytes())?;
+            }
+            self.log.emit(Event::Report {
+                report: report.values,
+                text: report.text,
+            })?;
+        }
+        self.log.emit(Event::Saved {
+            step,
+            path: path.clone(),
+        })?;
+        self.sample()?;
+        let is_adapter = self.plan.result == ResultKind::Adapter;
+        let (adapter, model) = if is_adapter {
+            (Some(path), None)
+        } else {
+            (None, Some(path))
+        };
+        self.log.emit(Event::Finished(Finished {
+            steps: step,
+            seconds,
+            metric: self.state.metric.clone(),
+            before: self.state.before,
+            after: self.state.after,
+            adapter,
+            model,
+        }))
+    }
+
+    /// Returns the time that the steps of this run took, in all of its processes.
+    fn seconds(&self) -> f64 {
+        self.state.seconds + self.started.elapsed().as_secs_f64()
+    }
+
+    fn save_result(&self) -> Result<PathBuf, TrainError> {
+        let path = match self.plan.result {
+            ResultKind::Adapter => self.log.directory.adapter(),
+            ResultKind::Model => self.log.directory.model(),
+        };
+        self.learner.save(self.evaluated(), &path)?;
+        Ok(path)
+    }
+
+    /// Saves a checkpoint of where the run could last be saved, which is where it stands.
+    fn checkpoint(&mut self) -> Result<(), TrainError> {
+        let state = TrainState {
+            seconds: self.seconds(),
+            ..self.consistent.clone()
+        };
+        let path = self.log.directory.checkpoint(state.step);
+        self.log.directory.sync_events()?;
+        state.save(self.learner.as_ref(), &self.optimizer, &path)?;
+        self.saved(state.step, path)
+    }
+
+    fn saved(&mut self, step: u64, path: PathBuf) -> Result<(), TrainError> {
+        self.last_saved = Some((step, path.clone()));
+        self.log.emit(Event::Saved { step, path })
+    }
+
+    /// Ends a run that was asked to stop, with its state and its result saved.
+    fn interrupted(&mut self) -> Result<Outcome, TrainError> {
+        let step = self.state.step;
+        self.checkpoint()?;
+        let path = self.save_result()?;
+        self.log.emit(Event::Saved { step, path })?;
+        self.log.emit(Event::Interrupted { step })?;
+        Ok(Outcome::Interrupted { step })
+    }
+
+    /// Saves what the finished steps have learned when something after them fails.
+    ///
+    /// Returns the error that is to be reported, the first one.
+    fn rescue(&mut self, mut error: TrainError) -> TrainError {
+        let step = self.state.step;
+        let is_saved = self
+            .last_saved
+            .as_ref()
+            .is_some_and(|(saved, _)| *saved == step);
+        if step > 0 && !is_saved {
+            let path = self.log.directory.checkpoint(step);
+            // A run cannot go on from an update that does not belong to the model; the model is worth keeping.
+            let is_whole = !self.is_spoiled && self.consistent.step == step;
+            // Whether it can be saved or written down does not change which error is the first.
+            if is_whole {
+                let _ = self.checkpoint();
+            } else if self.learner.save(self.evaluated(), &path).is_ok() {
+                let _ = self.saved(step, path);
+            }
+        }
+        if let TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. } =
+            &mut error
+        {
+            *last_saved = self.last_saved.as_ref().map(|(_, path)| path.clone());
+        }
+        error
+    }
+}
+
+/// Returns what is said of a step that was started at a time.
+fn step_event(stepped: &Stepped, unit: &str, started: Instant) -> Step {
+    let report = &stepped.report;
+    Step {
+        step: report.step,
+        loss: stepped.loss,
+        learning_rate: report.learning_rate,
+        grad_norm: report.grad_norm,
+        weight: stepped.weight,
+        unit: unit.to_owned(),
+        per_second: stepped.weight / started.elapsed().as_secs_f64(),
+        peak_rss_bytes: peak_rss_bytes(),
+        variances: report.variances.map(|measured| Variances {
+            grad_variance: measured.gradient,
+            update_variance: measured.update,
+            update_norm: report.update_norm,
+        }),
+    }
+}

@@ -1,0 +1,191 @@
+"""Writes `testdata/golden/families/`: a tiny random model of each family as transformers saves it, and what it computes.
+
+Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensors` beside it has `input_ids` [2, 24] i64,
+`logits` [2, 24, vocabulary] f32, and under `grad.` the gradient of the mean loss for every parameter (a tied head is none).
+`NAME.golden.json` has that loss, the prompt and the greedy continuation, and for Gemma 3 the loss with logits capped.
+`NAME.legacy_config.json` describes the same model in the older form that most published checkpoints have; this script
+fails unless transformers computes the same from both.
+
+Sizes are such that every feature shows: windows are shorter than the sequences, key heads fewer than query heads, heads
+wider than `hidden_size / heads` where a family allows it, a part of each head is rotated (Phi-3), layer types alternate with
+rotary bases of their own (Gemma 3, Qwen2), and weights are stored as `[d_in, d_out]` (GPT-2).
+
+Weights are normal with standard deviation 0.2, biases too, norm weights as they are initialized plus that.
+"""
+
+import json
+import shutil
+
+from golden_common import GOLDEN, load_base, setup, write_json, write_tensors
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers import Gemma3TextConfig, GPT2Config, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
+
+LENGTH = 24
+PROMPT = 8
+NEW_TOKENS = 32
+# The smallest distance between the two largest logits of a greedy step: far beyond rounding, so that the text is defined.
+MINIMUM_MARGIN = 5e-3
+COMMON = {
+    "vocab_size": 72,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+DEFAULT = {"rope_type": "default"}
+
+CONFIGS = {
+    "qwen2": Qwen2Config(
+        **COMMON,
+        num_hidden_layers=3,
+        use_sliding_window=True,
+        sliding_window=5,
+        max_window_layers=1,
+        tie_word_embeddings=True,
+        rope_parameters={**DEFAULT, "rope_theta": 1e6},
+    ),
+    "qwen3": Qwen3Config(**COMMON, num_hidden_layers=2, head_dim=16),
+    "mistral": MistralConfig(**COMMON, num_hidden_layers=2, sliding_window=7),
+    "gemma3_text": Gemma3TextConfig(
+        **{**COMMON, "num_key_value_heads": 1},
+        num_hidden_layers=4,
+        head_dim=16,
+        query_pre_attn_scalar=24,
+        sliding_window=6,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters={
+            "sliding_attention": {**DEFAULT, "rope_theta": 1e4},
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        },
+    ),
+    "gpt2": GPT2Config(
+        vocab_size=72,
+        n_embd=32,
+        n_head=4,
+        n_layer=2,
+        n_inner=80,
+        n_positions=64,
+        scale_attn_by_inverse_layer_idx=True,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "phi3": Phi3Config(
+        **{**COMMON, "num_attention_heads": 2, "num_key_value_heads": 1},
+        num_hidden_layers=2,
+        sliding_window=9,
+        rope_parameters={**DEFAULT, "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
+}
+
+# What the older form says in place of `rope_parameters`.
+LEGACY = {
+    "gemma3_text": {
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 1e4,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        "sliding_window_pattern": 3,
+    },
+    "phi3": {"rope_theta": 1e4, "partial_rotary_factor": 0.5, "rope_scaling": None},
+}
+
+
+def build(config):
+    """A model of this configuration with random weights, biases and norms."""
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = "norm" in name or ".ln_" in name
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter if is_norm else 0.0))
+    return model.eval()
+
+
+def mean_loss(model, ids):
+    """The mean negative log-likelihood of the next tokens."""
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+
+def greedy(model, prompt):
+    """The greedy continuation by whole passes, and by transformers' own cached generation, which has to agree."""
+    ids, margin = prompt, float("inf")
+    with torch.no_grad():
+        for _ in range(NEW_TOKENS):
+            top = model(input_ids=ids, use_cache=False).logits[0, -1].topk(2)
+            margin = min(margin, (top.values[0] - top.values[1]).item())
+            ids = torch.cat([ids, top.indices[:1].reshape(1, 1)], dim=1)
+        # A tiny random model may say any token; here none ends the text.
+        model.generation_config.eos_token_id = None
+        cached = model.generate(prompt, max_new_tokens=NEW_TOKENS, do_sample=False, pad_token_id=0)
+    assert torch.equal(cached, ids), "transformers' cache disagrees with its whole passes"
+    return ids[0, prompt.shape[1] :].tolist(), margin
+
+
+def greedy_case(model, vocabulary):
+    """A prompt whose greedy continuation does not depend on rounding, and that."""
+    while True:
+        prompt = torch.randint(3, vocabulary, (1, PROMPT))
+        continuation, margin = greedy(model, prompt)
+        if margin > MINIMUM_MARGIN:
+            return {"prompt": prompt[0].tolist(), "greedy": continuation}
+
+
+def write_legacy_config(name, ids, expected):
+    """Writes the older form of a configuration beside the model, after proving that it means the same."""
+    directory = GOLDEN / "families" / name
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config.pop("rope_parameters")
+    config.pop("transformers_version")
+    config["torch_dtype"] = config.pop("dtype")
+    if "sliding_window_pattern" in LEGACY[name]:
+        # What transformers saves beside the list of the types.
+        config.pop("_sliding_window_pattern", None)
+        config.pop("layer_types")
+    config.update(LEGACY[name])
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (directory.parent / f"{name}.legacy_config.json").write_text(text, encoding="utf-8")
+    trial = directory.parent / f".{name}.trial"
+    shutil.rmtree(trial, ignore_errors=True)
+    shutil.copytree(directory, trial)
+    try:
+        (trial / "config.json").write_text(text, encoding="utf-8")
+        with torch.no_grad():
+            assert torch.equal(load_base(str(trial))(input_ids=ids).logits, expected), f"{name} means something else"
+    finally:
+        shutil.rmtree(trial)
+
+
+def main():
+    setup(11)
+    for name, config in CONFIGS.items():
+        directory = GOLDEN / "families" / name
+        shutil.rmtree(directory, ignore_errors=True)
+        build(config).save_pretrained(directory)
+        model = load_base(str(directory))
+        ids = torch.randint(3, config.vocab_size, (2, LENGTH))
+        loss = mean_loss(model, ids)
+        loss.backward()
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits
+        gradients = {f"grad.{key}": parameter.grad for key, parameter in model.named_parameters()}
+        path = directory.parent / f"{name}.golden.safetensors"
+        write_tensors(path, {"input_ids": ids, "logits": logits, **gradients})
+        golden = {"loss": loss.item(), **greedy_case(model, config.vocab_size)}
+        if name == "gemma3_text":
+            model.config.final_logit_softcapping = 3.0
+            with torch.no_grad():
+                golden["final_logit_softcapping"] = 3.0
+                golden["capped_loss"] = mean_loss(model, ids).item()
+            model.config.final_logit_softcapping = None
+        write_json(directory.parent / f"{name}.golden.json", golden)
+        if name in LEGACY:
+            write_legacy_config(name, ids, logits)
+
+
+if __name__ == "__main__":
+    main()
