@@ -45,13 +45,13 @@ def _ours(context, directory):
     done, start, steps = train(context, run_file)
     check_losses([step["loss"] for step in steps], context, "reparam train")
     for what, ours, other in [("reads", "train_tokens", "tokens"), ("learns", "labelled_tokens", "response_tokens")]:
-        if start[ours] != counts[other]:
-            raise ProgramFailed(f"it {what} {start[ours]} tokens where the other side {what} {counts[other]}")
+        if start["data"][ours] != counts[other]:
+            raise ProgramFailed(f"it {what} {start['data'][ours]} tokens where the other side {what} {counts[other]}")
     # An epoch may end in the middle of a batch, which is then filled from the next one: those tokens count, too.
-    matter = sum(step["tokens"] for step in steps)
+    matter = sum(step["weight"] for step in steps)
     seconds = sum(step["seconds"] for step in steps)
     return {
-        "matter_tokens_per_s": matter / seconds, "seconds": seconds, "steps": len(steps), "blocks": start["blocks"], **counts,
+        "matter_tokens_per_s": matter / seconds, "seconds": seconds, "steps": len(steps), "blocks": start["data"]["blocks"], **counts,
         "peak_rss_bytes": done.peak_rss_bytes,
     }  # fmt: skip
 

@@ -119,7 +119,7 @@ def train(context, run_file):
     events = [(json.loads(line), arrival) for line, arrival in zip(done.lines, done.arrivals) if line.startswith("{")]
     start = next((event for event, _ in events if event["event"] == "start"), None)
     steps = [
-        {**event, "seconds": event["tokens"] / event["tokens_per_s"], "arrival": arrival}
+        {**event, "seconds": event["weight"] / event["per_second"], "arrival": arrival}
         for event, arrival in events
         if event["event"] == "step"
     ]

@@ -40,8 +40,9 @@ def bench():
 def train():
     with open(sys.argv[2], encoding="utf-8") as file:
         model = next(line for line in file if line.startswith("path"))
-    start = {"event": "start", "precision": "bf16", "train_tokens": 400, "labelled_tokens": settings().get("labelled", 195), "blocks": 2}
-    step = {"event": "step", "loss": loss(), "tokens": 195, "tokens_per_s": 195e6}
+    data = {"train_tokens": 400, "labelled_tokens": settings().get("labelled", 195), "blocks": 2}
+    start = {"event": "start", "precision": "bf16", "data": data}
+    step = {"event": "step", "loss": loss(), "weight": 195.0, "unit": "tokens", "per_second": 195e6}
     print(json.dumps(start), json.dumps(step), json.dumps({"event": "finished", "model": model}), sep="\n")
 
 

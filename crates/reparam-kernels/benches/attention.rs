@@ -69,7 +69,7 @@ impl Data {
             row_stride: ROW_STRIDE,
         });
         let (out, lse) = (&mut self.out, &mut self.lse);
-        attention_forward_bf16(q, k, v, self.shape, &self.segments, None, out, lse).expect("fits");
+        attention_forward_bf16(q, k, v, self.shape, &self.segments, out, lse).expect("fits");
     }
 
     fn backward(&mut self) {

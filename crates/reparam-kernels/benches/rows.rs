@@ -13,7 +13,7 @@ use reparam_kernels::packed::{Matrix, PackedWeight};
 use reparam_kernels::rms_norm::{
     add_rms_norm_forward, rms_norm_backward, rms_norm_backward_add, rms_norm_forward,
 };
-use reparam_kernels::rotary::{rotary_rows, rotary_tables};
+use reparam_kernels::rotary::{Heads, rotary_rows, rotary_tables};
 use reparam_kernels::{Bf16, Number};
 
 mod support;
@@ -206,7 +206,7 @@ mod layer_norm {
 /// Queries and keys of rows that also hold values.
 #[divan::bench(types = [f32, Bf16])]
 fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
-    let (heads, stride) = (HEADS + KV_HEADS, (HEADS + 2 * KV_HEADS) * HEAD_DIM);
+    let (n_heads, stride) = (HEADS + KV_HEADS, (HEADS + 2 * KV_HEADS) * HEAD_DIM);
     let positions: Vec<u32> = (0..N as u32).collect();
     let inv_freq: Vec<f32> = (0..HEAD_DIM / 2)
         .map(|i| 1e4_f32.powf(-2.0 * i as f32 / HEAD_DIM as f32))
@@ -216,7 +216,7 @@ fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
     let mut turned = x.clone();
     let heads = Heads {
         row_stride: stride,
-        n_heads: heads,
+        n_heads,
         head_dim: HEAD_DIM,
         turned: HEAD_DIM,
     };
@@ -229,8 +229,8 @@ fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
     // There and back, so that the numbers keep their size.
     let mut inverse = false;
     bencher
-        .counter(bytes::<T>(2 * N * heads * HEAD_DIM))
-        .counter(ItemsCount::new(N * heads * HEAD_DIM))
+        .counter(bytes::<T>(2 * N * n_heads * HEAD_DIM))
+        .counter(ItemsCount::new(N * n_heads * HEAD_DIM))
         .bench_local(|| {
             inverse = !inverse;
             run(&mut turned, inverse)

@@ -7,13 +7,13 @@ use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_ops::fused::{
-    BlockCache, PackedWeight, norm_linear_cross_entropy, norm_logits, with_team,
+    BlockCache, FusedLinear, norm_linear_cross_entropy, norm_logits, with_team,
 };
 use reparam_ops::{
     LinearPlan, Segments, linear, linear_cross_entropy, segments_from_bounds, soft_cap,
 };
 
-use crate::architecture::{Architecture, EmbeddingSpec, LinearSpec, NormKind, NormsSpec};
+use crate::architecture::{Architecture, LinearSpec};
 use crate::cache::{KvCache, LayerCache, TensorCache};
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
@@ -58,12 +58,6 @@ impl CausalLm {
         if !architecture.is_causal() {
             return Err(ModelError::NotCausal {
                 model_type: architecture.model_type,
-            });
-        }
-        if precision != Precision::F32 && !runs_packed(&architecture) {
-            return Err(ModelError::UnsupportedPrecision {
-                model_type: architecture.model_type,
-                precision,
             });
         }
         let architecture = Arc::new(architecture);
@@ -150,11 +144,12 @@ impl CausalLm {
         context: &ForwardContext,
     ) -> Tensor<1> {
         let h = self.hidden(batch, context);
-        match (self.packed_head(), &self.body.norm) {
-            (Some(head), Some(norm)) => {
-                norm_linear_cross_entropy(h, norm.fused(), head, labels, scale)
+        match self.packed_head(context) {
+            Some(head) => {
+                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
+                norm_linear_cross_entropy(h, norm, head, self.soft_cap(), labels, scale)
             }
-            _ => {
+            None => {
                 let h = self.body.normalized(h);
                 linear_cross_entropy(h, self.head(), self.soft_cap(), labels, scale)
             }
@@ -163,7 +158,7 @@ impl CausalLm {
 
     /// Returns the logits of every token, `[N, vocab]`.
     pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
-        self.logits_of(self.hidden(batch, context))
+        self.logits_of(self.hidden(batch, context), context)
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
@@ -204,10 +199,10 @@ impl CausalLm {
         };
         let logits = || {
             let h = self.body.forward(input, none, Some(cache), &context);
-            self.logits_of(h.narrow(0, tokens.len() - 1, 1))
+            self.logits_of(h.narrow(0, tokens.len() - 1, 1), &context)
         };
         // A single token is many short products; those of more tokens, and of f32 weights, share their work otherwise.
-        if tokens.len() == 1 && self.packed_head().is_some() {
+        if tokens.len() == 1 && self.body.tokens.weight.as_packed().is_some() {
             with_team(logits)
         } else {
             logits()
@@ -225,10 +220,13 @@ impl CausalLm {
         self.body.forward(tokens, segments, None, context)
     }
 
-    fn logits_of(&self, h: Tensor<2>) -> Tensor<2> {
-        let logits = match (self.packed_head(), &self.body.norm) {
-            (Some(head), Some(norm)) => norm_logits(h, norm.fused(), head),
-            _ => linear(self.body.normalized(h), self.head(), LinearPlan::default()),
+    fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+        let logits = match self.packed_head(context) {
+            Some(head) => {
+                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
+                norm_logits(h, norm, head)
+            }
+            None => linear(self.body.normalized(h), self.head(), LinearPlan::default()),
         };
         match self.soft_cap() {
             Some(cap) => soft_cap(logits, cap),
@@ -241,10 +239,14 @@ impl CausalLm {
     }
 
     /// The output head, if it is packed.
-    fn packed_head(&self) -> Option<&PackedWeight> {
+    fn packed_head(&self, context: &ForwardContext) -> Option<FusedLinear> {
         match &self.head {
-            Some(head) => head.weight.as_packed(),
-            None => self.body.tokens.weight.as_packed(),
+            Some(head) => head.fused(context),
+            None => Some(FusedLinear {
+                weight: self.body.tokens.weight.as_packed()?.clone(),
+                bias: None,
+                plan: LinearPlan::default(),
+            }),
         }
     }
 
@@ -255,40 +257,4 @@ impl CausalLm {
         }
         .expect("a packed head is part of a fused operation")
     }
-}
-
-/// Whether the fused operations have what blocks need.
-fn runs_packed(architecture: &Architecture) -> bool {
-    let is_plain = |norms: &NormsSpec| {
-        let before = norms
-            .before
-            .as_ref()
-            .is_some_and(|norm| norm.kind != NormKind::Layer);
-        before && norms.inside.is_none() && norms.after.is_none()
-    };
-    let EmbeddingSpec {
-        factor,
-        positions,
-        token_types,
-        norm,
-        ..
-    } = &architecture.embedding;
-    let is_embedding_plain =
-        factor.is_none() && positions.is_none() && token_types.is_none() && norm.is_none();
-    is_embedding_plain
-        && architecture
-            .norm
-            .as_ref()
-            .is_some_and(|norm| norm.kind != NormKind::Layer)
-        && architecture.head.soft_cap.is_none()
-        && architecture.blocks.iter().all(|block| {
-            let (attention, feed_forward) = (&block.attention, &block.feed_forward);
-            is_plain(&block.attention_norms)
-                && is_plain(&block.feed_forward_norms)
-                && attention.inputs.len() == 3
-                && attention.q_norm.is_none()
-                && attention.k_norm.is_none()
-                && attention.rotary.is_some()
-                && feed_forward.inputs.len() == 2
-        })
 }

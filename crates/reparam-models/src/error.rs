@@ -49,8 +49,8 @@ pub enum ModelError {
         /// The family.
         model_type: String,
     },
-    /// The family does not run in a precision.
-    #[error("`{model_type}` models do not run in {}", precision.name())]
+    /// A model does not run in a precision.
+    #[error("`{model_type}` models do not run in {} for this task", precision.name())]
     UnsupportedPrecision {
         /// The family.
         model_type: String,
@@ -120,7 +120,9 @@ impl ModelError {
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
             Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
-            Self::UnsupportedPrecision { .. } => Some("ask for the precision \"f32\"".into()),
+            Self::UnsupportedPrecision { .. } => {
+                Some("use precision = \"f32\" (or --precision f32)".into())
+            }
             Self::NoClassifier { .. } => Some("use a BERT model".into()),
             Self::NoHead { .. } => Some(
                 "train it first, or give the adapter whose training made the head (--adapter)"

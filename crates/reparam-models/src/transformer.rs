@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
 use reparam::ForwardContext;
-use reparam_ops::{RotaryTable, Segments};
+use reparam_ops::fused::frozen_embedding;
+use reparam_ops::{RotaryTable, Segments, embedding};
 
 use crate::ModelError;
 use crate::architecture::{Architecture, BlockSpec, NormSpec, NormsSpec, RotarySpec, TableSpec};
@@ -117,18 +118,24 @@ impl Transformer {
 
     fn embed(&self, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let spec = &self.architecture.embedding;
-        let mut h = self.tokens.forward(tokens.ids);
-        if let Some(factor) = spec.factor {
-            h = h * factor;
-        }
-        if let (Some(table), Some(spec)) = (&self.positions, &spec.positions) {
-            h = h + table.forward(&rows(tokens.positions, spec.offset));
-        }
-        if let (Some(table), Some(spec)) = (&self.token_types, &spec.token_types) {
-            let zeros = || vec![0; tokens.ids.len()];
-            let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
-            h = h + table.forward(&rows(&types, spec.offset));
-        }
+        let offset = |table: &Option<TableSpec>| table.as_ref().map_or(0, |table| table.offset);
+        let positions = rows(tokens.positions, offset(&spec.positions));
+        let zeros = || vec![0; tokens.ids.len()];
+        let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
+        let types = rows(&types, offset(&spec.token_types));
+        let factor = spec.factor.map(|factor| factor as f32);
+        let mut tables = vec![(&self.tokens, tokens.ids, factor)];
+        tables.extend(
+            self.positions
+                .iter()
+                .map(|table| (table, &positions[..], None)),
+        );
+        tables.extend(
+            self.token_types
+                .iter()
+                .map(|table| (table, &types[..], None)),
+        );
+        let mut h = sum_of_rows(&tables, &self.device());
         if let Some(norm) = &self.embedding_norm {
             h = norm.forward(h);
         }
@@ -150,6 +157,27 @@ impl Transformer {
     pub(crate) fn dtype(&self) -> DType {
         self.tokens.weight.dtype()
     }
+}
+
+/// Adds up rows of tables, each multiplied by a factor.
+fn sum_of_rows(tables: &[(&Named<Embedding>, &[u32], Option<f32>)], device: &Device) -> Tensor<2> {
+    let packed = tables.iter().map(|(table, ids, factor)| {
+        let numbers = table.weight.as_packed()?;
+        Some((numbers, *ids, *factor))
+    });
+    if let Some(packed) = packed.collect::<Option<Vec<_>>>() {
+        return frozen_embedding(&packed, device);
+    }
+    let rows = tables.iter().map(|(table, ids, factor)| {
+        let table = table.weight.dense();
+        let rows = embedding(table.expect("the tables of a model are of one kind"), ids);
+        match factor {
+            Some(factor) => rows * *factor,
+            None => rows,
+        }
+    });
+    rows.reduce(|sum, rows| sum + rows)
+        .unwrap_or_else(|| unreachable!("there is the table of tokens"))
 }
 
 fn rows(numbers: &[u32], offset: usize) -> Vec<u32> {

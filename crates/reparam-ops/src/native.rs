@@ -61,6 +61,14 @@ pub(crate) fn primitive_and_node<const D: usize>(tensor: Tensor<D>) -> (FlexTens
     (primitive.to_contiguous(), node)
 }
 
+/// Returns a node, or one that wants no gradient in place of none: an operation has a fixed number of them.
+pub(crate) fn or_nothing(node: Option<NodeGuard>) -> NodeGuard {
+    node.unwrap_or_else(|| {
+        let nothing = Tensor::<1>::from_primitive::<Flex>(from_values(vec![0.0], [1]));
+        primitive_and_node(nothing).1
+    })
+}
+
 /// Returns the values of a contiguous `f32` primitive.
 pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor

@@ -128,7 +128,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         return Err(TrainError::RecomputeInF32);
     }
     let steps = (request.warmup + request.steps) as u64;
-    let method = settings::method(&config.method, steps)?;
+    let method = settings::method(&config.catalog, &config.method, steps)?;
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
@@ -141,7 +141,8 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         seed: request.seed,
         accumulation: 1,
     };
-    let mut optimizer = settings::optimizer(&config.optimizer, &config.method, steps)?;
+    let mut optimizer =
+        settings::optimizer(&config.catalog, &config.optimizer, &config.method, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let mut losses = Vec::new();

@@ -167,12 +167,6 @@ pub enum TrainError {
     /// Weights of 8-bit integers are for inference.
     #[error("the precision \"int8\" is for inference, not for training")]
     Int8InTraining,
-    /// The output head cannot be adapted.
-    #[error("training an adapter on the output head `{module}` is not supported")]
-    HeadTarget {
-        /// The head's path.
-        module: String,
-    },
     /// The table cannot be used.
     #[error(transparent)]
     Tabular(#[from] TabularError),
@@ -341,9 +335,6 @@ impl TrainError {
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
             }
-            Self::HeadTarget { .. } => {
-                Some("leave the head out of target_modules; \"all-linear\" does".into())
-            }
             Self::RecomputeInF32 => {
                 Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
             }
@@ -403,7 +394,6 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
-            | Self::HeadTarget { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }

@@ -110,11 +110,7 @@ impl Session {
     ) -> Result<Self, TrainError> {
         let adapter = load_adapter(adapter)?;
         let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
-        let has_head = adapter
-            .tensors
-            .keys()
-            .any(|name| name.starts_with("lm_head."));
-        let runs_in_bf16 = spec.runs_packed && !has_head;
+        let runs_in_bf16 = spec.runs_packed;
         let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16, None)?;
         session.attach(&adapter)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reparam::methods::{self, MethodConfig as AnyMethod};
 use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
-    GradientTransform, OptimError, Optimizer, Scale, Schedule, Transforms,
+    GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
 use reparam::schema::{SchemaError, SettingValue, Settings};
 use reparam_data::DatasetOptions;
@@ -22,24 +22,26 @@ use crate::config::{
 ///
 /// Fails for settings that were put together in code and that a run file could not have.
 pub(crate) fn method(
+    catalog: &Catalog,
     method: &MethodConfig,
     max_steps: u64,
 ) -> Result<Arc<dyn AnyMethod>, TrainError> {
     let context = methods::BuildContext {
         total_steps: max_steps,
     };
-    Ok(Catalog::builtin().methods.build(method, &context)?)
+    Ok(catalog.methods.build(method, &context)?)
 }
 
 /// Returns the two-step update.
 pub(crate) fn optimizer(
+    catalog: &Catalog,
     optimizer: &OptimizerConfig,
     method: &MethodConfig,
     max_steps: u64,
 ) -> Result<Optimizer, TrainError> {
     let schedule = schedule(&optimizer.schedule, max_steps)?;
-    let catalog = Transforms::builtin();
-    let context = BuildContext::new(&catalog).with_lora_scaling(self::method(method, 1)?.scaling());
+    let scaling = self::method(catalog, method, 1)?.scaling();
+    let context = BuildContext::new(&catalog.transforms).with_lora_scaling(scaling);
     let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
     Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)
 }

@@ -15,7 +15,7 @@ use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::config::{ConfigError, Override, RunTree, StopConfig, TrainConfig};
+use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig};
 use crate::event::Step;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
@@ -487,6 +487,7 @@ impl fmt::Debug for TaskEntry {
 #[derive(Debug, Clone)]
 pub struct Tasks {
     entries: Vec<TaskEntry>,
+    catalog: Catalog,
 }
 
 impl Tasks {
@@ -495,7 +496,14 @@ impl Tasks {
     pub fn builtin() -> Self {
         Self {
             entries: crate::tasks::builtin(),
+            catalog: Catalog::builtin(),
         }
+    }
+
+    /// Sets what run files may name as methods and transforms.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        Self { catalog, ..self }
     }
 
     /// Adds a task; one of the same name is replaced.
@@ -524,7 +532,7 @@ impl Tasks {
     ///
     /// A file that cannot be read, a task that is not in the table, a key or a value that is none of the task's.
     pub fn load(&self, path: &Path, overrides: &[Override]) -> Result<TaskRun, ConfigError> {
-        self.read(&RunTree::load(path, overrides)?)
+        self.read(RunTree::load(path, overrides)?)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -538,10 +546,11 @@ impl Tasks {
         name: &str,
         overrides: &[Override],
     ) -> Result<TaskRun, ConfigError> {
-        self.read(&RunTree::parse(text, name, overrides)?)
+        self.read(RunTree::parse(text, name, overrides)?)
     }
 
-    fn read(&self, tree: &RunTree) -> Result<TaskRun, ConfigError> {
+    fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
+        let tree = tree.with_catalog(self.catalog.clone());
         let names: Vec<&'static str> = self.entries.iter().map(|entry| entry.name).collect();
         let place = match tree.task(&names)? {
             Some(place) => place,
@@ -554,7 +563,7 @@ impl Tasks {
         let entry = &self.entries[place];
         Ok(TaskRun {
             name: entry.name,
-            run: (entry.read)(tree)?,
+            run: (entry.read)(&tree)?,
         })
     }
 

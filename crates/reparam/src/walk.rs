@@ -15,7 +15,9 @@ const REPARAMETERIZATION: &str = "Reparameterization";
 
 /// The containers by which [`crate::methods::Attached`] says what its names are.
 pub(crate) mod container {
-    /// The name is that of a method.
+    /// The name is that of a method on the weight; empty, before the tensors of all of them.
+    pub(crate) const LISTED: &str = "Listed";
+    /// The name is that of a method, around its tensors.
     pub(crate) const METHOD: &str = "Method";
     /// The name is what the stored weight is called under the methods on it.
     pub(crate) const BASE: &str = "Base";
@@ -234,7 +236,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
         {
             match container_type {
                 container::TRANSPOSED => entry.is_transposed = true,
-                container::METHOD => methods.push(name.to_owned()),
+                container::LISTED => methods.push(name.to_owned()),
                 container::BASE => entry.name = beside(&entry.module, name),
                 // Burn's own reparameterizations, or a user's, say no more than their name.
                 REPARAMETERIZATION if name != crate::methods::FRAME => {

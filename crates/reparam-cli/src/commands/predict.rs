@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use reparam_train::regression::TabularError;
+use reparam_data::tabular::TabularError;
 use reparam_train::{ModelRequest, PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 

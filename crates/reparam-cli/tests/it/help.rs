@@ -298,7 +298,6 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   settings
     rank                      16            rows of A and columns of B
     alpha                     32            numerator of the scaling s
-    target_modules            "all-linear"  adapted modules: a list of names, or a regex
 "#,
         r#"
 clip_by_value  Bound every element

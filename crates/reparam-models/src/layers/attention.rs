@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
-use reparam_ops::fused::{AttentionBlock, FusedNorm};
+use reparam_ops::fused::AttentionBlock;
 use reparam_ops::{AttentionConfig, attention_with_dropout, rotary};
 
-use super::{Norm, Sequences};
+use super::{Norm, Norms, Sequences};
 use crate::architecture::AttentionSpec;
 use crate::cache::TensorCache;
 use crate::named::{List, Named, side_by_side, unnamed_module};
@@ -95,21 +95,19 @@ impl Attention {
     /// The whole block as one operation, if its weights are packed.
     pub(crate) fn fused<'a>(
         &self,
-        norm: FusedNorm,
+        norms: &Norms,
         sequences: &'a Sequences,
         context: &ForwardContext,
     ) -> Option<AttentionBlock<'a>> {
-        let [q, k, v] = &self.inputs[..] else {
-            return None;
-        };
+        let inputs = self.inputs.iter().map(|linear| linear.fused(context));
         Some(AttentionBlock {
-            norm,
-            q: q.fused(context)?,
-            k: k.fused(context)?,
-            v: v.fused(context)?,
-            o: self.output.fused(context)?,
+            inputs: inputs.collect::<Option<_>>()?,
+            output: self.output.fused(context)?,
+            norms: norms.fused(),
+            q_norm: self.q_norm.as_ref().map(|norm| norm.fused()),
+            k_norm: self.k_norm.as_ref().map(|norm| norm.fused()),
             config: self.config(),
-            rotary: &sequences.rotary[self.spec.rotary?],
+            rotary: self.spec.rotary.map(|index| &sequences.rotary[index]),
             recompute: sequences.recompute,
         })
     }

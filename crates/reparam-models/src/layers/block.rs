@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam_ops::fused::{attention_block, attention_block_cached, mlp_block};
+use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
 use reparam_ops::{RotaryTable, Segments, dropout};
 
 use super::{Attention, FeedForward, Norm};
@@ -40,6 +40,15 @@ impl Norms {
         };
         let out = apply(&self.inside, f(apply(&self.before, h.clone())));
         apply(&self.after, h + out)
+    }
+
+    pub(crate) fn fused(&self) -> FusedNorms {
+        let fused = |norm: &Option<Named<Norm>>| norm.as_ref().map(|norm| norm.fused());
+        FusedNorms {
+            before: fused(&self.before),
+            inside: fused(&self.inside),
+            after: fused(&self.after),
+        }
     }
 }
 
@@ -90,11 +99,7 @@ impl Block {
     ) -> Tensor<2> {
         let h = self.attend(h, sequences, cache, context);
         let norms = &self.feed_forward_norms;
-        let fused = norms
-            .before
-            .as_ref()
-            .and_then(|norm| self.feed_forward.fused(norm.fused(), sequences, context));
-        match fused {
+        match self.feed_forward.fused(norms, sequences, context) {
             Some(block) => mlp_block(h, block),
             None => norms.around(h, |x| {
                 let out = self.feed_forward.forward(x, context);
@@ -111,11 +116,7 @@ impl Block {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let norms = &self.attention_norms;
-        let fused = norms
-            .before
-            .as_ref()
-            .and_then(|norm| self.attention.fused(norm.fused(), sequences, context));
-        match (fused, cache) {
+        match (self.attention.fused(norms, sequences, context), cache) {
             (Some(block), None) => attention_block(h, block, &sequences.segments),
             (Some(block), Some(LayerCache::Fused(cache))) => {
                 attention_block_cached(h, block, cache)

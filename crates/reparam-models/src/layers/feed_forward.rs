@@ -2,10 +2,10 @@
 
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
-use reparam_ops::fused::{FusedNorm, MlpBlock};
+use reparam_ops::fused::MlpBlock;
 use reparam_ops::{activation, gated};
 
-use super::Sequences;
+use super::{Norms, Sequences};
 use crate::architecture::FeedForwardSpec;
 use crate::named::{List, Named, side_by_side, unnamed_module};
 
@@ -45,18 +45,16 @@ impl FeedForward {
     /// The whole block as one operation, if its weights are packed.
     pub(crate) fn fused(
         &self,
-        norm: FusedNorm,
+        norms: &Norms,
         sequences: &Sequences,
         context: &ForwardContext,
     ) -> Option<MlpBlock> {
-        let [gate, up] = &self.inputs[..] else {
-            return None;
-        };
+        let inputs = self.inputs.iter().map(|linear| linear.fused(context));
         Some(MlpBlock {
-            norm,
-            gate: gate.fused(context)?,
-            up: up.fused(context)?,
+            inputs: inputs.collect::<Option<_>>()?,
             down: self.output.fused(context)?,
+            norms: norms.fused(),
+            gated: self.spec.gated,
             activation: self.spec.activation,
             recompute: sequences.recompute,
         })

@@ -1,8 +1,8 @@
 //! Norms.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
-use reparam_ops::fused::FusedNorm;
+use burn::tensor::{DType, Tensor};
+use reparam_ops::fused::{FusedNorm, norm};
 use reparam_ops::{layer_norm, rms_norm};
 
 use crate::architecture::NormKind;
@@ -22,7 +22,11 @@ pub struct Norm {
 }
 
 impl Norm {
+    /// Normalizes rows in `f32` or bf16.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        if x.dtype() == DType::BF16 {
+            return norm(x, self.fused());
+        }
         let eps = self.eps as f32;
         match &self.bias {
             None => rms_norm(x, self.scale(), eps),
@@ -41,6 +45,7 @@ impl Norm {
     pub(crate) fn fused(&self) -> FusedNorm {
         FusedNorm {
             weight: self.scale(),
+            shift: self.bias.as_ref().map(Param::val),
             eps: self.eps as f32,
         }
     }

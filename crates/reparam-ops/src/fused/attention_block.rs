@@ -1,41 +1,45 @@
-//! The attention half of a decoder layer as one operation.
+//! The attention half of a layer as one operation.
+
+use std::ops::Range;
 
 use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use reparam_kernels::Bf16;
 use reparam_kernels::attention::{
     AttentionSavedBf16, QkvGradient, Rows, Segment, attention_backward_bf16, attention_forward_bf16,
 };
 use reparam_kernels::rotary::rotary_rows;
 
-use super::block::{Block, apply};
+use super::block::{Block, BlockGradients, apply};
 use super::buffer::Buffer;
-use super::norm::{FusedNorm, Norm};
+use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, Statistics};
 use super::packed::FusedLinear;
-use super::stack::{NODES, PartGradients, Stack};
+use super::residual::{FusedNorms, Outputs, RESIDUAL_NODES, Residual};
+use super::stack::{NODES, Stack};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node, run};
 use crate::profile::{self, Work};
 use crate::{AttentionConfig, RotaryTable, Segments};
 
-/// A self-attention block with rotary positions.
+/// A self-attention block.
 #[derive(Debug, Clone)]
 pub struct AttentionBlock<'a> {
-    /// The normalization before it.
-    pub norm: FusedNorm,
-    /// Queries; shares a stack with `k` and `v`.
-    pub q: FusedLinear,
-    /// Keys.
-    pub k: FusedLinear,
-    /// Values.
-    pub v: FusedLinear,
+    /// The norms around it.
+    pub norms: FusedNorms,
+    /// Queries, keys and values, which share a stack; or one layer whose output holds them side by side.
+    pub inputs: Vec<FusedLinear>,
     /// Back to the width of the hidden states.
-    pub o: FusedLinear,
+    pub output: FusedLinear,
+    /// The norm of each head of the queries.
+    pub q_norm: Option<FusedNorm>,
+    /// The norm of each head of the keys.
+    pub k_norm: Option<FusedNorm>,
     /// The heads.
     pub config: AttentionConfig,
-    /// The angles of the tokens' positions.
-    pub rotary: &'a RotaryTable,
+    /// The angles of the tokens' positions, if queries and keys are turned.
+    pub rotary: Option<&'a RotaryTable>,
     /// Whether the backward pass computes the activations again instead of keeping them.
     pub recompute: bool,
 }
@@ -43,9 +47,9 @@ pub struct AttentionBlock<'a> {
 /// Applies an attention block to bf16 hidden states, each segment by itself.
 ///
 /// ```text
-/// x       = norm(h)
-/// q, k, v = rotary(q(x)), rotary(k(x)), v(x)
-/// h'      = h + o(attention(q, k, v))
+/// x       = before(h)
+/// q, k, v = rotary(q_norm(q(x))), rotary(k_norm(k(x))), v(x)
+/// h'      = after(h + inside(output(attention(q, k, v))))
 /// ```
 ///
 /// # Shapes
@@ -54,21 +58,33 @@ pub struct AttentionBlock<'a> {
 ///
 /// # Gradients
 ///
-/// For `h`, the low-rank factors, scales and biases; weights and the norm are frozen.
+/// For `h`, the low-rank factors, scales and biases, and the norms; weights are frozen.
 ///
 /// # Numerics
 ///
-/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding.
+/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm
+/// comes between.
 ///
 /// # Cost
 ///
 /// Keeps `h`, the attention's output, and a few numbers a token and head; `x`, queries, keys and values are made again in
 /// the backward pass, one product of the three of the block that read `x`. With `recompute` it keeps `h` alone and attends
-/// once more, too.
+/// once more, too. A norm inside or after keeps its input.
+///
+/// # Panics
+///
+/// Panics when the inputs are not one layer or three, or anything else does not fit.
 pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
+    /// Those of the input, the layer of the output and the norms.
+    const REST: usize = 1 + NODES + RESIDUAL_NODES + 2 * NORM_NODES;
     let recompute = block.recompute;
-    let (core, nodes) = Core::new(block, segments.clone(), &h);
-    apply::<_, { 1 + 4 * NODES }>(h, core, nodes, recompute)
+    let n_inputs = block.inputs.len();
+    let (core, nodes) = Core::new(block, segments.clone());
+    match n_inputs {
+        1 => apply::<_, { REST + NODES }>(h, core, nodes, recompute),
+        3 => apply::<_, { REST + 3 * NODES }>(h, core, nodes, recompute),
+        _ => panic!("queries, keys and values are one layer or three"),
+    }
 }
 
 /// The keys and values of the tokens of one sequence that a block has seen.
@@ -107,35 +123,37 @@ pub fn attention_block_cached(
         k_start: 0,
         k_len: cache.len + n,
     };
-    let (core, _) = Core::new(block, Segments::from([segment]), &h);
+    let (core, _) = Core::new(block, Segments::from([segment]));
     let (h, _) = primitive_and_node(h);
     let mut y = states::copy_of(&h);
     let inputs = core.inputs(halves(&h));
     let attended = core.attended(&inputs, Some(cache));
-    core.o
-        .forward(&attended.out, &attended.t_o, halves_mut(&mut y), true);
+    core.output(&attended, halves_mut(&mut y));
     native::untracked(y, autodiff)
 }
 
 /// The block on slices.
 #[derive(Debug)]
 struct Core {
-    norm: Norm,
+    residual: Residual,
     qkv: Stack,
     o: Stack,
+    /// The norms of the heads of queries and of keys.
+    head_norms: [Option<Norm>; 2],
     config: AttentionConfig,
-    rotary: RotaryTable,
+    rotary: Option<RotaryTable>,
     segments: Segments,
 }
 
 /// What comes before the scores.
-struct Inputs {
-    x: Buffer<Bf16>,
-    inv_rms: Buffer<f32>,
+struct Inputs<'a> {
+    x: Normed<'a>,
     /// `x A'` of queries, keys and values.
     t: Buffer<Bf16>,
-    /// Queries, keys and values side by side, turned.
+    /// Queries, keys and values side by side, normalized and turned.
     qkv: Buffer<Bf16>,
+    /// Queries and keys before their norms, where they have some.
+    raw: [Option<(Buffer<Bf16>, Statistics)>; 2],
 }
 
 /// What comes of them.
@@ -148,33 +166,61 @@ struct Attended {
 }
 
 impl Core {
-    fn new(block: AttentionBlock<'_>, segments: Segments, h: &Tensor<2>) -> (Self, Vec<NodeGuard>) {
-        let (qkv, mut nodes) = Stack::new([block.q, block.k, block.v], h);
-        let (o, o_nodes) = Stack::new([block.o], h);
+    fn new(block: AttentionBlock<'_>, segments: Segments) -> (Self, Vec<Option<NodeGuard>>) {
+        let (qkv, mut nodes) = Stack::new(block.inputs);
+        let (o, o_nodes) = Stack::new(vec![block.output]);
+        let (residual, residual_nodes) = Residual::new(block.norms);
+        let (q_norm, q_nodes) = Norm::optional(block.q_norm);
+        let (k_norm, k_nodes) = Norm::optional(block.k_norm);
         nodes.extend(o_nodes);
+        nodes.extend(residual_nodes);
+        nodes.extend(q_nodes);
+        nodes.extend(k_nodes);
         let core = Self {
-            norm: Norm::new(block.norm),
+            residual,
             qkv,
             o,
+            head_norms: [q_norm, k_norm],
             config: block.config,
-            rotary: block.rotary.clone(),
+            rotary: block.rotary.cloned(),
             segments,
         };
         (core, nodes)
     }
 
-    fn inputs(&self, h: &[Bf16]) -> Inputs {
-        let (x, inv_rms) = self.norm.forward(h);
+    /// The columns of queries, keys and values in the outputs of their stack.
+    fn columns(&self) -> [Range<usize>; 3] {
+        let AttentionConfig {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            ..
+        } = self.config;
+        let widths = [n_heads, n_kv_heads, n_kv_heads].map(|heads| heads * head_dim);
+        let mut next = 0;
+        let starts: [usize; 3] = std::array::from_fn(|part| match self.qkv.n_parts() {
+            1 => {
+                next += widths[part];
+                next - widths[part]
+            }
+            _ => self.qkv.columns(part).start,
+        });
+        std::array::from_fn(|part| starts[part]..starts[part] + widths[part])
+    }
+
+    fn inputs<'a>(&self, h: &'a [Bf16]) -> Inputs<'a> {
+        let x = self.residual.input(h);
         let t = self.qkv.project(&x);
-        let mut qkv = self.qkv.output_buffer(self.norm.n_tokens(h));
+        let mut qkv = self.qkv.output_buffer(h.len() / self.qkv.d_in());
         self.qkv.forward(&x, &t, &mut qkv, false);
+        let raw = self.normalize(&mut qkv);
         self.rotate(&mut qkv, false);
-        Inputs { x, inv_rms, t, qkv }
+        Inputs { x, t, qkv, raw }
     }
 
     /// With a cache, the tokens see what is in it, too.
-    fn attended(&self, inputs: &Inputs, cache: Option<&mut BlockCache>) -> Attended {
-        let n = inputs.inv_rms.len();
+    fn attended(&self, inputs: &Inputs<'_>, cache: Option<&mut BlockCache>) -> Attended {
+        let n = inputs.qkv.len() / self.qkv.width();
         let mut out = Buffer::dirty(n * self.o.d_in());
         let mut lse = Buffer::dirty(n * self.config.n_heads);
         let [q, k, v] = self.rows(&inputs.qkv);
@@ -192,6 +238,13 @@ impl Core {
         }
         let t_o = self.o.project(&out);
         Attended { out, lse, t_o }
+    }
+
+    /// Makes the block's output of `y`, which holds `h`.
+    fn output(&self, attended: &Attended, y: &mut [Bf16]) -> Outputs {
+        self.residual.output(y, |y, accumulate| {
+            self.o.forward(&attended.out, &attended.t_o, y, accumulate);
+        })
     }
 
     fn attend(&self, [q, k, v]: [Rows<'_>; 3], out: &mut [Bf16], lse: &mut [f32]) {
@@ -212,36 +265,83 @@ impl Core {
 
     /// Pairs of a query and a key that it sees, for all heads.
     fn n_scores(&self) -> f64 {
+        let AttentionConfig {
+            causal,
+            window,
+            n_heads,
+            ..
+        } = self.config;
         let pairs: f64 = self
             .segments
             .iter()
             .map(|segment| {
                 let (queries, keys) = (segment.q_len as f64, segment.k_len as f64);
-                if self.config.causal {
-                    queries * (keys - queries) + queries * (queries + 1.0) / 2.0
+                // At most so many keys on one side, the query's own included.
+                let window = window.map_or(keys, |window| (window as f64).min(keys));
+                if causal {
+                    let (first, last) = (keys - queries + 1.0, keys);
+                    let growing = (last.min(window) - first + 1.0).max(0.0);
+                    growing * (first + first + growing - 1.0) / 2.0 + (queries - growing) * window
                 } else {
-                    queries * keys
+                    queries * (2.0 * window - 1.0).min(keys)
                 }
             })
             .sum();
-        pairs * self.config.n_heads as f64
+        pairs * n_heads as f64
+    }
+
+    /// Normalizes the heads of queries and keys that have a norm; returns what they were.
+    fn normalize(&self, qkv: &mut [Bf16]) -> [Option<(Buffer<Bf16>, Statistics)>; 2] {
+        let [q, k, _] = self.columns();
+        let [q_norm, k_norm] = &self.head_norms;
+        [(q, q_norm), (k, k_norm)].map(|(columns, norm)| {
+            let norm = norm.as_ref()?;
+            let raw = gather(qkv, self.qkv.width(), &columns);
+            let (normed, statistics) = norm.forward(&raw);
+            scatter(&normed, qkv, self.qkv.width(), &columns);
+            Some((raw, statistics))
+        })
+    }
+
+    /// Turns the gradients of normalized heads into those of what they were.
+    fn normalize_backward(
+        &self,
+        dqkv: &mut [Bf16],
+        raw: &[Option<(Buffer<Bf16>, Statistics)>; 2],
+    ) -> [NormGradients; 2] {
+        let [q, k, _] = self.columns();
+        std::array::from_fn(|part| {
+            let (Some(norm), Some((raw, statistics))) = (&self.head_norms[part], &raw[part]) else {
+                return NormGradients::default();
+            };
+            let columns = [&q, &k][part];
+            let dy = gather(dqkv, self.qkv.width(), columns);
+            let mut dx = Buffer::dirty(dy.len());
+            let gradients = norm.backward(&dy, raw, statistics, &mut dx);
+            scatter(&dx, dqkv, self.qkv.width(), columns);
+            gradients
+        })
     }
 
     /// Turns queries and keys by their angles, or back.
     fn rotate(&self, qkv: &mut [Bf16], inverse: bool) {
+        let Some(table) = &self.rotary else {
+            return;
+        };
+        let [q, k, _] = self.columns();
         let AttentionConfig {
             n_heads,
             n_kv_heads,
             ..
         } = self.config;
         profile::measure(Work::Rotary, 0.0, || {
-            for (part, n_heads) in [(0, n_heads), (1, n_kv_heads)] {
-                let first = self.qkv.columns(part).start.min(qkv.len());
+            for (columns, n_heads) in [(q, n_heads), (k, n_kv_heads)] {
+                let first = columns.start.min(qkv.len());
                 run(rotary_rows(
                     &mut qkv[first..],
-                    self.rotary.heads(n_heads, self.qkv.width()),
-                    &self.rotary.cos,
-                    &self.rotary.sin,
+                    table.heads(n_heads, self.qkv.width()),
+                    &table.cos,
+                    &table.sin,
                     inverse,
                 ));
             }
@@ -250,48 +350,86 @@ impl Core {
 
     /// Queries, keys and values in a buffer of the stack's outputs.
     fn rows<'a>(&self, qkv: &'a [Bf16]) -> [Rows<'a>; 3] {
-        [0, 1, 2].map(|part| Rows {
-            values: &qkv[self.qkv.columns(part).start.min(qkv.len())..],
+        self.columns().map(|columns| Rows {
+            values: &qkv[columns.start.min(qkv.len())..],
             row_stride: self.qkv.width(),
         })
     }
 }
 
+/// Some columns of all rows, one after the other.
+fn gather(rows: &[Bf16], width: usize, columns: &Range<usize>) -> Buffer<Bf16> {
+    let mut gathered = Buffer::dirty(rows.len() / width * columns.len());
+    gathered
+        .par_chunks_mut(columns.len())
+        .with_min_len(ROWS)
+        .zip(rows.par_chunks(width))
+        .for_each(|(to, row)| to.copy_from_slice(&row[columns.clone()]));
+    gathered
+}
+
+/// The inverse of [`gather`].
+fn scatter(gathered: &[Bf16], rows: &mut [Bf16], width: usize, columns: &Range<usize>) {
+    gathered
+        .par_chunks(columns.len())
+        .with_min_len(ROWS)
+        .zip(rows.par_chunks_mut(width))
+        .for_each(|(from, row)| row[columns.clone()].copy_from_slice(from));
+}
+
+/// Rows that one task copies at least.
+const ROWS: usize = 32;
+
 impl Block for Core {
-    type Kept = Attended;
+    type Kept = (Attended, Outputs);
 
     fn is_trained(&self) -> bool {
-        self.qkv.is_trained() || self.o.is_trained()
+        let mut head_norms = self.head_norms.iter().flatten();
+        self.qkv.is_trained()
+            || self.o.is_trained()
+            || self.residual.is_trained()
+            || head_norms.any(Norm::is_tracked)
     }
 
-    fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> Attended {
+    fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> (Attended, Outputs) {
         let inputs = self.inputs(h);
         let attended = self.attended(&inputs, None);
         drop(inputs);
-        self.o.forward(&attended.out, &attended.t_o, y, true);
-        attended
+        let outputs = self.output(&attended, y);
+        (attended, outputs)
     }
 
     fn backward(
         &self,
         h: &[Bf16],
-        kept: Option<Attended>,
+        kept: Option<(Attended, Outputs)>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<PartGradients> {
+    ) -> BlockGradients {
         // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
         let inputs = self.inputs(h);
-        let Attended { out, lse, t_o } = kept.unwrap_or_else(|| self.attended(&inputs, None));
-        let Inputs { x, inv_rms, t, qkv } = inputs;
+        let (Attended { out, lse, t_o }, outputs) = kept.unwrap_or_else(|| {
+            let attended = self.attended(&inputs, None);
+            let outputs = match self.residual.needs_outputs() {
+                true => self.output(&attended, &mut Buffer::copy_of(h)),
+                false => Outputs::default(),
+            };
+            (attended, outputs)
+        });
+        let Inputs { x, t, qkv, raw } = inputs;
+        let (dlayer, output_norms) = self.residual.output_gradient(&outputs, halves_mut(dy));
+        drop(outputs);
         let mut dout = Buffer::dirty(out.len());
-        let (g, mut o) = self.o.backward(halves(dy), &t_o, Some(&mut dout));
+        let dlayer_rows = dlayer.as_deref().unwrap_or(halves(dy));
+        let (g, mut o) = self.o.backward(dlayer_rows, &t_o, Some(&mut dout));
         self.o.input_gradients(&out, &g, &mut o);
-        drop(g);
+        drop((g, dlayer));
 
-        let mut dqkv = self.qkv.output_buffer(inv_rms.len());
+        let mut dqkv = self.qkv.output_buffer(qkv.len() / self.qkv.width());
         let operations = 10.0 * self.n_scores() * self.config.head_dim as f64;
         profile::measure(Work::Attention, operations, || {
             let [q, k, v] = self.rows(&qkv);
+            let [q_at, k_at, v_at] = self.columns().map(|columns| columns.start);
             run(attention_backward_bf16(
                 AttentionSavedBf16 {
                     q,
@@ -306,25 +444,35 @@ impl Block for Core {
                 QkvGradient {
                     values: &mut dqkv,
                     row_stride: self.qkv.width(),
-                    q_at: self.qkv.columns(0).start,
-                    k_at: self.qkv.columns(1).start,
-                    v_at: self.qkv.columns(2).start,
+                    q_at,
+                    k_at,
+                    v_at,
                 },
             ));
         });
         drop((dout, qkv));
         self.rotate(&mut dqkv, true);
+        let head_norms = self.normalize_backward(&mut dqkv, &raw);
+        drop(raw);
 
-        let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
+        let wants_dx = wants_dh || self.residual.wants_input_gradient();
+        let mut dx = wants_dx.then(|| Buffer::dirty(h.len()));
         let dx_out = dx.as_deref_mut();
-        let (g, mut gradients) = self.qkv.backward(&dqkv, &t, dx_out);
+        let (g, mut layers) = self.qkv.backward(&dqkv, &t, dx_out);
         drop(dqkv);
-        self.qkv.input_gradients(&x, &g, &mut gradients);
-        if let Some(dx) = dx {
-            self.norm.backward_add(&dx, h, &inv_rms, halves_mut(dy));
+        self.qkv.input_gradients(&x, &g, &mut layers);
+        let statistics = x.into_statistics();
+        let before = dx.map_or_else(NormGradients::default, |dx| {
+            self.residual
+                .input_gradient(&dx, h, statistics.as_ref(), halves_mut(dy))
+        });
+        layers.extend(o);
+        let [inside, after] = output_norms;
+        let norms = [before, inside, after].into_iter().chain(head_norms);
+        BlockGradients {
+            layers,
+            norms: norms.collect(),
         }
-        gradients.extend(o);
-        gradients
     }
 }
 

@@ -12,6 +12,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::Bf16;
 
+use super::norm::{NORM_NODES, NormGradients};
 use super::stack::{NODES, PartGradients};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node};
@@ -21,28 +22,35 @@ pub(super) trait Block: Debug + Send + Sync + 'static {
     /// What a forward pass leaves to its backward pass besides the input.
     type Kept: Debug + Send + 'static;
 
-    /// Whether any factor is tracked.
+    /// Whether anything of the block is tracked.
     fn is_trained(&self) -> bool;
 
-    /// Adds the block's output to `y`, which holds `h`.
+    /// Makes the block's output of `y`, which holds `h`.
     fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> Self::Kept;
 
-    /// Turns `dy` into the gradient of `h` if that is wanted, and returns the gradients of the factors, in the order of the
-    /// nodes. What was not kept is computed again.
+    /// Turns `dy` into the gradient of `h` if that is wanted, and returns the gradients of the layers and of the norms, in the
+    /// order of the nodes. What was not kept is computed again.
     fn backward(
         &self,
         h: &[Bf16],
         kept: Option<Self::Kept>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<PartGradients>;
+    ) -> BlockGradients;
 }
 
-/// Applies a block to `h`; `factors` are the nodes of its factors, and `N` is one more than their number.
+/// The gradients of a block.
+#[derive(Debug)]
+pub(super) struct BlockGradients {
+    pub(super) layers: Vec<PartGradients>,
+    pub(super) norms: Vec<NormGradients>,
+}
+
+/// Applies a block to `h`; `nodes` are those of its layers and then those of its norms, and `N` is one more than their number.
 pub(super) fn apply<B: Block, const N: usize>(
     h: Tensor<2>,
     block: B,
-    factors: Vec<NodeGuard>,
+    nodes: Vec<Option<NodeGuard>>,
     recompute: bool,
 ) -> Tensor<2> {
     let autodiff = h.is_autodiff();
@@ -59,10 +67,11 @@ pub(super) fn apply<B: Block, const N: usize>(
         h,
         kept: Arc::new(Mutex::new((!recompute).then_some(kept))),
     };
-    let nodes: Vec<_> = std::iter::once(h_node).chain(factors).collect();
+    let nodes = std::iter::once(Some(h_node)).chain(nodes);
+    let nodes: Vec<_> = nodes.map(native::or_nothing).collect();
     let nodes: [NodeGuard; N] = nodes
         .try_into()
-        .unwrap_or_else(|_| unreachable!("so many a layer, and the input's"));
+        .unwrap_or_else(|_| unreachable!("so many a layer and a norm, and the input's"));
     native::tracked(BlockBackward(PhantomData::<B>), nodes, y, state)
 }
 
@@ -102,7 +111,19 @@ impl<B: Block, const N: usize> Backward<Flex, N> for BlockBackward<B> {
             None => states::recycle(dy),
         }
         states::recycle(h);
-        for (gradient, nodes) in gradients.into_iter().zip(nodes[1..].as_chunks::<NODES>().0) {
+        let (layers, norms) = nodes[1..].split_at(NODES * gradients.layers.len());
+        for (gradient, nodes) in gradients
+            .layers
+            .into_iter()
+            .zip(layers.as_chunks::<NODES>().0)
+        {
+            gradient.register(*nodes, grads);
+        }
+        for (gradient, nodes) in gradients
+            .norms
+            .into_iter()
+            .zip(norms.as_chunks::<NORM_NODES>().0)
+        {
             gradient.register(*nodes, grads);
         }
     }

@@ -1,29 +1,31 @@
-//! The feed-forward half of a decoder layer as one operation.
+//! The feed-forward half of a layer as one operation.
 
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 use reparam_kernels::Bf16;
+use reparam_kernels::activation::{activation_backward, activation_forward};
 use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
-use super::block::{Block, apply};
+use super::block::{Block, BlockGradients, apply};
 use super::buffer::Buffer;
-use super::norm::{FusedNorm, Norm};
+use super::norm::NormGradients;
 use super::packed::FusedLinear;
-use super::stack::{NODES, PartGradients, Stack};
+use super::residual::{FusedNorms, Outputs, RESIDUAL_NODES, Residual};
+use super::stack::{NODES, Stack};
 use crate::Activation;
 use crate::native::{halves, halves_mut, run};
 use crate::profile::{self, Work};
 
-/// A gated feed-forward block.
+/// A feed-forward block.
 #[derive(Debug, Clone)]
 pub struct MlpBlock {
-    /// The normalization before it.
-    pub norm: FusedNorm,
-    /// What the activation is applied to; shares a stack with `up`.
-    pub gate: FusedLinear,
-    /// What is gated.
-    pub up: FusedLinear,
+    /// The norms around it.
+    pub norms: FusedNorms,
+    /// Gate and up, which share a stack, or one layer whose output holds them side by side; up alone without a gate.
+    pub inputs: Vec<FusedLinear>,
+    /// Whether there is a gate.
+    pub gated: bool,
     /// Back to the width of the hidden states.
     pub down: FusedLinear,
     /// The activation.
@@ -32,11 +34,12 @@ pub struct MlpBlock {
     pub recompute: bool,
 }
 
-/// Applies a gated feed-forward block to bf16 hidden states.
+/// Applies a feed-forward block to bf16 hidden states.
 ///
 /// ```text
-/// x  = norm(h)
-/// h' = h + down(act(gate(x)) * up(x))
+/// x  = before(h)
+/// h' = after(h + inside(down(act(gate(x)) * up(x))))      or, without a gate,
+/// h' = after(h + inside(down(act(up(x)))))
 /// ```
 ///
 /// # Shapes
@@ -45,27 +48,52 @@ pub struct MlpBlock {
 ///
 /// # Gradients
 ///
-/// For `h`, the low-rank factors, scales and biases; weights and the norm are frozen.
+/// For `h`, the low-rank factors, scales and biases, and the norms; weights are frozen.
 ///
 /// # Numerics
 ///
-/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding.
+/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm
+/// comes between.
 ///
 /// # Cost
 ///
 /// Keeps `h`, the outputs of gate and up, and their products with the `A`s; `x` and the activations are made again in the
-/// backward pass. With `recompute` it keeps `h` alone and computes gate and up once more.
+/// backward pass. With `recompute` it keeps `h` alone and computes gate and up once more. A norm inside or after keeps its
+/// input.
+///
+/// # Panics
+///
+/// Panics when the inputs are not one layer or two, or anything else does not fit.
 pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
-    let (gate_up, mut nodes) = Stack::new([block.gate, block.up], &h);
-    let (down, down_nodes) = Stack::new([block.down], &h);
+    /// Those of the input, the layer of the output and the norms.
+    const REST: usize = 1 + NODES + RESIDUAL_NODES;
+    let n_inputs = block.inputs.len();
+    let (gate_up, mut nodes) = Stack::new(block.inputs);
+    let (down, down_nodes) = Stack::new(vec![block.down]);
+    let (residual, residual_nodes) = Residual::new(block.norms);
     nodes.extend(down_nodes);
+    nodes.extend(residual_nodes);
+    let inner = down.d_in();
+    let gate = block.gated.then(|| GatedRows {
+        inner,
+        row_stride: gate_up.width(),
+        up_at: match n_inputs {
+            1 => inner,
+            _ => gate_up.columns(1).start,
+        },
+    });
     let core = Core {
-        norm: Norm::new(block.norm),
+        residual,
         gate_up,
         down,
+        gate,
         activation: block.activation,
     };
-    apply::<_, { 1 + 3 * NODES }>(h, core, nodes, block.recompute)
+    match n_inputs {
+        1 => apply::<_, { REST + NODES }>(h, core, nodes, block.recompute),
+        2 => apply::<_, { REST + 2 * NODES }>(h, core, nodes, block.recompute),
+        _ => panic!("gate and up are one layer or two"),
+    }
 }
 
 /// Rows whose activations are made at a time; they stay in the second-level cache.
@@ -74,9 +102,12 @@ const ROWS: usize = 64;
 /// The block on slices.
 #[derive(Debug)]
 struct Core {
-    norm: Norm,
+    residual: Residual,
+    /// The layers of the input, with a gate or without.
     gate_up: Stack,
     down: Stack,
+    /// Where gate and up are, if there is a gate.
+    gate: Option<GatedRows>,
     activation: Activation,
 }
 
@@ -86,62 +117,68 @@ struct Activations {
     gate_up: Buffer<Bf16>,
     t_gate_up: Buffer<Bf16>,
     t_down: Buffer<Bf16>,
+    outputs: Outputs,
 }
 
 impl Core {
-    fn rows(&self) -> GatedRows {
-        GatedRows {
-            inner: self.down.d_in(),
-            row_stride: self.gate_up.width(),
-            up_at: self.gate_up.columns(1).start,
-        }
-    }
-
-    /// Adds the block's output to `y`; without `y` only what is kept is computed.
+    /// Makes the block's output of `y`, which holds `h`; without `y` only what is kept is computed.
     fn activations(&self, h: &[Bf16], y: Option<&mut [Bf16]>) -> Activations {
-        let (x, _) = self.norm.forward(h);
-        let n = self.norm.n_tokens(h);
+        let x = self.residual.input(h);
+        let n = h.len() / self.gate_up.d_in();
         let mut gate_up = self.gate_up.output_buffer(n);
         let t_gate_up = self.gate_up.project(&x);
         self.gate_up.forward(&x, &t_gate_up, &mut gate_up, false);
         drop(x);
         let mut act = Buffer::dirty(n * self.down.d_in());
         profile::measure(Work::Activation, 0.0, || {
-            run(gated_forward(
-                self.activation,
-                &gate_up,
-                self.rows(),
-                &mut act,
-            ));
+            run(match self.gate {
+                Some(rows) => gated_forward(self.activation, &gate_up, rows, &mut act),
+                None => activation_forward(self.activation, &gate_up, &mut act),
+            });
         });
         let t_down = self.down.project(&act);
-        if let Some(y) = y {
-            self.down.forward(&act, &t_down, y, true);
-        }
+        let output = |y: &mut [Bf16]| {
+            self.residual.output(y, |y, accumulate| {
+                self.down.forward(&act, &t_down, y, accumulate);
+            })
+        };
+        let outputs = match y {
+            Some(y) => output(y),
+            None if self.residual.needs_outputs() => output(&mut Buffer::copy_of(h)),
+            None => Outputs::default(),
+        };
         Activations {
             gate_up,
             t_gate_up,
             t_down,
+            outputs,
         }
     }
 
-    /// Replaces gate and up by their gradients, and the gradient of the activations by the activations, which the gradient of
-    /// the factors needs.
+    /// Replaces the outputs of the input layers by their gradients, and the gradient of the activations by the activations,
+    /// which the gradient of the factors needs.
     fn activation_backward(&self, gate_up: &mut [Bf16], dact: &mut [Bf16]) {
-        let rows = self.rows();
+        let (inner, width) = (self.down.d_in(), self.gate_up.width());
         profile::measure(Work::Activation, 0.0, || {
             gate_up
-                .par_chunks_mut(ROWS * rows.row_stride)
-                .zip(dact.par_chunks_mut(ROWS * rows.inner))
+                .par_chunks_mut(ROWS * width)
+                .zip(dact.par_chunks_mut(ROWS * inner))
                 .for_each(|(gate_up, dact)| {
                     let mut act = Buffer::dirty(dact.len());
-                    run(gated_backward_in_place(
-                        self.activation,
-                        gate_up,
-                        rows,
-                        dact,
-                        Some(&mut act),
-                    ));
+                    match self.gate {
+                        Some(rows) => run(gated_backward_in_place(
+                            self.activation,
+                            gate_up,
+                            rows,
+                            dact,
+                            Some(&mut act),
+                        )),
+                        None => {
+                            let up = Buffer::copy_of(gate_up);
+                            run(activation_forward(self.activation, &up, &mut act));
+                            run(activation_backward(self.activation, dact, &up, gate_up));
+                        }
+                    }
                     dact.copy_from_slice(&act);
                 });
         });
@@ -152,7 +189,7 @@ impl Block for Core {
     type Kept = Activations;
 
     fn is_trained(&self) -> bool {
-        self.gate_up.is_trained() || self.down.is_trained()
+        self.gate_up.is_trained() || self.down.is_trained() || self.residual.is_trained()
     }
 
     fn forward(&self, h: &[Bf16], y: &mut [Bf16]) -> Activations {
@@ -165,30 +202,43 @@ impl Block for Core {
         kept: Option<Activations>,
         dy: &mut FlexTensor,
         wants_dh: bool,
-    ) -> Vec<PartGradients> {
+    ) -> BlockGradients {
         let Activations {
             mut gate_up,
             t_gate_up,
             t_down,
+            outputs,
         } = kept.unwrap_or_else(|| self.activations(h, None));
-        let mut dact = Buffer::dirty(self.norm.n_tokens(h) * self.down.d_in());
-        let (g, mut down) = self.down.backward(halves(dy), &t_down, Some(&mut dact));
+        let (dlayer, output_norms) = self.residual.output_gradient(&outputs, halves_mut(dy));
+        drop(outputs);
+        let n = h.len() / self.gate_up.d_in();
+        let mut dact = Buffer::dirty(n * self.down.d_in());
+        let dlayer_rows = dlayer.as_deref().unwrap_or(halves(dy));
+        let (g, mut down) = self.down.backward(dlayer_rows, &t_down, Some(&mut dact));
+        drop(dlayer);
         self.activation_backward(&mut gate_up, &mut dact);
         let act = dact;
         self.down.input_gradients(&act, &g, &mut down);
         drop((act, g));
 
         let dgate_up = gate_up;
-        let mut dx = wants_dh.then(|| Buffer::dirty(h.len()));
+        let wants_dx = wants_dh || self.residual.wants_input_gradient();
+        let mut dx = wants_dx.then(|| Buffer::dirty(h.len()));
         let dx_out = dx.as_deref_mut();
-        let (g, mut gradients) = self.gate_up.backward(&dgate_up, &t_gate_up, dx_out);
+        let (g, mut layers) = self.gate_up.backward(&dgate_up, &t_gate_up, dx_out);
         drop(dgate_up);
-        let (x, inv_rms) = self.norm.forward(h);
-        self.gate_up.input_gradients(&x, &g, &mut gradients);
-        if let Some(dx) = dx {
-            self.norm.backward_add(&dx, h, &inv_rms, halves_mut(dy));
+        let x = self.residual.input(h);
+        self.gate_up.input_gradients(&x, &g, &mut layers);
+        let statistics = x.into_statistics();
+        let before = dx.map_or_else(NormGradients::default, |dx| {
+            self.residual
+                .input_gradient(&dx, h, statistics.as_ref(), halves_mut(dy))
+        });
+        layers.extend(down);
+        let [inside, after] = output_norms;
+        BlockGradients {
+            layers,
+            norms: vec![before, inside, after],
         }
-        gradients.extend(down);
-        gradients
     }
 }

@@ -14,6 +14,7 @@ mod head;
 mod mlp_block;
 mod norm;
 mod packed;
+mod residual;
 mod stack;
 mod states;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};
-pub use norm::FusedNorm;
+pub use norm::{FusedNorm, norm};
 pub use packed::{FusedLinear, PackedDType, PackedWeight};
 pub use reparam_kernels::team::with_team;
+pub use residual::FusedNorms;

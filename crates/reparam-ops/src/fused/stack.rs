@@ -73,7 +73,7 @@ struct Factors {
 }
 
 /// The gradients of one layer: what is not wanted is empty.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PartGradients {
     rank: usize,
     /// `[rank, d_in]`.
@@ -98,19 +98,17 @@ pub(super) struct Pending {
 
 impl Stack {
     /// Takes apart layers that are the whole of one stack; returns with it the nodes of what may be trained, [`NODES`] for
-    /// each layer. What a layer lacks has the node of `instead`, for which no gradient is registered.
+    /// each layer, and none for what a layer lacks.
     ///
     /// # Panics
     ///
     /// Panics when the layers are not one stack, or a tensor does not fit its layer.
-    pub(super) fn new<const N: usize>(
-        layers: [FusedLinear; N],
-        instead: &Tensor<2>,
-    ) -> (Self, Vec<NodeGuard>) {
+    pub(super) fn new(layers: Vec<FusedLinear>) -> (Self, Vec<Option<NodeGuard>>) {
         let weight = layers[0].weight.stack.clone();
         let d_in = weight.cols();
-        let mut nodes = Vec::with_capacity(NODES * N);
-        let mut parts = Vec::with_capacity(N);
+        let n_layers = layers.len();
+        let mut nodes = Vec::with_capacity(NODES * n_layers);
+        let mut parts = Vec::with_capacity(n_layers);
         let mut rank_so_far = 0;
         let mut is_trained = false;
         for (index, layer) in layers.into_iter().enumerate() {
@@ -121,7 +119,6 @@ impl Stack {
             let columns = weight.part_rows()[index].clone();
             let FusedLinear { bias, plan, .. } = layer;
             is_trained |= plan.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
-            let missing = || primitive_and_node(instead.clone()).1;
             let low_rank = merged(plan.low_rank).map(|term| {
                 let [rank, width] = term.a.dims();
                 assert_eq!(width, d_in, "A has the width of the layer's input");
@@ -129,7 +126,7 @@ impl Stack {
                 let is_tracked = term.a.is_tracked() || term.b.is_tracked();
                 let (a, a_node) = primitive_and_node(term.a);
                 let (b, b_node) = primitive_and_node(term.b);
-                nodes.extend([a_node, b_node]);
+                nodes.extend([Some(a_node), Some(b_node)]);
                 let first = rank_so_far;
                 rank_so_far += rank;
                 Factors {
@@ -142,18 +139,18 @@ impl Stack {
                 }
             });
             if low_rank.is_none() {
-                nodes.extend([missing(), missing()]);
+                nodes.extend([None, None]);
             }
             let mut vector = |tensor: Option<Tensor<1>>, len: usize| match tensor {
                 None => {
-                    nodes.push(missing());
+                    nodes.push(None);
                     None
                 }
                 Some(tensor) => {
                     assert_eq!(tensor.dims(), [len], "a number for each column");
                     let is_tracked = tensor.is_tracked();
                     let (values, node) = primitive_and_node(tensor);
-                    nodes.push(node);
+                    nodes.push(Some(node));
                     Some(Vector { values, is_tracked })
                 }
             };
@@ -167,7 +164,7 @@ impl Stack {
         }
         assert_eq!(
             weight.part_rows().len(),
-            N,
+            n_layers,
             "the layers are the whole stack"
         );
         let stack = Self {
@@ -186,6 +183,11 @@ impl Stack {
 
     pub(super) fn d_in(&self) -> usize {
         self.weight.cols()
+    }
+
+    /// The number of layers.
+    pub(super) fn n_parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// The width of the outputs side by side; between two of them may be columns of nothing.
@@ -247,6 +249,45 @@ impl Stack {
                     .product(Some(index), view(scaled.or(x), n, d_in), epilogue, out));
             }
         });
+    }
+
+    /// [`Stack::forward`] of a stack of one layer, in `f32`.
+    pub(super) fn forward_f32(&self, x: &[Bf16], t: &[Bf16]) -> Vec<f32> {
+        let d_in = self.d_in();
+        let n = x.len() / d_in;
+        let part = &self.parts[0];
+        let d_out = part.columns.len();
+        let mut y = vec![0.0; n * d_out];
+        let bias = part.bias.as_ref().map(Vector::values);
+        let scale = part.output_scale.as_ref().map(Vector::values);
+        let epilogue = Epilogue {
+            low_rank: self.term(part, t, n),
+            bias: bias.filter(|_| scale.is_none()),
+            accumulate: false,
+        };
+        let scaled = part.scaled_input(x);
+        let out = matrix_mut_f32(&mut y, n, d_out);
+        run(self
+            .weight
+            .product(Some(0), view(scaled.or(x), n, d_in), epilogue, out));
+        if let Some(scale) = scale {
+            y.par_chunks_mut(d_out).for_each(|row| {
+                for (column, (y, scale)) in row.iter_mut().zip(scale).enumerate() {
+                    *y = *y * scale + bias.map_or(0.0, |bias| bias[column]);
+                }
+            });
+        }
+        y
+    }
+
+    /// Whether the only layer is nothing but its weight.
+    pub(super) fn is_plain(&self) -> bool {
+        self.parts.iter().all(Part::is_plain)
+    }
+
+    /// The weights.
+    pub(super) fn weight(&self) -> &WeightStack {
+        &self.weight
     }
 
     /// The output of a layer before its output scale and bias, `[n, d_out]`.
@@ -804,6 +845,43 @@ fn columns_of_mut<'a>(
 }
 
 impl PartGradients {
+    /// Adds those of other rows.
+    pub(super) fn add(&mut self, other: Self) {
+        self.rank = other.rank;
+        for (sum, part) in self.all_mut().into_iter().zip([
+            other.a,
+            other.b,
+            other.input_scale,
+            other.output_scale,
+            other.bias,
+        ]) {
+            if sum.is_empty() {
+                *sum = part;
+            } else {
+                add(sum, part.into_iter());
+            }
+        }
+    }
+
+    /// Multiplies all of them.
+    pub(super) fn scale(&mut self, factor: f32) {
+        for gradient in self.all_mut().into_iter().flatten() {
+            *gradient *= factor;
+        }
+    }
+
+    fn all_mut(&mut self) -> [&mut Vec<f32>; NODES] {
+        let Self {
+            a,
+            b,
+            input_scale,
+            output_scale,
+            bias,
+            ..
+        } = self;
+        [a, b, input_scale, output_scale, bias]
+    }
+
     /// Registers them with the nodes of the layer, where those want a gradient.
     pub(super) fn register(self, nodes: [Option<NodeId>; NODES], grads: &mut Gradients) {
         let Self {
@@ -815,7 +893,7 @@ impl PartGradients {
             bias,
         } = self;
         let [a_node, b_node, vectors @ ..] = nodes;
-        // What a layer lacks is empty, and its node is that of the input.
+        // What a layer lacks is empty.
         for (node, factor, rows_are_rank) in [(a_node, a, true), (b_node, b, false)] {
             if let (Some(id), false) = (node, factor.is_empty()) {
                 let other = factor.len() / rank;

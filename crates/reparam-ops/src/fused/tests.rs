@@ -1,5 +1,7 @@
 //! Fused operations against the same layers composed of the operations in `f32`.
 
+mod families;
+
 use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 
 use super::*;
@@ -211,7 +213,15 @@ fn norm_weight() -> Tensor<1> {
 fn fused_norm() -> FusedNorm {
     FusedNorm {
         weight: norm_weight(),
+        shift: None,
         eps: EPS,
+    }
+}
+
+fn before() -> FusedNorms {
+    FusedNorms {
+        before: Some(fused_norm()),
+        ..FusedNorms::default()
     }
 }
 
@@ -231,12 +241,17 @@ fn values<const K: usize>(x: Tensor<K>) -> Vec<f32> {
 
 #[track_caller]
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
+    assert_within(TOLERANCE, found, expected, what);
+}
+
+#[track_caller]
+fn assert_within(tolerance: f32, found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let greatest = expected.iter().fold(1e-3_f32, |max, x| max.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (found - expected).abs();
         assert!(
-            error <= TOLERANCE * greatest,
+            error <= tolerance * greatest,
             "{what}[{i}]: {found} is not {expected} of {greatest}"
         );
     }
@@ -282,9 +297,9 @@ fn mlp(
 ) -> impl Fn(Tensor<2>) -> Tensor<2> {
     move |h| {
         let block = MlpBlock {
-            norm: fused_norm(),
-            gate: gate_up[0].fused.clone(),
-            up: gate_up[1].fused.clone(),
+            norms: before(),
+            inputs: gate_up.iter().map(|layer| layer.fused.clone()).collect(),
+            gated: true,
             down: down[0].fused.clone(),
             activation: Activation::Silu,
             recompute,
@@ -374,13 +389,13 @@ fn attention_of<'a>(
     recompute: bool,
 ) -> AttentionBlock<'a> {
     AttentionBlock {
-        norm: fused_norm(),
-        q: qkv[0].fused.clone(),
-        k: qkv[1].fused.clone(),
-        v: qkv[2].fused.clone(),
-        o: o[0].fused.clone(),
+        norms: before(),
+        inputs: qkv.iter().map(|layer| layer.fused.clone()).collect(),
+        output: o[0].fused.clone(),
+        q_norm: None,
+        k_norm: None,
         config: CONFIG,
-        rotary,
+        rotary: Some(rotary),
         recompute,
     }
 }
@@ -485,14 +500,25 @@ fn check_the_head(extras: Extras) {
     let expected = values(h.grad_remove(&mut gradients).expect("h is tracked"));
 
     let half = as_bf16(hidden(13)).require_grad();
-    let fused =
-        norm_linear_cross_entropy(half.clone(), fused_norm(), &head.fused.weight, &labels, 0.1);
+    let plain = || FusedLinear {
+        weight: head.fused.weight.clone(),
+        bias: None,
+        plan: LinearPlan::default(),
+    };
+    let fused = norm_linear_cross_entropy(
+        half.clone(),
+        Some(fused_norm()),
+        plain(),
+        None,
+        &labels,
+        0.1,
+    );
     assert_close(&values(fused.clone()), &values(loss), "loss");
     let mut gradients = (fused * 3.0).backward();
     let found = values(half.grad_remove(&mut gradients).expect("h is tracked"));
     assert_close(&found, &expected, "dh");
 
-    let logits = norm_logits(half, fused_norm(), &head.fused.weight);
+    let logits = norm_logits(half, Some(fused_norm()), plain());
     let expected = linear(x, head.weight.clone(), LinearPlan::default());
     assert_close(&values(logits), &values(expected), "logits");
 }
@@ -507,7 +533,7 @@ fn embedding_rows_are_those_of_the_table() {
 fn check_embedding_rows(extras: Extras) {
     let [table] = layers([33], D, 70, extras);
     let device = Device::flex();
-    let rows = frozen_embedding(&table.fused.weight, &[32, 0, 7], &device);
+    let rows = frozen_embedding(&[(&table.fused.weight, &[32, 0, 7], None)], &device);
     assert_eq!(rows.dtype(), DType::BF16);
     let all = values(table.weight);
     let expected: Vec<f32> = [32, 0, 7]

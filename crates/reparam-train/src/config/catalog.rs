@@ -14,6 +14,19 @@ pub struct Catalog {
     pub transforms: Transforms,
 }
 
+/// Two catalogs with the same names are taken for equal.
+impl PartialEq for Catalog {
+    fn eq(&self, other: &Self) -> bool {
+        let methods = |catalog: &Self| -> Vec<&str> {
+            catalog.methods.iter().map(|spec| spec.kind).collect()
+        };
+        let transforms = |catalog: &Self| -> Vec<&str> {
+            catalog.transforms.iter().map(|entry| entry.kind).collect()
+        };
+        methods(self) == methods(other) && transforms(self) == transforms(other)
+    }
+}
+
 impl Catalog {
     /// Returns the methods and transforms of the libraries.
     pub fn builtin() -> Self {

@@ -12,8 +12,7 @@ use super::section::Section;
 pub type MethodConfig = Chosen;
 
 /// Whether a method runs on weights that are packed in bf16.
-pub(crate) fn runs_in_bf16(method: &MethodConfig) -> bool {
-    let catalog = Catalog::builtin();
+pub(crate) fn runs_in_bf16(catalog: &Catalog, method: &MethodConfig) -> bool {
     let spec = catalog.methods.get(&method.kind);
     spec.is_some_and(|spec| spec.runs_packed)
 }
@@ -24,8 +23,8 @@ pub(crate) fn is_full(method: &MethodConfig) -> bool {
 }
 
 /// Whether first values are to be taken from the training data.
-pub(crate) fn starts_from_data(method: &MethodConfig) -> bool {
-    let built = Catalog::builtin()
+pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool {
+    let built = catalog
         .methods
         .build(method, &BuildContext { total_steps: 1 });
     built.is_ok_and(|method| method.starts_from_data())

@@ -103,6 +103,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 impl RunConfig {
@@ -154,8 +157,9 @@ impl RunConfig {
             optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
-        check_method(&config.method, &method)?;
+        check_method(catalog, &config.method, &method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         if let Length::MaxSteps(steps) = config.train.length {
             check_warmup(&optimizer, &config.optimizer, steps)?;
@@ -168,7 +172,7 @@ impl RunConfig {
 
     /// What runs in bf16 is low-rank methods, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        let runs_in_bf16 = runs_in_bf16(&self.method);
+        let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
@@ -201,13 +205,18 @@ impl RunConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
 }
 
 /// A pretrained model starts from weights that mean something.
-fn check_method(config: &MethodConfig, method: &Section<'_>) -> Result<(), ConfigError> {
-    if starts_from_data(config) {
+fn check_method(
+    catalog: &Catalog,
+    config: &MethodConfig,
+    method: &Section<'_>,
+) -> Result<(), ConfigError> {
+    if starts_from_data(catalog, config) {
         return Err(method.no_effect(
             "init",
             "a language model starts from its weights",

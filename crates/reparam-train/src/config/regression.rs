@@ -34,6 +34,9 @@ pub struct RegressionConfig {
     pub train: RegressionTrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 /// `[model]`: what predicts.
@@ -205,6 +208,7 @@ impl RegressionConfig {
             optimizer: OptimizerConfig::read(&optimizer, Defaults::REGRESSION)?,
             train: train_config,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         check_warmup(&optimizer, &config.optimizer, config.train.max_steps)?;
@@ -228,7 +232,8 @@ impl RegressionConfig {
     ///
     /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
     pub fn check(&self) -> Result<(), ConfigError> {
-        Self::parse(&self.to_toml()?, "run configuration", &[]).map(|_| ())
+        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree, &self.catalog).map(|_| ())
     }
 }
 

@@ -33,6 +33,9 @@ pub struct RowsConfig {
     pub train: TrainConfig,
     /// `[output]`: where the results go.
     pub output: OutputConfig,
+    /// Where methods and transforms are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
 }
 
 /// `[data]`: the rows to train on and to evaluate with.
@@ -152,8 +155,9 @@ impl RowsConfig {
             optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
         };
-        check_method(&config.method, &method)?;
+        check_method(catalog, &config.method, &method)?;
         optimizer::check_chain(&optimizer, &config.optimizer)?;
         if let Length::MaxSteps(steps) = config.train.length {
             check_warmup(&optimizer, &config.optimizer, steps)?;

@@ -105,6 +105,10 @@ impl RunFile for RunConfig {
         self.to_toml()
     }
 
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
     fn output(&self) -> &Path {
         &self.output.dir
     }
@@ -121,6 +125,10 @@ impl RunFile for RegressionConfig {
 
     fn to_toml(&self) -> Result<String, ConfigError> {
         self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
     }
 
     fn output(&self) -> &Path {

@@ -190,7 +190,7 @@ impl TrainConfig {
         ),
         period(
             "save_every",
-            "steps between results in checkpoints/; 0 for none but the last",
+            "steps between checkpoints, from which train --resume goes on; with 0 only where the run is interrupted or fails, and a killed run starts anew",
         ),
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],

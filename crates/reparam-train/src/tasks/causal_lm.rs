@@ -89,7 +89,7 @@ impl Task for CausalLanguageModel {
             &config.model.path,
             &hub,
             config.train.precision,
-            config::runs_in_bf16(&config.method),
+            config::runs_in_bf16(&config.catalog, &config.method),
             config.model.dropout,
         )?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
@@ -101,7 +101,7 @@ impl Task for CausalLanguageModel {
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = config.train.steps(train.blocks.len());
-        let method = settings::method(&config.method, max_steps)?;
+        let method = settings::method(&config.catalog, &config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
@@ -110,7 +110,12 @@ impl Task for CausalLanguageModel {
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
         }
-        let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
+        let optimizer = settings::optimizer(
+            &config.catalog,
+            &config.optimizer,
+            &config.method,
+            max_steps,
+        )?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),

@@ -8,7 +8,7 @@ use reparam::methods::{WeightLayout, attach_adapter};
 use reparam::optim::{AdamW, ClipByGlobalNorm, Decay, Optimizer, Schedule};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::peft::{LoraAdapterConfig, PeftAdapter, TargetModules, Tensor};
+use reparam_formats::peft::{AdapterFiles, LoraAdapterConfig, TargetModules, Tensor};
 use reparam_models::TokenBatch;
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ fn twenty_steps_follow_pytorch() {
         target_modules: Some(TargetModules::Names(names.map(str::to_owned).to_vec())),
         ..LoraAdapterConfig::default()
     };
-    let initial = PeftAdapter::new(config, factors(&file, "initial")).expect("PEFT's factors");
+    let initial = AdapterFiles::new(config.to_map(), factors(&file, "initial"));
     let (model, _) =
         attach_adapter(stories().model, &initial, WeightLayout::OutIn).expect("the same model");
     let mut model = model.train();

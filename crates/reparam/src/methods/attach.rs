@@ -71,7 +71,8 @@ pub fn attach_all<M: Module>(
     let mut selected: Vec<Vec<&LinearModule>> = Vec::new();
     for (position, method) in methods.iter().enumerate() {
         let spec = method.spec();
-        if position > 0 && !spec.goes_over_others {
+        let below = &kinds[..position];
+        if below.contains(&spec.kind) || (position > 0 && !spec.goes_over_others) {
             return Err(MethodError::already_attached(
                 candidates[0],
                 kinds[position - 1],
@@ -218,7 +219,7 @@ impl Attach<'_> {
         let device = param.lazy_device();
         let has_autodiff = device.is_autodiff();
         let device = device.inner();
-        let mut trained_base = None;
+        let mut trained_base: Option<Tensor<2>> = None;
         let mut acts_on_bias = false;
         for (position, method) in self.methods.iter().enumerate() {
             let spec = method.spec();
@@ -248,7 +249,11 @@ impl Attach<'_> {
             };
             // Asked for by methods that start from the numbers, which decodes a packed weight.
             let base = || {
-                let stored = attached.oriented(matrix(param.base()));
+                let stored = match &trained_base {
+                    None => attached.oriented(matrix(param.base())),
+                    Some(base) if has_autodiff => base.clone().autodiff(),
+                    Some(base) => base.clone(),
+                };
                 attached.effective(stored).inner()
             };
             let place = Place {

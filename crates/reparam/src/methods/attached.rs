@@ -249,13 +249,14 @@ impl Reparameterization for Attached {
 
 impl Module for Attached {
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        if let Some(name) = self.base_name {
-            visitor.enter_module(name, container::BASE);
-            visitor.exit_module(name, container::BASE);
-        }
-        if self.is_transposed {
-            visitor.enter_module("transposed", container::TRANSPOSED);
-            visitor.exit_module("transposed", container::TRANSPOSED);
+        let base = self.base_name.map(|name| (name, container::BASE));
+        let is_transposed = self.is_transposed;
+        let transposed = is_transposed.then_some(("transposed", container::TRANSPOSED));
+        let listed = self.kinds().map(|kind| (kind, container::LISTED));
+        // What is known of the weight is said before the first tensor.
+        for (name, kind) in base.into_iter().chain(transposed).chain(listed) {
+            visitor.enter_module(name, kind);
+            visitor.exit_module(name, kind);
         }
         for on_layer in &self.methods {
             visitor.enter_module(on_layer.kind, container::METHOD);

@@ -170,8 +170,8 @@ impl MethodError {
             Self::Peft(error) => error.hint(),
             Self::Schema(error) => error.hint(),
             Self::AlreadyAttached { .. } => Some(
-                "start from the base model; of two methods on one weight only `weight_norm` on \
-                 `lora` is allowed"
+                "start from the base model, and give all methods in one list; only some, such as weight \
+                 normalization, go over another one"
                     .into(),
             ),
             Self::PackedWeight { .. } => Some("load the model in f32".into()),

@@ -12,7 +12,10 @@ use serde_json::{Map, Value};
 use super::method::NewTensor;
 use super::peft::{AdapterMeta, PeftFormat, targets_of};
 use super::targets::{EXCLUDE_MODULES, Selection, TARGET_MODULES};
-use super::{Base, Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use super::{
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
+    TensorSpec, Theta,
+};
 use crate::ForwardContext;
 use crate::schema::{SettingKind, Settings, optional};
 
@@ -156,6 +159,18 @@ impl MethodConfig for Ia3Config {
         })
     }
 
+    /// PEFT's files have no place for biases that are trained beside the factors.
+    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+        if self.selection.bias == Biases::None {
+            return Ok(());
+        }
+        Err(MethodError::Setting {
+            setting: "bias",
+            expected: "none",
+            found: self.selection.bias.name().to_owned(),
+        })
+    }
+
     fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
         let is_feedforward = self.is_feedforward(&layer.module.path)?;
         let dims = if is_feedforward {
@@ -172,7 +187,7 @@ impl MethodConfig for Ia3Config {
     }
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
-        let mut given = meta.common(&self.selection);
+        let mut given = meta.common(&self.selection, "none");
         given.remove("bias");
         given.remove("layers_to_transform");
         given.remove("layers_pattern");

@@ -63,8 +63,12 @@ impl AdapterMeta {
         }
     }
 
-    /// The keys that most methods share.
-    pub(super) fn common(&self, selection: &Selection) -> Map<String, Value> {
+    /// The keys that most methods share. PEFT has a word for the biases of the adapted layers for each method.
+    pub(super) fn common(
+        &self,
+        selection: &Selection,
+        bias_of_targets: &str,
+    ) -> Map<String, Value> {
         let optional = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
         let mut given = Map::new();
         let mut put = |key: &str, value: Value| {
@@ -94,7 +98,12 @@ impl AdapterMeta {
                 patterns => patterns.into(),
             },
         );
-        put("bias", selection.bias.name().into());
+        let bias = match selection.bias {
+            Biases::None => "none",
+            Biases::All => "all",
+            Biases::Targets => bias_of_targets,
+        };
+        put("bias", bias.into());
         put(
             "modules_to_save",
             match self.modules_to_save.as_slice() {
@@ -142,7 +151,11 @@ pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selecti
     let bias = match files.config.str("bias")? {
         None | Some("none") => Biases::None,
         Some("all") => Biases::All,
-        Some(_) => Biases::Targets,
+        Some(word) if word.ends_with("_only") => Biases::Targets,
+        Some(_) => {
+            let reason = "it has to be none, all or a method's name with _only";
+            return Err(files.config.invalid("bias", reason).into());
+        }
     };
     let names = TargetModules::Names(paths.into_iter().collect());
     Ok(Selection::default()
@@ -169,7 +182,9 @@ pub fn to_adapter<M: Module>(
     let adapted: BTreeSet<&str> = meta.modules.iter().map(String::as_str).collect();
     let biases = method.selection().bias;
     let mut tensors = BTreeMap::new();
+    let mut has_theta = false;
     walk(model, |entry, param| {
+        has_theta |= entry.part.is_tensor();
         if let Some(name) = stored_name(entry, &adapted, biases, &meta.modules_to_save) {
             let data = param.values().into_data();
             let tensor = peft::Tensor {
@@ -179,6 +194,9 @@ pub fn to_adapter<M: Module>(
             tensors.insert(name, tensor);
         }
     });
+    if !has_theta {
+        return Err(PeftError::Empty.into());
+    }
     let files = AdapterFiles::new(config, tensors);
     (format.check)(&files)?;
     Ok(files)
@@ -230,7 +248,7 @@ impl Methods {
         files: &AdapterFiles,
         layout: WeightLayout,
     ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>), MethodError> {
-        let (spec, format) = self.of_adapter(files)?;
+        let (_, format) = self.of_adapter(files)?;
         let method = (format.read)(files)?;
         let linears = linear_modules(&model);
         let known: BTreeSet<&str> = linears.iter().map(|linear| linear.path.as_str()).collect();
@@ -257,7 +275,7 @@ impl Methods {
             .iter()
             .map(|module| module.module.as_str())
             .collect();
-        check_targets(spec, files, &linears_paths(&model), &adapted)?;
+        check_targets(files, &linears_paths(&model), &adapted)?;
         let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
@@ -336,7 +354,6 @@ fn linears_paths<M: Module>(model: &M) -> Vec<String> {
 
 /// Checks that each layer that the configuration targets has tensors.
 fn check_targets(
-    _spec: &'static MethodSpec,
     files: &AdapterFiles,
     linears: &[String],
     adapted: &BTreeSet<&str>,

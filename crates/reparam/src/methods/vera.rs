@@ -242,7 +242,7 @@ impl MethodConfig for VeraConfig {
     }
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
-        let mut given = meta.common(&self.selection);
+        let mut given = meta.common(&self.selection, "vera_only");
         given.insert("r".into(), self.rank.into());
         given.insert("d_initial".into(), self.d_initial.into());
         given.insert("vera_dropout".into(), self.dropout.into());

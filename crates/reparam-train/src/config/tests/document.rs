@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use reparam::methods::METHODS;
 use reparam::optim::TransformEntry;
 use reparam::schema::{Fallback, SettingKind, SettingSpec};
 
@@ -81,7 +80,7 @@ fn short(entry: &TransformEntry) -> String {
 fn table(name: &str) -> Option<String> {
     let catalog = Catalog::builtin();
     let method = |kind: &str| catalog.methods.get(kind).map(|entry| entry.settings);
-    let every = method("identity")?;
+    let every = method("full")?;
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(DataConfig::SPECS),
@@ -93,7 +92,7 @@ fn table(name: &str) -> Option<String> {
         "regression train" => settings(without(RegressionTrainConfig::SPECS, &StopConfig::SPECS)),
         "methods" => {
             let mut table = "| `kind` | effective weight | |\n| --- | --- | --- |\n".to_owned();
-            for method in METHODS {
+            for method in catalog.methods.iter() {
                 let formula = cell(method.formula);
                 let _ = writeln!(
                     table,

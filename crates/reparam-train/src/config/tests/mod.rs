@@ -151,6 +151,7 @@ fn every_key_is_read() {
             task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
+            dropout: None,
         },
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
@@ -222,6 +223,7 @@ fn every_key_is_read() {
             threads: 2,
         },
         output: OutputConfig { dir: "out".into() },
+        catalog: Catalog::builtin(),
     };
     assert_eq!(config, expected);
     assert_eq!(parse(&config.to_toml().unwrap()).unwrap(), expected);

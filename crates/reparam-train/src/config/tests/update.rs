@@ -223,3 +223,50 @@ fn methods_have_their_own_keys() {
         "{error}"
     );
 }
+
+/// What a caller adds to the catalog is found by run files, with errors and defaults like any other.
+#[test]
+fn run_files_find_what_a_caller_adds() {
+    use reparam::optim::{Scale, TransformEntry};
+    use reparam::schema::{Range, SettingSpec, number};
+
+    use crate::Tasks;
+
+    static SETTINGS: [SettingSpec; 1] = [number("factor", Range::Positive, 3.0, "the factor")];
+    let catalog = Catalog::builtin();
+    let catalog = Catalog {
+        transforms: catalog.transforms.clone().with(TransformEntry {
+            kind: "triple",
+            summary: "Multiply by three, or so",
+            formula: "u = factor g",
+            source: "",
+            optimizer: None,
+            settings: &SETTINGS,
+            build: |settings, _| Ok(vec![Box::new(Scale::by(settings.number("factor")?)?)]),
+        }),
+        ..catalog
+    };
+    let chain = |transform: &str| {
+        with(
+            "optimizer",
+            &format!("learning_rate = 0.1\ntransforms = [{{ {transform} }}]"),
+        )
+    };
+    let text = chain("kind = \"triple\"");
+    let error = rendered(&text);
+    assert!(error.contains("unknown kind `triple`"), "{error}");
+    let tasks = Tasks::builtin().with_catalog(catalog);
+    let run = tasks.parse(&text, "run.toml", &[]).expect("a known kind");
+    let config = run.config::<RunConfig>().expect("a language model");
+    config.check().expect("a configuration that was read");
+    let UpdateConfig::Transforms(chosen) = &config.optimizer.update else {
+        panic!("a list");
+    };
+    assert_eq!(chosen[0].get("factor"), Some(&SettingValue::Number(3.0)));
+    let error = tasks.parse(&chain("kind = \"triple\", factor = 0"), "run.toml", &[]);
+    let error = render(&error.expect_err("out of range"));
+    assert!(
+        error.contains("`factor` in [optimizer.transforms] must be"),
+        "{error}"
+    );
+}

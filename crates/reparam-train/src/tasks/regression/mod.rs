@@ -96,7 +96,9 @@ impl Objective for Regression {
             let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &x.device());
             (x, y) = (x.select(0, rows.clone()), y.select(0, rows));
         }
-        Ok(self.squared_errors(network, x, y, context).sum() / total)
+        // Every row of a step is in its one batch, and the mean of all rows is more exact than a sum divided.
+        let share = x.dims()[0] as f64 / total;
+        Ok(self.squared_errors(network, x, y, context).mean() * share)
     }
 }
 
@@ -315,16 +317,21 @@ fn network(
     }
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
-    let method = settings::method(&config.method, config.train.max_steps)?;
+    let method = settings::method(&config.catalog, &config.method, config.train.max_steps)?;
     let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
-    if starts_from_data(&config.method) {
+    if starts_from_data(&config.catalog, &config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
     }
     Ok((network.train(), model_parameters))
 }
 
 fn optimizer(config: &RegressionConfig, network: &Network) -> Result<Optimizer, TrainError> {
-    let optimizer = settings::optimizer(&config.optimizer, &config.method, config.train.max_steps)?;
+    let optimizer = settings::optimizer(
+        &config.catalog,
+        &config.optimizer,
+        &config.method,
+        config.train.max_steps,
+    )?;
     optimizer.check(network).map_err(TrainError::Update)?;
     Ok(optimizer)
 }

@@ -210,7 +210,7 @@ impl Task for SequenceClassification {
             }
         };
         let max_steps = train_config.steps(train.encoded.len());
-        let method = settings::method(&config.method, max_steps)?;
+        let method = settings::method(&config.catalog, &config.method, max_steps)?;
         let new_head = NewHead {
             seed: train_config.seed,
         };
@@ -243,7 +243,12 @@ impl Task for SequenceClassification {
                 Saved::Adapter(method.clone(), Box::new(meta))
             }
         };
-        let optimizer = settings::optimizer(&config.optimizer, &config.method, max_steps)?;
+        let optimizer = settings::optimizer(
+            &config.catalog,
+            &config.optimizer,
+            &config.method,
+            max_steps,
+        )?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.encoded.len(),

@@ -4,40 +4,52 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::DType;
-use reparam_formats::peft::{
-    Bias, LoraAdapterConfig, PeftAdapter, PeftError, TargetModules, Tensor,
-};
+use reparam_formats::peft::{AdapterFiles, PeftError, TargetModules, Tensor};
+use serde_json::json;
 
 use super::toy::{BurnNet, Net, Toy, parameters_of, randomize};
 use crate::methods::{
-    LoraConfig, MethodError, WeightLayout, attach_adapter, attach_lora, to_adapter,
+    AdapterMeta, Biases, DoraConfig, Ia3Config, LoraConfig, MethodConfig, MethodError, Selection,
+    VeraConfig, WeightLayout, WeightNormConfig, attach, attach_adapter, to_adapter,
 };
 
 fn config() -> LoraConfig {
     LoraConfig::new(2, 3.0).with_target_modules(TargetModules::Names(vec!["q_proj".into()]))
 }
 
-fn trained(config: &LoraConfig) -> Net {
-    let (model, _) = attach_lora(Net::build(DType::F32), config, 1).expect("attaches");
-    randomize(model, 2)
+fn attached(config: &dyn MethodConfig) -> (Net, AdapterMeta) {
+    let (model, report) = attach(Net::build(DType::F32), config, 1).expect("attaches");
+    let meta = AdapterMeta::new(config, &report.modules);
+    (randomize(model, 2), meta)
 }
 
-fn adapter_of(config: &LoraConfig) -> PeftAdapter {
-    to_adapter(&trained(config), config.to_adapter_config()).expect("its own adapter")
+fn trained(config: &dyn MethodConfig) -> Net {
+    attached(config).0
+}
+
+fn adapter_of(config: &dyn MethodConfig) -> AdapterFiles {
+    let (model, meta) = attached(config);
+    to_adapter(&model, config, &meta).expect("its own adapter")
 }
 
 /// Builds an adapter from changed tensors of a good one.
 fn changed(
-    adapter: &PeftAdapter,
-    config: LoraAdapterConfig,
+    adapter: &AdapterFiles,
     change: impl FnOnce(&mut BTreeMap<String, Tensor>),
-) -> PeftAdapter {
-    let mut tensors = adapter.tensors().clone();
-    change(&mut tensors);
-    PeftAdapter::new(config, tensors).expect("tensors and configuration agree")
+) -> AdapterFiles {
+    let mut files = adapter.clone();
+    change(&mut files.tensors);
+    files
 }
 
-fn attach_error(adapter: &PeftAdapter) -> MethodError {
+/// Sets a key of the configuration.
+fn with_key(adapter: &AdapterFiles, key: &str, value: serde_json::Value) -> AdapterFiles {
+    let mut map = adapter.config.map().clone();
+    map.insert(key.to_owned(), value);
+    AdapterFiles::new(map, adapter.tensors.clone())
+}
+
+fn attach_error(adapter: &AdapterFiles) -> MethodError {
     let error = attach_adapter(Net::build(DType::F32), adapter, WeightLayout::OutIn)
         .expect_err("it does not fit");
     assert!(error.hint().is_some(), "{error}");
@@ -47,11 +59,8 @@ fn attach_error(adapter: &PeftAdapter) -> MethodError {
 #[test]
 fn an_adapter_for_other_modules_is_refused() {
     let good = adapter_of(&config());
-    let other_names = LoraAdapterConfig {
-        target_modules: Some(TargetModules::Names(vec!["k_proj".into()])),
-        ..config().to_adapter_config()
-    };
-    let adapter = changed(&good, other_names, |tensors| {
+    let other_names = with_key(&good, "target_modules", json!(["k_proj"]));
+    let adapter = changed(&other_names, |tensors| {
         *tensors = std::mem::take(tensors)
             .into_iter()
             .map(|(name, tensor)| (name.replace("q_proj", "k_proj"), tensor))
@@ -68,7 +77,7 @@ fn an_adapter_for_other_modules_is_refused() {
 #[test]
 fn an_adapter_that_lacks_modules_is_refused() {
     let good = adapter_of(&config());
-    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+    let adapter = changed(&good, |tensors| {
         tensors.retain(|name, _| !name.starts_with("layers.1."));
     });
     let error = attach_error(&adapter);
@@ -82,7 +91,7 @@ fn an_adapter_that_lacks_modules_is_refused() {
 fn a_factor_of_another_shape_is_refused() {
     let good = adapter_of(&config());
     let name = "layers.1.q_proj.lora_A.weight";
-    let adapter = changed(&good, config().to_adapter_config(), |tensors| {
+    let adapter = changed(&good, |tensors| {
         let wide = Tensor {
             shape: vec![2, 9],
             data: vec![0.5; 18],
@@ -108,11 +117,14 @@ fn a_factor_of_another_shape_is_refused() {
 #[test]
 fn biases_that_do_not_fit_are_refused() {
     let config = LoraConfig {
-        bias: Bias::All,
+        selection: Selection {
+            bias: Biases::All,
+            ..config().selection
+        },
         ..config()
     };
     let good = adapter_of(&config);
-    let short = changed(&good, config.to_adapter_config(), |tensors| {
+    let short = changed(&good, |tensors| {
         let bias = Tensor {
             shape: vec![3],
             data: vec![0.5; 3],
@@ -124,7 +136,7 @@ fn biases_that_do_not_fit_are_refused() {
         matches!(&error, MethodError::FactorShape { name, .. } if name == "lm_head.bias"),
         "{error}"
     );
-    let unknown = changed(&good, config.to_adapter_config(), |tensors| {
+    let unknown = changed(&good, |tensors| {
         let bias = tensors["lm_head.bias"].clone();
         tensors.insert("other.bias".into(), bias);
     });
@@ -149,7 +161,8 @@ fn an_adapter_is_not_attached_twice() {
 #[test]
 fn a_model_without_theta_has_no_adapter() {
     let frozen = Net::build(DType::F32).freeze();
-    let error = to_adapter(&frozen, config().to_adapter_config()).expect_err("no factors");
+    let error =
+        to_adapter(&frozen, &config(), &AdapterMeta::new(&config(), &[])).expect_err("no factors");
     assert!(
         matches!(error, MethodError::Peft(PeftError::Empty)),
         "{error}"
@@ -162,8 +175,8 @@ fn a_configuration_of_another_adapter_is_refused() {
         rank: 3,
         ..config()
     };
-    let error =
-        to_adapter(&trained(&config()), other.to_adapter_config()).expect_err("another rank");
+    let (model, meta) = attached(&config());
+    let error = to_adapter(&model, &other, &meta).expect_err("another rank");
     assert!(
         matches!(error, MethodError::Peft(PeftError::WrongRank { .. })),
         "{error}"
@@ -180,6 +193,187 @@ fn an_adapter_can_be_attached_without_autodiff_and_trained_later() {
     assert_eq!(report.modules.len(), 2);
     let model = plain.train();
     assert_eq!(parameters_of(&model), parameters_of(&trained(&config())));
-    let again = to_adapter(&model, config().to_adapter_config()).expect("its own adapter");
-    assert_eq!(again.tensors(), adapter.tensors());
+    let meta = AdapterMeta::new(&config(), &report.modules);
+    let again = to_adapter(&model, &config(), &meta).expect("its own adapter");
+    assert_eq!(again, adapter);
+}
+
+/// PEFT's word for the biases of adapted layers is another for each method, and its files of IA3 have none.
+#[test]
+fn biases_are_written_in_the_words_of_the_method() {
+    let biased = config().selection.with_bias(Biases::Targets);
+    let vera = VeraConfig {
+        rank: 2,
+        selection: biased.clone(),
+        ..VeraConfig::default()
+    };
+    let dora = DoraConfig {
+        lora: LoraConfig {
+            selection: biased.clone(),
+            ..config()
+        },
+    };
+    let cases: [(&dyn MethodConfig, &str); 2] = [(&vera, "vera_only"), (&dora, "lora_only")];
+    for (method, word) in cases {
+        let adapter = adapter_of(method);
+        assert_eq!(adapter.config.str("bias").expect("a string"), Some(word));
+        assert!(
+            adapter
+                .tensors
+                .contains_key("layers.1.q_proj.base_layer.bias")
+        );
+        let (model, _) =
+            attach_adapter(Net::build(DType::F32), &adapter, WeightLayout::OutIn).expect("reads");
+        assert_eq!(parameters_of(&model), parameters_of(&trained(method)));
+    }
+    let odd = with_key(&adapter_of(&vera), "bias", json!("some"));
+    assert!(attach_error(&odd).to_string().contains("bias"));
+    let ia3 = Ia3Config {
+        selection: biased,
+        ..Ia3Config::default()
+    };
+    let error = attach(Net::build(DType::F32), &ia3, 0).expect_err("no place for biases");
+    assert!(
+        matches!(
+            error,
+            MethodError::Setting {
+                setting: "bias",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// What changes the result and is not honoured is refused, for each method by its own table of keys.
+#[test]
+fn keys_that_cannot_be_honoured_are_refused_by_name() {
+    let vera = VeraConfig {
+        rank: 2,
+        selection: config().selection,
+        ..VeraConfig::default()
+    };
+    let ia3 = Ia3Config {
+        selection: config().selection,
+        ..Ia3Config::default()
+    };
+    let cases: [(&dyn MethodConfig, &str, serde_json::Value); 5] = [
+        (&vera, "save_projection", json!(false)),
+        (&vera, "trainable_token_indices", json!([0])),
+        (&vera, "use_sparkles", json!(3)),
+        (&ia3, "use_sparkles", json!(3)),
+        (&config(), "use_qalora", json!(true)),
+    ];
+    for (method, key, value) in cases {
+        let good = adapter_of(method);
+        let adapter = match (key, value.as_bool()) {
+            ("save_projection", _) => changed(&with_key(&good, key, value), |tensors| {
+                tensors.retain(|name, _| name.contains('.'));
+            }),
+            _ => with_key(&good, key, value),
+        };
+        let error = attach_error(&adapter);
+        assert!(error.to_string().contains(key), "{error}");
+    }
+    let error = attach_error(&with_key(&adapter_of(&ia3), "peft_type", json!("LOHA")));
+    assert!(error.to_string().contains("LOHA"), "{error}");
+}
+
+/// A method of its own file type that lacks a tensor, or has one that is not its.
+#[test]
+fn adapters_of_vera_and_ia3_that_do_not_fit_are_refused() {
+    let vera = VeraConfig {
+        rank: 2,
+        selection: config().selection,
+        ..VeraConfig::default()
+    };
+    let good = adapter_of(&vera);
+    for name in ["vera_A", "layers.1.q_proj.vera_lambda_d"] {
+        let short = changed(&good, |tensors| {
+            tensors.remove(name);
+        });
+        let error = attach_error(&short);
+        assert!(
+            matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &[name]),
+            "{error}"
+        );
+    }
+    let ia3 = Ia3Config {
+        selection: config().selection,
+        ..Ia3Config::default()
+    };
+    let wide = changed(&adapter_of(&ia3), |tensors| {
+        let l = Tensor {
+            shape: vec![9, 1],
+            data: vec![0.5; 9],
+        };
+        tensors.insert("layers.0.q_proj.ia3_l".into(), l);
+    });
+    assert!(matches!(
+        attach_error(&wide),
+        MethodError::FactorShape { .. }
+    ));
+    let other = changed(&adapter_of(&ia3), |tensors| {
+        let l = tensors["layers.0.q_proj.ia3_l"].clone();
+        tensors.insert("layers.0.q_proj.lora_A.weight".into(), l);
+    });
+    let error = attach_error(&other);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["layers.0.q_proj.lora_A.weight"]),
+        "{error}"
+    );
+    for method in [&vera as &dyn MethodConfig, &ia3] {
+        let error = to_adapter(
+            &Net::build(DType::F32),
+            method,
+            &AdapterMeta::new(method, &[]),
+        );
+        assert!(matches!(error, Err(MethodError::Peft(PeftError::Empty))));
+    }
+}
+
+#[test]
+fn a_method_that_peft_lacks_has_no_adapter() {
+    let method = WeightNormConfig::default();
+    let (model, meta) = attached(&method);
+    let error = to_adapter(&model, &method, &meta).expect_err("no format");
+    assert!(
+        matches!(
+            error,
+            MethodError::NoAdapterFile {
+                method: "weight_norm"
+            }
+        ),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+}
+
+/// A classification head that is trained whole goes along, and comes back.
+#[test]
+fn modules_to_save_are_stored_whole() {
+    let (model, mut meta) = attached(&config());
+    meta.modules_to_save = vec!["lm_head".into()];
+    meta.task_type = Some("SEQ_CLS".into());
+    let files = to_adapter(&model, &config(), &meta).expect("its own adapter");
+    for name in ["lm_head.weight", "lm_head.bias"] {
+        assert!(files.tensors.contains_key(name), "{name}");
+    }
+    let moved = changed(&files, |tensors| {
+        tensors.get_mut("lm_head.weight").expect("stored").data[0] = 42.0;
+    });
+    let (model, _) =
+        attach_adapter(Net::build(DType::F32), &moved, WeightLayout::OutIn).expect("reads");
+    assert_eq!(
+        super::toy::values(&model.lm_head.weight.param().val())[0],
+        42.0
+    );
+    let short = changed(&files, |tensors| {
+        tensors.remove("lm_head.weight");
+    });
+    let error = attach_error(&short);
+    assert!(
+        matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["lm_head.weight"]),
+        "{error}"
+    );
 }

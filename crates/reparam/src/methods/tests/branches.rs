@@ -5,9 +5,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::toy::{data, numbers, randomize, values};
 use super::{assert_close, max_difference, objective};
-use crate::methods::{
-    AttachMethod, MethodError, OverparameterizedConfig, Selection, attach_overparameterized,
-};
+use crate::methods::{MethodError, OverparameterizedConfig, Selection, attach};
 use crate::optim::{GradientTransform, Momentum, Optimizer, Schedule, WeightDecay};
 use crate::parameters;
 use crate::{ForwardContext, Linear};
@@ -41,7 +39,7 @@ fn loss(x: Tensor<2>, weight: Tensor<2>) -> Tensor<1> {
 
 /// The left side of RepOptimizers' law: branches, trained.
 fn branches_trained(config: &OverparameterizedConfig, x: &Tensor<2>) -> Vec<Vec<f64>> {
-    let (mut layer, _) = config.attach(layer(DType::F64), 0).expect("attaches");
+    let (mut layer, _) = attach(layer(DType::F64), config, 0).expect("attaches");
     let chain: Vec<Box<dyn GradientTransform>> = vec![
         Box::new(WeightDecay::new(DECAY).expect("valid")),
         Box::new(Momentum::new(MOMENTUM, false).expect("valid")),
@@ -54,14 +52,14 @@ fn branches_trained(config: &OverparameterizedConfig, x: &Tensor<2>) -> Vec<Vec<
         let mut gradients = loss.backward();
         let gradients = parameters::take_gradients(&layer, &mut gradients);
         (layer, _) = optimizer.step(layer, gradients).expect("a finite step");
-        weights.push(values(&layer.weight.val()));
+        weights.push(values(&layer.weight.param().val()));
     }
     weights
 }
 
 /// The right side: one weight, its gradient multiplied by a mask before decay and momentum.
 fn folded_trained(mask: &[f64], x: &Tensor<2>) -> Vec<Vec<f64>> {
-    let mut weight = values(&layer(DType::F64).weight.val());
+    let mut weight = values(&layer(DType::F64).weight.param().val());
     let mut velocity = vec![0.0; weight.len()];
     let mut weights = Vec::new();
     for _ in 0..STEPS {
@@ -109,7 +107,7 @@ fn branches_are_a_mask_on_the_gradient_of_the_folded_weight() {
 #[test]
 fn the_weight_is_the_sum_of_the_branches() {
     let config = config(&[0.5, 2.0], 3, true);
-    let (layer, _) = config.attach(layer(DType::F64), 4).expect("attaches");
+    let (layer, _) = attach(layer(DType::F64), &config, 4).expect("attaches");
     let layer = randomize(layer, 2);
     let list = parameters::trainable(&layer);
     let names: Vec<&str> = list.iter().map(|tensor| tensor.name.as_str()).collect();
@@ -135,9 +133,14 @@ fn the_weight_is_the_sum_of_the_branches() {
             expected.push(0.5 * theta[0][at] + 2.0 * theta[1][at] + product + diagonal);
         }
     }
-    assert_close(&values(&layer.weight.val()), &expected, 1e-14, "W");
+    assert_close(&values(&layer.weight.param().val()), &expected, 1e-14, "W");
     let folded = layer.materialize();
-    assert_close(&values(&folded.weight.base()), &expected, 1e-14, "folded");
+    assert_close(
+        &values(&folded.weight.param().base()),
+        &expected,
+        1e-14,
+        "folded",
+    );
     assert_eq!(parameters::trainable(&folded).len(), 1);
 }
 
@@ -145,12 +148,12 @@ fn the_weight_is_the_sum_of_the_branches() {
 #[test]
 fn a_diagonal_starts_as_nothing_and_has_the_right_gradient() {
     let base = layer(DType::F64);
-    let start = values(&base.weight.val());
+    let start = values(&base.weight.param().val());
     let config = config(&[1.0], 0, true);
-    let (layer, _) = config.attach(base, 4).expect("attaches");
-    assert_eq!(values(&layer.weight.val()), start);
+    let (layer, _) = attach(base, &config, 4).expect("attaches");
+    assert_eq!(values(&layer.weight.param().val()), start);
     let x: Tensor<2> = data(numbers(6 * WIDTH, 2), &[6, WIDTH], DType::F64);
-    let mut gradients = loss(x, layer.weight.val()).backward();
+    let mut gradients = loss(x, layer.weight.param().val()).backward();
     let gradients = parameters::take_gradients(&layer, &mut gradients);
     let dense = values(&gradients[0].values);
     let diagonal: Vec<f64> = (0..WIDTH).map(|idx| dense[idx * (WIDTH + 1)]).collect();
@@ -159,8 +162,7 @@ fn a_diagonal_starts_as_nothing_and_has_the_right_gradient() {
 
 #[test]
 fn settings_without_effect_are_refused() {
-    let error = attach_overparameterized(layer(DType::F32), &config(&[], 0, false), 0)
-        .expect_err("no branch");
+    let error = attach(layer(DType::F32), &config(&[], 0, false), 0).expect_err("no branch");
     assert!(
         matches!(
             error,
@@ -172,8 +174,7 @@ fn settings_without_effect_are_refused() {
         "{error}"
     );
     let oblong = Linear::new(data(numbers(6, 1), &[2, 3], DType::F32), None);
-    let error =
-        attach_overparameterized(oblong, &config(&[1.0], 0, true), 0).expect_err("not square");
+    let error = attach(oblong, &config(&[1.0], 0, true), 0).expect_err("not square");
     assert!(matches!(error, MethodError::NoSquareWeight), "{error}");
     assert!(error.hint().is_some());
 }

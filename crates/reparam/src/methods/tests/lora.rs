@@ -4,7 +4,7 @@ use burn::tensor::DType;
 
 use super::toy::{bits, data, numbers, randomize, values};
 use super::{F32_TOLERANCE, F64_TOLERANCE, assert_close, burn_layer, layer};
-use crate::methods::{FactorInit, LoraConfig, WeightLayout, attach_lora, linear};
+use crate::methods::{FactorInit, LoraConfig, Selection, WeightLayout, attach, linear};
 use crate::parameters::{self, NamedTensor};
 use crate::{ForwardContext, Linear};
 
@@ -16,7 +16,7 @@ const SUM_TOLERANCE: f64 = 2e-5;
 
 /// Returns the factors `A` and `B` of a single layer.
 fn factors(config: &LoraConfig, seed: u64) -> (NamedTensor, NamedTensor) {
-    let (layer, _) = attach_lora(layer(D_OUT, D_IN, 1), config, seed).expect("attaches");
+    let (layer, _) = attach(layer(D_OUT, D_IN, 1), config, seed).expect("attaches");
     let mut list = parameters::trainable(&layer);
     assert_eq!(list.len(), 2);
     let b = list.pop().expect("two factors");
@@ -87,8 +87,7 @@ fn a_gaussian_a_has_the_deviation_of_one_over_the_rank() {
 #[test]
 fn modules_of_one_shape_start_differently() {
     use super::toy::{Net, Toy};
-    let (model, _) =
-        attach_lora(Net::build(DType::F32), &LoraConfig::new(2, 1.0), 5).expect("attaches");
+    let (model, _) = attach(Net::build(DType::F32), &LoraConfig::new(2, 1.0), 5).expect("attaches");
     let firsts: Vec<_> = parameters::trainable(&model)
         .into_iter()
         .filter(|tensor| tensor.name.ends_with("q_proj.lora_A.weight"))
@@ -106,7 +105,7 @@ fn other_targets_do_not_change_a_modules_start() {
     let first = |targets: &[&str]| {
         let names = targets.iter().map(|name| (*name).to_owned()).collect();
         let config = LoraConfig::new(2, 1.0).with_target_modules(TargetModules::Names(names));
-        let (model, _) = attach_lora(Net::build(DType::F32), &config, 5).expect("attaches");
+        let (model, _) = attach(Net::build(DType::F32), &config, 5).expect("attaches");
         let list = parameters::trainable(&model);
         let tensor = list
             .into_iter()
@@ -128,8 +127,8 @@ fn the_output_is_the_definitions() {
             ..LoraConfig::new(4, 6.0)
         };
         let base = Linear::new(data(numbers(3, 1), &[1, 3], DType::F64), None);
-        let w = values(&base.weight.base());
-        let (layer, report) = attach_lora(base, &config, 0).expect("attaches");
+        let w = values(&base.weight.param().base());
+        let (layer, report) = attach(base, &config, 0).expect("attaches");
         assert_eq!(report.modules[0].scaling, Some(scaling));
         assert_eq!(report.modules[0].rank, Some(4));
         let layer = randomize(layer, 1);
@@ -151,8 +150,11 @@ fn the_output_is_the_definitions() {
 #[test]
 fn the_plan_runs_on_burns_layout_too() {
     for (dtype, tolerance) in [(DType::F32, F32_TOLERANCE), (DType::F64, F64_TOLERANCE)] {
-        let config = LoraConfig::new(2, 3.0).with_weight_layout(WeightLayout::InOut);
-        let (layer, _) = attach_lora(burn_layer(5, 3, dtype, 4), &config, 0).expect("attaches");
+        let config = LoraConfig {
+            selection: Selection::default().with_weight_layout(WeightLayout::InOut),
+            ..LoraConfig::new(2, 3.0)
+        };
+        let (layer, _) = attach(burn_layer(5, 3, dtype, 4), &config, 0).expect("attaches");
         let layer = randomize(layer, 1);
         let x = data::<2>(numbers(6, 9), &[2, 3], dtype);
         let plan = linear(x.clone(), &layer.weight, &ForwardContext::inference());
@@ -170,7 +172,7 @@ fn dropout_is_a_function_of_the_pass_and_absent_in_inference() {
         ..LoraConfig::new(4, 8.0)
     };
     let attached = |dropout: f64| {
-        let (layer, _) = attach_lora(layer(5, 32, 1), &config(dropout), 0).expect("attaches");
+        let (layer, _) = attach(layer(5, 32, 1), &config(dropout), 0).expect("attaches");
         randomize(layer, 2)
     };
     let (with, without) = (attached(0.5), attached(0.0));
@@ -196,7 +198,7 @@ fn gradients_pass_through_the_dropout_mask() {
         dropout: 0.5,
         ..LoraConfig::new(2, 2.0)
     };
-    let (layer, _) = attach_lora(layer(3, 8, 1), &config, 0).expect("attaches");
+    let (layer, _) = attach(layer(3, 8, 1), &config, 0).expect("attaches");
     let layer = randomize(layer, 2);
     let context = ForwardContext::training(4, 6);
     let x = data::<2>(numbers(4 * 8, 8), &[4, 8], DType::F32).require_grad();
@@ -243,7 +245,7 @@ fn dropout_keeps_the_expected_output() {
         dropout: 0.25,
         ..LoraConfig::new(2, 2.0)
     };
-    let (layer, _) = attach_lora(layer(1, 16, 1), &config, 0).expect("attaches");
+    let (layer, _) = attach(layer(1, 16, 1), &config, 0).expect("attaches");
     let layer = randomize(layer, 2);
     let x = || data(numbers(16, 8), &[1, 16], DType::F32);
     let expected = values(&layer.forward(x(), &ForwardContext::inference()))[0];

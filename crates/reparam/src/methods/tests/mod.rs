@@ -7,22 +7,25 @@ mod branches;
 mod cases;
 mod chain;
 mod lora;
+mod packed;
 mod scale;
 mod selection;
+mod settings;
 mod sigma_reparam;
 mod theta_file;
 mod toy;
 mod weight_norm;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn;
 use burn::tensor::{DType, Gradients, Tensor};
 
 use self::cases::{Case, Identity, cases};
 use self::toy::{BurnNet, Net, Toy, bits, data, input, numbers, parameters_of, randomize, values};
-use super::METHODS;
+use super::dora::hold;
+use super::{Methods, linear_modules};
 use crate::optim::{AdamW, Optimizer, Schedule, WeightDecay};
 use crate::parameters::{self, NamedTensor};
 use crate::{ForwardContext, Linear};
@@ -38,17 +41,15 @@ const DIFFERENCE_TOLERANCE: f64 = 1e-8;
 
 /// States a law for every case on a network of this crate's layers and on one of Burn's.
 fn for_every_case(law: impl LawOfCases) {
-    for case in cases::<Net>() {
-        law.holds(&case);
-    }
-    for case in cases::<BurnNet>() {
-        law.holds(&case);
+    for case in cases() {
+        law.holds::<Net>(&case);
+        law.holds::<BurnNet>(&case);
     }
 }
 
 /// A law; a trait because a closure cannot be generic.
 trait LawOfCases {
-    fn holds<M: Toy>(&self, case: &Case<M>);
+    fn holds<M: Toy>(&self, case: &Case);
 }
 
 macro_rules! law {
@@ -58,7 +59,7 @@ macro_rules! law {
         fn $name() {
             struct Law;
             impl LawOfCases for Law {
-                fn holds<$toy: Toy>(&self, $case: &Case<$toy>) $body
+                fn holds<$toy: Toy>(&self, $case: &Case) $body
             }
             for_every_case(Law);
         }
@@ -67,11 +68,9 @@ macro_rules! law {
 
 #[test]
 fn every_method_has_cases() {
-    for method in METHODS {
-        let has_cases = cases::<Net>()
-            .iter()
-            .any(|case| case.methods == [method.kind]);
-        assert!(has_cases, "no law was checked for `{}`", method.kind);
+    for spec in Methods::builtin().iter() {
+        let has_cases = cases().iter().any(|case| case.methods == [spec.kind]);
+        assert!(has_cases, "no law was checked for `{}`", spec.kind);
     }
 }
 
@@ -81,19 +80,19 @@ fn every_method_has_cases() {
 fn identity_at_initialization() {
     struct Law;
     impl LawOfCases for Law {
-        fn holds<M: Toy>(&self, case: &Case<M>) {
+        fn holds<M: Toy>(&self, case: &Case) {
             for (dtype, epsilon, tolerance) in [
                 (DType::F32, f64::from(f32::EPSILON), F32_TOLERANCE),
                 (DType::F64, f64::EPSILON, F64_TOLERANCE),
             ] {
-                identity_of(case, dtype, epsilon, tolerance);
+                identity_of::<M>(case, dtype, epsilon, tolerance);
             }
         }
     }
     for_every_case(Law);
 }
 
-fn identity_of<M: Toy>(case: &Case<M>, dtype: DType, epsilon: f64, tolerance: f64) {
+fn identity_of<M: Toy>(case: &Case, dtype: DType, epsilon: f64, tolerance: f64) {
     let base = M::build(dtype);
     let x = input(dtype);
     let expected = base.forward(x.clone(), &ForwardContext::inference());
@@ -146,30 +145,46 @@ law!(
     }
 });
 
-law!(gradient_equals_central_differences, case: M, {
+law!(
+    /// What a method's definition holds constant, such as the norm of DoRA, is held constant here, too.
+    gradient_equals_central_differences, case: M, {
+    hold::held(|| {
         let context = ForwardContext::inference();
         let model = randomize(case.attach(M::build(DType::F64), 7), 3);
         let objective = |model: &M| objective(model.forward(input(DType::F64), &context));
         let mut gradients = objective(&model).backward();
         let gradients = parameters::take_gradients(&model, &mut gradients);
-        let start = parameters::trainable(&model);
-        for (tensor_idx, gradient) in gradients.iter().enumerate() {
-            let gradient_values = values(&gradient.values);
-            for (element, found) in gradient_values.into_iter().enumerate() {
-                let at = |offset: f64| {
-                    let mut moved = start.clone();
-                    let mut numbers = values(&start[tensor_idx].values);
-                    numbers[element] += offset;
-                    let new = data(numbers, &[start[tensor_idx].len()], DType::F64);
-                    moved[tensor_idx].values = new.inner();
-                    values(&objective(&parameters::assign(model.clone(), moved)))[0]
-                };
-                let expected = (at(STEP) - at(-STEP)) / (2.0 * STEP);
-                let what = format!("{} {}[{element}]", case.name, gradient.name);
-                assert_close(&[found], &[expected], DIFFERENCE_TOLERANCE, &what);
-            }
+        for (gradient, expected) in gradients.iter().zip(differences(&model, objective)) {
+            let what = format!("{} {}", case.name, gradient.name);
+            assert_close(&values(&gradient.values), &expected, DIFFERENCE_TOLERANCE, &what);
         }
+    });
 });
+
+/// Central differences of an objective for every element of every trained tensor, in `f64`.
+fn differences<M: Module>(model: &M, objective: impl Fn(&M) -> Tensor<1>) -> Vec<Vec<f64>> {
+    let start = parameters::trainable(model);
+    let value_at = |tensor: usize, element: usize, offset: f64| {
+        let mut moved = start.clone();
+        let mut numbers = values(&start[tensor].values);
+        numbers[element] += offset;
+        let new = data(numbers, &[start[tensor].len()], DType::F64);
+        moved[tensor].values = new.inner();
+        values(&objective(&parameters::assign(model.clone(), moved)))[0]
+    };
+    (0..start.len())
+        .map(|tensor| {
+            let elements = 0..start[tensor].len();
+            elements
+                .map(|element| {
+                    let [above, below] =
+                        [STEP, -STEP].map(|offset| value_at(tensor, element, offset));
+                    (above - below) / (2.0 * STEP)
+                })
+                .collect()
+        })
+        .collect()
+}
 
 law!(only_theta_changes, case: M, {
     let mut model = case.attach(M::build(DType::F32), 7);
@@ -187,14 +202,15 @@ law!(only_theta_changes, case: M, {
         (model, _) = optimizer.step(model, gradients).expect("a finite step");
     }
     let after = parameters_of(&model);
-    // Told by identity, so that a wrong name cannot hide a change.
+    // Told by the parameters themselves, so that a wrong name cannot hide a change.
     let trained = trained_paths(&model);
-    assert_eq!(trained.len(), parameters::trainable(&model).len(), "{}", case.name);
+    let n_trained = trained.values().collect::<HashSet<_>>().len();
+    assert_eq!(n_trained, parameters::trainable(&model).len(), "{}", case.name);
     assert_eq!(after.len(), before.len());
     for ((path, after), (_, before)) in after.iter().zip(&before) {
-        assert_eq!(after != before, trained.contains(path), "{}: {path}", case.name);
+        assert_eq!(after != before, trained.contains_key(path), "{}: {path}", case.name);
     }
-    let base_is_trained = trained.iter().any(|path| path.ends_with(".weight"));
+    let base_is_trained = model.weights().iter().any(|weight| weight.base().is_require_grad());
     assert_eq!(base_is_trained, !case.properties.has_frozen_base, "{}", case.name);
 });
 
@@ -232,47 +248,58 @@ law!(merging_keeps_the_output, case: M, {
         let merged = model.materialize();
         let found = merged.forward(x, &ForwardContext::inference());
         assert_close(&values(&found), &values(&expected), tolerance, case.name);
-        let linears = super::linear_modules(&merged);
+        let linears = linear_modules(&merged);
         assert!(linears.iter().all(|linear| !linear.is_reparameterized()), "{}", case.name);
         let base = M::build(dtype);
         assert_eq!(parameters_of(&merged).len(), parameters_of(&base).len(), "{}", case.name);
     }
 });
 
-law!(saving_and_loading_gives_an_equal_model, case: M, {
+law!(
+    /// Through the file of the trained state, and through an adapter if PEFT has the method.
+    saving_and_loading_gives_an_equal_model, case: M, {
     let model = randomize(case.attach(M::build(DType::F32), 7), 3);
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let loaded = case.reload(&model, M::build(DType::F32), directory.path());
-    assert_eq!(parameters_of(&loaded), parameters_of(&model), "{}", case.name);
-    let forward = |model: &M| bits(&model.forward(input(DType::F32), &ForwardContext::inference()));
-    assert_eq!(forward(&loaded), forward(&model), "{}", case.name);
-    // What was frozen or trained is so again.
-    let names = |model: &M| -> Vec<String> {
-        parameters::trainable(model).into_iter().map(|tensor| tensor.name).collect()
-    };
-    assert_eq!(names(&loaded), names(&model), "{}", case.name);
+    let fresh = || M::build(DType::F32);
+    let theta = case.through_theta(&model, fresh(), directory.path());
+    let adapter = case.through_peft(&model, fresh(), &directory.path().join("adapter"));
+    let has_format = case.configs_for::<M>().iter().all(|config| config.spec().peft.is_some());
+    assert_eq!(adapter.is_some(), has_format, "{}", case.name);
+    for loaded in [Some(theta), adapter].into_iter().flatten() {
+        assert_eq!(parameters_of(&loaded), parameters_of(&model), "{}", case.name);
+        let forward =
+            |model: &M| bits(&model.forward(input(DType::F32), &ForwardContext::inference()));
+        assert_eq!(forward(&loaded), forward(&model), "{}", case.name);
+        // What was frozen or trained is so again.
+        let names = |model: &M| -> Vec<String> {
+            parameters::trainable(model).into_iter().map(|tensor| tensor.name).collect()
+        };
+        assert_eq!(names(&loaded), names(&model), "{}", case.name);
+    }
 });
 
 law!(
-    /// Every tensor of the state is called what the table says, beside its layer: for LoRA that is
-    /// what PEFT calls it.
+    /// Every tensor of the state is called what the table says, beside its layer or at the root of the model: for
+    /// methods of PEFT that is what PEFT calls it.
     names_are_those_of_the_table, case: M, {
     let model = case.attach(M::build(DType::F32), 7);
-    let layers: Vec<String> = super::linear_modules(&model)
+    let layers: Vec<String> = linear_modules(&model)
         .into_iter()
         .map(|linear| linear.path)
         .collect();
     let mut names = Vec::new();
     for NamedTensor { name, .. } in parameters::state(&model) {
         let layer = layers.iter().find(|layer| name.starts_with(&format!("{layer}.")));
-        let layer = layer.unwrap_or_else(|| panic!("{}: {name} belongs to no layer", case.name));
-        let rest = &name[layer.len() + 1..];
-        let is_public = METHODS
+        let rest = match layer {
+            Some(layer) => &name[layer.len() + 1..],
+            None => name.as_str(),
+        };
+        let is_public = Methods::builtin()
             .iter()
-            .filter(|method| case.methods.contains(&method.kind))
-            .flat_map(|method| method.parameters)
-            .any(|parameter| is_called(rest, parameter.public));
-        assert!(is_public || rest == "bias", "{}: {name}", case.name);
+            .filter(|spec| case.methods.contains(&spec.kind))
+            .flat_map(|spec| spec.tensors)
+            .any(|tensor| is_called(rest, tensor.name));
+        assert!(is_public || (layer.is_some() && rest == "bias"), "{}: {name}", case.name);
         names.push(name);
     }
     let n_names = names.len();
@@ -316,7 +343,7 @@ law!(a_second_method_is_refused, case: M, {
 /// A validation copy computes the same without a graph, and turns back into the same model.
 #[test]
 fn a_model_survives_valid_and_train() {
-    for case in cases::<Net>() {
+    for case in cases() {
         let model = randomize(case.attach(Net::build(DType::F32), 7), 3);
         let context = ForwardContext::inference();
         let valid = model.valid();
@@ -340,11 +367,11 @@ fn a_model_survives_valid_and_train() {
     }
 }
 
-/// Returns the paths inside the module of the parameters that require a gradient.
-fn trained_paths<M: Module>(model: &M) -> Vec<String> {
+/// Returns the parameters that require a gradient by their paths inside the module.
+fn trained_paths<M: Module>(model: &M) -> BTreeMap<String, ParamId> {
     struct Trained {
         path: Vec<String>,
-        found: Vec<String>,
+        found: BTreeMap<String, ParamId>,
     }
     impl ModuleVisitor for Trained {
         fn enter_module(&mut self, name: &str, _container_type: &str) {
@@ -355,13 +382,13 @@ fn trained_paths<M: Module>(model: &M) -> Vec<String> {
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if param.base().is_require_grad() {
-                self.found.push(self.path.join("."));
+                self.found.insert(self.path.join("."), param.id);
             }
         }
     }
     let mut trained = Trained {
         path: Vec::new(),
-        found: Vec::new(),
+        found: BTreeMap::new(),
     };
     model.visit(&mut trained);
     trained.found

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 use super::toy::{data, numbers, values};
 use super::{assert_close, max_difference, objective};
 use crate::methods::{
-    AnyMethod, IdentityConfig, MethodError, OverparameterizedConfig, ScaleConfig, attach_scale,
+    FullConfig, MethodConfig, MethodError, OverparameterizedConfig, ScaleConfig, attach,
 };
 use crate::optim::{GradientTransform, Momentum, Optimizer, Scale, Schedule};
 use crate::{ForwardContext, Linear, parameters};
@@ -18,12 +18,12 @@ const LAMBDA: f64 = 0.2;
 const TOLERANCE: f64 = 1e-12;
 
 /// Trains a layer to a target and returns its effective weight after every step.
-fn trajectory(method: AnyMethod, chain: Vec<Box<dyn GradientTransform>>) -> Vec<Vec<f64>> {
+fn trajectory(method: &dyn MethodConfig, chain: Vec<Box<dyn GradientTransform>>) -> Vec<Vec<f64>> {
     let base = Linear::new(
         data(numbers(D_OUT * D_IN, 1), &[D_OUT, D_IN], DType::F64),
         None,
     );
-    let (mut layer, _) = method.attach(base, 0).expect("attaches");
+    let (mut layer, _) = attach(base, method, 0).expect("attaches");
     let mut optimizer = Optimizer::new(chain, 0.1, Schedule::Constant, STEPS).expect("valid");
     let x: Tensor<2> = data(numbers(4 * D_IN, 2), &[4, D_IN], DType::F64);
     let mut weights = Vec::new();
@@ -34,7 +34,7 @@ fn trajectory(method: AnyMethod, chain: Vec<Box<dyn GradientTransform>>) -> Vec<
         let mut gradients = loss.backward();
         let gradients = parameters::take_gradients(&layer, &mut gradients);
         (layer, _) = optimizer.step(layer, gradients).expect("a finite step");
-        weights.push(values(&layer.weight.val()));
+        weights.push(values(&layer.weight.param().val()));
     }
     weights
 }
@@ -45,15 +45,15 @@ fn momentum() -> Box<dyn GradientTransform> {
 
 #[test]
 fn training_v_moves_w_as_scaling_the_gradient_does() {
-    let scaled = || -> AnyMethod { ScaleConfig::new(LAMBDA.sqrt()).into() };
-    let whole = || -> AnyMethod { IdentityConfig::default().into() };
+    let scaled = ScaleConfig::new(LAMBDA.sqrt());
+    let whole = FullConfig::default();
     let lambda = || -> Box<dyn GradientTransform> { Box::new(Scale::By(LAMBDA)) };
     for (left, right) in [
         (Vec::new(), vec![lambda()]),
         (vec![momentum()], vec![lambda(), momentum()]),
     ] {
-        let left = trajectory(scaled(), left);
-        let right = trajectory(whole(), right);
+        let left = trajectory(&scaled, left);
+        let right = trajectory(&whole, right);
         for (left, right) in left.iter().zip(&right) {
             assert_close(left, right, TOLERANCE, "W");
         }
@@ -61,7 +61,7 @@ fn training_v_moves_w_as_scaling_the_gradient_does() {
         // would have moved elsewhere.
         let moved = max_difference(&right[0], &right[STEPS as usize - 1]);
         assert!(moved > 0.1, "{moved}");
-        let unscaled = trajectory(whole(), Vec::new());
+        let unscaled = trajectory(&whole, Vec::new());
         assert!(max_difference(&unscaled[0], &right[0]) > 1e-3);
     }
 }
@@ -71,11 +71,8 @@ fn by_the_horizon_the_scale_is_the_root_of_lambda() {
     let scale = ScaleConfig::by_horizon(10_000).scale;
     assert_close(&[scale], &[0.1], 1e-15, "s");
     let config = ScaleConfig::by_horizon(STEPS);
-    let left = trajectory(config.into(), Vec::new());
-    let right = trajectory(
-        IdentityConfig::default().into(),
-        vec![Box::new(Scale::ByHorizon)],
-    );
+    let left = trajectory(&config, Vec::new());
+    let right = trajectory(&FullConfig::default(), vec![Box::new(Scale::ByHorizon)]);
     for (left, right) in left.iter().zip(&right) {
         assert_close(left, right, TOLERANCE, "W");
     }
@@ -85,7 +82,7 @@ fn by_the_horizon_the_scale_is_the_root_of_lambda() {
 fn a_scale_that_is_not_positive_is_refused() {
     let layer = || Linear::new(data(numbers(6, 1), &[2, 3], DType::F32), None);
     for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-        let error = attach_scale(layer(), &ScaleConfig::new(scale), 0).expect_err("not positive");
+        let error = attach(layer(), &ScaleConfig::new(scale), 0).expect_err("not positive");
         assert!(
             matches!(
                 error,
@@ -100,9 +97,7 @@ fn a_scale_that_is_not_positive_is_refused() {
             branches: vec![1.0, scale],
             ..OverparameterizedConfig::default()
         };
-        let error = AnyMethod::from(branches)
-            .attach(layer(), 0)
-            .expect_err("not positive");
+        let error = attach(layer(), &branches, 0).expect_err("not positive");
         assert!(
             matches!(
                 error,

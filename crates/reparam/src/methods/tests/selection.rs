@@ -5,7 +5,7 @@ use burn::tensor::DType;
 use reparam_formats::peft::{PeftError, TargetModules};
 
 use super::toy::{BurnNet, Net, Toy};
-use crate::methods::{AttachedModule, LoraConfig, MethodError, attach_lora, linear_modules};
+use crate::methods::{AttachedModule, LoraConfig, MethodError, Selection, attach, linear_modules};
 use crate::parameters;
 
 const ALL: [&str; 4] = [
@@ -23,6 +23,13 @@ fn base() -> LoraConfig {
     LoraConfig::new(2, 4.0)
 }
 
+fn without(modules: &[&str]) -> LoraConfig {
+    LoraConfig {
+        selection: Selection::default().with_exclude_modules(names(modules)),
+        ..base()
+    }
+}
+
 /// PEFT counts layers only in a list that lies inside of something, as in real models.
 #[derive(Module, Debug)]
 struct Whole {
@@ -37,7 +44,7 @@ fn attached_to<M: Module>(
     model: M,
     config: &LoraConfig,
 ) -> Result<Vec<AttachedModule>, MethodError> {
-    let (model, report) = attach_lora(model, config, 0)?;
+    let (model, report) = attach(model, config, 0)?;
     // What the report says is what the model is.
     let adapted: Vec<String> = linear_modules(&model)
         .into_iter()
@@ -98,21 +105,20 @@ fn a_regular_expression_matches_whole_paths() {
 
 #[test]
 fn layers_can_be_chosen_by_number() {
-    let config = LoraConfig {
-        layers_to_transform: Some(vec![1]),
-        ..base().with_target_modules(names(&["q_proj", "down_proj"]))
+    let numbered = |layers: Vec<usize>| LoraConfig {
+        selection: Selection {
+            layers_to_transform: Some(layers),
+            ..Selection::default().with_target_modules(names(&["q_proj", "down_proj"]))
+        },
+        ..base()
     };
     let whole = || Whole {
         model: Net::build(DType::F32),
     };
-    let modules = attached_to(whole(), &config).expect("attaches");
+    let modules = attached_to(whole(), &numbered(vec![1])).expect("attaches");
     let paths: Vec<&str> = modules.iter().map(|one| one.module.as_str()).collect();
     assert_eq!(paths, ["model.layers.1.q_proj", "model.layers.1.down_proj"]);
-    let beyond = LoraConfig {
-        layers_to_transform: Some(vec![0, 9]),
-        ..config
-    };
-    let error = attached_to(whole(), &beyond).expect_err("no such layer");
+    let error = attached_to(whole(), &numbered(vec![0, 9])).expect_err("no such layer");
     assert!(
         matches!(&error, MethodError::Peft(PeftError::NoMatch { option, pattern, .. })
             if *option == "layers_to_transform" && pattern == "9"),
@@ -122,10 +128,7 @@ fn layers_can_be_chosen_by_number() {
 
 #[test]
 fn modules_can_be_excluded() {
-    let config = LoraConfig {
-        exclude_modules: Some(names(&["q_proj"])),
-        ..base()
-    };
+    let config = without(&["q_proj"]);
     assert_eq!(paths(&config), ["layers.0.down_proj", "layers.1.down_proj"]);
 }
 
@@ -151,13 +154,7 @@ fn what_matches_nothing_is_an_error_that_names_it() {
             base().with_target_modules(names(&["q_proj", "k_porj"])),
             "k_porj",
         ),
-        (
-            LoraConfig {
-                exclude_modules: Some(names(&["v_proj"])),
-                ..base()
-            },
-            "v_proj",
-        ),
+        (without(&["v_proj"]), "v_proj"),
         (
             LoraConfig {
                 rank_pattern: vec![("up_proj".into(), 4)],
@@ -182,11 +179,7 @@ fn what_matches_nothing_is_an_error_that_names_it() {
         assert!(is_no_match, "{error}");
         assert!(error.to_string().contains(name), "{error}");
     }
-    let everything_excluded = LoraConfig {
-        exclude_modules: Some(names(&["q_proj", "down_proj"])),
-        ..base()
-    };
-    let error = attached(&everything_excluded).expect_err("nothing left");
+    let error = attached(&without(&["q_proj", "down_proj"])).expect_err("nothing left");
     assert!(
         matches!(
             error,
@@ -227,7 +220,7 @@ fn settings_out_of_range_are_refused() {
 fn counts_tell_theta_from_the_rest() {
     let model = Net::build(DType::F32);
     let total = parameters::count(&model).total;
-    let (model, _) = attach_lora(model, &base(), 0).expect("attaches");
+    let (model, _) = attach(model, &base(), 0).expect("attaches");
     let count = parameters::count(&model);
     // Four layers of 5 x 6 or 6 x 5 with rank 2.
     assert_eq!(count.trainable, 4 * 2 * (5 + 6));

@@ -5,9 +5,7 @@ use nalgebra::DMatrix;
 
 use super::toy::{bits, data, numbers, randomize, values};
 use super::{assert_close, objective};
-use crate::methods::{
-    AttachMethod, GammaInit, MethodError, SigmaReparamConfig, after_step, attach_sigma_reparam,
-};
+use crate::methods::{GammaInit, MethodError, SigmaReparamConfig, after_step, attach};
 use crate::parameters::{self, NamedTensor};
 use crate::{ForwardContext, Linear};
 
@@ -23,7 +21,7 @@ fn attached(gamma_init: GammaInit, dtype: DType) -> Linear {
         gamma_init,
         ..SigmaReparamConfig::default()
     };
-    let (layer, _) = config.attach(base(dtype), 3).expect("not zero");
+    let (layer, _) = attach(base(dtype), &config, 3).expect("not zero");
     layer
 }
 
@@ -40,7 +38,7 @@ fn named(layer: &Linear, name: &str) -> Vec<f64> {
 
 #[test]
 fn gamma_starts_at_the_largest_singular_value() {
-    let expected = singular_values(&values(&base(DType::F64).weight.val()))[0];
+    let expected = singular_values(&values(&base(DType::F64).weight.param().val()))[0];
     for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-6)] {
         let layer = attached(GammaInit::Sigma, dtype);
         assert_close(
@@ -61,12 +59,17 @@ fn gamma_starts_at_the_largest_singular_value() {
 fn from_one_the_weight_starts_with_spectral_norm_one() {
     let layer = attached(GammaInit::One, DType::F64);
     assert_eq!(named(&layer, "weight_gamma"), [1.0]);
-    let sigma = singular_values(&values(&base(DType::F64).weight.val()))[0];
-    let expected: Vec<f64> = values(&base(DType::F64).weight.val())
+    let sigma = singular_values(&values(&base(DType::F64).weight.param().val()))[0];
+    let expected: Vec<f64> = values(&base(DType::F64).weight.param().val())
         .iter()
         .map(|w| w / sigma)
         .collect();
-    assert_close(&values(&layer.weight.val()), &expected, 1e-13, "W0 / sigma");
+    assert_close(
+        &values(&layer.weight.param().val()),
+        &expected,
+        1e-13,
+        "W0 / sigma",
+    );
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn the_spectral_norm_is_gamma_once_the_iteration_has_caught_up() {
         layer = after_step(layer);
     }
     let gamma = named(&layer, "weight_gamma")[0].abs();
-    let norm = singular_values(&values(&layer.weight.val()))[0];
+    let norm = singular_values(&values(&layer.weight.param().val()))[0];
     assert_close(&[norm], &[gamma], 1e-12, "|W|");
 }
 
@@ -94,7 +97,7 @@ fn the_vectors_advance_by_one_iteration_a_step() {
         let _ = objective(layer.forward(x, &ForwardContext::training(0, 0))).backward();
     }
     assert_eq!(named(&layer, "weight_u"), u);
-    let weight = DMatrix::from_row_slice(D_OUT, D_IN, &values(&layer.weight.base()));
+    let weight = DMatrix::from_row_slice(D_OUT, D_IN, &values(&layer.weight.param().base()));
     let v = (weight.transpose() * DMatrix::from_column_slice(D_OUT, 1, &u)).normalize();
     let next_u = (&weight * &v).normalize();
     let trained: Vec<NamedTensor> = parameters::trainable(&layer);
@@ -112,7 +115,7 @@ fn the_vectors_advance_by_one_iteration_a_step() {
 #[test]
 fn a_weight_of_zero_is_refused() {
     let zero = Linear::new(data(vec![0.0; 6], &[2, 3], DType::F32), None);
-    let error = attach_sigma_reparam(zero, &SigmaReparamConfig::default(), 0).expect_err("no norm");
+    let error = attach(zero, &SigmaReparamConfig::default(), 0).expect_err("no norm");
     assert!(matches!(error, MethodError::ZeroWeight { .. }), "{error}");
     assert!(error.hint().is_some());
 }

@@ -7,16 +7,13 @@ use reparam_formats::checkpoint::{Checkpoint, Dtype};
 
 use super::toy::{Net, Toy, parameters_of, randomize};
 use crate::methods::{
-    AnyMethod, Biases, IdentityConfig, LoraConfig, MethodError, OverparameterizedConfig, Selection,
-    SigmaReparamConfig, WeightNormConfig, load_theta, save_theta,
+    Biases, FullConfig, LoraConfig, MethodConfig, MethodError, OverparameterizedConfig, Selection,
+    SigmaReparamConfig, WeightNormConfig, attach, load_theta, save_theta,
 };
 use crate::parameters;
 
-fn attached(method: impl Into<AnyMethod>, dtype: DType) -> Net {
-    let (model, _) = method
-        .into()
-        .attach(Net::build(dtype), 1)
-        .expect("attaches");
+fn attached(method: &dyn MethodConfig, dtype: DType) -> Net {
+    let (model, _) = attach(Net::build(dtype), method, 1).expect("attaches");
     model
 }
 
@@ -32,7 +29,7 @@ fn the_file_holds_all_state_by_public_names_in_its_own_type() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("theta.safetensors");
     for (dtype, stored) in [(DType::F64, Dtype::F64), (DType::F32, Dtype::F32)] {
-        let model = randomize(attached(sigma(), dtype), 2);
+        let model = randomize(attached(&sigma(), dtype), 2);
         save_theta(&model, &path).expect("writable");
         let file = Checkpoint::open_file(&path).expect("what was just written");
         let mut expected: Vec<String> = vec!["lm_head.bias".into()];
@@ -56,7 +53,7 @@ fn the_file_holds_all_state_by_public_names_in_its_own_type() {
             .get("layers.0.q_proj.weight_u")
             .expect("part of the state");
         assert_eq!(u.shape, [5]);
-        let loaded = load_theta(attached(sigma(), dtype), &path).expect("the same model");
+        let loaded = load_theta(attached(&sigma(), dtype), &path).expect("the same model");
         assert_eq!(parameters_of(&loaded), parameters_of(&model));
     }
 }
@@ -65,13 +62,13 @@ fn the_file_holds_all_state_by_public_names_in_its_own_type() {
 fn another_method_or_setting_is_refused_with_names() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("theta.safetensors");
-    save_theta(&attached(sigma(), DType::F32), &path).expect("writable");
-    let others: Vec<AnyMethod> = vec![
-        IdentityConfig::default().into(),
-        WeightNormConfig::default().into(),
-        SigmaReparamConfig::default().into(),
-        OverparameterizedConfig::default().into(),
-        LoraConfig::new(2, 1.0).into(),
+    save_theta(&attached(&sigma(), DType::F32), &path).expect("writable");
+    let others: [&dyn MethodConfig; 5] = [
+        &FullConfig::default(),
+        &WeightNormConfig::default(),
+        &SigmaReparamConfig::default(),
+        &OverparameterizedConfig::default(),
+        &LoraConfig::new(2, 1.0),
     ];
     for other in others {
         let error = load_theta(attached(other, DType::F32), &path).expect_err("another");
@@ -83,7 +80,7 @@ fn another_method_or_setting_is_refused_with_names() {
         assert!(hint.contains("settings of the method"), "{hint}");
     }
     let missing = load_theta(
-        attached(sigma(), DType::F32),
+        attached(&sigma(), DType::F32),
         &directory.path().join("none.safetensors"),
     );
     assert!(matches!(missing, Err(MethodError::File(_))));
@@ -93,11 +90,11 @@ fn another_method_or_setting_is_refused_with_names() {
 fn a_number_that_is_not_finite_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("theta.safetensors");
-    let model = attached(IdentityConfig::default(), DType::F32);
+    let model = attached(&FullConfig::default(), DType::F32);
     let mut list = parameters::trainable(&model);
     list[0].values = list[0].values.clone() / 0.0;
     save_theta(&parameters::assign(model, list), &path).expect("writable");
-    let fresh = attached(IdentityConfig::default(), DType::F32);
+    let fresh = attached(&FullConfig::default(), DType::F32);
     let error = load_theta(fresh, &path).expect_err("infinite");
     assert!(
         matches!(error, MethodError::File(FormatError::NonFinite { .. })),
@@ -110,7 +107,7 @@ fn a_number_that_is_not_finite_is_refused() {
 fn a_copy_without_autodiff_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("theta.safetensors");
-    let model = attached(sigma(), DType::F32);
+    let model = attached(&sigma(), DType::F32);
     let error = save_theta(&model.valid(), &path).expect_err("nothing requires a gradient");
     assert!(matches!(error, MethodError::NothingTrained), "{error}");
     assert!(error.hint().is_some());
@@ -125,11 +122,9 @@ fn a_copy_without_autodiff_is_refused() {
 fn state_goes_into_a_model_that_was_attached_without_autodiff() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("theta.safetensors");
-    let model = randomize(attached(sigma(), DType::F32), 2);
+    let model = randomize(attached(&sigma(), DType::F32), 2);
     save_theta(&model, &path).expect("writable");
-    let (plain, _) = AnyMethod::from(sigma())
-        .attach(Net::build(DType::F32).valid(), 9)
-        .expect("attaches");
+    let (plain, _) = attach(Net::build(DType::F32).valid(), &sigma(), 9).expect("attaches");
     let loaded = load_theta(plain.train(), &path).expect("the same model");
     assert_eq!(parameters_of(&loaded), parameters_of(&model));
 }

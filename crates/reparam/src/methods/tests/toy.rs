@@ -116,13 +116,13 @@ impl Toy for Net {
         let layers = self.layers_in_order();
         compose(x, |idx, x| {
             let bias = layers[idx].bias.as_ref().expect("a bias").val();
-            x.matmul(layers[idx].weight.val().transpose()) + bias.unsqueeze::<2>()
+            x.matmul(layers[idx].weight.param().val().transpose()) + bias.unsqueeze::<2>()
         })
     }
 
     fn weights(&self) -> Vec<&Param<Tensor<2>>> {
         let layers = self.layers_in_order().into_iter();
-        layers.map(|layer| &layer.weight).collect()
+        layers.map(|layer| layer.weight.param()).collect()
     }
 }
 

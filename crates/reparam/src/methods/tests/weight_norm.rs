@@ -5,8 +5,7 @@ use burn::tensor::DType;
 use super::toy::{data, numbers, randomize, values};
 use super::{F64_TOLERANCE, assert_close, burn_layer, objective};
 use crate::methods::{
-    MethodError, Selection, WeightLayout, WeightNormConfig, attach_weight_norm,
-    initialize_from_data,
+    MethodError, Selection, WeightLayout, WeightNormConfig, attach, initialize_from_data,
 };
 use crate::parameters;
 use crate::{ForwardContext, Linear};
@@ -18,8 +17,7 @@ fn layer(has_bias: bool) -> Linear {
     let weight = data(numbers(D_OUT * D_IN, 5), &[D_OUT, D_IN], DType::F64);
     let bias = has_bias.then(|| data(numbers(D_OUT, 6), &[D_OUT], DType::F64));
     let config = WeightNormConfig::default();
-    let (layer, _) =
-        attach_weight_norm(Linear::new(weight, bias), &config, 0).expect("no row is zero");
+    let (layer, _) = attach(Linear::new(weight, bias), &config, 0).expect("no row is zero");
     layer
 }
 
@@ -27,7 +25,7 @@ fn layer(has_bias: bool) -> Linear {
 #[test]
 fn the_weight_is_the_definitions() {
     let base = Linear::new(data(vec![3.0, 4.0], &[1, 2], DType::F64), None);
-    let (layer, _) = attach_weight_norm(base, &WeightNormConfig::default(), 0).expect("not zero");
+    let (layer, _) = attach(base, &WeightNormConfig::default(), 0).expect("not zero");
     let list = parameters::trainable(&layer);
     let names: Vec<&str> = list.iter().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(names, ["weight_v", "weight_g"]);
@@ -42,7 +40,12 @@ fn the_weight_is_the_definitions() {
         })
         .collect();
     let layer = parameters::assign(layer, moved);
-    assert_close(&values(&layer.weight.val()), &[10.0, 24.0], 1e-15, "W");
+    assert_close(
+        &values(&layer.weight.param().val()),
+        &[10.0, 24.0],
+        1e-15,
+        "W",
+    );
 }
 
 /// A step along the gradient never shortens a row.
@@ -69,7 +72,7 @@ fn a_row_without_direction_is_refused_by_number() {
     let mut weight = numbers(12, 1);
     weight[4..8].fill(0.0);
     let base = Linear::new(data(weight, &[3, 4], DType::F32), None);
-    let error = attach_weight_norm(base, &WeightNormConfig::default(), 0).expect_err("zero");
+    let error = attach(base, &WeightNormConfig::default(), 0).expect_err("zero");
     assert!(
         matches!(error, MethodError::ZeroRow { row: 1, .. }),
         "{error}"
@@ -97,16 +100,19 @@ fn check_moments(outputs: &[f64]) {
 fn outputs_initialized_from_data_have_mean_zero_and_variance_one() {
     let x = || data(numbers(20 * D_IN, 9), &[20, D_IN], DType::F64) * 3.0 + 0.5;
     let before = layer(true);
-    let direction = values(&before.weight.base());
+    let direction = values(&before.weight.param().base());
     let layer = initialize_from_data(before, x(), WeightLayout::OutIn).expect("it varies");
     check_moments(&values(&layer.forward(x(), &ForwardContext::inference())));
-    assert_eq!(values(&layer.weight.base()), direction);
+    assert_eq!(values(&layer.weight.param().base()), direction);
     // All three are trained now; a bias that was frozen would stay so.
     assert_eq!(parameters::trainable(&layer).len(), 2);
     let selection = Selection::default().with_weight_layout(WeightLayout::InOut);
-    let (burns, _) = attach_weight_norm(
+    let (burns, _) = attach(
         burn_layer(D_OUT, D_IN, DType::F64, 2),
-        &WeightNormConfig { selection },
+        &WeightNormConfig {
+            selection,
+            ..WeightNormConfig::default()
+        },
         0,
     )
     .expect("no row is zero");

@@ -1,0 +1,147 @@
+//! The norms around half a layer, and the sum with its input.
+
+use burn::backend::autodiff::ops::NodeGuard;
+use reparam_kernels::Bf16;
+
+use super::buffer::Buffer;
+use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, Statistics, add};
+
+/// The norms around half a layer `f`:
+///
+/// ```text
+/// h' = after(h + inside(f(before(h))))
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct FusedNorms {
+    /// On the input.
+    pub before: Option<FusedNorm>,
+    /// On the output, before it is added.
+    pub inside: Option<FusedNorm>,
+    /// On the sum.
+    pub after: Option<FusedNorm>,
+}
+
+/// The nodes of the three norms.
+pub(super) const RESIDUAL_NODES: usize = 3 * NORM_NODES;
+
+/// The norms on slices.
+#[derive(Debug)]
+pub(super) struct Residual {
+    before: Option<Norm>,
+    inside: Option<Norm>,
+    after: Option<Norm>,
+}
+
+/// What the norms behind the layer read, which the backward pass needs again.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    /// The layer's output.
+    layer: Option<Buffer<Bf16>>,
+    /// The sum.
+    sum: Option<Buffer<Bf16>>,
+}
+
+impl Residual {
+    /// Takes the norms apart; returns with them [`RESIDUAL_NODES`] nodes.
+    pub(super) fn new(norms: FusedNorms) -> (Self, Vec<Option<NodeGuard>>) {
+        let (before, before_nodes) = Norm::optional(norms.before);
+        let (inside, inside_nodes) = Norm::optional(norms.inside);
+        let (after, after_nodes) = Norm::optional(norms.after);
+        let nodes = [before_nodes, inside_nodes, after_nodes];
+        let residual = Self {
+            before,
+            inside,
+            after,
+        };
+        (residual, nodes.into_iter().flatten().collect())
+    }
+
+    /// Whether anything of the norms is tracked.
+    pub(super) fn is_trained(&self) -> bool {
+        let norms = [&self.before, &self.inside, &self.after];
+        norms.into_iter().flatten().any(Norm::is_tracked)
+    }
+
+    /// Whether the gradient of the layer's input is wanted where that of `h` is not.
+    pub(super) fn wants_input_gradient(&self) -> bool {
+        self.before.as_ref().is_some_and(Norm::is_tracked)
+    }
+
+    /// Whether the backward pass needs [`Outputs`].
+    pub(super) fn needs_outputs(&self) -> bool {
+        self.inside.is_some() || self.after.is_some()
+    }
+
+    /// The input of the layer.
+    pub(super) fn input<'a>(&self, h: &'a [Bf16]) -> Normed<'a> {
+        match &self.before {
+            None => Normed::Same(h),
+            Some(norm) => {
+                let (x, statistics) = norm.forward(h);
+                Normed::Own(x, statistics)
+            }
+        }
+    }
+
+    /// Makes `h'` of `y`, which holds `h`. `layer` writes its output, or adds it if it is told so.
+    pub(super) fn output(&self, y: &mut [Bf16], layer: impl FnOnce(&mut [Bf16], bool)) -> Outputs {
+        let mut outputs = Outputs::default();
+        match &self.inside {
+            None => layer(y, true),
+            Some(norm) => {
+                let mut out = Buffer::dirty(y.len());
+                layer(&mut out, false);
+                add(&norm.forward(&out).0, y);
+                outputs.layer = Some(out);
+            }
+        }
+        if let Some(norm) = &self.after {
+            let sum = Buffer::copy_of(y);
+            y.copy_from_slice(&norm.forward(&sum).0);
+            outputs.sum = Some(sum);
+        }
+        outputs
+    }
+
+    /// Turns `dy` into the gradient of the sum. Returns that of the layer's output where it is another, and the gradients of
+    /// the norms behind the layer.
+    pub(super) fn output_gradient(
+        &self,
+        outputs: &Outputs,
+        dy: &mut [Bf16],
+    ) -> (Option<Buffer<Bf16>>, [NormGradients; 2]) {
+        let mut gradients = [NormGradients::default(), NormGradients::default()];
+        if let (Some(norm), Some(sum)) = (&self.after, &outputs.sum) {
+            let (_, statistics) = norm.forward(sum);
+            let dsum = Buffer::copy_of(dy);
+            gradients[1] = norm.backward(&dsum, sum, &statistics, dy);
+        }
+        let dlayer = match (&self.inside, &outputs.layer) {
+            (Some(norm), Some(out)) => {
+                let (_, statistics) = norm.forward(out);
+                let mut dlayer = Buffer::dirty(dy.len());
+                gradients[0] = norm.backward(dy, out, &statistics, &mut dlayer);
+                Some(dlayer)
+            }
+            _ => None,
+        };
+        (dlayer, gradients)
+    }
+
+    /// Adds the gradient `dx` of the layer's input to `dh`, through the norm before it.
+    pub(super) fn input_gradient(
+        &self,
+        dx: &[Bf16],
+        h: &[Bf16],
+        statistics: Option<&Statistics>,
+        dh: &mut [Bf16],
+    ) -> NormGradients {
+        match (&self.before, statistics) {
+            (Some(norm), Some(statistics)) => norm.backward_add(dx, h, statistics, dh),
+            _ => {
+                add(dx, dh);
+                NormGradients::default()
+            }
+        }
+    }
+}
