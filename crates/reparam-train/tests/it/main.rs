@@ -2,6 +2,7 @@
 
 mod bf16;
 mod causal_lm;
+mod classification;
 mod evaluation;
 mod golden_steps;
 mod instructions;
