@@ -8,6 +8,7 @@ mod instructions;
 mod regression;
 mod runs;
 mod study;
+mod toys;
 mod witness;
 
 use std::path::{Path, PathBuf};

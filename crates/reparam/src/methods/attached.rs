@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, Reparameterization,
+    Param, ParamId, Reparameterization,
 };
 use burn::tensor::{Device, Shape, Tensor};
 use reparam_ops::LinearPlan;
 
+use super::AfterStep;
 use super::method::{Base, Method, NewTensor, NewValue};
 use crate::ForwardContext;
-use crate::walk::container;
+use crate::walk::{AnyParam, container};
 
 /// The name that Burn puts before the tensors of what is attached.
 pub(crate) const FRAME: &str = "reparam";
@@ -41,6 +42,8 @@ pub(super) enum PartOfLayer {
 pub(super) struct OnLayer {
     pub(super) kind: &'static str,
     pub(super) method: Arc<dyn Method>,
+    /// Advances what it keeps but does not train.
+    pub(super) after_step: Option<AfterStep>,
     pub(super) tensors: Vec<NamedParam>,
 }
 
@@ -76,6 +79,20 @@ impl NamedParam {
             name,
             is_shared,
             value,
+        }
+    }
+
+    pub(super) fn param(&self) -> &dyn AnyParam {
+        match &self.value {
+            Value::Vector(param) => param,
+            Value::Matrix(param) => param,
+        }
+    }
+
+    pub(super) fn id(&self) -> ParamId {
+        match &self.value {
+            Value::Vector(param) => param.id,
+            Value::Matrix(param) => param.id,
         }
     }
 
