@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
+use crate::methods::Attached;
+
 /// What Burn calls the container of a reparameterization.
 const REPARAMETERIZATION: &str = "Reparameterization";
 
@@ -73,6 +75,8 @@ pub(crate) trait AnyParam {
     /// The stored values, flat and without autodiff.
     fn values(&self) -> Tensor<1>;
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>>;
+    /// The methods on it.
+    fn attached(&self) -> Option<&Attached>;
 }
 
 impl<const D: usize> AnyParam for Param<Tensor<D>> {
@@ -90,6 +94,10 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         self.base().grad_remove(gradients).map(flatten)
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        self.reparameterization::<Attached>()
     }
 }
 

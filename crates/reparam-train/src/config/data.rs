@@ -67,28 +67,32 @@ fn write_packing<S: Serializer>(
 }
 
 impl DataConfig {
-    pub(super) const TRAIN: SettingSpec = required(
+    /// The files to train on.
+    pub const TRAIN: SettingSpec = required(
         "train",
         SettingKind::Texts,
         "\"data.txt\"",
         "the files to train on: a path or a list of paths",
     );
 
-    pub(super) const EVAL: SettingSpec = optional(
+    /// The files to measure on.
+    pub const EVAL: SettingSpec = optional(
         "eval",
         SettingKind::Texts,
         "",
         "the files that the loss is measured on; excludes eval_fraction",
     );
 
-    pub(super) const EVAL_FRACTION: SettingSpec = number(
+    /// The part of the training data to measure on.
+    pub const EVAL_FRACTION: SettingSpec = number(
         "eval_fraction",
         Range::BelowOne,
         0.05,
         "the part of the training data that is held out; 0 for none",
     );
 
-    pub(super) const SHUFFLE: SettingSpec = flag(
+    /// Whether the order is drawn anew for each epoch.
+    pub const SHUFFLE: SettingSpec = flag(
         "shuffle",
         true,
         "whether the order of the blocks, or rows, is drawn anew for each epoch",

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::optimizer::{self, Defaults};
+use super::optimizer;
 use super::section::Section;
 use super::suggest::Layout;
 use super::tree::{Entry, Override};
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, layout, load_tree,
-    method, open_sections, parse_tree, task, to_toml, train, words,
+    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, defaults, layout,
+    load_tree, method, open_sections, parse_tree, task, to_toml, train, words,
 };
 
 /// Everything that a regression needs, with all defaults filled in.
@@ -196,8 +196,8 @@ impl RegressionConfig {
         let config = Self {
             model: RegressionModelConfig::read(&model)?,
             data: TableConfig::read(&data, train_config.seed)?,
-            method: method::read(&method, "identity", "all")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::REGRESSION)?,
+            method: method::read(&method, defaults::REGRESSION_METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::REGRESSION_OPTIMIZER)?,
             train: train_config,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),

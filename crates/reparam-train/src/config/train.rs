@@ -234,7 +234,8 @@ impl TrainConfig {
     }
 
     /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
-    pub(crate) fn steps(&self, n: usize) -> u64 {
+    #[must_use]
+    pub fn steps(&self, n: usize) -> u64 {
         match self.length {
             Length::MaxSteps(steps) => steps,
             Length::Epochs(epochs) => {

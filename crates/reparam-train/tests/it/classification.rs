@@ -295,7 +295,7 @@ fn a_run_goes_on_to_the_same_bits_with_the_dropouts_of_the_base() {
     let config = place.config("broken", &overrides);
     assert_eq!(
         first.run(&config, false).expect("stops"),
-        Outcome::Interrupted { step: 2 }
+        Outcome::Interrupted { step: 5 }
     );
     let mut second = Witness::default();
     assert_eq!(

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, Reparameterization,
+    Param, ParamId, Reparameterization,
 };
 use burn::tensor::{Device, GradientCheckpointingStrategy, Shape, Tensor};
 use reparam_ops::LinearPlan;
 
+use super::AfterStep;
 use super::method::{Base, Method, NewTensor, NewValue};
 use crate::ForwardContext;
-use crate::walk::{container, on_graph};
+use crate::walk::{AnyParam, container, on_graph};
 
 /// The name that Burn puts before the tensors of what is attached.
 pub(crate) const FRAME: &str = "reparam";
@@ -41,6 +42,8 @@ pub(super) enum PartOfLayer {
 pub(super) struct OnLayer {
     pub(super) kind: &'static str,
     pub(super) method: Arc<dyn Method>,
+    /// Advances what it keeps but does not train.
+    pub(super) after_step: Option<AfterStep>,
     pub(super) tensors: Vec<NamedParam>,
 }
 
@@ -85,6 +88,31 @@ impl NamedParam {
             value,
         }
     }
+<<<<<<< HEAD
+=======
+
+    pub(super) fn param(&self) -> &dyn AnyParam {
+        match &self.value {
+            Value::Vector(param) => param,
+            Value::Matrix(param) => param,
+        }
+    }
+
+    pub(super) fn id(&self) -> ParamId {
+        match &self.value {
+            Value::Vector(param) => param.id,
+            Value::Matrix(param) => param.id,
+        }
+    }
+
+    pub(super) fn train(self) -> Self {
+        let value = match self.value {
+            Value::Vector(param) => Value::Vector(Module::train(param)),
+            Value::Matrix(param) => Value::Matrix(Module::train(param)),
+        };
+        Self { value, ..self }
+    }
+>>>>>>> refs/heads/toys
 }
 
 /// The tensors of a method on one layer.
