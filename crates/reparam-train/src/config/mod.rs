@@ -176,14 +176,14 @@ impl RunConfig {
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
-                "bf16 runs `kind = \"lora\"` with `bias = \"none\"` in [method] and nothing else",
+                "the `kind` in [method] runs in f32 only",
                 "set `precision` to \"f32\"",
             ));
         }
         if self.train.recompute && (self.train.precision == Precision::F32 || !runs_in_bf16) {
             return Err(train.no_effect(
                 "recompute",
-                "it belongs to runs in bf16, and this one is in f32",
+                "it applies to bf16, and this run is in f32",
                 "remove `recompute`",
             ));
         }

@@ -37,7 +37,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         flag(
             "diagonal",
             false,
-            "whether square weights have a diagonal branch",
+            "add a diagonal branch to square weights",
         ),
         TARGET_MODULES,
         EXCLUDE_MODULES,
