@@ -127,6 +127,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }
+    session.model.check_length(request.sequence_length)?;
     let steps = (request.warmup + request.steps) as u64;
     let method = settings::method(&config.catalog, &config.method, steps)?;
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;

@@ -70,8 +70,8 @@ pub use self::optimizer::{
 };
 pub use self::output::OutputConfig;
 pub use self::regression::{
-    Activation, GenerateConfig, MissingValues, RegressionConfig, RegressionModelConfig,
-    RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
+    Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
+    RegressionTrainConfig, TableConfig, TableSource,
 };
 pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;

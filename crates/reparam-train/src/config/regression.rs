@@ -6,6 +6,7 @@ use reparam::schema::{
     Fallback, MOST, Range, SettingKind, SettingSpec, Settings, count, flag, number, optional,
     required, word,
 };
+use reparam_data::tabular::MissingPolicy;
 use serde::Serialize;
 
 use super::catalog::Catalog;
@@ -108,7 +109,7 @@ pub enum TableSource {
         #[serde(skip_serializing_if = "Option::is_none")]
         features: Option<Vec<String>>,
         /// What happens to rows with missing values.
-        missing: MissingValues,
+        missing: MissingPolicy,
     },
     /// `generate`: a linear problem with noise.
     Generate {
@@ -130,19 +131,10 @@ pub struct GenerateConfig {
     pub seed: u64,
 }
 
-/// What happens to rows with missing values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MissingValues {
-    /// They are an error that lists them.
-    Error,
-    /// They are left out, and reported.
-    DropRows,
-}
-
-impl MissingValues {
-    const ALL: [(&'static str, Self); 2] = [("error", Self::Error), ("drop_rows", Self::DropRows)];
-}
+const MISSING: [(&str, MissingPolicy); 2] = [
+    ("error", MissingPolicy::Error),
+    ("drop_rows", MissingPolicy::DropRows),
+];
 
 /// `[train]`: how long the run is and when it ends before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -327,7 +319,7 @@ impl TableConfig {
         ),
         word(
             "missing",
-            &words::names(&MissingValues::ALL),
+            &words::names(&MISSING),
             "error",
             "rows with a missing value: error, which lists them, or drop_rows, which leaves them out and \
              says how many",
@@ -387,7 +379,7 @@ impl TableConfig {
                     train: settings.word("train")?.into(),
                     target: settings.text("target")?,
                     features: features.map(<[String]>::to_vec),
-                    missing: settings.choice("missing", &MissingValues::ALL)?,
+                    missing: settings.choice("missing", &MISSING)?,
                 }
             };
             Ok(Self {

@@ -3,8 +3,6 @@
 mod card;
 mod measure;
 mod open;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -227,7 +227,12 @@ fn biases_are_written_in_the_words_of_the_method() {
         assert_eq!(parameters_of(&model), parameters_of(&trained(method)));
     }
     let odd = with_key(&adapter_of(&vera), "bias", json!("some"));
-    assert!(attach_error(&odd).to_string().contains("bias"));
+    let error = attach_adapter(Net::build(DType::F32), &odd, WeightLayout::OutIn);
+    let error = error.expect_err("no such word").to_string();
+    assert!(
+        error.contains("'bias'") && error.contains("some"),
+        "{error}"
+    );
     let ia3 = Ia3Config {
         selection: biased,
         ..Ia3Config::default()
