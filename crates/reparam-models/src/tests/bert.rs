@@ -1,4 +1,4 @@
-//! BERT with a head that tells sequences apart, against transformers.
+//! BERT with a sequence-classification head, against transformers.
 
 use std::collections::BTreeMap;
 
@@ -290,7 +290,7 @@ fn what_a_classifier_cannot_be_is_refused() {
     headless.classifier = None;
     assert_eq!(
         load(headless, 3, Precision::F32),
-        "`bert` models have no head that tells sequences apart"
+        "`bert` models have no sequence-classification head"
     );
     let text = std::fs::read_to_string(golden("bert/classifier/config.json")).expect("a file");
     let edited = |key: &str, value: Value| {

@@ -236,7 +236,7 @@ impl RegressionModelConfig {
             "kind",
             &["linear", "mlp"],
             "linear",
-            "linear: y = x w + b; mlp: linear layers with an activation between each two",
+            "linear: y = x w + b; mlp: linear layers with activations between them",
         ),
         SettingSpec {
             key: "hidden",
@@ -246,13 +246,13 @@ impl RegressionModelConfig {
                 most: MOST,
             },
             fallback: Fallback::Counts(&[32]),
-            meaning: "mlp: the widths of the hidden layers",
+            meaning: "mlp: widths of the hidden layers",
         },
         word(
             "activation",
             &words::names(&Activation::ALL),
             "tanh",
-            "mlp: what is between the layers",
+            "mlp: activation between the layers",
         ),
     ];
 
@@ -289,7 +289,7 @@ static GENERATE: [SettingSpec; 4] = [
         "noise",
         Range::NonNegative,
         0.0,
-        "the standard deviation of the noise",
+        "standard deviation of the noise",
     ),
     train::period("seed", "what everything is drawn from"),
 ];
@@ -305,17 +305,12 @@ impl TableConfig {
             "required",
             "a CSV file with a header; excludes generate",
         ),
-        optional(
-            "target",
-            SettingKind::Text,
-            "required",
-            "the column that is predicted",
-        ),
+        optional("target", SettingKind::Text, "required", "column to predict"),
         optional(
             "features",
             SettingKind::Texts,
             "every other column",
-            "the columns it is predicted from",
+            "columns to predict from",
         ),
         word(
             "missing",
@@ -335,13 +330,13 @@ impl TableConfig {
             "test_fraction",
             Range::InsideUnit,
             0.2,
-            "the part of the rows that is held out, rounded up",
+            "fraction of the rows to hold out, rounded up",
         ),
         optional(
             "split_seed",
             SettingKind::COUNT_OR_ZERO,
             "train.seed",
-            "what decides which rows are held out",
+            "seed of the split",
         ),
         flag(
             "standardize",
@@ -401,12 +396,9 @@ impl RegressionTrainConfig {
             "batch_size",
             SettingKind::COUNT,
             "all rows",
-            "rows in a batch; with all of them the gradient is exact",
+            "rows per batch; with all rows the gradient is exact",
         ),
-        train::period(
-            "seed",
-            "what first values and the order of the rows are drawn from",
-        ),
+        train::period("seed", "seed of initial values and the order of rows"),
         train::period(
             "eval_every",
             "steps between evaluations on the held-out rows; 0 for one before the first step and one \

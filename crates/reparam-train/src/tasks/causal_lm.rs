@@ -71,7 +71,7 @@ impl Objective for CausalLanguageModel {
 
 impl Task for CausalLanguageModel {
     const NAME: &'static str = "causal-lm";
-    const SUMMARY: &'static str = "predicts the next token of texts and answers";
+    const SUMMARY: &'static str = "predicts the next token";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("CAUSAL_LM");
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reparam_data::rows::OnError;
-use reparam_train::config::{Override, Precision};
+use reparam_train::config::{Catalog, Override, Precision};
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
     TaskRun, Tasks, TrainError,
@@ -76,6 +76,7 @@ impl Place {
     /// The base, with the adapter of a run.
     fn adapted(&self, run: &str) -> ModelRequest {
         ModelRequest {
+            catalog: Catalog::builtin(),
             model: text_of(&repository("testdata/golden/bert/body")),
             adapter: Some(self.path(run).join("adapter")),
             precision: Precision::Auto,
@@ -84,6 +85,7 @@ impl Place {
 
     fn model(&self, run: &str) -> ModelRequest {
         ModelRequest {
+            catalog: Catalog::builtin(),
             model: text_of(&self.path(run).join("model")),
             adapter: None,
             precision: Precision::Auto,
@@ -452,6 +454,7 @@ fn what_has_no_effect_is_refused() {
     assert_eq!(config, "sequence-classification");
     // A model without a head cannot be asked.
     let body = ModelRequest {
+        catalog: Catalog::builtin(),
         model: text_of(&repository("testdata/golden/bert/body")),
         adapter: None,
         precision: Precision::Auto,

@@ -88,8 +88,6 @@ impl NamedParam {
             value,
         }
     }
-<<<<<<< HEAD
-=======
 
     pub(super) fn param(&self) -> &dyn AnyParam {
         match &self.value {
@@ -104,15 +102,6 @@ impl NamedParam {
             Value::Matrix(param) => param.id,
         }
     }
-
-    pub(super) fn train(self) -> Self {
-        let value = match self.value {
-            Value::Vector(param) => Value::Vector(Module::train(param)),
-            Value::Matrix(param) => Value::Matrix(Module::train(param)),
-        };
-        Self { value, ..self }
-    }
->>>>>>> refs/heads/toys
 }
 
 /// The tensors of a method on one layer.

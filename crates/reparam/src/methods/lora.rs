@@ -52,7 +52,7 @@ pub(super) const SETTINGS: [SettingSpec; 12] = [
     flag(
         "use_rslora",
         false,
-        "divide alpha by sqrt(rank), which keeps the size of the update as the rank grows",
+        "scale by alpha / sqrt(rank), which keeps the update size as the rank grows",
     ),
     number("dropout", Range::BelowOne, 0.0, "dropout on the input of A"),
     TARGET_MODULES,
@@ -64,7 +64,7 @@ pub(super) const SETTINGS: [SettingSpec; 12] = [
             most: MOST,
         },
         "none",
-        "ranks of single modules: a table of pattern = rank; the first that matches counts",
+        "ranks of single modules: a table of pattern = rank; the first match wins",
     ),
     optional(
         "alpha_pattern",

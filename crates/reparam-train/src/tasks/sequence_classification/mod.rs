@@ -1,4 +1,4 @@
-//! The task `sequence-classification`: telling rows of text apart.
+//! The task `sequence-classification`: classifying rows of text.
 
 mod card;
 mod measure;
@@ -166,7 +166,7 @@ impl Objective for SequenceClassification {
 
 impl Task for SequenceClassification {
     const NAME: &'static str = "sequence-classification";
-    const SUMMARY: &'static str = "tells texts, or pairs of texts, apart by labels";
+    const SUMMARY: &'static str = "classifies texts or pairs of texts";
     const UNIT: &'static str = "rows";
     const TASK_TYPE: Option<&'static str> = Some("SEQ_CLS");
 
