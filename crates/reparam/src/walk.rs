@@ -10,8 +10,6 @@ use std::collections::{HashMap, HashSet};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
-use crate::methods::Attached;
-
 /// What Burn calls the container of a reparameterization.
 const REPARAMETERIZATION: &str = "Reparameterization";
 
@@ -75,8 +73,6 @@ pub(crate) trait AnyParam {
     /// The stored values, flat and without autodiff.
     fn values(&self) -> Tensor<1>;
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>>;
-    /// The methods on it.
-    fn attached(&self) -> Option<&Attached>;
 }
 
 impl<const D: usize> AnyParam for Param<Tensor<D>> {
@@ -94,10 +90,6 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         self.base().grad_remove(gradients).map(flatten)
-    }
-
-    fn attached(&self) -> Option<&Attached> {
-        self.reparameterization::<Attached>()
     }
 }
 

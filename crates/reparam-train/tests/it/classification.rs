@@ -473,7 +473,7 @@ fn what_has_no_effect_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("the checkpoint has no `classifier`"),
+            .contains("the checkpoint has no classification head (`classifier`)"),
         "{error}"
     );
 }

@@ -287,7 +287,6 @@ impl Attach<'_> {
             attached.methods.push(OnLayer {
                 kind: spec.kind,
                 method,
-                after_step: spec.after_step,
                 tensors: tensors.chain(shared).collect(),
             });
             if position + 1 == self.methods.len() {

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, ParamId, Reparameterization,
+    Param, Reparameterization,
 };
 use burn::tensor::{Device, GradientCheckpointingStrategy, Shape, Tensor};
 use reparam_ops::LinearPlan;
 
-use super::AfterStep;
 use super::method::{Base, Method, NewTensor, NewValue};
 use crate::ForwardContext;
-use crate::walk::{AnyParam, container, on_graph};
+use crate::walk::{container, on_graph};
 
 /// The name that Burn puts before the tensors of what is attached.
 pub(crate) const FRAME: &str = "reparam";
@@ -42,8 +41,6 @@ pub(super) enum PartOfLayer {
 pub(super) struct OnLayer {
     pub(super) kind: &'static str,
     pub(super) method: Arc<dyn Method>,
-    /// Advances what it keeps but does not train.
-    pub(super) after_step: Option<AfterStep>,
     pub(super) tensors: Vec<NamedParam>,
 }
 
@@ -86,20 +83,6 @@ impl NamedParam {
             name,
             is_shared,
             value,
-        }
-    }
-
-    pub(super) fn param(&self) -> &dyn AnyParam {
-        match &self.value {
-            Value::Vector(param) => param,
-            Value::Matrix(param) => param,
-        }
-    }
-
-    pub(super) fn id(&self) -> ParamId {
-        match &self.value {
-            Value::Vector(param) => param.id,
-            Value::Matrix(param) => param.id,
         }
     }
 }
