@@ -8,7 +8,9 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
+
+use crate::methods::Attached;
 
 /// What Burn calls the container of a reparameterization.
 const REPARAMETERIZATION: &str = "Reparameterization";
@@ -73,6 +75,8 @@ pub(crate) trait AnyParam {
     /// The stored values, flat and without autodiff.
     fn values(&self) -> Tensor<1>;
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>>;
+    /// The methods on it.
+    fn attached(&self) -> Option<&Attached>;
 }
 
 impl<const D: usize> AnyParam for Param<Tensor<D>> {
@@ -90,6 +94,10 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         self.base().grad_remove(gradients).map(flatten)
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        self.reparameterization::<Attached>()
     }
 }
 
@@ -153,11 +161,7 @@ impl ModuleMapper for Mapper {
             None => param,
             Some(values) => param.map(|old| {
                 let new: Tensor<D> = values.clone().reshape(old.shape());
-                let new = if old.is_autodiff() {
-                    new.autodiff()
-                } else {
-                    new
-                };
+                let new = on_graph(new, old.gradient_checkpointing_strategy());
                 new.set_require_grad(old.is_require_grad())
             }),
         };
@@ -165,6 +169,19 @@ impl ModuleMapper for Mapper {
             None => param,
             Some(is_trained) => param.set_require_grad(is_trained),
         }
+    }
+}
+
+/// Takes a tensor to where tensors with such a strategy are, if there is one: those of one operation share it.
+pub(crate) fn on_graph<const D: usize>(
+    tensor: Tensor<D>,
+    strategy: Option<GradientCheckpointingStrategy>,
+) -> Tensor<D> {
+    match strategy {
+        None => tensor,
+        Some(strategy) => tensor
+            .autodiff()
+            .with_gradient_checkpointing_strategy(strategy),
     }
 }
 

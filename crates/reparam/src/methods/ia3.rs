@@ -31,8 +31,8 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         optional(
             "feedforward_modules",
             SettingKind::Modules { all_linear: false },
-            "the last layers of feed-forward blocks: down_proj, fc2, mlp.c_proj, wo, dense_4h_to_h, output.dense",
-            "the target modules whose inputs are scaled, not their outputs",
+            "down_proj, fc2, mlp.c_proj, wo, dense_4h_to_h, output.dense",
+            "target modules whose inputs are scaled instead of their outputs",
         ),
     ],
     tensors: &[TensorSpec {

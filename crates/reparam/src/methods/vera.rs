@@ -30,13 +30,13 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         size(
             "rank",
             256,
-            "rows of A and columns of B; higher than a LoRA's, as the numbers are not trained",
+            "rows of A and columns of B; use more than for LoRA, since A and B are not trained",
         ),
         number(
             "d_initial",
             Range::Finite,
             0.1,
-            "what d starts at; b starts at 0",
+            "initial value of d; b starts at 0",
         ),
         number("dropout", Range::BelowOne, 0.0, "dropout on the input of A"),
         TARGET_MODULES,
