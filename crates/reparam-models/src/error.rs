@@ -119,7 +119,10 @@ impl ModelError {
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
-            Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
+            Self::NotCausal { .. } => Some(
+                "use it for a task of encoders: task = \"sequence-classification\" in [model], or --task"
+                    .into(),
+            ),
             Self::UnsupportedPrecision { .. } => {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }
