@@ -5,11 +5,11 @@ use std::path::Path;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
-use reparam_models::Families;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::TrainError;
+use crate::config::Catalog;
 use crate::regression::RegressionModel;
 
 /// A description of what is at a path.
@@ -77,7 +77,7 @@ impl TensorDescription {
 /// # Errors
 ///
 /// Fails when there is nothing at the path, or it is none of these, or it is damaged.
-pub fn inspect(path: &Path) -> Result<Description, TrainError> {
+pub fn inspect(path: &Path, catalog: &Catalog) -> Result<Description, TrainError> {
     if path.is_file() {
         return describe_file(path);
     }
@@ -87,9 +87,9 @@ pub fn inspect(path: &Path) -> Result<Description, TrainError> {
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter)
     } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
-        describe_model(&run_model)
+        describe_model(&run_model, catalog)
     } else {
-        describe_model(path)
+        describe_model(path, catalog)
     }
 }
 
@@ -117,13 +117,13 @@ fn describe_file(path: &Path) -> Result<Description, TrainError> {
     })
 }
 
-fn describe_model(path: &Path) -> Result<Description, TrainError> {
+fn describe_model(path: &Path, catalog: &Catalog) -> Result<Description, TrainError> {
     if RegressionModel::is_at(path) {
         return describe_regression(path);
     }
     let checkpoint = Checkpoint::open(path)?;
     let config = ModelJson::load(path)?;
-    let architecture = Families::builtin().describe(&config)?;
+    let architecture = catalog.families.describe(&config)?;
     let (attention, feed_forward) = (
         &architecture.blocks[0].attention,
         &architecture.blocks[0].feed_forward,

@@ -16,46 +16,56 @@ use crate::config::{
     RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
 };
 
-/// Returns a method with its settings; `max_steps` is the horizon.
-///
-/// # Errors
-///
-/// Fails for settings that were put together in code and that a run file could not have.
-pub(crate) fn method(
-    catalog: &Catalog,
-    method: &MethodConfig,
-    max_steps: u64,
-) -> Result<Arc<dyn AnyMethod>, TrainError> {
-    let context = methods::BuildContext {
-        total_steps: max_steps,
-    };
-    Ok(catalog.methods.build(method, &context)?)
+impl Catalog {
+    /// Makes the method that a run file chose; `max_steps` is the horizon.
+    ///
+    /// # Errors
+    ///
+    /// Fails for settings that were put together in code and that a run file could not have.
+    pub fn method(
+        &self,
+        method: &MethodConfig,
+        max_steps: u64,
+    ) -> Result<Arc<dyn AnyMethod>, TrainError> {
+        let context = methods::BuildContext {
+            total_steps: max_steps,
+        };
+        Ok(self.methods.build(method, &context)?)
+    }
+
+    /// Makes the two-step update that a run file chose, for parameters of a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`method`](Self::method), and for a schedule that does not fit into `max_steps`.
+    pub fn optimizer(
+        &self,
+        optimizer: &OptimizerConfig,
+        method: &MethodConfig,
+        max_steps: u64,
+    ) -> Result<Optimizer, TrainError> {
+        let schedule = schedule(&optimizer.schedule, max_steps)?;
+        let scaling = self.method(method, 1)?.scaling();
+        let context = BuildContext::new(&self.transforms).with_lora_scaling(scaling);
+        let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
+        Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps)
+            .map_err(TrainError::Update)
+    }
 }
 
-/// Returns the two-step update.
-pub(crate) fn optimizer(
-    catalog: &Catalog,
-    optimizer: &OptimizerConfig,
-    method: &MethodConfig,
-    max_steps: u64,
-) -> Result<Optimizer, TrainError> {
-    let schedule = schedule(&optimizer.schedule, max_steps)?;
-    let scaling = self::method(catalog, method, 1)?.scaling();
-    let context = BuildContext::new(&catalog.transforms).with_lora_scaling(scaling);
-    let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
-    Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)
-}
-
-/// Returns the factor of the gradient; `None` if there is no constant one.
-pub(crate) fn lambda(update: &UpdateConfig, max_steps: u64) -> Option<f64> {
-    match update {
-        UpdateConfig::Named(NamedUpdate { lambda, .. }) => match lambda {
-            None => Some(1.0),
-            Some(Lambda::InverseSqrtHorizon) => Some(Scale::ByHorizon.lambda(max_steps)),
-            Some(Lambda::Fixed(lambda)) => Some(*lambda),
-            Some(Lambda::Adaptive) => None,
-        },
-        UpdateConfig::Transforms(_) => None,
+impl UpdateConfig {
+    /// Returns the factor of the gradient; `None` if there is no constant one.
+    #[must_use]
+    pub fn lambda(&self, max_steps: u64) -> Option<f64> {
+        match self {
+            Self::Named(NamedUpdate { lambda, .. }) => match lambda {
+                None => Some(1.0),
+                Some(Lambda::InverseSqrtHorizon) => Some(Scale::ByHorizon.lambda(max_steps)),
+                Some(Lambda::Fixed(lambda)) => Some(*lambda),
+                Some(Lambda::Adaptive) => None,
+            },
+            Self::Transforms(_) => None,
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
 /// What Burn calls the container of a reparameterization.
 const REPARAMETERIZATION: &str = "Reparameterization";
@@ -153,11 +153,7 @@ impl ModuleMapper for Mapper {
             None => param,
             Some(values) => param.map(|old| {
                 let new: Tensor<D> = values.clone().reshape(old.shape());
-                let new = if old.is_autodiff() {
-                    new.autodiff()
-                } else {
-                    new
-                };
+                let new = on_graph(new, old.gradient_checkpointing_strategy());
                 new.set_require_grad(old.is_require_grad())
             }),
         };
@@ -165,6 +161,19 @@ impl ModuleMapper for Mapper {
             None => param,
             Some(is_trained) => param.set_require_grad(is_trained),
         }
+    }
+}
+
+/// Takes a tensor to where tensors with such a strategy are, if there is one: those of one operation share it.
+pub(crate) fn on_graph<const D: usize>(
+    tensor: Tensor<D>,
+    strategy: Option<GradientCheckpointingStrategy>,
+) -> Tensor<D> {
+    match strategy {
+        None => tensor,
+        Some(strategy) => tensor
+            .autodiff()
+            .with_gradient_checkpointing_strategy(strategy),
     }
 }
 

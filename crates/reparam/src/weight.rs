@@ -160,6 +160,11 @@ impl Packed {
         self.anchor.lazy_device()
     }
 
+    /// The same with an anchor of its own: clones of an anchor share what one of them decodes.
+    fn fresh(&self) -> Self {
+        self.rebuild(|device| device, |attached| attached)
+    }
+
     /// Changes device and what is attached, and leaves the numbers as they are: Burn's own functions would decode them.
     fn rebuild(
         &self,
@@ -200,11 +205,12 @@ impl Module for Weight {
         match self {
             Self::Dense(param) => Self::Dense(Module::map(param, mapper)),
             Self::Packed(packed) => {
-                let anchor = Module::map(packed.anchor, mapper);
-                let mapped = Packed { anchor, ..packed };
+                let Packed { weight, anchor } = packed.fresh();
+                let anchor = Module::map(anchor, mapper);
+                let mapped = Packed { weight, anchor };
                 // What a method has decoded to start from is not kept.
                 Self::Packed(if mapped.anchor.is_initialized() {
-                    mapped.rebuild(|device| device, |attached| attached)
+                    mapped.fresh()
                 } else {
                     mapped
                 })
@@ -243,7 +249,7 @@ impl Module for Weight {
             Self::Packed(packed) if packed.anchor.reparameterization::<Attached>().is_none() => {
                 Self::Packed(packed)
             }
-            Self::Packed(packed) => Self::Dense(packed.anchor.materialize()),
+            Self::Packed(packed) => Self::Dense(packed.fresh().anchor.materialize()),
         }
     }
 

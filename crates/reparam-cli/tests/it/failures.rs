@@ -283,13 +283,13 @@ fn an_output_directory_that_cannot_be_made() {
     for directory in ["train.txt", "train.txt/run"] {
         workplace
             .reparam(&["train", "run.toml", "--output", directory])
-            .failed(1, &format!("cannot put a run into {directory}"), "--output");
+            .failed(1, &format!("cannot write a run to {directory}"), "--output");
     }
     // Nobody can make a directory there, not even the superuser.
     if cfg!(target_os = "linux") {
         workplace
             .reparam(&["train", "run.toml", "--output", "/proc/nope"])
-            .failed(1, "cannot put a run into /proc/nope", "--output");
+            .failed(1, "cannot write a run to /proc/nope", "--output");
     }
     workplace.assert_no_run();
 }

@@ -39,18 +39,19 @@ const COMMON: [&str; 7] = [
 ];
 
 /// Refuses everything that cannot be honoured: a key that is unknown, or whose value asks for something that is
-/// not there. Keys with an empty value ask for nothing.
+/// not there. Unknown keys with an empty value ask for nothing.
 ///
 /// # Errors
 ///
 /// [`PeftError::UnsupportedFeature`] and [`PeftError::UnknownKey`].
 pub fn check_keys(config: &JsonObject, keys: &[KeySpec]) -> Result<(), PeftError> {
     for (key, value) in config.map() {
-        if COMMON.contains(&key.as_str()) || asks_for_nothing(value) {
+        if COMMON.contains(&key.as_str()) {
             continue;
         }
         let path = || config.path().to_path_buf();
         match keys.iter().find(|spec| spec.key == key) {
+            None if asks_for_nothing(value) => {}
             None => {
                 return Err(PeftError::UnknownKey {
                     path: path(),
@@ -62,7 +63,7 @@ pub fn check_keys(config: &JsonObject, keys: &[KeySpec]) -> Result<(), PeftError
                 usage: KeyUsage::Refused(reason),
                 default,
                 ..
-            }) if *value != parsed(default) => {
+            }) if !means(value, &parsed(default)) => {
                 return Err(PeftError::UnsupportedFeature {
                     path: path(),
                     key: key.clone(),
@@ -74,6 +75,10 @@ pub fn check_keys(config: &JsonObject, keys: &[KeySpec]) -> Result<(), PeftError
         }
     }
     Ok(())
+}
+
+fn means(value: &Value, default: &Value) -> bool {
+    value.is_null() || value == default || (asks_for_nothing(value) && asks_for_nothing(default))
 }
 
 fn asks_for_nothing(value: &Value) -> bool {

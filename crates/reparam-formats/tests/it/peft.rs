@@ -310,9 +310,7 @@ fn defaults_are_those_of_peft() {
 #[test]
 fn what_cannot_be_honoured_is_refused_by_name() {
     let refused = [
-        ("use_dora", json!(true)),
         ("alora_invocation_tokens", json!([1, 2])),
-        ("modules_to_save", json!(["lm_head"])),
         ("trainable_token_indices", json!([0])),
         ("trainable_token_indices", json!({"embed_tokens": [0]})),
         ("layer_replication", json!([[0, 1]])),
@@ -325,7 +323,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("use_bdlora", json!({"nblocks": 2})),
         ("arrow_config", json!({"top_k": 3})),
         ("target_parameters", json!(["w"])),
-        ("fan_in_fan_out", json!(true)),
         ("ensure_weight_tying", json!(true)),
         ("init_lora_weights", json!("pissa")),
         ("init_lora_weights", json!("pissa_niter_16")),

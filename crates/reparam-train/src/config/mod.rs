@@ -35,6 +35,7 @@
 
 mod catalog;
 mod data;
+mod defaults;
 mod error;
 mod method;
 mod model;
@@ -47,6 +48,7 @@ mod section;
 mod source;
 mod suggest;
 mod task;
+mod task_file;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -70,16 +72,16 @@ pub use self::optimizer::{
 };
 pub use self::output::OutputConfig;
 pub use self::regression::{
-    Activation, GenerateConfig, MissingValues, RegressionConfig, RegressionModelConfig,
-    RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
+    Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
+    RegressionTrainConfig, TableConfig, TableSource,
 };
 pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;
 pub use self::task::RunTree;
+pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
 pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
-use self::optimizer::Defaults;
 use self::section::Section;
 use self::source::Source;
 use self::suggest::Layout;
@@ -153,8 +155,8 @@ impl RunConfig {
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: DataConfig::read(&data)?,
-            method: method::read(&method, "lora", "none")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
+            method: method::read(&method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),
@@ -170,20 +172,20 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// What runs in bf16 is low-rank methods, and recomputing is part of that.
+    /// What runs in bf16 is methods with a plan, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
         let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
-                "bf16 runs `kind = \"lora\"` with `bias = \"none\"` in [method] and nothing else",
+                "the `kind` in [method] runs in f32 only",
                 "set `precision` to \"f32\"",
             ));
         }
         if self.train.recompute && (self.train.precision == Precision::F32 || !runs_in_bf16) {
             return Err(train.no_effect(
                 "recompute",
-                "it belongs to runs in bf16, and this one is in f32",
+                "it applies to bf16, and this run is in f32",
                 "remove `recompute`",
             ));
         }

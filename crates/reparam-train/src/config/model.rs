@@ -43,7 +43,7 @@ impl ModelConfig {
             "dropout",
             SettingKind::Number(Range::BelowOne),
             "what the model says",
-            "probability of every dropout that the model itself has in training; 0 turns them off",
+            "probability of the model's own dropout in training; 0 turns it off",
         ),
     ];
 
@@ -59,7 +59,8 @@ impl ModelConfig {
     }
 
     /// Returns how the model is found: with its revision, if it says one.
-    pub(crate) fn hub(&self, hub: &HubOptions) -> HubOptions {
+    #[must_use]
+    pub fn hub(&self, hub: &HubOptions) -> HubOptions {
         let revision = self.revision.clone();
         HubOptions {
             revision: revision.unwrap_or_else(|| hub.revision.clone()),

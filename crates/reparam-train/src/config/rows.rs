@@ -8,13 +8,14 @@ use serde::{Serialize, Serializer};
 
 use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::optimizer::{self, Defaults};
+use super::optimizer;
 use super::section::Section;
 use super::task::RunTree;
 use super::train::{Length, Precision, TrainConfig};
 use super::{
     DataConfig, EvalData, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig,
-    check_evaluation, check_method, check_warmup, layout, method, open_sections, to_toml, words,
+    check_evaluation, check_method, check_warmup, defaults, layout, method, open_sections, to_toml,
+    words,
 };
 use crate::task::RunFile;
 
@@ -82,7 +83,7 @@ impl RowsDataConfig {
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
             "by extension",
-            "how the rows are written",
+            "file format, see rows of text",
         ),
         optional(
             "fields",
@@ -94,7 +95,7 @@ impl RowsDataConfig {
             "on_error",
             &words::names(&OnError::WORDS),
             "error",
-            "a row that cannot be read: an error, or skip to leave it out and count it",
+            "unreadable rows: error, or skip to leave them out and count them",
         ),
         DataConfig::SHUFFLE,
     ];
@@ -151,8 +152,8 @@ impl RowsConfig {
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: RowsDataConfig::read(&data)?,
-            method: method::read(&method, "lora", "none")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
+            method: method::read(&method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),
@@ -179,7 +180,7 @@ impl RowsConfig {
             return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
         }
         if self.train.recompute {
-            let reason = "it belongs to runs in bf16, and this one is in f32";
+            let reason = "it applies to bf16, and this run is in f32";
             return Err(train.no_effect("recompute", reason, "remove `recompute`"));
         }
         Ok(())

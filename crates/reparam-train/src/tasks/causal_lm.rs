@@ -19,7 +19,8 @@ use crate::export::save_model;
 use crate::generate::{FinishReason, generate};
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
-    BaseOrigin, DEFAULT_LENGTH, EvalRequest, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task,
+    BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Origins, Prepared, ResultKind, RunFacts,
+    RunPlan, Task,
 };
 use crate::{Metrics, Session, Stop, TrainError, settings};
 
@@ -70,7 +71,7 @@ impl Objective for CausalLanguageModel {
 
 impl Task for CausalLanguageModel {
     const NAME: &'static str = "causal-lm";
-    const SUMMARY: &'static str = "predicts the next token of texts and answers";
+    const SUMMARY: &'static str = "predicts the next token";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("CAUSAL_LM");
 
@@ -85,37 +86,35 @@ impl Task for CausalLanguageModel {
 
     fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
         let hub = config.model.hub(hub);
-        let (mut session, precision) = Session::open_for(
-            &config.model.path,
-            &hub,
-            config.train.precision,
-            config::runs_in_bf16(&config.catalog, &config.method),
-            config.model.dropout,
-        )?;
+        let request = ModelRequest::new(&config.model.path)
+            .with_precision(config.train.precision)
+            .with_catalog(config.catalog.clone());
+        let runs_in_bf16 = config::runs_in_bf16(&config.catalog, &config.method);
+        let (mut session, precision) =
+            Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
             return Err(TrainError::DropoutInBf16);
         }
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
+        session.model.check_length(config.train.sequence_length)?;
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = config.train.steps(train.blocks.len());
-        let method = settings::method(&config.catalog, &config.method, max_steps)?;
+        let method = config.catalog.method(&config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
-        let result = result(config, &method, &report, &session.directory);
+        let is_transposed = model.stores_transposed(&report.modules);
+        let result = result(config, &method, &report, is_transposed, &session.directory);
         // What cannot be written is known before the first step, not after the last.
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
         }
-        let optimizer = settings::optimizer(
-            &config.catalog,
-            &config.optimizer,
-            &config.method,
-            max_steps,
-        )?;
+        let optimizer = config
+            .catalog
+            .optimizer(&config.optimizer, &config.method, max_steps)?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),
@@ -149,7 +148,7 @@ impl Task for CausalLanguageModel {
             batch_size: config.train.batch_size,
             precision: precision.name().to_owned(),
             learning_rate: config.optimizer.learning_rate,
-            lambda: settings::lambda(&config.optimizer.update, max_steps),
+            lambda: config.optimizer.update.lambda(max_steps),
             data: data_facts(&train, eval.as_ref(), config.train.sequence_length),
         };
         let kind = match &result {
@@ -221,6 +220,7 @@ impl Task for CausalLanguageModel {
         let session = Session::open_request(&request.model, hub)?;
         let data = request.data.path.clone();
         let sequence_length = request.sequence_length.unwrap_or(DEFAULT_LENGTH);
+        session.model.check_length(sequence_length)?;
         evaluate_file(&session, data, format, sequence_length, stop)
     }
 }
@@ -275,6 +275,7 @@ fn result(
     config: &RunConfig,
     method: &Arc<dyn MethodConfig>,
     report: &AttachReport,
+    fan_in_fan_out: bool,
     base: &Path,
 ) -> Saved {
     if method.spec().peft.is_none() {
@@ -285,6 +286,7 @@ fn result(
         base_model_name_or_path: Some(config.model.path.clone()),
         revision: config.model.revision.clone(),
         task_type: CausalLanguageModel::TASK_TYPE.map(str::to_owned),
+        fan_in_fan_out,
         ..AdapterMeta::new(&**method, &report.modules)
     };
     Saved::Adapter(method.clone(), Box::new(meta))

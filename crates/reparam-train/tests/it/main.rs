@@ -2,6 +2,7 @@
 
 mod bf16;
 mod causal_lm;
+mod classification;
 mod evaluation;
 mod golden_steps;
 mod instructions;
@@ -10,6 +11,7 @@ mod resume;
 mod runs;
 mod study;
 mod toy_task;
+mod toys;
 mod witness;
 
 use std::path::{Path, PathBuf};

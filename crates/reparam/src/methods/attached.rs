@@ -6,12 +6,12 @@ use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
     Param, Reparameterization,
 };
-use burn::tensor::{Device, Shape, Tensor};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Shape, Tensor};
 use reparam_ops::LinearPlan;
 
 use super::method::{Base, Method, NewTensor, NewValue};
 use crate::ForwardContext;
-use crate::walk::container;
+use crate::walk::{container, on_graph};
 
 /// The name that Burn puts before the tensors of what is attached.
 pub(crate) const FRAME: &str = "reparam";
@@ -58,33 +58,32 @@ pub(super) enum Value {
 }
 
 impl NamedParam {
-    pub(super) fn new(tensor: NewTensor, is_shared: bool) -> Self {
+    pub(super) fn new(
+        tensor: NewTensor,
+        is_shared: bool,
+        strategy: Option<GradientCheckpointingStrategy>,
+    ) -> Self {
+        fn param<const D: usize>(
+            tensor: Tensor<D>,
+            is_trained: bool,
+            strategy: Option<GradientCheckpointingStrategy>,
+        ) -> Param<Tensor<D>> {
+            Param::from_tensor(on_graph(tensor, strategy)).set_require_grad(is_trained)
+        }
         let NewTensor {
             name,
             value,
             is_trained,
         } = tensor;
         let value = match value {
-            NewValue::Vector(tensor) => {
-                Value::Vector(Param::from_tensor(tensor).set_require_grad(is_trained))
-            }
-            NewValue::Matrix(tensor) => {
-                Value::Matrix(Param::from_tensor(tensor).set_require_grad(is_trained))
-            }
+            NewValue::Vector(tensor) => Value::Vector(param(tensor, is_trained, strategy)),
+            NewValue::Matrix(tensor) => Value::Matrix(param(tensor, is_trained, strategy)),
         };
         Self {
             name,
             is_shared,
             value,
         }
-    }
-
-    pub(super) fn train(self) -> Self {
-        let value = match self.value {
-            Value::Vector(param) => Value::Vector(Module::train(param)),
-            Value::Matrix(param) => Value::Matrix(Module::train(param)),
-        };
-        Self { value, ..self }
     }
 }
 

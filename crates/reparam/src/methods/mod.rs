@@ -76,7 +76,10 @@ pub use peft::{AdapterMeta, PeftFormat, attach_adapter, to_adapter};
 pub use scale::ScaleConfig;
 pub use sigma_reparam::{GammaInit, SigmaReparamConfig};
 pub use spec::{BuildContext, MethodSpec, Methods, TensorSpec};
-pub use targets::{Biases, LinearModule, Selection, WeightLayout, linear_modules};
+pub use targets::{
+    ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, LinearModule,
+    Selection, TARGET_MODULES, WeightLayout, linear_modules,
+};
 pub use theta_file::{load_theta, save_theta};
 pub use vera::VeraConfig;
 pub use weight_norm::WeightNormConfig;

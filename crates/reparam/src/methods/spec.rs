@@ -71,15 +71,15 @@ impl Methods {
     pub fn builtin() -> Self {
         Self {
             specs: vec![
+                &super::lora::SPEC,
+                &super::dora::SPEC,
+                &super::vera::SPEC,
+                &super::ia3::SPEC,
                 &super::full::SPEC,
                 &super::scale::SPEC,
                 &super::weight_norm::SPEC,
                 &super::sigma_reparam::SPEC,
                 &super::overparameterized::SPEC,
-                &super::lora::SPEC,
-                &super::dora::SPEC,
-                &super::vera::SPEC,
-                &super::ia3::SPEC,
             ],
         }
     }

@@ -71,15 +71,15 @@ impl Default for Selection {
 }
 
 /// `target_modules` of a run file.
-pub(super) const TARGET_MODULES: SettingSpec = SettingSpec {
+pub const TARGET_MODULES: SettingSpec = SettingSpec {
     key: "target_modules",
     kind: SettingKind::Modules { all_linear: true },
     fallback: crate::schema::Fallback::Word("all-linear"),
-    meaning: "modules it is attached to: a list of names, or a regex; `all-linear` leaves out the output head",
+    meaning: "modules to adapt: a list of names, or a regex; `all-linear` is all but the output head",
 };
 
 /// `exclude_modules` of a run file.
-pub(super) const EXCLUDE_MODULES: SettingSpec = optional(
+pub const EXCLUDE_MODULES: SettingSpec = optional(
     "exclude_modules",
     SettingKind::Modules { all_linear: false },
     "none",
@@ -87,7 +87,7 @@ pub(super) const EXCLUDE_MODULES: SettingSpec = optional(
 );
 
 /// `layers_to_transform` of a run file.
-pub(super) const LAYERS_TO_TRANSFORM: SettingSpec = optional(
+pub const LAYERS_TO_TRANSFORM: SettingSpec = optional(
     "layers_to_transform",
     SettingKind::Counts {
         noun: "layer number",
@@ -99,7 +99,7 @@ pub(super) const LAYERS_TO_TRANSFORM: SettingSpec = optional(
 );
 
 /// `layers_pattern` of a run file.
-pub(super) const LAYERS_PATTERN: SettingSpec = optional(
+pub const LAYERS_PATTERN: SettingSpec = optional(
     "layers_pattern",
     SettingKind::Texts,
     "the usual names",
@@ -107,7 +107,7 @@ pub(super) const LAYERS_PATTERN: SettingSpec = optional(
 );
 
 /// `bias` of a run file, for methods without an adapter file.
-pub(super) const BIAS: SettingSpec = word(
+pub const BIAS: SettingSpec = word(
     "bias",
     &["none", "all"],
     "none",
@@ -115,7 +115,7 @@ pub(super) const BIAS: SettingSpec = word(
 );
 
 /// `bias` of a run file, for methods of PEFT.
-pub(super) const ADAPTER_BIAS: SettingSpec = word(
+pub const ADAPTER_BIAS: SettingSpec = word(
     "bias",
     &["none", "all", "lora_only"],
     "none",
@@ -123,8 +123,13 @@ pub(super) const ADAPTER_BIAS: SettingSpec = word(
 );
 
 impl Selection {
-    /// Reads the settings of a method that are about its targets, as far as it has them.
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+    /// Reads the settings of a method that are about its targets, as far as it has them: [`TARGET_MODULES`] and, where its
+    /// spec lists them, the others.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the spec has one of these keys with another kind of value.
+    pub fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
         check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
@@ -281,8 +286,8 @@ impl LinearModule {
         beside(&self.path, name)
     }
 
-    /// Returns `(d_out, d_in)`.
-    pub(super) fn dims(&self, layout: WeightLayout) -> (usize, usize) {
+    /// Returns `(d_out, d_in)`, given how the layer stores its weight.
+    pub fn dims(&self, layout: WeightLayout) -> (usize, usize) {
         let [rows, cols] = self.shape;
         match layout {
             WeightLayout::OutIn => (rows, cols),

@@ -243,7 +243,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         }
         Some(size) => Some(BatchPlan::new(n, size, config.train.seed, true)?),
     };
-    let lambda = settings::lambda(&config.optimizer.update, config.train.max_steps);
+    let lambda = config.optimizer.update.lambda(config.train.max_steps);
     let facts = RunFacts {
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
@@ -317,7 +317,9 @@ fn network(
     }
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
-    let method = settings::method(&config.catalog, &config.method, config.train.max_steps)?;
+    let method = config
+        .catalog
+        .method(&config.method, config.train.max_steps)?;
     let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
     if starts_from_data(&config.catalog, &config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
@@ -326,12 +328,10 @@ fn network(
 }
 
 fn optimizer(config: &RegressionConfig, network: &Network) -> Result<Optimizer, TrainError> {
-    let optimizer = settings::optimizer(
-        &config.catalog,
-        &config.optimizer,
-        &config.method,
-        config.train.max_steps,
-    )?;
+    let optimizer =
+        config
+            .catalog
+            .optimizer(&config.optimizer, &config.method, config.train.max_steps)?;
     optimizer.check(network).map_err(TrainError::Update)?;
     Ok(optimizer)
 }
