@@ -121,7 +121,11 @@ fn mistakes_are_found_before_the_first_run() {
             "must be a finite number greater than 0, not `-1`",
             "",
         ),
-        ("train.batch_size=8,99", "the batch size is 99", "at most 32"),
+        (
+            "train.batch_size=8,99",
+            "the batch size is 99",
+            "at most 32",
+        ),
         (
             "optimizer.lamda=1,2",
             "unknown key `lamda` in [optimizer]",
