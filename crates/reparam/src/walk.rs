@@ -179,12 +179,15 @@ pub(crate) fn on_graph<const D: usize>(
 
 /// Names from the root to here, with their containers.
 #[derive(Debug, Default)]
-struct Path(Vec<(String, String)>);
+struct Path(Vec<Step>);
+
+/// A name with its container.
+type Step = (String, String);
 
 impl Path {
     /// Splits into the path of the module, the field in it, and the container of the field.
-    fn field(names: &[(String, String)]) -> (String, String, bool) {
-        let named: Vec<&(String, String)> = names
+    fn field(names: &[Step]) -> (String, String, bool) {
+        let named: Vec<&Step> = names
             .iter()
             .filter(|(_, container)| !container.starts_with("Enum:"))
             .collect();
@@ -226,7 +229,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> Visitor<F> {
     }
 
     /// The names before the innermost frame of a reparameterization, and those inside of it.
-    fn split(&self) -> (&[(String, String)], &[(String, String)]) {
+    fn split(&self) -> (&[Step], &[Step]) {
         let names = &self.path.0;
         let frame = names
             .iter()

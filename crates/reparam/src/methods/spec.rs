@@ -35,8 +35,11 @@ pub struct MethodSpec {
     /// Advances what it keeps but does not train, once after each step of the optimizer.
     pub after_step: Option<AfterStep>,
     /// Makes it from settings.
-    pub build: fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>,
+    pub build: Build,
 }
+
+/// Makes a method from checked settings.
+pub type Build = fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>;
 
 /// A tensor of a method.
 #[derive(Debug)]
