@@ -254,7 +254,7 @@ impl Timed {
 fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
     let (rank, alpha) = (request.rank, 2 * request.rank);
     let text = format!(
-        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n[method]\nkind = \"lora\"\nrank = {rank}\nalpha = {alpha}\n\
+        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n[method]\nrank = {rank}\nalpha = {alpha}\n\
          [optimizer]\nlearning_rate = 1e-4\nclip_grad_norm = 1.0\nschedule = \"constant\"\nwarmup_steps = 0\n\
          [train]\nmax_steps = {}\n[output]\ndir = \"-\"\n",
         (request.warmup + request.steps).max(1),

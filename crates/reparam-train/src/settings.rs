@@ -7,13 +7,13 @@ use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
-use reparam::schema::{SchemaError, SettingValue, Settings};
+use reparam::schema::{SchemaError, Settings};
 use reparam_data::DatasetOptions;
 
 use crate::TrainError;
 use crate::config::{
-    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, RegressionConfig,
-    RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
+    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
+    ScheduleConfig, UpdateConfig,
 };
 
 impl Catalog {
@@ -67,24 +67,6 @@ impl UpdateConfig {
             Self::Transforms(_) => None,
         }
     }
-}
-
-/// Returns whether a regression is plain gradient descent on a linear model, up to lambda: where the largest
-/// stable learning rate is known.
-pub(crate) fn is_plain_descent(config: &RegressionConfig) -> bool {
-    let UpdateConfig::Named(update) = &config.optimizer.update else {
-        return false;
-    };
-    let is_zero = |key: &str| {
-        let value = update.algorithm.get(key);
-        value.is_none_or(|value| *value == SettingValue::Number(0.0))
-    };
-    config.model.kind == RegressionModelKind::Linear
-        && is_full(&config.method)
-        && update.algorithm.kind == "sgd"
-        && is_zero("momentum")
-        && is_zero("weight_decay")
-        && update.lambda != Some(Lambda::Adaptive)
 }
 
 /// Returns the transforms of an update.

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use crate::TrainError;
 use crate::config::{Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig};
 use crate::event::Step;
+use crate::inspect::Description;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
 use crate::stop::Stop;
@@ -135,6 +136,15 @@ pub trait Task: Objective + Sized + 'static {
     /// Says of a failed step what the task knows about it.
     fn explain(&self, error: TrainError) -> TrainError {
         error
+    }
+
+    /// Describes the model in a directory if it is one of this task and in a format of the task's own: `reparam inspect`.
+    ///
+    /// # Errors
+    ///
+    /// A damaged file.
+    fn describe(_directory: &Path) -> Result<Option<Description>, TrainError> {
+        Ok(None)
     }
 
     /// Measures a model on files: `reparam eval`.
@@ -453,6 +463,7 @@ pub struct TaskEntry {
     task_type: Option<&'static str>,
     recognizes: fn(&Value) -> bool,
     read: fn(&RunTree) -> Result<Box<dyn AnyRun>, ConfigError>,
+    describe: fn(&Path) -> Result<Option<Description>, TrainError>,
     eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics, TrainError>,
     predict:
         fn(&PredictRequest, &HubOptions, Stop<'_>, &mut dyn Predictions) -> Result<(), TrainError>,
@@ -468,9 +479,19 @@ impl TaskEntry {
             task_type: T::TASK_TYPE,
             recognizes: T::recognizes,
             read: |tree| Ok(Box::new(Typed::<T>(T::Config::read(tree)?))),
+            describe: T::describe,
             eval: T::eval,
             predict: T::predict,
         }
+    }
+
+    /// Describes the model in a directory if it is one of this task and in a format of the task's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Task::describe`].
+    pub fn describe(&self, directory: &Path) -> Result<Option<Description>, TrainError> {
+        (self.describe)(directory)
     }
 
     /// Measures a model on files.

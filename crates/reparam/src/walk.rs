@@ -15,6 +15,8 @@ const REPARAMETERIZATION: &str = "Reparameterization";
 
 /// The containers by which [`crate::methods::Attached`] says what its names are.
 pub(crate) mod container {
+    /// The name is none; what is inside is an output head.
+    pub(crate) const OUTPUT_HEAD: &str = "OutputHead";
     /// The name is that of a method on the weight; empty, before the tensors of all of them.
     pub(crate) const LISTED: &str = "Listed";
     /// The name is that of a method, around its tensors.
@@ -41,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) shape: Vec<usize>,
     /// Whether the module is a struct called `Linear`.
     pub(crate) is_in_linear: bool,
+    /// Whether it is inside of an output head.
+    pub(crate) is_in_output_head: bool,
     /// Whether a method is attached that takes the weight transposed.
     pub(crate) is_transposed: bool,
 }
@@ -189,7 +193,9 @@ impl Path {
     fn field(names: &[Step]) -> (String, String, bool) {
         let named: Vec<&Step> = names
             .iter()
-            .filter(|(_, container)| !container.starts_with("Enum:"))
+            .filter(|(_, container)| {
+                !container.starts_with("Enum:") && container != container::OUTPUT_HEAD
+            })
             .collect();
         match named.split_last() {
             None => (String::new(), String::new(), false),
@@ -271,6 +277,8 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
         let shape = param.lazy_shape().to_vec();
         let (outside, inside) = self.split();
         let (module, field, is_in_linear) = Path::field(outside);
+        let mut containers = outside.iter().map(|(_, container)| container);
+        let is_in_output_head = containers.any(|container| container == container::OUTPUT_HEAD);
         let of_method = inside.iter().find(|(_, kind)| kind == container::METHOD);
         let entry = match (of_method, inside.last()) {
             (Some((method, _)), Some((name, kind))) => Entry {
@@ -286,6 +294,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
                 },
                 shape,
                 is_in_linear,
+                is_in_output_head,
                 is_transposed: false,
             },
             // A parameter of the module, or of a reparameterization that is none of ours.
@@ -307,6 +316,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
                     module,
                     shape,
                     is_in_linear,
+                    is_in_output_head,
                     is_transposed: false,
                 }
             }

@@ -42,3 +42,6 @@ pub(super) const REGRESSION_OPTIMIZER: OptimizerDefaults = OptimizerDefaults {
     learning_rate: Some(0.1),
     clip_grad_norm: 0.0,
 };
+
+/// A kind of a transform, where an error shows one.
+pub(super) const TRANSFORM: &str = "\"scale\"";

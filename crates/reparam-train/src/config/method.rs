@@ -18,11 +18,6 @@ pub(crate) fn runs_in_bf16(catalog: &Catalog, method: &MethodConfig) -> bool {
     spec.is_some_and(|spec| spec.runs_packed)
 }
 
-/// Whether it is full training, `W = theta`.
-pub(crate) fn is_full(method: &MethodConfig) -> bool {
-    method.kind == "full"
-}
-
 /// Whether first values are to be taken from the training data.
 pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool {
     let built = catalog

@@ -65,7 +65,7 @@ pub use self::catalog::Catalog;
 pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::MethodConfig;
-pub(crate) use self::method::{is_full, runs_in_bf16, starts_from_data};
+pub(crate) use self::method::{runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
 pub use self::optimizer::{
     Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,

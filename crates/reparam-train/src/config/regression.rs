@@ -14,11 +14,13 @@ use super::error::ConfigError;
 use super::optimizer;
 use super::section::Section;
 use super::suggest::Layout;
+use super::task::RunTree;
 use super::tree::{Entry, Override};
 use super::{
     MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, defaults, layout,
     load_tree, method, open_sections, parse_tree, task, to_toml, train, words,
 };
+use crate::task::RunFile;
 
 /// Everything that a regression needs, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -427,5 +429,28 @@ impl RegressionTrainConfig {
                 stop: StopConfig::of(settings)?,
             })
         })
+    }
+}
+
+impl RunFile for RegressionConfig {
+    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+        Self::read(tree.root(), tree.catalog())
+    }
+
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
+    fn output(&self) -> &Path {
+        &self.output.dir
+    }
+
+    /// Tables are small; more threads would only wait for each other.
+    fn threads(&self) -> usize {
+        0
     }
 }

@@ -16,8 +16,9 @@ use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
 use reparam::methods;
-use reparam::optim::{Optimizer, StepReport};
+use reparam::optim::{BuildContext, Optimizer, StepReport};
 use reparam_data::BatchPlan;
+use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::hub::HubOptions;
 use serde_json::{Map, Value, json};
 
@@ -29,14 +30,17 @@ pub use report::RegressionReport;
 use self::network::{Network, activation, tensor, widths};
 use self::report::{measure_model, report};
 use self::table::Tables;
-use crate::config::{Activation, RegressionConfig, RegressionModelKind, starts_from_data};
+use crate::config::{
+    Activation, Lambda, RegressionConfig, RegressionModelKind, UpdateConfig, starts_from_data,
+};
 use crate::event::Step;
+use crate::inspect::{Description, Kind, files, tensors};
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
     EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts,
     RunPlan, Task,
 };
-use crate::{Metrics, Stop, TrainError, settings};
+use crate::{Metrics, Stop, TrainError};
 
 /// A loss this many times that of the first step will not come down again.
 ///
@@ -168,6 +172,24 @@ impl Task for Regression {
         }
     }
 
+    fn describe(directory: &Path) -> Result<Option<Description>, TrainError> {
+        if !RegressionModel::is_at(directory) {
+            return Ok(None);
+        }
+        let model = RegressionModel::load(directory)?;
+        let checkpoint = Checkpoint::open(directory)?;
+        Ok(Some(Description {
+            kind: Kind::OfTask(Self::NAME),
+            properties: vec![
+                ("target", json!(model.target())),
+                ("features", json!(model.features())),
+                ("layers", json!(model.n_layers())),
+                ("files", files(&checkpoint)),
+            ],
+            tensors: tensors(&checkpoint),
+        }))
+    }
+
     fn eval(request: &EvalRequest, _: &HubOptions, stop: Stop<'_>) -> Result<Metrics, TrainError> {
         stop.check()?;
         predict::eval(request)
@@ -264,7 +286,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         ..Origins::default()
     };
     let curvature = tables.curvature().ok();
-    let curvature = curvature.filter(|_| settings::is_plain_descent(config));
+    let curvature = curvature.filter(|_| is_plain_descent(config));
     let mut task = Regression {
         tables,
         activation: activation(&config.model.kind),
@@ -295,6 +317,24 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         facts,
         origins,
     })
+}
+
+/// Returns whether a run is plain gradient descent on a linear model, up to lambda: where the largest stable learning rate
+/// is known.
+fn is_plain_descent(config: &RegressionConfig) -> bool {
+    let UpdateConfig::Named(update) = &config.optimizer.update else {
+        return false;
+    };
+    let context = BuildContext::new(&config.catalog.transforms);
+    let method = config
+        .catalog
+        .method(&config.method, config.train.max_steps);
+    config.model.kind == RegressionModelKind::Linear
+        && method.is_ok_and(|method| method.is_identity())
+        && context
+            .build(&update.algorithm)
+            .is_ok_and(|chain| chain.is_empty())
+        && update.lambda != Some(Lambda::Adaptive)
 }
 
 /// Makes the network with its method attached, and counts its numbers before that.
