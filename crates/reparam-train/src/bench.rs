@@ -135,6 +135,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {
+        methods: config.catalog.methods.clone(),
         objective: RandomTokens {
             request: request.clone(),
             vocabulary,

@@ -157,6 +157,7 @@ impl Task for CausalLanguageModel {
         };
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use burn::module::Module;
+
 use super::{AfterStep, MethodConfig, MethodError, PeftFormat};
 use crate::schema::{Chosen, SchemaError, SettingSpec, Settings};
 
@@ -125,4 +127,9 @@ impl Methods {
         let settings = Settings::new(spec.kind, spec.settings, &chosen.settings)?;
         (spec.build)(&settings, context)
     }
+}
+
+/// [`Methods::after_step`] of the built-in methods.
+pub fn after_step<M: Module>(model: M) -> M {
+    Methods::builtin().after_step(model)
 }

@@ -300,6 +300,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
     task.before = task.train_loss(&network);
     Ok(Prepared {
         learner: ModuleLearner {
+            methods: config.catalog.methods.clone(),
             objective: task,
             model: network,
             seed: config.train.seed,

@@ -277,6 +277,7 @@ impl Task for SequenceClassification {
         };
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,

@@ -251,6 +251,7 @@ impl Task for Score {
         let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: config.catalog.methods.clone(),
                 objective: Self {
                     plan: BatchPlan::new(train.len(), train_config.batch_size, seed, shuffle)?,
                     train,
