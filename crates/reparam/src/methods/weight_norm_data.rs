@@ -21,7 +21,7 @@ use crate::walk::{Change, Part, rewrite, walk};
 /// from scratch, layer after layer, each with the outputs of those before it.
 ///
 /// `layer` is the layer itself, this crate's or Burn's, with
-/// [`attach_weight_norm`](super::attach_weight_norm) done.
+/// [`WeightNormConfig`](super::WeightNormConfig) attached.
 ///
 /// # Shapes
 ///

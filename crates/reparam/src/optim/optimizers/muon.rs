@@ -60,7 +60,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 /// 1.2 rather than to 1. `scale` is that of [`MuonScale`].
 ///
 /// It takes matrices only; biases, norms and embeddings want another optimizer in a
-/// [`Group`](super::Group) of their own.
+/// [`Group`](crate::optim::Group) of their own.
 ///
 /// # References
 ///

@@ -73,7 +73,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 /// branch and an identity has `s^2` everywhere, `t^2` more at the centre, and 1 more at the centre of the
 /// diagonal.
 ///
-/// Nothing that bounds, projects or decays may come before it, and [`chain`](super::chain()) refuses it:
+/// Nothing that bounds, projects or decays may come before it, and [`chain`](crate::optim::chain()) refuses it:
 /// the branches would meet that after their scaling.
 ///
 /// # References

@@ -25,7 +25,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 /// u     = the gradient there
 /// ```
 ///
-/// A step needs two gradients: [`Optimizer::probe`](super::Optimizer::probe) returns the point, the
+/// A step needs two gradients: [`Optimizer::probe`](crate::optim::Optimizer::probe) returns the point, the
 /// caller takes the gradient there and steps with it from the old parameters.
 ///
 /// # References
