@@ -74,7 +74,7 @@ fn write_on_error<S: Serializer>(on_error: &OnError, serializer: S) -> Result<S:
 }
 
 impl RowsDataConfig {
-    const SPECS: &[SettingSpec] = &[
+    pub(super) const SPECS: &[SettingSpec] = &[
         DataConfig::TRAIN,
         DataConfig::EVAL,
         DataConfig::EVAL_FRACTION,

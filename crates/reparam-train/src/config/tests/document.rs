@@ -87,6 +87,7 @@ fn table(name: &str) -> Option<String> {
         "train" => settings(without(TrainConfig::SPECS, &StopConfig::SPECS)),
         "stopping" => settings(&StopConfig::SPECS),
         "output" => settings(OutputConfig::SPECS),
+        "rows data" => settings(RowsDataConfig::SPECS),
         "regression model" => settings(RegressionModelConfig::SPECS),
         "regression data" => settings(TableConfig::SPECS),
         "regression train" => settings(without(RegressionTrainConfig::SPECS, &StopConfig::SPECS)),
@@ -108,8 +109,21 @@ fn table(name: &str) -> Option<String> {
             let mut table =
                 "| kind | key | value | default | meaning |\n| --- | --- | --- | --- | --- |\n"
                     .to_owned();
+            let lora = method("lora")?;
             for entry in catalog.methods.iter().filter(|entry| entry.kind != "lora") {
-                for spec in without(entry.settings, every) {
+                let (shared, own): (Vec<&SettingSpec>, Vec<&SettingSpec>) =
+                    without(entry.settings, every)
+                        .into_iter()
+                        .partition(|spec| lora.contains(spec));
+                if !shared.is_empty() {
+                    let keys: Vec<String> = shared
+                        .iter()
+                        .map(|spec| format!("`{}`", spec.key))
+                        .collect();
+                    let (kind, keys) = (entry.kind, keys.join(", "));
+                    let _ = writeln!(table, "| `{kind}` | {keys} | | | as for `lora` |");
+                }
+                for spec in own {
                     let (value, default) = (value_of(spec), cell(&default_of(spec)));
                     let meaning = cell(spec.meaning);
                     let (kind, key) = (entry.kind, spec.key);
@@ -190,7 +204,7 @@ fn the_document_has_the_tables_of_the_specs() {
     );
     let tables = document.matches(BEGIN).count();
     assert_eq!(
-        tables, 16,
+        tables, 17,
         "the document has lost a table, or has a new one"
     );
 }
