@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::rows::{Fields, OnError, RowError};
-use reparam_train::config::Precision;
+use reparam_train::config::{Catalog, Precision};
 use reparam_train::{DataRequest, ModelRequest};
 
 use crate::env_vars;
@@ -271,12 +271,14 @@ impl From<DataArgs> for DataRequest {
     }
 }
 
-impl From<ModelArgs> for ModelRequest {
-    fn from(args: ModelArgs) -> Self {
-        Self {
-            model: args.model,
-            adapter: args.adapter,
-            precision: args.precision,
+impl ModelArgs {
+    /// Returns the request, with where families and methods are looked up.
+    pub(crate) fn request(self, catalog: &Catalog) -> ModelRequest {
+        ModelRequest {
+            model: self.model,
+            adapter: self.adapter,
+            precision: self.precision,
+            catalog: catalog.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use reparam::methods::AttachedModule;
 use reparam::parameters::{self, NamedTensor};
-use reparam::{ForwardContext, Linear};
+use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_ops::fused::{
     BlockCache, FusedLinear, norm_linear_cross_entropy, norm_logits, with_team,
@@ -38,7 +38,7 @@ pub struct CausalLm {
     /// Everything but the head.
     pub body: Transformer,
     /// The output head; `None` if it is the table of token vectors.
-    pub head: Option<Named<Linear>>,
+    pub head: Option<Named<OutputHead<Linear>>>,
 }
 
 unnamed_module!(CausalLm, modules: [body, head], data: []);
@@ -67,7 +67,7 @@ impl CausalLm {
         let (spec, tied) = (&architecture.head, architecture.head.tied);
         let head = (!tied).then(|| {
             let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-            loader.linear(&LinearSpec::new(&spec.path, width, vocab_size))
+            loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
         });
         let tied_weight = format!("{}.weight", spec.path);
         // Older exporters wrote buffers and the tied head along.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use reparam::parameters::{self, ParameterList};
-use reparam::{ForwardContext, Linear};
+use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_ops::segments_from_bounds;
 
@@ -58,7 +58,7 @@ pub struct SequenceClassifier {
     /// The layer over the hidden state of the first token.
     pub pooler: Named<Linear>,
     /// The last layer.
-    pub classifier: Named<Linear>,
+    pub classifier: Named<OutputHead<Linear>>,
     head: ClassifierSpec,
 }
 
@@ -101,11 +101,11 @@ impl SequenceClassifier {
             ..LinearSpec::new(&head.path, head.pooler.d_out, n_classes)
         };
         let classifier = match (Self::has_head(checkpoint, &head), new_head) {
-            (true, _) => loader.linear(&spec),
+            (true, _) => loader.head(&spec),
             (false, Some(NewHead { seed })) => {
                 let place = (seed, head.path.as_str());
                 let layer = Linear::normal(spec.d_in, n_classes, head.std, place, device);
-                Named::new(head.path.as_str(), layer)
+                Named::new(head.path.as_str(), OutputHead(layer))
             }
             (false, None) => return Err(ModelError::NoHead { path: head.path }),
         };

@@ -119,7 +119,9 @@ impl ModelError {
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
-            Self::NotCausal { .. } => Some("use it for an encoder task, such as sequence-classification".into()),
+            Self::NotCausal { .. } => {
+                Some("use it for an encoder task, such as sequence-classification".into())
+            }
             Self::UnsupportedPrecision { .. } => {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }

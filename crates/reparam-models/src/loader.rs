@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
-use reparam::{Linear, Weight};
+use reparam::{Linear, OutputHead, Weight};
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
@@ -181,6 +181,13 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn linear(&mut self, spec: &LinearSpec) -> Named<Linear> {
         self.linears(std::slice::from_ref(spec)).remove(0)
+    }
+
+    /// A layer that makes the outputs of the model.
+    pub(crate) fn head(&mut self, spec: &LinearSpec) -> Named<OutputHead<Linear>> {
+        let linear = self.linear(spec);
+        let path = linear.path().to_owned();
+        Named::new(path, OutputHead(linear.module))
     }
 
     /// Layers that have the same input; packed, they share one stack of weights.

@@ -21,7 +21,7 @@ use crate::config::{Precision, RunConfig};
 use crate::evaluate::token_batch;
 use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
-use crate::{Session, TrainError, settings};
+use crate::{ModelRequest, Session, TrainError};
 
 /// What is measured: LoRA on all linear layers, `alpha = 2 rank`, with AdamW and clipping to norm 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,17 +123,19 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         Computed::F32 => Precision::F32,
         Computed::Int8 => return Err(TrainError::Int8InTraining),
     };
-    let (session, precision) = Session::open_for(&request.model, hub, wanted, true, None)?;
+    let model = ModelRequest::new(&request.model).with_precision(wanted);
+    let (session, precision) = Session::open_base(&model, hub, true, None)?;
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }
     session.model.check_length(request.sequence_length)?;
     let steps = (request.warmup + request.steps) as u64;
-    let method = settings::method(&config.catalog, &config.method, steps)?;
+    let method = config.catalog.method(&config.method, steps)?;
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {
+        methods: config.catalog.methods.clone(),
         objective: RandomTokens {
             request: request.clone(),
             vocabulary,
@@ -142,8 +144,9 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         seed: request.seed,
         accumulation: 1,
     };
-    let mut optimizer =
-        settings::optimizer(&config.catalog, &config.optimizer, &config.method, steps)?;
+    let mut optimizer = config
+        .catalog
+        .optimizer(&config.optimizer, &config.method, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let mut losses = Vec::new();
@@ -252,7 +255,7 @@ impl Timed {
 fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
     let (rank, alpha) = (request.rank, 2 * request.rank);
     let text = format!(
-        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n[method]\nkind = \"lora\"\nrank = {rank}\nalpha = {alpha}\n\
+        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n[method]\nrank = {rank}\nalpha = {alpha}\n\
          [optimizer]\nlearning_rate = 1e-4\nclip_grad_norm = 1.0\nschedule = \"constant\"\nwarmup_steps = 0\n\
          [train]\nmax_steps = {}\n[output]\ndir = \"-\"\n",
         (request.warmup + request.steps).max(1),

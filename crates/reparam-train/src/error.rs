@@ -125,6 +125,9 @@ pub enum TrainError {
     /// Fused operations do not drop out what the model itself drops out.
     #[error("this model has dropout of its own, which training in bf16 does not support yet")]
     DropoutInBf16,
+    /// What the task of a caller found wrong with its settings, its files or its model.
+    #[error(transparent)]
+    Task(Box<dyn std::error::Error + Send + Sync>),
     /// Nothing says what a model is for.
     #[error("cannot tell which task {model} is for")]
     NoTask {
@@ -319,7 +322,7 @@ impl TrainError {
                     .into(),
             ),
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
-            Self::Interrupted | Self::NotForTask { .. } => None,
+            Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
             Self::Rows(error) => error.hint(),
             Self::Card { .. } => Some("the file may be damaged; make the result again".into()),

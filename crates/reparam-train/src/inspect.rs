@@ -5,12 +5,10 @@ use std::path::Path;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
-use reparam_models::Families;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::TrainError;
-use crate::regression::RegressionModel;
+use crate::{Tasks, TrainError};
 
 /// A description of what is at a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +26,8 @@ pub struct Description {
 pub enum Kind {
     /// A model directory.
     Model,
-    /// The model directory of a regression.
-    Regression,
+    /// A model that is none of the ecosystem's, of a task by its name.
+    OfTask(&'static str),
     /// A PEFT adapter directory.
     Adapter,
     /// A safetensors file.
@@ -41,7 +39,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Model => "model",
-            Self::Regression => "regression",
+            Self::OfTask(task) => task,
             Self::Adapter => "adapter",
             Self::Tensors => "tensors",
         }
@@ -77,7 +75,7 @@ impl TensorDescription {
 /// # Errors
 ///
 /// Fails when there is nothing at the path, or it is none of these, or it is damaged.
-pub fn inspect(path: &Path) -> Result<Description, TrainError> {
+pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
     if path.is_file() {
         return describe_file(path);
     }
@@ -87,25 +85,10 @@ pub fn inspect(path: &Path) -> Result<Description, TrainError> {
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter)
     } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
-        describe_model(&run_model)
+        describe_model(&run_model, tasks)
     } else {
-        describe_model(path)
+        describe_model(path, tasks)
     }
-}
-
-fn describe_regression(path: &Path) -> Result<Description, TrainError> {
-    let model = RegressionModel::load(path)?;
-    let checkpoint = Checkpoint::open(path)?;
-    Ok(Description {
-        kind: Kind::Regression,
-        properties: vec![
-            ("target", json!(model.target())),
-            ("features", json!(model.features())),
-            ("layers", json!(model.n_layers())),
-            ("files", files(&checkpoint)),
-        ],
-        tensors: tensors(&checkpoint),
-    })
 }
 
 fn describe_file(path: &Path) -> Result<Description, TrainError> {
@@ -117,13 +100,15 @@ fn describe_file(path: &Path) -> Result<Description, TrainError> {
     })
 }
 
-fn describe_model(path: &Path) -> Result<Description, TrainError> {
-    if RegressionModel::is_at(path) {
-        return describe_regression(path);
+fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+    for task in tasks.entries() {
+        if let Some(description) = task.describe(path)? {
+            return Ok(description);
+        }
     }
     let checkpoint = Checkpoint::open(path)?;
     let config = ModelJson::load(path)?;
-    let architecture = Families::builtin().describe(&config)?;
+    let architecture = tasks.catalog().families.describe(&config)?;
     let (attention, feed_forward) = (
         &architecture.blocks[0].attention,
         &architecture.blocks[0].feed_forward,
@@ -195,13 +180,15 @@ fn one_or_list<T: serde::Serialize>(values: &[T]) -> Value {
     }
 }
 
-fn files(checkpoint: &Checkpoint) -> Value {
+/// Returns the names of the files of a checkpoint.
+pub(crate) fn files(checkpoint: &Checkpoint) -> Value {
     let name =
         |path: &Path| -> Option<String> { Some(path.file_name()?.to_string_lossy().into_owned()) };
     json!(checkpoint.files().filter_map(name).collect::<Vec<_>>())
 }
 
-fn tensors(checkpoint: &Checkpoint) -> Vec<TensorDescription> {
+/// Returns what is in a checkpoint.
+pub(crate) fn tensors(checkpoint: &Checkpoint) -> Vec<TensorDescription> {
     checkpoint
         .tensors()
         .map(|(name, view)| TensorDescription {

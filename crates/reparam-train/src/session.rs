@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use reparam::methods::{Methods, WeightLayout};
+use reparam::methods::WeightLayout;
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
-use reparam_models::{CausalLm, Families, Precision};
+use reparam_models::{CausalLm, Precision};
 
+use crate::config::Catalog;
 use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
@@ -25,38 +26,75 @@ pub struct Session {
     pub end_of_text: Vec<u32>,
     /// The directory of the model.
     pub directory: PathBuf,
+    /// Where its family was found and methods are looked up.
+    pub catalog: Catalog,
 }
 
 impl Session {
-    /// Finds, loads and checks a model.
-    ///
-    /// `precision` is what it computes in. `Auto` is bf16 if the machine multiplies bf16 natively and the checkpoint's weights
-    /// are bf16, else f32: weights are never rounded without being asked.
+    /// [`open_request`](Self::open_request) for a model without an adapter, of the built-in families.
     ///
     /// # Errors
     ///
-    /// Fails when the model is not found, a file of it is missing or damaged, its tensors are not
-    /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
-    /// embedding lacks.
+    /// As that.
     pub fn open(
         model: &str,
         hub: &HubOptions,
         precision: config::Precision,
     ) -> Result<Self, TrainError> {
-        Self::open_for(model, hub, precision, true, None).map(|(session, _)| session)
+        let request = ModelRequest::new(model).with_precision(precision);
+        Self::open_request(&request, hub)
     }
 
-    /// [`Session::open`] for something that runs in bf16, or does not, and with another dropout than the model says; returns
-    /// with it what it computes in.
-    pub(crate) fn open_for(
+    /// [`open_request`](Self::open_request) for a model with an adapter, of the built-in families and methods.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn open_with_adapter(
         model: &str,
+        adapter: &Path,
         hub: &HubOptions,
         precision: config::Precision,
+    ) -> Result<Self, TrainError> {
+        let request = ModelRequest::new(model).with_precision(precision);
+        Self::open_request(&request.with_adapter(adapter), hub)
+    }
+
+    /// Finds, loads and checks a model, and attaches its adapter if the request names one.
+    ///
+    /// The precision `Auto` is bf16 if the machine multiplies bf16 natively, the checkpoint's weights are bf16 and the adapter
+    /// has nothing that bf16 does not run, else f32: weights are never rounded without being asked.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the model is not found, a file of it is missing or damaged, its tensors are not
+    /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
+    /// embedding lacks; and as [`with_adapter`](Self::with_adapter).
+    pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        let Some(directory) = &request.adapter else {
+            return Ok(Self::open_base(request, hub, true, None)?.0);
+        };
+        let adapter = load_adapter(directory)?;
+        let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
+        let (session, _) = Self::open_base(request, hub, spec.runs_packed, None)?;
+        session.attach(&adapter)
+    }
+
+    /// Opens what a request names without its adapter, for something that runs in bf16, or does not, and with another dropout
+    /// than the model says; returns with it what it computes in.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_request`](Self::open_request).
+    pub fn open_base(
+        request: &ModelRequest,
+        hub: &HubOptions,
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
-        let directory = resolve_model(model, hub)?;
-        let mut architecture = Families::builtin().describe(&ModelJson::load(&directory)?)?;
+        let directory = resolve_model(&request.model, hub)?;
+        let catalog = request.catalog.clone();
+        let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
         if let Some(dropout) = dropout {
             architecture.set_dropout(dropout);
         }
@@ -65,7 +103,8 @@ impl Session {
         tokenizer.check_against_embedding(architecture.vocab_size)?;
         // The map is dropped at the end of this function: its pages would count as ours.
         let checkpoint = Checkpoint::open(&directory)?;
-        let precision = precision.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
+        let wanted = request.precision;
+        let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
         let model = CausalLm::load(&checkpoint, architecture, &Device::flex(), precision)?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
@@ -78,41 +117,9 @@ impl Session {
             tokenizer,
             end_of_text,
             directory,
+            catalog,
         };
         Ok((session, precision))
-    }
-
-    /// Finds and loads what a request names.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open) and [`open_with_adapter`](Self::open_with_adapter).
-    pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
-        match &request.adapter {
-            None => Self::open(&request.model, hub, request.precision),
-            Some(adapter) => {
-                Self::open_with_adapter(&request.model, adapter, hub, request.precision)
-            }
-        }
-    }
-
-    /// [`Session::open`] with a PEFT adapter attached. `Auto` is f32, too, if the adapter has what bf16 does not run,
-    /// such as factors of the output head.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Session::open`] and [`Session::with_adapter`].
-    pub fn open_with_adapter(
-        model: &str,
-        adapter: &Path,
-        hub: &HubOptions,
-        precision: config::Precision,
-    ) -> Result<Self, TrainError> {
-        let adapter = load_adapter(adapter)?;
-        let (spec, _) = Methods::builtin().of_adapter(&adapter)?;
-        let runs_in_bf16 = spec.runs_packed;
-        let (session, _) = Self::open_for(model, hub, precision, runs_in_bf16, None)?;
-        session.attach(&adapter)
     }
 
     /// Attaches a PEFT adapter.
@@ -125,8 +132,8 @@ impl Session {
     }
 
     fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
-        let (model, _, _) =
-            Methods::builtin().attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+        let methods = &self.catalog.methods;
+        let (model, _, _) = methods.attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 }

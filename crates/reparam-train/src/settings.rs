@@ -7,74 +7,66 @@ use reparam::optim::{
     AdaptiveScale, BuildContext, ClipByGlobalNorm, ClipByValue, Decay, DecayShape,
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
-use reparam::schema::{SchemaError, SettingValue, Settings};
+use reparam::schema::{SchemaError, Settings};
 use reparam_data::DatasetOptions;
 
 use crate::TrainError;
 use crate::config::{
-    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, RegressionConfig,
-    RegressionModelKind, SCHEDULE, ScheduleConfig, UpdateConfig, is_full,
+    Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
+    ScheduleConfig, UpdateConfig,
 };
 
-/// Returns a method with its settings; `max_steps` is the horizon.
-///
-/// # Errors
-///
-/// Fails for settings that were put together in code and that a run file could not have.
-pub(crate) fn method(
-    catalog: &Catalog,
-    method: &MethodConfig,
-    max_steps: u64,
-) -> Result<Arc<dyn AnyMethod>, TrainError> {
-    let context = methods::BuildContext {
-        total_steps: max_steps,
-    };
-    Ok(catalog.methods.build(method, &context)?)
-}
+impl Catalog {
+    /// Makes the method that a run file chose; `max_steps` is the horizon.
+    ///
+    /// # Errors
+    ///
+    /// Fails for settings that were put together in code and that a run file could not have.
+    pub fn method(
+        &self,
+        method: &MethodConfig,
+        max_steps: u64,
+    ) -> Result<Arc<dyn AnyMethod>, TrainError> {
+        let context = methods::BuildContext {
+            total_steps: max_steps,
+        };
+        Ok(self.methods.build(method, &context)?)
+    }
 
-/// Returns the two-step update.
-pub(crate) fn optimizer(
-    catalog: &Catalog,
-    optimizer: &OptimizerConfig,
-    method: &MethodConfig,
-    max_steps: u64,
-) -> Result<Optimizer, TrainError> {
-    let schedule = schedule(&optimizer.schedule, max_steps)?;
-    let scaling = self::method(catalog, method, 1)?.scaling();
-    let context = BuildContext::new(&catalog.transforms).with_lora_scaling(scaling);
-    let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
-    Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps).map_err(TrainError::Update)
-}
-
-/// Returns the factor of the gradient; `None` if there is no constant one.
-pub(crate) fn lambda(update: &UpdateConfig, max_steps: u64) -> Option<f64> {
-    match update {
-        UpdateConfig::Named(NamedUpdate { lambda, .. }) => match lambda {
-            None => Some(1.0),
-            Some(Lambda::InverseSqrtHorizon) => Some(Scale::ByHorizon.lambda(max_steps)),
-            Some(Lambda::Fixed(lambda)) => Some(*lambda),
-            Some(Lambda::Adaptive) => None,
-        },
-        UpdateConfig::Transforms(_) => None,
+    /// Makes the two-step update that a run file chose, for parameters of a method.
+    ///
+    /// # Errors
+    ///
+    /// As [`method`](Self::method), and for a schedule that does not fit into `max_steps`.
+    pub fn optimizer(
+        &self,
+        optimizer: &OptimizerConfig,
+        method: &MethodConfig,
+        max_steps: u64,
+    ) -> Result<Optimizer, TrainError> {
+        let schedule = schedule(&optimizer.schedule, max_steps)?;
+        let scaling = self.method(method, 1)?.scaling();
+        let context = BuildContext::new(&self.transforms).with_lora_scaling(scaling);
+        let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
+        Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps)
+            .map_err(TrainError::Update)
     }
 }
 
-/// Returns whether a regression is plain gradient descent on a linear model, up to lambda: where the largest
-/// stable learning rate is known.
-pub(crate) fn is_plain_descent(config: &RegressionConfig) -> bool {
-    let UpdateConfig::Named(update) = &config.optimizer.update else {
-        return false;
-    };
-    let is_zero = |key: &str| {
-        let value = update.algorithm.get(key);
-        value.is_none_or(|value| *value == SettingValue::Number(0.0))
-    };
-    config.model.kind == RegressionModelKind::Linear
-        && is_full(&config.method)
-        && update.algorithm.kind == "sgd"
-        && is_zero("momentum")
-        && is_zero("weight_decay")
-        && update.lambda != Some(Lambda::Adaptive)
+impl UpdateConfig {
+    /// Returns the factor of the gradient; `None` if there is no constant one.
+    #[must_use]
+    pub fn lambda(&self, max_steps: u64) -> Option<f64> {
+        match self {
+            Self::Named(NamedUpdate { lambda, .. }) => match lambda {
+                None => Some(1.0),
+                Some(Lambda::InverseSqrtHorizon) => Some(Scale::ByHorizon.lambda(max_steps)),
+                Some(Lambda::Fixed(lambda)) => Some(*lambda),
+                Some(Lambda::Adaptive) => None,
+            },
+            Self::Transforms(_) => None,
+        }
+    }
 }
 
 /// Returns the transforms of an update.

@@ -15,8 +15,9 @@ use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig};
+use crate::config::{Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig};
 use crate::event::Step;
+use crate::inspect::Description;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
 use crate::stop::Stop;
@@ -137,6 +138,15 @@ pub trait Task: Objective + Sized + 'static {
         error
     }
 
+    /// Describes the model in a directory if it is one of this task and in a format of the task's own: `reparam inspect`.
+    ///
+    /// # Errors
+    ///
+    /// A damaged file.
+    fn describe(_directory: &Path) -> Result<Option<Description>, TrainError> {
+        Ok(None)
+    }
+
     /// Measures a model on files: `reparam eval`.
     ///
     /// # Errors
@@ -238,7 +248,7 @@ pub struct RunPlan {
 
 impl RunPlan {
     /// Takes the plan of a run of `max_steps` steps from its `[train]`.
-    pub(crate) fn new(config: &TrainConfig, max_steps: u64, result: ResultKind) -> Self {
+    pub fn new(config: &TrainConfig, max_steps: u64, result: ResultKind) -> Self {
         Self {
             max_steps,
             eval_every: config.eval_every,
@@ -391,7 +401,42 @@ pub struct ModelRequest {
     /// The directory of an adapter of it.
     pub adapter: Option<PathBuf>,
     /// What activations are computed in.
-    pub precision: crate::config::Precision,
+    pub precision: Precision,
+    /// Where its family and the adapter's method are looked up.
+    pub catalog: Catalog,
+}
+
+impl ModelRequest {
+    /// Asks for a model by its directory or hub id, among the built-in families and methods.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            adapter: None,
+            precision: Precision::Auto,
+            catalog: Catalog::builtin(),
+        }
+    }
+
+    /// Asks for an adapter of it.
+    #[must_use]
+    pub fn with_adapter(self, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            adapter: Some(directory.into()),
+            ..self
+        }
+    }
+
+    /// Sets what activations are computed in.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Sets where families and methods are looked up.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        Self { catalog, ..self }
+    }
 }
 
 /// Where predictions go, one row after the other.
@@ -418,6 +463,7 @@ pub struct TaskEntry {
     task_type: Option<&'static str>,
     recognizes: fn(&Value) -> bool,
     read: fn(&RunTree) -> Result<Box<dyn AnyRun>, ConfigError>,
+    describe: fn(&Path) -> Result<Option<Description>, TrainError>,
     eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics, TrainError>,
     predict:
         fn(&PredictRequest, &HubOptions, Stop<'_>, &mut dyn Predictions) -> Result<(), TrainError>,
@@ -433,9 +479,19 @@ impl TaskEntry {
             task_type: T::TASK_TYPE,
             recognizes: T::recognizes,
             read: |tree| Ok(Box::new(Typed::<T>(T::Config::read(tree)?))),
+            describe: T::describe,
             eval: T::eval,
             predict: T::predict,
         }
+    }
+
+    /// Describes the model in a directory if it is one of this task and in a format of the task's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Task::describe`].
+    pub fn describe(&self, directory: &Path) -> Result<Option<Description>, TrainError> {
+        (self.describe)(directory)
     }
 
     /// Measures a model on files.
@@ -500,10 +556,16 @@ impl Tasks {
         }
     }
 
-    /// Sets what run files may name as methods and transforms.
+    /// Sets what run files may name as methods, transforms and families.
     #[must_use]
     pub fn with_catalog(self, catalog: Catalog) -> Self {
         Self { catalog, ..self }
+    }
+
+    /// Returns where methods, transforms and families are looked up.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// Adds a task; one of the same name is replaced.

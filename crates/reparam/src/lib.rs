@@ -45,6 +45,7 @@ mod context;
 mod linear;
 pub mod methods;
 pub mod optim;
+mod output_head;
 pub mod parameters;
 pub mod schema;
 mod walk;
@@ -52,4 +53,5 @@ mod weight;
 
 pub use context::ForwardContext;
 pub use linear::Linear;
+pub use output_head::OutputHead;
 pub use weight::{Packed, PackedError, Weight};

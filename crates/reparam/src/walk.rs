@@ -15,6 +15,8 @@ const REPARAMETERIZATION: &str = "Reparameterization";
 
 /// The containers by which [`crate::methods::Attached`] says what its names are.
 pub(crate) mod container {
+    /// The name is none; what is inside is an output head.
+    pub(crate) const OUTPUT_HEAD: &str = "OutputHead";
     /// The name is that of a method on the weight; empty, before the tensors of all of them.
     pub(crate) const LISTED: &str = "Listed";
     /// The name is that of a method, around its tensors.
@@ -41,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) shape: Vec<usize>,
     /// Whether the module is a struct called `Linear`.
     pub(crate) is_in_linear: bool,
+    /// Whether it is inside of an output head.
+    pub(crate) is_in_output_head: bool,
     /// Whether a method is attached that takes the weight transposed.
     pub(crate) is_transposed: bool,
 }
@@ -179,14 +183,19 @@ pub(crate) fn on_graph<const D: usize>(
 
 /// Names from the root to here, with their containers.
 #[derive(Debug, Default)]
-struct Path(Vec<(String, String)>);
+struct Path(Vec<Step>);
+
+/// A name with its container.
+type Step = (String, String);
 
 impl Path {
     /// Splits into the path of the module, the field in it, and the container of the field.
-    fn field(names: &[(String, String)]) -> (String, String, bool) {
-        let named: Vec<&(String, String)> = names
+    fn field(names: &[Step]) -> (String, String, bool) {
+        let named: Vec<&Step> = names
             .iter()
-            .filter(|(_, container)| !container.starts_with("Enum:"))
+            .filter(|(_, container)| {
+                !container.starts_with("Enum:") && container != container::OUTPUT_HEAD
+            })
             .collect();
         match named.split_last() {
             None => (String::new(), String::new(), false),
@@ -226,7 +235,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> Visitor<F> {
     }
 
     /// The names before the innermost frame of a reparameterization, and those inside of it.
-    fn split(&self) -> (&[(String, String)], &[(String, String)]) {
+    fn split(&self) -> (&[Step], &[Step]) {
         let names = &self.path.0;
         let frame = names
             .iter()
@@ -268,6 +277,8 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
         let shape = param.lazy_shape().to_vec();
         let (outside, inside) = self.split();
         let (module, field, is_in_linear) = Path::field(outside);
+        let mut containers = outside.iter().map(|(_, container)| container);
+        let is_in_output_head = containers.any(|container| container == container::OUTPUT_HEAD);
         let of_method = inside.iter().find(|(_, kind)| kind == container::METHOD);
         let entry = match (of_method, inside.last()) {
             (Some((method, _)), Some((name, kind))) => Entry {
@@ -283,6 +294,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
                 },
                 shape,
                 is_in_linear,
+                is_in_output_head,
                 is_transposed: false,
             },
             // A parameter of the module, or of a reparameterization that is none of ours.
@@ -304,6 +316,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
                     module,
                     shape,
                     is_in_linear,
+                    is_in_output_head,
                     is_transposed: false,
                 }
             }

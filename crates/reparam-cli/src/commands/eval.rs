@@ -1,6 +1,6 @@
 //! `reparam eval`.
 
-use reparam_train::{EvalRequest, ModelRequest, Stop};
+use reparam_train::{EvalRequest, Stop};
 
 use crate::args::EvalArgs;
 use crate::error::CliError;
@@ -14,7 +14,7 @@ pub(crate) fn run(
     runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
-    let model = ModelRequest::from(args.model);
+    let model = args.model.request(runtime.tasks.catalog());
     runtime.watch_interrupts("stopping")?;
     runtime.start_threads(0)?;
     let task = runtime

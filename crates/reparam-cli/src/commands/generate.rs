@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use reparam_models::Sampling;
-use reparam_train::{Generated, ModelRequest, Session, Stop};
+use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
 
 use crate::args::{Cli, GenerateArgs};
@@ -32,7 +32,8 @@ pub(crate) fn run(
     let runtime = runtime()?;
     runtime.watch_interrupts("stopping after this token")?;
     runtime.start_threads(0)?;
-    let session = Session::open_request(&ModelRequest::from(args.model), &runtime.hub)?;
+    let request = args.model.request(runtime.tasks.catalog());
+    let session = Session::open_request(&request, &runtime.hub)?;
     let is_json = printer.is_json();
     let stop = Stop::new(&runtime.stop);
     let mut written = Ok(());

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reparam_train::Tasks;
 use reparam_train::inspect::{Description, TensorDescription, inspect};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -26,7 +27,7 @@ struct Output<'a> {
 
 /// Describes what is at a path.
 pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<(), CliError> {
-    let report = inspect(&args.path)?;
+    let report = inspect(&args.path, &Tasks::builtin())?;
     let elements = report.tensors.iter().map(TensorDescription::elements).sum();
     let size = report.tensors.iter().map(|tensor| tensor.bytes).sum();
     if printer.is_json() {

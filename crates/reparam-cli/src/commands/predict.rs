@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use reparam_data::tabular::TabularError;
-use reparam_train::{ModelRequest, PredictRequest, Predictions, Stop, TrainError};
+use reparam_train::{PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 
 use crate::args::PredictArgs;
@@ -17,7 +17,7 @@ pub(crate) fn run(
     runtime: &Runtime,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
-    let model = ModelRequest::from(args.model);
+    let model = args.model.request(runtime.tasks.catalog());
     runtime.watch_interrupts("stopping")?;
     runtime.start_threads(0)?;
     let task = runtime

@@ -364,11 +364,19 @@ fn an_adapter_that_does_not_fit() {
         with("nope").failed(1, "no such adapter directory: nope", "adapter_config.json");
         with("run").failed(1, "run is a run directory", "run/adapter");
         with(&model).failed(1, "is not an adapter", "save_pretrained");
-        for (adapter, error) in [
-            (other.as_str(), "the adapter does not fit the model"),
-            ("narrow", "has shape [4, 32], the layer needs [4, 64]"),
+        for (adapter, error, hint) in [
+            (
+                other.as_str(),
+                "`bias = \"all\"` has no effect: the model has no bias",
+                "leave `bias`",
+            ),
+            (
+                "narrow",
+                "has shape [4, 32], the layer needs [4, 64]",
+                "another base model",
+            ),
         ] {
-            let outcome = with(adapter).failed(1, error, "another base model");
+            let outcome = with(adapter).failed(1, error, hint);
             assert!(outcome.out.is_empty(), "{outcome:?}");
         }
     }

@@ -282,7 +282,7 @@ fn settings_that_cannot_be_used() {
         ("method.kind=loraa", "did you mean `lora`?"),
         (
             "method.rank=4",
-            "`rank` in [method] does not apply to kind `identity`",
+            "`rank` in [method] does not apply to kind `full`",
         ),
         (
             "optimizer.warmup_steps=2000",

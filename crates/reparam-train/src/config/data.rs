@@ -67,32 +67,32 @@ fn write_packing<S: Serializer>(
 }
 
 impl DataConfig {
-    pub(super) const TRAIN: SettingSpec = required(
+    /// The files to train on.
+    pub const TRAIN: SettingSpec = required(
         "train",
         SettingKind::Texts,
         "\"data.txt\"",
         "training files: a path or a list of paths",
     );
 
-    pub(super) const EVAL: SettingSpec = optional(
+    /// The files to measure on.
+    pub const EVAL: SettingSpec = optional(
         "eval",
         SettingKind::Texts,
         "",
         "held-out files; excludes eval_fraction",
     );
 
-    pub(super) const EVAL_FRACTION: SettingSpec = number(
+    /// The part of the training data to measure on.
+    pub const EVAL_FRACTION: SettingSpec = number(
         "eval_fraction",
         Range::BelowOne,
         0.05,
         "fraction of the training data to hold out; 0 for none",
     );
 
-    pub(super) const SHUFFLE: SettingSpec = flag(
-        "shuffle",
-        true,
-        "reshuffle blocks or rows every epoch",
-    );
+    /// Whether the order is drawn anew for each epoch.
+    pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
 
     pub(super) const SPECS: &[SettingSpec] = &[
         Self::TRAIN,

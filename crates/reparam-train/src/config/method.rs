@@ -4,6 +4,7 @@ use reparam::methods::{BuildContext, MethodError};
 use reparam::schema::{Chosen, SettingValue};
 
 use super::catalog::Catalog;
+use super::defaults::MethodDefaults;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::read;
 use super::section::Section;
@@ -17,11 +18,6 @@ pub(crate) fn runs_in_bf16(catalog: &Catalog, method: &MethodConfig) -> bool {
     spec.is_some_and(|spec| spec.runs_packed)
 }
 
-/// Whether it is full training, `W = theta`.
-pub(crate) fn is_full(method: &MethodConfig) -> bool {
-    method.kind == "full"
-}
-
 /// Whether first values are to be taken from the training data.
 pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool {
     let built = catalog
@@ -33,8 +29,7 @@ pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool
 /// Reads `[method]`; a task leaves `kind` and `bias` out and means its own.
 pub(super) fn read(
     section: &Section<'_>,
-    default_kind: &'static str,
-    default_bias: &'static str,
+    defaults: MethodDefaults,
 ) -> Result<MethodConfig, ConfigError> {
     let methods = &section.catalog().methods;
     let kinds: Vec<_> = methods
@@ -45,8 +40,8 @@ pub(super) fn read(
             settings: spec.settings,
         })
         .collect();
-    let kind = read::kind(section, &kinds, default_kind, &[])?;
-    let bias = SettingValue::Word(default_bias.to_owned());
+    let kind = read::kind(section, &kinds, defaults.kind, &[])?;
+    let bias = SettingValue::Word(defaults.bias.to_owned());
     let chosen = Chosen {
         kind: kind.name.to_owned(),
         settings: read::settings(section, kind.settings, &[("bias", bias)])?,

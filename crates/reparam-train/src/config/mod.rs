@@ -35,6 +35,7 @@
 
 mod catalog;
 mod data;
+mod defaults;
 mod error;
 mod method;
 mod model;
@@ -47,6 +48,7 @@ mod section;
 mod source;
 mod suggest;
 mod task;
+mod task_file;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -63,7 +65,7 @@ pub use self::catalog::Catalog;
 pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::MethodConfig;
-pub(crate) use self::method::{is_full, runs_in_bf16, starts_from_data};
+pub(crate) use self::method::{runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
 pub use self::optimizer::{
     Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,
@@ -76,10 +78,10 @@ pub use self::regression::{
 pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;
 pub use self::task::RunTree;
+pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
 pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
-use self::optimizer::Defaults;
 use self::section::Section;
 use self::source::Source;
 use self::suggest::Layout;
@@ -153,8 +155,8 @@ impl RunConfig {
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: DataConfig::read(&data)?,
-            method: method::read(&method, "lora", "none")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
+            method: method::read(&method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),
@@ -170,7 +172,7 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// What runs in bf16 is low-rank methods, and recomputing is part of that.
+    /// What runs in bf16 is methods with a plan, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
         let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {

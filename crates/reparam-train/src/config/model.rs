@@ -59,7 +59,8 @@ impl ModelConfig {
     }
 
     /// Returns how the model is found: with its revision, if it says one.
-    pub(crate) fn hub(&self, hub: &HubOptions) -> HubOptions {
+    #[must_use]
+    pub fn hub(&self, hub: &HubOptions) -> HubOptions {
         let revision = self.revision.clone();
         HubOptions {
             revision: revision.unwrap_or_else(|| hub.revision.clone()),

@@ -9,6 +9,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::catalog::Catalog;
+use super::defaults::{self, OptimizerDefaults};
 use super::error::{ConfigError, ConfigErrorKind};
 use super::read;
 use super::section::Section;
@@ -162,33 +163,10 @@ pub(super) static OWN: [SettingSpec; 2] = [
     ),
 ];
 
-/// What a task leaves unsaid.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Defaults {
-    pub(super) kind: &'static str,
-    /// The learning rate of this kind, where it has none of its own.
-    pub(super) learning_rate: Option<f64>,
-    pub(super) clip_grad_norm: f64,
-}
-
-impl Defaults {
-    pub(super) const CAUSAL_LM: Self = Self {
-        kind: "adamw",
-        learning_rate: None,
-        clip_grad_norm: 1.0,
-    };
-    /// The method's own reference case.
-    pub(super) const REGRESSION: Self = Self {
-        kind: "sgd",
-        learning_rate: Some(0.1),
-        clip_grad_norm: 0.0,
-    };
-}
-
 impl Default for OptimizerConfig {
     fn default() -> Self {
         let catalog = Catalog::builtin();
-        let defaults = Defaults::CAUSAL_LM;
+        let defaults = defaults::OPTIMIZER;
         let entry = catalog.transforms.find(defaults.kind);
         let specs = entry.map_or(&[][..], |entry| entry.settings);
         Self {
@@ -225,7 +203,10 @@ impl OptimizerConfig {
         keys
     }
 
-    pub(super) fn read(section: &Section<'_>, defaults: Defaults) -> Result<Self, ConfigError> {
+    pub(super) fn read(
+        section: &Section<'_>,
+        defaults: OptimizerDefaults,
+    ) -> Result<Self, ConfigError> {
         let own = section.read(&OWN)?;
         let learning_rate = own
             .optional("learning_rate", Settings::number)
@@ -244,7 +225,10 @@ impl OptimizerConfig {
 
 impl UpdateConfig {
     /// Reads the update, and returns with it the learning rate that suits it.
-    fn read(section: &Section<'_>, defaults: Defaults) -> Result<(Self, Option<f64>), ConfigError> {
+    fn read(
+        section: &Section<'_>,
+        defaults: OptimizerDefaults,
+    ) -> Result<(Self, Option<f64>), ConfigError> {
         let catalog = section.catalog();
         let kinds: Vec<_> = catalog
             .transforms

@@ -2,6 +2,7 @@
 
 use reparam::schema::{Chosen, Fallback, SettingKind, SettingSpec, SettingValue, TargetModules};
 
+use super::defaults;
 use super::error::ConfigError;
 use super::section::Section;
 use super::tree::{Node, Value};
@@ -178,7 +179,7 @@ pub(super) fn chain(
     key: &str,
     node: &Node,
 ) -> Result<Vec<Chosen>, ConfigError> {
-    const EXPECTED: &str = "a list of tables, such as [{ kind = \"scale\" }]";
+    const EXPECTED: &str = "a list of tables, each with a `kind`";
     let Value::Array(items) = &node.value else {
         return Err(section.wrong_type(key, node, EXPECTED));
     };
@@ -199,7 +200,7 @@ fn chosen(table: &Section<'_>) -> Result<Chosen, ConfigError> {
     let kinds: Vec<_> = transforms.iter().map(|entry| (entry.kind, entry)).collect();
     let entry = table
         .choice("kind", &kinds)?
-        .ok_or_else(|| table.missing("kind", "\"scale\""))?;
+        .ok_or_else(|| table.missing("kind", defaults::TRANSFORM))?;
     let known: Vec<&str> = std::iter::once("kind")
         .chain(entry.settings.iter().map(|setting| setting.key))
         .collect();

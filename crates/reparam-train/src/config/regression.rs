@@ -11,14 +11,16 @@ use serde::Serialize;
 
 use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::optimizer::{self, Defaults};
+use super::optimizer;
 use super::section::Section;
 use super::suggest::Layout;
+use super::task::RunTree;
 use super::tree::{Entry, Override};
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, layout, load_tree,
-    method, open_sections, parse_tree, task, to_toml, train, words,
+    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, defaults, layout,
+    load_tree, method, open_sections, parse_tree, task, to_toml, train, words,
 };
+use crate::task::RunFile;
 
 /// Everything that a regression needs, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -196,8 +198,8 @@ impl RegressionConfig {
         let config = Self {
             model: RegressionModelConfig::read(&model)?,
             data: TableConfig::read(&data, train_config.seed)?,
-            method: method::read(&method, "identity", "all")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::REGRESSION)?,
+            method: method::read(&method, defaults::REGRESSION_METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::REGRESSION_OPTIMIZER)?,
             train: train_config,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),
@@ -305,12 +307,7 @@ impl TableConfig {
             "required",
             "a CSV file with a header; excludes generate",
         ),
-        optional(
-            "target",
-            SettingKind::Text,
-            "required",
-            "column to predict",
-        ),
+        optional("target", SettingKind::Text, "required", "column to predict"),
         optional(
             "features",
             SettingKind::Texts,
@@ -403,10 +400,7 @@ impl RegressionTrainConfig {
             "all rows",
             "rows per batch; with all rows the gradient is exact",
         ),
-        train::period(
-            "seed",
-            "seed of initial values and the order of rows",
-        ),
+        train::period("seed", "seed of initial values and the order of rows"),
         train::period(
             "eval_every",
             "steps between evaluations on the held-out rows; 0 for one before the first step and one \
@@ -435,5 +429,28 @@ impl RegressionTrainConfig {
                 stop: StopConfig::of(settings)?,
             })
         })
+    }
+}
+
+impl RunFile for RegressionConfig {
+    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+        Self::read(tree.root(), tree.catalog())
+    }
+
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        self.to_toml()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.check()
+    }
+
+    fn output(&self) -> &Path {
+        &self.output.dir
+    }
+
+    /// Tables are small; more threads would only wait for each other.
+    fn threads(&self) -> usize {
+        0
     }
 }

@@ -8,13 +8,14 @@ use serde::{Serialize, Serializer};
 
 use super::catalog::Catalog;
 use super::error::ConfigError;
-use super::optimizer::{self, Defaults};
+use super::optimizer;
 use super::section::Section;
 use super::task::RunTree;
 use super::train::{Length, Precision, TrainConfig};
 use super::{
     DataConfig, EvalData, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig,
-    check_evaluation, check_method, check_warmup, layout, method, open_sections, to_toml, words,
+    check_evaluation, check_method, check_warmup, defaults, layout, method, open_sections, to_toml,
+    words,
 };
 use crate::task::RunFile;
 
@@ -151,8 +152,8 @@ impl RowsConfig {
         let config = Self {
             model: ModelConfig::read(&model)?,
             data: RowsDataConfig::read(&data)?,
-            method: method::read(&method, "lora", "none")?,
-            optimizer: OptimizerConfig::read(&optimizer, Defaults::CAUSAL_LM)?,
+            method: method::read(&method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(&train)?,
             output: OutputConfig::read(&output)?,
             catalog: catalog.clone(),

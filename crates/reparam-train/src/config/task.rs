@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::error::ConfigError;
 use super::section;
 use super::tree::{Entry, Override, Value};
-use super::{RegressionConfig, RunConfig, load_tree, parse_tree};
+use super::{RunConfig, load_tree, parse_tree};
 use crate::task::RunFile;
 
 /// A run file as it was written, with overrides applied, before a task has read it.
@@ -115,28 +115,5 @@ impl RunFile for RunConfig {
 
     fn threads(&self) -> usize {
         self.train.threads
-    }
-}
-
-impl RunFile for RegressionConfig {
-    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(&tree.root, &tree.catalog)
-    }
-
-    fn to_toml(&self) -> Result<String, ConfigError> {
-        self.to_toml()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.check()
-    }
-
-    fn output(&self) -> &Path {
-        &self.output.dir
-    }
-
-    /// Tables are small; more threads would only wait for each other.
-    fn threads(&self) -> usize {
-        0
     }
 }

@@ -151,7 +151,11 @@ impl TrainConfig {
             1.0,
             "length in passes over the data; may be a fraction",
         ),
-        size("batch_size", 4, "blocks (language models) or rows per batch"),
+        size(
+            "batch_size",
+            4,
+            "blocks (language models) or rows per batch",
+        ),
         SettingSpec {
             key: "sequence_length",
             kind: SettingKind::Count {
@@ -234,7 +238,8 @@ impl TrainConfig {
     }
 
     /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
-    pub(crate) fn steps(&self, n: usize) -> u64 {
+    #[must_use]
+    pub fn steps(&self, n: usize) -> u64 {
         match self.length {
             Length::MaxSteps(steps) => steps,
             Length::Epochs(epochs) => {

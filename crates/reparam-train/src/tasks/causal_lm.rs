@@ -19,7 +19,8 @@ use crate::export::save_model;
 use crate::generate::{FinishReason, generate};
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
-    BaseOrigin, DEFAULT_LENGTH, EvalRequest, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task,
+    BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Origins, Prepared, ResultKind, RunFacts,
+    RunPlan, Task,
 };
 use crate::{Metrics, Session, Stop, TrainError, settings};
 
@@ -85,13 +86,12 @@ impl Task for CausalLanguageModel {
 
     fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
         let hub = config.model.hub(hub);
-        let (mut session, precision) = Session::open_for(
-            &config.model.path,
-            &hub,
-            config.train.precision,
-            config::runs_in_bf16(&config.catalog, &config.method),
-            config.model.dropout,
-        )?;
+        let request = ModelRequest::new(&config.model.path)
+            .with_precision(config.train.precision)
+            .with_catalog(config.catalog.clone());
+        let runs_in_bf16 = config::runs_in_bf16(&config.catalog, &config.method);
+        let (mut session, precision) =
+            Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
             return Err(TrainError::DropoutInBf16);
         }
@@ -102,7 +102,7 @@ impl Task for CausalLanguageModel {
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = config.train.steps(train.blocks.len());
-        let method = settings::method(&config.catalog, &config.method, max_steps)?;
+        let method = config.catalog.method(&config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
@@ -112,12 +112,9 @@ impl Task for CausalLanguageModel {
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
         }
-        let optimizer = settings::optimizer(
-            &config.catalog,
-            &config.optimizer,
-            &config.method,
-            max_steps,
-        )?;
+        let optimizer = config
+            .catalog
+            .optimizer(&config.optimizer, &config.method, max_steps)?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.blocks.len(),
@@ -151,7 +148,7 @@ impl Task for CausalLanguageModel {
             batch_size: config.train.batch_size,
             precision: precision.name().to_owned(),
             learning_rate: config.optimizer.learning_rate,
-            lambda: settings::lambda(&config.optimizer.update, max_steps),
+            lambda: config.optimizer.update.lambda(max_steps),
             data: data_facts(&train, eval.as_ref(), config.train.sequence_length),
         };
         let kind = match &result {
@@ -160,6 +157,7 @@ impl Task for CausalLanguageModel {
         };
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reparam_data::rows::OnError;
-use reparam_train::config::{Override, Precision};
+use reparam_train::config::{Catalog, Override, Precision};
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
     TaskRun, Tasks, TrainError,
@@ -76,6 +76,7 @@ impl Place {
     /// The base, with the adapter of a run.
     fn adapted(&self, run: &str) -> ModelRequest {
         ModelRequest {
+            catalog: Catalog::builtin(),
             model: text_of(&repository("testdata/golden/bert/body")),
             adapter: Some(self.path(run).join("adapter")),
             precision: Precision::Auto,
@@ -84,6 +85,7 @@ impl Place {
 
     fn model(&self, run: &str) -> ModelRequest {
         ModelRequest {
+            catalog: Catalog::builtin(),
             model: text_of(&self.path(run).join("model")),
             adapter: None,
             precision: Precision::Auto,
@@ -295,7 +297,7 @@ fn a_run_goes_on_to_the_same_bits_with_the_dropouts_of_the_base() {
     let config = place.config("broken", &overrides);
     assert_eq!(
         first.run(&config, false).expect("stops"),
-        Outcome::Interrupted
+        Outcome::Interrupted { step: 5 }
     );
     let mut second = Witness::default();
     assert_eq!(
@@ -452,6 +454,7 @@ fn what_has_no_effect_is_refused() {
     assert_eq!(config, "sequence-classification");
     // A model without a head cannot be asked.
     let body = ModelRequest {
+        catalog: Catalog::builtin(),
         model: text_of(&repository("testdata/golden/bert/body")),
         adapter: None,
         precision: Precision::Auto,
@@ -470,7 +473,7 @@ fn what_has_no_effect_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("the checkpoint has no `classifier`"),
+            .contains("the checkpoint has no classification head (`classifier`)"),
         "{error}"
     );
 }

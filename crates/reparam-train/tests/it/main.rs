@@ -11,6 +11,7 @@ mod resume;
 mod runs;
 mod study;
 mod toy_task;
+mod toys;
 mod witness;
 
 use std::path::{Path, PathBuf};

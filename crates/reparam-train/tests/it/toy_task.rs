@@ -102,6 +102,7 @@ impl Task for Toy {
         .map_err(TrainError::Update)?;
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: reparam::methods::Methods::builtin(),
                 objective: Self,
                 model: Point {
                     w: Param::from_tensor(w),

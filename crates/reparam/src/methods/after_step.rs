@@ -57,11 +57,6 @@ impl Methods {
     }
 }
 
-/// [`Methods::after_step`] of the built-in methods.
-pub fn after_step<M: Module>(model: M) -> M {
-    Methods::builtin().after_step(model)
-}
-
 struct Following<'a> {
     methods: &'a Methods,
     /// The last weight, if something follows it.

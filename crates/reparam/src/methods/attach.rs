@@ -201,7 +201,6 @@ impl Reparameterizer for &mut Attach<'_> {
 }
 
 impl Attach<'_> {
-    #[expect(clippy::type_complexity, reason = "a parameter and what is put on it")]
     fn attach<const D: usize>(
         &mut self,
         linear: &LinearModule,

@@ -59,6 +59,10 @@ impl MethodConfig for FullConfig {
         Arc::new(Self { selection })
     }
 
+    fn is_identity(&self) -> bool {
+        true
+    }
+
     fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
         Ok(Start::new(Full).with_base(layer.base()))
     }

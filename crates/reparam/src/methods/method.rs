@@ -54,6 +54,11 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// Fails when the layer does not suit, such as a row without a direction for weight normalization.
     fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError>;
 
+    /// Returns whether the effective weight is what is trained, so that descent on theta is descent on the weight.
+    fn is_identity(&self) -> bool {
+        false
+    }
+
     /// Returns whether the caller goes on with an initialization from data, layer by layer.
     fn starts_from_data(&self) -> bool {
         false

@@ -60,7 +60,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use reparam_ops::LinearPlan;
 
-pub use after_step::{AfterStep, StateTensors, after_step};
+pub use after_step::{AfterStep, StateTensors};
 pub use attach::{AttachReport, AttachedModule, attach, attach_all};
 pub(crate) use attached::FRAME;
 pub use attached::{Attached, Theta};
@@ -75,7 +75,7 @@ pub use overparameterized::OverparameterizedConfig;
 pub use peft::{AdapterMeta, PeftFormat, attach_adapter, to_adapter};
 pub use scale::ScaleConfig;
 pub use sigma_reparam::{GammaInit, SigmaReparamConfig};
-pub use spec::{BuildContext, MethodSpec, Methods, TensorSpec};
+pub use spec::{Build, BuildContext, MethodSpec, Methods, TensorSpec, after_step};
 pub use targets::{
     ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, LinearModule,
     Selection, TARGET_MODULES, WeightLayout, linear_modules,

@@ -8,7 +8,6 @@ use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
     Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
 };
-use crate::optim;
 use crate::schema::{Fallback, Range, SettingKind, SettingSpec, SettingValue};
 
 /// The word for `s = T^(-1/4)`.
@@ -62,7 +61,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
 ///
 /// The gradient of `V` is `s dL/dW`, so a step of gradient descent on `V` moves `W` by
 /// `-eta s^2 dL/dW`. With `s = sqrt(lambda)` that is gradient descent on `W` with the gradient scaled
-/// by `lambda`: what [`optim::Scale`] does. It holds with momentum and with L2 decay too,
+/// by `lambda`: what [`Scale`](crate::optim::Scale) does. It holds with momentum and with L2 decay too,
 /// because both are linear; it does not hold with Adam, which divides the factor out of the gradient
 /// of `V` and so moves `W` by `s` times as much as without the scale.
 ///
@@ -94,7 +93,8 @@ impl ScaleConfig {
     /// Creates a configuration with `s = sqrt(lambda)`, where `lambda = 1/sqrt(horizon)` and `horizon` is the
     /// planned number of steps.
     pub fn by_horizon(horizon: u64) -> Self {
-        Self::new(optim::Scale::ByHorizon.lambda(horizon).sqrt())
+        let lambda = 1.0 / (horizon as f64).sqrt();
+        Self::new(lambda.sqrt())
     }
 
     /// Sets which layers are trained.

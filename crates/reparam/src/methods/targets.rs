@@ -208,7 +208,7 @@ impl Selection {
         let candidates: Vec<&LinearModule> = linears
             .iter()
             .copied()
-            .filter(|linear| !(all_linear && linear.is_output_head()))
+            .filter(|linear| !(all_linear && linear.is_output_head))
             .collect();
         let paths: Vec<&str> = candidates
             .iter()
@@ -271,6 +271,8 @@ pub struct LinearModule {
     pub methods: Vec<String>,
     /// Whether the weight is packed for fused operations.
     pub is_packed: bool,
+    /// Whether it is the output head, which `all-linear` leaves out.
+    pub is_output_head: bool,
     pub(super) weight_id: ParamId,
     pub(super) bias_id: Option<ParamId>,
 }
@@ -294,12 +296,6 @@ impl LinearModule {
             WeightLayout::InOut => (cols, rows),
         }
     }
-
-    /// Returns whether this is the head that PEFT's `all-linear` leaves out.
-    pub(super) fn is_output_head(&self) -> bool {
-        let name = self.path.rsplit('.').next();
-        matches!(name, Some("lm_head" | "classifier" | "score"))
-    }
 }
 
 /// Returns the linear layers of a model, in its order.
@@ -316,6 +312,7 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                     shape: [rows, cols],
                     methods: methods.clone(),
                     is_packed: !param.is_there(),
+                    is_output_head: entry.is_in_output_head,
                     weight_id: entry.id,
                     bias_id: None,
                 });

@@ -67,6 +67,11 @@ impl Settings {
         self.values
     }
 
+    /// Iterates over all values by key, in the order of the specs.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SettingValue)> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// Returns whether a setting has a value.
     pub fn has(&self, key: &str) -> bool {
         self.values.iter().any(|(name, _)| name == key)

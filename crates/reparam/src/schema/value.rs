@@ -300,6 +300,13 @@ impl Serialize for SettingValue {
     }
 }
 
+impl Serialize for super::Settings {
+    /// Writes a table of the values.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
 impl Serialize for Chosen {
     /// Writes a table: `kind`, then the settings.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -16,8 +16,9 @@ use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
 use reparam::methods;
-use reparam::optim::{Optimizer, StepReport};
+use reparam::optim::{BuildContext, Optimizer, StepReport};
 use reparam_data::BatchPlan;
+use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::hub::HubOptions;
 use serde_json::{Map, Value, json};
 
@@ -29,14 +30,17 @@ pub use report::RegressionReport;
 use self::network::{Network, activation, tensor, widths};
 use self::report::{measure_model, report};
 use self::table::Tables;
-use crate::config::{Activation, RegressionConfig, RegressionModelKind, starts_from_data};
+use crate::config::{
+    Activation, Lambda, RegressionConfig, RegressionModelKind, UpdateConfig, starts_from_data,
+};
 use crate::event::Step;
+use crate::inspect::{Description, Kind, files, tensors};
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
     EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts,
     RunPlan, Task,
 };
-use crate::{Metrics, Stop, TrainError, settings};
+use crate::{Metrics, Stop, TrainError};
 
 /// A loss this many times that of the first step will not come down again.
 ///
@@ -96,7 +100,7 @@ impl Objective for Regression {
             let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &x.device());
             (x, y) = (x.select(0, rows.clone()), y.select(0, rows));
         }
-        // Every row of a step is in its one batch, and the mean of all rows is more exact than a sum divided.
+        // Not a sum divided by `total`: Burn's backward step of a division by a number rounds it to 32 bits.
         let share = x.dims()[0] as f64 / total;
         Ok(self.squared_errors(network, x, y, context).mean() * share)
     }
@@ -166,6 +170,24 @@ impl Task for Regression {
             } => self.grown(step, f64::INFINITY, learning_rate),
             other => other,
         }
+    }
+
+    fn describe(directory: &Path) -> Result<Option<Description>, TrainError> {
+        if !RegressionModel::is_at(directory) {
+            return Ok(None);
+        }
+        let model = RegressionModel::load(directory)?;
+        let checkpoint = Checkpoint::open(directory)?;
+        Ok(Some(Description {
+            kind: Kind::OfTask(Self::NAME),
+            properties: vec![
+                ("target", json!(model.target())),
+                ("features", json!(model.features())),
+                ("layers", json!(model.n_layers())),
+                ("files", files(&checkpoint)),
+            ],
+            tensors: tensors(&checkpoint),
+        }))
     }
 
     fn eval(request: &EvalRequest, _: &HubOptions, stop: Stop<'_>) -> Result<Metrics, TrainError> {
@@ -243,7 +265,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         }
         Some(size) => Some(BatchPlan::new(n, size, config.train.seed, true)?),
     };
-    let lambda = settings::lambda(&config.optimizer.update, config.train.max_steps);
+    let lambda = config.optimizer.update.lambda(config.train.max_steps);
     let facts = RunFacts {
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
@@ -264,7 +286,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         ..Origins::default()
     };
     let curvature = tables.curvature().ok();
-    let curvature = curvature.filter(|_| settings::is_plain_descent(config));
+    let curvature = curvature.filter(|_| is_plain_descent(config));
     let mut task = Regression {
         tables,
         activation: activation(&config.model.kind),
@@ -278,6 +300,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
     task.before = task.train_loss(&network);
     Ok(Prepared {
         learner: ModuleLearner {
+            methods: config.catalog.methods.clone(),
             objective: task,
             model: network,
             seed: config.train.seed,
@@ -295,6 +318,24 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         facts,
         origins,
     })
+}
+
+/// Returns whether a run is plain gradient descent on a linear model, up to lambda: where the largest stable learning rate
+/// is known.
+fn is_plain_descent(config: &RegressionConfig) -> bool {
+    let UpdateConfig::Named(update) = &config.optimizer.update else {
+        return false;
+    };
+    let context = BuildContext::new(&config.catalog.transforms);
+    let method = config
+        .catalog
+        .method(&config.method, config.train.max_steps);
+    config.model.kind == RegressionModelKind::Linear
+        && method.is_ok_and(|method| method.is_identity())
+        && context
+            .build(&update.algorithm)
+            .is_ok_and(|chain| chain.is_empty())
+        && update.lambda != Some(Lambda::Adaptive)
 }
 
 /// Makes the network with its method attached, and counts its numbers before that.
@@ -317,7 +358,9 @@ fn network(
     }
     let network = Network::random(&widths, config.train.seed);
     let model_parameters = network.num_params();
-    let method = settings::method(&config.catalog, &config.method, config.train.max_steps)?;
+    let method = config
+        .catalog
+        .method(&config.method, config.train.max_steps)?;
     let (mut network, _) = methods::attach(network, &*method, config.train.seed)?;
     if starts_from_data(&config.catalog, &config.method) {
         network = network.initialize_from_data(x, activation(kind))?;
@@ -326,12 +369,10 @@ fn network(
 }
 
 fn optimizer(config: &RegressionConfig, network: &Network) -> Result<Optimizer, TrainError> {
-    let optimizer = settings::optimizer(
-        &config.catalog,
-        &config.optimizer,
-        &config.method,
-        config.train.max_steps,
-    )?;
+    let optimizer =
+        config
+            .catalog
+            .optimizer(&config.optimizer, &config.method, config.train.max_steps)?;
     optimizer.check(network).map_err(TrainError::Update)?;
     Ok(optimizer)
 }

@@ -27,10 +27,10 @@ use crate::config::{EvalData, RowsConfig};
 use crate::export::save_model;
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
-    BaseOrigin, EvalRequest, Origins, PredictRequest, Predictions, Prepared, ResultKind, RunFacts,
-    RunPlan, Task,
+    BaseOrigin, EvalRequest, ModelRequest, Origins, PredictRequest, Predictions, Prepared,
+    ResultKind, RunFacts, RunPlan, Task,
 };
-use crate::{Metrics, Stop, TrainError, settings};
+use crate::{Metrics, Stop, TrainError};
 
 /// Rows of text with their classes.
 ///
@@ -181,11 +181,8 @@ impl Task for SequenceClassification {
 
     fn prepare(config: &RowsConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
         let (data, train_config) = (&config.data, &config.train);
-        let base = Base::open(
-            &config.model.path,
-            &config.model.hub(hub),
-            config.model.dropout,
-        )?;
+        let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
+        let base = Base::open(&request, &config.model.hub(hub), config.model.dropout)?;
         let length = base.length(train_config.sequence_length);
         let options = data.options();
         let (texts, skipped) = ClassRows::read(&data.train, &options, data.on_error)?;
@@ -210,7 +207,7 @@ impl Task for SequenceClassification {
             }
         };
         let max_steps = train_config.steps(train.encoded.len());
-        let method = settings::method(&config.catalog, &config.method, max_steps)?;
+        let method = config.catalog.method(&config.method, max_steps)?;
         let new_head = NewHead {
             seed: train_config.seed,
         };
@@ -243,12 +240,9 @@ impl Task for SequenceClassification {
                 Saved::Adapter(method.clone(), Box::new(meta))
             }
         };
-        let optimizer = settings::optimizer(
-            &config.catalog,
-            &config.optimizer,
-            &config.method,
-            max_steps,
-        )?;
+        let optimizer = config
+            .catalog
+            .optimizer(&config.optimizer, &config.method, max_steps)?;
         optimizer.check(&model).map_err(TrainError::Update)?;
         let plan = BatchPlan::new(
             train.encoded.len(),
@@ -269,7 +263,7 @@ impl Task for SequenceClassification {
             batch_size: train_config.batch_size,
             precision: precision.name().to_owned(),
             learning_rate: config.optimizer.learning_rate,
-            lambda: settings::lambda(&config.optimizer.update, max_steps),
+            lambda: config.optimizer.update.lambda(max_steps),
             data: facts(&train, eval.as_ref(), &labels, (length, skipped)),
         };
         let origins = Origins {
@@ -283,6 +277,7 @@ impl Task for SequenceClassification {
         };
         Ok(Prepared {
             learner: ModuleLearner {
+                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,

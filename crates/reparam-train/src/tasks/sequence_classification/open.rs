@@ -10,7 +10,7 @@ use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_models::{Architecture, Families, NewHead, Precision, SequenceClassifier};
+use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
 use super::card::Card;
 use crate::TrainError;
@@ -31,17 +31,17 @@ pub(super) struct Base {
 impl Base {
     /// Finds and checks a checkpoint; `dropout` is another than it says.
     pub(super) fn open(
-        model: &str,
+        request: &ModelRequest,
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self, TrainError> {
-        let mut directory = resolve_model(model, hub)?;
+        let mut directory = resolve_model(&request.model, hub)?;
         // The directory of a run will do.
         if !directory.join("config.json").exists() && directory.join("model/config.json").exists() {
             directory = directory.join("model");
         }
         let json = ModelJson::load(&directory)?;
-        let mut architecture = Families::builtin().describe(&json)?;
+        let mut architecture = request.catalog.families.describe(&json)?;
         if let Some(dropout) = dropout {
             architecture.set_dropout(dropout);
         }
@@ -130,7 +130,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn open(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
         let precision = precision(request.precision);
-        let base = Base::open(&request.model, hub, None)?;
+        let base = Base::open(request, hub, None)?;
         let Some(directory) = &request.adapter else {
             let labels = base.labels()?;
             let n_classes = labels.as_ref().map_or(2, Labels::len);
@@ -147,13 +147,14 @@ impl Opened {
                 card,
             });
         };
-        Self::with_adapter(base, directory, precision)
+        Self::with_adapter(base, directory, precision, &request.catalog.methods)
     }
 
     fn with_adapter(
         base: Base,
         directory: &Path,
         precision: Precision,
+        methods: &Methods,
     ) -> Result<Self, TrainError> {
         let files = load_adapter(directory)?;
         let own = Card::of_adapter(directory)?;
@@ -171,7 +172,7 @@ impl Opened {
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
         let model = base.load(labels.len(), new_head, precision)?;
-        let attached = Methods::builtin().attach_adapter(model, &files, WeightLayout::OutIn)?;
+        let attached = methods.attach_adapter(model, &files, WeightLayout::OutIn)?;
         let card = own.unwrap_or_else(|| base.card.clone());
         Ok(Self {
             base,

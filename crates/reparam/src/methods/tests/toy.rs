@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::methods::{WeightLayout, after_step};
 use crate::parameters;
-use crate::{ForwardContext, Linear};
+use crate::{ForwardContext, Linear, OutputHead};
 
 const WIDTH: usize = 6;
 const INNER: usize = 5;
@@ -44,7 +44,7 @@ pub(super) struct Block {
 #[derive(Module, Debug)]
 pub(super) struct Net {
     pub(super) layers: Vec<Block>,
-    pub(super) lm_head: Linear,
+    pub(super) lm_head: OutputHead<Linear>,
 }
 
 #[derive(Module, Debug)]
@@ -57,7 +57,7 @@ pub(super) struct BurnBlock {
 #[derive(Module, Debug)]
 pub(super) struct BurnNet {
     layers: Vec<BurnBlock>,
-    lm_head: nn::Linear,
+    lm_head: OutputHead<nn::Linear>,
 }
 
 /// Composes the network from what its layers compute, numbered in order.
@@ -83,7 +83,7 @@ impl Net {
     fn layers_in_order(&self) -> Vec<&Linear> {
         let blocks = self.layers.iter();
         let layers = blocks.flat_map(|block| [&block.q_proj, &block.down_proj]);
-        layers.chain([&self.lm_head]).collect()
+        layers.chain([&*self.lm_head]).collect()
     }
 }
 
@@ -103,7 +103,7 @@ impl Toy for Net {
         };
         Self {
             layers: vec![block(0), block(1)],
-            lm_head: linear(4),
+            lm_head: OutputHead(linear(4)),
         }
     }
 
@@ -130,7 +130,7 @@ impl BurnNet {
     fn layers_in_order(&self) -> Vec<&nn::Linear> {
         let blocks = self.layers.iter();
         let layers = blocks.flat_map(|block| [&block.q_proj, &block.down_proj]);
-        layers.chain([&self.lm_head]).collect()
+        layers.chain([&*self.lm_head]).collect()
     }
 }
 
@@ -149,7 +149,7 @@ impl Toy for BurnNet {
         };
         Self {
             layers: vec![block(0), block(1)],
-            lm_head: linear(4),
+            lm_head: OutputHead(linear(4)),
         }
     }
 

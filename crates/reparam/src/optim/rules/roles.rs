@@ -60,7 +60,7 @@ pub struct Placed {
 
 impl Placed {
     /// Returns the role of a transform that works on all parameters.
-    pub(crate) fn everywhere(name: &'static str, role: Role) -> Vec<Self> {
+    pub fn everywhere(name: &'static str, role: Role) -> Vec<Self> {
         let needs_parameters = matches!(
             role,
             Role::Probe

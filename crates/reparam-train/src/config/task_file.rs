@@ -1,0 +1,109 @@
+//! The run file of a task that says itself what `[model]` and `[data]` may hold.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use reparam::schema::{SettingSpec, Settings};
+use serde::Serialize;
+
+use super::error::ConfigError;
+use super::task::RunTree;
+use super::{
+    Catalog, Length, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, TrainConfig,
+    check_method, check_warmup, defaults, layout, method, open_sections, optimizer, to_toml,
+};
+use crate::task::RunFile;
+
+/// What a task's run file may say that those of others may not.
+pub trait TaskKeys: fmt::Debug + Clone + PartialEq + 'static {
+    /// Settings of `[model]`, beside those of [`ModelConfig`].
+    const MODEL: &'static [SettingSpec] = &[];
+    /// All settings of `[data]`. Those that several tasks have are constants of [`DataConfig`](super::DataConfig).
+    const DATA: &'static [SettingSpec];
+}
+
+/// A run file with the sections that all have, and settings of the task's own, defaults filled in.
+///
+/// It is what a task takes for its [`RunFile`] that needs no rules about keys besides their types and ranges.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(bound = "")]
+pub struct TaskConfig<K: TaskKeys> {
+    /// `[model]`: what is trained, with [`TaskKeys::MODEL`].
+    pub model: TaskModelConfig,
+    /// `[data]`: the settings of [`TaskKeys::DATA`].
+    pub data: Settings,
+    /// `[method]`: how its weights are reparameterized.
+    pub method: MethodConfig,
+    /// `[optimizer]`: how the trainable parameters are updated.
+    pub optimizer: OptimizerConfig,
+    /// `[train]`: how long, how much at once.
+    pub train: TrainConfig,
+    /// `[output]`: where the results go.
+    pub output: OutputConfig,
+    /// Where methods, transforms and families are looked up; no part of the file.
+    #[serde(skip)]
+    pub catalog: Catalog,
+    #[serde(skip)]
+    keys: PhantomData<K>,
+}
+
+/// `[model]` with settings of the task's own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TaskModelConfig {
+    /// What every model has.
+    #[serde(flatten)]
+    pub common: ModelConfig,
+    /// What the task adds.
+    #[serde(flatten)]
+    pub own: Settings,
+}
+
+impl<K: TaskKeys> RunFile for TaskConfig<K> {
+    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+        let (root, catalog) = (tree.root(), tree.catalog());
+        let mut layout = layout(catalog, [ModelConfig::SPECS, K::DATA, TrainConfig::SPECS]);
+        for (_, keys) in layout.iter_mut().filter(|(name, _)| *name == "model") {
+            keys.extend(K::MODEL.iter().map(|spec| spec.key));
+        }
+        let [model, data, method, optimizer, train, output] =
+            open_sections(root, &layout, catalog)?;
+        let config = Self {
+            model: TaskModelConfig {
+                common: ModelConfig::read(&model)?,
+                own: model.read(K::MODEL)?,
+            },
+            data: data.read(K::DATA)?,
+            method: method::read(&method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
+            train: TrainConfig::read(&train)?,
+            output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
+            keys: PhantomData,
+        };
+        check_method(catalog, &config.method, &method)?;
+        optimizer::check_chain(&optimizer, &config.optimizer)?;
+        if let Length::MaxSteps(steps) = config.train.length {
+            check_warmup(&optimizer, &config.optimizer, steps)?;
+        }
+        config.train.stop.check(&train, config.train.eval_every)?;
+        Ok(config)
+    }
+
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        to_toml(self)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let tree = RunTree::parse(&self.to_toml()?, "run configuration", &[])?;
+        Self::read(&tree.with_catalog(self.catalog.clone())).map(|_| ())
+    }
+
+    fn output(&self) -> &Path {
+        &self.output.dir
+    }
+
+    fn threads(&self) -> usize {
+        self.train.threads
+    }
+}
