@@ -18,21 +18,42 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 SEED = 0
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+COMMON = {
+    "vocab_size": 49152,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.02,
+}
+# From the config.json of HuggingFaceTB's SmolLM2 models.
 PRESETS = {
-    # config.json of HuggingFaceTB/SmolLM2-135M.
     "smollm2-135m": {
+        **COMMON,
         "hidden_size": 576,
         "num_hidden_layers": 30,
         "num_attention_heads": 9,
         "num_key_value_heads": 3,
         "intermediate_size": 1536,
-        "vocab_size": 49152,
-        "max_position_embeddings": 8192,
         "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": True,
-        "initializer_range": 0.02,
-    }
+    },
+    "smollm2-360m": {
+        **COMMON,
+        "hidden_size": 960,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 15,
+        "num_key_value_heads": 5,
+        "intermediate_size": 2560,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    },
+    "smollm2-1.7b": {
+        **COMMON,
+        "hidden_size": 2048,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "intermediate_size": 8192,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 130000.0},
+    },
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 

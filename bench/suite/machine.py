@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import time
 from pathlib import Path
 
 # Names of processor families, where the model's name does not tell the generation.
@@ -54,9 +55,26 @@ def slug(machine):
     return "-".join([*words, f"{machine['cores']}cores"])
 
 
-def load():
-    """The mean number of running programs in the last minute; None where the system does not say."""
+def load(seconds=3.0):
+    """How many cores other programs keep busy now, watched for a few seconds; None where the system does not say.
+
+    The system's own average over a minute still holds a build that has just ended.
+    """
+    before, after = _ticks(), None
+    if before:
+        time.sleep(seconds)
+        after = _ticks()
+    if not after or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1]) * os.cpu_count()
+
+
+def _ticks():
+    """The busy and all ticks of all processors since the start; None where there is no /proc/stat."""
     try:
-        return os.getloadavg()[0]
+        first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0]
     except OSError:
         return None
+    ticks = [int(field) for field in first.split()[1:9]]
+    # The fourth and fifth are idle time and waiting for the disk.
+    return sum(ticks) - ticks[3] - ticks[4], sum(ticks)

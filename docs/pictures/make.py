@@ -141,7 +141,7 @@ def plain(study):
 
 
 def law(study):
-    two = ["method.kind=identity,scale", "optimizer.lambda=1,1/sqrt(T)"]
+    two = ["method.kind=full,scale", "optimizer.lambda=1,1/sqrt(T)"]
     for name, sets in [
         ("descent", []),
         ("minibatches", ["train.batch_size=16"]),

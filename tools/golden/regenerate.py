@@ -24,8 +24,9 @@ def main():
     parser.add_argument("--check", action="store_true", help="fail if a file differs from before the run")
     arguments = parser.parse_args()
     before = digests()
-    # Adapters with biases are trained on a model that `write_variants.py` makes, so that one comes first.
-    scripts = sorted(HERE.glob("write_*.py"), key=lambda path: (path.name != "write_variants.py", path.name))
+    # Adapters are trained on models that these scripts make, so they come first.
+    models = ["write_variants.py", "write_families.py"]
+    scripts = sorted(HERE.glob("write_*.py"), key=lambda path: (path.name not in models, path.name))
     for script in scripts:
         print(script.name, flush=True)
         subprocess.run([sys.executable, str(script)], check=True)

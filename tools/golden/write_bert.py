@@ -9,17 +9,21 @@
 - `batch.safetensors`: `input_ids`, `token_type_ids` [N] and `bounds` [R + 1] of the rows one behind the other; `logits`
   [R, 3]; `hidden` [N, d], the last hidden states; `gradient.NAME` of `loss` for every parameter, `gradient_several.NAME` of
   `loss_several` for the parameters of the pooler and the classifier.
+- `body/`: the same model without its head, as the class BertModel saves it, and the tokenizer.
+- `adapter/`: an adapter of `body/` as PEFT saves it, LoRA on queries and values with a new head of two labels beside it
+  (`modules_to_save`); `adapter.safetensors` has its `logits` [R, 2] for the rows of the batch.
 
 Weights are normal with standard deviation 0.2, biases too, norm weights 1 plus that.
 """
 
 import shutil
 
-from golden_common import GOLDEN, flatten, setup, write_json, write_tensors
+from golden_common import GOLDEN, flatten, randomize, setup, write_json, write_tensors
 
 import torch
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 DIRECTORY = GOLDEN / "bert"
 LABELS = ["ham", "spam", "unsure"]
@@ -149,6 +153,27 @@ def main():
             "loss_several": loss_several.item(),
         },
     )
+
+    words.save_pretrained(DIRECTORY / "body")
+    # Made anew, because the labels of the classifier are in the configuration of its body.
+    body = BertModel(BertConfig(**SHAPE))
+    body.load_state_dict(tiny.bert.state_dict())
+    body.save_pretrained(DIRECTORY / "body")
+    write_adapter(batch)
+
+
+def write_adapter(batch):
+    base = BertForSequenceClassification.from_pretrained(DIRECTORY / "body", num_labels=2)
+    config = LoraConfig(task_type="SEQ_CLS", r=2, lora_alpha=4, target_modules=["query", "value"])
+    model = get_peft_model(base, config).eval()
+    randomize(parameter for name, parameter in model.named_parameters() if parameter.requires_grad)
+    model.save_pretrained(DIRECTORY / "adapter")
+    (DIRECTORY / "adapter" / "README.md").unlink()
+    logits = [
+        model(input_ids=torch.tensor([row["ids"]]), token_type_ids=torch.tensor([row["type_ids"]])).logits[0]
+        for row in batch
+    ]
+    write_tensors(DIRECTORY / "adapter.safetensors", {"logits": torch.stack(logits)})
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensor
 `NAME.golden.json` has that loss, the prompt and the greedy continuation, and for Gemma 3 the loss with logits capped.
 `NAME.legacy_config.json` describes the same model in the older form that most published checkpoints have; this script
 fails unless transformers computes the same from both.
+`NAME.adapter/` is a random LoRA of all linear layers as PEFT writes it, of the families whose layers are joined or stored the
+other way, and `adapter_loss` the loss with it.
 
 Sizes are such that every feature shows: windows are shorter than the sequences, key heads fewer than query heads, heads
 wider than `hidden_size / heads` where a family allows it, a part of each head is rotated (Phi-3), layer types alternate with
@@ -16,9 +18,10 @@ Weights are normal with standard deviation 0.2, biases too, norm weights as they
 import json
 import shutil
 
-from golden_common import GOLDEN, load_base, setup, write_json, write_tensors
+from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, write_json, write_tensors
 
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from transformers import Gemma3TextConfig, GPT2Config, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
 
@@ -83,6 +86,9 @@ CONFIGS = {
     ),
 }
 
+# Whose layers are joined, or stored the other way.
+ADAPTED = ["gpt2", "phi3"]
+
 # What the older form says in place of `rope_parameters`.
 LEGACY = {
     "gemma3_text": {
@@ -135,6 +141,20 @@ def greedy_case(model, vocabulary):
             return {"prompt": prompt[0].tolist(), "greedy": continuation}
 
 
+def write_adapter(directory, ids):
+    """Writes a random adapter of all linear layers, and returns the loss with it."""
+    torch.manual_seed(12)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(load_base(str(directory)), config).eval()
+    randomize(lora_factors(model).values(), std=0.2)
+    target = directory.parent / f"{directory.name}.adapter"
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target)
+    (target / "README.md").unlink()
+    with torch.no_grad():
+        return mean_loss(model, ids).item()
+
+
 def write_legacy_config(name, ids, expected):
     """Writes the older form of a configuration beside the model, after proving that it means the same."""
     directory = GOLDEN / "families" / name
@@ -182,6 +202,8 @@ def main():
                 golden["final_logit_softcapping"] = 3.0
                 golden["capped_loss"] = mean_loss(model, ids).item()
             model.config.final_logit_softcapping = None
+        if name in ADAPTED:
+            golden["adapter_loss"] = write_adapter(directory, ids)
         write_json(directory.parent / f"{name}.golden.json", golden)
         if name in LEGACY:
             write_legacy_config(name, ids, logits)

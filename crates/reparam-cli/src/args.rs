@@ -14,14 +14,14 @@ use crate::env_vars;
 const EXIT_CODES: &str = "\
 Exit codes:
     0   success
-    1   a configuration, a model, data or a file cannot be used
+    1   the configuration, model, data or a file cannot be used
     2   wrong arguments
-    3   the reader of the output closed it
+    3   the output pipe was closed
     4   the run diverged: a number is not finite, or the loss grew without bound
-    130 interrupted; of a run, with its state saved
+    130 interrupted; a run has saved its state
     255 a bug in reparam";
 
-/// Fine-tune language models through reparameterization
+/// Train and fine-tune models through reparameterization
 #[derive(Debug, Parser)]
 #[command(
     name = "reparam",
@@ -55,24 +55,23 @@ fn after_help() -> String {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct GlobalArgs {
-    /// Print JSON on standard output, also on failure
+    /// Print JSON to standard output, on failure too
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
-    /// Print nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, help_heading = "Global options")]
     pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Train or fine-tune a model as a run file says
+    /// Train or fine-tune a model
     #[command(
-        long_about = "Train or fine-tune a model as a run file says\n\n\
-            The run file is TOML with the sections [model], [data], [method], [optimizer], \
-            [train] and [output]. Relative paths in it are relative to the current directory. \
-            Ctrl-C stops after the current step and saves a checkpoint; a second one quits at \
-            once. With --resume a run goes on from its newest checkpoint, to the same numbers as \
-            without the interruption.",
+        long_about = "Train or fine-tune a model\n\n\
+            A run file is TOML with the sections [model], [data], [method], [optimizer], [train] and \
+            [output]. Paths in it are relative to the current directory. Ctrl-C stops after the \
+            current step and saves a checkpoint; a second one quits at once. --resume continues from \
+            the newest checkpoint, to the same bits as an uninterrupted run.",
         after_long_help = "Examples:\n  \
             reparam train run.toml\n  \
             reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
@@ -80,72 +79,71 @@ pub(crate) enum Command {
             reparam train run.toml --resume"
     )]
     Train(TrainArgs),
-    /// Make the same run under several settings, and compare
+    /// Repeat one run under several settings and compare
     #[command(
-        long_about = "Make the same run under several settings, and compare\n\n\
-            Every combination of the varied values is a run. The study's directory gets a table, \
-            pictures of loss and variances against steps, a page with all of them (study.html), \
-            and a directory for each run. A run that diverges is a result of the study.",
+        long_about = "Repeat one run under several settings and compare\n\n\
+            Every combination of the varied values is a run. The output directory gets a table, plots \
+            of loss and variances, one page with all of them (study.html), and a directory for each \
+            run. A run that diverges counts as a result.",
         after_long_help = "Examples:\n  \
             reparam study examples/linear-regression.toml --vary optimizer.lambda=0.01,0.1,1\n  \
             reparam study run.toml --vary optimizer.kind=adamw,lion,muon \\\n      \
             --vary optimizer.learning_rate=1e-4,1e-3 --output studies/kinds"
     )]
     Study(StudyArgs),
-    /// Predict the rows of a file with a trained model
+    /// Predict the rows of a file
     #[command(
-        long_about = "Predict the rows of a file with a trained model\n\n\
-            What the model was trained for says what a prediction is. Of a regression it is a \
-            CSV with the row of the file, counted from 0 without the header, and its prediction; \
-            where the file has the target too, the errors are measured. With --json every row is \
-            an object of its own.",
+        long_about = "Predict the rows of a file\n\n\
+            A classifier predicts a label with its score, a regression a number. Rows are printed as CSV, \
+            counted from 0 without the header, or with --json as one object per line. If the file has \
+            the target of a regression, its errors go to standard error.",
         after_long_help = "Examples:\n  \
             reparam predict --model runs/houses --data new.csv > predictions.csv\n  \
             reparam predict --model runs/houses/model --data new.csv --drop-rows --json"
     )]
     Predict(PredictArgs),
-    /// Measure a model on a file
+    /// Evaluate a model on a file
     #[command(
-        long_about = "Measure a model on a file\n\n\
-            What the model was trained for says what is measured. Of a language model it is the \
-            loss, the mean negative log-likelihood of a predicted token in nats. A .txt \
-            file is one document, a .jsonl or .json file one document or one example an object. \
-            Of an example the response is scored and the prompt is given. What is longer than \
-            the sequence length is cut into pieces that are scored each by itself.",
+        long_about = "Evaluate a model on a file\n\n\
+            A language model: loss (mean negative log-likelihood per predicted token, in nats) and \
+            perplexity. A .txt file is one document; a .jsonl or .json file has one document or example \
+            per object. Only the response of an example is scored. Longer documents are cut into pieces \
+            of the sequence length, each scored by itself. A classifier: loss, accuracy and F1. A \
+            regression: squared error and R2.",
         after_long_help = "Examples:\n  \
             reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
             reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json"
     )]
     Eval(EvalArgs),
-    /// Continue a prompt with a model
+    /// Continue a prompt
     #[command(
-        long_about = "Continue a prompt with a model\n\n\
-            Prints what the model adds to the prompt. At temperature 0 it always takes the most \
-            likely token.",
+        long_about = "Continue a prompt\n\n\
+            Prints the continuation as it is generated. Decoding is greedy at temperature 0, the \
+            default.",
         after_long_help = "Examples:\n  \
             reparam generate --model assets/stories260K --prompt \"Once upon a time\"\n  \
             reparam generate --model base --adapter runs/a/adapter --prompt \"To be\" \\\n      \
             --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1"
     )]
     Generate(GenerateArgs),
-    /// Describe a model, an adapter, a run directory or a tensor file
+    /// Describe a model, adapter, run directory or safetensors file
     #[command(after_long_help = "Examples:\n  \
             reparam inspect assets/stories260K\n  \
             reparam inspect runs/a/adapter --tensors\n  \
             reparam inspect model.safetensors --json")]
     Inspect(InspectArgs),
-    /// Measure training steps on random tokens
+    /// Benchmark training steps on random tokens
     #[command(
-        long_about = "Measure training steps on random tokens\n\n\
-            LoRA on all linear layers with AdamW. Says how long a step takes, how much memory, where \
-            the time goes, and which share of the machine's limit the linear layers reach. Let nothing \
-            else run meanwhile.",
+        long_about = "Benchmark training steps on random tokens\n\n\
+            Trains LoRA on all linear layers with AdamW and reports the time per step, peak memory, where \
+            the time goes, and how close the linear layers come to the machine's limit. Run it on an \
+            idle machine.",
         after_long_help = "Examples:\n  \
             reparam bench --model assets/stories260K\n  \
             reparam bench --model DIR --precision bf16 --recompute --json"
     )]
     Bench(BenchArgs),
-    /// List the methods of reparameterization and the transforms of gradients
+    /// List methods and gradient transforms
     #[command(after_long_help = "Examples:\n  \
             reparam methods\n  \
             reparam methods --json")]
@@ -162,15 +160,15 @@ pub(crate) struct TrainArgs {
     /// The run file
     #[arg(value_name = "RUN_FILE")]
     pub(crate) run_file: PathBuf,
-    /// Replace one value of the run file (can be repeated)
+    /// Override one value of the run file (can be repeated)
     ///
-    /// The value is read as TOML; what is not TOML is taken as a string.
+    /// The value is parsed as TOML; anything else is taken as a string.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where the run goes, instead of output.dir of the run file
+    /// Write the run here instead of to output.dir
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// Go on from the newest checkpoint of the run, or start it if there is none
+    /// Continue from the newest checkpoint, or start if there is none
     #[arg(long)]
     pub(crate) resume: bool,
 }
@@ -180,15 +178,15 @@ pub(crate) struct StudyArgs {
     /// The run file
     #[arg(value_name = "RUN_FILE")]
     pub(crate) run_file: PathBuf,
-    /// The values that a key takes in turn (can be repeated)
+    /// Values that a key takes in turn (can be repeated)
     ///
-    /// A comma inside of brackets, braces, parentheses or quotes belongs to a value.
+    /// A comma inside brackets, braces, parentheses or quotes is part of a value.
     #[arg(long, value_name = "SECTION.KEY=VALUE,VALUE", required = true)]
     pub(crate) vary: Vec<String>,
-    /// Replace one value of the run file for all runs (can be repeated)
+    /// Override one value of the run file in every run (can be repeated)
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where the study goes, instead of output.dir of the run file
+    /// Write the study here instead of to output.dir
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
 }
@@ -201,10 +199,10 @@ pub(crate) struct PredictArgs {
     pub(crate) task: TaskArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// The most tokens of a row, at least 2; without it, as many as in the model's run, else 512
+    /// Maximum tokens per row, at least 2; default: as in training, else 512
     #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
     pub(crate) sequence_length: Option<usize>,
-    /// Leave rows with missing values out instead of refusing them
+    /// Skip rows with missing values instead of refusing them
     #[arg(long)]
     pub(crate) drop_rows: bool,
 }
@@ -212,14 +210,14 @@ pub(crate) struct PredictArgs {
 /// The model of a command, with its adapter and its precision.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArgs {
-    /// A model directory in Hugging Face layout, the directory of a run, or a hub id
+    /// Model directory in Hugging Face layout, run directory, or hub id
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
-    /// An adapter directory in PEFT layout
+    /// Adapter directory in PEFT layout
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
-    /// What is computed in; `auto` is bf16 where weights are stored so and the machine multiplies them natively, and `int8` has
-    /// weights of 8-bit integers
+    /// Compute precision. `auto`: bf16 if the checkpoint is bf16 and the CPU supports it, else f32; `int8`: bf16 with 8-bit
+    /// weights
     #[arg(long, default_value = "auto", value_parser = precision(Precision::INFERENCE))]
     pub(crate) precision: Precision,
 }
@@ -227,7 +225,7 @@ pub(crate) struct ModelArgs {
 /// What a model is asked for.
 #[derive(Debug, Args)]
 pub(crate) struct TaskArgs {
-    /// What the model is for, such as causal-lm; without it, the adapter or the model tells
+    /// What the model is for, such as causal-lm; default: what the adapter or model says
     #[arg(long, value_name = "TASK")]
     pub(crate) task: Option<String>,
 }
@@ -240,7 +238,7 @@ pub(crate) struct EvalArgs {
     pub(crate) task: TaskArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
-    /// The most tokens in a piece or a row, at least 2; without it, as many as in the model's run, else 512
+    /// Maximum tokens per piece or row, at least 2; default: as in training, else 512
     #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
     pub(crate) sequence_length: Option<usize>,
 }
@@ -248,17 +246,16 @@ pub(crate) struct EvalArgs {
 /// The data of a command, and how they are read.
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
-    /// The texts, examples or rows
+    /// Texts, examples or rows
     #[arg(long, value_name = "FILE")]
     pub(crate) data: PathBuf,
-    /// What the file holds (text, jsonl, csv, tsv, lines ...); without it, what the model's run read, else the file's
-    /// name tells
+    /// File format (text, jsonl, csv, tsv, lines ...); default: as in training, else by file name
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
-    /// Which column holds which field, as in text=review,label=kind; by number if no line names the columns
+    /// Which column holds which field, as in text=review,label=kind; by number if there is no header
     #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
     pub(crate) fields: Option<Fields>,
-    /// What to do with a row that cannot be read
+    /// Stop at a row that cannot be read, or skip it
     #[arg(long, value_name = "error|skip", default_value = "error", value_parser = on_error(), hide_possible_values = true)]
     pub(crate) on_error: OnError,
 }
@@ -290,60 +287,60 @@ impl ModelArgs {
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// The text to continue
+    /// Text to continue
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: String,
-    /// The most tokens to add
+    /// Maximum number of tokens to generate
     #[arg(long, value_name = "N", default_value = "64", value_parser = at_least(1))]
     pub(crate) max_new_tokens: usize,
-    /// How freely tokens are drawn; 0 always takes the most likely one
+    /// Sampling temperature; 0 is greedy
     #[arg(long, value_name = "T", default_value = "0", value_parser = temperature)]
     pub(crate) temperature: f64,
-    /// Draw from the K most likely tokens only
+    /// Sample from the K most likely tokens
     #[arg(long, value_name = "K", value_parser = at_least(1))]
     pub(crate) top_k: Option<usize>,
-    /// Draw from the fewest tokens whose probabilities sum to P only
+    /// Sample from the fewest tokens whose probabilities sum to P
     #[arg(long, value_name = "P", value_parser = probability)]
     pub(crate) top_p: Option<f64>,
-    /// What the draws are derived from; at temperature 0 nothing is drawn
+    /// Sampling seed; unused at temperature 0
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// A model directory in Hugging Face layout, or a hub id
+    /// Model directory in Hugging Face layout, or hub id
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
-    /// LoRA's rank; alpha is twice that
+    /// LoRA rank; alpha is twice that
     #[arg(long, value_name = "R", default_value = "16", value_parser = between(1, 65536))]
     pub(crate) rank: usize,
-    /// Sequences a step
+    /// Sequences per step
     #[arg(long, value_name = "N", default_value = "4", value_parser = between(1, 65536))]
     pub(crate) batch_size: usize,
-    /// Tokens a sequence, at least 2
+    /// Tokens per sequence, at least 2
     #[arg(long, value_name = "N", default_value = "512", value_parser = between(2, 1 << 20))]
     pub(crate) sequence_length: usize,
     /// Steps to measure
     #[arg(long, value_name = "N", default_value = "10", value_parser = between(1, 1_000_000))]
     pub(crate) steps: usize,
-    /// Steps before those
+    /// Warm-up steps before them
     #[arg(long, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
     pub(crate) warmup: usize,
-    /// What activations are computed in
+    /// Compute precision. `auto`: bf16 if the CPU supports it, else f32
     #[arg(long, default_value = "auto", value_parser = precision(Precision::TRAINING))]
     pub(crate) precision: Precision,
-    /// Compute activations again in the backward pass, for less memory
+    /// Recompute activations in the backward pass to save memory
     #[arg(long)]
     pub(crate) recompute: bool,
-    /// What the tokens are derived from
+    /// Seed of the random tokens
     #[arg(long, value_name = "SEED", default_value = "0")]
     pub(crate) seed: u64,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A directory, or a file with tensors
+    /// A directory or a safetensors file
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
     /// List every tensor

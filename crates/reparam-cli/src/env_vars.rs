@@ -1,4 +1,4 @@
-//! Every environment variable that the program reads, and nothing else reads any.
+//! Every environment variable that the program reads; no other module reads any.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -27,7 +27,7 @@ const fn variable(name: &'static str, help: &'static str) -> Variable {
 }
 
 /// The address of the hub, for a mirror; `https://huggingface.co` if not set.
-pub(crate) const HF_ENDPOINT: Variable = variable("HF_ENDPOINT", "Address of the hub");
+pub(crate) const HF_ENDPOINT: Variable = variable("HF_ENDPOINT", "URL of the hub");
 /// The access token for gated and private models.
 pub(crate) const HF_TOKEN: Variable = Variable {
     name: "HF_TOKEN",
@@ -44,15 +44,15 @@ pub(crate) const HF_HUB_CACHE: Variable =
     variable("HF_HUB_CACHE", "Directory of models from the hub");
 /// The instruction set of the kernels, instead of the best one that the machine has.
 pub(crate) const REPARAM_ISA: Variable =
-    variable("REPARAM_ISA", "Instruction set that kernels are forced to");
+    variable("REPARAM_ISA", "Force an instruction set (see doctor)");
 /// The number of threads where the run file does not say; all cores if not set.
 pub(crate) const REPARAM_THREADS: Variable =
-    variable("REPARAM_THREADS", "Number of threads to compute with");
+    variable("REPARAM_THREADS", "Number of compute threads");
 /// If set to anything but the empty string, nothing is colored (<https://no-color.org>).
-pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "Do not color output");
+pub(crate) const NO_COLOR: Variable = variable("NO_COLOR", "Disable colored output");
 /// If set to anything but the empty string, there is no progress bar.
 pub(crate) const REPARAM_NO_PROGRESS: Variable =
-    variable("REPARAM_NO_PROGRESS", "Do not show a progress bar");
+    variable("REPARAM_NO_PROGRESS", "Disable the progress bar");
 
 /// All of them, in the order of the help.
 pub(crate) const ALL: [&Variable; 9] = [

@@ -77,7 +77,7 @@ pub(crate) enum CliError {
     #[error("interrupted after step {step}; its state is saved")]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
-    #[error("interrupted; the runs that are done are in the study's directory")]
+    #[error("interrupted; finished runs are in the study's directory")]
     StudyInterrupted,
     /// The work was asked to stop.
     #[error("interrupted")]
@@ -138,7 +138,7 @@ impl CliError {
             Self::Train(error) => error.hint().into_iter().collect(),
             Self::Hinted { hint, .. } => vec![(*hint).to_owned()],
             Self::Kernel(error) => error.hint().into_iter().collect(),
-            Self::Threads(_) => vec!["ask for fewer threads".to_owned()],
+            Self::Threads(_) => vec!["use fewer threads".to_owned()],
             Self::Bug { .. } => vec![bug_hint()],
             Self::Usage { .. } => vec!["for more information, try `--help`".to_owned()],
             Self::Variable { variable, .. } => {
@@ -153,7 +153,7 @@ impl CliError {
             | Self::Stopped
             | Self::StudyInterrupted => Vec::new(),
             Self::Interrupted { .. } => {
-                vec!["go on with the same command and --resume".to_owned()]
+                vec!["run the same command with --resume to continue".to_owned()]
             }
         }
     }

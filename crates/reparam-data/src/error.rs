@@ -317,7 +317,7 @@ pub enum DataError {
 
     // Packing.
     /// A sequence shorter than two tokens predicts nothing.
-    #[error("a sequence of {sequence_length} tokens predicts nothing")]
+    #[error("a sequence of {sequence_length} tokens has nothing to predict")]
     SequenceTooShort {
         /// The length asked for, in tokens.
         sequence_length: usize,
@@ -372,7 +372,7 @@ pub enum DataError {
 
     // Ordering.
     /// A plan over no blocks.
-    #[error("there are no blocks to make batches of")]
+    #[error("there are no blocks to batch")]
     NoBlocks,
     /// A batch of no blocks.
     #[error("a batch must have at least one block")]
@@ -483,7 +483,7 @@ impl DataError {
                 "use the tokenizer that belongs to the model, or enlarge the embedding".to_owned()
             }
             Self::WhiteSpaceRun { .. } => {
-                "this is rarely meant to be learned; shorten it in the data".to_owned()
+                "shorten it in the data".to_owned()
             }
             Self::NoRoom { of_template, .. } => {
                 format!("set sequence_length to {} or more", of_template + 1)
@@ -496,13 +496,13 @@ impl DataError {
                 "the loss masks leave no token to predict; check them, or lengthen sequence_length".to_owned()
             }
             Self::NothingToLearn { .. } => {
-                "a document needs at least two tokens, for the first one is not predicted".to_owned()
+                "a document needs at least two tokens: the first is not predicted".to_owned()
             }
             Self::NoBlocks => "give at least one document".to_owned(),
             Self::ZeroBatchSize => "set batch_size to 1 or more".to_owned(),
-            Self::EvalFraction { .. } => "use 0.05 to hold out a twentieth, 0 for nothing".to_owned(),
+            Self::EvalFraction { .. } => "use 0.05 to hold out 5 %, or 0 for none".to_owned(),
             Self::TooFewToSplit { .. } => {
-                "name a file of its own for the evaluation, or shorten sequence_length".to_owned()
+                "give an evaluation file of its own, or shorten sequence_length".to_owned()
             }
             Self::NotFound { .. }
             | Self::Unreadable { .. }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use reparam::methods::AttachedModule;
 use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
@@ -116,6 +117,14 @@ impl CausalLm {
         architecture.linears().any(|linear| {
             linear.transposed && weight == Some(&*architecture.full_path(&linear.path))
         })
+    }
+
+    /// Returns whether transformers stores the weight of any of these layers as `[d_in, d_out]`: what PEFT calls
+    /// `fan_in_fan_out`.
+    pub fn stores_transposed(&self, modules: &[AttachedModule]) -> bool {
+        modules
+            .iter()
+            .any(|module| self.stored_transposed(&format!("{}.weight", module.module)))
     }
 
     /// Returns the effective weights as transformers stores them: under the names of the class with the head, and transposed

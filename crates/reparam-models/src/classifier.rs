@@ -1,4 +1,4 @@
-//! A body with a head that tells sequences apart.
+//! A body with a sequence-classification head.
 
 use std::sync::Arc;
 

@@ -44,7 +44,7 @@ pub enum ModelError {
         reason: String,
     },
     /// A model whose tokens see what comes after them predicts no next token.
-    #[error("this `{model_type}` model is an encoder: its tokens see those after them")]
+    #[error("this `{model_type}` model is an encoder and cannot predict the next token")]
     NotCausal {
         /// The family.
         model_type: String,
@@ -58,19 +58,19 @@ pub enum ModelError {
         precision: Precision,
     },
     /// The family has no head for sequence classification.
-    #[error("`{model_type}` models have no head that tells sequences apart")]
+    #[error("`{model_type}` models have no sequence-classification head")]
     NoClassifier {
         /// The family.
         model_type: String,
     },
     /// The checkpoint has no last layer to tell sequences apart.
-    #[error("the checkpoint has no `{path}`: it was not trained to tell sequences apart")]
+    #[error("the checkpoint has no classification head (`{path}`)")]
     NoHead {
         /// The path of the layer.
         path: String,
     },
     /// A sequence is longer than the table of positions.
-    #[error("the model has positions for {limit} tokens, {n_tokens} are needed")]
+    #[error("the model has positions for {limit} tokens, but {n_tokens} are needed")]
     TooLong {
         /// The length of the sequence.
         n_tokens: usize,
@@ -119,7 +119,9 @@ impl ModelError {
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,
-            Self::NotCausal { .. } => Some("use it for a task of encoders".into()),
+            Self::NotCausal { .. } => {
+                Some("use it for an encoder task, such as sequence-classification".into())
+            }
             Self::UnsupportedPrecision { .. } => {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }
@@ -129,9 +131,9 @@ impl ModelError {
                     .into(),
             ),
             Self::TooLong { limit, .. } => Some(format!(
-                "use sequences, prompt and continuation included, of up to {limit} tokens"
+                "keep prompt and continuation within {limit} tokens"
             )),
-            Self::BeyondBf16 { .. } => Some("ask for the precision \"f32\"".into()),
+            Self::BeyondBf16 { .. } => Some("use precision = \"f32\" (or --precision f32)".into()),
             Self::EmptyPrompt => Some("give a prompt that is not empty".into()),
             Self::Sampling { .. } => None,
             Self::NonFinite { .. } => {

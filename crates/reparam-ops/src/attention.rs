@@ -23,7 +23,7 @@ pub struct AttentionConfig {
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
     pub n_kv_heads: usize,
-    /// Elements a head.
+    /// Width of one head.
     pub head_dim: usize,
     /// What scores are multiplied by, usually `1 / sqrt(head_dim)`.
     pub scale: f32,

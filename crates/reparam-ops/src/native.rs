@@ -61,6 +61,18 @@ pub(crate) fn primitive_and_node<const D: usize>(tensor: Tensor<D>) -> (FlexTens
     (primitive.to_contiguous(), node)
 }
 
+/// As [`primitive_and_node`], without a node for a tensor that wants no gradient.
+pub(crate) fn primitive_and_tracked_node<const D: usize>(
+    tensor: Tensor<D>,
+) -> (FlexTensor, Option<NodeGuard>) {
+    if tensor.is_tracked() {
+        let (primitive, node) = primitive_and_node(tensor);
+        (primitive, Some(node))
+    } else {
+        (primitive(tensor), None)
+    }
+}
+
 /// Returns a node, or one that wants no gradient in place of none: an operation has a fixed number of them.
 pub(crate) fn or_nothing(node: Option<NodeGuard>) -> NodeGuard {
     node.unwrap_or_else(|| {

@@ -128,6 +128,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
     }
+    session.model.check_length(request.sequence_length)?;
     let steps = (request.warmup + request.steps) as u64;
     let method = config.catalog.method(&config.method, steps)?;
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
@@ -141,6 +142,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         model: model.train(),
         seed: request.seed,
         accumulation: 1,
+        methods: config.catalog.methods.clone(),
     };
     let mut optimizer = config
         .catalog

@@ -96,7 +96,7 @@ pub enum TrainError {
         what: &'static str,
     },
     /// An option that a task does not look at.
-    #[error("{option} has no effect on a model for {task}")]
+    #[error("{option} has no effect for the task {task}")]
     NoFields {
         /// The task.
         task: &'static str,
@@ -115,7 +115,7 @@ pub enum TrainError {
         problem: String,
     },
     /// A token's type has no row in the model.
-    #[error("the tokenizer gives tokens the type {found}, the model has {rows} types")]
+    #[error("the tokenizer uses token type {found}, but the model has only {rows} types")]
     TokenType {
         /// The largest type.
         found: u32,
@@ -123,13 +123,13 @@ pub enum TrainError {
         rows: usize,
     },
     /// Fused operations do not drop out what the model itself drops out.
-    #[error("this model has dropouts of its own, which training in bf16 does not have yet")]
+    #[error("this model has dropout of its own, which training in bf16 does not support yet")]
     DropoutInBf16,
     /// What the task of a caller found wrong with its settings, its files or its model.
     #[error(transparent)]
     Task(Box<dyn std::error::Error + Send + Sync>),
     /// Nothing says what a model is for.
-    #[error("nothing says what {model} is for")]
+    #[error("cannot tell which task {model} is for")]
     NoTask {
         /// The model.
         model: String,
@@ -145,7 +145,7 @@ pub enum TrainError {
         tasks: Vec<&'static str>,
     },
     /// The output directory cannot be made or written.
-    #[error("cannot put a run into {}", directory.display())]
+    #[error("cannot write a run to {}", directory.display())]
     Output {
         /// The directory.
         directory: PathBuf,
@@ -165,7 +165,7 @@ pub enum TrainError {
         directory: PathBuf,
     },
     /// Activations are recomputed in bf16 only.
-    #[error("recomputing activations has no effect: this computes in f32")]
+    #[error("recomputing activations has no effect in f32")]
     RecomputeInF32,
     /// Weights of 8-bit integers are for inference.
     #[error("the precision \"int8\" is for inference, not for training")]
@@ -182,7 +182,7 @@ pub enum TrainError {
         problem: String,
     },
     /// A network has more numbers than it could need.
-    #[error("the network would have {parameters} parameters, more than {most}")]
+    #[error("the network would have {parameters} parameters; the limit is {most}")]
     NetworkTooLarge {
         /// Its weights.
         parameters: usize,
@@ -191,7 +191,7 @@ pub enum TrainError {
     },
     /// A schedule does not fit into the run.
     #[error(
-        "the warm-up takes {warmup_steps} steps and the decay {decay_steps}, the run has {max_steps}"
+        "the warm-up takes {warmup_steps} steps and the decay {decay_steps}, but the run has {max_steps}"
     )]
     ScheduleTooLong {
         /// The warm-up's length.
@@ -212,7 +212,7 @@ pub enum TrainError {
         value: f64,
     },
     /// A batch has more rows than there are.
-    #[error("a batch of {batch_size} rows, and there are {rows} to train on")]
+    #[error("the batch size is {batch_size}, but there are only {rows} training rows")]
     BatchTooLarge {
         /// The rows of a batch.
         batch_size: usize,
@@ -254,7 +254,7 @@ pub enum TrainError {
     #[error("the loss is not finite")]
     LossNotFinite,
     /// The warm-up is longer than the run.
-    #[error("the warm-up takes {warmup_steps} steps, the run has {max_steps}")]
+    #[error("the warm-up takes {warmup_steps} steps, but the run has {max_steps}")]
     Warmup {
         /// Its length.
         warmup_steps: u64,
@@ -310,7 +310,7 @@ impl TrainError {
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::OutputTaken { .. } => Some(
-                "go on with it with --resume, choose another directory with --output, or remove this one"
+                "continue it with --resume, choose another directory with --output, or remove this one"
                     .into(),
             ),
             Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
@@ -330,18 +330,18 @@ impl TrainError {
                 Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
             }
             Self::DropoutInBf16 => {
-                Some("set model.dropout = 0 to turn them off, or train.precision = \"f32\"".into())
+                Some("set model.dropout = 0, or train.precision = \"f32\"".into())
             }
             Self::NoTask { tasks, .. } | Self::UnknownTask { tasks, .. } => {
-                Some(format!("give one with --task: {}", tasks.join(", ")))
+                Some(format!("choose one with --task: {}", tasks.join(", ")))
             }
             Self::Warmup { .. } => {
                 Some("shorten the warm-up, or lengthen the run with train.max_steps".into())
             }
             Self::RecomputeInF32 => {
-                Some("leave it out, or ask for the precision \"bf16\", which rounds weights that are stored otherwise".into())
+                Some("remove it, or use precision = \"bf16\" (or --precision bf16), which rounds weights stored in other types".into())
             }
-            Self::Int8InTraining => Some("ask for \"auto\", \"bf16\" or \"f32\"".into()),
+            Self::Int8InTraining => Some("use \"auto\", \"bf16\" or \"f32\"".into()),
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),
             Self::ScheduleTooLong { .. } => {
@@ -371,7 +371,7 @@ impl TrainError {
                 Some("the weights or the adapter are damaged, or the adapter diverged".into())
             }
             Self::Output { .. } => {
-                Some("give a directory that can be written, with --output or output.dir".into())
+                Some("choose a writable directory with --output or output.dir".into())
             }
             Self::NoSuchAdapter { .. } => Some(
                 "give the directory that has adapter_config.json, such as runs/a/adapter".into(),

@@ -6,7 +6,8 @@ use burn::module::Module;
 use burn::tensor::{ElementConversion, Tensor};
 use reparam::optim::{OptimError, Optimizer, StepReport};
 use reparam::parameters::{self, ParameterList};
-use reparam::{ForwardContext, methods};
+use reparam::ForwardContext;
+use reparam::methods::Methods;
 
 use crate::TrainError;
 
@@ -79,6 +80,8 @@ pub struct ModuleLearner<O: Objective> {
     pub seed: u64,
     /// Micro-batches in a step.
     pub accumulation: u64,
+    /// Where it is looked up what methods advance after a step.
+    pub methods: Methods,
 }
 
 impl<O: Objective> Learner for ModuleLearner<O> {
@@ -116,7 +119,7 @@ impl<O: Objective> Learner for ModuleLearner<O> {
     }
 
     fn after_step(&mut self) {
-        self.model = methods::after_step(self.model.clone());
+        self.model = self.methods.after_step(self.model.clone());
     }
 }
 

@@ -8,9 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Gradients, Tensor};
-
-use crate::methods::Attached;
+use burn::tensor::{GradientCheckpointingStrategy, Gradients, Tensor};
 
 /// What Burn calls the container of a reparameterization.
 const REPARAMETERIZATION: &str = "Reparameterization";
@@ -79,8 +77,6 @@ pub(crate) trait AnyParam {
     /// The stored values, flat and without autodiff.
     fn values(&self) -> Tensor<1>;
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>>;
-    /// The methods on it.
-    fn attached(&self) -> Option<&Attached>;
 }
 
 impl<const D: usize> AnyParam for Param<Tensor<D>> {
@@ -98,10 +94,6 @@ impl<const D: usize> AnyParam for Param<Tensor<D>> {
 
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         self.base().grad_remove(gradients).map(flatten)
-    }
-
-    fn attached(&self) -> Option<&Attached> {
-        self.reparameterization::<Attached>()
     }
 }
 
@@ -165,11 +157,7 @@ impl ModuleMapper for Mapper {
             None => param,
             Some(values) => param.map(|old| {
                 let new: Tensor<D> = values.clone().reshape(old.shape());
-                let new = if old.is_autodiff() {
-                    new.autodiff()
-                } else {
-                    new
-                };
+                let new = on_graph(new, old.gradient_checkpointing_strategy());
                 new.set_require_grad(old.is_require_grad())
             }),
         };
@@ -180,14 +168,30 @@ impl ModuleMapper for Mapper {
     }
 }
 
+/// Takes a tensor to where tensors with such a strategy are, if there is one: those of one operation share it.
+pub(crate) fn on_graph<const D: usize>(
+    tensor: Tensor<D>,
+    strategy: Option<GradientCheckpointingStrategy>,
+) -> Tensor<D> {
+    match strategy {
+        None => tensor,
+        Some(strategy) => tensor
+            .autodiff()
+            .with_gradient_checkpointing_strategy(strategy),
+    }
+}
+
 /// Names from the root to here, with their containers.
 #[derive(Debug, Default)]
-struct Path(Vec<(String, String)>);
+struct Path(Vec<Step>);
+
+/// A name with its container.
+type Step = (String, String);
 
 impl Path {
     /// Splits into the path of the module, the field in it, and the container of the field.
-    fn field(names: &[(String, String)]) -> (String, String, bool) {
-        let named: Vec<&(String, String)> = names
+    fn field(names: &[Step]) -> (String, String, bool) {
+        let named: Vec<&Step> = names
             .iter()
             .filter(|(_, container)| {
                 !container.starts_with("Enum:") && container != container::OUTPUT_HEAD
@@ -231,7 +235,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> Visitor<F> {
     }
 
     /// The names before the innermost frame of a reparameterization, and those inside of it.
-    fn split(&self) -> (&[(String, String)], &[(String, String)]) {
+    fn split(&self) -> (&[Step], &[Step]) {
         let names = &self.path.0;
         let frame = names
             .iter()

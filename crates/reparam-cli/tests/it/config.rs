@@ -146,7 +146,7 @@ fn wrong_overrides() {
     --- stdout
     --- stderr
     error: the override `train.max_steps` has no `=`
-    hint: write --set section.key=value, as in --set train.max_steps=50
+    hint: use --set section.key=value, as in --set train.max_steps=50
     "#);
 }
 

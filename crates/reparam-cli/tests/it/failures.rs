@@ -283,13 +283,13 @@ fn an_output_directory_that_cannot_be_made() {
     for directory in ["train.txt", "train.txt/run"] {
         workplace
             .reparam(&["train", "run.toml", "--output", directory])
-            .failed(1, &format!("cannot put a run into {directory}"), "--output");
+            .failed(1, &format!("cannot write a run to {directory}"), "--output");
     }
     // Nobody can make a directory there, not even the superuser.
     if cfg!(target_os = "linux") {
         workplace
             .reparam(&["train", "run.toml", "--output", "/proc/nope"])
-            .failed(1, "cannot put a run into /proc/nope", "--output");
+            .failed(1, "cannot write a run to /proc/nope", "--output");
     }
     workplace.assert_no_run();
 }
@@ -364,11 +364,19 @@ fn an_adapter_that_does_not_fit() {
         with("nope").failed(1, "no such adapter directory: nope", "adapter_config.json");
         with("run").failed(1, "run is a run directory", "run/adapter");
         with(&model).failed(1, "is not an adapter", "save_pretrained");
-        for (adapter, error) in [
-            (other.as_str(), "the adapter does not fit the model"),
-            ("narrow", "has shape [4, 32], the layer needs [4, 64]"),
+        for (adapter, error, hint) in [
+            (
+                other.as_str(),
+                "`bias = \"all\"` has no effect: the model has no bias",
+                "leave `bias`",
+            ),
+            (
+                "narrow",
+                "has shape [4, 32], the layer needs [4, 64]",
+                "another base model",
+            ),
         ] {
-            let outcome = with(adapter).failed(1, error, "another base model");
+            let outcome = with(adapter).failed(1, error, hint);
             assert!(outcome.out.is_empty(), "{outcome:?}");
         }
     }

@@ -295,6 +295,8 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   formula    W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora
   mergeable  yes
   reference  arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732
+  files      adapter of PEFT (LORA)
+  bf16       yes
   settings
     rank                      16            rows of A and columns of B
     alpha                     32            numerator of the scaling s

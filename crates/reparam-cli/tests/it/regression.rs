@@ -26,7 +26,7 @@ fn the_example_converges_to_least_squares() {
     let outcome = workplace.reparam(&["train", &example]).succeeded();
     for line in [
         "model       linear, 2 parameters",
-        "method      identity",
+        "method      full",
         "data        features 1, target y, train rows 80, test rows 20",
         "stopped     step 1000: all steps are done",
         "model       runs/linear-regression/model",

@@ -220,7 +220,7 @@ fn an_interrupted_run_goes_on_to_the_same_bytes() {
     let workplace = Workplace::new();
     let (events, err) = workplace.interrupt_training();
     assert!(
-        err.contains("hint: go on with the same command and --resume"),
+        err.contains("hint: run the same command with --resume to continue"),
         "{err}"
     );
     let step = events.last().expect("an end")["step"]

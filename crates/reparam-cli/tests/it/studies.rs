@@ -121,7 +121,11 @@ fn mistakes_are_found_before_the_first_run() {
             "must be a finite number greater than 0, not `-1`",
             "",
         ),
-        ("train.batch_size=8,99", "a batch of 99 rows", "at most 32"),
+        (
+            "train.batch_size=8,99",
+            "the batch size is 99",
+            "at most 32",
+        ),
         (
             "optimizer.lamda=1,2",
             "unknown key `lamda` in [optimizer]",
@@ -201,7 +205,7 @@ fn an_interrupted_study_keeps_what_is_done() {
     err.read_to_string(&mut rest).expect("text");
     assert_eq!(child.wait().expect("an end").code(), Some(130), "{rest}");
     assert!(
-        rest.contains("error: interrupted; the runs that are done"),
+        rest.contains("error: interrupted; finished runs are in the study's directory"),
         "{rest}"
     );
     assert!(workplace.path("study/run-01/model").is_dir());

@@ -264,7 +264,7 @@ fn settings_that_cannot_be_used() {
         ("train.batch_size=0", "at least 1"),
         (
             "train.batch_size=7",
-            "a batch of 7 rows, and there are 6 to train on",
+            "the batch size is 7, but there are only 6 training rows",
         ),
         (
             "train.sequence_length=4",
@@ -282,7 +282,7 @@ fn settings_that_cannot_be_used() {
         ("method.kind=loraa", "did you mean `lora`?"),
         (
             "method.rank=4",
-            "`rank` in [method] does not apply to kind `identity`",
+            "`rank` in [method] does not apply to kind `full`",
         ),
         (
             "optimizer.warmup_steps=2000",

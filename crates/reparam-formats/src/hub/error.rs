@@ -175,7 +175,7 @@ impl HubError {
                     .to_owned()
             }
             Self::Status { status: 429, .. } => {
-                "the hub limits how often it is asked; wait a while, or give an access token".to_owned()
+                "the hub is rate-limiting; wait a while, or use an access token".to_owned()
             }
             Self::Status { .. } => "the hub may be down; try again later".to_owned(),
             Self::Network { .. } => {
@@ -192,8 +192,8 @@ impl HubError {
             Self::Partial { blobs, .. } => {
                 format!("delete the files {} and run again", blobs.join("*.part").display())
             }
-            Self::Locked { .. } => "wait until the other download is done, and run again".to_owned(),
-            Self::Checksum { .. } | Self::Size { .. } => "run again; the file is fetched anew".to_owned(),
+            Self::Locked { .. } => "wait for the other download to finish, then run again".to_owned(),
+            Self::Checksum { .. } | Self::Size { .. } => "run again to download the file again".to_owned(),
             Self::NotInRepository { .. } | Self::InvalidRevision { .. } => return None,
         };
         Some(text)

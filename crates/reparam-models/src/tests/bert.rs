@@ -1,12 +1,14 @@
-//! BERT with a head that tells sequences apart, against transformers.
+//! BERT with a sequence-classification head, against transformers.
 
 use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use reparam::methods::{AdapterMeta, Methods, WeightLayout, to_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
+use reparam_formats::peft::AdapterFiles;
 use serde_json::Value;
 
 use super::families::write;
@@ -288,7 +290,7 @@ fn what_a_classifier_cannot_be_is_refused() {
     headless.classifier = None;
     assert_eq!(
         load(headless, 3, Precision::F32),
-        "`bert` models have no head that tells sequences apart"
+        "`bert` models have no sequence-classification head"
     );
     let text = std::fs::read_to_string(golden("bert/classifier/config.json")).expect("a file");
     let edited = |key: &str, value: Value| {
@@ -314,4 +316,31 @@ fn what_a_classifier_cannot_be_is_refused() {
     }
     let dropout = edited("classifier_dropout", 0.25.into()).expect("a description");
     assert_eq!(dropout.classifier.expect("a head").dropout, 0.25);
+}
+
+/// What PEFT writes of a classifier: factors, and a new head beside them.
+#[test]
+fn an_adapter_of_peft_brings_its_head() {
+    let directory = golden("bert/body");
+    let architecture = describe(&ModelJson::load(&directory).expect("a configuration"));
+    let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
+    let place = (&Device::flex(), Precision::F32);
+    let new_head = Some(NewHead { seed: 0 });
+    let model = SequenceClassifier::load(&checkpoint, architecture, 2, new_head, place);
+    let files = AdapterFiles::load(&golden("bert/adapter")).expect("PEFT's own adapter");
+    let attached =
+        Methods::builtin().attach_adapter(model.expect("a model"), &files, WeightLayout::OutIn);
+    let (model, report, method) = attached.expect("it fits");
+    assert_eq!(report.modules.len(), 4);
+    let logits = values(&model.logits(Rows::golden().tokens(), &ForwardContext::inference()));
+    let expected = floats(&golden_tensors("bert/adapter.safetensors"), "logits");
+    let difference = max_difference(&logits, &expected);
+    assert!(difference <= VALUE_TOLERANCE, "{difference:e}");
+    // What we write is what PEFT wrote.
+    let meta = AdapterMeta {
+        modules_to_save: vec!["classifier".to_owned()],
+        ..AdapterMeta::new(&*method, &report.modules)
+    };
+    let written = to_adapter(&model, &*method, &meta).expect("an adapter");
+    assert_eq!(written.tensors, files.tensors);
 }

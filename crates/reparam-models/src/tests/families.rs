@@ -5,11 +5,11 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use reparam::methods::{LoraConfig, attach};
+use reparam::methods::{AdapterMeta, LoraConfig, Methods, WeightLayout, attach, to_adapter};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::peft::TargetModules;
+use reparam_formats::peft::{AdapterFiles, TargetModules};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use serde_json::Value;
 
@@ -250,6 +250,48 @@ fn randomized(model: CausalLm) -> CausalLm {
         tensor.values = Tensor::from_data(TensorData::new(values, [len]), &device);
     }
     parameters::assign(model, list)
+}
+
+/// Joined layers are one module, and layers that are stored the other way have factors all the same, as in PEFT.
+#[test]
+fn adapters_that_peft_wrote_give_its_losses() {
+    for family in ["gpt2", "phi3"] {
+        let (file, json) = golden_of(family);
+        let documents = documents(&file);
+        let (scale, context) = (
+            1.0 / documents.n_labelled() as f32,
+            ForwardContext::inference(),
+        );
+        let expected = json["adapter_loss"].as_f64().expect("a number");
+        let adapter = AdapterFiles::load(&golden(&name_in(family, ".adapter"))).expect("PEFT's");
+        for (precision, tolerance) in [
+            (Precision::F32, LOSS_TOLERANCE),
+            (Precision::Bf16, BF16_LOSS_TOLERANCE),
+        ] {
+            let model = load_packed(family, &Device::flex(), precision);
+            let (model, report, method) = Methods::builtin()
+                .attach_adapter(model, &adapter, WeightLayout::OutIn)
+                .expect("it fits the model");
+            let loss = model.loss(documents.batch(), &documents.labels, scale, &context);
+            let difference = (values(&loss)[0] - expected).abs();
+            assert!(
+                difference <= tolerance,
+                "{family} {precision:?}: {difference:e}"
+            );
+            let meta = AdapterMeta {
+                fan_in_fan_out: model.stores_transposed(&report.modules),
+                ..AdapterMeta::new(&*method, &report.modules)
+            };
+            assert_eq!(meta.fan_in_fan_out, family == "gpt2");
+            let written = to_adapter(&model, &*method, &meta).expect("its own adapter");
+            assert_eq!(written.tensors, adapter.tensors, "{family}");
+            let key = "fan_in_fan_out";
+            assert_eq!(
+                written.config.bool(key).expect("a flag"),
+                adapter.config.bool(key).expect("a flag")
+            );
+        }
+    }
 }
 
 #[test]

@@ -15,9 +15,9 @@ use crate::CausalLm;
 
 /// A gradient's elements are sums over 119 tokens and five layers in `f32`; PEFT's own are up to
 /// 1.9e-6 from `f64` where the largest of most tensors is near one.
-const GRADIENT_TOLERANCE: f64 = 1e-4;
+pub(super) const GRADIENT_TOLERANCE: f64 = 1e-4;
 /// A mean over some hundred tokens, each a logarithm of a sum of 512 exponentials.
-const LOSS_TOLERANCE: f64 = 1e-5;
+pub(super) const LOSS_TOLERANCE: f64 = 1e-5;
 
 /// The documents of the golden batch.
 pub(super) fn batch() -> Documents {
@@ -56,7 +56,7 @@ fn golden_gradients() -> BTreeMap<String, Vec<f64>> {
         .collect()
 }
 
-fn mean_loss(model: &CausalLm, documents: &Documents) -> f64 {
+pub(super) fn mean_loss(model: &CausalLm, documents: &Documents) -> f64 {
     let scale = 1.0 / documents.n_labelled() as f32;
     let context = ForwardContext::inference();
     values(&model.loss(documents.batch(), &documents.labels, scale, &context))[0]

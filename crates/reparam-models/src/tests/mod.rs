@@ -7,6 +7,7 @@ mod families;
 mod generation;
 mod logits;
 mod lora;
+mod methods;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -13,7 +13,10 @@ use reparam_kernels::{Bf16, layer_norm, rms_norm};
 
 use super::buffer::Buffer;
 use super::states;
-use crate::native::{self, from_values, halves, halves_mut, primitive_and_node, run, values};
+use crate::native::{
+    self, from_values, halves, halves_mut, primitive_and_node, primitive_and_tracked_node, run,
+    values,
+};
 use crate::profile::{self, Work};
 
 /// A norm over bf16 rows.
@@ -108,19 +111,19 @@ impl Normed<'_> {
 }
 
 impl Norm {
-    /// Takes a norm apart; returns with it its nodes, and none for what it lacks.
+    /// Takes a norm apart; returns with it the nodes of what is tracked.
     pub(super) fn new(norm: FusedNorm) -> (Self, [Option<NodeGuard>; NORM_NODES]) {
         let FusedNorm { weight, shift, eps } = norm;
         let is_tracked = weight.is_tracked() || shift.as_ref().is_some_and(Tensor::is_tracked);
-        let (weight, weight_node) = primitive_and_node(weight);
-        let (shift, shift_node) = shift.map(primitive_and_node).unzip();
+        let (weight, weight_node) = primitive_and_tracked_node(weight);
+        let (shift, shift_node) = shift.map(primitive_and_tracked_node).unzip();
         let norm = Self {
             weight,
             shift,
             eps,
             is_tracked,
         };
-        (norm, [Some(weight_node), shift_node])
+        (norm, [weight_node, shift_node.flatten()])
     }
 
     /// [`Norm::new`] of a norm that may be missing.

@@ -20,7 +20,7 @@ use super::buffer::Buffer;
 use super::packed::{FusedLinear, WeightStack};
 use crate::dropout::{self, DropoutKey};
 use crate::linear::LowRank;
-use crate::native::{from_values, primitive_and_node, run, values};
+use crate::native::{from_values, primitive_and_tracked_node, run, values};
 use crate::profile::{self, Work};
 
 /// The layers of one stack of weights, in its order.
@@ -98,7 +98,7 @@ pub(super) struct Pending {
 
 impl Stack {
     /// Takes apart layers that are the whole of one stack; returns with it the nodes of what may be trained, [`NODES`] for
-    /// each layer, and none for what a layer lacks.
+    /// each layer, and none for what is not tracked.
     ///
     /// # Panics
     ///
@@ -124,9 +124,9 @@ impl Stack {
                 assert_eq!(width, d_in, "A has the width of the layer's input");
                 assert_eq!(term.b.dims(), [columns.len(), rank], "dims of B");
                 let is_tracked = term.a.is_tracked() || term.b.is_tracked();
-                let (a, a_node) = primitive_and_node(term.a);
-                let (b, b_node) = primitive_and_node(term.b);
-                nodes.extend([Some(a_node), Some(b_node)]);
+                let (a, a_node) = primitive_and_tracked_node(term.a);
+                let (b, b_node) = primitive_and_tracked_node(term.b);
+                nodes.extend([a_node, b_node]);
                 let first = rank_so_far;
                 rank_so_far += rank;
                 Factors {
@@ -149,8 +149,8 @@ impl Stack {
                 Some(tensor) => {
                     assert_eq!(tensor.dims(), [len], "a number for each column");
                     let is_tracked = tensor.is_tracked();
-                    let (values, node) = primitive_and_node(tensor);
-                    nodes.push(Some(node));
+                    let (values, node) = primitive_and_tracked_node(tensor);
+                    nodes.push(node);
                     Some(Vector { values, is_tracked })
                 }
             };

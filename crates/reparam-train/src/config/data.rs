@@ -72,7 +72,7 @@ impl DataConfig {
         "train",
         SettingKind::Texts,
         "\"data.txt\"",
-        "the files to train on: a path or a list of paths",
+        "training files: a path or a list of paths",
     );
 
     /// The files to measure on.
@@ -80,7 +80,7 @@ impl DataConfig {
         "eval",
         SettingKind::Texts,
         "",
-        "the files that the loss is measured on; excludes eval_fraction",
+        "held-out files; excludes eval_fraction",
     );
 
     /// The part of the training data to measure on.
@@ -88,15 +88,11 @@ impl DataConfig {
         "eval_fraction",
         Range::BelowOne,
         0.05,
-        "the part of the training data that is held out; 0 for none",
+        "fraction of the training data to hold out; 0 for none",
     );
 
     /// Whether the order is drawn anew for each epoch.
-    pub const SHUFFLE: SettingSpec = flag(
-        "shuffle",
-        true,
-        "whether the order of the blocks, or rows, is drawn anew for each epoch",
-    );
+    pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
 
     pub(super) const SPECS: &[SettingSpec] = &[
         Self::TRAIN,
@@ -106,12 +102,12 @@ impl DataConfig {
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
             "by extension and fields",
-            "what the files hold, see formats",
+            "file format, see formats",
         ),
         flag(
             "train_on_prompt",
             false,
-            "whether the prompts of examples are learned too; an error where no example has one",
+            "also learn the prompts of examples; an error if there are none",
         ),
         word(
             "packing",

@@ -256,7 +256,7 @@ impl ConfigErrorKind {
                 }
                 _ => return None,
             },
-            Self::NotUtf8 { .. } => "a run file is a TOML text; is this another file?".to_owned(),
+            Self::NotUtf8 { .. } => "a run file is TOML text; is this the right file?".to_owned(),
             Self::Syntax { .. } => {
                 "strings need quotes, as in path = \"models/base\"; a section starts with [name]"
                     .to_owned()
@@ -286,7 +286,7 @@ impl ConfigErrorKind {
                 let list = quoted_list(&supported);
                 match nearest {
                     Some(nearest) => {
-                        format!("did you mean `{nearest}`? supported are {list}")
+                        format!("did you mean `{nearest}`? supported: {list}")
                     }
                     None => format!("supported: {list}"),
                 }
@@ -301,7 +301,7 @@ impl ConfigErrorKind {
                     .to_owned()
             }
             Self::Override { .. } => {
-                "write --set section.key=value, as in --set train.max_steps=50".to_owned()
+                "use --set section.key=value, as in --set train.max_steps=50".to_owned()
             }
             Self::OutOfRange { .. } | Self::Write { .. } => return None,
         })

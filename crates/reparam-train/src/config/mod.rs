@@ -72,8 +72,8 @@ pub use self::optimizer::{
 };
 pub use self::output::OutputConfig;
 pub use self::regression::{
-    Activation, GenerateConfig, MissingValues, RegressionConfig, RegressionModelConfig,
-    RegressionModelKind, RegressionTrainConfig, TableConfig, TableSource,
+    Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
+    RegressionTrainConfig, TableConfig, TableSource,
 };
 pub use self::rows::{RowsConfig, RowsDataConfig};
 pub use self::source::Location;
@@ -175,25 +175,17 @@ impl RunConfig {
     /// What runs in bf16 is methods with a plan, and recomputing is part of that.
     fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
         let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
-        let methods = self.catalog.methods.iter();
-        let packed: Vec<&str> = methods
-            .filter(|spec| spec.runs_packed)
-            .map(|spec| spec.kind)
-            .collect();
         if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",
-                format!(
-                    "bf16 runs {} in [method] and nothing else",
-                    packed.join(", ")
-                ),
+                "the `kind` in [method] runs in f32 only",
                 "set `precision` to \"f32\"",
             ));
         }
         if self.train.recompute && (self.train.precision == Precision::F32 || !runs_in_bf16) {
             return Err(train.no_effect(
                 "recompute",
-                "it belongs to runs in bf16, and this one is in f32",
+                "it applies to bf16, and this run is in f32",
                 "remove `recompute`",
             ));
         }

@@ -43,7 +43,7 @@ impl ModelConfig {
             "dropout",
             SettingKind::Number(Range::BelowOne),
             "what the model says",
-            "probability of every dropout that the model itself has in training; 0 turns them off",
+            "probability of the model's own dropout in training; 0 turns it off",
         ),
     ];
 

@@ -100,7 +100,7 @@ pub(super) static BEFORE: [SettingSpec; 3] = [
         "clip_grad_norm",
         Range::NonNegative,
         1.0,
-        "bound of the norm of the whole gradient; 0 for none",
+        "maximum norm of the whole gradient; 0 for none",
     ),
 ];
 
@@ -125,25 +125,25 @@ pub static SCHEDULE: [SettingSpec; 6] = [
         "warmup_ratio",
         SettingKind::Number(Range::Unit),
         "",
-        "the same as a fraction of the run",
+        "warm-up as a fraction of the run",
     ),
     number(
         "min_learning_rate_ratio",
         Range::Unit,
         0.0,
-        "what the schedule ends at, as a fraction of learning_rate; not with constant",
+        "final learning rate as a fraction of learning_rate; not with constant",
     ),
     number(
         "decay_ratio",
         Range::Unit,
         0.2,
-        "wsd: the fraction of the run that the decay takes",
+        "wsd: fraction of the run spent decaying",
     ),
     word(
         "decay_shape",
         &["linear", "cosine", "1-sqrt"],
         "linear",
-        "wsd: how it decays; 1-sqrt is fast at first",
+        "wsd: shape of the decay; 1-sqrt is fast at first",
     ),
 ];
 
@@ -153,13 +153,13 @@ pub(super) static OWN: [SettingSpec; 2] = [
         "learning_rate",
         SettingKind::Number(Range::Positive),
         "that of kind",
-        "the peak; required with transforms",
+        "peak learning rate; required with transforms",
     ),
     optional(
         "transforms",
         SettingKind::Chain,
         "",
-        "a list of transforms in place of kind, lambda and the clips",
+        "a list of transforms instead of kind, lambda and clipping",
     ),
 ];
 

@@ -20,7 +20,7 @@ impl OutputConfig {
         "dir",
         SettingKind::Text,
         "\"runs/name\"",
-        "the run directory; it is made if it does not exist, and must not hold a run",
+        "the run directory; created if missing, and must not hold a run",
     )];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {

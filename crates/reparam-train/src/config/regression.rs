@@ -6,6 +6,7 @@ use reparam::schema::{
     Fallback, MOST, Range, SettingKind, SettingSpec, Settings, count, flag, number, optional,
     required, word,
 };
+use reparam_data::tabular::MissingPolicy;
 use serde::Serialize;
 
 use super::catalog::Catalog;
@@ -110,7 +111,7 @@ pub enum TableSource {
         #[serde(skip_serializing_if = "Option::is_none")]
         features: Option<Vec<String>>,
         /// What happens to rows with missing values.
-        missing: MissingValues,
+        missing: MissingPolicy,
     },
     /// `generate`: a linear problem with noise.
     Generate {
@@ -132,19 +133,10 @@ pub struct GenerateConfig {
     pub seed: u64,
 }
 
-/// What happens to rows with missing values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MissingValues {
-    /// They are an error that lists them.
-    Error,
-    /// They are left out, and reported.
-    DropRows,
-}
-
-impl MissingValues {
-    const ALL: [(&'static str, Self); 2] = [("error", Self::Error), ("drop_rows", Self::DropRows)];
-}
+const MISSING: [(&str, MissingPolicy); 2] = [
+    ("error", MissingPolicy::Error),
+    ("drop_rows", MissingPolicy::DropRows),
+];
 
 /// `[train]`: how long the run is and when it ends before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -246,7 +238,7 @@ impl RegressionModelConfig {
             "kind",
             &["linear", "mlp"],
             "linear",
-            "linear: y = x w + b; mlp: linear layers with an activation between each two",
+            "linear: y = x w + b; mlp: linear layers with activations between them",
         ),
         SettingSpec {
             key: "hidden",
@@ -256,13 +248,13 @@ impl RegressionModelConfig {
                 most: MOST,
             },
             fallback: Fallback::Counts(&[32]),
-            meaning: "mlp: the widths of the hidden layers",
+            meaning: "mlp: widths of the hidden layers",
         },
         word(
             "activation",
             &words::names(&Activation::ALL),
             "tanh",
-            "mlp: what is between the layers",
+            "mlp: activation between the layers",
         ),
     ];
 
@@ -299,7 +291,7 @@ static GENERATE: [SettingSpec; 4] = [
         "noise",
         Range::NonNegative,
         0.0,
-        "the standard deviation of the noise",
+        "standard deviation of the noise",
     ),
     train::period("seed", "what everything is drawn from"),
 ];
@@ -315,21 +307,16 @@ impl TableConfig {
             "required",
             "a CSV file with a header; excludes generate",
         ),
-        optional(
-            "target",
-            SettingKind::Text,
-            "required",
-            "the column that is predicted",
-        ),
+        optional("target", SettingKind::Text, "required", "column to predict"),
         optional(
             "features",
             SettingKind::Texts,
             "every other column",
-            "the columns it is predicted from",
+            "columns to predict from",
         ),
         word(
             "missing",
-            &words::names(&MissingValues::ALL),
+            &words::names(&MISSING),
             "error",
             "rows with a missing value: error, which lists them, or drop_rows, which leaves them out and \
              says how many",
@@ -345,13 +332,13 @@ impl TableConfig {
             "test_fraction",
             Range::InsideUnit,
             0.2,
-            "the part of the rows that is held out, rounded up",
+            "fraction of the rows to hold out, rounded up",
         ),
         optional(
             "split_seed",
             SettingKind::COUNT_OR_ZERO,
             "train.seed",
-            "what decides which rows are held out",
+            "seed of the split",
         ),
         flag(
             "standardize",
@@ -389,7 +376,7 @@ impl TableConfig {
                     train: settings.word("train")?.into(),
                     target: settings.text("target")?,
                     features: features.map(<[String]>::to_vec),
-                    missing: settings.choice("missing", &MissingValues::ALL)?,
+                    missing: settings.choice("missing", &MISSING)?,
                 }
             };
             Ok(Self {
@@ -411,12 +398,9 @@ impl RegressionTrainConfig {
             "batch_size",
             SettingKind::COUNT,
             "all rows",
-            "rows in a batch; with all of them the gradient is exact",
+            "rows per batch; with all rows the gradient is exact",
         ),
-        train::period(
-            "seed",
-            "what first values and the order of the rows are drawn from",
-        ),
+        train::period("seed", "seed of initial values and the order of rows"),
         train::period(
             "eval_every",
             "steps between evaluations on the held-out rows; 0 for one before the first step and one \
@@ -468,5 +452,9 @@ impl RunFile for RegressionConfig {
     /// Tables are small; more threads would only wait for each other.
     fn threads(&self) -> usize {
         0
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }

@@ -75,7 +75,7 @@ fn write_on_error<S: Serializer>(on_error: &OnError, serializer: S) -> Result<S:
 }
 
 impl RowsDataConfig {
-    const SPECS: &[SettingSpec] = &[
+    pub(super) const SPECS: &[SettingSpec] = &[
         DataConfig::TRAIN,
         DataConfig::EVAL,
         DataConfig::EVAL_FRACTION,
@@ -83,7 +83,7 @@ impl RowsDataConfig {
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
             "by extension",
-            "how the rows are written",
+            "file format, see rows of text",
         ),
         optional(
             "fields",
@@ -95,7 +95,7 @@ impl RowsDataConfig {
             "on_error",
             &words::names(&OnError::WORDS),
             "error",
-            "a row that cannot be read: an error, or skip to leave it out and count it",
+            "unreadable rows: error, or skip to leave them out and count them",
         ),
         DataConfig::SHUFFLE,
     ];
@@ -180,7 +180,7 @@ impl RowsConfig {
             return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
         }
         if self.train.recompute {
-            let reason = "it belongs to runs in bf16, and this one is in f32";
+            let reason = "it applies to bf16, and this run is in f32";
             return Err(train.no_effect("recompute", reason, "remove `recompute`"));
         }
         Ok(())
@@ -202,5 +202,9 @@ impl RunFile for RowsConfig {
 
     fn threads(&self) -> usize {
         self.train.threads
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }

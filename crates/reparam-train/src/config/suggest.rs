@@ -15,7 +15,7 @@ pub(super) fn keys<'a>(layout: &'a Layout, section: &str) -> &'a [&'static str] 
         .map_or(&[], |(_, keys)| keys)
 }
 
-/// The words of other trainers for keys of ours: theirs, our section, our key.
+/// Key names used by other trainers: (theirs, our section, our key).
 const ELSEWHERE: [(&str, &str, &str); 27] = [
     ("model_name_or_path", "model", "path"),
     ("base_model", "model", "path"),

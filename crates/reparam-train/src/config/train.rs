@@ -116,7 +116,7 @@ const SEED: SettingSpec = SettingSpec {
     key: "seed",
     kind: SettingKind::COUNT_OR_ZERO,
     fallback: Fallback::Count(0),
-    meaning: "what every random number is derived from",
+    meaning: "seed of every random number",
 };
 
 /// A whole number that may be zero, and is by default.
@@ -143,15 +143,19 @@ impl TrainConfig {
             "max_steps",
             SettingKind::COUNT,
             "",
-            "length of the run in steps; excludes epochs",
+            "length in steps; excludes epochs",
         ),
         number(
             "epochs",
             Range::Positive,
             1.0,
-            "length as times that the data are gone through; a fraction is allowed",
+            "length in passes over the data; may be a fraction",
         ),
-        size("batch_size", 4, "blocks in a batch, or rows"),
+        size(
+            "batch_size",
+            4,
+            "blocks (language models) or rows per batch",
+        ),
         SettingSpec {
             key: "sequence_length",
             kind: SettingKind::Count {
@@ -159,19 +163,19 @@ impl TrainConfig {
                 most: u64::MAX,
             },
             fallback: Fallback::Count(512),
-            meaning: "most tokens in a piece and in a block, or in a row",
+            meaning: "maximum tokens of a piece and a block, or of a row",
         },
         size(
             "gradient_accumulation",
             1,
-            "batches in a step; the loss is the mean over all their tokens",
+            "batches per step; the loss is the mean over all their tokens",
         ),
         SEED,
         word(
             "precision",
             &words::names(&Precision::TRAINING),
             "auto",
-            "what frozen weights and activations are, see precision",
+            "type of frozen weights and activations, see precision",
         ),
         flag(
             "recompute",
@@ -190,7 +194,7 @@ impl TrainConfig {
         ),
         period(
             "save_every",
-            "steps between checkpoints, from which train --resume goes on; with 0 only where the run is interrupted or fails, and a killed run starts anew",
+            "steps between checkpoints for train --resume; 0 saves one only on interruption or failure",
         ),
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
@@ -200,12 +204,12 @@ impl TrainConfig {
             "sample_prompt",
             SettingKind::Text,
             "none",
-            "a text that the model continues before and after the run, greedily",
+            "prompt that the model continues, greedily, before and after the run",
         ),
         count(
             "sample_tokens",
             64,
-            "the most tokens of that; needs sample_prompt",
+            "maximum tokens of the sample; needs sample_prompt",
         ),
         SettingSpec {
             key: "threads",
@@ -215,7 +219,7 @@ impl TrainConfig {
                 most: 1024,
             },
             fallback: Fallback::Count(0),
-            meaning: "threads to compute with; 0 for REPARAM_THREADS, else one a core",
+            meaning: "compute threads; 0 for REPARAM_THREADS, else one per core",
         },
     ];
 
@@ -308,19 +312,19 @@ impl StopConfig {
         count(
             "stop_window",
             Self::DEFAULT_WINDOW,
-            "steps of such a window; needs stop_loss_change",
+            "window in steps; needs stop_loss_change",
         ),
         optional(
             "stop_grad_norm",
             SettingKind::Number(Range::Positive),
             "off",
-            "end when the norm of the whole gradient, before any transform, is below this",
+            "stop when the norm of the whole gradient, before any transform, is below this",
         ),
         optional(
             "patience",
             SettingKind::COUNT,
             "off",
-            "end when so many evaluations in a row brought no lower held-out loss; needs eval_every",
+            "stop after this many evaluations without a better held-out result; needs eval_every",
         ),
     ];
 

@@ -71,7 +71,7 @@ impl Objective for CausalLanguageModel {
 
 impl Task for CausalLanguageModel {
     const NAME: &'static str = "causal-lm";
-    const SUMMARY: &'static str = "predicts the next token of texts and answers";
+    const SUMMARY: &'static str = "predicts the next token";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("CAUSAL_LM");
 
@@ -98,6 +98,7 @@ impl Task for CausalLanguageModel {
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
+        session.model.check_length(config.train.sequence_length)?;
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let max_steps = config.train.steps(train.blocks.len());
@@ -105,7 +106,8 @@ impl Task for CausalLanguageModel {
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
-        let result = result(config, &method, &report, &session.directory);
+        let is_transposed = model.stores_transposed(&report.modules);
+        let result = result(config, &method, &report, is_transposed, &session.directory);
         // What cannot be written is known before the first step, not after the last.
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
@@ -167,6 +169,7 @@ impl Task for CausalLanguageModel {
                 model,
                 seed: config.train.seed,
                 accumulation: config.train.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(&config.train, max_steps, kind),
@@ -218,6 +221,7 @@ impl Task for CausalLanguageModel {
         let session = Session::open_request(&request.model, hub)?;
         let data = request.data.path.clone();
         let sequence_length = request.sequence_length.unwrap_or(DEFAULT_LENGTH);
+        session.model.check_length(sequence_length)?;
         evaluate_file(&session, data, format, sequence_length, stop)
     }
 }
@@ -272,6 +276,7 @@ fn result(
     config: &RunConfig,
     method: &Arc<dyn MethodConfig>,
     report: &AttachReport,
+    fan_in_fan_out: bool,
     base: &Path,
 ) -> Saved {
     if method.spec().peft.is_none() {
@@ -282,6 +287,7 @@ fn result(
         base_model_name_or_path: Some(config.model.path.clone()),
         revision: config.model.revision.clone(),
         task_type: CausalLanguageModel::TASK_TYPE.map(str::to_owned),
+        fan_in_fan_out,
         ..AdapterMeta::new(&**method, &report.modules)
     };
     Saved::Adapter(method.clone(), Box::new(meta))

@@ -99,7 +99,7 @@ fn methods_of_weights_save_a_model_that_anyone_reads() {
     let base = repository("assets/stories260K");
     let before = tensors(&base.join("model.safetensors"));
     for (run, method) in [
-        ("identity", "kind = \"identity\""),
+        ("full", "kind = \"identity\""),
         ("scale", "kind = \"scale\"\nscale = 0.5"),
         ("weight_norm", "kind = \"weight_norm\""),
         ("sigma_reparam", "kind = \"sigma_reparam\""),

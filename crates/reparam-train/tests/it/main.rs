@@ -2,12 +2,15 @@
 
 mod bf16;
 mod causal_lm;
+mod classification;
 mod evaluation;
 mod golden_steps;
 mod instructions;
 mod regression;
+mod resume;
 mod runs;
 mod study;
+mod toy_task;
 mod toys;
 mod witness;
 

@@ -308,7 +308,11 @@ fn a_mistake_is_found_before_the_first_run() {
             "greater than 0, not `-1`",
         ),
         (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
-        (REGRESSION, &["train.batch_size=8,33"], "a batch of 33 rows"),
+        (
+            REGRESSION,
+            &["train.batch_size=8,33"],
+            "the batch size is 33",
+        ),
         (
             REGRESSION,
             &["method.kind=identity,lora", "method.scale=2,3"],

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, Param, ParamId, Reparameterizer};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
 
 use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
 use super::method::{Layer, MethodConfig, Place, Start};
 use super::targets::{LinearModule, linear_modules};
 use super::{Biases, MethodError, WeightLayout};
-use crate::walk::{Change, entries, rewrite};
+use crate::walk::{Change, entries, on_graph, rewrite};
 
 /// One layer that a method was attached to.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,7 +201,6 @@ impl Reparameterizer for &mut Attach<'_> {
 }
 
 impl Attach<'_> {
-    #[expect(clippy::type_complexity, reason = "a parameter and what is put on it")]
     fn attach<const D: usize>(
         &mut self,
         linear: &LinearModule,
@@ -217,7 +216,7 @@ impl Attach<'_> {
         let (d_out, d_in) = linear.dims(layout);
         let is_packed = !param.is_initialized();
         let device = param.lazy_device();
-        let has_autodiff = device.is_autodiff();
+        let strategy = device.gradient_checkpointing_strategy();
         let device = device.inner();
         let mut trained_base: Option<Tensor<2>> = None;
         let mut acts_on_bias = false;
@@ -251,8 +250,7 @@ impl Attach<'_> {
             let base = || {
                 let stored = match &trained_base {
                     None => attached.oriented(matrix(param.base())),
-                    Some(base) if has_autodiff => base.clone().autodiff(),
-                    Some(base) => base.clone(),
+                    Some(base) => on_graph(base.clone(), strategy),
                 };
                 attached.effective(stored).inner()
             };
@@ -261,7 +259,7 @@ impl Attach<'_> {
                 dtype,
                 seed: self.seed,
             };
-            let shared = self.shared(position, &place, has_autodiff)?;
+            let shared = self.shared(position, &place, strategy)?;
             let start = method.start(&Layer {
                 module: linear,
                 d_out,
@@ -282,14 +280,12 @@ impl Attach<'_> {
                 trained_base = base;
             }
             acts_on_bias |= on_bias;
-            let tensors = tensors.into_iter().map(|tensor| {
-                let tensor = NamedParam::new(tensor, false);
-                if has_autodiff { tensor.train() } else { tensor }
-            });
+            let tensors = tensors
+                .into_iter()
+                .map(|tensor| NamedParam::new(tensor, false, strategy));
             attached.methods.push(OnLayer {
                 kind: spec.kind,
                 method,
-                after_step: spec.after_step,
                 tensors: tensors.chain(shared).collect(),
             });
             if position + 1 == self.methods.len() {
@@ -317,7 +313,7 @@ impl Attach<'_> {
                 let base = attached.oriented(base);
                 let (id, old, mapper) = param.consume();
                 let base: Tensor<D> = base.reshape(old.shape());
-                let base = if has_autodiff { base.autodiff() } else { base };
+                let base = on_graph(base, strategy);
                 Param::from_mapped_value(id, base, mapper).set_require_grad(true)
             }
         };
@@ -329,14 +325,13 @@ impl Attach<'_> {
         &mut self,
         position: usize,
         place: &Place<'_>,
-        has_autodiff: bool,
+        strategy: Option<GradientCheckpointingStrategy>,
     ) -> Result<Vec<NamedParam>, MethodError> {
         if self.shared[position].is_none() {
             let made = self.methods[position].shared(&self.selected[position], place)?;
-            let made = made.into_iter().map(|tensor| {
-                let tensor = NamedParam::new(tensor, true);
-                if has_autodiff { tensor.train() } else { tensor }
-            });
+            let made = made
+                .into_iter()
+                .map(|tensor| NamedParam::new(tensor, true, strategy));
             self.shared[position] = Some(made.collect());
         }
         Ok(self.shared[position].clone().unwrap_or_default())

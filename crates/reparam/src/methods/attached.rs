@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, ParamId, Reparameterization,
+    Param, Reparameterization,
 };
-use burn::tensor::{Device, Shape, Tensor};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Shape, Tensor};
 use reparam_ops::LinearPlan;
 
-use super::AfterStep;
 use super::method::{Base, Method, NewTensor, NewValue};
 use crate::ForwardContext;
-use crate::walk::{AnyParam, container};
+use crate::walk::{container, on_graph};
 
 /// The name that Burn puts before the tensors of what is attached.
 pub(crate) const FRAME: &str = "reparam";
@@ -42,8 +41,6 @@ pub(super) enum PartOfLayer {
 pub(super) struct OnLayer {
     pub(super) kind: &'static str,
     pub(super) method: Arc<dyn Method>,
-    /// Advances what it keeps but does not train.
-    pub(super) after_step: Option<AfterStep>,
     pub(super) tensors: Vec<NamedParam>,
 }
 
@@ -61,47 +58,32 @@ pub(super) enum Value {
 }
 
 impl NamedParam {
-    pub(super) fn new(tensor: NewTensor, is_shared: bool) -> Self {
+    pub(super) fn new(
+        tensor: NewTensor,
+        is_shared: bool,
+        strategy: Option<GradientCheckpointingStrategy>,
+    ) -> Self {
+        fn param<const D: usize>(
+            tensor: Tensor<D>,
+            is_trained: bool,
+            strategy: Option<GradientCheckpointingStrategy>,
+        ) -> Param<Tensor<D>> {
+            Param::from_tensor(on_graph(tensor, strategy)).set_require_grad(is_trained)
+        }
         let NewTensor {
             name,
             value,
             is_trained,
         } = tensor;
         let value = match value {
-            NewValue::Vector(tensor) => {
-                Value::Vector(Param::from_tensor(tensor).set_require_grad(is_trained))
-            }
-            NewValue::Matrix(tensor) => {
-                Value::Matrix(Param::from_tensor(tensor).set_require_grad(is_trained))
-            }
+            NewValue::Vector(tensor) => Value::Vector(param(tensor, is_trained, strategy)),
+            NewValue::Matrix(tensor) => Value::Matrix(param(tensor, is_trained, strategy)),
         };
         Self {
             name,
             is_shared,
             value,
         }
-    }
-
-    pub(super) fn param(&self) -> &dyn AnyParam {
-        match &self.value {
-            Value::Vector(param) => param,
-            Value::Matrix(param) => param,
-        }
-    }
-
-    pub(super) fn id(&self) -> ParamId {
-        match &self.value {
-            Value::Vector(param) => param.id,
-            Value::Matrix(param) => param.id,
-        }
-    }
-
-    pub(super) fn train(self) -> Self {
-        let value = match self.value {
-            Value::Vector(param) => Value::Vector(Module::train(param)),
-            Value::Matrix(param) => Value::Matrix(Module::train(param)),
-        };
-        Self { value, ..self }
     }
 }
 

@@ -29,7 +29,7 @@ pub enum MethodError {
         method: &'static str,
     },
     /// The method needs the weight itself, which is packed for fused operations.
-    #[error("`{method}` needs the weight of `{module}`, which is packed")]
+    #[error("`{method}` cannot run on the packed weight of `{module}`")]
     PackedWeight {
         /// The module's path.
         module: String,
@@ -37,7 +37,7 @@ pub enum MethodError {
         method: &'static str,
     },
     /// A method that drops out inputs stands under another one, which forms the whole weight.
-    #[error("`{method}` has dropout, which `{above}` over it cannot express")]
+    #[error("`{method}` has dropout, which `{above}` on top of it cannot apply")]
     DropoutBelow {
         /// The method with dropout.
         method: &'static str,
@@ -170,8 +170,8 @@ impl MethodError {
             Self::Peft(error) => error.hint(),
             Self::Schema(error) => error.hint(),
             Self::AlreadyAttached { .. } => Some(
-                "start from the base model, and give all methods in one list; only some, such as weight \
-                 normalization, go over another one"
+                "start from the base model and attach all methods in one list; only some, such as weight \
+                 normalization, can go on top of another"
                     .into(),
             ),
             Self::PackedWeight { .. } => Some("load the model in f32".into()),

@@ -31,8 +31,8 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         optional(
             "feedforward_modules",
             SettingKind::Modules { all_linear: false },
-            "the last layers of feed-forward blocks: down_proj, fc2, mlp.c_proj, wo, dense_4h_to_h, output.dense",
-            "the target modules whose inputs are scaled, not their outputs",
+            "down_proj, fc2, mlp.c_proj, wo, dense_4h_to_h, output.dense",
+            "target modules whose inputs are scaled instead of their outputs",
         ),
     ],
     tensors: &[TensorSpec {
@@ -191,17 +191,43 @@ impl MethodConfig for Ia3Config {
         given.remove("bias");
         given.remove("layers_to_transform");
         given.remove("layers_pattern");
-        let mut names: Vec<&str> = meta
-            .modules
-            .iter()
-            .filter(|module| self.is_feedforward(module).unwrap_or(false))
-            .filter_map(|module| module.rsplit('.').next())
-            .collect();
-        names.sort_unstable();
-        names.dedup();
+        let is_feedforward = |module: &&String| self.is_feedforward(module).unwrap_or(false);
+        let (feedforward, others): (Vec<&String>, Vec<&String>) =
+            meta.modules.iter().partition(is_feedforward);
+        let names = match &meta.target_modules {
+            TargetModules::Names(names) => feedforward_names(names, &feedforward, &others),
+            _ => None,
+        };
+        // Where no names tell them apart, paths do.
+        let names = names.unwrap_or_else(|| {
+            if let TargetModules::Names(_) = &meta.target_modules {
+                given.insert("target_modules".into(), meta.modules.clone().into());
+            }
+            feedforward.into_iter().cloned().collect()
+        });
         given.insert("feedforward_modules".into(), names.into());
         Some(config_of("IA3", &KEYS, given))
     }
+}
+
+/// Returns the names of targets that are those of all feed-forward modules and of no other; `None` if there are no such names.
+///
+/// PEFT wants names of the targets, and takes every target whose path ends with one of them.
+fn feedforward_names(
+    targets: &[String],
+    feedforward: &[&String],
+    others: &[&String],
+) -> Option<Vec<String>> {
+    let is_end = |modules: &[&String], name: &String| {
+        let mut modules = modules.iter();
+        modules.any(|module| module.ends_with(name.as_str()))
+    };
+    let own = targets.iter().filter(|name| is_end(feedforward, name));
+    let names: Vec<String> = own.cloned().collect();
+    names
+        .iter()
+        .all(|name| !is_end(others, name))
+        .then_some(names)
 }
 
 /// IA3 on one layer.

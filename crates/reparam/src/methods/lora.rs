@@ -49,14 +49,14 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
 pub(super) const SETTINGS: [SettingSpec; 12] = [
     size("rank", 16, "rows of A and columns of B"),
     number("alpha", Range::Positive, 32.0, "numerator of the scaling s"),
-    TARGET_MODULES,
-    EXCLUDE_MODULES,
     flag(
         "use_rslora",
         false,
-        "divide alpha by sqrt(rank), which keeps the size of the update as the rank grows",
+        "scale by alpha / sqrt(rank), which keeps the update size as the rank grows",
     ),
     number("dropout", Range::BelowOne, 0.0, "dropout on the input of A"),
+    TARGET_MODULES,
+    EXCLUDE_MODULES,
     optional(
         "rank_pattern",
         SettingKind::CountByPattern {
@@ -64,7 +64,7 @@ pub(super) const SETTINGS: [SettingSpec; 12] = [
             most: MOST,
         },
         "none",
-        "ranks of single modules: a table of pattern = rank; the first that matches counts",
+        "ranks of single modules: a table of pattern = rank; the first match wins",
     ),
     optional(
         "alpha_pattern",

@@ -75,7 +75,7 @@ pub use overparameterized::OverparameterizedConfig;
 pub use peft::{AdapterMeta, PeftFormat, attach_adapter, to_adapter};
 pub use scale::ScaleConfig;
 pub use sigma_reparam::{GammaInit, SigmaReparamConfig};
-pub use spec::{BuildContext, MethodSpec, Methods, TensorSpec};
+pub use spec::{Build, BuildContext, MethodSpec, Methods, TensorSpec};
 pub use targets::{
     ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, LinearModule,
     Selection, TARGET_MODULES, WeightLayout, linear_modules,

@@ -34,11 +34,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             fallback: Fallback::Count(0),
             meaning: "inner width of the product branch B A; 0 for none",
         },
-        flag(
-            "diagonal",
-            false,
-            "whether square weights have a diagonal branch",
-        ),
+        flag("diagonal", false, "add a diagonal branch to square weights"),
         TARGET_MODULES,
         EXCLUDE_MODULES,
         BIAS,

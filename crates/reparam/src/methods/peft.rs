@@ -269,7 +269,16 @@ impl Methods {
             selection.with_bias(Biases::None)
         };
         let method = method.with_selection(selection);
-        let (model, report) = attach(model, &*method, 0)?;
+        let (model, report) = attach(model, &*method, 0).map_err(|error| match error {
+            MethodError::NoBias { .. } => {
+                let biases = files.tensors.keys().filter(|name| name.ends_with(".bias"));
+                MethodError::AdapterMismatch {
+                    problem: "the model has no such biases",
+                    names: biases.take(10).cloned().collect(),
+                }
+            }
+            other => other,
+        })?;
         let adapted: BTreeSet<&str> = report
             .modules
             .iter()

@@ -35,8 +35,11 @@ pub struct MethodSpec {
     /// Advances what it keeps but does not train, once after each step of the optimizer.
     pub after_step: Option<AfterStep>,
     /// Makes it from settings.
-    pub build: fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>,
+    pub build: Build,
 }
+
+/// Makes a method from checked settings.
+pub type Build = fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>;
 
 /// A tensor of a method.
 #[derive(Debug)]
@@ -71,15 +74,15 @@ impl Methods {
     pub fn builtin() -> Self {
         Self {
             specs: vec![
+                &super::lora::SPEC,
+                &super::dora::SPEC,
+                &super::vera::SPEC,
+                &super::ia3::SPEC,
                 &super::full::SPEC,
                 &super::scale::SPEC,
                 &super::weight_norm::SPEC,
                 &super::sigma_reparam::SPEC,
                 &super::overparameterized::SPEC,
-                &super::lora::SPEC,
-                &super::dora::SPEC,
-                &super::vera::SPEC,
-                &super::ia3::SPEC,
             ],
         }
     }

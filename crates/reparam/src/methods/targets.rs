@@ -75,7 +75,7 @@ pub const TARGET_MODULES: SettingSpec = SettingSpec {
     key: "target_modules",
     kind: SettingKind::Modules { all_linear: true },
     fallback: crate::schema::Fallback::Word("all-linear"),
-    meaning: "modules it is attached to: a list of names, or a regex; `all-linear` leaves out the output head",
+    meaning: "modules to adapt: a list of names, or a regex; `all-linear` is all but the output head",
 };
 
 /// `exclude_modules` of a run file.

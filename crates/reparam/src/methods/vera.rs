@@ -30,13 +30,13 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         size(
             "rank",
             256,
-            "rows of A and columns of B; higher than a LoRA's, as the numbers are not trained",
+            "rows of A and columns of B; use more than for LoRA, since A and B are not trained",
         ),
         number(
             "d_initial",
             Range::Finite,
             0.1,
-            "what d starts at; b starts at 0",
+            "initial value of d; b starts at 0",
         ),
         number("dropout", Range::BelowOne, 0.0, "dropout on the input of A"),
         TARGET_MODULES,
@@ -106,10 +106,9 @@ const fn key(key: &'static str, default: &'static str, usage: KeyUsage) -> KeySp
     }
 }
 
-const KEYS: [KeySpec; 14] = [
+const KEYS: [KeySpec; 12] = [
     key("bias", "\"none\"", KeyUsage::Honoured),
     key("d_initial", "0.1", KeyUsage::Honoured),
-    key("exclude_modules", "null", KeyUsage::WithoutEffect),
     key("fan_in_fan_out", "false", KeyUsage::WithoutEffect),
     key("init_weights", "true", KeyUsage::WithoutEffect),
     key("layers_pattern", "null", KeyUsage::WithoutEffect),
@@ -127,11 +126,6 @@ const KEYS: [KeySpec; 14] = [
     ),
     key("target_modules", "null", KeyUsage::Honoured),
     key("vera_dropout", "0.0", KeyUsage::Honoured),
-    key(
-        "trainable_token_indices",
-        "null",
-        KeyUsage::Refused("rows of the embedding are replaced"),
-    ),
 ];
 
 /// The settings of VeRA.
@@ -243,6 +237,10 @@ impl MethodConfig for VeraConfig {
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
         let mut given = meta.common(&self.selection, "vera_only");
+        // PEFT's VeRA cannot leave out modules, so those that are left are named.
+        if given.remove("exclude_modules") != Some(Value::Null) {
+            given.insert("target_modules".into(), meta.modules.clone().into());
+        }
         given.insert("r".into(), self.rank.into());
         given.insert("d_initial".into(), self.d_initial.into());
         given.insert("vera_dropout".into(), self.dropout.into());

@@ -147,7 +147,7 @@ pub(crate) const WEIGHT_DECAY: SettingSpec = number(
     "weight_decay",
     Range::NonNegative,
     0.0,
-    "what is added of the parameters",
+    "multiple of the parameters that is added",
 );
 
 /// Adam's first decay, and what is named after it.

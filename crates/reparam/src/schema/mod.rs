@@ -41,8 +41,8 @@ pub use sample::draws;
 pub use settings::Settings;
 pub use value::{Chosen, SettingValue};
 
-/// The largest rank, width or batch. More is a slip of the finger; to try it would end the process for
-/// want of memory.
+/// The largest rank, width or batch. More is almost certainly a typo, and would
+/// run out of memory.
 pub const MOST: u64 = 65_536;
 
 /// A setting.

@@ -84,6 +84,7 @@ fn table(name: &str) -> Option<String> {
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(DataConfig::SPECS),
+        "rows data" => settings(RowsDataConfig::SPECS),
         "train" => settings(without(TrainConfig::SPECS, &StopConfig::SPECS)),
         "stopping" => settings(&StopConfig::SPECS),
         "output" => settings(OutputConfig::SPECS),

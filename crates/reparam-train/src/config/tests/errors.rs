@@ -73,7 +73,7 @@ error: `max_steps` in [train] must be a whole number of at least 1, not `0`
         rendered_set(&["train.max_steps"]),
         "\
 error: the override `train.max_steps` has no `=`
-hint: write --set section.key=value, as in --set train.max_steps=50"
+hint: use --set section.key=value, as in --set train.max_steps=50"
     );
     assert_eq!(
         rendered_set(&["model.path=12"]),
@@ -112,9 +112,9 @@ fn what_is_refused() {
         ("method", "r = 8", "unknown key `r` in [method]", "it is called `rank` here"),
         ("method", "lora_alpha = 8", "unknown key", "it is called `alpha` here"),
         ("method", "learning_rate = 8", "unknown key", "`learning_rate` belongs in [optimizer]"),
-        ("method", "zzz = 8", "unknown key", "the keys of [method] are `kind`, `rank`"),
+        ("method", "zzz = 8", "unknown key", "the keys of [method] are `kind`, `target_modules`"),
         ("method", "kind = \"lara\"", "unknown kind `lara` in [method]", "did you mean `lora`?"),
-        ("method", "kind = \"poet\"", "unknown kind `poet`", "supported: `lora`"),
+        ("method", "kind = \"poet\"", "unknown kind `poet`", "supported: `full`"),
         ("method", "target_modules = []", "a list of at least one string", ""),
         ("method", "target_modules = [1]", "a string or a list of strings, not the integer `1`", ""),
         ("method", "target_modules = 1", "must be \"all-linear\", a list of names or", ""),
@@ -163,8 +163,7 @@ fn what_is_refused() {
         ("train", "seed = -1", "at least 0", ""),
         ("train", "seed = 18446744073709551616", "fits 64 bits", ""),
         ("train", "precision = \"fp8\"", "unknown precision `fp8` in [train]", "`auto`, `bf16`, `f32`"),
-        ("train", "precision = \"bf16\"\n[method]\nkind = \"weight_norm\"", "`precision` in [train] has no effect: bf16 runs `kind = \"lora\"`", "\"f32\""),
-        ("train", "precision = \"bf16\"\n[method]\nbias = \"all\"", "with `bias = \"none\"`", "\"f32\""),
+        ("train", "precision = \"bf16\"\n[method]\nkind = \"weight_norm\"", "`precision` in [train] has no effect: the `kind` in [method] runs in f32 only", "\"f32\""),
         ("train", "recompute = true\nprecision = \"f32\"", "`recompute` in [train] has no effect", "remove `recompute`"),
         ("train", "recompute = true\n[method]\nkind = \"identity\"", "`recompute` in [train] has no effect", "remove `recompute`"),
         ("train", "recompute = 1", "must be true or false", ""),

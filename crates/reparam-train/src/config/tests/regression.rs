@@ -37,7 +37,7 @@ fn defaults_are_those_of_the_method() {
     };
     assert_eq!(update.algorithm.kind, "sgd");
     assert_eq!((update.clip_grad_norm, update.lambda), (0.0, None));
-    assert_eq!(config.method.kind, "identity");
+    assert_eq!(config.method.kind, "full");
     let all = SettingValue::Word("all".into());
     assert_eq!(config.method.get("bias"), Some(&all));
     assert!(config.data.standardize);

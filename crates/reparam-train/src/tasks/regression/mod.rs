@@ -100,7 +100,7 @@ impl Objective for Regression {
             let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &x.device());
             (x, y) = (x.select(0, rows.clone()), y.select(0, rows));
         }
-        // Every row of a step is in its one batch, and the mean of all rows is more exact than a sum divided.
+        // Not a sum divided by `total`: Burn's backward step of a division by a number rounds it to 32 bits.
         let share = x.dims()[0] as f64 / total;
         Ok(self.squared_errors(network, x, y, context).mean() * share)
     }
@@ -304,6 +304,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
             model: network,
             seed: config.train.seed,
             accumulation: 1,
+            methods: config.catalog.methods.clone(),
         },
         optimizer,
         plan: RunPlan {

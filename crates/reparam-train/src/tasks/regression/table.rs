@@ -1,12 +1,12 @@
 //! The rows that a regression learns from and is tested on.
 
 use reparam_data::tabular::{
-    Generate, LeastSquares, MissingPolicy, Selection, Standardizer, Table, TabularError, curvature,
-    generate, read_csv, split_rows,
+    Generate, LeastSquares, Selection, Standardizer, Table, TabularError, curvature, generate,
+    read_csv, split_rows,
 };
 
 use crate::TrainError;
-use crate::config::{MissingValues, RegressionConfig, RegressionModelKind, TableSource};
+use crate::config::{RegressionConfig, RegressionModelKind, TableSource};
 
 /// A table, split and standardized.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ fn load(source: &TableSource) -> Result<Table, TrainError> {
             let selection = Selection {
                 target: target.clone(),
                 features: features.clone(),
-                missing: missing_policy(*missing),
+                missing: *missing,
             };
             Ok(read_csv(train, &selection)?)
         }
@@ -116,12 +116,5 @@ fn load(source: &TableSource) -> Result<Table, TrainError> {
             seed: problem.seed,
         })?
         .table),
-    }
-}
-
-pub(crate) fn missing_policy(missing: MissingValues) -> MissingPolicy {
-    match missing {
-        MissingValues::Error => MissingPolicy::Error,
-        MissingValues::DropRows => MissingPolicy::DropRows,
     }
 }

@@ -1,10 +1,8 @@
-//! The task `sequence-classification`: telling rows of text apart.
+//! The task `sequence-classification`: classifying rows of text.
 
 mod card;
 mod measure;
 mod open;
-#[cfg(test)]
-mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -168,7 +166,7 @@ impl Objective for SequenceClassification {
 
 impl Task for SequenceClassification {
     const NAME: &'static str = "sequence-classification";
-    const SUMMARY: &'static str = "tells texts, or pairs of texts, apart by labels";
+    const SUMMARY: &'static str = "classifies texts or pairs of texts";
     const UNIT: &'static str = "rows";
     const TASK_TYPE: Option<&'static str> = Some("SEQ_CLS");
 
@@ -290,6 +288,7 @@ impl Task for SequenceClassification {
                 model,
                 seed: train_config.seed,
                 accumulation: train_config.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(train_config, max_steps, kind),

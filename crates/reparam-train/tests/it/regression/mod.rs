@@ -11,10 +11,10 @@ mod updates;
 
 use std::path::{Path, PathBuf};
 
+use reparam_data::tabular::Selection;
 use reparam_data::tabular::{Generate, Table, generate, mse, read_csv};
-use reparam_data::tabular::{MissingPolicy, Selection};
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_train::config::{MissingValues, Override, RegressionConfig, TableSource};
+use reparam_train::config::{Override, RegressionConfig, TableSource};
 use reparam_train::regression::{RegressionModel, RegressionReport};
 use reparam_train::{Outcome, TrainError};
 use serde_json::Value;
@@ -171,10 +171,7 @@ fn tables(config: &RegressionConfig, split: &Value) -> (Table, Table) {
             let selection = Selection {
                 target: target.clone(),
                 features: features.clone(),
-                missing: match missing {
-                    MissingValues::Error => MissingPolicy::Error,
-                    MissingValues::DropRows => MissingPolicy::DropRows,
-                },
+                missing: *missing,
             };
             read_csv(Path::new(train), &selection).expect("a table")
         }

@@ -265,6 +265,7 @@ impl Task for Score {
                 model,
                 seed,
                 accumulation: train_config.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(train_config, max_steps, ResultKind::Adapter),

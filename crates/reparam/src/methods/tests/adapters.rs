@@ -262,9 +262,8 @@ fn keys_that_cannot_be_honoured_are_refused_by_name() {
         selection: config().selection,
         ..Ia3Config::default()
     };
-    let cases: [(&dyn MethodConfig, &str, serde_json::Value); 5] = [
+    let cases: [(&dyn MethodConfig, &str, serde_json::Value); 4] = [
         (&vera, "save_projection", json!(false)),
-        (&vera, "trainable_token_indices", json!([0])),
         (&vera, "use_sparkles", json!(3)),
         (&ia3, "use_sparkles", json!(3)),
         (&config(), "use_qalora", json!(true)),
@@ -381,4 +380,53 @@ fn modules_to_save_are_stored_whole() {
         matches!(&error, MethodError::AdapterMismatch { names, .. } if names == &["lm_head.weight"]),
         "{error}"
     );
+}
+
+/// PEFT's VeRA has no `exclude_modules`, and its IA3 tells feed-forward modules by names among the targets.
+#[test]
+fn targets_are_written_so_that_peft_finds_the_same_modules() {
+    let written = |method: &dyn MethodConfig, key: &str| {
+        let value = adapter_of(method).config.map().get(key).cloned();
+        value.unwrap_or(serde_json::Value::Null)
+    };
+    let some = |target: &[&str], exclude: Option<&str>| {
+        let names = |names: &[&str]| {
+            TargetModules::Names(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        Selection {
+            target_modules: names(target),
+            exclude_modules: exclude.map(|exclude| names(&[exclude])),
+            ..Selection::default()
+        }
+    };
+    let vera = VeraConfig {
+        rank: 2,
+        selection: some(&["q_proj"], Some("layers.0.q_proj")),
+        ..VeraConfig::default()
+    };
+    assert_eq!(written(&vera, "exclude_modules"), json!(null));
+    assert_eq!(written(&vera, "target_modules"), json!(["layers.1.q_proj"]));
+
+    let ia3 = |feedforward: &str, selection: Selection| Ia3Config {
+        feedforward_modules: TargetModules::Names(vec![feedforward.into()]),
+        selection,
+    };
+    let plain = ia3("down_proj", some(&["down_proj", "q_proj"], None));
+    assert_eq!(written(&plain, "feedforward_modules"), json!(["down_proj"]));
+    assert_eq!(
+        written(&plain, "target_modules"),
+        json!(["down_proj", "q_proj"])
+    );
+    // One of two modules of a name: only paths tell them apart.
+    let one = ia3("layers.1.q_proj", some(&["q_proj"], None));
+    assert_eq!(
+        written(&one, "feedforward_modules"),
+        json!(["layers.1.q_proj"])
+    );
+    assert_eq!(
+        written(&one, "target_modules"),
+        json!(["layers.0.q_proj", "layers.1.q_proj"])
+    );
+    let none = ia3("fc2", some(&["q_proj"], None));
+    assert_eq!(written(&none, "feedforward_modules"), json!([]));
 }

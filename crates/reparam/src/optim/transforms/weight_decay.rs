@@ -17,7 +17,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         "weight_decay",
         SettingKind::Number(Range::NonNegative),
         "0.01",
-        "what is added of the parameters",
+        "multiple of the parameters that is added",
     )],
     build: |settings, _| {
         let decay = WeightDecay::new(settings.number("weight_decay")?)?;

@@ -38,7 +38,7 @@ fn features_are_read_without_a_target() {
     let table = features(text, &["a", "b"], MissingPolicy::Error).unwrap();
     assert_eq!(table.features, ["a", "b"]);
     assert_eq!(table.x, [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!((table.target.as_str(), &table.y[..]), ("", &[][..]));
+    assert_eq!((table.target.as_str(), &table.y[..]), ("y", &[][..]));
     assert_eq!((&table.rows[..], table.n_rows), (&[0, 1][..], 2));
     assert_eq!(table.digest.unwrap().bytes, text.len() as u64);
 }

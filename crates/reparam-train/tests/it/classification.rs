@@ -1,0 +1,479 @@
+//! Telling rows of text apart: what a run saves, measures and predicts.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use reparam_data::rows::OnError;
+use reparam_train::config::{Catalog, Override, Precision};
+use reparam_train::{
+    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
+    TaskRun, Tasks, TrainError,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::witness::Witness;
+use crate::{names, offline, repository};
+
+/// The same numbers, measured in the run and on what is read back.
+const SAVED: f64 = 1e-6;
+
+const ROWS: &str = "Kind\tBody\n\
+    spam\tyou have won a FREE prize!\n\
+    ham\tsee you at five\n\
+    spam\twin a prize call now\n\
+    ham\tplease call me tonight\n\
+    ham\tis it ok? see you at home\n\
+    spam\tfree prize send text to win\n";
+
+const FIELDS: &str = "text=Body,label=Kind";
+
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().expect("a temporary directory"));
+        place.write("rows.tsv", ROWS);
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).expect("writes");
+    }
+
+    /// A run on the rows, measured on the same.
+    fn config(&self, run: &str, overrides: &[&str]) -> TaskRun {
+        let data = self.path("rows.tsv");
+        let text = format!(
+            "[model]\ntask = \"sequence-classification\"\npath = {:?}\n\
+             [data]\ntrain = {data:?}\neval = {data:?}\nfields = {FIELDS:?}\n\
+             [method]\nkind = \"lora\"\nrank = 4\n[optimizer]\nlearning_rate = 1e-2\n\
+             [train]\nmax_steps = 12\nbatch_size = 4\n[output]\ndir = {:?}\n",
+            repository("testdata/golden/bert/body"),
+            self.path(run),
+        );
+        let overrides: Vec<Override> = overrides.iter().copied().map(Override::set).collect();
+        let tasks = Tasks::builtin();
+        tasks
+            .parse(&text, "run.toml", &overrides)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn train(&self, run: &str, overrides: &[&str]) -> Witness {
+        let mut witness = Witness::default();
+        let outcome = witness.run(&self.config(run, overrides), false);
+        assert_eq!(
+            outcome.unwrap_or_else(|error| panic!("{error}")),
+            Outcome::Finished
+        );
+        witness
+    }
+
+    /// The base, with the adapter of a run.
+    fn adapted(&self, run: &str) -> ModelRequest {
+        ModelRequest {
+            catalog: Catalog::builtin(),
+            model: text_of(&repository("testdata/golden/bert/body")),
+            adapter: Some(self.path(run).join("adapter")),
+            precision: Precision::Auto,
+        }
+    }
+
+    fn model(&self, run: &str) -> ModelRequest {
+        ModelRequest {
+            catalog: Catalog::builtin(),
+            model: text_of(&self.path(run).join("model")),
+            adapter: None,
+            precision: Precision::Auto,
+        }
+    }
+
+    fn eval(&self, model: ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
+        let tasks = Tasks::builtin();
+        let task = tasks.of_request(None, &model, &offline())?;
+        assert_eq!(task.name, "sequence-classification");
+        let request = EvalRequest {
+            model,
+            data,
+            sequence_length: None,
+        };
+        task.eval(&request, &offline(), Stop::never())
+    }
+
+    fn predict(&self, model: ModelRequest, data: DataRequest) -> Result<Printed, TrainError> {
+        let tasks = Tasks::builtin();
+        let task = tasks.of_request(None, &model, &offline())?;
+        let request = PredictRequest {
+            model,
+            data,
+            sequence_length: None,
+            drop_rows: false,
+        };
+        let mut printed = Printed::default();
+        task.predict(&request, &offline(), Stop::never(), &mut printed)?;
+        Ok(printed)
+    }
+
+    fn rows(&self) -> DataRequest {
+        DataRequest::new(self.path("rows.tsv"))
+    }
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[derive(Default)]
+struct Printed {
+    header: String,
+    objects: Vec<Value>,
+    lines: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl Predictions for Printed {
+    fn header(&mut self, text: &str) {
+        self.header = text.to_owned();
+    }
+
+    fn row(&mut self, object: Value, text: String) -> ControlFlow<()> {
+        self.objects.push(object);
+        self.lines.push(text);
+        ControlFlow::Continue(())
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+}
+
+fn json_of(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+}
+
+#[test]
+fn an_adapter_brings_its_head_and_what_peft_has_no_place_for() {
+    let place = Place::new();
+    let witness = place.train("run", &[]);
+    let (before, after) = (witness.finished().before, witness.finished().after);
+    assert!(
+        after.expect("measured") < before.expect("measured"),
+        "{before:?} {after:?}"
+    );
+    let start = witness.start();
+    assert_eq!(start.task, "sequence-classification");
+    assert_eq!(start.data["labels"], json!(["ham", "spam"]));
+
+    let adapter = place.path("run").join("adapter");
+    let files = [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "reparam.json",
+    ];
+    assert_eq!(names(&adapter), files);
+    let config = json_of(&adapter.join("adapter_config.json"));
+    assert_eq!(config["task_type"], "SEQ_CLS");
+    assert_eq!(config["modules_to_save"], json!(["classifier"]));
+    // The head is no target: it is trained as a whole.
+    let targets = config["target_modules"].as_array().expect("names");
+    assert!(!targets.contains(&json!("classifier")), "{targets:?}");
+    let card = json!({
+        "task": "sequence-classification",
+        "labels": ["ham", "spam"],
+        "problem_type": "single_label_classification",
+        "sequence_length": 24,
+        "fields": "label=Kind,text=Body",
+    });
+    assert_eq!(json_of(&adapter.join("reparam.json")), card);
+
+    // Fields are those of the run.
+    let metrics = place
+        .eval(place.adapted("run"), place.rows())
+        .expect("measures");
+    let difference = (metrics.primary() - after.expect("measured")).abs();
+    assert!(difference < SAVED, "{difference:e}");
+    let keys: Vec<&str> = metrics.values().keys().map(String::as_str).collect();
+    let expected = [
+        "loss",
+        "accuracy",
+        "f1_macro",
+        "f1_micro",
+        "matthews",
+        "examples",
+        "truncated",
+    ];
+    assert_eq!(keys, expected);
+    assert_eq!(
+        (metrics.get("examples"), metrics.get("truncated")),
+        (Some(6.0), Some(0.0))
+    );
+
+    let printed = place
+        .predict(place.adapted("run"), place.rows())
+        .expect("predicts");
+    assert_eq!(printed.objects.len(), 6);
+    assert_eq!(printed.header, "row,label,score");
+    let mut right = 0;
+    for (index, (object, label)) in printed
+        .objects
+        .iter()
+        .zip(["spam", "ham", "spam", "ham", "ham", "spam"])
+        .enumerate()
+    {
+        let score = |name: &str| object["scores"][name].as_f64().expect("a score");
+        assert!(
+            (score("ham") + score("spam") - 1.0).abs() < 1e-12,
+            "{object}"
+        );
+        let best = if score("ham") >= score("spam") {
+            "ham"
+        } else {
+            "spam"
+        };
+        assert_eq!(object["label"], best);
+        right += usize::from(object["label"] == label);
+        assert_eq!(
+            printed.lines[index],
+            format!("{index},{best},{:.6}", score(best))
+        );
+    }
+    assert_eq!(metrics.get("accuracy"), Some(right as f64 / 6.0));
+}
+
+#[test]
+fn a_method_of_weights_saves_a_model_with_its_labels() {
+    let place = Place::new();
+    let mut witness = Witness::default();
+    let data = place.path("rows.tsv");
+    let text = format!(
+        "[model]\ntask = \"sequence-classification\"\npath = {:?}\n\
+         [data]\ntrain = {data:?}\neval = {data:?}\nfields = {FIELDS:?}\n\
+         [method]\nkind = \"identity\"\n[optimizer]\nlearning_rate = 1e-3\n\
+         [train]\nmax_steps = 4\n[output]\ndir = {:?}\n",
+        repository("testdata/golden/bert/body"),
+        place.path("whole"),
+    );
+    let run = Tasks::builtin()
+        .parse(&text, "run.toml", &[])
+        .expect("a run file");
+    witness
+        .run(&run, false)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let model = place.path("whole").join("model");
+    let config = json_of(&model.join("config.json"));
+    assert_eq!(
+        config["architectures"],
+        json!(["BertForSequenceClassification"])
+    );
+    assert_eq!(config["id2label"], json!({"0": "ham", "1": "spam"}));
+    assert_eq!(config["label2id"], json!({"ham": 0, "spam": 1}));
+    let metrics = place
+        .eval(place.model("whole"), place.rows())
+        .expect("measures");
+    let after = witness.finished().after.expect("measured");
+    assert!(
+        (metrics.primary() - after).abs() < SAVED,
+        "{metrics:?} {after}"
+    );
+}
+
+#[test]
+fn a_run_goes_on_to_the_same_bits_with_the_dropouts_of_the_base() {
+    let place = Place::new();
+    let overrides = [
+        "train.gradient_accumulation=2",
+        "train.batch_size=2",
+        "method.dropout=0.1",
+    ];
+    let whole = place.train("whole", &overrides);
+    let mut first = Witness {
+        stop_at: Some(5),
+        ..Witness::default()
+    };
+    let config = place.config("broken", &overrides);
+    assert_eq!(
+        first.run(&config, false).expect("stops"),
+        Outcome::Interrupted { step: 5 }
+    );
+    let mut second = Witness::default();
+    assert_eq!(
+        second.run(&config, true).expect("goes on"),
+        Outcome::Finished
+    );
+    let bytes = |run: &str| {
+        let file = place.path(run).join("adapter/adapter_model.safetensors");
+        std::fs::read(file).expect("an adapter")
+    };
+    assert!(bytes("whole") == bytes("broken"));
+    let losses: Vec<f64> = first.losses().into_iter().chain(second.losses()).collect();
+    assert_eq!(losses, whole.losses());
+}
+
+#[test]
+fn the_dropouts_of_the_base_are_on_unless_they_are_turned_off() {
+    let place = Place::new();
+    // One batch of all rows, so that the first loss is that of the evaluation before it.
+    let all = ["train.batch_size=6", "train.max_steps=1"];
+    let first = |run: &str, more: &[&str]| {
+        let overrides: Vec<&str> = all.iter().chain(more).copied().collect();
+        let witness = place.train(run, &overrides);
+        (
+            witness.losses()[0],
+            witness.finished().before.expect("measured"),
+        )
+    };
+    let (loss, before) = first("off", &["model.dropout=0"]);
+    assert!((loss - before).abs() < SAVED, "{loss} {before}");
+    let (loss, before) = first("on", &[]);
+    assert!((loss - before).abs() > 1e-4, "{loss} {before}");
+}
+
+#[test]
+fn several_labels_have_probabilities_of_their_own() {
+    let place = Place::new();
+    place.write(
+        "several.jsonl",
+        "{\"text\":\"free prize\",\"labels\":[\"money\",\"fun\"]}\n{\"text\":\"call me\",\"labels\":[]}\n\
+         {\"text\":\"see you\",\"labels\":[\"fun\"]}\n",
+    );
+    let data = text_of(&place.path("several.jsonl"));
+    let (train, eval) = (format!("data.train={data}"), format!("data.eval={data}"));
+    place.train("run", &[&train, &eval, "data.fields=text=text"]);
+    let rows = || DataRequest::new(place.path("several.jsonl"));
+    let metrics = place.eval(place.adapted("run"), rows()).expect("measures");
+    assert!(metrics.get("matthews").is_none() && metrics.get("f1_macro").is_some());
+    let printed = place
+        .predict(place.adapted("run"), rows())
+        .expect("predicts");
+    for object in &printed.objects {
+        let scores = object["scores"].as_object().expect("scores");
+        let likely: Vec<&String> = scores
+            .iter()
+            .filter_map(|(name, score)| (score.as_f64()? >= 0.5).then_some(name))
+            .collect();
+        assert_eq!(object["labels"], json!(likely));
+        assert_eq!(scores.keys().collect::<Vec<_>>(), ["fun", "money"]);
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_read_stop_or_keep_their_place() {
+    let place = Place::new();
+    place.train("run", &["train.max_steps=1"]);
+    place.write(
+        "bad.jsonl",
+        "{\"Body\":\"see you\",\"Kind\":\"ham\"}\nnothing\n{\"Body\":\"win\",\"Kind\":\"eggs\"}\n",
+    );
+    let rows = |on_error| DataRequest {
+        on_error,
+        ..DataRequest::new(place.path("bad.jsonl"))
+    };
+    let error = place
+        .predict(place.adapted("run"), rows(OnError::Stop))
+        .err()
+        .expect("an error");
+    assert!(
+        error.to_string().contains("bad.jsonl:2:2: invalid JSON"),
+        "{error}"
+    );
+    let printed = place
+        .predict(place.adapted("run"), rows(OnError::Skip))
+        .expect("predicts");
+    assert_eq!(printed.objects.len(), 3);
+    assert_eq!(printed.objects[1]["row"], 1);
+    assert!(
+        printed.objects[1]["error"]
+            .as_str()
+            .expect("a text")
+            .contains("invalid JSON")
+    );
+    assert!(printed.objects[2]["label"].is_string());
+    assert_eq!(printed.notes, ["1 of 3 rows could not be read"]);
+
+    let error = place
+        .eval(place.adapted("run"), rows(OnError::Stop))
+        .err()
+        .expect("an error");
+    assert!(error.to_string().contains("invalid JSON"), "{error}");
+    let metrics = place
+        .eval(place.adapted("run"), rows(OnError::Skip))
+        .expect("measures");
+    assert_eq!(
+        (metrics.get("examples"), metrics.get("skipped")),
+        (Some(1.0), Some(2.0))
+    );
+    place.write("eggs.tsv", "Kind\tBody\neggs\twin\n");
+    let error = place.eval(
+        place.adapted("run"),
+        DataRequest::new(place.path("eggs.tsv")),
+    );
+    let error = error.err().expect("an error");
+    assert!(
+        error
+            .to_string()
+            .contains("no label `eggs`, its labels are `ham`, `spam`"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn what_has_no_effect_is_refused() {
+    let parse = |line: &str| {
+        let text = format!(
+            "[model]\npath = \"m\"\ntask = \"sequence-classification\"\n[data]\ntrain = \"a\"\n\
+             [train]\nmax_steps = 1\n[output]\ndir = \"o\"\n"
+        );
+        let overrides = [Override::set(line)];
+        let parsed = Tasks::builtin().parse(&text, "run.toml", &overrides);
+        parsed
+            .map(|run| run.task())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        parse("data.fields=text=a,label=b").expect("a run file"),
+        "sequence-classification"
+    );
+    for (line, message) in [
+        ("data.fields=text", "fields"),
+        ("data.format=conll", "format"),
+        ("data.packing=none", "packing"),
+        ("train.sample_prompt=hello", "generates no text"),
+        ("train.precision=bf16", "runs in f32"),
+        ("model.dropout=1.0", "dropout"),
+    ] {
+        let error = parse(line).expect_err(line);
+        assert!(error.contains(message), "{line}: {error}");
+    }
+    let place = Place::new();
+    let config = TaskRun::task(&place.config("run", &[]));
+    assert_eq!(config, "sequence-classification");
+    // A model without a head cannot be asked.
+    let body = ModelRequest {
+        catalog: Catalog::builtin(),
+        model: text_of(&repository("testdata/golden/bert/body")),
+        adapter: None,
+        precision: Precision::Auto,
+    };
+    let tasks = Tasks::builtin();
+    let task = tasks.find("sequence-classification").expect("a task");
+    let request = EvalRequest {
+        model: body,
+        data: place.rows(),
+        sequence_length: None,
+    };
+    let error = task
+        .eval(&request, &offline(), Stop::never())
+        .err()
+        .expect("an error");
+    assert!(
+        error
+            .to_string()
+            .contains("the checkpoint has no classification head (`classifier`)"),
+        "{error}"
+    );
+}
