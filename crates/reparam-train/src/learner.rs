@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use burn::tensor::{ElementConversion, Tensor};
-use reparam::optim::{OptimError, Optimizer, StepReport};
-use reparam::parameters::{self, ParameterList};
 use reparam::ForwardContext;
 use reparam::methods::Methods;
+use reparam::optim::{OptimError, Optimizer, StepReport};
+use reparam::parameters::{self, ParameterList};
 
 use crate::TrainError;
 

@@ -119,7 +119,11 @@ pub(super) fn predict(
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
     let length = length(&opened, request.sequence_length);
-    let texts = text_rows(read_rows(std::slice::from_ref(&request.data.path), &TEXT, &options)?);
+    let texts = text_rows(read_rows(
+        std::slice::from_ref(&request.data.path),
+        &TEXT,
+        &options,
+    )?);
     let rows = encode_rows(texts, &opened.base.tokenizer, length, |text| text);
     let mut encoded = Vec::with_capacity(rows.rows.len());
     for row in rows.rows {
