@@ -135,7 +135,6 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {
-        methods: config.catalog.methods.clone(),
         objective: RandomTokens {
             request: request.clone(),
             vocabulary,
@@ -143,6 +142,7 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         model: model.train(),
         seed: request.seed,
         accumulation: 1,
+        methods: config.catalog.methods.clone(),
     };
     let mut optimizer = config
         .catalog

@@ -203,6 +203,9 @@ pub trait RunFile: fmt::Debug + Sized + 'static {
     /// Returns the threads to compute with; 0 for as many as the machine has.
     fn threads(&self) -> usize;
 
+    /// Returns where it was read what methods and transforms there are.
+    fn catalog(&self) -> &Catalog;
+
     /// Checks a configuration that was put together in code, as if it had been read from a file.
     ///
     /// # Errors
@@ -210,7 +213,7 @@ pub trait RunFile: fmt::Debug + Sized + 'static {
     /// As [`read`](Self::read) and [`to_toml`](Self::to_toml).
     fn check(&self) -> Result<(), ConfigError> {
         let tree = RunTree::parse(&self.to_toml()?, "run configuration", &[])?;
-        Self::read(&tree).map(|_| ())
+        Self::read(&tree.with_catalog(self.catalog().clone())).map(|_| ())
     }
 }
 

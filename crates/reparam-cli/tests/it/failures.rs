@@ -367,8 +367,8 @@ fn an_adapter_that_does_not_fit() {
         for (adapter, error, hint) in [
             (
                 other.as_str(),
-                "`bias = \"all\"` has no effect: the model has no bias",
-                "leave `bias`",
+                "the model has no such biases",
+                "trained on another base model",
             ),
             (
                 "narrow",

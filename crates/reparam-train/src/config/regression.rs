@@ -453,4 +453,8 @@ impl RunFile for RegressionConfig {
     fn threads(&self) -> usize {
         0
     }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
 }

@@ -196,11 +196,20 @@ impl RunFile for RowsConfig {
         to_toml(self)
     }
 
+    fn check(&self) -> Result<(), ConfigError> {
+        let tree = super::parse_tree(&self.to_toml()?, "run configuration", &[])?;
+        Self::read_sections(&tree, &self.catalog).map(|_| ())
+    }
+
     fn output(&self) -> &Path {
         &self.output.dir
     }
 
     fn threads(&self) -> usize {
         self.train.threads
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }

@@ -116,4 +116,8 @@ impl RunFile for RunConfig {
     fn threads(&self) -> usize {
         self.train.threads
     }
+
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
 }

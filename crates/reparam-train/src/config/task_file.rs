@@ -94,16 +94,14 @@ impl<K: TaskKeys> RunFile for TaskConfig<K> {
         to_toml(self)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
-        let tree = RunTree::parse(&self.to_toml()?, "run configuration", &[])?;
-        Self::read(&tree.with_catalog(self.catalog.clone())).map(|_| ())
-    }
-
     fn output(&self) -> &Path {
         &self.output.dir
     }
 
     fn threads(&self) -> usize {
         self.train.threads
+    }
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }

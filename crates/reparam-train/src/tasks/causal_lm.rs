@@ -157,7 +157,6 @@ impl Task for CausalLanguageModel {
         };
         Ok(Prepared {
             learner: ModuleLearner {
-                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,
@@ -170,6 +169,7 @@ impl Task for CausalLanguageModel {
                 model,
                 seed: config.train.seed,
                 accumulation: config.train.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(&config.train, max_steps, kind),

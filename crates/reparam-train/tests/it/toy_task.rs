@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, ElementConversion, Tensor, TensorData};
 use reparam::ForwardContext;
 use reparam::optim::{Decay, Momentum, Optimizer, Schedule};
 use reparam_formats::hub::HubOptions;
-use reparam_train::config::{ConfigError, RunConfig, RunTree};
+use reparam_train::config::{Catalog, ConfigError, RunConfig, RunTree};
 use reparam_train::{
     Metrics, ModuleLearner, Objective, Origins, Outcome, Prepared, ResultKind, RunFacts, RunFile,
     RunPlan, Stop, Task, TaskEntry, TaskRun, Tasks, TrainError,
@@ -40,6 +40,10 @@ impl RunFile for ToyConfig {
 
     fn threads(&self) -> usize {
         1
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.0.catalog
     }
 }
 
@@ -102,13 +106,13 @@ impl Task for Toy {
         .map_err(TrainError::Update)?;
         Ok(Prepared {
             learner: ModuleLearner {
-                methods: reparam::methods::Methods::builtin(),
                 objective: Self,
                 model: Point {
                     w: Param::from_tensor(w),
                 },
                 seed: 0,
                 accumulation: 2,
+                methods: config.0.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan {

@@ -112,7 +112,7 @@ fn what_is_refused() {
         ("method", "r = 8", "unknown key `r` in [method]", "it is called `rank` here"),
         ("method", "lora_alpha = 8", "unknown key", "it is called `alpha` here"),
         ("method", "learning_rate = 8", "unknown key", "`learning_rate` belongs in [optimizer]"),
-        ("method", "zzz = 8", "unknown key", "the keys of [method] are `kind`, `target_modules`"),
+        ("method", "zzz = 8", "unknown key", "the keys of [method] are `kind`, `rank`"),
         ("method", "kind = \"lara\"", "unknown kind `lara` in [method]", "did you mean `lora`?"),
         ("method", "kind = \"poet\"", "unknown kind `poet`", "supported: `full`"),
         ("method", "target_modules = []", "a list of at least one string", ""),

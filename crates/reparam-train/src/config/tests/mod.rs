@@ -164,6 +164,8 @@ fn every_key_is_read() {
         method: Chosen::new("lora")
             .with("rank", SettingValue::Count(8))
             .with("alpha", SettingValue::Number(16.0))
+            .with("use_rslora", SettingValue::Flag(true))
+            .with("dropout", SettingValue::Number(0.1))
             .with(
                 "target_modules",
                 SettingValue::Modules(TargetModules::Names(vec!["q_proj".into(), "v_proj".into()])),
@@ -172,8 +174,6 @@ fn every_key_is_read() {
                 "exclude_modules",
                 SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
             )
-            .with("use_rslora", SettingValue::Flag(true))
-            .with("dropout", SettingValue::Number(0.1))
             // In the order of the file, not of the alphabet.
             .with(
                 "rank_pattern",

@@ -300,11 +300,11 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
     task.before = task.train_loss(&network);
     Ok(Prepared {
         learner: ModuleLearner {
-            methods: config.catalog.methods.clone(),
             objective: task,
             model: network,
             seed: config.train.seed,
             accumulation: 1,
+            methods: config.catalog.methods.clone(),
         },
         optimizer,
         plan: RunPlan {

@@ -277,7 +277,6 @@ impl Task for SequenceClassification {
         };
         Ok(Prepared {
             learner: ModuleLearner {
-                methods: config.catalog.methods.clone(),
                 objective: Self {
                     train,
                     eval,
@@ -289,6 +288,7 @@ impl Task for SequenceClassification {
                 model,
                 seed: train_config.seed,
                 accumulation: train_config.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(train_config, max_steps, kind),

@@ -251,7 +251,6 @@ impl Task for Score {
         let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
         Ok(Prepared {
             learner: ModuleLearner {
-                methods: config.catalog.methods.clone(),
                 objective: Self {
                     plan: BatchPlan::new(train.len(), train_config.batch_size, seed, shuffle)?,
                     train,
@@ -266,6 +265,7 @@ impl Task for Score {
                 model,
                 seed,
                 accumulation: train_config.gradient_accumulation as u64,
+                methods: config.catalog.methods.clone(),
             },
             optimizer,
             plan: RunPlan::new(train_config, max_steps, ResultKind::Adapter),
