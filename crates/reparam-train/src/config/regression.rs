@@ -318,8 +318,7 @@ impl TableConfig {
             "missing",
             &words::names(&MISSING),
             "error",
-            "rows with a missing value: error, which lists them, or drop_rows, which leaves them out and \
-             says how many",
+            "rows with missing values: error, or drop_rows to leave them out and count them",
         ),
         optional(
             "generate",
@@ -343,8 +342,7 @@ impl TableConfig {
         flag(
             "standardize",
             true,
-            "whether features and target are brought to mean 0 and variance 1, as measured on the \
-             training rows",
+            "scale features and target to mean 0 and variance 1, as measured on the training rows",
         ),
     ];
 

@@ -26,13 +26,13 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "eps1",
             Range::Positive,
             f32::EPSILON as f64,
-            "the least root of a second moment",
+            "minimum root of a second moment",
         ),
         number(
             "eps2",
             Range::Positive,
             1e-3,
-            "the least root mean square of a parameter",
+            "minimum root mean square of a parameter",
         ),
         number(
             "d",

@@ -27,7 +27,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "initial_accumulator_value",
             Range::NonNegative,
             0.0,
-            "what the sum starts with",
+            "initial value of the sum",
         ),
         WEIGHT_DECAY,
     ],

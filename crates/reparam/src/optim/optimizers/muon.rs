@@ -26,7 +26,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "scale",
             &["original", "match_adamw"],
             "original",
-            "how a step's size depends on the matrix: original, or match_adamw",
+            "scale of a step: original, or match_adamw",
         ),
         WEIGHT_DECAY,
     ],

@@ -19,7 +19,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "beta1",
             Range::InsideUnit,
             0.9,
-            "where the gradient is taken between z and x",
+            "where between z and x the gradient is taken",
         ),
         BETA2,
         eps(1e-8),

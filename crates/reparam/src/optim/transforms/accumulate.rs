@@ -20,13 +20,13 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "steps",
             SettingKind::COUNT,
             "4",
-            "how many gradients are averaged",
+            "number of gradients to average",
         ),
         required(
             "transforms",
             SettingKind::Chain,
             CHAIN_EXAMPLE,
-            "what is applied to the mean",
+            "transforms of the mean",
         ),
     ],
     build: |settings, context| {

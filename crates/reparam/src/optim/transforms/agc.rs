@@ -19,14 +19,9 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "clipping",
             Range::Positive,
             0.01,
-            "the largest ratio of the two norms",
+            "maximum ratio of the two norms",
         ),
-        number(
-            "eps",
-            Range::Positive,
-            1e-3,
-            "the least norm that weights count as",
-        ),
+        number("eps", Range::Positive, 1e-3, "minimum norm of the weights"),
     ],
     build: |settings, _| {
         let clip = ClipByUnitNorm::new(settings.number("clipping")?, settings.number("eps")?)?;

@@ -20,17 +20,13 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     optimizer: None,
     settings: &[
         required("rank", SettingKind::COUNT, "8", "directions that are kept"),
-        count(
-            "refresh",
-            200,
-            "steps between two choices of the directions",
-        ),
+        count("refresh", 200, "steps between refreshes of the directions"),
         number("scale", Range::Positive, 0.25, "factor of the result"),
         required(
             "transforms",
             SettingKind::Chain,
             CHAIN_EXAMPLE,
-            "what is applied in the subspace, such as adam",
+            "transforms in the subspace, such as adam",
         ),
     ],
     build: |settings, context| {

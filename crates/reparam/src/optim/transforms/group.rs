@@ -27,7 +27,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
             "transforms",
             SettingKind::Chain,
             CHAIN_EXAMPLE,
-            "what is applied to these parameters",
+            "transforms of these parameters",
         ),
     ],
     build: |settings, context| {
