@@ -17,19 +17,19 @@ fn help_lists_the_commands() {
     insta::assert_snapshot!(run(here(), &["--help"]), @r#"
     exit code: 0
     --- stdout
-    Fine-tune language models through reparameterization
+    Train and fine-tune models through reparameterization
 
     Usage: reparam [OPTIONS] <COMMAND>
 
     Commands:
-      train     Train or fine-tune a model as a run file says
-      study     Make the same run under several settings, and compare
-      predict   Predict the rows of a file with a trained model
-      eval      Measure a model on a file
-      generate  Continue a prompt with a model
-      inspect   Describe a model, an adapter, a run directory or a tensor file
-      bench     Measure training steps on random tokens
-      methods   List the methods of reparameterization and the transforms of gradients
+      train     Train or fine-tune a model
+      study     Repeat one run under several settings and compare
+      predict   Predict the rows of a file
+      eval      Evaluate a model on a file
+      generate  Continue a prompt
+      inspect   Describe a model, adapter, run directory or safetensors file
+      bench     Benchmark training steps on random tokens
+      methods   List methods and gradient transforms
       doctor    Show what reparam finds on this machine
 
     Options:
@@ -41,10 +41,10 @@ fn help_lists_the_commands() {
 
     Global options:
           --json
-              Print JSON on standard output, also on failure
+              Print JSON to standard output, on failure too
 
       -q, --quiet
-              Print nothing but results and errors
+              Print only results and errors
 
     Examples:
       reparam train run.toml
@@ -54,23 +54,23 @@ fn help_lists_the_commands() {
       reparam generate --model assets/stories260K --prompt "Once upon a time"
 
     Environment variables:
-      HF_ENDPOINT          Address of the hub
+      HF_ENDPOINT          URL of the hub
       HF_TOKEN             Access token for the hub
       HF_HUB_OFFLINE       Never contact the hub (1, true, yes, on)
       HF_HOME              Directory of files from the hub
       HF_HUB_CACHE         Directory of models from the hub
-      REPARAM_ISA          Instruction set that kernels are forced to
-      REPARAM_THREADS      Number of threads to compute with
-      NO_COLOR             Do not color output
-      REPARAM_NO_PROGRESS  Do not show a progress bar
+      REPARAM_ISA          Force an instruction set (see doctor)
+      REPARAM_THREADS      Number of compute threads
+      NO_COLOR             Disable colored output
+      REPARAM_NO_PROGRESS  Disable the progress bar
 
     Exit codes:
         0   success
-        1   a configuration, a model, data or a file cannot be used
+        1   the configuration, model, data or a file cannot be used
         2   wrong arguments
-        3   the reader of the output closed it
+        3   the output pipe was closed
         4   the run diverged: a number is not finite, or the loss grew without bound
-        130 interrupted; of a run, with its state saved
+        130 interrupted; a run has saved its state
         255 a bug in reparam
     --- stderr
     "#);
@@ -81,12 +81,12 @@ fn help_of_train() {
     insta::assert_snapshot!(run(here(), &["train", "--help"]), @r#"
     exit code: 0
     --- stdout
-    Train or fine-tune a model as a run file says
+    Train or fine-tune a model
 
-    The run file is TOML with the sections [model], [data], [method], [optimizer], [train] and [output].
-    Relative paths in it are relative to the current directory. Ctrl-C stops after the current step and
-    saves a checkpoint; a second one quits at once. With --resume a run goes on from its newest
-    checkpoint, to the same numbers as without the interruption.
+    A run file is TOML with the sections [model], [data], [method], [optimizer], [train] and [output].
+    Paths in it are relative to the current directory. Ctrl-C stops after the current step and saves a
+    checkpoint; a second one quits at once. --resume continues from the newest checkpoint, to the same
+    bits as an uninterrupted run.
 
     Usage: reparam train [OPTIONS] <RUN_FILE>
 
@@ -96,25 +96,25 @@ fn help_of_train() {
 
     Options:
           --set <SECTION.KEY=VALUE>
-              Replace one value of the run file (can be repeated)
+              Override one value of the run file (can be repeated)
 
-              The value is read as TOML; what is not TOML is taken as a string.
+              The value is parsed as TOML; anything else is taken as a string.
 
           --output <DIR>
-              Where the run goes, instead of output.dir of the run file
+              Write the run here instead of to output.dir
 
           --resume
-              Go on from the newest checkpoint of the run, or start it if there is none
+              Continue from the newest checkpoint, or start if there is none
 
       -h, --help
               Print help (see a summary with '-h')
 
     Global options:
           --json
-              Print JSON on standard output, also on failure
+              Print JSON to standard output, on failure too
 
       -q, --quiet
-              Print nothing but results and errors
+              Print only results and errors
 
     Examples:
       reparam train run.toml
@@ -130,47 +130,47 @@ fn help_of_generate() {
     insta::assert_snapshot!(run(here(), &["generate", "--help"]), @r#"
     exit code: 0
     --- stdout
-    Continue a prompt with a model
+    Continue a prompt
 
-    Prints what the model adds to the prompt. At temperature 0 it always takes the most likely token.
+    Prints the continuation as it is generated. Decoding is greedy at temperature 0, the default.
 
     Usage: reparam generate [OPTIONS] --model <DIR_OR_ID> --prompt <TEXT>
 
     Options:
           --model <DIR_OR_ID>
-              A model directory in Hugging Face layout, the directory of a run, or a hub id
+              Model directory in Hugging Face layout, run directory, or hub id
 
           --adapter <DIR>
-              An adapter directory in PEFT layout
+              Adapter directory in PEFT layout
 
           --precision <PRECISION>
-              What is computed in; `auto` is bf16 where weights are stored so and the machine multiplies
-              them natively, and `int8` has weights of 8-bit integers
+              Compute precision. `auto`: bf16 if the checkpoint is bf16 and the CPU supports it, else
+              f32; `int8`: bf16 with 8-bit weights
 
               [default: auto]
               [possible values: auto, bf16, f32, int8]
 
           --prompt <TEXT>
-              The text to continue
+              Text to continue
 
           --max-new-tokens <N>
-              The most tokens to add
+              Maximum number of tokens to generate
 
               [default: 64]
 
           --temperature <T>
-              How freely tokens are drawn; 0 always takes the most likely one
+              Sampling temperature; 0 is greedy
 
               [default: 0]
 
           --top-k <K>
-              Draw from the K most likely tokens only
+              Sample from the K most likely tokens
 
           --top-p <P>
-              Draw from the fewest tokens whose probabilities sum to P only
+              Sample from the fewest tokens whose probabilities sum to P
 
           --seed <SEED>
-              What the draws are derived from; at temperature 0 nothing is drawn
+              Sampling seed; unused at temperature 0
 
               [default: 0]
 
@@ -179,10 +179,10 @@ fn help_of_generate() {
 
     Global options:
           --json
-              Print JSON on standard output, also on failure
+              Print JSON to standard output, on failure too
 
       -q, --quiet
-              Print nothing but results and errors
+              Print only results and errors
 
     Examples:
       reparam generate --model assets/stories260K --prompt "Once upon a time"
