@@ -114,7 +114,7 @@ fn what_is_refused() {
         ("method", "learning_rate = 8", "unknown key", "`learning_rate` belongs in [optimizer]"),
         ("method", "zzz = 8", "unknown key", "the keys of [method] are `kind`, `rank`"),
         ("method", "kind = \"lara\"", "unknown kind `lara` in [method]", "did you mean `lora`?"),
-        ("method", "kind = \"poet\"", "unknown kind `poet`", "supported: `full`"),
+        ("method", "kind = \"poet\"", "unknown kind `poet`", "supported: `lora`"),
         ("method", "target_modules = []", "a list of at least one string", ""),
         ("method", "target_modules = [1]", "a string or a list of strings, not the integer `1`", ""),
         ("method", "target_modules = 1", "must be \"all-linear\", a list of names or", ""),
