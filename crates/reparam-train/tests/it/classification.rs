@@ -59,7 +59,7 @@ impl Place {
         let overrides: Vec<Override> = overrides.iter().copied().map(Override::set).collect();
         let tasks = Tasks::builtin();
         tasks
-            .parse(&text, "run.toml", &overrides)
+            .parse(text, "run.toml", &overrides)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -374,8 +374,7 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
     };
     let error = place
         .predict(place.adapted("run"), rows(OnError::Stop))
-        .err()
-        .expect("an error");
+        .expect_err("an error");
     assert!(
         error.to_string().contains("bad.jsonl:2:2: invalid JSON"),
         "{error}"
@@ -396,8 +395,7 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
 
     let error = place
         .eval(place.adapted("run"), rows(OnError::Stop))
-        .err()
-        .expect("an error");
+        .expect_err("an error");
     assert!(error.to_string().contains("invalid JSON"), "{error}");
     let metrics = place
         .eval(place.adapted("run"), rows(OnError::Skip))
@@ -411,7 +409,7 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
         place.adapted("run"),
         DataRequest::new(place.path("eggs.tsv")),
     );
-    let error = error.err().expect("an error");
+    let error = error.expect_err("an error");
     assert!(
         error
             .to_string()
@@ -424,12 +422,10 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
 #[test]
 fn what_has_no_effect_is_refused() {
     let parse = |line: &str| {
-        let text = format!(
-            "[model]\npath = \"m\"\ntask = \"sequence-classification\"\n[data]\ntrain = \"a\"\n\
-             [train]\nmax_steps = 1\n[output]\ndir = \"o\"\n"
-        );
+        let text = "[model]\npath = \"m\"\ntask = \"sequence-classification\"\n[data]\ntrain = \"a\"\n\
+                    [train]\nmax_steps = 1\n[output]\ndir = \"o\"\n";
         let overrides = [Override::set(line)];
-        let parsed = Tasks::builtin().parse(&text, "run.toml", &overrides);
+        let parsed = Tasks::builtin().parse(text, "run.toml", &overrides);
         parsed
             .map(|run| run.task())
             .map_err(|error| error.to_string())
@@ -468,8 +464,7 @@ fn what_has_no_effect_is_refused() {
     };
     let error = task
         .eval(&request, &offline(), Stop::never())
-        .err()
-        .expect("an error");
+        .expect_err("an error");
     assert!(
         error
             .to_string()
