@@ -360,6 +360,46 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 }
 
 #[test]
+fn what_is_honoured_is_read_and_written() {
+    let config = with(json!({
+        "r": 2, "target_modules": ["q_proj"],
+        "use_dora": true, "fan_in_fan_out": true, "modules_to_save": ["score"]
+    }))
+    .unwrap();
+    assert!(config.use_dora && config.fan_in_fan_out);
+    assert_eq!(config.modules_to_save, ["score"]);
+    let written: Value = serde_json::from_str(&config.render()).unwrap();
+    assert_eq!(parse(&written).unwrap(), config);
+
+    let mut tensors = small_tensors();
+    for (name, shape) in [
+        ("m.q_proj.lora_magnitude_vector", &[4][..]),
+        ("score.weight", &[3, 4]),
+        ("score.bias", &[3]),
+    ] {
+        tensors.insert(name.to_owned(), tensor(shape));
+    }
+    let adapter = PeftAdapter::new(config.clone(), tensors.clone()).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    adapter.save(scratch.path()).unwrap();
+    assert_eq!(
+        PeftAdapter::load(scratch.path()).unwrap().tensors(),
+        &tensors
+    );
+
+    // A magnitude is a vector, and one of a module with factors.
+    for (name, shape) in [
+        ("m.q_proj.lora_magnitude_vector", &[4, 1][..]),
+        ("m.k_proj.lora_magnitude_vector", &[4]),
+        ("other.weight", &[3, 4]),
+    ] {
+        let mut tensors = tensors.clone();
+        tensors.insert(name.to_owned(), tensor(shape));
+        assert!(PeftAdapter::new(config.clone(), tensors).is_err(), "{name}");
+    }
+}
+
+#[test]
 fn what_changes_nothing_is_tolerated() {
     let tolerated = json!({
         "new_key": null, "newer_key": false, "newest_key": [], "other_key": {}, "text_key": "",
