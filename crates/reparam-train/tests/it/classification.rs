@@ -59,7 +59,7 @@ impl Place {
         let overrides: Vec<Override> = overrides.iter().copied().map(Override::set).collect();
         let tasks = Tasks::builtin();
         tasks
-            .parse(text, "run.toml", &overrides)
+            .parse(&text, "run.toml", &overrides)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -127,7 +127,7 @@ fn text_of(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Printed {
     header: String,
     objects: Vec<Value>,
