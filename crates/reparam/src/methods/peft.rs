@@ -179,6 +179,14 @@ pub fn to_adapter<M: Module>(
             method: method.spec().kind,
         });
     };
+    let mut config = config;
+    // What reading relies on is there whatever the method writes.
+    for (key, value) in meta.common(method.selection(), "") {
+        let is_needed = ["base_model_name_or_path", "task_type", "modules_to_save"];
+        if is_needed.contains(&key.as_str()) {
+            config.entry(key).or_insert(value);
+        }
+    }
     let adapted: BTreeSet<&str> = meta.modules.iter().map(String::as_str).collect();
     let biases = method.selection().bias;
     let mut tensors = BTreeMap::new();
