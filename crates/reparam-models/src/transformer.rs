@@ -16,7 +16,7 @@ use crate::named::{List, Named, unnamed_module};
 
 /// Embeddings and blocks, as an [`Architecture`] describes them.
 ///
-/// The last norm is part of it, and is applied by [`Transformer::normalized`]: heads may do that in one operation with theirs.
+/// The last norm is part of it, and is applied by a call of its own: heads may do that in one operation with theirs.
 #[derive(Debug, Clone)]
 pub struct Transformer {
     /// Token vectors.

@@ -141,9 +141,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`PeftError::NotAnAdapter`]; [`FormatError::PickleOnly`], [`FormatError::NoSuchFile`] and
-    /// those of a safetensors file; [`FormatError::NonFinite`]; those of
-    /// [`LoraAdapterConfig::parse`] and [`PeftAdapter::new`].
+    /// Those of [`AdapterFiles::load`], [`LoraAdapterConfig::parse`] and [`PeftAdapter::new`].
     pub fn load(directory: &Path) -> Result<Self, PeftError> {
         Self::from_files(AdapterFiles::load(directory)?)
     }
@@ -165,8 +163,7 @@ impl PeftAdapter {
     ///
     /// # Errors
     ///
-    /// [`PeftError::PatternOrder`], and those of [`AtomicDirectory`] and [`write_safetensors`]. The
-    /// directory is then what it was.
+    /// [`PeftError::PatternOrder`], and those of [`AdapterFiles::save`]. The directory is then what it was.
     pub fn save(&self, directory: &Path) -> Result<(), PeftError> {
         self.check_writable()?;
         AdapterFiles::new(self.config.to_map(), self.tensors.clone()).save(directory)
