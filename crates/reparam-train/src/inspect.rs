@@ -4,7 +4,7 @@ use std::path::Path;
 
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::peft::{CONFIG_FILE, PeftAdapter, WEIGHTS_FILE};
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, TargetModules, WEIGHTS_FILE};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -81,9 +81,9 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
     }
     let (run_adapter, run_model) = (path.join("adapter"), path.join("model"));
     if path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists() {
-        describe_adapter(path)
+        describe_adapter(path, tasks)
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
-        describe_adapter(&run_adapter)
+        describe_adapter(&run_adapter, tasks)
     } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
         describe_model(&run_model, tasks)
     } else {
@@ -137,47 +137,33 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError>
     })
 }
 
-fn describe_adapter(path: &Path) -> Result<Description, TrainError> {
-    let adapter = PeftAdapter::load(path)?;
+fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+    let files = AdapterFiles::load(path)?;
+    let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
+    let method = (format.read)(&files)?;
+    (format.check)(&files)?;
     let checkpoint = Checkpoint::open_file(&path.join(WEIGHTS_FILE))?;
-    let config = adapter.config();
-    let modules: Vec<&str> = adapter.module_paths().collect();
-    let mut ranks: Vec<usize> = modules
-        .iter()
-        .filter_map(|module| adapter.rank_for(module))
-        .collect();
-    ranks.sort_unstable();
-    ranks.dedup();
-    let mut scalings: Vec<f64> = modules
-        .iter()
-        .filter_map(|module| adapter.scaling_for(module))
-        .collect();
-    scalings.sort_by(f64::total_cmp);
-    scalings.dedup();
-    let properties = vec![
-        ("peft_type", json!("LORA")),
-        ("base_model", json!(config.base_model_name_or_path)),
-        ("revision", json!(config.revision)),
-        ("rank", one_or_list(&ranks)),
-        ("alpha", json!(config.lora_alpha)),
-        ("use_rslora", json!(config.use_rslora)),
-        ("scaling", one_or_list(&scalings)),
-        ("dropout", json!(config.lora_dropout)),
-        ("adapted_modules", json!(modules.len())),
-        ("trainable_parameters", json!(checkpoint.total_parameters())),
+    let modules = match &method.selection().target_modules {
+        TargetModules::Names(names) => names.len(),
+        _ => 0,
+    };
+    let config = &files.config;
+    let mut properties = vec![
+        ("method", json!(spec.kind)),
+        ("peft_type", json!(format.peft_type)),
+        ("base_model", json!(config.str("base_model_name_or_path")?)),
+        ("revision", json!(config.str("revision")?)),
     ];
+    properties.extend(method.properties()?);
+    properties.extend([
+        ("adapted_modules", json!(modules)),
+        ("trainable_parameters", json!(checkpoint.total_parameters())),
+    ]);
     Ok(Description {
         kind: Kind::Adapter,
         properties,
         tensors: tensors(&checkpoint),
     })
-}
-
-fn one_or_list<T: serde::Serialize>(values: &[T]) -> Value {
-    match values {
-        [one] => json!(one),
-        many => json!(many),
-    }
 }
 
 /// Returns the names of the files of a checkpoint.

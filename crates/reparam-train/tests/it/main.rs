@@ -5,6 +5,7 @@ mod causal_lm;
 mod classification;
 mod evaluation;
 mod golden_steps;
+mod inspect;
 mod instructions;
 mod regression;
 mod resume;

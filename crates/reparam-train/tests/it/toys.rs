@@ -344,6 +344,15 @@ fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
         .iter()
         .find(|(name, _)| *name == "hidden_size");
     assert_eq!(width.map(|(_, value)| value), Some(&Value::from(16)));
+    let described = inspect::inspect(&place.path("causal-lm"), &tasks()).expect("an adapter");
+    let of = |key: &str| {
+        let mut properties = described.properties.iter();
+        properties
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+    };
+    assert_eq!(of("method"), Some(&Value::from("common_offset")));
+    assert_eq!(of("adapted_modules"), Some(&Value::from(4)));
 }
 
 #[test]

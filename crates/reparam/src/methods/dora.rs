@@ -139,6 +139,10 @@ impl MethodConfig for DoraConfig {
         Some(self.lora.scaling())
     }
 
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+        self.lora.properties()
+    }
+
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
         Some(self.lora.peft_config_with(meta, true))
     }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use reparam_formats::peft::{
-    AdapterFiles, Bias, InitLoraWeights, LoraAdapterConfig, LoraRules, PeftAdapter, TargetModules,
+    AdapterFiles, Bias, InitLoraWeights, LoraAdapterConfig, LoraNumbers, LoraRules, PeftAdapter,
+    TargetModules,
 };
 use reparam_ops::{DropoutKey, LinearPlan, LowRank};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use super::method::NewTensor;
 use super::peft::{AdapterMeta, PeftFormat};
@@ -332,6 +334,29 @@ impl MethodConfig for LoraConfig {
         Some(self.scaling())
     }
 
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+        let rules = self.rules()?;
+        let modules = match &self.selection.target_modules {
+            TargetModules::Names(names) => names.as_slice(),
+            _ => &[],
+        };
+        let numbers: Vec<LoraNumbers> = modules
+            .iter()
+            .map(|module| rules.numbers_for(module))
+            .collect::<Result<_, _>>()?;
+        let mut ranks: Vec<usize> = numbers.iter().map(|numbers| numbers.rank).collect();
+        ranks.sort_unstable();
+        let mut scalings: Vec<f64> = numbers.iter().map(|numbers| numbers.scaling).collect();
+        scalings.sort_by(f64::total_cmp);
+        Ok(vec![
+            ("rank", one_or_list(ranks)),
+            ("alpha", json!(self.alpha)),
+            ("use_rslora", json!(self.use_rslora)),
+            ("scaling", one_or_list(scalings)),
+            ("dropout", json!(self.dropout)),
+        ])
+    }
+
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
         Some(self.peft_config_with(meta, false))
     }
@@ -399,5 +424,14 @@ impl Method for Lora {
 
     fn has_dropout(&self) -> bool {
         self.0.dropout > 0.0
+    }
+}
+
+/// Returns sorted values, each once; one that all share by itself.
+fn one_or_list<T: Serialize + PartialEq>(mut values: Vec<T>) -> Value {
+    values.dedup();
+    match values.as_slice() {
+        [one] => json!(one),
+        many => json!(many),
     }
 }

@@ -69,6 +69,15 @@ pub trait MethodConfig: Debug + Send + Sync {
         None
     }
 
+    /// Returns what is worth knowing of an adapter with these settings, by name, besides its modules.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a setting cannot be used.
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+        Ok(Vec::new())
+    }
+
     /// Returns PEFT's `adapter_config.json`, if PEFT has the method.
     fn peft_config(&self, _meta: &AdapterMeta) -> Option<Map<String, Value>> {
         None

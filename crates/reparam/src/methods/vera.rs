@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use reparam_formats::peft::{KeySpec, KeyUsage, check_keys, config_of};
 use reparam_ops::{LinearPlan, LowRank};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::lora::dropout;
 use super::method::{NewTensor, Place};
@@ -233,6 +233,14 @@ impl MethodConfig for VeraConfig {
             rank: Some(rank),
             ..start
         })
+    }
+
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+        Ok(vec![
+            ("rank", json!(self.rank)),
+            ("d_initial", json!(self.d_initial)),
+            ("dropout", json!(self.dropout)),
+        ])
     }
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
