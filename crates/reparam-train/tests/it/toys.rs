@@ -285,6 +285,9 @@ fn a_run_of_toys_goes_on_to_the_same_bits() {
 #[test]
 fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
     let place = Place::new();
+    // A new head is trained, too, which needs smaller steps.
+    let update = UPDATE.replace("learning_rate = 0.2", "learning_rate = 0.01");
+    assert_ne!(update, UPDATE);
     let evaluate = |entry: &TaskEntry, model: ModelRequest| {
         let request = EvalRequest {
             model,
@@ -298,13 +301,12 @@ fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
         ("sequence-classification", "two-sided"),
     ] {
         let model = format!("task = {task:?}");
-        let run = parse(&place.text(base, task, [&model, "", UPDATE]));
+        let run = parse(&place.text(base, task, [&model, "", &update]));
         let finished = finish(&run).finished().clone();
         let (Some(before), Some(after)) = (finished.before, finished.after) else {
             panic!("{finished:?}");
         };
-        // It learns its few rows by heart, which need not help with those held out.
-        assert_ne!(after, before, "{task}");
+        assert!(after < before, "{task}: {before} {after}");
         let (tasks, request) = (tasks(), place.request(base, task));
         let entry = tasks
             .of_request(Some(task), &request, &offline())
