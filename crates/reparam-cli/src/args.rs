@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::rows::{Fields, OnError, RowError};
-use reparam_train::config::{Catalog, Precision};
+use reparam_train::config::Precision;
 use reparam_train::{DataRequest, ModelRequest};
 
+use crate::context::Context;
 use crate::env_vars;
 
 /// The part of the help that applies to every command.
@@ -272,13 +273,14 @@ impl From<DataArgs> for DataRequest {
 }
 
 impl ModelArgs {
-    /// Returns the request, with where families and methods are looked up.
-    pub(crate) fn request(self, catalog: &Catalog) -> ModelRequest {
+    /// Returns the request, with where families and methods are looked up and what is computed with.
+    pub(crate) fn request(self, context: &Context) -> ModelRequest {
         ModelRequest {
             model: self.model,
             adapter: self.adapter,
             precision: self.precision,
-            catalog: catalog.clone(),
+            catalog: context.tasks.catalog().clone(),
+            runtime: context.runtime(0),
         }
     }
 }

@@ -61,9 +61,6 @@ pub(crate) enum CliError {
     /// There is no such instruction set, or the machine does not have it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The threads cannot be started.
-    #[error(transparent)]
-    Threads(#[from] rayon::ThreadPoolBuildError),
     /// Standard output cannot be written to.
     #[error("cannot write to standard output")]
     Output(#[source] std::io::Error),
@@ -112,7 +109,7 @@ impl CliError {
                 _ => "bug",
             },
             Self::Output(_) if self.is_broken_pipe() => "broken_pipe",
-            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) | Self::Threads(_) => "io",
+            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) => "io",
             Self::Interrupted { .. } | Self::StudyInterrupted | Self::Stopped => "interrupted",
             Self::Bug { .. } => "bug",
         }
@@ -138,7 +135,6 @@ impl CliError {
             Self::Train(error) => error.hint().into_iter().collect(),
             Self::Hinted { hint, .. } => vec![(*hint).to_owned()],
             Self::Kernel(error) => error.hint().into_iter().collect(),
-            Self::Threads(_) => vec!["use fewer threads".to_owned()],
             Self::Bug { .. } => vec![bug_hint()],
             Self::Usage { .. } => vec!["for more information, try `--help`".to_owned()],
             Self::Variable { variable, .. } => {

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod context;
 mod env_vars;
 mod error;
 mod format;
@@ -12,7 +13,6 @@ mod observer;
 mod output;
 mod overrides;
 mod run;
-mod runtime;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -8,10 +8,10 @@ use clap::error::ErrorKind;
 
 use crate::args::{Cli, Command};
 use crate::commands;
+use crate::context::Context;
 use crate::env_vars::Environment;
 use crate::error::{CliError, exit_code};
 use crate::output::{Printer, Streams};
-use crate::runtime::Runtime;
 
 /// Runs the program and returns its exit code.
 pub(crate) fn run(
@@ -44,20 +44,20 @@ fn dispatch(
     };
     printer.set_json(cli.global.json);
     printer.set_quiet(cli.global.quiet);
-    let runtime = || Runtime::new(environment);
+    let context = || Context::new(environment);
     match cli.command {
-        Command::Train(args) => commands::train::run(args, &runtime, printer),
-        Command::Study(args) => commands::study::run(args, &runtime()?, printer),
-        Command::Predict(args) => commands::predict::run(args, &runtime()?, printer),
-        Command::Eval(args) => commands::eval::run(args, &runtime()?, printer),
-        Command::Generate(args) => commands::generate::run(args, &runtime, printer),
+        Command::Train(args) => commands::train::run(args, &context, printer),
+        Command::Study(args) => commands::study::run(args, &context()?, printer),
+        Command::Predict(args) => commands::predict::run(args, &context()?, printer),
+        Command::Eval(args) => commands::eval::run(args, &context()?, printer),
+        Command::Generate(args) => commands::generate::run(args, &context, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),
-        Command::Bench(args) => commands::bench::run(args, &runtime()?, printer),
+        Command::Bench(args) => commands::bench::run(args, &context()?, printer),
         Command::Methods => commands::methods::run(printer),
         Command::Doctor => {
             // A forced instruction set is a part of what the machine computes with.
-            runtime()?;
-            commands::doctor::run(environment, printer)
+            let context = context()?;
+            commands::doctor::run(environment, &context.runtime(0), printer)
         }
     }
 }

@@ -13,7 +13,7 @@ use reparam_kernels::packed::{
     Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, linear_cross_entropy,
     matmul, product,
 };
-use reparam_kernels::{Bf16, Isa, cross_entropy, set_isa};
+use reparam_kernels::{Bf16, Isa, cross_entropy, with_isa};
 
 mod support;
 use support::{
@@ -180,10 +180,10 @@ fn forward_low_rank(bencher: Bencher<'_, '_>, shape: (usize, usize)) {
 /// What the processors of others can expect.
 #[divan::bench(args = Isa::available())]
 fn forward_with(bencher: Bencher<'_, '_>, isa: &Isa) {
-    let before = Isa::current();
-    set_isa(*isa).expect("available");
-    bench(bencher, N, (HIDDEN, INTERMEDIATE), Direction::Forward);
-    set_isa(before).expect("available");
+    with_isa(*isa, || {
+        bench(bencher, N, (HIDDEN, INTERMEDIATE), Direction::Forward);
+    })
+    .expect("available");
 }
 
 /// Decoding: bytes of the weight a second.

@@ -127,7 +127,7 @@ pub fn measure_pair_limit_gflops() -> Result<f64, KernelError> {
 }
 
 /// The same for multiply-adds of `f32` numbers, which products of `f32` matrices consist of, with the fastest instruction set
-/// of the machine: `gemm` takes it whatever was chosen with [`set_isa`](crate::set_isa).
+/// of the machine: `gemm` takes it whatever was chosen with [`with_isa`](crate::with_isa).
 ///
 /// # Errors
 ///

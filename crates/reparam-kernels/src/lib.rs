@@ -21,9 +21,9 @@
 //! # Instruction sets
 //!
 //! Element-wise and row kernels are written once and compiled for each [`Isa`]; the choice is
-//! made at run time (see [`set_isa`]), as are the bf16 products of [`packed`]. Products of `f32`
+//! made at run time (see [`with_isa`]), as are the bf16 products of [`packed`]. Products of `f32`
 //! matrices go through the `gemm` crate, which makes the same choice by itself and is not affected
-//! by [`set_isa`].
+//! by [`with_isa`].
 //!
 //! # Unsafe code
 //!
@@ -59,7 +59,7 @@ mod vector;
 
 pub use bf16::Bf16;
 pub use error::KernelError;
-pub use isa::{Isa, set_isa};
+pub use isa::{Isa, with_isa};
 pub use number::Number;
 
 #[cfg(test)]

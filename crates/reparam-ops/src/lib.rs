@@ -33,6 +33,7 @@ mod norm;
 pub mod profile;
 pub mod reference;
 mod rotary;
+pub mod runtime;
 #[cfg(test)]
 mod tests;
 

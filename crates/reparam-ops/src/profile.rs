@@ -1,11 +1,11 @@
 //! Where the time of a step goes.
 //!
-//! While [`start`] is in force, the native operations add up how long each kind of work takes and how many
-//! operations it is. The clock is read twice for each kernel call, some fifty nanoseconds; nothing is measured otherwise.
+//! In a runtime that measures, the native operations add up how long each kind of work takes and how many operations it
+//! is. The clock is read twice for each kernel call, some fifty nanoseconds; nothing is measured otherwise.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::runtime::Runtime;
 
 /// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,41 +66,19 @@ pub struct Measured {
     pub operations: f64,
 }
 
-static ON: AtomicBool = AtomicBool::new(false);
-static SUMS: Mutex<[Measured; Work::ALL.len()]> = Mutex::new(
-    [Measured {
-        time: Duration::ZERO,
-        operations: 0.0,
-    }; Work::ALL.len()],
-);
-
-/// Begins to measure, from zero.
-pub fn start() {
-    *sums() = Default::default();
-    ON.store(true, Ordering::Relaxed);
-}
-
-/// Ends the measurement and returns what was measured since [`start`], in the order of [`Work::ALL`].
-pub fn stop() -> [(Work, Measured); Work::ALL.len()] {
-    ON.store(false, Ordering::Relaxed);
-    let sums = sums();
-    Work::ALL.map(|work| (work, sums[work as usize]))
-}
-
-fn sums() -> std::sync::MutexGuard<'static, [Measured; Work::ALL.len()]> {
-    SUMS.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// What was measured, in the order of [`Work::ALL`].
+pub(crate) type Sums = [Measured; Work::ALL.len()];
 
 /// Runs a piece of work of that many operations.
 #[inline]
 pub(crate) fn measure<R>(work: Work, operations: f64, run: impl FnOnce() -> R) -> R {
-    if !ON.load(Ordering::Relaxed) {
+    let Some(runtime) = Runtime::measuring() else {
         return run();
-    }
+    };
     let started = Instant::now();
     let result = run();
     let time = started.elapsed();
-    let sum = &mut sums()[work as usize];
+    let sum = &mut runtime.sums()[work as usize];
     sum.time += time;
     sum.operations += operations;
     result

@@ -11,10 +11,10 @@ use reparam::ForwardContext;
 use reparam::methods;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
-use reparam_kernels::Isa;
 use reparam_kernels::capabilities::{measure_mul_add_limit_gflops, measure_pair_limit_gflops};
 use reparam_models::{CausalLm, Precision as Computed};
-use reparam_ops::profile::{self, Work};
+use reparam_ops::profile::Work;
+use reparam_ops::runtime::{Runtime, RuntimeOptions};
 use serde::Serialize;
 
 use crate::config::{Precision, RunConfig};
@@ -44,6 +44,8 @@ pub struct BenchRequest {
     pub recompute: bool,
     /// What the tokens are derived from.
     pub seed: u64,
+    /// What the steps are computed with; they are profiled in any case.
+    pub runtime: RuntimeOptions,
 }
 
 /// What was measured.
@@ -115,6 +117,19 @@ pub struct OperationReport {
 ///
 /// As a run's preparation does; [`TrainError::LossNotFinite`].
 pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, TrainError> {
+    let runtime = Runtime::new(RuntimeOptions {
+        profile: true,
+        ..request.runtime
+    });
+    runtime.run(|| bench_in(&runtime, request, hub))?
+}
+
+/// [`bench`] with the runtime in force.
+fn bench_in(
+    runtime: &Runtime,
+    request: &BenchRequest,
+    hub: &HubOptions,
+) -> Result<BenchReport, TrainError> {
     let config = run_config(request)?;
     let loading = Instant::now();
     // There is nothing to be exact about, so `auto` is what is fastest, however the weights are stored.
@@ -123,7 +138,9 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         Computed::F32 => Precision::F32,
         Computed::Int8 => return Err(TrainError::Int8InTraining),
     };
-    let model = ModelRequest::new(&request.model).with_precision(wanted);
+    let model = ModelRequest::new(&request.model)
+        .with_precision(wanted)
+        .with_runtime(runtime.clone());
     let (session, precision) = Session::open_base(&model, hub, true, None)?;
     if request.recompute && precision == Computed::F32 {
         return Err(TrainError::RecomputeInF32);
@@ -153,11 +170,12 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
     let mut timed = Timed::default();
     for step in 0..request.warmup + request.steps {
         let faults = minor_page_faults();
-        profile::start();
+        // What is not a step does not count.
+        let _ = runtime.take_measured();
         let started = Instant::now();
         let stepped = learner::step(&mut learner, &mut optimizer, |_, _, _| Ok(()));
         let seconds = started.elapsed().as_secs_f64();
-        let work = profile::stop();
+        let work = runtime.take_measured();
         let Stepped { loss, update, .. } = stepped.map_err(not_finite)?;
         timed.update.push(update.as_secs_f64());
         losses.push(loss);
@@ -193,8 +211,8 @@ pub fn bench(request: &BenchRequest, hub: &HubOptions) -> Result<BenchReport, Tr
         program: "reparam",
         version: env!("CARGO_PKG_VERSION"),
         precision: precision.name(),
-        isa: Isa::current().name(),
-        threads: rayon::current_num_threads(),
+        isa: runtime.isa().name(),
+        threads: Runtime::running_threads(),
         cpu: cpu_name(),
         batch_size: request.batch_size,
         sequence_length: request.sequence_length,

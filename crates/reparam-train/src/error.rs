@@ -12,6 +12,7 @@ use reparam_formats::config::ConfigError as ModelConfigError;
 use reparam_formats::hub::HubError;
 use reparam_formats::peft::PeftError;
 use reparam_models::ModelError;
+use reparam_ops::runtime::RuntimeError;
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -49,6 +50,9 @@ pub enum TrainError {
     /// The update's settings cannot be used.
     #[error(transparent)]
     Update(OptimError),
+    /// The runtime cannot compute on the calling thread.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The output directory is taken.
     #[error("{} already holds a run", directory.display())]
     OutputTaken {
@@ -309,6 +313,7 @@ impl TrainError {
             Self::Model(error) => error.hint(),
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
             Self::OutputTaken { .. } => Some(
                 "continue it with --resume, choose another directory with --output, or remove this one"
                     .into(),
@@ -405,6 +410,7 @@ impl TrainError {
             | Self::NothingToVary
             | Self::Vary(_)
             | Self::Update(_)
+            | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
             | Self::OutputTaken { .. }
             | Self::OutputInUse { .. }
             | Self::OldRun { .. }
@@ -419,6 +425,7 @@ impl TrainError {
                 FailureKind::Diverged
             }
             Self::Output { .. }
+            | Self::Runtime(RuntimeError::Threads { .. })
             | Self::Format(
                 FormatError::Io { .. }
                 | FormatError::DiskFull { .. }

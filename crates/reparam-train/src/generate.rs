@@ -53,7 +53,8 @@ impl Session {
     ) -> Result<Generated, TrainError> {
         let (model, tokenizer) = (&self.model, &self.tokenizer);
         let request = (prompt, max_new_tokens, sampling);
-        generate(model, tokenizer, &self.end_of_text, request, stop, on_text)
+        let work = || generate(model, tokenizer, &self.end_of_text, request, stop, on_text);
+        self.runtime.run(work)?
     }
 }
 

@@ -10,6 +10,7 @@ use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::{CausalLm, Precision};
+use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
 use crate::task::ModelRequest;
@@ -28,6 +29,8 @@ pub struct Session {
     pub directory: PathBuf,
     /// Where its family was found and methods are looked up.
     pub catalog: Catalog,
+    /// What it computes with.
+    pub runtime: Runtime,
 }
 
 impl Session {
@@ -71,13 +74,15 @@ impl Session {
     /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
     /// embedding lacks; and as [`with_adapter`](Self::with_adapter).
     pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
-        let Some(directory) = &request.adapter else {
-            return Ok(Self::open_base(request, hub, true, None)?.0);
-        };
-        let adapter = load_adapter(directory)?;
-        let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
-        let (session, _) = Self::open_base(request, hub, spec.runs_packed, None)?;
-        session.attach(&adapter)
+        request.runtime.run(|| {
+            let Some(directory) = &request.adapter else {
+                return Ok(Self::open_base(request, hub, true, None)?.0);
+            };
+            let adapter = load_adapter(directory)?;
+            let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
+            let (session, _) = Self::open_base(request, hub, spec.runs_packed, None)?;
+            session.attach(&adapter)
+        })?
     }
 
     /// Opens what a request names without its adapter, for something that runs in bf16, or does not, and with another dropout
@@ -118,6 +123,7 @@ impl Session {
             end_of_text,
             directory,
             catalog,
+            runtime: request.runtime.clone(),
         };
         Ok((session, precision))
     }

@@ -18,27 +18,25 @@ use crate::TrainError;
 /// assert!(stop.is_requested() && !Stop::never().is_requested());
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Stop<'a>(&'a AtomicBool);
-
-static NEVER: AtomicBool = AtomicBool::new(false);
+pub struct Stop<'a>(Option<&'a AtomicBool>);
 
 impl<'a> Stop<'a> {
     /// Watches a flag, which another thread or a signal handler sets.
     #[must_use]
     pub fn new(flag: &'a AtomicBool) -> Self {
-        Self(flag)
+        Self(Some(flag))
     }
 
     /// Returns one that is never requested.
     #[must_use]
     pub fn never() -> Stop<'static> {
-        Stop(&NEVER)
+        Stop(None)
     }
 
     /// Returns whether the work shall end.
     #[must_use]
     pub fn is_requested(self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Returns an error if the work shall end.

@@ -12,6 +12,7 @@ use reparam::parameters::{self, ParameterList};
 use reparam_data::FileDigest;
 use reparam_data::rows::{Fields, OnError};
 use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_ops::runtime::Runtime;
 use serde_json::{Map, Value};
 
 use crate::TrainError;
@@ -407,6 +408,8 @@ pub struct ModelRequest {
     pub precision: Precision,
     /// Where its family and the adapter's method are looked up.
     pub catalog: Catalog,
+    /// What it is loaded and computed with.
+    pub runtime: Runtime,
 }
 
 impl ModelRequest {
@@ -417,6 +420,7 @@ impl ModelRequest {
             adapter: None,
             precision: Precision::Auto,
             catalog: Catalog::builtin(),
+            runtime: Runtime::default(),
         }
     }
 
@@ -439,6 +443,12 @@ impl ModelRequest {
     #[must_use]
     pub fn with_catalog(self, catalog: Catalog) -> Self {
         Self { catalog, ..self }
+    }
+
+    /// Sets what it is loaded and computed with.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Runtime) -> Self {
+        Self { runtime, ..self }
     }
 }
 
@@ -508,7 +518,8 @@ impl TaskEntry {
         hub: &HubOptions,
         stop: Stop<'_>,
     ) -> Result<Metrics, TrainError> {
-        (self.eval)(request, hub, stop)
+        let runtime = &request.model.runtime;
+        runtime.run(|| (self.eval)(request, hub, stop))?
     }
 
     /// Predicts the rows of files, in order.
@@ -523,7 +534,8 @@ impl TaskEntry {
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
     ) -> Result<(), TrainError> {
-        (self.predict)(request, hub, stop, rows)
+        let runtime = &request.model.runtime;
+        runtime.run(|| (self.predict)(request, hub, stop, rows))?
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use reparam::optim::Optimizer;
 use reparam::parameters::ParameterList;
 use reparam_formats::hub::HubOptions;
+use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
 use crate::TrainError;
@@ -51,6 +52,8 @@ pub enum Measure {
 pub struct TrainOptions {
     /// Where models come from.
     pub hub: HubOptions,
+    /// What the run computes with. Its threads are those that compute: [`TaskRun::threads`] is what the run file asks for.
+    pub runtime: Runtime,
     /// What is measured of every step.
     pub measure: Measure,
     /// Whether a run goes on from its newest whole checkpoint.
@@ -65,6 +68,7 @@ impl TrainOptions {
     pub fn new(hub: HubOptions) -> Self {
         Self {
             hub,
+            runtime: Runtime::default(),
             measure: Measure::Nothing,
             resume: false,
         }
@@ -87,6 +91,18 @@ impl TrainOptions {
 /// finished step. [`TrainError::ResumeDiffers`] when a run would go on with another configuration, base, tokenizer or
 /// data.
 pub fn train(
+    run: &TaskRun,
+    options: &TrainOptions,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Outcome, TrainError> {
+    options
+        .runtime
+        .run(|| train_here(run, options, stop, observer))?
+}
+
+/// [`train`] with the runtime in force.
+fn train_here(
     run: &TaskRun,
     options: &TrainOptions,
     stop: &AtomicBool,
@@ -209,7 +225,7 @@ fn start(run: &TaskRun, prepared: &PreparedRun) -> Start {
         precision: facts.precision.clone(),
         learning_rate: facts.learning_rate,
         lambda: facts.lambda,
-        threads: rayon::current_num_threads() as u64,
+        threads: Runtime::running_threads() as u64,
         seed: prepared.seed,
         output: run.output().to_owned(),
         data: facts.data.clone(),

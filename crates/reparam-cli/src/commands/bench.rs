@@ -3,15 +3,15 @@
 use reparam_train::bench::{BenchReport, BenchRequest, bench};
 
 use crate::args::BenchArgs;
+use crate::context::Context;
 use crate::error::CliError;
 use crate::format::bytes;
 use crate::output::Printer;
-use crate::runtime::Runtime;
 
 /// Measures training steps and prints what they took.
 pub(crate) fn run(
     args: BenchArgs,
-    runtime: &Runtime,
+    context: &Context,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let request = BenchRequest {
@@ -24,9 +24,9 @@ pub(crate) fn run(
         precision: args.precision,
         recompute: args.recompute,
         seed: args.seed,
+        runtime: context.runtime,
     };
-    runtime.start_threads(0)?;
-    let report = bench(&request, &runtime.hub)?;
+    let report = bench(&request, &context.hub)?;
     if printer.is_json() {
         return printer.json(&report);
     }

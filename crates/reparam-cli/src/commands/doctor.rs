@@ -6,6 +6,7 @@ use reparam_kernels::KernelError;
 use reparam_kernels::capabilities::{
     capabilities, measure_matmul_gflops, measure_packed_gflops, measure_pair_limit_gflops,
 };
+use reparam_train::{Runtime, TrainError};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
@@ -62,8 +63,13 @@ struct DiskReport {
 }
 
 /// Prints what there is to compute with.
-pub(crate) fn run(environment: &Environment, printer: &mut Printer<'_>) -> Result<(), CliError> {
-    let report = report(environment);
+pub(crate) fn run(
+    environment: &Environment,
+    runtime: &Runtime,
+    printer: &mut Printer<'_>,
+) -> Result<(), CliError> {
+    let kernels = runtime.run(kernels).map_err(TrainError::from)?;
+    let report = report(environment, kernels);
     if printer.is_json() {
         return printer.json(&report);
     }
@@ -122,7 +128,7 @@ fn section(
     Ok(())
 }
 
-fn report(environment: &Environment) -> Report {
+fn report(environment: &Environment, kernels: [(&'static str, String); 9]) -> Report {
     let system = System::new_with_specifics(
         RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing())
@@ -157,7 +163,7 @@ fn report(environment: &Environment) -> Report {
             free_bytes: fs4::available_space(&path).ok(),
             path,
         },
-        kernels: kernels().into_iter().map(texts).collect(),
+        kernels: kernels.into_iter().map(texts).collect(),
         environment: environment.shown().map(texts).collect(),
     }
 }

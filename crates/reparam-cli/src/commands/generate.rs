@@ -9,10 +9,10 @@ use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
 
 use crate::args::{Cli, GenerateArgs};
+use crate::context::Context;
 use crate::error::CliError;
 use crate::format::counted;
 use crate::output::Printer;
-use crate::runtime::Runtime;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -25,17 +25,16 @@ struct Output<'a> {
 /// Continues a prompt and prints the continuation, as it is made unless JSON was asked for.
 pub(crate) fn run(
     args: GenerateArgs,
-    runtime: &dyn Fn() -> Result<Runtime, CliError>,
+    context: &dyn Fn() -> Result<Context, CliError>,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let sampling = sampling(&args)?;
-    let runtime = runtime()?;
-    runtime.watch_interrupts("stopping after this token")?;
-    runtime.start_threads(0)?;
-    let request = args.model.request(runtime.tasks.catalog());
-    let session = Session::open_request(&request, &runtime.hub)?;
+    let context = context()?;
+    context.watch_interrupts("stopping after this token")?;
+    let request = args.model.request(&context);
+    let session = Session::open_request(&request, &context.hub)?;
     let is_json = printer.is_json();
-    let stop = Stop::new(&runtime.stop);
+    let stop = Stop::new(&context.stop);
     let mut written = Ok(());
     let mut on_text = |piece: &str| {
         if is_json {

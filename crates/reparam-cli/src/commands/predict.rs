@@ -7,22 +7,21 @@ use reparam_train::{PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 
 use crate::args::PredictArgs;
+use crate::context::Context;
 use crate::error::CliError;
 use crate::output::Printer;
-use crate::runtime::Runtime;
 
 /// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(
     args: PredictArgs,
-    runtime: &Runtime,
+    context: &Context,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
-    let model = args.model.request(runtime.tasks.catalog());
-    runtime.watch_interrupts("stopping")?;
-    runtime.start_threads(0)?;
-    let task = runtime
+    let model = args.model.request(context);
+    context.watch_interrupts("stopping")?;
+    let task = context
         .tasks
-        .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
+        .of_request(args.task.task.as_deref(), &model, &context.hub)?;
     let request = PredictRequest {
         model,
         data: args.data.into(),
@@ -33,8 +32,8 @@ pub(crate) fn run(
         printer,
         written: Ok(()),
     };
-    let stop = Stop::new(&runtime.stop);
-    let predicted = task.predict(&request, &runtime.hub, stop, &mut printed);
+    let stop = Stop::new(&context.stop);
+    let predicted = task.predict(&request, &context.hub, stop, &mut printed);
     // Output that could not be written is why there are no more rows, so it comes first.
     printed.written?;
     predicted.map_err(|source| match source {

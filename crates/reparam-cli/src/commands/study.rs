@@ -4,16 +4,16 @@ use reparam_train::TrainError;
 use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
+use crate::context::Context;
 use crate::error::CliError;
 use crate::interrupt::survive_file_size_limit;
 use crate::output::Printer;
 use crate::overrides::overrides;
-use crate::runtime::Runtime;
 
 /// Makes the runs, says of each how it went, and prints the table.
 pub(crate) fn run(
     args: StudyArgs,
-    runtime: &Runtime,
+    context: &Context,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     let vary: Result<Vec<Vary>, _> = args.vary.iter().map(|text| Vary::parse(text)).collect();
@@ -22,10 +22,10 @@ pub(crate) fn run(
         run_file: args.run_file,
         overrides: overrides(args.set, args.output.as_deref())?,
         vary,
+        runtime: context.runtime(0),
     };
     survive_file_size_limit()?;
-    runtime.watch_interrupts("stopping after this step and saving")?;
-    runtime.start_threads(0)?;
+    context.watch_interrupts("stopping after this step and saving")?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
             Some(message) if run.diverged => format!("diverged: {message}"),
@@ -34,8 +34,8 @@ pub(crate) fn run(
         };
         printer.note(&format!("{}  {ended}", run.label));
     };
-    let (tasks, stop) = (&runtime.tasks, &runtime.stop);
-    let study = study(&request, tasks, &runtime.hub, stop, &mut on_run)?;
+    let (tasks, stop) = (&context.tasks, &context.stop);
+    let study = study(&request, tasks, &context.hub, stop, &mut on_run)?;
     let Some(study) = study else {
         return Err(CliError::StudyInterrupted);
     };

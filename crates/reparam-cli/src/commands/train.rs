@@ -5,34 +5,34 @@ use std::sync::Arc;
 use reparam_train::{Outcome, Tasks, TrainOptions, train};
 
 use crate::args::TrainArgs;
+use crate::context::Context;
 use crate::error::CliError;
 use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
 use crate::overrides::overrides;
-use crate::runtime::Runtime;
 
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
     args: TrainArgs,
-    runtime: &dyn Fn() -> Result<Runtime, CliError>,
+    context: &dyn Fn() -> Result<Context, CliError>,
     printer: &mut Printer<'_>,
 ) -> Result<(), CliError> {
     printer.set_failure_is_event();
     let overrides = overrides(args.set, args.output.as_deref())?;
     // A mistake in the run file is worth more than one in the environment.
     let run = Tasks::builtin().load(&args.run_file, &overrides)?;
-    let runtime = runtime()?;
+    let context = context()?;
 
     survive_file_size_limit()?;
-    runtime.watch_interrupts("stopping after this step and saving")?;
-    runtime.start_threads(run.threads())?;
+    context.watch_interrupts("stopping after this step and saving")?;
     let options = TrainOptions {
         resume: args.resume,
-        ..TrainOptions::new(runtime.hub.clone())
+        runtime: context.runtime(run.threads()),
+        ..TrainOptions::new(context.hub.clone())
     };
-    let mut observer = TrainObserver::new(printer, Arc::clone(&runtime.stop));
-    let outcome = train(&run, &options, &runtime.stop, &mut observer);
+    let mut observer = TrainObserver::new(printer, Arc::clone(&context.stop));
+    let outcome = train(&run, &options, &context.stop, &mut observer);
     // Output that could not be written is why the run was stopped, so it comes first.
     observer.finish()?;
     match outcome? {

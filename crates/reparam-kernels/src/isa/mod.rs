@@ -5,9 +5,9 @@
 //! instruction set, since tokens can only be made by asking the processor. A later instruction set
 //! is one more variant here and one more entry function; the kernels do not change.
 
+use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::KernelError;
 
@@ -53,7 +53,7 @@ impl Isa {
         Token::best().isa()
     }
 
-    /// The instruction set that the kernels use now: what [`set_isa`] chose, else [`Isa::best`].
+    /// The instruction set that kernels called by this thread use now: that of [`with_isa`], else [`Isa::best`].
     pub fn current() -> Self {
         Token::current().isa()
     }
@@ -113,35 +113,47 @@ impl FromStr for Isa {
     }
 }
 
-/// `0`: nobody chose; else one more than the position in [`Isa::ALL`].
-static CHOSEN: AtomicU8 = AtomicU8::new(0);
+thread_local! {
+    /// What [`with_isa`] lets the kernels that this thread calls use.
+    static IN_FORCE: Cell<Option<Token>> = const { Cell::new(None) };
+}
 
-/// Makes all later kernel calls of this process use `isa`.
+/// Runs `work` with `isa` for the kernels that it calls, on this thread and on those of the pool that help it.
 ///
-/// Products of [`crate::packed`] follow; those of [`crate::matmul`] are not affected, since the
-/// `gemm` crate chooses for itself. Meant to be called
-/// once, before the first kernel; a call between two kernels changes how later sums are rounded.
+/// Calls nest; what was in force before is so again afterwards, also when `work` panics. Products of [`crate::packed`]
+/// follow; those of [`crate::matmul`] do not, since the `gemm` crate chooses for itself. Instruction sets round sums
+/// differently, so what shall be equal to the bit belongs into one call.
 ///
 /// # Errors
 ///
-/// [`KernelError::IsaUnavailable`] if the machine does not have it; the choice stays as it was.
+/// [`KernelError::IsaUnavailable`] if the machine does not have it; `work` is not run.
 ///
 /// ```
-/// use reparam_kernels::{Isa, set_isa};
+/// use reparam_kernels::{Isa, with_isa};
 ///
-/// set_isa("portable".parse()?)?;
-/// assert_eq!(Isa::current(), Isa::Portable);
+/// let chosen = with_isa("portable".parse()?, Isa::current)?;
+/// assert_eq!(chosen, Isa::Portable);
+/// assert_eq!(Isa::current(), Isa::best());
 /// # Ok::<(), reparam_kernels::KernelError>(())
 /// ```
-pub fn set_isa(isa: Isa) -> Result<(), KernelError> {
-    if isa.token().is_none() {
+pub fn with_isa<R>(isa: Isa, work: impl FnOnce() -> R) -> Result<R, KernelError> {
+    let Some(token) = isa.token() else {
         return Err(KernelError::IsaUnavailable {
             isa,
             available: Isa::available(),
         });
+    };
+    let _before = Before(IN_FORCE.replace(Some(token)));
+    Ok(work())
+}
+
+/// Puts back what was in force.
+struct Before(Option<Token>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        IN_FORCE.set(self.0);
     }
-    CHOSEN.store(isa as u8 + 1, Ordering::Relaxed);
-    Ok(())
 }
 
 /// Numbers in one group: one AVX-512 register, two of AVX2, four of SSE or NEON.
@@ -263,16 +275,9 @@ impl Token {
         Self::Portable(Portable)
     }
 
-    /// What [`set_isa`] chose, else the best.
+    /// That of [`with_isa`], else the best. Kernels ask once, on the thread that calls them: the pool's threads do not know.
     pub(crate) fn current() -> Self {
-        // The number alone proves nothing, so the token is detected anew; that is a few
-        // instructions on a cached answer.
-        match CHOSEN.load(Ordering::Relaxed) {
-            0 => Self::best(),
-            chosen => Isa::ALL[usize::from(chosen) - 1]
-                .token()
-                .unwrap_or_else(Self::best),
-        }
+        IN_FORCE.get().unwrap_or_else(Self::best)
     }
 
     pub(crate) fn isa(self) -> Isa {

@@ -49,7 +49,7 @@ fn what_is_not_available_is_refused() {
         if !Isa::available().contains(&isa) {
             let available = Isa::available();
             assert_eq!(
-                crate::set_isa(isa),
+                crate::with_isa(isa, || unreachable!()),
                 Err(KernelError::IsaUnavailable { isa, available })
             );
         }

@@ -1,12 +1,13 @@
-//! The choice of the instruction set, which belongs to the whole process and so has a process of its
-//! own: this is the only test here.
+//! The choice of the instruction set by callers of the crate.
+
+use std::panic::catch_unwind;
 
 use reparam_kernels::attention::{AttentionShape, Segment, attention_forward};
 use reparam_kernels::capabilities::capabilities;
 use reparam_kernels::packed::{Direction, Epilogue, Matrix, MatrixMut, PackedWeight, matmul};
 use reparam_kernels::rms_norm::rms_norm_forward;
 use reparam_kernels::swiglu::swiglu_forward;
-use reparam_kernels::{Isa, set_isa};
+use reparam_kernels::{Isa, with_isa};
 
 /// Outputs of size one from a few dozen operations, each rounded to 6e-8, once or twice.
 const TOLERANCE: f32 = 5e-6;
@@ -48,15 +49,18 @@ fn product(x: &[f32]) -> Vec<f32> {
 
 #[test]
 fn the_chosen_instruction_set_is_used_and_all_agree() {
-    assert_eq!(Isa::current(), Isa::best(), "nobody chose yet");
+    assert_eq!(Isa::current(), Isa::best(), "nobody chose");
     let expected = outputs();
     for isa in Isa::available() {
-        set_isa(isa).expect("available");
-        assert_eq!(Isa::current(), isa);
-        assert_eq!(capabilities().chosen, isa);
-        assert!(capabilities().row_kernels.ends_with(isa.name()));
-        assert!(capabilities().packed_kernels.ends_with(isa.name()));
-        let actual = outputs();
+        let actual = with_isa(isa, || {
+            assert_eq!(Isa::current(), isa);
+            assert_eq!(capabilities().chosen, isa);
+            assert!(capabilities().row_kernels.ends_with(isa.name()));
+            assert!(capabilities().packed_kernels.ends_with(isa.name()));
+            outputs()
+        })
+        .expect("available");
+        assert_eq!(Isa::current(), Isa::best());
         for (actual, expected) in actual.iter().zip(&expected) {
             assert!(
                 (actual - expected).abs() <= TOLERANCE,
@@ -70,12 +74,28 @@ fn the_chosen_instruction_set_is_used_and_all_agree() {
             assert_ne!(actual, expected, "{isa}");
         }
     }
-    // What the machine does not have changes nothing.
-    for isa in [Isa::Avx2Fma, Isa::Avx512, Isa::Avx512Bf16, Isa::AmxBf16] {
-        if !Isa::available().contains(&isa) {
-            let before = Isa::current();
-            assert!(set_isa(isa).is_err());
-            assert_eq!(Isa::current(), before);
+}
+
+#[test]
+fn a_choice_is_that_of_a_thread_and_ends_with_its_call() {
+    let alone: Vec<_> = Isa::available()
+        .into_iter()
+        .map(|isa| (isa, with_isa(isa, outputs).expect("available")))
+        .collect();
+    std::thread::scope(|scope| {
+        for (isa, expected) in &alone {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    let actual = with_isa(*isa, outputs).expect("available");
+                    assert_eq!(&actual, expected, "{isa} beside others");
+                }
+            });
         }
-    }
+    });
+    let nested = with_isa(Isa::Portable, || {
+        let panicked = catch_unwind(|| with_isa(Isa::best(), || panic!("on purpose")));
+        (panicked.is_err(), Isa::current())
+    });
+    assert_eq!(nested, Ok((true, Isa::Portable)));
+    assert_eq!(Isa::current(), Isa::best());
 }

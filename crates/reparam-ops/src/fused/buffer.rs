@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use reparam_kernels::Bf16;
+
+use crate::runtime::Runtime;
 
 /// A buffer whose first content is arbitrary: whoever takes one writes all of it.
 #[derive(Debug)]
 pub(crate) struct Buffer<T: Pooled> {
+    /// Where it goes back to, also from another thread or after its runtime's work.
+    home: Runtime,
     /// May be longer than what was asked for.
     values: Vec<T>,
     len: usize,
@@ -19,25 +23,23 @@ pub(crate) struct Buffer<T: Pooled> {
 
 /// A number that buffers are made of.
 pub(crate) trait Pooled: Copy + Default + std::fmt::Debug + Send + 'static {
-    fn pool() -> &'static Mutex<Pool<Self>>;
+    fn pool(runtime: &Runtime) -> MutexGuard<'_, Pool<Self>>;
 }
 
 impl Pooled for f32 {
-    fn pool() -> &'static Mutex<Pool<Self>> {
-        static POOL: Mutex<Pool<f32>> = Mutex::new(Pool::new());
-        &POOL
+    fn pool(runtime: &Runtime) -> MutexGuard<'_, Pool<Self>> {
+        runtime.floats()
     }
 }
 
 impl Pooled for Bf16 {
-    fn pool() -> &'static Mutex<Pool<Self>> {
-        static POOL: Mutex<Pool<Bf16>> = Mutex::new(Pool::new());
-        &POOL
+    fn pool(runtime: &Runtime) -> MutexGuard<'_, Pool<Self>> {
+        runtime.halves()
     }
 }
 
 /// The buffers that nobody uses now, by their length.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pool<T> {
     free: BTreeMap<usize, Vec<Vec<T>>>,
     /// Numbers in `free`.
@@ -49,13 +51,10 @@ pub(crate) struct Pool<T> {
 }
 
 impl<T: Pooled> Pool<T> {
-    const fn new() -> Self {
-        Self {
-            free: BTreeMap::new(),
-            n_free: 0,
-            n_used: 0,
-            most_used: 0,
-        }
+    /// The numbers that are free, in use, and the most that ever were in use.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.n_free, self.n_used, self.most_used)
     }
 
     /// Takes out the shortest buffer that is long enough, and not more than half too long.
@@ -87,16 +86,12 @@ impl<T: Pooled> Pool<T> {
     }
 }
 
-fn lock<T: Pooled>() -> MutexGuard<'static, Pool<T>> {
-    // The pool's numbers are right between any two of its statements that can panic.
-    T::pool().lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<T: Pooled> Buffer<T> {
     /// Takes a buffer of `len` numbers with any content.
     pub(crate) fn dirty(len: usize) -> Self {
+        let home = Runtime::current();
         let taken = {
-            let mut pool = lock::<T>();
+            let mut pool = T::pool(&home);
             let taken = pool.take(len);
             pool.n_used += taken.as_ref().map_or(len, Vec::len);
             pool.most_used = pool.most_used.max(pool.n_used);
@@ -106,7 +101,7 @@ impl<T: Pooled> Buffer<T> {
             taken
         };
         let values = taken.unwrap_or_else(|| vec![T::default(); len]);
-        Self { values, len }
+        Self { home, values, len }
     }
 
     /// Takes a buffer that holds the same as `values`.
@@ -127,7 +122,7 @@ impl<T: Pooled> Buffer<T> {
 impl<T: Pooled> Drop for Buffer<T> {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        let mut pool = lock::<T>();
+        let mut pool = T::pool(&self.home);
         pool.n_used -= values.len();
         pool.n_free += values.len();
         pool.free.entry(values.len()).or_default().push(values);
@@ -159,46 +154,37 @@ impl<T: Pooled> Clone for Buffer<T> {
 mod tests {
     use super::*;
 
-    /// A type of its own, so that other tests do not share the pool.
-    #[derive(Debug, Clone, Copy, Default, PartialEq)]
-    struct Number(u32);
-
-    impl Pooled for Number {
-        fn pool() -> &'static Mutex<Pool<Self>> {
-            static POOL: Mutex<Pool<Number>> = Mutex::new(Pool::new());
-            &POOL
-        }
-    }
-
     #[test]
     fn buffers_come_back_and_never_outgrow_what_was_once_in_use() {
-        let address = |buffer: &Buffer<Number>| buffer.as_ptr();
-        let first = Buffer::<Number>::zeros(1000);
-        let second = Buffer::<Number>::zeros(500);
+        let runtime = Runtime::default();
+        runtime.run(|| use_buffers(&runtime)).expect("any thread");
+    }
+
+    fn use_buffers(runtime: &Runtime) {
+        let address = |buffer: &Buffer<f32>| buffer.as_ptr();
+        let first = Buffer::<f32>::zeros(1000);
+        let second = Buffer::<f32>::zeros(500);
         let (first_at, second_at) = (address(&first), address(&second));
         drop((first, second));
         // The same sizes in another order find the same memory, also for a little less.
-        let second = Buffer::<Number>::dirty(400);
-        let first = Buffer::<Number>::dirty(1000);
+        let second = Buffer::<f32>::dirty(400);
+        let first = Buffer::<f32>::dirty(1000);
         assert_eq!((address(&first), address(&second)), (first_at, second_at));
         assert_eq!(second.len(), 400);
         drop((first, second));
-        {
-            let pool = lock::<Number>();
-            assert_eq!((pool.n_free, pool.n_used, pool.most_used), (1500, 0, 1500));
-        }
+        assert_eq!(runtime.floats().counts(), (1500, 0, 1500));
         // Nothing free fits: what is kept makes room.
-        let long = Buffer::<Number>::dirty(1200);
+        let long = Buffer::<f32>::dirty(1200);
         {
-            let pool = lock::<Number>();
+            let pool = runtime.floats();
             assert_eq!((pool.n_used, pool.most_used), (1200, 1500));
             assert!(pool.n_free + pool.n_used <= pool.most_used, "{pool:?}");
         }
         // A buffer that is much too long is left for others.
-        let short = Buffer::<Number>::dirty(10);
+        let short = Buffer::<f32>::dirty(10);
         assert_eq!(short.len(), 10);
         drop((long, short));
-        let copy = Buffer::<Number>::zeros(8).clone();
-        assert_eq!(*copy, [Number(0); 8]);
+        let copy = Buffer::<f32>::zeros(8).clone();
+        assert_eq!(*copy, [0.0; 8]);
     }
 }

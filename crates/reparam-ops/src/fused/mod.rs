@@ -20,6 +20,9 @@ mod states;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use buffer::Pool;
+pub(crate) use states::States;
+
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use mlp_block::{MlpBlock, mlp_block};

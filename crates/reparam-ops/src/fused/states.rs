@@ -1,25 +1,21 @@
 //! Hidden states and their gradients as tensors, whose memory is used again.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use burn::backend::flex::FlexTensor;
 use reparam_kernels::Bf16;
 
 use crate::native::{halves, halves_mut, zero_halves};
+use crate::runtime::Runtime;
 
 /// Tensors that nobody reads any more, the oldest first.
 ///
 /// Left to the allocator, their places would be cut up by the small tensors that an update makes, and the next step's would
 /// have to lie elsewhere.
-static FREE: Mutex<Vec<FlexTensor>> = Mutex::new(Vec::new());
-
-fn free() -> MutexGuard<'static, Vec<FlexTensor>> {
-    FREE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub(crate) type States = Vec<FlexTensor>;
 
 /// Takes a bf16 tensor with any content.
 pub(super) fn dirty(shape: [usize; 2]) -> FlexTensor {
-    let mut free = free();
+    let runtime = Runtime::current();
+    let mut free = runtime.states();
     let same = |tensor: &FlexTensor| tensor.layout().shape()[..] == shape;
     if let Some(found) = free.iter().rposition(same) {
         return free.remove(found);
@@ -48,6 +44,6 @@ pub(super) fn recycle(tensor: FlexTensor) {
     let is_whole = layout.start_offset() == 0
         && tensor.bytes().len() == size_of::<Bf16>() * layout.num_elements();
     if tensor.is_unique() && tensor.is_contiguous() && is_whole {
-        free().push(tensor);
+        Runtime::current().states().push(tensor);
     }
 }

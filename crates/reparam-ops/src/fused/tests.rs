@@ -1,6 +1,7 @@
 //! Fused operations against the same layers composed of the operations in `f32`.
 
 mod families;
+mod runtime;
 
 use burn::tensor::{DType, Device, Tensor, TensorData, bf16};
 

@@ -20,7 +20,7 @@ use self::vary::{Variant, combinations};
 use crate::config::Override;
 use crate::event::{Event, FailureKind, Observer, StopReason};
 use crate::run_dir::RunDir;
-use crate::{Measure, TaskRun, Tasks, TrainError, TrainOptions, train};
+use crate::{Measure, Runtime, TaskRun, Tasks, TrainError, TrainOptions, train};
 
 /// What a study does.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct StudyRequest {
     pub overrides: Vec<Override>,
     /// What differs from run to run: every combination of the values is one run.
     pub vary: Vec<Vary>,
+    /// What the runs compute with.
+    pub runtime: Runtime,
 }
 
 /// A finished study.
@@ -165,7 +167,7 @@ pub fn study(
     let mut all_curves = Vec::new();
     let mut first_error = None;
     for (variant, config) in variants.iter().zip(&configs) {
-        let (run, curves, error) = run_one(config, &variant.label, hub, stop);
+        let (run, curves, error) = run_one(config, &variant.label, (hub, &request.runtime), stop);
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -208,12 +210,13 @@ fn config_of(
 fn run_one(
     config: &TaskRun,
     label: &str,
-    hub: &HubOptions,
+    (hub, runtime): (&HubOptions, &Runtime),
     stop: &AtomicBool,
 ) -> (StudyRun, Curves, Option<TrainError>) {
     let mut curves = Curves::default();
     let options = TrainOptions {
         measure: Measure::Variances,
+        runtime: runtime.clone(),
         ..TrainOptions::new(hub.clone())
     };
     let outcome = train(config, &options, stop, &mut curves);

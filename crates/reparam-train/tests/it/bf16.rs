@@ -2,12 +2,17 @@
 
 use std::path::Path;
 
+use reparam_kernels::Isa;
 use reparam_train::config::{EvalData, Override, Precision, RunConfig};
 use reparam_train::event::Event;
-use reparam_train::{Outcome, Session, Stop, TrainError, evaluate_file};
+use reparam_train::tasks::CausalLanguageModel;
+use reparam_train::{
+    Outcome, Runtime, RuntimeOptions, Session, Stop, TaskRun, TrainError, TrainOptions,
+    evaluate_file,
+};
 
 use crate::witness::Witness;
-use crate::{offline, repository};
+use crate::{offline, repository, with_threads};
 
 /// By how much a loss in bf16 may differ from that in f32: of single steps, and of the end.
 const STEP: f64 = 0.02;
@@ -87,8 +92,7 @@ fn recomputing_and_threads_change_no_bit() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let on = |threads, name: &str, overrides: &[&str]| {
         let config = config(directory.path(), name, overrides);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.expect("a small pool").install(|| losses(&config))
+        with_threads(threads, || losses(&config))
     };
     let dropout = "method.dropout=0.1";
     let one = on(1, "one", &[dropout]);
@@ -103,6 +107,39 @@ fn recomputing_and_threads_change_no_bit() {
         std::fs::read(path).expect("an adapter")
     };
     assert!(adapter("one") == adapter("two") && adapter("one") == adapter("recomputed"));
+}
+
+#[test]
+fn runs_beside_each_other_compute_with_their_own_runtimes() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let of = |isa: Isa, name: &str| {
+        let options = TrainOptions {
+            runtime: Runtime::new(RuntimeOptions {
+                isa: Some(isa),
+                ..RuntimeOptions::default()
+            }),
+            ..TrainOptions::new(offline())
+        };
+        let config = config(directory.path(), name, &[]);
+        let mut witness = Witness::default();
+        let run = TaskRun::of::<CausalLanguageModel>(config);
+        let outcome = witness.run_with(&run, &options).expect("a run");
+        assert_eq!(outcome, Outcome::Finished);
+        witness.losses()
+    };
+    let (slow, fast) = (Isa::Portable, Isa::best());
+    let alone = [of(slow, "slow alone"), of(fast, "fast alone")];
+    let beside = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| of(slow, "slow"));
+        [of(fast, "fast"), slow.join().expect("no panic")]
+    });
+    assert_eq!(beside, [alone[1].clone(), alone[0].clone()]);
+    if fast >= Isa::Avx2Fma {
+        assert_ne!(
+            alone[0], alone[1],
+            "another instruction set rounds otherwise"
+        );
+    }
 }
 
 #[test]

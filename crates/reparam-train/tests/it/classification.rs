@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reparam_data::rows::OnError;
-use reparam_train::config::{Catalog, Override, Precision};
+use reparam_train::config::Override;
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
     TaskRun, Tasks, TrainError,
@@ -75,21 +75,12 @@ impl Place {
 
     /// The base, with the adapter of a run.
     fn adapted(&self, run: &str) -> ModelRequest {
-        ModelRequest {
-            catalog: Catalog::builtin(),
-            model: text_of(&repository("testdata/golden/bert/body")),
-            adapter: Some(self.path(run).join("adapter")),
-            precision: Precision::Auto,
-        }
+        ModelRequest::new(text_of(&repository("testdata/golden/bert/body")))
+            .with_adapter(self.path(run).join("adapter"))
     }
 
     fn model(&self, run: &str) -> ModelRequest {
-        ModelRequest {
-            catalog: Catalog::builtin(),
-            model: text_of(&self.path(run).join("model")),
-            adapter: None,
-            precision: Precision::Auto,
-        }
+        ModelRequest::new(text_of(&self.path(run).join("model")))
     }
 
     fn eval(&self, model: ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
@@ -449,12 +440,7 @@ fn what_has_no_effect_is_refused() {
     let config = TaskRun::task(&place.config("run", &[]));
     assert_eq!(config, "sequence-classification");
     // A model without a head cannot be asked.
-    let body = ModelRequest {
-        catalog: Catalog::builtin(),
-        model: text_of(&repository("testdata/golden/bert/body")),
-        adapter: None,
-        precision: Precision::Auto,
-    };
+    let body = ModelRequest::new(text_of(&repository("testdata/golden/bert/body")));
     let tasks = Tasks::builtin();
     let task = tasks.find("sequence-classification").expect("a task");
     let request = EvalRequest {

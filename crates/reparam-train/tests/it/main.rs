@@ -15,11 +15,12 @@ mod toy_task;
 mod toys;
 mod witness;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::hub::HubOptions;
-use reparam_train::Session;
 use reparam_train::config::Precision;
+use reparam_train::{Runtime, RuntimeOptions, Session};
 
 /// Resolves a path in the repository.
 fn repository(path: &str) -> PathBuf {
@@ -34,6 +35,16 @@ fn offline() -> HubOptions {
         offline: true,
         ..HubOptions::new("no-such-cache")
     }
+}
+
+/// Runs `work` on a thread of its own, which computes with that many.
+fn with_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    let runtime = Runtime::new(RuntimeOptions {
+        threads: NonZeroUsize::new(threads),
+        ..RuntimeOptions::default()
+    });
+    let on_thread = || runtime.run(work).expect("a thread of its own");
+    std::thread::scope(|scope| scope.spawn(on_thread).join().expect("no panic"))
 }
 
 fn stories() -> Session {

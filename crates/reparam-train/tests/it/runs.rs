@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::witness::{Witness, read_events};
-use crate::{repository, stories};
+use crate::{repository, stories, with_threads};
 
 const SENTENCES: [&str; 7] = [
     "Once upon a time, there was a little girl.",
@@ -160,8 +160,7 @@ fn the_same_run_gives_the_same_bytes_and_another_seed_others() {
     let weights = |name: &str, seed: &str, threads: usize| {
         let dir = format!("output.dir={:?}", place.path(name));
         let config = place.config(&[&dir, seed, "method.dropout=0.1"]);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        pool.expect("a pool").install(|| finish(&config));
+        with_threads(threads, || finish(&config));
         std::fs::read(place.path(name).join("adapter/adapter_model.safetensors")).expect("weights")
     };
     let first = weights("a", "train.seed=1", 1);

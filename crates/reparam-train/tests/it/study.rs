@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reparam_train::Tasks;
-use reparam_train::TrainError;
 use reparam_train::config::Override;
 use reparam_train::event::{Event, StopReason};
 use reparam_train::study::{Study, StudyRequest, StudyRun, Vary, study};
+use reparam_train::{Runtime, Tasks, TrainError};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,6 +40,7 @@ impl Place {
             run_file,
             overrides: vec![Override::output(output.to_str().expect("UTF-8"))],
             vary: vary.collect::<Result<_, _>>().expect("something to vary"),
+            runtime: Runtime::default(),
         }
     }
 

@@ -52,12 +52,21 @@ impl Witness {
             resume,
             ..TrainOptions::new(offline())
         };
+        self.run_with(run, &options)
+    }
+
+    /// Makes a run in another way than usual.
+    pub(crate) fn run_with(
+        &mut self,
+        run: &TaskRun,
+        options: &TrainOptions,
+    ) -> Result<Outcome, TrainError> {
         let mut telling = Telling {
             events: &mut self.events,
             stop_at: self.stop_at,
             stop: &self.stop,
         };
-        train(run, &options, &self.stop, &mut telling)
+        train(run, options, &self.stop, &mut telling)
     }
 
     pub(crate) fn steps(&self) -> Vec<&Step> {
