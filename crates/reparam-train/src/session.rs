@@ -80,7 +80,10 @@ impl Session {
             };
             let adapter = load_adapter(directory)?;
             let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
-            let (session, _) = Self::open_base(request, hub, spec.runs_packed, None)?;
+            // A module that is saved whole is none of those that are packed.
+            let saved = adapter.config.strings("modules_to_save")?;
+            let runs_packed = spec.runs_packed && saved.is_none_or(|saved| saved.is_empty());
+            let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
             session.attach(&adapter)
         })?
     }

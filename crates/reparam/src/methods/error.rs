@@ -36,6 +36,12 @@ pub enum MethodError {
         /// The method.
         method: &'static str,
     },
+    /// An adapter has a module whole whose weight is packed for fused operations.
+    #[error("the adapter has `{module}` whole, and its weight is packed in this precision")]
+    PackedModule {
+        /// The module's path.
+        module: String,
+    },
     /// A method that drops out inputs stands under another one, which forms the whole weight.
     #[error("`{method}` has dropout, which `{above}` on top of it cannot apply")]
     DropoutBelow {
@@ -174,7 +180,7 @@ impl MethodError {
                  normalization, can go on top of another"
                     .into(),
             ),
-            Self::PackedWeight { .. } => Some("load the model in f32".into()),
+            Self::PackedWeight { .. } | Self::PackedModule { .. } => Some("load the model in f32".into()),
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
             Self::DropoutBelow { method, .. } => {
                 Some(format!("set the dropout of `{method}` to 0"))

@@ -1,6 +1,6 @@
 //! Adapters of PEFT: attaching what is in a file, and making a file of what is attached.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -297,6 +297,12 @@ impl Methods {
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
         let mut missing = Vec::new();
+        let mut packed = HashSet::new();
+        walk(&model, |entry, param| {
+            if !param.is_there() {
+                packed.insert(entry.id);
+            }
+        });
         for entry in entries(&model) {
             let Some(name) = stored_name(&entry, &adapted, biases, &saved) else {
                 continue;
@@ -312,6 +318,11 @@ impl Methods {
                     name,
                     expected: entry.shape,
                     found: tensor.shape.clone(),
+                });
+            }
+            if packed.contains(&entry.id) {
+                return Err(MethodError::PackedModule {
+                    module: entry.module,
                 });
             }
             left.remove(name.as_str());

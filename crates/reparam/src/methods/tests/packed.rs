@@ -477,6 +477,25 @@ fn what_needs_the_weight_is_refused() {
     check(&[&lora, &WeightNormConfig::default()], "lora");
 }
 
+/// A module that an adapter has whole would have to be packed anew; its numbers are not left out without a word.
+#[test]
+fn modules_to_save_are_refused_where_they_are_packed() {
+    let config =
+        LoraConfig::new(2, 1.0).with_target_modules(TargetModules::Names(vec!["gate_proj".into()]));
+    let (dense, report) = attach(Mlp::dense(), &config, 0).expect("attaches");
+    let mut meta = AdapterMeta::new(&config, &report.modules);
+    meta.modules_to_save = vec!["down_proj".into()];
+    let files = to_adapter(&dense, &config, &meta).expect("an adapter");
+    attach_adapter(Mlp::dense(), &files, WeightLayout::OutIn).expect("a tensor takes them");
+    let packed = Mlp::packed(PackedDType::Bf16);
+    let error = attach_adapter(packed, &files, WeightLayout::OutIn).expect_err("packed");
+    assert!(
+        matches!(&error, MethodError::PackedModule { module } if module == "down_proj"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+}
+
 /// A packed model that is moved about keeps its numbers, not what was decoded for a start.
 #[test]
 fn randomizing_a_packed_model_leaves_its_weights() {
