@@ -1,23 +1,30 @@
 //! Keys and values of the tokens that were already seen.
 
 use burn::tensor::{DType, Device, Tensor};
+use reparam::ForwardContext;
 use reparam_ops::fused::BlockCache;
 use reparam_ops::{Segment, Segments};
 
-/// The keys and values of one sequence, for every layer.
+/// The keys and values of one sequence, for every layer of a model that does not change.
 ///
 /// The buffers grow by doubling: most steps write one row and copy
 /// nothing, and a generation that may be long takes no memory for what it never says.
 #[derive(Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
+    /// What passes share: the plans of the layers.
+    pub(crate) context: ForwardContext,
     capacity: usize,
 }
 
 impl KvCache {
     /// Creates an empty cache for up to `capacity` tokens.
     pub(crate) fn new(layers: Vec<LayerCache>, capacity: usize) -> Self {
-        Self { layers, capacity }
+        Self {
+            layers,
+            context: ForwardContext::generation(),
+            capacity,
+        }
     }
 
     /// Returns how many tokens were seen.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use reparam::methods::AttachedModule;
+use reparam::methods::{AttachedModule, planned};
 use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
@@ -160,7 +160,8 @@ impl CausalLm {
             }
             None => {
                 let h = self.body.normalized(h);
-                linear_cross_entropy(h, self.head(), self.soft_cap(), labels, scale)
+                let (head, plan) = self.dense_head(context);
+                linear_cross_entropy(h, head, plan, self.soft_cap(), labels, scale)
             }
         }
     }
@@ -199,7 +200,7 @@ impl CausalLm {
             cache.capacity()
         );
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
-        let context = ForwardContext::inference();
+        let context = cache.context.clone();
         let none = Segments::from([]);
         let input = Tokens {
             ids: tokens,
@@ -235,7 +236,10 @@ impl CausalLm {
                 let norm = self.body.norm.as_ref().map(|norm| norm.fused());
                 norm_logits(h, norm, head)
             }
-            None => linear(self.body.normalized(h), self.head(), LinearPlan::default()),
+            None => {
+                let (head, plan) = self.dense_head(context);
+                linear(self.body.normalized(h), head, plan)
+            }
         };
         match self.soft_cap() {
             Some(cap) => soft_cap(logits, cap),
@@ -259,11 +263,12 @@ impl CausalLm {
         }
     }
 
-    fn head(&self) -> Tensor<2> {
-        match &self.head {
-            Some(head) => head.weight.dense(),
-            None => self.body.tokens.weight.dense(),
-        }
-        .expect("a packed head is part of a fused operation")
+    /// The output head, if it is none that is packed, with the plan of what is attached.
+    fn dense_head(&self, context: &ForwardContext) -> (Tensor<2>, LinearPlan) {
+        let weight = match &self.head {
+            Some(head) => &head.weight,
+            None => &self.body.tokens.weight,
+        };
+        planned(weight.param(), context)
     }
 }

@@ -8,6 +8,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::cross_entropy as kernels;
 
+use crate::linear::LinearPlan;
 use crate::native::{self, from_values, primitive_and_node, values};
 use crate::profile::{self, Work};
 use crate::reference;
@@ -23,10 +24,11 @@ pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
 /// Computes the scaled sum of the negative log-likelihoods of the labelled tokens.
 ///
 /// ```text
-/// loss = scale * sum_i -log softmax(h_i W')[labels_i]      over the i with labels_i != -100
+/// loss = scale * sum_i -log softmax(y_i)[labels_i]      over the i with labels_i != -100
 /// ```
 ///
-/// With a cap the logits `h_i W'` are bounded by [`soft_cap`] before the softmax.
+/// where `y = h W'`, or what the [plan](LinearPlan) of the head makes of it. With a cap the logits `y_i` are bounded by
+/// [`soft_cap`] before the softmax.
 ///
 /// `labels[i]` is what is predicted *at* token `i`: the next token of the same document. With
 /// `scale = 1 / (labelled tokens of the whole step)` the losses and gradients of micro-batches add
@@ -47,14 +49,17 @@ pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
 ///
 /// Only labelled rows are multiplied with the head, a block of rows at a time: memory does not
 /// grow with `N * V`. The gradient is made in the forward pass, while a block's logits are there,
-/// and is what is kept. With a cap there is no native form, and all logits of the labelled tokens exist at once.
+/// and is what is kept. With a cap there is no native form, and all logits of the labelled tokens exist at once. A low-rank
+/// term of the plan is `rank` more columns of `h` and `W`, so that `W` is copied once.
 pub fn linear_cross_entropy(
     h: Tensor<2>,
     weight: Tensor<2>,
+    plan: LinearPlan,
     cap: Option<f32>,
     labels: &[i32],
     scale: f32,
 ) -> Tensor<1> {
+    let (h, weight) = widened(h, weight, plan);
     if !native::is_native(&h) || !native::is_native(&weight) || cap.is_some() {
         return reference::linear_cross_entropy(h, weight, cap, labels, scale);
     }
@@ -92,6 +97,34 @@ pub fn linear_cross_entropy(
         ],
     };
     native::tracked(CrossEntropyBackward, [h_node, weight_node], loss, state)
+}
+
+/// Returns inputs and a weight whose product is that of the plan:
+///
+/// ```text
+/// y = c_out * ( (c_in * x) W' + u B' ) = [c_in * x, u] (c_out * [W, B])',   u = s (c_in * z) A'
+/// ```
+fn widened(h: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> (Tensor<2>, Tensor<2>) {
+    let h = match plan.input_scale {
+        None => h,
+        Some(scale) => h * scale.unsqueeze::<2>(),
+    };
+    let (mut inputs, mut weights) = (vec![h.clone()], vec![weight]);
+    for term in plan.low_rank {
+        let z = term.dropped(&h).unwrap_or_else(|| h.clone());
+        inputs.push(z.matmul(term.a.transpose()) * term.scaling);
+        weights.push(term.b);
+    }
+    let joined = |mut parts: Vec<Tensor<2>>| match parts.len() {
+        1 => parts.remove(0),
+        _ => Tensor::cat(parts, 1),
+    };
+    let weight = joined(weights);
+    let weight = match plan.output_scale {
+        None => weight,
+        Some(scale) => weight * scale.unsqueeze_dim::<2>(1),
+    };
+    (joined(inputs), weight)
 }
 
 /// Operations of one product of the labelled rows and the head.

@@ -1,19 +1,36 @@
 //! What a forward pass needs to know besides its input.
 
-use reparam_ops::DropoutKey;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::ParamId;
+use reparam_ops::{DropoutKey, LinearPlan};
 
 use crate::methods::name_key;
 
 /// Says whether a forward pass trains, and which one of the run it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ForwardContext {
     training: Option<(u64, u64)>,
+    /// The plans that were made, by a tensor of the method on that layer alone.
+    plans: Option<Arc<Mutex<HashMap<ParamId, LinearPlan>>>>,
 }
 
 impl ForwardContext {
     /// Returns the context of a pass without dropout.
     pub fn inference() -> Self {
-        Self { training: None }
+        Self::default()
+    }
+
+    /// Returns the context of many passes without dropout over a model that does not change meanwhile, as in generation.
+    ///
+    /// Plans are made in the first pass and kept: that of DoRA takes the norms of all rows of the weight, which is more work
+    /// than the layer has with a single token.
+    pub fn generation() -> Self {
+        Self {
+            training: None,
+            plans: Some(Arc::default()),
+        }
     }
 
     /// Returns the context of a training pass.
@@ -23,7 +40,26 @@ impl ForwardContext {
     pub fn training(seed: u64, pass: u64) -> Self {
         Self {
             training: Some((seed, pass)),
+            plans: None,
         }
+    }
+
+    /// Returns the plan that is kept under `id`, or makes one.
+    pub(crate) fn plan(
+        &self,
+        id: Option<ParamId>,
+        make: impl FnOnce() -> Option<LinearPlan>,
+    ) -> Option<LinearPlan> {
+        let (Some(plans), Some(id)) = (&self.plans, id) else {
+            return make();
+        };
+        let lock = || plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = lock().get(&id) {
+            return Some(plan.clone());
+        }
+        let plan = make()?;
+        lock().insert(id, plan.clone());
+        Some(plan)
     }
 
     /// Returns the probability and the key of the dropout that a model has at `name`; `None` outside training, or if nothing

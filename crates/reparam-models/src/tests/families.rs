@@ -238,6 +238,35 @@ fn factors_of_packed_models_have_the_gradients_of_those_in_f32() {
     }
 }
 
+/// The low-rank term of an output head runs by its plan in every precision: dropout acts on its input, and on nothing else.
+#[test]
+fn dropout_on_the_output_head_is_felt_in_every_precision() {
+    let family = "qwen3";
+    let (file, _) = golden_of(family);
+    let documents = documents(&file);
+    let head = TargetModules::Names(vec!["lm_head".to_owned()]);
+    for precision in [Precision::F32, Precision::Bf16] {
+        let loss = |dropout, context: &ForwardContext| {
+            let mut config = LoraConfig::new(4, 8.0).with_target_modules(head.clone());
+            config.dropout = dropout;
+            let model = load_packed(family, &Device::flex().autodiff(), precision);
+            let (model, _) = attach(model, &config, 3).expect("attaches");
+            let loss = randomized(model).loss(documents.batch(), &documents.labels, 1.0, context);
+            values(&loss)[0]
+        };
+        let pass = |number| ForwardContext::training(1, number);
+        let plain = loss(0.0, &pass(1));
+        assert_ne!(loss(0.5, &pass(1)), plain, "{precision:?}");
+        assert_ne!(loss(0.5, &pass(1)), loss(0.5, &pass(2)), "{precision:?}");
+        let inference = ForwardContext::inference();
+        assert_eq!(
+            loss(0.5, &inference),
+            loss(0.0, &inference),
+            "{precision:?}"
+        );
+    }
+}
+
 /// Gives every trained tensor small numbers, so that no gradient is zero.
 fn randomized(model: CausalLm) -> CausalLm {
     let mut list = parameters::trainable(&model);

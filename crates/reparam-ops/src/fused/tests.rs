@@ -496,7 +496,14 @@ fn check_the_head(extras: Extras) {
         .collect();
     let h = hidden(13).require_grad();
     let x = rms_norm(h.clone(), norm_weight(), EPS);
-    let loss = linear_cross_entropy(x.clone(), head.weight.clone(), None, &labels, 0.1);
+    let loss = linear_cross_entropy(
+        x.clone(),
+        head.weight.clone(),
+        LinearPlan::default(),
+        None,
+        &labels,
+        0.1,
+    );
     let mut gradients = (loss.clone() * 3.0).backward();
     let expected = values(h.grad_remove(&mut gradients).expect("h is tracked"));
 

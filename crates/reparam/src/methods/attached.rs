@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{
     Content, Devices, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
-    Param, Reparameterization,
+    Param, ParamId, Reparameterization,
 };
 use burn::tensor::{Device, GradientCheckpointingStrategy, Shape, Tensor};
 use reparam_ops::LinearPlan;
@@ -132,6 +132,15 @@ impl Theta<'_> {
 }
 
 impl OnLayer {
+    /// Returns the id of a tensor that no other layer has, if there is one.
+    fn own_id(&self) -> Option<ParamId> {
+        let own = self.tensors.iter().find(|tensor| !tensor.is_shared)?;
+        Some(match &own.value {
+            Value::Vector(param) => param.id,
+            Value::Matrix(param) => param.id,
+        })
+    }
+
     pub(super) fn theta(&self) -> Theta<'_> {
         Theta {
             tensors: &self.tensors,
@@ -155,7 +164,9 @@ impl Attached {
     /// Returns the plan of the layer: that of a single method.
     fn plan(&self, base: &Base<'_>, context: &ForwardContext) -> Option<LinearPlan> {
         match self.methods.as_slice() {
-            [on_layer] => on_layer.method.plan(base, &on_layer.theta(), context),
+            [on_layer] => context.plan(on_layer.own_id(), || {
+                on_layer.method.plan(base, &on_layer.theta(), context)
+            }),
             _ => None,
         }
     }
@@ -170,17 +181,16 @@ impl Attached {
             .unwrap_or_else(|| panic!("{:?} has no plan", self.kinds().collect::<Vec<_>>()))
     }
 
-    /// Applies the layer without its bias to the stored weight in the layer's own order.
-    pub(super) fn linear(
+    /// [`planned`](super::planned) of the stored weight in the layer's own order.
+    pub(super) fn planned(
         &self,
-        x: Tensor<2>,
         base: Tensor<2>,
         context: &ForwardContext,
-    ) -> Tensor<2> {
+    ) -> (Tensor<2>, LinearPlan) {
         let base = self.oriented(base);
         match self.plan(&Base::Dense(&base), context) {
-            Some(plan) => reparam_ops::linear(x, base, plan),
-            None => reparam_ops::linear(x, self.effective(base), LinearPlan::default()),
+            Some(plan) => (base, plan),
+            None => (self.effective(base), LinearPlan::default()),
         }
     }
 

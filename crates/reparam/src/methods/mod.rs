@@ -91,8 +91,15 @@ use crate::ForwardContext;
 ///
 /// Without a plan, the effective weight is formed.
 pub fn linear(x: Tensor<2>, weight: &Param<Tensor<2>>, context: &ForwardContext) -> Tensor<2> {
+    let (weight, plan) = planned(weight, context);
+    reparam_ops::linear(x, weight, plan)
+}
+
+/// Returns what a layer multiplies with, `[d_out, d_in]`, and the plan of what is attached; without a plan, the effective
+/// weight and nothing to add.
+pub fn planned(weight: &Param<Tensor<2>>, context: &ForwardContext) -> (Tensor<2>, LinearPlan) {
     match weight.reparameterization::<Attached>() {
-        Some(attached) => attached.linear(x, weight.base(), context),
-        None => reparam_ops::linear(x, weight.val(), LinearPlan::default()),
+        Some(attached) => attached.planned(weight.base(), context),
+        None => (weight.val(), LinearPlan::default()),
     }
 }

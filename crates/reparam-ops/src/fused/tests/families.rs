@@ -9,7 +9,7 @@ use super::{
 };
 use crate::fused::*;
 use crate::{
-    Activation, AttentionConfig, RotaryTable, activation, attention, gated, layer_norm,
+    Activation, AttentionConfig, LinearPlan, RotaryTable, activation, attention, gated, layer_norm,
     linear_cross_entropy, rms_norm, rotary, segments_from_bounds, soft_cap,
 };
 
@@ -458,7 +458,14 @@ fn heads_with_more_than_a_weight_equal_their_composition() {
             [V, V],
         );
         let same = Tensor::<2>::from_data(data, &Device::flex().autodiff());
-        let loss = linear_cross_entropy(logits.clone(), same, cap, &labels, 0.1);
+        let loss = linear_cross_entropy(
+            logits.clone(),
+            same,
+            LinearPlan::default(),
+            cap,
+            &labels,
+            0.1,
+        );
         let expected_loss = values(loss.clone());
         let expected = gradients_of(&h, loss);
 
@@ -503,7 +510,14 @@ fn dropout_in_a_head_is_that_of_its_rows() {
         [50, 50],
     );
     let same = Tensor::<2>::from_data(data, &Device::flex().autodiff());
-    let loss = linear_cross_entropy(head.forward(h.clone()), same, None, &labels, 0.1);
+    let loss = linear_cross_entropy(
+        head.forward(h.clone()),
+        same,
+        LinearPlan::default(),
+        None,
+        &labels,
+        0.1,
+    );
     let gradients = loss.backward();
     let half = as_bf16(hidden(13)).require_grad();
     let fused =

@@ -25,7 +25,7 @@ use burn::tensor::{DType, Gradients, Tensor};
 use self::cases::{Case, Identity, cases};
 use self::toy::{BurnNet, Net, Toy, bits, data, input, numbers, parameters_of, randomize, values};
 use super::dora::hold;
-use super::{Methods, linear_modules};
+use super::{DoraConfig, LoraConfig, Methods, attach, linear_modules};
 use crate::optim::{AdamW, Optimizer, Schedule, WeightDecay};
 use crate::parameters::{self, NamedTensor};
 use crate::{ForwardContext, Linear};
@@ -144,6 +144,44 @@ law!(
         assert!(moved > 1e-2, "{}: moved by {moved} only", case.name);
     }
 });
+
+law!(
+    /// Kept plans are those that each pass would make.
+    generation_has_the_bits_of_inference, case: M, {
+    let model = randomize(case.attach(M::build(DType::F32), 7), 3);
+    let output = |context: &ForwardContext| bits(&model.forward(input(DType::F32), context));
+    let context = ForwardContext::generation();
+    let expected = output(&ForwardContext::inference());
+    assert_eq!(output(&context), expected, "{}: first pass", case.name);
+    assert_eq!(output(&context), expected, "{}: second pass", case.name);
+});
+
+/// The norms of DoRA are more work than a layer has with one token, so they are not taken for each.
+#[test]
+fn generation_makes_a_plan_once() {
+    let model = |seed| {
+        let dora = DoraConfig {
+            lora: LoraConfig::new(2, 4.0),
+        };
+        let (layer, _) = attach(layer(5, 4, 1), &dora, 7).expect("attaches");
+        randomize(layer, seed)
+    };
+    let first = model(3);
+    let second = parameters::assign(first.clone(), parameters::trainable(&model(4)));
+    let other = |context: &ForwardContext| {
+        let x = || data::<2>(numbers(8, 2), &[2, 4], DType::F32);
+        let output = |layer: &Linear| bits(&layer.forward(x(), context));
+        (output(&first), output(&second))
+    };
+    let (first_output, second_output) = other(&ForwardContext::inference());
+    assert_ne!(first_output, second_output);
+    let kept = other(&ForwardContext::generation());
+    assert_eq!(
+        kept,
+        (first_output.clone(), first_output),
+        "of a model that does not change"
+    );
+}
 
 law!(
     /// What a method's definition holds constant, such as the norm of DoRA, is held constant here, too.
