@@ -12,12 +12,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import peft  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
+from peft import IA3Config, LoraConfig, VeraConfig, get_peft_model  # noqa: E402
 
 SEED = 0
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LEARNING_RATE = 1e-4
 MAX_NORM = 1.0
+METHODS = ["lora", "dora", "vera", "ia3"]
 DTYPES = ["f32", "bf16", "bf16-autocast"]
 
 
@@ -64,13 +65,22 @@ def load(model, dtype, attention="sdpa"):
     )
 
 
-class Lora:
-    """A model with LoRA on all linear layers, alpha twice the rank, and its optimizer."""
+def method_config(method, rank):
+    """PEFT's configuration of a method on all linear layers."""
+    if method in ["lora", "dora"]:
+        return LoraConfig(r=rank, lora_alpha=2 * rank, use_dora=method == "dora", target_modules=TARGETS, task_type="CAUSAL_LM")
+    if method == "vera":
+        return VeraConfig(r=rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+    return IA3Config(target_modules=TARGETS, feedforward_modules=["down_proj"], task_type="CAUSAL_LM")
 
-    def __init__(self, model, dtype, rank, attention="sdpa", compile=False):
+
+class Lora:
+    """A model with an adapter (LoRA unless another method is named) and its optimizer."""
+
+    def __init__(self, model, dtype, rank, attention="sdpa", compile=False, method="lora"):
         base = load(model, dtype, attention)
         base.config.use_cache = False
-        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS, task_type="CAUSAL_LM")
+        config = method_config(method, rank)
         self.model = get_peft_model(base, config).train()
         self.trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trainable, lr=LEARNING_RATE)

@@ -1,6 +1,6 @@
-"""Measures a LoRA training step of PEFT and transformers on this machine's CPU.
+"""Measures a training step of an adapter of PEFT and transformers on this machine's CPU.
 
-    peft_step.py --model DIR [--rank 16] [--batch 4] [--length 512] [--steps N] [--warmup M]
+    peft_step.py --model DIR [--method lora|dora|vera|ia3] [--rank 16] [--batch 4] [--length 512] [--steps N] [--warmup M]
                  [--dtype f32|bf16|bf16-autocast] [--attention sdpa|eager] [--threads N] [--compile] [--json]
 
 A step is all of it: forward, loss, backward, clipping to norm 1, AdamW, zeroing the gradients. LoRA has alpha = 2 * rank on
@@ -24,13 +24,15 @@ import time
 from pathlib import Path
 
 import torch
-from peer_common import DTYPES, Lora, peak_rss_bytes, prepare, surroundings
+from peer_common import DTYPES, METHODS, Lora, peak_rss_bytes, prepare, surroundings
 
 
 def measure(arguments):
     """Runs the steps and returns the object to print."""
     prepare(arguments.threads)
-    lora = Lora(arguments.model, arguments.dtype, arguments.rank, arguments.attention, arguments.compile)
+    lora = Lora(
+        arguments.model, arguments.dtype, arguments.rank, arguments.attention, arguments.compile, arguments.method
+    )
     vocabulary = lora.model.config.vocab_size
     rss_before_steps = peak_rss_bytes()
 
@@ -53,6 +55,7 @@ def measure(arguments):
         "dtype": arguments.dtype,
         "attention": arguments.attention,
         "compile": arguments.compile,
+        "method": arguments.method,
         "rank": arguments.rank,
         "batch": arguments.batch,
         "length": arguments.length,
@@ -74,6 +77,7 @@ def measure(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="model directory")
+    parser.add_argument("--method", choices=METHODS, default="lora", help="adapter; DoRA as LoRA (default lora)")
     parser.add_argument("--rank", type=int, default=16, help="LoRA rank; alpha is twice that (default 16)")
     parser.add_argument("--batch", type=int, default=4, help="sequences a step (default 4)")
     parser.add_argument("--length", type=int, default=512, help="tokens a sequence (default 512)")

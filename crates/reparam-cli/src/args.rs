@@ -314,9 +314,12 @@ pub(crate) struct BenchArgs {
     /// Model directory in Hugging Face layout, or hub id
     #[arg(long, value_name = "DIR_OR_ID")]
     pub(crate) model: String,
-    /// LoRA rank; alpha is twice that
-    #[arg(long, value_name = "R", default_value = "16", value_parser = between(1, 65536))]
-    pub(crate) rank: usize,
+    /// Method, with its default settings: see `reparam methods` [default: lora]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) method: Option<String>,
+    /// Rank of the method, 16 for LoRA if not given; alpha is twice that
+    #[arg(long, value_name = "R", value_parser = between(1, 65536))]
+    pub(crate) rank: Option<usize>,
     /// Sequences per step
     #[arg(long, value_name = "N", default_value = "4", value_parser = between(1, 65536))]
     pub(crate) batch_size: usize,

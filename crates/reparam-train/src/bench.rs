@@ -1,6 +1,7 @@
 //! Training steps on random tokens, measured.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Instant;
 
 use burn::module::Module;
@@ -8,7 +9,8 @@ use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use reparam::ForwardContext;
-use reparam::methods;
+use reparam::methods::{self, MethodError, MethodSpec};
+use reparam::schema::Settings;
 use reparam_data::{Batch, IGNORE_INDEX};
 use reparam_formats::hub::HubOptions;
 use reparam_kernels::capabilities::{measure_mul_add_limit_gflops, measure_pair_limit_gflops};
@@ -17,19 +19,22 @@ use reparam_ops::profile::Work;
 use reparam_ops::runtime::{Runtime, RuntimeOptions};
 use serde::Serialize;
 
-use crate::config::{Precision, RunConfig};
+use crate::config::{Override, Precision, RunConfig};
 use crate::evaluate::token_batch;
 use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
 use crate::{ModelRequest, Session, TrainError};
 
-/// What is measured: LoRA on all linear layers, `alpha = 2 rank`, with AdamW and clipping to norm 1.
+/// What is measured: a method on its usual layers, of LoRA all linear ones with `alpha = 2 rank`, with AdamW and clipping to
+/// norm 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchRequest {
     /// A model directory or a hub id.
     pub model: String,
-    /// LoRA's rank.
-    pub rank: usize,
+    /// The word for the method; LoRA if absent.
+    pub method: Option<String>,
+    /// The method's rank, if it has one; the usual one if absent.
+    pub rank: Option<usize>,
     /// Sequences a step.
     pub batch_size: usize,
     /// Tokens a sequence.
@@ -67,8 +72,10 @@ pub struct BenchReport {
     pub batch_size: usize,
     /// Tokens a sequence.
     pub sequence_length: usize,
-    /// LoRA's rank.
-    pub rank: usize,
+    /// The word for the method.
+    pub method: &'static str,
+    /// Its rank, if it has one.
+    pub rank: Option<usize>,
     /// Whether activations were computed again.
     pub recompute: bool,
     /// From nothing to a model with its method attached.
@@ -133,7 +140,9 @@ fn bench_in(
     let config = run_config(request)?;
     let loading = Instant::now();
     // There is nothing to be exact about, so `auto` is what is fastest, however the weights are stored.
-    let wanted = match request.precision.resolve(true) {
+    let spec = spec_of(&config);
+    let runs_packed = spec.is_none_or(|spec| spec.runs_packed);
+    let wanted = match request.precision.resolve(runs_packed) {
         Computed::Bf16 => Precision::Bf16,
         Computed::F32 => Precision::F32,
         Computed::Int8 => return Err(TrainError::Int8InTraining),
@@ -148,6 +157,10 @@ fn bench_in(
     session.model.check_length(request.sequence_length)?;
     let steps = (request.warmup + request.steps) as u64;
     let method = config.catalog.method(&config.method, steps)?;
+    let spec = method.spec();
+    let settings = Settings::new(spec.kind, spec.settings, &config.method.settings);
+    let settings = settings.map_err(MethodError::from)?;
+    let rank = settings.size("rank").ok();
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
@@ -216,7 +229,8 @@ fn bench_in(
         cpu: cpu_name(),
         batch_size: request.batch_size,
         sequence_length: request.sequence_length,
-        rank: request.rank,
+        method: spec.kind,
+        rank,
         recompute: request.recompute,
         load_seconds,
         tokens_per_s: tokens / step_seconds_median,
@@ -271,14 +285,30 @@ impl Timed {
 
 /// The run of which steps are measured; it has no data of its own.
 fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
-    let (rank, alpha) = (request.rank, 2 * request.rank);
     let text = format!(
-        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n[method]\nrank = {rank}\nalpha = {alpha}\n\
+        "[model]\npath = \"-\"\n[data]\ntrain = \"-\"\n\
          [optimizer]\nlearning_rate = 1e-4\nclip_grad_norm = 1.0\nschedule = \"constant\"\nwarmup_steps = 0\n\
          [train]\nmax_steps = {}\n[output]\ndir = \"-\"\n",
         (request.warmup + request.steps).max(1),
     );
-    Ok(RunConfig::parse(&text, "the measured run", &[])?)
+    let parse = |overrides: &[Override]| RunConfig::parse(&text, "the measured run", overrides);
+    let set = |key: &str, value: &dyn Display| Override::set(&format!("method.{key}={value}"));
+    let mut overrides = Vec::new();
+    overrides.extend(request.method.iter().map(|kind| set("kind", kind)));
+    let config = parse(&overrides)?;
+    let Some(rank) = request.rank else {
+        return Ok(config);
+    };
+    overrides.push(set("rank", &rank));
+    let settings = spec_of(&config).map_or(&[][..], |spec| spec.settings);
+    if settings.iter().any(|setting| setting.key == "alpha") {
+        overrides.push(set("alpha", &(2 * rank)));
+    }
+    Ok(parse(&overrides)?)
+}
+
+fn spec_of(config: &RunConfig) -> Option<&'static MethodSpec> {
+    config.catalog.methods.get(&config.method.kind)
 }
 
 /// Of a measurement there is nothing to say but that it cannot be used.

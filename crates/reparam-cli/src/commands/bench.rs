@@ -16,6 +16,7 @@ pub(crate) fn run(
 ) -> Result<(), CliError> {
     let request = BenchRequest {
         model: args.model,
+        method: args.method,
         rank: args.rank,
         batch_size: args.batch_size,
         sequence_length: args.sequence_length,

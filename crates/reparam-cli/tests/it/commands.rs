@@ -1,6 +1,6 @@
 //! Generating, evaluating, inspecting and diagnosing, with the built-in model.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Outcome, Workplace, model, repository};
 
@@ -229,6 +229,48 @@ fn bench_measures_the_built_in_model() {
                 .any(|operation| operation["name"] == "linear")
         );
         assert!(report["linear_gflops"].as_f64() > Some(0.0));
+    }
+    // Every method that runs in bf16 is measured there; a rank is that of a method that has one.
+    let short = |extra: &[&str]| {
+        let args = [
+            "bench",
+            "--model",
+            model,
+            "--batch-size",
+            "1",
+            "--sequence-length",
+            "16",
+            "--steps",
+            "1",
+            "--warmup",
+            "0",
+            "--precision",
+            "bf16",
+            "--json",
+        ];
+        workplace.reparam(&[&args[..], extra].concat())
+    };
+    for (method, rank) in [("lora", 16), ("dora", 16), ("vera", 256)] {
+        let report = short(&["--method", method]).succeeded().json();
+        assert_eq!(
+            (&report["method"], &report["rank"]),
+            (&json!(method), &json!(rank))
+        );
+    }
+    let report = short(&["--method", "vera", "--rank", "8"])
+        .succeeded()
+        .json();
+    assert_eq!(report["rank"], 8);
+    let report = short(&["--method", "ia3"]).succeeded().json();
+    assert_eq!(report["rank"], Value::Null);
+    for (extra, word) in [
+        (&["--method", "ia3", "--rank", "8"][..], "rank"),
+        (&["--method", "weight_norm"][..], "packed"),
+        (&["--method", "lorra"][..], "lora"),
+    ] {
+        let refused = short(extra);
+        assert_eq!(refused.code, Some(1), "{extra:?}");
+        assert!(refused.out.contains(word), "{extra:?}: {}", refused.out);
     }
     let refused = workplace.reparam(&[
         "bench",
