@@ -4,6 +4,8 @@ mod commands;
 mod config;
 mod failures;
 mod help;
+#[cfg(target_os = "linux")]
+mod interrupts;
 mod models;
 mod predict;
 mod regression;

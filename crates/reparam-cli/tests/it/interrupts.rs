@@ -1,0 +1,87 @@
+//! Ctrl-C in commands that only read.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Workplace, model, repository};
+
+/// Starts a command that would run for hours.
+fn start(workplace: &Workplace, args: &[&str]) -> Child {
+    Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(args)
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process")
+}
+
+/// Waits until the process handles interrupts itself.
+fn wait_for_handler(child: &Child) {
+    const SIGINT: u64 = 1 << 1;
+    let began = Instant::now();
+    let path = format!("/proc/{}/status", child.id());
+    loop {
+        let status = std::fs::read_to_string(&path).expect("a running process");
+        let mut lines = status.lines();
+        let caught = lines.find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.expect("a mask").trim(), 16).expect("hexadecimal");
+        if caught & SIGINT != 0 {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "no handler");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn commands_that_only_read_end_at_an_interrupt() {
+    let workplace = Workplace::new();
+    let text =
+        std::fs::read_to_string(repository().join("assets/tinyshakespeare.txt")).expect("text");
+    workplace.write("long.txt", text.repeat(2).as_bytes());
+    let model = &model();
+    let eval = [
+        "eval",
+        "--model",
+        model,
+        "--data",
+        "long.txt",
+        "--precision",
+        "f32",
+    ];
+    let most = "100000000";
+    let generate = [
+        "generate",
+        "--model",
+        model,
+        "--prompt",
+        "Once",
+        "--max-new-tokens",
+        most,
+    ];
+    for (args, is_json) in [(&eval[..], false), (&generate, false), (&generate, true)] {
+        let args = [args, &["--json"][..usize::from(is_json)]].concat();
+        let mut child = start(&workplace, &args);
+        wait_for_handler(&child);
+        if args[0] == "generate" && !is_json {
+            let mut first = [0];
+            let stdout = child.stdout.as_mut().expect("a pipe");
+            stdout
+                .read_exact(&mut first)
+                .expect("a text that has begun");
+        }
+        let id = child.id().to_string();
+        let status = Command::new("kill").args(["-INT", &id]).status();
+        assert!(status.expect("kill").success());
+        let output = child.wait_with_output().expect("an end");
+        let err = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(130), "{args:?}: {err}");
+        if is_json {
+            let out = String::from_utf8(output.stdout).expect("UTF-8");
+            assert!(out.contains("\"kind\":\"interrupted\""), "{out}");
+        }
+    }
+}
