@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reparam_kernels::memory::release_freed_pages;
 use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
 use serde_json::{Map, Value};
 
@@ -197,6 +198,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
 
 impl Observer for TrainObserver<'_, '_> {
     fn on_event(&mut self, event: &Event) {
+        if matches!(event, Event::Start(_) | Event::Evaluation(_)) {
+            release_freed_pages();
+        }
         if self.failed.is_some() {
             return;
         }

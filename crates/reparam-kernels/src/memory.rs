@@ -1,5 +1,27 @@
 //! Keeping memory that will be needed again.
 
+/// Hands freed memory back to the system once, after work whose memory is of other sizes than what comes next.
+///
+/// Reading a text takes some fifty bytes for each of its own; what is kept of that after [`keep_freed_pages`] lies in pieces
+/// that the buffers of a step do not fit into.
+///
+/// Affects glibc's allocator; does nothing elsewhere.
+pub fn release_freed_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use std::ffi::c_int;
+
+        #[expect(unsafe_code, reason = "a function of the C library")]
+        // SAFETY: `malloc_trim` takes a size, may be called at any time from any thread, and has this signature in glibc.
+        unsafe {
+            unsafe extern "C" {
+                fn malloc_trim(pad: usize) -> c_int;
+            }
+            malloc_trim(0);
+        }
+    }
+}
+
 /// Makes the allocator of this process keep freed memory instead of handing it back to the system.
 ///
 /// A training step allocates and frees the same hundreds of megabytes every time. Handed back, each page costs a fault when it is

@@ -9,9 +9,9 @@ use reparam_models::{CausalLm, TokenBatch};
 
 use crate::{Metrics, Session, Stop, TrainError};
 
-/// The tokens that are evaluated at once: enough to keep the threads busy, few enough to need
-/// little memory.
-const TOKENS_AT_ONCE: usize = 4096;
+/// The tokens that are evaluated at once: enough to keep the threads busy, and no more than a usual step has, since what is
+/// kept of their memory is of other sizes than a step's.
+const TOKENS_AT_ONCE: usize = 2048;
 
 /// Measures the loss of a model on a file: `loss`, `perplexity`, `tokens`.
 ///
