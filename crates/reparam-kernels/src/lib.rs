@@ -40,13 +40,14 @@ pub mod capabilities;
 pub mod cross_entropy;
 pub mod embedding;
 mod error;
-pub mod exp;
+mod exp;
 pub mod gated;
 mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod matmul;
 pub mod memory;
+mod norm;
 mod normal;
 pub mod number;
 pub mod packed;
@@ -61,6 +62,15 @@ pub use bf16::Bf16;
 pub use error::KernelError;
 pub use isa::{Isa, set_isa};
 pub use number::Number;
+
+/// The instruction set of a call: what [`set_isa`] chose, or a test for the calls of its thread.
+fn token() -> isa::Token {
+    #[cfg(test)]
+    if let Some(token) = tests::chosen() {
+        return token;
+    }
+    isa::Token::current()
+}
 
 #[cfg(test)]
 mod tests;

@@ -152,3 +152,12 @@ fn speeds_are_plausible_numbers() {
         assert!(gflops > 0.01 && gflops < 1e6, "{gflops}");
     }
 }
+
+/// What the other tests rely on.
+#[test]
+fn a_test_chooses_for_the_calls_of_its_thread() {
+    for token in super::tokens_with_tiles() {
+        assert_eq!(format!("{:?}", crate::token()), format!("{token:?}"));
+    }
+    assert!(super::chosen().is_none());
+}
