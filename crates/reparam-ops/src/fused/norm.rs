@@ -8,7 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use reparam_kernels::{Bf16, layer_norm, rms_norm};
+use reparam_kernels::{Bf16, layer_norm, number, rms_norm};
 
 use super::buffer::Buffer;
 use super::states;
@@ -226,16 +226,7 @@ impl Norm {
 
 /// `to += x`, rounded once.
 pub(super) fn add(x: &[Bf16], to: &mut [Bf16]) {
-    use rayon::prelude::*;
-    /// Numbers of one task.
-    const CHUNK: usize = 1 << 14;
-    to.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .for_each(|(to, x)| {
-            for (to, x) in to.iter_mut().zip(x) {
-                *to = Bf16::from_f32(to.to_f32() + x.to_f32());
-            }
-        });
+    run(number::add(x, to));
 }
 
 /// Applies a norm to bf16 rows, `[N, d]`, as an operation of its own: where it stands between no two layers of a block.
