@@ -149,7 +149,8 @@ impl<T: Number> Saved<'_, T> {
     }
 }
 
-/// With `adds` the gradient is added to what is in `dx`. `sums` are the gradients of weight and bias; lengths are checked.
+/// With `adds` the gradient is added to what is in `dx`. `sums` are the gradients of weight and bias;
+/// lengths are checked.
 pub(crate) fn backward<N: Norm, T: Number>(
     norm: N,
     saved: Saved<'_, T>,
@@ -187,7 +188,8 @@ simd_entry!(fn backward_block<'a; N: Norm, T: Number>(
     norm: N, saved: Saved<'a, T>, dx: &'a mut [T], adds: bool, sums: &'a mut [f32]
 ) = backward_rows);
 
-/// `sums` is empty if it is not wanted, else the gradients of the weight and then of the bias are added to it.
+/// `sums` is empty if it is not wanted, else the gradients of the weight and then of the bias are
+/// added to it.
 #[inline(always)]
 fn backward_rows<S: PairSimd, N: Norm, T: Number>(
     simd: S,
@@ -232,7 +234,8 @@ struct Row<'a, V, T> {
     inv: V,
     /// `mean(g)` of a centered norm.
     mean_g: V,
-    /// `mean(g h)` of a centered norm, of the other the factor of `x` in its gradient, `-i^3 mean(g x)`.
+    /// `mean(g h)` of a centered norm, of the other the factor of `x` in its gradient,
+    /// `-i^3 mean(g x)`.
     along: V,
 }
 

@@ -130,7 +130,8 @@ pub(crate) fn untracked<const D: usize>(output: FlexTensor, autodiff: bool) -> T
 
 /// Registers the backward step of an operation and returns its output as a tensor.
 ///
-/// The step is given the gradient of the output and, for each input, the node that wants its gradient, if any does.
+/// The step is given the gradient of the output and, for each input, the node that wants its
+/// gradient, if any does.
 pub(crate) fn tracked<const N: usize, const D: usize>(
     nodes: [NodeGuard; N],
     output: FlexTensor,
@@ -143,8 +144,8 @@ pub(crate) fn tracked<const N: usize, const D: usize>(
     Tensor::from_primitive::<Autodiff<Flex>>(output)
 }
 
-/// A backward step with what it keeps. Burn would have the latter apart and able to be cloned; a step runs once, and it
-/// need not be.
+/// A backward step with what it keeps. Burn would have the latter apart and able to be cloned; a step
+/// runs once, and it need not be.
 struct Step<F>(F);
 
 impl<F> std::fmt::Debug for Step<F> {
@@ -187,8 +188,8 @@ impl Operation {
         primitive
     }
 
-    /// Returns the output as a tensor. `backward` makes the gradients of the inputs of that of the output; those that nobody
-    /// wants, as it is told, may be missing and are dropped.
+    /// Returns the output as a tensor. `backward` makes the gradients of the inputs of that of the
+    /// output; those that nobody wants, as it is told, may be missing and are dropped.
     pub(crate) fn output<const N: usize, const D: usize>(
         self,
         output: FlexTensor,

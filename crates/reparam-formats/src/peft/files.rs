@@ -141,8 +141,8 @@ impl AdapterFiles {
     }
 }
 
-/// Returns the text of a configuration: its keys sorted, as PEFT sorts them, and everything in ASCII, because PEFT reads
-/// it in the encoding of the system, which need not be UTF-8.
+/// Returns the text of a configuration: its keys sorted, as PEFT sorts them, and everything in ASCII,
+/// because PEFT reads it in the encoding of the system, which need not be UTF-8.
 pub(super) fn render(mut config: Value) -> String {
     config.sort_all_objects();
     let mut text = String::new();

@@ -45,8 +45,8 @@ impl Weights {
 type Statistics = [Vec<f32>; 2];
 
 impl Kind {
-    /// Sums of up to some thousand numbers in 64 lanes, and a few more roundings; for the gradients more such sums, a
-    /// difference, and for those of the weight a sum over up to 400 rows.
+    /// Sums of up to some thousand numbers in 64 lanes, and a few more roundings; for the gradients
+    /// more such sums, a difference, and for those of the weight a sum over up to 400 rows.
     fn tolerances(self) -> [f64; 2] {
         match self {
             Rms => [1e-6, 4e-6],
@@ -153,8 +153,8 @@ fn check(kind: Kind, n: usize, d: usize) {
     let expected = kind.reference(&xw, &ww, &wide(&weights.bias));
     let expected_gradients = kind.gradients(&wide(&dyf), &xw, &ww);
     let [forward, backward] = kind.tolerances();
-    // The errors of what is subtracted grow with it, and rows of few numbers may be nearly constant; without a mean the terms
-    // of dx are as great before they cancel.
+    // The errors of what is subtracted grow with it, and rows of few numbers may be nearly constant;
+    // without a mean the terms of dx are as great before they cancel.
     let terms = expected[2].iter().fold(1.0_f64, |max, x| max.max(*x));
     let (of_y, of_dx, of_dw) = match kind {
         Rms => (1.0, terms, 1.0),

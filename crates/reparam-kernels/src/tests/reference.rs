@@ -19,7 +19,8 @@ pub(super) fn transpose(a: &[f64], rows: usize, cols: usize) -> Vec<f64> {
         .collect()
 }
 
-/// `y`, the means, which are 0 if they are not taken off, and `1 / sqrt(mean square + eps)` of what is left.
+/// `y`, the means, which are 0 if they are not taken off, and `1 / sqrt(mean square + eps)` of what
+/// is left.
 pub(super) fn norm(
     x: &[f64],
     weight: &[f64],

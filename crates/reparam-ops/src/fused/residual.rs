@@ -129,8 +129,8 @@ impl Residual {
         (dlayer, gradients)
     }
 
-    /// The backward pass of the layers that read the input: adds the gradient of their input to `dh`, through the norm before
-    /// it. Returns the gradients of the layers and of the norm.
+    /// The backward pass of the layers that read the input: adds the gradient of their input to `dh`,
+    /// through the norm before it. Returns the gradients of the layers and of the norm.
     pub(super) fn backward_inputs<'a>(
         &self,
         layers: &Stack,

@@ -79,8 +79,8 @@ const INPUT_SCALE: usize = 2;
 const OUTPUT_SCALE: usize = 3;
 const BIAS: usize = 4;
 
-/// The gradients of one layer, in the order of its nodes, of `A[rank, d_in]` and `B[d_out, rank]` flat: what is not wanted is
-/// empty.
+/// The gradients of one layer, in the order of its nodes, of `A[rank, d_in]` and `B[d_out, rank]`
+/// flat: what is not wanted is empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PartGradients {
     rank: usize,
