@@ -6,13 +6,11 @@ use divan::{Bencher, black_box};
 use rayon::prelude::*;
 use reparam_kernels::activation::{Activation, activation_backward, activation_forward};
 use reparam_kernels::embedding::embedding_packed;
-use reparam_kernels::gated::{GatedRows, gated_backward, gated_backward_in_place, gated_forward};
+use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 use reparam_kernels::layer_norm::{layer_norm_backward_add, layer_norm_forward};
 use reparam_kernels::number::add;
 use reparam_kernels::packed::{Matrix, PackedWeight};
-use reparam_kernels::rms_norm::{
-    add_rms_norm_forward, rms_norm_backward, rms_norm_backward_add, rms_norm_forward,
-};
+use reparam_kernels::rms_norm::{rms_norm_backward, rms_norm_backward_add, rms_norm_forward};
 use reparam_kernels::rotary::{Heads, rotary_rows, rotary_tables};
 use reparam_kernels::{Bf16, Number};
 
@@ -111,23 +109,6 @@ mod rms_norm {
         bencher
             .counter(bytes::<T>(2 * N * HIDDEN))
             .bench_local(|| run(&mut y));
-    }
-
-    #[divan::bench(types = [f32, Bf16])]
-    fn add_forward<T: Number>(bencher: Bencher<'_, '_>) {
-        let [x, residual] = [1, 3].map(|seed| numbers::<T>(seed, N * HIDDEN));
-        let weight = numbers::<f32>(2, HIDDEN);
-        let (mut sum, mut y, mut inv) = (x.clone(), x.clone(), vec![0.0; N]);
-        let mut run = |sum: &mut [T], y: &mut [T]| {
-            add_rms_norm_forward(black_box(&x), &residual, &weight, EPS, sum, y, &mut inv)
-        };
-        run(&mut sum, &mut y).expect("shapes fit");
-        let both = wide(&x).zip(wide(&residual)).map(|(x, r)| x + r);
-        check(&sum, both);
-        check(&y, expected(&sum, &weight));
-        bencher
-            .counter(bytes::<T>(4 * N * HIDDEN))
-            .bench_local(|| run(&mut sum, &mut y));
     }
 
     #[divan::bench(types = [f32, Bf16], args = [false, true])]
@@ -311,26 +292,6 @@ mod gated {
             .counter(bytes::<T>(3 * N * INTERMEDIATE))
             .counter(ItemsCount::new(N * INTERMEDIATE))
             .bench_local(|| run(&mut out));
-    }
-
-    /// With the output again.
-    #[divan::bench(types = [f32, Bf16], args = KINDS)]
-    fn backward<T: Number>(bencher: Bencher<'_, '_>, kind: Activation) {
-        let (gate_up, dout) = (
-            numbers::<T>(1, 2 * N * INTERMEDIATE),
-            numbers::<T>(2, N * INTERMEDIATE),
-        );
-        let (mut grads, mut out) = (gate_up.clone(), dout.clone());
-        let run = |grads: &mut [T], out: &mut [T]| {
-            gated_backward(kind, black_box(&gate_up), ROWS, &dout, grads, Some(out))
-        };
-        run(&mut grads, &mut out).expect("shapes fit");
-        check_gated(kind, &gate_up, &out);
-        check_grads(kind, &gate_up, &dout, &grads);
-        bencher
-            .counter(bytes::<T>(6 * N * INTERMEDIATE))
-            .counter(ItemsCount::new(N * INTERMEDIATE))
-            .bench_local(|| run(&mut grads, &mut out));
     }
 
     /// With the output again, as a training step calls it.

@@ -40,7 +40,13 @@ pub fn activation_forward<T: Number>(
     y: &mut [T],
 ) -> Result<(), KernelError> {
     check_len("y", y, &[x.len()])?;
-    forward_on(Token::current(), activation, x, y);
+    let token = Token::current();
+    let block = block_rows(1);
+    y.par_chunks_mut(block)
+        .zip(x.par_chunks(block))
+        .for_each(|(y, x)| {
+            with_curve!(activation, |curve| forward_block(token, curve, x, y));
+        });
     Ok(())
 }
 
@@ -57,7 +63,14 @@ pub fn activation_backward<T: Number>(
 ) -> Result<(), KernelError> {
     check_len("x", x, &[dy.len()])?;
     check_len("dx", dx, &[dy.len()])?;
-    backward_on(Token::current(), activation, dy, x, dx);
+    let token = Token::current();
+    let block = block_rows(1);
+    dx.par_chunks_mut(block)
+        .zip(dy.par_chunks(block))
+        .zip(x.par_chunks(block))
+        .for_each(|((dx, dy), x)| {
+            with_curve!(activation, |curve| backward_block(token, curve, dy, x, dx));
+        });
     Ok(())
 }
 
@@ -189,15 +202,6 @@ fn clamped<S: PairSimd>(simd: S, x: S::V) -> S::V {
     simd.max(simd.splat(-16.0), simd.min(simd.splat(16.0), x))
 }
 
-pub(crate) fn forward_on<T: Number>(token: Token, activation: Activation, x: &[T], y: &mut [T]) {
-    let block = block_rows(1);
-    y.par_chunks_mut(block)
-        .zip(x.par_chunks(block))
-        .for_each(|(y, x)| {
-            with_curve!(activation, |curve| forward_block(token, curve, x, y));
-        });
-}
-
 simd_entry!(fn forward_block<'a; T: Number, C: Curve>(curve: C, x: &'a [T], y: &'a mut [T])
     = forward_slice);
 
@@ -207,22 +211,6 @@ fn forward_slice<S: PairSimd, T: Number, C: Curve>(simd: S, curve: C, x: &[T], y
         let x = read(simd, x, at);
         write(simd, simd.mul(x, curve.share(simd, x)), y, at);
     });
-}
-
-pub(crate) fn backward_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    dy: &[T],
-    x: &[T],
-    dx: &mut [T],
-) {
-    let block = block_rows(1);
-    dx.par_chunks_mut(block)
-        .zip(dy.par_chunks(block))
-        .zip(x.par_chunks(block))
-        .for_each(|((dx, dy), x)| {
-            with_curve!(activation, |curve| backward_block(token, curve, dy, x, dx));
-        });
 }
 
 simd_entry!(fn backward_block<'a; T: Number, C: Curve>(

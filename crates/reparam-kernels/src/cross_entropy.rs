@@ -74,8 +74,8 @@ pub fn linear_cross_entropy(
     d: usize,
     labels: &[i32],
     grad_scale: f32,
-    dh: Option<&mut [f32]>,
-    dw: Option<&mut [f32]>,
+    mut dh: Option<&mut [f32]>,
+    mut dw: Option<&mut [f32]>,
 ) -> Result<CrossEntropy, KernelError> {
     let vocabulary = check_weight(w, d)?;
     check_len("h", h, &[labels.len(), d])?;
@@ -86,15 +86,73 @@ pub fn linear_cross_entropy(
         check_len("dw", dw, &[vocabulary, d])?;
     }
     let labelled = labelled_tokens(labels, vocabulary)?;
-    let problem = Problem {
-        token: Token::current(),
-        h,
-        w: MatRef::new(w, vocabulary, d)?,
-        d,
-        vocabulary,
-        grad_scale,
-    };
-    problem.run(&labelled, dh, dw)
+    let (token, w) = (Token::current(), MatRef::new(w, vocabulary, d)?);
+    if let Some(dh) = dh.as_deref_mut() {
+        dh.fill(0.0);
+    }
+    let chunk_rows = chunk_rows(vocabulary);
+    let buffer_rows = chunk_rows.min(labelled.len());
+    let mut gathered = vec![0.0; buffer_rows * d];
+    let mut dh_chunk = vec![0.0; if dh.is_some() { buffer_rows * d } else { 0 }];
+    let mut logits = vec![0.0; buffer_rows * vocabulary];
+    let mut stats = vec![Row::default(); buffer_rows];
+    let wants_gradient = dh.is_some() || dw.is_some();
+    let mut sum = 0.0;
+
+    for chunk in labelled.chunks(chunk_rows) {
+        let rows = chunk.len();
+        let gathered = &mut gathered[..rows * d];
+        for (row, &(position, _)) in gathered.chunks_exact_mut(d).zip(chunk) {
+            row.copy_from_slice(&h[position * d..][..d]);
+        }
+        let logits = &mut logits[..rows * vocabulary];
+        matmul(
+            MatMut::new(logits, rows, vocabulary)?,
+            MatRef::new(gathered, rows, d)?,
+            w.t(),
+            1.0,
+            0.0,
+        )?;
+        let stats = &mut stats[..rows];
+        logits
+            .par_chunks_exact_mut(vocabulary)
+            .zip(chunk)
+            .zip(&mut *stats)
+            .for_each(|((logits, &(_, label)), stats)| {
+                *stats = softmax_row(token, logits, label, wants_gradient);
+            });
+        // In the order of the tokens.
+        sum += stats.iter().map(|row| row.loss).sum::<f64>();
+        if !wants_gradient {
+            continue;
+        }
+        // The rows of `logits` are now the gradient but for a factor of the row, which is
+        // applied to rows of width `d` instead of rows of width `V`.
+        let factor = |row: &Row| (f64::from(grad_scale) / row.exp_sum) as f32;
+        let gradient = MatRef::new(&*logits, rows, vocabulary)?;
+        if let Some(dh) = dh.as_deref_mut() {
+            let dh_chunk = &mut dh_chunk[..rows * d];
+            let product = MatMut::new(dh_chunk, rows, d)?;
+            matmul(product, gradient, w, 1.0, 0.0)?;
+            for ((row, &(position, _)), stats) in dh_chunk.chunks_exact(d).zip(chunk).zip(&*stats) {
+                let factor = factor(stats);
+                for (dh, &row) in dh[position * d..][..d].iter_mut().zip(row) {
+                    *dh = factor * row;
+                }
+            }
+        }
+        if let Some(dw) = dw.as_deref_mut() {
+            for (row, stats) in gathered.chunks_exact_mut(d).zip(&*stats) {
+                vector::scale(factor(stats), row);
+            }
+            let h = MatRef::new(gathered, rows, d)?;
+            matmul(MatMut::new(dw, vocabulary, d)?, gradient.t(), h, 1.0, 1.0)?;
+        }
+    }
+    Ok(CrossEntropy {
+        sum,
+        tokens: labelled.len(),
+    })
 }
 
 /// Position and label of the tokens that are predicted, in order.
@@ -130,100 +188,11 @@ fn check_weight(w: &[f32], d: usize) -> Result<usize, KernelError> {
     Ok(vocabulary)
 }
 
-pub(crate) struct Problem<'a> {
-    pub(crate) token: Token,
-    pub(crate) h: &'a [f32],
-    pub(crate) w: MatRef<'a, f32>,
-    pub(crate) d: usize,
-    pub(crate) vocabulary: usize,
-    pub(crate) grad_scale: f32,
-}
-
 /// What one row yields: its loss and the sum of its shifted exponentials.
 #[derive(Clone, Copy, Default)]
 struct Row {
     loss: f64,
     exp_sum: f64,
-}
-
-impl Problem<'_> {
-    /// `labelled` holds position and label of the tokens that count, in order.
-    pub(crate) fn run(
-        &self,
-        labelled: &[(usize, usize)],
-        mut dh: Option<&mut [f32]>,
-        mut dw: Option<&mut [f32]>,
-    ) -> Result<CrossEntropy, KernelError> {
-        let (d, vocabulary) = (self.d, self.vocabulary);
-        if let Some(dh) = dh.as_deref_mut() {
-            dh.fill(0.0);
-        }
-        let chunk_rows = chunk_rows(vocabulary);
-        let buffer_rows = chunk_rows.min(labelled.len());
-        let mut gathered = vec![0.0; buffer_rows * d];
-        let mut dh_chunk = vec![0.0; if dh.is_some() { buffer_rows * d } else { 0 }];
-        let mut logits = vec![0.0; buffer_rows * vocabulary];
-        let mut stats = vec![Row::default(); buffer_rows];
-        let wants_gradient = dh.is_some() || dw.is_some();
-        let mut sum = 0.0;
-
-        for chunk in labelled.chunks(chunk_rows) {
-            let rows = chunk.len();
-            let gathered = &mut gathered[..rows * d];
-            for (row, &(position, _)) in gathered.chunks_exact_mut(d).zip(chunk) {
-                row.copy_from_slice(&self.h[position * d..][..d]);
-            }
-            let logits = &mut logits[..rows * vocabulary];
-            matmul(
-                MatMut::new(logits, rows, vocabulary)?,
-                MatRef::new(gathered, rows, d)?,
-                self.w.t(),
-                1.0,
-                0.0,
-            )?;
-            let stats = &mut stats[..rows];
-            logits
-                .par_chunks_exact_mut(vocabulary)
-                .zip(chunk)
-                .zip(&mut *stats)
-                .for_each(|((logits, &(_, label)), stats)| {
-                    *stats = softmax_row(self.token, logits, label, wants_gradient);
-                });
-            // In the order of the tokens.
-            sum += stats.iter().map(|row| row.loss).sum::<f64>();
-            if !wants_gradient {
-                continue;
-            }
-            // The rows of `logits` are now the gradient but for a factor of the row, which is
-            // applied to rows of width `d` instead of rows of width `V`.
-            let factor = |row: &Row| (f64::from(self.grad_scale) / row.exp_sum) as f32;
-            let gradient = MatRef::new(&*logits, rows, vocabulary)?;
-            if let Some(dh) = dh.as_deref_mut() {
-                let dh_chunk = &mut dh_chunk[..rows * d];
-                let product = MatMut::new(dh_chunk, rows, d)?;
-                matmul(product, gradient, self.w, 1.0, 0.0)?;
-                for ((row, &(position, _)), stats) in
-                    dh_chunk.chunks_exact(d).zip(chunk).zip(&*stats)
-                {
-                    let factor = factor(stats);
-                    for (dh, &row) in dh[position * d..][..d].iter_mut().zip(row) {
-                        *dh = factor * row;
-                    }
-                }
-            }
-            if let Some(dw) = dw.as_deref_mut() {
-                for (row, stats) in gathered.chunks_exact_mut(d).zip(&*stats) {
-                    vector::scale(factor(stats), row);
-                }
-                let h = MatRef::new(gathered, rows, d)?;
-                matmul(MatMut::new(dw, vocabulary, d)?, gradient.t(), h, 1.0, 1.0)?;
-            }
-        }
-        Ok(CrossEntropy {
-            sum,
-            tokens: labelled.len(),
-        })
-    }
 }
 
 simd_entry!(fn softmax_row<'a>(

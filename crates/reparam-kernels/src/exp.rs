@@ -1,48 +1,12 @@
-//! The exponential function over slices.
+//! The exponential function, of numbers and of the lanes of vectors.
 
-use rayon::prelude::*;
+use crate::isa::Simd;
 
-use crate::KernelError;
-use crate::error::check_len;
-use crate::isa::{Simd, Token, simd_entry};
-use crate::par::block_rows;
-
-/// The greatest error of [`exp`], in units in the last place of the exact result, over all `f32`
-/// and all instruction sets. Results below `f32::MIN_POSITIVE` are rounded to the subnormal grid,
-/// where the unit is fixed at 2^-149.
-pub const MAX_ULP: f64 = 1.1;
-
-/// `y_i = exp(x_i)`
-///
-/// # Numerics
-///
-/// The error is at most [`MAX_ULP`]. `exp(-inf)` is 0, `exp(inf)` is infinity, NaN stays NaN; what
-/// is too great or too small for `f32` becomes infinity or 0, through the subnormal numbers.
-///
-/// # Errors
-///
-/// [`KernelError::Length`] if the slices differ in length.
-pub fn exp(x: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
-    check_len("y", y, &[x.len()])?;
-    exp_on(Token::current(), x, y);
-    Ok(())
-}
-
-pub(crate) fn exp_on(token: Token, x: &[f32], y: &mut [f32]) {
-    let block = block_rows(1);
-    y.par_chunks_mut(block)
-        .zip(x.par_chunks(block))
-        .for_each(|(y, x)| exp_block(token, x, y));
-}
-
-simd_entry!(fn exp_block<'a>(x: &'a [f32], y: &'a mut [f32]) = exp_slice);
-
-#[inline(always)]
-fn exp_slice<S: Simd>(_: S, x: &[f32], y: &mut [f32]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = exp_one::<S>(x);
-    }
-}
+/// The greatest error, in units in the last place of the exact result, over all `f32` and all
+/// instruction sets. Results below `f32::MIN_POSITIVE` are rounded to the subnormal grid, where the
+/// unit is fixed at 2^-149.
+#[cfg(test)]
+pub(crate) const MAX_ULP: f64 = 1.1;
 
 // exp(89) is infinite and exp(-104) is zero in f32.
 const GREATEST: f32 = 89.0;

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 use crate::KernelError;
 pub use crate::activation::Activation;
 use crate::activation::{Curve, with_curve};
-use crate::error::{check_len, elements};
+use crate::error::check_len;
 use crate::isa::{PairSimd, Token, simd_entry};
+use crate::matmul::Layout;
 use crate::number::{Number, for_groups, read, write};
 use crate::par::block_rows;
 
@@ -75,28 +76,11 @@ pub(crate) fn check_strided(
     cols: usize,
     row_stride: usize,
 ) -> Result<(), KernelError> {
-    if rows == 0 {
-        return Ok(());
-    }
-    let before = elements(name, &[rows - 1, row_stride])?;
-    if before.checked_add(cols).is_none_or(|end| end > len) {
-        return Err(KernelError::View {
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-            found: len,
-        });
-    }
-    if rows > 1 && row_stride < cols {
-        return Err(KernelError::OverlappingView {
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-        });
-    }
-    Ok(())
+    let layout = Layout {
+        row_stride,
+        ..Layout::row_major(rows, cols)
+    };
+    layout.check(name, len)?.check_distinct().map(|_| ())
 }
 
 /// `out = act(gate) * up`, row by row.
@@ -119,11 +103,19 @@ pub fn gated_forward<T: Number>(
 ) -> Result<(), KernelError> {
     let rows = rows.check(gate_up.len(), out.len())?;
     check_len("out", out, &[out.len() / rows.inner, rows.inner])?;
-    forward_on(Token::current(), activation, gate_up, rows, out);
+    let token = Token::current();
+    let block = block_rows(rows.inner);
+    out.par_chunks_mut(block * rows.inner)
+        .zip(gate_up.par_chunks(block.saturating_mul(rows.row_stride)))
+        .for_each(|(out, gate_up)| {
+            with_curve!(activation, |curve| forward_block(
+                token, curve, gate_up, rows, out
+            ));
+        });
     Ok(())
 }
 
-/// The gradients of [`gated_forward`], the activation computed again:
+/// The gradients of [`gated_forward`], the activation computed again; they replace gate and up:
 ///
 /// ```text
 /// dgate = dout up act'(gate)
@@ -135,35 +127,8 @@ pub fn gated_forward<T: Number>(
 ///
 /// # Shapes
 ///
-/// `gate_up` and `dgate_up`: `N` rows as `rows` says; what lies between gate, up and the next row
-/// stays as it is. `dout[N, inner]`, `out[N, inner]`.
-///
-/// # Errors
-///
-/// Those of [`gated_forward`].
-pub fn gated_backward<T: Number>(
-    activation: Activation,
-    gate_up: &[T],
-    rows: GatedRows,
-    dout: &[T],
-    dgate_up: &mut [T],
-    out: Option<&mut [T]>,
-) -> Result<(), KernelError> {
-    let rows = check_backward(rows, gate_up.len(), dout, out.as_deref())?;
-    rows.check(dgate_up.len(), dout.len())?;
-    backward_on(
-        Token::current(),
-        activation,
-        gate_up,
-        rows,
-        dout,
-        dgate_up,
-        out,
-    );
-    Ok(())
-}
-
-/// [`gated_backward`] in place: the gradients replace gate and up.
+/// `gate_up`: `N` rows as `rows` says; what lies between gate, up and the next row stays as it is.
+/// `dout[N, inner]`, `out[N, inner]`.
 ///
 /// # Errors
 ///
@@ -175,40 +140,28 @@ pub fn gated_backward_in_place<T: Number>(
     dout: &[T],
     out: Option<&mut [T]>,
 ) -> Result<(), KernelError> {
-    let rows = check_backward(rows, gate_up.len(), dout, out.as_deref())?;
-    backward_in_place_on(Token::current(), activation, gate_up, rows, dout, out);
-    Ok(())
-}
-
-fn check_backward<T>(
-    rows: GatedRows,
-    len: usize,
-    dout: &[T],
-    out: Option<&[T]>,
-) -> Result<GatedRows, KernelError> {
-    let rows = rows.check(len, dout.len())?;
-    check_len("dout", dout, &[dout.len() / rows.inner, rows.inner])?;
-    if let Some(out) = out {
+    let rows = rows.check(gate_up.len(), dout.len())?;
+    let inner = rows.inner;
+    check_len("dout", dout, &[dout.len() / inner, inner])?;
+    if let Some(out) = &out {
         check_len("out", out, &[dout.len()])?;
     }
-    Ok(rows)
-}
-
-pub(crate) fn forward_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    gate_up: &[T],
-    rows: GatedRows,
-    out: &mut [T],
-) {
-    let block = block_rows(rows.inner);
-    out.par_chunks_mut(block * rows.inner)
-        .zip(gate_up.par_chunks(block.saturating_mul(rows.row_stride)))
-        .for_each(|(out, gate_up)| {
-            with_curve!(activation, |curve| forward_block(
-                token, curve, gate_up, rows, out
-            ));
-        });
+    let (token, block) = (Token::current(), block_rows(inner));
+    let blocks = gate_up
+        .par_chunks_mut(block.saturating_mul(rows.row_stride))
+        .zip(dout.par_chunks(block * inner));
+    let run = |(gate_up, dout): (&mut [T], &[T]), out: &mut [T]| {
+        with_curve!(activation, |curve| backward_block(
+            token, curve, gate_up, rows, dout, out
+        ));
+    };
+    match out {
+        Some(out) => blocks
+            .zip(out.par_chunks_mut(block * inner))
+            .for_each(|(block, out)| run(block, out)),
+        None => blocks.for_each(|block| run(block, &mut [])),
+    }
+    Ok(())
 }
 
 simd_entry!(fn forward_block<'a; T: Number, C: Curve>(
@@ -248,116 +201,13 @@ pub(crate) fn forward_row<S: PairSimd, T: Number, C: Curve>(
     });
 }
 
-pub(crate) fn backward_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    gate_up: &[T],
-    rows: GatedRows,
-    dout: &[T],
-    dgate_up: &mut [T],
-    out: Option<&mut [T]>,
-) {
-    let GatedRows {
-        inner, row_stride, ..
-    } = rows;
-    let block = block_rows(inner);
-    let blocks = dgate_up
-        .par_chunks_mut(block.saturating_mul(row_stride))
-        .zip(gate_up.par_chunks(block.saturating_mul(row_stride)))
-        .zip(dout.par_chunks(block * inner));
-    let run = |((dgate_up, gate_up), dout): ((&mut [T], &[T]), &[T]), out: &mut [T]| {
-        with_curve!(activation, |curve| backward_block(
-            token, curve, gate_up, rows, dout, dgate_up, out
-        ));
-    };
-    match out {
-        Some(out) => blocks
-            .zip(out.par_chunks_mut(block * inner))
-            .for_each(|(block, out)| run(block, out)),
-        None => blocks.for_each(|block| run(block, &mut [])),
-    }
-}
-
-pub(crate) fn backward_in_place_on<T: Number>(
-    token: Token,
-    activation: Activation,
-    gate_up: &mut [T],
-    rows: GatedRows,
-    dout: &[T],
-    out: Option<&mut [T]>,
-) {
-    let GatedRows {
-        inner, row_stride, ..
-    } = rows;
-    let block = block_rows(inner);
-    let blocks = gate_up
-        .par_chunks_mut(block.saturating_mul(row_stride))
-        .zip(dout.par_chunks(block * inner));
-    let run = |(gate_up, dout): (&mut [T], &[T]), out: &mut [T]| {
-        with_curve!(activation, |curve| backward_in_place_block(
-            token, curve, gate_up, rows, dout, out
-        ));
-    };
-    match out {
-        Some(out) => blocks
-            .zip(out.par_chunks_mut(block * inner))
-            .for_each(|(block, out)| run(block, out)),
-        None => blocks.for_each(|block| run(block, &mut [])),
-    }
-}
-
 simd_entry!(fn backward_block<'a; T: Number, C: Curve>(
-    curve: C, gate_up: &'a [T], rows: GatedRows, dout: &'a [T], dgate_up: &'a mut [T],
-    out: &'a mut [T]
-) = backward_rows);
-
-simd_entry!(fn backward_in_place_block<'a; T: Number, C: Curve>(
     curve: C, gate_up: &'a mut [T], rows: GatedRows, dout: &'a [T], out: &'a mut [T]
-) = backward_rows_in_place);
+) = backward_rows);
 
 /// `out` is empty if it is not wanted.
 #[inline(always)]
 fn backward_rows<S: PairSimd, T: Number, C: Curve>(
-    simd: S,
-    curve: C,
-    gate_up: &[T],
-    rows: GatedRows,
-    dout: &[T],
-    dgate_up: &mut [T],
-    out: &mut [T],
-) {
-    let GatedRows {
-        inner,
-        row_stride,
-        up_at,
-    } = rows;
-    let both = gate_up
-        .chunks(row_stride)
-        .zip(dgate_up.chunks_mut(row_stride));
-    for (n, ((row, drow), dout)) in both.zip(dout.chunks_exact(inner)).enumerate() {
-        let (gate, up) = (&row[..inner], &row[up_at..][..inner]);
-        let (dgate, dup) = drow.split_at_mut(up_at);
-        let out = if out.is_empty() {
-            &mut []
-        } else {
-            &mut out[n * inner..][..inner]
-        };
-        backward_row(
-            simd,
-            curve,
-            gate,
-            up,
-            dout,
-            &mut dgate[..inner],
-            &mut dup[..inner],
-            out,
-        );
-    }
-}
-
-/// `out` is empty if it is not wanted.
-#[inline(always)]
-fn backward_rows_in_place<S: PairSimd, T: Number, C: Curve>(
     simd: S,
     curve: C,
     gate_up: &mut [T],
@@ -395,37 +245,9 @@ fn backward_rows_in_place<S: PairSimd, T: Number, C: Curve>(
     }
 }
 
-/// `out` is empty if it is not wanted.
-#[expect(clippy::too_many_arguments, reason = "three inputs, three outputs")]
-#[inline(always)]
-pub(crate) fn backward_row<S: PairSimd, T: Number, C: Curve>(
-    simd: S,
-    curve: C,
-    gate: &[T],
-    up: &[T],
-    dout: &[T],
-    dgate: &mut [T],
-    dup: &mut [T],
-    out: &mut [T],
-) {
-    for_groups!(dgate.len(), |at| {
-        let values = [
-            read(simd, gate, at),
-            read(simd, up, at),
-            read(simd, dout, at),
-        ];
-        let [to_gate, to_up, act] = backward_group(simd, curve, values);
-        write(simd, to_gate, dgate, at);
-        write(simd, to_up, dup, at);
-        if !out.is_empty() {
-            write(simd, act, out, at);
-        }
-    });
-}
-
 /// `dgate`, `dup` and the output again.
 #[inline(always)]
-fn backward_group<S: PairSimd, C: Curve>(
+pub(crate) fn backward_group<S: PairSimd, C: Curve>(
     simd: S,
     curve: C,
     [gate, up, dout]: [S::V; 3],

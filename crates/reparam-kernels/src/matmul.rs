@@ -50,7 +50,7 @@ impl Layout {
         }
     }
 
-    pub(crate) fn check(self, len: usize) -> Result<Self, KernelError> {
+    pub(crate) fn check(self, name: &'static str, len: usize) -> Result<Self, KernelError> {
         if self.is_empty() {
             return Ok(self);
         }
@@ -58,7 +58,7 @@ impl Layout {
             .checked_mul(self.row_stride)
             .zip((self.cols - 1).checked_mul(self.col_stride))
             .and_then(|(row, col)| row.checked_add(col))
-            .ok_or(KernelError::Overflow { name: "view" })?;
+            .ok_or(KernelError::Overflow { name })?;
         if last < len {
             Ok(self)
         } else {
@@ -145,7 +145,7 @@ impl<'a, T: Real> MatRef<'a, T> {
             row_stride,
             col_stride,
         }
-        .check(data.len())?;
+        .check("view", data.len())?;
         Ok(Self { data, layout })
     }
 
@@ -224,7 +224,7 @@ impl<'a, T: Real> MatMut<'a, T> {
             row_stride,
             col_stride,
         }
-        .check(data.len())?
+        .check("view", data.len())?
         .check_distinct()?;
         Ok(Self { data, layout })
     }

@@ -230,15 +230,12 @@ pub(crate) use sum_groups;
 /// [`KernelError::Length`] if the slices differ in length.
 pub fn add<T: Number>(x: &[T], y: &mut [T]) -> Result<(), KernelError> {
     check_len("y", y, &[x.len()])?;
-    add_on(Token::current(), x, y);
-    Ok(())
-}
-
-pub(crate) fn add_on<T: Number>(token: Token, x: &[T], y: &mut [T]) {
+    let token = Token::current();
     let block = block_rows(1);
     y.par_chunks_mut(block)
         .zip(x.par_chunks(block))
         .for_each(|(y, x)| add_block(token, x, y));
+    Ok(())
 }
 
 simd_entry!(fn add_block<'a; T: Number>(x: &'a [T], y: &'a mut [T]) = add_slice);

@@ -93,7 +93,7 @@ pub fn rotary<T: Number>(
     };
     let tokens = check_tables(cos, sin, heads)?;
     check_len("x", x, &[tokens, n_heads, head_dim])?;
-    rotary_on(Token::current(), x, cos, sin, heads, inverse);
+    turn(x, cos, sin, heads, inverse);
     Ok(())
 }
 
@@ -139,7 +139,7 @@ pub fn rotary_rows<T: Number>(
         row_stride: heads.row_stride.max(width),
         ..heads
     };
-    rotary_on(Token::current(), x, cos, sin, heads, inverse);
+    turn(x, cos, sin, heads, inverse);
     Ok(())
 }
 
@@ -179,15 +179,8 @@ fn check_tables(cos: &[f32], sin: &[f32], heads: Heads) -> Result<usize, KernelE
     Ok(tokens)
 }
 
-pub(crate) fn rotary_on<T: Number>(
-    token: Token,
-    x: &mut [T],
-    cos: &[f32],
-    sin: &[f32],
-    heads: Heads,
-    inverse: bool,
-) {
-    let half = heads.turned / 2;
+fn turn<T: Number>(x: &mut [T], cos: &[f32], sin: &[f32], heads: Heads, inverse: bool) {
+    let (token, half) = (Token::current(), heads.turned / 2);
     let rows = block_rows(heads.n_heads * heads.head_dim);
     let sign = if inverse { -1.0 } else { 1.0 };
     x.par_chunks_mut(rows.saturating_mul(heads.row_stride))

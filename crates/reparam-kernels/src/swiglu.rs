@@ -8,6 +8,7 @@ use crate::activation::Silu;
 use crate::error::check_len;
 use crate::gated;
 use crate::isa::{PairSimd, Token, simd_entry};
+use crate::number::{for_groups, read, write};
 use crate::par::block_rows;
 
 /// `y = silu(gate) * up`, `silu(g) = g / (1 + exp(-g))`, element by element.
@@ -23,7 +24,12 @@ use crate::par::block_rows;
 pub fn swiglu_forward(gate: &[f32], up: &[f32], y: &mut [f32]) -> Result<(), KernelError> {
     check_len("up", up, &[gate.len()])?;
     check_len("y", y, &[gate.len()])?;
-    forward_on(Token::current(), gate, up, y);
+    let token = Token::current();
+    let block = block_rows(1);
+    y.par_chunks_mut(block)
+        .zip(gate.par_chunks(block))
+        .zip(up.par_chunks(block))
+        .for_each(|((y, gate), up)| forward_block(token, gate, up, y));
     Ok(())
 }
 
@@ -50,34 +56,7 @@ pub fn swiglu_backward(
     check_len("up", up, &[dy.len()])?;
     check_len("dgate", dgate, &[dy.len()])?;
     check_len("dup", dup, &[dy.len()])?;
-    backward_on(Token::current(), dy, gate, up, dgate, dup);
-    Ok(())
-}
-
-pub(crate) fn forward_on(token: Token, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    let block = block_rows(1);
-    y.par_chunks_mut(block)
-        .zip(gate.par_chunks(block))
-        .zip(up.par_chunks(block))
-        .for_each(|((y, gate), up)| forward_block(token, gate, up, y));
-}
-
-simd_entry!(fn forward_block<'a>(gate: &'a [f32], up: &'a [f32], y: &'a mut [f32])
-    = forward_slice);
-
-#[inline(always)]
-fn forward_slice<S: PairSimd>(simd: S, gate: &[f32], up: &[f32], y: &mut [f32]) {
-    gated::forward_row(simd, Silu, gate, up, y);
-}
-
-pub(crate) fn backward_on(
-    token: Token,
-    dy: &[f32],
-    gate: &[f32],
-    up: &[f32],
-    dgate: &mut [f32],
-    dup: &mut [f32],
-) {
+    let token = Token::current();
     let block = block_rows(1);
     (dgate.par_chunks_mut(block), dup.par_chunks_mut(block))
         .into_par_iter()
@@ -87,6 +66,15 @@ pub(crate) fn backward_on(
         .for_each(|((((dgate, dup), dy), gate), up)| {
             backward_block(token, dy, gate, up, dgate, dup);
         });
+    Ok(())
+}
+
+simd_entry!(fn forward_block<'a>(gate: &'a [f32], up: &'a [f32], y: &'a mut [f32])
+    = forward_slice);
+
+#[inline(always)]
+fn forward_slice<S: PairSimd>(simd: S, gate: &[f32], up: &[f32], y: &mut [f32]) {
+    gated::forward_row(simd, Silu, gate, up, y);
 }
 
 simd_entry!(fn backward_block<'a>(
@@ -102,5 +90,10 @@ fn backward_slice<S: PairSimd>(
     dgate: &mut [f32],
     dup: &mut [f32],
 ) {
-    gated::backward_row(simd, Silu, gate, up, dy, dgate, dup, &mut []);
+    for_groups!(dgate.len(), |at| {
+        let values = [read(simd, gate, at), read(simd, up, at), read(simd, dy, at)];
+        let [to_gate, to_up, _] = gated::backward_group(simd, Silu, values);
+        write(simd, to_gate, dgate, at);
+        write(simd, to_up, dup, at);
+    });
 }

@@ -1,18 +1,11 @@
 //! Grouped-query attention within document bounds.
 
-use std::sync::Arc;
-
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::attention as kernels;
 
 use crate::Segments;
 use crate::dropout::{self, DropoutKey};
-use crate::native::{self, from_values, primitive_and_node, values};
+use crate::native::{self, Operation, from_values, values};
 use crate::profile::{self, Work};
 use crate::reference;
 
@@ -109,13 +102,9 @@ pub fn attention_with_dropout(
         return reference::attention_with_dropout(q, k, v, config, segments, dropout);
     }
     let dropout = dropout.map(|dropout| Kept::new(&config, segments, dropout));
-    let q_dims = q.dims();
-    let k_dims = k.dims();
-    let is_tracked = q.is_tracked() || k.is_tracked() || v.is_tracked();
-    let autodiff = q.is_autodiff() || k.is_autodiff() || v.is_autodiff();
-    let (q, q_node) = primitive_and_node(q);
-    let (k, k_node) = primitive_and_node(k);
-    let (v, v_node) = primitive_and_node(v);
+    let (q_dims, k_dims) = (q.dims(), k.dims());
+    let mut operation = Operation::default();
+    let [q, k, v] = [q, k, v].map(|tensor| operation.input(tensor));
     let mut out = vec![0.0; q_dims[0] * q_dims[1]];
     let mut lse = vec![0.0; q_dims[0] * config.n_heads];
     profile::measure(Work::Attention, 0.0, || {
@@ -131,28 +120,38 @@ pub fn attention_with_dropout(
         ));
     });
     let out = from_values(out, q_dims);
-    if !is_tracked {
-        return native::untracked(out, autodiff);
-    }
-    let state = AttentionState {
-        q,
-        k,
-        v,
-        out: out.clone(),
-        lse: from_values(lse, [q_dims[0], config.n_heads]),
-        config,
-        segments: segments.clone(),
-        dropout,
-        q_dims,
-        k_dims,
-    };
-    native::tracked(AttentionBackward, [q_node, k_node, v_node], out, state)
+    let segments = segments.clone();
+    operation.output(out.clone(), move |dout, [_, _, _]| {
+        let dims = [q_dims, k_dims, k_dims];
+        let mut gradients = dims.map(|[rows, cols]| vec![0.0; rows * cols]);
+        let [dq, dk, dv] = &mut gradients;
+        profile::measure(Work::Attention, 0.0, || {
+            native::run(kernels::attention_backward(
+                kernels::AttentionSaved {
+                    q: values(&q),
+                    k: values(&k),
+                    v: values(&v),
+                    out: values(&out),
+                    lse: &lse,
+                    dout: values(&dout),
+                },
+                config.shape(),
+                &segments,
+                dropout.as_ref().map(Kept::kernel),
+                dq,
+                dk,
+                dv,
+            ));
+        });
+        let [dq, dk, dv] = gradients;
+        [(dq, q_dims), (dk, k_dims), (dv, k_dims)]
+            .map(|(gradient, dims)| Some(from_values(gradient, dims)))
+    })
 }
 
 /// What a dropout keeps.
-#[derive(Debug, Clone)]
 struct Kept {
-    bits: Arc<[u64]>,
+    bits: Vec<u64>,
     factor: f32,
 }
 
@@ -160,7 +159,7 @@ impl Kept {
     fn new(config: &AttentionConfig, segments: &Segments, (p, key): (f32, DropoutKey)) -> Self {
         let len = kernels::AttentionDropout::len(&config.shape(), segments);
         Self {
-            bits: dropout::bits(len, p, key).into(),
+            bits: dropout::bits(len, p, key),
             factor: dropout::factor(p),
         }
     }
@@ -169,59 +168,6 @@ impl Kept {
         kernels::AttentionDropout {
             kept: &self.bits,
             factor: self.factor,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct AttentionBackward;
-
-#[derive(Debug, Clone)]
-struct AttentionState {
-    q: FlexTensor,
-    k: FlexTensor,
-    v: FlexTensor,
-    out: FlexTensor,
-    lse: FlexTensor,
-    config: AttentionConfig,
-    segments: Segments,
-    dropout: Option<Kept>,
-    q_dims: [usize; 2],
-    k_dims: [usize; 2],
-}
-
-impl Backward<Flex, 3> for AttentionBackward {
-    type State = AttentionState;
-
-    fn backward(self, ops: Ops<AttentionState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dout = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let state = ops.state;
-        let mut dq = vec![0.0; state.q_dims[0] * state.q_dims[1]];
-        let mut dk = vec![0.0; state.k_dims[0] * state.k_dims[1]];
-        let mut dv = vec![0.0; state.k_dims[0] * state.k_dims[1]];
-        profile::measure(Work::Attention, 0.0, || {
-            native::run(kernels::attention_backward(
-                kernels::AttentionSaved {
-                    q: values(&state.q),
-                    k: values(&state.k),
-                    v: values(&state.v),
-                    out: values(&state.out),
-                    lse: values(&state.lse),
-                    dout: values(&dout),
-                },
-                state.config.shape(),
-                &state.segments,
-                state.dropout.as_ref().map(Kept::kernel),
-                &mut dq,
-                &mut dk,
-                &mut dv,
-            ));
-        });
-        let gradients = [(dq, state.q_dims), (dk, state.k_dims), (dv, state.k_dims)];
-        for (node, (gradient, dims)) in ops.parents.into_iter().zip(gradients) {
-            if let Some(node) = node {
-                grads.register::<Flex>(node.id, from_values(gradient, dims));
-            }
         }
     }
 }

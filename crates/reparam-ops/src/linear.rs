@@ -1,9 +1,5 @@
 //! Linear layers, executed by plan.
 
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::linear as kernels;
@@ -11,7 +7,7 @@ use reparam_kernels::linear::LinearShape;
 use reparam_kernels::matmul::{MatMut, MatRef, matmul};
 
 use crate::dropout::{DropoutKey, dropout};
-use crate::native::{self, from_values, primitive, primitive_and_node, values};
+use crate::native::{self, Operation, from_values, primitive, values};
 use crate::profile::{self, Work};
 use crate::reference;
 
@@ -110,19 +106,16 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
 }
 
 fn dense(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let [n, d_in] = x.dims();
-    let [d_out, _] = weight.dims();
-    let is_tracked = x.is_tracked() || weight.is_tracked();
-    let autodiff = x.is_autodiff() || weight.is_autodiff();
-    let (x, x_node) = primitive_and_node(x);
+    let ([tokens, d_in], [d_out, _]) = (x.dims(), weight.dims());
     let weight_tracked = weight.is_tracked();
-    let (weight, weight_node) = primitive_and_node(weight);
+    let mut operation = Operation::default();
+    let (x, weight) = (operation.input(x), operation.input(weight));
     let shape = LinearShape {
-        tokens: n,
+        tokens,
         d_in,
         d_out,
     };
-    let mut y = vec![0.0; n * d_out];
+    let mut y = vec![0.0; tokens * d_out];
     measure(shape, || {
         native::run(kernels::low_rank_forward(
             shape,
@@ -134,61 +127,33 @@ fn dense(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
             &mut [],
         ));
     });
-    let y = from_values(y, [n, d_out]);
-    if !is_tracked {
-        return native::untracked(y, autodiff);
-    }
     // The input is only needed for a gradient of the weight.
-    let state = DenseState {
-        x: weight_tracked.then_some(x),
-        weight,
-        shape,
-    };
-    native::tracked(DenseBackward, [x_node, weight_node], y, state)
-}
-
-#[derive(Debug)]
-struct DenseBackward;
-
-#[derive(Debug, Clone)]
-struct DenseState {
-    x: Option<FlexTensor>,
-    weight: FlexTensor,
-    shape: LinearShape,
-}
-
-impl Backward<Flex, 2> for DenseBackward {
-    type State = DenseState;
-
-    fn backward(self, ops: Ops<DenseState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let DenseState { x, weight, shape } = ops.state;
-        let LinearShape {
-            tokens,
-            d_in,
-            d_out,
-        } = shape;
-        let [x_node, weight_node] = ops.parents;
-        if let Some(node) = x_node {
-            let mut dx = vec![0.0; tokens * d_in];
-            measure(shape, || {
-                native::run(multiply(&mut dx, values(&dy), values(&weight), shape));
+    let x = weight_tracked.then_some(x);
+    operation.output(
+        from_values(y, [tokens, d_out]),
+        move |dy, [wants_x, wants_weight]| {
+            let dx = wants_x.then(|| {
+                let mut dx = vec![0.0; tokens * d_in];
+                measure(shape, || {
+                    native::run(multiply(&mut dx, values(&dy), values(&weight), shape));
+                });
+                from_values(dx, [tokens, d_in])
             });
-            grads.register::<Flex>(node.id, from_values(dx, [tokens, d_in]));
-        }
-        if let (Some(node), Some(x)) = (weight_node, x) {
-            let mut dw = vec![0.0; d_out * d_in];
-            measure(shape, || {
-                native::run(kernels::dense_backward_weight(
-                    shape,
-                    values(&dy),
-                    values(&x),
-                    &mut dw,
-                ));
+            let dw = x.filter(|_| wants_weight).map(|x| {
+                let mut dw = vec![0.0; d_out * d_in];
+                measure(shape, || {
+                    native::run(kernels::dense_backward_weight(
+                        shape,
+                        values(&dy),
+                        values(&x),
+                        &mut dw,
+                    ));
+                });
+                from_values(dw, [d_out, d_in])
             });
-            grads.register::<Flex>(node.id, from_values(dw, [d_out, d_in]));
-        }
-    }
+            [dx, dw]
+        },
+    )
 }
 
 /// Runs a product with a weight; low-rank terms are counted with it, as they run in one call here.
@@ -217,24 +182,20 @@ fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor
     let input = low_rank.dropped(&x);
     let LowRank { a, b, scaling, .. } = low_rank;
     let scaling = scaling as f32;
-    let [tokens, d_in] = x.dims();
-    let [d_out, _] = weight.dims();
-    let [rank, _] = a.dims();
+    let ([tokens, d_in], [d_out, _], [rank, _]) = (x.dims(), weight.dims(), a.dims());
     let shape = LinearShape {
         tokens,
         d_in,
         d_out,
     };
-    let is_tracked = x.is_tracked() || a.is_tracked() || b.is_tracked();
-    let autodiff = x.is_autodiff() || a.is_autodiff() || b.is_autodiff();
     let has_input = input.is_some();
     // Without an input of its own the low-rank path hangs on `x` alone; the second guard of the
     // same node then receives nothing.
-    let (input, input_node) = primitive_and_node(input.unwrap_or_else(|| x.clone()));
-    let (x, x_node) = primitive_and_node(x);
-    let (a, a_node) = primitive_and_node(a);
-    let (b, b_node) = primitive_and_node(b);
+    let input = input.unwrap_or_else(|| x.clone());
+    let mut operation = Operation::default();
+    let [x, input, a, b] = [x, input, a, b].map(|tensor| operation.input(tensor));
     let weight = primitive(weight);
+    let input = has_input.then_some(input);
 
     let mut y = vec![0.0; tokens * d_out];
     let mut xa = vec![0.0; tokens * rank];
@@ -243,85 +204,29 @@ fn low_rank_linear(x: Tensor<2>, weight: Tensor<2>, low_rank: LowRank) -> Tensor
             shape,
             values(&x),
             values(&weight),
-            Some(kernels::LowRank {
-                a: values(&a),
-                b: values(&b),
-                rank,
-                scaling,
-            }),
-            has_input.then(|| values(&input)),
+            Some(term(&a, &b, rank, scaling)),
+            input.as_ref().map(values),
             &mut y,
             &mut xa,
         ));
     });
-    let y = from_values(y, [tokens, d_out]);
-    if !is_tracked {
-        return native::untracked(y, autodiff);
-    }
-    let state = LowRankState {
-        x,
-        input: has_input.then_some(input),
-        weight,
-        a,
-        b,
-        xa: from_values(xa, [tokens, rank]),
-        rank,
-        scaling,
-        shape,
-    };
-    let nodes = [x_node, input_node, a_node, b_node];
-    native::tracked(LowRankBackward, nodes, y, state)
-}
-
-#[derive(Debug)]
-struct LowRankBackward;
-
-#[derive(Debug, Clone)]
-struct LowRankState {
-    x: FlexTensor,
-    input: Option<FlexTensor>,
-    weight: FlexTensor,
-    a: FlexTensor,
-    b: FlexTensor,
-    xa: FlexTensor,
-    rank: usize,
-    scaling: f32,
-    shape: LinearShape,
-}
-
-impl Backward<Flex, 4> for LowRankBackward {
-    type State = LowRankState;
-
-    fn backward(self, ops: Ops<LowRankState, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let state = ops.state;
-        let LinearShape {
-            tokens,
-            d_in,
-            d_out,
-        } = state.shape;
-        let [x_node, input_node, a_node, b_node] = ops.parents;
-        let input_node = input_node.filter(|_| state.input.is_some());
+    operation.output(from_values(y, [tokens, d_out]), move |dy, wants| {
+        let [wants_x, wants_input, wants_a, wants_b] = wants;
         let zeros = |needed: bool, len: usize| needed.then(|| vec![0.0; len]);
-        let mut dx = zeros(x_node.is_some(), tokens * d_in);
-        let mut dinput = zeros(input_node.is_some(), tokens * d_in);
-        let mut da = zeros(a_node.is_some(), state.rank * d_in);
-        let mut db = zeros(b_node.is_some(), d_out * state.rank);
-        measure(state.shape, || {
+        let mut dx = zeros(wants_x, tokens * d_in);
+        let mut dinput = zeros(wants_input && has_input, tokens * d_in);
+        let mut da = zeros(wants_a, rank * d_in);
+        let mut db = zeros(wants_b, d_out * rank);
+        measure(shape, || {
             native::run(kernels::low_rank_backward(
-                state.shape,
+                shape,
                 kernels::LowRankInputs {
                     dy: values(&dy),
-                    x: values(&state.x),
-                    x_low_rank: state.input.as_ref().map(values),
-                    w: values(&state.weight),
-                    low_rank: Some(kernels::LowRank {
-                        a: values(&state.a),
-                        b: values(&state.b),
-                        rank: state.rank,
-                        scaling: state.scaling,
-                    }),
-                    xa: values(&state.xa),
+                    x: values(&x),
+                    x_low_rank: input.as_ref().map(values),
+                    w: values(&weight),
+                    low_rank: Some(term(&a, &b, rank, scaling)),
+                    xa: &xa,
                 },
                 kernels::LowRankGrads {
                     dx: dx.as_deref_mut(),
@@ -331,14 +236,22 @@ impl Backward<Flex, 4> for LowRankBackward {
                 },
             ));
         });
-        let mut register = |node: Option<_>, gradient: Option<Vec<f32>>, dims| {
-            if let (Some(id), Some(gradient)) = (node, gradient) {
-                grads.register::<Flex>(id, from_values(gradient, dims));
-            }
-        };
-        register(x_node.map(|node| node.id), dx, [tokens, d_in]);
-        register(input_node.map(|node| node.id), dinput, [tokens, d_in]);
-        register(a_node.map(|node| node.id), da, [state.rank, d_in]);
-        register(b_node.map(|node| node.id), db, [d_out, state.rank]);
+        let (of_x, of_a, of_b) = ([tokens, d_in], [rank, d_in], [d_out, rank]);
+        [(dx, of_x), (dinput, of_x), (da, of_a), (db, of_b)]
+            .map(|(gradient, dims)| gradient.map(|gradient| from_values(gradient, dims)))
+    })
+}
+
+fn term<'a>(
+    a: &'a FlexTensor,
+    b: &'a FlexTensor,
+    rank: usize,
+    scaling: f32,
+) -> kernels::LowRank<'a> {
+    kernels::LowRank {
+        a: values(a),
+        b: values(b),
+        rank,
+        scaling,
     }
 }

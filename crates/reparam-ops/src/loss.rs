@@ -1,15 +1,10 @@
 //! The output head and its cross-entropy, in one operation.
 
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::cross_entropy as kernels;
 
 use crate::linear::LinearPlan;
-use crate::native::{self, from_values, primitive_and_node, values};
+use crate::native::{self, Operation, from_values, values};
 use crate::profile::{self, Work};
 use crate::reference;
 
@@ -67,9 +62,8 @@ pub fn linear_cross_entropy(
     let weight_dims = weight.dims();
     let h_tracked = h.is_tracked();
     let weight_tracked = weight.is_tracked();
-    let autodiff = h.is_autodiff() || weight.is_autodiff();
-    let (h, h_node) = primitive_and_node(h);
-    let (weight, weight_node) = primitive_and_node(weight);
+    let mut operation = Operation::default();
+    let (h, weight) = (operation.input(h), operation.input(weight));
     let mut dh = h_tracked.then(|| vec![0.0; h_dims[0] * h_dims[1]]);
     let mut dweight = weight_tracked.then(|| vec![0.0; weight_dims[0] * weight_dims[1]]);
     let passes = 1 + u8::from(h_tracked) + u8::from(weight_tracked);
@@ -87,16 +81,21 @@ pub fn linear_cross_entropy(
     })
     .unwrap_or_else(|error| panic!("tensor shapes or labels do not fit: {error}"));
     let loss = from_values(vec![(loss.sum * f64::from(scale)) as f32], [1]);
-    if !h_tracked && !weight_tracked {
-        return native::untracked(loss, autodiff);
-    }
-    let state = CrossEntropyState {
-        gradients: [
-            dh.map(|dh| from_values(dh, h_dims)),
-            dweight.map(|dweight| from_values(dweight, weight_dims)),
-        ],
-    };
-    native::tracked(CrossEntropyBackward, [h_node, weight_node], loss, state)
+    let gradients = [(dh, h_dims), (dweight, weight_dims)];
+    operation.output(loss, move |upstream, _: [bool; 2]| {
+        let factor = values(&upstream)[0];
+        gradients.map(|(gradient, dims)| {
+            let mut gradient = gradient?;
+            // The usual case is the loss itself being differentiated, which leaves the gradient
+            // as it was made.
+            if factor != 1.0 {
+                for value in &mut gradient {
+                    *value *= factor;
+                }
+            }
+            Some(from_values(gradient, dims))
+        })
+    })
 }
 
 /// Returns inputs and a weight whose product is that of the plan:
@@ -131,34 +130,4 @@ fn widened(h: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> (Tensor<2>, Ten
 pub(crate) fn head_operations(labels: &[i32], [vocabulary, d]: [usize; 2]) -> f64 {
     let labelled = labels.iter().filter(|&&label| label != IGNORE_INDEX);
     profile::product(labelled.count(), d, vocabulary)
-}
-
-#[derive(Debug)]
-struct CrossEntropyBackward;
-
-#[derive(Debug, Clone)]
-struct CrossEntropyState {
-    gradients: [Option<FlexTensor>; 2],
-}
-
-impl Backward<Flex, 2> for CrossEntropyBackward {
-    type State = CrossEntropyState;
-
-    fn backward(self, ops: Ops<CrossEntropyState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = grads.consume::<Flex>(&ops.node);
-        let factor = values(&upstream.to_contiguous())[0];
-        for (node, gradient) in ops.parents.into_iter().zip(ops.state.gradients) {
-            let (Some(node), Some(mut gradient)) = (node, gradient) else {
-                continue;
-            };
-            // The usual case is the loss itself being differentiated, which leaves the gradient
-            // as it was made.
-            if factor != 1.0 {
-                for value in gradient.storage_mut::<f32>() {
-                    *value *= factor;
-                }
-            }
-            grads.register::<Flex>(node.id, gradient);
-        }
-    }
 }

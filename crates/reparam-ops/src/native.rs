@@ -5,8 +5,11 @@
 //! backend runs the same composition of Burn operations, and inputs such as the low-rank factors
 //! are there or not.
 
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::backend::{Autodiff, DispatchDevice, Flex};
 use burn::tensor::{DType, Tensor, TensorData, bf16};
@@ -126,24 +129,85 @@ pub(crate) fn untracked<const D: usize>(output: FlexTensor, autodiff: bool) -> T
 }
 
 /// Registers the backward step of an operation and returns its output as a tensor.
-pub(crate) fn tracked<Op, const N: usize, const D: usize>(
-    op: Op,
+///
+/// The step is given the gradient of the output and, for each input, the node that wants its
+/// gradient, if any does.
+pub(crate) fn tracked<const N: usize, const D: usize>(
     nodes: [NodeGuard; N],
     output: FlexTensor,
-    state: Op::State,
-) -> Tensor<D>
-where
-    Op: Backward<Flex, N>,
-{
-    let output = match op
+    backward: impl FnOnce(FlexTensor, [Option<NodeId>; N], &mut Gradients) + Send + 'static,
+) -> Tensor<D> {
+    let output = Step(backward)
         .prepare::<NoCheckpointing>(nodes)
         .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(prep) => prep.finish(state, output),
-        OpsKind::UnTracked(prep) => prep.finish(output),
-    };
+        .stateless(output);
     Tensor::from_primitive::<Autodiff<Flex>>(output)
+}
+
+/// A backward step with what it keeps. Burn would have the latter apart and able to be cloned; a step
+/// runs once, and it need not be.
+struct Step<F>(F);
+
+impl<F> std::fmt::Debug for Step<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(std::any::type_name::<F>())
+    }
+}
+
+impl<F, const N: usize> Backward<Flex, N> for Step<F>
+where
+    F: FnOnce(FlexTensor, [Option<NodeId>; N], &mut Gradients) + Send + 'static,
+{
+    type State = ();
+
+    fn backward(self, ops: Ops<(), N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        self.0(
+            gradient,
+            ops.parents.map(|node| node.map(|node| node.id)),
+            grads,
+        );
+    }
+}
+
+/// An operation in the making: what is known of its inputs.
+#[derive(Default)]
+pub(crate) struct Operation {
+    nodes: Vec<NodeGuard>,
+    is_tracked: bool,
+    autodiff: bool,
+}
+
+impl Operation {
+    /// Takes the contiguous primitive of the next input.
+    pub(crate) fn input<const D: usize>(&mut self, tensor: Tensor<D>) -> FlexTensor {
+        self.is_tracked |= tensor.is_tracked();
+        self.autodiff |= tensor.is_autodiff();
+        let (primitive, node) = primitive_and_node(tensor);
+        self.nodes.push(node);
+        primitive
+    }
+
+    /// Returns the output as a tensor. `backward` makes the gradients of the inputs of that of the
+    /// output; those that nobody wants, as it is told, may be missing and are dropped.
+    pub(crate) fn output<const N: usize, const D: usize>(
+        self,
+        output: FlexTensor,
+        backward: impl FnOnce(FlexTensor, [bool; N]) -> [Option<FlexTensor>; N] + Send + 'static,
+    ) -> Tensor<D> {
+        if !self.is_tracked {
+            return untracked(output, self.autodiff);
+        }
+        let nodes = self.nodes.try_into().expect("a gradient for each input");
+        tracked(nodes, output, |gradient, nodes, grads| {
+            let gradients = backward(gradient, nodes.map(|node| node.is_some()));
+            for (node, gradient) in nodes.into_iter().zip(gradients) {
+                if let (Some(id), Some(gradient)) = (node, gradient) {
+                    grads.register::<Flex>(id, gradient);
+                }
+            }
+        })
+    }
 }
 
 /// A kernel call that can only fail when a shape check above it was wrong.

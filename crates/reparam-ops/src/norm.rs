@@ -1,14 +1,9 @@
 //! Root mean square and layer normalization.
 
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::{layer_norm as layer_kernels, rms_norm as kernels};
 
-use crate::native::{self, from_values, primitive_and_node, values};
+use crate::native::{self, Operation, from_values, values};
 use crate::profile::{self, Work};
 use crate::reference;
 
@@ -36,10 +31,8 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
         return reference::rms_norm(x, weight, eps);
     }
     let [n, d] = x.dims();
-    let is_tracked = x.is_tracked() || weight.is_tracked();
-    let autodiff = x.is_autodiff() || weight.is_autodiff();
-    let (x, x_node) = primitive_and_node(x);
-    let (weight, weight_node) = primitive_and_node(weight);
+    let mut operation = Operation::default();
+    let (x, weight) = (operation.input(x), operation.input(weight));
     let mut y = vec![0.0; n * d];
     let mut inv_rms = vec![0.0; n];
     profile::measure(Work::Norm, 0.0, || {
@@ -51,57 +44,22 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
             &mut inv_rms,
         ));
     });
-    let y = from_values(y, [n, d]);
-    if !is_tracked {
-        return native::untracked(y, autodiff);
-    }
-    let state = RmsNormState {
-        x,
-        weight,
-        inv_rms: from_values(inv_rms, [n]),
-        dims: [n, d],
-    };
-    native::tracked(RmsNormBackward, [x_node, weight_node], y, state)
-}
-
-#[derive(Debug)]
-struct RmsNormBackward;
-
-#[derive(Debug, Clone)]
-struct RmsNormState {
-    x: FlexTensor,
-    weight: FlexTensor,
-    inv_rms: FlexTensor,
-    dims: [usize; 2],
-}
-
-impl Backward<Flex, 2> for RmsNormBackward {
-    type State = RmsNormState;
-
-    fn backward(self, ops: Ops<RmsNormState, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let state = ops.state;
-        let [n, d] = state.dims;
-        let [x_node, weight_node] = ops.parents;
+    operation.output(from_values(y, [n, d]), move |dy, [_, wants_weight]| {
         let mut dx = vec![0.0; n * d];
-        let mut dweight = weight_node.is_some().then(|| vec![0.0; d]);
+        let mut dweight = wants_weight.then(|| vec![0.0; d]);
         profile::measure(Work::Norm, 0.0, || {
             native::run(kernels::rms_norm_backward(
                 values(&dy),
-                values(&state.x),
-                values(&state.weight),
-                values(&state.inv_rms),
+                values(&x),
+                values(&weight),
+                &inv_rms,
                 &mut dx,
                 dweight.as_deref_mut(),
             ));
         });
-        if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, from_values(dx, [n, d]));
-        }
-        if let (Some(node), Some(dweight)) = (weight_node, dweight) {
-            grads.register::<Flex>(node.id, from_values(dweight, [d]));
-        }
-    }
+        let dweight = dweight.map(|dweight| from_values(dweight, [d]));
+        [Some(from_values(dx, [n, d])), dweight]
+    })
 }
 
 /// Takes the mean off every row, divides it by its standard deviation, scales and shifts it.
@@ -128,11 +86,9 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) ->
         return reference::layer_norm(x, weight, bias, eps);
     }
     let [n, d] = x.dims();
-    let is_tracked = x.is_tracked() || weight.is_tracked() || bias.is_tracked();
-    let autodiff = x.is_autodiff() || weight.is_autodiff() || bias.is_autodiff();
-    let (x, x_node) = primitive_and_node(x);
-    let (weight, weight_node) = primitive_and_node(weight);
-    let (bias, bias_node) = primitive_and_node(bias);
+    let mut operation = Operation::default();
+    let (x, weight) = (operation.input(x), operation.input(weight));
+    let bias = operation.input(bias);
     let mut y = vec![0.0; n * d];
     let (mut mean, mut inv_std) = (vec![0.0; n], vec![0.0; n]);
     profile::measure(Work::Norm, 0.0, || {
@@ -146,67 +102,26 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) ->
             &mut inv_std,
         ));
     });
-    let y = from_values(y, [n, d]);
-    if !is_tracked {
-        return native::untracked(y, autodiff);
-    }
-    let state = LayerNormState {
-        x,
-        weight,
-        mean: from_values(mean, [n]),
-        inv_std: from_values(inv_std, [n]),
-        dims: [n, d],
-    };
-    native::tracked(
-        LayerNormBackward,
-        [x_node, weight_node, bias_node],
-        y,
-        state,
+    operation.output(
+        from_values(y, [n, d]),
+        move |dy, [_, wants_weight, wants_bias]| {
+            let mut dx = vec![0.0; n * d];
+            let mut dweight = wants_weight.then(|| vec![0.0; d]);
+            let mut dbias = wants_bias.then(|| vec![0.0; d]);
+            profile::measure(Work::Norm, 0.0, || {
+                native::run(layer_kernels::layer_norm_backward(
+                    values(&dy),
+                    values(&x),
+                    values(&weight),
+                    &mean,
+                    &inv_std,
+                    &mut dx,
+                    dweight.as_deref_mut(),
+                    dbias.as_deref_mut(),
+                ));
+            });
+            let [dweight, dbias] = [dweight, dbias].map(|sum| sum.map(|sum| from_values(sum, [d])));
+            [Some(from_values(dx, [n, d])), dweight, dbias]
+        },
     )
-}
-
-#[derive(Debug)]
-struct LayerNormBackward;
-
-#[derive(Debug, Clone)]
-struct LayerNormState {
-    x: FlexTensor,
-    weight: FlexTensor,
-    mean: FlexTensor,
-    inv_std: FlexTensor,
-    dims: [usize; 2],
-}
-
-impl Backward<Flex, 3> for LayerNormBackward {
-    type State = LayerNormState;
-
-    fn backward(self, ops: Ops<LayerNormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let state = ops.state;
-        let [n, d] = state.dims;
-        let [x_node, weight_node, bias_node] = ops.parents;
-        let mut dx = vec![0.0; n * d];
-        let mut dweight = weight_node.is_some().then(|| vec![0.0; d]);
-        let mut dbias = bias_node.is_some().then(|| vec![0.0; d]);
-        profile::measure(Work::Norm, 0.0, || {
-            native::run(layer_kernels::layer_norm_backward(
-                values(&dy),
-                values(&state.x),
-                values(&state.weight),
-                values(&state.mean),
-                values(&state.inv_std),
-                &mut dx,
-                dweight.as_deref_mut(),
-                dbias.as_deref_mut(),
-            ));
-        });
-        if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, from_values(dx, [n, d]));
-        }
-        for (node, gradient) in [(weight_node, dweight), (bias_node, dbias)] {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                grads.register::<Flex>(node.id, from_values(gradient, [d]));
-            }
-        }
-    }
 }

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::rotary as kernels;
 
-use crate::native::{self, primitive_and_node};
+use crate::native::{self, Operation};
 use crate::profile::{self, Work};
 use crate::reference;
 
@@ -92,14 +88,11 @@ pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
     if !native::is_native(&x) {
         return reference::rotary(x, table);
     }
-    let is_tracked = x.is_tracked();
-    let autodiff = x.is_autodiff();
-    let (x, x_node) = primitive_and_node(x);
+    let mut operation = Operation::default();
+    let x = operation.input(x);
     let y = rotate(x, table, false);
-    if !is_tracked {
-        return native::untracked(y, autodiff);
-    }
-    native::tracked(RotaryBackward, [x_node], y, table.clone())
+    let table = table.clone();
+    operation.output(y, move |dy, [_]| [Some(rotate(dy, &table, true))])
 }
 
 fn rotate(mut x: FlexTensor, table: &RotaryTable, inverse: bool) -> FlexTensor {
@@ -115,19 +108,4 @@ fn rotate(mut x: FlexTensor, table: &RotaryTable, inverse: bool) -> FlexTensor {
         ));
     });
     x
-}
-
-#[derive(Debug)]
-struct RotaryBackward;
-
-impl Backward<Flex, 1> for RotaryBackward {
-    type State = RotaryTable;
-
-    fn backward(self, ops: Ops<RotaryTable, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let [x_node] = ops.parents;
-        if let Some(node) = x_node {
-            grads.register::<Flex>(node.id, rotate(dy, &ops.state, true));
-        }
-    }
 }

@@ -158,8 +158,8 @@ impl PeftAdapter {
     /// Writes the directory of the adapter: `adapter_config.json` and
     /// `adapter_model.safetensors`, both or neither.
     ///
-    /// The same adapter gives the same bytes, and those are PEFT's for the same configuration. An
-    /// older adapter in the directory is replaced; other files in it are kept.
+    /// The same adapter gives the same bytes. An older adapter in the directory is replaced; other
+    /// files in it are kept.
     ///
     /// # Errors
     ///

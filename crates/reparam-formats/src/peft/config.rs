@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::features;
-use super::pyjson;
+use super::files::render;
 use super::{PeftError, TargetModules};
 use crate::config::{ConfigError, JsonObject};
 
@@ -253,12 +253,12 @@ impl LoraAdapterConfig {
         Ok(())
     }
 
-    /// Returns the text of `adapter_config.json`, byte for byte as PEFT 0.21.2 prints it.
+    /// Returns the text of `adapter_config.json`, with the keys and values of PEFT 0.21.2.
     ///
     /// Numbers that may be either are written as integers where they are whole, as PEFT's users
     /// give them.
     pub fn render(&self) -> String {
-        pyjson::dumps(&self.to_value())
+        render(self.to_value())
     }
 
     /// Returns every key that PEFT writes.

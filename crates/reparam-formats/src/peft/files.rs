@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::adapter::Tensor;
-use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE, pyjson};
+use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE};
 use crate::FormatError;
 use crate::atomic::{AtomicDirectory, write_file_atomic};
 use crate::checkpoint::Checkpoint;
@@ -94,8 +94,8 @@ impl AdapterFiles {
     /// Writes the directory of the adapter: `adapter_config.json` and
     /// `adapter_model.safetensors`, both or neither.
     ///
-    /// The same adapter gives the same bytes, and those are PEFT's for the same configuration. An
-    /// older adapter in the directory is replaced; other files in it are kept.
+    /// The same adapter gives the same bytes. An older adapter in the directory is replaced; other
+    /// files in it are kept.
     ///
     /// # Errors
     ///
@@ -115,8 +115,7 @@ impl AdapterFiles {
             write_file_atomic(&target.path().join(name), text.as_bytes())?;
         }
         let config_path = target.path().join(CONFIG_FILE);
-        let sorted: BTreeMap<_, _> = self.config.map().clone().into_iter().collect();
-        let text = pyjson::dumps(&Value::Object(sorted.into_iter().collect()));
+        let text = render(Value::Object(self.config.map().clone()));
         write_file_atomic(&config_path, text.as_bytes())?;
         let names: Vec<String> = self.tensors.keys().map(|name| stored_name(name)).collect();
         let mut tensors: Vec<TensorToWrite<'_>> = names
@@ -140,6 +139,23 @@ impl AdapterFiles {
         let peft_type = self.config.str("peft_type")?;
         Ok(peft_type.ok_or_else(|| self.config.missing("peft_type"))?)
     }
+}
+
+/// Returns the text of a configuration: its keys sorted, as PEFT sorts them, and everything in ASCII,
+/// because PEFT reads it in the encoding of the system, which need not be UTF-8.
+pub(super) fn render(mut config: Value) -> String {
+    config.sort_all_objects();
+    let mut text = String::new();
+    for character in format!("{config:#}").chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
 }
 
 /// Returns the name in the file. A name of one part is that of a tensor which the layers share.

@@ -1,7 +1,7 @@
 //! Adapter directories of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! The format is that of PEFT 0.21.2. What is written is what PEFT writes, byte for byte; what PEFT
-//! writes is read if every setting in it can be honoured, and refused by name if not.
+//! The format is that of PEFT 0.21.2. What is written has the keys and values that PEFT writes; what
+//! PEFT writes is read if every setting in it can be honoured, and refused by name if not.
 
 mod adapter;
 mod config;
@@ -9,7 +9,6 @@ mod error;
 mod features;
 mod files;
 mod keys;
-mod pyjson;
 mod rules;
 mod targets;
 

@@ -50,14 +50,14 @@ struct Gradients {
 }
 
 /// `segments` are checked, not empty, and in the order of their queries.
-pub(crate) fn backward_on(
-    token: Token,
+pub(super) fn backward(
     saved: AttentionSaved<'_>,
     shape: AttentionShape,
     segments: &[Segment],
     dropout: Option<AttentionDropout<'_>>,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) -> Result<(), KernelError> {
+    let token = Token::current();
     let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
     let context = Context {
         token,

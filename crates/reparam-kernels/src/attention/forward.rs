@@ -28,10 +28,9 @@ struct Task<'a> {
 /// `segments` are checked, not empty, and in the order of their queries.
 #[expect(
     clippy::too_many_arguments,
-    reason = "the public function with its token"
+    reason = "the public function after its checks"
 )]
-pub(crate) fn forward_on(
-    token: Token,
+pub(super) fn forward(
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -41,6 +40,7 @@ pub(crate) fn forward_on(
     out: &mut [f32],
     lse: &mut [f32],
 ) -> Result<(), KernelError> {
+    let token = Token::current();
     let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
     let dropout = dropout.transpose()?;
     // The path of a single query knows no dropout.

@@ -29,10 +29,6 @@ pub use bf16::{
 pub use dropout::AttentionDropout;
 pub use shape::{AttentionShape, Segment};
 
-pub(crate) use backward::backward_on;
-#[cfg(test)]
-pub(crate) use bf16::{backward_bf16_on, forward_bf16_on};
-pub(crate) use forward::forward_on;
 #[cfg(test)]
 pub(crate) use soft_cap::tanh;
 
@@ -81,7 +77,7 @@ pub fn attention_forward(
 ) -> Result<(), KernelError> {
     let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
     check_len("out", out, &[q.len()])?;
-    forward_on(Token::current(), q, k, v, shape, &sorted, dropout, out, lse)
+    forward::forward(q, k, v, shape, &sorted, dropout, out, lse)
 }
 
 /// What [`attention_backward`] reads.
@@ -142,14 +138,7 @@ pub fn attention_backward(
     check_len("dq", dq, &[q.len()])?;
     check_len("dk", dk, &[k.len()])?;
     check_len("dv", dv, &[v.len()])?;
-    backward_on(
-        Token::current(),
-        saved,
-        shape,
-        &sorted,
-        dropout,
-        [dq, dk, dv],
-    )
+    backward::backward(saved, shape, &sorted, dropout, [dq, dk, dv])
 }
 
 /// Checks everything but the outputs; returns the segments with queries and keys, in the order of

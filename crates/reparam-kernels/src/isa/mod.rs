@@ -115,7 +115,7 @@ impl FromStr for Isa {
 
 thread_local! {
     /// What [`with_isa`] lets the kernels that this thread calls use.
-    static IN_FORCE: Cell<Option<Token>> = const { Cell::new(None) };
+    pub(crate) static IN_FORCE: Cell<Option<Token>> = const { Cell::new(None) };
 }
 
 /// Runs `work` with `isa` for the kernels that it calls, on this thread and on those of the pool that help it.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, MatrixMut};
-use super::product::{Direction, Epilogue, matmul_with};
+use super::product::{Direction, Epilogue, matmul};
 use super::weight::PackedView;
 use crate::cross_entropy::{CrossEntropy, labelled_tokens};
 use crate::error::check_len;
@@ -68,18 +68,7 @@ pub fn linear_cross_entropy<'w>(
     grad_scale: f32,
     dh: Option<&mut [Bf16]>,
 ) -> Result<CrossEntropy, KernelError> {
-    linear_cross_entropy_with(Token::current(), h, w.into(), labels, grad_scale, dh)
-}
-
-/// [`linear_cross_entropy`] with the instruction set of `token`.
-pub(crate) fn linear_cross_entropy_with(
-    token: Token,
-    h: Matrix<'_>,
-    w: PackedView<'_>,
-    labels: &[i32],
-    grad_scale: f32,
-    dh: Option<&mut [Bf16]>,
-) -> Result<CrossEntropy, KernelError> {
+    let (token, w) = (Token::current(), w.into());
     let d = w.cols();
     if d == 0 {
         return Err(KernelError::Zero { name: "d" });
@@ -239,8 +228,7 @@ impl Problem<'_> {
                 (LOGITS_STRIDE, PROBABILITIES_STRIDE)
             };
             let logits = &mut logits[..m * logits_stride];
-            matmul_with(
-                self.token,
+            matmul(
                 Matrix::new(&*hidden, m, d)?,
                 w,
                 Direction::Forward,
@@ -269,8 +257,7 @@ impl Problem<'_> {
                         vector::scale(factor, gradient);
                     }
                 });
-            matmul_with(
-                self.token,
+            matmul(
                 Matrix::with_row_stride(&*probabilities, m, width, stride)?,
                 w,
                 Direction::Backward,

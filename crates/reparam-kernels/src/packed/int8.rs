@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::epilogue::Finish;
 use super::grid::{TASKS, span};
 use super::matrix::{Matrix, MatrixMut, Values};
-use super::product::{Direction, Epilogue, check_epilogue, matmul_with, product_with};
+use super::product::{Direction, Epilogue, check_epilogue, matmul, product};
 use super::right::lines_of;
 use super::weight::{PackedView, PackedWeight, no_such_row, panels_of};
 use crate::error::check_len;
@@ -271,21 +271,11 @@ pub fn matmul_int8<'w>(
     epilogue: Epilogue<'_>,
     out: MatrixMut<'_>,
 ) -> Result<(), KernelError> {
-    matmul_int8_with(Token::current(), x, w.into(), epilogue, out)
-}
-
-/// [`matmul_int8`] with the instruction set of `token`.
-pub(crate) fn matmul_int8_with(
-    token: Token,
-    x: Matrix<'_>,
-    w: Int8View<'_>,
-    epilogue: Epilogue<'_>,
-    out: MatrixMut<'_>,
-) -> Result<(), KernelError> {
+    let (token, w) = (Token::current(), w.into());
     if x.rows() > NARROW_ROWS {
         let lines = w.to_lines();
         let packed = PackedView::of_lines(&lines, w.rows, w.cols);
-        return matmul_with(token, x, packed, Direction::Forward, epilogue, out);
+        return matmul(x, packed, Direction::Forward, epilogue, out);
     }
     let (rows, cols) = (out.rows(), out.cols());
     check_epilogue((rows, cols), &x, (w.cols, w.rows), &epilogue)?;
@@ -296,7 +286,7 @@ pub(crate) fn matmul_int8_with(
     if let Some(term) = &epilogue.low_rank {
         low_rank.resize(rows * cols, 0.0);
         let out = MatrixMut::new(&mut low_rank[..], rows, cols)?;
-        product_with(token, term.left, term.right, term.scaling, false, out)?;
+        product(term.left, term.right, term.scaling, false, out)?;
     }
     let job = Job {
         x: &quads(&x),
@@ -313,14 +303,7 @@ pub(crate) fn matmul_int8_with(
     let panels = cols.div_ceil(LANES);
     let tasks = (cols * w.cols / TASK_NUMBERS).clamp(1, TASKS);
     let task_panels = panels.div_ceil(tasks);
-    let task = |index: usize| {
-        let panels = span(index, task_panels, panels);
-        match rows {
-            1 => run_row(token, &job, panels),
-            2 => run_two_rows(token, &job, panels),
-            _ => run_four_rows(token, &job, panels),
-        }
-    };
+    let task = |index| run_job(token, &job, span(index, task_panels, panels));
     par::for_each_index(panels.div_ceil(task_panels), task);
     Ok(())
 }
@@ -358,23 +341,15 @@ struct Job<'a> {
     finish: Finish<'a>,
 }
 
-simd_entry!(fn run_row<'a, 'b>(job: &'b Job<'a>, panels: Range<usize>) = run_rows_of_one);
-simd_entry!(fn run_two_rows<'a, 'b>(job: &'b Job<'a>, panels: Range<usize>) = run_rows_of_two);
-simd_entry!(fn run_four_rows<'a, 'b>(job: &'b Job<'a>, panels: Range<usize>) = run_rows_of_four);
+simd_entry!(fn run_job<'a, 'b>(job: &'b Job<'a>, panels: Range<usize>) = run_panels);
 
 #[inline(always)]
-fn run_rows_of_one<S: PairSimd>(simd: S, job: &Job<'_>, panels: Range<usize>) {
-    run_rows::<S, 1>(simd, job, panels);
-}
-
-#[inline(always)]
-fn run_rows_of_two<S: PairSimd>(simd: S, job: &Job<'_>, panels: Range<usize>) {
-    run_rows::<S, 2>(simd, job, panels);
-}
-
-#[inline(always)]
-fn run_rows_of_four<S: PairSimd>(simd: S, job: &Job<'_>, panels: Range<usize>) {
-    run_rows::<S, 4>(simd, job, panels);
+fn run_panels<S: PairSimd>(simd: S, job: &Job<'_>, panels: Range<usize>) {
+    match job.rows {
+        1 => run_rows::<S, 1>(simd, job, panels),
+        2 => run_rows::<S, 2>(simd, job, panels),
+        _ => run_rows::<S, 4>(simd, job, panels),
+    }
 }
 
 /// Computes some panels of the output; they must belong to this task alone.

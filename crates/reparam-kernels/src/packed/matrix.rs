@@ -54,7 +54,7 @@ fn strided(rows: usize, cols: usize, row_stride: usize, len: usize) -> Result<La
         row_stride,
         ..Layout::row_major(rows, cols)
     };
-    layout.check(len)
+    layout.check("view", len)
 }
 
 /// A matrix that is read: rows of numbers that follow one another, or the transpose of such.

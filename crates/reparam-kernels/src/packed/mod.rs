@@ -67,8 +67,4 @@ pub(crate) use serial::{Right, add_rows};
 pub(crate) use tile::Sums;
 
 #[cfg(test)]
-pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS, linear_cross_entropy_with};
-#[cfg(test)]
-pub(crate) use int8::matmul_int8_with;
-#[cfg(test)]
-pub(crate) use product::{matmul_with, product_with};
+pub(crate) use cross_entropy::{BLOCK, CHUNK_ROWS};

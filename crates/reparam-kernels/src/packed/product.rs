@@ -89,18 +89,7 @@ pub fn matmul<'w>(
     epilogue: Epilogue<'_>,
     out: MatrixMut<'_>,
 ) -> Result<(), KernelError> {
-    matmul_with(Token::current(), x, w.into(), direction, epilogue, out)
-}
-
-/// [`matmul`] with the instruction set of `token`.
-pub(crate) fn matmul_with(
-    token: Token,
-    x: Matrix<'_>,
-    w: PackedView<'_>,
-    direction: Direction,
-    epilogue: Epilogue<'_>,
-    out: MatrixMut<'_>,
-) -> Result<(), KernelError> {
+    let (token, w) = (Token::current(), w.into());
     let (rows, cols) = match direction {
         Direction::Forward => (w.cols(), w.rows()),
         Direction::Backward => (w.rows(), w.cols()),
@@ -218,18 +207,7 @@ pub fn product(
     accumulate: bool,
     out: MatrixMut<'_>,
 ) -> Result<(), KernelError> {
-    product_with(Token::current(), left, right, scaling, accumulate, out)
-}
-
-/// [`product`] with the instruction set of `token`.
-pub(crate) fn product_with(
-    token: Token,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    scaling: f32,
-    accumulate: bool,
-    out: MatrixMut<'_>,
-) -> Result<(), KernelError> {
+    let token = Token::current();
     let shape = (out.rows(), out.cols());
     check_shapes(shape, &left, (right.rows(), right.cols()))?;
     // A product of two numbers has no order, so the bits are the same.

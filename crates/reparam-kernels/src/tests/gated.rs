@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::activation::{ALL, TOLERANCE, reference};
-use super::{assert_close, assert_threads_agree, cases, floats, halves, numbers, tokens, wide};
-use crate::gated::{
-    Activation, GatedRows, backward_in_place_on, backward_on, forward_on, gated_backward,
-    gated_backward_in_place, gated_forward,
+use super::{
+    assert_close, assert_refused, assert_threads_agree, cases, floats, halves, numbers, tokens,
+    wide,
 };
+use crate::gated::{Activation, GatedRows, gated_backward_in_place, gated_forward};
 use crate::{Bf16, KernelError};
 
 /// What columns hold that must stay as they are.
@@ -47,21 +47,13 @@ fn check(n: usize, rows: GatedRows) {
         for token in tokens() {
             let what = |name| format!("{} {activation:?} {n} x {rows:?} {name}", token.isa());
             let mut out = vec![f32::NAN; len];
-            forward_on(token, activation, &gate_up, rows, &mut out);
+            gated_forward(activation, &gate_up, rows, &mut out).unwrap();
             assert_close(&what("out"), &out, &expected, TOLERANCE);
 
-            let mut grads = vec![UNTOUCHED; gate_up.len()];
+            let mut grads = gate_up.clone();
             let mut again = vec![f32::NAN; len];
-            let both = (&mut grads, &mut again);
-            backward_on(
-                token,
-                activation,
-                &gate_up,
-                rows,
-                &dout,
-                both.0,
-                Some(both.1),
-            );
+            let to = Some(&mut again[..]);
+            gated_backward_in_place(activation, &mut grads, rows, &dout, to).unwrap();
             assert_eq!(again, out);
             let mut parts = [Vec::new(), Vec::new()];
             for row in grads.chunks(rows.row_stride) {
@@ -72,39 +64,18 @@ fn check(n: usize, rows: GatedRows) {
             assert_close(&what("dup"), &parts[1], &dup, TOLERANCE);
             // Nothing beside gate and up was written.
             assert_eq!(grads, side_by_side(rows, &parts[0], &parts[1]));
-
-            let mut alone = vec![UNTOUCHED; gate_up.len()];
-            backward_on(token, activation, &gate_up, rows, &dout, &mut alone, None);
+            let mut alone = gate_up.clone();
+            gated_backward_in_place(activation, &mut alone, rows, &dout, None).unwrap();
             assert_eq!(alone, grads);
-            for wanted in [false, true] {
-                let mut in_place = gate_up.clone();
-                let mut again = vec![f32::NAN; len];
-                let again = wanted.then_some(&mut again[..]);
-                backward_in_place_on(token, activation, &mut in_place, rows, &dout, again);
-                assert_eq!(in_place, grads);
-            }
 
             // Over bf16 every result is that over `f32`, rounded once.
-            let (gate_up_half, dout_half) = (halves(&gate_up), halves(&dout));
-            let mut out_half = vec![Bf16::ONE; len];
-            forward_on(token, activation, &gate_up_half, rows, &mut out_half);
+            let (mut narrow, dout_half) = (halves(&gate_up), halves(&dout));
+            let [mut out_half, mut again] = [0, 1].map(|_| vec![Bf16::ONE; len]);
+            gated_forward(activation, &narrow, rows, &mut out_half).unwrap();
             assert_eq!(out_half, halves(&out), "{}", what("bf16 out"));
-            let mut grads_half = halves(&vec![UNTOUCHED; gate_up.len()]);
-            backward_on(
-                token,
-                activation,
-                &gate_up_half,
-                rows,
-                &dout_half,
-                &mut grads_half,
-                None,
-            );
-            assert_eq!(grads_half, halves(&grads), "{}", what("bf16 grads"));
-            let mut in_place = gate_up_half;
-            let mut again = vec![Bf16::ONE; len];
             let to = Some(&mut again[..]);
-            backward_in_place_on(token, activation, &mut in_place, rows, &dout_half, to);
-            assert_eq!((in_place, again), (grads_half, out_half));
+            gated_backward_in_place(activation, &mut narrow, rows, &dout_half, to).unwrap();
+            assert_eq!((narrow, again), (halves(&grads), out_half));
         }
     }
 }
@@ -152,10 +123,10 @@ fn nan_stays_in_its_column() {
             (second[gate_at], second[rows.up_at + up_at]) = (f32::NAN, f32::NAN);
             for token in tokens() {
                 for activation in ALL {
-                    let (mut out, mut grads) = (vec![0.0; 42], vec![0.0; both.len()]);
-                    forward_on(token, activation, &both, rows, &mut out);
+                    let (mut out, mut grads) = (vec![0.0; 42], both.clone());
+                    gated_forward(activation, &both, rows, &mut out).unwrap();
                     let dout = [1.0; 42];
-                    backward_on(token, activation, &both, rows, &dout, &mut grads, None);
+                    gated_backward_in_place(activation, &mut grads, rows, &dout, None).unwrap();
                     for (i, out) in out.iter().enumerate() {
                         let is_nan = i == 21 + gate_at || i == 21 + up_at;
                         assert_eq!(out.is_nan(), is_nan, "{} {i}", token.isa());
@@ -184,12 +155,10 @@ fn bits_do_not_depend_on_the_number_of_threads() {
         assert_threads_agree("gated", || {
             let [mut out, mut again] = [0, 1].map(|_| vec![Bf16::ZERO; n * rows.inner]);
             gated_forward(activation, &gate_up, rows, &mut out).unwrap();
-            let mut grads = vec![Bf16::ZERO; len];
-            gated_backward(activation, &gate_up, rows, &dout, &mut grads, None).unwrap();
             let mut in_place = gate_up.clone();
             let to = Some(&mut again[..]);
             gated_backward_in_place(activation, &mut in_place, rows, &dout, to).unwrap();
-            [out, again, grads, in_place].map(|x| floats(&x)).to_vec()
+            [out, again, in_place].map(|x| floats(&x)).to_vec()
         });
     }
 }
@@ -206,10 +175,7 @@ fn refuses_what_does_not_fit() {
         run(0, gap(0, 1, 1), 0),
         Err(KernelError::Zero { name: "inner" })
     );
-    assert!(matches!(
-        run(16, rows, 7),
-        Err(KernelError::Length { name: "out", .. })
-    ));
+    assert_refused("out", run(16, rows, 7));
     assert_eq!(
         run(15, rows, 6),
         Err(KernelError::View {
@@ -269,20 +235,13 @@ fn refuses_what_does_not_fit() {
     };
     assert!(matches!(run(6, far, 3), Err(KernelError::Overflow { .. })));
 
-    let (gate_up, rows) = ([0.0; 12], GatedRows::new(3));
-    let kind = Activation::Silu;
-    let mut grads = [0.0; 12];
-    let short = gated_backward(kind, &gate_up, rows, &[0.0; 6], &mut grads[..11], None);
+    let rows = GatedRows::new(3);
+    let run = |len: usize, dout: usize, out: Option<&mut [f32]>| {
+        let (mut gate_up, dout) = (vec![0.0; len], vec![0.0; dout]);
+        gated_backward_in_place(Activation::Silu, &mut gate_up, rows, &dout, out)
+    };
+    let short = run(11, 6, None);
     assert!(matches!(short, Err(KernelError::View { found: 11, .. })));
-    let out = Some(&mut [0.0; 5][..]);
-    let short = gated_backward(kind, &gate_up, rows, &[0.0; 6], &mut grads, out);
-    assert!(matches!(
-        short,
-        Err(KernelError::Length { name: "out", .. })
-    ));
-    let ragged = gated_backward_in_place(kind, &mut grads, rows, &[0.0; 5], None);
-    assert!(matches!(
-        ragged,
-        Err(KernelError::Length { name: "dout", .. })
-    ));
+    assert_refused("out", run(12, 6, Some(&mut [0.0; 5])));
+    assert_refused("dout", run(12, 5, None));
 }

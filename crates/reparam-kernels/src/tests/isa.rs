@@ -5,7 +5,7 @@ use crate::capabilities::{
     capabilities, measure_matmul_gflops, measure_mul_add_limit_gflops, measure_packed_gflops,
     measure_pair_limit_gflops,
 };
-use crate::isa::{Kernel, PairSimd};
+use crate::isa::{Kernel, PairSimd, Token};
 use crate::{Bf16, Isa, KernelError, vector};
 
 #[test]
@@ -151,4 +151,13 @@ fn speeds_are_plausible_numbers() {
         let gflops = gflops.unwrap();
         assert!(gflops > 0.01 && gflops < 1e6, "{gflops}");
     }
+}
+
+/// What the other tests rely on.
+#[test]
+fn a_test_chooses_for_the_calls_of_its_thread() {
+    for token in super::tokens_with_tiles() {
+        assert_eq!(format!("{:?}", Token::current()), format!("{token:?}"));
+    }
+    assert!(crate::isa::IN_FORCE.get().is_none());
 }

@@ -9,14 +9,13 @@ mod embedding;
 mod exp;
 mod gated;
 mod isa;
-mod layer_norm;
 mod linear;
 mod matmul;
+mod norm;
 mod normal;
 mod number;
 mod packed;
 mod reference;
-mod rms_norm;
 mod rotary;
 mod swiglu;
 mod team;
@@ -24,18 +23,41 @@ mod unaligned;
 
 use proptest::prelude::ProptestConfig;
 
-use crate::isa::Token;
-use crate::{Bf16, Isa};
+use crate::isa::{IN_FORCE, Token};
+use crate::{Bf16, Isa, KernelError};
 
 /// The half-distance between 1 and the next `f32`: the error of one rounding.
 const UNIT: f64 = f32::EPSILON as f64 / 2.0;
 
-/// Proofs of all instruction sets of this machine.
-fn tokens() -> Vec<Token> {
-    Isa::available()
-        .into_iter()
-        .filter_map(Isa::token)
-        .collect()
+/// Instruction sets in turn; each is chosen until the next is asked for.
+struct Tokens(std::vec::IntoIter<Token>);
+
+impl Iterator for Tokens {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        let token = self.0.next();
+        IN_FORCE.set(token);
+        token
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        IN_FORCE.set(None);
+    }
+}
+
+/// All instruction sets of this machine.
+fn tokens() -> Tokens {
+    let available = Isa::available().into_iter().filter_map(Isa::token);
+    Tokens(available.collect::<Vec<_>>().into_iter())
+}
+
+/// Those of [`tokens`], and products with emulated tile registers.
+fn tokens_with_tiles() -> Tokens {
+    let all: Vec<_> = tokens().chain([Token::EmulatedAmx]).collect();
+    Tokens(all.into_iter())
 }
 
 /// So many cases of a law, or as many as `PROPTEST_CASES` says if those are fewer.
@@ -92,15 +114,26 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
+/// Asserts that the length of the argument `name` was refused.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(name: &str, result: Result<T, KernelError>) {
+    match result {
+        Err(KernelError::Length { name: found, .. }) => assert_eq!(found, name),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
 /// Runs `kernel` in pools of 1, 2 and 3 threads and asserts that all bits of its outputs are equal.
 #[track_caller]
 fn assert_threads_agree(what: &str, kernel: impl Fn() -> Vec<Vec<f32>> + Send + Sync) {
+    let token = IN_FORCE.get();
     let run = |threads| {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .expect("a small thread pool")
             .install(|| {
+                IN_FORCE.set(token);
                 kernel()
                     .iter()
                     .map(|x| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>())

@@ -19,36 +19,28 @@ pub(super) fn transpose(a: &[f64], rows: usize, cols: usize) -> Vec<f64> {
         .collect()
 }
 
-/// `y` and `1 / rms`
-pub(super) fn rms_norm(x: &[f64], weight: &[f64], eps: f64) -> (Vec<f64>, Vec<f64>) {
-    let d = weight.len();
-    let (mut y, mut inv_rms) = (Vec::new(), Vec::new());
-    for x in x.chunks_exact(d) {
-        let inv = 1.0 / (x.iter().map(|x| x * x).sum::<f64>() / d as f64 + eps).sqrt();
-        inv_rms.push(inv);
-        y.extend(x.iter().zip(weight).map(|(x, w)| x * inv * w));
-    }
-    (y, inv_rms)
-}
-
-/// `y`, the means and `1 / sqrt(var + eps)`
-pub(super) fn layer_norm(
+/// `y`, the means, which are 0 if they are not taken off, and `1 / sqrt(mean square + eps)` of what
+/// is left.
+pub(super) fn norm(
     x: &[f64],
     weight: &[f64],
-    bias: &[f64],
+    bias: Option<&[f64]>,
     eps: f64,
-) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    is_centered: bool,
+) -> [Vec<f64>; 3] {
     let d = weight.len();
-    let (mut y, mut means, mut inv_stds) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut y, mut means, mut invs) = (Vec::new(), Vec::new(), Vec::new());
     for x in x.chunks_exact(d) {
-        let mean = x.iter().sum::<f64>() / d as f64;
-        let var = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
-        let inv = 1.0 / (var + eps).sqrt();
-        y.extend((0..d).map(|i| (x[i] - mean) * inv * weight[i] + bias[i]));
+        let sum: f64 = x.iter().sum();
+        let mean = if is_centered { sum / d as f64 } else { 0.0 };
+        let square = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d as f64;
+        let inv = 1.0 / (square + eps).sqrt();
+        let bias = |i: usize| bias.map_or(0.0, |bias| bias[i]);
+        y.extend((0..d).map(|i| (x[i] - mean) * inv * weight[i] + bias(i)));
         means.push(mean);
-        inv_stds.push(inv);
+        invs.push(inv);
     }
-    (y, means, inv_stds)
+    [y, means, invs]
 }
 
 /// The distribution function of the normal distribution, to about 13 digits.

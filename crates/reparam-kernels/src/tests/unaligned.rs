@@ -1,25 +1,25 @@
 //! Where slices begin changes no bit, and nothing around them is written.
 
-use super::{numbers, tokens};
-use crate::activation::{self, Activation};
+use super::{numbers, tokens_with_tiles};
+use crate::Bf16;
+use crate::activation::{Activation, activation_backward, activation_forward};
 use crate::attention::{
     AttentionSaved, AttentionSavedBf16, AttentionShape, QkvGradient, Rows, Segment,
-    backward_bf16_on, backward_on, forward_bf16_on, forward_on,
+    attention_backward, attention_backward_bf16, attention_forward, attention_forward_bf16,
 };
-use crate::cross_entropy::Problem;
+use crate::cross_entropy::{IGNORE, linear_cross_entropy};
 use crate::embedding::{embedding_backward, embedding_forward, embedding_packed};
-use crate::exp::exp_on;
-use crate::gated::{self, GatedRows};
+use crate::gated::{GatedRows, gated_backward_in_place, gated_forward};
 use crate::isa::Token;
-use crate::layer_norm::{self, Affine};
+use crate::layer_norm::{layer_norm_backward, layer_norm_backward_add, layer_norm_forward};
 use crate::matmul::{MatMut, MatRef, matmul};
-use crate::number::{Number, add_on};
+use crate::number::{Number, add};
 use crate::packed::{
-    Direction, Epilogue, Matrix, MatrixMut, PackedWeight, Values, ValuesMut,
-    linear_cross_entropy_with, matmul_with, product_with,
+    self, Direction, Epilogue, Matrix, MatrixMut, PackedWeight, Values, ValuesMut,
 };
-use crate::rotary::{Heads, rotary_on};
-use crate::{Bf16, rms_norm, swiglu};
+use crate::rms_norm::{rms_norm_backward, rms_norm_backward_add, rms_norm_forward};
+use crate::rotary::{Heads, rotary_rows};
+use crate::swiglu::{swiglu_backward, swiglu_forward};
 
 /// Numbers in a buffer that holds sevens before and behind them.
 struct Within<T> {
@@ -83,41 +83,32 @@ impl Places {
 
     fn rows<T: Number>(&mut self) {
         // Four groups, one more, and an incomplete one.
-        let (token, n, d) = (self.token, 3, 83);
-        let [x, residual, dy] = [0; 3].map(|_| self.input::<T>(n * d));
-        let [mut y, mut sum, mut dx] = [0; 3].map(|_| self.input::<T>(n * d));
+        let (n, d) = (3, 83);
+        let [x, dy] = [0; 2].map(|_| self.input::<T>(n * d));
+        let [mut y, mut dx, mut added] = [0; 3].map(|_| self.input::<T>(n * d));
         let [weight, bias] = [0; 2].map(|_| self.input::<f32>(d));
         let [mut dweight, mut dbias] = [0; 2].map(|_| self.input::<f32>(d));
         let [mut mean, mut inv] = [0; 2].map(|_| self.input::<f32>(n));
 
-        let (x, r) = (x.get(), residual.get());
-        let (to, kept) = (sum.get_mut(), inv.get_mut());
-        rms_norm::forward_on(token, x, weight.get(), 1e-5, y.get_mut(), kept);
-        rms_norm::add_forward_on(token, x, r, weight.get(), 1e-5, to, y.get_mut(), kept);
-        let saved = rms_norm::Saved::new(dy.get(), x, weight.get(), inv.get()).unwrap();
-        for adds in [false, true] {
-            let to = Some(dweight.get_mut());
-            rms_norm::backward_on(token, saved, dx.get_mut(), adds, to);
+        let (x, dy, w) = (x.get(), dy.get(), weight.get());
+        rms_norm_forward(x, w, 1e-5, y.get_mut(), inv.get_mut()).unwrap();
+        let (to, sum) = (dx.get_mut(), Some(dweight.get_mut()));
+        rms_norm_backward(dy, x, w, inv.get(), to, sum).unwrap();
+        rms_norm_backward_add(dy, x, w, inv.get(), added.get_mut()).unwrap();
+        for output in [y, dx] {
+            self.keep(output);
         }
-        self.keep(dx);
         self.keep(dweight);
 
-        let affine = Affine {
-            weight: weight.get(),
-            bias: Some(bias.get()),
-            eps: 1e-5,
-        };
-        let (to, center, kept) = (sum.get_mut(), mean.get_mut(), inv.get_mut());
-        layer_norm::forward_on(token, x, affine, y.get_mut(), center, kept);
-        layer_norm::add_forward_on(token, x, r, affine, to, y.get_mut(), center, kept);
-        let (dy, mut dx) = (dy.get(), self.input::<T>(n * d));
-        let saved = layer_norm::Saved::new(dy, x, weight.get(), mean.get(), inv.get()).unwrap();
+        let [mut y, mut dx] = [0; 2].map(|_| self.input::<T>(n * d));
         let mut dweight = self.input::<f32>(d);
-        for adds in [false, true] {
-            let sums = (Some(dweight.get_mut()), Some(dbias.get_mut()));
-            layer_norm::backward_on(token, saved, dx.get_mut(), adds, sums.0, sums.1);
-        }
-        for output in [y, sum, dx] {
+        let (to, center, kept) = (y.get_mut(), mean.get_mut(), inv.get_mut());
+        layer_norm_forward(x, w, Some(bias.get()), 1e-5, to, center, kept).unwrap();
+        let sums = (Some(dweight.get_mut()), Some(dbias.get_mut()));
+        let (mean_of, inv_of) = (mean.get(), inv.get());
+        layer_norm_backward(dy, x, w, mean_of, inv_of, dx.get_mut(), sums.0, sums.1).unwrap();
+        layer_norm_backward_add(dy, x, w, mean_of, inv_of, added.get_mut()).unwrap();
+        for output in [y, dx, added] {
             self.keep(output);
         }
         for output in [dweight, dbias, mean, inv] {
@@ -126,13 +117,13 @@ impl Places {
     }
 
     fn elements<T: Number>(&mut self) {
-        let (token, len) = (self.token, 131);
+        let len = 131;
         let [x, dy] = [0; 2].map(|_| self.input::<T>(len));
         let [mut y, mut dx, mut sum] = [0; 3].map(|_| self.input::<T>(len));
         let kind = Activation::Gelu;
-        activation::forward_on(token, kind, x.get(), y.get_mut());
-        activation::backward_on(token, kind, dy.get(), x.get(), dx.get_mut());
-        add_on(token, x.get(), sum.get_mut());
+        activation_forward(kind, x.get(), y.get_mut()).unwrap();
+        activation_backward(kind, dy.get(), x.get(), dx.get_mut()).unwrap();
+        add(x.get(), sum.get_mut()).unwrap();
 
         let rows = GatedRows {
             inner: 37,
@@ -141,21 +132,11 @@ impl Places {
         };
         let (n, behind) = (3, 2 * (2 * 37 + 5) + 77);
         let gate_up = self.input::<T>(behind);
-        let [mut in_place, mut grads] = [0; 2].map(|_| self.input::<T>(behind));
+        let mut in_place = self.input::<T>(behind);
         let (dout, mut out) = (self.input::<T>(n * 37), self.input::<T>(n * 37));
-        gated::forward_on(token, kind, gate_up.get(), rows, out.get_mut());
+        gated_forward(kind, gate_up.get(), rows, out.get_mut()).unwrap();
         let to = Some(out.get_mut());
-        gated::backward_on(
-            token,
-            kind,
-            gate_up.get(),
-            rows,
-            dout.get(),
-            grads.get_mut(),
-            to,
-        );
-        let to = Some(out.get_mut());
-        gated::backward_in_place_on(token, kind, in_place.get_mut(), rows, dout.get(), to);
+        gated_backward_in_place(kind, in_place.get_mut(), rows, dout.get(), to).unwrap();
 
         let heads = Heads {
             row_stride: 2 * 42 + 3,
@@ -165,38 +146,29 @@ impl Places {
         };
         let [cos, sin] = [0; 2].map(|_| self.input::<f32>(3 * 21));
         let mut turned = self.input::<T>(2 * (2 * 42 + 3) + 84);
-        rotary_on(token, turned.get_mut(), cos.get(), sin.get(), heads, false);
-        for output in [y, dx, sum, in_place, grads, out, turned] {
+        rotary_rows(turned.get_mut(), heads, cos.get(), sin.get(), false).unwrap();
+        for output in [y, dx, sum, in_place, out, turned] {
             self.keep(output);
         }
     }
 
     fn over_f32(&mut self) {
-        let (token, len) = (self.token, 131);
+        let len = 131;
         let [gate, up, dy] = [0; 3].map(|_| self.input::<f32>(len));
-        let [mut y, mut dgate, mut dup, mut exp] = [0; 4].map(|_| self.input::<f32>(len));
+        let [mut y, mut dgate, mut dup] = [0; 3].map(|_| self.input::<f32>(len));
         let (g, u) = (gate.get(), up.get());
-        swiglu::forward_on(token, g, u, y.get_mut());
-        swiglu::backward_on(token, dy.get(), g, u, dgate.get_mut(), dup.get_mut());
-        exp_on(token, g, exp.get_mut());
-        for output in [y, dgate, dup, exp] {
+        swiglu_forward(g, u, y.get_mut()).unwrap();
+        swiglu_backward(dy.get(), g, u, dgate.get_mut(), dup.get_mut()).unwrap();
+        for output in [y, dgate, dup] {
             self.keep(output);
         }
 
         let (n, d, vocabulary) = (5, 19, 83);
         let (h, w) = (self.input::<f32>(n * d), self.input::<f32>(vocabulary * d));
         let (mut dh, mut dw) = (self.input::<f32>(n * d), self.input::<f32>(vocabulary * d));
-        let problem = Problem {
-            token,
-            h: h.get(),
-            w: MatRef::new(w.get(), vocabulary, d).unwrap(),
-            d,
-            vocabulary,
-            grad_scale: 0.5,
-        };
-        let labelled = [(0, 82), (2, 0), (4, 17)];
+        let labels = [82, IGNORE, 0, IGNORE, 17];
         let to = (Some(dh.get_mut()), Some(dw.get_mut()));
-        let result = problem.run(&labelled, to.0, to.1).unwrap();
+        let result = linear_cross_entropy(h.get(), w.get(), d, &labels, 0.5, to.0, to.1).unwrap();
         self.bits.push((result.sum as f32).to_bits());
         let mut product = self.input::<f32>(n * vocabulary);
         matmul(
@@ -222,7 +194,7 @@ impl Places {
         for<'a> Values<'a>: From<&'a [T]>,
         for<'a> ValuesMut<'a>: From<&'a mut [T]>,
     {
-        let (token, m, k, n) = (self.token, 21, 37, 51);
+        let (m, k, n) = (21, 37, 51);
         let weight = self.input::<T>(n * k);
         let w = PackedWeight::new(Matrix::new(weight.get(), n, k).unwrap()).unwrap();
         let (x, mut y, mut dx) = (
@@ -238,22 +210,22 @@ impl Places {
         };
         let left = Matrix::new(x.get(), m, k).unwrap();
         let out = MatrixMut::new(y.get_mut(), m, n).unwrap();
-        matmul_with(token, left, (&w).into(), Direction::Forward, epilogue, out).unwrap();
+        packed::matmul(left, &w, Direction::Forward, epilogue, out).unwrap();
         let dy = self.input::<T>(m * n);
         let dy = Matrix::new(dy.get(), m, n).unwrap();
         let plain = Epilogue::default();
         let out = MatrixMut::new(dx.get_mut(), m, k).unwrap();
-        matmul_with(token, dy, (&w).into(), Direction::Backward, plain, out).unwrap();
+        packed::matmul(dy, &w, Direction::Backward, plain, out).unwrap();
         let mut dw = self.input::<f32>(n * k);
         let out = MatrixMut::new(dw.get_mut(), n, k).unwrap();
-        product_with(token, dy.t(), left, 0.5, true, out).unwrap();
+        packed::product(dy.t(), left, 0.5, true, out).unwrap();
 
         let mut rows = self.input::<T>(3 * k);
         embedding_packed(&[50, 0, 16], &w, rows.get_mut()).unwrap();
         let labels: Vec<i32> = (0..m as i32).collect();
         let mut dh = self.input::<Bf16>(m * k);
         let to = Some(dh.get_mut());
-        let loss = linear_cross_entropy_with(token, left, (&w).into(), &labels, 0.5, to).unwrap();
+        let loss = packed::linear_cross_entropy(left, &w, &labels, 0.5, to).unwrap();
         self.bits.push((loss.sum as f32).to_bits());
         for output in [y, dx, rows] {
             self.keep(output);
@@ -263,7 +235,6 @@ impl Places {
     }
 
     fn attention(&mut self) {
-        let token = self.token;
         let shape = AttentionShape {
             n_heads: 3,
             n_kv_heads: 1,
@@ -281,18 +252,7 @@ impl Places {
         let [mut dk, mut dv] = [0; 2].map(|_| self.input::<f32>(n * kv_width));
         let mut lse = self.input::<f32>(n * 3);
         let (to, kept) = (out.get_mut(), lse.get_mut());
-        forward_on(
-            token,
-            q.get(),
-            k.get(),
-            v.get(),
-            shape,
-            &segments,
-            None,
-            to,
-            kept,
-        )
-        .unwrap();
+        attention_forward(q.get(), k.get(), v.get(), shape, &segments, None, to, kept).unwrap();
         let saved = AttentionSaved {
             q: q.get(),
             k: k.get(),
@@ -302,7 +262,7 @@ impl Places {
             dout: dout.get(),
         };
         let to = (dq.get_mut(), dk.get_mut(), dv.get_mut());
-        backward_on(token, saved, shape, &segments, None, [to.0, to.1, to.2]).unwrap();
+        attention_backward(saved, shape, &segments, None, to.0, to.1, to.2).unwrap();
         for output in [out, lse, dq, dk, dv] {
             self.keep(output);
         }
@@ -317,7 +277,7 @@ impl Places {
             row_stride,
         });
         let (to, kept) = (out.get_mut(), lse.get_mut());
-        forward_bf16_on(token, q, k, v, shape, &segments, to, kept).unwrap();
+        attention_forward_bf16(q, k, v, shape, &segments, to, kept).unwrap();
         let saved = AttentionSavedBf16 {
             q,
             k,
@@ -333,7 +293,7 @@ impl Places {
             k_at,
             v_at,
         };
-        backward_bf16_on(token, saved, shape, &segments, to).unwrap();
+        attention_backward_bf16(saved, shape, &segments, to).unwrap();
         self.keep(out);
         self.keep(lse);
         self.keep(gradient);
@@ -343,7 +303,7 @@ impl Places {
 /// Asserts that all outputs have the same bits wherever the slices begin.
 #[track_caller]
 fn assert_places_agree(kernels: impl Fn(&mut Places)) {
-    for token in tokens().into_iter().chain([Token::EmulatedAmx]) {
+    for token in tokens_with_tiles() {
         let run = |by| {
             let mut places = Places {
                 token,

@@ -456,16 +456,10 @@ impl Block for Core {
         drop(raw);
 
         let wants_dx = wants_dh || self.residual.wants_input_gradient();
-        let mut dx = wants_dx.then(|| Buffer::dirty(h.len()));
-        let dx_out = dx.as_deref_mut();
-        let (g, mut layers) = self.qkv.backward(&dqkv, &t, dx_out);
-        drop(dqkv);
-        self.qkv.input_gradients(&x, &g, &mut layers);
-        let statistics = x.into_statistics();
-        let before = dx.map_or_else(NormGradients::default, |dx| {
+        let dh = wants_dx.then(|| halves_mut(dy));
+        let (mut layers, before) =
             self.residual
-                .input_gradient(&dx, h, statistics.as_ref(), halves_mut(dy))
-        });
+                .backward_inputs(&self.qkv, dqkv, &t, (h, || x), dh);
         layers.extend(o);
         let [inside, after] = output_norms;
         let norms = [before, inside, after].into_iter().chain(head_norms);

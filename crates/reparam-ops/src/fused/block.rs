@@ -1,26 +1,20 @@
 //! What the halves of a layer have in common as operations on tensors.
 
-use std::fmt::Debug;
-use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
+use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::Bf16;
 
-use super::norm::{NORM_NODES, NormGradients};
+use super::norm::NormGradients;
 use super::stack::{NODES, PartGradients};
 use super::states;
 use crate::native::{self, halves, halves_mut, primitive_and_node};
 
 /// Half a layer on slices.
-pub(super) trait Block: Debug + Send + Sync + 'static {
+pub(super) trait Block: Send + 'static {
     /// What a forward pass leaves to its backward pass besides the input.
-    type Kept: Debug + Send + 'static;
+    type Kept: Send + 'static;
 
     /// Whether anything of the block is tracked.
     fn is_trained(&self) -> bool;
@@ -62,49 +56,13 @@ pub(super) fn apply<B: Block, const N: usize>(
         states::recycle(h);
         return native::untracked(y, autodiff);
     }
-    let state = State {
-        block: Arc::new(block),
-        h,
-        kept: Arc::new(Mutex::new((!recompute).then_some(kept))),
-    };
+    let kept = (!recompute).then_some(kept);
     let nodes = std::iter::once(Some(h_node)).chain(nodes);
     let nodes: Vec<_> = nodes.map(native::or_nothing).collect();
     let nodes: [NodeGuard; N] = nodes
         .try_into()
         .unwrap_or_else(|_| unreachable!("so many a layer and a norm, and the input's"));
-    native::tracked(BlockBackward(PhantomData::<B>), nodes, y, state)
-}
-
-#[derive(Debug)]
-struct BlockBackward<B>(PhantomData<B>);
-
-/// Burn wants states that can be cloned, but it hands out each once; so a clone shares, and whoever asks first has what was
-/// kept.
-#[derive(Debug)]
-struct State<B: Block> {
-    block: Arc<B>,
-    h: FlexTensor,
-    kept: Arc<Mutex<Option<B::Kept>>>,
-}
-
-impl<B: Block> Clone for State<B> {
-    fn clone(&self) -> Self {
-        Self {
-            block: self.block.clone(),
-            h: self.h.clone(),
-            kept: self.kept.clone(),
-        }
-    }
-}
-
-impl<B: Block, const N: usize> Backward<Flex, N> for BlockBackward<B> {
-    type State = State<B>;
-
-    fn backward(self, ops: Ops<State<B>, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let mut dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let State { block, h, kept } = ops.state;
-        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let nodes = ops.parents.map(|node| node.map(|node| node.id));
+    native::tracked(nodes, y, move |mut dy, nodes, grads| {
         let gradients = block.backward(halves(&h), kept, &mut dy, nodes[0].is_some());
         match nodes[0] {
             Some(id) => grads.register::<Flex>(id, dy),
@@ -112,19 +70,11 @@ impl<B: Block, const N: usize> Backward<Flex, N> for BlockBackward<B> {
         }
         states::recycle(h);
         let (layers, norms) = nodes[1..].split_at(NODES * gradients.layers.len());
-        for (gradient, nodes) in gradients
-            .layers
-            .into_iter()
-            .zip(layers.as_chunks::<NODES>().0)
-        {
+        for (gradient, nodes) in gradients.layers.into_iter().zip(layers.as_chunks().0) {
             gradient.register(*nodes, grads);
         }
-        for (gradient, nodes) in gradients
-            .norms
-            .into_iter()
-            .zip(norms.as_chunks::<NORM_NODES>().0)
-        {
+        for (gradient, nodes) in gradients.norms.into_iter().zip(norms.as_chunks().0) {
             gradient.register(*nodes, grads);
         }
-    }
+    })
 }

@@ -1,10 +1,6 @@
 //! The two ends of a model over bf16 activations: the rows of the embedding, and the output head.
 
 use burn::backend::Flex;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops};
-use burn::backend::flex::FlexTensor;
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
 use reparam_kernels::Bf16;
@@ -123,7 +119,7 @@ pub fn norm_linear_cross_entropy(
     let mut dx = is_tracked.then(|| Buffer::<Bf16>::dirty(x.len()));
     let passes = if is_tracked { 2.0 } else { 1.0 };
     let operations = passes * head_operations(labels, [stack.width(), stack.d_in()]);
-    let (sum, head) = profile::measure(Work::Loss, operations, || {
+    let (sum, mut head) = profile::measure(Work::Loss, operations, || {
         if stack.is_plain() && cap.is_none() {
             let weight = stack.weight().packed();
             let x = view(&x, dims[0], dims[1]);
@@ -148,7 +144,7 @@ pub fn norm_linear_cross_entropy(
     };
     let statistics = x.into_statistics();
     let mut dh = states::dirty(dims);
-    let norm = match (&norm, statistics) {
+    let mut norm = match (&norm, statistics) {
         (Some(norm), Some(statistics)) => {
             norm.backward(&dx, halves(&h), &statistics, halves_mut(&mut dh))
         }
@@ -163,7 +159,23 @@ pub fn norm_linear_cross_entropy(
         .chain(head_nodes);
     let nodes: [_; 1 + NORM_NODES + NODES] =
         std::array::from_fn(|_| native::or_nothing(nodes.next().flatten()));
-    native::tracked(LossBackward, nodes, loss, LossState { dh, norm, head })
+    native::tracked(nodes, loss, move |upstream, [h_node, rest @ ..], grads| {
+        let factor = values(&upstream)[0];
+        // The usual case is the loss itself being differentiated, which leaves the gradients as they were made.
+        if factor != 1.0 {
+            for value in halves_mut(&mut dh) {
+                *value = Bf16::from_f32(factor * value.to_f32());
+            }
+            norm.scale(factor);
+            head.scale(factor);
+        }
+        if let Some(id) = h_node {
+            grads.register::<Flex>(id, dh);
+        }
+        let [weight, shift, layer @ ..] = rest;
+        norm.register([weight, shift], grads);
+        head.register(layer, grads);
+    })
 }
 
 /// The labelled rows of a head that has more than a weight, or a cap.
@@ -245,49 +257,5 @@ impl Rows<'_> {
             *logit = self.scale * slope * (exp(*logit) / total - hit) as f32;
         }
         loss
-    }
-}
-
-#[derive(Debug)]
-struct LossBackward;
-
-#[derive(Debug, Clone)]
-struct LossState {
-    dh: FlexTensor,
-    norm: NormGradients,
-    head: PartGradients,
-}
-
-impl Backward<Flex, { 1 + NORM_NODES + NODES }> for LossBackward {
-    type State = LossState;
-
-    fn backward(
-        self,
-        ops: Ops<LossState, { 1 + NORM_NODES + NODES }>,
-        grads: &mut Gradients,
-        _: &mut Checkpointer,
-    ) {
-        let upstream = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let factor = values(&upstream)[0];
-        let LossState {
-            mut dh,
-            mut norm,
-            mut head,
-        } = ops.state;
-        // The usual case is the loss itself being differentiated, which leaves the gradients as they were made.
-        if factor != 1.0 {
-            for value in halves_mut(&mut dh) {
-                *value = Bf16::from_f32(factor * value.to_f32());
-            }
-            norm.scale(factor);
-            head.scale(factor);
-        }
-        let [h_node, rest @ ..] = ops.parents.map(|node| node.map(|node| node.id));
-        if let Some(id) = h_node {
-            grads.register::<Flex>(id, dh);
-        }
-        let [weight, shift, layer @ ..] = rest;
-        norm.register([weight, shift], grads);
-        head.register(layer, grads);
     }
 }

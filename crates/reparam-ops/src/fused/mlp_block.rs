@@ -9,7 +9,6 @@ use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
 use super::block::{Block, BlockGradients, apply};
 use super::buffer::Buffer;
-use super::norm::NormGradients;
 use super::packed::FusedLinear;
 use super::residual::{FusedNorms, Outputs, RESIDUAL_NODES, Residual};
 use super::stack::{NODES, Stack};
@@ -221,19 +220,12 @@ impl Block for Core {
         self.down.input_gradients(&act, &g, &mut down);
         drop((act, g));
 
-        let dgate_up = gate_up;
         let wants_dx = wants_dh || self.residual.wants_input_gradient();
-        let mut dx = wants_dx.then(|| Buffer::dirty(h.len()));
-        let dx_out = dx.as_deref_mut();
-        let (g, mut layers) = self.gate_up.backward(&dgate_up, &t_gate_up, dx_out);
-        drop(dgate_up);
-        let x = self.residual.input(h);
-        self.gate_up.input_gradients(&x, &g, &mut layers);
-        let statistics = x.into_statistics();
-        let before = dx.map_or_else(NormGradients::default, |dx| {
+        let dh = wants_dx.then(|| halves_mut(dy));
+        let input = (h, || self.residual.input(h));
+        let (mut layers, before) =
             self.residual
-                .input_gradient(&dx, h, statistics.as_ref(), halves_mut(dy))
-        });
+                .backward_inputs(&self.gate_up, gate_up, &t_gate_up, input, dh);
         layers.extend(down);
         let [inside, after] = output_norms;
         BlockGradients {

@@ -4,12 +4,11 @@ use std::ops::Deref;
 
 use burn::backend::Flex;
 use burn::backend::autodiff::NodeId;
-use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops};
+use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
-use reparam_kernels::{Bf16, layer_norm, rms_norm};
+use reparam_kernels::{Bf16, layer_norm, number, rms_norm};
 
 use super::buffer::Buffer;
 use super::states;
@@ -227,16 +226,7 @@ impl Norm {
 
 /// `to += x`, rounded once.
 pub(super) fn add(x: &[Bf16], to: &mut [Bf16]) {
-    use rayon::prelude::*;
-    /// Numbers of one task.
-    const CHUNK: usize = 1 << 14;
-    to.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .for_each(|(to, x)| {
-            for (to, x) in to.iter_mut().zip(x) {
-                *to = Bf16::from_f32(to.to_f32() + x.to_f32());
-            }
-        });
+    run(number::add(x, to));
 }
 
 /// Applies a norm to bf16 rows, `[N, d]`, as an operation of its own: where it stands between no two layers of a block.
@@ -261,42 +251,13 @@ pub fn norm(x: Tensor<2>, norm: FusedNorm) -> Tensor<2> {
     if !is_tracked {
         return native::untracked(y, autodiff);
     }
-    let state = NormState {
-        x,
-        norm,
-        statistics: std::sync::Arc::new(statistics),
-    };
     let nodes = [Some(x_node), weight_node, shift_node].map(native::or_nothing);
-    native::tracked(NormBackward, nodes, y, state)
-}
-
-#[derive(Debug)]
-struct NormBackward;
-
-#[derive(Debug, Clone)]
-struct NormState {
-    x: FlexTensor,
-    norm: Norm,
-    statistics: std::sync::Arc<Statistics>,
-}
-
-impl Backward<Flex, 3> for NormBackward {
-    type State = NormState;
-
-    fn backward(self, ops: Ops<NormState, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let NormState {
-            x,
-            norm,
-            statistics,
-        } = ops.state;
-        let shape = x.layout().shape();
-        let mut dx = states::dirty([shape[0], shape[1]]);
+    native::tracked(nodes, y, move |dy, [x_node, norm_nodes @ ..], grads| {
+        let mut dx = states::dirty(dims);
         let gradients = norm.backward(halves(&dy), halves(&x), &statistics, halves_mut(&mut dx));
-        let [x_node, weight_node, shift_node] = ops.parents.map(|node| node.map(|node| node.id));
         if let Some(id) = x_node {
             grads.register::<Flex>(id, dx);
         }
-        gradients.register([weight_node, shift_node], grads);
-    }
+        gradients.register(norm_nodes, grads);
+    })
 }

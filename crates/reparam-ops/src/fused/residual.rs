@@ -4,7 +4,8 @@ use burn::backend::autodiff::ops::NodeGuard;
 use reparam_kernels::Bf16;
 
 use super::buffer::Buffer;
-use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, Statistics, add};
+use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, add};
+use super::stack::{PartGradients, Stack};
 
 /// The norms around half a layer `f`:
 ///
@@ -128,20 +129,31 @@ impl Residual {
         (dlayer, gradients)
     }
 
-    /// Adds the gradient `dx` of the layer's input to `dh`, through the norm before it.
-    pub(super) fn input_gradient(
+    /// The backward pass of the layers that read the input: adds the gradient of their input to `dh`,
+    /// through the norm before it. Returns the gradients of the layers and of the norm.
+    pub(super) fn backward_inputs<'a>(
         &self,
-        dx: &[Bf16],
-        h: &[Bf16],
-        statistics: Option<&Statistics>,
-        dh: &mut [Bf16],
-    ) -> NormGradients {
-        match (&self.before, statistics) {
-            (Some(norm), Some(statistics)) => norm.backward_add(dx, h, statistics, dh),
-            _ => {
-                add(dx, dh);
+        layers: &Stack,
+        dout: Buffer<Bf16>,
+        t: &[Bf16],
+        (h, input): (&[Bf16], impl FnOnce() -> Normed<'a>),
+        dh: Option<&mut [Bf16]>,
+    ) -> (Vec<PartGradients>, NormGradients) {
+        let mut dx = dh.is_some().then(|| Buffer::dirty(h.len()));
+        let (pending, mut gradients) = layers.backward(&dout, t, dx.as_deref_mut());
+        drop(dout);
+        let x = input();
+        layers.input_gradients(&x, &pending, &mut gradients);
+        let norm = match (dx, dh, &self.before, x.into_statistics()) {
+            (Some(dx), Some(dh), Some(norm), Some(statistics)) => {
+                norm.backward_add(&dx, h, &statistics, dh)
+            }
+            (Some(dx), Some(dh), ..) => {
+                add(&dx, dh);
                 NormGradients::default()
             }
-        }
+            _ => NormGradients::default(),
+        };
+        (gradients, norm)
     }
 }

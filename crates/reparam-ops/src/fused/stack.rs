@@ -72,17 +72,19 @@ struct Factors {
     dropout: Option<(f32, DropoutKey)>,
 }
 
-/// The gradients of one layer: what is not wanted is empty.
+// Their positions.
+const A: usize = 0;
+const B: usize = 1;
+const INPUT_SCALE: usize = 2;
+const OUTPUT_SCALE: usize = 3;
+const BIAS: usize = 4;
+
+/// The gradients of one layer, in the order of its nodes, of `A[rank, d_in]` and `B[d_out, rank]`
+/// flat: what is not wanted is empty.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PartGradients {
     rank: usize,
-    /// `[rank, d_in]`.
-    a: Vec<f32>,
-    /// `[d_out, rank]`.
-    b: Vec<f32>,
-    input_scale: Vec<f32>,
-    output_scale: Vec<f32>,
-    bias: Vec<f32>,
+    of: [Vec<f32>; NODES],
 }
 
 /// What a backward pass leaves for the gradients that need the input.
@@ -243,18 +245,14 @@ impl Stack {
                     accumulate,
                 };
                 let out = columns_of_mut(y, n, width, &part.columns);
-                let scaled = part.scaled_input(x);
-                run(self
-                    .weight
-                    .product(Some(index), view(scaled.or(x), n, d_in), epilogue, out));
+                self.layer(index, x, epilogue, out);
             }
         });
     }
 
     /// [`Stack::forward`] of a stack of one layer, in `f32`.
     pub(super) fn forward_f32(&self, x: &[Bf16], t: &[Bf16]) -> Vec<f32> {
-        let d_in = self.d_in();
-        let n = x.len() / d_in;
+        let n = x.len() / self.d_in();
         let part = &self.parts[0];
         let d_out = part.columns.len();
         let mut y = vec![0.0; n * d_out];
@@ -265,11 +263,7 @@ impl Stack {
             bias: bias.filter(|_| scale.is_none()),
             accumulate: false,
         };
-        let scaled = part.scaled_input(x);
-        let out = matrix_mut_f32(&mut y, n, d_out);
-        run(self
-            .weight
-            .product(Some(0), view(scaled.or(x), n, d_in), epilogue, out));
+        self.layer(0, x, epilogue, matrix_mut_f32(&mut y, n, d_out));
         if let Some(scale) = scale {
             y.par_chunks_mut(d_out).for_each(|row| {
                 for (column, (y, scale)) in row.iter_mut().zip(scale).enumerate() {
@@ -292,8 +286,7 @@ impl Stack {
 
     /// The output of a layer before its output scale and bias, `[n, d_out]`.
     fn unscaled(&self, index: usize, x: &[Bf16], t: &[Bf16]) -> Buffer<Bf16> {
-        let d_in = self.d_in();
-        let n = x.len() / d_in;
+        let n = x.len() / self.d_in();
         let part = &self.parts[index];
         let d_out = part.columns.len();
         let mut raw = Buffer::dirty(n * d_out);
@@ -301,12 +294,15 @@ impl Stack {
             low_rank: self.term(part, t, n),
             ..Epilogue::default()
         };
-        let scaled = part.scaled_input(x);
-        let out = matrix_mut(&mut raw, n, d_out);
-        run(self
-            .weight
-            .product(Some(index), view(scaled.or(x), n, d_in), epilogue, out));
+        self.layer(index, x, epilogue, matrix_mut(&mut raw, n, d_out));
         raw
+    }
+
+    /// The forward product of one layer with its scaled input.
+    fn layer(&self, index: usize, x: &[Bf16], epilogue: Epilogue<'_>, out: MatrixMut<'_>) {
+        let scaled = self.parts[index].scaled_input(x);
+        let x = view(scaled.or(x), x.len() / self.d_in(), self.d_in());
+        run(self.weight.product(Some(index), x, epilogue, out));
     }
 
     /// The low-rank term of a layer, given `t` of all.
@@ -331,7 +327,7 @@ impl Stack {
         let operations = profile::product(n, d_in, rank);
         profile::measure(Work::LowRank, operations, || {
             if !self.has_own_inputs() {
-                let a = self.stacked_a();
+                let a = stacked_a(&self.factors().collect::<Vec<_>>());
                 let a = matrix(&a, rank, d_in);
                 run(product(
                     view(x, n, d_in),
@@ -365,14 +361,12 @@ impl Stack {
         let mut gradients: Vec<PartGradients> = self
             .parts
             .iter()
-            .map(|part| PartGradients {
-                bias: match &part.bias {
-                    Some(bias) if bias.is_tracked => {
-                        column_sums(dy, width, &part.columns, |dy, _| dy)
-                    }
-                    _ => Vec::new(),
-                },
-                ..PartGradients::default()
+            .map(|part| {
+                let mut gradients = PartGradients::default();
+                if part.bias.as_ref().is_some_and(|bias| bias.is_tracked) {
+                    gradients.of[BIAS] = column_sums(dy, width, &part.columns, |dy, _| dy);
+                }
+                gradients
             })
             .collect();
         let is_trained = |scale: &Option<Vector>| scale.as_ref().is_some_and(|s| s.is_tracked);
@@ -399,9 +393,9 @@ impl Stack {
                 let out = columns_of_mut(&mut g, n, rank, &factors.columns);
                 run(product(dy, b, factors.scaling, false, out));
                 if factors.is_tracked {
-                    gradient.b = vec![0.0; d_out * own_rank];
+                    gradient.of[B] = vec![0.0; d_out * own_rank];
                     let t = columns_of(t, n, rank, &factors.columns);
-                    let out = matrix_mut_f32(&mut gradient.b, d_out, own_rank);
+                    let out = matrix_mut_f32(&mut gradient.of[B], d_out, own_rank);
                     run(product(dy.t(), t, factors.scaling, false, out));
                 }
             });
@@ -424,29 +418,24 @@ impl Stack {
     fn product_back(&self, index: Option<usize>, dy: &[Bf16], g: &[Bf16], dx: &mut [Bf16]) {
         let (d_in, width, rank) = (self.d_in(), self.width(), self.rank);
         let n = dy.len() / width;
-        let (columns, factors) = match index {
-            None => (0..width, None),
-            Some(index) => {
-                let part = &self.parts[index];
-                (part.columns.clone(), part.low_rank.as_ref())
-            }
+        let (columns, parts) = match index {
+            None => (0..width, &self.parts[..]),
+            Some(index) => (
+                self.parts[index].columns.clone(),
+                std::slice::from_ref(&self.parts[index]),
+            ),
         };
-        let has_dropout = match (index, factors) {
-            (None, _) => self.has_dropout(),
-            (Some(_), factors) => factors.is_some_and(|factors| factors.dropout.is_some()),
-        };
-        let has_term = match index {
-            None => rank > 0,
-            Some(_) => factors.is_some(),
-        };
+        let factors: Vec<&Factors> = parts.iter().filter_map(|p| p.low_rank.as_ref()).collect();
+        let has_dropout = factors.iter().any(|factors| factors.dropout.is_some());
         let operations = profile::product(n, d_in, columns.len());
         profile::measure(Work::Linear, operations, || {
-            let stacked = match factors {
-                Some(factors) => Cow::Borrowed(values(&factors.a)),
-                None => self.stacked_a(),
+            let stacked = stacked_a(&factors);
+            let ranks = match &factors[..] {
+                [] => 0..0,
+                [one] => one.columns.clone(),
+                _ => 0..rank,
             };
-            let ranks = factors.map_or(0..rank, |factors| factors.columns.clone());
-            let low_rank = (has_term && !has_dropout).then(|| LowRankTerm {
+            let low_rank = (!ranks.is_empty() && !has_dropout).then(|| LowRankTerm {
                 left: columns_of(g, n, rank, &ranks),
                 right: matrix(&stacked, ranks.len(), d_in),
                 scaling: 1.0,
@@ -465,14 +454,8 @@ impl Stack {
             run(matmul(dy, weight, Direction::Backward, epilogue, out));
         });
         if has_dropout {
-            match (index, factors) {
-                (None, _) => {
-                    for factors in self.factors() {
-                        self.add_dropped_gradient(factors, g, dx);
-                    }
-                }
-                (Some(_), Some(factors)) => self.add_dropped_gradient(factors, g, dx),
-                (Some(_), None) => {}
+            for factors in factors {
+                self.add_dropped_gradient(factors, g, dx);
             }
         }
     }
@@ -543,7 +526,7 @@ impl Stack {
         for (index, (part, gradient)) in self.parts.iter().zip(gradients).enumerate() {
             if let Some(dinput) = &pending.inputs[index] {
                 let all = 0..self.d_in();
-                gradient.input_scale =
+                gradient.of[INPUT_SCALE] =
                     column_sums(dinput, self.d_in(), &all, |d, at| d * x[at].to_f32());
             }
             if let (Some((dy, t)), Some(scale)) = (&pending.outputs, &part.output_scale)
@@ -553,7 +536,7 @@ impl Stack {
                 let operations = profile::product(x.len() / self.d_in(), self.d_in(), d_out);
                 let raw = profile::measure(Work::Linear, operations, || self.unscaled(index, x, t));
                 let (width, first) = (self.width(), part.columns.start);
-                gradient.output_scale = column_sums(dy, width, &part.columns, |dy, at| {
+                gradient.of[OUTPUT_SCALE] = column_sums(dy, width, &part.columns, |dy, at| {
                     dy * raw[at / width * d_out + at % width - first].to_f32()
                 });
             }
@@ -592,7 +575,7 @@ impl Stack {
                     && factors.is_tracked
                 {
                     let rows = factors.columns.start * d_in..factors.columns.end * d_in;
-                    gradient.a = all[rows].to_vec();
+                    gradient.of[A] = all[rows].to_vec();
                 }
             }
         });
@@ -609,10 +592,6 @@ impl Stack {
             .filter_map(|part| Some((part, part.low_rank.as_ref()?)))
     }
 
-    fn has_dropout(&self) -> bool {
-        self.factors().any(|factors| factors.dropout.is_some())
-    }
-
     /// Whether the `A` of some layer sees something else than `x`.
     fn has_own_inputs(&self) -> bool {
         self.adapted()
@@ -621,20 +600,6 @@ impl Stack {
 
     fn a_of<'a>(&self, factors: &'a Factors) -> Matrix<'a> {
         matrix(values(&factors.a), factors.columns.len(), self.d_in())
-    }
-
-    /// `A` of all layers, one below the other, `[rank, d_in]`: as it is if there is one, else copied.
-    fn stacked_a(&self) -> Cow<'_, [f32]> {
-        let mut all = self.factors().map(|factors| values(&factors.a));
-        match (all.next(), all.next()) {
-            (None, _) => Cow::Borrowed(&[]),
-            (Some(one), None) => Cow::Borrowed(one),
-            (Some(first), Some(second)) => {
-                let mut stacked = [first, second].concat();
-                all.for_each(|a| stacked.extend_from_slice(a));
-                Cow::Owned(stacked)
-            }
-        }
     }
 
     /// `dx += mask * (g A)`; without dropout the mask is one.
@@ -735,6 +700,17 @@ fn merged(mut terms: Vec<LowRank>) -> Option<LowRank> {
         scaling: 1.0,
         dropout: None,
     })
+}
+
+/// `A` of some layers, one below the other, `[rank, d_in]`: as it is if there is one, else copied.
+fn stacked_a<'a>(factors: &[&'a Factors]) -> Cow<'a, [f32]> {
+    match factors {
+        [one] => Cow::Borrowed(values(&one.a)),
+        all => {
+            let all: Vec<&[f32]> = all.iter().map(|factors| values(&factors.a)).collect();
+            Cow::Owned(all.concat())
+        }
+    }
 }
 
 fn add(sum: &mut [f32], values: impl Iterator<Item = f32>) {
@@ -848,13 +824,7 @@ impl PartGradients {
     /// Adds those of other rows.
     pub(super) fn add(&mut self, other: Self) {
         self.rank = other.rank;
-        for (sum, part) in self.all_mut().into_iter().zip([
-            other.a,
-            other.b,
-            other.input_scale,
-            other.output_scale,
-            other.bias,
-        ]) {
+        for (sum, part) in self.of.iter_mut().zip(other.of) {
             if sum.is_empty() {
                 *sum = part;
             } else {
@@ -865,51 +835,23 @@ impl PartGradients {
 
     /// Multiplies all of them.
     pub(super) fn scale(&mut self, factor: f32) {
-        for gradient in self.all_mut().into_iter().flatten() {
+        for gradient in self.of.iter_mut().flatten() {
             *gradient *= factor;
         }
     }
 
-    fn all_mut(&mut self) -> [&mut Vec<f32>; NODES] {
-        let Self {
-            a,
-            b,
-            input_scale,
-            output_scale,
-            bias,
-            ..
-        } = self;
-        [a, b, input_scale, output_scale, bias]
-    }
-
     /// Registers them with the nodes of the layer, where those want a gradient.
     pub(super) fn register(self, nodes: [Option<NodeId>; NODES], grads: &mut Gradients) {
-        let Self {
-            rank,
-            a,
-            b,
-            input_scale,
-            output_scale,
-            bias,
-        } = self;
-        let [a_node, b_node, vectors @ ..] = nodes;
-        // What a layer lacks is empty.
-        for (node, factor, rows_are_rank) in [(a_node, a, true), (b_node, b, false)] {
-            if let (Some(id), false) = (node, factor.is_empty()) {
-                let other = factor.len() / rank;
-                let dims = if rows_are_rank {
-                    [rank, other]
-                } else {
-                    [other, rank]
-                };
-                grads.register::<Flex>(id, from_values(factor, dims));
-            }
-        }
-        for (node, vector) in vectors.into_iter().zip([input_scale, output_scale, bias]) {
-            if let (Some(id), false) = (node, vector.is_empty()) {
-                let len = vector.len();
-                grads.register::<Flex>(id, from_values(vector, [len]));
-            }
+        for (index, (node, gradient)) in nodes.into_iter().zip(self.of).enumerate() {
+            let (Some(id), len @ 1..) = (node, gradient.len()) else {
+                continue;
+            };
+            let gradient = match index {
+                A => from_values(gradient, [self.rank, len / self.rank]),
+                B => from_values(gradient, [len / self.rank, self.rank]),
+                _ => from_values(gradient, [len]),
+            };
+            grads.register::<Flex>(id, gradient);
         }
     }
 }

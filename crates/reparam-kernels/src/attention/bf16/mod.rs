@@ -9,9 +9,9 @@ mod scratch;
 mod shared;
 
 use super::shape::{AttentionShape, Segment, check_keys, sort_segments};
-use crate::error::{check_len, elements};
-use crate::isa::LANES;
-use crate::isa::Token;
+use crate::error::check_len;
+use crate::gated::check_strided;
+use crate::isa::{LANES, Token};
 use crate::{Bf16, KernelError};
 pub(super) use shared::Shared;
 
@@ -145,29 +145,11 @@ pub fn attention_forward_bf16(
     out: &mut [Bf16],
     lse: &mut [f32],
 ) -> Result<(), KernelError> {
-    forward_bf16_on(Token::current(), q, k, v, shape, segments, out, lse)
-}
-
-/// [`attention_forward_bf16`] with the instruction set of `token`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the public function with its token"
-)]
-pub(crate) fn forward_bf16_on(
-    token: Token,
-    q: Rows<'_>,
-    k: Rows<'_>,
-    v: Rows<'_>,
-    shape: AttentionShape,
-    segments: &[Segment],
-    out: &mut [Bf16],
-    lse: &mut [f32],
-) -> Result<(), KernelError> {
     with_plan(|plan| {
         let (n_queries, n_keys) = check_rows(q, k, v, &shape, lse.len())?;
         check_len("out", out, &[n_queries, shape.q_width()])?;
         sort_segments(&shape, segments, n_queries, n_keys, &mut plan.segments)?;
-        forward::forward(token, [q, k, v], &shape, plan, out, lse);
+        forward::forward(Token::current(), [q, k, v], &shape, plan, out, lse);
         Ok(())
     })
 }
@@ -243,17 +225,6 @@ pub fn attention_backward_bf16(
     segments: &[Segment],
     gradient: QkvGradient<'_>,
 ) -> Result<(), KernelError> {
-    backward_bf16_on(Token::current(), saved, shape, segments, gradient)
-}
-
-/// [`attention_backward_bf16`] with the instruction set of `token`.
-pub(crate) fn backward_bf16_on(
-    token: Token,
-    saved: AttentionSavedBf16<'_>,
-    shape: AttentionShape,
-    segments: &[Segment],
-    gradient: QkvGradient<'_>,
-) -> Result<(), KernelError> {
     with_plan(|plan| {
         let AttentionSavedBf16 { q, k, v, .. } = saved;
         let (n_queries, n_keys) = check_rows(q, k, v, &shape, saved.lse.len())?;
@@ -262,7 +233,14 @@ pub(crate) fn backward_bf16_on(
         check_gradient(&gradient, &shape, n_queries, n_keys)?;
         check_keys(segments, &mut plan.by_keys)?;
         sort_segments(&shape, segments, n_queries, n_keys, &mut plan.segments)?;
-        backward::backward(token, &saved, &shape, plan, gradient, [n_queries, n_keys]);
+        backward::backward(
+            Token::current(),
+            &saved,
+            &shape,
+            plan,
+            gradient,
+            [n_queries, n_keys],
+        );
         Ok(())
     })
 }
@@ -323,19 +301,7 @@ fn check_gradient(
                 col_stride: 1,
             });
         }
-        let before = elements(name, &[rows.saturating_sub(1), *row_stride])?;
-        let end = before
-            .checked_add(cols)
-            .ok_or(KernelError::Overflow { name })?;
-        if rows > 0 && end > values.len() {
-            return Err(KernelError::View {
-                rows,
-                cols,
-                row_stride: *row_stride,
-                col_stride: 1,
-                found: values.len(),
-            });
-        }
+        check_strided(name, values.len(), rows, cols, *row_stride)?;
     }
     for (i, first) in parts.iter().enumerate() {
         for second in &parts[i + 1..] {

@@ -1,8 +1,7 @@
 //! Attention of one query, as in decoding.
 
 use super::{reference, shape};
-use crate::attention::{AttentionShape, Rows, Segment, forward_bf16_on, forward_on};
-use crate::isa::Token;
+use crate::attention::{AttentionShape, Rows, Segment, attention_forward, attention_forward_bf16};
 use crate::tests::{assert_close, floats, halves, numbers, tokens, wide};
 use crate::{Bf16, KernelError};
 
@@ -14,7 +13,6 @@ const LSE: f64 = 1e-5;
 const STRIDE: usize = 100;
 
 fn decode(
-    token: Token,
     shape: AttentionShape,
     segment: Segment,
     [q, k, v]: [&[Bf16]; 3],
@@ -26,7 +24,7 @@ fn decode(
     let mut out = vec![Bf16::ZERO; shape.n_heads * shape.head_dim];
     let mut lse = vec![0.0; shape.n_heads];
     let [q, k, v] = [q, k, v].map(view);
-    forward_bf16_on(token, q, k, v, shape, &[segment], &mut out, &mut lse)?;
+    attention_forward_bf16(q, k, v, shape, &[segment], &mut out, &mut lse)?;
     Ok((out, lse))
 }
 
@@ -71,7 +69,7 @@ fn any_number_of_keys_agrees_with_the_definition() {
                 &[segment],
             );
             for token in tokens() {
-                let found = decode(token, shape, segment, [&q, &k, &v]).unwrap();
+                let found = decode(shape, segment, [&q, &k, &v]).unwrap();
                 let what = format!("{shape:?} {k_len} {}", token.isa());
                 assert_close(&what, &floats(&found.0), &out, OUT);
                 assert_close(&what, &found.1, &lse, LSE);
@@ -97,12 +95,12 @@ fn scores_of_minus_infinity_count_nothing() {
         k_start,
         k_len,
     };
-    for token in tokens() {
-        let all = decode(token, shape, segment(0, 700), [&q, &k, &v]).unwrap();
-        let few = decode(token, shape, segment(400, 300), [&q, &k, &v]).unwrap();
+    for _ in tokens() {
+        let all = decode(shape, segment(0, 700), [&q, &k, &v]).unwrap();
+        let few = decode(shape, segment(400, 300), [&q, &k, &v]).unwrap();
         assert_close("out", &floats(&all.0), &wide(&floats(&few.0)), OUT);
         assert_close("lse", &all.1, &wide(&few.1), LSE);
-        let none = decode(token, shape, segment(0, 400), [&q, &k, &v]).unwrap();
+        let none = decode(shape, segment(0, 400), [&q, &k, &v]).unwrap();
         assert!(none.0.iter().all(|x| x.to_f32().is_nan()));
     }
 }
@@ -119,11 +117,11 @@ fn both_precisions_have_the_same_sums() {
         k_len: 600,
     };
     for token in tokens() {
-        let (expected, expected_lse) = decode(token, shape, segment, [&q, &k, &v]).unwrap();
+        let (expected, expected_lse) = decode(shape, segment, [&q, &k, &v]).unwrap();
         let (mut out, mut lse) = (vec![0.0; 80], vec![0.0; 4]);
         let inputs = [dense(&q, 80), dense(&k, 40), dense(&v, 40)];
         let [q, k, v] = &inputs;
-        forward_on(token, q, k, v, shape, &[segment], None, &mut out, &mut lse).unwrap();
+        attention_forward(q, k, v, shape, &[segment], None, &mut out, &mut lse).unwrap();
         let out: Vec<Bf16> = out.into_iter().map(Bf16::from_f32).collect();
         assert_eq!(out, expected, "{}", token.isa());
         assert_eq!(lse, expected_lse);

@@ -1,12 +1,10 @@
 use proptest::prelude::*;
 
-use super::{assert_close, assert_threads_agree, cases, numbers, tokens, wide};
+use super::{assert_close, assert_refused, assert_threads_agree, cases, numbers, tokens, wide};
 use crate::KernelError;
 use crate::attention::{
-    AttentionSaved, AttentionShape, Segment, attention_backward, attention_forward, backward_on,
-    forward_on,
+    AttentionSaved, AttentionShape, Segment, attention_backward, attention_forward,
 };
-use crate::isa::Token;
 
 mod bf16;
 mod decode;
@@ -81,26 +79,6 @@ impl Case {
         [out, lse]
     }
 
-    /// As the kernels of one instruction set expect the segments.
-    fn sorted(&self) -> Vec<Segment> {
-        let mut segments = self.segments.clone();
-        segments.retain(|s| s.q_len > 0 && s.k_len > 0);
-        segments.sort_by_key(|s| s.q_start);
-        segments
-    }
-
-    fn forward_on(&self, token: Token) -> (Vec<f32>, Vec<f32>) {
-        let mut out = vec![f32::NAN; self.q.len()];
-        let mut lse = vec![f32::NAN; self.q.len() / self.shape.head_dim];
-        let Self { q, k, v, .. } = self;
-        let segments = self.sorted();
-        forward_on(
-            token, q, k, v, self.shape, &segments, None, &mut out, &mut lse,
-        )
-        .unwrap();
-        (out, lse)
-    }
-
     fn backward(&self) -> [Vec<f32>; 3] {
         let [out, lse] = self.forward();
         let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
@@ -147,7 +125,7 @@ impl Case {
         let covered: Vec<usize> = (0..lse.len()).filter(|&i| lse[i].is_finite()).collect();
         for token in tokens() {
             let what = format!("{what} {}", token.isa());
-            let (actual, actual_lse) = self.forward_on(token);
+            let [actual, actual_lse] = self.forward();
             assert_close(&format!("{what} out"), &actual, &out, FORWARD);
             for i in 0..lse.len() {
                 assert_eq!(
@@ -161,10 +139,7 @@ impl Case {
             let expected: Vec<f64> = covered.iter().map(|&i| lse[i]).collect();
             assert_close(&format!("{what} lse"), &picked, &expected, FORWARD);
 
-            let mut grads = [&self.q, &self.k, &self.v].map(|x| vec![f32::NAN; x.len()]);
-            let [dq, dk, dv] = &mut grads;
-            let saved = self.saved(&actual, &actual_lse);
-            backward_on(token, saved, self.shape, &self.sorted(), None, [dq, dk, dv]).unwrap();
+            let grads = self.backward();
             for (name, (actual, expected)) in ["dq", "dk", "dv"]
                 .iter()
                 .zip(grads.iter().zip(&expected_grads))
@@ -334,7 +309,7 @@ fn nan_and_infinity_stay_in_their_query_and_head() {
         .for_each(|k| *k = k.abs() + 0.1);
     case.q[13 * d] = f32::NEG_INFINITY;
     for token in tokens() {
-        let (out, lse) = case.forward_on(token);
+        let [out, lse] = case.forward();
         for (row, out) in out.chunks_exact(d).enumerate() {
             let what = format!("{} row {row}", token.isa());
             if [8, 13].contains(&row) {
@@ -360,10 +335,7 @@ fn refuses_what_does_not_fit() {
     };
     let good = case.shape;
     assert_eq!(run(good, &case.segments, 44), Ok(()));
-    assert!(matches!(
-        run(good, &case.segments, 43),
-        Err(KernelError::Length { name: "lse", .. })
-    ));
+    assert_refused("lse", run(good, &case.segments, 43));
     let uneven = AttentionShape { n_heads: 3, ..good };
     assert!(matches!(
         run(uneven, &[], 33),

@@ -1,11 +1,10 @@
 //! Weights of 8-bit integers.
 
 use super::*;
-use crate::packed::{Int8View, Int8Weight, matmul_int8_with};
+use crate::packed::{Int8View, Int8Weight, matmul_int8};
 
 /// What the weight stands for, exactly: its products with unit rows.
 fn meant(w: Int8View<'_>) -> Vec<f64> {
-    let token = tokens()[0];
     let (n, k) = (w.rows(), w.cols());
     let mut meant = vec![0.0; n * k];
     for col in 0..k {
@@ -14,7 +13,7 @@ fn meant(w: Int8View<'_>) -> Vec<f64> {
         let x = Matrix::new(&x[..], 1, k).unwrap();
         let mut column = vec![0.0; n];
         let out = MatrixMut::new(&mut column[..], 1, n).unwrap();
-        matmul_int8_with(token, x, w, Epilogue::default(), out).unwrap();
+        matmul_int8(x, w, Epilogue::default(), out).unwrap();
         for (row, x) in column.iter().enumerate() {
             meant[row * k + col] = f64::from(*x);
         }
@@ -22,12 +21,12 @@ fn meant(w: Int8View<'_>) -> Vec<f64> {
     meant
 }
 
-fn plain(token: Token, x: &[Bf16], w: Int8View<'_>) -> Vec<f32> {
+fn plain(x: &[Bf16], w: Int8View<'_>) -> Vec<f32> {
     let (k, n) = (w.cols(), w.rows());
     let m = x.len().checked_div(k).unwrap_or(1);
     let mut y = vec![0.0; m * n];
     let out = MatrixMut::new(&mut y[..], m, n).unwrap();
-    matmul_int8_with(token, view(x, m, k), w, Epilogue::default(), out).unwrap();
+    matmul_int8(view(x, m, k), w, Epilogue::default(), out).unwrap();
     y
 }
 
@@ -91,7 +90,7 @@ proptest! {
             };
             let x = view(&layer.x, m, k);
             let target = MatrixMut::with_row_stride(&mut out[..], m, n, stride).unwrap();
-            matmul_int8_with(token, x, Int8View::from(&int8), epilogue, target).unwrap();
+            matmul_int8(x, &int8, epilogue, target).unwrap();
             let found: Vec<f32> = out.chunks(stride).flat_map(|row| &row[..n]).copied().collect();
             let what = format!("{m} {k} {n} {r} {}", token.isa());
             // Each term is off by `rounding` of itself; none is greater than 1.
@@ -111,10 +110,10 @@ fn a_part_is_a_weight() {
     assert!(int8.part(3).is_none());
     for m in [1, 2, 3, 4, 5] {
         let x = bf16(11, m * k);
-        for token in tokens() {
-            let whole = plain(token, &x, Int8View::from(&int8));
+        for _ in tokens() {
+            let whole = plain(&x, Int8View::from(&int8));
             for (index, rows) in int8.part_rows().iter().enumerate() {
-                let part = plain(token, &x, int8.part(index).unwrap());
+                let part = plain(&x, int8.part(index).unwrap());
                 let of_whole: Vec<f32> = whole
                     .chunks(int8.rows())
                     .flat_map(|row| &row[rows.clone()])
@@ -137,21 +136,13 @@ fn many_rows_are_the_product_of_the_rounded_weight() {
     let int8 = Int8Weight::new(&layer.packed());
     let packed = int8.to_packed();
     assert_eq!(packed.part_rows(), int8.part_rows());
-    for token in tokens() {
+    for _ in tokens() {
         let mut expected = vec![0.0; 6 * 50];
         let out = MatrixMut::new(&mut expected[..], 6, 50).unwrap();
         let x = view(&layer.x, 6, 40);
         let forward = Direction::Forward;
-        matmul_with(
-            token,
-            x,
-            (&packed).into(),
-            forward,
-            Epilogue::default(),
-            out,
-        )
-        .unwrap();
-        assert_eq!(plain(token, &layer.x, Int8View::from(&int8)), expected);
+        matmul(x, &packed, forward, Epilogue::default(), out).unwrap();
+        assert_eq!(plain(&layer.x, Int8View::from(&int8)), expected);
     }
 }
 
@@ -159,10 +150,10 @@ fn many_rows_are_the_product_of_the_rounded_weight() {
 fn bits_do_not_depend_on_the_number_of_threads() {
     let (k, n) = (300, 4000);
     let int8 = Int8Weight::new(&PackedWeight::new(view(&bf16(1, n * k), n, k)).unwrap());
-    for token in tokens() {
+    for _ in tokens() {
         for m in [1, 3, 5] {
             let x = bf16(2, m * k);
-            assert_threads_agree("int8", || vec![plain(token, &x, Int8View::from(&int8))]);
+            assert_threads_agree("int8", || vec![plain(&x, Int8View::from(&int8))]);
         }
     }
 }
@@ -175,9 +166,9 @@ fn rows_of_zeros_and_of_what_is_not_a_number() {
     w[k + 2] = Bf16::from_f32(f32::NAN);
     w[2 * k] = Bf16::from_f32(f32::INFINITY);
     let int8 = Int8Weight::new(&PackedWeight::new(view(&w, 4, k)).unwrap());
-    for token in tokens() {
+    for _ in tokens() {
         for m in [1, 5] {
-            let y = plain(token, &bf16(2, m * k), Int8View::from(&int8));
+            let y = plain(&bf16(2, m * k), Int8View::from(&int8));
             for row in y.chunks(4) {
                 assert_eq!(row[0], 0.0);
                 assert!(row[1].is_nan() && row[2].is_nan() && row[3].is_finite());
@@ -195,7 +186,7 @@ fn takes_half_the_memory_and_refuses_what_does_not_fit() {
     let mut y = vec![0.0; 160];
     let mut run = |x: Matrix<'_>, epilogue| {
         let out = MatrixMut::new(&mut y[..], 1, 160).unwrap();
-        matmul_int8_with(tokens()[0], x, Int8View::from(&int8), epilogue, out)
+        matmul_int8(x, &int8, epilogue, out)
     };
     let x = view(&layer.x, 1, 64);
     assert_eq!(run(x, Epilogue::default()), Ok(()));
@@ -213,10 +204,7 @@ fn takes_half_the_memory_and_refuses_what_does_not_fit() {
         bias,
         ..Epilogue::default()
     };
-    assert!(matches!(
-        run(x, epilogue),
-        Err(KernelError::Length { name: "bias", .. })
-    ));
+    assert_refused("bias", run(x, epilogue));
     let low_rank = Some(layer.low_rank(Direction::Backward));
     let epilogue = Epilogue {
         low_rank,
@@ -231,8 +219,5 @@ fn takes_half_the_memory_and_refuses_what_does_not_fit() {
         int8.read_row(160, &mut row),
         Err(KernelError::View { rows: 161, .. })
     ));
-    assert!(matches!(
-        int8.read_row(0, &mut row[1..]),
-        Err(KernelError::Length { name: "to", .. })
-    ));
+    assert_refused("to", int8.read_row(0, &mut row[1..]));
 }

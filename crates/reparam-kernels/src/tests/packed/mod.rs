@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::reference::{matmul as reference_matmul, transpose};
-use super::{assert_close, assert_threads_agree, cases, halves, numbers, wide};
-use crate::isa::Token;
+use super::{
+    assert_close, assert_refused, assert_threads_agree, cases, floats, halves, numbers,
+    tokens_with_tiles as tokens, wide,
+};
 use crate::packed::{
-    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul_with, product_with,
+    Direction, Epilogue, LowRankTerm, Matrix, MatrixMut, PackedWeight, matmul, product,
 };
 use crate::{Bf16, Isa, KernelError};
 
@@ -18,13 +20,6 @@ mod properties;
 mod tiles;
 mod weight;
 
-/// Proofs of all instruction sets of this machine, and products with emulated tile registers.
-fn tokens() -> Vec<Token> {
-    let mut tokens = super::tokens();
-    tokens.push(Token::EmulatedAmx);
-    tokens
-}
-
 /// For sums of a few hundred terms, relative to the greatest of them all.
 const TOLERANCE: f64 = 2e-5;
 
@@ -32,15 +27,11 @@ const TOLERANCE: f64 = 2e-5;
 const BF16_UNIT: f64 = 1.0 / 256.0;
 
 fn bf16(seed: u64, len: usize) -> Vec<Bf16> {
-    numbers(seed, len).into_iter().map(Bf16::from_f32).collect()
+    halves(&numbers(seed, len))
 }
 
 fn narrow(x: &[f32]) -> Vec<f32> {
     x.iter().map(|x| Bf16::from_f32(*x).to_f32()).collect()
-}
-
-fn floats(x: &[Bf16]) -> Vec<f32> {
-    x.iter().map(|x| x.to_f32()).collect()
 }
 
 fn wide_bf16(x: &[Bf16]) -> Vec<f64> {
@@ -138,24 +129,16 @@ impl Layer {
         (plain, full)
     }
 
-    fn run(&self, token: Token, direction: Direction) -> Vec<f32> {
+    fn run(&self, direction: Direction) -> Vec<f32> {
         let (left, sums, cols) = self.left(direction);
         let mut y = vec![f32::NAN; self.m * cols];
         let out = MatrixMut::new(&mut y[..], self.m, cols).unwrap();
         let x = view(left, self.m, sums);
-        matmul_with(
-            token,
-            x,
-            (&self.packed()).into(),
-            direction,
-            Epilogue::default(),
-            out,
-        )
-        .unwrap();
+        matmul(x, &self.packed(), direction, Epilogue::default(), out).unwrap();
         y
     }
 
-    fn run_full(&self, token: Token, direction: Direction) -> Vec<f32> {
+    fn run_full(&self, direction: Direction) -> Vec<f32> {
         let (left, sums, cols) = self.left(direction);
         let mut y = vec![f32::NAN; self.m * cols];
         let out = MatrixMut::new(&mut y[..], self.m, cols).unwrap();
@@ -165,7 +148,7 @@ impl Layer {
             accumulate: false,
         };
         let x = view(left, self.m, sums);
-        matmul_with(token, x, (&self.packed()).into(), direction, epilogue, out).unwrap();
+        matmul(x, &self.packed(), direction, epilogue, out).unwrap();
         y
     }
 
@@ -182,8 +165,8 @@ impl Layer {
                     self.n,
                     self.r
                 );
-                assert_close(&what, &self.run(token, direction), &plain, TOLERANCE);
-                let actual = self.run_full(token, direction);
+                assert_close(&what, &self.run(direction), &plain, TOLERANCE);
+                let actual = self.run_full(direction);
                 assert_close(&format!("{what} full"), &actual, &full, TOLERANCE);
             }
         }
@@ -231,7 +214,7 @@ fn a_weight_that_is_transposed_in_several_pieces() {
 
 #[test]
 fn empty_products() {
-    for token in tokens() {
+    for _ in tokens() {
         for direction in [Direction::Forward, Direction::Backward] {
             for (m, k, n, r) in [
                 (0, 5, 7, 2),
@@ -243,14 +226,14 @@ fn empty_products() {
             ] {
                 let layer = Layer::new(m, k, n, r);
                 let (_, full) = layer.expected(direction);
-                assert_close("empty", &layer.run_full(token, direction), &full, TOLERANCE);
+                assert_close("empty", &layer.run_full(direction), &full, TOLERANCE);
             }
         }
         let mut out = [3.0_f32, 4.0];
         let left = Matrix::new(&[] as &[f32], 1, 0).unwrap();
         let right = Matrix::new(&[] as &[f32], 0, 2).unwrap();
         let view = MatrixMut::new(&mut out[..], 1, 2).unwrap();
-        product_with(token, left, right, 2.0, true, view).unwrap();
+        product(left, right, 2.0, true, view).unwrap();
         assert_eq!(out, [3.0, 4.0]);
     }
 }
@@ -261,7 +244,7 @@ fn rows_do_not_depend_on_how_many_there_are() {
     for token in tokens() {
         for direction in [Direction::Forward, Direction::Backward] {
             let many = Layer::new(37, k, n, 5);
-            let expected = many.run_full(token, direction);
+            let expected = many.run_full(direction);
             let (left, sums, cols) = many.left(direction);
             for rows in [1, 2, 3, 4, 5, 9, 16, 20] {
                 if token.has_tiles() && rows <= 4 {
@@ -275,7 +258,7 @@ fn rows_do_not_depend_on_how_many_there_are() {
                     t: many.t[..rows * 5].to_vec(),
                     ..Layer::new(1, k, n, 5)
                 };
-                let actual = few.run_full(token, direction);
+                let actual = few.run_full(direction);
                 assert_eq!(
                     actual.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
                     expected[..rows * cols]
@@ -294,11 +277,11 @@ fn rows_do_not_depend_on_how_many_there_are() {
 fn the_number_of_threads_does_not_change_a_bit() {
     let layer = Layer::new(150, 300, 200, 7);
     let few_rows = Layer::new(3, 600, 3000, 7);
-    for token in tokens() {
+    for _ in tokens() {
         for layer in [&layer, &few_rows] {
             assert_threads_agree("packed", || {
                 [Direction::Forward, Direction::Backward]
-                    .map(|direction| layer.run_full(token, direction))
+                    .map(|direction| layer.run_full(direction))
                     .to_vec()
             });
         }
@@ -308,10 +291,10 @@ fn the_number_of_threads_does_not_change_a_bit() {
 #[test]
 fn not_a_number_and_infinity_stay_in_their_row_and_column() {
     let (m, k, n) = (19, 35, 37);
-    for token in tokens() {
+    for _ in tokens() {
         for direction in [Direction::Forward, Direction::Backward] {
             let mut layer = Layer::new(m, k, n, 3);
-            let clean = layer.run_full(token, direction);
+            let clean = layer.run_full(direction);
             let cols = clean.len() / m;
             let sums = layer.left(direction).1;
             let left = match direction {
@@ -320,7 +303,7 @@ fn not_a_number_and_infinity_stay_in_their_row_and_column() {
             };
             // The last number of a row is the one that has no partner.
             left[7 * sums + sums - 1] = Bf16::from_f32(f32::NAN);
-            let dirty = layer.run_full(token, direction);
+            let dirty = layer.run_full(direction);
             for (i, (dirty, clean)) in dirty.iter().zip(&clean).enumerate() {
                 if i / cols == 7 {
                     assert!(dirty.is_nan(), "{i}");
@@ -336,7 +319,7 @@ fn not_a_number_and_infinity_stay_in_their_row_and_column() {
                 Direction::Backward => ((n - 1) * k + column, n - 1),
             };
             layer.w[at] = Bf16::from_f32(f32::INFINITY);
-            let infinite = layer.run_full(token, direction);
+            let infinite = layer.run_full(direction);
             for (i, (infinite, clean)) in infinite.iter().zip(&clean).enumerate() {
                 let factor = layer.left(direction).0[i / cols * sums + partner].to_f32();
                 if i % cols == column {
@@ -352,19 +335,11 @@ fn not_a_number_and_infinity_stay_in_their_row_and_column() {
 #[test]
 fn infinity_times_zero_is_not_a_number() {
     let w = PackedWeight::new(Matrix::new(&[f32::INFINITY; 3][..], 1, 3).unwrap()).unwrap();
-    for token in tokens() {
+    for _ in tokens() {
         let mut y = [0.0_f32];
         let x = Matrix::new(&[1.0_f32, 0.0, 1.0][..], 1, 3).unwrap();
         let out = MatrixMut::new(&mut y[..], 1, 1).unwrap();
-        matmul_with(
-            token,
-            x,
-            (&w).into(),
-            Direction::Forward,
-            Epilogue::default(),
-            out,
-        )
-        .unwrap();
+        matmul(x, &w, Direction::Forward, Epilogue::default(), out).unwrap();
         assert!(y[0].is_nan());
     }
 }
@@ -377,15 +352,7 @@ fn subnormal_factors_are_kept_except_by_the_instruction_for_pairs() {
         let mut y = [1.0_f32];
         let x = Matrix::new(&[1024.0_f32, 0.0][..], 1, 2).unwrap();
         let out = MatrixMut::new(&mut y[..], 1, 1).unwrap();
-        matmul_with(
-            token,
-            x,
-            (&w).into(),
-            Direction::Forward,
-            Epilogue::default(),
-            out,
-        )
-        .unwrap();
+        matmul(x, &w, Direction::Forward, Epilogue::default(), out).unwrap();
         let expected = if Isa::best() >= Isa::Avx512Bf16 && token.isa() >= Isa::Avx512Bf16 {
             0.0
         } else {
@@ -408,16 +375,16 @@ fn buffers_are_used_again_for_other_shapes() {
         .map(|(m, k, n, r)| Layer::new(m, k, n, r))
         .into_iter()
         .collect();
-    for token in tokens() {
+    for _ in tokens() {
         for direction in [Direction::Forward, Direction::Backward] {
             for layer in &clean {
                 let mut dirty = Layer::new(150, 201, 203, 11);
                 for values in [&mut dirty.x, &mut dirty.dy, &mut dirty.w, &mut dirty.t] {
                     values.fill(Bf16::from_f32(f32::NAN));
                 }
-                dirty.run_full(token, direction);
+                dirty.run_full(direction);
                 let (_, full) = layer.expected(direction);
-                let actual = layer.run_full(token, direction);
+                let actual = layer.run_full(direction);
                 assert_close("after others", &actual, &full, TOLERANCE);
             }
         }
@@ -431,7 +398,7 @@ fn what_does_not_fit_is_refused() {
     let mut y = [0.0_f32; 12];
     let mut run = |cols: usize, out: usize, direction, epilogue: Epilogue<'_>| {
         let out = MatrixMut::new(&mut y[..2 * out], 2, out).unwrap();
-        crate::packed::matmul(view(&x[..2 * cols], 2, cols), &w, direction, epilogue, out)
+        matmul(view(&x[..2 * cols], 2, cols), &w, direction, epilogue, out)
     };
     let plain = Epilogue::default();
     assert_eq!(run(3, 2, Direction::Forward, plain), Ok(()));

@@ -29,7 +29,7 @@ fn check(m: usize, k: usize, r: usize, as_f32: bool) {
         let run = |g: Matrix<'_>| {
             let mut da = old.clone();
             let out = MatrixMut::new(&mut da[..], r, k).unwrap();
-            product_with(token, g, x, scaling, true, out).unwrap();
+            product(g, x, scaling, true, out).unwrap();
             da
         };
         let da = run(view(&g, m, r).t());
@@ -46,7 +46,7 @@ fn check(m: usize, k: usize, r: usize, as_f32: bool) {
         agree(&what, &run(view(&g_turned, r, m)), &da);
         let mut db = transpose_floats(&old, r, k);
         let out = MatrixMut::new(&mut db[..], k, r).unwrap();
-        product_with(token, x.t(), view(&g, m, r), scaling, true, out).unwrap();
+        product(x.t(), view(&g, m, r), scaling, true, out).unwrap();
         agree(&what, &db, &transpose_floats(&da, r, k));
     }
 }
@@ -86,14 +86,14 @@ proptest! {
 
 #[test]
 fn nothing_to_sum_is_zero() {
-    for token in tokens() {
+    for _ in tokens() {
         let mut out = [7.0_f32; 6];
         let (g, x) = (
             Matrix::new(&[] as &[f32], 0, 2),
             Matrix::new(&[] as &[f32], 0, 3),
         );
         let view = MatrixMut::new(&mut out[..], 2, 3).unwrap();
-        product_with(token, g.unwrap().t(), x.unwrap(), 1.0, false, view).unwrap();
+        product(g.unwrap().t(), x.unwrap(), 1.0, false, view).unwrap();
         assert_eq!(out, [0.0; 6]);
     }
 }
@@ -102,13 +102,13 @@ fn nothing_to_sum_is_zero() {
 fn the_number_of_threads_does_not_change_a_bit() {
     let (m, k, r) = (700, 500, 20);
     let (x, g) = (bf16(1, m * k), bf16(2, m * r));
-    for token in tokens() {
+    for _ in tokens() {
         assert_threads_agree("sums over rows", || {
             let (mut da, mut db) = (vec![0.0; r * k], vec![0.0; k * r]);
             let out = MatrixMut::new(&mut da[..], r, k).unwrap();
-            product_with(token, view(&g, m, r).t(), view(&x, m, k), 1.0, false, out).unwrap();
+            product(view(&g, m, r).t(), view(&x, m, k), 1.0, false, out).unwrap();
             let out = MatrixMut::new(&mut db[..], k, r).unwrap();
-            product_with(token, view(&x, m, k).t(), view(&g, m, r), 1.0, false, out).unwrap();
+            product(view(&x, m, k).t(), view(&g, m, r), 1.0, false, out).unwrap();
             vec![da, db]
         });
     }

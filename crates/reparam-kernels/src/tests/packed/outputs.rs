@@ -30,15 +30,7 @@ where
         } else {
             MatrixMut::new(&mut out[..], m, n).unwrap()
         };
-        product_with(
-            token,
-            view(&a, m, k),
-            view(&b, k, n),
-            scaling,
-            accumulate,
-            to,
-        )
-        .unwrap();
+        product(view(&a, m, k), view(&b, k, n), scaling, accumulate, to).unwrap();
         let out: Vec<f32> = out.iter().map(|x| x.to_f32()).collect();
         let out = if turned {
             transpose_floats(&out, n, m)

@@ -102,7 +102,7 @@ fn check(layer: &Layer, form: Form) -> Result<(), TestCaseError> {
         bias: form.bias.then_some(&layer.bias[..cols]),
         accumulate: form.accumulate,
     };
-    for token in tokens() {
+    for _ in tokens() {
         let mut out = spread(&old, cols, form, nan);
         let mut out_floats = floats(&out);
         let view = if form.out_bf16 {
@@ -110,7 +110,7 @@ fn check(layer: &Layer, form: Form) -> Result<(), TestCaseError> {
         } else {
             MatrixMut::with_row_stride(&mut out_floats[offset..], m, cols, cols + form.gap)
         };
-        matmul_with(token, x, (&w).into(), direction, epilogue, view.unwrap()).unwrap();
+        matmul(x, &w, direction, epilogue, view.unwrap()).unwrap();
         if form.out_bf16 {
             out_floats = floats(&out);
         }
@@ -164,14 +164,14 @@ proptest! {
                 .zip(&old)
                 .map(|(x, old)| f64::from(scaling) * x + if accumulate { f64::from(*old) } else { 0.0 })
                 .collect();
-            for token in tokens() {
+            for _ in tokens() {
                 let mut out = old.clone();
                 let view = MatrixMut::new(&mut out[..], rows, cols).unwrap();
-                product_with(token, left, right, scaling, accumulate, view).unwrap();
+                product(left, right, scaling, accumulate, view).unwrap();
                 assert_close("product", &out, &expected, TOLERANCE);
                 let mut transposed = transpose_floats(&old, rows, cols);
                 let view = MatrixMut::new(&mut transposed[..], cols, rows).unwrap().t();
-                product_with(token, left, right, scaling, accumulate, view).unwrap();
+                product(left, right, scaling, accumulate, view).unwrap();
                 prop_assert_eq!(&transposed, &transpose_floats(&out, rows, cols));
             }
         }
@@ -199,11 +199,11 @@ fn sums_over_many_rows_do_not_depend_on_threads() {
     let (m, k, r) = (1100, 70, 5);
     let (x, g) = (bf16(1, m * k), bf16(2, m * r));
     let expected = reference_matmul(&transpose(&wide_bf16(&g), m, r), &wide_bf16(&x), r, m, k);
-    for token in tokens() {
+    for _ in tokens() {
         let run = || {
             let mut da = vec![0.0; r * k];
             let out = MatrixMut::new(&mut da[..], r, k).unwrap();
-            product_with(token, view(&g, m, r).t(), view(&x, m, k), 1.0, false, out).unwrap();
+            product(view(&g, m, r).t(), view(&x, m, k), 1.0, false, out).unwrap();
             da
         };
         assert_close("many rows", &run(), &expected, TOLERANCE);

@@ -1,6 +1,7 @@
 //! Tile registers: the model against the definition, and the instructions against the model.
 
 use super::*;
+use crate::isa::Token;
 use crate::isa::tiles::{EmulatedTiles, Tiles};
 
 /// 16 rows of 32 numbers, and the same with strides.

@@ -82,11 +82,11 @@ fn a_stack_multiplies_as_its_parts() {
             let out = MatrixMut::with_row_stride(&mut y[at.start..], m, n, width).unwrap();
             let part_view = stack.part(index).unwrap();
             let forward = Direction::Forward;
-            matmul_with(token, view(&x, m, cols), part_view, forward, epilogue, out).unwrap();
+            matmul(view(&x, m, cols), part_view, forward, epilogue, out).unwrap();
             let mut expected = vec![0.0; m * n];
             let out = MatrixMut::new(&mut expected[..], m, n).unwrap();
             let x = view(&x, m, cols);
-            matmul_with(token, x, (&alone).into(), forward, epilogue, out).unwrap();
+            matmul(x, &alone, forward, epilogue, out).unwrap();
             for (y, expected) in y.chunks(width).zip(expected.chunks(n)) {
                 assert_eq!(&y[at.clone()], expected, "{}", token.isa());
             }
@@ -96,7 +96,7 @@ fn a_stack_multiplies_as_its_parts() {
                 accumulate: index > 0,
                 ..Epilogue::default()
             };
-            matmul_with(token, dy, part_view, Direction::Backward, accumulate, out).unwrap();
+            matmul(dy, part_view, Direction::Backward, accumulate, out).unwrap();
         }
         // What lies between the parts was not written.
         for y in y.chunks(width) {
@@ -107,12 +107,12 @@ fn a_stack_multiplies_as_its_parts() {
         let backward = Direction::Backward;
         let dy = view(&dy, m, width);
         let plain = Epilogue::default();
-        matmul_with(token, dy, (&stack).into(), backward, plain, out).unwrap();
+        matmul(dy, &stack, backward, plain, out).unwrap();
         assert_close("dx", &dx, &wide(&dx_expected), TOLERANCE);
         let mut forward = vec![f32::NAN; m * width];
         let out = MatrixMut::new(&mut forward[..], m, width).unwrap();
         let x = view(&x, m, cols);
-        matmul_with(token, x, (&stack).into(), Direction::Forward, plain, out).unwrap();
+        matmul(x, &stack, Direction::Forward, plain, out).unwrap();
         for row in forward.chunks(width) {
             assert!(row[57..64].iter().all(|y| *y == 0.0));
         }
