@@ -136,6 +136,15 @@ pub(crate) struct Change {
     pub(crate) is_trained: Option<bool>,
 }
 
+impl Change {
+    pub(crate) fn of_values(values: Tensor<1>) -> Self {
+        Self {
+            values: Some(values),
+            is_trained: None,
+        }
+    }
+}
+
 /// Changes parameters by their ids, each wherever it occurs.
 pub(crate) fn rewrite<M: Module>(module: M, changes: HashMap<ParamId, Change>) -> M {
     if changes.is_empty() {

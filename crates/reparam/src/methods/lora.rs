@@ -11,7 +11,7 @@ use reparam_ops::{DropoutKey, LinearPlan, LowRank};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
@@ -27,24 +27,20 @@ use crate::schema::{
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "lora",
-    aliases: &[],
     summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
     formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
     settings: &SETTINGS,
     tensors: &TENSORS,
-    base_name: None,
-    mergeable: true,
     runs_packed: true,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "LORA",
         is_own: |config| !config.bool("use_dora").ok().flatten().unwrap_or(false),
         read: |files| Ok(Arc::new(LoraConfig::read(files)?)),
         check: check_files,
     }),
-    after_step: None,
     build: |settings, _| Ok(Arc::new(LoraConfig::from_settings(settings)?)),
+    ..MethodSpec::DEFAULT
 };
 
 /// The settings that LoRA and DoRA share.
@@ -90,14 +86,8 @@ pub(super) const A: &str = "lora_A.weight";
 pub(super) const B: &str = "lora_B.weight";
 
 const TENSORS: [TensorSpec; 2] = [
-    TensorSpec {
-        name: A,
-        meaning: "A, [rank, d_in]",
-    },
-    TensorSpec {
-        name: B,
-        meaning: "B, [d_out, rank]",
-    },
+    TensorSpec::new(A, "A, [rank, d_in]"),
+    TensorSpec::new(B, "B, [d_out, rank]"),
 ];
 
 /// How `A` starts; `B` starts at zero, so that the adapted model equals the base model.
@@ -307,20 +297,7 @@ pub(super) fn check_files(files: &AdapterFiles) -> Result<(), MethodError> {
 }
 
 impl MethodConfig for LoraConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
-
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
+    selected!(SPEC, selection);
 
     fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
         self.check_layers(layers)

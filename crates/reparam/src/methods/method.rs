@@ -84,6 +84,26 @@ pub trait MethodConfig: Debug + Send + Sync {
     }
 }
 
+/// The functions of [`MethodConfig`] that every type of settings has alike: its spec, and the selection in a field.
+macro_rules! selected {
+    ($spec:expr, $($field:ident).+) => {
+        fn spec(&self) -> &'static MethodSpec {
+            &$spec
+        }
+
+        fn selection(&self) -> &Selection {
+            &self.$($field).+
+        }
+
+        fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+            let mut config = self.clone();
+            config.$($field).+ = selection;
+            Arc::new(config)
+        }
+    };
+}
+pub(super) use selected;
+
 /// What a method makes of one layer. Weights are `[d_out, d_in]` here, whatever the layer stores.
 pub trait Method: Debug + Send + Sync {
     /// Returns the effective weight, differentiable in the base and in theta.

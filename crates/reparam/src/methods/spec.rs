@@ -40,6 +40,32 @@ pub struct MethodSpec {
     pub build: Build,
 }
 
+impl MethodSpec {
+    /// What a method has that says nothing of it: no names, settings or tensors, a weight that can be merged, and no plan.
+    pub const DEFAULT: Self = Self {
+        kind: "",
+        aliases: &[],
+        summary: "",
+        formula: "",
+        source: "",
+        settings: &[],
+        tensors: &[],
+        base_name: None,
+        mergeable: true,
+        runs_packed: false,
+        goes_over_others: false,
+        peft: None,
+        after_step: None,
+        build: |settings, _| {
+            Err(MethodError::Schema(SchemaError::UnknownKind {
+                what: "method",
+                kind: settings.kind().to_owned(),
+                known: Vec::new(),
+            }))
+        },
+    };
+}
+
 /// Makes a method from checked settings.
 pub type Build = fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>;
 
@@ -50,6 +76,13 @@ pub struct TensorSpec {
     pub name: &'static str,
     /// What it is, with its shape.
     pub meaning: &'static str,
+}
+
+impl TensorSpec {
+    /// Returns a tensor with what it is.
+    pub const fn new(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, meaning }
+    }
 }
 
 /// What building a method may need to know of the rest of a run.

@@ -81,10 +81,7 @@ pub fn initialize_from_data<M: Module>(
     let change = |values: Vec<f64>| {
         let len = values.len();
         let data = TensorData::new(values, [len]).convert_dtype(g.dtype());
-        Change {
-            values: Some(Tensor::from_data(data, (&g.device(), g.dtype()))),
-            is_trained: None,
-        }
+        Change::of_values(Tensor::from_data(data, (&g.device(), g.dtype())))
     };
     let changes = HashMap::from([(g_id, change(new_g)), (bias_id, change(new_b))]);
     Ok(rewrite(layer, changes))
