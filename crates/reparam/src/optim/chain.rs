@@ -49,6 +49,25 @@ pub fn chain(parts: Vec<Box<dyn GradientTransform>>) -> Result<Chain, OptimError
     Ok(chain)
 }
 
+/// Composes the transforms inside of another one, and refuses those that make no sense there.
+pub(crate) fn inner(
+    outer: &'static str,
+    parts: Vec<Box<dyn GradientTransform>>,
+    is_foreign: impl Fn(&Placed) -> bool,
+    (reason, fix): (&'static str, &'static str),
+) -> Result<Chain, OptimError> {
+    let chain = chain(parts)?;
+    match chain.roles().into_iter().find(is_foreign) {
+        None => Ok(chain),
+        Some(placed) => Err(OptimError::Order {
+            first: outer,
+            second: placed.name,
+            reason,
+            fix,
+        }),
+    }
+}
+
 impl GradientTransform for Chain {
     fn name(&self) -> &'static str {
         "chain"

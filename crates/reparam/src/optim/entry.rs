@@ -26,6 +26,11 @@ pub struct TransformEntry {
 /// What a transform is built into.
 pub type Built = Result<Vec<Box<dyn GradientTransform>>, OptimError>;
 
+/// What a single transform is built into.
+pub(crate) fn one(transform: impl GradientTransform + 'static) -> Built {
+    Ok(vec![Box::new(transform)])
+}
+
 /// What is known of a whole optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptimizerEntry {

@@ -1,6 +1,6 @@
 //! Adafactor.
 
-use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, optimizer};
+use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, one, optimizer};
 use crate::optim::error::OptimError;
 use crate::optim::math::{as_matrix, global_norm, matrix_dims};
 use crate::optim::rules::Placed;
@@ -43,14 +43,13 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         WEIGHT_DECAY,
     ],
     build: |settings, _| {
-        let adafactor = Adafactor::new(AdafactorSettings {
+        one(Adafactor::new(AdafactorSettings {
             beta2_decay: settings.number("beta2_decay")?,
             eps1: settings.number("eps1")?,
             eps2: settings.number("eps2")?,
             d: settings.number("d")?,
             weight_decay: settings.number("weight_decay")?,
-        })?;
-        Ok(vec![Box::new(adafactor)])
+        })?)
     },
 };
 
@@ -217,20 +216,5 @@ impl GradientTransform for Adafactor {
         Placed::relative(roles)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[
-            ("row_var", &self.row_var),
-            ("col_var", &self.col_var),
-            ("variance", &self.variance),
-        ])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [
-            ("row_var", &mut self.row_var),
-            ("col_var", &mut self.col_var),
-            ("variance", &mut self.variance),
-        ];
-        state::load_groups("adafactor", state, groups)
-    }
+    state::kept!(row_var, col_var, variance);
 }

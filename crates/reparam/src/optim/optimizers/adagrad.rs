@@ -123,11 +123,5 @@ impl GradientTransform for Adagrad {
         Placed::everywhere(self.name(), Role::Precondition)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("sum", &self.sum)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("sum", &mut self.sum)])
-    }
+    state::kept!(sum);
 }

@@ -1,6 +1,6 @@
 //! Adam's preconditioning.
 
-use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
+use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, one, optimizer};
 use crate::optim::error::OptimError;
 use crate::optim::rules::Placed;
 use crate::optim::state;
@@ -40,13 +40,12 @@ pub(crate) const ADAMW: TransformEntry = TransformEntry {
     optimizer: optimizer(2e-4),
     settings: &SETTINGS,
     build: |settings, _| {
-        let adamw = AdamW::new(
+        one(AdamW::new(
             settings.number("beta1")?,
             settings.number("beta2")?,
             settings.number("eps")?,
             settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(adamw)])
+        )?)
     },
 };
 
@@ -182,15 +181,5 @@ impl GradientTransform for AdamW {
         Placed::preconditioner(self.name(), self.weight_decay)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [
-            ("exp_avg", &mut self.exp_avg),
-            ("exp_avg_sq", &mut self.exp_avg_sq),
-        ];
-        state::load_groups("adamw", state, groups)
-    }
+    state::kept!(exp_avg, exp_avg_sq);
 }

@@ -1,7 +1,7 @@
 //! LAMB: Adam with a trust ratio for every tensor.
 
 use super::AdamW;
-use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
+use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, one, optimizer};
 use crate::optim::error::OptimError;
 use crate::optim::math::global_norm;
 use crate::optim::rules::Placed;
@@ -16,13 +16,12 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     optimizer: optimizer(1e-3),
     settings: &[BETA1, BETA2, eps(1e-6), WEIGHT_DECAY],
     build: |settings, _| {
-        let lamb = Lamb::new(
+        one(Lamb::new(
             settings.number("beta1")?,
             settings.number("beta2")?,
             settings.number("eps")?,
             settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(lamb)])
+        )?)
     },
 };
 

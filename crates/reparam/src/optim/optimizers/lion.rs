@@ -1,6 +1,6 @@
 //! Lion: the sign of an interpolated momentum.
 
-use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, optimizer};
+use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, one, optimizer};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
@@ -25,12 +25,11 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         WEIGHT_DECAY,
     ],
     build: |settings, _| {
-        let lion = Lion::new(
+        one(Lion::new(
             settings.number("beta1")?,
             settings.number("beta2")?,
             settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(lion)])
+        )?)
     },
 };
 
@@ -115,11 +114,5 @@ impl GradientTransform for Lion {
         roles
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("exp_avg", &self.exp_avg)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("exp_avg", &mut self.exp_avg)])
-    }
+    state::kept!(exp_avg);
 }

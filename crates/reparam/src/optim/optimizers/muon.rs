@@ -194,12 +194,5 @@ impl GradientTransform for Muon {
         Placed::preconditioner(self.name(), self.weight_decay)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("momentum_buffer", &self.momentum_buffer)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [("momentum_buffer", &mut self.momentum_buffer)];
-        state::load_groups("muon", state, groups)
-    }
+    state::kept!(momentum_buffer);
 }

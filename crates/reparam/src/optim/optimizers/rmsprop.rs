@@ -141,21 +141,5 @@ impl GradientTransform for RmsProp {
         Placed::everywhere(self.name(), Role::Precondition)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[
-            ("square_avg", &self.square_avg),
-            ("grad_avg", &self.grad_avg),
-            ("momentum_buffer", &self.momentum_buffer),
-        ])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let name = self.name();
-        let groups = &mut [
-            ("square_avg", &mut self.square_avg),
-            ("grad_avg", &mut self.grad_avg),
-            ("momentum_buffer", &mut self.momentum_buffer),
-        ];
-        state::load_groups(name, state, groups)
-    }
+    state::kept!(square_avg, grad_avg, momentum_buffer);
 }

@@ -1,6 +1,6 @@
 //! Momentum.
 
-use crate::optim::entry::{OptimizerEntry, TransformEntry, WEIGHT_DECAY};
+use crate::optim::entry::{OptimizerEntry, TransformEntry, WEIGHT_DECAY, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
@@ -22,8 +22,10 @@ pub(crate) const MOMENTUM: TransformEntry = TransformEntry {
     optimizer: None,
     settings: &MOMENTUM_SETTINGS,
     build: |settings, _| {
-        let momentum = Momentum::new(settings.number("momentum")?, settings.flag("nesterov")?)?;
-        Ok(vec![Box::new(momentum)])
+        one(Momentum::new(
+            settings.number("momentum")?,
+            settings.flag("nesterov")?,
+        )?)
     },
 };
 
@@ -124,11 +126,5 @@ impl GradientTransform for Momentum {
         Placed::everywhere(self.name(), Role::Linear)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("velocity", &self.velocity)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("velocity", &mut self.velocity)])
-    }
+    state::kept!(velocity);
 }

@@ -1,6 +1,6 @@
 //! Signs instead of sizes.
 
-use crate::optim::entry::{TransformEntry, optimizer};
+use crate::optim::entry::{TransformEntry, one, optimizer};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::transform::{GradientTransform, StepContext, map};
@@ -13,7 +13,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 1802.04434, algorithm 1",
     optimizer: optimizer(1e-4),
     settings: &[],
-    build: |_, _| Ok(vec![Box::new(Sign)]),
+    build: |_, _| one(Sign),
 };
 
 /// Replaces every element by its sign.

@@ -39,6 +39,22 @@ pub(crate) fn load_groups(
     state.finish()
 }
 
+/// The state of a transform that is the lists of tensors in some of its fields, by their names.
+macro_rules! kept {
+    ($($field:ident),+) => {
+        fn state(&self) -> ParameterList {
+            $crate::optim::state::groups(&[$((stringify!($field), &self.$field)),+])
+        }
+
+        fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+            let name = self.name();
+            let groups = &mut [$((stringify!($field), &mut self.$field)),+];
+            $crate::optim::state::load_groups(name, state, groups)
+        }
+    };
+}
+pub(crate) use kept;
+
 /// Returns a group's tensors in the order of the parameters, if it has one for each: a file has its
 /// tensors in the order of their names.
 pub(crate) fn in_order(group: &[NamedTensor], parameters: &[NamedTensor]) -> Option<ParameterList> {

@@ -1,7 +1,7 @@
 //! Collecting gradients over several calls.
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry};
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
@@ -31,10 +31,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     ],
     build: |settings, context| {
         let parts = context.build_all(settings.chain("transforms")?)?;
-        Ok(vec![Box::new(Accumulate::new(
-            settings.count("steps")?,
-            parts,
-        )?)])
+        one(Accumulate::new(settings.count("steps")?, parts)?)
     },
 };
 
@@ -68,19 +65,14 @@ impl Accumulate {
     /// gradient elsewhere or follows every move of the parameters.
     pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
         at_least_one("steps", steps)?;
-        let inner = chain(parts)?;
         let every_step = |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average);
-        if let Some(placed) = inner.roles().into_iter().find(every_step) {
-            return Err(OptimError::Order {
-                first: "accumulate",
-                second: placed.name,
-                reason: "it concerns every step and cannot be inside of an accumulation",
-                fix: "put it outside, before the accumulation or after it",
-            });
-        }
+        let why = (
+            "it concerns every step and cannot be inside of an accumulation",
+            "put it outside, before the accumulation or after it",
+        );
         Ok(Self {
             steps,
-            inner,
+            inner: inner("accumulate", parts, every_step, why)?,
             sum: Vec::new(),
         })
     }

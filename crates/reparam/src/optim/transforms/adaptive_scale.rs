@@ -1,6 +1,6 @@
 //! A scale that follows the gradient's signal and noise.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::Noise;
 use crate::optim::rules::{Placed, Role};
@@ -25,11 +25,10 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         ),
     ],
     build: |settings, _| {
-        let scale = AdaptiveScale::new(
+        one(AdaptiveScale::new(
             settings.number("beta")?,
             settings.optional("lambda_min", Settings::number)?,
-        )?;
-        Ok(vec![Box::new(scale)])
+        )?)
     },
 };
 

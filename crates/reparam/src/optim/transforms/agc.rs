@@ -1,6 +1,6 @@
 //! Bounding a gradient by the weights it belongs to.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::as_matrix;
 use crate::optim::rules::{Placed, Role};
@@ -24,8 +24,10 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         number("eps", Range::Positive, 1e-3, "minimum norm of the weights"),
     ],
     build: |settings, _| {
-        let clip = ClipByUnitNorm::new(settings.number("clipping")?, settings.number("eps")?)?;
-        Ok(vec![Box::new(clip)])
+        one(ClipByUnitNorm::new(
+            settings.number("clipping")?,
+            settings.number("eps")?,
+        )?)
     },
 };
 

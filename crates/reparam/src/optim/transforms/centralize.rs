@@ -1,6 +1,6 @@
 //! Gradients without their mean.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::as_matrix;
 use crate::optim::rules::{Placed, Role};
@@ -14,7 +14,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 2004.01461, equation 1",
     optimizer: None,
     settings: &[],
-    build: |_, _| Ok(vec![Box::new(Centralize)]),
+    build: |_, _| one(Centralize),
 };
 
 /// Subtracts from every row of a gradient its mean.

@@ -1,6 +1,6 @@
 //! Bounding the gradients.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::global_norm;
 use crate::optim::rules::{Placed, Role};
@@ -20,10 +20,7 @@ pub(crate) const BY_VALUE: TransformEntry = TransformEntry {
         "1.0",
         "the largest magnitude of an element",
     )],
-    build: |settings, _| {
-        let clip = ClipByValue::new(settings.number("max_value")?)?;
-        Ok(vec![Box::new(clip)])
-    },
+    build: |settings, _| one(ClipByValue::new(settings.number("max_value")?)?),
 };
 
 pub(crate) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
@@ -33,10 +30,7 @@ pub(crate) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
     source: "arXiv 1211.5063, algorithm 1",
     optimizer: None,
     settings: &[number("max_norm", Range::Positive, 1.0, "the largest norm")],
-    build: |settings, _| {
-        let clip = ClipByGlobalNorm::new(settings.number("max_norm")?)?;
-        Ok(vec![Box::new(clip)])
-    },
+    build: |settings, _| one(ClipByGlobalNorm::new(settings.number("max_norm")?)?),
 };
 
 /// Scales all gradients down together when their norm is above a bound.

@@ -1,6 +1,6 @@
 //! A running mean of the parameters.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
@@ -20,7 +20,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         0.999,
         "decay of the mean",
     )],
-    build: |settings, _| Ok(vec![Box::new(Ema::new(settings.number("decay")?)?)]),
+    build: |settings, _| one(Ema::new(settings.number("decay")?)?),
 };
 
 /// Keeps an exponential moving average of the parameters, which is what is evaluated and saved.
@@ -92,11 +92,5 @@ impl GradientTransform for Ema {
         state::in_order(&self.average, parameters)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("average", &self.average)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("average", &mut self.average)])
-    }
+    state::kept!(average);
 }

@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::optim::entry::{PATTERN_EXAMPLE, TransformEntry};
+use crate::optim::entry::{PATTERN_EXAMPLE, TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role, require_match};
 use crate::optim::transform::{GradientTransform, StepContext, map};
@@ -21,7 +21,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         PATTERN_EXAMPLE,
         "a regular expression for whole parameter names",
     )],
-    build: |settings, _| Ok(vec![Box::new(Freeze::new(settings.word("pattern")?)?)]),
+    build: |settings, _| one(Freeze::new(settings.word("pattern")?)?),
 };
 
 /// Sets the updates of some parameters to zero.

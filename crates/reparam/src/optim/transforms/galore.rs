@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry};
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::{as_matrix, from_nalgebra, matrix_dims, to_nalgebra};
 use crate::optim::rules::{Placed, Role};
@@ -30,13 +30,12 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         ),
     ],
     build: |settings, context| {
-        let galore = Galore::new(
+        one(Galore::new(
             settings.size("rank")?,
             settings.count("refresh")?,
             settings.number("scale")?,
             context.build_all(settings.chain("transforms")?)?,
-        )?;
-        Ok(vec![Box::new(galore)])
+        )?)
     },
 };
 
@@ -89,23 +88,18 @@ impl Galore {
         at_least_one("rank", rank as u64)?;
         at_least_one("refresh", refresh)?;
         Range::Positive.check("scale", scale)?;
-        let inner = chain(parts)?;
         let of_parameters = |placed: &Placed| {
             placed.needs_parameters || matches!(placed.role, Role::MaskSgd | Role::MaskAdam)
         };
-        if let Some(placed) = inner.roles().into_iter().find(of_parameters) {
-            return Err(OptimError::Order {
-                first: "galore",
-                second: placed.name,
-                reason: "what is inside sees projections only",
-                fix: "put it outside of `galore`, or leave it out",
-            });
-        }
+        let why = (
+            "what is inside sees projections only",
+            "put it outside of `galore`, or leave it out",
+        );
         Ok(Self {
             rank,
             refresh,
             scale,
-            inner,
+            inner: inner("galore", parts, of_parameters, why)?,
             directions: Vec::new(),
         })
     }

@@ -2,8 +2,8 @@
 
 use regex::Regex;
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, PATTERN_EXAMPLE, TransformEntry};
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, PATTERN_EXAMPLE, TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role, require_match};
 use crate::optim::transform::{GradientTransform, StepContext};
@@ -32,10 +32,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     ],
     build: |settings, context| {
         let parts = context.build_all(settings.chain("transforms")?)?;
-        Ok(vec![Box::new(Group::new(
-            settings.word("pattern")?,
-            parts,
-        )?)])
+        one(Group::new(settings.word("pattern")?, parts)?)
     },
 };
 
@@ -57,17 +54,13 @@ impl Group {
     /// Fails when the pattern is not a regular expression, the order of the parts breaks a law, or one
     /// of them concerns all parameters together: a probe or an average.
     pub fn new(names: &str, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
-        let inner = chain(parts)?;
         let whole =
             |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average | Role::Move);
-        if let Some(placed) = inner.roles().into_iter().find(whole) {
-            return Err(OptimError::Order {
-                first: "group",
-                second: placed.name,
-                reason: "it concerns all parameters together and cannot be inside of a group",
-                fix: "put it outside of the group",
-            });
-        }
+        let why = (
+            "it concerns all parameters together and cannot be inside of a group",
+            "put it outside of the group",
+        );
+        let inner = inner("group", parts, whole, why)?;
         Ok(Self {
             pattern: whole_name("pattern", names)?,
             inner,

@@ -1,6 +1,6 @@
 //! LoRA+: another learning rate for B.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role, is_b, require_pairs};
 use crate::optim::transform::{GradientTransform, StepContext, map};
@@ -19,7 +19,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         16.0,
         "learning rate of B over that of A",
     )],
-    build: |settings, _| Ok(vec![Box::new(LoraPlus::new(settings.number("ratio")?)?)]),
+    build: |settings, _| one(LoraPlus::new(settings.number("ratio")?)?),
 };
 
 /// Multiplies the updates of the factor `B`, and of vectors, by a ratio of learning rates.

@@ -1,6 +1,6 @@
 //! Riemannian preconditioning of low-rank factors.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::{as_matrix, damped_inverse};
 use crate::optim::rules::{Placed, Role, lora_pairs, require_pairs};
@@ -20,7 +20,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         1e-2,
         "added to the Gram matrices' diagonals",
     )],
-    build: |settings, _| Ok(vec![Box::new(Riemannian::new(settings.number("reg")?)?)]),
+    build: |settings, _| one(Riemannian::new(settings.number("reg")?)?),
 };
 
 /// Preconditions the factors of `B A` so that the product moves alike however it is split into them.

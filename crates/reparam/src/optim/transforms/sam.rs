@@ -1,6 +1,6 @@
 //! Sharpness-aware minimization.
 
-use crate::optim::entry::TransformEntry;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::math::global_norm;
 use crate::optim::rules::{Placed, Role};
@@ -15,7 +15,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 2010.01412, algorithm 1",
     optimizer: None,
     settings: &[number("rho", Range::Positive, 0.05, "how far away")],
-    build: |settings, _| Ok(vec![Box::new(Sam::new(settings.number("rho")?)?)]),
+    build: |settings, _| one(Sam::new(settings.number("rho")?)?),
 };
 
 /// Takes the gradient where the loss is worst nearby.

@@ -1,6 +1,6 @@
 //! Weight decay as part of the gradient.
 
-use crate::optim::entry::{Built, TransformEntry};
+use crate::optim::entry::{Built, TransformEntry, one};
 use crate::optim::error::OptimError;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::transform::{GradientTransform, StepContext, map_with_parameters};
@@ -19,10 +19,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         "0.01",
         "multiple of the parameters that is added",
     )],
-    build: |settings, _| {
-        let decay = WeightDecay::new(settings.number("weight_decay")?)?;
-        Ok(vec![Box::new(decay)])
-    },
+    build: |settings, _| one(WeightDecay::new(settings.number("weight_decay")?)?),
 };
 
 /// Returns L2 regularization as a part of an optimizer, if it has any.
