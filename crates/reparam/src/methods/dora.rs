@@ -12,7 +12,7 @@ use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
 use super::weight_norm::{lengths, row_norms};
 use super::{
-    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Selection, Start,
+    Base, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Selection, Start,
     TensorSpec, Theta,
 };
 use crate::ForwardContext;
@@ -80,11 +80,11 @@ pub struct DoraConfig {
 impl MethodConfig for DoraConfig {
     selected!(SPEC, lora.selection);
 
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.lora.check_layers(layers)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (part, start) = self.lora.start_factors(layer)?;
         let norms = lengths(layer, layer.base())?.reshape([layer.d_out]);
         let dora = Dora {
@@ -103,7 +103,7 @@ impl MethodConfig for DoraConfig {
         Some(self.lora.scaling())
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         self.lora.properties()
     }
 
@@ -191,7 +191,7 @@ impl Method for Dora {
     }
 
     fn has_dropout(&self) -> bool {
-        self.part.dropout > 0.0
+        self.part.has_dropout()
     }
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::method::selected;
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
-use super::{Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use super::{Layer, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec, Theta};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "full",
@@ -46,7 +46,7 @@ impl MethodConfig for FullConfig {
         true
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         Ok(Start::new(Full).with_base(layer.base()))
     }
 }

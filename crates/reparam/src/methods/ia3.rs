@@ -13,8 +13,8 @@ use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat, key, targets_of};
 use super::targets::{EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
-    TensorSpec, Theta,
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result,
+    Start, TensorSpec, Theta,
 };
 use crate::ForwardContext;
 use crate::schema::{SettingKind, Settings, optional};
@@ -126,7 +126,7 @@ impl Default for Ia3Config {
 }
 
 impl Ia3Config {
-    fn is_feedforward(&self, module: &str) -> Result<bool, MethodError> {
+    fn is_feedforward(&self, module: &str) -> Result<bool> {
         Ok(target_matches(&self.feedforward_modules, module)?)
     }
 }
@@ -135,7 +135,7 @@ impl MethodConfig for Ia3Config {
     selected!(SPEC, selection);
 
     /// PEFT's files have no place for biases that are trained beside the factors.
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         if self.selection.bias == Biases::None {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl MethodConfig for Ia3Config {
         })
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let is_feedforward = self.is_feedforward(&layer.module.path)?;
         let dims = if is_feedforward {
             [1, layer.d_in]

@@ -17,8 +17,8 @@ use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
 };
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
-    TensorSpec, Theta, init,
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec,
+    Theta, init,
 };
 use crate::ForwardContext;
 use crate::schema::{
@@ -161,7 +161,7 @@ impl LoraConfig {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
         Ok(Self {
             rank: settings.size("rank")?,
             alpha: settings.number("alpha")?,
@@ -203,7 +203,7 @@ impl LoraConfig {
     }
 
     /// Reads what PEFT, or [`to_adapter_config`](Self::to_adapter_config), wrote; the layers are those that have factors.
-    pub(super) fn read(files: &AdapterFiles) -> Result<Self, MethodError> {
+    pub(super) fn read(files: &AdapterFiles) -> Result<Self> {
         let adapter = PeftAdapter::from_files(files.clone())?;
         let config = adapter.config();
         Ok(Self {
@@ -228,21 +228,18 @@ impl LoraConfig {
         })
     }
 
-    fn rules(&self) -> Result<LoraRules, MethodError> {
+    fn rules(&self) -> Result<LoraRules> {
         Ok(LoraRules::new(&self.to_adapter_config())?)
     }
 
-    pub(super) fn check_layers(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    pub(super) fn check_layers(&self, layers: &[&LinearModule]) -> Result<()> {
         self.to_adapter_config().validate()?;
         let paths: Vec<&str> = layers.iter().map(|layer| layer.path.as_str()).collect();
         Ok(self.rules()?.require_all(&paths)?)
     }
 
     /// Starts with the factors of one layer.
-    pub(super) fn start_factors(
-        &self,
-        layer: &Layer<'_>,
-    ) -> Result<(LowRankPart, Start), MethodError> {
+    pub(super) fn start_factors(&self, layer: &Layer<'_>) -> Result<(LowRankPart, Start)> {
         let path = &layer.module.path;
         let numbers = self.rules()?.numbers_for(path)?;
         let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
@@ -262,7 +259,7 @@ impl LoraConfig {
         let start = Start {
             rank: Some(rank),
             scaling: Some(numbers.scaling),
-            ..Start::new(Lora(part))
+            ..Start::new(part)
         }
         .with(NewTensor::matrix(A, layer.place.tensor(a, [rank, d_in])))
         .with(NewTensor::matrix(
@@ -292,18 +289,18 @@ impl LoraConfig {
 }
 
 /// Checks that an adapter of LoRA's file format means the same once it is written.
-pub(super) fn check_files(files: &AdapterFiles) -> Result<(), MethodError> {
+pub(super) fn check_files(files: &AdapterFiles) -> Result<()> {
     Ok(PeftAdapter::from_files(files.clone())?.check_writable()?)
 }
 
 impl MethodConfig for LoraConfig {
     selected!(SPEC, selection);
 
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.check_layers(layers)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         self.start_factors(layer).map(|(_, start)| start)
     }
 
@@ -311,7 +308,7 @@ impl MethodConfig for LoraConfig {
         Some(self.scaling())
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         let rules = self.rules()?;
         let modules = match &self.selection.target_modules {
             TargetModules::Names(names) => names.as_slice(),
@@ -351,11 +348,6 @@ pub(super) struct LowRankPart {
 }
 
 impl LowRankPart {
-    /// `W0 + s B A`
-    pub(super) fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
-    }
-
     pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
         LowRank {
             a: theta.matrix(A),
@@ -378,13 +370,11 @@ pub(super) fn dropout(
     (p > 0.0).then_some((p, key))
 }
 
-/// LoRA on one weight.
-#[derive(Debug)]
-struct Lora(LowRankPart);
-
-impl Method for Lora {
+/// LoRA on one weight is its low-rank part.
+impl Method for LowRankPart {
+    /// `W0 + s B A`
     fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        self.0.weight(base, theta)
+        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
     }
 
     fn plan(
@@ -394,13 +384,13 @@ impl Method for Lora {
         context: &ForwardContext,
     ) -> Option<LinearPlan> {
         Some(LinearPlan {
-            low_rank: vec![self.0.term(theta, context)],
+            low_rank: vec![self.term(theta, context)],
             ..LinearPlan::default()
         })
     }
 
     fn has_dropout(&self) -> bool {
-        self.0.dropout > 0.0
+        self.dropout > 0.0
     }
 }
 

@@ -7,8 +7,8 @@ use burn::tensor::Tensor;
 use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
-    init,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec,
+    Theta, init,
 };
 use crate::schema::{Fallback, MOST, Range, SettingKind, SettingSpec, flag};
 
@@ -118,7 +118,7 @@ impl Default for OverparameterizedConfig {
 }
 
 impl OverparameterizedConfig {
-    fn validate(&self) -> Result<(), MethodError> {
+    fn validate(&self) -> Result<()> {
         if self.branches.is_empty() {
             return Err(MethodError::Setting {
                 setting: "branches",
@@ -136,7 +136,7 @@ impl OverparameterizedConfig {
 impl MethodConfig for OverparameterizedConfig {
     selected!(SPEC, selection);
 
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.validate()?;
         let is_square = |layer: &&LinearModule| layer.shape[0] == layer.shape[1];
         if self.diagonal && !layers.iter().any(is_square) {
@@ -145,7 +145,7 @@ impl MethodConfig for OverparameterizedConfig {
         Ok(())
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (d_out, d_in, width) = (layer.d_out, layer.d_in, self.product_width);
         let base = layer.base();
         let method = Overparameterized {

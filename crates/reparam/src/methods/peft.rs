@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::targets::Selection;
 use super::{
     AttachReport, AttachedModule, Biases, LinearModule, MethodConfig, MethodError, MethodSpec,
-    Methods, WeightLayout, attach, linear_modules,
+    Methods, Result, WeightLayout, attach, linear_modules,
 };
 use crate::walk::{Change, Entry, Part, beside, entries, rewrite, walk};
 
@@ -24,9 +24,9 @@ pub struct PeftFormat {
     /// Whether a configuration with that word means this method.
     pub is_own: fn(&JsonObject) -> bool,
     /// Reads the settings; the selection is the layers that have tensors.
-    pub read: fn(&AdapterFiles) -> Result<Arc<dyn MethodConfig>, MethodError>,
+    pub read: fn(&AdapterFiles) -> Result<Arc<dyn MethodConfig>>,
     /// Checks that what is to be written means the same when it is read.
-    pub check: fn(&AdapterFiles) -> Result<(), MethodError>,
+    pub check: fn(&AdapterFiles) -> Result<()>,
 }
 
 /// A key of an adapter's configuration, with the default of PEFT as JSON and what is done with it.
@@ -119,7 +119,7 @@ fn written_targets(configured: &TargetModules, modules: &[String]) -> TargetModu
 }
 
 /// Returns the selection of the layers that have tensors of these names, with the biases that the configuration asks for.
-pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selection, MethodError> {
+pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selection> {
     let paths: BTreeSet<String> = files
         .tensors
         .keys()
@@ -158,7 +158,7 @@ pub fn to_adapter<M: Module>(
     model: &M,
     method: &dyn MethodConfig,
     meta: &AdapterMeta,
-) -> Result<AdapterFiles, MethodError> {
+) -> Result<AdapterFiles> {
     let (Some(format), Some(mut config)) = (&method.spec().peft, method.peft_config(meta)) else {
         return Err(MethodError::NoAdapterFile {
             method: method.spec().kind,
@@ -239,7 +239,7 @@ impl Methods {
         model: M,
         files: &AdapterFiles,
         layout: WeightLayout,
-    ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>), MethodError> {
+    ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>)> {
         let (_, format) = self.of_adapter(files)?;
         let method = (format.read)(files)?;
         let linears = linear_modules(&model);
@@ -315,7 +315,7 @@ impl Methods {
     pub fn of_adapter(
         &self,
         files: &AdapterFiles,
-    ) -> Result<(&'static MethodSpec, &'static PeftFormat), MethodError> {
+    ) -> Result<(&'static MethodSpec, &'static PeftFormat)> {
         let peft_type = files.peft_type()?;
         let own = self.iter().find_map(|spec| {
             let format = spec.peft.as_ref()?;
@@ -341,7 +341,7 @@ pub fn attach_adapter<M: Module>(
     model: M,
     files: &AdapterFiles,
     layout: WeightLayout,
-) -> Result<(M, AttachReport), MethodError> {
+) -> Result<(M, AttachReport)> {
     let (model, report, _) = Methods::builtin().attach_adapter(model, files, layout)?;
     Ok((model, report))
 }
@@ -351,7 +351,7 @@ fn check_targets(
     files: &AdapterFiles,
     linears: &[LinearModule],
     adapted: &BTreeSet<&str>,
-) -> Result<(), MethodError> {
+) -> Result<()> {
     let modules = |key| files.config.get(key).and_then(TargetModules::from_value);
     let has_layers = files.config.get("layers_to_transform").is_some();
     let targets = match modules("target_modules") {
@@ -374,7 +374,7 @@ fn check_targets(
     mismatch(problem, missing)
 }
 
-fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<(), MethodError> {
+fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }

@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use super::method::selected;
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec,
+    Theta,
 };
 use crate::schema::{Fallback, Range, SettingKind, SettingSpec, SettingValue};
 
@@ -99,11 +100,11 @@ impl ScaleConfig {
 impl MethodConfig for ScaleConfig {
     selected!(SPEC, selection);
 
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         MethodError::require_positive("scale", self.scale)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let method = Scale { scale: self.scale };
         Ok(Start {
             scaling: Some(self.scale),

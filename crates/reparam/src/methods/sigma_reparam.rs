@@ -7,8 +7,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, Method, MethodConfig, MethodError, MethodSpec, Start, StateTensors, TensorSpec, Theta,
-    init,
+    Layer, Method, MethodConfig, MethodError, MethodSpec, Result, Start, StateTensors, TensorSpec,
+    Theta, init,
 };
 use crate::schema::word;
 
@@ -31,8 +31,8 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     tensors: &[
         TensorSpec::new("weight_orig", "V, of the weight's shape"),
         TensorSpec::new(GAMMA, "gamma, [1]"),
-        TensorSpec::new(U, "u, [d_out]; state, not trained"),
-        TensorSpec::new(V, "v, [d_in]; state, not trained"),
+        TensorSpec::new(U, "u, [d_out]; state, not trained").frozen(),
+        TensorSpec::new(V, "v, [d_in]; state, not trained").frozen(),
     ],
     base_name: Some("weight_orig"),
     after_step: Some(after_step),
@@ -107,7 +107,7 @@ pub struct SigmaReparamConfig {
 impl MethodConfig for SigmaReparamConfig {
     selected!(SPEC, selection);
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let base = layer.base();
         let name = layer.module.tensor_name(U);
         let (u, v) =

@@ -14,8 +14,8 @@ use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
 };
 use super::{
-    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec,
-    Theta, init,
+    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start,
+    TensorSpec, Theta, init,
 };
 use crate::ForwardContext;
 use crate::schema::{Range, number, size};
@@ -50,11 +50,13 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         TensorSpec::new(
             A,
             "A, [rank, the largest d_in], of the whole model; not trained",
-        ),
+        )
+        .frozen(),
         TensorSpec::new(
             B,
             "B, [the largest d_out, rank], of the whole model; not trained",
-        ),
+        )
+        .frozen(),
     ],
     runs_packed: true,
     peft: Some(PeftFormat {
@@ -154,7 +156,7 @@ impl Default for VeraConfig {
 impl MethodConfig for VeraConfig {
     selected!(SPEC, selection);
 
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         if self.rank == 0 {
             return Err(MethodError::Setting {
                 setting: "rank",
@@ -165,11 +167,7 @@ impl MethodConfig for VeraConfig {
         Ok(())
     }
 
-    fn shared(
-        &self,
-        layers: &[&LinearModule],
-        place: &Place<'_>,
-    ) -> Result<Vec<NewTensor>, MethodError> {
+    fn shared(&self, layers: &[&LinearModule], place: &Place<'_>) -> Result<Vec<NewTensor>> {
         let layout = self.selection.weight_layout;
         let dims = layers.iter().map(|layer| layer.dims(layout));
         let (d_out, d_in) = dims.fold((0, 0), |most, dims| {
@@ -183,7 +181,7 @@ impl MethodConfig for VeraConfig {
         Ok(vec![drawn(self.rank, d_in, A), drawn(d_out, self.rank, B)])
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (d_out, d_in, rank) = (layer.d_out, layer.d_in, self.rank);
         let vera = Vera {
             d_out,
@@ -204,7 +202,7 @@ impl MethodConfig for VeraConfig {
         })
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         Ok(vec![
             ("rank", json!(self.rank)),
             ("d_initial", json!(self.d_initial)),

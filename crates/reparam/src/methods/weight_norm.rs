@@ -6,7 +6,9 @@ use burn::tensor::Tensor;
 
 use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
-use super::{Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use super::{
+    Layer, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec, Theta,
+};
 use crate::schema::word;
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
@@ -82,7 +84,7 @@ impl MethodConfig for WeightNormConfig {
         self.starts_from_data
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let base = layer.base();
         let g = lengths(layer, base.clone())?;
         Ok(Start::new(WeightNorm)
@@ -92,7 +94,7 @@ impl MethodConfig for WeightNormConfig {
 }
 
 /// Returns the norm of each row of a layer's weight, `[d_out, 1]`, if all of them have a direction.
-pub(super) fn lengths(layer: &Layer<'_>, base: Tensor<2>) -> Result<Tensor<2>, MethodError> {
+pub(super) fn lengths(layer: &Layer<'_>, base: Tensor<2>) -> Result<Tensor<2>> {
     let norms = row_norms(base);
     let values = norms.to_data().convert::<f64>();
     let is_bad = |norm: f64| !(norm.is_finite() && norm > 0.0);

@@ -1,10 +1,10 @@
 //! Lion: the sign of an interpolated momentum.
 
 use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, one, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::error::Result;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::ParameterList;
 use crate::schema::{Range, number};
 
@@ -63,7 +63,7 @@ impl Lion {
     /// # Errors
     ///
     /// Fails unless both betas are in `[0, 1)` and the decay is not negative.
-    pub fn new(beta1: f64, beta2: f64, weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(beta1: f64, beta2: f64, weight_decay: f64) -> Result<Self> {
         Range::NonNegative.check("weight_decay", weight_decay)?;
         Ok(Self {
             beta1: Range::BelowOne.check("beta1", beta1)?,
@@ -79,11 +79,7 @@ impl GradientTransform for Lion {
         "lion"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         state::ready_zeros(self.name(), &mut self.exp_avg, &updates, context)?;
         Ok(updates
             .into_iter()

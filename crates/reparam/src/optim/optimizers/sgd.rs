@@ -1,10 +1,9 @@
 //! Momentum.
 
 use crate::optim::entry::{OptimizerEntry, TransformEntry, WEIGHT_DECAY, one};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::error::{OptimError, Result};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::l2;
 use crate::parameters::ParameterList;
 use crate::schema::{Range, SchemaError, SettingSpec, flag, number};
@@ -85,7 +84,7 @@ pub struct Momentum {
 
 impl Momentum {
     /// Creates the transform; `momentum` must be in `(0, 1)`.
-    pub fn new(momentum: f64, nesterov: bool) -> Result<Self, OptimError> {
+    pub fn new(momentum: f64, nesterov: bool) -> Result<Self> {
         Ok(Self {
             momentum: Range::InsideUnit.check("momentum", momentum)?,
             nesterov,
@@ -95,15 +94,9 @@ impl Momentum {
 }
 
 impl GradientTransform for Momentum {
-    fn name(&self) -> &'static str {
-        "momentum"
-    }
+    placed!("momentum", Linear);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         // From zero, the first velocity is the first gradient.
         state::ready_zeros(self.name(), &mut self.velocity, &updates, context)?;
         for (velocity, gradient) in self.velocity.iter_mut().zip(&updates) {
@@ -120,10 +113,6 @@ impl GradientTransform for Momentum {
                 gradient.with_values(values)
             })
             .collect())
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Linear)
     }
 
     state::kept!(velocity);

@@ -2,10 +2,10 @@
 
 use crate::optim::chain::{Chain, inner};
 use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{SettingKind, at_least_one, required};
 
@@ -63,7 +63,7 @@ impl Accumulate {
     ///
     /// Fails when `steps` is zero, the order of the parts breaks a law, or one of them takes the
     /// gradient elsewhere or follows every move of the parameters.
-    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
+    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self> {
         at_least_one("steps", steps)?;
         let every_step = |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average);
         let why = (
@@ -83,11 +83,7 @@ impl GradientTransform for Accumulate {
         "accumulate"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         state::ready_zeros(self.name(), &mut self.sum, &updates, context)?;
         for (sum, update) in self.sum.iter_mut().zip(&updates) {
             sum.values = sum.values.clone() + update.values.clone();
@@ -115,7 +111,7 @@ impl GradientTransform for Accumulate {
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         if horizon < self.steps {
             return Err(OptimError::NoEffect {
                 transform: self.name(),
@@ -138,7 +134,7 @@ impl GradientTransform for Accumulate {
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.sum = state.take_group("sum");
         self.inner.load_state(state.take_group("inner"))?;

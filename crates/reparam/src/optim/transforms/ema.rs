@@ -1,10 +1,9 @@
 //! A running mean of the parameters.
 
 use crate::optim::entry::{TransformEntry, one};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::error::Result;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{Range, number};
 
@@ -47,7 +46,7 @@ pub struct Ema {
 
 impl Ema {
     /// Creates the transform; `decay` must be between 0 and 1.
-    pub fn new(decay: f64) -> Result<Self, OptimError> {
+    pub fn new(decay: f64) -> Result<Self> {
         Ok(Self {
             decay: Range::InsideUnit.check("decay", decay)?,
             average: Vec::new(),
@@ -56,26 +55,16 @@ impl Ema {
 }
 
 impl GradientTransform for Ema {
-    fn name(&self) -> &'static str {
-        "ema"
-    }
+    placed!("ema", Average);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         if !(self.average.is_empty() && context.step == 1) {
             state::ready_zeros(self.name(), &mut self.average, &updates, context)?;
         }
         Ok(updates)
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Average)
-    }
-
-    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<(), OptimError> {
+    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<()> {
         if self.average.is_empty() {
             self.average = parameters.to_vec();
         } else {

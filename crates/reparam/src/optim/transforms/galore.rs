@@ -4,11 +4,11 @@ use burn::tensor::Tensor;
 
 use crate::optim::chain::{Chain, inner};
 use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::math::{as_matrix, from_nalgebra, matrix_dims, to_nalgebra};
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, SettingKind, at_least_one, count, number, required};
 
@@ -84,7 +84,7 @@ impl Galore {
         refresh: u64,
         scale: f64,
         parts: Vec<Box<dyn GradientTransform>>,
-    ) -> Result<Self, OptimError> {
+    ) -> Result<Self> {
         at_least_one("rank", rank as u64)?;
         at_least_one("refresh", refresh)?;
         Range::Positive.check("scale", scale)?;
@@ -161,11 +161,7 @@ impl GradientTransform for Galore {
         "galore"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         if (context.step - 1).is_multiple_of(self.refresh) {
             let mut directions = Vec::new();
             for update in &updates {
@@ -227,7 +223,7 @@ impl GradientTransform for Galore {
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         if parameters
             .iter()
             .any(|parameter| matrix_dims(&parameter.shape).is_some())
@@ -246,7 +242,7 @@ impl GradientTransform for Galore {
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.directions = state.take_group("directions");
         self.inner.load_state(state.take_group("inner"))?;
