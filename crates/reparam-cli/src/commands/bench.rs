@@ -3,17 +3,13 @@
 use reparam_train::bench::{BenchReport, BenchRequest, bench};
 
 use crate::args::BenchArgs;
-use crate::error::CliError;
+use crate::error::Result;
 use crate::format::bytes;
 use crate::output::Printer;
 use crate::runtime::Runtime;
 
 /// Measures training steps and prints what they took.
-pub(crate) fn run(
-    args: BenchArgs,
-    runtime: &Runtime,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+pub(crate) fn run(args: BenchArgs, runtime: &Runtime, printer: &mut Printer<'_>) -> Result<()> {
     let request = BenchRequest {
         model: args.model,
         rank: args.rank,
@@ -33,7 +29,7 @@ pub(crate) fn run(
     print(&report, printer)
 }
 
-fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<(), CliError> {
+fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<()> {
     let least = report
         .step_seconds
         .iter()

@@ -1,30 +1,16 @@
 //! `reparam eval`.
 
-use reparam_train::{EvalRequest, Stop};
+use reparam_train::Stop;
 
-use crate::args::EvalArgs;
-use crate::error::CliError;
+use crate::args::AskArgs;
+use crate::error::Result;
 use crate::format::measure;
 use crate::output::Printer;
 use crate::runtime::Runtime;
 
 /// Measures a model and prints it.
-pub(crate) fn run(
-    args: EvalArgs,
-    runtime: &Runtime,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
-    let model = args.model.request(runtime.tasks.catalog());
-    runtime.watch_interrupts("stopping")?;
-    runtime.start_threads(0)?;
-    let task = runtime
-        .tasks
-        .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
-    let request = EvalRequest {
-        model,
-        data: args.data.into(),
-        sequence_length: args.sequence_length,
-    };
+pub(crate) fn run(args: AskArgs, runtime: &Runtime, printer: &mut Printer<'_>) -> Result<()> {
+    let (task, request) = args.start(runtime)?;
     let metrics = task.eval(&request, &runtime.hub, Stop::new(&runtime.stop))?;
     if printer.is_json() {
         return printer.json(&metrics);

@@ -9,7 +9,7 @@ use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
 
 use crate::args::{Cli, GenerateArgs};
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::format::counted;
 use crate::output::Printer;
 use crate::runtime::Runtime;
@@ -25,9 +25,9 @@ struct Output<'a> {
 /// Continues a prompt and prints the continuation, as it is made unless JSON was asked for.
 pub(crate) fn run(
     args: GenerateArgs,
-    runtime: &dyn Fn() -> Result<Runtime, CliError>,
+    runtime: &dyn Fn() -> Result<Runtime>,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     let sampling = sampling(&args)?;
     let runtime = runtime()?;
     runtime.watch_interrupts("stopping after this token")?;
@@ -72,7 +72,7 @@ pub(crate) fn run(
 }
 
 /// How the next token is chosen; refuses options that temperature 0 leaves without effect.
-fn sampling(args: &GenerateArgs) -> Result<Sampling, CliError> {
+fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     if args.temperature > 0.0 {
         return Ok(Sampling {
             temperature: args.temperature,

@@ -7,26 +7,17 @@ use reparam_train::{PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 
 use crate::args::PredictArgs;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::output::Printer;
 use crate::runtime::Runtime;
 
 /// Prints a prediction a row, as text or as an object.
-pub(crate) fn run(
-    args: PredictArgs,
-    runtime: &Runtime,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
-    let model = args.model.request(runtime.tasks.catalog());
-    runtime.watch_interrupts("stopping")?;
-    runtime.start_threads(0)?;
-    let task = runtime
-        .tasks
-        .of_request(args.task.task.as_deref(), &model, &runtime.hub)?;
+pub(crate) fn run(args: PredictArgs, runtime: &Runtime, printer: &mut Printer<'_>) -> Result<()> {
+    let (task, asked) = args.ask.start(runtime)?;
     let request = PredictRequest {
-        model,
-        data: args.data.into(),
-        sequence_length: args.sequence_length,
+        model: asked.model,
+        data: asked.data,
+        sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
     };
     let mut printed = Printed {
@@ -51,7 +42,7 @@ pub(crate) fn run(
 struct Printed<'a, 'p> {
     printer: &'a mut Printer<'p>,
     /// The first failure to write.
-    written: Result<(), CliError>,
+    written: Result<()>,
 }
 
 impl Printed<'_, '_> {

@@ -4,18 +4,14 @@ use reparam_train::TrainError;
 use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::interrupt::survive_file_size_limit;
 use crate::output::Printer;
 use crate::overrides::overrides;
 use crate::runtime::Runtime;
 
 /// Makes the runs, says of each how it went, and prints the table.
-pub(crate) fn run(
-    args: StudyArgs,
-    runtime: &Runtime,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+pub(crate) fn run(args: StudyArgs, runtime: &Runtime, printer: &mut Printer<'_>) -> Result<()> {
     let vary: Result<Vec<Vary>, _> = args.vary.iter().map(|text| Vary::parse(text)).collect();
     let vary = vary.map_err(TrainError::from)?;
     let request = StudyRequest {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reparam_train::{Outcome, Tasks, TrainOptions, train};
 
 use crate::args::TrainArgs;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
@@ -15,9 +15,9 @@ use crate::runtime::Runtime;
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
     args: TrainArgs,
-    runtime: &dyn Fn() -> Result<Runtime, CliError>,
+    runtime: &dyn Fn() -> Result<Runtime>,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     printer.set_failure_is_event();
     let overrides = overrides(args.set, args.output.as_deref())?;
     // A mistake in the run file is worth more than one in the environment.
