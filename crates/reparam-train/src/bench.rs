@@ -21,7 +21,7 @@ use crate::config::{Precision, RunConfig};
 use crate::evaluate::token_batch;
 use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
-use crate::{ModelRequest, Session, TrainError};
+use crate::{ModelRequest, RunFile as _, Session, TrainError};
 
 /// What is measured: LoRA on all linear layers, `alpha = 2 rank`, with AdamW and clipping to norm 1.
 #[derive(Debug, Clone, PartialEq)]

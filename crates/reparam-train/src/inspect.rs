@@ -8,7 +8,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, TargetModules, WEIGHTS_FI
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Tasks, TrainError};
+use crate::{Result, Tasks};
 
 /// A description of what is at a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,7 @@ impl TensorDescription {
 /// # Errors
 ///
 /// Fails when there is nothing at the path, or it is none of these, or it is damaged.
-pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
     if path.is_file() {
         return describe_file(path);
     }
@@ -91,7 +91,7 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
     }
 }
 
-fn describe_file(path: &Path) -> Result<Description, TrainError> {
+fn describe_file(path: &Path) -> Result<Description> {
     let checkpoint = Checkpoint::open_file(path)?;
     Ok(Description {
         kind: Kind::Tensors,
@@ -100,7 +100,7 @@ fn describe_file(path: &Path) -> Result<Description, TrainError> {
     })
 }
 
-fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description> {
     for task in tasks.entries() {
         if let Some(description) = task.describe(path)? {
             return Ok(description);
@@ -137,7 +137,7 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError>
     })
 }
 
-fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
     let files = AdapterFiles::load(path)?;
     let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
     let method = (format.read)(&files)?;

@@ -5,11 +5,9 @@ use std::path::Path;
 use reparam::schema::{SettingKind, SettingSpec, optional};
 
 use super::catalog::Catalog;
-use super::error::ConfigError;
-use super::section;
+use super::section::Section;
 use super::tree::{Entry, Override, Value};
-use super::{RunConfig, load_tree, parse_tree};
-use crate::task::RunFile;
+use super::{Result, load_tree, parse_tree};
 
 /// A run file as it was written, with overrides applied, before a task has read it.
 #[derive(Debug, Clone)]
@@ -32,7 +30,7 @@ impl RunTree {
     /// # Errors
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
-    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
         Ok(Self {
             root: load_tree(path, overrides)?,
             catalog: Catalog::builtin(),
@@ -44,7 +42,7 @@ impl RunTree {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self> {
         Ok(Self {
             root: parse_tree(text, name, overrides)?,
             catalog: Catalog::builtin(),
@@ -61,14 +59,12 @@ impl RunTree {
     ///
     /// It is looked for before the sections are read, whose keys depend on it: of a word that is none, the keys would
     /// be called unknown.
-    pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>, ConfigError> {
-        let task = self.model_key("task");
-        task.map(|task| {
-            let word = section::word_of("model", "task", &task.node, known)?;
-            Ok(known.iter().position(|one| *one == word))
-        })
-        .transpose()
-        .map(Option::flatten)
+    pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>> {
+        let Some(task) = self.model_key("task") else {
+            return Ok(None);
+        };
+        let word = Section::absent("model", &self.catalog).word_of("task", &task.node, known)?;
+        Ok(known.iter().position(|one| *one == word))
     }
 
     /// Returns `path` of `[model]`, if it is a text.
@@ -93,31 +89,5 @@ impl RunTree {
             Value::Table(keys) => keys.iter().find(|entry| entry.key == key),
             _ => None,
         }
-    }
-}
-
-impl RunFile for RunConfig {
-    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(&tree.root, &tree.catalog)
-    }
-
-    fn to_toml(&self) -> Result<String, ConfigError> {
-        self.to_toml()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.check()
-    }
-
-    fn output(&self) -> &Path {
-        &self.output.dir
-    }
-
-    fn threads(&self) -> usize {
-        self.train.threads
-    }
-
-    fn catalog(&self) -> &Catalog {
-        &self.catalog
     }
 }
