@@ -143,6 +143,13 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
     let method = (format.read)(&files)?;
     (format.check)(&files)?;
     let checkpoint = Checkpoint::open_file(&path.join(WEIGHTS_FILE))?;
+    let is_trained = |name: &str| {
+        let frozen = spec.tensors.iter().filter(|tensor| !tensor.is_trained);
+        let mut ends = frozen.map(|tensor| format!(".{}", tensor.name));
+        !ends.any(|end| format!(".{name}").ends_with(&end))
+    };
+    let trained = checkpoint.tensors().filter(|(name, _)| is_trained(name));
+    let trained: usize = trained.map(|(_, view)| view.n_elements()).sum();
     let modules = match &method.selection().target_modules {
         TargetModules::Names(names) => names.len(),
         _ => 0,
@@ -157,7 +164,7 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
     properties.extend(method.properties()?);
     properties.extend([
         ("adapted_modules", json!(modules)),
-        ("trainable_parameters", json!(checkpoint.total_parameters())),
+        ("trainable_parameters", json!(trained)),
     ]);
     Ok(Description {
         kind: Kind::Adapter,
