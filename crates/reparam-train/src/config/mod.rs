@@ -58,7 +58,6 @@ mod words;
 
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::Arc;
 
 use reparam::schema::{SettingSpec, SettingValue};
 use serde::Serialize;
@@ -85,7 +84,6 @@ pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
 use self::section::Section;
-use self::source::Source;
 use self::suggest::Layout;
 use self::tree::{Entry, Value};
 use crate::task::RunFile;
@@ -197,37 +195,6 @@ fn check_pretrained(
     };
     check_update(optimizer, optimizer_config, steps)?;
     train_config.stop.check(train, train_config.eval_every)
-}
-
-/// Reads a file into a tree and applies overrides to it.
-fn load_tree(path: &Path, overrides: &[Override]) -> Result<Vec<Entry>> {
-    let bytes = std::fs::read(path).map_err(|source| {
-        ConfigError::nowhere(ConfigErrorKind::Read {
-            path: path.to_owned(),
-            source,
-        })
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
-            path: path.to_owned(),
-            offset: error.utf8_error().valid_up_to(),
-        })
-    })?;
-    parse_tree(&text, &path.display().to_string(), overrides)
-}
-
-/// Parses a text into a tree and applies overrides to it; `name` is what errors call the text.
-fn parse_tree(text: &str, name: &str, overrides: &[Override]) -> Result<Vec<Entry>> {
-    let source = Arc::new(Source {
-        name: name.to_owned(),
-        text: text.to_owned(),
-        is_file: true,
-    });
-    let mut root = tree::parse_document(&source)?;
-    for one in overrides {
-        tree::merge(&mut root, one.parse()?);
-    }
-    Ok(root)
 }
 
 pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {

@@ -1,13 +1,16 @@
 //! What a run file is for.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use reparam::schema::{SettingKind, SettingSpec, optional};
 
 use super::catalog::Catalog;
+use super::error::{ConfigError, ConfigErrorKind};
 use super::section::Section;
+use super::source::Source;
 use super::tree::{Entry, Override, Value};
-use super::{Result, load_tree, parse_tree};
+use super::{Result, tree};
 
 /// A run file as it was written, with overrides applied, before a task has read it.
 #[derive(Debug, Clone)]
@@ -31,10 +34,19 @@ impl RunTree {
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
-        Ok(Self {
-            root: load_tree(path, overrides)?,
-            catalog: Catalog::builtin(),
-        })
+        let bytes = std::fs::read(path).map_err(|source| {
+            ConfigError::nowhere(ConfigErrorKind::Read {
+                path: path.to_owned(),
+                source,
+            })
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
+                path: path.to_owned(),
+                offset: error.utf8_error().valid_up_to(),
+            })
+        })?;
+        Self::parse(&text, &path.display().to_string(), overrides)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -43,10 +55,17 @@ impl RunTree {
     ///
     /// As [`load`](Self::load).
     pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self> {
-        Ok(Self {
-            root: parse_tree(text, name, overrides)?,
-            catalog: Catalog::builtin(),
-        })
+        let source = Arc::new(Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            is_file: true,
+        });
+        let mut root = tree::parse_document(&source)?;
+        for one in overrides {
+            tree::merge(&mut root, one.parse()?);
+        }
+        let catalog = Catalog::builtin();
+        Ok(Self { root, catalog })
     }
 
     /// Sets where methods and transforms are looked up.
