@@ -6,10 +6,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, ModelRequest};
+use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry};
 
 use crate::context::Context;
 use crate::env_vars;
+use crate::error::Result;
 
 /// The part of the help that applies to every command.
 const EXIT_CODES: &str = "\
@@ -115,7 +116,7 @@ pub(crate) enum Command {
             reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
             reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json"
     )]
-    Eval(EvalArgs),
+    Eval(AskArgs),
     /// Continue a prompt
     #[command(
         long_about = "Continue a prompt\n\n\
@@ -195,17 +196,57 @@ pub(crate) struct StudyArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) task: TaskArgs,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-    /// Maximum tokens per row, at least 2; default: as in training, else 512
-    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
-    pub(crate) sequence_length: Option<usize>,
+    pub(crate) ask: AskArgs,
     /// Skip rows with missing values instead of refusing them
     #[arg(long)]
     pub(crate) drop_rows: bool,
+}
+
+/// What a model is asked, and about which data.
+#[derive(Debug, Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What the model is for, such as causal-lm; default: what the adapter or model says
+    #[arg(long, value_name = "TASK")]
+    task: Option<String>,
+    /// Texts, examples or rows
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// File format (text, jsonl, csv, tsv, lines ...); default: as in training, else by file name
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Which column holds which field, as in text=review,label=kind; by number if there is no header
+    #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
+    fields: Option<Fields>,
+    /// Stop at a row that cannot be read, or skip it
+    #[arg(long, value_name = "error|skip", default_value = "error", value_parser = word_of(OnError::WORDS), hide_possible_values = true)]
+    on_error: OnError,
+    /// Maximum tokens per piece or row, at least 2; default: as in training, else 512
+    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    sequence_length: Option<usize>,
+}
+
+impl AskArgs {
+    /// Starts the work of a command: finds the task, and returns with it what the model is asked.
+    pub(crate) fn start(self, context: &Context) -> Result<(&TaskEntry, EvalRequest)> {
+        let tasks = &context.tasks;
+        let model = self.model.request(context);
+        context.watch_interrupts("stopping")?;
+        let task = tasks.of_request(self.task.as_deref(), &model, &context.hub)?;
+        let data = DataRequest {
+            path: self.data,
+            format: self.format,
+            fields: self.fields,
+            on_error: self.on_error,
+        };
+        let request = EvalRequest {
+            model,
+            data,
+            sequence_length: self.sequence_length,
+        };
+        Ok((task, request))
+    }
 }
 
 /// The model of a command, with its adapter and its precision.
@@ -219,57 +260,8 @@ pub(crate) struct ModelArgs {
     pub(crate) adapter: Option<PathBuf>,
     /// Compute precision. `auto`: bf16 if the checkpoint is bf16 and the CPU supports it, else f32; `int8`: bf16 with 8-bit
     /// weights
-    #[arg(long, default_value = "auto", value_parser = precision(Precision::INFERENCE))]
+    #[arg(long, default_value = "auto", value_parser = word_of(Precision::INFERENCE))]
     pub(crate) precision: Precision,
-}
-
-/// What a model is asked for.
-#[derive(Debug, Args)]
-pub(crate) struct TaskArgs {
-    /// What the model is for, such as causal-lm; default: what the adapter or model says
-    #[arg(long, value_name = "TASK")]
-    pub(crate) task: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) task: TaskArgs,
-    #[command(flatten)]
-    pub(crate) data: DataArgs,
-    /// Maximum tokens per piece or row, at least 2; default: as in training, else 512
-    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
-    pub(crate) sequence_length: Option<usize>,
-}
-
-/// The data of a command, and how they are read.
-#[derive(Debug, Args)]
-pub(crate) struct DataArgs {
-    /// Texts, examples or rows
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: PathBuf,
-    /// File format (text, jsonl, csv, tsv, lines ...); default: as in training, else by file name
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) format: Option<String>,
-    /// Which column holds which field, as in text=review,label=kind; by number if there is no header
-    #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
-    pub(crate) fields: Option<Fields>,
-    /// Stop at a row that cannot be read, or skip it
-    #[arg(long, value_name = "error|skip", default_value = "error", value_parser = on_error(), hide_possible_values = true)]
-    pub(crate) on_error: OnError,
-}
-
-impl From<DataArgs> for DataRequest {
-    fn from(args: DataArgs) -> Self {
-        Self {
-            path: args.data,
-            format: args.format,
-            fields: args.fields,
-            on_error: args.on_error,
-        }
-    }
 }
 
 impl ModelArgs {
@@ -333,7 +325,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
     pub(crate) warmup: usize,
     /// Compute precision. `auto`: bf16 if the CPU supports it, else f32
-    #[arg(long, default_value = "auto", value_parser = precision(Precision::TRAINING))]
+    #[arg(long, default_value = "auto", value_parser = word_of(Precision::TRAINING))]
     pub(crate) precision: Precision,
     /// Recompute activations in the backward pass to save memory
     #[arg(long)]
@@ -353,27 +345,13 @@ pub(crate) struct InspectArgs {
     pub(crate) tensors: bool,
 }
 
-/// A parser of the words for precisions.
-fn precision<const N: usize>(
-    words: [(&'static str, Precision); N],
-) -> impl TypedValueParser<Value = Precision> {
+/// A parser of words that stand for values.
+fn word_of<const N: usize, T: Copy + Send + Sync + 'static>(
+    words: [(&'static str, T); N],
+) -> impl TypedValueParser<Value = T> {
     PossibleValuesParser::new(words.map(|(word, _)| word)).try_map(move |word| {
-        words
-            .into_iter()
-            .find(|(known, _)| *known == word)
-            .map(|(_, precision)| precision)
-            .ok_or("an unknown precision")
-    })
-}
-
-/// A parser of what to do with rows that cannot be read.
-fn on_error() -> impl TypedValueParser<Value = OnError> {
-    PossibleValuesParser::new(OnError::WORDS.map(|(word, _)| word)).try_map(|word| {
-        let mut words = OnError::WORDS.into_iter();
-        words
-            .find(|(known, _)| *known == word)
-            .map(|(_, value)| value)
-            .ok_or("an unknown word")
+        let found = words.into_iter().find(|(known, _)| *known == word);
+        found.map(|(_, value)| value).ok_or("an unknown word")
     })
 }
 

@@ -11,7 +11,7 @@ use reparam_kernels::with_isa;
 use reparam_train::{Runtime, RuntimeOptions, Tasks};
 
 use crate::env_vars::Environment;
-use crate::error::CliError;
+use crate::error::Result;
 use crate::interrupt;
 
 /// What commands work with.
@@ -28,7 +28,7 @@ pub(crate) struct Context {
 
 impl Context {
     /// Reads the environment, and refuses an instruction set that the machine does not have.
-    pub(crate) fn new(environment: &Environment) -> Result<Self, CliError> {
+    pub(crate) fn new(environment: &Environment) -> Result<Self> {
         let settings = environment.settings()?;
         keep_freed_pages();
         let isa = settings.isa.map(|isa| isa.parse()).transpose()?;
@@ -57,7 +57,7 @@ impl Context {
     }
 
     /// Makes the first Ctrl-C ask the work to stop, and the second one end the process.
-    pub(crate) fn watch_interrupts(&self, said: &'static str) -> Result<(), CliError> {
+    pub(crate) fn watch_interrupts(&self, said: &'static str) -> Result<()> {
         interrupt::watch(Arc::clone(&self.stop), said)
     }
 }

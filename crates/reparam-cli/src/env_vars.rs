@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use reparam_formats::hub::HubOptions;
 
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 
 /// An environment variable.
 pub(crate) struct Variable {
@@ -114,7 +114,7 @@ impl Environment {
         &self,
         variable: &Variable,
         expected: &'static str,
-    ) -> Result<Option<String>, CliError> {
+    ) -> Result<Option<String>> {
         self.values
             .get(variable.name)
             .map(|value| match value.to_str() {
@@ -125,7 +125,7 @@ impl Environment {
     }
 
     /// What commands are told, with defaults that depend on the environment filled in.
-    pub(crate) fn settings(&self) -> Result<Settings, CliError> {
+    pub(crate) fn settings(&self) -> Result<Settings> {
         const COUNT: &str = "a whole number from 1 to 1024";
         let threads = self
             .text(&REPARAM_THREADS, COUNT)?

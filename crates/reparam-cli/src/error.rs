@@ -30,6 +30,9 @@ pub(crate) mod exit_code {
 /// Where a bug is reported.
 const ISSUES: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/issues");
 
+/// What a part of an invocation gives.
+pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
+
 /// What ends an invocation early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -129,29 +132,28 @@ impl CliError {
 
     /// What to do about it.
     pub(crate) fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Config(error) => error.hint().into_iter().collect(),
-            Self::Train(_) if self.kind() == "bug" => vec![bug_hint()],
-            Self::Train(error) => error.hint().into_iter().collect(),
-            Self::Hinted { hint, .. } => vec![(*hint).to_owned()],
-            Self::Kernel(error) => error.hint().into_iter().collect(),
-            Self::Bug { .. } => vec![bug_hint()],
-            Self::Usage { .. } => vec!["for more information, try `--help`".to_owned()],
-            Self::Variable { variable, .. } => {
-                vec![format!(
-                    "change or unset the environment variable {variable}"
-                )]
+        let hint = match self {
+            Self::Config(error) => error.hint(),
+            Self::Bug { .. } => Some(bug_hint()),
+            Self::Train(_) if self.kind() == "bug" => Some(bug_hint()),
+            Self::Train(error) => error.hint(),
+            Self::Hinted { hint, .. } => Some((*hint).to_owned()),
+            Self::Kernel(error) => error.hint(),
+            Self::Usage { .. } => Some("for more information, try `--help`".to_owned()),
+            Self::Variable { variable, .. } => Some(format!(
+                "change or unset the environment variable {variable}"
+            )),
+            Self::Interrupted { .. } => {
+                Some("run the same command with --resume to continue".to_owned())
             }
             Self::OutputNotUtf8(_)
             | Self::Output(_)
             | Self::Interrupts(_)
             | Self::Signals(_)
             | Self::Stopped
-            | Self::StudyInterrupted => Vec::new(),
-            Self::Interrupted { .. } => {
-                vec!["run the same command with --resume to continue".to_owned()]
-            }
-        }
+            | Self::StudyInterrupted => None,
+        };
+        hint.into_iter().collect()
     }
 
     /// The error and its causes, outermost first.

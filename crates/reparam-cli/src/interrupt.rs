@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{CliError, exit_code};
+use crate::error::{CliError, Result, exit_code};
 
 /// Watches for interrupts (and for the termination signals) until the process ends.
 ///
 /// `said` is what the first one is answered with.
-pub(crate) fn watch(stop: Arc<AtomicBool>, said: &'static str) -> Result<(), CliError> {
+pub(crate) fn watch(stop: Arc<AtomicBool>, said: &'static str) -> Result<()> {
     ctrlc::set_handler(move || {
         if is_second(&stop) {
             exit_now();
@@ -27,7 +27,7 @@ pub(crate) fn watch(stop: Arc<AtomicBool>, said: &'static str) -> Result<(), Cli
 ///
 /// The system's own answer is a signal that ends the process, with temporary files left behind.
 #[cfg(unix)]
-pub(crate) fn survive_file_size_limit() -> Result<(), CliError> {
+pub(crate) fn survive_file_size_limit() -> Result<()> {
     let unread = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(signal_hook::consts::SIGXFSZ, unread)
         .map(drop)
@@ -36,7 +36,7 @@ pub(crate) fn survive_file_size_limit() -> Result<(), CliError> {
 
 /// Does nothing: there is no such signal.
 #[cfg(not(unix))]
-pub(crate) fn survive_file_size_limit() -> Result<(), CliError> {
+pub(crate) fn survive_file_size_limit() -> Result<()> {
     Ok(())
 }
 

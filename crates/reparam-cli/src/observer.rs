@@ -8,7 +8,7 @@ use reparam_kernels::memory::release_freed_pages;
 use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
 use serde_json::{Map, Value};
 
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::format::{bytes, count, counted, given, measure, measured, percent, seconds};
 use crate::output::Printer;
 
@@ -43,12 +43,12 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
     }
 
     /// Takes the bar away, and returns the failure to write, if there was one.
-    pub(crate) fn finish(self) -> Result<(), CliError> {
+    pub(crate) fn finish(self) -> Result<()> {
         self.bar.finish_and_clear();
         self.failed.map_or(Ok(()), Err)
     }
 
-    fn print(&mut self, event: &Event) -> Result<(), CliError> {
+    fn print(&mut self, event: &Event) -> Result<()> {
         // The command prints why it fails itself, with the exit code.
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
@@ -80,7 +80,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
     }
 
     /// The events that are lines of text between the steps.
-    fn print_text(&mut self, event: &Event) -> Result<(), CliError> {
+    fn print_text(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Evaluation(evaluation) => {
                 let metrics = evaluation.metrics.iter();
@@ -108,7 +108,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
     }
 
-    fn start(&mut self, start: &Start) -> Result<(), CliError> {
+    fn start(&mut self, start: &Start) -> Result<()> {
         self.max_steps = start.max_steps;
         let targets = match start.targets.len() {
             0 => String::new(),
@@ -170,7 +170,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
     }
 
-    fn finished(&mut self, finished: &Finished) -> Result<(), CliError> {
+    fn finished(&mut self, finished: &Finished) -> Result<()> {
         let measured = match (&finished.metric, finished.before, finished.after) {
             (Some(metric), Some(before), Some(after)) => format!(
                 ", held-out {metric} {} -> {}",

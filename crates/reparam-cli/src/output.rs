@@ -8,7 +8,7 @@ use serde_json::json;
 use reparam_train::event::SCHEMA_VERSION;
 
 use crate::env_vars::{self, Environment};
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 
 /// The width of the labels of [`Printer::row`], in columns.
 const LABEL_COLUMNS: usize = 11;
@@ -78,7 +78,7 @@ impl<'a> Printer<'a> {
     }
 
     /// Writes a text as it is, and makes sure that it has left the program.
-    pub(crate) fn text(&mut self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn text(&mut self, text: &str) -> Result<()> {
         let out = &mut self.streams.out;
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
@@ -86,17 +86,17 @@ impl<'a> Printer<'a> {
     }
 
     /// Writes a line of the result.
-    pub(crate) fn line(&mut self, line: &str) -> Result<(), CliError> {
+    pub(crate) fn line(&mut self, line: &str) -> Result<()> {
         self.text(&format!("{line}\n"))
     }
 
     /// Writes a line of the result that starts with a label.
-    pub(crate) fn row(&mut self, label: &str, value: &str) -> Result<(), CliError> {
+    pub(crate) fn row(&mut self, label: &str, value: &str) -> Result<()> {
         self.line(&format!("{label:<LABEL_COLUMNS$} {value}"))
     }
 
     /// Writes a value as one line of JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value)
             .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
         self.line(&line)

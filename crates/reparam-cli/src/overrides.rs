@@ -4,13 +4,10 @@ use std::path::Path;
 
 use reparam_train::config::Override;
 
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 
 /// Returns the overrides of `--set` and `--output`, in the order in which they win.
-pub(crate) fn overrides(
-    set: Vec<String>,
-    output: Option<&Path>,
-) -> Result<Vec<Override>, CliError> {
+pub(crate) fn overrides(set: Vec<String>, output: Option<&Path>) -> Result<Vec<Override>> {
     let mut overrides: Vec<Override> = set.into_iter().map(Override::set).collect();
     if let Some(directory) = output {
         let directory = directory

@@ -10,7 +10,7 @@ use crate::args::{Cli, Command};
 use crate::commands;
 use crate::context::Context;
 use crate::env_vars::Environment;
-use crate::error::{CliError, exit_code};
+use crate::error::{CliError, Result, exit_code};
 use crate::output::{Printer, Streams};
 
 /// Runs the program and returns its exit code.
@@ -37,7 +37,7 @@ fn dispatch(
     args: Vec<OsString>,
     environment: &Environment,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, printer),
@@ -63,7 +63,7 @@ fn dispatch(
 }
 
 /// Help and version are output; everything else that clap returns is a wrong use.
-fn usage(error: &clap::Error, printer: &mut Printer<'_>) -> Result<(), CliError> {
+fn usage(error: &clap::Error, printer: &mut Printer<'_>) -> Result<()> {
     let rendered = error.render();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

@@ -83,16 +83,6 @@ impl CausalLm {
         &self.body.architecture
     }
 
-    /// Returns the path of the output head, be it tied or not.
-    pub fn head_path(&self) -> &str {
-        &self.architecture().head.path
-    }
-
-    /// Returns whether the output head is the table of token vectors.
-    pub fn is_tied(&self) -> bool {
-        self.head.is_none()
-    }
-
     /// Returns the number of rows of the embedding.
     pub fn vocab_size(&self) -> usize {
         self.architecture().vocab_size

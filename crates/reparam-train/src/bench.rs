@@ -23,7 +23,7 @@ use crate::config::{Override, Precision, RunConfig};
 use crate::evaluate::token_batch;
 use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
-use crate::{ModelRequest, Session, TrainError};
+use crate::{ModelRequest, RunFile as _, Session, TrainError};
 
 /// What is measured: a method on its usual layers, of LoRA all linear ones with `alpha = 2 rank`, with AdamW and clipping to
 /// norm 1.

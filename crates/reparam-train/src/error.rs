@@ -19,6 +19,9 @@ use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
 use crate::numbers::{given, readable};
 
+/// What work on a model gives.
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
 /// Why a run, an evaluation or a generation failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -295,6 +298,11 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    pub(crate) fn not_for_task(task: &str, what: &'static str) -> Self {
+        let task = task.to_owned();
+        Self::NotForTask { task, what }
+    }
+
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -7,7 +7,7 @@ use reparam::ForwardContext;
 use reparam_data::{Batch, Dataset, DatasetOptions, Format, PackingStrategy};
 use reparam_models::{CausalLm, TokenBatch};
 
-use crate::{Metrics, Session, Stop, TrainError};
+use crate::{Metrics, Result, Session, Stop, TrainError};
 
 /// The tokens that are evaluated at once: enough to keep the threads busy, and no more than a usual step has, since what is
 /// kept of their memory is of other sizes than a step's.
@@ -30,7 +30,7 @@ pub fn evaluate_file(
     format: Option<Format>,
     sequence_length: usize,
     stop: Stop<'_>,
-) -> Result<Metrics, TrainError> {
+) -> Result<Metrics> {
     let dataset = Dataset::build(
         &[data],
         &session.tokenizer,
@@ -55,28 +55,25 @@ pub fn evaluate_file(
 /// # Errors
 ///
 /// [`TrainError::Interrupted`].
-pub fn evaluate(
-    model: &CausalLm,
-    dataset: &Dataset,
-    stop: Stop<'_>,
-) -> Result<Metrics, TrainError> {
+pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<Metrics> {
     let mut sum = 0.0;
     let mut tokens = 0_u64;
     let mut first = 0;
     while first < dataset.blocks.len() {
         stop.check()?;
-        let mut last = first + 1;
-        let mut n_tokens = dataset.blocks[first].n_tokens();
-        while last < dataset.blocks.len()
-            && n_tokens + dataset.blocks[last].n_tokens() <= TOKENS_AT_ONCE
-        {
-            n_tokens += dataset.blocks[last].n_tokens();
-            last += 1;
-        }
-        let batch = Batch::concat(&dataset.blocks[first..last]);
-        sum += summed_loss(model, &batch);
+        let rest = &dataset.blocks[first..];
+        let count = at_once(rest.iter().map(|block| block.n_tokens()));
+        let batch = Batch::concat(&rest[..count]);
+        let labels = &batch.labels;
+        let loss = model.loss(
+            token_batch(&batch),
+            labels,
+            1.0,
+            &ForwardContext::inference(),
+        );
+        sum += loss.into_scalar::<f32>().elem::<f64>();
         tokens += batch.n_labelled() as u64;
-        first = last;
+        first += count;
     }
     let loss = sum / tokens as f64;
     Ok(Metrics::lower_is_better("loss", loss)
@@ -84,14 +81,14 @@ pub fn evaluate(
         .with("tokens", tokens))
 }
 
-fn summed_loss(model: &CausalLm, batch: &Batch) -> f64 {
-    let loss = model.loss(
-        token_batch(batch),
-        &batch.labels,
-        1.0,
-        &ForwardContext::inference(),
-    );
-    loss.into_scalar::<f32>().elem()
+/// How many of the first sequences, of these lengths, go through the model together; at least one.
+pub(crate) fn at_once(lengths: impl Iterator<Item = usize>) -> usize {
+    let mut tokens = 0;
+    let fitting = lengths.take_while(|length| {
+        tokens += length;
+        tokens <= TOKENS_AT_ONCE
+    });
+    fitting.count().max(1)
 }
 
 /// Returns the part of a batch that the model sees.

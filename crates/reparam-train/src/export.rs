@@ -9,7 +9,7 @@ use reparam_formats::FormatError;
 use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 
-use crate::TrainError;
+use crate::Result;
 
 /// What a model directory has besides its weights, where it is there.
 const COMPANIONS: [&str; 8] = [
@@ -32,7 +32,7 @@ pub(crate) fn save_model(
     base: &Path,
     config: Option<&str>,
     target: &Path,
-) -> Result<(), TrainError> {
+) -> Result<()> {
     weights.sort_by(|a, b| a.name.cmp(&b.name));
     let values: Vec<Vec<f32>> = weights
         .iter()

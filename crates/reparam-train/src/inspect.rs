@@ -8,7 +8,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, TargetModules, WEIGHTS_FI
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Tasks, TrainError};
+use crate::{Result, Tasks};
 
 /// A description of what is at a path.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,7 @@ impl TensorDescription {
 /// # Errors
 ///
 /// Fails when there is nothing at the path, or it is none of these, or it is damaged.
-pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
     if path.is_file() {
         return describe_file(path);
     }
@@ -91,7 +91,7 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
     }
 }
 
-fn describe_file(path: &Path) -> Result<Description, TrainError> {
+fn describe_file(path: &Path) -> Result<Description> {
     let checkpoint = Checkpoint::open_file(path)?;
     Ok(Description {
         kind: Kind::Tensors,
@@ -100,7 +100,7 @@ fn describe_file(path: &Path) -> Result<Description, TrainError> {
     })
 }
 
-fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description> {
     for task in tasks.entries() {
         if let Some(description) = task.describe(path)? {
             return Ok(description);
@@ -137,12 +137,19 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError>
     })
 }
 
-fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
+fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
     let files = AdapterFiles::load(path)?;
     let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
     let method = (format.read)(&files)?;
     (format.check)(&files)?;
     let checkpoint = Checkpoint::open_file(&path.join(WEIGHTS_FILE))?;
+    let is_trained = |name: &str| {
+        let frozen = spec.tensors.iter().filter(|tensor| !tensor.is_trained);
+        let mut ends = frozen.map(|tensor| format!(".{}", tensor.name));
+        !ends.any(|end| format!(".{name}").ends_with(&end))
+    };
+    let trained = checkpoint.tensors().filter(|(name, _)| is_trained(name));
+    let trained: usize = trained.map(|(_, view)| view.n_elements()).sum();
     let modules = match &method.selection().target_modules {
         TargetModules::Names(names) => names.len(),
         _ => 0,
@@ -157,7 +164,7 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainErro
     properties.extend(method.properties()?);
     properties.extend([
         ("adapted_modules", json!(modules)),
-        ("trainable_parameters", json!(checkpoint.total_parameters())),
+        ("trainable_parameters", json!(trained)),
     ]);
     Ok(Description {
         kind: Kind::Adapter,

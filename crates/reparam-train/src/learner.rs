@@ -9,7 +9,7 @@ use reparam::methods::Methods;
 use reparam::optim::{OptimError, Optimizer, StepReport};
 use reparam::parameters::{self, ParameterList};
 
-use crate::TrainError;
+use crate::{Result, TrainError};
 
 /// A loss that is a sum over the micro-batches of a step.
 ///
@@ -36,7 +36,7 @@ pub trait Objective {
         pass: u64,
         total: f64,
         context: &ForwardContext,
-    ) -> Result<Tensor<1>, TrainError>;
+    ) -> Result<Tensor<1>>;
 }
 
 /// What the trainer sees of a model: its trained numbers, and the loss and gradient of a step.
@@ -52,7 +52,7 @@ pub trait Learner {
     /// # Errors
     ///
     /// A batch that cannot be made.
-    fn pass(&self, step: u64) -> Result<Pass, TrainError>;
+    fn pass(&self, step: u64) -> Result<Pass>;
 
     /// Advances what methods keep beside their parameters, once after each step.
     fn after_step(&mut self);
@@ -93,7 +93,7 @@ impl<O: Objective> Learner for ModuleLearner<O> {
         self.model = parameters::assign(self.model.clone(), values);
     }
 
-    fn pass(&self, step: u64) -> Result<Pass, TrainError> {
+    fn pass(&self, step: u64) -> Result<Pass> {
         let first = step * self.accumulation;
         let passes = first..first + self.accumulation;
         // One normalization for the whole step: with a mean for each micro-batch, tokens of a
@@ -152,8 +152,8 @@ pub(crate) struct Stepped {
 pub(crate) fn step<L: Learner + ?Sized>(
     learner: &mut L,
     optimizer: &mut Optimizer,
-    check: impl FnOnce(&L, f64, &StepReport) -> Result<(), TrainError>,
-) -> Result<Stepped, TrainError> {
+    check: impl FnOnce(&L, f64, &StepReport) -> Result<()>,
+) -> Result<Stepped> {
     let number = optimizer.steps_done();
     let Pass {
         loss,

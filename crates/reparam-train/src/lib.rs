@@ -18,6 +18,7 @@ pub mod event;
 mod export;
 mod generate;
 pub mod inspect;
+mod json;
 mod learner;
 mod log;
 mod memory;
@@ -34,7 +35,7 @@ mod task;
 pub mod tasks;
 mod trainer;
 
-pub use error::TrainError;
+pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
 pub use generate::{FinishReason, Generated};
 pub use learner::{Learner, ModuleLearner, Objective, Pass};

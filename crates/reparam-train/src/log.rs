@@ -1,8 +1,8 @@
 //! Where a run says what happens: its file of events, and whoever observes it.
 
-use crate::TrainError;
 use crate::event::{Event, Observer, Step};
 use crate::run_dir::RunDir;
+use crate::{Result, TrainError};
 
 /// A run's directory and its observer.
 pub(crate) struct RunLog<'a> {
@@ -21,7 +21,7 @@ impl<'a> RunLog<'a> {
         }
     }
 
-    pub(crate) fn emit(&mut self, event: Event) -> Result<(), TrainError> {
+    pub(crate) fn emit(&mut self, event: Event) -> Result<()> {
         self.directory.append(&event)?;
         self.observer.on_event(&event);
         Ok(())
@@ -32,7 +32,7 @@ impl<'a> RunLog<'a> {
         self.observer.on_event(event);
     }
 
-    pub(crate) fn step(&mut self, step: &Step) -> Result<(), TrainError> {
+    pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
         let event = Event::Step(step.clone());
         if step.step == 1 || is_due(self.log_every, step.step) {
             self.directory.append(&event)?;

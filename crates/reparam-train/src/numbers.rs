@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers, and cells of tables, as people read them.
 
 /// Writes a number with four decimals, or as a power of ten where those would hide it.
 pub(crate) fn readable(x: f64) -> String {
@@ -15,6 +15,15 @@ pub(crate) fn given(x: f64) -> String {
         x.to_string()
     } else {
         format!("{x:e}")
+    }
+}
+
+/// Quotes the cell of a table where CSV needs it.
+pub(crate) fn csv_cell(cell: &str) -> String {
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
     }
 }
 

@@ -7,8 +7,10 @@ use reparam_data::FileDigest;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::json::text_of;
+use crate::run_dir::PROVENANCE;
 use crate::task::{Origins, RunFacts};
+use crate::{Result, TrainError};
 
 /// The digests and versions that a run depends on, as in `provenance.json`.
 ///
@@ -76,7 +78,7 @@ pub(crate) struct Fingerprint {
 
 impl Fingerprint {
     /// Refuses to go on with a run that was made from something else.
-    pub(crate) fn check(&self, now: &Self) -> Result<(), TrainError> {
+    pub(crate) fn check(&self, now: &Self) -> Result<()> {
         let same = [
             ("the configuration", self.config == now.config),
             ("the precision", self.precision == now.precision),
@@ -100,7 +102,7 @@ pub(crate) fn provenance(
     seed: u64,
     facts: &RunFacts,
     origins: &Origins,
-) -> Result<(String, Fingerprint), TrainError> {
+) -> Result<(String, Fingerprint)> {
     let base = match &origins.base {
         None => None,
         Some(base) => Some(Base {
@@ -136,10 +138,7 @@ pub(crate) fn provenance(
         data: origins.data.iter().map(Digest::new).collect(),
         config: sha256_bytes(config.as_bytes()),
     };
-    let mut json = serde_json::to_string_pretty(&provenance).map_err(|error| {
-        reparam_formats::FormatError::io("write", "provenance.json".as_ref(), error.into())
-    })?;
-    json.push('\n');
+    let json = text_of(PROVENANCE.as_ref(), &provenance)?;
     Ok((json, fingerprint))
 }
 
@@ -157,7 +156,7 @@ fn what_counts(config: &str) -> toml::Table {
 }
 
 /// Refuses to go on with a run whose configuration was another.
-pub(crate) fn check_config(before: &str, now: &str) -> Result<(), TrainError> {
+pub(crate) fn check_config(before: &str, now: &str) -> Result<()> {
     let (before, now) = (what_counts(before), what_counts(now));
     let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
     flatten("", &before, &mut old);

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
 
-use crate::TrainError;
 use crate::event::{Event, Finished, SCHEMA_VERSION};
+use crate::task::ResultKind;
+use crate::{Result, TrainError};
 
 /// What a run writes, and so what tells that a directory holds one.
 pub(crate) const CONFIG: &str = "config.resolved.toml";
@@ -31,7 +32,7 @@ pub(crate) struct RunDir {
 
 impl RunDir {
     /// Checks that a run may be put into a directory.
-    pub(crate) fn check_free(path: &Path) -> Result<(), TrainError> {
+    pub(crate) fn check_free(path: &Path) -> Result<()> {
         if path.exists() && !path.is_dir() {
             return Err(TrainError::Output {
                 directory: path.to_owned(),
@@ -48,7 +49,7 @@ impl RunDir {
     }
 
     /// Creates the directory with the resolved configuration and the provenance.
-    pub(crate) fn create(path: &Path, config: &str, provenance: &str) -> Result<Self, TrainError> {
+    pub(crate) fn create(path: &Path, config: &str, provenance: &str) -> Result<Self> {
         Self::check_free(path)?;
         let was_there = path.exists();
         fs::create_dir_all(path).map_err(|source| TrainError::Output {
@@ -77,7 +78,7 @@ impl RunDir {
     }
 
     /// Opens the directory of a run that goes on; `None` if there is none.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>, TrainError> {
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
         let events_path = path.join(EVENTS);
         if !events_path.exists() {
             return Ok(None);
@@ -90,7 +91,7 @@ impl RunDir {
         Self::locked(path, events).map(Some)
     }
 
-    fn locked(path: &Path, mut events: File) -> Result<Self, TrainError> {
+    fn locked(path: &Path, mut events: File) -> Result<Self> {
         let events_path = path.join(EVENTS);
         match events.try_lock() {
             Ok(()) => {}
@@ -114,7 +115,7 @@ impl RunDir {
     }
 
     /// Writes down what the run is made from.
-    pub(crate) fn describe(&mut self, config: &str, provenance: &str) -> Result<(), TrainError> {
+    pub(crate) fn describe(&mut self, config: &str, provenance: &str) -> Result<()> {
         write_file_atomic(&self.path.join(CONFIG), config.as_bytes())?;
         write_file_atomic(&self.path.join(PROVENANCE), provenance.as_bytes())?;
         Ok(())
@@ -125,7 +126,7 @@ impl RunDir {
     /// # Errors
     ///
     /// [`TrainError::OldRun`] when the events are of another version, so that nothing can be said of them.
-    pub(crate) fn finished(&mut self) -> Result<Option<Finished>, TrainError> {
+    pub(crate) fn finished(&mut self) -> Result<Option<Finished>> {
         let path = self.path.join(EVENTS);
         let mut text = Vec::new();
         self.events
@@ -161,7 +162,7 @@ impl RunDir {
     }
 
     /// Cuts off the events behind a place.
-    pub(crate) fn cut_events(&mut self, length: u64) -> Result<(), TrainError> {
+    pub(crate) fn cut_events(&mut self, length: u64) -> Result<()> {
         let path = self.path.join(EVENTS);
         let failed = |source| FormatError::io("write", &path, source);
         self.events.set_len(length).map_err(failed)?;
@@ -171,7 +172,7 @@ impl RunDir {
     }
 
     /// Appends an event; the line is with the system before this returns.
-    pub(crate) fn append(&mut self, event: &Event) -> Result<(), TrainError> {
+    pub(crate) fn append(&mut self, event: &Event) -> Result<()> {
         let path = self.path.join(EVENTS);
         let failed = |source| FormatError::io("write", &path, source);
         let mut line = event.to_json_line().map_err(|error| failed(error.into()))?;
@@ -183,7 +184,7 @@ impl RunDir {
     }
 
     /// Puts the events on the disk: a checkpoint must not be newer than what it says of them.
-    pub(crate) fn sync_events(&self) -> Result<(), TrainError> {
+    pub(crate) fn sync_events(&self) -> Result<()> {
         let path = self.path.join(EVENTS);
         let synced = self.events.sync_data();
         Ok(synced.map_err(|source| FormatError::io("write", &path, source))?)
@@ -194,14 +195,12 @@ impl RunDir {
         &self.path
     }
 
-    /// Returns where the adapter of the run's end goes.
-    pub(crate) fn adapter(&self) -> PathBuf {
-        self.path.join(ADAPTER)
-    }
-
-    /// Returns where the model of the run's end goes.
-    pub(crate) fn model(&self) -> PathBuf {
-        self.path.join(MODEL)
+    /// Returns where the result of the run goes.
+    pub(crate) fn result(&self, kind: ResultKind) -> PathBuf {
+        self.path.join(match kind {
+            ResultKind::Adapter => ADAPTER,
+            ResultKind::Model => MODEL,
+        })
     }
 
     /// Returns where the checkpoint of a step goes.
@@ -225,7 +224,7 @@ impl RunDir {
     }
 
     /// Writes a file of the run.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, TrainError> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join(name);
         write_file_atomic(&path, bytes)?;
         Ok(path)

@@ -10,11 +10,11 @@ use reparam::optim::{
 use reparam::schema::{SchemaError, Settings};
 use reparam_data::DatasetOptions;
 
-use crate::TrainError;
 use crate::config::{
     Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
     ScheduleConfig, UpdateConfig,
 };
+use crate::{Result, TrainError};
 
 impl Catalog {
     /// Makes the method that a run file chose; `max_steps` is the horizon.
@@ -22,11 +22,7 @@ impl Catalog {
     /// # Errors
     ///
     /// Fails for settings that were put together in code and that a run file could not have.
-    pub fn method(
-        &self,
-        method: &MethodConfig,
-        max_steps: u64,
-    ) -> Result<Arc<dyn AnyMethod>, TrainError> {
+    pub fn method(&self, method: &MethodConfig, max_steps: u64) -> Result<Arc<dyn AnyMethod>> {
         let context = methods::BuildContext {
             total_steps: max_steps,
         };
@@ -43,7 +39,7 @@ impl Catalog {
         optimizer: &OptimizerConfig,
         method: &MethodConfig,
         max_steps: u64,
-    ) -> Result<Optimizer, TrainError> {
+    ) -> Result<Optimizer> {
         let schedule = schedule(&optimizer.schedule, max_steps)?;
         let scaling = self.method(method, 1)?.scaling();
         let context = BuildContext::new(&self.transforms).with_lora_scaling(scaling);
@@ -104,7 +100,7 @@ impl From<SchemaError> for TrainError {
     }
 }
 
-fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule, TrainError> {
+fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
     let settings = Settings::new("schedule", &SCHEDULE, &config.0)?;
     let part = |ratio: f64| (ratio * max_steps as f64).ceil() as u64;
     let ratio = settings.optional("warmup_ratio", Settings::number);

@@ -8,11 +8,12 @@ use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
 use crate::convergence::Seen;
 use crate::event::{Step, StopReason};
+use crate::json::text_of;
 use crate::provenance::Fingerprint;
 use crate::task::TaskLearner;
+use crate::{Result, TrainError};
 
 /// The part of a checkpoint that is no export: a folder in it, so that who reads the export does not see it.
 const FOLDER: &str = "state";
@@ -92,7 +93,7 @@ impl TrainState {
         learner: &dyn TaskLearner,
         optimizer: &Optimizer,
         path: &Path,
-    ) -> Result<(), TrainError> {
+    ) -> Result<()> {
         let directory = AtomicDirectory::create(path)?;
         learner.save(
             optimizer.evaluated_list(&learner.parameters()),
@@ -103,9 +104,7 @@ impl TrainState {
         learner.save_theta(&folder.join(THETA))?;
         optim::save_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
         let file = folder.join(STATE);
-        let mut json = serde_json::to_string_pretty(self)
-            .map_err(|error| FormatError::io("write", &file, error.into()))?;
-        json.push('\n');
+        let json = text_of(&file, self)?;
         fs::write(&file, json).map_err(|error| FormatError::io("write", &file, error))?;
         Ok(directory.commit()?)
     }
@@ -127,7 +126,7 @@ impl TrainState {
         path: &Path,
         learner: &mut dyn TaskLearner,
         optimizer: &mut Optimizer,
-    ) -> Result<(), TrainError> {
+    ) -> Result<()> {
         let folder = path.join(FOLDER);
         learner.load_theta(&folder.join(THETA))?;
         optim::load_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;

@@ -13,15 +13,19 @@ use reparam_data::FileDigest;
 use reparam_data::rows::{Fields, OnError};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_ops::runtime::Runtime;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::TrainError;
-use crate::config::{Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig};
+use crate::config::{
+    Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig, to_toml,
+};
 use crate::event::Step;
 use crate::inspect::Description;
+use crate::json::read_json;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
 use crate::stop::Stop;
+use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
 ///
@@ -50,14 +54,14 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// Whatever keeps the run from starting.
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>, TrainError>;
+    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>>;
 
     /// Checks before the first of several runs what costs little to check.
     ///
     /// # Errors
     ///
     /// As [`prepare`](Self::prepare).
-    fn check(config: &Self::Config) -> Result<(), TrainError> {
+    fn check(config: &Self::Config) -> Result<()> {
         Ok(config.check()?)
     }
 
@@ -66,25 +70,21 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// [`TrainError::Interrupted`] when `stop` is requested; data that cannot be measured.
-    fn evaluate(&self, model: &Self::Model, stop: Stop<'_>) -> Result<Option<Metrics>, TrainError>;
+    fn evaluate(&self, model: &Self::Model, stop: Stop<'_>) -> Result<Option<Metrics>>;
 
     /// Writes a trained model, which is on a device with autodiff, as a directory in one step.
     ///
     /// # Errors
     ///
     /// Fails when it cannot be written.
-    fn save(&self, model: &Self::Model, directory: &Path) -> Result<(), TrainError>;
+    fn save(&self, model: &Self::Model, directory: &Path) -> Result<()>;
 
     /// Generates a text that shows what a model says, the prompt first; `None` if there is none to show.
     ///
     /// # Errors
     ///
     /// [`TrainError::Interrupted`] when `stop` is requested; a prompt that cannot be encoded.
-    fn sample(
-        &self,
-        _model: &Self::Model,
-        _stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>, TrainError> {
+    fn sample(&self, _model: &Self::Model, _stop: Stop<'_>) -> Result<Option<(String, String)>> {
         Ok(None)
     }
 
@@ -93,7 +93,7 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// Numbers that cannot be made.
-    fn report(&self, _model: &Self::Model) -> Result<Option<Report>, TrainError> {
+    fn report(&self, _model: &Self::Model) -> Result<Option<Report>> {
         Ok(None)
     }
 
@@ -104,7 +104,7 @@ pub trait Task: Objective + Sized + 'static {
     /// By default [`TrainError::Vanished`] when every gradient is zero and the loss is not: numbers that overflow inside
     /// a normalization come out as zeros instead of infinities, the loss stays finite, and nothing would ever be learned
     /// again.
-    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<(), TrainError> {
+    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<()> {
         if report.grad_norm == 0.0 && loss > 0.0 {
             return Err(TrainError::Vanished {
                 step: report.step,
@@ -121,7 +121,7 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// A loss that no further step will bring down again.
-    fn check_step(&self, _step: &Step) -> Result<(), TrainError> {
+    fn check_step(&self, _step: &Step) -> Result<()> {
         Ok(())
     }
 
@@ -130,7 +130,7 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// A model that has not learned.
-    fn check_end(&self, _model: &Self::Model, _last: &Step) -> Result<(), TrainError> {
+    fn check_end(&self, _model: &Self::Model, _last: &Step) -> Result<()> {
         Ok(())
     }
 
@@ -144,7 +144,7 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// A damaged file.
-    fn describe(_directory: &Path) -> Result<Option<Description>, TrainError> {
+    fn describe(_directory: &Path) -> Result<Option<Description>> {
         Ok(None)
     }
 
@@ -153,15 +153,8 @@ pub trait Task: Objective + Sized + 'static {
     /// # Errors
     ///
     /// [`TrainError::NotForTask`] for a task without; else what keeps it from being measured.
-    fn eval(
-        _request: &EvalRequest,
-        _hub: &HubOptions,
-        _stop: Stop<'_>,
-    ) -> Result<Metrics, TrainError> {
-        Err(TrainError::NotForTask {
-            task: Self::NAME.to_owned(),
-            what: "evaluated on a file",
-        })
+    fn eval(_request: &EvalRequest, _hub: &HubOptions, _stop: Stop<'_>) -> Result<Metrics> {
+        Err(TrainError::not_for_task(Self::NAME, "evaluated on a file"))
     }
 
     /// Predicts the rows of files, in order: `reparam predict`.
@@ -174,29 +167,19 @@ pub trait Task: Objective + Sized + 'static {
         _hub: &HubOptions,
         _stop: Stop<'_>,
         _rows: &mut dyn Predictions,
-    ) -> Result<(), TrainError> {
-        Err(TrainError::NotForTask {
-            task: Self::NAME.to_owned(),
-            what: "used for predictions",
-        })
+    ) -> Result<()> {
+        Err(TrainError::not_for_task(Self::NAME, "used for predictions"))
     }
 }
 
 /// The run file of a task.
-pub trait RunFile: fmt::Debug + Sized + 'static {
+pub trait RunFile: fmt::Debug + Serialize + Sized + 'static {
     /// Reads it.
     ///
     /// # Errors
     ///
     /// A key or a value that is none of the task's.
     fn read(tree: &RunTree) -> Result<Self, ConfigError>;
-
-    /// The whole configuration, defaults filled in, as TOML that reads back to an equal one.
-    ///
-    /// # Errors
-    ///
-    /// A path that is not UTF-8, which TOML cannot express.
-    fn to_toml(&self) -> Result<String, ConfigError>;
 
     /// Returns the run directory.
     fn output(&self) -> &Path;
@@ -206,6 +189,34 @@ pub trait RunFile: fmt::Debug + Sized + 'static {
 
     /// Returns where it was read what methods and transforms there are.
     fn catalog(&self) -> &Catalog;
+
+    /// Reads a file, with overrides; a later one wins over an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read or is not TOML, and everything that [`parse`](Self::parse) refuses.
+    fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
+        Self::read(&RunTree::load(path, overrides)?)
+    }
+
+    /// Reads the text of a file; `name` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigErrorKind`](crate::config::ConfigErrorKind) lists them. The first problem in the order of the sections is
+    /// returned, unknown keys before missing ones.
+    fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
+        Self::read(&RunTree::parse(text, name, overrides)?)
+    }
+
+    /// The whole configuration, defaults filled in, as TOML that reads back to an equal one.
+    ///
+    /// # Errors
+    ///
+    /// A path that is not UTF-8, which TOML cannot express.
+    fn to_toml(&self) -> Result<String, ConfigError> {
+        to_toml(self)
+    }
 
     /// Checks a configuration that was put together in code, as if it had been read from a file.
     ///
@@ -374,7 +385,7 @@ impl DataRequest {
     /// # Errors
     ///
     /// [`TrainError::NoFields`].
-    pub(crate) fn refuse_fields(&self, task: &'static str) -> Result<(), TrainError> {
+    pub(crate) fn refuse_fields(&self, task: &'static str) -> Result<()> {
         let option = match (&self.fields, self.on_error) {
             (Some(_), _) => "--fields",
             (None, OnError::Skip) => "--on-error skip",
@@ -475,11 +486,10 @@ pub struct TaskEntry {
     pub summary: &'static str,
     task_type: Option<&'static str>,
     recognizes: fn(&Value) -> bool,
-    read: fn(&RunTree) -> Result<Box<dyn AnyRun>, ConfigError>,
-    describe: fn(&Path) -> Result<Option<Description>, TrainError>,
-    eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics, TrainError>,
-    predict:
-        fn(&PredictRequest, &HubOptions, Stop<'_>, &mut dyn Predictions) -> Result<(), TrainError>,
+    read: fn(&RunTree) -> Result<TaskRun, ConfigError>,
+    describe: fn(&Path) -> Result<Option<Description>>,
+    eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics>,
+    predict: fn(&PredictRequest, &HubOptions, Stop<'_>, &mut dyn Predictions) -> Result<()>,
 }
 
 impl TaskEntry {
@@ -491,7 +501,7 @@ impl TaskEntry {
             summary: T::SUMMARY,
             task_type: T::TASK_TYPE,
             recognizes: T::recognizes,
-            read: |tree| Ok(Box::new(Typed::<T>(T::Config::read(tree)?))),
+            read: |tree| Ok(TaskRun::of::<T>(T::Config::read(tree)?)),
             describe: T::describe,
             eval: T::eval,
             predict: T::predict,
@@ -503,7 +513,7 @@ impl TaskEntry {
     /// # Errors
     ///
     /// As [`Task::describe`].
-    pub fn describe(&self, directory: &Path) -> Result<Option<Description>, TrainError> {
+    pub fn describe(&self, directory: &Path) -> Result<Option<Description>> {
         (self.describe)(directory)
     }
 
@@ -512,12 +522,7 @@ impl TaskEntry {
     /// # Errors
     ///
     /// As [`Task::eval`].
-    pub fn eval(
-        &self,
-        request: &EvalRequest,
-        hub: &HubOptions,
-        stop: Stop<'_>,
-    ) -> Result<Metrics, TrainError> {
+    pub fn eval(&self, request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         let runtime = &request.model.runtime;
         runtime.run(|| (self.eval)(request, hub, stop))?
     }
@@ -533,7 +538,7 @@ impl TaskEntry {
         hub: &HubOptions,
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
-    ) -> Result<(), TrainError> {
+    ) -> Result<()> {
         let runtime = &request.model.runtime;
         runtime.run(|| (self.predict)(request, hub, stop, rows))?
     }
@@ -637,11 +642,7 @@ impl Tasks {
                 .and_then(|path| self.place_of_directory(Path::new(path)))
                 .unwrap_or(0),
         };
-        let entry = &self.entries[place];
-        Ok(TaskRun {
-            name: entry.name,
-            run: (entry.read)(&tree)?,
-        })
+        (self.entries[place].read)(&tree)
     }
 
     /// Finds the task that a model is asked for: the one that is named, else what its adapter says, else what the model
@@ -655,7 +656,7 @@ impl Tasks {
         named: Option<&str>,
         request: &ModelRequest,
         hub: &HubOptions,
-    ) -> Result<&TaskEntry, TrainError> {
+    ) -> Result<&TaskEntry> {
         let tasks = || self.entries.iter().map(|entry| entry.name).collect();
         if let Some(task) = named {
             return self.find(task).ok_or_else(|| TrainError::UnknownTask {
@@ -707,14 +708,12 @@ impl Tasks {
     }
 }
 
-fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
-}
-
 /// A run file that has been read, of any task.
 #[derive(Debug)]
 pub struct TaskRun {
     name: &'static str,
+    output: PathBuf,
+    threads: usize,
     run: Box<dyn AnyRun>,
 }
 
@@ -723,6 +722,8 @@ impl TaskRun {
     pub fn of<T: Task>(config: T::Config) -> Self {
         Self {
             name: T::NAME,
+            output: config.output().to_owned(),
+            threads: config.threads(),
             run: Box::new(Typed::<T>(config)),
         }
     }
@@ -736,13 +737,13 @@ impl TaskRun {
     /// Returns the run directory.
     #[must_use]
     pub fn output(&self) -> &Path {
-        self.run.output()
+        &self.output
     }
 
     /// Returns the threads to compute with; 0 for as many as the machine has.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.run.threads()
+        self.threads
     }
 
     /// Returns the configuration, if it is of this type.
@@ -756,28 +757,26 @@ impl TaskRun {
     /// # Errors
     ///
     /// As the run itself.
-    pub fn check(&self) -> Result<(), TrainError> {
+    pub fn check(&self) -> Result<()> {
         self.run.check()
     }
 
     /// Returns the configuration with all defaults as TOML.
-    pub(crate) fn to_toml(&self) -> Result<String, TrainError> {
+    pub(crate) fn to_toml(&self) -> Result<String> {
         self.run.to_toml()
     }
 
-    pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun, TrainError> {
+    pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
         self.run.prepare(hub)
     }
 }
 
 /// A run file whose task is known to this value alone.
 trait AnyRun: fmt::Debug {
-    fn output(&self) -> &Path;
-    fn threads(&self) -> usize;
     fn config(&self) -> &dyn Any;
-    fn check(&self) -> Result<(), TrainError>;
-    fn to_toml(&self) -> Result<String, TrainError>;
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun, TrainError>;
+    fn check(&self) -> Result<()>;
+    fn to_toml(&self) -> Result<String>;
+    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun>;
 }
 
 struct Typed<T: Task>(T::Config);
@@ -789,28 +788,20 @@ impl<T: Task> fmt::Debug for Typed<T> {
 }
 
 impl<T: Task> AnyRun for Typed<T> {
-    fn output(&self) -> &Path {
-        self.0.output()
-    }
-
-    fn threads(&self) -> usize {
-        self.0.threads()
-    }
-
     fn config(&self) -> &dyn Any {
         &self.0
     }
 
-    fn check(&self) -> Result<(), TrainError> {
+    fn check(&self) -> Result<()> {
         T::check(&self.0)
     }
 
-    fn to_toml(&self) -> Result<String, TrainError> {
+    fn to_toml(&self) -> Result<String> {
         self.0.check()?;
         Ok(self.0.to_toml()?)
     }
 
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun, TrainError> {
+    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
         let prepared = T::prepare(&self.0, hub)?;
         let learner = prepared.learner;
         Ok(PreparedRun {
@@ -844,26 +835,22 @@ pub(crate) struct PreparedRun {
 ///
 /// `values` are parameters to look at instead of the model's own: an average that the update keeps.
 pub(crate) trait TaskLearner: Learner {
-    fn evaluate(
-        &self,
-        values: Option<ParameterList>,
-        stop: Stop<'_>,
-    ) -> Result<Option<Metrics>, TrainError>;
-    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<(), TrainError>;
+    fn evaluate(&self, values: Option<ParameterList>, stop: Stop<'_>) -> Result<Option<Metrics>>;
+    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<()>;
     fn sample(
         &self,
         values: Option<ParameterList>,
         stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>, TrainError>;
-    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>, TrainError>;
-    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<(), TrainError>;
-    fn check_step(&self, step: &Step) -> Result<(), TrainError>;
-    fn check_end(&self, last: &Step) -> Result<(), TrainError>;
+    ) -> Result<Option<(String, String)>>;
+    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>>;
+    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<()>;
+    fn check_step(&self, step: &Step) -> Result<()>;
+    fn check_end(&self, last: &Step) -> Result<()>;
     fn explain(&self, error: TrainError) -> TrainError;
     /// Writes all that the method has learned and keeps.
-    fn save_theta(&self, path: &Path) -> Result<(), TrainError>;
+    fn save_theta(&self, path: &Path) -> Result<()>;
     /// Reads what [`save_theta`](Self::save_theta) wrote.
-    fn load_theta(&mut self, path: &Path) -> Result<(), TrainError>;
+    fn load_theta(&mut self, path: &Path) -> Result<()>;
 }
 
 impl<T: Task> ModuleLearner<T> {
@@ -876,15 +863,11 @@ impl<T: Task> ModuleLearner<T> {
 }
 
 impl<T: Task> TaskLearner for ModuleLearner<T> {
-    fn evaluate(
-        &self,
-        values: Option<ParameterList>,
-        stop: Stop<'_>,
-    ) -> Result<Option<Metrics>, TrainError> {
+    fn evaluate(&self, values: Option<ParameterList>, stop: Stop<'_>) -> Result<Option<Metrics>> {
         self.objective.evaluate(&self.at(values).valid(), stop)
     }
 
-    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<(), TrainError> {
+    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<()> {
         self.objective.save(&self.at(values), directory)
     }
 
@@ -892,23 +875,23 @@ impl<T: Task> TaskLearner for ModuleLearner<T> {
         &self,
         values: Option<ParameterList>,
         stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>, TrainError> {
+    ) -> Result<Option<(String, String)>> {
         self.objective.sample(&self.at(values).valid(), stop)
     }
 
-    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>, TrainError> {
+    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>> {
         self.objective.report(&self.at(values).valid())
     }
 
-    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<(), TrainError> {
+    fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<()> {
         self.objective.check_gradient(loss, report)
     }
 
-    fn check_step(&self, step: &Step) -> Result<(), TrainError> {
+    fn check_step(&self, step: &Step) -> Result<()> {
         self.objective.check_step(step)
     }
 
-    fn check_end(&self, last: &Step) -> Result<(), TrainError> {
+    fn check_end(&self, last: &Step) -> Result<()> {
         self.objective.check_end(&self.model, last)
     }
 
@@ -916,11 +899,11 @@ impl<T: Task> TaskLearner for ModuleLearner<T> {
         self.objective.explain(error)
     }
 
-    fn save_theta(&self, path: &Path) -> Result<(), TrainError> {
+    fn save_theta(&self, path: &Path) -> Result<()> {
         Ok(methods::save_theta(&self.model, path)?)
     }
 
-    fn load_theta(&mut self, path: &Path) -> Result<(), TrainError> {
+    fn load_theta(&mut self, path: &Path) -> Result<()> {
         self.model = methods::load_theta(self.model.clone(), path)?;
         Ok(())
     }

@@ -11,7 +11,6 @@ use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
-use crate::TrainError;
 use crate::convergence::Convergence;
 use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
 use crate::learner::{self, Stepped, diverged};
@@ -22,6 +21,7 @@ use crate::run_dir::{CONFIG, RunDir};
 use crate::state::{Pending, TrainState};
 use crate::stop::Stop;
 use crate::task::{PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
+use crate::{Result, TrainError};
 
 /// How a successful run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub fn train(
     options: &TrainOptions,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome> {
     options
         .runtime
         .run(|| train_here(run, options, stop, observer))?
@@ -107,7 +107,7 @@ fn train_here(
     options: &TrainOptions,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
-) -> Result<Outcome, TrainError> {
+) -> Result<Outcome> {
     let config = run.to_toml()?;
     let mut directory = None;
     if options.resume {
@@ -184,7 +184,7 @@ fn newest(
     directory: &RunDir,
     fresh: &TrainState,
     prepared: &mut PreparedRun,
-) -> Result<(Option<TrainState>, bool), TrainError> {
+) -> Result<(Option<TrainState>, bool)> {
     let mut is_clean = true;
     for path in directory.checkpoints() {
         let Some(state) = TrainState::read(&path) else {
@@ -256,11 +256,7 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    fn run(
-        &mut self,
-        start: Start,
-        found: Option<Option<TrainState>>,
-    ) -> Result<Outcome, TrainError> {
+    fn run(&mut self, start: Start, found: Option<Option<TrainState>>) -> Result<Outcome> {
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
@@ -284,7 +280,7 @@ impl Trainer<'_> {
     }
 
     /// Makes steps until there is a reason to end, and ends.
-    fn steps(&mut self) -> Result<(), TrainError> {
+    fn steps(&mut self) -> Result<()> {
         self.started = Instant::now();
         loop {
             if let Some(pending) = self.state.pending.clone() {
@@ -312,7 +308,7 @@ impl Trainer<'_> {
     }
 
     /// Makes one step: forward and backward of every micro-batch, then the update.
-    fn step(&mut self) -> Result<(), TrainError> {
+    fn step(&mut self) -> Result<()> {
         let started = Instant::now();
         let stepped = learner::step(
             self.learner.as_mut(),
@@ -344,7 +340,7 @@ impl Trainer<'_> {
     }
 
     /// Does what comes after a step, or before the first; returns why the run ends, if it does.
-    fn after_step(&mut self, pending: &Pending) -> Result<Option<StopReason>, TrainError> {
+    fn after_step(&mut self, pending: &Pending) -> Result<Option<StopReason>> {
         let mut reason = pending.reason;
         let Some(step) = &pending.step else {
             self.evaluate()?;
@@ -364,7 +360,7 @@ impl Trainer<'_> {
     }
 
     /// Measures the model on what is held out; returns a reason to stop, if it gives one.
-    fn evaluate(&mut self) -> Result<Option<StopReason>, TrainError> {
+    fn evaluate(&mut self) -> Result<Option<StopReason>> {
         let metrics = self.learner.evaluate(self.evaluated(), self.stop)?;
         let Some(metrics) = metrics else {
             return Ok(None);
@@ -391,7 +387,7 @@ impl Trainer<'_> {
         self.optimizer.evaluated_list(&self.learner.parameters())
     }
 
-    fn sample(&mut self) -> Result<(), TrainError> {
+    fn sample(&mut self) -> Result<()> {
         let Some((prompt, text)) = self.learner.sample(self.evaluated(), self.stop)? else {
             return Ok(());
         };
@@ -403,19 +399,16 @@ impl Trainer<'_> {
     }
 
     /// Writes the result, and says that the run is complete.
-    fn finish(&mut self, reason: StopReason) -> Result<(), TrainError> {
+    fn finish(&mut self, reason: StopReason) -> Result<()> {
         let step = self.state.step;
         let seconds = self.seconds();
         let path = self.save_result()?;
         self.log.emit(Event::Stopped { step, reason })?;
         if let Some(report) = self.learner.report(self.evaluated())? {
-            for (name, value) in [("report.json", &Value::from(report.values.clone()))]
-                .into_iter()
-                .chain(report.files.iter().map(|(name, value)| (*name, value)))
-            {
-                self.log
-                    .directory
-                    .write(name, format!("{value:#}\n").as_bytes())?;
+            let files = [("report.json", Value::from(report.values.clone()))];
+            for (name, value) in files.into_iter().chain(report.files) {
+                let directory = &self.log.directory;
+                directory.write(name, format!("{value:#}\n").as_bytes())?;
             }
             self.log.emit(Event::Report {
                 report: report.values,
@@ -427,11 +420,9 @@ impl Trainer<'_> {
             path: path.clone(),
         })?;
         self.sample()?;
-        let is_adapter = self.plan.result == ResultKind::Adapter;
-        let (adapter, model) = if is_adapter {
-            (Some(path), None)
-        } else {
-            (None, Some(path))
+        let (adapter, model) = match self.plan.result {
+            ResultKind::Adapter => (Some(path), None),
+            ResultKind::Model => (None, Some(path)),
         };
         self.log.emit(Event::Finished(Finished {
             steps: step,
@@ -449,17 +440,14 @@ impl Trainer<'_> {
         self.state.seconds + self.started.elapsed().as_secs_f64()
     }
 
-    fn save_result(&self) -> Result<PathBuf, TrainError> {
-        let path = match self.plan.result {
-            ResultKind::Adapter => self.log.directory.adapter(),
-            ResultKind::Model => self.log.directory.model(),
-        };
+    fn save_result(&self) -> Result<PathBuf> {
+        let path = self.log.directory.result(self.plan.result);
         self.learner.save(self.evaluated(), &path)?;
         Ok(path)
     }
 
     /// Saves a checkpoint of where the run could last be saved, which is where it stands.
-    fn checkpoint(&mut self) -> Result<(), TrainError> {
+    fn checkpoint(&mut self) -> Result<()> {
         let state = TrainState {
             seconds: self.seconds(),
             ..self.consistent.clone()
@@ -470,13 +458,13 @@ impl Trainer<'_> {
         self.saved(state.step, path)
     }
 
-    fn saved(&mut self, step: u64, path: PathBuf) -> Result<(), TrainError> {
+    fn saved(&mut self, step: u64, path: PathBuf) -> Result<()> {
         self.last_saved = Some((step, path.clone()));
         self.log.emit(Event::Saved { step, path })
     }
 
     /// Ends a run that was asked to stop, with its state and its result saved.
-    fn interrupted(&mut self) -> Result<Outcome, TrainError> {
+    fn interrupted(&mut self) -> Result<Outcome> {
         let step = self.state.step;
         self.checkpoint()?;
         let path = self.save_result()?;

@@ -113,16 +113,10 @@ pub fn assign_state<M: Module>(module: M, values: ParameterList) -> M {
 
 fn assign_to<M: Module>(module: M, ids: Vec<ParamId>, values: ParameterList) -> M {
     assert_eq!(ids.len(), values.len(), "one value a parameter");
-    let change = |value: NamedTensor| Change {
-        values: Some(value.values),
-        is_trained: None,
-    };
-    rewrite(
-        module,
-        ids.into_iter()
-            .zip(values.into_iter().map(change))
-            .collect(),
-    )
+    let changes = values
+        .into_iter()
+        .map(|value| Change::of_values(value.values));
+    rewrite(module, ids.into_iter().zip(changes).collect())
 }
 
 /// Returns all tensors of a module as a checkpoint has them: methods are folded into the weights they

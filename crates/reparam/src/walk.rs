@@ -136,6 +136,15 @@ pub(crate) struct Change {
     pub(crate) is_trained: Option<bool>,
 }
 
+impl Change {
+    pub(crate) fn of_values(values: Tensor<1>) -> Self {
+        Self {
+            values: Some(values),
+            is_trained: None,
+        }
+    }
+}
+
 /// Changes parameters by their ids, each wherever it occurs.
 pub(crate) fn rewrite<M: Module>(module: M, changes: HashMap<ParamId, Change>) -> M {
     if changes.is_empty() {
@@ -280,46 +289,37 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
         let mut containers = outside.iter().map(|(_, container)| container);
         let is_in_output_head = containers.any(|container| container == container::OUTPUT_HEAD);
         let of_method = inside.iter().find(|(_, kind)| kind == container::METHOD);
-        let entry = match (of_method, inside.last()) {
-            (Some((method, _)), Some((name, kind))) => Entry {
-                id: param.id,
-                name: if kind == container::SHARED {
-                    name.clone()
-                } else {
-                    beside(&module, name)
-                },
-                module,
-                part: Part::Tensor {
-                    method: method.clone(),
-                },
-                shape,
-                is_in_linear,
-                is_in_output_head,
-                is_transposed: false,
-            },
-            // A parameter of the module, or of a reparameterization that is none of ours.
-            (_, last) => {
+        let tensor_of = |method: &str| Part::Tensor {
+            method: method.to_owned(),
+        };
+        let (name, part) = match (of_method, inside.last()) {
+            (Some((method, _)), Some((name, kind))) if kind == container::SHARED => {
+                (name.clone(), tensor_of(method))
+            }
+            (Some((method, _)), Some((name, _))) => (beside(&module, name), tensor_of(method)),
+            // A parameter of a reparameterization that is none of ours.
+            (_, Some(_)) => {
                 let own = beside(&module, &field);
                 let names = inside.iter().map(|(name, _)| name.as_str());
-                Entry {
-                    id: param.id,
-                    name: names.fold(own, |path, name| beside(&path, name)),
-                    part: match last {
-                        None => Part::Own {
-                            field,
-                            methods: Vec::new(),
-                        },
-                        Some(_) => Part::Tensor {
-                            method: String::new(),
-                        },
-                    },
-                    module,
-                    shape,
-                    is_in_linear,
-                    is_in_output_head,
-                    is_transposed: false,
-                }
+                (
+                    names.fold(own, |path, name| beside(&path, name)),
+                    tensor_of(""),
+                )
             }
+            (_, None) => {
+                let methods = Vec::new();
+                (beside(&module, &field), Part::Own { field, methods })
+            }
+        };
+        let entry = Entry {
+            id: param.id,
+            name,
+            module,
+            part,
+            shape,
+            is_in_linear,
+            is_in_output_head,
+            is_transposed: false,
         };
         self.waiting = Some((entry, Box::new(param.clone())));
     }

@@ -18,7 +18,6 @@ use reparam::{ForwardContext, Linear};
 
 static SPEC: MethodSpec = MethodSpec {
     kind: "common_offset",
-    aliases: &[],
     summary: "A toy: all layers share one offset, and have gains of their own",
     formula: "W = diag(1 + g) (W0 + s C)",
     source: "this test",
@@ -27,27 +26,16 @@ static SPEC: MethodSpec = MethodSpec {
         TARGET_MODULES,
     ],
     tensors: &[
-        TensorSpec {
-            name: GAIN,
-            meaning: "g, [d_out]",
-        },
-        TensorSpec {
-            name: OFFSET,
-            meaning: "C, of the weights' shape, of the whole model",
-        },
+        TensorSpec::new(GAIN, "g, [d_out]"),
+        TensorSpec::new(OFFSET, "C, of the weights' shape, of the whole model"),
     ],
-    base_name: None,
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
-    peft: None,
-    after_step: None,
     build: |settings, _| {
         Ok(Arc::new(CommonOffset {
             strength: settings.number("strength")?,
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 const GAIN: &str = "gain";

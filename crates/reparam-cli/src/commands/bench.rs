@@ -4,16 +4,12 @@ use reparam_train::bench::{BenchReport, BenchRequest, bench};
 
 use crate::args::BenchArgs;
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::Result;
 use crate::format::bytes;
 use crate::output::Printer;
 
 /// Measures training steps and prints what they took.
-pub(crate) fn run(
-    args: BenchArgs,
-    context: &Context,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+pub(crate) fn run(args: BenchArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let request = BenchRequest {
         model: args.model,
         method: args.method,
@@ -34,7 +30,7 @@ pub(crate) fn run(
     print(&report, printer)
 }
 
-fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<(), CliError> {
+fn print(report: &BenchReport, printer: &mut Printer<'_>) -> Result<()> {
     let least = report
         .step_seconds
         .iter()

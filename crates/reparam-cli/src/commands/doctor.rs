@@ -7,117 +7,101 @@ use reparam_kernels::capabilities::{
     capabilities, measure_matmul_gflops, measure_packed_gflops, measure_pair_limit_gflops,
 };
 use reparam_train::{Runtime, TrainError};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::env_vars::Environment;
-use crate::error::CliError;
+use crate::error::Result;
 use crate::format::bytes;
 use crate::output::Printer;
-
-/// What is found on the machine; sizes are in bytes.
-#[derive(Debug, Serialize)]
-struct Report {
-    version: &'static str,
-    system: SystemReport,
-    cpu: CpuReport,
-    memory: MemoryReport,
-    disk: DiskReport,
-    /// What the kernels can use.
-    kernels: Map<String, Value>,
-    /// The environment variables that are set and read.
-    environment: Map<String, Value>,
-}
-
-#[derive(Debug, Serialize)]
-struct SystemReport {
-    /// The name and the version of the operating system.
-    os: Option<String>,
-    kernel: Option<String>,
-    architecture: &'static str,
-}
-
-#[derive(Debug, Serialize)]
-struct CpuReport {
-    model: Option<String>,
-    physical_cores: Option<usize>,
-    logical_cores: usize,
-    /// The cores that this process may use.
-    available_cores: Option<usize>,
-}
-
-#[derive(Debug, Serialize)]
-struct MemoryReport {
-    total_bytes: u64,
-    available_bytes: u64,
-    /// The most that a container leaves to this process, if it is less than `total_bytes`.
-    limit_bytes: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct DiskReport {
-    /// The current directory, which relative run directories go to.
-    path: PathBuf,
-    free_bytes: Option<u64>,
-}
 
 /// Prints what there is to compute with.
 pub(crate) fn run(
     environment: &Environment,
     runtime: &Runtime,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     let kernels = runtime.run(kernels).map_err(TrainError::from)?;
-    let report = report(environment, kernels);
+    let system = System::new_with_specifics(
+        RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing())
+            .with_memory(MemoryRefreshKind::nothing().with_ram()),
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    let (os, kernel) = (System::long_os_version(), System::kernel_version());
+    let architecture = std::env::consts::ARCH;
+    let model = system.cpus().first().map(|cpu| cpu.brand().trim());
+    let model = model.filter(|brand| !brand.is_empty());
+    let (physical, logical) = (System::physical_core_count(), system.cpus().len());
+    // The cores that this process may use.
+    let available = std::thread::available_parallelism();
+    let available: Option<usize> = available.ok().map(Into::into);
+    let (total, free) = (system.total_memory(), system.available_memory());
+    // The most that a container leaves to this process.
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
+    let limit = limit.filter(|limit| *limit < total);
+    // The current directory, which relative run directories go to.
+    let path = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
+    let free_disk = fs4::available_space(&path).ok();
+    let texts = |(name, value): (&str, String)| (name.to_owned(), Value::String(value));
+    let kernels: Map<String, Value> = kernels.into_iter().map(texts).collect();
+    let environment: Map<String, Value> = environment.shown().map(texts).collect();
     if printer.is_json() {
-        return printer.json(&report);
+        return printer.json(&json!({
+            "version": version,
+            "system": { "os": os, "kernel": kernel, "architecture": architecture },
+            "cpu": {
+                "model": model,
+                "physical_cores": physical,
+                "logical_cores": logical,
+                "available_cores": available,
+            },
+            "memory": { "total_bytes": total, "available_bytes": free, "limit_bytes": limit },
+            "disk": { "path": path.to_string_lossy(), "free_bytes": free_disk },
+            "kernels": kernels,
+            "environment": environment,
+        }));
     }
     let unknown = || "unknown".to_owned();
     let cores = |n: Option<usize>| n.map_or_else(unknown, |n| n.to_string());
-    printer.row("reparam", report.version)?;
-    printer.row("system", &report.system.os.unwrap_or_else(unknown))?;
-    printer.row("kernel", &report.system.kernel.unwrap_or_else(unknown))?;
-    printer.row("processor", &report.cpu.model.unwrap_or_else(unknown))?;
-    printer.row(
-        "cores",
-        &format!(
-            "{} physical, {} logical, {} available ({})",
-            cores(report.cpu.physical_cores),
-            report.cpu.logical_cores,
-            cores(report.cpu.available_cores),
-            report.system.architecture
-        ),
-    )?;
-    let limit = report.memory.limit_bytes.map_or_else(String::new, |limit| {
+    let limit = limit.map_or_else(String::new, |limit| {
         format!(", limited to {}", bytes(limit))
     });
-    printer.row(
-        "memory",
-        &format!(
-            "{} available of {}{limit}",
-            bytes(report.memory.available_bytes),
-            bytes(report.memory.total_bytes)
+    let rows = [
+        ("reparam", version.to_owned()),
+        ("system", os.unwrap_or_else(unknown)),
+        ("kernel", kernel.unwrap_or_else(unknown)),
+        ("processor", model.map_or_else(unknown, str::to_owned)),
+        (
+            "cores",
+            format!(
+                "{} physical, {logical} logical, {} available ({architecture})",
+                cores(physical),
+                cores(available),
+            ),
         ),
-    )?;
-    printer.row(
-        "disk",
-        &format!(
-            "{} free in {}",
-            report.disk.free_bytes.map_or_else(unknown, bytes),
-            report.disk.path.display()
+        (
+            "memory",
+            format!("{} available of {}{limit}", bytes(free), bytes(total)),
         ),
-    )?;
-    section("kernels", &report.kernels, printer)?;
-    section("environment", &report.environment, printer)
+        (
+            "disk",
+            format!(
+                "{} free in {}",
+                free_disk.map_or_else(unknown, bytes),
+                path.display()
+            ),
+        ),
+    ];
+    for (label, value) in rows {
+        printer.row(label, &value)?;
+    }
+    section("kernels", &kernels, printer)?;
+    section("environment", &environment, printer)
 }
 
 /// A title with a name and a value a line, or nothing if there are none.
-fn section(
-    title: &str,
-    values: &Map<String, Value>,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+fn section(title: &str, values: &Map<String, Value>, printer: &mut Printer<'_>) -> Result<()> {
     if values.is_empty() {
         return Ok(());
     }
@@ -126,46 +110,6 @@ fn section(
         printer.line(&format!("  {name:<20} {}", value.as_str().unwrap_or("")))?;
     }
     Ok(())
-}
-
-fn report(environment: &Environment, kernels: [(&'static str, String); 9]) -> Report {
-    let system = System::new_with_specifics(
-        RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing())
-            .with_memory(MemoryRefreshKind::nothing().with_ram()),
-    );
-    let limit = system.cgroup_limits().map(|limits| limits.total_memory);
-    let path = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    let texts = |(name, value): (&str, String)| (name.to_owned(), Value::String(value));
-    Report {
-        version: env!("CARGO_PKG_VERSION"),
-        system: SystemReport {
-            os: System::long_os_version(),
-            kernel: System::kernel_version(),
-            architecture: std::env::consts::ARCH,
-        },
-        cpu: CpuReport {
-            model: system
-                .cpus()
-                .first()
-                .map(|cpu| cpu.brand().trim().to_owned())
-                .filter(|brand| !brand.is_empty()),
-            physical_cores: System::physical_core_count(),
-            logical_cores: system.cpus().len(),
-            available_cores: std::thread::available_parallelism().ok().map(Into::into),
-        },
-        memory: MemoryReport {
-            total_bytes: system.total_memory(),
-            available_bytes: system.available_memory(),
-            limit_bytes: limit.filter(|limit| *limit < system.total_memory()),
-        },
-        disk: DiskReport {
-            free_bytes: fs4::available_space(&path).ok(),
-            path,
-        },
-        kernels: kernels.into_iter().map(texts).collect(),
-        environment: environment.shown().map(texts).collect(),
-    }
 }
 
 /// What the kernels can use of this machine, and how fast they are.

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{Cli, GenerateArgs};
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::format::counted;
 use crate::output::Printer;
 
@@ -25,9 +25,9 @@ struct Output<'a> {
 /// Continues a prompt and prints the continuation, as it is made unless JSON was asked for.
 pub(crate) fn run(
     args: GenerateArgs,
-    context: &dyn Fn() -> Result<Context, CliError>,
+    context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     let sampling = sampling(&args)?;
     let context = context()?;
     context.watch_interrupts("stopping after this token")?;
@@ -71,7 +71,7 @@ pub(crate) fn run(
 }
 
 /// How the next token is chosen; refuses options that temperature 0 leaves without effect.
-fn sampling(args: &GenerateArgs) -> Result<Sampling, CliError> {
+fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     if args.temperature > 0.0 {
         return Ok(Sampling {
             temperature: args.temperature,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::InspectArgs;
-use crate::error::CliError;
+use crate::error::Result;
 use crate::format::{bytes, count, counted};
 use crate::output::Printer;
 
@@ -26,7 +26,7 @@ struct Output<'a> {
 }
 
 /// Describes what is at a path.
-pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<(), CliError> {
+pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<()> {
     let report = inspect(&args.path, &Tasks::builtin())?;
     let elements = report.tensors.iter().map(TensorDescription::elements).sum();
     let size = report.tensors.iter().map(|tensor| tensor.bytes).sum();
@@ -52,7 +52,7 @@ fn print_text(
     size: u64,
     args: &InspectArgs,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     let rows = [
         ("path", args.path.display().to_string()),
         ("kind", report.kind.name().to_owned()),
@@ -82,7 +82,7 @@ fn print_text(
     Ok(())
 }
 
-fn print_tensors(tensors: &[TensorDescription], printer: &mut Printer<'_>) -> Result<(), CliError> {
+fn print_tensors(tensors: &[TensorDescription], printer: &mut Printer<'_>) -> Result<()> {
     let width = tensors.iter().map(|t| t.name.chars().count()).max();
     let width = width.unwrap_or(0);
     for tensor in tensors {

@@ -6,11 +6,11 @@ use reparam::schema::SettingSpec;
 use reparam_train::config::Catalog;
 use serde_json::{Value, json};
 
-use crate::error::CliError;
+use crate::error::Result;
 use crate::output::Printer;
 
 /// Prints the tables of methods and transforms.
-pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
+pub(crate) fn run(printer: &mut Printer<'_>) -> Result<()> {
     let catalog = Catalog::builtin();
     if printer.is_json() {
         let methods: Vec<Value> = catalog.methods.iter().map(to_json).collect();
@@ -60,7 +60,7 @@ pub(crate) fn run(printer: &mut Printer<'_>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn print_settings(printer: &mut Printer<'_>, settings: &[SettingSpec]) -> Result<(), CliError> {
+fn print_settings(printer: &mut Printer<'_>, settings: &[SettingSpec]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
     }

@@ -8,24 +8,16 @@ use serde_json::Value;
 
 use crate::args::PredictArgs;
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::output::Printer;
 
 /// Prints a prediction a row, as text or as an object.
-pub(crate) fn run(
-    args: PredictArgs,
-    context: &Context,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
-    let model = args.model.request(context);
-    context.watch_interrupts("stopping")?;
-    let task = context
-        .tasks
-        .of_request(args.task.task.as_deref(), &model, &context.hub)?;
+pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
+    let (task, asked) = args.ask.start(context)?;
     let request = PredictRequest {
-        model,
-        data: args.data.into(),
-        sequence_length: args.sequence_length,
+        model: asked.model,
+        data: asked.data,
+        sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
     };
     let mut printed = Printed {
@@ -50,7 +42,7 @@ pub(crate) fn run(
 struct Printed<'a, 'p> {
     printer: &'a mut Printer<'p>,
     /// The first failure to write.
-    written: Result<(), CliError>,
+    written: Result<()>,
 }
 
 impl Printed<'_, '_> {

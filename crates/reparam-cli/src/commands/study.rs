@@ -5,17 +5,13 @@ use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::interrupt::survive_file_size_limit;
 use crate::output::Printer;
 use crate::overrides::overrides;
 
 /// Makes the runs, says of each how it went, and prints the table.
-pub(crate) fn run(
-    args: StudyArgs,
-    context: &Context,
-    printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let vary: Result<Vec<Vary>, _> = args.vary.iter().map(|text| Vary::parse(text)).collect();
     let vary = vary.map_err(TrainError::from)?;
     let request = StudyRequest {

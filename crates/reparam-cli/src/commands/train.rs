@@ -6,7 +6,7 @@ use reparam_train::{Outcome, Tasks, TrainOptions, train};
 
 use crate::args::TrainArgs;
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Result};
 use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
@@ -15,9 +15,9 @@ use crate::overrides::overrides;
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
     args: TrainArgs,
-    context: &dyn Fn() -> Result<Context, CliError>,
+    context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
-) -> Result<(), CliError> {
+) -> Result<()> {
     printer.set_failure_is_event();
     let overrides = overrides(args.set, args.output.as_deref())?;
     // A mistake in the run file is worth more than one in the environment.

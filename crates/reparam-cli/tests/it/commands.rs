@@ -44,26 +44,6 @@ fn greedy_tokens_are_the_golden_tokens() {
     }
 }
 
-#[test]
-fn a_seed_repeats_a_drawn_text() {
-    let workplace = Workplace::new();
-    let draw = |seed: &str| {
-        let args = [
-            "--prompt",
-            "Once",
-            "--temperature",
-            "1",
-            "--top-p",
-            "0.95",
-            "--seed",
-            seed,
-        ];
-        generate(&workplace, &args).succeeded().out
-    };
-    assert_eq!(draw("1"), draw("1"));
-    assert_ne!(draw("1"), draw("2"));
-}
-
 /// What may be long takes no memory before it is.
 #[test]
 fn a_limit_beyond_all_bounds_is_no_problem() {

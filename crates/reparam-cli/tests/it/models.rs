@@ -1,25 +1,6 @@
 //! Runs that result in a model instead of an adapter.
 
-use serde_json::Value;
-
-use crate::support::{Workplace, json_lines, model};
-
-fn eval(workplace: &Workplace, model: &str, adapter: &[&str]) -> Value {
-    let args = [
-        "eval",
-        "--json",
-        "--sequence-length",
-        "64",
-        "--data",
-        "held_out.txt",
-        "--model",
-        model,
-    ];
-    workplace
-        .reparam(&[&args, adapter].concat())
-        .succeeded()
-        .json()
-}
+use crate::support::{Workplace, model};
 
 const SHORT: [&str; 3] = [
     "train.batch_size=1",
@@ -31,86 +12,6 @@ fn without_method(workplace: &Workplace) {
     let text = workplace.read_text("run.toml");
     let text = text.replace("kind = \"lora\"\nrank = 4\n", "");
     workplace.write("run.toml", text.as_bytes());
-}
-
-#[test]
-fn the_saved_model_has_the_loss_of_the_last_evaluation() {
-    let workplace = Workplace::new();
-    without_method(&workplace);
-    for (method, more) in [
-        ("identity", &[][..]),
-        ("weight_norm", &[]),
-        ("sigma_reparam", &[]),
-        ("overparameterized", &["method.branches=[0.5,0.5]"]),
-    ] {
-        let kind = format!("method.kind={method}");
-        let output = format!("output.dir={method}");
-        let outcome = workplace
-            .train(&[&SHORT[..], &[kind.as_str(), &output], more].concat())
-            .succeeded();
-        let saved = format!("{method}/model");
-        let last = outcome.out.lines().last().expect("a line");
-        assert_eq!(last, format!("model       {saved}"));
-        let events = json_lines(&workplace.read_text(&format!("{method}/events.jsonl")));
-        let finished = events.last().expect("an event");
-        assert_eq!(finished["model"], saved.as_str());
-        assert_eq!(finished.get("adapter"), None);
-        let told = finished["after"].as_f64().expect("a loss");
-        let before = finished["before"].as_f64().expect("a loss");
-        assert!(told < before, "{method}: {before} {told}");
-        let found = eval(&workplace, &saved, &[])["loss"]
-            .as_f64()
-            .expect("a loss");
-        assert!((found - told).abs() <= 1e-5, "{method}: {found} {told}");
-        for name in ["config.json", "tokenizer.json", "generation_config.json"] {
-            let base = std::fs::read(format!("{}/{name}", model())).expect(name);
-            assert_eq!(workplace.read(&format!("{saved}/{name}")), base, "{name}");
-        }
-        // Whatever takes a model takes it.
-        let generate = [
-            "generate",
-            "--model",
-            &saved,
-            "--prompt",
-            "Once",
-            "--max-new-tokens",
-            "4",
-        ];
-        workplace.reparam(&generate).succeeded();
-        let inspected = workplace
-            .reparam(&["inspect", &saved, "--json"])
-            .succeeded()
-            .json();
-        assert_eq!(inspected["tensor_count"], 47);
-    }
-    // An adapter on top of a trained model, as on any other.
-    let on_top = [
-        "method.kind=lora",
-        "model.path=identity/model",
-        "output.dir=top",
-    ];
-    workplace.train(&[&SHORT[..], &on_top].concat()).succeeded();
-    let events = json_lines(&workplace.read_text("top/events.jsonl"));
-    let finished = events.last().expect("an event");
-    let found = eval(&workplace, "identity/model", &["--adapter", "top/adapter"]);
-    assert_eq!(found["loss"], finished["after"]);
-}
-
-#[test]
-fn one_seed_makes_the_same_model() {
-    let workplace = Workplace::new();
-    without_method(&workplace);
-    let weights = |name: &str, more: &[&str]| {
-        let output = format!("output.dir={name}");
-        let overrides = ["method.kind=weight_norm", output.as_str()];
-        workplace
-            .train(&[&SHORT[..], &overrides, more].concat())
-            .succeeded();
-        workplace.read(&format!("{name}/model/model.safetensors"))
-    };
-    let first = weights("a", &["train.threads=1"]);
-    assert!(weights("b", &["train.threads=2"]) == first);
-    assert!(weights("c", &["train.seed=1"]) != first);
 }
 
 #[test]

@@ -78,22 +78,6 @@ fn a_run_directory_has_everything() {
 }
 
 #[test]
-fn one_seed_makes_the_same_bytes() {
-    let workplace = Workplace::new();
-    let first = adapter(&workplace, "a", &[]);
-    assert_eq!(adapter(&workplace, "b", &[]), first);
-    assert_ne!(adapter(&workplace, "c", &["train.seed=1"]), first);
-
-    let dropout = "method.dropout=0.1";
-    let first_dropout = adapter(&workplace, "d", &[dropout, "train.threads=1"]);
-    let two = adapter(&workplace, "e", &[dropout, "train.threads=2"]);
-    assert_eq!(two, first_dropout);
-    assert_ne!(first_dropout, first);
-    let other = adapter(&workplace, "f", &[dropout, "train.seed=1"]);
-    assert_ne!(other, first_dropout);
-}
-
-#[test]
 fn accumulation_is_reproducible_on_any_number_of_threads() {
     let workplace = Workplace::new();
     let long = ["train.sequence_length=200", "train.gradient_accumulation=2"];

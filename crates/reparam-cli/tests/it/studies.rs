@@ -112,61 +112,6 @@ fn json_is_one_object() {
     assert_eq!(failed.json()["error"]["kind"], "config");
 }
 
-#[test]
-fn mistakes_are_found_before_the_first_run() {
-    let workplace = workplace();
-    for (vary, error, hint) in [
-        (
-            "optimizer.lambda=1,0.5,-1",
-            "must be a finite number greater than 0, not `-1`",
-            "",
-        ),
-        (
-            "train.batch_size=8,99",
-            "the batch size is 99",
-            "at most 32",
-        ),
-        (
-            "optimizer.lamda=1,2",
-            "unknown key `lamda` in [optimizer]",
-            "did you mean `lambda`?",
-        ),
-        ("output.dir=a,b", "varies the output", "--output"),
-        (
-            "lambda=1,2",
-            "does not start with section.key",
-            "section.key=value,value",
-        ),
-        (
-            "optimizer.lambda=1,,2",
-            "has an empty value",
-            "section.key=value,value",
-        ),
-        (
-            "optimizer.lambda=1,1",
-            "has a value twice",
-            "section.key=value,value",
-        ),
-        ("optimizer.lambda", "has no `=`", "section.key=value,value"),
-    ] {
-        study(&workplace, &["--vary", vary]).failed(1, error, hint);
-        assert!(!workplace.path("study").exists(), "{vary}");
-    }
-    let twice = [
-        "--vary",
-        "optimizer.lambda=1",
-        "--vary",
-        "optimizer.lambda=2",
-    ];
-    study(&workplace, &twice).failed(1, "varies a key a second time", "at once");
-    assert_eq!(
-        study(&workplace, &[]).code,
-        Some(2),
-        "nothing to vary is a wrong usage"
-    );
-    assert!(!workplace.path("study").exists());
-}
-
 #[cfg(unix)]
 #[test]
 fn an_interrupted_study_keeps_what_is_done() {

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use reparam::schema::{
-    Range, SettingKind, SettingSpec, Settings, flag, number, optional, required, word,
+    Range, SchemaError, SettingKind, SettingSpec, Settings, flag, number, optional, required, word,
 };
 use reparam_data::{Format, PackingStrategy};
 use serde::{Serialize, Serializer};
 
 use super::error::ConfigError;
 use super::section::Section;
-use super::words;
+use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, words};
 
 /// `[data]`: the texts to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -41,6 +41,19 @@ pub enum EvalData {
     /// A part of the training data, in 0..1, that is held out; 0 for none.
     #[serde(rename = "eval_fraction")]
     Fraction(f64),
+}
+
+impl EvalData {
+    pub(super) fn of(settings: &Settings) -> Result<Self, SchemaError> {
+        Ok(match settings.has("eval") {
+            true => Self::Files(paths(settings, "eval")?),
+            false => Self::Fraction(settings.number("eval_fraction")?),
+        })
+    }
+}
+
+pub(super) fn paths(settings: &Settings, key: &str) -> Result<Vec<PathBuf>, SchemaError> {
+    Ok(settings.texts(key)?.iter().map(PathBuf::from).collect())
 }
 
 const PACKING: [(&str, PackingStrategy); 3] = [
@@ -93,8 +106,10 @@ impl DataConfig {
 
     /// Whether the order is drawn anew for each epoch.
     pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
+}
 
-    pub(super) const SPECS: &[SettingSpec] = &[
+impl RunData for DataConfig {
+    const SPECS: &'static [SettingSpec] = &[
         Self::TRAIN,
         Self::EVAL,
         Self::EVAL_FRACTION,
@@ -119,16 +134,12 @@ impl DataConfig {
         Self::SHUFFLE,
     ];
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
-        let paths = |list: &[String]| list.iter().map(PathBuf::from).collect();
         let config = section.typed(Self::SPECS, |settings| {
             Ok(Self {
-                train: paths(settings.texts("train")?),
-                eval: match settings.optional("eval", Settings::texts)? {
-                    Some(files) => EvalData::Files(paths(files)),
-                    None => EvalData::Fraction(settings.number("eval_fraction")?),
-                },
+                train: paths(settings, "train")?,
+                eval: EvalData::of(settings)?,
                 format: settings
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
@@ -146,4 +157,30 @@ impl DataConfig {
         }
         Ok(config)
     }
+
+    fn eval(&self) -> &EvalData {
+        &self.eval
+    }
+
+    /// What runs in bf16 is methods with a plan, and recomputing is part of that.
+    fn check(run: &RunConfig, train: &Section<'_>) -> Result<()> {
+        let runs_in_bf16 = runs_in_bf16(&run.catalog, &run.method);
+        if run.train.precision == Precision::Bf16 && !runs_in_bf16 {
+            return Err(train.no_effect(
+                "precision",
+                "the `kind` in [method] runs in f32 only",
+                "set `precision` to \"f32\"",
+            ));
+        }
+        if run.train.recompute && (run.train.precision == Precision::F32 || !runs_in_bf16) {
+            return Err(recompute_in_f32(train));
+        }
+        Ok(())
+    }
+}
+
+/// The error for recomputing where nothing runs in bf16.
+pub(super) fn recompute_in_f32(train: &Section<'_>) -> ConfigError {
+    let reason = "it applies to bf16, and this run is in f32";
+    train.no_effect("recompute", reason, "remove `recompute`")
 }

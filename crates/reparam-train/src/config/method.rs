@@ -3,9 +3,10 @@
 use reparam::methods::{BuildContext, MethodError};
 use reparam::schema::{Chosen, SettingValue};
 
+use super::Result;
 use super::catalog::Catalog;
 use super::defaults::MethodDefaults;
-use super::error::{ConfigError, ConfigErrorKind};
+use super::error::ConfigErrorKind;
 use super::read;
 use super::section::Section;
 
@@ -27,10 +28,7 @@ pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool
 }
 
 /// Reads `[method]`; a task leaves `kind` and `bias` out and means its own.
-pub(super) fn read(
-    section: &Section<'_>,
-    defaults: MethodDefaults,
-) -> Result<MethodConfig, ConfigError> {
+pub(super) fn read(section: &Section<'_>, defaults: MethodDefaults) -> Result<MethodConfig> {
     let methods = &section.catalog().methods;
     let kinds: Vec<_> = methods
         .iter()

@@ -2,6 +2,7 @@
 //!
 //! ```
 //! use reparam::schema::SettingValue;
+//! use reparam_train::RunFile;
 //! use reparam_train::config::RunConfig;
 //!
 //! let config = RunConfig::parse(
@@ -55,8 +56,8 @@ mod train;
 mod tree;
 mod words;
 
+use std::fmt::Debug;
 use std::path::Path;
-use std::sync::Arc;
 
 use reparam::schema::{SettingSpec, SettingValue};
 use serde::Serialize;
@@ -75,7 +76,7 @@ pub use self::regression::{
     Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
     RegressionTrainConfig, TableConfig, TableSource,
 };
-pub use self::rows::{RowsConfig, RowsDataConfig};
+pub use self::rows::RowsDataConfig;
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
@@ -83,20 +84,23 @@ pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
 use self::section::Section;
-use self::source::Source;
 use self::suggest::Layout;
 use self::tree::{Entry, Value};
+use crate::task::RunFile;
 
-/// Everything that a run needs, with all defaults filled in.
+/// What reading a run file gives.
+pub type Result<T, E = ConfigError> = std::result::Result<T, E>;
+
+/// Everything that a run of a pretrained model needs, with all defaults filled in; `D` is what its `[data]` holds.
 ///
-/// A value that came from [`load`](Self::load) or [`parse`](Self::parse) is valid. One that was
-/// put together in code is checked by [`check`](Self::check).
+/// A value that came from [`RunFile::load`] or [`RunFile::parse`] is valid. One that was put together in code is checked by
+/// [`RunFile::check`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunConfig {
+pub struct ModelRun<D> {
     /// `[model]`: what is trained.
     pub model: ModelConfig,
     /// `[data]`: what it is trained on.
-    pub data: DataConfig,
+    pub data: D,
     /// `[method]`: how its weights are reparameterized.
     pub method: MethodConfig,
     /// `[optimizer]`: how the trainable parameters are updated.
@@ -110,172 +114,90 @@ pub struct RunConfig {
     pub catalog: Catalog,
 }
 
-impl RunConfig {
-    /// Reads a run file, with overrides of the form `section.key=value`.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read or is not TOML, and everything that [`parse`](Self::parse)
-    /// refuses.
-    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, ConfigError> {
-        let overrides: Vec<Override> = overrides.iter().map(Override::set).collect();
-        Self::load_with(path, &overrides)
-    }
+/// The run file of a language model.
+pub type RunConfig = ModelRun<DataConfig>;
 
-    /// Reads a run file, with overrides of any origin; a later one wins over an earlier one.
-    ///
-    /// # Errors
-    ///
-    /// As [`load`](Self::load).
-    pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?, &Catalog::builtin())
-    }
+/// The run file of a task over rows of texts. A row has at most `sequence_length` tokens.
+pub type RowsConfig = ModelRun<RowsDataConfig>;
 
-    /// Reads the text of a run file; `name` is what errors call it.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigErrorKind`] lists them. The first problem in the order of the sections is
-    /// returned, unknown keys before missing ones.
-    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?, &Catalog::builtin())
-    }
+/// What a `[data]` section may hold, and what the rest of its run file has to be.
+trait RunData: Debug + Serialize + Sized + 'static {
+    const SPECS: &'static [SettingSpec];
 
-    fn layout(catalog: &Catalog) -> Layout {
-        layout(
-            catalog,
-            [ModelConfig::SPECS, DataConfig::SPECS, TrainConfig::SPECS],
-        )
-    }
+    fn read(section: &Section<'_>) -> Result<Self>;
 
-    fn read(root: &[Entry], catalog: &Catalog) -> Result<Self, ConfigError> {
-        let layout = Self::layout(catalog);
-        let [model, data, method, optimizer, train, output] =
-            open_sections(root, &layout, catalog)?;
+    /// What the model is measured on.
+    fn eval(&self) -> &EvalData;
+
+    /// Refuses settings of `[train]` that have no effect.
+    fn check(run: &ModelRun<Self>, train: &Section<'_>) -> Result<()>;
+}
+
+impl<D: RunData> RunFile for ModelRun<D> {
+    fn read(tree: &RunTree) -> Result<Self> {
+        let catalog = tree.catalog();
+        let layout = layout(catalog, [ModelConfig::SPECS, D::SPECS, TrainConfig::SPECS]);
+        let sections = open_sections(tree.root(), &layout, catalog)?;
+        let [model, data, method, optimizer, train, output] = &sections;
         let config = Self {
-            model: ModelConfig::read(&model)?,
-            data: DataConfig::read(&data)?,
-            method: method::read(&method, defaults::METHOD)?,
-            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
-            train: TrainConfig::read(&train)?,
-            output: OutputConfig::read(&output)?,
+            model: ModelConfig::read(model)?,
+            data: D::read(data)?,
+            method: method::read(method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(optimizer, defaults::OPTIMIZER)?,
+            train: TrainConfig::read(train)?,
+            output: OutputConfig::read(output)?,
             catalog: catalog.clone(),
         };
-        check_method(catalog, &config.method, &method)?;
-        optimizer::check_chain(&optimizer, &config.optimizer)?;
-        if let Length::MaxSteps(steps) = config.train.length {
-            check_warmup(&optimizer, &config.optimizer, steps)?;
+        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
+        // A period of evaluation needs something to evaluate.
+        if config.train.eval_every > 0 && *config.data.eval() == EvalData::Fraction(0.0) {
+            return Err(train.no_effect(
+                "eval_every",
+                "eval_fraction in [data] is 0, so nothing is held out",
+                "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
+            ));
         }
-        check_evaluation(&config.data.eval, &config.train, &train)?;
-        config.check_precision(&train)?;
-        config.train.stop.check(&train, config.train.eval_every)?;
+        D::check(&config, train)?;
         Ok(config)
     }
 
-    /// What runs in bf16 is methods with a plan, and recomputing is part of that.
-    fn check_precision(&self, train: &Section<'_>) -> Result<(), ConfigError> {
-        let runs_in_bf16 = runs_in_bf16(&self.catalog, &self.method);
-        if self.train.precision == Precision::Bf16 && !runs_in_bf16 {
-            return Err(train.no_effect(
-                "precision",
-                "the `kind` in [method] runs in f32 only",
-                "set `precision` to \"f32\"",
-            ));
-        }
-        if self.train.recompute && (self.train.precision == Precision::F32 || !runs_in_bf16) {
-            return Err(train.no_effect(
-                "recompute",
-                "it applies to bf16, and this run is in f32",
-                "remove `recompute`",
-            ));
-        }
-        Ok(())
+    fn output(&self) -> &Path {
+        &self.output.dir
     }
 
-    /// The whole configuration as TOML that reads back to an equal one.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigErrorKind::Write`] if a path is not UTF-8, which TOML cannot express.
-    pub fn to_toml(&self) -> Result<String, ConfigError> {
-        to_toml(self)
+    fn threads(&self) -> usize {
+        self.train.threads
     }
 
-    /// Checks a configuration that was put together in code, as if it had been read from a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
-        Self::read(&tree, &self.catalog).map(|_| ())
+    fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }
 
-/// A pretrained model starts from weights that mean something.
-fn check_method(
-    catalog: &Catalog,
-    config: &MethodConfig,
-    method: &Section<'_>,
-) -> Result<(), ConfigError> {
-    if starts_from_data(catalog, config) {
+/// Checks what sections of a pretrained model's run mean together.
+fn check_pretrained(
+    [_, _, method, optimizer, train, _]: &[Section<'_>; 6],
+    method_config: &MethodConfig,
+    optimizer_config: &OptimizerConfig,
+    train_config: &TrainConfig,
+) -> Result<()> {
+    // A pretrained model starts from weights that mean something.
+    if starts_from_data(method.catalog(), method_config) {
         return Err(method.no_effect(
             "init",
             "a language model starts from its weights",
             "remove `init`",
         ));
     }
-    Ok(())
+    let steps = match train_config.length {
+        Length::MaxSteps(steps) => Some(steps),
+        Length::Epochs(_) => None,
+    };
+    check_update(optimizer, optimizer_config, steps)?;
+    train_config.stop.check(train, train_config.eval_every)
 }
 
-/// A period of evaluation needs something to evaluate.
-fn check_evaluation(
-    eval: &EvalData,
-    config: &TrainConfig,
-    train: &Section<'_>,
-) -> Result<(), ConfigError> {
-    if config.eval_every > 0 && *eval == EvalData::Fraction(0.0) {
-        return Err(train.no_effect(
-            "eval_every",
-            "eval_fraction in [data] is 0, so nothing is held out",
-            "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
-        ));
-    }
-    Ok(())
-}
-
-/// Reads a file into a tree and applies overrides to it.
-fn load_tree(path: &Path, overrides: &[Override]) -> Result<Vec<Entry>, ConfigError> {
-    let bytes = std::fs::read(path).map_err(|source| {
-        ConfigError::nowhere(ConfigErrorKind::Read {
-            path: path.to_owned(),
-            source,
-        })
-    })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
-            path: path.to_owned(),
-            offset: error.utf8_error().valid_up_to(),
-        })
-    })?;
-    parse_tree(&text, &path.display().to_string(), overrides)
-}
-
-/// Parses a text into a tree and applies overrides to it; `name` is what errors call the text.
-fn parse_tree(text: &str, name: &str, overrides: &[Override]) -> Result<Vec<Entry>, ConfigError> {
-    let source = Arc::new(Source {
-        name: name.to_owned(),
-        text: text.to_owned(),
-        is_file: true,
-    });
-    let mut root = tree::parse_document(&source)?;
-    for one in overrides {
-        tree::merge(&mut root, one.parse()?);
-    }
-    Ok(root)
-}
-
-fn to_toml(config: &impl Serialize) -> Result<String, ConfigError> {
+pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
     toml::to_string(config).map_err(|error| {
         ConfigError::nowhere(ConfigErrorKind::Write {
             message: error.to_string(),
@@ -307,7 +229,7 @@ fn open_sections<'a>(
     root: &'a [Entry],
     layout: &Layout,
     catalog: &'a Catalog,
-) -> Result<[Section<'a>; 6], ConfigError> {
+) -> Result<[Section<'a>; 6]> {
     check_sections(root, layout)?;
     let open = |name: &'static str| Section::open(root, name, layout, catalog);
     Ok([
@@ -320,27 +242,27 @@ fn open_sections<'a>(
     ])
 }
 
-/// A warm-up must end within the run.
-fn check_warmup(
-    section: &Section<'_>,
-    optimizer: &OptimizerConfig,
-    steps: u64,
-) -> Result<(), ConfigError> {
-    let Some(SettingValue::Count(warmup)) = optimizer.schedule.get("warmup_steps") else {
-        return Ok(());
-    };
-    match section.find("warmup_steps") {
-        Some(entry) if *warmup > steps => Err(section.out_of_range(
-            "warmup_steps",
-            &entry.node,
-            format!("at most the {steps} steps of the run (max_steps in [train])"),
-        )),
+/// Refuses an update that cannot be composed, and a warm-up that does not end within a run of so many steps.
+fn check_update(section: &Section<'_>, config: &OptimizerConfig, steps: Option<u64>) -> Result<()> {
+    optimizer::check_chain(section, config)?;
+    match (
+        config.schedule.get("warmup_steps"),
+        section.find("warmup_steps"),
+        steps,
+    ) {
+        (Some(SettingValue::Count(warmup)), Some(entry), Some(steps)) if *warmup > steps => {
+            Err(section.out_of_range(
+                "warmup_steps",
+                &entry.node,
+                format!("at most the {steps} steps of the run (max_steps in [train])"),
+            ))
+        }
         _ => Ok(()),
     }
 }
 
 /// Refuses sections and top-level keys that do not exist.
-fn check_sections(root: &[Entry], layout: &Layout) -> Result<(), ConfigError> {
+fn check_sections(root: &[Entry], layout: &Layout) -> Result<()> {
     for entry in root {
         if layout.iter().any(|(name, _)| *name == entry.key) {
             continue;

@@ -4,7 +4,7 @@ use reparam::schema::{Range, SettingKind, SettingSpec, Settings, optional, requi
 use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
-use super::error::ConfigError;
+use super::Result;
 use super::section::Section;
 use super::task;
 
@@ -47,7 +47,7 @@ impl ModelConfig {
         ),
     ];
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(section: &Section<'_>) -> Result<Self> {
         section.typed(Self::SPECS, |settings| {
             Ok(Self {
                 task: settings.optional("task", Settings::text)?,

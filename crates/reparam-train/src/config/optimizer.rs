@@ -8,6 +8,7 @@ use reparam::schema::{
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::Result;
 use super::catalog::Catalog;
 use super::defaults::{self, OptimizerDefaults};
 use super::error::{ConfigError, ConfigErrorKind};
@@ -203,10 +204,7 @@ impl OptimizerConfig {
         keys
     }
 
-    pub(super) fn read(
-        section: &Section<'_>,
-        defaults: OptimizerDefaults,
-    ) -> Result<Self, ConfigError> {
+    pub(super) fn read(section: &Section<'_>, defaults: OptimizerDefaults) -> Result<Self> {
         let own = section.read(&OWN)?;
         let learning_rate = own
             .optional("learning_rate", Settings::number)
@@ -225,10 +223,7 @@ impl OptimizerConfig {
 
 impl UpdateConfig {
     /// Reads the update, and returns with it the learning rate that suits it.
-    fn read(
-        section: &Section<'_>,
-        defaults: OptimizerDefaults,
-    ) -> Result<(Self, Option<f64>), ConfigError> {
+    fn read(section: &Section<'_>, defaults: OptimizerDefaults) -> Result<(Self, Option<f64>)> {
         let catalog = section.catalog();
         let kinds: Vec<_> = catalog
             .transforms
@@ -343,7 +338,7 @@ impl ScheduleConfig {
         });
     }
 
-    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("warmup_ratio", "warmup_steps")?;
         let mut schedule = Self(read::settings(section, &SCHEDULE, &[])?);
         let falls = |value: &SettingValue| *value != SettingValue::Number(0.0);
@@ -396,10 +391,7 @@ impl Serialize for OptimizerConfig {
 }
 
 /// Refuses transforms that cannot be built or composed.
-pub(super) fn check_chain(
-    section: &Section<'_>,
-    config: &OptimizerConfig,
-) -> Result<(), ConfigError> {
+pub(super) fn check_chain(section: &Section<'_>, config: &OptimizerConfig) -> Result<()> {
     // Any scaling will do: whether the order is lawful does not depend on it.
     let transforms = &section.catalog().transforms;
     let context = BuildContext::new(transforms).with_lora_scaling(Some(1.0));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reparam::schema::{SettingKind, SettingSpec, required};
 use serde::Serialize;
 
-use super::error::ConfigError;
+use super::Result;
 use super::section::Section;
 
 /// `[output]`: where the results of the run go.
@@ -23,7 +23,7 @@ impl OutputConfig {
         "the run directory; created if missing, and must not hold a run",
     )];
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(section: &Section<'_>) -> Result<Self> {
         section.typed(Self::SPECS, |settings| {
             Ok(Self {
                 dir: settings.word("dir")?.into(),

@@ -2,8 +2,8 @@
 
 use reparam::schema::{Chosen, Fallback, SettingKind, SettingSpec, SettingValue, TargetModules};
 
+use super::Result;
 use super::defaults;
-use super::error::ConfigError;
 use super::section::Section;
 use super::tree::{Node, Value};
 
@@ -16,7 +16,7 @@ pub(super) fn settings(
     section: &Section<'_>,
     specs: &'static [SettingSpec],
     instead: &[(&str, SettingValue)],
-) -> Result<Vec<(String, SettingValue)>, ConfigError> {
+) -> Result<Vec<(String, SettingValue)>> {
     let mut settings = Vec::new();
     for spec in specs {
         let of_task = || instead.iter().find(|(key, _)| *key == spec.key);
@@ -49,7 +49,7 @@ pub(super) fn kind(
     kinds: &[Kind],
     default: &str,
     own: &[&str],
-) -> Result<Kind, ConfigError> {
+) -> Result<Kind> {
     let is_called = |kind: &Kind, name: &str| kind.name == name || kind.aliases.contains(&name);
     let given = section.find("kind").map(|entry| &entry.node.value);
     let alias = kinds.iter().find(
@@ -90,21 +90,14 @@ pub(super) fn keys_of_kinds<'a>(
 }
 
 /// Reads a setting if it is given.
-pub(super) fn setting(
-    section: &Section<'_>,
-    spec: &SettingSpec,
-) -> Result<Option<SettingValue>, ConfigError> {
+pub(super) fn setting(section: &Section<'_>, spec: &SettingSpec) -> Result<Option<SettingValue>> {
     let Some(entry) = section.find(spec.key) else {
         return Ok(None);
     };
     value(section, spec, &entry.node).map(Some)
 }
 
-fn value(
-    section: &Section<'_>,
-    spec: &SettingSpec,
-    node: &Node,
-) -> Result<SettingValue, ConfigError> {
+fn value(section: &Section<'_>, spec: &SettingSpec, node: &Node) -> Result<SettingValue> {
     use SettingValue as V;
     let key = spec.key;
     Ok(match spec.kind {
@@ -174,11 +167,7 @@ fn value(
 }
 
 /// Reads a list of transforms, each a table with its `kind`.
-pub(super) fn chain(
-    section: &Section<'_>,
-    key: &str,
-    node: &Node,
-) -> Result<Vec<Chosen>, ConfigError> {
+pub(super) fn chain(section: &Section<'_>, key: &str, node: &Node) -> Result<Vec<Chosen>> {
     const EXPECTED: &str = "a list of tables, each with a `kind`";
     let Value::Array(items) = &node.value else {
         return Err(section.wrong_type(key, node, EXPECTED));
@@ -195,7 +184,7 @@ pub(super) fn chain(
 }
 
 /// Reads one transform.
-fn chosen(table: &Section<'_>) -> Result<Chosen, ConfigError> {
+fn chosen(table: &Section<'_>) -> Result<Chosen> {
     let transforms = &table.catalog().transforms;
     let kinds: Vec<_> = transforms.iter().map(|entry| (entry.kind, entry)).collect();
     let entry = table
@@ -217,7 +206,7 @@ fn modules(
     spec: &SettingSpec,
     node: &Node,
     all_linear: bool,
-) -> Result<TargetModules, ConfigError> {
+) -> Result<TargetModules> {
     let key = spec.key;
     match &node.value {
         Value::Array(_) => Ok(TargetModules::Names(section.strings_of(key, node)?)),

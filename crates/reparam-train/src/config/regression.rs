@@ -10,15 +10,11 @@ use reparam_data::tabular::MissingPolicy;
 use serde::Serialize;
 
 use super::catalog::Catalog;
-use super::error::ConfigError;
-use super::optimizer;
 use super::section::Section;
-use super::suggest::Layout;
 use super::task::RunTree;
-use super::tree::{Entry, Override};
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, StopConfig, check_warmup, defaults, layout,
-    load_tree, method, open_sections, parse_tree, task, to_toml, train, words,
+    MethodConfig, OptimizerConfig, OutputConfig, Result, StopConfig, check_update, defaults,
+    layout, method, open_sections, task, train, words,
 };
 use crate::task::RunFile;
 
@@ -160,77 +156,6 @@ pub struct RegressionTrainConfig {
 /// The word in `[model]`.
 const TASK: &str = "regression";
 
-impl RegressionConfig {
-    /// Reads a run file, with overrides; a later one wins over an earlier one.
-    ///
-    /// # Errors
-    ///
-    /// A file that cannot be read or is not TOML, and everything that [`parse`](Self::parse) refuses.
-    pub fn load_with(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&load_tree(path, overrides)?, &Catalog::builtin())
-    }
-
-    /// Reads the text of a run file; `name` is what errors call it.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`RunConfig::parse`](super::RunConfig::parse), for this task's keys.
-    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Self::read(&parse_tree(text, name, overrides)?, &Catalog::builtin())
-    }
-
-    fn layout(catalog: &Catalog) -> Layout {
-        layout(
-            catalog,
-            [
-                RegressionModelConfig::SPECS,
-                TableConfig::SPECS,
-                RegressionTrainConfig::SPECS,
-            ],
-        )
-    }
-
-    pub(super) fn read(root: &[Entry], catalog: &Catalog) -> Result<Self, ConfigError> {
-        let layout = Self::layout(catalog);
-        let [model, data, method, optimizer, train, output] =
-            open_sections(root, &layout, catalog)?;
-        let train_config = RegressionTrainConfig::read(&train)?;
-        let config = Self {
-            model: RegressionModelConfig::read(&model)?,
-            data: TableConfig::read(&data, train_config.seed)?,
-            method: method::read(&method, defaults::REGRESSION_METHOD)?,
-            optimizer: OptimizerConfig::read(&optimizer, defaults::REGRESSION_OPTIMIZER)?,
-            train: train_config,
-            output: OutputConfig::read(&output)?,
-            catalog: catalog.clone(),
-        };
-        optimizer::check_chain(&optimizer, &config.optimizer)?;
-        check_warmup(&optimizer, &config.optimizer, config.train.max_steps)?;
-        config.train.stop.check(&train, config.train.eval_every)?;
-        Ok(config)
-    }
-
-    /// The whole configuration as TOML that reads back to an equal one.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigErrorKind::Write`](super::ConfigErrorKind::Write) if a path is not UTF-8, which TOML
-    /// cannot express.
-    pub fn to_toml(&self) -> Result<String, ConfigError> {
-        to_toml(self)
-    }
-
-    /// Checks a configuration that was put together in code, as if it had been read from a file.
-    ///
-    /// # Errors
-    ///
-    /// As [`parse`](Self::parse) and [`to_toml`](Self::to_toml).
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let tree = parse_tree(&self.to_toml()?, "run configuration", &[])?;
-        Self::read(&tree, &self.catalog).map(|_| ())
-    }
-}
-
 impl RegressionModelConfig {
     pub(super) const SPECS: &[SettingSpec] = &[
         task::SPEC,
@@ -258,7 +183,7 @@ impl RegressionModelConfig {
         ),
     ];
 
-    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    fn read(section: &Section<'_>) -> Result<Self> {
         let kind = section.typed(Self::SPECS, |settings| {
             Ok(match settings.word("kind")? {
                 "mlp" => RegressionModelKind::Mlp {
@@ -346,7 +271,7 @@ impl TableConfig {
         ),
     ];
 
-    fn read(section: &Section<'_>, seed: u64) -> Result<Self, ConfigError> {
+    fn read(section: &Section<'_>, seed: u64) -> Result<Self> {
         for key in OF_FILES {
             section.exclusive(key, "generate")?;
         }
@@ -415,7 +340,7 @@ impl RegressionTrainConfig {
         StopConfig::SPECS[3],
     ];
 
-    fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    fn read(section: &Section<'_>) -> Result<Self> {
         StopConfig::check_window(section)?;
         section.typed(Self::SPECS, |settings| {
             Ok(Self {
@@ -431,16 +356,29 @@ impl RegressionTrainConfig {
 }
 
 impl RunFile for RegressionConfig {
-    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(tree.root(), tree.catalog())
-    }
-
-    fn to_toml(&self) -> Result<String, ConfigError> {
-        self.to_toml()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.check()
+    fn read(tree: &RunTree) -> Result<Self> {
+        let catalog = tree.catalog();
+        let specs = [
+            RegressionModelConfig::SPECS,
+            TableConfig::SPECS,
+            RegressionTrainConfig::SPECS,
+        ];
+        let layout = layout(catalog, specs);
+        let [model, data, method, optimizer, train, output] =
+            open_sections(tree.root(), &layout, catalog)?;
+        let train_config = RegressionTrainConfig::read(&train)?;
+        let config = Self {
+            model: RegressionModelConfig::read(&model)?,
+            data: TableConfig::read(&data, train_config.seed)?,
+            method: method::read(&method, defaults::REGRESSION_METHOD)?,
+            optimizer: OptimizerConfig::read(&optimizer, defaults::REGRESSION_OPTIMIZER)?,
+            train: train_config,
+            output: OutputConfig::read(&output)?,
+            catalog: catalog.clone(),
+        };
+        check_update(&optimizer, &config.optimizer, Some(config.train.max_steps))?;
+        config.train.stop.check(&train, config.train.eval_every)?;
+        Ok(config)
     }
 
     fn output(&self) -> &Path {

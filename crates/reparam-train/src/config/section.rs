@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use reparam::schema::{Range, SchemaError, SettingSpec, Settings, whole_name};
 use reparam_formats::nearest;
 
+use super::Result;
 use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source::Span;
@@ -24,21 +25,25 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
+    pub(super) fn absent(name: &'static str, catalog: &'a Catalog) -> Self {
+        Self {
+            name: name.into(),
+            entries: &[],
+            header: None,
+            catalog,
+        }
+    }
+
     /// Finds the section in the root table and refuses keys that it does not have.
     pub(super) fn open(
         root: &'a [Entry],
         name: &'static str,
         layout: &Layout,
         catalog: &'a Catalog,
-    ) -> Result<Self, ConfigError> {
+    ) -> Result<Self> {
         let keys = suggest::keys(layout, name);
         let Some(entry) = root.iter().find(|entry| entry.key == name) else {
-            return Ok(Self {
-                name: name.into(),
-                entries: &[],
-                header: None,
-                catalog,
-            });
+            return Ok(Self::absent(name, catalog));
         };
         let Value::Table(entries) = &entry.node.value else {
             return Err(ConfigError::at(
@@ -52,25 +57,14 @@ impl<'a> Section<'a> {
                 },
             ));
         };
-        if let Some(unknown) = entries
-            .iter()
-            .find(|entry| !keys.contains(&entry.key.as_str()))
-        {
-            return Err(ConfigError::at(
-                &unknown.key_span,
-                ConfigErrorKind::UnknownKey {
-                    section: name.to_owned(),
-                    key: unknown.key.clone(),
-                    suggestion: suggest::for_key(layout, name, &unknown.key),
-                },
-            ));
-        }
-        Ok(Self {
+        let section = Self {
             name: name.into(),
             entries,
             header: Some(&entry.key_span),
             catalog,
-        })
+        };
+        section.refuse_other(keys, |key| suggest::for_key(layout, name, key))?;
+        Ok(section)
     }
 
     /// Reads a table that is a value of the section as if it were a section of that name.
@@ -93,7 +87,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reads all settings of a list, with their defaults filled in.
-    pub(super) fn read(&self, specs: &'static [SettingSpec]) -> Result<Settings, ConfigError> {
+    pub(super) fn read(&self, specs: &'static [SettingSpec]) -> Result<Settings> {
         let values = super::read::settings(self, specs, &[])?;
         Settings::new(&self.name, specs, &values).map_err(|error| self.schema(error))
     }
@@ -103,7 +97,7 @@ impl<'a> Section<'a> {
         &self,
         specs: &'static [SettingSpec],
         read: impl FnOnce(&Settings) -> Result<T, SchemaError>,
-    ) -> Result<T, ConfigError> {
+    ) -> Result<T> {
         read(&self.read(specs)?).map_err(|error| self.schema(error))
     }
 
@@ -159,22 +153,26 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses keys that are not known, in a table that is a value.
-    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), ConfigError> {
+    pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<()> {
+        self.refuse_other(known, |key| match nearest(key, known.iter().copied()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("the keys of this table are {}", known.join(", ")),
+        })
+    }
+
+    fn refuse_other(&self, known: &[&str], suggestion: impl Fn(&str) -> String) -> Result<()> {
         let is_unknown = |entry: &&Entry| !known.contains(&entry.key.as_str());
-        let Some(unknown) = self.entries.iter().find(is_unknown) else {
-            return Ok(());
-        };
-        Err(ConfigError::at(
-            &unknown.key_span,
-            ConfigErrorKind::UnknownKey {
-                section: self.name.to_string(),
-                key: unknown.key.clone(),
-                suggestion: match nearest(&unknown.key, known.iter().copied()) {
-                    Some(nearest) => format!("did you mean `{nearest}`?"),
-                    None => format!("the keys of this table are {}", known.join(", ")),
+        match self.entries.iter().find(is_unknown) {
+            None => Ok(()),
+            Some(unknown) => Err(ConfigError::at(
+                &unknown.key_span,
+                ConfigErrorKind::UnknownKey {
+                    section: self.name.to_string(),
+                    key: unknown.key.clone(),
+                    suggestion: suggestion(&unknown.key),
                 },
-            },
-        ))
+            )),
+        }
     }
 
     pub(super) fn find(&self, key: &str) -> Option<&'a Entry> {
@@ -182,12 +180,7 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses the keys that only the kind `belongs_to` has.
-    pub(super) fn refuse(
-        &self,
-        keys: &[&str],
-        kind: &str,
-        belongs_to: &str,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn refuse(&self, keys: &[&str], kind: &str, belongs_to: &str) -> Result<()> {
         match self.entries.iter().find(|e| keys.contains(&e.key.as_str())) {
             None => Ok(()),
             Some(entry) => Err(ConfigError::at(
@@ -229,7 +222,7 @@ impl<'a> Section<'a> {
     }
 
     /// Refuses two keys that say the same thing.
-    pub(super) fn exclusive(&self, key: &str, other: &str) -> Result<(), ConfigError> {
+    pub(super) fn exclusive(&self, key: &str, other: &str) -> Result<()> {
         match (self.find(key), self.find(other)) {
             (Some(entry), Some(_)) => Err(ConfigError::at(
                 &entry.key_span,
@@ -245,7 +238,16 @@ impl<'a> Section<'a> {
 
     /// The error for a value of the wrong type.
     pub(super) fn wrong_type(&self, key: &str, node: &Node, expected: &'static str) -> ConfigError {
-        wrong_type(&self.name, key, node, expected)
+        ConfigError::at(
+            &node.span,
+            ConfigErrorKind::WrongType {
+                section: self.name.to_string(),
+                key: key.to_owned(),
+                expected,
+                found: node.value.type_name(),
+                value: quote(&node.span),
+            },
+        )
     }
 
     /// The error for a value out of its range.
@@ -255,7 +257,15 @@ impl<'a> Section<'a> {
         node: &Node,
         expected: impl Into<String>,
     ) -> ConfigError {
-        out_of_range(&self.name, key, node, expected)
+        ConfigError::at(
+            &node.span,
+            ConfigErrorKind::OutOfRange {
+                section: self.name.to_string(),
+                key: key.to_owned(),
+                expected: expected.into(),
+                value: quote(&node.span),
+            },
+        )
     }
 
     /// A string that is not empty.
@@ -264,12 +274,18 @@ impl<'a> Section<'a> {
         key: &str,
         node: &Node,
         expected: &'static str,
-    ) -> Result<String, ConfigError> {
-        string_of(&self.name, key, node, expected)
+    ) -> Result<String> {
+        match &node.value {
+            Value::String(text) if text.is_empty() => {
+                Err(self.out_of_range(key, node, "a string that is not empty"))
+            }
+            Value::String(text) => Ok(text.clone()),
+            _ => Err(self.wrong_type(key, node, expected)),
+        }
     }
 
     /// A string, or a list of at least one string.
-    pub(super) fn strings_of(&self, key: &str, node: &Node) -> Result<Vec<String>, ConfigError> {
+    pub(super) fn strings_of(&self, key: &str, node: &Node) -> Result<Vec<String>> {
         const EXPECTED: &str = "a string or a list of strings";
         if let Value::String(_) = node.value {
             return Ok(vec![self.string_of(key, node, EXPECTED)?]);
@@ -286,8 +302,8 @@ impl<'a> Section<'a> {
         node: &Node,
         noun: &str,
         expected: &'static str,
-        read: impl Fn(&Node) -> Result<T, ConfigError>,
-    ) -> Result<Vec<T>, ConfigError> {
+        read: impl Fn(&Node) -> Result<T>,
+    ) -> Result<Vec<T>> {
         match &node.value {
             Value::Array(items) if items.is_empty() => {
                 Err(self.out_of_range(key, node, format!("a list of at least one {noun}")))
@@ -298,13 +314,7 @@ impl<'a> Section<'a> {
     }
 
     /// A whole number with its bounds.
-    pub(super) fn count_of(
-        &self,
-        key: &str,
-        node: &Node,
-        least: u64,
-        most: u64,
-    ) -> Result<u64, ConfigError> {
+    pub(super) fn count_of(&self, key: &str, node: &Node, least: u64, most: u64) -> Result<u64> {
         let Value::Integer(integer) = node.value else {
             return Err(self.wrong_type(key, node, "a whole number"));
         };
@@ -324,12 +334,7 @@ impl<'a> Section<'a> {
 
     /// A number in `range`; a whole number will do.
     #[expect(clippy::cast_precision_loss, reason = "a setting has few digits")]
-    pub(super) fn number_of(
-        &self,
-        key: &str,
-        node: &Node,
-        range: Range,
-    ) -> Result<f64, ConfigError> {
+    pub(super) fn number_of(&self, key: &str, node: &Node, range: Range) -> Result<f64> {
         let number = match node.value {
             Value::Float(float) => float,
             Value::Integer(Some(integer)) => integer as f64,
@@ -344,21 +349,25 @@ impl<'a> Section<'a> {
     }
 
     /// One of a few words.
-    pub(super) fn word_of<'w>(
-        &self,
-        key: &str,
-        node: &Node,
-        words: &[&'w str],
-    ) -> Result<&'w str, ConfigError> {
-        word_of(&self.name, key, node, words)
+    pub(super) fn word_of<'w>(&self, key: &str, node: &Node, words: &[&'w str]) -> Result<&'w str> {
+        let given = self.string_of(key, node, "a string")?;
+        if let Some(word) = words.iter().find(|word| **word == given) {
+            return Ok(word);
+        }
+        Err(ConfigError::at(
+            &node.span,
+            ConfigErrorKind::UnknownChoice {
+                section: self.name.to_string(),
+                key: key.to_owned(),
+                nearest: nearest(&given, words.iter().copied()).map(str::to_owned),
+                value: given,
+                supported: words.iter().map(|word| (*word).to_owned()).collect(),
+            },
+        ))
     }
 
     /// What one of a few words stands for.
-    pub(super) fn choice<T: Copy>(
-        &self,
-        key: &str,
-        choices: &[(&str, T)],
-    ) -> Result<Option<T>, ConfigError> {
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
         let Some(entry) = self.find(key) else {
             return Ok(None);
         };
@@ -373,8 +382,8 @@ impl<'a> Section<'a> {
         &self,
         key: &str,
         node: &Node,
-        value: impl Fn(&str, &Node) -> Result<T, ConfigError>,
-    ) -> Result<Vec<(String, T)>, ConfigError> {
+        value: impl Fn(&str, &Node) -> Result<T>,
+    ) -> Result<Vec<(String, T)>> {
         let Value::Table(entries) = &node.value else {
             return Err(self.wrong_type(key, node, "a table of module pattern = value"));
         };
@@ -389,77 +398,11 @@ impl<'a> Section<'a> {
     }
 
     /// Checks that `pattern` is a regular expression.
-    pub(super) fn pattern(&self, key: &str, pattern: &str, at: &Span) -> Result<(), ConfigError> {
+    pub(super) fn pattern(&self, key: &str, pattern: &str, at: &Span) -> Result<()> {
         whole_name(key, pattern)
             .map(|_| ())
             .map_err(|error| ConfigError::at(at, self.schema_kind(error)))
     }
-}
-
-/// One of a few words.
-pub(super) fn word_of<'w>(
-    section: &str,
-    key: &str,
-    node: &Node,
-    words: &[&'w str],
-) -> Result<&'w str, ConfigError> {
-    let given = string_of(section, key, node, "a string")?;
-    if let Some(word) = words.iter().find(|word| **word == given) {
-        return Ok(word);
-    }
-    Err(ConfigError::at(
-        &node.span,
-        ConfigErrorKind::UnknownChoice {
-            section: section.to_owned(),
-            key: key.to_owned(),
-            nearest: nearest(&given, words.iter().copied()).map(str::to_owned),
-            value: given,
-            supported: words.iter().map(|word| (*word).to_owned()).collect(),
-        },
-    ))
-}
-
-fn string_of(
-    section: &str,
-    key: &str,
-    node: &Node,
-    expected: &'static str,
-) -> Result<String, ConfigError> {
-    match &node.value {
-        Value::String(text) if text.is_empty() => Err(out_of_range(
-            section,
-            key,
-            node,
-            "a string that is not empty",
-        )),
-        Value::String(text) => Ok(text.clone()),
-        _ => Err(wrong_type(section, key, node, expected)),
-    }
-}
-
-fn wrong_type(section: &str, key: &str, node: &Node, expected: &'static str) -> ConfigError {
-    ConfigError::at(
-        &node.span,
-        ConfigErrorKind::WrongType {
-            section: section.to_owned(),
-            key: key.to_owned(),
-            expected,
-            found: node.value.type_name(),
-            value: quote(&node.span),
-        },
-    )
-}
-
-fn out_of_range(section: &str, key: &str, node: &Node, expected: impl Into<String>) -> ConfigError {
-    ConfigError::at(
-        &node.span,
-        ConfigErrorKind::OutOfRange {
-            section: section.to_owned(),
-            key: key.to_owned(),
-            expected: expected.into(),
-            value: quote(&node.span),
-        },
-    )
 }
 
 /// The value as it was written, cut if it is long.

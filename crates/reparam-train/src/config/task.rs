@@ -1,15 +1,16 @@
 //! What a run file is for.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use reparam::schema::{SettingKind, SettingSpec, optional};
 
 use super::catalog::Catalog;
-use super::error::ConfigError;
-use super::section;
+use super::error::{ConfigError, ConfigErrorKind};
+use super::section::Section;
+use super::source::Source;
 use super::tree::{Entry, Override, Value};
-use super::{RunConfig, load_tree, parse_tree};
-use crate::task::RunFile;
+use super::{Result, tree};
 
 /// A run file as it was written, with overrides applied, before a task has read it.
 #[derive(Debug, Clone)]
@@ -32,11 +33,20 @@ impl RunTree {
     /// # Errors
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
-    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Ok(Self {
-            root: load_tree(path, overrides)?,
-            catalog: Catalog::builtin(),
-        })
+    pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|source| {
+            ConfigError::nowhere(ConfigErrorKind::Read {
+                path: path.to_owned(),
+                source,
+            })
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            ConfigError::nowhere(ConfigErrorKind::NotUtf8 {
+                path: path.to_owned(),
+                offset: error.utf8_error().valid_up_to(),
+            })
+        })?;
+        Self::parse(&text, &path.display().to_string(), overrides)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -44,11 +54,18 @@ impl RunTree {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self, ConfigError> {
-        Ok(Self {
-            root: parse_tree(text, name, overrides)?,
-            catalog: Catalog::builtin(),
-        })
+    pub fn parse(text: &str, name: &str, overrides: &[Override]) -> Result<Self> {
+        let source = Arc::new(Source {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            is_file: true,
+        });
+        let mut root = tree::parse_document(&source)?;
+        for one in overrides {
+            tree::merge(&mut root, one.parse()?);
+        }
+        let catalog = Catalog::builtin();
+        Ok(Self { root, catalog })
     }
 
     /// Sets where methods and transforms are looked up.
@@ -61,14 +78,12 @@ impl RunTree {
     ///
     /// It is looked for before the sections are read, whose keys depend on it: of a word that is none, the keys would
     /// be called unknown.
-    pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>, ConfigError> {
-        let task = self.model_key("task");
-        task.map(|task| {
-            let word = section::word_of("model", "task", &task.node, known)?;
-            Ok(known.iter().position(|one| *one == word))
-        })
-        .transpose()
-        .map(Option::flatten)
+    pub(crate) fn task(&self, known: &[&'static str]) -> Result<Option<usize>> {
+        let Some(task) = self.model_key("task") else {
+            return Ok(None);
+        };
+        let word = Section::absent("model", &self.catalog).word_of("task", &task.node, known)?;
+        Ok(known.iter().position(|one| *one == word))
     }
 
     /// Returns `path` of `[model]`, if it is a text.
@@ -93,31 +108,5 @@ impl RunTree {
             Value::Table(keys) => keys.iter().find(|entry| entry.key == key),
             _ => None,
         }
-    }
-}
-
-impl RunFile for RunConfig {
-    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
-        Self::read(&tree.root, &tree.catalog)
-    }
-
-    fn to_toml(&self) -> Result<String, ConfigError> {
-        self.to_toml()
-    }
-
-    fn check(&self) -> Result<(), ConfigError> {
-        self.check()
-    }
-
-    fn output(&self) -> &Path {
-        &self.output.dir
-    }
-
-    fn threads(&self) -> usize {
-        self.train.threads
-    }
-
-    fn catalog(&self) -> &Catalog {
-        &self.catalog
     }
 }

@@ -7,11 +7,10 @@ use std::path::Path;
 use reparam::schema::{SettingSpec, Settings};
 use serde::Serialize;
 
-use super::error::ConfigError;
 use super::task::RunTree;
 use super::{
-    Catalog, Length, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, TrainConfig,
-    check_method, check_warmup, defaults, layout, method, open_sections, optimizer, to_toml,
+    Catalog, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, Result, TrainConfig,
+    check_pretrained, defaults, layout, method, open_sections,
 };
 use crate::task::RunFile;
 
@@ -60,38 +59,29 @@ pub struct TaskModelConfig {
 }
 
 impl<K: TaskKeys> RunFile for TaskConfig<K> {
-    fn read(tree: &RunTree) -> Result<Self, ConfigError> {
+    fn read(tree: &RunTree) -> Result<Self> {
         let (root, catalog) = (tree.root(), tree.catalog());
         let mut layout = layout(catalog, [ModelConfig::SPECS, K::DATA, TrainConfig::SPECS]);
         for (_, keys) in layout.iter_mut().filter(|(name, _)| *name == "model") {
             keys.extend(K::MODEL.iter().map(|spec| spec.key));
         }
-        let [model, data, method, optimizer, train, output] =
-            open_sections(root, &layout, catalog)?;
+        let sections = open_sections(root, &layout, catalog)?;
+        let [model, data, method, optimizer, train, output] = &sections;
         let config = Self {
             model: TaskModelConfig {
-                common: ModelConfig::read(&model)?,
+                common: ModelConfig::read(model)?,
                 own: model.read(K::MODEL)?,
             },
             data: data.read(K::DATA)?,
-            method: method::read(&method, defaults::METHOD)?,
-            optimizer: OptimizerConfig::read(&optimizer, defaults::OPTIMIZER)?,
-            train: TrainConfig::read(&train)?,
-            output: OutputConfig::read(&output)?,
+            method: method::read(method, defaults::METHOD)?,
+            optimizer: OptimizerConfig::read(optimizer, defaults::OPTIMIZER)?,
+            train: TrainConfig::read(train)?,
+            output: OutputConfig::read(output)?,
             catalog: catalog.clone(),
             keys: PhantomData,
         };
-        check_method(catalog, &config.method, &method)?;
-        optimizer::check_chain(&optimizer, &config.optimizer)?;
-        if let Length::MaxSteps(steps) = config.train.length {
-            check_warmup(&optimizer, &config.optimizer, steps)?;
-        }
-        config.train.stop.check(&train, config.train.eval_every)?;
+        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
         Ok(config)
-    }
-
-    fn to_toml(&self) -> Result<String, ConfigError> {
-        to_toml(self)
     }
 
     fn output(&self) -> &Path {

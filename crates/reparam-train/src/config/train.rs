@@ -7,7 +7,7 @@ use reparam::schema::{
 use reparam_kernels::Isa;
 use serde::Serialize;
 
-use super::error::ConfigError;
+use super::Result;
 use super::section::Section;
 use super::words;
 
@@ -223,7 +223,7 @@ impl TrainConfig {
         },
     ];
 
-    pub(super) fn read(section: &Section<'_>) -> Result<Self, ConfigError> {
+    pub(super) fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("epochs", "max_steps")?;
         let config = section.typed(Self::SPECS, Self::of)?;
         StopConfig::check_window(section)?;
@@ -340,7 +340,7 @@ impl StopConfig {
     }
 
     /// A window needs something that is compared from one to the next.
-    pub(super) fn check_window(section: &Section<'_>) -> Result<(), ConfigError> {
+    pub(super) fn check_window(section: &Section<'_>) -> Result<()> {
         if section.find("stop_window").is_some() && section.find("stop_loss_change").is_none() {
             return Err(section.no_effect(
                 "stop_window",
@@ -352,7 +352,7 @@ impl StopConfig {
     }
 
     /// Evaluations in a row need evaluations during the run.
-    pub(super) fn check(self, section: &Section<'_>, eval_every: u64) -> Result<(), ConfigError> {
+    pub(super) fn check(self, section: &Section<'_>, eval_every: u64) -> Result<()> {
         if self.patience.is_some() && eval_every == 0 {
             return Err(section.no_effect(
                 "patience",

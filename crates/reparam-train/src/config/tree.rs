@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
+use super::Result;
 use super::error::{ConfigError, ConfigErrorKind};
 use super::source::{Source, Span};
 
@@ -52,7 +53,7 @@ impl Value {
 }
 
 /// Parses a whole document into the entries of its root table.
-pub(super) fn parse_document(source: &Arc<Source>) -> Result<Vec<Entry>, ConfigError> {
+pub(super) fn parse_document(source: &Arc<Source>) -> Result<Vec<Entry>> {
     let table = DeTable::parse(&source.text).map_err(|error| syntax_error(source, 0, &error))?;
     Ok(entries(source, 0, table.get_ref()))
 }
@@ -157,7 +158,7 @@ impl Override {
     }
 
     /// The path of keys, with the value at its end as a tree of one branch.
-    pub(super) fn parse(&self) -> Result<Entry, ConfigError> {
+    pub(super) fn parse(&self) -> Result<Entry> {
         let source = Arc::new(Source {
             name: self.flag.to_owned(),
             text: self.text.clone(),
@@ -188,7 +189,7 @@ impl Override {
     }
 
     /// The value, which starts at byte `start` of the text.
-    fn value(&self, source: &Arc<Source>, start: usize) -> Result<Node, ConfigError> {
+    fn value(&self, source: &Arc<Source>, start: usize) -> Result<Node> {
         let raw = &self.text[start..];
         let whole = Span {
             source: Arc::clone(source),

@@ -20,7 +20,7 @@ use self::vary::{Variant, combinations};
 use crate::config::Override;
 use crate::event::{Event, FailureKind, Observer, StopReason};
 use crate::run_dir::RunDir;
-use crate::{Measure, Runtime, TaskRun, Tasks, TrainError, TrainOptions, train};
+use crate::{Measure, Result, Runtime, TaskRun, Tasks, TrainError, TrainOptions, train};
 
 /// What a study does.
 #[derive(Debug, Clone)]
@@ -141,7 +141,7 @@ pub fn study(
     hub: &HubOptions,
     stop: &AtomicBool,
     on_run: &mut dyn FnMut(&StudyRun),
-) -> Result<Option<Study>, TrainError> {
+) -> Result<Option<Study>> {
     if request.vary.is_empty() {
         return Err(TrainError::NothingToVary);
     }
@@ -195,7 +195,7 @@ fn config_of(
     variant: &Variant,
     number: usize,
     directory: &Path,
-) -> Result<TaskRun, TrainError> {
+) -> Result<TaskRun> {
     let own = directory.join(format!("run-{:02}", number + 1));
     let own = own.to_str().ok_or_else(|| TrainError::Output {
         directory: directory.to_owned(),
@@ -251,7 +251,7 @@ fn run_one(
 }
 
 /// Writes a file of the study.
-fn write(directory: &Path, name: &str, text: &str) -> Result<PathBuf, TrainError> {
+fn write(directory: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let path = directory.join(name);
     write_file_atomic(&path, text.as_bytes())?;
     Ok(path)

@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use reparam_formats::FormatError;
-
 use super::plot::{Axes, Curve, curves, html};
 use super::{Curves, Point, StudyRun};
-use crate::TrainError;
 use crate::event::StopReason;
+use crate::json::text_of;
 use crate::numbers::readable;
+use crate::{Result, TrainError};
 
 /// The page with everything on it.
 pub(super) const PAGE: &str = "study.html";
@@ -49,7 +48,7 @@ pub(super) fn write(
     run_file: &Path,
     runs: &[StudyRun],
     all: &[(String, Curves)],
-) -> Result<PathBuf, TrainError> {
+) -> Result<PathBuf> {
     let mut sections = Vec::new();
     for (file, heading, y_label, value) in PICTURES {
         let lines: Vec<Curve> = all
@@ -73,10 +72,7 @@ pub(super) fn write(
         super::write(directory, file, &svg)?;
         sections.push((heading.to_owned(), svg));
     }
-    let path = directory.join("study.json");
-    let mut json = serde_json::to_string_pretty(&runs)
-        .map_err(|error| FormatError::io("write", &path, error.into()))?;
-    json.push('\n');
+    let json = text_of(&directory.join("study.json"), &runs)?;
     super::write(directory, "study.json", &json)?;
     let header = COLUMNS.map(str::to_owned);
     let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run).to_vec()).collect();

@@ -1,28 +1,24 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam::methods::{self, AdapterMeta, AttachReport, MethodConfig};
+use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{BatchPlan, Dataset, DatasetOptions, TextTokenizer};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
-use crate::export::save_model;
 use crate::generate::{FinishReason, generate};
-use crate::learner::{ModuleLearner, Objective};
-use crate::task::{
-    BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Origins, Prepared, ResultKind, RunFacts,
-    RunPlan, Task,
-};
-use crate::{Metrics, Session, Stop, TrainError, settings};
+use crate::learner::Objective;
+use crate::task::{DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 
 /// A language model's texts.
 #[derive(Debug)]
@@ -36,15 +32,6 @@ pub struct CausalLanguageModel {
     /// The text to generate before and after.
     sample: Option<SampleConfig>,
     result: Saved,
-}
-
-/// What a run results in.
-#[derive(Debug)]
-enum Saved {
-    /// An adapter in PEFT's format.
-    Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
-    /// The model with its effective weights, beside what its base's directory has.
-    Model { base: PathBuf },
 }
 
 impl Objective for CausalLanguageModel {
@@ -62,7 +49,7 @@ impl Objective for CausalLanguageModel {
         pass: u64,
         total: f64,
         context: &ForwardContext,
-    ) -> Result<Tensor<1>, TrainError> {
+    ) -> Result<Tensor<1>> {
         let batch = self.train.batch(&self.plan.batch(pass));
         let scale = (1.0 / total) as f32;
         Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
@@ -78,13 +65,10 @@ impl Task for CausalLanguageModel {
     type Config = RunConfig;
 
     fn recognizes(config: &Value) -> bool {
-        let named = config["architectures"].as_array().into_iter().flatten();
-        named
-            .filter_map(Value::as_str)
-            .any(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"))
+        is_of_class(config, &["ForCausalLM", "LMHeadModel"])
     }
 
-    fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
+    fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>> {
         let hub = config.model.hub(hub);
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
@@ -101,102 +85,48 @@ impl Task for CausalLanguageModel {
         session.model.check_length(config.train.sequence_length)?;
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
-        let max_steps = config.train.steps(train.blocks.len());
-        let method = config.catalog.method(&config.method, max_steps)?;
-        let model_parameters = session.model.num_params();
-        let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
-        let model = model.train();
-        let is_transposed = model.stores_transposed(&report.modules);
-        let result = result(config, &method, &report, is_transposed, &session.directory);
-        // What cannot be written is known before the first step, not after the last.
-        if let Saved::Adapter(method, meta) = &result {
-            methods::to_adapter(&model, &**method, meta)?;
-        }
-        let optimizer = config
-            .catalog
-            .optimizer(&config.optimizer, &config.method, max_steps)?;
-        optimizer.check(&model).map_err(TrainError::Update)?;
-        let plan = BatchPlan::new(
-            train.blocks.len(),
-            config.train.batch_size,
-            config.train.seed,
-            config.data.shuffle,
-        )?;
-        let mut data = train.digests.clone();
+        let mut files = train.digests.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
-            data.extend(eval.digests.iter().cloned());
+            files.extend(eval.digests.iter().cloned());
         }
-        let origins = Origins {
-            base: Some(BaseOrigin {
-                model: config.model.path.clone(),
-                revision: config.model.revision.clone(),
-                directory: session.directory,
-            }),
-            tokenizer: Some(session.tokenizer.digest().clone()),
-            data,
+        let data = Learned {
+            count: train.blocks.len(),
+            shuffle: config.data.shuffle,
+            facts: data_facts(&train, eval.as_ref(), config.train.sequence_length),
+            files,
         };
-        let facts = RunFacts {
-            model: config.model.path.clone(),
-            method: config.method.kind.clone(),
-            model_parameters,
-            targets: report
-                .modules
-                .into_iter()
-                .map(|module| module.module)
-                .collect(),
-            scaling: method.scaling(),
-            batch_size: config.train.batch_size,
-            precision: precision.name().to_owned(),
-            learning_rate: config.optimizer.learning_rate,
-            lambda: config.optimizer.update.lambda(max_steps),
-            data: data_facts(&train, eval.as_ref(), config.train.sequence_length),
+        let base = Loaded {
+            model: session.model,
+            directory: session.directory,
+            tokenizer: session.tokenizer.digest().clone(),
+            precision,
         };
-        let kind = match &result {
-            Saved::Adapter(..) => ResultKind::Adapter,
-            Saved::Model { .. } => ResultKind::Model,
+        let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
+            meta.fan_in_fan_out = model.stores_transposed(modules);
+            model
         };
-        Ok(Prepared {
-            learner: ModuleLearner {
-                objective: Self {
-                    train,
-                    eval,
-                    plan,
-                    tokenizer: session.tokenizer,
-                    end_of_text: session.end_of_text,
-                    sample: config.train.sample.clone(),
-                    result,
-                },
-                model,
-                seed: config.train.seed,
-                accumulation: config.train.gradient_accumulation as u64,
-                methods: config.catalog.methods.clone(),
-            },
-            optimizer,
-            plan: RunPlan::new(&config.train, max_steps, kind),
-            facts,
-            origins,
+        prepare(config, base, data, adapt, |plan, result| Self {
+            train,
+            eval,
+            plan,
+            tokenizer: session.tokenizer,
+            end_of_text: session.end_of_text,
+            sample: config.train.sample.clone(),
+            result,
         })
     }
 
-    fn evaluate(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<Metrics>, TrainError> {
+    fn evaluate(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<Metrics>> {
         let eval = self.eval.as_ref();
         eval.map(|eval| evaluate(model, eval, stop)).transpose()
     }
 
-    fn save(&self, model: &CausalLm, directory: &Path) -> Result<(), TrainError> {
-        match &self.result {
-            Saved::Adapter(method, meta) => {
-                Ok(methods::to_adapter(model, &**method, meta)?.save(directory)?)
-            }
-            Saved::Model { base } => save_model(model.valid().to_tensors(), base, None, directory),
-        }
+    fn save(&self, model: &CausalLm, directory: &Path) -> Result<()> {
+        let whole = || (model.valid().to_tensors(), None);
+        self.result.save(model, directory, &[], whole)
     }
 
-    fn sample(
-        &self,
-        model: &CausalLm,
-        stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>, TrainError> {
+    fn sample(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<(String, String)>> {
         let Some(SampleConfig { prompt, tokens }) = &self.sample else {
             return Ok(None);
         };
@@ -210,11 +140,7 @@ impl Task for CausalLanguageModel {
         Ok(Some((prompt.clone(), generated.text)))
     }
 
-    fn eval(
-        request: &EvalRequest,
-        hub: &HubOptions,
-        stop: Stop<'_>,
-    ) -> Result<Metrics, TrainError> {
+    fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         request.data.refuse_fields(Self::NAME)?;
         let format = request.data.format.as_deref().map(str::parse);
         let format = format.transpose()?;
@@ -226,30 +152,19 @@ impl Task for CausalLanguageModel {
     }
 }
 
-fn data_facts(
-    train: &Dataset,
-    eval: Option<&Dataset>,
-    sequence_length: usize,
-) -> Map<String, Value> {
+fn data_facts(train: &Dataset, eval: Option<&Dataset>, sequence_length: usize) -> Value {
     let report = &train.report;
-    let facts = json!({
+    json!({
         "train_tokens": report.tokens,
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
-    });
-    match facts {
-        Value::Object(facts) => facts,
-        _ => Map::new(),
-    }
+    })
 }
 
-fn load_data(
-    config: &RunConfig,
-    session: &Session,
-) -> Result<(Dataset, Option<Dataset>), TrainError> {
+fn load_data(config: &RunConfig, session: &Session) -> Result<(Dataset, Option<Dataset>)> {
     let options = settings::dataset(&config.data, config.train.sequence_length);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
@@ -269,26 +184,4 @@ fn load_data(
             Dataset::build_split(train, tokenizer, &options, *fraction)?
         }
     })
-}
-
-/// Returns what a run with a method results in: an adapter if PEFT has the method, else a model.
-fn result(
-    config: &RunConfig,
-    method: &Arc<dyn MethodConfig>,
-    report: &AttachReport,
-    fan_in_fan_out: bool,
-    base: &Path,
-) -> Saved {
-    if method.spec().peft.is_none() {
-        let base = base.to_owned();
-        return Saved::Model { base };
-    }
-    let meta = AdapterMeta {
-        base_model_name_or_path: Some(config.model.path.clone()),
-        revision: config.model.revision.clone(),
-        task_type: CausalLanguageModel::TASK_TYPE.map(str::to_owned),
-        fan_in_fan_out,
-        ..AdapterMeta::new(&**method, &report.modules)
-    };
-    Saved::Adapter(method.clone(), Box::new(meta))
 }

@@ -1,6 +1,7 @@
 //! The tasks of this crate, one file or folder each.
 
 mod causal_lm;
+mod pretrained;
 pub mod regression;
 mod sequence_classification;
 

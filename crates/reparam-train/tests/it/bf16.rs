@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use reparam_kernels::Isa;
+use reparam_train::RunFile as _;
 use reparam_train::config::{EvalData, Override, Precision, RunConfig};
 use reparam_train::event::Event;
 use reparam_train::tasks::CausalLanguageModel;

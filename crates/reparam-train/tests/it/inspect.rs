@@ -44,6 +44,15 @@ fn adapters_of_every_method_are_described() {
             "{name}"
         );
     }
+    // The projections that all layers of VeRA share are in the file and not trained.
+    let vera = repository("testdata/golden/methods/vera");
+    let vera = inspect(&vera, &Tasks::builtin()).expect("an adapter");
+    let vectors = vera.tensors.iter().filter(|tensor| tensor.shape.len() == 1);
+    let trained: u64 = vectors.map(|tensor| tensor.elements()).sum();
+    assert_eq!(
+        property(&vera, "trainable_parameters"),
+        Some(&json!(trained))
+    );
     let dora = repository("testdata/golden/methods/dora");
     let dora = inspect(&dora, &Tasks::builtin()).expect("an adapter");
     // alpha / rank.

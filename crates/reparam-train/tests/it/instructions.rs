@@ -6,6 +6,7 @@ use reparam::ForwardContext;
 use reparam_data::{Dataset, DatasetOptions, IGNORE_INDEX, PackingStrategy};
 use reparam_formats::peft::PeftAdapter;
 use reparam_models::TokenBatch;
+use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::FailureKind;
 use reparam_train::{Metrics, Outcome, Session, Stop, TrainError, evaluate_file};

@@ -11,7 +11,6 @@ mod regression;
 mod resume;
 mod runs;
 mod study;
-mod toy_task;
 mod toys;
 mod witness;
 

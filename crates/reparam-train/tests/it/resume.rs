@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
 use reparam_train::tasks::CausalLanguageModel;

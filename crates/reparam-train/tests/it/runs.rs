@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use reparam::schema::SettingValue;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
+use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::{Event, FailureKind};
 use reparam_train::{Outcome, Stop, TrainError, evaluate_file};

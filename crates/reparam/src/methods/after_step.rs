@@ -92,11 +92,7 @@ impl Following<'_> {
         };
         for (name, values) in after_step(&base, &tensors) {
             if let Some(id) = ids.get(name) {
-                let change = Change {
-                    values: Some(values),
-                    is_trained: None,
-                };
-                self.changes.insert(*id, change);
+                self.changes.insert(*id, Change::of_values(values));
             }
         }
     }

@@ -8,7 +8,7 @@ use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
 use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
 use super::method::{Layer, MethodConfig, Place, Start};
 use super::targets::{LinearModule, linear_modules};
-use super::{Biases, MethodError, WeightLayout};
+use super::{Biases, MethodError, Result, WeightLayout};
 use crate::walk::{Change, entries, on_graph, rewrite};
 
 /// One layer that a method was attached to.
@@ -41,7 +41,7 @@ pub fn attach<M: Module>(
     model: M,
     method: &dyn MethodConfig,
     seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
+) -> Result<(M, AttachReport)> {
     attach_all(model, &[method], seed)
 }
 
@@ -57,7 +57,7 @@ pub fn attach_all<M: Module>(
     model: M,
     methods: &[&dyn MethodConfig],
     seed: u64,
-) -> Result<(M, AttachReport), MethodError> {
+) -> Result<(M, AttachReport)> {
     let linears = linear_modules(&model);
     let kinds: Vec<&'static str> = methods.iter().map(|method| method.spec().kind).collect();
     let attached = linears
@@ -124,7 +124,7 @@ fn freeze<M: Module>(
     model: M,
     methods: &[&dyn MethodConfig],
     targets: &[&LinearModule],
-) -> Result<M, MethodError> {
+) -> Result<M> {
     let wanted: Vec<Biases> = methods
         .iter()
         .map(|method| method.selection().bias)
@@ -205,7 +205,7 @@ impl Attach<'_> {
         &mut self,
         linear: &LinearModule,
         param: Param<Tensor<D>>,
-    ) -> Result<Option<(Param<Tensor<D>>, Attached)>, MethodError> {
+    ) -> Result<Option<(Param<Tensor<D>>, Attached)>> {
         let layout = self.methods[0].selection().weight_layout;
         let mut attached = Attached {
             part: PartOfLayer::Weight,
@@ -326,7 +326,7 @@ impl Attach<'_> {
         position: usize,
         place: &Place<'_>,
         strategy: Option<GradientCheckpointingStrategy>,
-    ) -> Result<Vec<NamedParam>, MethodError> {
+    ) -> Result<Vec<NamedParam>> {
         if self.shared[position].is_none() {
             let made = self.methods[position].shared(&self.selected[position], place)?;
             let made = made

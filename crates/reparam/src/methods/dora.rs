@@ -8,40 +8,27 @@ use reparam_ops::fused::PackedWeight;
 use serde_json::{Map, Value};
 
 use super::lora::{self, A, B, LoraConfig, LowRankPart};
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
-use super::weight_norm::row_norms;
+use super::weight_norm::{lengths, row_norms};
 use super::{
-    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Selection, Start,
+    Base, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Selection, Start,
     TensorSpec, Theta,
 };
 use crate::ForwardContext;
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "dora",
-    aliases: &[],
     summary: "Weight-decomposed low-rank adaptation: LoRA turns the rows of a weight, their lengths are trained apart",
     formula: "W = m (W0 + s B A) / |W0 + s B A|  for each row; the norm is a constant of the backward pass",
     source: "arXiv 2402.09353, equation 5 and section 4.3",
     settings: &lora::SETTINGS,
     tensors: &[
-        TensorSpec {
-            name: A,
-            meaning: "A, [rank, d_in]",
-        },
-        TensorSpec {
-            name: B,
-            meaning: "B, [d_out, rank]",
-        },
-        TensorSpec {
-            name: M,
-            meaning: "m, [d_out]",
-        },
+        TensorSpec::new(A, "A, [rank, d_in]"),
+        TensorSpec::new(B, "B, [d_out, rank]"),
+        TensorSpec::new(M, "m, [d_out]"),
     ],
-    base_name: None,
-    mergeable: true,
     runs_packed: true,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "LORA",
         is_own: |config| config.bool("use_dora").ok().flatten().unwrap_or(false),
@@ -52,12 +39,12 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         },
         check: lora::check_files,
     }),
-    after_step: None,
     build: |settings, _| {
         Ok(Arc::new(DoraConfig {
             lora: LoraConfig::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 /// The lengths of the rows.
@@ -91,38 +78,15 @@ pub struct DoraConfig {
 }
 
 impl MethodConfig for DoraConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, lora.selection);
 
-    fn selection(&self) -> &Selection {
-        &self.lora.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            lora: LoraConfig {
-                selection,
-                ..self.lora.clone()
-            },
-        })
-    }
-
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.lora.check_layers(layers)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (part, start) = self.lora.start_factors(layer)?;
-        let norms = row_norms(layer.base()).reshape([layer.d_out]);
-        let values = norms.to_data().convert::<f64>();
-        let is_bad = |norm: f64| !(norm.is_finite() && norm > 0.0);
-        if let Some(row) = values.iter::<f64>().position(is_bad) {
-            return Err(MethodError::ZeroRow {
-                module: layer.module.path.clone(),
-                row,
-            });
-        }
+        let norms = lengths(layer, layer.base())?.reshape([layer.d_out]);
         let dora = Dora {
             part,
             #[cfg(test)]
@@ -139,7 +103,7 @@ impl MethodConfig for DoraConfig {
         Some(self.lora.scaling())
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         self.lora.properties()
     }
 
@@ -227,7 +191,7 @@ impl Method for Dora {
     }
 
     fn has_dropout(&self) -> bool {
-        self.part.dropout > 0.0
+        self.part.has_dropout()
     }
 }
 

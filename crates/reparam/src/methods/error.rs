@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use super::LinearModule;
 
+/// What attaching a method, or what comes of it, gives.
+pub type Result<T, E = MethodError> = std::result::Result<T, E>;
+
 /// Why a method could not be attached to a model, or its state not be saved or loaded.
 #[derive(Debug, Error)]
 pub enum MethodError {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::method::selected;
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
-use super::{Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use super::{Layer, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec, Theta};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "full",
@@ -14,21 +15,13 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     formula: "W = theta",
     source: "ordinary training, as a reparameterization",
     settings: &[TARGET_MODULES, EXCLUDE_MODULES, BIAS],
-    tensors: &[TensorSpec {
-        name: "weight",
-        meaning: "theta, the layer's weight",
-    }],
-    base_name: None,
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
-    peft: None,
-    after_step: None,
+    tensors: &[TensorSpec::new("weight", "theta, the layer's weight")],
     build: |settings, _| {
         Ok(Arc::new(FullConfig {
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 /// The settings of full training.
@@ -47,23 +40,13 @@ pub struct FullConfig {
 }
 
 impl MethodConfig for FullConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
-
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self { selection })
-    }
+    selected!(SPEC, selection);
 
     fn is_identity(&self) -> bool {
         true
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         Ok(Start::new(Full).with_base(layer.base()))
     }
 }

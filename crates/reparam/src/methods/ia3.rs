@@ -9,19 +9,18 @@ use reparam_formats::peft::{
 use reparam_ops::LinearPlan;
 use serde_json::{Map, Value};
 
-use super::method::NewTensor;
-use super::peft::{AdapterMeta, PeftFormat, targets_of};
+use super::method::{NewTensor, selected};
+use super::peft::{AdapterMeta, PeftFormat, key, targets_of};
 use super::targets::{EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
-    TensorSpec, Theta,
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result,
+    Start, TensorSpec, Theta,
 };
 use crate::ForwardContext;
 use crate::schema::{SettingKind, Settings, optional};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "ia3",
-    aliases: &[],
     summary: "IA3: a trained factor for each output of a layer, or for each input of a feed-forward layer",
     formula: "W = diag(l) W0,  b = l b0;  in feed-forward modules  W = W0 diag(l)",
     source: "arXiv 2205.05638, section 3.3",
@@ -35,14 +34,11 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             "target modules whose inputs are scaled instead of their outputs",
         ),
     ],
-    tensors: &[TensorSpec {
-        name: L,
-        meaning: "l, [d_out, 1], or [1, d_in] in feed-forward modules",
-    }],
-    base_name: None,
-    mergeable: true,
+    tensors: &[TensorSpec::new(
+        L,
+        "l, [d_out, 1], or [1, d_in] in feed-forward modules",
+    )],
     runs_packed: true,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "IA3",
         is_own: |_| true,
@@ -63,7 +59,6 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         },
         check: |_| Ok(()),
     }),
-    after_step: None,
     build: |settings, _| {
         let feedforward = settings.optional("feedforward_modules", Settings::modules)?;
         Ok(Arc::new(Ia3Config {
@@ -74,18 +69,11 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             },
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 /// The factors.
 const L: &str = "ia3_l";
-
-const fn key(key: &'static str, default: &'static str, usage: KeyUsage) -> KeySpec {
-    KeySpec {
-        key,
-        default,
-        usage,
-    }
-}
 
 const KEYS: [KeySpec; 6] = [
     key("exclude_modules", "null", KeyUsage::WithoutEffect),
@@ -138,29 +126,16 @@ impl Default for Ia3Config {
 }
 
 impl Ia3Config {
-    fn is_feedforward(&self, module: &str) -> Result<bool, MethodError> {
+    fn is_feedforward(&self, module: &str) -> Result<bool> {
         Ok(target_matches(&self.feedforward_modules, module)?)
     }
 }
 
 impl MethodConfig for Ia3Config {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
-
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
+    selected!(SPEC, selection);
 
     /// PEFT's files have no place for biases that are trained beside the factors.
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         if self.selection.bias == Biases::None {
             return Ok(());
         }
@@ -171,7 +146,7 @@ impl MethodConfig for Ia3Config {
         })
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let is_feedforward = self.is_feedforward(&layer.module.path)?;
         let dims = if is_feedforward {
             [1, layer.d_in]

@@ -11,14 +11,14 @@ use reparam_ops::{DropoutKey, LinearPlan, LowRank};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
 };
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start,
-    TensorSpec, Theta, init,
+    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec,
+    Theta, init,
 };
 use crate::ForwardContext;
 use crate::schema::{
@@ -27,24 +27,20 @@ use crate::schema::{
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "lora",
-    aliases: &[],
     summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
     formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
     settings: &SETTINGS,
     tensors: &TENSORS,
-    base_name: None,
-    mergeable: true,
     runs_packed: true,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "LORA",
         is_own: |config| !config.bool("use_dora").ok().flatten().unwrap_or(false),
         read: |files| Ok(Arc::new(LoraConfig::read(files)?)),
         check: check_files,
     }),
-    after_step: None,
     build: |settings, _| Ok(Arc::new(LoraConfig::from_settings(settings)?)),
+    ..MethodSpec::DEFAULT
 };
 
 /// The settings that LoRA and DoRA share.
@@ -90,14 +86,8 @@ pub(super) const A: &str = "lora_A.weight";
 pub(super) const B: &str = "lora_B.weight";
 
 const TENSORS: [TensorSpec; 2] = [
-    TensorSpec {
-        name: A,
-        meaning: "A, [rank, d_in]",
-    },
-    TensorSpec {
-        name: B,
-        meaning: "B, [d_out, rank]",
-    },
+    TensorSpec::new(A, "A, [rank, d_in]"),
+    TensorSpec::new(B, "B, [d_out, rank]"),
 ];
 
 /// How `A` starts; `B` starts at zero, so that the adapted model equals the base model.
@@ -171,7 +161,7 @@ impl LoraConfig {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
-    pub(super) fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+    pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
         Ok(Self {
             rank: settings.size("rank")?,
             alpha: settings.number("alpha")?,
@@ -213,7 +203,7 @@ impl LoraConfig {
     }
 
     /// Reads what PEFT, or [`to_adapter_config`](Self::to_adapter_config), wrote; the layers are those that have factors.
-    pub(super) fn read(files: &AdapterFiles) -> Result<Self, MethodError> {
+    pub(super) fn read(files: &AdapterFiles) -> Result<Self> {
         let adapter = PeftAdapter::from_files(files.clone())?;
         let config = adapter.config();
         Ok(Self {
@@ -238,21 +228,18 @@ impl LoraConfig {
         })
     }
 
-    fn rules(&self) -> Result<LoraRules, MethodError> {
+    fn rules(&self) -> Result<LoraRules> {
         Ok(LoraRules::new(&self.to_adapter_config())?)
     }
 
-    pub(super) fn check_layers(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    pub(super) fn check_layers(&self, layers: &[&LinearModule]) -> Result<()> {
         self.to_adapter_config().validate()?;
         let paths: Vec<&str> = layers.iter().map(|layer| layer.path.as_str()).collect();
         Ok(self.rules()?.require_all(&paths)?)
     }
 
     /// Starts with the factors of one layer.
-    pub(super) fn start_factors(
-        &self,
-        layer: &Layer<'_>,
-    ) -> Result<(LowRankPart, Start), MethodError> {
+    pub(super) fn start_factors(&self, layer: &Layer<'_>) -> Result<(LowRankPart, Start)> {
         let path = &layer.module.path;
         let numbers = self.rules()?.numbers_for(path)?;
         let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
@@ -272,7 +259,7 @@ impl LoraConfig {
         let start = Start {
             rank: Some(rank),
             scaling: Some(numbers.scaling),
-            ..Start::new(Lora(part))
+            ..Start::new(part)
         }
         .with(NewTensor::matrix(A, layer.place.tensor(a, [rank, d_in])))
         .with(NewTensor::matrix(
@@ -302,31 +289,18 @@ impl LoraConfig {
 }
 
 /// Checks that an adapter of LoRA's file format means the same once it is written.
-pub(super) fn check_files(files: &AdapterFiles) -> Result<(), MethodError> {
+pub(super) fn check_files(files: &AdapterFiles) -> Result<()> {
     Ok(PeftAdapter::from_files(files.clone())?.check_writable()?)
 }
 
 impl MethodConfig for LoraConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, selection);
 
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
-
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.check_layers(layers)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         self.start_factors(layer).map(|(_, start)| start)
     }
 
@@ -334,7 +308,7 @@ impl MethodConfig for LoraConfig {
         Some(self.scaling())
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         let rules = self.rules()?;
         let modules = match &self.selection.target_modules {
             TargetModules::Names(names) => names.as_slice(),
@@ -374,11 +348,6 @@ pub(super) struct LowRankPart {
 }
 
 impl LowRankPart {
-    /// `W0 + s B A`
-    pub(super) fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
-    }
-
     pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
         LowRank {
             a: theta.matrix(A),
@@ -401,13 +370,11 @@ pub(super) fn dropout(
     (p > 0.0).then_some((p, key))
 }
 
-/// LoRA on one weight.
-#[derive(Debug)]
-struct Lora(LowRankPart);
-
-impl Method for Lora {
+/// LoRA on one weight is its low-rank part.
+impl Method for LowRankPart {
+    /// `W0 + s B A`
     fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        self.0.weight(base, theta)
+        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
     }
 
     fn plan(
@@ -417,13 +384,13 @@ impl Method for Lora {
         context: &ForwardContext,
     ) -> Option<LinearPlan> {
         Some(LinearPlan {
-            low_rank: vec![self.0.term(theta, context)],
+            low_rank: vec![self.term(theta, context)],
             ..LinearPlan::default()
         })
     }
 
     fn has_dropout(&self) -> bool {
-        self.0.dropout > 0.0
+        self.dropout > 0.0
     }
 }
 

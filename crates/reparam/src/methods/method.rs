@@ -8,7 +8,7 @@ use reparam_ops::LinearPlan;
 use reparam_ops::fused::PackedWeight;
 use serde_json::{Map, Value};
 
-use super::{AdapterMeta, LinearModule, MethodError, MethodSpec, Selection, Theta};
+use super::{AdapterMeta, LinearModule, MethodSpec, Result, Selection, Theta};
 use crate::ForwardContext;
 
 /// The settings of a method.
@@ -30,7 +30,7 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// # Errors
     ///
     /// Fails when a setting is out of range or changes nothing.
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         Ok(())
     }
 
@@ -39,11 +39,7 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// # Errors
     ///
     /// As [`start`](Self::start).
-    fn shared(
-        &self,
-        _layers: &[&LinearModule],
-        _place: &Place<'_>,
-    ) -> Result<Vec<NewTensor>, MethodError> {
+    fn shared(&self, _layers: &[&LinearModule], _place: &Place<'_>) -> Result<Vec<NewTensor>> {
         Ok(Vec::new())
     }
 
@@ -52,7 +48,7 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// # Errors
     ///
     /// Fails when the layer does not suit, such as a row without a direction for weight normalization.
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError>;
+    fn start(&self, layer: &Layer<'_>) -> Result<Start>;
 
     /// Returns whether the effective weight is what is trained, so that descent on theta is descent on the weight.
     fn is_identity(&self) -> bool {
@@ -74,7 +70,7 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// # Errors
     ///
     /// Fails when a setting cannot be used.
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         Ok(Vec::new())
     }
 
@@ -83,6 +79,26 @@ pub trait MethodConfig: Debug + Send + Sync {
         None
     }
 }
+
+/// The functions of [`MethodConfig`] that every type of settings has alike: its spec, and the selection in a field.
+macro_rules! selected {
+    ($spec:expr, $($field:ident).+) => {
+        fn spec(&self) -> &'static MethodSpec {
+            &$spec
+        }
+
+        fn selection(&self) -> &Selection {
+            &self.$($field).+
+        }
+
+        fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+            let mut config = self.clone();
+            config.$($field).+ = selection;
+            Arc::new(config)
+        }
+    };
+}
+pub(super) use selected;
 
 /// What a method makes of one layer. Weights are `[d_out, d_in]` here, whatever the layer stores.
 pub trait Method: Debug + Send + Sync {

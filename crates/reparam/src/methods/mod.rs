@@ -65,7 +65,7 @@ pub use attach::{AttachReport, AttachedModule, attach, attach_all};
 pub(crate) use attached::FRAME;
 pub use attached::{Attached, Theta};
 pub use dora::DoraConfig;
-pub use error::MethodError;
+pub use error::{MethodError, Result};
 pub use full::FullConfig;
 pub use ia3::Ia3Config;
 pub(crate) use init::{name_key, normal, uniform};

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
-    init,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec,
+    Theta, init,
 };
 use crate::schema::{Fallback, MOST, Range, SettingKind, SettingSpec, flag};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "overparameterized",
-    aliases: &[],
     summary: "Linear over-parameterization: several scaled branches, a product and a diagonal are trained and folded",
     formula: "W = s_1 V_1 + s_2 V_2 + ... + B A + diag(d)",
     source: "arXiv 2101.03697 and 2205.15242 for the branches, arXiv 1802.06509 for the product",
@@ -40,29 +39,15 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         BIAS,
     ],
     tensors: &[
-        TensorSpec {
-            name: "weight_branch_#",
-            meaning: "V_1 and so on from number 0, of the weight's shape",
-        },
-        TensorSpec {
-            name: PRODUCT_A,
-            meaning: "A, [product_width, d_in]",
-        },
-        TensorSpec {
-            name: PRODUCT_B,
-            meaning: "B, [d_out, product_width]",
-        },
-        TensorSpec {
-            name: DIAGONAL,
-            meaning: "d, [d_out]",
-        },
+        TensorSpec::new(
+            "weight_branch_#",
+            "V_1 and so on from number 0, of the weight's shape",
+        ),
+        TensorSpec::new(PRODUCT_A, "A, [product_width, d_in]"),
+        TensorSpec::new(PRODUCT_B, "B, [d_out, product_width]"),
+        TensorSpec::new(DIAGONAL, "d, [d_out]"),
     ],
     base_name: Some("weight_branch_0"),
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
-    peft: None,
-    after_step: None,
     build: |settings, _| {
         Ok(Arc::new(OverparameterizedConfig {
             branches: settings.numbers("branches")?.to_vec(),
@@ -71,6 +56,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 const PRODUCT_A: &str = "weight_product_a";
@@ -132,7 +118,7 @@ impl Default for OverparameterizedConfig {
 }
 
 impl OverparameterizedConfig {
-    fn validate(&self) -> Result<(), MethodError> {
+    fn validate(&self) -> Result<()> {
         if self.branches.is_empty() {
             return Err(MethodError::Setting {
                 setting: "branches",
@@ -148,22 +134,9 @@ impl OverparameterizedConfig {
 }
 
 impl MethodConfig for OverparameterizedConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, selection);
 
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
-
-    fn check(&self, layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, layers: &[&LinearModule]) -> Result<()> {
         self.validate()?;
         let is_square = |layer: &&LinearModule| layer.shape[0] == layer.shape[1];
         if self.diagonal && !layers.iter().any(is_square) {
@@ -172,7 +145,7 @@ impl MethodConfig for OverparameterizedConfig {
         Ok(())
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (d_out, d_in, width) = (layer.d_out, layer.d_in, self.product_width);
         let base = layer.base();
         let method = Overparameterized {

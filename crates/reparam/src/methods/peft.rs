@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use reparam_formats::config::JsonObject;
-use reparam_formats::peft::{self, AdapterFiles, PeftError, TargetModules};
-use serde_json::{Map, Value};
+use reparam_formats::peft::{self, AdapterFiles, KeySpec, KeyUsage, PeftError, TargetModules};
+use serde_json::{Map, Value, json};
 
 use super::targets::Selection;
 use super::{
-    AttachReport, AttachedModule, Biases, MethodConfig, MethodError, MethodSpec, Methods,
-    WeightLayout, attach, linear_modules,
+    AttachReport, AttachedModule, Biases, LinearModule, MethodConfig, MethodError, MethodSpec,
+    Methods, Result, WeightLayout, attach, linear_modules,
 };
 use crate::walk::{Change, Entry, Part, beside, entries, rewrite, walk};
 
@@ -24,9 +24,18 @@ pub struct PeftFormat {
     /// Whether a configuration with that word means this method.
     pub is_own: fn(&JsonObject) -> bool,
     /// Reads the settings; the selection is the layers that have tensors.
-    pub read: fn(&AdapterFiles) -> Result<Arc<dyn MethodConfig>, MethodError>,
+    pub read: fn(&AdapterFiles) -> Result<Arc<dyn MethodConfig>>,
     /// Checks that what is to be written means the same when it is read.
-    pub check: fn(&AdapterFiles) -> Result<(), MethodError>,
+    pub check: fn(&AdapterFiles) -> Result<()>,
+}
+
+/// A key of an adapter's configuration, with the default of PEFT as JSON and what is done with it.
+pub(super) const fn key(key: &'static str, default: &'static str, usage: KeyUsage) -> KeySpec {
+    KeySpec {
+        key,
+        default,
+        usage,
+    }
 }
 
 /// What an adapter's configuration says besides the method's own keys.
@@ -69,50 +78,26 @@ impl AdapterMeta {
         selection: &Selection,
         bias_of_targets: &str,
     ) -> Map<String, Value> {
-        let optional = |text: &Option<String>| text.clone().map_or(Value::Null, Value::String);
-        let mut given = Map::new();
-        let mut put = |key: &str, value: Value| {
-            given.insert(key.to_owned(), value);
-        };
-        put(
-            "base_model_name_or_path",
-            optional(&self.base_model_name_or_path),
-        );
-        put("revision", optional(&self.revision));
-        put("task_type", optional(&self.task_type));
-        put("target_modules", self.target_modules.to_value());
-        let exclude = selection.exclude_modules.as_ref();
-        put(
-            "exclude_modules",
-            exclude.map_or(Value::Null, TargetModules::to_value),
-        );
-        let layers = selection.layers_to_transform.clone();
-        put(
-            "layers_to_transform",
-            layers.map_or(Value::Null, Value::from),
-        );
-        put(
-            "layers_pattern",
-            match selection.layers_pattern.as_slice() {
-                [] => Value::Null,
-                patterns => patterns.into(),
+        let or_null = |names: &[String]| (!names.is_empty()).then(|| names.to_vec());
+        let given = json!({
+            "base_model_name_or_path": self.base_model_name_or_path,
+            "revision": self.revision,
+            "task_type": self.task_type,
+            "target_modules": self.target_modules.to_value(),
+            "exclude_modules": selection.exclude_modules.as_ref().map(TargetModules::to_value),
+            "layers_to_transform": selection.layers_to_transform,
+            "layers_pattern": or_null(&selection.layers_pattern),
+            "bias": match selection.bias {
+                Biases::Targets => bias_of_targets,
+                other => other.name(),
             },
-        );
-        let bias = match selection.bias {
-            Biases::None => "none",
-            Biases::All => "all",
-            Biases::Targets => bias_of_targets,
-        };
-        put("bias", bias.into());
-        put(
-            "modules_to_save",
-            match self.modules_to_save.as_slice() {
-                [] => Value::Null,
-                modules => modules.into(),
-            },
-        );
-        put("fan_in_fan_out", self.fan_in_fan_out.into());
-        given
+            "modules_to_save": or_null(&self.modules_to_save),
+            "fan_in_fan_out": self.fan_in_fan_out,
+        });
+        match given {
+            Value::Object(given) => given,
+            _ => Map::new(),
+        }
     }
 }
 
@@ -134,7 +119,7 @@ fn written_targets(configured: &TargetModules, modules: &[String]) -> TargetModu
 }
 
 /// Returns the selection of the layers that have tensors of these names, with the biases that the configuration asks for.
-pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selection, MethodError> {
+pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selection> {
     let paths: BTreeSet<String> = files
         .tensors
         .keys()
@@ -173,13 +158,12 @@ pub fn to_adapter<M: Module>(
     model: &M,
     method: &dyn MethodConfig,
     meta: &AdapterMeta,
-) -> Result<AdapterFiles, MethodError> {
-    let (Some(format), Some(config)) = (&method.spec().peft, method.peft_config(meta)) else {
+) -> Result<AdapterFiles> {
+    let (Some(format), Some(mut config)) = (&method.spec().peft, method.peft_config(meta)) else {
         return Err(MethodError::NoAdapterFile {
             method: method.spec().kind,
         });
     };
-    let mut config = config;
     // What reading relies on is there whatever the method writes.
     for (key, value) in meta.common(method.selection(), "") {
         let is_needed = ["base_model_name_or_path", "task_type", "modules_to_save"];
@@ -255,7 +239,7 @@ impl Methods {
         model: M,
         files: &AdapterFiles,
         layout: WeightLayout,
-    ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>), MethodError> {
+    ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>)> {
         let (_, format) = self.of_adapter(files)?;
         let method = (format.read)(files)?;
         let linears = linear_modules(&model);
@@ -292,7 +276,7 @@ impl Methods {
             .iter()
             .map(|module| module.module.as_str())
             .collect();
-        check_targets(files, &linears_paths(&model), &adapted)?;
+        check_targets(files, &linears, &adapted)?;
         let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
@@ -329,10 +313,8 @@ impl Methods {
             changes.insert(entry.id, tensor.clone());
         }
         mismatch("tensors are missing", missing)?;
-        mismatch(
-            "the model has no place for these tensors",
-            left.into_iter().map(str::to_owned).collect(),
-        )?;
+        let left = left.into_iter().map(str::to_owned).collect();
+        mismatch("the model has no place for these tensors", left)?;
         Ok((put(model, &changes), report, method))
     }
 
@@ -344,7 +326,7 @@ impl Methods {
     pub fn of_adapter(
         &self,
         files: &AdapterFiles,
-    ) -> Result<(&'static MethodSpec, &'static PeftFormat), MethodError> {
+    ) -> Result<(&'static MethodSpec, &'static PeftFormat)> {
         let peft_type = files.peft_type()?;
         let own = self.iter().find_map(|spec| {
             let format = spec.peft.as_ref()?;
@@ -370,39 +352,26 @@ pub fn attach_adapter<M: Module>(
     model: M,
     files: &AdapterFiles,
     layout: WeightLayout,
-) -> Result<(M, AttachReport), MethodError> {
+) -> Result<(M, AttachReport)> {
     let (model, report, _) = Methods::builtin().attach_adapter(model, files, layout)?;
     Ok((model, report))
-}
-
-fn linears_paths<M: Module>(model: &M) -> Vec<String> {
-    let linears = linear_modules(model).into_iter();
-    linears.map(|linear| linear.path).collect()
 }
 
 /// Checks that each layer that the configuration targets has tensors.
 fn check_targets(
     files: &AdapterFiles,
-    linears: &[String],
+    linears: &[LinearModule],
     adapted: &BTreeSet<&str>,
-) -> Result<(), MethodError> {
-    let Some(targets) = files
-        .config
-        .get("target_modules")
-        .and_then(TargetModules::from_value)
-    else {
-        return Ok(());
-    };
+) -> Result<()> {
+    let modules = |key| files.config.get(key).and_then(TargetModules::from_value);
     let has_layers = files.config.get("layers_to_transform").is_some();
-    let exclude = files
-        .config
-        .get("exclude_modules")
-        .and_then(TargetModules::from_value);
-    if has_layers || targets == TargetModules::AllLinear {
-        return Ok(());
-    }
+    let targets = match modules("target_modules") {
+        Some(targets) if !has_layers && targets != TargetModules::AllLinear => targets,
+        _ => return Ok(()),
+    };
+    let exclude = modules("exclude_modules");
     let mut missing = Vec::new();
-    for path in linears {
+    for LinearModule { path, .. } in linears {
         let is_excluded = match &exclude {
             Some(exclude) => peft::target_matches(exclude, path)?,
             None => false,
@@ -412,13 +381,11 @@ fn check_targets(
             missing.push(path.clone());
         }
     }
-    mismatch(
-        "its configuration targets layers that it has no factors for",
-        missing,
-    )
+    let problem = "its configuration targets layers that it has no factors for";
+    mismatch(problem, missing)
 }
 
-fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<(), MethodError> {
+fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
@@ -427,19 +394,15 @@ fn mismatch(problem: &'static str, mut names: Vec<String>) -> Result<(), MethodE
 }
 
 /// Puts values into a model.
-fn put<M: Module>(model: M, values: &HashMap<burn::module::ParamId, peft::Tensor>) -> M {
+fn put<M: Module>(model: M, values: &HashMap<ParamId, peft::Tensor>) -> M {
     let mut changes = HashMap::new();
     walk(&model, |entry, param| {
         if let Some(tensor) = values.get(&entry.id) {
             let old = param.values();
             let data = TensorData::new(tensor.data.clone(), [tensor.data.len()]);
             let dtype = old.dtype();
-            let new = Tensor::<1>::from_data(data.convert_dtype(dtype), (&old.device(), dtype));
-            let change = Change {
-                values: Some(new),
-                is_trained: None,
-            };
-            changes.insert(entry.id, change);
+            let new = Tensor::from_data(data.convert_dtype(dtype), (&old.device(), dtype));
+            changes.insert(entry.id, Change::of_values(new));
         }
     });
     rewrite(model, changes)

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::method::selected;
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta,
+    Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec,
+    Theta,
 };
 use crate::schema::{Fallback, Range, SettingKind, SettingSpec, SettingValue};
 
@@ -15,7 +17,6 @@ const BY_STEPS: &str = "horizon";
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "scale",
-    aliases: &[],
     summary: "A constant scale: the effective weight is a fixed multiple of the trained one",
     formula: "W = s V,  s > 0 constant",
     source: "arXiv 2205.15242, with a single branch",
@@ -30,16 +31,8 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         EXCLUDE_MODULES,
         BIAS,
     ],
-    tensors: &[TensorSpec {
-        name: "weight_v",
-        meaning: "V, of the weight's shape",
-    }],
+    tensors: &[TensorSpec::new("weight_v", "V, of the weight's shape")],
     base_name: Some("weight_v"),
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
-    peft: None,
-    after_step: None,
     build: |settings, context| {
         let config = match settings.value("scale")? {
             SettingValue::Number(scale) => ScaleConfig::new(*scale),
@@ -49,6 +42,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             config.with_selection(Selection::from_settings(settings)?),
         ))
     },
+    ..MethodSpec::DEFAULT
 };
 
 /// The settings of a constant scale.
@@ -104,26 +98,13 @@ impl ScaleConfig {
 }
 
 impl MethodConfig for ScaleConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, selection);
 
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
-
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         MethodError::require_positive("scale", self.scale)
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let method = Scale { scale: self.scale };
         Ok(Start {
             scaling: Some(self.scale),

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
 use super::{
-    Layer, Method, MethodConfig, MethodError, MethodSpec, Start, StateTensors, TensorSpec, Theta,
-    init,
+    Layer, Method, MethodConfig, MethodError, MethodSpec, Result, Start, StateTensors, TensorSpec,
+    Theta, init,
 };
 use crate::schema::word;
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "sigma_reparam",
-    aliases: &[],
     summary: "sigma-Reparam: the weight is divided by its spectral norm and multiplied by a trained number",
     formula: "W = (gamma / sigma) V,  sigma = u' V v",
     source: "arXiv 2303.06296",
@@ -30,28 +29,12 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         BIAS,
     ],
     tensors: &[
-        TensorSpec {
-            name: "weight_orig",
-            meaning: "V, of the weight's shape",
-        },
-        TensorSpec {
-            name: GAMMA,
-            meaning: "gamma, [1]",
-        },
-        TensorSpec {
-            name: U,
-            meaning: "u, [d_out]; state, not trained",
-        },
-        TensorSpec {
-            name: V,
-            meaning: "v, [d_in]; state, not trained",
-        },
+        TensorSpec::new("weight_orig", "V, of the weight's shape"),
+        TensorSpec::new(GAMMA, "gamma, [1]"),
+        TensorSpec::new(U, "u, [d_out]; state, not trained").frozen(),
+        TensorSpec::new(V, "v, [d_in]; state, not trained").frozen(),
     ],
     base_name: Some("weight_orig"),
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
-    peft: None,
     after_step: Some(after_step),
     build: |settings, _| {
         Ok(Arc::new(SigmaReparamConfig {
@@ -62,6 +45,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 const GAMMA: &str = "weight_gamma";
@@ -121,22 +105,9 @@ pub struct SigmaReparamConfig {
 }
 
 impl MethodConfig for SigmaReparamConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, selection);
 
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
-
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let base = layer.base();
         let name = layer.module.tensor_name(U);
         let (u, v) =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 
-use super::{AfterStep, MethodConfig, MethodError, PeftFormat};
+use super::{AfterStep, MethodConfig, MethodError, PeftFormat, Result};
 use crate::schema::{Chosen, SchemaError, SettingSpec, Settings};
 
 /// What the program knows about a method: its line in [`Methods`].
@@ -40,8 +40,34 @@ pub struct MethodSpec {
     pub build: Build,
 }
 
+impl MethodSpec {
+    /// What a method has that says nothing of it: no names, settings or tensors, a weight that can be merged, and no plan.
+    pub const DEFAULT: Self = Self {
+        kind: "",
+        aliases: &[],
+        summary: "",
+        formula: "",
+        source: "",
+        settings: &[],
+        tensors: &[],
+        base_name: None,
+        mergeable: true,
+        runs_packed: false,
+        goes_over_others: false,
+        peft: None,
+        after_step: None,
+        build: |settings, _| {
+            Err(MethodError::Schema(SchemaError::UnknownKind {
+                what: "method",
+                kind: settings.kind().to_owned(),
+                known: Vec::new(),
+            }))
+        },
+    };
+}
+
 /// Makes a method from checked settings.
-pub type Build = fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>, MethodError>;
+pub type Build = fn(&Settings, &BuildContext) -> Result<Arc<dyn MethodConfig>>;
 
 /// A tensor of a method.
 #[derive(Debug)]
@@ -50,6 +76,27 @@ pub struct TensorSpec {
     pub name: &'static str,
     /// What it is, with its shape.
     pub meaning: &'static str,
+    /// Whether the optimizer moves it.
+    pub is_trained: bool,
+}
+
+impl TensorSpec {
+    /// Returns a trained tensor with what it is.
+    pub const fn new(name: &'static str, meaning: &'static str) -> Self {
+        Self {
+            name,
+            meaning,
+            is_trained: true,
+        }
+    }
+
+    /// Says that it is kept and not trained.
+    pub const fn frozen(self) -> Self {
+        Self {
+            is_trained: false,
+            ..self
+        }
+    }
 }
 
 /// What building a method may need to know of the rest of a run.
@@ -112,11 +159,7 @@ impl Methods {
     /// # Errors
     ///
     /// Fails when there is no such method or setting, or a value is of the wrong kind or out of its range.
-    pub fn build(
-        &self,
-        chosen: &Chosen,
-        context: &BuildContext,
-    ) -> Result<Arc<dyn MethodConfig>, MethodError> {
+    pub fn build(&self, chosen: &Chosen, context: &BuildContext) -> Result<Arc<dyn MethodConfig>> {
         let spec = self
             .get(&chosen.kind)
             .ok_or_else(|| SchemaError::UnknownKind {

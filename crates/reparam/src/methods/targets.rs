@@ -3,7 +3,7 @@
 use burn::module::{Module, ParamId};
 use reparam_formats::peft::{LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules};
 
-use super::MethodError;
+use super::Result;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Part, beside, walk};
 
@@ -129,7 +129,7 @@ impl Selection {
     /// # Errors
     ///
     /// Fails when the spec has one of these keys with another kind of value.
-    pub fn from_settings(settings: &Settings) -> Result<Self, MethodError> {
+    pub fn from_settings(settings: &Settings) -> Result<Self> {
         check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
@@ -198,10 +198,7 @@ impl Selection {
     /// # Errors
     ///
     /// Fails when nothing is selected, or an entry matches nothing.
-    pub(super) fn select<'a>(
-        &self,
-        linears: &[&'a LinearModule],
-    ) -> Result<Vec<&'a LinearModule>, MethodError> {
+    pub(super) fn select<'a>(&self, linears: &[&'a LinearModule]) -> Result<Vec<&'a LinearModule>> {
         let rules = self.rules();
         rules.validate()?;
         let all_linear = self.target_modules == TargetModules::AllLinear;

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use reparam_formats::checkpoint::{Checkpoint, Dtype, TensorView};
 use reparam_formats::safetensors::{self, TensorToWrite, write_safetensors};
 
-use super::MethodError;
+use super::{MethodError, Result};
 use crate::parameters::{self, ParameterList};
 
 /// Writes the state of a model's methods to a safetensors file: all that is trained, biases included,
@@ -22,7 +22,7 @@ use crate::parameters::{self, ParameterList};
 ///
 /// [`MethodError::NothingTrained`] when no parameter requires a gradient; [`MethodError::File`] when the file
 /// cannot be written.
-pub fn save_theta<M: Module>(model: &M, path: &Path) -> Result<(), MethodError> {
+pub fn save_theta<M: Module>(model: &M, path: &Path) -> Result<()> {
     let state = trained_state(model)?;
     let stored: Vec<(Vec<u8>, Dtype)> = state
         .iter()
@@ -47,7 +47,7 @@ pub fn save_theta<M: Module>(model: &M, path: &Path) -> Result<(), MethodError> 
 ///
 /// [`MethodError::NothingTrained`] as above; [`MethodError::File`] when the file cannot be read, lacks a tensor, has one that the model does not
 /// know, has one of another shape, or holds a number that is not finite.
-pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M, MethodError> {
+pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M> {
     let file = Checkpoint::open_file(path)?;
     let mut state = trained_state(&model)?;
     let expected: Vec<(String, Vec<usize>)> = state
@@ -66,7 +66,7 @@ pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M, MethodError> {
 }
 
 /// Returns the state of a model that has some to train; without autodiff it would be a part only.
-fn trained_state<M: Module>(model: &M) -> Result<ParameterList, MethodError> {
+fn trained_state<M: Module>(model: &M) -> Result<ParameterList> {
     if parameters::trainable(model).is_empty() {
         return Err(MethodError::NothingTrained);
     }
@@ -101,7 +101,7 @@ fn bytes(data: TensorData) -> (Vec<u8>, Dtype) {
 }
 
 /// Reads a tensor's numbers, `F64` without loss.
-fn numbers(view: &TensorView<'_>) -> Result<TensorData, MethodError> {
+fn numbers(view: &TensorView<'_>) -> Result<TensorData> {
     let len = view.n_elements();
     if view.dtype != Dtype::F64 {
         return Ok(TensorData::new(view.to_f32_vec()?, [len]));

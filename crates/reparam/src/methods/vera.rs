@@ -8,21 +8,20 @@ use reparam_ops::{LinearPlan, LowRank};
 use serde_json::{Map, Value, json};
 
 use super::lora::dropout;
-use super::method::{NewTensor, Place};
-use super::peft::{AdapterMeta, PeftFormat, targets_of};
+use super::method::{NewTensor, Place, selected};
+use super::peft::{AdapterMeta, PeftFormat, key, targets_of};
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
 };
 use super::{
-    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec,
-    Theta, init,
+    Base, Layer, LinearModule, Method, MethodConfig, MethodError, MethodSpec, Result, Start,
+    TensorSpec, Theta, init,
 };
 use crate::ForwardContext;
 use crate::schema::{Range, number, size};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "vera",
-    aliases: &[],
     summary: "Vector-based random matrix adaptation: two trained vectors a layer scale projections that all layers share",
     formula: "W = W0 + diag(b) B diag(d) A,  A and B random, frozen and shared",
     source: "arXiv 2310.11454, equation 2",
@@ -46,27 +45,20 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         ADAPTER_BIAS,
     ],
     tensors: &[
-        TensorSpec {
-            name: LAMBDA_B,
-            meaning: "b, [d_out]",
-        },
-        TensorSpec {
-            name: LAMBDA_D,
-            meaning: "d, [rank]",
-        },
-        TensorSpec {
-            name: A,
-            meaning: "A, [rank, the largest d_in], of the whole model; not trained",
-        },
-        TensorSpec {
-            name: B,
-            meaning: "B, [the largest d_out, rank], of the whole model; not trained",
-        },
+        TensorSpec::new(LAMBDA_B, "b, [d_out]"),
+        TensorSpec::new(LAMBDA_D, "d, [rank]"),
+        TensorSpec::new(
+            A,
+            "A, [rank, the largest d_in], of the whole model; not trained",
+        )
+        .frozen(),
+        TensorSpec::new(
+            B,
+            "B, [the largest d_out, rank], of the whole model; not trained",
+        )
+        .frozen(),
     ],
-    base_name: None,
-    mergeable: true,
     runs_packed: true,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "VERA",
         is_own: |_| true,
@@ -82,7 +74,6 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         },
         check: |_| Ok(()),
     }),
-    after_step: None,
     build: |settings, _| {
         Ok(Arc::new(VeraConfig {
             rank: settings.size("rank")?,
@@ -91,20 +82,13 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 const LAMBDA_B: &str = "vera_lambda_b";
 const LAMBDA_D: &str = "vera_lambda_d";
 const A: &str = "vera_A";
 const B: &str = "vera_B";
-
-const fn key(key: &'static str, default: &'static str, usage: KeyUsage) -> KeySpec {
-    KeySpec {
-        key,
-        default,
-        usage,
-    }
-}
 
 const KEYS: [KeySpec; 12] = [
     key("bias", "\"none\"", KeyUsage::Honoured),
@@ -170,22 +154,9 @@ impl Default for VeraConfig {
 }
 
 impl MethodConfig for VeraConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
+    selected!(SPEC, selection);
 
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
-
-    fn check(&self, _layers: &[&LinearModule]) -> Result<(), MethodError> {
+    fn check(&self, _layers: &[&LinearModule]) -> Result<()> {
         if self.rank == 0 {
             return Err(MethodError::Setting {
                 setting: "rank",
@@ -196,11 +167,7 @@ impl MethodConfig for VeraConfig {
         Ok(())
     }
 
-    fn shared(
-        &self,
-        layers: &[&LinearModule],
-        place: &Place<'_>,
-    ) -> Result<Vec<NewTensor>, MethodError> {
+    fn shared(&self, layers: &[&LinearModule], place: &Place<'_>) -> Result<Vec<NewTensor>> {
         let layout = self.selection.weight_layout;
         let dims = layers.iter().map(|layer| layer.dims(layout));
         let (d_out, d_in) = dims.fold((0, 0), |most, dims| {
@@ -214,7 +181,7 @@ impl MethodConfig for VeraConfig {
         Ok(vec![drawn(self.rank, d_in, A), drawn(d_out, self.rank, B)])
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (d_out, d_in, rank) = (layer.d_out, layer.d_in, self.rank);
         let vera = Vera {
             d_out,
@@ -235,7 +202,7 @@ impl MethodConfig for VeraConfig {
         })
     }
 
-    fn properties(&self) -> Result<Vec<(&'static str, Value)>, MethodError> {
+    fn properties(&self) -> Result<Vec<(&'static str, Value)>> {
         Ok(vec![
             ("rank", json!(self.rank)),
             ("d_initial", json!(self.d_initial)),

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
-use super::method::NewTensor;
+use super::method::{NewTensor, selected};
 use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
-use super::{Layer, Method, MethodConfig, MethodError, MethodSpec, Start, TensorSpec, Theta};
+use super::{
+    Layer, Method, MethodConfig, MethodError, MethodSpec, Result, Start, TensorSpec, Theta,
+};
 use crate::schema::word;
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "weight_norm",
-    aliases: &[],
     summary: "Weight normalization: the length and the direction of each output's weights are trained apart",
     formula: "W = g v / |v|  for each row;  on LoRA  W = g (W0 + s B A) / |W0 + s B A|",
     source: "arXiv 1602.07868, equation 2",
@@ -27,27 +28,21 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
         BIAS,
     ],
     tensors: &[
-        TensorSpec {
-            name: "weight_v",
-            meaning: "v, of the weight's shape; over LoRA the frozen base has its own name",
-        },
-        TensorSpec {
-            name: G,
-            meaning: "g, [d_out, 1]",
-        },
+        TensorSpec::new(
+            "weight_v",
+            "v, of the weight's shape; over LoRA the frozen base has its own name",
+        ),
+        TensorSpec::new(G, "g, [d_out, 1]"),
     ],
     base_name: Some("weight_v"),
-    mergeable: true,
-    runs_packed: false,
     goes_over_others: true,
-    peft: None,
-    after_step: None,
     build: |settings, _| {
         Ok(Arc::new(WeightNormConfig {
             starts_from_data: settings.word("init")? == "data",
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 /// The name of the lengths.
@@ -83,39 +78,32 @@ pub struct WeightNormConfig {
 }
 
 impl MethodConfig for WeightNormConfig {
-    fn spec(&self) -> &'static MethodSpec {
-        &SPEC
-    }
-
-    fn selection(&self) -> &Selection {
-        &self.selection
-    }
-
-    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
-        Arc::new(Self {
-            selection,
-            ..self.clone()
-        })
-    }
+    selected!(SPEC, selection);
 
     fn starts_from_data(&self) -> bool {
         self.starts_from_data
     }
 
-    fn start(&self, layer: &Layer<'_>) -> Result<Start, MethodError> {
+    fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let base = layer.base();
-        let g = row_norms(base.clone());
-        let values = g.to_data().convert::<f64>();
-        let is_bad = |norm: f64| !(norm.is_finite() && norm > 0.0);
-        if let Some(row) = values.iter::<f64>().position(is_bad) {
-            return Err(MethodError::ZeroRow {
-                module: layer.module.path.clone(),
-                row,
-            });
-        }
+        let g = lengths(layer, base.clone())?;
         Ok(Start::new(WeightNorm)
             .with_base(base)
             .with(NewTensor::matrix(G, g)))
+    }
+}
+
+/// Returns the norm of each row of a layer's weight, `[d_out, 1]`, if all of them have a direction.
+pub(super) fn lengths(layer: &Layer<'_>, base: Tensor<2>) -> Result<Tensor<2>> {
+    let norms = row_norms(base);
+    let values = norms.to_data().convert::<f64>();
+    let is_bad = |norm: f64| !(norm.is_finite() && norm > 0.0);
+    match values.iter::<f64>().position(is_bad) {
+        None => Ok(norms),
+        Some(row) => Err(MethodError::ZeroRow {
+            module: layer.module.path.clone(),
+            row,
+        }),
     }
 }
 

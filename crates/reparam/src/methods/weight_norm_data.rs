@@ -6,7 +6,7 @@ use burn::module::{Module, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
 use super::weight_norm::{G, SPEC, row_norms};
-use super::{MethodError, WeightLayout, linear_modules};
+use super::{MethodError, Result, WeightLayout, linear_modules};
 use crate::walk::{Change, Part, rewrite, walk};
 
 /// Initializes a weight-normalized linear layer so that its outputs over a batch have mean 0 and
@@ -35,11 +35,7 @@ use crate::walk::{Change, Part, rewrite, walk};
 /// # References
 ///
 /// Salimans and Kingma, *Weight Normalization* (arXiv 1602.07868), section 3.
-pub fn initialize_from_data<M: Module>(
-    layer: M,
-    x: Tensor<2>,
-    layout: WeightLayout,
-) -> Result<M, MethodError> {
+pub fn initialize_from_data<M: Module>(layer: M, x: Tensor<2>, layout: WeightLayout) -> Result<M> {
     let linears = linear_modules(&layer);
     let is_normalized =
         |linear: &super::LinearModule| linear.path.is_empty() && linear.methods == [SPEC.kind];
@@ -81,17 +77,14 @@ pub fn initialize_from_data<M: Module>(
     let change = |values: Vec<f64>| {
         let len = values.len();
         let data = TensorData::new(values, [len]).convert_dtype(g.dtype());
-        Change {
-            values: Some(Tensor::from_data(data, (&g.device(), g.dtype()))),
-            is_trained: None,
-        }
+        Change::of_values(Tensor::from_data(data, (&g.device(), g.dtype())))
     };
     let changes = HashMap::from([(g_id, change(new_g)), (bias_id, change(new_b))]);
     Ok(rewrite(layer, changes))
 }
 
 /// Returns `1 / std` and `-mean / std` of each column, computed in `f64`.
-fn moments(t: &Tensor<2>) -> Result<(Vec<f64>, Vec<f64>), MethodError> {
+fn moments(t: &Tensor<2>) -> Result<(Vec<f64>, Vec<f64>)> {
     let [rows, cols] = t.dims();
     let data = t.to_data().convert::<f64>();
     let values: Vec<f64> = data.iter::<f64>().collect();

@@ -1,10 +1,10 @@
 //! Composition.
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::rules::Placed;
 use crate::optim::rules::order;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList};
 
 /// Transforms applied one after the other.
@@ -43,10 +43,29 @@ pub struct Chain {
 ///
 /// Transforms in groups with different patterns are compared when the parameters are known, by
 /// [`GradientTransform::check`].
-pub fn chain(parts: Vec<Box<dyn GradientTransform>>) -> Result<Chain, OptimError> {
+pub fn chain(parts: Vec<Box<dyn GradientTransform>>) -> Result<Chain> {
     let chain = Chain { parts };
     order::check(&chain.roles())?;
     Ok(chain)
+}
+
+/// Composes the transforms inside of another one, and refuses those that make no sense there.
+pub(crate) fn inner(
+    outer: &'static str,
+    parts: Vec<Box<dyn GradientTransform>>,
+    is_foreign: impl Fn(&Placed) -> bool,
+    (reason, fix): (&'static str, &'static str),
+) -> Result<Chain> {
+    let chain = chain(parts)?;
+    match chain.roles().into_iter().find(is_foreign) {
+        None => Ok(chain),
+        Some(placed) => Err(OptimError::Order {
+            first: outer,
+            second: placed.name,
+            reason,
+            fix,
+        }),
+    }
 }
 
 impl GradientTransform for Chain {
@@ -54,11 +73,7 @@ impl GradientTransform for Chain {
         "chain"
     }
 
-    fn transform(
-        &mut self,
-        mut updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, mut updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         for part in &mut self.parts {
             updates = part.transform(updates, context)?;
         }
@@ -76,7 +91,7 @@ impl GradientTransform for Chain {
         states.flatten().collect()
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new("optimizer", state);
         for (place, part) in self.parts.iter_mut().enumerate() {
             let own = state.take_group(&format!("{place}.{}", part.name()));
@@ -85,7 +100,7 @@ impl GradientTransform for Chain {
         state.finish()
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         order::check_names(&self.roles(), parameters)?;
         self.parts
             .iter()
@@ -96,7 +111,7 @@ impl GradientTransform for Chain {
         &mut self,
         gradients: &[NamedTensor],
         context: &StepContext<'_>,
-    ) -> Result<Option<ParameterList>, OptimError> {
+    ) -> Result<Option<ParameterList>> {
         // The rules leave at most one probe, with nothing before it.
         for part in &mut self.parts {
             if let Some(point) = part.probe(gradients, context)? {
@@ -106,7 +121,7 @@ impl GradientTransform for Chain {
         Ok(None)
     }
 
-    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<(), OptimError> {
+    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<()> {
         self.parts
             .iter_mut()
             .try_for_each(|part| part.moved(parameters))

@@ -1,8 +1,8 @@
 //! The catalog of transforms: what is known of each by its name.
 
-use super::error::OptimError;
+use super::error::{OptimError, Result};
 use super::transform::GradientTransform;
-use crate::schema::{self, Chosen, Range, SchemaError, SettingSpec, Settings, number};
+use crate::schema::{Chosen, Range, SchemaError, SettingSpec, Settings, number};
 
 /// What is known about a transform.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,12 @@ pub struct TransformEntry {
 }
 
 /// What a transform is built into.
-pub type Built = Result<Vec<Box<dyn GradientTransform>>, OptimError>;
+pub type Built = Result<Vec<Box<dyn GradientTransform>>>;
+
+/// What a single transform is built into.
+pub(crate) fn one(transform: impl GradientTransform + 'static) -> Built {
+    Ok(vec![Box::new(transform)])
+}
 
 /// What is known of a whole optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,13 +82,6 @@ impl Transforms {
     /// Returns the entry of a name.
     pub fn find(&self, kind: &str) -> Option<&TransformEntry> {
         self.iter().find(|entry| entry.kind == kind)
-    }
-}
-
-impl TransformEntry {
-    /// Returns the setting of a key.
-    pub fn setting(&self, key: &str) -> Option<&'static SettingSpec> {
-        schema::find(self.settings, key)
     }
 }
 

@@ -4,6 +4,9 @@ use thiserror::Error;
 
 use crate::schema::SchemaError;
 
+/// What a part of an update gives.
+pub type Result<T, E = OptimError> = std::result::Result<T, E>;
+
 /// Why an update could not be made.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum OptimError {
@@ -124,7 +127,7 @@ impl OptimError {
             }
             Self::NoSingularVectors { .. } => Some("lower the learning rate".into()),
             Self::NotProbed { .. } => Some(
-                "call `Optimizer::probe` with the gradients, and step with those at the point it \
+                "call `Optimizer::probe_list` with the gradients, and step with those at the point it \
                  returns"
                     .into(),
             ),

@@ -42,7 +42,7 @@ pub use crate::schema::{
 };
 pub use chain::{Chain, chain};
 pub use entry::{BuildContext, Built, OptimizerEntry, TransformEntry, Transforms};
-pub use error::OptimError;
+pub use error::{OptimError, Result};
 pub use math::global_norm;
 pub use optimizer::{Optimizer, StepReport, StepVariances, load_state, save_state};
 pub use optimizers::{
@@ -51,7 +51,7 @@ pub use optimizers::{
 };
 pub use rules::{Placed, Role};
 pub use schedule::{Decay, DecayShape, Schedule};
-pub use transform::{GradientTransform, StepContext};
+pub use transform::{GradientTransform, StepContext, Transformed};
 pub use transforms::{
     Accumulate, AdaptiveScale, Centralize, ClipByGlobalNorm, ClipByUnitNorm, ClipByValue, Ema,
     Freeze, Galore, GradientMask, Group, LoraPlus, MaskRule, Riemannian, Sam, Scale, WeightDecay,

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::ElementConversion;
 
 use crate::optim::chain::{Chain, chain};
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::math::{Noise, global_norm};
 use crate::optim::schedule::Schedule;
 use crate::optim::state::file;
@@ -74,7 +74,7 @@ impl Optimizer {
         learning_rate: f64,
         schedule: Schedule,
         horizon: u64,
-    ) -> Result<Self, OptimError> {
+    ) -> Result<Self> {
         Range::Positive.check("learning_rate", learning_rate)?;
         at_least_one("horizon", horizon)?;
         Ok(Self {
@@ -107,7 +107,7 @@ impl Optimizer {
     /// # Errors
     ///
     /// Fails when a transform has no effect on them or cannot take their shapes.
-    pub fn check<M: Module>(&self, module: &M) -> Result<(), OptimError> {
+    pub fn check<M: Module>(&self, module: &M) -> Result<()> {
         let parameters = parameters::trainable(module);
         self.chain.check(&parameters, self.horizon)
     }
@@ -130,7 +130,7 @@ impl Optimizer {
         &mut self,
         module: M,
         gradients: ParameterList,
-    ) -> Result<(M, StepReport), OptimError> {
+    ) -> Result<(M, StepReport)> {
         let parameters = parameters::trainable(&module);
         let (values, report) = self.step_list(parameters, gradients)?;
         Ok((parameters::assign(module, values), report))
@@ -141,7 +141,7 @@ impl Optimizer {
         &mut self,
         parameters: ParameterList,
         gradients: ParameterList,
-    ) -> Result<(ParameterList, StepReport), OptimError> {
+    ) -> Result<(ParameterList, StepReport)> {
         let grad_norm = global_norm(&gradients);
         if !grad_norm.is_finite() {
             return Err(OptimError::NonFinite {
@@ -193,31 +193,20 @@ impl Optimizer {
         Ok((moved, report))
     }
 
-    /// Returns the module at which the gradient has to be taken instead of at `module`, given the
+    /// Returns the point at which the gradient has to be taken instead of at `parameters`, given the
     /// gradient there; `None` if one gradient a step is enough.
     ///
-    /// With [`Sam`](super::Sam) in the chain a step is: gradients at the module, this, gradients at what
-    /// it returns, and [`step`](Self::step) with the old module and the new gradients.
+    /// With [`Sam`](super::Sam) in the chain a step is: gradients at the parameters, this, gradients at what
+    /// it returns, and [`step_list`](Self::step_list) with the old parameters and the new gradients.
     ///
     /// # Errors
     ///
     /// Fails when a gradient is not finite.
-    pub fn probe<M: Module>(
-        &mut self,
-        module: &M,
-        gradients: &[NamedTensor],
-    ) -> Result<Option<M>, OptimError> {
-        let parameters = parameters::trainable(module);
-        let point = self.probe_list(&parameters, gradients)?;
-        Ok(point.map(|point| parameters::assign(module.clone(), point)))
-    }
-
-    /// Like [`probe`](Self::probe), on a list of parameters without a module.
     pub fn probe_list(
         &mut self,
         parameters: &[NamedTensor],
         gradients: &[NamedTensor],
-    ) -> Result<Option<ParameterList>, OptimError> {
+    ) -> Result<Option<ParameterList>> {
         let context = self.context(parameters);
         let point = self.chain.probe(gradients, &context)?;
         if point.is_some() && !global_norm(gradients).is_finite() {
@@ -228,14 +217,8 @@ impl Optimizer {
         Ok(point)
     }
 
-    /// Returns the module that is to be evaluated and saved in place of the trained one, if a
-    /// transform keeps an average of the parameters.
-    pub fn evaluated<M: Module>(&self, module: &M) -> Option<M> {
-        let values = self.evaluated_list(&parameters::trainable(module))?;
-        Some(parameters::assign(module.clone(), values))
-    }
-
-    /// Like [`evaluated`](Self::evaluated), on a list of parameters without a module.
+    /// Returns the parameters that are to be evaluated and saved in place of the trained ones, if a
+    /// transform keeps an average of them.
     pub fn evaluated_list(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
         self.chain.evaluated(parameters)
     }
@@ -269,7 +252,7 @@ impl Optimizer {
     /// # Errors
     ///
     /// Fails when the state is of another chain.
-    pub fn load_state(&mut self, steps_done: u64, state: ParameterList) -> Result<(), OptimError> {
+    pub fn load_state(&mut self, steps_done: u64, state: ParameterList) -> Result<()> {
         self.chain.load_state(state)?;
         self.steps_done = steps_done;
         Ok(())
@@ -283,7 +266,7 @@ impl Optimizer {
 /// # Errors
 ///
 /// [`OptimError::StateFile`] when the file cannot be written.
-pub fn save_state(optimizer: &Optimizer, path: &Path) -> Result<(), OptimError> {
+pub fn save_state(optimizer: &Optimizer, path: &Path) -> Result<()> {
     file::write(path, optimizer.steps_done(), optimizer.state())
 }
 
@@ -293,7 +276,7 @@ pub fn save_state(optimizer: &Optimizer, path: &Path) -> Result<(), OptimError> 
 ///
 /// [`OptimError::StateFile`] when the file is missing or damaged, and the errors of
 /// [`Optimizer::load_state`] when it is another chain's.
-pub fn load_state(optimizer: &mut Optimizer, path: &Path) -> Result<(), OptimError> {
+pub fn load_state(optimizer: &mut Optimizer, path: &Path) -> Result<()> {
     let (steps_done, state) = file::read(path)?;
     optimizer.load_state(steps_done, state)
 }

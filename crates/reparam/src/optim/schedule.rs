@@ -1,6 +1,6 @@
 //! Learning-rate schedules.
 
-use super::error::OptimError;
+use super::error::Result;
 use crate::schema::Range;
 
 /// How the learning rate changes over a run, as a multiplier in `[0, 1]`.
@@ -73,7 +73,7 @@ impl Schedule {
     /// # Errors
     ///
     /// Fails unless `min_ratio` is in `[0, 1]`.
-    pub fn warmup(warmup_steps: u64, decay: Decay, min_ratio: f64) -> Result<Self, OptimError> {
+    pub fn warmup(warmup_steps: u64, decay: Decay, min_ratio: f64) -> Result<Self> {
         Range::Unit.check("min_learning_rate_ratio", min_ratio)?;
         Ok(Self::Warmup {
             warmup_steps,

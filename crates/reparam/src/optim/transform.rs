@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::error::OptimError;
+use super::error::{OptimError, Result};
 use super::rules::Placed;
 use crate::parameters::{NamedTensor, ParameterList};
 
@@ -19,6 +19,9 @@ pub struct StepContext<'a> {
     pub parameters: &'a [NamedTensor],
 }
 
+/// What a transform makes of gradients.
+pub type Transformed = Result<ParameterList>;
+
 /// One piece of the gradient update.
 pub trait GradientTransform: Debug + Send {
     /// Returns the name, which prefixes the names of its state.
@@ -27,11 +30,7 @@ pub trait GradientTransform: Debug + Send {
     /// Turns the gradients, or what earlier transforms made of them, into updates.
     ///
     /// Names, shapes and order stay as they are.
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError>;
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed;
 
     /// Says what the piece is in a chain, for the rules about order; with the pieces inside it, if
     /// it has any.
@@ -43,7 +42,7 @@ pub trait GradientTransform: Debug + Send {
     }
 
     /// Restores what [`state`](Self::state) returned.
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         match state.first() {
             None => Ok(()),
             Some(tensor) => Err(OptimError::UnexpectedState {
@@ -55,7 +54,7 @@ pub trait GradientTransform: Debug + Send {
 
     /// Checks before the first step that the transform can work on these parameters, for so many
     /// steps.
-    fn check(&self, _parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, _parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         Ok(())
     }
 
@@ -65,12 +64,12 @@ pub trait GradientTransform: Debug + Send {
         &mut self,
         _gradients: &[NamedTensor],
         _context: &StepContext<'_>,
-    ) -> Result<Option<ParameterList>, OptimError> {
+    ) -> Result<Option<ParameterList>> {
         Ok(None)
     }
 
     /// Is told where the parameters are after the move.
-    fn moved(&mut self, _parameters: &[NamedTensor]) -> Result<(), OptimError> {
+    fn moved(&mut self, _parameters: &[NamedTensor]) -> Result<()> {
         Ok(())
     }
 
@@ -80,6 +79,21 @@ pub trait GradientTransform: Debug + Send {
         None
     }
 }
+
+/// The name of a transform, and its one role, which holds for all parameters.
+macro_rules! placed {
+    ($name:literal, $role:ident) => {
+        fn name(&self) -> &'static str {
+            $name
+        }
+
+        fn roles(&self) -> Vec<$crate::optim::rules::Placed> {
+            use $crate::optim::rules::{Placed, Role};
+            Placed::everywhere($name, Role::$role)
+        }
+    };
+}
+pub(crate) use placed;
 
 /// Applies a function to every update and its parameter.
 pub(crate) fn map_with_parameters(

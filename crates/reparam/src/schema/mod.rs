@@ -135,6 +135,21 @@ pub enum Fallback {
 }
 
 impl SettingSpec {
+    /// Returns a setting of its parts.
+    pub const fn new(
+        key: &'static str,
+        kind: SettingKind,
+        fallback: Fallback,
+        meaning: &'static str,
+    ) -> Self {
+        Self {
+            key,
+            kind,
+            fallback,
+            meaning,
+        }
+    }
+
     /// Returns the value of the setting where none is given, if there is one.
     pub fn default_value(&self) -> Option<SettingValue> {
         Some(match self.fallback {
@@ -164,42 +179,27 @@ pub const fn number(
     default: f64,
     meaning: &'static str,
 ) -> SettingSpec {
-    SettingSpec {
+    SettingSpec::new(
         key,
-        kind: SettingKind::Number(range),
-        fallback: Fallback::Number(default),
+        SettingKind::Number(range),
+        Fallback::Number(default),
         meaning,
-    }
+    )
 }
 
 /// A whole number of at least 1 with a default.
 pub const fn count(key: &'static str, default: u64, meaning: &'static str) -> SettingSpec {
-    SettingSpec {
-        key,
-        kind: SettingKind::COUNT,
-        fallback: Fallback::Count(default),
-        meaning,
-    }
+    SettingSpec::new(key, SettingKind::COUNT, Fallback::Count(default), meaning)
 }
 
 /// A whole number from 1 to [`MOST`] with a default: how much there is at once.
 pub const fn size(key: &'static str, default: u64, meaning: &'static str) -> SettingSpec {
-    SettingSpec {
-        key,
-        kind: SettingKind::SIZE,
-        fallback: Fallback::Count(default),
-        meaning,
-    }
+    SettingSpec::new(key, SettingKind::SIZE, Fallback::Count(default), meaning)
 }
 
 /// A flag with a default.
 pub const fn flag(key: &'static str, default: bool, meaning: &'static str) -> SettingSpec {
-    SettingSpec {
-        key,
-        kind: SettingKind::Flag,
-        fallback: Fallback::Flag(default),
-        meaning,
-    }
+    SettingSpec::new(key, SettingKind::Flag, Fallback::Flag(default), meaning)
 }
 
 /// One of a few words, with a default.
@@ -209,12 +209,12 @@ pub const fn word(
     default: &'static str,
     meaning: &'static str,
 ) -> SettingSpec {
-    SettingSpec {
+    SettingSpec::new(
         key,
-        kind: SettingKind::Word(words),
-        fallback: Fallback::Word(default),
+        SettingKind::Word(words),
+        Fallback::Word(default),
         meaning,
-    }
+    )
 }
 
 /// A setting that has to be given, with an example of a value.
@@ -224,12 +224,7 @@ pub const fn required(
     example: &'static str,
     meaning: &'static str,
 ) -> SettingSpec {
-    SettingSpec {
-        key,
-        kind,
-        fallback: Fallback::Required(example),
-        meaning,
-    }
+    SettingSpec::new(key, kind, Fallback::Required(example), meaning)
 }
 
 /// A setting that may be left out, with what happens then.
@@ -239,10 +234,5 @@ pub const fn optional(
     otherwise: &'static str,
     meaning: &'static str,
 ) -> SettingSpec {
-    SettingSpec {
-        key,
-        kind,
-        fallback: Fallback::Absent(otherwise),
-        meaning,
-    }
+    SettingSpec::new(key, kind, Fallback::Absent(otherwise), meaning)
 }

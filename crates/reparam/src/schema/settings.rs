@@ -13,6 +13,19 @@ pub struct Settings {
     values: Vec<(String, SettingValue)>,
 }
 
+/// A function that returns the value of a setting of one kind.
+macro_rules! reader {
+    ($(#[$doc:meta])* $name:ident -> $type:ty: $kind:ident($value:ident) => $result:expr, $expected:literal) => {
+        $(#[$doc])*
+        pub fn $name(&self, key: &str) -> Result<$type, SchemaError> {
+            match self.value(key)? {
+                SettingValue::$kind($value) => Ok($result),
+                _ => Err(self.wrong(key, $expected)),
+            }
+        }
+    };
+}
+
 impl Settings {
     /// Checks given settings against a list, and fills in the defaults, in the list's order.
     ///
@@ -120,28 +133,22 @@ impl Settings {
         }
     }
 
-    /// Returns a number.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn number(&self, key: &str) -> Result<f64, SchemaError> {
-        match self.value(key)? {
-            SettingValue::Number(number) => Ok(*number),
-            _ => Err(self.wrong(key, "a number")),
-        }
+    reader! {
+        /// Returns a number.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        number -> f64: Number(number) => *number, "a number"
     }
 
-    /// Returns a whole number.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn count(&self, key: &str) -> Result<u64, SchemaError> {
-        match self.value(key)? {
-            SettingValue::Count(count) => Ok(*count),
-            _ => Err(self.wrong(key, "a whole number")),
-        }
+    reader! {
+        /// Returns a whole number.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        count -> u64: Count(count) => *count, "a whole number"
     }
 
     /// Returns a whole number as a size in memory.
@@ -153,28 +160,22 @@ impl Settings {
         usize::try_from(self.count(key)?).map_err(|_| self.wrong(key, "a smaller number"))
     }
 
-    /// Returns a flag.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn flag(&self, key: &str) -> Result<bool, SchemaError> {
-        match self.value(key)? {
-            SettingValue::Flag(flag) => Ok(*flag),
-            _ => Err(self.wrong(key, "true or false")),
-        }
+    reader! {
+        /// Returns a flag.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        flag -> bool: Flag(flag) => *flag, "true or false"
     }
 
-    /// Returns a word, a text or a pattern.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn word(&self, key: &str) -> Result<&str, SchemaError> {
-        match self.value(key)? {
-            SettingValue::Word(word) => Ok(word),
-            _ => Err(self.wrong(key, "a word")),
-        }
+    reader! {
+        /// Returns a word, a text or a pattern.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        word -> &str: Word(word) => word, "a word"
     }
 
     /// Returns a word, a text or a pattern, to keep.
@@ -199,16 +200,13 @@ impl Settings {
         }
     }
 
-    /// Returns numbers.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there are none; see [`Settings`].
-    pub fn numbers(&self, key: &str) -> Result<&[f64], SchemaError> {
-        match self.value(key)? {
-            SettingValue::Numbers(numbers) => Ok(numbers),
-            _ => Err(self.wrong(key, "a list of numbers")),
-        }
+    reader! {
+        /// Returns numbers.
+        ///
+        /// # Errors
+        ///
+        /// Fails when there are none; see [`Settings`].
+        numbers -> &[f64]: Numbers(numbers) => numbers, "a list of numbers"
     }
 
     /// Returns whole numbers.
@@ -224,28 +222,22 @@ impl Settings {
         counts.map_err(|_| self.wrong(key, "a list of smaller numbers"))
     }
 
-    /// Returns texts.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there are none; see [`Settings`].
-    pub fn texts(&self, key: &str) -> Result<&[String], SchemaError> {
-        match self.value(key)? {
-            SettingValue::Texts(texts) => Ok(texts),
-            _ => Err(self.wrong(key, "a list of strings")),
-        }
+    reader! {
+        /// Returns texts.
+        ///
+        /// # Errors
+        ///
+        /// Fails when there are none; see [`Settings`].
+        texts -> &[String]: Texts(texts) => texts, "a list of strings"
     }
 
-    /// Returns a choice of modules.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn modules(&self, key: &str) -> Result<&TargetModules, SchemaError> {
-        match self.value(key)? {
-            SettingValue::Modules(modules) => Ok(modules),
-            _ => Err(self.wrong(key, "a choice of modules")),
-        }
+    reader! {
+        /// Returns a choice of modules.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        modules -> &TargetModules: Modules(modules) => modules, "a choice of modules"
     }
 
     /// Returns whole numbers by pattern; none if they are not given.
@@ -291,15 +283,12 @@ impl Settings {
         }
     }
 
-    /// Returns the kinds of a chain.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is none; see [`Settings`].
-    pub fn chain(&self, key: &str) -> Result<&[Chosen], SchemaError> {
-        match self.value(key)? {
-            SettingValue::Chain(chain) => Ok(chain),
-            _ => Err(self.wrong(key, "a list of kinds")),
-        }
+    reader! {
+        /// Returns the kinds of a chain.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        chain -> &[Chosen]: Chain(chain) => chain, "a list of kinds"
     }
 }

@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::tensor::{ElementConversion, Int, Tensor};
 use reparam::ForwardContext;
 use reparam::methods;
-use reparam::optim::{BuildContext, Optimizer, StepReport};
+use reparam::optim::{BuildContext, StepReport};
 use reparam_data::BatchPlan;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::hub::HubOptions;
@@ -35,12 +35,13 @@ use crate::config::{
 };
 use crate::event::Step;
 use crate::inspect::{Description, Kind, files, tensors};
+use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
     EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts,
-    RunPlan, Task,
+    RunFile as _, RunPlan, Task,
 };
-use crate::{Metrics, Stop, TrainError};
+use crate::{Metrics, Result, Stop, TrainError};
 
 /// A loss this many times that of the first step will not come down again.
 ///
@@ -93,7 +94,7 @@ impl Objective for Regression {
         pass: u64,
         total: f64,
         context: &ForwardContext,
-    ) -> Result<Tensor<1>, TrainError> {
+    ) -> Result<Tensor<1>> {
         let (mut x, mut y) = (self.x.clone(), self.y.clone());
         if let Some(plan) = &self.plan {
             let rows: Vec<i64> = plan.batch(pass).into_iter().map(|row| row as i64).collect();
@@ -117,41 +118,41 @@ impl Task for Regression {
         config["model_type"] == model_file::MODEL_TYPE
     }
 
-    fn prepare(config: &RegressionConfig, _: &HubOptions) -> Result<Prepared<Self>, TrainError> {
+    fn prepare(config: &RegressionConfig, _: &HubOptions) -> Result<Prepared<Self>> {
         prepare(config)
     }
 
-    fn check(config: &RegressionConfig) -> Result<(), TrainError> {
+    fn check(config: &RegressionConfig) -> Result<()> {
         config.check()?;
         prepare(config).map(drop)
     }
 
-    fn evaluate(&self, network: &Network, stop: Stop<'_>) -> Result<Option<Metrics>, TrainError> {
+    fn evaluate(&self, network: &Network, stop: Stop<'_>) -> Result<Option<Metrics>> {
         stop.check()?;
         measure_model(&self.model(network), &self.tables.test).map(Some)
     }
 
-    fn save(&self, network: &Network, directory: &Path) -> Result<(), TrainError> {
+    fn save(&self, network: &Network, directory: &Path) -> Result<()> {
         self.model(&network.valid()).save(directory)
     }
 
-    fn report(&self, network: &Network) -> Result<Option<Report>, TrainError> {
+    fn report(&self, network: &Network) -> Result<Option<Report>> {
         report(&self.model(network), &self.tables).map(Some)
     }
 
     /// The gradient of a table may well be zero: at the exact solution, or where no unit is active.
-    fn check_gradient(&self, _: f64, _: &StepReport) -> Result<(), TrainError> {
+    fn check_gradient(&self, _: f64, _: &StepReport) -> Result<()> {
         Ok(())
     }
 
-    fn check_step(&self, step: &Step) -> Result<(), TrainError> {
+    fn check_step(&self, step: &Step) -> Result<()> {
         if step.loss > self.before * GROWN {
             return Err(self.grown(step.step, step.loss, step.learning_rate));
         }
         Ok(())
     }
 
-    fn check_end(&self, network: &Network, last: &Step) -> Result<(), TrainError> {
+    fn check_end(&self, network: &Network, last: &Step) -> Result<()> {
         let after = self.train_loss(network);
         // Nor is a loss that is no number below what it was.
         if after.is_nan() || after > self.before * NOT_LEARNED {
@@ -172,7 +173,7 @@ impl Task for Regression {
         }
     }
 
-    fn describe(directory: &Path) -> Result<Option<Description>, TrainError> {
+    fn describe(directory: &Path) -> Result<Option<Description>> {
         if !RegressionModel::is_at(directory) {
             return Ok(None);
         }
@@ -190,7 +191,7 @@ impl Task for Regression {
         }))
     }
 
-    fn eval(request: &EvalRequest, _: &HubOptions, stop: Stop<'_>) -> Result<Metrics, TrainError> {
+    fn eval(request: &EvalRequest, _: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         stop.check()?;
         predict::eval(request)
     }
@@ -200,7 +201,7 @@ impl Task for Regression {
         _: &HubOptions,
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
-    ) -> Result<(), TrainError> {
+    ) -> Result<()> {
         predict::predict(request, stop, rows)
     }
 }
@@ -247,14 +248,16 @@ impl Regression {
     }
 }
 
-fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError> {
+fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
     let tables = Tables::prepare(config)?;
     let train = &tables.train;
     let (n, d) = (train.n_rows, train.n_features());
     let x = tensor(&tables.standardizer.apply_features(&train.x)?, [n, d]);
     let y = tensor(&tables.standardizer.apply_target(&train.y), [n, 1]);
     let (network, model_parameters) = network(config, d, x.clone())?;
-    let optimizer = optimizer(config, &network)?;
+    let (catalog, max_steps) = (&config.catalog, config.train.max_steps);
+    let optimizer = catalog.optimizer(&config.optimizer, &config.method, max_steps)?;
+    optimizer.check(&network).map_err(TrainError::Update)?;
     let plan = match config.train.batch_size {
         None => None,
         Some(size) if size > n => {
@@ -265,7 +268,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>, TrainError
         }
         Some(size) => Some(BatchPlan::new(n, size, config.train.seed, true)?),
     };
-    let lambda = config.optimizer.update.lambda(config.train.max_steps);
+    let lambda = config.optimizer.update.lambda(max_steps);
     let facts = RunFacts {
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
@@ -339,11 +342,7 @@ fn is_plain_descent(config: &RegressionConfig) -> bool {
 }
 
 /// Makes the network with its method attached, and counts its numbers before that.
-fn network(
-    config: &RegressionConfig,
-    n_features: usize,
-    x: Tensor<2>,
-) -> Result<(Network, usize), TrainError> {
+fn network(config: &RegressionConfig, n_features: usize, x: Tensor<2>) -> Result<(Network, usize)> {
     let kind = &config.model.kind;
     let widths = widths(kind, n_features);
     let sizes = widths
@@ -368,25 +367,12 @@ fn network(
     Ok((network.train(), model_parameters))
 }
 
-fn optimizer(config: &RegressionConfig, network: &Network) -> Result<Optimizer, TrainError> {
-    let optimizer =
-        config
-            .catalog
-            .optimizer(&config.optimizer, &config.method, config.train.max_steps)?;
-    optimizer.check(network).map_err(TrainError::Update)?;
-    Ok(optimizer)
-}
-
 fn data_facts(tables: &Tables) -> Map<String, Value> {
-    let facts = json!({
+    object(json!({
         "features": tables.train.features,
         "target": tables.train.target,
         "train_rows": tables.train.n_rows,
         "test_rows": tables.test.n_rows,
         "dropped_rows": tables.n_dropped,
-    });
-    match facts {
-        Value::Object(facts) => facts,
-        _ => Map::new(),
-    }
+    }))
 }

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam::{ForwardContext, Linear, parameters};
 use reparam_data::tabular::Standardizer;
 use reparam_formats::FormatError;
@@ -14,9 +13,10 @@ use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::safetensors::{TensorData as Data, TensorToWrite, write_safetensors};
 use serde::{Deserialize, Serialize};
 
-use super::network::{Network, values};
-use crate::TrainError;
+use super::network::{Network, tensor, values};
 use crate::config::Activation;
+use crate::json::{read_json, text_of};
+use crate::{Result, TrainError};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -68,8 +68,7 @@ impl RegressionModel {
 
     /// Returns whether a directory holds the model of a regression.
     pub(crate) fn is_at(directory: &Path) -> bool {
-        let text = std::fs::read_to_string(directory.join(CONFIG)).unwrap_or_default();
-        let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let json = read_json(&directory.join(CONFIG));
         json.is_some_and(|json| json["model_type"] == MODEL_TYPE)
     }
 
@@ -92,10 +91,10 @@ impl RegressionModel {
     /// # Errors
     ///
     /// Fails when the numbers are not a whole number of rows.
-    pub fn predict(&self, x: &[f64]) -> Result<Vec<f64>, TrainError> {
+    pub fn predict(&self, x: &[f64]) -> Result<Vec<f64>> {
         let x = self.standardizer.apply_features(x)?;
         let rows = x.len() / self.features.len();
-        let x = super::network::tensor(&x, [rows, self.features.len()]);
+        let x = tensor(&x, [rows, self.features.len()]);
         let y = self
             .network
             .forward(x, self.activation, &ForwardContext::inference());
@@ -116,7 +115,7 @@ impl RegressionModel {
     /// # Errors
     ///
     /// Fails when it cannot be written.
-    pub fn save(&self, directory: &Path) -> Result<(), TrainError> {
+    pub fn save(&self, directory: &Path) -> Result<()> {
         let standardizer = &self.standardizer;
         let n = self.features.len();
         let mut tensors: Vec<(String, Vec<usize>, Vec<f64>)> = parameters::effective(&self.network)
@@ -153,9 +152,7 @@ impl RegressionModel {
         };
         let target = AtomicDirectory::create(directory)?;
         let config = target.path().join(CONFIG);
-        let mut json = serde_json::to_string_pretty(&description)
-            .map_err(|error| FormatError::io("write", &config, error.into()))?;
-        json.push('\n');
+        let json = text_of(&config, &description)?;
         std::fs::write(&config, json).map_err(|error| FormatError::io("write", &config, error))?;
         write_safetensors(&target.path().join(WEIGHTS), &to_write, &BTreeMap::new())?;
         Ok(target.commit()?)
@@ -166,7 +163,7 @@ impl RegressionModel {
     /// # Errors
     ///
     /// Fails when there is no such directory, or what is in it is not such a model.
-    pub fn load(directory: &Path) -> Result<Self, TrainError> {
+    pub fn load(directory: &Path) -> Result<Self> {
         let inside = directory.join("model");
         let directory = if !directory.join(CONFIG).exists() && inside.join(CONFIG).exists() {
             inside
@@ -219,19 +216,16 @@ fn word(activation: Activation) -> &'static str {
     found.map_or("", |(word, _)| word)
 }
 
-fn read(
-    path: &Path,
-    description: Description,
-    activation: Activation,
-) -> Result<RegressionModel, TrainError> {
+fn read(path: &Path, description: Description, activation: Activation) -> Result<RegressionModel> {
     let file = Checkpoint::open_file(path)?;
-    let numbers = |name: &str, shape: &[usize]| -> Result<Vec<f64>, TrainError> {
+    let invalid = |problem: String| TrainError::NotARegression {
+        path: path.to_owned(),
+        problem,
+    };
+    let numbers = |name: &str, shape: &[usize]| -> Result<Vec<f64>> {
         let view = file.expect(name, shape)?;
         if view.dtype != Dtype::F64 {
-            return Err(TrainError::NotARegression {
-                path: path.to_owned(),
-                problem: format!("`{name}` is {}, not F64", view.dtype),
-            });
+            return Err(invalid(format!("`{name}` is {}, not F64", view.dtype)));
         }
         file.check_finite(name)?;
         let words = view.bytes.as_chunks::<8>().0.iter();
@@ -246,44 +240,30 @@ fn read(
         if !layers.is_empty() && file.get(&weight_name).is_none() {
             break;
         }
-        let d_out = file
-            .require(&weight_name)?
-            .shape
-            .first()
-            .copied()
-            .unwrap_or(0);
+        let shape = file.require(&weight_name)?.shape;
+        let d_out = shape.first().copied().unwrap_or(0);
         if d_out == 0 {
-            return Err(TrainError::NotARegression {
-                path: path.to_owned(),
-                problem: format!("`{weight_name}` has no rows"),
-            });
+            return Err(invalid(format!("`{weight_name}` has no rows")));
         }
-        let tensor = |values: Vec<f64>| {
-            let data = TensorData::new(values.clone(), [values.len()]);
-            Tensor::<1>::from_data(data, (&Device::flex(), DType::F64))
-        };
-        let weight = tensor(numbers(&weight_name, &[d_out, width])?);
-        let bias = tensor(numbers(&format!("{name}.bias"), &[d_out])?);
-        layers.push(Linear::new(weight.reshape([d_out, width]), Some(bias)));
+        let weight = numbers(&weight_name, &[d_out, width])?;
+        let bias = numbers(&format!("{name}.bias"), &[d_out])?;
+        let bias = tensor(&bias, [d_out]);
+        layers.push(Linear::new(tensor(&weight, [d_out, width]), Some(bias)));
         width = d_out;
     }
     if width != 1 {
-        return Err(TrainError::NotARegression {
-            path: path.to_owned(),
-            problem: format!("its last layer has {width} outputs, not 1"),
-        });
+        let problem = format!("its last layer has {width} outputs, not 1");
+        return Err(invalid(problem));
     }
     let n = description.features.len();
     let measured = |name: &str, len: usize| numbers(&format!("standardization.{name}"), &[len]);
-    let scale = |name: &str, len: usize| -> Result<Vec<f64>, TrainError> {
+    let scale = |name: &str, len: usize| -> Result<Vec<f64>> {
         let scale = measured(name, len)?;
         if scale.iter().all(|scale| *scale > 0.0) {
             return Ok(scale);
         }
-        Err(TrainError::NotARegression {
-            path: path.to_owned(),
-            problem: format!("`standardization.{name}` is not positive"),
-        })
+        let problem = format!("`standardization.{name}` is not positive");
+        Err(invalid(problem))
     };
     Ok(RegressionModel {
         network: Network { layers },

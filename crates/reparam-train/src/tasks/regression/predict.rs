@@ -5,11 +5,11 @@ use std::path::Path;
 use reparam_data::tabular::{MissingPolicy, TabularError, read_features};
 use serde_json::json;
 
-use super::RegressionModel;
 use super::report::measure;
-use crate::numbers::readable;
-use crate::task::{DataRequest, EvalRequest, PredictRequest, Predictions};
-use crate::{Metrics, Stop, TrainError};
+use super::{Regression, RegressionModel};
+use crate::numbers::{csv_cell, readable};
+use crate::task::{DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task};
+use crate::{Metrics, Result, Stop, TrainError};
 
 /// What a model predicts for a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,7 +38,7 @@ pub fn predict_file(
     model: &RegressionModel,
     data: &Path,
     missing: MissingPolicy,
-) -> Result<Prediction, TrainError> {
+) -> Result<Prediction> {
     let table = read_features(data, model.features(), model.target(), missing)?;
     let predictions = model.predict(&table.x)?;
     let overflown = predictions
@@ -67,17 +67,14 @@ pub(super) fn predict(
     request: &PredictRequest,
     stop: Stop<'_>,
     rows: &mut dyn Predictions,
-) -> Result<(), TrainError> {
-    refuse_adapter(&request.model.adapter)?;
-    refuse_rows(&request.data)?;
-    let missing = if request.drop_rows {
-        MissingPolicy::DropRows
-    } else {
-        MissingPolicy::Error
+) -> Result<()> {
+    let model = open(&request.model, &request.data)?;
+    let missing = match request.drop_rows {
+        true => MissingPolicy::DropRows,
+        false => MissingPolicy::Error,
     };
-    let model = RegressionModel::load(Path::new(&request.model.model))?;
     let prediction = predict_file(&model, &request.data.path, missing)?;
-    rows.header(&format!("row,{}", quoted(&prediction.target)));
+    rows.header(&format!("row,{}", csv_cell(&prediction.target)));
     for (row, y) in prediction.rows.iter().zip(&prediction.predictions) {
         stop.check()?;
         let object = json!({ "row": row, "y": y });
@@ -102,10 +99,8 @@ pub(super) fn predict(
 }
 
 /// Measures a model on a file that has the target.
-pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
-    refuse_adapter(&request.model.adapter)?;
-    refuse_rows(&request.data)?;
-    let model = RegressionModel::load(Path::new(&request.model.model))?;
+pub(super) fn eval(request: &EvalRequest) -> Result<Metrics> {
+    let model = open(&request.model, &request.data)?;
     let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
     prediction.metrics.ok_or_else(|| {
         TabularError::NoTarget {
@@ -116,33 +111,16 @@ pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
     })
 }
 
-/// Refuses what a table of numbers has no use for.
-fn refuse_rows(data: &DataRequest) -> Result<(), TrainError> {
-    data.refuse_fields("regression")?;
-    match data.format.as_deref() {
-        None | Some("csv") => Ok(()),
-        Some(_) => Err(TrainError::NoFields {
-            task: "regression",
-            option: "--format",
-        }),
+/// Loads a model, and refuses what a table of numbers has no use for.
+fn open(request: &ModelRequest, data: &DataRequest) -> Result<RegressionModel> {
+    const TASK: &str = Regression::NAME;
+    if request.adapter.is_some() {
+        return Err(TrainError::not_for_task(TASK, "given an adapter"));
     }
-}
-
-fn refuse_adapter(adapter: &Option<std::path::PathBuf>) -> Result<(), TrainError> {
-    match adapter {
-        None => Ok(()),
-        Some(_) => Err(TrainError::NotForTask {
-            task: "regression".to_owned(),
-            what: "given an adapter",
-        }),
+    data.refuse_fields(TASK)?;
+    if data.format.as_deref().is_some_and(|format| format != "csv") {
+        let option = "--format";
+        return Err(TrainError::NoFields { task: TASK, option });
     }
-}
-
-/// Quotes a column's name where CSV needs it.
-fn quoted(name: &str) -> String {
-    if name.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
-    }
+    RegressionModel::load(Path::new(&request.model))
 }

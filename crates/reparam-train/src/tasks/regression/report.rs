@@ -2,16 +2,17 @@
 
 use reparam_data::tabular::{Table, TabularError, mse, predict, r2};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::RegressionModel;
 use super::table::Tables;
+use crate::json::object;
 use crate::numbers::readable;
 use crate::task::Report;
-use crate::{Metrics, TrainError};
+use crate::{Metrics, Result};
 
 /// What a regression has learned.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RegressionReport {
     /// The mean squared error on the training rows, in the target's units squared.
     pub train_mse: f64,
@@ -43,12 +44,12 @@ pub struct RegressionReport {
 const EXACT: f64 = 1e-6;
 
 /// Measures a model on some rows, in the target's units: `mse`, `rmse`, `mae`, `r2`, `examples`.
-pub(super) fn measure_model(model: &RegressionModel, table: &Table) -> Result<Metrics, TrainError> {
+pub(super) fn measure_model(model: &RegressionModel, table: &Table) -> Result<Metrics> {
     measure(&model.predict(&table.x)?, &table.y)
 }
 
 /// Measures predictions; `r2` is `null` where the target is constant, as that of a single row is.
-pub(super) fn measure(predictions: &[f64], y: &[f64]) -> Result<Metrics, TrainError> {
+pub(super) fn measure(predictions: &[f64], y: &[f64]) -> Result<Metrics> {
     let mse = mse(predictions, y)?;
     let absolute = predictions.iter().zip(y).map(|(p, y)| (p - y).abs());
     let mae = absolute.sum::<f64>() / y.len() as f64;
@@ -66,7 +67,7 @@ pub(super) fn measure(predictions: &[f64], y: &[f64]) -> Result<Metrics, TrainEr
 }
 
 /// Compares a trained model with the exact solution of the linear problem.
-pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report, TrainError> {
+pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report> {
     let standardizer = &tables.standardizer;
     let (train, test) = (
         measure_model(model, &tables.train)?,
@@ -76,12 +77,7 @@ pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report,
         train_mse: train.primary(),
         test_mse: test.primary(),
         test_r2: test.get("r2"),
-        least_squares_test_mse: None,
-        least_squares_test_r2: None,
-        distance_to_least_squares: None,
-        is_least_squares: None,
-        coefficients: None,
-        intercept: None,
+        ..RegressionReport::default()
     };
     let mut text = vec![(
         "result",
@@ -120,13 +116,9 @@ pub(super) fn report(model: &RegressionModel, tables: &Tables) -> Result<Report,
         let distance = format!("{distance:.1e} of the largest coefficient: {verdict}");
         text.push(("distance", distance));
     }
-    let values = match json!(report) {
-        Value::Object(values) => values,
-        _ => Map::new(),
-    };
     let split = json!({ "train": tables.train.rows, "test": tables.test.rows });
     Ok(Report {
-        values,
+        values: object(json!(report)),
         text: text
             .into_iter()
             .map(|(label, text)| (label.to_owned(), text))

@@ -5,7 +5,7 @@ use reparam_data::tabular::{
     read_csv, split_rows,
 };
 
-use crate::TrainError;
+use crate::Result;
 use crate::config::{RegressionConfig, RegressionModelKind, TableSource};
 
 /// A table, split and standardized.
@@ -26,7 +26,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// Reads or generates the table and prepares it.
-    pub(crate) fn prepare(config: &RegressionConfig) -> Result<Self, TrainError> {
+    pub(crate) fn prepare(config: &RegressionConfig) -> Result<Self> {
         let table = load(&config.data.source)?;
         let split = split_rows(
             table.n_rows,
@@ -74,7 +74,7 @@ impl Tables {
     }
 
     /// Returns the curvature of the linear model's loss on the training rows, as the model sees them.
-    pub(crate) fn curvature(&self) -> Result<f64, TrainError> {
+    pub(crate) fn curvature(&self) -> Result<f64> {
         let x = self.standardizer.apply_features(&self.train.x)?;
         Ok(curvature(&x, self.train.n_features())?)
     }
@@ -94,7 +94,7 @@ fn check_squares(table: &Table, fitted: &Standardizer) -> Result<(), TabularErro
     })
 }
 
-fn load(source: &TableSource) -> Result<Table, TrainError> {
+fn load(source: &TableSource) -> Result<Table> {
     match source {
         TableSource::Csv {
             train,

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::SequenceClassification;
-use crate::TrainError;
 use crate::task::{DataRequest, Task};
+use crate::{Result, TrainError};
 
 /// The file beside an adapter; of a whole model it is the key `reparam` of `config.json`.
 pub(super) const CARD_FILE: &str = "reparam.json";
 
 /// What a run says of its result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Card {
     task: String,
     /// The names of the classes in their order.
@@ -54,7 +54,7 @@ impl Card {
     }
 
     /// Reads the card of an adapter, if there is one.
-    pub(super) fn of_adapter(directory: &Path) -> Result<Option<Self>, TrainError> {
+    pub(super) fn of_adapter(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(CARD_FILE);
         if !path.exists() {
             return Ok(None);
@@ -69,7 +69,7 @@ impl Card {
     }
 
     /// Reads the card of a model, whose labels are where transformers has them.
-    pub(super) fn of_model(path: &Path, config: &Map<String, Value>) -> Result<Self, TrainError> {
+    pub(super) fn of_model(path: &Path, config: &Map<String, Value>) -> Result<Self> {
         let problem = |problem: String| TrainError::Card {
             path: path.to_owned(),
             problem,
@@ -77,11 +77,7 @@ impl Card {
         let mut card: Self = match config.get("reparam") {
             None => Self {
                 task: SequenceClassification::NAME.to_owned(),
-                labels: Vec::new(),
-                problem_type: None,
-                sequence_length: None,
-                format: None,
-                fields: Fields::default(),
+                ..Self::default()
             },
             Some(card) => serde_json::from_value(card.clone())
                 .map_err(|error| problem(format!("`reparam`: {error}")))?,
@@ -132,7 +128,7 @@ impl Card {
     }
 
     /// Returns how a file is read: as asked, else as in the run.
-    pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions, TrainError> {
+    pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions> {
         let format = data.format.as_deref().map(str::parse).transpose()?;
         Ok(RowsOptions {
             format: format.or(self.format),

@@ -13,11 +13,10 @@ use serde_json::{Map, Value, json};
 
 use super::ClassRows;
 use super::open::Opened;
+use crate::evaluate::at_once;
+use crate::numbers::csv_cell;
 use crate::task::{DEFAULT_LENGTH, EvalRequest, PredictRequest, Predictions};
-use crate::{Metrics, Stop, TrainError};
-
-/// The tokens that go through the model at once: enough to keep the threads busy, few enough to need little memory.
-const TOKENS_AT_ONCE: usize = 4096;
+use crate::{Metrics, Result, Stop, TrainError};
 
 /// Measures a model on rows with classes.
 pub(super) fn measure(
@@ -25,7 +24,7 @@ pub(super) fn measure(
     rows: &ClassRows,
     kind: LabelKind,
     stop: Stop<'_>,
-) -> Result<Metrics, TrainError> {
+) -> Result<Metrics> {
     let n_classes = model.n_classes();
     let mut scorer = ClassScorer::new(n_classes, kind);
     let mut first = 0;
@@ -52,16 +51,6 @@ pub(super) fn measure(
         .with("truncated", rows.truncated()))
 }
 
-/// How many of the first sequences, of these lengths, go through the model together; at least one.
-fn at_once(lengths: impl Iterator<Item = usize>) -> usize {
-    let mut tokens = 0;
-    let fitting = lengths.take_while(|length| {
-        tokens += length;
-        tokens <= TOKENS_AT_ONCE
-    });
-    fitting.count().max(1)
-}
-
 fn logits(model: &SequenceClassifier, rows: &[EncodedRow]) -> Vec<f32> {
     let batch = RowBatch::concat(rows);
     let logits: Tensor<2> = model.logits(row_tokens(&batch), &ForwardContext::inference());
@@ -78,11 +67,7 @@ pub(super) fn row_tokens(batch: &RowBatch) -> RowTokens<'_> {
     }
 }
 
-pub(super) fn eval(
-    request: &EvalRequest,
-    hub: &HubOptions,
-    stop: Stop<'_>,
-) -> Result<Metrics, TrainError> {
+pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
     let length = length(&opened, request.sequence_length);
@@ -115,7 +100,7 @@ pub(super) fn predict(
     hub: &HubOptions,
     stop: Stop<'_>,
     to: &mut dyn Predictions,
-) -> Result<(), TrainError> {
+) -> Result<()> {
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
     let length = length(&opened, request.sequence_length);
@@ -203,24 +188,15 @@ fn prediction(logits: &[f32], labels: &Labels, row: usize) -> (Value, String) {
     match (labels.kind(), &predicted[..]) {
         (LabelKind::One, [class]) => {
             let name = &names[*class];
-            let line = format!("{row},{},{:.6}", quoted(name), scores[*class]);
+            let line = format!("{row},{},{:.6}", csv_cell(name), scores[*class]);
             (json!({ "label": name, "scores": by_name }), line)
         }
         _ => {
-            let line = format!("{row},{}", quoted(&predicted_names.join(";")));
+            let line = format!("{row},{}", csv_cell(&predicted_names.join(";")));
             (
                 json!({ "labels": predicted_names, "scores": by_name }),
                 line,
             )
         }
-    }
-}
-
-/// Quotes a cell where CSV needs it.
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
-    } else {
-        cell.to_owned()
     }
 }

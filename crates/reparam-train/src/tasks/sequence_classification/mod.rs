@@ -5,12 +5,11 @@ mod measure;
 mod open;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam::methods::{self, AdapterMeta, MethodConfig};
+use reparam::methods::AdapterMeta;
 use reparam_data::rows::{
     LABELLED_TEXT, LabelKind, Labels, OnError, RowBatch, Rows, RowsOptions, TextRow, encode_rows,
     hold_out, read_rows, text_rows,
@@ -24,13 +23,10 @@ use self::card::{CARD_FILE, Card};
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
 use crate::config::{EvalData, RowsConfig};
-use crate::export::save_model;
-use crate::learner::{ModuleLearner, Objective};
-use crate::task::{
-    BaseOrigin, EvalRequest, ModelRequest, Origins, PredictRequest, Predictions, Prepared,
-    ResultKind, RunFacts, RunPlan, Task,
-};
-use crate::{Metrics, Stop, TrainError};
+use crate::learner::Objective;
+use crate::task::{EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task};
+use crate::tasks::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use crate::{Metrics, Result, Stop};
 
 /// Rows of text with their classes.
 ///
@@ -44,19 +40,9 @@ pub struct SequenceClassification {
     plan: BatchPlan,
     kind: LabelKind,
     card: Card,
+    /// `config.json` of the base.
+    config: Map<String, Value>,
     result: Saved,
-}
-
-/// What a run results in.
-#[derive(Debug)]
-enum Saved {
-    /// An adapter in PEFT's format, with the head.
-    Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
-    /// The model with its effective weights, beside what its base's directory has.
-    Model {
-        base: PathBuf,
-        config: Map<String, Value>,
-    },
 }
 
 /// Rows that a model has seen or will see: their tokens and their classes.
@@ -75,7 +61,7 @@ impl ClassRows {
         paths: &[PathBuf],
         options: &RowsOptions,
         on_error: OnError,
-    ) -> Result<(Rows<TextRow>, usize), TrainError> {
+    ) -> Result<(Rows<TextRow>, usize)> {
         let rows = text_rows(read_rows(paths, &LABELLED_TEXT, options)?);
         let files = rows.files.clone();
         let (rows, skipped) = rows.settle(on_error)?;
@@ -90,7 +76,7 @@ impl ClassRows {
         base: &Base,
         length: usize,
         on_error: OnError,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self> {
         let files = rows.files.clone();
         let classified = labels.classes(rows)?;
         let encoded = encode_rows(classified, &base.tokenizer, length, |row| &row.text);
@@ -136,31 +122,23 @@ impl Objective for SequenceClassification {
         pass: u64,
         total: f64,
         context: &ForwardContext,
-    ) -> Result<Tensor<1>, TrainError> {
+    ) -> Result<Tensor<1>> {
         let rows = self.plan.batch(pass);
         let batch = RowBatch::concat(rows.iter().map(|row| &self.train.encoded[*row]));
         let classes: Vec<Vec<usize>> = rows
             .iter()
             .map(|row| self.train.classes[*row].clone())
             .collect();
-        let scale = (1.0 / total) as f32;
-        Ok(match self.kind {
+        let single: Vec<usize>;
+        let targets = match self.kind {
             LabelKind::One => {
-                let classes: Vec<usize> = classes.into_iter().flatten().collect();
-                model.loss(
-                    row_tokens(&batch),
-                    ClassTargets::One(&classes),
-                    scale,
-                    context,
-                )
+                single = classes.concat();
+                ClassTargets::One(&single)
             }
-            LabelKind::Several => model.loss(
-                row_tokens(&batch),
-                ClassTargets::Several(&classes),
-                scale,
-                context,
-            ),
-        })
+            LabelKind::Several => ClassTargets::Several(&classes),
+        };
+        let scale = (1.0 / total) as f32;
+        Ok(model.loss(row_tokens(&batch), targets, scale, context))
     }
 }
 
@@ -173,13 +151,10 @@ impl Task for SequenceClassification {
     type Config = RowsConfig;
 
     fn recognizes(config: &Value) -> bool {
-        let named = config["architectures"].as_array().into_iter().flatten();
-        named
-            .filter_map(Value::as_str)
-            .any(|name| name.ends_with("ForSequenceClassification"))
+        is_of_class(config, &["ForSequenceClassification"])
     }
 
-    fn prepare(config: &RowsConfig, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
+    fn prepare(config: &RowsConfig, hub: &HubOptions) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
         let base = Base::open(&request, &config.model.hub(hub), config.model.dropout)?;
@@ -206,128 +181,55 @@ impl Task for SequenceClassification {
                 (all.subset(&train), Some(all.subset(&held_out)))
             }
         };
-        let max_steps = train_config.steps(train.encoded.len());
-        let method = config.catalog.method(&config.method, max_steps)?;
         let new_head = NewHead {
             seed: train_config.seed,
         };
         let precision = precision(train_config.precision);
-        let model = base.load(labels.len(), Some(new_head), precision)?;
-        let model_parameters = model.num_params();
-        let (model, report) = methods::attach(model, &*method, train_config.seed)?;
-        let model = model.with_trained_head().train();
-        let head = model.classifier.path().to_owned();
-        let kind = if method.spec().peft.is_some() {
-            ResultKind::Adapter
-        } else {
-            ResultKind::Model
+        let learned = Learned {
+            count: train.encoded.len(),
+            shuffle: data.shuffle,
+            facts: facts(&train, eval.as_ref(), &labels, (length, skipped)),
+            files,
         };
-        let result = match kind {
-            ResultKind::Model => Saved::Model {
-                base: base.directory.clone(),
-                config: base.json.json.map().clone(),
-            },
-            ResultKind::Adapter => {
-                let meta = AdapterMeta {
-                    base_model_name_or_path: Some(config.model.path.clone()),
-                    revision: config.model.revision.clone(),
-                    task_type: Self::TASK_TYPE.map(str::to_owned),
-                    modules_to_save: vec![head],
-                    ..AdapterMeta::new(&*method, &report.modules)
-                };
-                // What cannot be written is known before the first step, not after the last.
-                methods::to_adapter(&model, &*method, &meta)?;
-                Saved::Adapter(method.clone(), Box::new(meta))
-            }
+        let loaded = Loaded {
+            model: base.load(labels.len(), Some(new_head), precision)?,
+            directory: base.directory,
+            tokenizer: base.tokenizer.digest().clone(),
+            precision,
         };
-        let optimizer = config
-            .catalog
-            .optimizer(&config.optimizer, &config.method, max_steps)?;
-        optimizer.check(&model).map_err(TrainError::Update)?;
-        let plan = BatchPlan::new(
-            train.encoded.len(),
-            train_config.batch_size,
-            train_config.seed,
-            data.shuffle,
-        )?;
-        let facts = RunFacts {
-            model: config.model.path.clone(),
-            method: config.method.kind.clone(),
-            model_parameters,
-            targets: report
-                .modules
-                .into_iter()
-                .map(|module| module.module)
-                .collect(),
-            scaling: method.scaling(),
-            batch_size: train_config.batch_size,
-            precision: precision.name().to_owned(),
-            learning_rate: config.optimizer.learning_rate,
-            lambda: config.optimizer.update.lambda(max_steps),
-            data: facts(&train, eval.as_ref(), &labels, (length, skipped)),
+        let adapt = |model: SequenceClassifier, _: &[_], meta: &mut AdapterMeta| {
+            meta.modules_to_save = vec![model.classifier.path().to_owned()];
+            model.with_trained_head()
         };
-        let origins = Origins {
-            base: Some(BaseOrigin {
-                model: config.model.path.clone(),
-                revision: config.model.revision.clone(),
-                directory: base.directory.clone(),
-            }),
-            tokenizer: Some(base.tokenizer.digest().clone()),
-            data: files,
-        };
-        Ok(Prepared {
-            learner: ModuleLearner {
-                objective: Self {
-                    train,
-                    eval,
-                    plan,
-                    kind: labels.kind(),
-                    card: Card::new(&labels, length, &options),
-                    result,
-                },
-                model,
-                seed: train_config.seed,
-                accumulation: train_config.gradient_accumulation as u64,
-                methods: config.catalog.methods.clone(),
-            },
-            optimizer,
-            plan: RunPlan::new(train_config, max_steps, kind),
-            facts,
-            origins,
+        prepare(config, loaded, learned, adapt, |plan, result| Self {
+            train,
+            eval,
+            plan,
+            kind: labels.kind(),
+            card: Card::new(&labels, length, &options),
+            config: base.json.json.map().clone(),
+            result,
         })
     }
 
-    fn evaluate(
-        &self,
-        model: &SequenceClassifier,
-        stop: Stop<'_>,
-    ) -> Result<Option<Metrics>, TrainError> {
+    fn evaluate(&self, model: &SequenceClassifier, stop: Stop<'_>) -> Result<Option<Metrics>> {
         let eval = self.eval.as_ref();
         eval.map(|eval| measure(model, eval, self.kind, stop))
             .transpose()
     }
 
-    fn save(&self, model: &SequenceClassifier, directory: &Path) -> Result<(), TrainError> {
-        match &self.result {
-            Saved::Adapter(method, meta) => {
-                let files = methods::to_adapter(model, &**method, meta)?;
-                Ok(files.save_with(directory, &[(CARD_FILE, &self.card.text())])?)
-            }
-            Saved::Model { base, config } => {
-                let config = self
-                    .card
-                    .clone()
-                    .into_config(config.clone(), model.head().class);
-                save_model(model.valid().to_tensors(), base, Some(&config), directory)
-            }
-        }
+    fn save(&self, model: &SequenceClassifier, directory: &Path) -> Result<()> {
+        let whole = || {
+            let (card, config) = (self.card.clone(), self.config.clone());
+            let config = card.into_config(config, model.head().class);
+            (model.valid().to_tensors(), Some(config))
+        };
+        let card = self.card.text();
+        self.result
+            .save(model, directory, &[(CARD_FILE, &card)], whole)
     }
 
-    fn eval(
-        request: &EvalRequest,
-        hub: &HubOptions,
-        stop: Stop<'_>,
-    ) -> Result<Metrics, TrainError> {
+    fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         measure::eval(request, hub, stop)
     }
 
@@ -336,7 +238,7 @@ impl Task for SequenceClassification {
         hub: &HubOptions,
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
-    ) -> Result<(), TrainError> {
+    ) -> Result<()> {
         measure::predict(request, hub, stop, rows)
     }
 }
@@ -346,17 +248,13 @@ fn facts(
     eval: Option<&ClassRows>,
     labels: &Labels,
     (length, skipped): (usize, usize),
-) -> Map<String, Value> {
-    let facts = json!({
+) -> Value {
+    json!({
         "train_rows": train.encoded.len(),
         "eval_rows": eval.map_or(0, |eval| eval.encoded.len()),
         "labels": labels.names(),
         "sequence_length": length,
         "truncated": train.truncated(),
         "skipped": skipped,
-    });
-    match facts {
-        Value::Object(facts) => facts,
-        _ => Map::new(),
-    }
+    })
 }

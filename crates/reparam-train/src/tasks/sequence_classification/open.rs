@@ -1,10 +1,10 @@
 //! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use reparam::methods::{Methods, WeightLayout};
+use reparam::methods::WeightLayout;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::checkpoint::Checkpoint;
@@ -13,10 +13,10 @@ use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
 use super::card::Card;
-use crate::TrainError;
 use crate::config::Precision as Wanted;
 use crate::session::{load_adapter, load_tokenizer};
 use crate::task::ModelRequest;
+use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
 pub(super) struct Base {
@@ -34,7 +34,7 @@ impl Base {
         request: &ModelRequest,
         hub: &HubOptions,
         dropout: Option<f64>,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<Self> {
         let mut directory = resolve_model(&request.model, hub)?;
         // The directory of a run will do.
         if !directory.join("config.json").exists() && directory.join("model/config.json").exists() {
@@ -60,7 +60,7 @@ impl Base {
     }
 
     /// The labels of the head that the checkpoint has; `None` if it has none.
-    pub(super) fn labels(&self) -> Result<Option<Labels>, TrainError> {
+    pub(super) fn labels(&self) -> Result<Option<Labels>> {
         let Some(head) = &self.architecture.classifier else {
             return Ok(None);
         };
@@ -79,7 +79,7 @@ impl Base {
     }
 
     /// Checks that the model has all types that its tokenizer gives to tokens.
-    pub(super) fn check_types(&self, largest: u32) -> Result<(), TrainError> {
+    pub(super) fn check_types(&self, largest: u32) -> Result<()> {
         match &self.architecture.embedding.token_types {
             Some(table) if largest as usize >= table.rows => Err(TrainError::TokenType {
                 found: largest,
@@ -95,7 +95,7 @@ impl Base {
         n_classes: usize,
         new_head: Option<NewHead>,
         precision: Precision,
-    ) -> Result<SequenceClassifier, TrainError> {
+    ) -> Result<SequenceClassifier> {
         let (device, architecture) = (Device::flex(), self.architecture.clone());
         let place = (&device, precision);
         Ok(SequenceClassifier::load(
@@ -128,38 +128,16 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn open(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+    pub(super) fn open(request: &ModelRequest, hub: &HubOptions) -> Result<Self> {
         let precision = precision(request.precision);
         let base = Base::open(request, hub, None)?;
-        let Some(directory) = &request.adapter else {
-            let labels = base.labels()?;
-            let n_classes = labels.as_ref().map_or(2, Labels::len);
-            let model = base.load(n_classes, None, precision)?;
-            let labels = match labels {
-                Some(labels) => labels,
-                None => Labels::new(named(Vec::new(), n_classes), LabelKind::One)?,
-            };
-            let card = base.card.clone();
-            return Ok(Self {
-                base,
-                model,
-                labels,
-                card,
-            });
-        };
-        Self::with_adapter(base, directory, precision, &request.catalog.methods)
-    }
-
-    fn with_adapter(
-        base: Base,
-        directory: &Path,
-        precision: Precision,
-        methods: &Methods,
-    ) -> Result<Self, TrainError> {
-        let files = load_adapter(directory)?;
-        let own = Card::of_adapter(directory)?;
+        let directory = request.adapter.as_deref();
+        let files = directory.map(load_adapter).transpose()?;
+        let own = directory.map(Card::of_adapter).transpose()?.flatten();
         let head = base.architecture.classifier.as_ref();
-        let weight = head.and_then(|head| files.tensors.get(&format!("{}.weight", head.path)));
+        let head = head.map(|head| format!("{}.weight", head.path));
+        let weight = files.as_ref().zip(head);
+        let weight = weight.and_then(|(files, name)| files.tensors.get(&name));
         let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
         let labels = match (of_adapter, base.labels()?) {
             (Some(n_classes), _) => {
@@ -171,12 +149,16 @@ impl Opened {
         };
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
-        let model = base.load(labels.len(), new_head, precision)?;
-        let attached = methods.attach_adapter(model, &files, WeightLayout::OutIn)?;
+        let mut model = base.load(labels.len(), new_head, precision)?;
+        if let Some(files) = &files {
+            let methods = &request.catalog.methods;
+            let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
+            model = attached.0.no_grad();
+        }
         let card = own.unwrap_or_else(|| base.card.clone());
         Ok(Self {
             base,
-            model: attached.0.no_grad(),
+            model,
             labels,
             card,
         })

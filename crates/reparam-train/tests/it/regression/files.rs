@@ -2,6 +2,7 @@
 
 use reparam_data::tabular::{mse, predict, r2};
 use reparam_formats::checkpoint::{sha256_bytes, sha256_file};
+use reparam_train::RunFile as _;
 use reparam_train::config::RegressionConfig;
 use reparam_train::event::{Event, Finished, Step};
 use serde_json::Value;
@@ -67,30 +68,12 @@ fn the_same_run_gives_the_same_bytes_and_events() {
 }
 
 #[test]
-fn a_step_is_logged_when_due_and_told_always() {
-    let place = Place::new();
-    let witness = place.finish("run", &["train.log_every=25", "train.eval_every=40"]);
-    assert_eq!(witness.steps().len(), 60);
-    let mut logged = Vec::new();
-    let mut evaluated = Vec::new();
-    for event in read_events(&place.path("run")) {
-        match event {
-            Event::Step(step) => logged.push(step.step),
-            Event::Evaluation(evaluation) => evaluated.push(evaluation.step),
-            _ => {}
-        }
-    }
-    assert_eq!(logged, [1, 25, 50]);
-    assert_eq!(evaluated, [0, 40, 60]);
-}
-
-#[test]
 fn the_resolved_configuration_is_the_run() {
     let place = Place::new();
     let config = place.config("run", &MLP);
     finish(&config);
     let path = place.path("run/config.resolved.toml");
-    let resolved = RegressionConfig::load_with(&path, &[]).expect("a run file");
+    let resolved = RegressionConfig::load(&path, &[]).expect("a run file");
     assert_eq!(resolved, config);
     let provenance = place.json("run", "provenance.json");
     let bytes = std::fs::read(&path).expect("a run file");
@@ -232,16 +215,4 @@ fn a_network_has_no_distance_to_a_linear_solution() {
     let config = place.json("run", "model/config.json");
     assert_eq!(config["activation"], "tanh");
     assert_eq!(config["model_type"], "reparam-regression");
-}
-
-#[test]
-fn a_taken_directory_is_refused_before_anything_is_written() {
-    let place = Place::new();
-    place.finish("run", &[]);
-    let before = std::fs::read(place.path("run/events.jsonl")).expect("events");
-    let (error, witness) = place.fail("run", &["train.seed=9"]);
-    assert!(error.to_string().contains("already holds a run"), "{error}");
-    assert!(error.hint().is_some() && witness.events.is_empty());
-    let after = std::fs::read(place.path("run/events.jsonl")).expect("events");
-    assert_eq!(after, before);
 }

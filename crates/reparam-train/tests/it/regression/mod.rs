@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use reparam_data::tabular::Selection;
 use reparam_data::tabular::{Generate, Table, generate, mse, read_csv};
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RegressionConfig, TableSource};
 use reparam_train::regression::{RegressionModel, RegressionReport};
 use reparam_train::{Outcome, TrainError};

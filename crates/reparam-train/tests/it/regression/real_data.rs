@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 
+use reparam_train::RunFile as _;
 use reparam_train::config::RegressionConfig;
 
 use super::{Place, finish};

@@ -23,19 +23,9 @@ pub(crate) static SPEC: MethodSpec = MethodSpec {
         TARGET_MODULES,
     ],
     tensors: &[
-        TensorSpec {
-            name: OFFSET,
-            meaning: "C, of the weights' shape, of the whole model",
-        },
-        TensorSpec {
-            name: COUNT,
-            meaning: "n, one number a layer",
-        },
+        TensorSpec::new(OFFSET, "C, of the weights' shape, of the whole model"),
+        TensorSpec::new(COUNT, "n, one number a layer").frozen(),
     ],
-    base_name: None,
-    mergeable: true,
-    runs_packed: false,
-    goes_over_others: false,
     peft: Some(PeftFormat {
         peft_type: "COMMON_OFFSET",
         is_own: |_| true,
@@ -60,6 +50,7 @@ pub(crate) static SPEC: MethodSpec = MethodSpec {
             selection: Selection::from_settings(settings)?,
         }))
     },
+    ..MethodSpec::DEFAULT
 };
 
 pub(crate) const OFFSET: &str = "common_offset";

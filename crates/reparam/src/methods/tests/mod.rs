@@ -317,13 +317,17 @@ law!(
 });
 
 law!(
-    /// Every tensor of the state is called what the table says, beside its layer or at the root of the model: for
+    /// Every tensor of the state is called what the table says, and trained if it says so, beside its layer or at the root of the model: for
     /// methods of PEFT that is what PEFT calls it.
     names_are_those_of_the_table, case: M, {
     let model = case.attach(M::build(DType::F32), 7);
     let layers: Vec<String> = linear_modules(&model)
         .into_iter()
         .map(|linear| linear.path)
+        .collect();
+    let trained: Vec<String> = parameters::trainable(&model)
+        .into_iter()
+        .map(|tensor| tensor.name)
         .collect();
     let mut names = Vec::new();
     for NamedTensor { name, .. } in parameters::state(&model) {
@@ -336,7 +340,9 @@ law!(
             .iter()
             .filter(|spec| case.methods.contains(&spec.kind))
             .flat_map(|spec| spec.tensors)
-            .any(|tensor| is_called(rest, tensor.name));
+            .any(|tensor| {
+                is_called(rest, tensor.name) && tensor.is_trained == trained.contains(&name)
+            });
         assert!(is_public || (layer.is_some() && rest == "bias"), "{}: {name}", case.name);
         names.push(name);
     }

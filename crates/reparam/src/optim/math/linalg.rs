@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use nalgebra::DMatrix;
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::parameters::NamedTensor;
 
 /// Returns the rows and columns of a matrix: the first axis, and all others together.
@@ -21,10 +21,7 @@ pub(crate) fn as_matrix(tensor: &NamedTensor) -> Option<Tensor<2>> {
 }
 
 /// Refuses parameters that are not matrices.
-pub(crate) fn require_matrices(
-    transform: &'static str,
-    parameters: &[NamedTensor],
-) -> Result<(), OptimError> {
+pub(crate) fn require_matrices(transform: &'static str, parameters: &[NamedTensor]) -> Result<()> {
     match parameters.iter().find(|tensor| tensor.shape.len() != 2) {
         None => Ok(()),
         Some(tensor) => Err(OptimError::NotAMatrix {
@@ -64,7 +61,7 @@ pub(crate) fn damped_inverse(
     damping: f64,
     transform: &'static str,
     name: &str,
-) -> Result<Tensor<2>, OptimError> {
+) -> Result<Tensor<2>> {
     let mut matrix = to_nalgebra(gram);
     for i in 0..matrix.nrows() {
         matrix[(i, i)] += damping;

@@ -1,6 +1,6 @@
 //! How much of a sequence of vectors is signal, and how much noise.
 
-use crate::optim::error::OptimError;
+use crate::optim::error::Result;
 use crate::optim::math::global_norm;
 use crate::optim::state;
 use crate::optim::transform::StepContext;
@@ -56,7 +56,7 @@ impl Noise {
         vectors: &[NamedTensor],
         context: &StepContext<'_>,
         transform: &'static str,
-    ) -> Result<Estimate, OptimError> {
+    ) -> Result<Estimate> {
         let own = StepContext {
             step: self.seen + 1,
             ..*context
@@ -95,7 +95,7 @@ impl Noise {
         state
     }
 
-    pub(crate) fn load(&mut self, state: &mut state::Loaded) -> Result<(), OptimError> {
+    pub(crate) fn load(&mut self, state: &mut state::Loaded) -> Result<()> {
         self.mean = state.take_group("mean");
         self.mean_square = state.take_scalar("mean_square")?;
         self.seen = state.take_scalar("seen")? as u64;

@@ -1,11 +1,11 @@
 //! Adafactor.
 
-use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, one, optimizer};
+use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, global_norm, matrix_dims};
 use crate::optim::rules::Placed;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, number};
 
@@ -43,14 +43,13 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         WEIGHT_DECAY,
     ],
     build: |settings, _| {
-        let adafactor = Adafactor::new(AdafactorSettings {
+        one(Adafactor::new(AdafactorSettings {
             beta2_decay: settings.number("beta2_decay")?,
             eps1: settings.number("eps1")?,
             eps2: settings.number("eps2")?,
             d: settings.number("d")?,
             weight_decay: settings.number("weight_decay")?,
-        })?;
-        Ok(vec![Box::new(adafactor)])
+        })?)
     },
 };
 
@@ -121,7 +120,7 @@ impl Adafactor {
     ///
     /// Fails unless `beta2_decay` is negative, the two `eps` and `d` are positive and the decay is
     /// not negative.
-    pub fn new(settings: AdafactorSettings) -> Result<Self, OptimError> {
+    pub fn new(settings: AdafactorSettings) -> Result<Self> {
         Range::Negative.check("beta2_decay", settings.beta2_decay)?;
         Range::Positive.check("eps1", settings.eps1)?;
         Range::Positive.check("eps2", settings.eps2)?;
@@ -145,11 +144,7 @@ impl GradientTransform for Adafactor {
         "adafactor"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let name = self.name();
         let rows = |tensor: &NamedTensor| Some(vec![matrix_dims(&tensor.shape)?.0]);
         let cols = |tensor: &NamedTensor| Some(vec![matrix_dims(&tensor.shape)?.1]);
@@ -217,20 +212,5 @@ impl GradientTransform for Adafactor {
         Placed::relative(roles)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[
-            ("row_var", &self.row_var),
-            ("col_var", &self.col_var),
-            ("variance", &self.variance),
-        ])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [
-            ("row_var", &mut self.row_var),
-            ("col_var", &mut self.col_var),
-            ("variance", &mut self.variance),
-        ];
-        state::load_groups("adafactor", state, groups)
-    }
+    state::kept!(row_var, col_var, variance);
 }

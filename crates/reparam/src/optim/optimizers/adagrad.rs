@@ -1,10 +1,9 @@
 //! Adagrad.
 
 use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::error::Result;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::l2;
 use crate::parameters::ParameterList;
 use crate::schema::{Range, number};
@@ -70,11 +69,7 @@ impl Adagrad {
     /// # Errors
     ///
     /// Fails when a number is negative or `eps` is not positive.
-    pub fn new(
-        lr_decay: f64,
-        eps: f64,
-        initial_accumulator_value: f64,
-    ) -> Result<Self, OptimError> {
+    pub fn new(lr_decay: f64, eps: f64, initial_accumulator_value: f64) -> Result<Self> {
         Range::NonNegative.check("lr_decay", lr_decay)?;
         Range::Positive.check("eps", eps)?;
         Range::NonNegative.check("initial_accumulator_value", initial_accumulator_value)?;
@@ -88,15 +83,9 @@ impl Adagrad {
 }
 
 impl GradientTransform for Adagrad {
-    fn name(&self) -> &'static str {
-        "adagrad"
-    }
+    placed!("adagrad", Precondition);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let fill = self.initial_accumulator_value;
         state::ready(
             self.name(),
@@ -119,15 +108,5 @@ impl GradientTransform for Adagrad {
             .collect())
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Precondition)
-    }
-
-    fn state(&self) -> ParameterList {
-        state::groups(&[("sum", &self.sum)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("sum", &mut self.sum)])
-    }
+    state::kept!(sum);
 }

@@ -1,13 +1,13 @@
 //! Adam's preconditioning.
 
-use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, one, optimizer};
+use crate::optim::error::Result;
 use crate::optim::rules::Placed;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::optim::transforms::l2;
 use crate::parameters::ParameterList;
-use crate::schema::{Range, SettingSpec};
+use crate::schema::{Range, SettingSpec, Settings};
 
 /// The settings that Adam and AdamW share.
 const SETTINGS: [SettingSpec; 4] = [BETA1, BETA2, eps(1e-8), WEIGHT_DECAY];
@@ -21,13 +21,7 @@ pub(crate) const ADAM: TransformEntry = TransformEntry {
     settings: &SETTINGS,
     build: |settings, _| {
         let mut parts = l2(settings)?;
-        let (beta1, beta2) = (settings.number("beta1")?, settings.number("beta2")?);
-        parts.push(Box::new(AdamW::new(
-            beta1,
-            beta2,
-            settings.number("eps")?,
-            0.0,
-        )?));
+        parts.push(Box::new(AdamW::of(settings, 0.0)?));
         Ok(parts)
     },
 };
@@ -39,15 +33,7 @@ pub(crate) const ADAMW: TransformEntry = TransformEntry {
     source: "arXiv 1711.05101, algorithm 2, as in torch.optim.AdamW",
     optimizer: optimizer(2e-4),
     settings: &SETTINGS,
-    build: |settings, _| {
-        let adamw = AdamW::new(
-            settings.number("beta1")?,
-            settings.number("beta2")?,
-            settings.number("eps")?,
-            settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(adamw)])
-    },
+    build: |settings, _| one(AdamW::of(settings, settings.number("weight_decay")?)?),
 };
 
 /// Divides a running mean of the gradients by the root of a running mean of their squares.
@@ -114,7 +100,7 @@ impl AdamW {
     /// # Errors
     ///
     /// Fails unless both betas are in `[0, 1)`, `eps` is positive and the decay not negative.
-    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self> {
         Range::Positive.check("eps", eps)?;
         Range::NonNegative.check("weight_decay", weight_decay)?;
         Ok(Self {
@@ -124,6 +110,12 @@ impl AdamW {
             weight_decay,
             ..Self::default()
         })
+    }
+
+    /// Creates the transform with the other numbers of an entry.
+    pub(crate) fn of(settings: &Settings, weight_decay: f64) -> Result<Self> {
+        let (beta1, beta2) = (settings.number("beta1")?, settings.number("beta2")?);
+        Self::new(beta1, beta2, settings.number("eps")?, weight_decay)
     }
 
     /// Sets where `eps` is added.
@@ -140,11 +132,7 @@ impl GradientTransform for AdamW {
         "adamw"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         for group in [&mut self.exp_avg, &mut self.exp_avg_sq] {
             state::ready_zeros("adamw", group, &updates, context)?;
         }
@@ -182,15 +170,5 @@ impl GradientTransform for AdamW {
         Placed::preconditioner(self.name(), self.weight_decay)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("exp_avg", &self.exp_avg), ("exp_avg_sq", &self.exp_avg_sq)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [
-            ("exp_avg", &mut self.exp_avg),
-            ("exp_avg_sq", &mut self.exp_avg_sq),
-        ];
-        state::load_groups("adamw", state, groups)
-    }
+    state::kept!(exp_avg, exp_avg_sq);
 }

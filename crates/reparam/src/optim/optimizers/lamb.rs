@@ -1,11 +1,11 @@
 //! LAMB: Adam with a trust ratio for every tensor.
 
 use super::AdamW;
-use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, one, optimizer};
+use crate::optim::error::Result;
 use crate::optim::math::global_norm;
 use crate::optim::rules::Placed;
-use crate::optim::transform::{GradientTransform, StepContext, map_with_parameters};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map_with_parameters};
 use crate::parameters::ParameterList;
 
 pub(crate) const ENTRY: TransformEntry = TransformEntry {
@@ -16,13 +16,8 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     optimizer: optimizer(1e-3),
     settings: &[BETA1, BETA2, eps(1e-6), WEIGHT_DECAY],
     build: |settings, _| {
-        let lamb = Lamb::new(
-            settings.number("beta1")?,
-            settings.number("beta2")?,
-            settings.number("eps")?,
-            settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(lamb)])
+        let adam = AdamW::of(settings, settings.number("weight_decay")?)?;
+        one(Lamb { adam })
     },
 };
 
@@ -51,7 +46,7 @@ impl Lamb {
     /// # Errors
     ///
     /// As [`AdamW::new`].
-    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self> {
         Ok(Self {
             adam: AdamW::new(beta1, beta2, eps, weight_decay)?,
         })
@@ -63,11 +58,7 @@ impl GradientTransform for Lamb {
         "lamb"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let updates = self.adam.transform(updates, context)?;
         Ok(map_with_parameters(
             updates,
@@ -96,7 +87,7 @@ impl GradientTransform for Lamb {
         self.adam.state()
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         self.adam.load_state(state)
     }
 }

@@ -1,10 +1,10 @@
 //! Lion: the sign of an interpolated momentum.
 
-use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, one, optimizer};
+use crate::optim::error::Result;
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::ParameterList;
 use crate::schema::{Range, number};
 
@@ -25,12 +25,11 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         WEIGHT_DECAY,
     ],
     build: |settings, _| {
-        let lion = Lion::new(
+        one(Lion::new(
             settings.number("beta1")?,
             settings.number("beta2")?,
             settings.number("weight_decay")?,
-        )?;
-        Ok(vec![Box::new(lion)])
+        )?)
     },
 };
 
@@ -64,7 +63,7 @@ impl Lion {
     /// # Errors
     ///
     /// Fails unless both betas are in `[0, 1)` and the decay is not negative.
-    pub fn new(beta1: f64, beta2: f64, weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(beta1: f64, beta2: f64, weight_decay: f64) -> Result<Self> {
         Range::NonNegative.check("weight_decay", weight_decay)?;
         Ok(Self {
             beta1: Range::BelowOne.check("beta1", beta1)?,
@@ -80,11 +79,7 @@ impl GradientTransform for Lion {
         "lion"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         state::ready_zeros(self.name(), &mut self.exp_avg, &updates, context)?;
         Ok(updates
             .into_iter()
@@ -115,11 +110,5 @@ impl GradientTransform for Lion {
         roles
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("exp_avg", &self.exp_avg)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("exp_avg", &mut self.exp_avg)])
-    }
+    state::kept!(exp_avg);
 }

@@ -2,10 +2,10 @@
 
 use super::{AdamW, EpsPlacement};
 use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, damped_inverse};
-use crate::optim::rules::{Placed, Role, is_a, lora_pairs, require_pairs};
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::rules::{is_a, lora_pairs, require_pairs};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::{Freeze, WeightDecay};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, SchemaError, SettingKind, Settings, optional};
@@ -37,12 +37,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
                 example: "2.0",
             })?,
         };
-        let adamw = AdamW::new(
-            settings.number("beta1")?,
-            settings.number("beta2")?,
-            settings.number("eps")?,
-            0.0,
-        )?;
+        let adamw = AdamW::of(settings, 0.0)?;
         let weight_decay = settings.number("weight_decay")?;
         Ok(vec![
             Box::new(LoraFa::new(scaling)?),
@@ -82,22 +77,16 @@ const DELTA: f64 = 1e-8;
 
 impl LoraFa {
     /// Creates the transform for a product `scaling * B A`; `scaling` must be positive.
-    pub fn new(scaling: f64) -> Result<Self, OptimError> {
+    pub fn new(scaling: f64) -> Result<Self> {
         Range::Positive.check("scaling", scaling)?;
         Ok(Self { scaling })
     }
 }
 
 impl GradientTransform for LoraFa {
-    fn name(&self) -> &'static str {
-        "lora_fa"
-    }
+    placed!("lora_fa", PairPrecondition);
 
-    fn transform(
-        &mut self,
-        mut updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, mut updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         for pair in lora_pairs(context.parameters) {
             let a = &context.parameters[pair.a];
             let (Some(factor), Some(gradient)) = (as_matrix(a), as_matrix(&updates[pair.b])) else {
@@ -116,11 +105,7 @@ impl GradientTransform for LoraFa {
         Ok(updates)
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         require_pairs(self.name(), parameters)
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::PairPrecondition)
     }
 }

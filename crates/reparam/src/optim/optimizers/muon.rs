@@ -3,11 +3,11 @@
 use burn::tensor::{ElementConversion, Tensor};
 
 use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, optimizer};
-use crate::optim::error::OptimError;
+use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, require_matrices};
 use crate::optim::rules::Placed;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, at_least_one, count, flag, number, word};
 
@@ -108,7 +108,7 @@ impl Muon {
         eps: f64,
         weight_decay: f64,
         scale: MuonScale,
-    ) -> Result<Self, OptimError> {
+    ) -> Result<Self> {
         at_least_one("n_steps", n_steps as u64)?;
         Range::Positive.check("eps", eps)?;
         Range::NonNegative.check("weight_decay", weight_decay)?;
@@ -149,11 +149,7 @@ impl GradientTransform for Muon {
         "muon"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         require_matrices(self.name(), &updates)?;
         state::ready_zeros(self.name(), &mut self.momentum_buffer, &updates, context)?;
         let mut result = Vec::with_capacity(updates.len());
@@ -186,7 +182,7 @@ impl GradientTransform for Muon {
         Ok(result)
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         require_matrices(self.name(), parameters)
     }
 
@@ -194,12 +190,5 @@ impl GradientTransform for Muon {
         Placed::preconditioner(self.name(), self.weight_decay)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("momentum_buffer", &self.momentum_buffer)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let groups = &mut [("momentum_buffer", &mut self.momentum_buffer)];
-        state::load_groups("muon", state, groups)
-    }
+    state::kept!(momentum_buffer);
 }

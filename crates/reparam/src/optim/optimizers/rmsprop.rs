@@ -1,10 +1,9 @@
 //! RMSprop.
 
 use crate::optim::entry::{TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::error::Result;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::l2;
 use crate::parameters::ParameterList;
 use crate::schema::{Range, flag, number};
@@ -83,7 +82,7 @@ impl RmsProp {
     /// # Errors
     ///
     /// Fails unless `alpha` and `momentum` are in `[0, 1)` and `eps` is positive.
-    pub fn new(alpha: f64, eps: f64, momentum: f64, centered: bool) -> Result<Self, OptimError> {
+    pub fn new(alpha: f64, eps: f64, momentum: f64, centered: bool) -> Result<Self> {
         Range::Positive.check("eps", eps)?;
         Ok(Self {
             alpha: Range::BelowOne.check("alpha", alpha)?,
@@ -98,15 +97,9 @@ impl RmsProp {
 }
 
 impl GradientTransform for RmsProp {
-    fn name(&self) -> &'static str {
-        "rmsprop"
-    }
+    placed!("rmsprop", Precondition);
 
-    fn transform(
-        &mut self,
-        mut updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, mut updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let name = self.name();
         state::ready_zeros(name, &mut self.square_avg, &updates, context)?;
         if self.centered {
@@ -137,25 +130,5 @@ impl GradientTransform for RmsProp {
         Ok(updates)
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Precondition)
-    }
-
-    fn state(&self) -> ParameterList {
-        state::groups(&[
-            ("square_avg", &self.square_avg),
-            ("grad_avg", &self.grad_avg),
-            ("momentum_buffer", &self.momentum_buffer),
-        ])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        let name = self.name();
-        let groups = &mut [
-            ("square_avg", &mut self.square_avg),
-            ("grad_avg", &mut self.grad_avg),
-            ("momentum_buffer", &mut self.momentum_buffer),
-        ];
-        state::load_groups(name, state, groups)
-    }
+    state::kept!(square_avg, grad_avg, momentum_buffer);
 }

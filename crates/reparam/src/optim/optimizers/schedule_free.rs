@@ -1,10 +1,9 @@
 //! Schedule-free AdamW.
 
 use crate::optim::entry::{BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::error::Result;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{Range, number};
 
@@ -98,7 +97,7 @@ impl ScheduleFreeAdamW {
     ///
     /// Fails unless `beta1` is between 0 and 1, `beta2` in `[0, 1)`, `eps` positive and the decay not
     /// negative.
-    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(beta1: f64, beta2: f64, eps: f64, weight_decay: f64) -> Result<Self> {
         // The average is found by dividing by beta1.
         Range::Positive.check("eps", eps)?;
         Range::NonNegative.check("weight_decay", weight_decay)?;
@@ -122,7 +121,7 @@ impl ScheduleFreeAdamW {
     /// # Errors
     ///
     /// Fails when one is negative.
-    pub fn with_weighting(self, r: f64, weight_lr_power: f64) -> Result<Self, OptimError> {
+    pub fn with_weighting(self, r: f64, weight_lr_power: f64) -> Result<Self> {
         Range::NonNegative.check("weight_step_power", r)?;
         Range::NonNegative.check("weight_lr_power", weight_lr_power)?;
         Ok(Self {
@@ -134,15 +133,9 @@ impl ScheduleFreeAdamW {
 }
 
 impl GradientTransform for ScheduleFreeAdamW {
-    fn name(&self) -> &'static str {
-        "schedule_free_adamw"
-    }
+    placed!("schedule_free_adamw", Move);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let name = self.name();
         if self.z.is_empty() && context.step == 1 {
             self.z = context.parameters.to_vec();
@@ -185,10 +178,6 @@ impl GradientTransform for ScheduleFreeAdamW {
         Ok(result)
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Move)
-    }
-
     fn evaluated(&self, parameters: &[NamedTensor]) -> Option<ParameterList> {
         let z = state::in_order(&self.z, parameters)?;
         let share = 1.0 - 1.0 / self.beta1;
@@ -210,7 +199,7 @@ impl GradientTransform for ScheduleFreeAdamW {
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.z = state.take_group("z");
         self.exp_avg_sq = state.take_group("exp_avg_sq");

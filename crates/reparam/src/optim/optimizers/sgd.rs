@@ -1,10 +1,9 @@
 //! Momentum.
 
-use crate::optim::entry::{OptimizerEntry, TransformEntry, WEIGHT_DECAY};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::entry::{OptimizerEntry, TransformEntry, WEIGHT_DECAY, one};
+use crate::optim::error::{OptimError, Result};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::l2;
 use crate::parameters::ParameterList;
 use crate::schema::{Range, SchemaError, SettingSpec, flag, number};
@@ -22,8 +21,10 @@ pub(crate) const MOMENTUM: TransformEntry = TransformEntry {
     optimizer: None,
     settings: &MOMENTUM_SETTINGS,
     build: |settings, _| {
-        let momentum = Momentum::new(settings.number("momentum")?, settings.flag("nesterov")?)?;
-        Ok(vec![Box::new(momentum)])
+        one(Momentum::new(
+            settings.number("momentum")?,
+            settings.flag("nesterov")?,
+        )?)
     },
 };
 
@@ -83,7 +84,7 @@ pub struct Momentum {
 
 impl Momentum {
     /// Creates the transform; `momentum` must be in `(0, 1)`.
-    pub fn new(momentum: f64, nesterov: bool) -> Result<Self, OptimError> {
+    pub fn new(momentum: f64, nesterov: bool) -> Result<Self> {
         Ok(Self {
             momentum: Range::InsideUnit.check("momentum", momentum)?,
             nesterov,
@@ -93,15 +94,9 @@ impl Momentum {
 }
 
 impl GradientTransform for Momentum {
-    fn name(&self) -> &'static str {
-        "momentum"
-    }
+    placed!("momentum", Linear);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         // From zero, the first velocity is the first gradient.
         state::ready_zeros(self.name(), &mut self.velocity, &updates, context)?;
         for (velocity, gradient) in self.velocity.iter_mut().zip(&updates) {
@@ -120,15 +115,5 @@ impl GradientTransform for Momentum {
             .collect())
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Linear)
-    }
-
-    fn state(&self) -> ParameterList {
-        state::groups(&[("velocity", &self.velocity)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("velocity", &mut self.velocity)])
-    }
+    state::kept!(velocity);
 }

@@ -1,9 +1,7 @@
 //! Signs instead of sizes.
 
-use crate::optim::entry::{TransformEntry, optimizer};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::entry::{TransformEntry, one, optimizer};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::ParameterList;
 
 pub(crate) const ENTRY: TransformEntry = TransformEntry {
@@ -13,7 +11,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 1802.04434, algorithm 1",
     optimizer: optimizer(1e-4),
     settings: &[],
-    build: |_, _| Ok(vec![Box::new(Sign)]),
+    build: |_, _| one(Sign),
 };
 
 /// Replaces every element by its sign.
@@ -32,19 +30,9 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 pub struct Sign;
 
 impl GradientTransform for Sign {
-    fn name(&self) -> &'static str {
-        "sign"
-    }
+    placed!("sign", Sign);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         Ok(map(updates, |update| update.values.clone().sign()))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Sign)
     }
 }

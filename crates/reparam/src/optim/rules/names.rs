@@ -2,7 +2,7 @@
 
 use regex::Regex;
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::parameters::NamedTensor;
 
 /// Refuses a pattern that matches no parameter.
@@ -10,7 +10,7 @@ pub(crate) fn require_match(
     transform: &'static str,
     pattern: &Regex,
     parameters: &[NamedTensor],
-) -> Result<(), OptimError> {
+) -> Result<()> {
     if parameters
         .iter()
         .any(|tensor| pattern.is_match(&tensor.name))

@@ -1,7 +1,7 @@
 //! Which orders of transforms keep what each of them promises.
 
 use super::roles::{Placed, Role};
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::parameters::NamedTensor;
 
 /// Why one role cannot follow another, and what to do.
@@ -15,7 +15,7 @@ struct Law {
 ///
 /// Two roles that are each restricted to some parameters, by different patterns, are left to
 /// [`check_names`].
-pub(crate) fn check(roles: &[Placed]) -> Result<(), OptimError> {
+pub(crate) fn check(roles: &[Placed]) -> Result<()> {
     check_pairs(roles, |first, second| {
         first.scope.is_empty() || second.scope.is_empty() || first.scope == second.scope
     })?;
@@ -23,17 +23,14 @@ pub(crate) fn check(roles: &[Placed]) -> Result<(), OptimError> {
 }
 
 /// Refuses orders that break a law for one of these parameters.
-pub(crate) fn check_names(roles: &[Placed], parameters: &[NamedTensor]) -> Result<(), OptimError> {
+pub(crate) fn check_names(roles: &[Placed], parameters: &[NamedTensor]) -> Result<()> {
     check_pairs(roles, |first, second| {
         let mut names = parameters.iter().map(|parameter| &parameter.name);
         names.any(|name| first.concerns(name) && second.concerns(name))
     })
 }
 
-fn check_pairs(
-    roles: &[Placed],
-    meet: impl Fn(&Placed, &Placed) -> bool,
-) -> Result<(), OptimError> {
+fn check_pairs(roles: &[Placed], meet: impl Fn(&Placed, &Placed) -> bool) -> Result<()> {
     for (place, second) in roles.iter().enumerate() {
         for first in &roles[..place] {
             if let Some(law) = broken_law(first.role, second.role)
@@ -52,7 +49,7 @@ fn check_pairs(
 }
 
 /// A mask for Adam has two halves, with Adam and nothing that decays between them.
-fn check_adam_masks(roles: &[Placed]) -> Result<(), OptimError> {
+fn check_adam_masks(roles: &[Placed]) -> Result<()> {
     let mut rest = roles;
     while let Some(place) = rest.iter().position(|role| role.role == Role::MaskAdam) {
         let (half, after) = (&rest[place], &rest[place + 1..]);

@@ -1,6 +1,6 @@
 //! Finding the two factors of a low-rank product.
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::parameters::NamedTensor;
 
 /// The places of the factors `A` `[rank, d_in]` and `B` `[d_out, rank]` of one weight.
@@ -35,10 +35,7 @@ pub(crate) fn lora_pairs(parameters: &[NamedTensor]) -> Vec<Pair> {
 }
 
 /// Refuses parameters without such a pair.
-pub(crate) fn require_pairs(
-    transform: &'static str,
-    parameters: &[NamedTensor],
-) -> Result<(), OptimError> {
+pub(crate) fn require_pairs(transform: &'static str, parameters: &[NamedTensor]) -> Result<()> {
     if lora_pairs(parameters).is_empty() {
         return Err(OptimError::NoEffect {
             transform,

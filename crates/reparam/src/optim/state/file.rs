@@ -8,14 +8,14 @@ use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::safetensors::{TensorData as Data, TensorToWrite, write_safetensors};
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::parameters::{NamedTensor, ParameterList};
 
 /// The metadata key that says after which step the state was saved.
 const STEPS_DONE: &str = "steps_done";
 
 /// Writes a state to a safetensors file, in one step: tensors keep their type and all of their bits.
-pub(crate) fn write(path: &Path, steps_done: u64, state: ParameterList) -> Result<(), OptimError> {
+pub(crate) fn write(path: &Path, steps_done: u64, state: ParameterList) -> Result<()> {
     let tensors: Vec<(NamedTensor, TensorData)> = state
         .into_iter()
         .map(|tensor| {
@@ -23,7 +23,7 @@ pub(crate) fn write(path: &Path, steps_done: u64, state: ParameterList) -> Resul
             (tensor, data)
         })
         .collect();
-    let to_write: Result<Vec<TensorToWrite<'_>>, OptimError> = tensors
+    let to_write: Result<Vec<TensorToWrite<'_>>> = tensors
         .iter()
         .map(|(tensor, data)| {
             Ok(TensorToWrite {
@@ -38,7 +38,7 @@ pub(crate) fn write(path: &Path, steps_done: u64, state: ParameterList) -> Resul
 }
 
 /// Reads what [`write`] wrote: after how many steps, and the state.
-pub(crate) fn read(path: &Path) -> Result<(u64, ParameterList), OptimError> {
+pub(crate) fn read(path: &Path) -> Result<(u64, ParameterList)> {
     let file = Checkpoint::open_file(path).map_err(file_error)?;
     let steps_done = file
         .metadata(STEPS_DONE)
@@ -66,7 +66,7 @@ pub(crate) fn read(path: &Path) -> Result<(u64, ParameterList), OptimError> {
     Ok((steps_done, state))
 }
 
-fn dtype_of(dtype: DType) -> Result<Dtype, OptimError> {
+fn dtype_of(dtype: DType) -> Result<Dtype> {
     match dtype {
         DType::F32 => Ok(Dtype::F32),
         DType::F64 => Ok(Dtype::F64),

@@ -4,7 +4,7 @@ pub(crate) mod file;
 
 use burn::tensor::{DType, ElementConversion, Tensor, TensorData};
 
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::transform::StepContext;
 use crate::parameters::{NamedTensor, ParameterList};
 
@@ -31,13 +31,29 @@ pub(crate) fn load_groups(
     transform: &'static str,
     state: ParameterList,
     groups: &mut [(&str, &mut ParameterList)],
-) -> Result<(), OptimError> {
+) -> Result<()> {
     let mut state = Loaded::new(transform, state);
     for (name, list) in groups {
         **list = state.take_group(name);
     }
     state.finish()
 }
+
+/// The state of a transform that is the lists of tensors in some of its fields, by their names.
+macro_rules! kept {
+    ($($field:ident),+) => {
+        fn state(&self) -> ParameterList {
+            $crate::optim::state::groups(&[$((stringify!($field), &self.$field)),+])
+        }
+
+        fn load_state(&mut self, state: ParameterList) -> $crate::optim::error::Result<()> {
+            let name = self.name();
+            let groups = &mut [$((stringify!($field), &mut self.$field)),+];
+            $crate::optim::state::load_groups(name, state, groups)
+        }
+    };
+}
+pub(crate) use kept;
 
 /// Returns a group's tensors in the order of the parameters, if it has one for each: a file has its
 /// tensors in the order of their names.
@@ -97,7 +113,7 @@ impl Loaded {
     }
 
     /// Takes a number that [`scalar`] wrote.
-    pub(crate) fn take_scalar(&mut self, name: &str) -> Result<f64, OptimError> {
+    pub(crate) fn take_scalar(&mut self, name: &str) -> Result<f64> {
         let place = self
             .rest
             .iter()
@@ -115,7 +131,7 @@ impl Loaded {
     }
 
     /// Checks that nothing is left over.
-    pub(crate) fn finish(self) -> Result<(), OptimError> {
+    pub(crate) fn finish(self) -> Result<()> {
         match self.rest.first() {
             None => Ok(()),
             Some(tensor) => Err(OptimError::UnexpectedState {
@@ -137,7 +153,7 @@ pub(crate) fn ready(
     context: &StepContext<'_>,
     fill: f64,
     shape_of: impl Fn(&NamedTensor) -> Option<Vec<usize>>,
-) -> Result<(), OptimError> {
+) -> Result<()> {
     let expected = updates
         .iter()
         .filter_map(|update| Some((update, shape_of(update)?)));
@@ -188,7 +204,7 @@ pub(crate) fn ready_zeros(
     group: &mut ParameterList,
     updates: &[NamedTensor],
     context: &StepContext<'_>,
-) -> Result<(), OptimError> {
+) -> Result<()> {
     ready(transform, group, updates, context, 0.0, |update| {
         Some(update.shape.clone())
     })

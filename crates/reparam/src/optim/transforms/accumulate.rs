@@ -1,11 +1,11 @@
 //! Collecting gradients over several calls.
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry};
-use crate::optim::error::OptimError;
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
+use crate::optim::error::{OptimError, Result};
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{SettingKind, at_least_one, required};
 
@@ -31,10 +31,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     ],
     build: |settings, context| {
         let parts = context.build_all(settings.chain("transforms")?)?;
-        Ok(vec![Box::new(Accumulate::new(
-            settings.count("steps")?,
-            parts,
-        )?)])
+        one(Accumulate::new(settings.count("steps")?, parts)?)
     },
 };
 
@@ -66,21 +63,16 @@ impl Accumulate {
     ///
     /// Fails when `steps` is zero, the order of the parts breaks a law, or one of them takes the
     /// gradient elsewhere or follows every move of the parameters.
-    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
+    pub fn new(steps: u64, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self> {
         at_least_one("steps", steps)?;
-        let inner = chain(parts)?;
         let every_step = |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average);
-        if let Some(placed) = inner.roles().into_iter().find(every_step) {
-            return Err(OptimError::Order {
-                first: "accumulate",
-                second: placed.name,
-                reason: "it concerns every step and cannot be inside of an accumulation",
-                fix: "put it outside, before the accumulation or after it",
-            });
-        }
+        let why = (
+            "it concerns every step and cannot be inside of an accumulation",
+            "put it outside, before the accumulation or after it",
+        );
         Ok(Self {
             steps,
-            inner,
+            inner: inner("accumulate", parts, every_step, why)?,
             sum: Vec::new(),
         })
     }
@@ -91,11 +83,7 @@ impl GradientTransform for Accumulate {
         "accumulate"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         state::ready_zeros(self.name(), &mut self.sum, &updates, context)?;
         for (sum, update) in self.sum.iter_mut().zip(&updates) {
             sum.values = sum.values.clone() + update.values.clone();
@@ -123,7 +111,7 @@ impl GradientTransform for Accumulate {
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         if horizon < self.steps {
             return Err(OptimError::NoEffect {
                 transform: self.name(),
@@ -146,7 +134,7 @@ impl GradientTransform for Accumulate {
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.sum = state.take_group("sum");
         self.inner.load_state(state.take_group("inner"))?;

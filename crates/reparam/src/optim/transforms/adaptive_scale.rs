@@ -1,11 +1,10 @@
 //! A scale that follows the gradient's signal and noise.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::math::Noise;
-use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::ParameterList;
 use crate::schema::{Range, SettingKind, Settings, number, optional};
 
@@ -25,11 +24,10 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         ),
     ],
     build: |settings, _| {
-        let scale = AdaptiveScale::new(
+        one(AdaptiveScale::new(
             settings.number("beta")?,
             settings.optional("lambda_min", Settings::number)?,
-        )?;
-        Ok(vec![Box::new(scale)])
+        )?)
     },
 };
 
@@ -67,7 +65,7 @@ impl AdaptiveScale {
     /// # Errors
     ///
     /// Fails unless `beta` is between 0 and 1, and `lambda_min` greater than 0 and at most 1.
-    pub fn new(beta: f64, lambda_min: Option<f64>) -> Result<Self, OptimError> {
+    pub fn new(beta: f64, lambda_min: Option<f64>) -> Result<Self> {
         Range::InsideUnit.check("beta", beta)?;
         if let Some(lambda) = lambda_min {
             Range::UpToOne.check("lambda_min", lambda)?;
@@ -86,15 +84,9 @@ impl AdaptiveScale {
 }
 
 impl GradientTransform for AdaptiveScale {
-    fn name(&self) -> &'static str {
-        "adaptive_scale"
-    }
+    placed!("adaptive_scale", VaryingScale);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let estimate = self.noise.observe(&updates, context, "adaptive_scale")?;
         let least = self
             .lambda_min
@@ -106,17 +98,13 @@ impl GradientTransform for AdaptiveScale {
         Ok(map(updates, |update| update.values.clone() * self.lambda))
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::VaryingScale)
-    }
-
     fn state(&self) -> ParameterList {
         let mut state = self.noise.state();
         state.push(state::scalar("lambda", self.lambda));
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.noise.load(&mut state)?;
         self.lambda = state.take_scalar("lambda")?;

@@ -1,10 +1,10 @@
 //! Bounding a gradient by the weights it belongs to.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::math::as_matrix;
 use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map_with_parameters};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map_with_parameters};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, number};
 
@@ -24,8 +24,10 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         number("eps", Range::Positive, 1e-3, "minimum norm of the weights"),
     ],
     build: |settings, _| {
-        let clip = ClipByUnitNorm::new(settings.number("clipping")?, settings.number("eps")?)?;
-        Ok(vec![Box::new(clip)])
+        one(ClipByUnitNorm::new(
+            settings.number("clipping")?,
+            settings.number("eps")?,
+        )?)
     },
 };
 
@@ -54,7 +56,7 @@ const SMALLEST_NORM: f64 = 1e-6;
 
 impl ClipByUnitNorm {
     /// Creates the transform; both numbers must be positive, usual values are 0.01 and 1e-3.
-    pub fn new(clipping: f64, eps: f64) -> Result<Self, OptimError> {
+    pub fn new(clipping: f64, eps: f64) -> Result<Self> {
         Range::Positive.check("clipping", clipping)?;
         Range::Positive.check("eps", eps)?;
         Ok(Self { clipping, eps })
@@ -66,11 +68,7 @@ impl GradientTransform for ClipByUnitNorm {
         "clip_by_unit_norm"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         Ok(map_with_parameters(
             updates,
             context,

@@ -1,10 +1,8 @@
 //! Gradients without their mean.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
 use crate::optim::math::as_matrix;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::{ParameterList, flatten};
 
 pub(crate) const ENTRY: TransformEntry = TransformEntry {
@@ -14,7 +12,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 2004.01461, equation 1",
     optimizer: None,
     settings: &[],
-    build: |_, _| Ok(vec![Box::new(Centralize)]),
+    build: |_, _| one(Centralize),
 };
 
 /// Subtracts from every row of a gradient its mean.
@@ -34,15 +32,9 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 pub struct Centralize;
 
 impl GradientTransform for Centralize {
-    fn name(&self) -> &'static str {
-        "centralize"
-    }
+    placed!("centralize", Project);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         Ok(map(updates, |update| match as_matrix(update) {
             None => update.values.clone(),
             Some(matrix) => {
@@ -50,9 +42,5 @@ impl GradientTransform for Centralize {
                 flatten(matrix - mean)
             }
         }))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Project)
     }
 }

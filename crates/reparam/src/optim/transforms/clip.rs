@@ -1,10 +1,9 @@
 //! Bounding the gradients.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::math::global_norm;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::ParameterList;
 use crate::schema::{Range, SettingKind, number, required};
 
@@ -20,10 +19,7 @@ pub(crate) const BY_VALUE: TransformEntry = TransformEntry {
         "1.0",
         "the largest magnitude of an element",
     )],
-    build: |settings, _| {
-        let clip = ClipByValue::new(settings.number("max_value")?)?;
-        Ok(vec![Box::new(clip)])
-    },
+    build: |settings, _| one(ClipByValue::new(settings.number("max_value")?)?),
 };
 
 pub(crate) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
@@ -33,10 +29,7 @@ pub(crate) const BY_GLOBAL_NORM: TransformEntry = TransformEntry {
     source: "arXiv 1211.5063, algorithm 1",
     optimizer: None,
     settings: &[number("max_norm", Range::Positive, 1.0, "the largest norm")],
-    build: |settings, _| {
-        let clip = ClipByGlobalNorm::new(settings.number("max_norm")?)?;
-        Ok(vec![Box::new(clip)])
-    },
+    build: |settings, _| one(ClipByGlobalNorm::new(settings.number("max_norm")?)?),
 };
 
 /// Scales all gradients down together when their norm is above a bound.
@@ -56,31 +49,21 @@ pub struct ClipByGlobalNorm {
 
 impl ClipByGlobalNorm {
     /// Creates the transform; `max_norm` must be positive.
-    pub fn new(max_norm: f64) -> Result<Self, OptimError> {
+    pub fn new(max_norm: f64) -> Result<Self> {
         Range::Positive.check("clip_grad_norm", max_norm)?;
         Ok(Self { max_norm })
     }
 }
 
 impl GradientTransform for ClipByGlobalNorm {
-    fn name(&self) -> &'static str {
-        "clip_by_global_norm"
-    }
+    placed!("clip_by_global_norm", Bound);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         let factor = self.max_norm / (global_norm(&updates) + 1e-6);
         if factor >= 1.0 {
             return Ok(updates);
         }
         Ok(map(updates, |update| update.values.clone() * factor))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Bound)
     }
 }
 
@@ -92,29 +75,19 @@ pub struct ClipByValue {
 
 impl ClipByValue {
     /// Creates the transform; `max_value` must be positive.
-    pub fn new(max_value: f64) -> Result<Self, OptimError> {
+    pub fn new(max_value: f64) -> Result<Self> {
         Range::Positive.check("clip_grad_value", max_value)?;
         Ok(Self { max_value })
     }
 }
 
 impl GradientTransform for ClipByValue {
-    fn name(&self) -> &'static str {
-        "clip_by_value"
-    }
+    placed!("clip_by_value", Bound);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         let bound = self.max_value;
         Ok(map(updates, |update| {
             update.values.clone().clamp(-bound, bound)
         }))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Bound)
     }
 }

@@ -1,10 +1,9 @@
 //! A running mean of the parameters.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{Range, number};
 
@@ -20,7 +19,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         0.999,
         "decay of the mean",
     )],
-    build: |settings, _| Ok(vec![Box::new(Ema::new(settings.number("decay")?)?)]),
+    build: |settings, _| one(Ema::new(settings.number("decay")?)?),
 };
 
 /// Keeps an exponential moving average of the parameters, which is what is evaluated and saved.
@@ -47,7 +46,7 @@ pub struct Ema {
 
 impl Ema {
     /// Creates the transform; `decay` must be between 0 and 1.
-    pub fn new(decay: f64) -> Result<Self, OptimError> {
+    pub fn new(decay: f64) -> Result<Self> {
         Ok(Self {
             decay: Range::InsideUnit.check("decay", decay)?,
             average: Vec::new(),
@@ -56,26 +55,16 @@ impl Ema {
 }
 
 impl GradientTransform for Ema {
-    fn name(&self) -> &'static str {
-        "ema"
-    }
+    placed!("ema", Average);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         if !(self.average.is_empty() && context.step == 1) {
             state::ready_zeros(self.name(), &mut self.average, &updates, context)?;
         }
         Ok(updates)
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Average)
-    }
-
-    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<(), OptimError> {
+    fn moved(&mut self, parameters: &[NamedTensor]) -> Result<()> {
         if self.average.is_empty() {
             self.average = parameters.to_vec();
         } else {
@@ -92,11 +81,5 @@ impl GradientTransform for Ema {
         state::in_order(&self.average, parameters)
     }
 
-    fn state(&self) -> ParameterList {
-        state::groups(&[("average", &self.average)])
-    }
-
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
-        state::load_groups(self.name(), state, &mut [("average", &mut self.average)])
-    }
+    state::kept!(average);
 }

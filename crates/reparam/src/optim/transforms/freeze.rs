@@ -2,10 +2,10 @@
 
 use regex::Regex;
 
-use crate::optim::entry::{PATTERN_EXAMPLE, TransformEntry};
-use crate::optim::error::OptimError;
+use crate::optim::entry::{PATTERN_EXAMPLE, TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::rules::{Placed, Role, require_match};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{SettingKind, required, whole_name};
 
@@ -21,7 +21,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         PATTERN_EXAMPLE,
         "a regular expression for whole parameter names",
     )],
-    build: |settings, _| Ok(vec![Box::new(Freeze::new(settings.word("pattern")?)?)]),
+    build: |settings, _| one(Freeze::new(settings.word("pattern")?)?),
 };
 
 /// Sets the updates of some parameters to zero.
@@ -35,7 +35,7 @@ pub struct Freeze {
 
 impl Freeze {
     /// Creates the transform for the parameters whose whole name a regular expression matches.
-    pub fn new(names: &str) -> Result<Self, OptimError> {
+    pub fn new(names: &str) -> Result<Self> {
         Ok(Self {
             pattern: whole_name("pattern", names)?,
         })
@@ -47,11 +47,7 @@ impl GradientTransform for Freeze {
         "freeze"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         Ok(map(updates, |update| {
             if self.pattern.is_match(&update.name) {
                 update.values.zeros_like()
@@ -66,7 +62,7 @@ impl GradientTransform for Freeze {
         Placed::within(roles, self.pattern.as_str())
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         require_match(self.name(), &self.pattern, parameters)
     }
 }

@@ -2,13 +2,13 @@
 
 use burn::tensor::Tensor;
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry};
-use crate::optim::error::OptimError;
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, TransformEntry, one};
+use crate::optim::error::{OptimError, Result};
 use crate::optim::math::{as_matrix, from_nalgebra, matrix_dims, to_nalgebra};
 use crate::optim::rules::{Placed, Role};
 use crate::optim::state;
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, SettingKind, at_least_one, count, number, required};
 
@@ -30,13 +30,12 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         ),
     ],
     build: |settings, context| {
-        let galore = Galore::new(
+        one(Galore::new(
             settings.size("rank")?,
             settings.count("refresh")?,
             settings.number("scale")?,
             context.build_all(settings.chain("transforms")?)?,
-        )?;
-        Ok(vec![Box::new(galore)])
+        )?)
     },
 };
 
@@ -85,27 +84,22 @@ impl Galore {
         refresh: u64,
         scale: f64,
         parts: Vec<Box<dyn GradientTransform>>,
-    ) -> Result<Self, OptimError> {
+    ) -> Result<Self> {
         at_least_one("rank", rank as u64)?;
         at_least_one("refresh", refresh)?;
         Range::Positive.check("scale", scale)?;
-        let inner = chain(parts)?;
         let of_parameters = |placed: &Placed| {
             placed.needs_parameters || matches!(placed.role, Role::MaskSgd | Role::MaskAdam)
         };
-        if let Some(placed) = inner.roles().into_iter().find(of_parameters) {
-            return Err(OptimError::Order {
-                first: "galore",
-                second: placed.name,
-                reason: "what is inside sees projections only",
-                fix: "put it outside of `galore`, or leave it out",
-            });
-        }
+        let why = (
+            "what is inside sees projections only",
+            "put it outside of `galore`, or leave it out",
+        );
         Ok(Self {
             rank,
             refresh,
             scale,
-            inner,
+            inner: inner("galore", parts, of_parameters, why)?,
             directions: Vec::new(),
         })
     }
@@ -167,11 +161,7 @@ impl GradientTransform for Galore {
         "galore"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         if (context.step - 1).is_multiple_of(self.refresh) {
             let mut directions = Vec::new();
             for update in &updates {
@@ -233,7 +223,7 @@ impl GradientTransform for Galore {
         roles
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         if parameters
             .iter()
             .any(|parameter| matrix_dims(&parameter.shape).is_some())
@@ -252,7 +242,7 @@ impl GradientTransform for Galore {
         state
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         let mut state = state::Loaded::new(self.name(), state);
         self.directions = state.take_group("directions");
         self.inner.load_state(state.take_group("inner"))?;

@@ -2,11 +2,11 @@
 
 use regex::Regex;
 
-use crate::optim::chain::{Chain, chain};
-use crate::optim::entry::{CHAIN_EXAMPLE, PATTERN_EXAMPLE, TransformEntry};
-use crate::optim::error::OptimError;
+use crate::optim::chain::{Chain, inner};
+use crate::optim::entry::{CHAIN_EXAMPLE, PATTERN_EXAMPLE, TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::rules::{Placed, Role, require_match};
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{SettingKind, required, whole_name};
 
@@ -32,10 +32,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     ],
     build: |settings, context| {
         let parts = context.build_all(settings.chain("transforms")?)?;
-        Ok(vec![Box::new(Group::new(
-            settings.word("pattern")?,
-            parts,
-        )?)])
+        one(Group::new(settings.word("pattern")?, parts)?)
     },
 };
 
@@ -56,18 +53,14 @@ impl Group {
     ///
     /// Fails when the pattern is not a regular expression, the order of the parts breaks a law, or one
     /// of them concerns all parameters together: a probe or an average.
-    pub fn new(names: &str, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self, OptimError> {
-        let inner = chain(parts)?;
+    pub fn new(names: &str, parts: Vec<Box<dyn GradientTransform>>) -> Result<Self> {
         let whole =
             |placed: &Placed| matches!(placed.role, Role::Probe | Role::Average | Role::Move);
-        if let Some(placed) = inner.roles().into_iter().find(whole) {
-            return Err(OptimError::Order {
-                first: "group",
-                second: placed.name,
-                reason: "it concerns all parameters together and cannot be inside of a group",
-                fix: "put it outside of the group",
-            });
-        }
+        let why = (
+            "it concerns all parameters together and cannot be inside of a group",
+            "put it outside of the group",
+        );
+        let inner = inner("group", parts, whole, why)?;
         Ok(Self {
             pattern: whole_name("pattern", names)?,
             inner,
@@ -87,11 +80,7 @@ impl GradientTransform for Group {
         "group"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let selected = self.select(&updates);
         let parameters = self.select(context.parameters);
         let inner = StepContext {
@@ -115,7 +104,7 @@ impl GradientTransform for Group {
         Placed::within(self.inner.roles(), self.pattern.as_str())
     }
 
-    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], horizon: u64) -> Result<()> {
         require_match(self.name(), &self.pattern, parameters)?;
         self.inner.check(&self.select(parameters), horizon)
     }
@@ -124,7 +113,7 @@ impl GradientTransform for Group {
         self.inner.state()
     }
 
-    fn load_state(&mut self, state: ParameterList) -> Result<(), OptimError> {
+    fn load_state(&mut self, state: ParameterList) -> Result<()> {
         self.inner.load_state(state)
     }
 }

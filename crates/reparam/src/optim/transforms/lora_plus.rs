@@ -1,9 +1,9 @@
 //! LoRA+: another learning rate for B.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role, is_b, require_pairs};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
+use crate::optim::rules::{is_b, require_pairs};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{Range, number};
 
@@ -19,7 +19,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         16.0,
         "learning rate of B over that of A",
     )],
-    build: |settings, _| Ok(vec![Box::new(LoraPlus::new(settings.number("ratio")?)?)]),
+    build: |settings, _| one(LoraPlus::new(settings.number("ratio")?)?),
 };
 
 /// Multiplies the updates of the factor `B`, and of vectors, by a ratio of learning rates.
@@ -42,22 +42,16 @@ pub struct LoraPlus {
 
 impl LoraPlus {
     /// Creates the transform; `ratio` must be positive, the paper's is 16.
-    pub fn new(ratio: f64) -> Result<Self, OptimError> {
+    pub fn new(ratio: f64) -> Result<Self> {
         Range::Positive.check("ratio", ratio)?;
         Ok(Self { ratio })
     }
 }
 
 impl GradientTransform for LoraPlus {
-    fn name(&self) -> &'static str {
-        "lora_plus"
-    }
+    placed!("lora_plus", Ratio);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         Ok(map(updates, |update| {
             if is_b(&update.name) || update.shape.len() == 1 {
                 update.values.clone() * self.ratio
@@ -67,11 +61,7 @@ impl GradientTransform for LoraPlus {
         }))
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         require_pairs(self.name(), parameters)
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Ratio)
     }
 }

@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use regex::Regex;
 
 use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::error::{OptimError, Result};
 use crate::optim::rules::{Placed, Role, require_match};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{
     Fallback, Range, SchemaError, SettingKind, SettingSpec, required, whole_name, word,
@@ -122,7 +122,7 @@ impl GradientMask {
     /// # Errors
     ///
     /// Fails when the pattern is not a regular expression, or a scale is not positive.
-    pub fn of_branches(names: &str, scales: &[f64], rule: MaskRule) -> Result<Self, OptimError> {
+    pub fn of_branches(names: &str, scales: &[f64], rule: MaskRule) -> Result<Self> {
         if scales.is_empty() {
             return Err(OptimError::Schema(SchemaError::Value {
                 setting: "branches".to_owned(),
@@ -145,7 +145,7 @@ impl GradientMask {
     /// # Errors
     ///
     /// Fails when there is none.
-    pub fn of_tensors(masks: Vec<(String, Tensor<1>)>, rule: MaskRule) -> Result<Self, OptimError> {
+    pub fn of_tensors(masks: Vec<(String, Tensor<1>)>, rule: MaskRule) -> Result<Self> {
         if masks.is_empty() {
             return Err(OptimError::NoEffect {
                 transform: "mask",
@@ -178,11 +178,7 @@ impl GradientTransform for GradientMask {
         "mask"
     }
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         Ok(map(updates, |update| match self.factor(&update.name) {
             None => update.values.clone(),
             Some(Factor::Number(factor)) => update.values.clone() * *factor,
@@ -208,7 +204,7 @@ impl GradientTransform for GradientMask {
         }
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         for (names, _) in &self.entries {
             require_match(self.name(), names, parameters)?;
         }

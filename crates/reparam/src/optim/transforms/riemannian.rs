@@ -1,10 +1,10 @@
 //! Riemannian preconditioning of low-rank factors.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, damped_inverse};
-use crate::optim::rules::{Placed, Role, lora_pairs, require_pairs};
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::rules::{lora_pairs, require_pairs};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, number};
 
@@ -20,7 +20,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         1e-2,
         "added to the Gram matrices' diagonals",
     )],
-    build: |settings, _| Ok(vec![Box::new(Riemannian::new(settings.number("reg")?)?)]),
+    build: |settings, _| one(Riemannian::new(settings.number("reg")?)?),
 };
 
 /// Preconditions the factors of `B A` so that the product moves alike however it is split into them.
@@ -47,22 +47,16 @@ pub struct Riemannian {
 
 impl Riemannian {
     /// Creates the transform; `reg` must be positive, PEFT's is 0.01.
-    pub fn new(reg: f64) -> Result<Self, OptimError> {
+    pub fn new(reg: f64) -> Result<Self> {
         Range::Positive.check("reg", reg)?;
         Ok(Self { reg })
     }
 }
 
 impl GradientTransform for Riemannian {
-    fn name(&self) -> &'static str {
-        "riemannian"
-    }
+    placed!("riemannian", PairPrecondition);
 
-    fn transform(
-        &mut self,
-        mut updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, mut updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         for pair in lora_pairs(context.parameters) {
             let (a, b) = (&context.parameters[pair.a], &context.parameters[pair.b]);
             let factors = as_matrix(a).zip(as_matrix(b));
@@ -80,11 +74,7 @@ impl GradientTransform for Riemannian {
         Ok(updates)
     }
 
-    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<(), OptimError> {
+    fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
         require_pairs(self.name(), parameters)
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::PairPrecondition)
     }
 }

@@ -1,10 +1,9 @@
 //! Sharpness-aware minimization.
 
-use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
+use crate::optim::entry::{TransformEntry, one};
+use crate::optim::error::{OptimError, Result};
 use crate::optim::math::global_norm;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext};
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::parameters::{NamedTensor, ParameterList};
 use crate::schema::{Range, number};
 
@@ -15,7 +14,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     source: "arXiv 2010.01412, algorithm 1",
     optimizer: None,
     settings: &[number("rho", Range::Positive, 0.05, "how far away")],
-    build: |settings, _| Ok(vec![Box::new(Sam::new(settings.number("rho")?)?)]),
+    build: |settings, _| one(Sam::new(settings.number("rho")?)?),
 };
 
 /// Takes the gradient where the loss is worst nearby.
@@ -25,7 +24,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
 /// u     = the gradient there
 /// ```
 ///
-/// A step needs two gradients: [`Optimizer::probe`](crate::optim::Optimizer::probe) returns the point, the
+/// A step needs two gradients: [`Optimizer::probe_list`](crate::optim::Optimizer::probe_list) returns the point, the
 /// caller takes the gradient there and steps with it from the old parameters.
 ///
 /// # References
@@ -44,22 +43,16 @@ pub struct Sam {
 
 impl Sam {
     /// Creates the transform; `rho` must be positive, the paper's value is 0.05.
-    pub fn new(rho: f64) -> Result<Self, OptimError> {
+    pub fn new(rho: f64) -> Result<Self> {
         Range::Positive.check("rho", rho)?;
         Ok(Self { rho, probed: false })
     }
 }
 
 impl GradientTransform for Sam {
-    fn name(&self) -> &'static str {
-        "sam"
-    }
+    placed!("sam", Probe);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        _context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, _context: &StepContext<'_>) -> Transformed {
         // Without the probe this would be plain descent under another name.
         if !std::mem::take(&mut self.probed) {
             return Err(OptimError::NotProbed {
@@ -69,15 +62,11 @@ impl GradientTransform for Sam {
         Ok(updates)
     }
 
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Probe)
-    }
-
     fn probe(
         &mut self,
         gradients: &[NamedTensor],
         context: &StepContext<'_>,
-    ) -> Result<Option<ParameterList>, OptimError> {
+    ) -> Result<Option<ParameterList>> {
         self.probed = true;
         let factor = self.rho / (global_norm(gradients) + 1e-12);
         let point = gradients.iter().zip(context.parameters);

@@ -1,9 +1,8 @@
 //! The method's own transform: a constant scale of the gradient.
 
 use crate::optim::entry::TransformEntry;
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map};
+use crate::optim::error::Result;
+use crate::optim::transform::{GradientTransform, StepContext, Transformed, map, placed};
 use crate::parameters::ParameterList;
 use crate::schema::{Fallback, Range, SettingKind, SettingSpec, SettingValue};
 
@@ -47,7 +46,7 @@ pub enum Scale {
 
 impl Scale {
     /// Creates the transform with a given factor, which must be positive.
-    pub fn by(lambda: f64) -> Result<Self, OptimError> {
+    pub fn by(lambda: f64) -> Result<Self> {
         Range::Positive.check("lambda", lambda)?;
         Ok(Self::By(lambda))
     }
@@ -62,20 +61,10 @@ impl Scale {
 }
 
 impl GradientTransform for Scale {
-    fn name(&self) -> &'static str {
-        "scale"
-    }
+    placed!("scale", Scale);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         let lambda = self.lambda(context.horizon);
         Ok(map(updates, |update| update.values.clone() * lambda))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Scale)
     }
 }

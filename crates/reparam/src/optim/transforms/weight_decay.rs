@@ -1,9 +1,10 @@
 //! Weight decay as part of the gradient.
 
-use crate::optim::entry::{Built, TransformEntry};
-use crate::optim::error::OptimError;
-use crate::optim::rules::{Placed, Role};
-use crate::optim::transform::{GradientTransform, StepContext, map_with_parameters};
+use crate::optim::entry::{Built, TransformEntry, one};
+use crate::optim::error::Result;
+use crate::optim::transform::{
+    GradientTransform, StepContext, Transformed, map_with_parameters, placed,
+};
 use crate::parameters::ParameterList;
 use crate::schema::{Range, SettingKind, Settings, required};
 
@@ -19,10 +20,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
         "0.01",
         "multiple of the parameters that is added",
     )],
-    build: |settings, _| {
-        let decay = WeightDecay::new(settings.number("weight_decay")?)?;
-        Ok(vec![Box::new(decay)])
-    },
+    build: |settings, _| one(WeightDecay::new(settings.number("weight_decay")?)?),
 };
 
 /// Returns L2 regularization as a part of an optimizer, if it has any.
@@ -58,7 +56,7 @@ pub struct WeightDecay {
 
 impl WeightDecay {
     /// Creates the transform; `weight_decay` must not be negative.
-    pub fn new(weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn new(weight_decay: f64) -> Result<Self> {
         Ok(Self {
             weight_decay: Range::NonNegative.check("weight_decay", weight_decay)?,
             of_moved: false,
@@ -69,7 +67,7 @@ impl WeightDecay {
     /// transformers does: `theta <- (1 - eta_t weight_decay) (theta - eta_t g)`.
     ///
     /// It has to be the last to change the update.
-    pub fn of_moved(weight_decay: f64) -> Result<Self, OptimError> {
+    pub fn of_moved(weight_decay: f64) -> Result<Self> {
         Ok(Self {
             of_moved: true,
             ..Self::new(weight_decay)?
@@ -78,15 +76,9 @@ impl WeightDecay {
 }
 
 impl GradientTransform for WeightDecay {
-    fn name(&self) -> &'static str {
-        "weight_decay"
-    }
+    placed!("weight_decay", Decay);
 
-    fn transform(
-        &mut self,
-        updates: ParameterList,
-        context: &StepContext<'_>,
-    ) -> Result<ParameterList, OptimError> {
+    fn transform(&mut self, updates: ParameterList, context: &StepContext<'_>) -> Transformed {
         if self.weight_decay == 0.0 {
             return Ok(updates);
         }
@@ -102,9 +94,5 @@ impl GradientTransform for WeightDecay {
                 update + decayed * self.weight_decay
             },
         ))
-    }
-
-    fn roles(&self) -> Vec<Placed> {
-        Placed::everywhere(self.name(), Role::Decay)
     }
 }

@@ -1,0 +1,152 @@
+//! What tasks over a pretrained model have in common: method, update and result of a run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::Module;
+use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
+use reparam::parameters::ParameterList;
+use reparam_data::{BatchPlan, FileDigest};
+use reparam_models::Precision;
+use serde_json::Value;
+
+use crate::config::ModelRun;
+use crate::export::save_model;
+use crate::json::object;
+use crate::learner::{ModuleLearner, Objective};
+use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
+use crate::{Result, TrainError};
+
+/// What a run results in.
+#[derive(Debug)]
+pub(super) enum Saved {
+    /// An adapter in PEFT's format.
+    Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
+    /// The model with its effective weights, beside what its base's directory has.
+    Model { base: PathBuf },
+}
+
+/// A base that is loaded.
+pub(super) struct Loaded<M> {
+    pub(super) model: M,
+    pub(super) directory: PathBuf,
+    pub(super) tokenizer: FileDigest,
+    pub(super) precision: Precision,
+}
+
+/// What is learned from it.
+pub(super) struct Learned {
+    /// Blocks or rows.
+    pub(super) count: usize,
+    pub(super) shuffle: bool,
+    /// What the run says of them.
+    pub(super) facts: Value,
+    pub(super) files: Vec<FileDigest>,
+}
+
+/// Attaches the method of a run, checks its update and its result, and says what the run is.
+///
+/// `adapt` is given the model with the method and what an adapter will say; `task` makes the task of the order of the data and
+/// the result.
+pub(super) fn prepare<D, T>(
+    config: &ModelRun<D>,
+    base: Loaded<T::Model>,
+    data: Learned,
+    adapt: impl FnOnce(T::Model, &[AttachedModule], &mut AdapterMeta) -> T::Model,
+    task: impl FnOnce(BatchPlan, Saved) -> T,
+) -> Result<Prepared<T>>
+where
+    T: Task + Objective,
+{
+    let (train, seed) = (&config.train, config.train.seed);
+    let max_steps = train.steps(data.count);
+    let method = config.catalog.method(&config.method, max_steps)?;
+    let model_parameters = base.model.num_params();
+    let (model, report) = methods::attach(base.model, &*method, seed)?;
+    let mut meta = AdapterMeta {
+        base_model_name_or_path: Some(config.model.path.clone()),
+        revision: config.model.revision.clone(),
+        task_type: T::TASK_TYPE.map(str::to_owned),
+        ..AdapterMeta::new(&*method, &report.modules)
+    };
+    let model = adapt(model, &report.modules, &mut meta).train();
+    let scaling = method.scaling();
+    let (kind, result) = match &method.spec().peft {
+        Some(_) => {
+            // What cannot be written is known before the first step, not after the last.
+            methods::to_adapter(&model, &*method, &meta)?;
+            let saved = Saved::Adapter(method, Box::new(meta));
+            (ResultKind::Adapter, saved)
+        }
+        None => {
+            let base = base.directory.clone();
+            (ResultKind::Model, Saved::Model { base })
+        }
+    };
+    let catalog = &config.catalog;
+    let optimizer = catalog.optimizer(&config.optimizer, &config.method, max_steps)?;
+    optimizer.check(&model).map_err(TrainError::Update)?;
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
+    let modules = report.modules.into_iter();
+    Ok(Prepared {
+        learner: ModuleLearner {
+            objective: task(plan, result),
+            model,
+            seed,
+            accumulation: train.gradient_accumulation as u64,
+            methods: catalog.methods.clone(),
+        },
+        optimizer,
+        plan: RunPlan::new(train, max_steps, kind),
+        facts: RunFacts {
+            model: config.model.path.clone(),
+            method: config.method.kind.clone(),
+            model_parameters,
+            targets: modules.map(|module| module.module).collect(),
+            scaling,
+            batch_size: train.batch_size,
+            precision: base.precision.name().to_owned(),
+            learning_rate: config.optimizer.learning_rate,
+            lambda: config.optimizer.update.lambda(max_steps),
+            data: object(data.facts),
+        },
+        origins: Origins {
+            base: Some(BaseOrigin {
+                model: config.model.path.clone(),
+                revision: config.model.revision.clone(),
+                directory: base.directory,
+            }),
+            tokenizer: Some(base.tokenizer),
+            data: data.files,
+        },
+    })
+}
+
+impl Saved {
+    /// Writes an adapter with `files` beside it, or a model: its tensors, and its `config.json` if it is another than the base's.
+    pub(super) fn save<M: Module>(
+        &self,
+        model: &M,
+        directory: &Path,
+        files: &[(&str, &str)],
+        whole: impl FnOnce() -> (ParameterList, Option<String>),
+    ) -> Result<()> {
+        match self {
+            Self::Adapter(method, meta) => {
+                Ok(methods::to_adapter(model, &**method, meta)?.save_with(directory, files)?)
+            }
+            Self::Model { base } => {
+                let (tensors, config) = whole();
+                save_model(tensors, base, config.as_deref(), directory)
+            }
+        }
+    }
+}
+
+/// Returns whether a model's `config.json` names a class whose name ends with one of these.
+pub(super) fn is_of_class(config: &Value, ends: &[&str]) -> bool {
+    let named = config["architectures"].as_array().into_iter().flatten();
+    named
+        .filter_map(Value::as_str)
+        .any(|name| ends.iter().any(|end| name.ends_with(end)))
+}
