@@ -583,11 +583,14 @@ impl Tasks {
         &self.catalog
     }
 
-    /// Adds a task; one of the same name is replaced.
+    /// Adds a task; it takes the place of one of the same name.
     #[must_use]
     pub fn with(mut self, entry: TaskEntry) -> Self {
-        self.entries.retain(|known| known.name != entry.name);
-        self.entries.push(entry);
+        let mut known = self.entries.iter_mut();
+        match known.find(|known| known.name == entry.name) {
+            Some(known) => *known = entry,
+            None => self.entries.push(entry),
+        }
         self
     }
 
