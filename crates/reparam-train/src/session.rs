@@ -104,7 +104,7 @@ impl Session {
         let catalog = request.catalog.clone();
         let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
         if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout);
+            architecture.set_dropout(dropout)?;
         }
         let special = architecture.special.clone();
         let tokenizer = load_tokenizer(&directory, &special)?;

@@ -207,7 +207,7 @@ impl<'a> Decoder<'a> {
                 positions: None,
                 token_types: None,
                 norm: None,
-                dropout: 0.0,
+                dropout: None,
             },
             rotary,
             blocks: blocks.collect(),
@@ -252,7 +252,7 @@ impl<'a> Decoder<'a> {
                 window: None,
                 soft_cap: None,
                 rotary: Some(0),
-                dropout: self.attention_dropout,
+                dropout: Some(self.attention_dropout),
             },
             attention_norms: before("input_layernorm"),
             feed_forward: FeedForwardSpec {
@@ -265,7 +265,7 @@ impl<'a> Decoder<'a> {
                 activation: self.activation,
             },
             feed_forward_norms: before("post_attention_layernorm"),
-            dropout: 0.0,
+            dropout: None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl Base {
         let json = ModelJson::load(&directory)?;
         let mut architecture = request.catalog.families.describe(&json)?;
         if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout);
+            architecture.set_dropout(dropout)?;
         }
         let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
         let tokenizer = load_tokenizer(&directory, &architecture.special)?;
