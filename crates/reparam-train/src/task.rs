@@ -318,6 +318,17 @@ pub struct BaseOrigin {
     pub revision: Option<String>,
     /// Its directory.
     pub directory: PathBuf,
+    /// The names of the files in it that are read besides weights and `tokenizer.json`, whether they are there or not.
+    pub files: Vec<&'static str>,
+}
+
+impl BaseOrigin {
+    /// What every model with a tokenizer is read from besides weights and `tokenizer.json`.
+    pub const FILES: [&str; 3] = [
+        "config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ];
 }
 
 /// What is said of a model at the end of a run.

@@ -131,6 +131,7 @@ impl Task for CausalLanguageModel {
                 model: config.model.path.clone(),
                 revision: config.model.revision.clone(),
                 directory: session.directory,
+                files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),
             data,

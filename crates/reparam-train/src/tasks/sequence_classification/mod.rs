@@ -271,6 +271,7 @@ impl Task for SequenceClassification {
                 model: config.model.path.clone(),
                 revision: config.model.revision.clone(),
                 directory: base.directory.clone(),
+                files: BaseOrigin::FILES.to_vec(),
             }),
             tokenizer: Some(base.tokenizer.digest().clone()),
             data: files,
