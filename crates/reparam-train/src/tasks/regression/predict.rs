@@ -5,10 +5,11 @@ use std::path::Path;
 use reparam_data::tabular::{MissingPolicy, TabularError, read_features};
 use serde_json::json;
 
-use super::RegressionModel;
 use super::report::measure;
+use super::{Regression, RegressionModel};
+use crate::config::Precision;
 use crate::numbers::readable;
-use crate::task::{DataRequest, EvalRequest, PredictRequest, Predictions};
+use crate::task::{DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task};
 use crate::{Metrics, Stop, TrainError};
 
 /// What a model predicts for a file.
@@ -68,8 +69,7 @@ pub(super) fn predict(
     stop: Stop<'_>,
     rows: &mut dyn Predictions,
 ) -> Result<(), TrainError> {
-    refuse_adapter(&request.model.adapter)?;
-    refuse_rows(&request.data)?;
+    refuse_others(&request.model, &request.data, request.sequence_length)?;
     let missing = if request.drop_rows {
         MissingPolicy::DropRows
     } else {
@@ -103,8 +103,7 @@ pub(super) fn predict(
 
 /// Measures a model on a file that has the target.
 pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
-    refuse_adapter(&request.model.adapter)?;
-    refuse_rows(&request.data)?;
+    refuse_others(&request.model, &request.data, request.sequence_length)?;
     let model = RegressionModel::load(Path::new(&request.model.model))?;
     let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
     prediction.metrics.ok_or_else(|| {
@@ -117,24 +116,28 @@ pub(super) fn eval(request: &EvalRequest) -> Result<Metrics, TrainError> {
 }
 
 /// Refuses what a table of numbers has no use for.
-fn refuse_rows(data: &DataRequest) -> Result<(), TrainError> {
-    data.refuse_fields("regression")?;
-    match data.format.as_deref() {
-        None | Some("csv") => Ok(()),
-        Some(_) => Err(TrainError::NoFields {
-            task: "regression",
-            option: "--format",
-        }),
-    }
-}
-
-fn refuse_adapter(adapter: &Option<std::path::PathBuf>) -> Result<(), TrainError> {
-    match adapter {
-        None => Ok(()),
-        Some(_) => Err(TrainError::NotForTask {
-            task: "regression".to_owned(),
+fn refuse_others(
+    model: &ModelRequest,
+    data: &DataRequest,
+    sequence_length: Option<usize>,
+) -> Result<(), TrainError> {
+    let task = Regression::NAME;
+    if model.adapter.is_some() {
+        return Err(TrainError::NotForTask {
+            task: task.to_owned(),
             what: "given an adapter",
-        }),
+        });
+    }
+    data.refuse_fields(task)?;
+    let is_csv = matches!(data.format.as_deref(), None | Some("csv"));
+    let others = [
+        ("--format", !is_csv),
+        ("--sequence-length", sequence_length.is_some()),
+        ("--precision", model.precision != Precision::Auto),
+    ];
+    match others.into_iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((option, _)) => Err(TrainError::NoFields { task, option }),
     }
 }
 

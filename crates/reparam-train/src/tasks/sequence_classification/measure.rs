@@ -11,9 +11,9 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{RowTokens, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
-use super::ClassRows;
 use super::open::Opened;
-use crate::task::{DEFAULT_LENGTH, EvalRequest, PredictRequest, Predictions};
+use super::{ClassRows, SequenceClassification};
+use crate::task::{DEFAULT_LENGTH, EvalRequest, PredictRequest, Predictions, Task};
 use crate::{Metrics, Stop, TrainError};
 
 /// The tokens that go through the model at once: enough to keep the threads busy, few enough to need little memory.
@@ -116,6 +116,12 @@ pub(super) fn predict(
     stop: Stop<'_>,
     to: &mut dyn Predictions,
 ) -> Result<(), TrainError> {
+    if request.drop_rows {
+        return Err(TrainError::NoFields {
+            task: SequenceClassification::NAME,
+            option: "--drop-rows",
+        });
+    }
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
     let length = length(&opened, request.sequence_length);
