@@ -349,6 +349,16 @@ fn several_labels_have_probabilities_of_their_own() {
         assert_eq!(object["labels"], json!(likely));
         assert_eq!(scores.keys().collect::<Vec<_>>(), ["fun", "money"]);
     }
+    place.write("bad.jsonl", "nothing\n{\"text\":\"free prize\"}\n");
+    let bad = DataRequest {
+        on_error: OnError::Skip,
+        ..DataRequest::new(place.path("bad.jsonl"))
+    };
+    let printed = place.predict(place.adapted("run"), bad).expect("predicts");
+    assert_eq!(
+        (printed.header.as_str(), printed.lines[0].as_str()),
+        ("row,labels", "0,")
+    );
 }
 
 #[test]
@@ -382,6 +392,7 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
             .contains("invalid JSON")
     );
     assert!(printed.objects[2]["label"].is_string());
+    assert_eq!(printed.lines[1], "1,,");
     assert_eq!(printed.notes, ["1 of 3 rows could not be read"]);
 
     let error = place

@@ -145,10 +145,12 @@ pub(super) fn predict(
         });
     }
     let kind = opened.labels.kind();
-    to.header(match kind {
-        LabelKind::One => "row,label,score",
-        LabelKind::Several => "row,labels",
-    });
+    // With what follows the number of a row that could not be read.
+    let (header, blank) = match kind {
+        LabelKind::One => ("row,label,score", ",,"),
+        LabelKind::Several => ("row,labels", ","),
+    };
+    to.header(header);
     let mut first = 0;
     while first < encoded.len() {
         stop.check()?;
@@ -163,7 +165,10 @@ pub(super) fn predict(
         let mut logits = logits.chunks_exact(opened.labels.len());
         for (row, entry) in (first..).zip(rows) {
             let (object, text) = match entry {
-                Err(error) => (json!({ "row": row, "error": error }), format!("{row},,")),
+                Err(error) => (
+                    json!({ "row": row, "error": error }),
+                    format!("{row}{blank}"),
+                ),
                 Ok(_) => {
                     let logits = logits.next().unwrap_or_default();
                     prediction(logits, &opened.labels, row)
