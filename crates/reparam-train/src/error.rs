@@ -118,6 +118,16 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The labels of a head are more or fewer than its classes.
+    #[error("{} has {n_labels} labels for a head of {n_classes} classes", path.display())]
+    LabelCount {
+        /// The file with the labels.
+        path: PathBuf,
+        /// Its labels.
+        n_labels: usize,
+        /// The rows of the head.
+        n_classes: usize,
+    },
     /// A token's type has no row in the model.
     #[error("the tokenizer uses token type {found}, but the model has only {rows} types")]
     TokenType {
@@ -331,6 +341,9 @@ impl TrainError {
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
             Self::Rows(error) => error.hint(),
             Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
+            Self::LabelCount { n_classes, .. } => Some(format!(
+                "give {n_classes} labels there, in the order of the head's rows"
+            )),
             Self::TokenType { .. } => {
                 Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
             }

@@ -642,8 +642,7 @@ impl Tasks {
 
     fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
         let tree = tree.with_catalog(self.catalog.clone());
-        let names: Vec<&'static str> = self.entries.iter().map(|entry| entry.name).collect();
-        let place = match tree.task(&names)? {
+        let place = match tree.task(&self.names())? {
             Some(place) => place,
             // A model that says nothing is a language model, as every model was before there were other tasks.
             None => tree
@@ -670,17 +669,11 @@ impl Tasks {
         request: &ModelRequest,
         hub: &HubOptions,
     ) -> Result<&TaskEntry, TrainError> {
-        let tasks = || self.entries.iter().map(|entry| entry.name).collect();
         if let Some(task) = named {
-            return self.find(task).ok_or_else(|| TrainError::UnknownTask {
-                task: task.to_owned(),
-                tasks: tasks(),
-            });
+            return self.named(task);
         }
-        if let Some(entry) = request
-            .adapter
-            .as_deref()
-            .and_then(|path| self.of_adapter(path))
+        if let Some(adapter) = &request.adapter
+            && let Some(entry) = self.of_adapter(adapter)?
         {
             return Ok(entry);
         }
@@ -688,7 +681,7 @@ impl Tasks {
         self.of_directory(&directory)
             .ok_or_else(|| TrainError::NoTask {
                 model: request.model.clone(),
-                tasks: tasks(),
+                tasks: self.names(),
             })
     }
 
@@ -707,17 +700,31 @@ impl Tasks {
     }
 
     /// Finds the task that an adapter says it is for: in `reparam.json`, else by PEFT's word.
-    #[must_use]
-    pub fn of_adapter(&self, directory: &Path) -> Option<&TaskEntry> {
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::UnknownTask`] if `reparam.json` names one that is not in the table.
+    pub fn of_adapter(&self, directory: &Path) -> Result<Option<&TaskEntry>, TrainError> {
         let own = read_json(&directory.join("reparam.json"));
         if let Some(name) = own.as_ref().and_then(|own| own["task"].as_str()) {
-            return self.find(name);
+            return self.named(name).map(Some);
         }
-        let config = read_json(&directory.join("adapter_config.json"))?;
-        let word = config["task_type"].as_str()?;
-        self.entries
-            .iter()
-            .find(|entry| entry.task_type == Some(word))
+        let config = read_json(&directory.join("adapter_config.json")).unwrap_or_default();
+        let word = config["task_type"].as_str();
+        let mut entries = self.entries.iter();
+        Ok(entries.find(|entry| word.is_some() && entry.task_type == word))
+    }
+
+    /// [`find`](Self::find) of a task that has to be there.
+    fn named(&self, name: &str) -> Result<&TaskEntry, TrainError> {
+        self.find(name).ok_or_else(|| TrainError::UnknownTask {
+            task: name.to_owned(),
+            tasks: self.names(),
+        })
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.entries.iter().map(|entry| entry.name).collect()
     }
 }
 

@@ -469,3 +469,55 @@ fn what_has_no_effect_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn a_card_that_does_not_fit_is_an_error() {
+    let place = Place::new();
+    place.train("run", &["train.max_steps=1"]);
+    let path = place.path("run").join("adapter/reparam.json");
+    let card = std::fs::read_to_string(&path).expect("a card");
+    let with = |key: &str, value: Value| {
+        let mut card: Value = serde_json::from_str(&card).expect("JSON");
+        card[key] = value;
+        std::fs::write(&path, card.to_string()).expect("writes");
+        let found = place.eval(place.adapted("run"), place.rows());
+        found.expect_err("it does not fit")
+    };
+    let error = with("labels", json!(["ham", "spam", "eggs"]));
+    assert!(
+        matches!(
+            error,
+            TrainError::LabelCount {
+                n_labels: 3,
+                n_classes: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = with("task", json!("telepathy"));
+    assert!(
+        matches!(&error, TrainError::UnknownTask { task, .. } if task == "telepathy"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+
+    // The same of a whole model.
+    let golden = repository("testdata/golden/bert/classifier");
+    let copy = place.path("classifier");
+    std::fs::create_dir(&copy).expect("a directory");
+    for name in names(&golden) {
+        std::fs::copy(golden.join(&name), copy.join(&name)).expect("a copy");
+    }
+    let mut config = json_of(&copy.join("config.json"));
+    config["id2label"] = json!({"0": "ham", "1": "spam"});
+    place.write("classifier/config.json", &config.to_string());
+    let error = place.eval(ModelRequest::new(text_of(&copy)), place.rows());
+    let error = error.expect_err("three classes");
+    assert!(
+        error
+            .to_string()
+            .contains("config.json has 2 labels for a head of 3 classes"),
+        "{error}"
+    );
+}

@@ -12,7 +12,7 @@ use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
-use super::card::Card;
+use super::card::{CARD_FILE, Card};
 use crate::TrainError;
 use crate::config::Precision as Wanted;
 use crate::session::{load_adapter, load_tokenizer};
@@ -69,7 +69,7 @@ impl Base {
         let Some(n_classes) = found.and_then(|(_, weight)| weight.shape.first().copied()) else {
             return Ok(None);
         };
-        let names = named(self.card.labels.clone(), n_classes);
+        let names = named(&self.card, &self.directory.join("config.json"), n_classes)?;
         Ok(Some(Labels::new(names, self.card.kind())?))
     }
 
@@ -108,14 +108,25 @@ impl Base {
     }
 }
 
-/// Names for classes: those that there are, if they fit, else those that transformers gives.
-fn named(names: Vec<String>, n_classes: usize) -> Vec<String> {
-    if names.len() == n_classes {
-        return names;
+/// Names for classes: those of a card, if it has some, else those that transformers gives. `path` is where the card is.
+fn named(card: &Card, path: &Path, n_classes: usize) -> Result<Vec<String>, TrainError> {
+    let n_labels = card.labels.len();
+    if n_labels == n_classes {
+        return Ok(card.labels.clone());
     }
-    (0..n_classes)
-        .map(|index| format!("LABEL_{index}"))
-        .collect()
+    if n_labels > 0 {
+        return Err(TrainError::LabelCount {
+            path: path.to_owned(),
+            n_labels,
+            n_classes,
+        });
+    }
+    Ok(numbered(n_classes))
+}
+
+fn numbered(n_classes: usize) -> Vec<String> {
+    let classes = 0..n_classes;
+    classes.map(|index| format!("LABEL_{index}")).collect()
 }
 
 /// A classifier that is only asked.
@@ -137,7 +148,7 @@ impl Opened {
             let model = base.load(n_classes, None, precision)?;
             let labels = match labels {
                 Some(labels) => labels,
-                None => Labels::new(named(Vec::new(), n_classes), LabelKind::One)?,
+                None => Labels::new(numbered(n_classes), LabelKind::One)?,
             };
             let card = base.card.clone();
             return Ok(Self {
@@ -164,10 +175,16 @@ impl Opened {
         let labels = match (of_adapter, base.labels()?) {
             (Some(n_classes), _) => {
                 let card = own.as_ref().unwrap_or(&base.card);
-                Labels::new(named(card.labels.clone(), n_classes), card.kind())?
+                let names = match &own {
+                    Some(own) => named(own, &directory.join(CARD_FILE), n_classes)?,
+                    // The labels of another head say nothing of this one.
+                    None if card.labels.len() != n_classes => numbered(n_classes),
+                    None => card.labels.clone(),
+                };
+                Labels::new(names, card.kind())?
             }
             (None, Some(labels)) => labels,
-            (None, None) => Labels::new(named(Vec::new(), 2), LabelKind::One)?,
+            (None, None) => Labels::new(numbered(2), LabelKind::One)?,
         };
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
