@@ -206,7 +206,7 @@ fn convergence_is_said() {
         (
             "c",
             "train.patience=2",
-            "2 evaluations in a row without a loss below ",
+            "2 evaluations in a row no better than ",
         ),
     ] {
         let output = format!("output.dir={name}");
