@@ -8,6 +8,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, TargetModules, WEIGHTS_FI
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::run_dir::model_of;
 use crate::{Tasks, TrainError};
 
 /// A description of what is at a path.
@@ -79,15 +80,13 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
     if path.is_file() {
         return describe_file(path);
     }
-    let (run_adapter, run_model) = (path.join("adapter"), path.join("model"));
+    let run_adapter = path.join("adapter");
     if path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists() {
         describe_adapter(path, tasks)
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter, tasks)
-    } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
-        describe_model(&run_model, tasks)
     } else {
-        describe_model(path, tasks)
+        describe_model(&model_of(path.to_owned()), tasks)
     }
 }
 

@@ -13,6 +13,7 @@ use reparam_models::{CausalLm, Precision};
 use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
+use crate::run_dir::model_of;
 use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
@@ -63,7 +64,8 @@ impl Session {
         Self::open_request(&request.with_adapter(adapter), hub)
     }
 
-    /// Finds, loads and checks a model, and attaches its adapter if the request names one.
+    /// Finds, loads and checks a model, and attaches its adapter if the request names one. The directory of a run that resulted
+    /// in a whole model will do.
     ///
     /// The precision `Auto` is bf16 if the machine multiplies bf16 natively, the checkpoint's weights are bf16 and the adapter
     /// has nothing that bf16 does not run, else f32: weights are never rounded without being asked.
@@ -100,7 +102,7 @@ impl Session {
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
-        let directory = resolve_model(&request.model, hub)?;
+        let directory = model_of(resolve_model(&request.model, hub)?);
         let catalog = request.catalog.clone();
         let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
         if let Some(dropout) = dropout {

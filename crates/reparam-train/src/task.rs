@@ -21,6 +21,7 @@ use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
+use crate::run_dir::model_of;
 use crate::stop::Stop;
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -692,8 +693,7 @@ impl Tasks {
     }
 
     fn place_of_directory(&self, directory: &Path) -> Option<usize> {
-        let config = read_json(&directory.join("config.json"))
-            .or_else(|| read_json(&directory.join("model/config.json")))?;
+        let config = read_json(&model_of(directory.to_owned()).join("config.json"))?;
         self.entries
             .iter()
             .position(|entry| (entry.recognizes)(&config))

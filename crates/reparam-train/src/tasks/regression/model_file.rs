@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{Network, values};
 use crate::TrainError;
 use crate::config::Activation;
+use crate::run_dir::model_of;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -167,12 +168,7 @@ impl RegressionModel {
     ///
     /// Fails when there is no such directory, or what is in it is not such a model.
     pub fn load(directory: &Path) -> Result<Self, TrainError> {
-        let inside = directory.join("model");
-        let directory = if !directory.join(CONFIG).exists() && inside.join(CONFIG).exists() {
-            inside
-        } else {
-            directory.to_owned()
-        };
+        let directory = model_of(directory.to_owned());
         let config = directory.join(CONFIG);
         let invalid = |problem: String| TrainError::NotARegression {
             path: config.clone(),

@@ -15,6 +15,7 @@ use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 use super::card::{CARD_FILE, Card};
 use crate::TrainError;
 use crate::config::Precision as Wanted;
+use crate::run_dir::model_of;
 use crate::session::{load_adapter, load_tokenizer};
 use crate::task::ModelRequest;
 
@@ -35,11 +36,7 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self, TrainError> {
-        let mut directory = resolve_model(&request.model, hub)?;
-        // The directory of a run will do.
-        if !directory.join("config.json").exists() && directory.join("model/config.json").exists() {
-            directory = directory.join("model");
-        }
+        let directory = model_of(resolve_model(&request.model, hub)?);
         let json = ModelJson::load(&directory)?;
         let mut architecture = request.catalog.families.describe(&json)?;
         if let Some(dropout) = dropout {
