@@ -150,6 +150,14 @@ pub enum TrainError {
         /// The tasks that there are.
         tasks: Vec<&'static str>,
     },
+    /// A model does not do what is trained where neither run file nor model say what that is.
+    #[error("{error}")]
+    ModelOfAnotherKind {
+        /// What is wrong with it.
+        error: ModelError,
+        /// How another task is chosen.
+        advice: String,
+    },
     /// There is no task of a name.
     #[error("no such task: {task}")]
     UnknownTask {
@@ -321,6 +329,10 @@ impl TrainError {
             Self::Peft(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::ModelOfAnotherKind { error, advice } => {
+                let hints = error.hint().into_iter().chain([advice.clone()]);
+                Some(hints.collect::<Vec<_>>().join("; "))
+            }
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),

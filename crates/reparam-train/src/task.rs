@@ -12,11 +12,14 @@ use reparam::parameters::{self, ParameterList};
 use reparam_data::FileDigest;
 use reparam_data::rows::{Fields, OnError};
 use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_models::ModelError;
 use reparam_ops::runtime::Runtime;
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::config::{Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig};
+use crate::config::{
+    Catalog, ConfigError, ConfigErrorKind, Override, Precision, RunTree, StopConfig, TrainConfig,
+};
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{Learner, ModuleLearner, Objective};
@@ -571,6 +574,8 @@ impl fmt::Debug for TaskEntry {
 pub struct Tasks {
     entries: Vec<TaskEntry>,
     catalog: Catalog,
+    /// Where models of the hub are looked up that say what they are for.
+    hub: Option<HubOptions>,
 }
 
 impl Tasks {
@@ -580,6 +585,17 @@ impl Tasks {
         Self {
             entries: crate::tasks::builtin(),
             catalog: Catalog::builtin(),
+            hub: None,
+        }
+    }
+
+    /// Sets the hub whose cache is looked into for the task of a run file that names a hub id and no task; nothing is
+    /// downloaded for that.
+    #[must_use]
+    pub fn with_hub(self, hub: HubOptions) -> Self {
+        Self {
+            hub: Some(hub),
+            ..self
         }
     }
 
@@ -643,19 +659,45 @@ impl Tasks {
 
     fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
         let tree = tree.with_catalog(self.catalog.clone());
-        let place = match tree.task(&self.names())? {
-            Some(place) => place,
-            // A model that says nothing is a language model, as every model was before there were other tasks.
-            None => tree
-                .model_path()
-                .and_then(|path| self.place_of_directory(Path::new(path)))
-                .unwrap_or(0),
+        let said = match tree.task(&self.names())? {
+            Some(place) => Some(place),
+            None => self.place_of_model(&tree),
         };
-        let entry = &self.entries[place];
+        // A model that says nothing is a language model, as every model was before there were other tasks.
+        let entry = &self.entries[said.unwrap_or(0)];
+        let choices = || ByDefault {
+            task: entry.name,
+            tasks: self.names(),
+        };
+        let by_default = said.is_none().then(choices);
+        let run = (entry.read)(&tree).map_err(|error| match (&by_default, error.kind()) {
+            (Some(default), ConfigErrorKind::UnknownKey { section, .. }) if section == "data" => {
+                error.with_advice(default.hint())
+            }
+            _ => error,
+        })?;
         Ok(TaskRun {
             name: entry.name,
-            run: (entry.read)(&tree)?,
+            run,
+            by_default,
         })
+    }
+
+    /// Finds the task that the model of a run file says it is for, as far as the model is on this machine.
+    fn place_of_model(&self, tree: &RunTree) -> Option<usize> {
+        let (path, revision) = tree.model();
+        let path = path?;
+        let directory = Path::new(path);
+        if directory.is_dir() {
+            return self.place_of_directory(directory);
+        }
+        let hub = self.hub.clone()?;
+        let cached = HubOptions {
+            offline: true,
+            revision: revision.map_or(hub.revision, str::to_owned),
+            ..hub
+        };
+        self.place_of_directory(&resolve_model(path, &cached).ok()?)
     }
 
     /// Finds the task that a model is asked for: the one that is named, else what its adapter says, else what the model
@@ -737,6 +779,24 @@ fn read_json(path: &Path) -> Option<Value> {
 pub struct TaskRun {
     name: &'static str,
     run: Box<dyn AnyRun>,
+    by_default: Option<ByDefault>,
+}
+
+/// A task that nothing says, neither the run file nor the model.
+#[derive(Debug)]
+struct ByDefault {
+    task: &'static str,
+    tasks: Vec<&'static str>,
+}
+
+impl ByDefault {
+    fn hint(&self) -> String {
+        let Self { task, tasks } = self;
+        let tasks = tasks.join(", ");
+        format!(
+            "the task is {task} because nothing says another; set `task` in [model] to one of {tasks}"
+        )
+    }
 }
 
 impl TaskRun {
@@ -745,6 +805,7 @@ impl TaskRun {
         Self {
             name: T::NAME,
             run: Box::new(Typed::<T>(config)),
+            by_default: None,
         }
     }
 
@@ -787,8 +848,26 @@ impl TaskRun {
     }
 
     pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun, TrainError> {
-        self.run.prepare(hub)
+        self.run
+            .prepare(hub)
+            .map_err(|error| match (&self.by_default, error) {
+                (Some(default), TrainError::Model(error)) if is_another_kind(&error) => {
+                    TrainError::ModelOfAnotherKind {
+                        error,
+                        advice: default.hint(),
+                    }
+                }
+                (_, error) => error,
+            })
     }
+}
+
+/// Whether a model may well be for another task.
+fn is_another_kind(error: &ModelError) -> bool {
+    matches!(
+        error,
+        ModelError::NotCausal { .. } | ModelError::UnsupportedFamily { .. }
+    )
 }
 
 /// A run file whose task is known to this value alone.

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::support::{Workplace, json_lines, model};
+use crate::reparam;
+use crate::support::{Outcome, Workplace, copy_files, json_lines, model, repository};
 
 fn eval(workplace: &Workplace, model: &str, adapter: &[&str]) -> Value {
     let args = [
@@ -136,4 +137,36 @@ fn a_model_is_no_adapter() {
         "a model for causal-lm cannot be used for predictions",
         "",
     );
+}
+
+/// A hub id is looked up in the cache before the run file is read, for its keys depend on what the model is for.
+#[test]
+fn a_cached_model_says_what_it_is_for() {
+    let workplace = Workplace::new();
+    let cache = workplace.path("cache/models--org--judge");
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    std::fs::create_dir_all(cache.join("refs")).expect("a directory");
+    std::fs::write(cache.join("refs/main"), commit).expect("writes");
+    let golden = repository().join("testdata/golden/bert/classifier");
+    copy_files(&golden, &cache.join("snapshots").join(commit));
+    workplace.write("rows.csv", b"text,label\nhello,ham\nwin,spam\n");
+    let run = "[model]\npath = \"org/judge\"\n[data]\ntrain = \"rows.csv\"\neval_fraction = 0\non_error = \"skip\"\n\
+        [method]\nkind = \"lora\"\n[train]\nmax_steps = 1\n[output]\ndir = \"run\"\n";
+    workplace.write("run.toml", run.as_bytes());
+    let train = |cache: &str| {
+        let mut command = reparam(workplace.root());
+        command.env("HF_HUB_OFFLINE", "1");
+        command.env("HF_HUB_CACHE", workplace.path(cache));
+        Outcome::of(
+            command
+                .args(["train", "run.toml"])
+                .output()
+                .expect("a process"),
+        )
+    };
+    let hint = "set `task` in [model] to one of causal-lm, ";
+    train("empty").failed(1, "unknown key `on_error` in [data]", hint);
+    train("cache").succeeded();
+    let card = workplace.read_text("run/adapter/reparam.json");
+    assert!(card.contains("\"sequence-classification\""), "{card}");
 }

@@ -521,3 +521,37 @@ fn a_card_that_does_not_fit_is_an_error() {
         "{error}"
     );
 }
+
+#[test]
+fn a_task_that_nothing_says_is_named_in_errors() {
+    let place = Place::new();
+    let data = place.path("rows.tsv");
+    // Its `architectures` is that of a body alone.
+    let body = repository("testdata/golden/bert/body");
+    let text = |more: &str| {
+        format!(
+            "[model]\npath = {body:?}\n[data]\ntrain = {data:?}\n{more}\n[train]\nmax_steps = 1\n\
+             [output]\ndir = {:?}\n",
+            place.path("run"),
+        )
+    };
+    let advice = "set `task` in [model] to one of causal-lm, ";
+    let parse = |text: &str| Tasks::builtin().parse(text, "run.toml", &[]);
+    let error = parse(&text("fields = \"text=Body\"")).expect_err("of another task");
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains(advice), "{hint}");
+    // Where it is said, a slip of the pen is only that.
+    let said = text("feilds = \"text=Body\"").replace("[model]", "[model]\ntask = \"causal-lm\"");
+    let hint = parse(&said).expect_err("a slip").hint().expect("a hint");
+    assert!(!hint.contains("task"), "{hint}");
+
+    let run = parse(&text("format = \"text\"")).expect("a run file");
+    let error = Witness::default().run(&run, false);
+    let error = error.expect_err("an encoder");
+    assert!(
+        matches!(error, TrainError::ModelOfAnotherKind { .. }),
+        "{error}"
+    );
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains(advice), "{hint}");
+}
