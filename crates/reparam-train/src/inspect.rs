@@ -137,7 +137,7 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description, TrainError>
 }
 
 fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainError> {
-    let files = AdapterFiles::load(path)?;
+    let files = AdapterFiles::load(path)?.without_base();
     let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
     let method = (format.read)(&files)?;
     (format.check)(&files)?;
@@ -146,6 +146,7 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainErro
         TargetModules::Names(names) => names.len(),
         _ => 0,
     };
+    let trained = files.tensors.values().map(|tensor| tensor.data.len());
     let config = &files.config;
     let mut properties = vec![
         ("method", json!(spec.kind)),
@@ -156,7 +157,7 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description, TrainErro
     properties.extend(method.properties()?);
     properties.extend([
         ("adapted_modules", json!(modules)),
-        ("trainable_parameters", json!(checkpoint.total_parameters())),
+        ("trainable_parameters", json!(trained.sum::<usize>())),
     ]);
     Ok(Description {
         kind: Kind::Adapter,

@@ -86,7 +86,7 @@ impl Session {
             let saved = adapter.config.strings("modules_to_save")?;
             let runs_packed = spec.runs_packed && saved.is_none_or(|saved| saved.is_empty());
             let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
-            session.attach(&adapter)
+            session.attach(adapter)
         })?
     }
 
@@ -139,12 +139,13 @@ impl Session {
     ///
     /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
-        self.attach(&load_adapter(directory)?)
+        self.attach(load_adapter(directory)?)
     }
 
-    fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
+    fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
+        let adapter = adapter.over(&Checkpoint::open(&self.directory)?)?;
         let methods = &self.catalog.methods;
-        let (model, _, _) = methods.attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+        let (model, _, _) = methods.attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 }

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use crate::reparam;
-use crate::support::{Outcome, Workplace, copy_files, json_lines, model, repository};
+use crate::support::{
+    Outcome, RawTensor, TensorFile, Workplace, copy_files, json_lines, model, repository,
+};
 
 fn eval(workplace: &Workplace, model: &str, adapter: &[&str]) -> Value {
     let args = [
@@ -169,4 +171,76 @@ fn a_cached_model_says_what_it_is_for() {
     train("cache").succeeded();
     let card = workplace.read_text("run/adapter/reparam.json");
     assert!(card.contains("\"sequence-classification\""), "{card}");
+}
+
+/// PEFT stores the weight of an output head that it adapts beside the factors.
+#[test]
+fn the_head_of_the_base_in_an_adapter_has_to_be_its_own() {
+    const HEAD: &str = "lm_head.weight";
+    let workplace = Workplace::new();
+    let base = workplace.copy_model("base");
+    let mut config: Value =
+        serde_json::from_slice(&workplace.read("base/config.json")).expect("JSON");
+    config["tie_word_embeddings"] = false.into();
+    workplace.write("base/config.json", config.to_string().as_bytes());
+    let mut file = TensorFile::read(&base.join("model.safetensors"));
+    let embedding = file.tensor("model.embed_tokens.weight");
+    let mut head = RawTensor {
+        name: HEAD.to_owned(),
+        dtype: embedding.dtype.clone(),
+        shape: embedding.shape.clone(),
+        bytes: embedding.bytes.clone(),
+    };
+    head.bytes.reverse();
+    // Any number will do that is one.
+    head.bytes
+        .chunks_exact_mut(4)
+        .for_each(|number| number[3] = 0x3c);
+    file.tensors.push(head);
+    file.write(&base.join("model.safetensors"));
+    workplace
+        .train(&[
+            "model.path=base",
+            "method.target_modules=[\"q_proj\",\"lm_head\"]",
+        ])
+        .succeeded();
+    let adapter = ["--adapter", "run/adapter"];
+    let expected = eval(&workplace, "base", &adapter);
+
+    let path = workplace.path("run/adapter/adapter_model.safetensors");
+    let mut stored = TensorFile::read(&path);
+    let head = file.tensors.pop().expect("the head");
+    stored.tensors.push(RawTensor {
+        name: "base_model.model.lm_head.base_layer.weight".to_owned(),
+        ..head
+    });
+    stored.write(&path);
+    assert_eq!(eval(&workplace, "base", &adapter), expected);
+    let described = workplace.reparam(&["inspect", "run/adapter", "--json"]);
+    let properties = &described.succeeded().json()["properties"];
+    // Rank 4: five layers of 64 x 64, and the head.
+    assert_eq!(
+        properties["trainable_parameters"],
+        5 * 4 * (64 + 64) + 4 * (64 + 512)
+    );
+
+    let last = stored.tensors.last_mut().expect("the head");
+    last.bytes[0] ^= 1;
+    stored.write(&path);
+    let args = [
+        "eval",
+        "--data",
+        "held_out.txt",
+        "--adapter",
+        "run/adapter",
+        "--model",
+    ];
+    let refused = |base: &str, problem: &str| {
+        let error =
+            format!("the adapter has the weight 'lm_head.weight' of its base, but {problem}");
+        let outcome = workplace.reparam(&[&args[..], &[base]].concat());
+        outcome.failed(1, &error, "give the base that the adapter was trained on");
+    };
+    refused("base", "that of the base is another");
+    refused(&model(), "the base has none of its own");
 }

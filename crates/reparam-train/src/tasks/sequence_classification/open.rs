@@ -164,7 +164,7 @@ impl Opened {
         precision: Precision,
         methods: &Methods,
     ) -> Result<Self, TrainError> {
-        let files = load_adapter(directory)?;
+        let files = load_adapter(directory)?.over(&base.checkpoint)?;
         let own = Card::of_adapter(directory)?;
         let head = base.architecture.classifier.as_ref();
         let weight = head.and_then(|head| files.tensors.get(&format!("{}.weight", head.path)));
