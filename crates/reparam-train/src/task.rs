@@ -17,6 +17,7 @@ use reparam_ops::runtime::Runtime;
 use serde_json::{Map, Value};
 
 use crate::TrainError;
+use crate::cards::CARD_FILE;
 use crate::config::{
     Catalog, ConfigError, ConfigErrorKind, Override, Precision, RunTree, StopConfig, TrainConfig,
 };
@@ -747,7 +748,7 @@ impl Tasks {
     ///
     /// [`TrainError::UnknownTask`] if `reparam.json` names one that is not in the table.
     pub fn of_adapter(&self, directory: &Path) -> Result<Option<&TaskEntry>, TrainError> {
-        let own = read_json(&directory.join("reparam.json"));
+        let own = read_json(&directory.join(CARD_FILE));
         if let Some(name) = own.as_ref().and_then(|own| own["task"].as_str()) {
             return self.named(name).map(Some);
         }

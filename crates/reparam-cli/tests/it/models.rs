@@ -1,6 +1,6 @@
 //! Runs that result in a model instead of an adapter.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::reparam;
 use crate::support::{
@@ -66,10 +66,15 @@ fn the_saved_model_has_the_loss_of_the_last_evaluation() {
         assert!((loss - told).abs() <= 1e-5, "{method}: {loss} {told}");
         // The directory of the run will do.
         assert_eq!(eval(&workplace, method, &[]), found, "{method}");
-        for name in ["config.json", "tokenizer.json", "generation_config.json"] {
-            let base = std::fs::read(format!("{}/{name}", model())).expect(name);
-            assert_eq!(workplace.read(&format!("{saved}/{name}")), base, "{name}");
+        let of_base = |name: &str| std::fs::read(format!("{}/{name}", model())).expect(name);
+        for name in ["tokenizer.json", "generation_config.json"] {
+            let copy = workplace.read(&format!("{saved}/{name}"));
+            assert_eq!(copy, of_base(name), "{name}");
         }
+        let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).expect("JSON");
+        let mut config = json(&workplace.read(&format!("{saved}/config.json")));
+        config.as_object_mut().expect("an object").remove("reparam");
+        assert_eq!(config, json(&of_base("config.json")));
         // Whatever takes a model takes it.
         for directory in [method, &saved] {
             let args = ["generate", "--prompt", "Once", "--max-new-tokens", "4"];
@@ -243,4 +248,59 @@ fn the_head_of_the_base_in_an_adapter_has_to_be_its_own() {
     };
     refused("base", "that of the base is another");
     refused(&model(), "the base has none of its own");
+}
+
+/// What a run was told of its data and the length of its pieces holds for its result.
+#[test]
+fn texts_are_measured_as_in_training() {
+    let workplace = Workplace::new();
+    // Without `format` such rows are refused: they are documents or examples.
+    let row = "{\"text\":\"t\",\"prompt\":\"Once upon a time there was \",\"completion\":\"a big red ball.\"}\n";
+    workplace.write("rows.jsonl", row.repeat(3).as_bytes());
+    let of_run = [
+        "data.train=rows.jsonl",
+        "data.eval=rows.jsonl",
+        "data.format=prompt_completion",
+        "train.sequence_length=12",
+    ];
+    let eval = |more: &[&str]| {
+        let args = ["eval", "--json", "--data", "rows.jsonl"];
+        workplace.reparam(&[&args, more].concat())
+    };
+    for (run, method, place) in [
+        (
+            "lora",
+            &[][..],
+            ["--model", &model(), "--adapter", "lora/adapter"].as_slice(),
+        ),
+        (
+            "full",
+            &["method={ kind = \"full\" }"],
+            &["--model", "full"],
+        ),
+    ] {
+        let output = format!("output.dir={run}");
+        workplace
+            .train(&[&of_run[..], method, &[output.as_str()]].concat())
+            .succeeded();
+        let events = json_lines(&workplace.read_text(&format!("{run}/events.jsonl")));
+        let after = events.last().expect("an event")["after"]
+            .as_f64()
+            .expect("a loss");
+        let found = eval(place).succeeded().json();
+        let loss = found["loss"].as_f64().expect("a loss");
+        assert!((loss - after).abs() <= 1e-5, "{run}: {loss} {after}");
+        // What is said counts more.
+        let whole = eval(&[place, &["--sequence-length", "64"]].concat()).succeeded();
+        assert_ne!(whole.json()["loss"], found["loss"], "{run}");
+        eval(&[place, &["--format", "text"]].concat()).succeeded();
+    }
+    let card: Value =
+        serde_json::from_slice(&workplace.read("lora/adapter/reparam.json")).expect("JSON");
+    let expected =
+        json!({"task": "causal-lm", "sequence_length": 12, "format": "prompt_completion"});
+    assert_eq!(card, expected);
+    let config: Value =
+        serde_json::from_slice(&workplace.read("full/model/config.json")).expect("JSON");
+    assert_eq!(config["reparam"], expected);
 }

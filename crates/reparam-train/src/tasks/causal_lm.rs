@@ -8,11 +8,14 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{self, AdapterMeta, AttachReport, MethodConfig};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, TextTokenizer};
+use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, TextTokenizer};
+use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::export::save_model;
@@ -35,6 +38,7 @@ pub struct CausalLanguageModel {
     end_of_text: Vec<u32>,
     /// The text to generate before and after.
     sample: Option<SampleConfig>,
+    card: TextCard,
     result: Saved,
 }
 
@@ -44,7 +48,35 @@ enum Saved {
     /// An adapter in PEFT's format.
     Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
     /// The model with its effective weights, beside what its base's directory has.
-    Model { base: PathBuf },
+    Model {
+        base: PathBuf,
+        config: Map<String, Value>,
+    },
+}
+
+/// How the texts of a run were read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct TextCard {
+    task: String,
+    /// The most tokens of a piece.
+    #[serde(default)]
+    sequence_length: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+}
+
+impl TextCard {
+    /// Reads what the adapter of a session says, else the model.
+    fn of(request: &ModelRequest, session: &Session) -> Result<Option<Self>, TrainError> {
+        let task = CausalLanguageModel::NAME;
+        if let Some(directory) = &request.adapter
+            && let Some(card) = cards::of_adapter(directory, task)?
+        {
+            return Ok(Some(card));
+        }
+        let json = ModelJson::load(&session.directory)?.json;
+        cards::of_model(json.path(), json.map(), task)
+    }
 }
 
 impl Objective for CausalLanguageModel {
@@ -107,7 +139,7 @@ impl Task for CausalLanguageModel {
         let (model, report) = methods::attach(session.model, &*method, config.train.seed)?;
         let model = model.train();
         let is_transposed = model.stores_transposed(&report.modules);
-        let result = result(config, &method, &report, is_transposed, &session.directory);
+        let result = result(config, &method, &report, is_transposed, &session.directory)?;
         // What cannot be written is known before the first step, not after the last.
         if let Saved::Adapter(method, meta) = &result {
             methods::to_adapter(&model, &**method, meta)?;
@@ -165,6 +197,11 @@ impl Task for CausalLanguageModel {
                     tokenizer: session.tokenizer,
                     end_of_text: session.end_of_text,
                     sample: config.train.sample.clone(),
+                    card: TextCard {
+                        task: Self::NAME.to_owned(),
+                        sequence_length: Some(config.train.sequence_length),
+                        format: config.data.format,
+                    },
                     result,
                 },
                 model,
@@ -187,9 +224,13 @@ impl Task for CausalLanguageModel {
     fn save(&self, model: &CausalLm, directory: &Path) -> Result<(), TrainError> {
         match &self.result {
             Saved::Adapter(method, meta) => {
-                Ok(methods::to_adapter(model, &**method, meta)?.save(directory)?)
+                let files = methods::to_adapter(model, &**method, meta)?;
+                Ok(files.save_with(directory, &[(CARD_FILE, &cards::text(&self.card))])?)
             }
-            Saved::Model { base } => save_model(model.valid().to_tensors(), base, None, directory),
+            Saved::Model { base, config } => {
+                let config = cards::in_config(config.clone(), &self.card);
+                save_model(model.valid().to_tensors(), base, &config, directory)
+            }
         }
     }
 
@@ -220,8 +261,12 @@ impl Task for CausalLanguageModel {
         let format = request.data.format.as_deref().map(str::parse);
         let format = format.transpose()?;
         let session = Session::open_request(&request.model, hub)?;
+        let card = TextCard::of(&request.model, &session)?;
+        let (length, of_run) =
+            card.map_or((None, None), |card| (card.sequence_length, card.format));
+        let format = format.or(of_run);
         let data = request.data.path.clone();
-        let sequence_length = request.sequence_length.unwrap_or(DEFAULT_LENGTH);
+        let sequence_length = request.sequence_length.or(length).unwrap_or(DEFAULT_LENGTH);
         session.model.check_length(sequence_length)?;
         evaluate_file(&session, data, format, sequence_length, stop)
     }
@@ -279,10 +324,11 @@ fn result(
     report: &AttachReport,
     fan_in_fan_out: bool,
     base: &Path,
-) -> Saved {
+) -> Result<Saved, TrainError> {
     if method.spec().peft.is_none() {
+        let config = ModelJson::load(base)?.json.map().clone();
         let base = base.to_owned();
-        return Saved::Model { base };
+        return Ok(Saved::Model { base, config });
     }
     let meta = AdapterMeta {
         base_model_name_or_path: Some(config.model.path.clone()),
@@ -291,5 +337,5 @@ fn result(
         fan_in_fan_out,
         ..AdapterMeta::new(&**method, &report.modules)
     };
-    Saved::Adapter(method.clone(), Box::new(meta))
+    Ok(Saved::Adapter(method.clone(), Box::new(meta)))
 }

@@ -20,9 +20,10 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{ClassTargets, NewHead, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
-use self::card::{CARD_FILE, Card};
+use self::card::Card;
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
+use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig};
 use crate::export::save_model;
 use crate::learner::{ModuleLearner, Objective};
@@ -312,14 +313,14 @@ impl Task for SequenceClassification {
         match &self.result {
             Saved::Adapter(method, meta) => {
                 let files = methods::to_adapter(model, &**method, meta)?;
-                Ok(files.save_with(directory, &[(CARD_FILE, &self.card.text())])?)
+                Ok(files.save_with(directory, &[(CARD_FILE, &cards::text(&self.card))])?)
             }
             Saved::Model { base, config } => {
                 let config = self
                     .card
                     .clone()
                     .into_config(config.clone(), model.head().class);
-                save_model(model.valid().to_tensors(), base, Some(&config), directory)
+                save_model(model.valid().to_tensors(), base, &config, directory)
             }
         }
     }

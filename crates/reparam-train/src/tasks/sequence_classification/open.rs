@@ -12,12 +12,14 @@ use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
-use super::card::{CARD_FILE, Card};
+use super::SequenceClassification;
+use super::card::Card;
 use crate::TrainError;
+use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
 use crate::run_dir::model_of;
 use crate::session::{load_adapter, load_tokenizer};
-use crate::task::ModelRequest;
+use crate::task::{ModelRequest, Task};
 
 /// A checkpoint before it is loaded, with its tokenizer.
 pub(super) struct Base {
@@ -165,7 +167,7 @@ impl Opened {
         methods: &Methods,
     ) -> Result<Self, TrainError> {
         let files = load_adapter(directory)?.over(&base.checkpoint)?;
-        let own = Card::of_adapter(directory)?;
+        let own: Option<Card> = cards::of_adapter(directory, SequenceClassification::NAME)?;
         let head = base.architecture.classifier.as_ref();
         let weight = head.and_then(|head| files.tensors.get(&format!("{}.weight", head.path)));
         let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
