@@ -197,6 +197,7 @@ fn impossible_values_name_key_and_file() {
             "num_attention_heads",
         ),
         ("llama", json!({"head_dim": 7}), "head_dim"),
+        ("mistral", json!({"head_dim": 1_u64 << 59}), "head_dim"),
         ("llama", json!({"hidden_size": 56}), "hidden_size"),
         ("llama", json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
         ("llama", json!({"rope_theta": 0}), "rope_theta"),
