@@ -222,7 +222,7 @@ pub(crate) struct AskArgs {
     /// Stop at a row that cannot be read, or skip it
     #[arg(long, value_name = "error|skip", default_value = "error", value_parser = word_of(OnError::WORDS), hide_possible_values = true)]
     on_error: OnError,
-    /// Maximum tokens per piece or row, at least 2; default: as in training, else 512
+    /// Maximum tokens per piece or row, at least 2; default: 512, for rows as in training
     #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
     sequence_length: Option<usize>,
 }

@@ -36,8 +36,8 @@ impl Context {
             with_isa(isa, || ())?;
         }
         Ok(Self {
+            tasks: Tasks::builtin().with_hub(settings.hub.clone()),
             hub: settings.hub,
-            tasks: Tasks::builtin(),
             stop: Arc::new(AtomicBool::new(false)),
             runtime: RuntimeOptions {
                 isa,

@@ -267,7 +267,7 @@ fn because(reason: &StopReason) -> String {
         }
         StopReason::Patience { evaluations, best } => {
             format!(
-                "{} in a row without a loss below {}",
+                "{} in a row no better than {}",
                 counted(*evaluations, "evaluation"),
                 measured(*best, 4)
             )
@@ -361,6 +361,19 @@ mod tests {
         // The first step, every second of forty, and nothing twice.
         assert_eq!(err.lines().count(), 21);
         insta::assert_snapshot!(err.lines().next().unwrap_or_default(), @"step 1/40  loss 1.9900  learning rate 2.000e-4  gradient 5.000e-1  1234 tokens/s  1.5 GiB");
+    }
+
+    /// Of some measures more is better.
+    #[test]
+    fn what_a_run_waited_for_is_said_of_any_measure() {
+        let patience = StopReason::Patience {
+            evaluations: 3,
+            best: 0.875,
+        };
+        assert_eq!(
+            because(&patience),
+            "3 evaluations in a row no better than 0.8750"
+        );
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub struct EmbeddingSpec {
     pub token_types: Option<TableSpec>,
     /// The norm of the sum.
     pub norm: Option<NormSpec>,
-    /// The probability of the dropout after all of it.
-    pub dropout: f64,
+    /// The probability of the dropout after all of it; `None` if the family has none there.
+    pub dropout: Option<f64>,
 }
 
 /// A table of vectors besides that of tokens.
@@ -147,8 +147,9 @@ pub struct BlockSpec {
     pub feed_forward: FeedForwardSpec,
     /// The norms around it.
     pub feed_forward_norms: NormsSpec,
-    /// The probability of the dropout on the output of either half, before anything else is done with it.
-    pub dropout: f64,
+    /// The probability of the dropout on the output of either half, before anything else is done with it; `None` if the family
+    /// has none there.
+    pub dropout: Option<f64>,
 }
 
 /// Where the norms of half a block `f` are:
@@ -193,8 +194,8 @@ pub struct AttentionSpec {
     pub soft_cap: Option<f64>,
     /// Which of [`Architecture::rotary`] turns queries and keys.
     pub rotary: Option<usize>,
-    /// The probability of the dropout of the weights that values are summed with.
-    pub dropout: f64,
+    /// The probability of the dropout of the weights that values are summed with; `None` if the family has none there.
+    pub dropout: Option<f64>,
 }
 
 impl AttentionSpec {
@@ -277,8 +278,8 @@ pub struct ClassifierSpec {
     pub pooler: LinearSpec,
     /// The path of the last layer, in the class with the head.
     pub path: String,
-    /// The probability of the dropout between the two.
-    pub dropout: f64,
+    /// The probability of the dropout between the two; `None` if the family has none there.
+    pub dropout: Option<f64>,
     /// The standard deviation of the weights of a new one.
     pub std: f64,
     /// How the names of tensors begin that belong to other heads, which a checkpoint may hold.
@@ -292,11 +293,23 @@ impl Architecture {
         all.dropouts().any(|p| *p > 0.0)
     }
 
-    /// Has everything dropped out with the same probability, in 0..1, that the model drops out; 0 turns it off.
-    pub fn set_dropout(&mut self, probability: f64) {
+    /// Sets the probability, in 0..1, of the dropout at each place where the family has one; 0 turns it off.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::NoDropout`] if there is no such place.
+    pub fn set_dropout(&mut self, probability: f64) -> Result<(), ModelError> {
+        let mut is_somewhere = false;
         for p in self.dropouts() {
             *p = probability;
+            is_somewhere = true;
         }
+        if is_somewhere {
+            return Ok(());
+        }
+        Err(ModelError::NoDropout {
+            model_type: self.model_type.clone(),
+        })
     }
 
     fn dropouts(&mut self) -> impl Iterator<Item = &mut f64> {
@@ -304,7 +317,7 @@ impl Architecture {
         let blocks = blocks.flat_map(|block| [&mut block.attention.dropout, &mut block.dropout]);
         let classifier = self.classifier.iter_mut().map(|head| &mut head.dropout);
         let embedding = std::iter::once(&mut self.embedding.dropout);
-        embedding.chain(blocks).chain(classifier)
+        embedding.chain(blocks).chain(classifier).flatten()
     }
 
     /// Checks that the parts fit together, which blocks rely on.

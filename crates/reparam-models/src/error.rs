@@ -57,6 +57,12 @@ pub enum ModelError {
         /// The precision.
         precision: Precision,
     },
+    /// The family drops nothing out in training.
+    #[error("`{model_type}` models have no dropout to set")]
+    NoDropout {
+        /// The family.
+        model_type: String,
+    },
     /// The family has no head for sequence classification.
     #[error("`{model_type}` models have no sequence-classification head")]
     NoClassifier {
@@ -125,6 +131,7 @@ impl ModelError {
             Self::UnsupportedPrecision { .. } => {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }
+            Self::NoDropout { .. } => Some("remove model.dropout".into()),
             Self::NoClassifier { .. } => Some("use a BERT model".into()),
             Self::NoHead { .. } => Some(
                 "train it first, or give the adapter whose training made the head (--adapter)"

@@ -121,6 +121,16 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The labels of a head are more or fewer than its classes.
+    #[error("{} has {n_labels} labels for a head of {n_classes} classes", path.display())]
+    LabelCount {
+        /// The file with the labels.
+        path: PathBuf,
+        /// Its labels.
+        n_labels: usize,
+        /// The rows of the head.
+        n_classes: usize,
+    },
     /// A token's type has no row in the model.
     #[error("the tokenizer uses token type {found}, but the model has only {rows} types")]
     TokenType {
@@ -142,6 +152,14 @@ pub enum TrainError {
         model: String,
         /// The tasks that there are.
         tasks: Vec<&'static str>,
+    },
+    /// A model does not do what is trained where neither run file nor model say what that is.
+    #[error("{error}")]
+    ModelOfAnotherKind {
+        /// What is wrong with it.
+        error: ModelError,
+        /// How another task is chosen.
+        advice: String,
     },
     /// There is no task of a name.
     #[error("no such task: {task}")]
@@ -319,6 +337,10 @@ impl TrainError {
             Self::Peft(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),
+            Self::ModelOfAnotherKind { error, advice } => {
+                let hints = error.hint().into_iter().chain([advice.clone()]);
+                Some(hints.collect::<Vec<_>>().join("; "))
+            }
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
@@ -339,6 +361,9 @@ impl TrainError {
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
             Self::Rows(error) => error.hint(),
             Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
+            Self::LabelCount { n_classes, .. } => Some(format!(
+                "give {n_classes} labels there, in the order of the head's rows"
+            )),
             Self::TokenType { .. } => {
                 Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
             }

@@ -11,9 +11,8 @@ use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 
 use crate::Result;
 
-/// What a model directory has besides its weights, where it is there.
-const COMPANIONS: [&str; 8] = [
-    "config.json",
+/// What a model directory has besides its weights and its configuration, where it is there.
+const COMPANIONS: [&str; 7] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,13 +23,13 @@ const COMPANIONS: [&str; 8] = [
 ];
 
 /// Writes weights, named and laid out as transformers does, with what else the directory of their base has, as a directory of
-/// its own. `config` is the text of another `config.json` than the base's.
+/// its own. `config` is the text of its `config.json`.
 ///
 /// Weights are stored in `f32`; whoever loads them rounds to the type that `config.json` names.
 pub(crate) fn save_model(
     mut weights: ParameterList,
     base: &Path,
-    config: Option<&str>,
+    config: &str,
     target: &Path,
 ) -> Result<()> {
     weights.sort_by(|a, b| a.name.cmp(&b.name));
@@ -60,8 +59,6 @@ pub(crate) fn save_model(
                 .map_err(|source| FormatError::io("copy", &from, source))?;
         }
     }
-    if let Some(config) = config {
-        write_file_atomic(&directory.path().join("config.json"), config.as_bytes())?;
-    }
+    write_file_atomic(&directory.path().join("config.json"), config.as_bytes())?;
     Ok(directory.commit()?)
 }

@@ -8,6 +8,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, TargetModules, WEIGHTS_FI
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::run_dir::model_of;
 use crate::{Result, Tasks};
 
 /// A description of what is at a path.
@@ -79,15 +80,13 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
     if path.is_file() {
         return describe_file(path);
     }
-    let (run_adapter, run_model) = (path.join("adapter"), path.join("model"));
+    let run_adapter = path.join("adapter");
     if path.join(CONFIG_FILE).exists() || path.join(WEIGHTS_FILE).exists() {
         describe_adapter(path, tasks)
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter, tasks)
-    } else if run_model.join("config.json").exists() && !path.join("config.json").exists() {
-        describe_model(&run_model, tasks)
     } else {
-        describe_model(path, tasks)
+        describe_model(&model_of(path.to_owned()), tasks)
     }
 }
 
@@ -138,7 +137,7 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description> {
 }
 
 fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
-    let files = AdapterFiles::load(path)?;
+    let files = AdapterFiles::load(path)?.without_base();
     let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
     let method = (format.read)(&files)?;
     (format.check)(&files)?;
@@ -148,8 +147,8 @@ fn describe_adapter(path: &Path, tasks: &Tasks) -> Result<Description> {
         let mut ends = frozen.map(|tensor| format!(".{}", tensor.name));
         !ends.any(|end| format!(".{name}").ends_with(&end))
     };
-    let trained = checkpoint.tensors().filter(|(name, _)| is_trained(name));
-    let trained: usize = trained.map(|(_, view)| view.n_elements()).sum();
+    let trained = files.tensors.iter().filter(|(name, _)| is_trained(name));
+    let trained: usize = trained.map(|(_, tensor)| tensor.data.len()).sum();
     let modules = match &method.selection().target_modules {
         TargetModules::Names(names) => names.len(),
         _ => 0,

@@ -10,6 +10,7 @@
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
 pub mod bench;
+mod cards;
 pub mod config;
 mod convergence;
 mod error;

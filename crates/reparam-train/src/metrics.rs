@@ -55,22 +55,6 @@ impl Metrics {
         self
     }
 
-    /// Moves the measures into another order, those that are named first.
-    #[must_use]
-    pub fn in_order(mut self, names: &[&str]) -> Self {
-        let mut ordered = Map::new();
-        for name in names {
-            if let Some(value) = self.values.remove(*name) {
-                ordered.insert((*name).to_owned(), value);
-            }
-        }
-        ordered.append(&mut self.values);
-        Self {
-            values: ordered,
-            ..self
-        }
-    }
-
     /// Returns the measure that decides.
     #[must_use]
     pub fn primary(&self) -> f64 {

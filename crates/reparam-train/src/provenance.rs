@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reparam_data::FileDigest;
-use reparam_formats::checkpoint::{Checkpoint, sha256_bytes};
+use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use serde::{Deserialize, Serialize};
 
 use crate::json::text_of;
 use crate::run_dir::PROVENANCE;
-use crate::task::{Origins, RunFacts};
+use crate::task::{BaseOrigin, Origins, RunFacts};
 use crate::{Result, TrainError};
 
 /// The digests and versions that a run depends on, as in `provenance.json`.
@@ -37,6 +37,8 @@ struct Base<'a> {
     revision: Option<&'a str>,
     /// The commit of a model from the hub, which stays when its branch moves on.
     commit: Option<String>,
+    /// What is read of its directory besides weights and tokenizer.
+    base_files: BTreeMap<&'static str, String>,
     base_tensors: BTreeMap<String, String>,
 }
 
@@ -72,6 +74,8 @@ pub(crate) struct Fingerprint {
     /// What activations are computed in: `auto` is another on another machine.
     precision: String,
     base: Option<String>,
+    /// Of the files of the base besides weights and tokenizer, by name.
+    base_files: BTreeMap<String, String>,
     tokenizer: Option<String>,
     data: Vec<String>,
 }
@@ -79,6 +83,15 @@ pub(crate) struct Fingerprint {
 impl Fingerprint {
     /// Refuses to go on with a run that was made from something else.
     pub(crate) fn check(&self, now: &Self) -> Result<()> {
+        let names = self.base_files.keys().chain(now.base_files.keys());
+        let digest = |of: &Self, name: &String| of.base_files.get(name).cloned();
+        let mut other_files = names.filter(|name| digest(self, name) != digest(now, name));
+        if let Some(name) = other_files.next() {
+            return Err(TrainError::ResumeDiffers {
+                what: format!("`{name}` of the base model"),
+                change: None,
+            });
+        }
         let same = [
             ("the configuration", self.config == now.config),
             ("the precision", self.precision == now.precision),
@@ -109,6 +122,7 @@ pub(crate) fn provenance(
             model: &base.model,
             revision: base.revision.as_deref(),
             commit: hub_commit(&base.directory),
+            base_files: digests(base)?,
             base_tensors: Checkpoint::open(&base.directory)?.sha256_tensors(),
         }),
     };
@@ -120,10 +134,13 @@ pub(crate) fn provenance(
         sha256_bytes(text.as_bytes())
     };
     let digest = |digest: &FileDigest| digest.sha256.clone();
+    let base_files = base.iter().flat_map(|base| &base.base_files);
+    let base_files = base_files.map(|(name, digest)| ((*name).to_owned(), digest.clone()));
     let fingerprint = Fingerprint {
         config: sha256_bytes(what_counts(config).to_string().as_bytes()),
         precision: facts.precision.clone(),
         base: base.as_ref().map(tensors),
+        base_files: base_files.collect(),
         tokenizer: origins.tokenizer.as_ref().map(digest),
         data: origins.data.iter().map(digest).collect(),
     };
@@ -140,6 +157,18 @@ pub(crate) fn provenance(
     };
     let json = text_of(PROVENANCE.as_ref(), &provenance)?;
     Ok((json, fingerprint))
+}
+
+/// Returns the digests of the files that were read of a base, where they are there.
+fn digests(base: &BaseOrigin) -> Result<BTreeMap<&'static str, String>, TrainError> {
+    let mut digests = BTreeMap::new();
+    for name in &base.files {
+        let path = base.directory.join(name);
+        if path.exists() {
+            digests.insert(*name, sha256_file(&path)?);
+        }
+    }
+    Ok(digests)
 }
 
 /// Returns the part of a configuration that changes what a run computes.

@@ -19,6 +19,16 @@ const ADAPTER: &str = "adapter";
 const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
 
+/// Returns the directory of a model: that of a run's result, if a directory is that of a run with a whole model.
+pub(crate) fn model_of(directory: PathBuf) -> PathBuf {
+    let inside = directory.join(MODEL);
+    let is_model = |directory: &Path| directory.join("config.json").exists();
+    if !is_model(&directory) && is_model(&inside) {
+        return inside;
+    }
+    directory
+}
+
 /// A run directory that this process alone may write to.
 ///
 /// The lock is the system's, on the file of events: it is gone with the process, however that ends.

@@ -13,6 +13,7 @@ use reparam_models::{CausalLm, Precision};
 use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
+use crate::run_dir::model_of;
 use crate::task::ModelRequest;
 use crate::{TrainError, config};
 
@@ -63,7 +64,8 @@ impl Session {
         Self::open_request(&request.with_adapter(adapter), hub)
     }
 
-    /// Finds, loads and checks a model, and attaches its adapter if the request names one.
+    /// Finds, loads and checks a model, and attaches its adapter if the request names one. The directory of a run that resulted
+    /// in a whole model will do.
     ///
     /// The precision `Auto` is bf16 if the machine multiplies bf16 natively, the checkpoint's weights are bf16 and the adapter
     /// has nothing that bf16 does not run, else f32: weights are never rounded without being asked.
@@ -84,7 +86,7 @@ impl Session {
             let saved = adapter.config.strings("modules_to_save")?;
             let runs_packed = spec.runs_packed && saved.is_none_or(|saved| saved.is_empty());
             let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
-            session.attach(&adapter)
+            session.attach(adapter)
         })?
     }
 
@@ -100,11 +102,11 @@ impl Session {
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
-        let directory = resolve_model(&request.model, hub)?;
+        let directory = model_of(resolve_model(&request.model, hub)?);
         let catalog = request.catalog.clone();
         let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
         if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout);
+            architecture.set_dropout(dropout)?;
         }
         let special = architecture.special.clone();
         let tokenizer = load_tokenizer(&directory, &special)?;
@@ -137,12 +139,13 @@ impl Session {
     ///
     /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
-        self.attach(&load_adapter(directory)?)
+        self.attach(load_adapter(directory)?)
     }
 
-    fn attach(self, adapter: &AdapterFiles) -> Result<Self, TrainError> {
+    fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
+        let adapter = adapter.over(&Checkpoint::open(&self.directory)?)?;
         let methods = &self.catalog.methods;
-        let (model, _, _) = methods.attach_adapter(self.model, adapter, WeightLayout::OutIn)?;
+        let (model, _, _) = methods.attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 }

@@ -22,7 +22,7 @@ const THETA: &str = "theta.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
 /// The version of the form of a checkpoint; it changes when a reader of the old form would fail.
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 /// Where a run stands between two steps.
 ///

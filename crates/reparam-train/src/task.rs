@@ -12,18 +12,22 @@ use reparam::parameters::{self, ParameterList};
 use reparam_data::FileDigest;
 use reparam_data::rows::{Fields, OnError};
 use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_models::ModelError;
 use reparam_ops::runtime::Runtime;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::cards::CARD_FILE;
 use crate::config::{
-    Catalog, ConfigError, Override, Precision, RunTree, StopConfig, TrainConfig, to_toml,
+    Catalog, ConfigError, ConfigErrorKind, Override, Precision, RunTree, StopConfig, TrainConfig,
+    to_toml,
 };
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::json::read_json;
 use crate::learner::{Learner, ModuleLearner, Objective};
 use crate::metrics::Metrics;
+use crate::run_dir::model_of;
 use crate::stop::Stop;
 use crate::{Result, TrainError};
 
@@ -329,6 +333,17 @@ pub struct BaseOrigin {
     pub revision: Option<String>,
     /// Its directory.
     pub directory: PathBuf,
+    /// The names of the files in it that are read besides weights and `tokenizer.json`, whether they are there or not.
+    pub files: Vec<&'static str>,
+}
+
+impl BaseOrigin {
+    /// What every model with a tokenizer is read from besides weights and `tokenizer.json`.
+    pub const FILES: [&str; 3] = [
+        "config.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ];
 }
 
 /// What is said of a model at the end of a run.
@@ -564,6 +579,8 @@ impl fmt::Debug for TaskEntry {
 pub struct Tasks {
     entries: Vec<TaskEntry>,
     catalog: Catalog,
+    /// Where models of the hub are looked up that say what they are for.
+    hub: Option<HubOptions>,
 }
 
 impl Tasks {
@@ -573,6 +590,17 @@ impl Tasks {
         Self {
             entries: crate::tasks::builtin(),
             catalog: Catalog::builtin(),
+            hub: None,
+        }
+    }
+
+    /// Sets the hub whose cache is looked into for the task of a run file that names a hub id and no task; nothing is
+    /// downloaded for that.
+    #[must_use]
+    pub fn with_hub(self, hub: HubOptions) -> Self {
+        Self {
+            hub: Some(hub),
+            ..self
         }
     }
 
@@ -588,11 +616,14 @@ impl Tasks {
         &self.catalog
     }
 
-    /// Adds a task; one of the same name is replaced.
+    /// Adds a task; it takes the place of one of the same name.
     #[must_use]
     pub fn with(mut self, entry: TaskEntry) -> Self {
-        self.entries.retain(|known| known.name != entry.name);
-        self.entries.push(entry);
+        let mut known = self.entries.iter_mut();
+        match known.find(|known| known.name == entry.name) {
+            Some(known) => *known = entry,
+            None => self.entries.push(entry),
+        }
         self
     }
 
@@ -633,16 +664,41 @@ impl Tasks {
 
     fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
         let tree = tree.with_catalog(self.catalog.clone());
-        let names: Vec<&'static str> = self.entries.iter().map(|entry| entry.name).collect();
-        let place = match tree.task(&names)? {
-            Some(place) => place,
-            // A model that says nothing is a language model, as every model was before there were other tasks.
-            None => tree
-                .model_path()
-                .and_then(|path| self.place_of_directory(Path::new(path)))
-                .unwrap_or(0),
+        let said = match tree.task(&self.names())? {
+            Some(place) => Some(place),
+            None => self.place_of_model(&tree),
         };
-        (self.entries[place].read)(&tree)
+        // A model that says nothing is a language model, as every model was before there were other tasks.
+        let entry = &self.entries[said.unwrap_or(0)];
+        let choices = || ByDefault {
+            task: entry.name,
+            tasks: self.names(),
+        };
+        let by_default = said.is_none().then(choices);
+        let run = (entry.read)(&tree).map_err(|error| match (&by_default, error.kind()) {
+            (Some(default), ConfigErrorKind::UnknownKey { section, .. }) if section == "data" => {
+                error.with_advice(default.hint())
+            }
+            _ => error,
+        })?;
+        Ok(TaskRun { by_default, ..run })
+    }
+
+    /// Finds the task that the model of a run file says it is for, as far as the model is on this machine.
+    fn place_of_model(&self, tree: &RunTree) -> Option<usize> {
+        let (path, revision) = tree.model();
+        let path = path?;
+        let directory = Path::new(path);
+        if directory.is_dir() {
+            return self.place_of_directory(directory);
+        }
+        let hub = self.hub.clone()?;
+        let cached = HubOptions {
+            offline: true,
+            revision: revision.map_or(hub.revision, str::to_owned),
+            ..hub
+        };
+        self.place_of_directory(&resolve_model(path, &cached).ok()?)
     }
 
     /// Finds the task that a model is asked for: the one that is named, else what its adapter says, else what the model
@@ -657,17 +713,11 @@ impl Tasks {
         request: &ModelRequest,
         hub: &HubOptions,
     ) -> Result<&TaskEntry> {
-        let tasks = || self.entries.iter().map(|entry| entry.name).collect();
         if let Some(task) = named {
-            return self.find(task).ok_or_else(|| TrainError::UnknownTask {
-                task: task.to_owned(),
-                tasks: tasks(),
-            });
+            return self.named(task);
         }
-        if let Some(entry) = request
-            .adapter
-            .as_deref()
-            .and_then(|path| self.of_adapter(path))
+        if let Some(adapter) = &request.adapter
+            && let Some(entry) = self.of_adapter(adapter)?
         {
             return Ok(entry);
         }
@@ -675,7 +725,7 @@ impl Tasks {
         self.of_directory(&directory)
             .ok_or_else(|| TrainError::NoTask {
                 model: request.model.clone(),
-                tasks: tasks(),
+                tasks: self.names(),
             })
     }
 
@@ -686,25 +736,38 @@ impl Tasks {
     }
 
     fn place_of_directory(&self, directory: &Path) -> Option<usize> {
-        let config = read_json(&directory.join("config.json"))
-            .or_else(|| read_json(&directory.join("model/config.json")))?;
+        let config = read_json(&model_of(directory.to_owned()).join("config.json"))?;
         self.entries
             .iter()
             .position(|entry| (entry.recognizes)(&config))
     }
 
     /// Finds the task that an adapter says it is for: in `reparam.json`, else by PEFT's word.
-    #[must_use]
-    pub fn of_adapter(&self, directory: &Path) -> Option<&TaskEntry> {
-        let own = read_json(&directory.join("reparam.json"));
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::UnknownTask`] if `reparam.json` names one that is not in the table.
+    pub fn of_adapter(&self, directory: &Path) -> Result<Option<&TaskEntry>, TrainError> {
+        let own = read_json(&directory.join(CARD_FILE));
         if let Some(name) = own.as_ref().and_then(|own| own["task"].as_str()) {
-            return self.find(name);
+            return self.named(name).map(Some);
         }
-        let config = read_json(&directory.join("adapter_config.json"))?;
-        let word = config["task_type"].as_str()?;
-        self.entries
-            .iter()
-            .find(|entry| entry.task_type == Some(word))
+        let config = read_json(&directory.join("adapter_config.json")).unwrap_or_default();
+        let word = config["task_type"].as_str();
+        let mut entries = self.entries.iter();
+        Ok(entries.find(|entry| word.is_some() && entry.task_type == word))
+    }
+
+    /// [`find`](Self::find) of a task that has to be there.
+    fn named(&self, name: &str) -> Result<&TaskEntry, TrainError> {
+        self.find(name).ok_or_else(|| TrainError::UnknownTask {
+            task: name.to_owned(),
+            tasks: self.names(),
+        })
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.entries.iter().map(|entry| entry.name).collect()
     }
 }
 
@@ -715,6 +778,24 @@ pub struct TaskRun {
     output: PathBuf,
     threads: usize,
     run: Box<dyn AnyRun>,
+    by_default: Option<ByDefault>,
+}
+
+/// A task that nothing says, neither the run file nor the model.
+#[derive(Debug)]
+struct ByDefault {
+    task: &'static str,
+    tasks: Vec<&'static str>,
+}
+
+impl ByDefault {
+    fn hint(&self) -> String {
+        let Self { task, tasks } = self;
+        let tasks = tasks.join(", ");
+        format!(
+            "the task is {task} because nothing says another; set `task` in [model] to one of {tasks}"
+        )
+    }
 }
 
 impl TaskRun {
@@ -725,6 +806,7 @@ impl TaskRun {
             output: config.output().to_owned(),
             threads: config.threads(),
             run: Box::new(Typed::<T>(config)),
+            by_default: None,
         }
     }
 
@@ -767,8 +849,26 @@ impl TaskRun {
     }
 
     pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
-        self.run.prepare(hub)
+        self.run
+            .prepare(hub)
+            .map_err(|error| match (&self.by_default, error) {
+                (Some(default), TrainError::Model(error)) if is_another_kind(&error) => {
+                    TrainError::ModelOfAnotherKind {
+                        error,
+                        advice: default.hint(),
+                    }
+                }
+                (_, error) => error,
+            })
     }
+}
+
+/// Whether a model may well be for another task.
+fn is_another_kind(error: &ModelError) -> bool {
+    matches!(
+        error,
+        ModelError::NotCausal { .. } | ModelError::UnsupportedFamily { .. }
+    )
 }
 
 /// A run file whose task is known to this value alone.

@@ -20,9 +20,13 @@ pub(crate) fn run(
 ) -> Result<()> {
     printer.set_failure_is_event();
     let overrides = overrides(args.set, args.output.as_deref())?;
+    let context = context();
+    let tasks = context.as_ref().map(|context| context.tasks.clone());
     // A mistake in the run file is worth more than one in the environment.
-    let run = Tasks::builtin().load(&args.run_file, &overrides)?;
-    let context = context()?;
+    let run = tasks
+        .unwrap_or_else(|_| Tasks::builtin())
+        .load(&args.run_file, &overrides)?;
+    let context = context?;
 
     survive_file_size_limit()?;
     context.watch_interrupts("stopping after this step and saving")?;

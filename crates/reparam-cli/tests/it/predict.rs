@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Workplace, model};
+use crate::support::{Workplace, model, path_text, repository};
 
 /// The tests' own reading of a line of CSV: cells are quoted where they hold a comma.
 fn cells(line: &str) -> Vec<String> {
@@ -210,4 +210,73 @@ fn files_and_directories_that_do_not_fit() {
         outcome.err.contains("no such file: new.csv.gz"),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn options_that_a_task_does_not_look_at_are_refused() {
+    let workplace = trained();
+    workplace.write("new.csv", b"a,\"b, in cm\"\n3,2\n");
+    workplace.write("texts.csv", b"text\nhello\n");
+    let classifier = path_text(&repository().join("testdata/golden/bert/classifier"));
+    let of = |command: &str, model: &str, data: &str, option: &[&str]| {
+        let args = [command, "--model", model, "--data", data];
+        workplace.reparam(&[&args, option].concat())
+    };
+    for (command, model, data, option, task) in [
+        (
+            "predict",
+            "run",
+            "new.csv",
+            &["--sequence-length", "8"][..],
+            "regression",
+        ),
+        (
+            "eval",
+            "run",
+            "new.csv",
+            &["--sequence-length", "8"],
+            "regression",
+        ),
+        (
+            "predict",
+            "run",
+            "new.csv",
+            &["--precision", "f32"],
+            "regression",
+        ),
+        (
+            "eval",
+            "run",
+            "new.csv",
+            &["--precision", "bf16"],
+            "regression",
+        ),
+        (
+            "predict",
+            "run",
+            "new.csv",
+            &["--format", "tsv"],
+            "regression",
+        ),
+        (
+            "predict",
+            "run",
+            "new.csv",
+            &["--on-error", "skip"],
+            "regression",
+        ),
+        (
+            "predict",
+            &classifier,
+            "texts.csv",
+            &["--drop-rows"],
+            "sequence-classification",
+        ),
+    ] {
+        let error = format!(" has no effect for the task {task}");
+        let hint = format!("leave {}", option[0]);
+        let outcome = of(command, model, data, option).failed(1, &error, &hint);
+        assert!(outcome.err.contains(option[0]), "{outcome:?}");
+    }
+    of("predict", &classifier, "texts.csv", &[]).succeeded();
 }

@@ -140,3 +140,29 @@ fn a_run_that_diverges() {
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0]["error"]["exit_code"], 4);
 }
+
+#[test]
+fn convergence_is_said() {
+    let workplace = workplace();
+    for (name, own, said) in [
+        ("a", "train.stop_loss_change=0.5", "the loss changed by "),
+        ("b", "train.stop_grad_norm=0.5", "the gradient's norm is "),
+        (
+            "c",
+            "train.patience=2",
+            "2 evaluations in a row no better than ",
+        ),
+    ] {
+        let output = format!("output.dir={name}");
+        let steps = "train.max_steps=2000";
+        let outcome = workplace
+            .train(&[own, &output, steps, "train.eval_every=5"])
+            .succeeded();
+        let line = outcome.out.lines().find(|line| line.starts_with("stopped"));
+        assert!(
+            line.is_some_and(|line| line.contains(said)),
+            "{}",
+            outcome.out
+        );
+    }
+}

@@ -299,18 +299,14 @@ fn another_base_tokenizer_or_data_is_refused() {
         "optimizer.learning_rate=1e18",
     ];
     let workplace = Workplace::new();
+    workplace.copy_model("base");
     let mut args = vec!["train", "run.toml"];
-    let sets = [
-        "--set",
-        more[0],
-        "--set",
-        more[1],
-        "--set",
-        more[2],
-        "--set",
-        "train.save_every=1",
-    ];
-    args.extend(sets);
+    for set in more
+        .iter()
+        .chain(&["model.path=base", "train.save_every=1"])
+    {
+        args.extend(["--set", set]);
+    }
     // The run diverges in its second step, after its first checkpoint.
     assert_eq!(workplace.reparam(&args).code, Some(4));
     args.push("--resume");
@@ -332,6 +328,55 @@ fn another_base_tokenizer_or_data_is_refused() {
         .reparam(&args)
         .failed(1, "cannot resume: the data is not what", hint);
     workplace.write("train.txt", &text);
+    let opened = |name: &str, with: &str| {
+        let text = workplace.read_text(&format!("base/{name}"));
+        text.replacen('{', with, 1).into_bytes()
+    };
+    let mut tensors = workplace.read("base/model.safetensors");
+    *tensors.last_mut().expect("a weight") ^= 1;
+    // The file of the base, what it is now, and what is said to differ.
+    let cases: [(&str, Vec<u8>, &str); 6] = [
+        (
+            "config.json",
+            opened("config.json", "{\"rope_theta\": 77.0,"),
+            "`config.json` of the base model",
+        ),
+        (
+            "tokenizer_config.json",
+            opened("tokenizer_config.json", "{\"truncation_side\": \"left\","),
+            "`tokenizer_config.json` of the base model",
+        ),
+        (
+            "special_tokens_map.json",
+            b"{}".to_vec(),
+            "`special_tokens_map.json` of the base model",
+        ),
+        (
+            "generation_config.json",
+            b"{\"eos_token_id\": 7}".to_vec(),
+            "`generation_config.json` of the base model",
+        ),
+        (
+            "tokenizer.json",
+            opened("tokenizer.json", "{ "),
+            "the tokenizer",
+        ),
+        ("model.safetensors", tensors, "the base model"),
+    ];
+    for (name, bytes, what) in cases {
+        let path = format!("base/{name}");
+        let before = workplace
+            .path(&path)
+            .exists()
+            .then(|| workplace.read(&path));
+        workplace.write(&path, &bytes);
+        let error = format!("cannot resume: {what} is not what");
+        workplace.reparam(&args).failed(1, &error, hint);
+        match before {
+            Some(before) => workplace.write(&path, &before),
+            None => std::fs::remove_file(workplace.path(&path)).expect("removes"),
+        }
+    }
     let moved = workplace.path("moved");
     std::fs::rename(workplace.path("run"), &moved).expect("renames");
     args.extend(["--output", "moved"]);

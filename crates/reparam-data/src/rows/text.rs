@@ -92,7 +92,8 @@ impl LabelValue {
 /// Takes the texts and the labels of rows.
 ///
 /// `label` is a string, a number, or true or false; `labels` an array of such, or in a table's cell a JSON array or names
-/// between commas. White space around a table's labels is no part of them, and a blank cell has none.
+/// between commas. White space around a table's labels is no part of them. A blank cell of `label` is no label, one of
+/// `labels` an empty list.
 #[must_use]
 pub fn text_rows(rows: Rows<Row>) -> Rows<TextRow> {
     rows.and_then(|row| {
@@ -119,7 +120,8 @@ fn labels(row: &Row) -> Result<Option<RowLabels>> {
     };
     let several = match row.value("labels") {
         None => None,
-        Some(Value::String(text)) if text.trim().is_empty() => None,
+        // Beside a column of single labels, a blank cell says nothing.
+        Some(Value::String(text)) if text.trim().is_empty() && row.value("label").is_some() => None,
         Some(value) => Some(RowLabels::Several(list(row, value)?)),
     };
     match (one, several) {

@@ -91,6 +91,14 @@ pub enum PeftError {
         /// What it is, or why it should not be there.
         reason: &'static str,
     },
+    /// The adapter has a weight of its base, and it is not that of the base at hand.
+    #[error("the adapter has the weight '{name}' of its base, but {problem}")]
+    OtherBase {
+        /// The weight's name in the base.
+        name: String,
+        /// What the base has instead.
+        problem: &'static str,
+    },
     /// A module has only one of its two factors.
     #[error("module '{module}' has no {missing}")]
     IncompletePair {
@@ -164,6 +172,11 @@ impl PeftError {
             Self::UnsupportedFeature { key, .. } if key == "init_lora_weights" => {
                 "save the adapter with PEFT's path_initial_model_for_weight_conversion, or merge it \
                  into its base with merge_and_unload"
+                    .to_owned()
+            }
+            Self::OtherBase { .. } => {
+                "give the base that the adapter was trained on, or merge the adapter into it with PEFT \
+                 (merge_and_unload) and use the result as a model"
                     .to_owned()
             }
             Self::UnsupportedFeature { .. } => {

@@ -18,6 +18,9 @@ pub(super) const PREFIX: &str = "base_model.model.";
 /// What it puts before a tensor that the layers share, such as `vera_A`.
 const SHARED_PREFIX: &str = "base_model.";
 
+/// How the name of a weight of the base ends that is stored because its module is adapted.
+const BASE_WEIGHT: &str = ".base_layer.weight";
+
 /// An adapter as it is stored: its configuration and its tensors.
 ///
 /// Tensors are named as in the file but for what PEFT puts before every name:
@@ -89,6 +92,42 @@ impl AdapterFiles {
             tensors.insert(short.to_owned(), tensor);
         }
         Ok(Self { config, tensors })
+    }
+
+    /// Leaves out the weights that PEFT stores of the base, beside an output head or an embedding that is adapted, after it has
+    /// checked that they are those of this base.
+    ///
+    /// # Errors
+    ///
+    /// [`PeftError::OtherBase`], and those of reading the base.
+    pub fn over(self, base: &Checkpoint) -> Result<Self, PeftError> {
+        for (name, stored) in &self.tensors {
+            let Some(module) = name.strip_suffix(BASE_WEIGHT) else {
+                continue;
+            };
+            let name = format!("{module}.weight");
+            let refuse = |problem| PeftError::OtherBase {
+                name: name.clone(),
+                problem,
+            };
+            let weight = base.get(&name).ok_or_else(|| {
+                refuse("the base has none of its own, as where it is tied to the embedding")
+            })?;
+            let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
+            if weight.shape != stored.shape
+                || !weight.to_f32_vec()?.iter().zip(&stored.data).all(same)
+            {
+                return Err(refuse("that of the base is another"));
+            }
+        }
+        Ok(self.without_base())
+    }
+
+    /// Leaves out the weights that PEFT stores of the base, whatever they are.
+    #[must_use]
+    pub fn without_base(mut self) -> Self {
+        self.tensors.retain(|name, _| !name.ends_with(BASE_WEIGHT));
+        self
     }
 
     /// Writes the directory of the adapter: `adapter_config.json` and

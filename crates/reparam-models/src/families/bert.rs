@@ -74,7 +74,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
-                dropout: attention_dropout,
+                dropout: Some(attention_dropout),
             },
             attention_norms: after("attention.output.LayerNorm"),
             feed_forward: FeedForwardSpec {
@@ -84,7 +84,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 activation,
             },
             feed_forward_norms: after("output.LayerNorm"),
-            dropout,
+            dropout: Some(dropout),
         }
     };
     let n_layers = raw.size("num_hidden_layers")?.unwrap_or(12);
@@ -107,7 +107,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 raw.size("type_vocab_size")?.unwrap_or(2),
             )),
             norm: Some(norm("embeddings.LayerNorm".to_owned())),
-            dropout,
+            dropout: Some(dropout),
         },
         rotary: Vec::new(),
         blocks: (0..n_layers).map(block).collect(),
@@ -121,7 +121,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             class: "BertForSequenceClassification",
             pooler: linear("pooler.dense".to_owned(), width, width),
             path: "classifier".to_owned(),
-            dropout: probability(raw, "classifier_dropout", dropout)?,
+            dropout: Some(probability(raw, "classifier_dropout", dropout)?),
             std: raw.f64("initializer_range")?.unwrap_or(0.02),
             other_heads: vec!["cls."],
         }),

@@ -12,6 +12,10 @@ use crate::architecture::{
 };
 use crate::{ModelError, inverse_frequencies};
 
+/// The most elements of a head: a hundred times those of published models. More is almost certainly a typo, and a table of
+/// that size would end the process for want of memory.
+const MOST_HEAD_DIM: usize = 1 << 16;
+
 /// What a family takes where `config.json` says nothing.
 pub(super) struct Defaults {
     /// `num_key_value_heads`; without one as many as query heads, as for `null`.
@@ -130,15 +134,22 @@ impl<'a> Decoder<'a> {
     /// Makes rotary positions for the heads.
     pub(super) fn rotary_of(&self, rope: &RopeParameters) -> Result<RotarySpec, ModelError> {
         let head_dim = self.head_dim;
-        let inverse_frequencies = inverse_frequencies(rope, head_dim);
-        if inverse_frequencies.is_empty() || 2 * inverse_frequencies.len() > head_dim {
+        let invalid = |reason: String| {
             let raw = &self.json.json;
             let key = match raw.get("head_dim") {
                 Some(_) => "head_dim",
                 None => "hidden_size",
             };
+            ModelError::from(raw.invalid(key, reason))
+        };
+        if head_dim > MOST_HEAD_DIM {
+            let reason = format!("the head dimension is {head_dim}, the most is {MOST_HEAD_DIM}");
+            return Err(invalid(reason));
+        }
+        let inverse_frequencies = inverse_frequencies(rope, head_dim);
+        if inverse_frequencies.is_empty() || 2 * inverse_frequencies.len() > head_dim {
             let reason = format!("the head dimension {head_dim} has to be even to be rotated");
-            return Err(raw.invalid(key, reason).into());
+            return Err(invalid(reason));
         }
         Ok(RotarySpec {
             inverse_frequencies,
@@ -207,7 +218,7 @@ impl<'a> Decoder<'a> {
                 positions: None,
                 token_types: None,
                 norm: None,
-                dropout: 0.0,
+                dropout: None,
             },
             rotary,
             blocks: blocks.collect(),
@@ -252,7 +263,7 @@ impl<'a> Decoder<'a> {
                 window: None,
                 soft_cap: None,
                 rotary: Some(0),
-                dropout: self.attention_dropout,
+                dropout: Some(self.attention_dropout),
             },
             attention_norms: before("input_layernorm"),
             feed_forward: FeedForwardSpec {
@@ -265,7 +276,7 @@ impl<'a> Decoder<'a> {
                 activation: self.activation,
             },
             feed_forward_norms: before("post_attention_layernorm"),
-            dropout: 0.0,
+            dropout: None,
         }
     }
 }

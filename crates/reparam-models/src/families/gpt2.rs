@@ -75,7 +75,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
-                dropout: attention_dropout,
+                dropout: Some(attention_dropout),
             },
             attention_norms: before("ln_1"),
             feed_forward: FeedForwardSpec {
@@ -85,7 +85,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 activation,
             },
             feed_forward_norms: before("ln_2"),
-            dropout,
+            dropout: Some(dropout),
         }
     };
     Ok(Architecture {
@@ -109,7 +109,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             }),
             token_types: None,
             norm: None,
-            dropout: probability(raw, "embd_pdrop", 0.1)?,
+            dropout: Some(probability(raw, "embd_pdrop", 0.1)?),
         },
         rotary: Vec::new(),
         blocks: (0..raw.required_size("n_layer")?).map(block).collect(),

@@ -45,8 +45,11 @@ impl Families {
 
     /// Adds a family; it takes the place of one with the same `model_type`.
     pub fn with(mut self, family: Family) -> Self {
-        self.0.retain(|other| other.model_type != family.model_type);
-        self.0.push(family);
+        let mut known = self.0.iter_mut();
+        match known.find(|known| known.model_type == family.model_type) {
+            Some(known) => *known = family,
+            None => self.0.push(family),
+        }
         self
     }
 

@@ -3,8 +3,8 @@
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
-use super::Family;
 use super::decoder::{Decoder, Defaults};
+use super::{Family, probability};
 use crate::architecture::LinearSpec;
 use crate::{Architecture, ModelError};
 
@@ -27,6 +27,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     let window = json.json.size("sliding_window")?;
+    // transformers reads `embd_pdrop` and does not apply it.
+    let dropout = probability(&json.json, "resid_pdrop", 0.0)?;
     decoder.describe(vec![rotary], |layer, block| {
         let joined = |name: &str, d_out: usize| {
             let path = format!("layers.{layer}.{name}");
@@ -36,5 +38,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         attention.inputs = joined("self_attn.qkv_proj", attention.widths().iter().sum());
         attention.window = window;
         block.feed_forward.inputs = joined("mlp.gate_up_proj", 2 * decoder.inner);
+        block.dropout = Some(dropout);
     })
 }

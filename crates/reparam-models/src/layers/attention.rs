@@ -52,7 +52,7 @@ impl Attention {
         };
         // Named apart from the layer, whose method may have a dropout of its own.
         let weights = format!("{}.weights", self.output.path());
-        let dropout = context.dropout(self.spec.dropout, &weights);
+        let dropout = context.dropout(self.spec.dropout.unwrap_or(0.0), &weights);
         let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
         self.output.forward(out, context)
     }

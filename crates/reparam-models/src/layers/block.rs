@@ -63,8 +63,8 @@ pub struct Block {
     pub attention_norms: Norms,
     /// The norms around the feed-forward layer.
     pub feed_forward_norms: Norms,
-    /// The probability of the dropout on the output of either half.
-    pub dropout: f64,
+    /// The probability of the dropout on the output of either half, if there is one.
+    pub dropout: Option<f64>,
 }
 
 unnamed_module!(
@@ -73,14 +73,14 @@ unnamed_module!(
     data: [dropout]
 );
 
-/// Drops out what the module at `path` gives.
+/// Drops out what the module at `path` gives, where there is a dropout.
 pub(crate) fn dropped(
     x: Tensor<2>,
-    probability: f64,
+    probability: Option<f64>,
     path: &str,
     context: &ForwardContext,
 ) -> Tensor<2> {
-    match context.dropout(probability, &format!("{path}.output")) {
+    match context.dropout(probability.unwrap_or(0.0), &format!("{path}.output")) {
         Some((p, key)) => dropout(x, p, key),
         None => x,
     }

@@ -253,11 +253,11 @@ fn dropout_is_on_in_training_and_a_function_of_the_pass() {
         logits(architecture(), ForwardContext::training(4, 1))
     );
     let mut off = architecture();
-    off.set_dropout(0.0);
+    off.set_dropout(0.0).expect("it has some");
     assert!(!off.has_dropout());
     assert_eq!(logits(off, ForwardContext::training(3, 1)), plain);
     // Each place drops out by itself.
-    type Place = fn(&mut Architecture) -> &mut f64;
+    type Place = fn(&mut Architecture) -> &mut Option<f64>;
     let places: [Place; 4] = [
         |all| &mut all.embedding.dropout,
         |all| &mut all.blocks[1].attention.dropout,
@@ -267,8 +267,8 @@ fn dropout_is_on_in_training_and_a_function_of_the_pass() {
     let mut seen = vec![plain];
     for place in places {
         let mut one = architecture();
-        one.set_dropout(0.0);
-        *place(&mut one) = 0.3;
+        one.set_dropout(0.0).expect("it has some");
+        *place(&mut one) = Some(0.3);
         let found = logits(one, ForwardContext::training(3, 1));
         assert!(!seen.contains(&found));
         seen.push(found);
@@ -315,7 +315,7 @@ fn what_a_classifier_cannot_be_is_refused() {
         assert!(error.contains(message), "{error}");
     }
     let dropout = edited("classifier_dropout", 0.25.into()).expect("a description");
-    assert_eq!(dropout.classifier.expect("a head").dropout, 0.25);
+    assert_eq!(dropout.classifier.expect("a head").dropout, Some(0.25));
 }
 
 /// What PEFT writes of a classifier: factors, and a new head beside them.

@@ -197,6 +197,7 @@ fn impossible_values_name_key_and_file() {
             "num_attention_heads",
         ),
         ("llama", json!({"head_dim": 7}), "head_dim"),
+        ("mistral", json!({"head_dim": 1_u64 << 59}), "head_dim"),
         ("llama", json!({"hidden_size": 56}), "hidden_size"),
         ("llama", json!({"rms_norm_eps": -1.0}), "rms_norm_eps"),
         ("llama", json!({"rope_theta": 0}), "rope_theta"),
@@ -347,4 +348,52 @@ proptest! {
             let _ = Families::builtin().describe(&json);
         }
     }
+}
+
+#[test]
+fn each_family_drops_out_where_transformers_does() {
+    // The places that a family has, and the keys for embedding, halves of a block and attention.
+    let all = ["embd_pdrop", "resid_pdrop", "attn_pdrop"];
+    let attention_alone = ["", "", "attention_dropout"];
+    for (family, keys) in [
+        ("gpt2", all),
+        ("phi3", ["", "resid_pdrop", "attention_dropout"]),
+        ("llama", attention_alone),
+        ("mistral", attention_alone),
+        ("qwen2", attention_alone),
+        ("qwen3", attention_alone),
+        ("gemma3_text", attention_alone),
+    ] {
+        let places = |all: &Architecture| {
+            let block = &all.blocks[1];
+            [
+                all.embedding.dropout,
+                block.dropout,
+                block.attention.dropout,
+            ]
+        };
+        let expected = |value: f64| keys.map(|key| (!key.is_empty()).then_some(value));
+        // Heads that each default number of key heads divides.
+        let mut changes = json!({"num_attention_heads": 64, "hidden_size": 512});
+        for key in keys.iter().filter(|key| !key.is_empty()) {
+            changes[*key] = json!(0.25);
+        }
+        let mut described = with(family, changes).expect(family);
+        assert_eq!(places(&described), expected(0.25), "{family}");
+        described.set_dropout(0.5).expect(family);
+        assert_eq!(places(&described), expected(0.5), "{family}");
+        assert!(described.has_dropout(), "{family}");
+        described.set_dropout(0.0).expect(family);
+        assert!(!described.has_dropout(), "{family}");
+    }
+    let mut none = with("llama", json!({})).expect("valid");
+    for block in &mut none.blocks {
+        block.attention.dropout = None;
+    }
+    let error = none.set_dropout(0.0).expect_err("there is none");
+    assert!(
+        matches!(&error, ModelError::NoDropout { model_type } if model_type == "llama"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
 }

@@ -13,6 +13,8 @@ use super::source::{Location, Span};
 pub struct ConfigError {
     kind: Box<ConfigErrorKind>,
     location: Option<Box<Location>>,
+    /// What else may be done about it.
+    advice: Option<String>,
 }
 
 impl ConfigError {
@@ -20,6 +22,7 @@ impl ConfigError {
         Self {
             kind: Box::new(kind),
             location: Some(Box::new(span.location())),
+            advice: None,
         }
     }
 
@@ -27,6 +30,7 @@ impl ConfigError {
         Self {
             kind: Box::new(kind),
             location: None,
+            advice: None,
         }
     }
 
@@ -45,7 +49,21 @@ impl ConfigError {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        self.kind.hint()
+        let hints: Vec<String> = self
+            .kind
+            .hint()
+            .into_iter()
+            .chain(self.advice.clone())
+            .collect();
+        (!hints.is_empty()).then(|| hints.join("; "))
+    }
+
+    /// Says what else may be done about it.
+    pub(crate) fn with_advice(self, advice: String) -> Self {
+        Self {
+            advice: Some(advice),
+            ..self
+        }
     }
 }
 

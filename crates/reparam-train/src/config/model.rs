@@ -19,7 +19,7 @@ pub struct ModelConfig {
     /// The branch, tag or commit of a hub id; the hub's default branch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
-    /// The probability of every dropout that the model itself has in training; what its configuration says if absent.
+    /// The probability of each dropout that the model's family has in training; what its configuration says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
 }

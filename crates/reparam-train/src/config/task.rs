@@ -86,12 +86,13 @@ impl RunTree {
         Ok(known.iter().position(|one| *one == word))
     }
 
-    /// Returns `path` of `[model]`, if it is a text.
-    pub(crate) fn model_path(&self) -> Option<&str> {
-        match &self.model_key("path")?.node.value {
-            Value::String(path) => Some(path),
+    /// Returns `path` and `revision` of `[model]`, as far as they are texts.
+    pub(crate) fn model(&self) -> (Option<&str>, Option<&str>) {
+        let text = |key| match &self.model_key(key)?.node.value {
+            Value::String(text) => Some(text.as_str()),
             _ => None,
-        }
+        };
+        (text("path"), text("revision"))
     }
 
     pub(super) fn root(&self) -> &[Entry] {

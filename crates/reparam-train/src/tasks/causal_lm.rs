@@ -7,17 +7,20 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, TextTokenizer};
+use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, TextTokenizer};
+use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
-use crate::task::{DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 
 /// A language model's texts.
@@ -31,7 +34,32 @@ pub struct CausalLanguageModel {
     end_of_text: Vec<u32>,
     /// The text to generate before and after.
     sample: Option<SampleConfig>,
+    card: TextCard,
+    /// The base's `config.json`.
+    config: Map<String, Value>,
     result: Saved,
+}
+
+/// How the texts of a run were read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct TextCard {
+    task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+}
+
+impl TextCard {
+    /// Reads what the adapter of a session says, else the model.
+    fn of(request: &ModelRequest, session: &Session) -> Result<Option<Self>> {
+        let task = CausalLanguageModel::NAME;
+        if let Some(directory) = &request.adapter
+            && let Some(card) = cards::of_adapter(directory, task)?
+        {
+            return Ok(Some(card));
+        }
+        let json = ModelJson::load(&session.directory)?.json;
+        cards::of_model(json.path(), json.map(), task)
+    }
 }
 
 impl Objective for CausalLanguageModel {
@@ -85,6 +113,7 @@ impl Task for CausalLanguageModel {
         session.model.check_length(config.train.sequence_length)?;
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
+        let config_json = ModelJson::load(&session.directory)?.json.map().clone();
         let mut files = train.digests.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
             files.extend(eval.digests.iter().cloned());
@@ -98,6 +127,7 @@ impl Task for CausalLanguageModel {
         let base = Loaded {
             model: session.model,
             directory: session.directory,
+            files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
         };
@@ -112,6 +142,11 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
             sample: config.train.sample.clone(),
+            card: TextCard {
+                task: Self::NAME.to_owned(),
+                format: config.data.format,
+            },
+            config: config_json,
             result,
         })
     }
@@ -122,8 +157,13 @@ impl Task for CausalLanguageModel {
     }
 
     fn save(&self, model: &CausalLm, directory: &Path) -> Result<()> {
-        let whole = || (model.valid().to_tensors(), None);
-        self.result.save(model, directory, &[], whole)
+        let whole = || {
+            let config = cards::in_config(self.config.clone(), &self.card);
+            (model.valid().to_tensors(), config)
+        };
+        let card = cards::text(&self.card);
+        self.result
+            .save(model, directory, &[(CARD_FILE, &card)], whole)
     }
 
     fn sample(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<(String, String)>> {
@@ -145,8 +185,12 @@ impl Task for CausalLanguageModel {
         let format = request.data.format.as_deref().map(str::parse);
         let format = format.transpose()?;
         let session = Session::open_request(&request.model, hub)?;
+        let card = TextCard::of(&request.model, &session)?;
+        let format = format.or(card.and_then(|card| card.format));
         let data = request.data.path.clone();
-        let sequence_length = request.sequence_length.unwrap_or(DEFAULT_LENGTH);
+        let most = session.model.architecture().max_tokens();
+        let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
+        let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
         evaluate_file(&session, data, format, sequence_length, stop)
     }

@@ -30,6 +30,8 @@ pub(super) enum Saved {
 pub(super) struct Loaded<M> {
     pub(super) model: M,
     pub(super) directory: PathBuf,
+    /// What else of the directory decides the run.
+    pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
 }
@@ -115,6 +117,7 @@ where
                 model: config.model.path.clone(),
                 revision: config.model.revision.clone(),
                 directory: base.directory,
+                files: base.files,
             }),
             tokenizer: Some(base.tokenizer),
             data: data.files,
@@ -123,13 +126,13 @@ where
 }
 
 impl Saved {
-    /// Writes an adapter with `files` beside it, or a model: its tensors, and its `config.json` if it is another than the base's.
+    /// Writes an adapter with `files` beside it, or a model: its tensors and its `config.json`.
     pub(super) fn save<M: Module>(
         &self,
         model: &M,
         directory: &Path,
         files: &[(&str, &str)],
-        whole: impl FnOnce() -> (ParameterList, Option<String>),
+        whole: impl FnOnce() -> (ParameterList, String),
     ) -> Result<()> {
         match self {
             Self::Adapter(method, meta) => {
@@ -137,7 +140,7 @@ impl Saved {
             }
             Self::Model { base } => {
                 let (tensors, config) = whole();
-                save_model(tensors, base, config.as_deref(), directory)
+                save_model(tensors, base, &config, directory)
             }
         }
     }

@@ -349,6 +349,16 @@ fn several_labels_have_probabilities_of_their_own() {
         assert_eq!(object["labels"], json!(likely));
         assert_eq!(scores.keys().collect::<Vec<_>>(), ["fun", "money"]);
     }
+    place.write("bad.jsonl", "nothing\n{\"text\":\"free prize\"}\n");
+    let bad = DataRequest {
+        on_error: OnError::Skip,
+        ..DataRequest::new(place.path("bad.jsonl"))
+    };
+    let printed = place.predict(place.adapted("run"), bad).expect("predicts");
+    assert_eq!(
+        (printed.header.as_str(), printed.lines[0].as_str()),
+        ("row,labels", "0,")
+    );
 }
 
 #[test]
@@ -382,6 +392,7 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
             .contains("invalid JSON")
     );
     assert!(printed.objects[2]["label"].is_string());
+    assert_eq!(printed.lines[1], "1,,");
     assert_eq!(printed.notes, ["1 of 3 rows could not be read"]);
 
     let error = place
@@ -457,4 +468,90 @@ fn what_has_no_effect_is_refused() {
             .contains("the checkpoint has no classification head (`classifier`)"),
         "{error}"
     );
+}
+
+#[test]
+fn a_card_that_does_not_fit_is_an_error() {
+    let place = Place::new();
+    place.train("run", &["train.max_steps=1"]);
+    let path = place.path("run").join("adapter/reparam.json");
+    let card = std::fs::read_to_string(&path).expect("a card");
+    let with = |key: &str, value: Value| {
+        let mut card: Value = serde_json::from_str(&card).expect("JSON");
+        card[key] = value;
+        std::fs::write(&path, card.to_string()).expect("writes");
+        let found = place.eval(place.adapted("run"), place.rows());
+        found.expect_err("it does not fit")
+    };
+    let error = with("labels", json!(["ham", "spam", "eggs"]));
+    assert!(
+        matches!(
+            error,
+            TrainError::LabelCount {
+                n_labels: 3,
+                n_classes: 2,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = with("task", json!("telepathy"));
+    assert!(
+        matches!(&error, TrainError::UnknownTask { task, .. } if task == "telepathy"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
+
+    // The same of a whole model.
+    let golden = repository("testdata/golden/bert/classifier");
+    let copy = place.path("classifier");
+    std::fs::create_dir(&copy).expect("a directory");
+    for name in names(&golden) {
+        std::fs::copy(golden.join(&name), copy.join(&name)).expect("a copy");
+    }
+    let mut config = json_of(&copy.join("config.json"));
+    config["id2label"] = json!({"0": "ham", "1": "spam"});
+    place.write("classifier/config.json", &config.to_string());
+    let error = place.eval(ModelRequest::new(text_of(&copy)), place.rows());
+    let error = error.expect_err("three classes");
+    assert!(
+        error
+            .to_string()
+            .contains("config.json has 2 labels for a head of 3 classes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_task_that_nothing_says_is_named_in_errors() {
+    let place = Place::new();
+    let data = place.path("rows.tsv");
+    // Its `architectures` is that of a body alone.
+    let body = repository("testdata/golden/bert/body");
+    let text = |more: &str| {
+        format!(
+            "[model]\npath = {body:?}\n[data]\ntrain = {data:?}\n{more}\n[train]\nmax_steps = 1\n\
+             [output]\ndir = {:?}\n",
+            place.path("run"),
+        )
+    };
+    let advice = "set `task` in [model] to one of causal-lm, ";
+    let parse = |text: &str| Tasks::builtin().parse(text, "run.toml", &[]);
+    let error = parse(&text("fields = \"text=Body\"")).expect_err("of another task");
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains(advice), "{hint}");
+    // Where it is said, a slip of the pen is only that.
+    let said = text("feilds = \"text=Body\"").replace("[model]", "[model]\ntask = \"causal-lm\"");
+    let hint = parse(&said).expect_err("a slip").hint().expect("a hint");
+    assert!(!hint.contains("task"), "{hint}");
+
+    let run = parse(&text("format = \"text\"")).expect("a run file");
+    let error = Witness::default().run(&run, false);
+    let error = error.expect_err("an encoder");
+    assert!(
+        matches!(error, TrainError::ModelOfAnotherKind { .. }),
+        "{error}"
+    );
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains(advice), "{hint}");
 }

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use reparam::methods::MethodSpec;
+use reparam::optim::TransformEntry;
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_models::Sampling;
+use reparam_models::{Family, Sampling};
 use reparam_train::config::{Catalog, ConfigErrorKind, Precision};
 use reparam_train::event::Event;
 use reparam_train::{
@@ -414,4 +416,45 @@ fn run_files_say_what_a_caller_has_not_added() {
     let error = Witness::default().run(&run, false).expect_err("two shapes");
     assert!(error.to_string().contains("one shape"), "{error}");
     assert!(!place.path("run").exists());
+}
+
+/// What comes first in a table is what holds where nothing is said.
+#[test]
+fn a_line_takes_the_place_of_one_of_the_same_name() {
+    let builtin = Catalog::builtin();
+    let first = builtin.methods.iter().next().expect("a method");
+    let method: &'static MethodSpec = Box::leak(Box::new(MethodSpec {
+        kind: first.kind,
+        peft: None,
+        ..method::SPEC
+    }));
+    let transform = TransformEntry {
+        kind: builtin.transforms.iter().next().expect("a transform").kind,
+        ..transform::ENTRY
+    };
+    let family = Family {
+        model_type: builtin.families.model_types()[0],
+        ..family::FAMILY
+    };
+    let mut task = Tasks::builtin().entries()[0];
+    task.summary = "replaced";
+    let kinds = |catalog: &Catalog, tasks: &Tasks| {
+        [
+            catalog.methods.iter().map(|spec| spec.kind).collect(),
+            catalog.transforms.iter().map(|entry| entry.kind).collect(),
+            catalog.families.model_types(),
+            tasks.entries().iter().map(|entry| entry.name).collect(),
+        ]
+    };
+    let tasks = Tasks::builtin().with(task);
+    let replaced = Catalog {
+        methods: builtin.methods.clone().with(method),
+        transforms: builtin.transforms.clone().with(transform),
+        families: builtin.families.clone().with(family),
+    };
+    let before: [Vec<&str>; 4] = kinds(&builtin, &Tasks::builtin());
+    assert_eq!(kinds(&replaced, &tasks), before);
+    let found = replaced.methods.iter().next().map(|spec| spec.summary);
+    assert_eq!(found, Some(method.summary));
+    assert_eq!(tasks.entries()[0].summary, "replaced");
 }

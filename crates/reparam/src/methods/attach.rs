@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use burn::module::{Module, Param, ParamId, Reparameterizer};
 use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
+use reparam_ops::fused::{PackedDType, PackedWeight};
 
 use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
-use super::method::{Layer, MethodConfig, Place, Start};
+use super::method::{Base, Layer, MethodConfig, Place, Start};
 use super::targets::{LinearModule, linear_modules};
 use super::{Biases, MethodError, Result, WeightLayout};
+use crate::ForwardContext;
 use crate::walk::{Change, entries, on_graph, rewrite};
 
 /// One layer that a method was attached to.
@@ -108,7 +110,12 @@ pub fn attach_all<M: Module>(
         error: None,
     };
     let model = model.apply_reparameterization(&mut attach);
-    match attach.error {
+    let missed = attach.biases.into_values().next();
+    let missed = missed.map(|(linear, bias)| MethodError::BiasFirst {
+        module: linear.path.clone(),
+        method: bias.methods.last().map_or("", |on_layer| on_layer.kind),
+    });
+    match attach.error.or(missed) {
         None => Ok((
             model,
             AttachReport {
@@ -166,7 +173,7 @@ struct Attach<'a> {
     /// The tensors that the layers of a method share, once they are made.
     shared: Vec<Option<Vec<NamedParam>>>,
     /// What is to be attached to the biases that come after their weights.
-    biases: HashMap<ParamId, Attached>,
+    biases: HashMap<ParamId, (&'a LinearModule, Attached)>,
     report: Vec<AttachedModule>,
     seed: u64,
     error: Option<MethodError>,
@@ -180,7 +187,7 @@ impl Reparameterizer for &mut Attach<'_> {
         _path: &str,
         param: Param<Tensor<D>>,
     ) -> (Param<Tensor<D>>, Option<Attached>) {
-        if let Some(bias) = self.biases.remove(&param.id) {
+        if let Some((_, bias)) = self.biases.remove(&param.id) {
             return (param, Some(bias));
         }
         let Some(&linear) = self.linears.get(&param.id) else {
@@ -200,10 +207,10 @@ impl Reparameterizer for &mut Attach<'_> {
     }
 }
 
-impl Attach<'_> {
+impl<'a> Attach<'a> {
     fn attach<const D: usize>(
         &mut self,
-        linear: &LinearModule,
+        linear: &'a LinearModule,
         param: Param<Tensor<D>>,
     ) -> Result<Option<(Param<Tensor<D>>, Attached)>> {
         let layout = self.methods[0].selection().weight_layout;
@@ -283,11 +290,18 @@ impl Attach<'_> {
             let tensors = tensors
                 .into_iter()
                 .map(|tensor| NamedParam::new(tensor, false, strategy));
-            attached.methods.push(OnLayer {
+            let on_layer = OnLayer {
                 kind: spec.kind,
                 method,
                 tensors: tensors.chain(shared).collect(),
-            });
+            };
+            if is_packed && !self.has_plan(&on_layer, linear) {
+                return Err(MethodError::PackedWeight {
+                    module: linear.path.clone(),
+                    method: spec.kind,
+                });
+            }
+            attached.methods.push(on_layer);
             if position + 1 == self.methods.len() {
                 self.report.push(AttachedModule {
                     module: linear.path.clone(),
@@ -305,7 +319,7 @@ impl Attach<'_> {
                 base_name: None,
                 ..attached.clone()
             };
-            self.biases.insert(bias, on_bias);
+            self.biases.insert(bias, (linear, on_bias));
         }
         let param = match trained_base {
             None => param,
@@ -318,6 +332,23 @@ impl Attach<'_> {
             }
         };
         Ok(Some((param, attached)))
+    }
+
+    /// Whether a method that says so of itself has a plan over packed weights. It is asked on the smallest layer, over zeros.
+    fn has_plan(&self, on_layer: &OnLayer, linear: &LinearModule) -> bool {
+        let size = |linear: &LinearModule| linear.shape.iter().product::<usize>();
+        let packed = self.selected[0].iter().filter(|own| own.is_packed);
+        let smallest = packed.min_by_key(|own| size(own));
+        if smallest.is_some_and(|own| own.path != linear.path) {
+            return true;
+        }
+        let zeros = PackedWeight::pack(&[linear.shape], PackedDType::Bf16, |_, _, to| to.fill(0.0));
+        let context = ForwardContext::inference();
+        let method = &on_layer.method;
+        zeros.iter().all(|weight| {
+            let base = Base::Packed(weight);
+            method.plan(&base, &on_layer.theta(), &context).is_some()
+        })
     }
 
     /// The tensors that all layers of a method share; each layer gets the same parameters.

@@ -39,6 +39,14 @@ pub enum MethodError {
         /// The method.
         method: &'static str,
     },
+    /// The method acts on a bias, and the layer's fields are in an order in which it does not reach it.
+    #[error("`{method}` acts on the bias of `{module}`, which comes before its weight")]
+    BiasFirst {
+        /// The module's path.
+        module: String,
+        /// The method.
+        method: &'static str,
+    },
     /// An adapter has a module whole whose weight is packed for fused operations.
     #[error("the adapter has `{module}` whole, and its weight is packed in this precision")]
     PackedModule {
@@ -184,6 +192,9 @@ impl MethodError {
                     .into(),
             ),
             Self::PackedWeight { .. } | Self::PackedModule { .. } => Some("load the model in f32".into()),
+            Self::BiasFirst { .. } => {
+                Some("put `weight` before `bias` in the layer's struct".into())
+            }
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
             Self::DropoutBelow { method, .. } => {
                 Some(format!("set the dropout of `{method}` to 0"))

@@ -136,10 +136,12 @@ impl Methods {
         }
     }
 
-    /// Adds a method; one of the same kind is replaced.
+    /// Adds a method; it takes the place of one of the same kind.
     pub fn with(mut self, spec: &'static MethodSpec) -> Self {
-        self.specs.retain(|known| known.kind != spec.kind);
-        self.specs.push(spec);
+        match self.specs.iter_mut().find(|known| known.kind == spec.kind) {
+            Some(known) => *known = spec,
+            None => self.specs.push(spec),
+        }
         self
     }
 

@@ -301,6 +301,7 @@ impl LinearModule {
 /// user's own.
 pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
     let mut found: Vec<LinearModule> = Vec::new();
+    let mut first: Option<(String, ParamId)> = None;
     walk(model, |entry, param| match &entry.part {
         Part::Own { field, methods } if entry.is_in_linear && field == "weight" => {
             if let [rows, cols] = entry.shape[..] {
@@ -311,13 +312,16 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                     is_packed: !param.is_there(),
                     is_output_head: entry.is_in_output_head,
                     weight_id: entry.id,
-                    bias_id: None,
+                    bias_id: first
+                        .take_if(|(module, _)| *module == entry.module)
+                        .map(|(_, bias)| bias),
                 });
             }
         }
         Part::Own { field, .. } if entry.is_in_linear && field == "bias" => {
-            if let Some(last) = found.last_mut().filter(|last| last.path == entry.module) {
-                last.bias_id = Some(entry.id);
+            match found.last_mut().filter(|last| last.path == entry.module) {
+                Some(last) => last.bias_id = Some(entry.id),
+                None => first = Some((entry.module.clone(), entry.id)),
             }
         }
         _ => {}

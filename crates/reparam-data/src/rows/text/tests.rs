@@ -122,9 +122,12 @@ fn several_labels_are_a_list() {
     let expected = [
         several(&["b", "a"]),
         several(&["x, y", "1"]),
-        Ok(None),
+        several(&[]),
         several(&[]),
         Err("t.csv:6: the field `labels` is \"[\", not a list of names or indices".to_owned()),
     ];
     assert_eq!(labels_of("t.csv", table), expected);
+    let both = "text,label,labels\na,b,\na,,\na,,b\n";
+    let expected = [one("b"), Ok(None), several(&["b"])];
+    assert_eq!(labels_of("t.csv", both), expected);
 }

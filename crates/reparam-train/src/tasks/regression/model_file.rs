@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::network::{Network, tensor, values};
 use crate::config::Activation;
 use crate::json::{read_json, text_of};
+use crate::run_dir::model_of;
 use crate::{Result, TrainError};
 
 const CONFIG: &str = "config.json";
@@ -164,12 +165,7 @@ impl RegressionModel {
     ///
     /// Fails when there is no such directory, or what is in it is not such a model.
     pub fn load(directory: &Path) -> Result<Self> {
-        let inside = directory.join("model");
-        let directory = if !directory.join(CONFIG).exists() && inside.join(CONFIG).exists() {
-            inside
-        } else {
-            directory.to_owned()
-        };
+        let directory = model_of(directory.to_owned());
         let config = directory.join(CONFIG);
         let invalid = |problem: String| TrainError::NotARegression {
             path: config.clone(),

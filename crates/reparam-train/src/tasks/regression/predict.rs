@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::report::measure;
 use super::{Regression, RegressionModel};
+use crate::config::Precision;
 use crate::numbers::{csv_cell, readable};
 use crate::task::{DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task};
 use crate::{Metrics, Result, Stop, TrainError};
@@ -68,7 +69,7 @@ pub(super) fn predict(
     stop: Stop<'_>,
     rows: &mut dyn Predictions,
 ) -> Result<()> {
-    let model = open(&request.model, &request.data)?;
+    let model = open(&request.model, &request.data, request.sequence_length)?;
     let missing = match request.drop_rows {
         true => MissingPolicy::DropRows,
         false => MissingPolicy::Error,
@@ -100,7 +101,7 @@ pub(super) fn predict(
 
 /// Measures a model on a file that has the target.
 pub(super) fn eval(request: &EvalRequest) -> Result<Metrics> {
-    let model = open(&request.model, &request.data)?;
+    let model = open(&request.model, &request.data, request.sequence_length)?;
     let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
     prediction.metrics.ok_or_else(|| {
         TabularError::NoTarget {
@@ -112,15 +113,24 @@ pub(super) fn eval(request: &EvalRequest) -> Result<Metrics> {
 }
 
 /// Loads a model, and refuses what a table of numbers has no use for.
-fn open(request: &ModelRequest, data: &DataRequest) -> Result<RegressionModel> {
-    const TASK: &str = Regression::NAME;
+fn open(
+    request: &ModelRequest,
+    data: &DataRequest,
+    sequence_length: Option<usize>,
+) -> Result<RegressionModel> {
+    let task = Regression::NAME;
     if request.adapter.is_some() {
-        return Err(TrainError::not_for_task(TASK, "given an adapter"));
+        return Err(TrainError::not_for_task(task, "given an adapter"));
     }
-    data.refuse_fields(TASK)?;
-    if data.format.as_deref().is_some_and(|format| format != "csv") {
-        let option = "--format";
-        return Err(TrainError::NoFields { task: TASK, option });
+    data.refuse_fields(task)?;
+    let is_csv = matches!(data.format.as_deref(), None | Some("csv"));
+    let others = [
+        ("--format", !is_csv),
+        ("--sequence-length", sequence_length.is_some()),
+        ("--precision", request.precision != Precision::Auto),
+    ];
+    if let Some((option, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(TrainError::NoFields { task, option });
     }
     RegressionModel::load(Path::new(&request.model))
 }

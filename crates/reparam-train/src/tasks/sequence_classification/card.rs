@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use reparam_data::rows::{Fields, LabelKind, Labels, RowFormat, RowsOptions};
-use reparam_formats::FormatError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::SequenceClassification;
+use crate::cards;
 use crate::task::{DataRequest, Task};
 use crate::{Result, TrainError};
-
-/// The file beside an adapter; of a whole model it is the key `reparam` of `config.json`.
-pub(super) const CARD_FILE: &str = "reparam.json";
 
 /// What a run says of its result.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -53,35 +50,17 @@ impl Card {
         }
     }
 
-    /// Reads the card of an adapter, if there is one.
-    pub(super) fn of_adapter(directory: &Path) -> Result<Option<Self>> {
-        let path = directory.join(CARD_FILE);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| FormatError::io("read", &path, source))?;
-        let card = serde_json::from_str(&text);
-        card.map(Some).map_err(|error| TrainError::Card {
-            path,
-            problem: error.to_string(),
-        })
-    }
-
     /// Reads the card of a model, whose labels are where transformers has them.
     pub(super) fn of_model(path: &Path, config: &Map<String, Value>) -> Result<Self> {
         let problem = |problem: String| TrainError::Card {
             path: path.to_owned(),
             problem,
         };
-        let mut card: Self = match config.get("reparam") {
-            None => Self {
+        let mut card =
+            cards::of_model(path, config, SequenceClassification::NAME)?.unwrap_or_else(|| Self {
                 task: SequenceClassification::NAME.to_owned(),
                 ..Self::default()
-            },
-            Some(card) => serde_json::from_value(card.clone())
-                .map_err(|error| problem(format!("`reparam`: {error}")))?,
-        };
+            });
         card.labels = names(config).ok_or_else(|| {
             problem("`id2label` does not map the numbers from 0 on to names".to_owned())
         })?;
@@ -105,19 +84,11 @@ impl Card {
         config.insert("id2label".to_owned(), id2label.into());
         config.insert("label2id".to_owned(), label2id.into());
         config.insert("problem_type".to_owned(), json!(self.problem_type));
-        config.insert(
-            "reparam".to_owned(),
-            json!(Self {
-                labels: Vec::new(),
-                ..self
-            }),
-        );
-        pretty(&Value::Object(config))
-    }
-
-    /// As the text of [`CARD_FILE`].
-    pub(super) fn text(&self) -> String {
-        pretty(&json!(self))
+        let rest = Self {
+            labels: Vec::new(),
+            ..self
+        };
+        cards::in_config(config, &rest)
     }
 
     pub(super) fn kind(&self) -> LabelKind {
@@ -146,8 +117,4 @@ fn names(config: &Map<String, Value>) -> Option<Vec<String>> {
     (0..map.len())
         .map(|index| Some(map.get(&index.to_string())?.as_str()?.to_owned()))
         .collect()
-}
-
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
 }

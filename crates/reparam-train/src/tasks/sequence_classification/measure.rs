@@ -11,11 +11,11 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{RowTokens, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
-use super::ClassRows;
 use super::open::Opened;
+use super::{ClassRows, SequenceClassification};
 use crate::evaluate::at_once;
 use crate::numbers::csv_cell;
-use crate::task::{DEFAULT_LENGTH, EvalRequest, PredictRequest, Predictions};
+use crate::task::{DEFAULT_LENGTH, EvalRequest, PredictRequest, Predictions, Task};
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// Measures a model on rows with classes.
@@ -101,6 +101,12 @@ pub(super) fn predict(
     stop: Stop<'_>,
     to: &mut dyn Predictions,
 ) -> Result<()> {
+    if request.drop_rows {
+        return Err(TrainError::NoFields {
+            task: SequenceClassification::NAME,
+            option: "--drop-rows",
+        });
+    }
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
     let length = length(&opened, request.sequence_length);
@@ -124,10 +130,12 @@ pub(super) fn predict(
         });
     }
     let kind = opened.labels.kind();
-    to.header(match kind {
-        LabelKind::One => "row,label,score",
-        LabelKind::Several => "row,labels",
-    });
+    // With what follows the number of a row that could not be read.
+    let (header, blank) = match kind {
+        LabelKind::One => ("row,label,score", ",,"),
+        LabelKind::Several => ("row,labels", ","),
+    };
+    to.header(header);
     let mut first = 0;
     while first < encoded.len() {
         stop.check()?;
@@ -142,7 +150,10 @@ pub(super) fn predict(
         let mut logits = logits.chunks_exact(opened.labels.len());
         for (row, entry) in (first..).zip(rows) {
             let (object, text) = match entry {
-                Err(error) => (json!({ "row": row, "error": error }), format!("{row},,")),
+                Err(error) => (
+                    json!({ "row": row, "error": error }),
+                    format!("{row}{blank}"),
+                ),
                 Ok(_) => {
                     let logits = logits.next().unwrap_or_default();
                     prediction(logits, &opened.labels, row)

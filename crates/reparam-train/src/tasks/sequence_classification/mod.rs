@@ -19,12 +19,15 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{ClassTargets, NewHead, SequenceClassifier};
 use serde_json::{Map, Value, json};
 
-use self::card::{CARD_FILE, Card};
+use self::card::Card;
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
+use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig};
 use crate::learner::Objective;
-use crate::task::{EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task};
+use crate::task::{
+    BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
+};
 use crate::tasks::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
 use crate::{Metrics, Result, Stop};
 
@@ -194,6 +197,7 @@ impl Task for SequenceClassification {
         let loaded = Loaded {
             model: base.load(labels.len(), Some(new_head), precision)?,
             directory: base.directory,
+            files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
         };
@@ -222,9 +226,9 @@ impl Task for SequenceClassification {
         let whole = || {
             let (card, config) = (self.card.clone(), self.config.clone());
             let config = card.into_config(config, model.head().class);
-            (model.valid().to_tensors(), Some(config))
+            (model.valid().to_tensors(), config)
         };
-        let card = self.card.text();
+        let card = cards::text(&self.card);
         self.result
             .save(model, directory, &[(CARD_FILE, &card)], whole)
     }

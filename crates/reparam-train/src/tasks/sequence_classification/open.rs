@@ -1,6 +1,6 @@
 //! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -12,10 +12,13 @@ use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
+use super::SequenceClassification;
 use super::card::Card;
+use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
+use crate::run_dir::model_of;
 use crate::session::{load_adapter, load_tokenizer};
-use crate::task::ModelRequest;
+use crate::task::{ModelRequest, Task};
 use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
@@ -35,15 +38,11 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
-        let mut directory = resolve_model(&request.model, hub)?;
-        // The directory of a run will do.
-        if !directory.join("config.json").exists() && directory.join("model/config.json").exists() {
-            directory = directory.join("model");
-        }
+        let directory = model_of(resolve_model(&request.model, hub)?);
         let json = ModelJson::load(&directory)?;
         let mut architecture = request.catalog.families.describe(&json)?;
         if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout);
+            architecture.set_dropout(dropout)?;
         }
         let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
         let tokenizer = load_tokenizer(&directory, &architecture.special)?;
@@ -69,7 +68,7 @@ impl Base {
         let Some(n_classes) = found.and_then(|(_, weight)| weight.shape.first().copied()) else {
             return Ok(None);
         };
-        let names = named(self.card.labels.clone(), n_classes);
+        let names = named(&self.card, &self.directory.join("config.json"), n_classes)?;
         Ok(Some(Labels::new(names, self.card.kind())?))
     }
 
@@ -108,14 +107,25 @@ impl Base {
     }
 }
 
-/// Names for classes: those that there are, if they fit, else those that transformers gives.
-fn named(names: Vec<String>, n_classes: usize) -> Vec<String> {
-    if names.len() == n_classes {
-        return names;
+/// Names for classes: those of a card, if it has some, else those that transformers gives. `path` is where the card is.
+fn named(card: &Card, path: &Path, n_classes: usize) -> Result<Vec<String>> {
+    let n_labels = card.labels.len();
+    if n_labels == n_classes {
+        return Ok(card.labels.clone());
     }
-    (0..n_classes)
-        .map(|index| format!("LABEL_{index}"))
-        .collect()
+    if n_labels > 0 {
+        return Err(TrainError::LabelCount {
+            path: path.to_owned(),
+            n_labels,
+            n_classes,
+        });
+    }
+    Ok(numbered(n_classes))
+}
+
+fn numbered(n_classes: usize) -> Vec<String> {
+    let classes = 0..n_classes;
+    classes.map(|index| format!("LABEL_{index}")).collect()
 }
 
 /// A classifier that is only asked.
@@ -132,8 +142,15 @@ impl Opened {
         let precision = precision(request.precision);
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
-        let files = directory.map(load_adapter).transpose()?;
-        let own = directory.map(Card::of_adapter).transpose()?.flatten();
+        let files = match directory {
+            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint)?),
+            None => None,
+        };
+        let own: Option<(&Path, Card)> = match directory {
+            Some(directory) => cards::of_adapter(directory, SequenceClassification::NAME)?
+                .map(|card| (directory, card)),
+            None => None,
+        };
         let head = base.architecture.classifier.as_ref();
         let head = head.map(|head| format!("{}.weight", head.path));
         let weight = files.as_ref().zip(head);
@@ -141,11 +158,17 @@ impl Opened {
         let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
         let labels = match (of_adapter, base.labels()?) {
             (Some(n_classes), _) => {
-                let card = own.as_ref().unwrap_or(&base.card);
-                Labels::new(named(card.labels.clone(), n_classes), card.kind())?
+                let card = own.as_ref().map_or(&base.card, |(_, card)| card);
+                let names = match &own {
+                    Some((directory, own)) => named(own, &directory.join(CARD_FILE), n_classes)?,
+                    // The labels of another head say nothing of this one.
+                    None if card.labels.len() != n_classes => numbered(n_classes),
+                    None => card.labels.clone(),
+                };
+                Labels::new(names, card.kind())?
             }
             (None, Some(labels)) => labels,
-            (None, None) => Labels::new(named(Vec::new(), 2), LabelKind::One)?,
+            (None, None) => Labels::new(numbered(2), LabelKind::One)?,
         };
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
@@ -155,7 +178,7 @@ impl Opened {
             let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
             model = attached.0.no_grad();
         }
-        let card = own.unwrap_or_else(|| base.card.clone());
+        let card = own.map_or_else(|| base.card.clone(), |(_, card)| card);
         Ok(Self {
             base,
             model,

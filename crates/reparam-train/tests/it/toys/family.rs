@@ -56,7 +56,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
-                dropout: 0.0,
+                dropout: None,
             },
             attention_norms: before(path("first")),
             feed_forward: FeedForwardSpec {
@@ -66,7 +66,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 activation: Activation::Silu,
             },
             feed_forward_norms: before(path("second")),
-            dropout: 0.0,
+            dropout: None,
         }
     };
     Ok(Architecture {
@@ -86,7 +86,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             }),
             token_types: None,
             norm: None,
-            dropout: 0.0,
+            dropout: None,
         },
         rotary: Vec::new(),
         blocks: (0..depth).map(block).collect(),
@@ -100,7 +100,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             class: "ToyForSequenceClassification",
             pooler: LinearSpec::new("gather", width, width),
             path: "judge".to_owned(),
-            dropout: 0.0,
+            dropout: None,
             std: 0.1,
             other_heads: vec!["speaker."],
         }),

@@ -244,6 +244,7 @@ impl Task for Score {
                 model: common.path.clone(),
                 revision: common.revision.clone(),
                 directory: session.directory,
+                files: BaseOrigin::FILES.to_vec(),
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),
             data: files,

@@ -10,10 +10,10 @@ use reparam_ops::{Activation, rms_norm, swiglu};
 
 use super::toy::{data, numbers, randomize, values};
 use crate::methods::{
-    AdapterMeta, Biases, DoraConfig, FullConfig, Ia3Config, LoraConfig, MethodConfig, MethodError,
-    Methods, OverparameterizedConfig, ScaleConfig, Selection, SigmaReparamConfig, VeraConfig,
-    WeightLayout, WeightNormConfig, attach, attach_adapter, attach_all, linear_modules, load_theta,
-    save_theta, to_adapter,
+    AdapterMeta, Biases, DoraConfig, FullConfig, Ia3Config, Layer, LoraConfig, Method,
+    MethodConfig, MethodError, MethodSpec, Methods, OverparameterizedConfig, ScaleConfig,
+    Selection, SigmaReparamConfig, Start, Theta, VeraConfig, WeightLayout, WeightNormConfig,
+    attach, attach_adapter, attach_all, linear_modules, load_theta, save_theta, to_adapter,
 };
 use crate::optim::{AdamW, Optimizer, Schedule};
 use crate::parameters;
@@ -475,6 +475,67 @@ fn what_needs_the_weight_is_refused() {
     }
     let lora = LoraConfig::new(2, 1.0);
     check(&[&lora, &WeightNormConfig::default()], "lora");
+}
+
+/// Says that it runs over packed weights, and has no plan.
+#[derive(Debug, Clone, Default)]
+struct Unplanned(Selection);
+
+static UNPLANNED: MethodSpec = MethodSpec {
+    kind: "unplanned",
+    aliases: &[],
+    summary: "A toy",
+    formula: "W = W0",
+    source: "this test",
+    settings: &[],
+    tensors: &[],
+    base_name: None,
+    mergeable: true,
+    runs_packed: true,
+    goes_over_others: false,
+    peft: None,
+    after_step: None,
+    build: |_, _| Ok(Arc::new(Unplanned::default())),
+};
+
+impl MethodConfig for Unplanned {
+    fn spec(&self) -> &'static MethodSpec {
+        &UNPLANNED
+    }
+
+    fn selection(&self) -> &Selection {
+        &self.0
+    }
+
+    fn with_selection(&self, selection: Selection) -> Arc<dyn MethodConfig> {
+        Arc::new(Self(selection))
+    }
+
+    fn start(&self, _: &Layer<'_>) -> Result<Start, MethodError> {
+        Ok(Start::new(Nothing))
+    }
+}
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Method for Nothing {
+    fn weight(&self, base: Tensor<2>, _: &Theta<'_>) -> Tensor<2> {
+        base
+    }
+}
+
+/// What a method says of itself is believed only once it has shown a plan.
+#[test]
+fn a_method_without_a_plan_is_refused_when_it_is_attached() {
+    attach(Mlp::dense(), &Unplanned::default(), 0).expect("a tensor is all it needs");
+    for numbers in [PackedDType::Bf16, PackedDType::Int8] {
+        let error = attach(Mlp::packed(numbers), &Unplanned::default(), 0).expect_err("no plan");
+        assert!(
+            matches!(&error, MethodError::PackedWeight { method, .. } if *method == "unplanned"),
+            "{error}"
+        );
+    }
 }
 
 /// A module that an adapter has whole would have to be packed anew; its numbers are not left out without a word.

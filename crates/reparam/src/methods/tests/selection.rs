@@ -1,11 +1,13 @@
 //! Which layers are adapted, and what is said when none are.
 
-use burn::module::Module;
-use burn::tensor::DType;
+use burn::module::{Module, Param};
+use burn::tensor::{DType, Tensor};
 use reparam_formats::peft::{PeftError, TargetModules};
 
-use super::toy::{BurnNet, Net, Toy};
-use crate::methods::{AttachedModule, LoraConfig, MethodError, Selection, attach, linear_modules};
+use super::toy::{BurnNet, Net, Toy, data};
+use crate::methods::{
+    AttachedModule, Ia3Config, LoraConfig, MethodError, Selection, attach, linear_modules,
+};
 use crate::parameters;
 
 const ALL: [&str; 4] = [
@@ -225,4 +227,31 @@ fn counts_tell_theta_from_the_rest() {
     // Four layers of 5 x 6 or 6 x 5 with rank 2.
     assert_eq!(count.trainable, 4 * 2 * (5 + 6));
     assert_eq!(count.total, total + count.trainable);
+}
+
+/// A layer of a caller whose fields are the other way round.
+mod other_way {
+    use super::*;
+
+    #[derive(Module, Debug)]
+    pub(super) struct Linear {
+        pub(super) bias: Param<Tensor<1>>,
+        pub(super) weight: Param<Tensor<2>>,
+    }
+}
+
+#[test]
+fn a_bias_that_a_method_does_not_reach_is_refused() {
+    let layer = || other_way::Linear {
+        bias: Param::from_tensor(data(vec![0.5, 0.25], &[2], DType::F32)),
+        weight: Param::from_tensor(data(vec![1.0, 2.0, 3.0, 4.0], &[2, 2], DType::F32)),
+    };
+    // Only a method that acts on the bias cares.
+    attach(layer(), &base(), 0).expect("attaches");
+    let error = attach(layer(), &Ia3Config::default(), 0).expect_err("the bias stays as it is");
+    assert!(
+        matches!(&error, MethodError::BiasFirst { method, .. } if *method == "ia3"),
+        "{error}"
+    );
+    assert!(error.hint().is_some());
 }
