@@ -292,7 +292,7 @@ fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
         (request.warmup + request.steps).max(1),
     );
     let parse = |overrides: &[Override]| RunConfig::parse(&text, "the measured run", overrides);
-    let set = |key: &str, value: &dyn Display| Override::set(&format!("method.{key}={value}"));
+    let set = |key: &str, value: &dyn Display| Override::set(format!("method.{key}={value}"));
     let mut overrides = Vec::new();
     overrides.extend(request.method.iter().map(|kind| set("kind", kind)));
     let config = parse(&overrides)?;
