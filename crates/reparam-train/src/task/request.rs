@@ -1,0 +1,146 @@
+//! What a trained model is asked.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use reparam_data::rows::{Fields, OnError};
+use reparam_ops::runtime::Runtime;
+use serde_json::Value;
+
+use crate::config::{Catalog, Precision};
+use crate::{Result, TrainError};
+
+/// What a model is measured on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalRequest {
+    /// The model, with what is attached to it.
+    pub model: ModelRequest,
+    /// The rows or texts.
+    pub data: DataRequest,
+    /// The most tokens that the model sees at once; what the model's run had, else [`DEFAULT_LENGTH`], if absent.
+    pub sequence_length: Option<usize>,
+}
+
+/// The most tokens that a model sees at once, if nothing says it.
+pub const DEFAULT_LENGTH: usize = 512;
+
+/// A file of rows or texts, and how it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataRequest {
+    /// The file.
+    pub path: PathBuf,
+    /// The word for its format; what the model's run had, else by the file's name, if absent.
+    pub format: Option<String>,
+    /// Which column holds which field; as in the model's run if absent.
+    pub fields: Option<Fields>,
+    /// What is done with a row that cannot be read.
+    pub on_error: OnError,
+}
+
+impl DataRequest {
+    /// Asks for a file that is read by its name.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            format: None,
+            fields: None,
+            on_error: OnError::Stop,
+        }
+    }
+
+    /// Refuses what a task without fields does not look at.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NoFields`].
+    pub(crate) fn refuse_fields(&self, task: &'static str) -> Result<()> {
+        let option = match (&self.fields, self.on_error) {
+            (Some(_), _) => "--fields",
+            (None, OnError::Skip) => "--on-error skip",
+            (None, OnError::Stop) => return Ok(()),
+        };
+        Err(TrainError::NoFields { task, option })
+    }
+}
+
+/// What a model predicts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PredictRequest {
+    /// The model, with what is attached to it.
+    pub model: ModelRequest,
+    /// The rows.
+    pub data: DataRequest,
+    /// The most tokens that the model sees at once; as in [`EvalRequest`].
+    pub sequence_length: Option<usize>,
+    /// Whether rows that lack a value are left out; otherwise they are an error.
+    pub drop_rows: bool,
+}
+
+/// A model that is only asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelRequest {
+    /// A directory, or a hub id.
+    pub model: String,
+    /// The directory of an adapter of it.
+    pub adapter: Option<PathBuf>,
+    /// What activations are computed in.
+    pub precision: Precision,
+    /// Where its family and the adapter's method are looked up.
+    pub catalog: Catalog,
+    /// What it is loaded and computed with.
+    pub runtime: Runtime,
+}
+
+impl ModelRequest {
+    /// Asks for a model by its directory or hub id, among the built-in families and methods.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            model: model.into(),
+            adapter: None,
+            precision: Precision::Auto,
+            catalog: Catalog::builtin(),
+            runtime: Runtime::default(),
+        }
+    }
+
+    /// Asks for an adapter of it.
+    #[must_use]
+    pub fn with_adapter(self, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            adapter: Some(directory.into()),
+            ..self
+        }
+    }
+
+    /// Sets what activations are computed in.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// Sets where families and methods are looked up.
+    #[must_use]
+    pub fn with_catalog(self, catalog: Catalog) -> Self {
+        Self { catalog, ..self }
+    }
+
+    /// Sets what it is loaded and computed with.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Runtime) -> Self {
+        Self { runtime, ..self }
+    }
+}
+
+/// Where predictions go, one row after the other.
+pub trait Predictions {
+    /// Is told the heading of the rows' texts, before the first of them, where they have one.
+    fn header(&mut self, text: &str);
+
+    /// Is told of a row: as an object, and as a line of text.
+    ///
+    /// Nothing more is predicted after a `Break`.
+    fn row(&mut self, object: Value, text: String) -> ControlFlow<()>;
+
+    /// Is told what is worth saying of all of them, in a sentence.
+    fn note(&mut self, text: String);
+}
