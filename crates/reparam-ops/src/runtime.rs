@@ -108,14 +108,21 @@ impl Runtime {
     /// [`RuntimeError::Isa`] if the machine lacks the instruction set, [`RuntimeError::ThreadTaken`] if the calling thread
     /// is in a pool of another size, [`RuntimeError::Threads`] if the system gives no threads. `work` is not run then.
     pub fn run<R>(&self, work: impl FnOnce() -> R) -> Result<R, RuntimeError> {
-        if let Some(threads) = self.0.options.threads {
-            join_pool(threads.get())?;
-        }
         let in_force = || {
+            if let Some(threads) = self.0.options.threads {
+                join_pool(threads.get())?;
+            }
             let _before = Before(Some(CURRENT.replace(self.clone())));
-            work()
+            Ok(work())
         };
-        Ok(with_isa(self.isa(), in_force)?)
+        with_isa(self.isa(), in_force)?
+    }
+
+    /// Runs a part of the work that is in force on another thread, of a pool that shares it out: what it calls finds this
+    /// runtime there, too.
+    pub(crate) fn share<R>(&self, part: impl FnOnce() -> R) -> R {
+        let _before = Before(Some(CURRENT.replace(self.clone())));
+        with_isa(self.isa(), part).unwrap_or_else(|error| panic!("it is in force already: {error}"))
     }
 
     /// Returns the instruction set of its kernels.

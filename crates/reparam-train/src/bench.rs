@@ -299,9 +299,14 @@ fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
     let Some(rank) = request.rank else {
         return Ok(config);
     };
-    overrides.push(set("rank", &rank));
     let settings = spec_of(&config).map_or(&[][..], |spec| spec.settings);
-    if settings.iter().any(|setting| setting.key == "alpha") {
+    let has = |key: &str| settings.iter().any(|setting| setting.key == key);
+    if !has("rank") {
+        let method = config.method.kind;
+        return Err(TrainError::NoRank { method });
+    }
+    overrides.push(set("rank", &rank));
+    if has("alpha") {
         overrides.push(set("alpha", &(2 * rank)));
     }
     Ok(parse(&overrides)?)

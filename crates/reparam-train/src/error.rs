@@ -189,6 +189,18 @@ pub enum TrainError {
         /// The directory of the run.
         directory: PathBuf,
     },
+    /// A rank was asked for of a method that has none.
+    #[error("`{method}` has no rank")]
+    NoRank {
+        /// The method.
+        method: String,
+    },
+    /// A run directory with an adapter was given as a model.
+    #[error("{} is a run directory with an adapter, not a model", directory.display())]
+    RunOfAdapter {
+        /// The directory of the run.
+        directory: PathBuf,
+    },
     /// Activations are recomputed in bf16 only.
     #[error("recomputing activations has no effect in f32")]
     RecomputeInF32,
@@ -414,6 +426,11 @@ impl TrainError {
             Self::NoSuchAdapter { .. } => Some(
                 "give the directory that has adapter_config.json, such as runs/a/adapter".into(),
             ),
+            Self::NoRank { .. } => Some("leave out --rank".into()),
+            Self::RunOfAdapter { directory } => Some(format!(
+                "give its base with --model, and {} with --adapter",
+                directory.join("adapter").display()
+            )),
             Self::RunInsteadOfAdapter { directory } => Some(format!(
                 "the run's adapter is {}",
                 directory.join("adapter").display()
@@ -443,6 +460,7 @@ impl TrainError {
             | Self::NothingToVary
             | Self::Vary(_)
             | Self::Update(_)
+            | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
             | Self::OutputTaken { .. }
             | Self::OutputInUse { .. }

@@ -41,7 +41,8 @@ pub fn evaluate_file(
             packing: PackingStrategy::BestFitDecreasing,
         },
     )?;
-    let metrics = evaluate(&session.model, &dataset, stop)?;
+    let runtime = &session.runtime;
+    let metrics = runtime.run(|| evaluate(&session.model, &dataset, stop))??;
     if metrics.primary().is_finite() {
         Ok(metrics)
     } else {

@@ -86,7 +86,7 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
     } else if run_adapter.join(CONFIG_FILE).exists() && !path.join("config.json").exists() {
         describe_adapter(&run_adapter, tasks)
     } else {
-        describe_model(&model_of(path.to_owned()), tasks)
+        describe_model(&model_of(path.to_owned())?, tasks)
     }
 }
 

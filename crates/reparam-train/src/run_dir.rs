@@ -20,13 +20,23 @@ const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
 
 /// Returns the directory of a model: that of a run's result, if a directory is that of a run with a whole model.
-pub(crate) fn model_of(directory: PathBuf) -> PathBuf {
+///
+/// # Errors
+///
+/// [`TrainError::RunOfAdapter`] if it is that of a run with an adapter.
+pub(crate) fn model_of(directory: PathBuf) -> Result<PathBuf, TrainError> {
     let inside = directory.join(MODEL);
     let is_model = |directory: &Path| directory.join("config.json").exists();
-    if !is_model(&directory) && is_model(&inside) {
-        return inside;
+    if is_model(&directory) {
+        return Ok(directory);
     }
-    directory
+    if is_model(&inside) {
+        return Ok(inside);
+    }
+    if directory.join(ADAPTER).join("adapter_config.json").exists() {
+        return Err(TrainError::RunOfAdapter { directory });
+    }
+    Ok(directory)
 }
 
 /// A run directory that this process alone may write to.

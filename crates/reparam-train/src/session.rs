@@ -102,7 +102,18 @@ impl Session {
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
-        let directory = model_of(resolve_model(&request.model, hub)?);
+        let open = || Self::open_here(request, hub, runs_in_bf16, dropout);
+        request.runtime.run(open)?
+    }
+
+    /// [`open_base`](Self::open_base) with the runtime in force.
+    fn open_here(
+        request: &ModelRequest,
+        hub: &HubOptions,
+        runs_in_bf16: bool,
+        dropout: Option<f64>,
+    ) -> Result<(Self, Precision), TrainError> {
+        let directory = model_of(resolve_model(&request.model, hub)?)?;
         let catalog = request.catalog.clone();
         let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
         if let Some(dropout) = dropout {
@@ -139,7 +150,9 @@ impl Session {
     ///
     /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
-        self.attach(load_adapter(directory)?)
+        let adapter = load_adapter(directory)?;
+        let runtime = self.runtime.clone();
+        runtime.run(|| self.attach(adapter))?
     }
 
     fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {

@@ -1,17 +1,26 @@
 //! `reparam eval`.
 
-use reparam_train::Stop;
+use reparam_data::tabular::TabularError;
+use reparam_train::{Stop, TrainError};
 
 use crate::args::AskArgs;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::format::measure;
 use crate::output::Printer;
 
 /// Measures a model and prints it.
 pub(crate) fn run(args: AskArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, request) = args.start(context)?;
-    let metrics = task.eval(&request, &context.hub, Stop::new(&context.stop))?;
+    let metrics = task.eval(&request, &context.hub, Stop::new(&context.stop));
+    let metrics = metrics.map_err(|source| match source {
+        // A run file has other ways out.
+        TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {
+            source,
+            hint: "fill them in, or leave these rows out of the file",
+        },
+        source => source.into(),
+    })?;
     if printer.is_json() {
         return printer.json(&metrics);
     }

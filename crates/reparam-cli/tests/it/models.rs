@@ -64,6 +64,29 @@ fn a_model_is_no_adapter() {
     );
 }
 
+#[test]
+fn a_run_with_an_adapter_is_no_model() {
+    let workplace = Workplace::new();
+    without_method(&workplace);
+    workplace
+        .train(&[&SHORT[..], &["method.kind=lora"]].concat())
+        .succeeded();
+    let eval = ["eval", "--data", "held_out.txt", "--model", "run"];
+    let named = [&eval[..], &["--task", "causal-lm"]].concat();
+    let generate = ["generate", "--prompt", "Once", "--model", "run"];
+    for args in [&eval[..], &named, &generate] {
+        workplace.reparam(args).failed(
+            1,
+            "run is a run directory with an adapter, not a model",
+            "run/adapter with --adapter",
+        );
+    }
+    // What the hint says works.
+    let base = model();
+    let args = [&eval[..4], &[&base, "--adapter", "run/adapter"]].concat();
+    workplace.reparam(&args).succeeded();
+}
+
 /// A hub id is looked up in the cache before the run file is read, for its keys depend on what the model is for.
 #[test]
 fn a_cached_model_says_what_it_is_for() {

@@ -15,6 +15,7 @@ use super::stack::{NODES, Stack};
 use crate::Activation;
 use crate::native::{halves, halves_mut, run};
 use crate::profile::{self, Work};
+use crate::runtime::Runtime;
 
 /// A feed-forward block.
 #[derive(Debug, Clone)]
@@ -158,29 +159,36 @@ impl Core {
     /// which the gradient of the factors needs.
     fn activation_backward(&self, gate_up: &mut [Bf16], dact: &mut [Bf16]) {
         let (inner, width) = (self.down.d_in(), self.gate_up.width());
+        // Threads of the pool do not know what is in force here.
+        let runtime = Runtime::current();
         profile::measure(Work::Activation, 0.0, || {
             gate_up
                 .par_chunks_mut(ROWS * width)
                 .zip(dact.par_chunks_mut(ROWS * inner))
                 .for_each(|(gate_up, dact)| {
-                    let mut act = Buffer::dirty(dact.len());
-                    match self.gate {
-                        Some(rows) => run(gated_backward_in_place(
-                            self.activation,
-                            gate_up,
-                            rows,
-                            dact,
-                            Some(&mut act),
-                        )),
-                        None => {
-                            let up = Buffer::copy_of(gate_up);
-                            run(activation_forward(self.activation, &up, &mut act));
-                            run(activation_backward(self.activation, dact, &up, gate_up));
-                        }
-                    }
-                    dact.copy_from_slice(&act);
+                    runtime.share(|| self.activation_backward_of(gate_up, dact));
                 });
         });
+    }
+
+    /// The same for a few rows.
+    fn activation_backward_of(&self, gate_up: &mut [Bf16], dact: &mut [Bf16]) {
+        let mut act = Buffer::dirty(dact.len());
+        match self.gate {
+            Some(rows) => run(gated_backward_in_place(
+                self.activation,
+                gate_up,
+                rows,
+                dact,
+                Some(&mut act),
+            )),
+            None => {
+                let up = Buffer::copy_of(gate_up);
+                run(activation_forward(self.activation, &up, &mut act));
+                run(activation_backward(self.activation, dact, &up, gate_up));
+            }
+        }
+        dact.copy_from_slice(&act);
     }
 }
 

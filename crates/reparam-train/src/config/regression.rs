@@ -385,7 +385,6 @@ impl RunFile for RegressionConfig {
         &self.output.dir
     }
 
-    /// Tables are small; more threads would only wait for each other.
     fn threads(&self) -> usize {
         0
     }

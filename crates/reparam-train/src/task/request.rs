@@ -17,7 +17,7 @@ pub struct EvalRequest {
     pub model: ModelRequest,
     /// The rows or texts.
     pub data: DataRequest,
-    /// The most tokens that the model sees at once; what the model's run had, else [`DEFAULT_LENGTH`], if absent.
+    /// The most tokens that the model sees at once; if absent [`DEFAULT_LENGTH`], of rows what the model's run had.
     pub sequence_length: Option<usize>,
 }
 
@@ -92,14 +92,14 @@ pub struct ModelRequest {
 }
 
 impl ModelRequest {
-    /// Asks for a model by its directory or hub id, among the built-in families and methods.
+    /// Asks for a model by its directory or hub id, among the built-in families and methods, with the runtime in force.
     pub fn new(model: impl Into<String>) -> Self {
         Self {
             model: model.into(),
             adapter: None,
             precision: Precision::Auto,
             catalog: Catalog::builtin(),
-            runtime: Runtime::default(),
+            runtime: Runtime::current(),
         }
     }
 

@@ -246,7 +246,7 @@ impl Tasks {
         {
             return Ok(entry);
         }
-        let directory = resolve_model(&request.model, hub)?;
+        let directory = model_of(resolve_model(&request.model, hub)?)?;
         self.of_directory(&directory)
             .ok_or_else(|| TrainError::NoTask {
                 model: request.model.clone(),
@@ -261,7 +261,8 @@ impl Tasks {
     }
 
     fn place_of_directory(&self, directory: &Path) -> Option<usize> {
-        let config = read_json(&model_of(directory.to_owned()).join("config.json"))?;
+        let directory = model_of(directory.to_owned()).ok()?;
+        let config = read_json(&directory.join("config.json"))?;
         self.entries
             .iter()
             .position(|entry| (entry.recognizes)(&config))

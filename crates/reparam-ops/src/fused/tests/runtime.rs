@@ -16,7 +16,8 @@ use crate::profile::Work;
 use crate::runtime::{Runtime, RuntimeError, RuntimeOptions};
 use crate::segments_from_bounds;
 
-const N: usize = 90;
+/// More than the rows that a thread takes at once.
+const N: usize = 300;
 
 /// Forward and backward of a decoder layer.
 fn layer() -> Vec<Named> {
@@ -25,7 +26,7 @@ fn layer() -> Vec<Named> {
     let qkv = layers(qkv_widths(), D, 30, PLAIN);
     let o = layers([D], CONFIG.n_heads * CONFIG.head_dim, 40, PLAIN);
     let all: Vec<&Layer> = qkv.iter().chain(&o).chain(&gate_up).chain(&down).collect();
-    let segments = segments_from_bounds(&[0, 40, N]);
+    let segments = segments_from_bounds(&[0, 130, N]);
     let table = rotary_table(0..N as u32);
     run(N, &all, as_bf16, |h| {
         let h = attention_block(h, attention_of(&qkv, &o, &table, false), &segments);
@@ -154,6 +155,31 @@ fn a_thread_computes_with_the_threads_of_its_runtime() {
                 assert_eq!((asked, running), (threads + 1, threads));
             });
         });
+    }
+}
+
+/// Whatever the pool's threads compute, they compute with the runtime of whoever asked, and its memory comes back.
+#[test]
+fn the_threads_of_a_pool_compute_with_the_runtime_in_force() {
+    let on = |threads| {
+        thread::scope(|scope| {
+            let work = || {
+                let runtime = Runtime::new(RuntimeOptions {
+                    isa: Some(Isa::Portable),
+                    threads: NonZeroUsize::new(threads),
+                    profile: false,
+                });
+                let found = runtime.run(layer).expect("a thread of its own");
+                let (_, n_used, most_used) = runtime.halves().counts();
+                assert_eq!(n_used, 0, "{threads} threads");
+                (found, most_used)
+            };
+            scope.spawn(work).join().expect("no panic")
+        })
+    };
+    let (alone, _) = on(1);
+    for threads in [2, 3] {
+        assert!(on(threads).0 == alone, "{threads} threads");
     }
 }
 

@@ -165,7 +165,7 @@ impl RegressionModel {
     ///
     /// Fails when there is no such directory, or what is in it is not such a model.
     pub fn load(directory: &Path) -> Result<Self> {
-        let directory = model_of(directory.to_owned());
+        let directory = model_of(directory.to_owned())?;
         let config = directory.join(CONFIG);
         let invalid = |problem: String| TrainError::NotARegression {
             path: config.clone(),

@@ -38,7 +38,7 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
-        let directory = model_of(resolve_model(&request.model, hub)?);
+        let directory = model_of(resolve_model(&request.model, hub)?)?;
         let json = ModelJson::load(&directory)?;
         let mut architecture = request.catalog.families.describe(&json)?;
         if let Some(dropout) = dropout {
