@@ -25,7 +25,8 @@ impl ForwardContext {
     /// Returns the context of many passes without dropout over a model that does not change meanwhile, as in generation.
     ///
     /// Plans are made in the first pass and kept: that of DoRA takes the norms of all rows of the weight, which is more work
-    /// than the layer has with a single token.
+    /// than the layer has with a single token. They take memory as long as the context lives: VeRA's, the factors with their
+    /// diagonals, `4 rank (d_in + d_out)` bytes a layer.
     pub fn generation() -> Self {
         Self {
             training: None,

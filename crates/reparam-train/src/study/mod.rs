@@ -160,7 +160,7 @@ pub fn study(
     for (number, variant) in variants.iter().enumerate() {
         let config = config_of(request, tasks, variant, number, &directory)?;
         RunDir::check_free(config.output())?;
-        config.check()?;
+        request.runtime.run(|| config.check())??;
         configs.push(config);
     }
     let mut runs = Vec::new();
