@@ -211,8 +211,6 @@ impl Operation {
 }
 
 /// A kernel call that can only fail when a shape check above it was wrong.
-pub(crate) fn run(result: Result<(), reparam_kernels::KernelError>) {
-    if let Err(error) = result {
-        panic!("tensor shapes do not fit: {error}");
-    }
+pub(crate) fn run<T>(result: Result<T, reparam_kernels::KernelError>) -> T {
+    result.unwrap_or_else(|error| panic!("tensor shapes do not fit: {error}"))
 }

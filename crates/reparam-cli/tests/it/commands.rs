@@ -173,7 +173,7 @@ fn a_closed_pipe_ends_every_command_with_3() {
 fn bench_measures_the_built_in_model() {
     let workplace = Workplace::new();
     let model = &model();
-    for precision in ["bf16", "f32"] {
+    let bench = |extra: &[&str]| {
         let args = [
             "bench",
             "--model",
@@ -182,15 +182,15 @@ fn bench_measures_the_built_in_model() {
             "1",
             "--sequence-length",
             "16",
-            "--steps",
-            "2",
             "--warmup",
             "1",
-            "--precision",
-            precision,
             "--json",
         ];
-        let report = workplace.reparam(&args).succeeded().json();
+        workplace.reparam(&[&args[..], extra].concat())
+    };
+    for precision in ["bf16", "f32"] {
+        let report = bench(&["--steps", "2", "--precision", precision]);
+        let report = report.succeeded().json();
         assert_eq!(report["precision"], precision);
         for loss in report["losses"].as_array().expect("a list") {
             let loss = loss.as_f64().expect("a number");
@@ -211,25 +211,7 @@ fn bench_measures_the_built_in_model() {
         assert!(report["linear_gflops"].as_f64() > Some(0.0));
     }
     // Every method that runs in bf16 is measured there; a rank is that of a method that has one.
-    let short = |extra: &[&str]| {
-        let args = [
-            "bench",
-            "--model",
-            model,
-            "--batch-size",
-            "1",
-            "--sequence-length",
-            "16",
-            "--steps",
-            "1",
-            "--warmup",
-            "0",
-            "--precision",
-            "bf16",
-            "--json",
-        ];
-        workplace.reparam(&[&args[..], extra].concat())
-    };
+    let short = |extra: &[&str]| bench(&[&["--steps", "1", "--precision", "bf16"], extra].concat());
     for (method, rank) in [("lora", 16), ("dora", 16), ("vera", 256)] {
         let report = short(&["--method", method]).succeeded().json();
         assert_eq!(

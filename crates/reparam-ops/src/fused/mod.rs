@@ -15,6 +15,7 @@ mod mlp_block;
 mod norm;
 mod packed;
 mod residual;
+mod slices;
 mod stack;
 mod states;
 #[cfg(test)]

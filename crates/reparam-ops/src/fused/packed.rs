@@ -14,8 +14,8 @@ use reparam_kernels::packed::{
 };
 use reparam_kernels::{Bf16, KernelError};
 
-use super::stack::fits;
 use crate::LinearPlan;
+use crate::native::run;
 
 /// What the numbers of a frozen weight are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ impl PackedWeight {
             shapes.iter().all(|shape| shape[1] == cols),
             "the weights of a stack have one width"
         );
-        let mut builder = fits(PackedWeightBuilder::new(&rows, cols));
+        let mut builder = run(PackedWeightBuilder::new(&rows, cols));
         let mut chunk = Vec::new();
         for (part, &rows) in rows.iter().enumerate() {
             // Whole panels, which are packed without touching a line twice.
@@ -70,11 +70,11 @@ impl PackedWeight {
                 let n_rows = at_once.min(rows - first);
                 chunk.resize(n_rows * cols, 0.0);
                 read(part, first * cols..(first + n_rows) * cols, &mut chunk);
-                let rows = fits(Matrix::new(&chunk[..], n_rows, cols));
-                fits(builder.rows(part, first, rows));
+                let rows = run(Matrix::new(&chunk[..], n_rows, cols));
+                run(builder.rows(part, first, rows));
             }
         }
-        let packed = fits(builder.build());
+        let packed = run(builder.build());
         let numbers = match numbers {
             PackedDType::Bf16 => Numbers::Bf16(packed),
             PackedDType::Int8 => Numbers::Int8(Int8Weight::new(&packed)),
@@ -103,7 +103,7 @@ impl PackedWeight {
         let first = self.stack.part_rows()[self.part].start;
         let ids: Vec<u32> = range.map(|row| (first + row) as u32).collect();
         let mut values = vec![Bf16::ZERO; ids.len() * cols];
-        fits(self.stack.rows_of(&ids, &mut values));
+        run(self.stack.rows_of(&ids, &mut values));
         values.into_iter().map(Bf16::to_f32).collect()
     }
 
@@ -134,7 +134,7 @@ impl PackedWeight {
         let result = Matrix::new(x, n, d_in)
             .and_then(|x| Ok((x, MatrixMut::new(&mut out[..], n, d_out)?)))
             .and_then(|(x, out)| self.product(x, out));
-        fits(result);
+        run(result);
         out
     }
 
