@@ -286,3 +286,23 @@ fn eval_scores_what_the_format_says() {
         assert!(outcome.err.contains(format), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_seed_repeats_a_drawn_text() {
+    let workplace = Workplace::new();
+    let draw = |seed: &str| {
+        let args = [
+            "--prompt",
+            "Once",
+            "--temperature",
+            "1",
+            "--top-p",
+            "0.95",
+            "--seed",
+            seed,
+        ];
+        generate(&workplace, &args).succeeded().out
+    };
+    assert_eq!(draw("1"), draw("1"));
+    assert_ne!(draw("1"), draw("2"));
+}

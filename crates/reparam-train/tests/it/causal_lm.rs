@@ -322,3 +322,65 @@ fn lora_fa_leaves_a_as_it_was() {
     }
     assert_eq!(factors, 35);
 }
+
+/// A mean of the parameters is evaluated and saved, and does not change how they are trained.
+#[test]
+fn a_running_mean_is_saved_and_not_the_trained_values() {
+    let place = Place::new();
+    let run = |name: &str, list: &str| {
+        let update = format!("{LORA}[optimizer]\nlearning_rate = 2e-3\ntransforms = [{list}]\n");
+        place.finish(name, &update, &["train.save_every=1"])
+    };
+    let plain = run("plain", "{ kind = \"adamw\" }");
+    let mean = run(
+        "mean",
+        "{ kind = \"adamw\" }, { kind = \"ema\", decay = 0.5 }",
+    );
+    assert_eq!(plain.losses(), mean.losses());
+    let loss = |witness: &Witness| witness.finished().after.expect("evaluated");
+    assert!((place.loss_of_adapter("mean") - loss(&mean)).abs() <= SAVED);
+    assert!((loss(&mean) - loss(&plain)).abs() > 1e-3);
+
+    // From the trained values of each step: e_1 = t_1, e_n = (e_n-1 + t_n) / 2.
+    let of_step = |step: u64| {
+        let path = place
+            .path("plain")
+            .join(format!("checkpoints/step-{step:06}"));
+        tensors(&path.join("adapter_model.safetensors"))
+    };
+    let (one, two, three) = (of_step(1), of_step(2), place.adapter("plain"));
+    for (name, saved) in place.adapter("mean") {
+        for (place, found) in saved.iter().enumerate() {
+            let at = |values: &BTreeMap<String, Vec<f32>>| f64::from(values[&name][place]);
+            let expected = (at(&one) + at(&two)) / 4.0 + at(&three) / 2.0;
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{name}");
+        }
+    }
+}
+
+/// What schedule-free saves is its average; the loss of the next step is of other values.
+#[test]
+fn schedule_free_saves_its_average_and_not_the_trained_values() {
+    let place = Place::new();
+    let update =
+        format!("{LORA}[optimizer]\nkind = \"schedule_free_adamw\"\nlearning_rate = 1e-2\n");
+    // One batch is the whole text, so that a step's loss is the loss of the text.
+    let whole = |steps: u64| {
+        let steps = format!("train.max_steps={steps}");
+        place.finish(
+            &steps,
+            &update,
+            &[&steps, "train.batch_size=4", "data.packing=none"],
+        )
+    };
+    let three = whole(3);
+    let four = whole(4);
+    assert_eq!(four.losses()[..3], three.losses()[..]);
+    let saved = place.loss_of_adapter("train.max_steps=3");
+    let told = three.finished().after.expect("evaluated");
+    assert!((saved - told).abs() <= SAVED, "{saved} {told}");
+    assert!((four.losses()[3] - saved).abs() > 1e-3, "{saved}");
+    // The first step is made where the base is, which is where both are.
+    let before = three.finished().before.expect("evaluated");
+    assert!((three.losses()[0] - before).abs() <= SAVED);
+}
