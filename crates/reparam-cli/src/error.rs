@@ -4,6 +4,7 @@ use std::any::Any;
 use std::error::Error;
 use std::io::Write as _;
 
+use reparam_data::tokenizer::TOKENIZER_THREAD;
 use reparam_kernels::KernelError;
 use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
@@ -74,7 +75,7 @@ pub(crate) enum CliError {
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
-    #[error("interrupted after step {step}; its state is saved")]
+    #[error("interrupted {}", after(*step))]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; finished runs are in the study's directory")]
@@ -143,6 +144,7 @@ impl CliError {
             Self::Variable { variable, .. } => Some(format!(
                 "change or unset the environment variable {variable}"
             )),
+            Self::Interrupted { step: 0 } => Some("run the same command to start anew".to_owned()),
             Self::Interrupted { .. } => {
                 Some("run the same command with --resume to continue".to_owned())
             }
@@ -181,6 +183,14 @@ impl CliError {
     }
 }
 
+/// Says what there is of an interrupted run.
+fn after(step: u64) -> String {
+    match step {
+        0 => "before the first step; there is nothing to save".to_owned(),
+        step => format!("after step {step}; its state is saved"),
+    }
+}
+
 /// The first paragraph of clap's text, in one line and without its `error: `.
 fn usage_message(plain: &str) -> String {
     let paragraph = plain.split("\n\n").next().unwrap_or(plain);
@@ -209,6 +219,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 /// the error as the user asked for it and returns [`exit_code::BUG`].
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
+        // A file that the tokenizers cannot take is reported as such.
+        if std::thread::current().name() == Some(TOKENIZER_THREAD) {
+            return;
+        }
         let place = info
             .location()
             .map_or_else(String::new, |location| format!(" at {location}"));

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
+use reparam_formats::FormatError;
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
@@ -37,7 +38,10 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
-    /// The operating system refused to read the file.
+    /// The path is no file that can be read.
+    #[error(transparent)]
+    File(FormatError),
+    /// What was read cannot be taken apart.
     #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file.
@@ -489,6 +493,7 @@ impl DataError {
                 format!("set sequence_length to {} or more", of_template + 1)
             }
             Self::Document { error, .. } => return error.hint(),
+            Self::File(error) => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),

@@ -25,6 +25,46 @@ pub enum FormatError {
         /// The missing file.
         path: PathBuf,
     },
+    /// A path is a link to something that is not there.
+    #[error("{} is a link to {}, which does not exist", path.display(), target.display())]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// What it says.
+        target: PathBuf,
+    },
+    /// A pipe, a device, a socket or a directory stands where a file has to be.
+    #[error("{} is {kind}, not a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is: `a pipe`.
+        kind: &'static str,
+    },
+    /// A file was cut while it was read.
+    #[error("{} became shorter while it was read: it had {before} bytes and has {now}", path.display())]
+    Shortened {
+        /// The file.
+        path: PathBuf,
+        /// Its length when it was opened.
+        before: u64,
+        /// Its length now.
+        now: u64,
+    },
+    /// A file was written to while it was read.
+    #[error("{} was changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A text is not UTF-8.
+    #[error("{} is not UTF-8 text: byte {offset} is the first that is wrong", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes before it are right.
+        offset: usize,
+    },
     /// A directory holds no weights in a format that is read here.
     #[error("no weights found in {}", path.display())]
     NoWeights {
@@ -153,6 +193,18 @@ pub enum FormatError {
         /// Its value.
         value: f64,
     },
+    /// A number of a tensor is larger than `f32` can be.
+    #[error("element {index} of tensor '{name}' in {} is {value}, which is beyond f32", path.display())]
+    BeyondF32 {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The flat (row-major) index of the first such element.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
     /// A checkpoint and a model do not agree.
     #[error("{0}")]
     Mismatch(Box<LoadMismatch>),
@@ -235,6 +287,21 @@ impl FormatError {
                 "give the path of a directory that contains config.json and model.safetensors"
                     .to_owned()
             }
+            Self::BrokenLink { .. } => {
+                "restore what the link points to, or put the file itself in its place".to_owned()
+            }
+            Self::NotAFile { kind: "a directory", .. } => "give a file in it".to_owned(),
+            Self::NotAFile { .. } => {
+                "write what it gives to a file first, and name that one".to_owned()
+            }
+            Self::Shortened { .. } | Self::Changed { .. } => {
+                "wait until whatever writes the file has finished, and try again; a file that is replaced by a \
+                 rename may be replaced at any time"
+                    .to_owned()
+            }
+            Self::NotText { .. } => {
+                "the file is damaged, or not what its name says; fetch or write it again".to_owned()
+            }
             Self::NoWeights { candidates, .. } if candidates.is_empty() => {
                 "the directory needs model.safetensors, or model.safetensors.index.json and the shards \
                  it names"
@@ -276,7 +343,7 @@ impl FormatError {
             Self::WrongShape { .. } => {
                 "config.json and the weights are of different models".to_owned()
             }
-            Self::NonFinite { .. } => {
+            Self::NonFinite { .. } | Self::BeyondF32 { .. } => {
                 "the checkpoint is from a run that diverged, or is damaged; use an earlier one"
                     .to_owned()
             }

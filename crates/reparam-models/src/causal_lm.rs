@@ -62,20 +62,22 @@ impl CausalLm {
             });
         }
         let architecture = Arc::new(architecture);
-        let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
-        let body = Transformer::load(&mut loader, &architecture, &architecture.prefix)?;
         let (spec, tied) = (&architecture.head, architecture.head.tied);
-        let head = (!tied).then(|| {
-            let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-            loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
-        });
         let tied_weight = format!("{}.weight", spec.path);
         // Older exporters wrote buffers and the tied head along.
-        loader.finish(|name| {
+        let ignored = |name: &str| {
             let mut buffers = architecture.buffers.iter();
             buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == tied_weight)
-        })?;
-        Ok(Self { body, head })
+        };
+        let (place, prefix) = ((device, precision), &architecture.prefix);
+        Loader::load(checkpoint, place, prefix, ignored, |loader| {
+            let body = Transformer::load(loader, &architecture, prefix)?;
+            let head = (!tied).then(|| {
+                let (width, vocab_size) = (architecture.width, architecture.vocab_size);
+                loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
+            });
+            Ok(Self { body, head })
+        })
     }
 
     /// Returns what the model is made of.
@@ -159,6 +161,19 @@ impl CausalLm {
     /// Returns the logits of every token, `[N, vocab]`.
     pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
         self.logits_of(self.hidden(batch, context), context)
+    }
+
+    /// Returns the bytes that keys and values of so many tokens take.
+    pub fn cache_bytes(&self, n_tokens: usize) -> u128 {
+        let layers = self.body.blocks.iter().map(|block| {
+            let [_, width, _] = block.attention.spec.widths();
+            let number = match block.attention.is_packed() {
+                true => 2,
+                false => 4,
+            };
+            2 * number * width as u128
+        });
+        layers.sum::<u128>().saturating_mul(n_tokens as u128)
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
-use crate::numbers::{given, readable};
+use crate::numbers::{bytes, given, readable};
 
 /// What work on a model gives.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -41,6 +41,16 @@ pub enum TrainError {
     /// The adapter cannot be used.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// What was asked for needs more memory than there is.
+    #[error("this needs at least {} of memory, and there is {}", bytes(*need), bytes(u128::from(*have)))]
+    DoesNotFit {
+        /// Bytes that it surely takes.
+        need: u128,
+        /// Bytes that the process may have.
+        have: u64,
+        /// The setting that decides the largest part, and the bytes of that.
+        largest: (String, u128),
+    },
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -356,6 +366,13 @@ impl TrainError {
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::DoesNotFit {
+                largest: (setting, part),
+                ..
+            } => Some(format!(
+                "lower {setting}, which takes {} of it",
+                bytes(*part)
+            )),
             Self::OutputTaken { .. } => Some(
                 "continue it with --resume, choose another directory with --output, or remove this one"
                     .into(),
@@ -452,6 +469,7 @@ impl TrainError {
         match self {
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
+            | Self::DoesNotFit { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }

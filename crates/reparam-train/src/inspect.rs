@@ -106,7 +106,7 @@ fn describe_model(path: &Path, tasks: &Tasks) -> Result<Description> {
         }
     }
     let checkpoint = Checkpoint::open(path)?;
-    let config = ModelJson::load(path)?;
+    let config = ModelJson::load(path)?.beside(&checkpoint);
     let architecture = tasks.catalog().families.describe(&config)?;
     let (attention, feed_forward) = (
         &architecture.blocks[0].attention,
@@ -183,11 +183,11 @@ pub(crate) fn files(checkpoint: &Checkpoint) -> Value {
 pub(crate) fn tensors(checkpoint: &Checkpoint) -> Vec<TensorDescription> {
     checkpoint
         .tensors()
-        .map(|(name, view)| TensorDescription {
+        .map(|(name, stored)| TensorDescription {
             name: name.to_owned(),
-            dtype: view.dtype.name(),
-            shape: view.shape.to_vec(),
-            bytes: view.bytes.len() as u64,
+            dtype: stored.dtype.name(),
+            shape: stored.shape.to_vec(),
+            bytes: stored.n_bytes() as u64,
         })
         .collect()
 }

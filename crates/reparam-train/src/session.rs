@@ -1,18 +1,21 @@
 //! A model with its tokenizer, ready to work with.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use reparam::methods::WeightLayout;
 use reparam_data::{SpecialIds, TextTokenizer};
-use reparam_formats::checkpoint::{Checkpoint, Dtype};
+use reparam_formats::FormatError;
+use reparam_formats::checkpoint::{Checkpoint, Dtype, sha256_bytes};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
-use reparam_models::{CausalLm, Precision};
+use reparam_models::{CausalLm, ModelError, Precision};
 use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
+use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::run_dir::model_of;
 use crate::task::ModelRequest;
 use crate::{TrainError, config};
@@ -26,8 +29,8 @@ pub struct Session {
     pub tokenizer: TextTokenizer,
     /// The tokens that end a text.
     pub end_of_text: Vec<u32>,
-    /// The directory of the model.
-    pub directory: PathBuf,
+    /// What was read of the model's directory.
+    pub files: Arc<ModelFiles>,
     /// Where its family was found and methods are looked up.
     pub catalog: Catalog,
     /// What it computes with.
@@ -115,18 +118,18 @@ impl Session {
     ) -> Result<(Self, Precision), TrainError> {
         let directory = model_of(resolve_model(&request.model, hub)?)?;
         let catalog = request.catalog.clone();
-        let mut architecture = catalog.families.describe(&ModelJson::load(&directory)?)?;
+        let files = ModelFiles::open(&directory)?;
+        let mut architecture = catalog.families.describe(files.json())?;
         if let Some(dropout) = dropout {
             architecture.set_dropout(dropout)?;
         }
         let special = architecture.special.clone();
-        let tokenizer = load_tokenizer(&directory, &special)?;
+        let tokenizer = load_tokenizer(&files, &special)?;
         tokenizer.check_against_embedding(architecture.vocab_size)?;
-        // The map is dropped at the end of this function: its pages would count as ours.
-        let checkpoint = Checkpoint::open(&directory)?;
         let wanted = request.precision;
-        let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
-        let model = CausalLm::load(&checkpoint, architecture, &Device::flex(), precision)?;
+        let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(files.weights()));
+        let model = CausalLm::load(files.weights(), architecture, &Device::flex(), precision)
+            .map_err(|error| misfit(error, files.json()))?;
         let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
         let end_of_text = if generation.eos_token_ids.is_empty() {
             special.eos
@@ -137,7 +140,7 @@ impl Session {
             model,
             tokenizer,
             end_of_text,
-            directory,
+            files: Arc::new(files),
             catalog,
             runtime: request.runtime.clone(),
         };
@@ -156,10 +159,21 @@ impl Session {
     }
 
     fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
-        let adapter = adapter.over(&Checkpoint::open(&self.directory)?)?;
+        let adapter = adapter.over(self.files.weights())?;
         let methods = &self.catalog.methods;
         let (model, _, _) = methods.attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
+    }
+}
+
+/// Says of tensors that do not fit which sizes of a configuration they do not fit.
+pub(crate) fn misfit(error: ModelError, json: &ModelJson) -> TrainError {
+    match error {
+        ModelError::Format(FormatError::Mismatch(mismatch)) => {
+            let mismatch = mismatch.beside(&json.json);
+            FormatError::Mismatch(Box::new(mismatch)).into()
+        }
+        error => error.into(),
     }
 }
 
@@ -186,7 +200,7 @@ fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
 }
 
 pub(crate) fn load_tokenizer(
-    directory: &Path,
+    files: &ModelFiles,
     special: &SpecialTokens,
 ) -> Result<TextTokenizer, TrainError> {
     let ids = SpecialIds {
@@ -194,5 +208,12 @@ pub(crate) fn load_tokenizer(
         eos: special.eos.clone(),
         pad: special.pad,
     };
-    Ok(TextTokenizer::from_model_dir(directory, &ids)?)
+    let tokenizer = TextTokenizer::from_model_dir(files.directory(), &ids)?;
+    // What is saved beside a trained model is what it was trained with.
+    let kept = files.bytes(TOKENIZER).map(sha256_bytes);
+    if kept.as_ref() != Some(&tokenizer.digest().sha256) {
+        let path = files.directory().join(TOKENIZER);
+        return Err(FormatError::Changed { path }.into());
+    }
+    Ok(tokenizer)
 }

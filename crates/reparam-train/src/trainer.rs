@@ -30,7 +30,7 @@ pub enum Outcome {
     Finished,
     /// It was complete before: there was nothing to resume.
     AlreadyFinished,
-    /// It was asked to stop, and did so after `step` with its state saved.
+    /// It was asked to stop, and did so after `step` with its state saved; there is none before the first step.
     Interrupted {
         /// The last finished step.
         step: u64,
@@ -77,8 +77,8 @@ impl TrainOptions {
 
 /// Trains as a run file says.
 ///
-/// Everything is checked before anything is written: model, tokenizer, data, targets and the
-/// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
+/// The output directory is taken first, so that no other process writes to it. Model, tokenizer, data and targets are checked
+/// before anything is written there, and it is as it was if they do not pass. `observer` is told of every event on the calling thread, `events.jsonl`
 /// gets the same. When `stop` becomes true, the step in progress is finished, a checkpoint and the result are saved,
 /// and the run ends.
 ///
@@ -109,40 +109,37 @@ fn train_here(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
-    let mut directory = None;
-    if options.resume {
-        directory = RunDir::open(run.output())?;
-    }
-    match &mut directory {
-        None => RunDir::check_free(run.output())?,
-        Some(directory) => {
-            if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
-                check_config(&before, &config)?;
-            }
-            if let Some(finished) = directory.finished()? {
-                observer.on_event(&Event::Finished(finished));
-                return Ok(Outcome::AlreadyFinished);
-            }
+    // Taken before anything is looked at, and given up again if no run comes of it.
+    let mut directory = RunDir::take(run.output())?;
+    let goes_on = options.resume && directory.holds_run();
+    if goes_on {
+        if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
+            check_config(&before, &config)?;
         }
+        if let Some(finished) = directory.finished()? {
+            observer.on_event(&Event::Finished(finished));
+            return Ok(Outcome::AlreadyFinished);
+        }
+    } else {
+        RunDir::check_free(run.output())?;
     }
+    directory.remove_leftovers()?;
     let mut prepared = run.prepare(&options.hub)?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
-    let directory = match directory {
-        None => RunDir::create(run.output(), &config, &provenance)?,
-        Some(mut directory) => {
-            let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
-            if state.is_none() && !is_clean {
-                prepared = run.prepare(&options.hub)?;
-            }
-            directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
-            directory.describe(&config, &provenance)?;
-            found = Some(state);
-            directory
+    if goes_on {
+        let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
+        if state.is_none() && !is_clean {
+            prepared = run.prepare(&options.hub)?;
         }
-    };
+        directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
+        directory.describe(&config, &provenance)?;
+        found = Some(state);
+    } else {
+        directory.begin(&config, &provenance)?;
+    }
     if options.measure == Measure::Variances {
         prepared.optimizer.measure_variances();
     }
@@ -463,12 +460,14 @@ impl Trainer<'_> {
         self.log.emit(Event::Saved { step, path })
     }
 
-    /// Ends a run that was asked to stop, with its state and its result saved.
+    /// Ends a run that was asked to stop, with its state and its result saved; before the first step there is none.
     fn interrupted(&mut self) -> Result<Outcome> {
         let step = self.state.step;
-        self.checkpoint()?;
-        let path = self.save_result()?;
-        self.log.emit(Event::Saved { step, path })?;
+        if step > 0 {
+            self.checkpoint()?;
+            let path = self.save_result()?;
+            self.log.emit(Event::Saved { step, path })?;
+        }
         self.log.emit(Event::Interrupted { step })?;
         Ok(Outcome::Interrupted { step })
     }

@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod failures;
+mod files;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;

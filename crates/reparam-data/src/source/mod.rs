@@ -16,11 +16,10 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reparam_formats::nearest;
+use reparam_formats::{FormatError, file, nearest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -154,18 +153,12 @@ pub fn read_documents(paths: &[PathBuf], format: Option<Format>) -> Result<Sourc
 
 /// Reads a file, or says precisely why not.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    // Asked for first because opening a directory succeeds on some systems and fails oddly on others.
-    if path.is_dir() {
-        return Err(DataError::IsDirectory {
-            path: path.to_owned(),
-        });
-    }
-    fs::read(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => not_found(path),
-        _ => DataError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
+    file::read(path).map_err(|error| match error {
+        FormatError::NoSuchFile { .. } => not_found(path),
+        FormatError::NotAFile { path, kind } if kind == "a directory" => {
+            DataError::IsDirectory { path }
+        }
+        error => DataError::File(error),
     })
 }
 

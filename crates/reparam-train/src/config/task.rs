@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use reparam::schema::{SettingKind, SettingSpec, optional};
+use reparam_formats::file;
 
 use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
@@ -34,7 +35,7 @@ impl RunTree {
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| {
+        let bytes = file::read(path).map_err(|source| {
             ConfigError::nowhere(ConfigErrorKind::Read {
                 path: path.to_owned(),
                 source,

@@ -8,13 +8,12 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, TextTokenizer};
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
@@ -57,7 +56,7 @@ impl TextCard {
         {
             return Ok(Some(card));
         }
-        let json = ModelJson::load(&session.directory)?.json;
+        let json = &session.files.json().json;
         cards::of_model(json.path(), json.map(), task)
     }
 }
@@ -113,20 +112,23 @@ impl Task for CausalLanguageModel {
         session.model.check_length(config.train.sequence_length)?;
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
-        let config_json = ModelJson::load(&session.directory)?.json.map().clone();
+        let config_json = session.files.json().json.map().clone();
         let mut files = train.digests.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
             files.extend(eval.digests.iter().cloned());
         }
         let data = Learned {
             count: train.blocks.len(),
+            tokens: train.blocks.iter().map(|block| block.n_tokens()).sum(),
             shuffle: config.data.shuffle,
             facts: data_facts(&train, eval.as_ref(), config.train.sequence_length),
             files,
         };
+        let token_bytes = token_bytes(session.model.architecture(), precision);
         let base = Loaded {
+            token_bytes,
             model: session.model,
-            directory: session.directory,
+            from: session.files,
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,

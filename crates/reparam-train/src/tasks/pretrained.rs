@@ -1,19 +1,21 @@
 //! What tasks over a pretrained model have in common: method, update and result of a run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
 use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
-use reparam_models::Precision;
+use reparam_models::{Architecture, Precision};
 use serde_json::Value;
 
 use crate::config::ModelRun;
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
+use crate::memory::check_fits;
+use crate::model_files::ModelFiles;
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
 
@@ -22,24 +24,28 @@ use crate::{Result, TrainError};
 pub(super) enum Saved {
     /// An adapter in PEFT's format.
     Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
-    /// The model with its effective weights, beside what its base's directory has.
-    Model { base: PathBuf },
+    /// The model with its effective weights, beside what was read of its base's directory.
+    Model { base: Arc<ModelFiles> },
 }
 
 /// A base that is loaded.
 pub(super) struct Loaded<M> {
     pub(super) model: M,
-    pub(super) directory: PathBuf,
+    pub(super) from: Arc<ModelFiles>,
     /// What else of the directory decides the run.
     pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
+    /// Bytes that a token of a training pass keeps at least.
+    pub(super) token_bytes: u128,
 }
 
 /// What is learned from it.
 pub(super) struct Learned {
     /// Blocks or rows.
     pub(super) count: usize,
+    /// The tokens of all of them.
+    pub(super) tokens: usize,
     pub(super) shuffle: bool,
     /// What the run says of them.
     pub(super) facts: Value,
@@ -64,6 +70,7 @@ where
     let max_steps = train.steps(data.count);
     let method = config.catalog.method(&config.method, max_steps)?;
     let model_parameters = base.model.num_params();
+    check_fits(&least_bytes(train.batch_size, &base, &data, &*method)?)?;
     let (model, report) = methods::attach(base.model, &*method, seed)?;
     let mut meta = AdapterMeta {
         base_model_name_or_path: Some(config.model.path.clone()),
@@ -81,7 +88,7 @@ where
             (ResultKind::Adapter, saved)
         }
         None => {
-            let base = base.directory.clone();
+            let base = base.from.clone();
             (ResultKind::Model, Saved::Model { base })
         }
     };
@@ -116,13 +123,40 @@ where
             base: Some(BaseOrigin {
                 model: config.model.path.clone(),
                 revision: config.model.revision.clone(),
-                directory: base.directory,
+                from: base.from,
                 files: base.files,
             }),
             tokenizer: Some(base.tokenizer),
             data: data.files,
         },
     })
+}
+
+/// What a run takes at least, by the settings that decide: the numbers of the method with their gradient, and what the tokens
+/// of an average batch keep for the backward pass.
+fn least_bytes<M: Module>(
+    batch_size: usize,
+    base: &Loaded<M>,
+    data: &Learned,
+    method: &dyn MethodConfig,
+) -> Result<Vec<(&'static str, u128)>> {
+    const NUMBER: u128 = 4;
+    let tokens =
+        (data.tokens as u128).saturating_mul(batch_size as u128) / data.count.max(1) as u128;
+    let mut parts = vec![("batch_size", tokens.saturating_mul(base.token_bytes))];
+    if let Some((setting, numbers)) = methods::least_numbers(&base.model, method)? {
+        parts.push((setting, numbers.saturating_mul(2 * NUMBER)));
+    }
+    Ok(parts)
+}
+
+/// Returns the bytes that each token keeps in a training pass at least: one hidden state a block.
+pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> u128 {
+    let number = match precision {
+        Precision::F32 => 4,
+        _ => 2,
+    };
+    number * architecture.width as u128 * architecture.blocks.len() as u128
 }
 
 impl Saved {

@@ -28,7 +28,7 @@ use crate::learner::Objective;
 use crate::task::{
     BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
 };
-use crate::tasks::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use crate::tasks::pretrained::{Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
 use crate::{Metrics, Result, Stop};
 
 /// Rows of text with their classes.
@@ -190,13 +190,16 @@ impl Task for SequenceClassification {
         let precision = precision(train_config.precision);
         let learned = Learned {
             count: train.encoded.len(),
+            tokens: train.encoded.iter().map(|row| row.ids.len()).sum(),
             shuffle: data.shuffle,
             facts: facts(&train, eval.as_ref(), &labels, (length, skipped)),
             files,
         };
+        let model = base.load(labels.len(), Some(new_head), precision)?;
         let loaded = Loaded {
-            model: base.load(labels.len(), Some(new_head), precision)?,
-            directory: base.directory,
+            token_bytes: token_bytes(model.architecture(), precision),
+            model,
+            from: base.files.clone(),
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
@@ -211,7 +214,7 @@ impl Task for SequenceClassification {
             plan,
             kind: labels.kind(),
             card: Card::new(&labels, length, &options),
-            config: base.json.json.map().clone(),
+            config: base.files.json().json.map().clone(),
             result,
         })
     }

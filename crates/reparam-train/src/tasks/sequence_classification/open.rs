@@ -1,14 +1,13 @@
 //! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use reparam::methods::WeightLayout;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
-use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
@@ -16,19 +15,18 @@ use super::SequenceClassification;
 use super::card::Card;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
+use crate::model_files::ModelFiles;
 use crate::run_dir::model_of;
-use crate::session::{load_adapter, load_tokenizer};
+use crate::session::{load_adapter, load_tokenizer, misfit};
 use crate::task::{ModelRequest, Task};
 use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
 pub(super) struct Base {
-    pub(super) directory: PathBuf,
-    pub(super) json: ModelJson,
+    pub(super) files: Arc<ModelFiles>,
     pub(super) card: Card,
     pub(super) tokenizer: TextTokenizer,
     architecture: Architecture,
-    checkpoint: Checkpoint,
 }
 
 impl Base {
@@ -39,22 +37,20 @@ impl Base {
         dropout: Option<f64>,
     ) -> Result<Self> {
         let directory = model_of(resolve_model(&request.model, hub)?)?;
-        let json = ModelJson::load(&directory)?;
-        let mut architecture = request.catalog.families.describe(&json)?;
+        let files = ModelFiles::open(&directory)?;
+        let json = files.json();
+        let mut architecture = request.catalog.families.describe(json)?;
         if let Some(dropout) = dropout {
             architecture.set_dropout(dropout)?;
         }
-        let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
-        let tokenizer = load_tokenizer(&directory, &architecture.special)?;
+        let card = Card::of_model(json.json.path(), json.json.map())?;
+        let tokenizer = load_tokenizer(&files, &architecture.special)?;
         tokenizer.check_against_embedding(architecture.vocab_size)?;
-        let checkpoint = Checkpoint::open(&directory)?;
         Ok(Self {
-            directory,
-            json,
+            files: Arc::new(files),
             card,
             tokenizer,
             architecture,
-            checkpoint,
         })
     }
 
@@ -64,11 +60,11 @@ impl Base {
             return Ok(None);
         };
         let weight = format!("{}.weight", head.path);
-        let found = self.checkpoint.tensors().find(|(name, _)| *name == weight);
-        let Some(n_classes) = found.and_then(|(_, weight)| weight.shape.first().copied()) else {
+        let found = self.files.weights().get(&weight);
+        let Some(n_classes) = found.and_then(|weight| weight.shape.first().copied()) else {
             return Ok(None);
         };
-        let names = named(&self.card, &self.directory.join("config.json"), n_classes)?;
+        let names = named(&self.card, self.files.json().json.path(), n_classes)?;
         Ok(Some(Labels::new(names, self.card.kind())?))
     }
 
@@ -97,13 +93,9 @@ impl Base {
     ) -> Result<SequenceClassifier> {
         let (device, architecture) = (Device::flex(), self.architecture.clone());
         let place = (&device, precision);
-        Ok(SequenceClassifier::load(
-            &self.checkpoint,
-            architecture,
-            n_classes,
-            new_head,
-            place,
-        )?)
+        let weights = self.files.weights();
+        SequenceClassifier::load(weights, architecture, n_classes, new_head, place)
+            .map_err(|error| misfit(error, self.files.json()))
     }
 }
 
@@ -143,7 +135,7 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint)?),
+            Some(directory) => Some(load_adapter(directory)?.over(base.files.weights())?),
             None => None,
         };
         let own: Option<(&Path, Card)> = match directory {
