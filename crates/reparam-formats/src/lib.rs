@@ -19,6 +19,8 @@ pub mod hub;
 mod nearest;
 pub mod peft;
 pub mod safetensors;
+mod shown;
 
 pub use error::FormatError;
 pub use nearest::nearest;
+pub use shown::{Shown, is_unprintable, shown};
