@@ -27,7 +27,7 @@ pub(crate) fn run(
         .load(&args.run_file, &overrides)?;
     let context = context?;
 
-    context.watch_interrupts("stopping after this step and saving")?;
+    context.watch_interrupts("stopping after this step")?;
     let options = TrainOptions {
         resume: args.resume,
         runtime: context.runtime(run.threads()),
