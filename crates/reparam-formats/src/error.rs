@@ -1,10 +1,12 @@
 //! Errors of reading and writing files.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Dtype, LoadMismatch};
+use crate::identify::{Kind, Quantization};
 
 /// Says why a file or a checkpoint could not be read or written.
 ///
@@ -25,21 +27,31 @@ pub enum FormatError {
         /// The missing file.
         path: PathBuf,
     },
-    /// A path is a link to something that is not there.
+    /// A file or directory is something else than what was wanted of it.
+    #[error("{} is {}, not {wanted}", path.display(), kind.name())]
+    AnotherKind {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        kind: Kind,
+        /// What was wanted, with its article.
+        wanted: &'static str,
+    },
+    /// A link leads to nothing.
     #[error("{} is a link to {}, which does not exist", path.display(), target.display())]
     BrokenLink {
         /// The link.
         path: PathBuf,
-        /// What it says.
+        /// Where it leads.
         target: PathBuf,
     },
-    /// A pipe, a device, a socket or a directory stands where a file has to be.
-    #[error("{} is {kind}, not a file", path.display())]
-    NotAFile {
-        /// The path.
+    /// The weights of a model are quantized in a way that is not read.
+    #[error("the weights in {} are quantized by {}, which is not read", path.display(), by.name())]
+    Quantized {
+        /// The directory.
         path: PathBuf,
-        /// What it is: `a pipe`.
-        kind: &'static str,
+        /// By what.
+        by: Quantization,
     },
     /// A file was cut while it was read.
     #[error("{} became shorter while it was read: it had {before} bytes and has {now}", path.display())]
@@ -271,7 +283,10 @@ impl FormatError {
                 path,
                 source,
             },
-            io::ErrorKind::NotFound if action == "read" => Self::NoSuchFile { path },
+            io::ErrorKind::NotFound if action == "read" => match fs::read_link(&path) {
+                Ok(target) => Self::BrokenLink { path, target },
+                Err(_) => Self::NoSuchFile { path },
+            },
             _ => Self::Io {
                 action,
                 path,
@@ -287,12 +302,16 @@ impl FormatError {
                 "give the path of a directory that contains config.json and model.safetensors"
                     .to_owned()
             }
+            Self::AnotherKind { kind, .. } => return kind.hint().map(str::to_owned),
             Self::BrokenLink { .. } => {
-                "restore what the link points to, or put the file itself in its place".to_owned()
+                "restore what the link leads to, or put the file itself in its place; a link in the hub's \
+                 cache breaks when its blobs are deleted: download the model again"
+                    .to_owned()
             }
-            Self::NotAFile { kind: "a directory", .. } => "give a file in it".to_owned(),
-            Self::NotAFile { .. } => {
-                "write what it gives to a file first, and name that one".to_owned()
+            Self::Quantized { .. } => {
+                "use the model that it was made from, with weights in F32, BF16 or F16; `precision = \"int8\"` \
+                 reads such a model in 8 bits"
+                    .to_owned()
             }
             Self::Shortened { .. } | Self::Changed { .. } => {
                 "wait until whatever writes the file has finished, and try again; a file that is replaced by a \
@@ -355,6 +374,9 @@ impl FormatError {
                 "free some space or choose another disk; nothing was overwritten".to_owned()
             }
             Self::NotADirectory { .. } => "choose another path, or remove that file".to_owned(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "raise the limit on the size of files (ulimit -f)".to_owned()
+            }
             Self::NoSuchFile { .. }
             | Self::DuplicateTensor { .. }
             | Self::NotFloat { .. }

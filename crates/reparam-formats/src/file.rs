@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::FormatError;
+use crate::identify::{Kind, expect_kind_of};
 
 /// A regular file, open for reading.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl InputFile {
     ///
     /// # Errors
     ///
-    /// [`FormatError::NoSuchFile`], [`FormatError::BrokenLink`], [`FormatError::NotAFile`], and those of the file system.
+    /// [`FormatError::NoSuchFile`], [`FormatError::BrokenLink`], [`FormatError::AnotherKind`], and those of the file system.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
         let failed = |source| FormatError::io("read", path, source);
         // Asked for before it is opened: opening a pipe waits for whoever writes to it.
@@ -171,9 +172,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
 ///
 /// # Errors
 ///
-/// Those of [`read`]; [`FormatError::NotText`].
+/// Those of [`read`]; [`FormatError::AnotherKind`] for a file that is known to be none of text; [`FormatError::NotText`].
 pub fn read_text(path: &Path) -> Result<String, FormatError> {
-    String::from_utf8(read(path)?).map_err(|error| FormatError::NotText {
+    let file = InputFile::open(path)?;
+    expect_kind_of(&file, &Kind::Text)?;
+    String::from_utf8(file.read_all()?).map_err(|error| FormatError::NotText {
         path: path.to_path_buf(),
         offset: error.utf8_error().valid_up_to(),
     })
@@ -200,7 +203,7 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 /// Returns the error of a path, or a part of one, that is a link to nothing; `None` if there is none.
-pub fn broken_link(path: &Path) -> Option<FormatError> {
+fn broken_link(path: &Path) -> Option<FormatError> {
     let target = |path: &Path| {
         let is_broken = fs::symlink_metadata(path).ok()?.is_symlink() && !path.exists();
         is_broken.then(|| fs::read_link(path).ok())?
@@ -213,37 +216,17 @@ pub fn broken_link(path: &Path) -> Option<FormatError> {
 }
 
 fn check_kind(path: &Path, kind: FileType) -> Result<(), FormatError> {
-    match kind_of(kind) {
-        None => Ok(()),
-        Some(kind) => Err(FormatError::NotAFile {
-            path: path.to_path_buf(),
-            kind,
-        }),
-    }
-}
-
-/// Names what is no regular file.
-fn kind_of(kind: FileType) -> Option<&'static str> {
     if kind.is_file() {
-        return None;
+        return Ok(());
     }
-    if kind.is_dir() {
-        return Some("a directory");
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::FileTypeExt as _;
-        if kind.is_fifo() {
-            return Some("a pipe");
-        }
-        if kind.is_socket() {
-            return Some("a socket");
-        }
-        if kind.is_char_device() || kind.is_block_device() {
-            return Some("a device");
-        }
-    }
-    Some("something else")
+    Err(FormatError::AnotherKind {
+        path: path.to_path_buf(),
+        kind: match kind.is_dir() {
+            true => Kind::Directory,
+            false => Kind::Special,
+        },
+        wanted: "a file",
+    })
 }
 
 #[cfg(unix)]

@@ -17,18 +17,20 @@ fn make_pipe(path: &Path) {
 #[test]
 fn pipes_are_no_inputs() {
     let workplace = Workplace::new();
-    let hint = "write what it gives to a file first";
+    let hint = "write what comes through the pipe to one first";
     make_pipe(&workplace.path("pipe.txt"));
     for key in ["data.train", "data.eval"] {
         workplace.train(&[&format!("{key}=pipe.txt")]).failed(
             1,
-            "pipe.txt is a pipe, not a file",
+            "pipe.txt is a pipe, socket or device, not a file",
             hint,
         );
     }
-    workplace
-        .train_file("pipe.txt", &[])
-        .failed(1, "pipe.txt is a pipe, not a file", hint);
+    workplace.train_file("pipe.txt", &[]).failed(
+        1,
+        "pipe.txt is a pipe, socket or device, not a file",
+        hint,
+    );
     for name in [
         "config.json",
         "generation_config.json",
@@ -39,9 +41,11 @@ fn pipes_are_no_inputs() {
         let model = workplace.copy_model("model");
         std::fs::remove_file(model.join(name)).expect("a file");
         make_pipe(&model.join(name));
-        workplace
-            .train(&["model.path=model"])
-            .failed(1, "is a pipe, not a file", hint);
+        workplace.train(&["model.path=model"]).failed(
+            1,
+            "is a pipe, socket or device, not a file",
+            hint,
+        );
         std::fs::remove_dir_all(model).expect("a directory");
     }
     workplace.train(&[]).succeeded();
@@ -63,7 +67,7 @@ fn pipes_are_no_inputs() {
             "held_out.txt",
         ];
         let eval = workplace.reparam(&[&["eval"], &args[..]].concat());
-        eval.failed(1, "is a pipe, not a file", hint);
+        eval.failed(1, "is a pipe, socket or device, not a file", hint);
         std::fs::remove_file(&path).expect("a file");
         std::fs::write(&path, bytes).expect("a file");
     }

@@ -13,6 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+pub(crate) use digest::hexadecimal;
 pub use digest::{sha256_bytes, sha256_file};
 pub use dtype::Dtype;
 pub use stored::StoredTensor;
@@ -21,9 +22,10 @@ pub use view::TensorView;
 
 use crate::FormatError;
 use crate::file::{self, InputFile};
+use crate::identify::{Kind, expect_kind_of};
 use header::Entry;
 
-const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The tensors of a model directory.
@@ -134,6 +136,7 @@ impl Checkpoint {
 
     fn add_shard(&mut self, path: &Path) -> Result<(), FormatError> {
         let file = InputFile::open(path)?;
+        expect_kind_of(&file, &Kind::Safetensors)?;
         let header = header::parse(&file)?;
         let shard = self.shards.len();
         for entry in header.entries {

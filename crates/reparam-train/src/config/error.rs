@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use reparam_formats::FormatError;
+use reparam_formats::identify::Kind;
 
 use super::source::{Location, Span};
 
@@ -271,9 +272,10 @@ impl ConfigErrorKind {
                 FormatError::NoSuchFile { .. } => {
                     "check the path; it is relative to the current directory".to_owned()
                 }
-                FormatError::NotAFile { kind, .. } if *kind == "a directory" => {
-                    "give the run file itself, not its directory".to_owned()
-                }
+                FormatError::AnotherKind {
+                    kind: Kind::Directory,
+                    ..
+                } => "give the run file itself, not its directory".to_owned(),
                 source => return source.hint(),
             },
             Self::NotUtf8 { .. } => "a run file is TOML text; is this the right file?".to_owned(),

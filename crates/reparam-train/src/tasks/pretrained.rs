@@ -1,21 +1,24 @@
 //! What tasks over a pretrained model have in common: method, update and result of a run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
+use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, WeightLayout};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
+use reparam_formats::file;
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
 use reparam_models::{Architecture, Precision};
 use serde_json::Value;
 
-use crate::config::ModelRun;
+use crate::config::{Catalog, ModelRun};
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
 use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
+use crate::session::{load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
 
@@ -38,6 +41,41 @@ pub(super) struct Loaded<M> {
     pub(super) precision: Precision,
     /// Bytes that a token of a training pass keeps at least.
     pub(super) token_bytes: u128,
+    /// The adapter to train on from.
+    pub(super) adapter: Option<Adapter>,
+}
+
+/// An adapter that a run trains on from.
+pub(super) struct Adapter {
+    pub(super) directory: PathBuf,
+    pub(super) tensors: AdapterFiles,
+    files: Vec<FileDigest>,
+}
+
+impl Adapter {
+    /// Reads the one that a run file names, if it names one.
+    pub(super) fn load<D>(config: &ModelRun<D>) -> Result<Option<Self>> {
+        let Some(directory) = &config.model.adapter else {
+            return Ok(None);
+        };
+        let directory = PathBuf::from(directory);
+        let tensors = load_adapter(&directory)?;
+        let digest = |name: &str| -> Result<FileDigest> {
+            let path = directory.join(name);
+            Ok(FileDigest::of(&path, &file::read(&path)?))
+        };
+        let files = [CONFIG_FILE, WEIGHTS_FILE].map(digest);
+        Ok(Some(Self {
+            files: files.into_iter().collect::<Result<_>>()?,
+            directory,
+            tensors,
+        }))
+    }
+
+    /// Returns whether it runs on weights that are packed in bf16.
+    pub(super) fn runs_in_bf16(&self, catalog: &Catalog) -> Result<bool> {
+        runs_packed(catalog, &self.tensors)
+    }
 }
 
 /// What is learned from it.
@@ -68,10 +106,32 @@ where
 {
     let (train, seed) = (&config.train, config.train.seed);
     let max_steps = train.steps(data.count);
-    let method = config.catalog.method(&config.method, max_steps)?;
+    let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
-    check_fits(&least_bytes(train.batch_size, &base, &data, &*method)?)?;
-    let (model, report) = methods::attach(base.model, &*method, seed)?;
+    let mut base = base;
+    let adapter = base.adapter.take();
+    check_fits(&least_bytes(train.batch_size, &base, &data, None)?)?;
+    let mut adapter_files = Vec::new();
+    let (model, report, method) = match (adapter, &config.method) {
+        (Some(adapter), _) => {
+            adapter_files = adapter.files;
+            let tensors = adapter.tensors.over(base.from.weights())?;
+            let methods = &catalog.methods;
+            methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
+        }
+        (None, Some(method)) => {
+            let method = catalog.method(method, max_steps)?;
+            check_fits(&least_bytes(
+                train.batch_size,
+                &base,
+                &data,
+                Some(&*method),
+            )?)?;
+            let (model, report) = methods::attach(base.model, &*method, seed)?;
+            (model, report, method)
+        }
+        (None, None) => return Err(TrainError::NoMethod),
+    };
     let mut meta = AdapterMeta {
         base_model_name_or_path: Some(config.model.path.clone()),
         revision: config.model.revision.clone(),
@@ -80,6 +140,7 @@ where
     };
     let model = adapt(model, &report.modules, &mut meta).train();
     let scaling = method.scaling();
+    let method_kind = method.spec().kind;
     let (kind, result) = match &method.spec().peft {
         Some(_) => {
             // What cannot be written is known before the first step, not after the last.
@@ -92,8 +153,7 @@ where
             (ResultKind::Model, Saved::Model { base })
         }
     };
-    let catalog = &config.catalog;
-    let optimizer = catalog.optimizer(&config.optimizer, &config.method, max_steps)?;
+    let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
     let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
@@ -109,7 +169,7 @@ where
         plan: RunPlan::new(train, max_steps, kind),
         facts: RunFacts {
             model: config.model.path.clone(),
-            method: config.method.kind.clone(),
+            method: method_kind.to_owned(),
             model_parameters,
             targets: modules.map(|module| module.module).collect(),
             scaling,
@@ -127,6 +187,7 @@ where
                 files: base.files,
             }),
             tokenizer: Some(base.tokenizer),
+            adapter: adapter_files,
             data: data.files,
         },
     })
@@ -138,13 +199,17 @@ fn least_bytes<M: Module>(
     batch_size: usize,
     base: &Loaded<M>,
     data: &Learned,
-    method: &dyn MethodConfig,
+    method: Option<&dyn MethodConfig>,
 ) -> Result<Vec<(&'static str, u128)>> {
     const NUMBER: u128 = 4;
     let tokens =
         (data.tokens as u128).saturating_mul(batch_size as u128) / data.count.max(1) as u128;
     let mut parts = vec![("batch_size", tokens.saturating_mul(base.token_bytes))];
-    if let Some((setting, numbers)) = methods::least_numbers(&base.model, method)? {
+    let numbers = match method {
+        Some(method) => methods::least_numbers(&base.model, method)?,
+        None => None,
+    };
+    if let Some((setting, numbers)) = numbers {
         parts.push((setting, numbers.saturating_mul(2 * NUMBER)));
     }
     Ok(parts)
