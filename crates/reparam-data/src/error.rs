@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
+use reparam_formats::{shown, shown_sentence};
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -80,7 +81,7 @@ pub enum DataError {
         utf16: bool,
     },
     /// What should be JSON is not.
-    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display())]
+    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display(), message = shown_sentence(message))]
     InvalidJson {
         /// The file.
         path: PathBuf,
@@ -180,7 +181,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A format name that does not exist.
-    #[error("unknown data format `{name}`")]
+    #[error("unknown data format `{name}`", name = shown(name))]
     UnknownFormat {
         /// The name given.
         name: String,
@@ -196,7 +197,7 @@ pub enum DataError {
         others: Vec<String>,
     },
     /// `tokenizer.json` cannot be understood.
-    #[error("{} is not a tokenizer: {message}", path.display())]
+    #[error("{} is not a tokenizer: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizer {
         /// The file.
         path: PathBuf,
@@ -204,7 +205,7 @@ pub enum DataError {
         message: String,
     },
     /// `tokenizer_config.json` or `special_tokens_map.json` cannot be understood.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizerConfig {
         /// The file.
         path: PathBuf,
@@ -220,7 +221,7 @@ pub enum DataError {
         dropout: f32,
     },
     /// The tokenizer's decoder has a step that cannot be run safely.
-    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display())]
+    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display(), step = shown(step))]
     UnsupportedDecoder {
         /// The file.
         path: PathBuf,
@@ -228,7 +229,7 @@ pub enum DataError {
         step: String,
     },
     /// A special token is not in the vocabulary.
-    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display())]
+    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display(), token = shown(token))]
     UnknownSpecialToken {
         /// The file that names it.
         path: PathBuf,
@@ -247,7 +248,7 @@ pub enum DataError {
     },
     /// A token that `tokenizer_config.json` adds has another id in the tokenizer.
     #[error("{}: token `{token}` should have id {expected}, but the tokenizer gives it {}",
-        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()), token = shown(token))]
     AddedTokenId {
         /// The file.
         path: PathBuf,
@@ -265,7 +266,7 @@ pub enum DataError {
         directory: PathBuf,
     },
     /// The tokenizer failed on a text.
-    #[error("cannot encode the text: {message}")]
+    #[error("cannot encode the text: {message}", message = shown_sentence(message))]
     Encode {
         /// What the tokenizer says.
         message: String,
@@ -297,13 +298,13 @@ pub enum DataError {
         error: Box<DataError>,
     },
     /// The tokenizer failed on ids.
-    #[error("cannot decode the tokens: {message}")]
+    #[error("cannot decode the tokens: {message}", message = shown_sentence(message))]
     Decode {
         /// What the tokenizer says.
         message: String,
     },
     /// The tokenizer makes ids that the embedding has no row for.
-    #[error("token `{token}` has id {id}, but the embedding has {rows} rows ({count} such tokens)")]
+    #[error("token `{token}` has id {id}, but the embedding has {rows} rows ({count} such tokens)", token = shown(token))]
     TokenOutsideEmbedding {
         /// The token with the smallest such id.
         token: String,
@@ -529,6 +530,9 @@ pub(crate) fn list(names: &[impl Display]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{}`", shown(&name.to_string())))
+        .collect();
     quoted.join(", ")
 }
