@@ -146,7 +146,7 @@ impl<'a> Printer<'a> {
                 text.to_owned()
             }
         };
-        if let CliError::Usage { plain, styled } = error {
+        if let CliError::Usage { plain, styled, .. } = error {
             return if color { styled } else { plain }.clone();
         }
         let mut chain = error.chain().into_iter();

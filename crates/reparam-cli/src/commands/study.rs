@@ -6,7 +6,6 @@ use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 use crate::args::StudyArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
-use crate::interrupt::survive_file_size_limit;
 use crate::output::Printer;
 use crate::overrides::overrides;
 
@@ -20,7 +19,6 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         vary,
         runtime: context.runtime(0),
     };
-    survive_file_size_limit()?;
     context.watch_interrupts("stopping after this step and saving")?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {

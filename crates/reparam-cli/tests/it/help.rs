@@ -299,7 +299,7 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   bf16       yes
   settings
     rank                      16            rows of A and columns of B
-    alpha                     32            numerator of the scaling s
+    alpha                     2 x rank      numerator of the scaling s
 "#,
         r#"
 clip_by_value  Bound every element

@@ -19,7 +19,9 @@ pub use self::request::{
 pub use self::run::TaskRun;
 pub(crate) use self::run::{PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
-use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig, to_toml};
+use crate::config::{
+    Catalog, ConfigError, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
+};
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
@@ -174,6 +176,9 @@ pub trait Task: Objective + Sized + 'static {
 
 /// The run file of a task.
 pub trait RunFile: fmt::Debug + Serialize + Sized + 'static {
+    /// Returns what it may say.
+    fn keys() -> RunKeys;
+
     /// Reads it.
     ///
     /// # Errors
