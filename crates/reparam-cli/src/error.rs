@@ -10,6 +10,8 @@ use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
 use reparam_train::event::FailureKind;
 
+use crate::output::printable;
+
 /// The exit codes of the program.
 pub(crate) mod exit_code {
     /// The command did what it was asked to.
@@ -177,6 +179,9 @@ impl CliError {
             Self::Interrupted { .. } => {
                 Some("run the same command with --resume to continue".to_owned())
             }
+            Self::Output(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                Some("raise the limit on the size of files (ulimit -f)".to_owned())
+            }
             Self::Usage { .. }
             | Self::OutputNotUtf8(_)
             | Self::Output(_)
@@ -245,11 +250,8 @@ pub(crate) fn install_panic_hook() {
             .location()
             .map_or_else(String::new, |location| format!(" at {location}"));
         // There is nobody left to tell if standard error is closed.
-        let _ = writeln!(
-            std::io::stderr(),
-            "panic{place}: {}",
-            panic_message(info.payload())
-        );
+        let message = panic_message(info.payload());
+        let _ = writeln!(std::io::stderr(), "panic{place}: {}", printable(&message));
     }));
 }
 

@@ -57,7 +57,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             let line = event
                 .to_json_line()
                 .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
-            return self.printer.line(&line);
+            return self.printer.json_line(&line);
         }
         match event {
             Event::Step(step) => {

@@ -27,6 +27,7 @@ pub(crate) fn of_train(args: &TrainArgs) -> Result<Vec<Override>> {
         // A task may need no model.
         if args.data.is_empty() || (args.model.is_none() && args.task.is_none()) {
             return Err(conflict(
+                "train",
                 "a run needs a run file, or --model and --data; `reparam init` writes a run file"
                     .to_owned(),
             ));

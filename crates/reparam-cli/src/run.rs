@@ -76,7 +76,7 @@ fn usage(error: clap::Error, args: &[OsString], printer: &mut Printer<'_>) -> Re
             } else {
                 rendered.to_string()
             };
-            printer.text(&text)
+            printer.own(&text)
         }
         _ => Err(refused(error, args)),
     }

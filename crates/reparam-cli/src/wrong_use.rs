@@ -30,12 +30,16 @@ pub(crate) fn refused(mut error: clap::Error, args: &[OsString]) -> CliError {
     usage(&error, tip)
 }
 
-/// The error for arguments that do not fit together.
-pub(crate) fn conflict(message: String) -> CliError {
-    usage(
-        &Cli::command().error(ErrorKind::ArgumentConflict, message),
-        None,
-    )
+/// The error for arguments of a command that do not fit together.
+pub(crate) fn conflict(command: &str, message: String) -> CliError {
+    let mut commands = Cli::command();
+    // It makes known what stands before the command's name.
+    commands.build();
+    let error = match commands.find_subcommand_mut(command) {
+        Some(own) => own.error(ErrorKind::ArgumentConflict, message),
+        None => commands.error(ErrorKind::ArgumentConflict, message),
+    };
+    usage(&error, None)
 }
 
 fn usage(error: &clap::Error, tip: Option<String>) -> CliError {

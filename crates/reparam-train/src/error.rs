@@ -1,6 +1,5 @@
 //! Why work on a model could not be done.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use reparam::methods::MethodError;
@@ -31,7 +30,7 @@ pub enum TrainError {
     Config(#[from] ConfigError),
     /// The model was not found.
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(HubError),
     /// A file is missing, damaged or cannot be written.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -327,6 +326,15 @@ pub enum TrainError {
     },
 }
 
+impl From<HubError> for TrainError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Interrupted => Self::Interrupted,
+            error => Self::Hub(error),
+        }
+    }
+}
+
 impl TrainError {
     pub(crate) fn not_for_task(task: &str, what: &'static str) -> Self {
         let task = task.to_owned();
@@ -338,12 +346,6 @@ impl TrainError {
         match self {
             Self::Config(error) => error.hint(),
             Self::Hub(error) => error.hint(),
-            Self::Format(FormatError::Io { source, .. })
-            | Self::Peft(PeftError::File(FormatError::Io { source, .. }))
-                if source.kind() == ErrorKind::FileTooLarge =>
-            {
-                Some("raise the limit on the size of files (ulimit -f)".into())
-            }
             Self::Format(error) => error.hint(),
             Self::ModelConfig(error) => error.hint(),
             Self::Peft(error) => error.hint(),

@@ -50,7 +50,7 @@ pub(crate) fn run(
         if is_json {
             return ControlFlow::Continue(());
         }
-        written = printer.text(piece);
+        written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
@@ -96,9 +96,12 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     ];
     match idle.into_iter().find(|(_, given)| *given) {
         None => Ok(Sampling::greedy()),
-        Some((flag, _)) => Err(conflict(format!(
-            "{flag} has no effect at temperature 0, which takes the most likely token; \
+        Some((flag, _)) => Err(conflict(
+            "generate",
+            format!(
+                "{flag} has no effect at temperature 0, which takes the most likely token; \
              give a --temperature greater than 0"
-        ))),
+            ),
+        )),
     }
 }

@@ -154,7 +154,7 @@ fn init_writes_a_run_file_that_train_takes() {
         "kind = \"lora\"",
         "rank = 16",
         "# alpha = 32.0",
-        "learning_rate = 0.0002",
+        "learning_rate = 2e-4",
         "epochs = 1.0",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}: {text}");

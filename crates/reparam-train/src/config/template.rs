@@ -232,18 +232,21 @@ impl Lines {
         // What cannot be written in a line has no example.
         let Some(value) = value else { return };
         let mark = if is_needed || is_common { "" } else { "# " };
-        let otherwise = match spec.fallback {
+        let mut meaning = spec.meaning.to_owned();
+        if let SettingKind::Word(words) = spec.kind {
+            let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+            let _ = write!(meaning, " [{}]", words.join(", "));
+        }
+        match spec.fallback {
             Fallback::Absent(otherwise) if !is_needed && !is_common && !otherwise.is_empty() => {
-                format!(" (default: {otherwise})")
+                let _ = write!(meaning, " (default: {otherwise})");
             }
-            Fallback::Twice(other) => format!(" (default: 2 x {other})"),
-            _ => String::new(),
-        };
-        let _ = writeln!(
-            self.text,
-            "# {}{otherwise}\n{mark}{} = {value}",
-            spec.meaning, spec.key
-        );
+            Fallback::Twice(_) => {
+                let _ = write!(meaning, " (default: {})", spec.fallback);
+            }
+            _ => {}
+        }
+        let _ = writeln!(self.text, "# {meaning}\n{mark}{} = {value}", spec.key);
     }
 }
 
@@ -256,7 +259,11 @@ fn files(paths: &[String]) -> SettingValue {
 
 /// A value as TOML in one line.
 fn written(value: &SettingValue) -> Option<String> {
-    Some(toml::Value::try_from(value).ok()?.to_string())
+    Some(match value {
+        // As people write it: 1e-8.
+        SettingValue::Number(x) if *x != 0.0 && x.abs() < 1e-3 => format!("{x:e}"),
+        value => toml::Value::try_from(value).ok()?.to_string(),
+    })
 }
 
 /// A value that a setting without a default may have.
@@ -274,6 +281,6 @@ fn example(spec: &SettingSpec) -> Option<String> {
         SettingKind::Texts | SettingKind::Modules { .. } => "[\"name\"]".to_owned(),
         SettingKind::CountByPattern { .. } => "{ q_proj = 8 }".to_owned(),
         SettingKind::NumberByPattern(_) => "{ q_proj = 16.0 }".to_owned(),
-        SettingKind::Table(_) | SettingKind::Chain => return None,
+        _ => return None,
     })
 }
