@@ -94,7 +94,7 @@ pub(crate) enum CliError {
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
-    #[error("interrupted after step {step}; its state is saved")]
+    #[error("{}", interrupted(*step))]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; finished runs are in the study's directory")]
@@ -176,6 +176,7 @@ impl CliError {
             Self::Variable { variable, .. } => Some(format!(
                 "change or unset the environment variable {variable}"
             )),
+            Self::Interrupted { step: 0 } => None,
             Self::Interrupted { .. } => {
                 Some("run the same command with --resume to continue".to_owned())
             }
@@ -215,6 +216,13 @@ impl CliError {
 
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+    }
+}
+
+fn interrupted(step: u64) -> String {
+    match step {
+        0 => "interrupted before the first step: nothing was learned".to_owned(),
+        step => format!("interrupted after step {step}; its state is saved"),
     }
 }
 

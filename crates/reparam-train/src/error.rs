@@ -283,9 +283,23 @@ pub enum TrainError {
     /// What a study shall vary cannot be read.
     #[error(transparent)]
     Vary(#[from] crate::study::VaryError),
+    /// The system gives no thread for a run.
+    #[error("cannot start a thread")]
+    NoThread {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A run of a study failed, and not by divergence.
+    #[error("the run {label} of the study failed: {source}")]
+    StudyRun {
+        /// What was varied.
+        label: String,
+        /// Why it failed.
+        source: Box<TrainError>,
+    },
     /// A picture cannot be drawn.
-    #[error("cannot draw a picture of the study: {0}")]
-    Plot(crate::study::PlotError),
+    #[error(transparent)]
+    Plot(crate::plot::PlotError),
     /// A measured loss is not finite.
     #[error("the loss is not finite")]
     LossNotFinite,
@@ -401,7 +415,8 @@ impl TrainError {
             }
             Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
             Self::Vary(error) => error.hint(),
-            Self::Plot(_) => None,
+            Self::StudyRun { source, .. } => source.hint(),
+            Self::Plot(_) | Self::NoThread { .. } => None,
             Self::NotARegression { .. } => {
                 Some("give the run directory of a regression, or the model directory in it".into())
             }
@@ -452,6 +467,7 @@ impl TrainError {
     /// Returns the class of the error.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::StudyRun { source, .. } => source.kind(),
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
             | Self::RecomputeInF32
@@ -478,6 +494,7 @@ impl TrainError {
                 FailureKind::Diverged
             }
             Self::Output { .. }
+            | Self::NoThread { .. }
             | Self::Runtime(RuntimeError::Threads { .. })
             | Self::Format(
                 FormatError::Io { .. }

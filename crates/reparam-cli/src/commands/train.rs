@@ -29,7 +29,7 @@ pub(crate) fn run(
     };
     let context = context?;
 
-    context.watch_interrupts("stopping after this step and saving")?;
+    context.watch_interrupts("stopping after this step")?;
     let options = TrainOptions {
         resume: args.resume,
         runtime: context.runtime(run.threads()),

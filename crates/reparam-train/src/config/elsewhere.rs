@@ -90,6 +90,8 @@ pub(super) const TABLE: &[Line] = &[
     (Anywhere, &["dtype", "torch_dtype", "mixed_precision"], &[Flag("--precision"), Key("train", "precision")]),
     (Anywhere, &["logging_steps", "log_interval"], &[Key("train", "log_every")]),
     (Anywhere, &["save_steps", "save_strategy", "save_interval"], &[Key("train", "save_every")]),
+    (Anywhere, &["save_total_limit"], &[Key("train", "keep_last")]),
+    (Anywhere, &["load_best_model_at_end"], &[Key("train", "keep")]),
     (Anywhere, &["eval_steps", "eval_strategy", "evaluation_strategy", "eval_interval"], &[Key("train", "eval_every")]),
     (Anywhere, &["early_stopping_patience", "early_stopping"], &[Key("train", "patience")]),
     (Anywhere, &["num_workers", "dataloader_num_workers", "num_threads", "n_threads", "threads"], &[Key("train", "threads"), Do("the environment variable REPARAM_THREADS says how many")]),
