@@ -174,7 +174,7 @@ impl<'a> Printer<'a> {
                 text.to_owned()
             }
         };
-        if let CliError::Usage { plain, styled } = error {
+        if let CliError::Usage { plain, styled, .. } = error {
             // What the arguments bring along is in both texts; clap's own colors are in one.
             return match printable(plain) {
                 Cow::Borrowed(_) if color => styled.clone(),
@@ -350,6 +350,7 @@ mod tests {
             let usage = CliError::Usage {
                 plain: format!("error: {EVIL}\n"),
                 styled: format!("\u{1b}[1merror:\u{1b}[0m {EVIL}\n"),
+                tip: None,
             };
             let (_, err) = written(is_terminal, |printer| {
                 printer.failure(&usage);

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::observer::TrainObserver;
 use crate::output::Printer;
-use crate::overrides::overrides;
+use crate::overrides::of_train;
 
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
@@ -18,13 +18,15 @@ pub(crate) fn run(
     printer: &mut Printer<'_>,
 ) -> Result<()> {
     printer.set_failure_is_event();
-    let overrides = overrides(args.set, args.output.as_deref())?;
+    let overrides = of_train(&args)?;
     let context = context();
     let tasks = context.as_ref().map(|context| context.tasks.clone());
     // A mistake in the run file is worth more than one in the environment.
-    let run = tasks
-        .unwrap_or_else(|_| Tasks::builtin())
-        .load(&args.run_file, &overrides)?;
+    let tasks = tasks.unwrap_or_else(|_| Tasks::builtin());
+    let run = match &args.run_file {
+        Some(path) => tasks.load(path, &overrides)?,
+        None => tasks.without_file(&overrides)?,
+    };
     let context = context?;
 
     context.watch_interrupts("stopping after this step")?;

@@ -20,7 +20,7 @@ pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
 use crate::config::{
-    Catalog, ConfigError, Keep, Override, RunTree, StopConfig, TrainConfig, to_toml,
+    Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
 };
 use crate::event::Step;
 use crate::inspect::Description;
@@ -176,6 +176,9 @@ pub trait Task: Objective + Sized + 'static {
 
 /// The run file of a task.
 pub trait RunFile: fmt::Debug + Serialize + Sized + 'static {
+    /// Returns what it may say.
+    fn keys() -> RunKeys;
+
     /// Reads it.
     ///
     /// # Errors

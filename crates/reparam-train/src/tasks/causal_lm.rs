@@ -62,6 +62,16 @@ impl TextCard {
     }
 }
 
+/// Returns the format of the examples that a model or its adapter was trained on, if it is said there.
+///
+/// # Errors
+///
+/// A card that cannot be read.
+pub fn trained_format(request: &ModelRequest, session: &Session) -> Result<Option<Format>> {
+    let card = TextCard::of(request, session)?;
+    Ok(card.and_then(|card| card.format))
+}
+
 impl Objective for CausalLanguageModel {
     type Model = CausalLm;
 
