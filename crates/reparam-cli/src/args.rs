@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry};
+use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Warnings};
 
 use crate::context::Context;
 use crate::env_vars;
@@ -273,6 +273,7 @@ impl ModelArgs {
             precision: self.precision,
             catalog: context.tasks.catalog().clone(),
             runtime: context.runtime(0),
+            warnings: Warnings::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod log;
 mod memory;
 mod metrics;
 mod numbers;
+mod open;
 mod provenance;
 mod run_dir;
 mod session;
@@ -35,6 +36,7 @@ pub mod study;
 mod task;
 pub mod tasks;
 mod trainer;
+mod warnings;
 
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
@@ -52,3 +54,4 @@ pub use task::{
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};
+pub use warnings::Warnings;

@@ -33,6 +33,7 @@ pub(crate) fn run(
     context.watch_interrupts("stopping after this token")?;
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
+    let warnings = request.warnings;
     let is_json = printer.is_json();
     let stop = Stop::new(&context.stop);
     let mut written = Ok(());
@@ -40,6 +41,7 @@ pub(crate) fn run(
         if is_json {
             return ControlFlow::Continue(());
         }
+        printer.warn_all(&warnings);
         written = printer.text(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -48,6 +50,7 @@ pub(crate) fn run(
     };
     let (prompt, most) = (&args.prompt, args.max_new_tokens);
     let generated = session.generate(prompt, most, sampling, stop, &mut on_text);
+    printer.warn_all(&warnings);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;
     let generated = generated?;

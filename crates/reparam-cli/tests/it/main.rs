@@ -3,6 +3,7 @@
 mod commands;
 mod config;
 mod failures;
+mod forms;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;

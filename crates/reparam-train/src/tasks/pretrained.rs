@@ -34,6 +34,8 @@ pub(super) struct Loaded<M> {
     pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What is learned from it.
@@ -111,6 +113,7 @@ where
             learning_rate: config.optimizer.learning_rate,
             lambda: config.optimizer.update.lambda(max_steps),
             data: object(data.facts),
+            warnings: base.warnings,
         },
         origins: Origins {
             base: Some(BaseOrigin {

@@ -200,6 +200,7 @@ impl Task for SequenceClassification {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
+            warnings: Vec::new(),
         };
         let adapt = |model: SequenceClassifier, _: &[_], meta: &mut AdapterMeta| {
             meta.modules_to_save = vec![model.classifier.path().to_owned()];
