@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::error::{DataError, Result};
 use crate::order::split;
 use crate::pack::{Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, cut, pack};
-use crate::source::{FileDigest, Format, read_documents};
+use crate::source::{ReadOptions, ReadReport, read_documents};
 use crate::tokenizer::TextTokenizer;
 
 #[cfg(test)]
@@ -18,15 +18,15 @@ pub struct Dataset {
     pub blocks: Vec<Block>,
     /// Counts.
     pub report: PackReport,
-    /// The files, in the order of the paths; empty if the documents did not come from files.
-    pub digests: Vec<FileDigest>,
+    /// The files that the documents were read from, if they were.
+    pub read: ReadReport,
 }
 
 /// How texts become blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetOptions {
-    /// The format of all files, or `None` to tell each from its extension and its first object.
-    pub format: Option<Format>,
+    /// How the files are read.
+    pub read: ReadOptions,
     /// Whether the prompts of examples are predicted too; refused where there are none.
     pub train_on_prompt: bool,
     /// The most tokens of a piece and of a block; at least 2.
@@ -47,13 +47,13 @@ impl Dataset {
         tokenizer: &TextTokenizer,
         options: &DatasetOptions,
     ) -> Result<Self> {
-        let source = read_documents(paths, options.format)?;
+        let source = read_documents(paths, &options.read)?;
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
         if options.train_on_prompt {
             unmask(&mut encoded)?;
         }
         let cut = cut(&encoded, options.sequence_length)?;
-        Self::of(cut, options.sequence_length, options.packing, source.files)
+        Self::of(cut, options.sequence_length, options.packing, source.report)
     }
 
     /// Like [`Dataset::build`], but holds out the last `eval_fraction` of the pieces as a second data set.
@@ -80,7 +80,7 @@ impl Dataset {
             packing,
             ..
         } = *options;
-        let source = read_documents(paths, options.format)?;
+        let source = read_documents(paths, &options.read)?;
         let mut encoded = tokenizer.encode_documents(&source.documents)?;
         let mut train = cut(&encoded, sequence_length)?;
         let unmasked = if options.train_on_prompt {
@@ -96,8 +96,8 @@ impl Dataset {
             train = unmasked;
             train.split_off(begins);
         }
-        let train = Self::of(train, sequence_length, packing, source.files.clone())?;
-        let eval = Self::of(eval, sequence_length, packing, source.files)?;
+        let train = Self::of(train, sequence_length, packing, source.report.clone())?;
+        let eval = Self::of(eval, sequence_length, packing, source.report)?;
         Ok((train, Some(eval)))
     }
 
@@ -115,7 +115,7 @@ impl Dataset {
             cut(documents, sequence_length)?,
             sequence_length,
             packing,
-            Vec::new(),
+            ReadReport::default(),
         )
     }
 
@@ -123,14 +123,14 @@ impl Dataset {
         cut: Cut,
         sequence_length: usize,
         packing: PackingStrategy,
-        digests: Vec<FileDigest>,
+        read: ReadReport,
     ) -> Result<Self> {
         let blocks = pack(&cut.pieces, sequence_length, packing)?;
         let report = PackReport::count(&cut, &blocks, sequence_length);
         Ok(Self {
             blocks,
             report,
-            digests,
+            read,
         })
     }
 

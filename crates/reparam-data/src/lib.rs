@@ -50,6 +50,9 @@ pub use order::{BatchPlan, permutation, split};
 pub use pack::{
     Batch, Block, Cut, EncodedDocument, IGNORE_INDEX, PackReport, PackingStrategy, Piece, cut, pack,
 };
-pub use source::{Document, DocumentSource, FileDigest, Format, Source, read_documents};
+pub use source::{
+    Document, DocumentSource, FileDigest, Format, ReadOptions, ReadReport, Source, read_documents,
+    visit_documents,
+};
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};

@@ -86,10 +86,7 @@ impl Session {
                 return Ok(Self::open_base(request, hub, true, None)?.0);
             };
             let adapter = load_adapter(directory)?;
-            let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
-            // A module that is saved whole is none of those that are packed.
-            let saved = adapter.config.strings("modules_to_save")?;
-            let runs_packed = spec.runs_packed && saved.is_none_or(|saved| saved.is_empty());
+            let runs_packed = runs_packed(&request.catalog, &adapter)?;
             let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
             session.attach(adapter)
         })?
@@ -187,6 +184,24 @@ fn end_of_text(directory: &Path, tokenizer: &TextTokenizer) -> Result<Vec<u32>, 
     Ok(ends)
 }
 
+/// Returns whether an adapter runs on weights that are packed.
+pub(crate) fn runs_packed(catalog: &Catalog, adapter: &AdapterFiles) -> Result<bool, TrainError> {
+    let (spec, _) = catalog.methods.of_adapter(adapter)?;
+    // A module that is saved whole is none of those that are packed.
+    let saved = adapter.config.strings("modules_to_save")?;
+    Ok(spec.runs_packed && saved.is_none_or(|saved| saved.is_empty()))
+}
+
+/// The directory of the adapter that a run resulted in, if that of the run is given.
+pub(crate) fn adapter_directory(directory: &Path) -> PathBuf {
+    let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
+    let inside = directory.join("adapter");
+    match !is_adapter(directory) && is_adapter(&inside) {
+        true => inside,
+        false => directory.to_owned(),
+    }
+}
+
 /// Reads an adapter from its directory, or from that of the run that resulted in it.
 pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
     if !directory.exists() {
@@ -194,11 +209,7 @@ pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError>
             directory: directory.to_owned(),
         });
     }
-    let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
-    let inside = directory.join("adapter");
-    if !is_adapter(directory) && is_adapter(&inside) {
-        return Ok(AdapterFiles::load(&inside)?);
-    }
+    let directory = &adapter_directory(directory);
     let kind = identify(directory)?;
     if !directory.is_dir() || matches!(kind, Kind::Model(_) | Kind::Tokenizer) {
         return Err(FormatError::AnotherKind {

@@ -42,7 +42,7 @@ pub(crate) fn run(
             return ControlFlow::Continue(());
         }
         printer.warn_all(&warnings);
-        written = printer.text(piece);
+        written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

@@ -7,14 +7,14 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, TextTokenizer};
+use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, ReadOptions, TextTokenizer};
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
@@ -105,8 +105,13 @@ impl Task for CausalLanguageModel {
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
-        let runs_in_bf16 = config::runs_in_bf16(&config.catalog, &config.method);
         let warnings = request.warnings.clone();
+        let adapter = Adapter::load(config)?;
+        let runs_in_bf16 = match (&adapter, &config.method) {
+            (Some(adapter), _) => adapter.runs_in_bf16(&config.catalog)?,
+            (None, Some(method)) => config::runs_in_bf16(&config.catalog, method),
+            (None, None) => false,
+        };
         let (mut session, precision) =
             Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
@@ -125,9 +130,9 @@ impl Task for CausalLanguageModel {
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
             config_json.insert(TIED.to_owned(), false.into());
         }
-        let mut files = train.digests.clone();
+        let mut files = train.read.files.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
-            files.extend(eval.digests.iter().cloned());
+            files.extend(eval.read.files.iter().cloned());
         }
         let data = Learned {
             count: train.blocks.len(),
@@ -142,6 +147,7 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer.digest().clone(),
             precision,
             warnings: warnings.take(),
+            adapter,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
             meta.fan_in_fan_out = model.stores_transposed(modules);
@@ -204,7 +210,8 @@ impl Task for CausalLanguageModel {
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
-        evaluate_file(&session, data, format, sequence_length, stop)
+        let read = ReadOptions { format };
+        evaluate_file(&session, data, &read, sequence_length, stop)
     }
 }
 

@@ -279,6 +279,13 @@ impl Methods {
             .map(|module| module.module.as_str())
             .collect();
         check_targets(files, &linears, &adapted)?;
+        let method = match last_names(&linears, &adapted) {
+            None => method,
+            Some(names) => {
+                let selection = method.selection().clone().with_target_modules(names);
+                method.with_selection(selection)
+            }
+        };
         let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
@@ -377,6 +384,17 @@ fn prefixes(name: &str, known: &BTreeSet<&str>) -> Option<(String, String)> {
         };
         Some((begin(&parts), begin(&own)))
     })
+}
+
+/// Returns the last parts of the paths of adapted layers, if they select the same layers: so they are written, and read by
+/// others.
+fn last_names(linears: &[LinearModule], adapted: &BTreeSet<&str>) -> Option<TargetModules> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let names: BTreeSet<String> = adapted.iter().map(|path| last(path)).collect();
+    let is_selected = |linear: &LinearModule| names.contains(&last(&linear.path));
+    let is_adapted = |linear: &LinearModule| adapted.contains(linear.path.as_str());
+    let is_same = linears.iter().all(|l| is_selected(l) == is_adapted(l));
+    is_same.then(|| TargetModules::Names(names.into_iter().collect()))
 }
 
 /// Checks that each layer that the configuration targets has tensors.

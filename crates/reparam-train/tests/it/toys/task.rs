@@ -249,6 +249,7 @@ impl Task for Score {
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),
             data: files,
+            ..Origins::default()
         };
         let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
         Ok(Prepared {
