@@ -328,6 +328,8 @@ pub struct RunFacts {
     pub lambda: Option<f64>,
     /// What only this task has: counts of its data, names of columns.
     pub data: Map<String, Value>,
+    /// What the user should know although nothing failed.
+    pub warnings: Vec<String>,
 }
 
 /// The files that a run is made from; the same ones give the same run.

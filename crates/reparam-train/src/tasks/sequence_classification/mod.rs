@@ -202,6 +202,7 @@ impl Task for SequenceClassification {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
+            warnings: Vec::new(),
             adapter,
         };
         let adapt = |model: SequenceClassifier, _: &[_], meta: &mut AdapterMeta| {

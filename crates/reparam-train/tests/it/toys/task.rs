@@ -228,6 +228,7 @@ impl Task for Score {
         optimizer.check(&model).map_err(TrainError::Update)?;
         let modules = report.modules.iter();
         let facts = RunFacts {
+            warnings: Vec::new(),
             model: common.path.clone(),
             method: config.method.kind.clone(),
             model_parameters,
