@@ -1,11 +1,11 @@
-//! Encoded rows one behind the other, and which of them are held out.
+//! Encoded rows one behind the other.
 
 use rayon::prelude::*;
 
 use super::read::Rows;
-use super::text::TextRow;
-use crate::error::{DataError, Result};
-use crate::order::{permutation, split};
+use super::text::{RowLabels, TextRow};
+use crate::error::DataError;
+use crate::order::ContentHash;
 use crate::tokenizer::{EncodedRow, TextTokenizer};
 
 #[cfg(test)]
@@ -94,19 +94,19 @@ pub fn encode_rows<T: Send>(
     }
 }
 
-/// Parts the rows `0..n` into those to learn from and those held out, each ascending.
-///
-/// The number held out is that of [`split`]; which ones is drawn at random from `seed`, for rows are often sorted by class, and
-/// a tail would then have one class only.
-///
-/// # Errors
-///
-/// Those of [`split`].
-pub fn hold_out(n: usize, eval_fraction: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
-    let n_train = split(n, eval_fraction)?;
-    let mut train = permutation(n, seed, 0);
-    let mut held_out = train.split_off(n_train);
-    train.sort_unstable();
-    held_out.sort_unstable();
-    Ok((train, held_out))
+impl TextRow {
+    /// A digest of what the row says: its texts and its labels.
+    #[must_use]
+    pub fn content(&self) -> ContentHash {
+        let pair = self.text_pair.as_deref().map(str::as_bytes);
+        let labels = self.labels.as_ref().map_or(&[][..], RowLabels::values);
+        let labels = labels.iter().map(|label| label.text().as_bytes());
+        // Whether there is a second text counts, also if it is empty.
+        let texts = [
+            self.text.as_bytes(),
+            &[u8::from(pair.is_some())],
+            pair.unwrap_or_default(),
+        ];
+        ContentHash::of(texts.into_iter().chain(labels))
+    }
 }

@@ -51,6 +51,16 @@ pub struct Document {
     pub source: DocumentSource,
 }
 
+impl Document {
+    /// Says of an error which document it is in.
+    pub(crate) fn located(&self, error: DataError) -> DataError {
+        DataError::Document {
+            place: self.source.clone(),
+            error: Box::new(error),
+        }
+    }
+}
+
 /// Where a document stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentSource {
