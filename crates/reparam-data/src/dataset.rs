@@ -13,7 +13,7 @@ use crate::pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
     pack,
 };
-use crate::source::{Document, FileDigest, Format, read_documents};
+use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_documents};
 use crate::tokenizer::{EncodedCorpus, TextTokenizer};
 use crate::watch::{Phase, Watch};
 
@@ -29,15 +29,15 @@ pub struct Dataset {
     pub blocks: Vec<Block>,
     /// Counts.
     pub report: PackReport,
-    /// The files, in the order of the paths; empty if the documents did not come from files.
-    pub digests: Vec<FileDigest>,
+    /// The files that the documents were read from, if they were.
+    pub read: ReadReport,
 }
 
 /// How texts become blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatasetOptions {
-    /// The format of all files, or `None` to tell each from its extension and its first object.
-    pub format: Option<Format>,
+    /// How the files are read.
+    pub read: ReadOptions,
     /// Whether the prompts of examples are predicted too; refused where there are none.
     pub train_on_prompt: bool,
     /// The most tokens of a piece and of a block; at least 2.
@@ -108,7 +108,7 @@ impl Dataset {
         let read = Read::of(paths, tokenizer, options, watch)?;
         let learned = options.learned();
         let cut = cut(&read.corpus, options.sequence_length, learned)?;
-        Self::of(&read.corpus, cut, learned, options, read.digests)
+        Self::of(&read.corpus, cut, learned, options, read.report)
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -162,9 +162,9 @@ impl Dataset {
             train,
             options.learned(),
             options,
-            read.digests.clone(),
+            read.report.clone(),
         )?;
-        let eval = Self::of(corpus, eval, Learned::Masked, options, read.digests)?;
+        let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
         Ok(Split {
             train,
             eval: Some(eval),
@@ -184,13 +184,13 @@ impl Dataset {
     ) -> Result<Self> {
         let corpus = Arc::new(Corpus::of(documents)?);
         let options = DatasetOptions {
-            format: None,
+            read: ReadOptions::default(),
             train_on_prompt: false,
             sequence_length,
             packing,
         };
         let cut = cut(&corpus, sequence_length, Learned::Masked)?;
-        Self::of(&corpus, cut, Learned::Masked, &options, Vec::new())
+        Self::of(&corpus, cut, Learned::Masked, &options, ReadReport::default())
     }
 
     fn of(
@@ -198,7 +198,7 @@ impl Dataset {
         cut: Cut,
         learned: Learned,
         options: &DatasetOptions,
-        digests: Vec<FileDigest>,
+        read: ReadReport,
     ) -> Result<Self> {
         let length = options.sequence_length;
         let blocks = pack(&cut.pieces, length, options.packing)?;
@@ -208,7 +208,7 @@ impl Dataset {
             learned,
             blocks,
             report,
-            digests,
+            read,
         })
     }
 
@@ -237,8 +237,8 @@ impl DatasetOptions {
 struct Read {
     corpus: Arc<Corpus>,
     hashes: Vec<ContentHash>,
-    digests: Vec<FileDigest>,
-    /// The file of each document, by its place among the digests.
+    report: ReadReport,
+    /// The file of each document, by its place in the report.
     files: Vec<u32>,
 }
 
@@ -250,7 +250,7 @@ impl Read {
         watch: Watch<'_>,
     ) -> Result<Self> {
         watch.at(Phase::Reading, 0, paths.len() as u64);
-        let source = read_documents(paths, options.format)?;
+        let source = read_documents(paths, &options.read)?;
         watch.at(Phase::Reading, paths.len() as u64, paths.len() as u64);
         watch.check()?;
         let has_prompts = source
@@ -261,7 +261,7 @@ impl Read {
             let documents = source.documents.len();
             return Err(DataError::NoPrompts { documents });
         }
-        let files = files(&source.documents, &source.files);
+        let files = files(&source.documents, &source.report.files);
         let EncodedCorpus {
             corpus,
             hashes,
@@ -274,7 +274,7 @@ impl Read {
         Ok(Self {
             corpus: Arc::new(corpus),
             hashes,
-            digests: source.files,
+            report: source.report,
             files,
         })
     }
@@ -319,7 +319,7 @@ impl Read {
             of: 0,
             unit,
         };
-        let mut shares: Vec<_> = self.digests.iter().map(share).collect();
+        let mut shares: Vec<_> = self.report.files.iter().map(share).collect();
         let mut last = None;
         for piece in &measured.pieces {
             let document = piece.document();

@@ -53,7 +53,10 @@ pub use pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, IGNORE_INDEX, Learned, PackReport, PackingStrategy,
     Piece, cut, pack,
 };
-pub use source::{Document, DocumentSource, FileDigest, Format, Source, read_documents};
+pub use source::{
+    Document, DocumentSource, FileDigest, Format, ReadOptions, ReadReport, Source, read_documents,
+    visit_documents,
+};
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
     EncodedCorpus, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,

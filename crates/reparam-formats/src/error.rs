@@ -1,10 +1,12 @@
 //! Errors of reading and writing files.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Dtype, LoadMismatch};
+use crate::identify::{Kind, Quantization};
 
 /// Says why a file or a checkpoint could not be read or written.
 ///
@@ -24,6 +26,32 @@ pub enum FormatError {
     NoSuchFile {
         /// The missing file.
         path: PathBuf,
+    },
+    /// A file or directory is something else than what was wanted of it.
+    #[error("{} is {}, not {wanted}", path.display(), kind.name())]
+    AnotherKind {
+        /// The path.
+        path: PathBuf,
+        /// What is there.
+        kind: Kind,
+        /// What was wanted, with its article.
+        wanted: &'static str,
+    },
+    /// A link leads to nothing.
+    #[error("{} is a link to {}, which does not exist", path.display(), target.display())]
+    BrokenLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// The weights of a model are quantized in a way that is not read.
+    #[error("the weights in {} are quantized by {}, which is not read", path.display(), by.name())]
+    Quantized {
+        /// The directory.
+        path: PathBuf,
+        /// By what.
+        by: Quantization,
     },
     /// A directory holds no weights in a format that is read here.
     #[error("no weights found in {}", path.display())]
@@ -219,7 +247,10 @@ impl FormatError {
                 path,
                 source,
             },
-            io::ErrorKind::NotFound if action == "read" => Self::NoSuchFile { path },
+            io::ErrorKind::NotFound if action == "read" => match fs::read_link(&path) {
+                Ok(target) => Self::BrokenLink { path, target },
+                Err(_) => Self::NoSuchFile { path },
+            },
             _ => Self::Io {
                 action,
                 path,
@@ -233,6 +264,17 @@ impl FormatError {
         let text = match self {
             Self::NoSuchDirectory { .. } => {
                 "give the path of a directory that contains config.json and model.safetensors"
+                    .to_owned()
+            }
+            Self::AnotherKind { kind, .. } => return kind.hint().map(str::to_owned),
+            Self::BrokenLink { .. } => {
+                "restore what the link leads to, or put the file itself in its place; a link in the hub's \
+                 cache breaks when its blobs are deleted: download the model again"
+                    .to_owned()
+            }
+            Self::Quantized { .. } => {
+                "use the model that it was made from, with weights in F32, BF16 or F16; `precision = \"int8\"` \
+                 reads such a model in 8 bits"
                     .to_owned()
             }
             Self::NoWeights { candidates, .. } if candidates.is_empty() => {

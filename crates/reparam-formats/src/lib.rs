@@ -9,6 +9,7 @@
 //! - [`atomic`] writes files and directories that are never seen half written.
 //! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
 //! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
+//! - [`identify`] says what a file or a directory is, whatever its name says.
 //! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
 
 pub mod atomic;
@@ -16,6 +17,7 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod hub;
+pub mod identify;
 mod nearest;
 pub mod peft;
 pub mod safetensors;

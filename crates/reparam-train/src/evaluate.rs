@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
-use reparam_data::{Batch, Dataset, DatasetOptions, Format, PackingStrategy};
+use reparam_data::{Batch, Dataset, DatasetOptions, PackingStrategy, ReadOptions};
 use reparam_models::{CausalLm, TokenBatch};
 
 use crate::{Metrics, Result, Session, Stop, TrainError};
@@ -27,7 +27,7 @@ const TOKENS_AT_ONCE: usize = 2048;
 pub fn evaluate_file(
     session: &Session,
     data: PathBuf,
-    format: Option<Format>,
+    read: &ReadOptions,
     sequence_length: usize,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
@@ -35,7 +35,7 @@ pub fn evaluate_file(
         &[data],
         &session.tokenizer,
         &DatasetOptions {
-            format,
+            read: read.clone(),
             train_on_prompt: false,
             sequence_length,
             packing: PackingStrategy::BestFitDecreasing,

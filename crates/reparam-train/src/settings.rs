@@ -146,7 +146,7 @@ fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
 /// Returns how the training files become blocks of `sequence_length` tokens.
 pub(crate) fn dataset(data: &DataConfig, sequence_length: usize) -> DatasetOptions {
     DatasetOptions {
-        format: data.format,
+        read: data.reading(),
         train_on_prompt: data.train_on_prompt,
         sequence_length,
         packing: data.packing,

@@ -16,7 +16,7 @@ fn tokenizer() -> TextTokenizer {
 
 fn options(sequence_length: usize) -> DatasetOptions {
     DatasetOptions {
-        format: None,
+        read: ReadOptions::default(),
         train_on_prompt: false,
         sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
@@ -70,8 +70,8 @@ fn the_built_in_example() {
         fill: 693_365.0 / (1355.0 * 512.0),
     };
     assert_eq!(dataset.report, expected);
-    assert_eq!(dataset.digests.len(), 1);
-    assert_eq!(dataset.digests[0].bytes, 1_115_394);
+    assert_eq!(dataset.read.files.len(), 1);
+    assert_eq!(dataset.read.files[0].bytes, 1_115_394);
     // FNV-1a over the ids that transformers 5.23.0 gives for the whole file, and the EOS.
     let ids = ids(&dataset).into_iter();
     let hash = ids.fold(1_469_598_103_934_665_603u64, |hash, id| {
@@ -109,7 +109,7 @@ fn documents_do_not_see_each_other() {
 fn encoded_documents_need_no_file() {
     let documents = [EncodedDocument::new(vec![1, 5, 2])];
     let dataset = Dataset::from_encoded(documents, 4, PackingStrategy::None).unwrap();
-    assert_eq!((dataset.blocks.len(), dataset.digests.len()), (1, 0));
+    assert_eq!((dataset.blocks.len(), dataset.read.files.len()), (1, 0));
     assert_eq!(dataset.report.fill, 0.75);
 }
 

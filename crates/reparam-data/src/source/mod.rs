@@ -109,22 +109,53 @@ impl FileDigest {
     }
 }
 
+/// How documents are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// The format of all files, or `None` to tell each from its name and its first object.
+    pub format: Option<Format>,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadReport {
+    /// One digest a file, in the order in which the files were read.
+    pub files: Vec<FileDigest>,
+}
+
 /// What a list of files holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// The documents, in the order of the paths and, in a file, of its lines.
     pub documents: Vec<Document>,
-    /// One digest a file, in the order of the paths.
-    pub files: Vec<FileDigest>,
+    /// The files, and what is to be said of them.
+    pub report: ReadReport,
 }
 
 /// Reads the documents of `paths` in order.
 ///
-/// # Arguments
+/// # Errors
 ///
-/// - `format`: the format of all files, or `None` to tell each from its extension and its first object.
+/// Those of [`visit_documents`].
+///
+/// # Cost
+///
+/// The text of all documents, and that of one file beside them.
+pub fn read_documents(paths: &[PathBuf], options: &ReadOptions) -> Result<Source> {
+    let mut documents = Vec::new();
+    let report = visit_documents(paths, options, &mut |document| {
+        documents.push(document);
+        Ok(())
+    })?;
+    Ok(Source { documents, report })
+}
+
+/// Reads the documents of `paths` in order, and hands over each as soon as it is read, so that they need not be in
+/// memory together.
 ///
 /// # Errors
+///
+/// The first error of `each`, which ends the reading. Else:
 ///
 /// Stops at the first file that cannot be read in full, with its path and, where there is one, the line: see
 /// the first group of variants of [`DataError`]. A file that gives nothing to learn from (no bytes, only blank
@@ -133,33 +164,33 @@ pub struct Source {
 ///
 /// # Cost
 ///
-/// One file at a time is in memory beside its documents.
-pub fn read_documents(paths: &[PathBuf], format: Option<Format>) -> Result<Source> {
+/// One file at a time is in memory beside the document that is handed over.
+pub fn visit_documents(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadReport> {
     if paths.is_empty() {
         return Err(DataError::NoPaths);
     }
-    let mut source = Source {
-        documents: Vec::new(),
-        files: Vec::with_capacity(paths.len()),
-    };
+    let mut report = ReadReport::default();
     for path in paths {
         let bytes = read_file(path)?;
-        source.files.push(FileDigest::of(path, &bytes));
-        let first = source.documents.len();
-        parse(path, &bytes, format, &mut source.documents)?;
-        let documents = &source.documents[first..];
-        if documents
-            .iter()
-            .all(|document| document.text.trim().is_empty())
-        {
-            let documents = documents.len();
+        report.files.push(FileDigest::of(path, &bytes));
+        let (mut documents, mut is_blank) = (0, true);
+        parse(path, &bytes, options.format, &mut |document| {
+            documents += 1;
+            is_blank &= document.text.trim().is_empty();
+            each(document)
+        })?;
+        if is_blank {
             return Err(DataError::OnlyEmptyDocuments {
                 path: path.clone(),
                 documents,
             });
         }
     }
-    Ok(source)
+    Ok(report)
 }
 
 /// Reads a file, or says precisely why not.
@@ -225,12 +256,12 @@ fn not_found(path: &Path) -> DataError {
     }
 }
 
-/// Appends the documents in `bytes` to `documents`.
+/// Reads the documents in `bytes`.
 fn parse(
     path: &Path,
     bytes: &[u8],
     format: Option<Format>,
-    documents: &mut Vec<Document>,
+    each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<()> {
     let text = utf8(path, bytes)?;
     if text.is_empty() {
@@ -239,7 +270,7 @@ fn parse(
         });
     }
     if is_text(path, format)? {
-        documents.push(Document {
+        return each(Document {
             text: text.to_owned(),
             prompt_len: None,
             source: DocumentSource {
@@ -248,7 +279,6 @@ fn parse(
                 item: None,
             },
         });
-        return Ok(());
     }
     let mut form = None;
     json::objects(path, text, |object, place| {
@@ -257,8 +287,7 @@ fn parse(
             Some(form) => form,
             None => *form.insert(Form::of(&object, format, &place)?),
         };
-        documents.push(form.document(object, place)?);
-        Ok(())
+        each(form.document(object, place)?)
     })
 }
 

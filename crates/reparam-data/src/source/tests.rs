@@ -17,7 +17,7 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (TempDir, PathBuf) {
 
 fn read(name: &str, bytes: impl AsRef<[u8]>) -> Result<Vec<(String, usize)>> {
     let (_directory, path) = file(name, bytes);
-    let source = read_documents(std::slice::from_ref(&path), None)?;
+    let source = read_documents(std::slice::from_ref(&path), &ReadOptions::default())?;
     assert!(
         source
             .documents
@@ -89,33 +89,39 @@ fn a_line_is_a_document() {
 fn files_follow_each_other_with_their_digests() {
     let (_one, text) = file("a.txt", "abc");
     let (_two, lines) = file("b.jsonl", "{\"text\": \"x\"}\n{\"text\": \"y\"}\n");
-    let source = read_documents(&[lines.clone(), text.clone(), lines.clone()], None).unwrap();
+    let source = read_documents(
+        &[lines.clone(), text.clone(), lines.clone()],
+        &ReadOptions::default(),
+    )
+    .unwrap();
     let texts: Vec<_> = source
         .documents
         .iter()
         .map(|document| document.text.as_str())
         .collect();
     assert_eq!(texts, ["x", "y", "abc", "x", "y"]);
-    assert_eq!(source.files.len(), 3);
+    assert_eq!(source.report.files.len(), 3);
     // The test vector of FIPS 180-2 for "abc".
     let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned();
     assert_eq!(
-        source.files[1],
+        source.report.files[1],
         FileDigest {
             path: text,
             bytes: 3,
             sha256
         }
     );
-    assert_eq!(source.files[0], source.files[2]);
+    assert_eq!(source.report.files[0], source.report.files[2]);
 }
 
 #[test]
 fn a_format_that_is_given_wins() {
     let (_directory, path) = file("a.data", "{\"text\": \"x\"}");
     let paths = [path];
-    let read =
-        |format| read_documents(&paths, format).map(|source| source.documents[0].text.clone());
+    let read = |format| {
+        read_documents(&paths, &ReadOptions { format })
+            .map(|source| source.documents[0].text.clone())
+    };
     assert_eq!(read(Some(Format::Text)).unwrap(), "{\"text\": \"x\"}");
     assert_eq!(read(Some(Format::Documents)).unwrap(), "x");
     let error = read(None).unwrap_err();
@@ -141,7 +147,7 @@ fn formats_have_names() {
 #[test]
 fn a_missing_file_is_reported_with_its_neighbour() {
     let (directory, _path) = file("tinyshakespeare.txt", "x");
-    let error = |path: PathBuf| read_documents(&[path], None).unwrap_err();
+    let error = |path: PathBuf| read_documents(&[path], &ReadOptions::default()).unwrap_err();
     let hint = |name: &str| error(directory.path().join(name)).hint();
     assert_eq!(
         hint("tinyshakespear.txt").as_deref(),
@@ -165,14 +171,15 @@ fn a_missing_file_is_reported_with_its_neighbour() {
 #[test]
 fn other_unreadable_paths() {
     assert!(matches!(
-        read_documents(&[], None).unwrap_err(),
+        read_documents(&[], &ReadOptions::default()).unwrap_err(),
         DataError::NoPaths
     ));
     let directory = tempfile::tempdir().unwrap();
-    let error = read_documents(&[directory.path().to_owned()], None).unwrap_err();
+    let error =
+        read_documents(&[directory.path().to_owned()], &ReadOptions::default()).unwrap_err();
     assert!(matches!(error, DataError::IsDirectory { .. }));
     // A name with a zero byte is one that no system can open.
-    let error = read_documents(&[PathBuf::from("a\0b.txt")], None).unwrap_err();
+    let error = read_documents(&[PathBuf::from("a\0b.txt")], &ReadOptions::default()).unwrap_err();
     assert!(matches!(error, DataError::Unreadable { .. }), "{error}");
 }
 
@@ -283,7 +290,7 @@ proptest! {
     fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..60), kind in 0usize..3) {
         let mut documents = Vec::new();
         let path = ["x.txt", "x.jsonl", "x.json"][kind];
-        let outcome = parse(Path::new(path), &bytes, None, &mut documents);
+        let outcome = parse(Path::new(path), &bytes, None, &mut |document| { documents.push(document); Ok(()) });
         prop_assert_eq!(outcome.is_ok(), !documents.is_empty());
     }
 }

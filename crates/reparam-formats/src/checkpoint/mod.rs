@@ -22,9 +22,10 @@ pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
 use crate::FormatError;
+use crate::identify::{Kind, expect_kind};
 use header::Entry;
 
-const SINGLE_FILE: &str = "model.safetensors";
+pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The tensors of a model directory, mapped into memory.
@@ -77,7 +78,8 @@ impl Checkpoint {
             });
         }
         let single = directory.join(SINGLE_FILE);
-        if single.exists() {
+        // A link to nothing is there, and an error when it is read.
+        if single.symlink_metadata().is_ok() {
             let mut checkpoint = Self::open_file(&single)?;
             checkpoint.path = directory.to_path_buf();
             return Ok(checkpoint);
@@ -136,6 +138,7 @@ impl Checkpoint {
     }
 
     fn add_shard(&mut self, path: PathBuf) -> Result<(), FormatError> {
+        expect_kind(&path, &Kind::Safetensors)?;
         let map = map::map_file(&path)?;
         let header = header::parse(&path, &map)?;
         let shard = self.shards.len();

@@ -14,6 +14,7 @@ pub use json::JsonObject;
 pub use rope::{RopeDefaults, RopeParameters, RopeScaling};
 
 use crate::FormatError;
+use crate::identify::{Kind, expect_kind};
 
 /// A model's `config.json`: what every model says, and the rest for its family to read.
 ///
@@ -118,7 +119,8 @@ impl GenerationConfig {
     /// [`ConfigError::InvalidJson`], [`ConfigError::NotAnObject`], [`ConfigError::WrongType`].
     pub fn load(directory: &Path) -> Result<Option<Self>, ConfigError> {
         let path = directory.join("generation_config.json");
-        if !path.exists() {
+        // A link to nothing is there, and an error when it is read.
+        if path.symlink_metadata().is_err() {
             return Ok(None);
         }
         let raw = JsonObject::parse(&path, &read_text(&path)?)?;
@@ -130,8 +132,9 @@ impl GenerationConfig {
     }
 }
 
-/// Reads a text file.
+/// Reads a text file, and says what it is if it is none.
 pub(crate) fn read_text(path: &Path) -> Result<String, FormatError> {
+    expect_kind(path, &Kind::Text)?;
     fs::read_to_string(path).map_err(|source| FormatError::io("read", path, source))
 }
 

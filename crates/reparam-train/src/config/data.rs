@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use reparam::schema::{
     Range, SchemaError, SettingKind, SettingSpec, Settings, flag, number, optional, required, word,
 };
-use reparam_data::{Format, PackingStrategy};
+use reparam_data::{Format, PackingStrategy, ReadOptions};
 use serde::{Serialize, Serializer};
 
 use super::error::ConfigError;
@@ -80,6 +80,14 @@ fn write_packing<S: Serializer>(
 }
 
 impl DataConfig {
+    /// Returns how the files are read.
+    #[must_use]
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            format: self.format,
+        }
+    }
+
     /// The files to train on.
     pub const TRAIN: SettingSpec = required(
         "train",

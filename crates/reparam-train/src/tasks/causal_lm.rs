@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, TextTokenizer};
+use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, ReadOptions, TextTokenizer};
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
@@ -114,9 +114,9 @@ impl Task for CausalLanguageModel {
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
         let config_json = ModelJson::load(&session.directory)?.json.map().clone();
-        let mut files = train.digests.clone();
+        let mut files = train.read.files.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
-            files.extend(eval.digests.iter().cloned());
+            files.extend(eval.read.files.iter().cloned());
         }
         let data = Learned {
             count: train.blocks.len(),
@@ -192,7 +192,8 @@ impl Task for CausalLanguageModel {
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
-        evaluate_file(&session, data, format, sequence_length, stop)
+        let read = ReadOptions { format };
+        evaluate_file(&session, data, &read, sequence_length, stop)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reparam_data::ReadOptions;
 use reparam_kernels::Isa;
 use reparam_train::RunFile as _;
 use reparam_train::config::{EvalData, Override, Precision, RunConfig};
@@ -162,9 +163,15 @@ fn an_adapter_has_the_loss_of_its_run() {
         let model = model.to_str().expect("UTF-8");
         let session = Session::open_with_adapter(model, &adapter, &offline(), precision);
         let session = session.expect("a model with its adapter");
-        evaluate_file(&session, text.clone(), None, 96, Stop::never())
-            .expect("a loss")
-            .primary()
+        evaluate_file(
+            &session,
+            text.clone(),
+            &ReadOptions::default(),
+            96,
+            Stop::never(),
+        )
+        .expect("a loss")
+        .primary()
     };
     assert_eq!(open(Precision::Bf16), found.evaluations[1]);
     let full = open(Precision::F32);
@@ -211,7 +218,13 @@ fn weights_of_integers_have_nearly_the_same_loss() {
             .expect("a model")
         };
         let loss = |session: &Session| {
-            let evaluation = evaluate_file(session, text.clone(), None, 96, Stop::never());
+            let evaluation = evaluate_file(
+                session,
+                text.clone(),
+                &ReadOptions::default(),
+                96,
+                Stop::never(),
+            );
             evaluation.expect("a loss").primary()
         };
         let (full, int8) = (open(Precision::F32), open(Precision::Int8));

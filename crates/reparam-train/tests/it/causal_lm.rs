@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use reparam_data::ReadOptions;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_train::RunFile as _;
 use reparam_train::config::Precision;
@@ -68,8 +69,13 @@ impl Place {
 
     /// The loss of a session on the text of the runs.
     fn loss(&self, session: &Session) -> f64 {
-        let evaluation =
-            evaluate_file(session, self.path("train.txt"), None, LENGTH, Stop::never());
+        let evaluation = evaluate_file(
+            session,
+            self.path("train.txt"),
+            &ReadOptions::default(),
+            LENGTH,
+            Stop::never(),
+        );
         evaluation.expect("evaluates").primary()
     }
 

@@ -1,6 +1,7 @@
 //! The loss as its definition says, computed from logits by hand.
 
 use reparam::ForwardContext;
+use reparam_data::ReadOptions;
 use reparam_models::TokenBatch;
 use reparam_train::config::Precision;
 use reparam_train::{Session, Stop, evaluate_file};
@@ -57,8 +58,14 @@ fn evaluation_is_the_definition() {
     std::fs::write(&path, lines.join("\n")).expect("writes");
     // Longer than every document; one that cuts; the shortest.
     for sequence_length in [512, 16, 7, 2] {
-        let found = evaluate_file(&session, path.clone(), None, sequence_length, Stop::never())
-            .expect("evaluates");
+        let found = evaluate_file(
+            &session,
+            path.clone(),
+            &ReadOptions::default(),
+            sequence_length,
+            Stop::never(),
+        )
+        .expect("evaluates");
         let (sum, count) = by_hand(&session, &TEXTS, sequence_length);
         assert_eq!(found.get("tokens"), Some(count as f64), "{sequence_length}");
         let expected = sum / count as f64;
@@ -79,7 +86,8 @@ fn a_text_file_is_one_document() {
     // Long enough for several groups of blocks.
     let text = format!("{}\n", TEXTS[1]).repeat(80);
     std::fs::write(&path, &text).expect("writes");
-    let found = evaluate_file(&session, path, None, 64, Stop::never()).expect("evaluates");
+    let found = evaluate_file(&session, path, &ReadOptions::default(), 64, Stop::never())
+        .expect("evaluates");
     let (sum, count) = by_hand(&session, &[&text], 64);
     assert_eq!(found.get("tokens"), Some(count as f64));
     assert!(count > 4096, "{count}");
@@ -103,7 +111,13 @@ fn a_session_names_what_is_missing() {
     .expect_err("there is no model");
     assert!(error.to_string().contains("nothing"), "{error}");
     let missing = directory.path().join("missing.txt");
-    let error =
-        evaluate_file(&stories(), missing, None, 16, Stop::never()).expect_err("there is no file");
+    let error = evaluate_file(
+        &stories(),
+        missing,
+        &ReadOptions::default(),
+        16,
+        Stop::never(),
+    )
+    .expect_err("there is no file");
     assert!(error.to_string().contains("missing.txt"), "{error}");
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use reparam::ForwardContext;
-use reparam_data::{Dataset, DatasetOptions, IGNORE_INDEX, PackingStrategy};
+use reparam_data::{Dataset, DatasetOptions, IGNORE_INDEX, PackingStrategy, ReadOptions};
 use reparam_formats::peft::PeftAdapter;
 use reparam_models::TokenBatch;
 use reparam_train::RunFile as _;
@@ -58,7 +58,14 @@ impl Workplace {
 
     fn evaluate(&self, session: &Session, sequence_length: usize) -> Metrics {
         let (data, stop) = (self.path("data.json"), Stop::never());
-        evaluate_file(session, data, None, sequence_length, stop).expect("evaluates")
+        evaluate_file(
+            session,
+            data,
+            &ReadOptions::default(),
+            sequence_length,
+            stop,
+        )
+        .expect("evaluates")
     }
 }
 
@@ -108,7 +115,7 @@ fn expected_labels() -> Vec<(Vec<u32>, Vec<i32>)> {
 fn ids_and_labels_are_those_of_transformers() {
     let place = Workplace::new();
     let options = DatasetOptions {
-        format: None,
+        read: ReadOptions::default(),
         train_on_prompt: false,
         sequence_length: 512,
         packing: PackingStrategy::None,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use reparam::schema::SettingValue;
+use reparam_data::ReadOptions;
 use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
 use reparam_formats::peft::PeftAdapter;
 use reparam_train::RunFile as _;
@@ -129,7 +130,7 @@ fn a_run_learns_and_leaves_what_it_says() {
     let base_loss = evaluate_file(
         &stories(),
         place.path("data.jsonl"),
-        None,
+        &ReadOptions::default(),
         32,
         Stop::never(),
     );
@@ -137,7 +138,13 @@ fn a_run_learns_and_leaves_what_it_says() {
     let session = stories()
         .with_adapter(&run.join("adapter"))
         .expect("the run's adapter");
-    let loss = evaluate_file(&session, place.path("data.jsonl"), None, 32, Stop::never());
+    let loss = evaluate_file(
+        &session,
+        place.path("data.jsonl"),
+        &ReadOptions::default(),
+        32,
+        Stop::never(),
+    );
     assert_eq!(loss.expect("evaluates").primary(), evaluations[2].1);
     for step in [2, 4] {
         let path = run.join(format!("checkpoints/step-{step:06}"));

@@ -7,7 +7,7 @@ use super::*;
 /// The prompts and responses in a file, and where they stand.
 fn examples(name: &str, content: &str) -> Vec<(String, String, (usize, Option<usize>))> {
     let (_directory, path) = file(name, content);
-    let source = read_documents(&[path], None).unwrap();
+    let source = read_documents(&[path], &ReadOptions::default()).unwrap();
     let parts = |document: Document| {
         let (prompt, response) = document.text.split_at(document.prompt_len.unwrap());
         let place = (document.source.line, document.source.item);
@@ -67,7 +67,13 @@ fn a_json_file_may_have_an_object_a_line() {
     let expected = [("a".to_owned(), 2), ("b".to_owned(), 4)];
     assert_eq!(read("a.json", lines).unwrap(), expected);
     let (_directory, path) = file("a.json", lines);
-    let source = read_documents(&[path], Some(Format::Documents)).unwrap();
+    let source = read_documents(
+        &[path],
+        &ReadOptions {
+            format: Some(Format::Documents),
+        },
+    )
+    .unwrap();
     assert_eq!(source.documents[1].source.item, None);
     // One object over several lines is neither.
     let error = error("a.json", "{\n  \"text\": \"a\"\n}\n");
@@ -89,10 +95,15 @@ fn a_format_that_is_given_decides_between_fields() {
         let (_directory, path) = file("a.data", &content);
         let paths = [path];
         let read = |format| {
-            read_documents(&paths, Some(format))
-                .unwrap()
-                .documents
-                .remove(0)
+            read_documents(
+                &paths,
+                &ReadOptions {
+                    format: Some(format),
+                },
+            )
+            .unwrap()
+            .documents
+            .remove(0)
         };
         assert_eq!(
             (
@@ -214,7 +225,13 @@ fn the_first_object_says_what_the_file_is() {
     }
     // Where the format is given, only its fields are known.
     let (_directory, path) = file("a.jsonl", "{\"text\": \"Hi\"}");
-    let error = read_documents(&[path], Some(Format::PromptCompletion)).unwrap_err();
+    let error = read_documents(
+        &[path],
+        &ReadOptions {
+            format: Some(Format::PromptCompletion),
+        },
+    )
+    .unwrap_err();
     assert_eq!(
         message(&error),
         "a.jsonl:1: not of the format `prompt_completion`, found `text`"
@@ -225,7 +242,13 @@ fn the_first_object_says_what_the_file_is() {
     );
     // One that has a single form names what is missing.
     let (_directory, path) = file("a.jsonl", "{\"instruction\": \"i\", \"otuput\": \"o\"}");
-    let error = read_documents(&[path], Some(Format::Alpaca)).unwrap_err();
+    let error = read_documents(
+        &[path],
+        &ReadOptions {
+            format: Some(Format::Alpaca),
+        },
+    )
+    .unwrap_err();
     assert_eq!(
         message(&error),
         "a.jsonl:1: no field `output`, found `instruction`, `otuput`"
@@ -300,7 +323,11 @@ fn both(objects: &[serde_json::Value], pretty: bool) -> [Vec<Document>; 2] {
     };
     [("x.jsonl", lines.join("\n")), ("x.json", array)].map(|(name, content)| {
         let mut documents = Vec::new();
-        parse(Path::new(name), content.as_bytes(), None, &mut documents).unwrap();
+        parse(Path::new(name), content.as_bytes(), None, &mut |document| {
+            documents.push(document);
+            Ok(())
+        })
+        .unwrap();
         documents
     })
 }

@@ -227,7 +227,7 @@ fn masks_of_real_tokenizers_are_their_definition() {
     let root =
         PathBuf::from(std::env::var_os("REPARAM_DATA").expect("REPARAM_DATA names a directory"));
     let data = root.join("text/llama-factory-demo/data/alpaca_en_demo.json");
-    let examples = crate::source::read_documents(&[data], None)
+    let examples = crate::source::read_documents(&[data], &crate::source::ReadOptions::default())
         .unwrap()
         .documents;
     for file in ["gpt2/tokenizer.json", "gpt-neox-20b/20B_tokenizer.json"] {
