@@ -190,7 +190,13 @@ impl Dataset {
             packing,
         };
         let cut = cut(&corpus, sequence_length, Learned::Masked)?;
-        Self::of(&corpus, cut, Learned::Masked, &options, ReadReport::default())
+        Self::of(
+            &corpus,
+            cut,
+            Learned::Masked,
+            &options,
+            ReadReport::default(),
+        )
     }
 
     fn of(

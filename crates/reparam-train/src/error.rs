@@ -43,7 +43,7 @@ pub enum TrainError {
     Peft(#[from] PeftError),
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(#[source] DataError),
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -112,7 +112,7 @@ pub enum TrainError {
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
-    Rows(#[from] RowError),
+    Rows(#[source] RowError),
     /// What a run wrote beside its result cannot be used.
     #[error("{}: {problem}", path.display())]
     Card {

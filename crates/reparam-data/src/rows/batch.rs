@@ -7,9 +7,13 @@ use super::text::{RowLabels, TextRow};
 use crate::error::DataError;
 use crate::order::ContentHash;
 use crate::tokenizer::{EncodedRow, TextTokenizer};
+use crate::watch::{Interrupted, Phase, Watch};
 
 #[cfg(test)]
 mod tests;
+
+/// The rows that are encoded between two looks at the watch.
+const AT_ONCE: usize = 512;
 
 /// What a step is computed on: a flat list of tokens with the bounds of its rows.
 ///
@@ -64,13 +68,17 @@ impl RowBatch {
 /// Encodes rows in parallel, each cut to `max_length` tokens; see [`TextTokenizer::encode_row`]. `text` gives the text of a row.
 ///
 /// A row that cannot be encoded becomes an error in its place.
-#[must_use]
+///
+/// # Errors
+///
+/// [`Interrupted`] when `watch` asks for it.
 pub fn encode_rows<T: Send>(
     rows: Rows<T>,
     tokenizer: &TextTokenizer,
     max_length: usize,
     text: impl Fn(&T) -> &TextRow + Sync,
-) -> Rows<(T, EncodedRow)> {
+    watch: Watch<'_>,
+) -> Result<Rows<(T, EncodedRow)>, Interrupted> {
     let encode = |row: super::Result<T>| {
         let row = row?;
         let TextRow {
@@ -88,10 +96,20 @@ pub fn encode_rows<T: Send>(
             .into()),
         }
     };
-    Rows {
-        rows: rows.rows.into_par_iter().map(encode).collect(),
-        files: rows.files,
+    let total = rows.rows.len();
+    let mut encoded = Vec::with_capacity(total);
+    let mut left = rows.rows.into_iter();
+    while encoded.len() < total {
+        watch.check()?;
+        watch.at(Phase::Tokenizing, encoded.len() as u64, total as u64);
+        let some: Vec<_> = left.by_ref().take(AT_ONCE).collect();
+        encoded.par_extend(some.into_par_iter().map(&encode));
     }
+    watch.at(Phase::Tokenizing, total as u64, total as u64);
+    Ok(Rows {
+        rows: encoded,
+        files: rows.files,
+    })
 }
 
 impl TextRow {

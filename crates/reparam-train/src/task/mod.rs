@@ -53,8 +53,8 @@ pub trait Task: Objective + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the run from starting.
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>>;
+    /// Whatever keeps the run from starting; [`TrainError::Interrupted`] when `watch` asks for it.
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>>;
 
     /// Checks before the first of several runs what costs little to check.
     ///

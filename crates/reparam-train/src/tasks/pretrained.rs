@@ -61,7 +61,9 @@ where
     T: Task + Objective,
 {
     let (train, seed) = (&config.train, config.train.seed);
-    let max_steps = train.steps(data.count);
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
+        .with_accumulation(train.gradient_accumulation);
+    let max_steps = train.steps(&plan);
     let method = config.catalog.method(&config.method, max_steps)?;
     let model_parameters = base.model.num_params();
     let (model, report) = methods::attach(base.model, &*method, seed)?;
@@ -88,14 +90,13 @@ where
     let catalog = &config.catalog;
     let optimizer = catalog.optimizer(&config.optimizer, &config.method, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
-    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,
             seed,
-            accumulation: train.gradient_accumulation as u64,
             methods: catalog.methods.clone(),
         },
         optimizer,
