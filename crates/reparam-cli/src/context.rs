@@ -30,15 +30,20 @@ impl Context {
     /// Reads the environment, and refuses an instruction set that the machine does not have.
     pub(crate) fn new(environment: &Environment) -> Result<Self> {
         let settings = environment.settings()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let hub = HubOptions {
+            stop: Arc::clone(&stop),
+            ..settings.hub
+        };
         keep_freed_pages();
         let isa = settings.isa.map(|isa| isa.parse()).transpose()?;
         if let Some(isa) = isa {
             with_isa(isa, || ())?;
         }
         Ok(Self {
-            tasks: Tasks::builtin().with_hub(settings.hub.clone()),
-            hub: settings.hub,
-            stop: Arc::new(AtomicBool::new(false)),
+            tasks: Tasks::builtin().with_hub(hub.clone()),
+            hub,
+            stop,
             runtime: RuntimeOptions {
                 isa,
                 // One a core, this one included.

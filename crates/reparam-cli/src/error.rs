@@ -9,6 +9,8 @@ use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
 use reparam_train::event::FailureKind;
 
+use crate::output::printable;
+
 /// The exit codes of the program.
 pub(crate) mod exit_code {
     /// The command did what it was asked to.
@@ -74,7 +76,7 @@ pub(crate) enum CliError {
     #[error("cannot watch for signals")]
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
-    #[error("interrupted after step {step}; its state is saved")]
+    #[error("{}", interrupted(*step))]
     Interrupted { step: u64 },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; finished runs are in the study's directory")]
@@ -143,8 +145,12 @@ impl CliError {
             Self::Variable { variable, .. } => Some(format!(
                 "change or unset the environment variable {variable}"
             )),
+            Self::Interrupted { step: 0 } => None,
             Self::Interrupted { .. } => {
                 Some("run the same command with --resume to continue".to_owned())
+            }
+            Self::Output(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                Some("raise the limit on the size of files (ulimit -f)".to_owned())
             }
             Self::OutputNotUtf8(_)
             | Self::Output(_)
@@ -181,6 +187,13 @@ impl CliError {
     }
 }
 
+fn interrupted(step: u64) -> String {
+    match step {
+        0 => "interrupted before the first step: nothing was learned".to_owned(),
+        step => format!("interrupted after step {step}; its state is saved"),
+    }
+}
+
 /// The first paragraph of clap's text, in one line and without its `error: `.
 fn usage_message(plain: &str) -> String {
     let paragraph = plain.split("\n\n").next().unwrap_or(plain);
@@ -213,11 +226,8 @@ pub(crate) fn install_panic_hook() {
             .location()
             .map_or_else(String::new, |location| format!(" at {location}"));
         // There is nobody left to tell if standard error is closed.
-        let _ = writeln!(
-            std::io::stderr(),
-            "panic{place}: {}",
-            panic_message(info.payload())
-        );
+        let message = panic_message(info.payload());
+        let _ = writeln!(std::io::stderr(), "panic{place}: {}", printable(&message));
     }));
 }
 

@@ -53,21 +53,22 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
         }
+        if let Event::Finished(finished) = event {
+            self.bar.finish_and_clear();
+            self.warn(finished);
+        }
         if self.printer.is_json() {
             let line = event
                 .to_json_line()
                 .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
-            return self.printer.line(&line);
+            return self.printer.json_line(&line);
         }
         match event {
             Event::Step(step) => {
                 self.step(step);
                 Ok(())
             }
-            Event::Finished(finished) => {
-                self.bar.finish_and_clear();
-                self.finished(finished)
-            }
+            Event::Finished(finished) => self.finished(finished),
             _ if self.printer.is_quiet() => Ok(()),
             // Not while the bar is suspended: this is where it is first shown, and indicatif holds
             // the bar's lock during `suspend`.
@@ -170,12 +171,29 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
     }
 
+    /// Says so if nothing was won.
+    fn warn(&mut self, finished: &Finished) {
+        let (Some(false), Some(metric)) = (finished.improved, &finished.metric) else {
+            return;
+        };
+        let (Some(before), Some(after)) = (finished.before, finished.after) else {
+            return;
+        };
+        self.printer.note(&format!(
+            "warning: the model is not better than before: held-out {metric} {} before the first step, {} of the \
+             result\nhint: lower optimizer.learning_rate, evaluate more often with train.eval_every, or use more data",
+            measured(before, 4),
+            measured(after, 4)
+        ));
+    }
+
     fn finished(&mut self, finished: &Finished) -> Result<()> {
         let measured = match (&finished.metric, finished.before, finished.after) {
             (Some(metric), Some(before), Some(after)) => format!(
-                ", held-out {metric} {} -> {}",
+                ", held-out {metric} {} -> {}{}",
                 measured(before, 4),
-                measured(after, 4)
+                measured(after, 4),
+                earlier(finished)
             ),
             _ => String::new(),
         };
@@ -193,6 +211,16 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             }
         }
         Ok(())
+    }
+}
+
+/// Which step the result is of, if it is not the last one.
+fn earlier(finished: &Finished) -> String {
+    match (finished.best_step, finished.after, finished.last_loss) {
+        (Some(step), after, Some(last)) if step < finished.steps && after == finished.best_loss => {
+            format!(" after step {step} ({} at the end)", measured(last, 4))
+        }
+        _ => String::new(),
     }
 }
 
@@ -374,6 +402,27 @@ mod tests {
             because(&patience),
             "3 evaluations in a row no better than 0.8750"
         );
+    }
+
+    #[test]
+    fn a_result_of_an_earlier_step_and_one_that_is_no_better_are_said() {
+        let run = |after: f64, improved: bool| {
+            let finished = json!({"event": "finished", "steps": 40, "seconds": 1.0, "metric": "loss",
+                "before": 2.0, "after": after, "best_step": 20, "best_loss": after, "last_loss": 2.5,
+                "improved": improved, "adapter": "runs/a/adapter"});
+            printed(&[finished], false)
+        };
+        let (out, err) = run(1.5, true);
+        assert!(
+            out.contains("held-out loss 2.0000 -> 1.5000 after step 20 (2.5000 at the end)\n"),
+            "{out}"
+        );
+        assert_eq!(err, "");
+        let (_, err) = run(2.25, false);
+        insta::assert_snapshot!(err, @r#"
+        warning: the model is not better than before: held-out loss 2.0000 before the first step, 2.2500 of the result
+        hint: lower optimizer.learning_rate, evaluate more often with train.eval_every, or use more data
+        "#);
     }
 
     #[test]

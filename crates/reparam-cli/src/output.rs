@@ -1,10 +1,16 @@
 //! The only place that writes to standard output and standard error.
+//!
+//! Names, values and texts come from files and servers. Whatever is for people leaves through [`printable`], so that none of
+//! it can steer a terminal; what is for programs stays as it is, or is escaped as JSON.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::Write;
 
 use serde::Serialize;
 use serde_json::json;
 
+use reparam_formats::is_unprintable;
 use reparam_train::event::SCHEMA_VERSION;
 
 use crate::env_vars::{self, Environment};
@@ -12,6 +18,9 @@ use crate::error::{CliError, Result};
 
 /// The width of the labels of [`Printer::row`], in columns.
 const LABEL_COLUMNS: usize = 11;
+
+/// How many characters of a line of an error are shown; what errors quote is cut far shorter already.
+const ERROR_LINE: usize = 4000;
 
 /// Where an invocation writes.
 pub(crate) struct Streams<'a> {
@@ -78,16 +87,30 @@ impl<'a> Printer<'a> {
     }
 
     /// Writes a text as it is, and makes sure that it has left the program.
-    pub(crate) fn text(&mut self, text: &str) -> Result<()> {
+    fn text(&mut self, text: &str) -> Result<()> {
         let out = &mut self.streams.out;
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
             .map_err(CliError::Output)
     }
 
-    /// Writes a line of the result.
+    /// Writes the program's own text, which may be colored.
+    pub(crate) fn own(&mut self, text: &str) -> Result<()> {
+        self.text(text)
+    }
+
+    /// Writes a piece of a result that programs may read: as it is, but for a terminal.
+    pub(crate) fn data(&mut self, text: &str) -> Result<()> {
+        if self.streams.out_is_terminal {
+            self.text(&printable(text))
+        } else {
+            self.text(text)
+        }
+    }
+
+    /// Writes a line of the result, for people.
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
-        self.text(&format!("{line}\n"))
+        self.text(&format!("{}\n", printable(line)))
     }
 
     /// Writes a line of the result that starts with a label.
@@ -99,13 +122,18 @@ impl<'a> Printer<'a> {
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
         let line = serde_json::to_string(value)
             .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
-        self.line(&line)
+        self.json_line(&line)
+    }
+
+    /// Writes a line that is JSON already.
+    pub(crate) fn json_line(&mut self, line: &str) -> Result<()> {
+        self.text(&format!("{}\n", plain_json(line)))
     }
 
     /// Says something beside the result, unless told to be quiet.
     pub(crate) fn note(&mut self, note: &str) {
         if !self.quiet {
-            self.say(&format!("{note}\n"));
+            self.say(&format!("{}\n", printable(note)));
         }
     }
 
@@ -147,17 +175,21 @@ impl<'a> Printer<'a> {
             }
         };
         if let CliError::Usage { plain, styled } = error {
-            return if color { styled } else { plain }.clone();
+            // What the arguments bring along is in both texts; clap's own colors are in one.
+            return match printable(plain) {
+                Cow::Borrowed(_) if color => styled.clone(),
+                text => text.into_owned(),
+            };
         }
-        let mut chain = error.chain().into_iter();
+        let mut chain = error.chain().into_iter().map(|text| readable(&text));
         let mut text = paint("31", "error:");
         // The place is drawn below the headline instead of put in front of it.
         match error {
             CliError::Config(error) => {
                 chain.next();
-                text += &format!(" {}\n", error.kind());
+                text += &format!(" {}\n", readable(&error.kind().to_string()));
                 if let Some(location) = error.location() {
-                    text += &format!("{location}\n");
+                    text += &format!("{}\n", readable(&location.to_string()));
                 }
             }
             _ => text += &format!(" {}\n", chain.next().unwrap_or_default()),
@@ -166,10 +198,71 @@ impl<'a> Printer<'a> {
             text += &format!("  caused by: {cause}\n");
         }
         for hint in error.hints() {
-            text += &format!("{} {hint}\n", paint("36", "hint:"));
+            text += &format!("{} {}\n", paint("36", "hint:"), readable(&hint));
         }
         text
     }
+}
+
+/// Escapes what would steer a terminal instead of being shown; line breaks and tabs stay.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(
+        text,
+        |c| !matches!(c, '\n' | '\t'),
+        |c, out| {
+            let _ = write!(out, "{}", c.escape_default());
+        },
+    )
+}
+
+/// A text of an error: printable, and cut where a line of it has no end.
+fn readable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len().min(2 * ERROR_LINE));
+    for line in text.split_inclusive('\n') {
+        match line.char_indices().nth(ERROR_LINE) {
+            Some((end, _)) => {
+                shown += &printable(&line[..end]);
+                shown.push('…');
+                if line.ends_with('\n') {
+                    shown.push('\n');
+                }
+            }
+            None => shown += &printable(line),
+        }
+    }
+    shown
+}
+
+/// Escapes in JSON what `serde_json` leaves as it is: such characters stand in its strings alone.
+fn plain_json(json: &str) -> Cow<'_, str> {
+    escaped(
+        json,
+        |_| true,
+        |c, out| {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        },
+    )
+}
+
+/// Writes the unprintable characters that `is_wrong` picks in another way.
+fn escaped(
+    text: &str,
+    is_wrong: impl Fn(char) -> bool,
+    write: impl Fn(char, &mut String),
+) -> Cow<'_, str> {
+    let is_wrong = |c: char| is_unprintable(c) && is_wrong(c);
+    if !text.contains(&is_wrong) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_wrong(c) {
+            write(c, &mut out);
+        } else {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// `{"error": {...}}`, as an event if the output is a stream of events.
@@ -214,6 +307,90 @@ mod tests {
             );
             assert_eq!(text.contains('\x1b'), colored, "{text:?}");
         }
+    }
+
+    /// What a printer writes to its two streams, as a terminal or not.
+    fn written(is_terminal: bool, write: impl Fn(&mut Printer<'_>)) -> (String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let streams = Streams {
+            out: &mut out,
+            err: &mut err,
+            out_is_terminal: is_terminal,
+            err_is_terminal: is_terminal,
+        };
+        write(&mut Printer::new(
+            streams,
+            &Environment::of(&[("NO_COLOR", "1")]),
+        ));
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(out), text(err))
+    }
+
+    const EVIL: &str = "\u{1b}]0;owned\u{7} \u{9b}1m\u{202e}\r\u{7f} 价格\tx";
+    const HARMLESS: &str = "\\u{1b}]0;owned\\u{7} \\u{9b}1m\\u{202e}\\r\\u{7f} 价格\tx";
+
+    #[test]
+    fn nothing_for_people_steers_a_terminal() {
+        for is_terminal in [true, false] {
+            let (out, err) = written(is_terminal, |printer| {
+                printer.line(EVIL).unwrap();
+                printer.row("name", EVIL).unwrap();
+                printer.note(EVIL);
+            });
+            assert_eq!(out, format!("{HARMLESS}\nname        {HARMLESS}\n"));
+            assert_eq!(err, format!("{HARMLESS}\n"));
+            let error = CliError::OutputNotUtf8(EVIL.to_owned());
+            let (_, err) = written(is_terminal, |printer| {
+                printer.failure(&error);
+            });
+            assert!(
+                err.starts_with("error: ") && err.contains(HARMLESS),
+                "{err:?}"
+            );
+            let usage = CliError::Usage {
+                plain: format!("error: {EVIL}\n"),
+                styled: format!("\u{1b}[1merror:\u{1b}[0m {EVIL}\n"),
+            };
+            let (_, err) = written(is_terminal, |printer| {
+                printer.failure(&usage);
+            });
+            assert_eq!(err, format!("error: {HARMLESS}\n"));
+        }
+    }
+
+    #[test]
+    fn results_reach_programs_as_they_are_and_terminals_escaped() {
+        let write = |printer: &mut Printer<'_>| printer.data(EVIL).unwrap();
+        assert_eq!(written(false, write).0, EVIL);
+        assert_eq!(written(true, write).0, HARMLESS);
+    }
+
+    #[test]
+    fn json_is_of_printable_characters_and_means_the_same() {
+        for is_terminal in [true, false] {
+            let (out, _) = written(is_terminal, |printer| {
+                printer.json(&json!({ EVIL: EVIL })).unwrap();
+                printer
+                    .json_line(&json!({ EVIL: EVIL }).to_string())
+                    .unwrap();
+            });
+            assert_eq!(out.lines().count(), 2);
+            for line in out.lines() {
+                assert!(!line.contains(is_unprintable), "{line:?}");
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert_eq!(value, json!({ EVIL: EVIL }));
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_without_end_is_cut() {
+        let endless = "é".repeat(1_000_000);
+        let (_, err) = written(false, |printer| {
+            printer.failure(&CliError::OutputNotUtf8(endless.clone()));
+        });
+        assert!(err.chars().count() < ERROR_LINE + 20, "{}", err.len());
+        assert!(err.ends_with("é…\n"));
     }
 
     #[test]

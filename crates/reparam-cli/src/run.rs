@@ -11,6 +11,7 @@ use crate::commands;
 use crate::context::Context;
 use crate::env_vars::Environment;
 use crate::error::{CliError, Result, exit_code};
+use crate::interrupt::survive_file_size_limit;
 use crate::output::{Printer, Streams};
 
 /// Runs the program and returns its exit code.
@@ -38,6 +39,7 @@ fn dispatch(
     environment: &Environment,
     printer: &mut Printer<'_>,
 ) -> Result<()> {
+    survive_file_size_limit()?;
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error, printer),
@@ -72,7 +74,7 @@ fn usage(error: &clap::Error, printer: &mut Printer<'_>) -> Result<()> {
             } else {
                 rendered.to_string()
             };
-            printer.text(&text)
+            printer.own(&text)
         }
         _ => Err(CliError::Usage {
             plain: rendered.to_string(),

@@ -211,7 +211,7 @@ fn sync_tree(directory: &Path) -> io::Result<()> {
 }
 
 /// Flushes a directory's list of names, which is what makes a rename permanent.
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     // Other systems do not open directories as files and flush renames themselves.
     if cfg!(unix) {
         File::open(directory)?.sync_all()

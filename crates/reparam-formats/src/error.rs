@@ -330,6 +330,9 @@ impl FormatError {
                 "free some space or choose another disk; nothing was overwritten".to_owned()
             }
             Self::NotADirectory { .. } => "choose another path, or remove that file".to_owned(),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                "raise the limit on the size of files (ulimit -f)".to_owned()
+            }
             Self::NoSuchFile { .. }
             | Self::DuplicateTensor { .. }
             | Self::NotFloat { .. }

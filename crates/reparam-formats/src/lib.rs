@@ -21,6 +21,8 @@ pub mod identify;
 mod nearest;
 pub mod peft;
 pub mod safetensors;
+mod shown;
 
 pub use error::FormatError;
 pub use nearest::nearest;
+pub use shown::{Shown, is_unprintable, shown};

@@ -1,6 +1,5 @@
 //! Why work on a model could not be done.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use reparam::methods::MethodError;
@@ -31,7 +30,7 @@ pub enum TrainError {
     Config(#[from] ConfigError),
     /// The model was not found.
     #[error(transparent)]
-    Hub(#[from] HubError),
+    Hub(HubError),
     /// A file is missing, damaged or cannot be written.
     #[error(transparent)]
     Format(#[from] FormatError),
@@ -284,9 +283,23 @@ pub enum TrainError {
     /// What a study shall vary cannot be read.
     #[error(transparent)]
     Vary(#[from] crate::study::VaryError),
+    /// The system gives no thread for a run.
+    #[error("cannot start a thread")]
+    NoThread {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A run of a study failed, and not by divergence.
+    #[error("the run {label} of the study failed: {source}")]
+    StudyRun {
+        /// What was varied.
+        label: String,
+        /// Why it failed.
+        source: Box<TrainError>,
+    },
     /// A picture cannot be drawn.
-    #[error("cannot draw a picture of the study: {0}")]
-    Plot(crate::study::PlotError),
+    #[error(transparent)]
+    Plot(crate::plot::PlotError),
     /// A measured loss is not finite.
     #[error("the loss is not finite")]
     LossNotFinite,
@@ -327,6 +340,15 @@ pub enum TrainError {
     },
 }
 
+impl From<HubError> for TrainError {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::Interrupted => Self::Interrupted,
+            error => Self::Hub(error),
+        }
+    }
+}
+
 impl TrainError {
     pub(crate) fn not_for_task(task: &str, what: &'static str) -> Self {
         let task = task.to_owned();
@@ -338,12 +360,6 @@ impl TrainError {
         match self {
             Self::Config(error) => error.hint(),
             Self::Hub(error) => error.hint(),
-            Self::Format(FormatError::Io { source, .. })
-            | Self::Peft(PeftError::File(FormatError::Io { source, .. }))
-                if source.kind() == ErrorKind::FileTooLarge =>
-            {
-                Some("raise the limit on the size of files (ulimit -f)".into())
-            }
             Self::Format(error) => error.hint(),
             Self::ModelConfig(error) => error.hint(),
             Self::Peft(error) => error.hint(),
@@ -399,7 +415,8 @@ impl TrainError {
             }
             Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
             Self::Vary(error) => error.hint(),
-            Self::Plot(_) => None,
+            Self::StudyRun { source, .. } => source.hint(),
+            Self::Plot(_) | Self::NoThread { .. } => None,
             Self::NotARegression { .. } => {
                 Some("give the run directory of a regression, or the model directory in it".into())
             }
@@ -450,6 +467,7 @@ impl TrainError {
     /// Returns the class of the error.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::StudyRun { source, .. } => source.kind(),
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
             | Self::RecomputeInF32
@@ -476,6 +494,7 @@ impl TrainError {
                 FailureKind::Diverged
             }
             Self::Output { .. }
+            | Self::NoThread { .. }
             | Self::Runtime(RuntimeError::Threads { .. })
             | Self::Format(
                 FormatError::Io { .. }

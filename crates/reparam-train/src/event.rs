@@ -208,6 +208,21 @@ pub struct Evaluation {
     pub metrics: Map<String, Value>,
     /// The name of the measure that decides.
     pub primary: String,
+    /// Whether less of it is better; written only where it is not.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub lower_is_better: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 impl Evaluation {
@@ -216,6 +231,7 @@ impl Evaluation {
             step,
             metrics: metrics.values().clone(),
             primary: metrics.primary_name().to_owned(),
+            lower_is_better: metrics.is_lower_better(),
         }
     }
 
@@ -238,8 +254,20 @@ pub struct Finished {
     pub metric: Option<String>,
     /// Its value before the first step.
     pub before: Option<f64>,
-    /// Its value after the last step.
+    /// Its value of the result.
     pub after: Option<f64>,
+    /// The step after which the best model was measured.
+    #[serde(default)]
+    pub best_step: Option<u64>,
+    /// The value of `metric` there.
+    #[serde(default)]
+    pub best_loss: Option<f64>,
+    /// Its value after the last step.
+    #[serde(default)]
+    pub last_loss: Option<f64>,
+    /// Whether the result is better than the model before the first step.
+    #[serde(default)]
+    pub improved: Option<bool>,
     /// The directory of the adapter, of a method that has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub adapter: Option<PathBuf>,
@@ -395,6 +423,10 @@ mod tests {
                 metric: Some("loss".into()),
                 before: Some(3.0),
                 after: None,
+                best_step: Some(6),
+                best_loss: Some(2.0),
+                last_loss: Some(2.5),
+                improved: Some(true),
                 adapter: Some("runs/a/adapter".into()),
                 model: None,
             }),

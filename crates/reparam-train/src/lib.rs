@@ -11,6 +11,7 @@
 
 pub mod bench;
 mod cards;
+mod clock;
 pub mod config;
 mod convergence;
 mod error;
@@ -18,13 +19,16 @@ mod evaluate;
 pub mod event;
 mod export;
 mod generate;
+mod history;
 pub mod inspect;
 mod json;
+mod keep;
 mod learner;
 mod log;
 mod memory;
 mod metrics;
 mod numbers;
+mod plot;
 mod provenance;
 mod run_dir;
 mod session;

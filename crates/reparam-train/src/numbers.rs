@@ -9,6 +9,30 @@ pub(crate) fn readable(x: f64) -> String {
     }
 }
 
+/// Writes a number as one says it: with up to four digits that count, as a power of ten where zeros would hide them.
+pub(crate) fn short(x: f64) -> String {
+    if !x.is_finite() || x == 0.0 {
+        return if x == 0.0 {
+            "0".to_owned()
+        } else {
+            x.to_string()
+        };
+    }
+    if !(1e-2..1e6).contains(&x.abs()) {
+        let text = format!("{x:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        return format!("{digits}e{power}");
+    }
+    // Digits before the point count, too.
+    let before = x.abs().log10().floor() as i32 + 1;
+    let text = format!("{x:.*}", usize::try_from(4 - before).unwrap_or(0));
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
+    }
+}
+
 /// Writes a number that a user gave as a user would write it.
 pub(crate) fn given(x: f64) -> String {
     if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
@@ -44,6 +68,24 @@ mod tests {
         ];
         for (number, text) in cases {
             assert_eq!(readable(number), text);
+        }
+        for (number, text) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (4.7e-3, "4.7e-3"),
+            (0.98, "0.98"),
+            (0.012_345, "0.01235"),
+            (1.0, "1"),
+            (2.30, "2.3"),
+            (108.5979, "108.6"),
+            (67_815.37, "67815"),
+            (100_000.0, "100000"),
+            (2e6, "2e6"),
+            (-1.2345e-7, "-1.23e-7"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(short(number), text);
         }
         for (number, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
             assert_eq!(given(number), text);

@@ -173,13 +173,15 @@ fn digests(base: &BaseOrigin) -> Result<BTreeMap<&'static str, String>, TrainErr
 
 /// Returns the part of a configuration that changes what a run computes.
 ///
-/// Where the result goes, how many threads compute and what is written down does not.
+/// Where the result goes, how many threads compute, what is written down and which checkpoints stay does not.
 fn what_counts(config: &str) -> toml::Table {
     let mut table: toml::Table = config.parse().unwrap_or_default();
     table.remove("output");
     if let Some(toml::Value::Table(train)) = table.get_mut("train") {
         train.remove("threads");
         train.remove("log_every");
+        train.remove("save_every");
+        train.remove("keep_last");
     }
     table
 }
@@ -207,6 +209,22 @@ pub(crate) fn check_config(before: &str, now: &str) -> Result<()> {
             })
         }
     }
+}
+
+/// Returns what runs with these configurations have in common, key by key, apart from where they go.
+pub(crate) fn in_common<'a>(configs: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
+    let mut common: Option<BTreeMap<String, String>> = None;
+    for config in configs {
+        let mut flat = BTreeMap::new();
+        let mut table: toml::Table = config.parse().unwrap_or_default();
+        table.remove("output");
+        flatten("", &table, &mut flat);
+        match &mut common {
+            None => common = Some(flat),
+            Some(common) => common.retain(|key, value| flat.get(key) == Some(value)),
+        }
+    }
+    common.unwrap_or_default().into_iter().collect()
 }
 
 fn flatten(prefix: &str, table: &toml::Table, flat: &mut BTreeMap<String, String>) {

@@ -5,21 +5,22 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use reparam::optim::Optimizer;
-use reparam::parameters::ParameterList;
 use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::config::Keep;
 use crate::convergence::Convergence;
 use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, RunDir};
-use crate::state::{Pending, TrainState};
+use crate::state::{Best, Pending, TrainState, save_best, theta_of};
 use crate::stop::Stop;
-use crate::task::{PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
+use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
 
 /// How a successful run ended.
@@ -29,7 +30,7 @@ pub enum Outcome {
     Finished,
     /// It was complete before: there was nothing to resume.
     AlreadyFinished,
-    /// It was asked to stop, and did so after `step` with its state saved.
+    /// It was asked to stop, and did so after `step` with its state saved; after step 0 there was none to save.
     Interrupted {
         /// The last finished step.
         step: u64,
@@ -80,6 +81,8 @@ impl TrainOptions {
 /// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
 /// gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result are saved,
 /// and the run ends; before there is a directory it ends at once. A flag is a watch.
+///
+/// The result is the best of the models that were evaluated after a step, or the last one: see [`Keep`].
 ///
 /// A run that goes on (see [`TrainOptions::resume`]) computes to the same bits as one that was never interrupted, on one
 /// kind of processor.
@@ -191,9 +194,13 @@ fn newest(
             continue;
         };
         state.made_from.check(&fresh.made_from)?;
+        let best = state.best.filter(|_| prepared.plan.keep == Keep::Best);
+        // A checkpoint right after an evaluation is itself the best model.
+        let has_best = best.is_none_or(|best| theta_of(&directory.best(best.step)).is_file());
         let is_ours = state.task == fresh.task
             && state.passes == state.step * prepared.accumulation
-            && state.events_bytes <= directory.events_length();
+            && state.events_bytes <= directory.events_length()
+            && has_best;
         if !is_ours {
             continue;
         }
@@ -260,6 +267,7 @@ impl Trainer<'_> {
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
+                self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
@@ -288,10 +296,13 @@ impl Trainer<'_> {
                     return self.finish(reason);
                 }
                 self.state.pending = None;
+                let before = self.consistent.best;
                 self.is_consistent();
                 let step = self.state.step;
                 if step > 0 && is_due(self.plan.save_every, step) {
                     self.checkpoint()?;
+                } else if self.state.best != before {
+                    self.tidy();
                 }
             }
             self.stop.check()?;
@@ -344,14 +355,14 @@ impl Trainer<'_> {
     fn after_step(&mut self, pending: &Pending) -> Result<Option<StopReason>> {
         let mut reason = pending.reason;
         let Some(step) = &pending.step else {
-            self.evaluate()?;
+            self.evaluate(false)?;
             self.state.before = self.state.after;
-            self.sample()?;
+            self.sample(self.evaluated(), 0)?;
             self.started = Instant::now();
             return Ok(None);
         };
         if is_due(self.plan.eval_every, step.step) || reason.is_some() {
-            let patience = self.evaluate()?;
+            let patience = self.evaluate(reason.is_some())?;
             reason = reason.or(patience);
         }
         if reason.is_some() {
@@ -361,7 +372,9 @@ impl Trainer<'_> {
     }
 
     /// Measures the model on what is held out; returns a reason to stop, if it gives one.
-    fn evaluate(&mut self) -> Result<Option<StopReason>> {
+    ///
+    /// The best model so far is written down, unless the run ends with it.
+    fn evaluate(&mut self, is_last: bool) -> Result<Option<StopReason>> {
         let metrics = self.learner.evaluate(self.evaluated(), self.stop)?;
         let Some(metrics) = metrics else {
             return Ok(None);
@@ -371,41 +384,64 @@ impl Trainer<'_> {
             let what = format!("the held-out {}", metrics.primary_name());
             return Err(self.learner.explain(diverged(what, &self.optimizer)));
         }
-        self.log.emit(Event::Evaluation(Evaluation::new(
-            self.state.step,
-            &metrics,
-        )))?;
+        let step = self.state.step;
+        self.log
+            .emit(Event::Evaluation(Evaluation::new(step, &metrics)))?;
+        let before = self.state.before;
+        let improved = before.is_none_or(|before| metrics.is_better_than(before));
+        let is_best = |best: Best| metrics.is_better_than(best.value);
+        if step > 0 && self.state.best.is_none_or(is_best) {
+            self.state.best = Some(Best {
+                step,
+                value,
+                improved,
+            });
+            if self.plan.keep == Keep::Best && !is_last {
+                let path = self.log.directory.best(step);
+                save_best(self.learner.as_ref(), &self.optimizer, &path)?;
+            }
+        }
         self.state.after = Some(value);
+        self.state.improved = (step > 0).then_some(improved);
         self.state.metric = Some(metrics.primary_name().to_owned());
         Ok(self
             .convergence
             .after_evaluation(value, metrics.is_lower_better()))
     }
 
-    /// Returns the parameters that are evaluated and saved: `None` for the trained ones, or an average that the update
-    /// keeps.
-    fn evaluated(&self) -> Option<ParameterList> {
-        self.optimizer.evaluated_list(&self.learner.parameters())
+    /// Returns the parameters that are evaluated and saved: the trained ones, or an average that the update keeps.
+    fn evaluated(&self) -> At<'static> {
+        At::evaluated(self.learner.as_ref(), &self.optimizer)
     }
 
-    fn sample(&mut self) -> Result<()> {
-        let Some((prompt, text)) = self.learner.sample(self.evaluated(), self.stop)? else {
+    /// Returns the step of the best model and the file of its theta, if that is the result and not the model as it is.
+    fn earlier_best(&self, state: &TrainState) -> Option<(u64, PathBuf)> {
+        let best = state.best.filter(|_| self.plan.keep == Keep::Best)?;
+        let file = theta_of(&self.log.directory.best(best.step));
+        (best.step < state.step).then_some((best.step, file))
+    }
+
+    /// Returns what [`earlier_best`](Self::earlier_best) found, or the model as it is.
+    fn result<'a>(&self, best: Option<&'a (u64, PathBuf)>) -> At<'a> {
+        best.map_or_else(|| self.evaluated(), |(_, file)| At::File(file))
+    }
+
+    fn sample(&mut self, at: At<'_>, step: u64) -> Result<()> {
+        let Some((prompt, text)) = self.learner.sample(at, self.stop)? else {
             return Ok(());
         };
-        self.log.emit(Event::Sample {
-            step: self.state.step,
-            prompt,
-            text,
-        })
+        self.log.emit(Event::Sample { step, prompt, text })
     }
 
     /// Writes the result, and says that the run is complete.
     fn finish(&mut self, reason: StopReason) -> Result<()> {
         let step = self.state.step;
         let seconds = self.seconds();
-        let path = self.save_result()?;
+        let best = self.earlier_best(&self.state);
+        let of_step = best.as_ref().map_or(step, |(step, _)| *step);
+        let path = self.save_result(best.as_ref())?;
         self.log.emit(Event::Stopped { step, reason })?;
-        if let Some(report) = self.learner.report(self.evaluated())? {
+        if let Some(report) = self.learner.report(self.result(best.as_ref()))? {
             let files = [("report.json", Value::from(report.values.clone()))];
             for (name, value) in files.into_iter().chain(report.files) {
                 let directory = &self.log.directory;
@@ -417,23 +453,41 @@ impl Trainer<'_> {
             })?;
         }
         self.log.emit(Event::Saved {
-            step,
+            step: of_step,
             path: path.clone(),
         })?;
-        self.sample()?;
+        match self.sample(self.result(best.as_ref()), of_step) {
+            // Everything else is done: without its last sample the run is complete sooner than it could be saved.
+            Ok(()) | Err(TrainError::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        self.log.picture(self.state.best)?;
+        let finished = self.finished(path, seconds);
+        self.log.emit(Event::Finished(finished))?;
+        remove_bests(&self.log.directory);
+        Ok(())
+    }
+
+    fn finished(&self, path: PathBuf, seconds: f64) -> Finished {
+        let state = &self.state;
         let (adapter, model) = match self.plan.result {
             ResultKind::Adapter => (Some(path), None),
             ResultKind::Model => (None, Some(path)),
         };
-        self.log.emit(Event::Finished(Finished {
-            steps: step,
+        let kept = state.best.filter(|_| self.plan.keep == Keep::Best);
+        Finished {
+            steps: state.step,
             seconds,
-            metric: self.state.metric.clone(),
-            before: self.state.before,
-            after: self.state.after,
+            metric: state.metric.clone(),
+            before: state.before,
+            after: kept.map(|best| best.value).or(state.after),
+            best_step: state.best.map(|best| best.step),
+            best_loss: state.best.map(|best| best.value),
+            last_loss: state.after,
+            improved: kept.map(|best| best.improved).or(state.improved),
             adapter,
             model,
-        }))
+        }
     }
 
     /// Returns the time that the steps of this run took, in all of its processes.
@@ -441,9 +495,9 @@ impl Trainer<'_> {
         self.state.seconds + self.started.elapsed().as_secs_f64()
     }
 
-    fn save_result(&self) -> Result<PathBuf> {
+    fn save_result(&self, best: Option<&(u64, PathBuf)>) -> Result<PathBuf> {
         let path = self.log.directory.result(self.plan.result);
-        self.learner.save(self.evaluated(), &path)?;
+        self.learner.save(self.result(best), &path)?;
         Ok(path)
     }
 
@@ -456,7 +510,15 @@ impl Trainer<'_> {
         let path = self.log.directory.checkpoint(state.step);
         self.log.directory.sync_events()?;
         state.save(self.learner.as_ref(), &self.optimizer, &path)?;
+        self.tidy();
+        self.log.picture(state.best)?;
         self.saved(state.step, path)
+    }
+
+    /// Removes the checkpoints and models that nothing needs any more.
+    fn tidy(&self) {
+        let best = self.consistent.best.map(|best| best.step);
+        tidy(&self.log.directory, self.plan.keep_last, best);
     }
 
     fn saved(&mut self, step: u64, path: PathBuf) -> Result<()> {
@@ -465,11 +527,18 @@ impl Trainer<'_> {
     }
 
     /// Ends a run that was asked to stop, with its state and its result saved.
+    ///
+    /// Before the first step there is nothing to save.
     fn interrupted(&mut self) -> Result<Outcome> {
         let step = self.state.step;
-        self.checkpoint()?;
-        let path = self.save_result()?;
-        self.log.emit(Event::Saved { step, path })?;
+        if step > 0 {
+            self.checkpoint()?;
+            // What an evaluation that was broken off has changed does not count.
+            let best = self.earlier_best(&self.consistent);
+            let path = self.save_result(best.as_ref())?;
+            let step = best.map_or(step, |(step, _)| step);
+            self.log.emit(Event::Saved { step, path })?;
+        }
         self.log.emit(Event::Interrupted { step })?;
         Ok(Outcome::Interrupted { step })
     }
@@ -494,6 +563,7 @@ impl Trainer<'_> {
                 let _ = self.saved(step, path);
             }
         }
+        let _ = self.log.picture(self.consistent.best);
         if let TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. } =
             &mut error
         {

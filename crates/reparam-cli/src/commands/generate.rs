@@ -40,7 +40,7 @@ pub(crate) fn run(
         if is_json {
             return ControlFlow::Continue(());
         }
-        written = printer.text(piece);
+        written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),

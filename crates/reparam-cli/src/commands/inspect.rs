@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use reparam_formats::shown;
 use reparam_train::Tasks;
 use reparam_train::inspect::{Description, TensorDescription, inspect};
 use serde::Serialize;
@@ -83,13 +84,13 @@ fn print_text(
 }
 
 fn print_tensors(tensors: &[TensorDescription], printer: &mut Printer<'_>) -> Result<()> {
-    let width = tensors.iter().map(|t| t.name.chars().count()).max();
+    let names: Vec<String> = tensors.iter().map(|t| shown(&t.name).to_string()).collect();
+    let width = names.iter().map(|name| name.chars().count()).max();
     let width = width.unwrap_or(0);
-    for tensor in tensors {
+    for (tensor, name) in tensors.iter().zip(&names) {
         let shape: Vec<String> = tensor.shape.iter().map(|n| count(*n as u64)).collect();
         printer.line(&format!(
-            "{:<width$}  {:<5} {:>10}  [{}]",
-            tensor.name,
+            "{name:<width$}  {:<5} {:>10}  [{}]",
             tensor.dtype,
             bytes(tensor.bytes),
             shape.join(" x ")
@@ -101,7 +102,7 @@ fn print_tensors(tensors: &[TensorDescription], printer: &mut Printer<'_>) -> Re
 /// A value as text: strings without quotes, the rest as JSON.
 fn show(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => shown(text).to_string(),
         other => other.to_string(),
     }
 }

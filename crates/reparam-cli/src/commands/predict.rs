@@ -48,7 +48,7 @@ struct Printed<'a, 'p> {
 impl Printed<'_, '_> {
     fn line(&mut self, line: &str) {
         if self.written.is_ok() {
-            self.written = self.printer.line(line);
+            self.written = self.printer.data(&format!("{line}\n"));
         }
     }
 }
@@ -61,10 +61,10 @@ impl Predictions for Printed<'_, '_> {
     }
 
     fn row(&mut self, object: Value, text: String) -> ControlFlow<()> {
-        if self.printer.is_json() {
-            self.line(&object.to_string());
-        } else {
+        if !self.printer.is_json() {
             self.line(&text);
+        } else if self.written.is_ok() {
+            self.written = self.printer.json(&object);
         }
         match self.written {
             Ok(()) => ControlFlow::Continue(()),

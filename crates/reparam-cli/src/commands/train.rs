@@ -7,7 +7,6 @@ use reparam_train::{Outcome, Tasks, TrainOptions, train};
 use crate::args::TrainArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
-use crate::interrupt::survive_file_size_limit;
 use crate::observer::TrainObserver;
 use crate::output::Printer;
 use crate::overrides::overrides;
@@ -28,8 +27,7 @@ pub(crate) fn run(
         .load(&args.run_file, &overrides)?;
     let context = context?;
 
-    survive_file_size_limit()?;
-    context.watch_interrupts("stopping after this step and saving")?;
+    context.watch_interrupts("stopping after this step")?;
     let options = TrainOptions {
         resume: args.resume,
         runtime: context.runtime(run.threads()),

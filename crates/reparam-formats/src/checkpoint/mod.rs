@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use memmap2::Mmap;
 use serde::Deserialize;
 
+pub(crate) use digest::hexadecimal;
 pub use digest::{sha256_bytes, sha256_file};
 pub use dtype::Dtype;
 pub use reader::TensorReader;

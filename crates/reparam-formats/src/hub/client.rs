@@ -1,137 +1,362 @@
-//! The network side: what is downloaded through `hf-hub`, and what its errors mean.
+//! What is asked of a hub, and what its answers mean.
 
 use std::fs;
-use std::io;
-use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::thread;
 
-use hf_hub::Cache;
-use hf_hub::api::RepoInfo;
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use serde::Deserialize;
+use ureq::http::header::{AUTHORIZATION, RANGE};
+use ureq::http::{HeaderMap, HeaderValue, Uri};
 
-use super::cache::{cache_of, is_commit, repo};
+use super::address::{self, Endpoint};
+use super::cache::Folder;
+use super::http::{GLANCE, Http, HttpError, Response};
+use super::names::{Commit, Etag, FileName};
+use super::partial::{Lock, NoLock, Partial};
 use super::{HubError, HubOptions, Progress, spec};
-use crate::FormatError;
-use crate::checkpoint::sha256_file;
 
-/// How often a download that broke off is taken up again.
-const RETRIES: usize = 2;
-/// How long the description of a repository may take.
-const INFO_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often in a row a download that breaks off is taken up again.
+const RETRIES: u32 = 2;
+/// An attempt that brings so many bytes is none of them: a large file may break off as often as it likes.
+const PROGRESS: u64 = 1 << 20;
+/// How many redirects are followed.
+const MAX_REDIRECTS: usize = 10;
 /// The largest description of a repository that is read, in bytes.
-const MAX_INFO_BYTES: u64 = 32 << 20;
+const MAX_INFO: usize = 32 << 20;
+/// The largest file beside the weights, in bytes: they are read as a whole, and none comes near.
+const MAX_TEXT: u64 = 1 << 30;
+
+/// A repository as the hub describes it.
+pub(super) struct Info {
+    pub(super) commit: Commit,
+    /// The names of its files, to be compared; none becomes a path.
+    pub(super) files: Vec<String>,
+}
 
 pub(super) struct Client<'a> {
-    api: Api,
+    http: Http,
+    endpoint: Endpoint,
+    token: Option<HeaderValue>,
+    folder: Folder,
     id: &'a str,
     options: &'a HubOptions,
 }
 
+/// A file of a commit: what the hub says of it, and the answer that brings it.
+struct Located {
+    etag: Etag,
+    size: u64,
+    /// Where its bytes are.
+    address: Uri,
+    response: Response,
+}
+
 impl<'a> Client<'a> {
     pub(super) fn new(id: &'a str, options: &'a HubOptions) -> Result<Self, HubError> {
-        let endpoint = options.endpoint.trim_end_matches('/');
-        let is_address = endpoint.parse::<ureq::http::Uri>().is_ok_and(|uri| {
-            uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
-        });
-        if !is_address {
-            return Err(HubError::Network {
-                url: endpoint.to_owned(),
-                detail: "the endpoint has to begin with https:// or http://".to_owned(),
-            });
+        let endpoint = Endpoint::parse(&options.endpoint).ok_or_else(|| HubError::Network {
+            url: options.endpoint.clone(),
+            detail: "the endpoint has to begin with https:// or http://".to_owned(),
+        })?;
+        let token = options.token.as_deref().map(str::trim);
+        let token = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")));
+        let mut token = token.transpose().map_err(|_| HubError::InvalidToken)?;
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
         }
-        // Everything is set here, so that the crate's own defaults (a token file beside the cache, a
-        // progress bar on the terminal) do not apply.
-        let api = ApiBuilder::from_cache(Cache::new(options.cache_dir.clone()))
-            .with_endpoint(endpoint.to_owned())
-            .with_token(options.token.clone())
-            .with_retries(RETRIES)
-            .with_progress(false)
-            .with_user_agent("reparam", env!("CARGO_PKG_VERSION"))
-            .build();
-        let client = |api| Self { api, id, options };
-        api.map(client).map_err(|error| HubError::Network {
-            url: endpoint.to_owned(),
-            detail: error.to_string(),
+        Ok(Self {
+            http: Http::new(options.timeout, options.stop.clone()),
+            endpoint,
+            token,
+            folder: Folder::new(&options.cache_dir, id),
+            id,
+            options,
         })
     }
 
+    pub(super) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// Asks for the commit and the files of the revision.
-    ///
-    /// The crate's own method returns only the status of a refusal; the hub's error code tells a
-    /// missing repository, a missing revision and a missing permission apart.
-    pub(super) fn info(&self) -> Result<RepoInfo, HubError> {
-        let url = self.url();
-        let repo = self.api.repo(repo(self.id, &self.options.revision));
-        let request = repo.info_request().config();
-        let request = request
-            .http_status_as_error(false)
-            .timeout_global(Some(INFO_TIMEOUT))
-            .build();
-        let network = |error: ureq::Error| HubError::Network {
-            url: url.clone(),
-            detail: error.to_string(),
+    pub(super) fn info(&self) -> Result<Info, HubError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            sha: String,
+            #[serde(default)]
+            siblings: Vec<Sibling>,
+        }
+        #[derive(Deserialize)]
+        struct Sibling {
+            rfilename: String,
+        }
+        let parts = ["api", "models"].into_iter().chain(self.id.split('/'));
+        let address = self.address(parts.chain(["revision", &self.options.revision]))?;
+        let (address, response) = self.walk(address, None, &mut |_| Ok(()))?;
+        if response.head.status != 200 {
+            return Err(self.refusal(&address, &response, None));
+        }
+        let body = response.read(MAX_INFO);
+        let body = body.map_err(|error| self.failure(&address, error))?;
+        let answer: Answer =
+            serde_json::from_slice(&body).map_err(|error| self.bad_answer(error.to_string()))?;
+        let Some(commit) = Commit::parse(&answer.sha) else {
+            return Err(self.bad_answer(format!("'{}' is not a commit", answer.sha)));
         };
-        let mut response = request.call().map_err(network)?;
-        let status = response.status().as_u16();
-        if !(200..=299).contains(&status) {
-            let code = response.headers().get("x-error-code");
-            return Err(self.refusal(status, code.and_then(|code| code.to_str().ok()), None));
-        }
-        let body = response.body_mut().with_config().limit(MAX_INFO_BYTES);
-        let body = body.read_to_vec().map_err(network)?;
-        let bad = |detail| self.bad_answer(detail);
-        let info: RepoInfo = serde_json::from_slice(&body).map_err(|e| bad(e.to_string()))?;
-        if is_commit(&info.sha) {
-            Ok(info)
-        } else {
-            Err(bad(format!("'{}' is not a commit", info.sha)))
-        }
+        let files = answer.siblings.into_iter().map(|file| file.rfilename);
+        Ok(Info {
+            commit,
+            files: files.collect(),
+        })
     }
 
     /// Brings a file of a commit into the cache, unless it is there.
     pub(super) fn fetch(
         &self,
-        commit: &str,
+        commit: &Commit,
         file: &str,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), HubError> {
-        let wanted = cache_of(self.id, self.options)
-            .pointer_path(commit)
-            .join(file);
-        if wanted.is_file() {
+        let Some(file) = FileName::parse(file) else {
+            return Err(self.bad_answer(format!("'{file}' cannot be a file's name")));
+        };
+        if self.folder.pointer(commit, file).is_file() {
             return Ok(());
         }
-        let mut announced = 0;
-        let reporter = Reporter {
-            file,
-            done: 0,
-            total: &mut announced,
-            progress,
-        };
-        let path = self
-            .api
-            .repo(repo(self.id, commit))
-            .download_with_progress(file, reporter)
-            .map_err(|error| self.failure(file, error))?;
-        if path != wanted {
-            return Err(self.bad_answer(format!("{file} is not of commit {commit}")));
+        let mut failures = 0;
+        loop {
+            let mut brought = 0;
+            let mut report = |piece: u64, report: Progress<'_>| {
+                brought += piece;
+                progress(report);
+            };
+            match self.attempt(commit, file, &mut report) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(HubError::Network { .. }) if brought >= PROGRESS => failures = 0,
+                Err(HubError::Network { .. }) if failures < RETRIES => failures += 1,
+                Err(error) => return Err(error),
+            }
+            // A server that starts again needs a moment.
+            for _ in 0..4 * failures {
+                thread::sleep(GLANCE);
+                if self.is_stopped() {
+                    return Err(HubError::Interrupted);
+                }
+            }
         }
-        verify(&path, file, announced).inspect_err(|_| discard(&path))
     }
 
-    /// Notes that the cache has the commit that the revision stands for.
-    pub(super) fn note_revision(&self, commit: &str) -> Result<(), HubError> {
-        let cache = cache_of(self.id, self.options);
-        let noted = cache.create_ref(commit);
-        Ok(noted.map_err(|source| FormatError::io("write", &self.options.cache_dir, source))?)
+    /// Tries to bring a file into the cache; says whether it is there, or whether what an earlier attempt left was wrong and
+    /// is gone.
+    fn attempt(
+        &self,
+        commit: &Commit,
+        file: FileName<'_>,
+        report: &mut dyn FnMut(u64, Progress<'_>),
+    ) -> Result<bool, HubError> {
+        let located = self.locate(commit, file)?;
+        let (etag, size) = (located.etag.clone(), located.size);
+        let _lock = self.lock(&etag, file)?;
+        let blob = self.folder.blob(&etag);
+        // Another revision, or another process meanwhile, may have brought the same content.
+        let is_there = fs::metadata(&blob).is_ok_and(|data| data.is_file() && data.len() == size);
+        if !is_there {
+            let path = self.folder.partial(&etag);
+            let partial = Partial::open(path, &etag, size, &|| self.is_stopped())?;
+            let mut partial = partial.ok_or(HubError::Interrupted)?;
+            let is_begun = partial.length() > 0;
+            self.receive(located, file, &mut partial, report)?;
+            if let Some(differs) = partial.finish(&blob)? {
+                return if is_begun {
+                    Ok(false)
+                } else {
+                    Err(HubError::Checksum {
+                        file: file.as_str().to_owned(),
+                        expected: differs.expected,
+                        found: differs.found,
+                    })
+                };
+            }
+        }
+        self.folder.place(&etag, commit, file)?;
+        Ok(true)
+    }
+
+    /// Asks the hub for a file.
+    ///
+    /// Size and digest are what the hub itself says, not the storage that it may send to.
+    fn locate(&self, commit: &Commit, file: FileName<'_>) -> Result<Located, HubError> {
+        let bad = |detail: String| self.bad_answer(format!("{}: {detail}", file.as_str()));
+        let mut etag = None;
+        let mut size = None;
+        let mut is_of_commit = false;
+        let mut read = |response: &Response| {
+            if let Some(found) = response.header("x-repo-commit") {
+                if found != commit.as_str() {
+                    let wanted = commit.as_str();
+                    return Err(bad(format!("it is of commit '{found}', not of {wanted}")));
+                }
+                is_of_commit = true;
+            }
+            let named = response.header("x-linked-etag");
+            if let Some(named) = named.or_else(|| response.header("etag")) {
+                let parsed = Etag::parse(named);
+                etag = Some(parsed.ok_or_else(|| bad(format!("'{named}' cannot be an ETag")))?);
+            }
+            if let Some(linked) = response.header("x-linked-size") {
+                let parsed = linked.parse();
+                size = Some(parsed.map_err(|_| bad(format!("'{linked}' is not a size")))?);
+            }
+            Ok(())
+        };
+        let parts = self.id.split('/').chain(["resolve", commit.as_str()]);
+        let address = self.address(parts.chain(file.parts()))?;
+        let (address, response) = self.walk(address, None, &mut read)?;
+        if response.head.status != 200 {
+            return Err(self.refusal(&address, &response, Some(file)));
+        }
+        let etag = etag.filter(|_| is_of_commit);
+        let etag = etag.ok_or_else(|| bad("ETag or X-Repo-Commit is missing".to_owned()))?;
+        let announced = response.header("content-length").map(str::parse::<u64>);
+        let found = announced.transpose().ok().flatten();
+        let size = size
+            .or(found)
+            .ok_or_else(|| bad("it has no size".to_owned()))?;
+        if let Some(found) = found.filter(|found| *found != size) {
+            return Err(self.wrong_size(file, size, found));
+        }
+        if size > MAX_TEXT && !file.as_str().ends_with(".safetensors") {
+            return Err(bad(format!("{size} bytes are too many for such a file")));
+        }
+        Ok(Located {
+            etag,
+            size,
+            address,
+            response,
+        })
+    }
+
+    fn lock(&self, etag: &Etag, file: FileName<'_>) -> Result<Lock, HubError> {
+        let (path, partial) = (self.folder.lock(etag), self.folder.partial(etag));
+        let lock = Lock::wait(&path, &partial, self.options.timeout, &|| self.is_stopped());
+        lock.map_err(|error| match error {
+            NoLock::Stopped => HubError::Interrupted,
+            NoLock::File(error) => error.into(),
+            NoLock::Held => HubError::Locked {
+                file: file.as_str().to_owned(),
+                lock: path,
+            },
+        })
+    }
+
+    /// Receives what is missing of a file.
+    fn receive(
+        &self,
+        located: Located,
+        file: FileName<'_>,
+        partial: &mut Partial,
+        report: &mut dyn FnMut(u64, Progress<'_>),
+    ) -> Result<(), HubError> {
+        let Located {
+            etag,
+            size,
+            mut address,
+            mut response,
+        } = located;
+        let mut tell = |piece: u64, done: u64| {
+            let (file, total) = (file.as_str(), size);
+            report(piece, Progress { file, done, total });
+        };
+        tell(0, partial.length());
+        if partial.length() == size {
+            return Ok(());
+        }
+        if partial.length() > 0 {
+            let begin = partial.length();
+            (address, response) = self.walk(address, Some(begin), &mut |_| Ok(()))?;
+            match response.head.status.as_u16() {
+                206 if begins_at(&response, begin) => {}
+                // The whole file, or nothing that can be used: the next attempt gets it.
+                200 => partial.clear(&etag, size)?,
+                206 | 416 => {
+                    partial.clear(&etag, size)?;
+                    let detail = "another part came than was asked for".to_owned();
+                    return Err(self.failure(&address, HttpError::Failed(detail)));
+                }
+                _ => return Err(self.refusal(&address, &response, Some(file))),
+            }
+        }
+        loop {
+            let piece = response.next();
+            match piece.map_err(|error| self.failure(&address, error))? {
+                None if partial.length() == size => return Ok(()),
+                None => {
+                    let detail = format!("{} of {size} bytes came", partial.length());
+                    return Err(self.failure(&address, HttpError::Failed(detail)));
+                }
+                Some(piece) => {
+                    let done = partial.length() + piece.len() as u64;
+                    if done > size {
+                        partial.clear(&etag, size)?;
+                        return Err(self.wrong_size(file, size, done));
+                    }
+                    partial.push(&piece)?;
+                    tell(piece.len() as u64, done);
+                }
+            }
+        }
+    }
+
+    /// Makes a request and follows where it is sent, from byte `begin` on if that is given.
+    ///
+    /// The token goes to the hub's own host alone; from the first redirect to another one on, nobody gets it. `read` is shown
+    /// the hub's own answers.
+    fn walk(
+        &self,
+        mut address: Uri,
+        begin: Option<u64>,
+        read: &mut dyn FnMut(&Response) -> Result<(), HubError>,
+    ) -> Result<(Uri, Response), HubError> {
+        let mut is_own = true;
+        for _ in 0..=MAX_REDIRECTS {
+            is_own &= self.endpoint.is_origin_of(&address);
+            let mut headers = HeaderMap::new();
+            if let Some(token) = self.token.as_ref().filter(|_| is_own) {
+                headers.insert(AUTHORIZATION, token.clone());
+            }
+            if let Some(range) = begin.and_then(|n| format!("bytes={n}-").parse().ok()) {
+                headers.insert(RANGE, range);
+            }
+            let response = self.http.get(&address, headers);
+            let response = response.map_err(|error| self.failure(&address, error))?;
+            if is_own {
+                read(&response)?;
+            }
+            if !matches!(response.head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok((address, response));
+            }
+            let location = response.header("location").unwrap_or_default();
+            address = address::redirected(&address, location).ok_or_else(|| {
+                self.bad_answer(format!(
+                    "it redirects to '{location}', which is not followed"
+                ))
+            })?;
+        }
+        Err(self.bad_answer(format!("it redirects more than {MAX_REDIRECTS} times")))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.options.stop.load(Ordering::Relaxed)
+    }
+
+    fn address<'p>(&self, parts: impl Iterator<Item = &'p str>) -> Result<Uri, HubError> {
+        let address = self.endpoint.at(parts);
+        address.ok_or_else(|| self.bad_answer("a name is too long for an address".to_owned()))
     }
 
     fn url(&self) -> String {
-        format!(
-            "{}/{}",
-            self.options.endpoint.trim_end_matches('/'),
-            self.id
-        )
+        let address = self.endpoint.at(self.id.split('/'));
+        address.as_ref().map_or_else(String::new, address::public)
     }
 
     fn bad_answer(&self, detail: String) -> HubError {
@@ -141,10 +366,38 @@ impl<'a> Client<'a> {
         }
     }
 
+    fn wrong_size(&self, file: FileName<'_>, expected: u64, found: u64) -> HubError {
+        HubError::Size {
+            file: file.as_str().to_owned(),
+            expected,
+            found,
+        }
+    }
+
+    /// Says why there is no answer from an address, or not all of it.
+    fn failure(&self, address: &Uri, error: HttpError) -> HubError {
+        let url = address::public(address);
+        match error {
+            HttpError::Stopped => HubError::Interrupted,
+            HttpError::Silent => HubError::Silent {
+                url,
+                timeout: self.options.timeout,
+            },
+            HttpError::Failed(detail) => HubError::Network { url, detail },
+        }
+    }
+
     /// Says what a status means; `file` is that of a file's request.
-    fn refusal(&self, status: u16, code: Option<&str>, file: Option<&str>) -> HubError {
+    fn refusal(&self, address: &Uri, response: &Response, file: Option<FileName<'_>>) -> HubError {
         let id = self.id.to_owned();
-        let had_token = self.options.token.is_some();
+        let had_token = self.token.is_some();
+        let status = response.head.status.as_u16();
+        let code = response.header("x-error-code");
+        if !self.endpoint.is_origin_of(address) {
+            // What a storage refuses says nothing about the model.
+            let url = address::public(address);
+            return HubError::Status { url, status };
+        }
         match (status, code, file) {
             // The hub hides what it does not show: without a token a missing model is a 401.
             (401, Some("RepoNotFound"), _) if had_token => self.not_found(),
@@ -156,7 +409,7 @@ impl<'a> Client<'a> {
             (404, _, Some(file)) => HubError::NotInRepository {
                 id,
                 what: "file",
-                name: file.to_owned(),
+                name: file.as_str().to_owned(),
             },
             (404, Some("RevisionNotFound"), None) => HubError::NotInRepository {
                 id,
@@ -178,118 +431,11 @@ impl<'a> Client<'a> {
             nearest: spec::nearest(self.id),
         }
     }
-
-    /// Says why a file could not be downloaded.
-    fn failure(&self, file: &str, error: ApiError) -> HubError {
-        let network = |detail: String| HubError::Network {
-            url: format!("{}/{file}", self.url()),
-            detail,
-        };
-        match error {
-            ApiError::TooManyRetries(error) => self.failure(file, *error),
-            ApiError::RequestError(error) => match *error {
-                ureq::Error::StatusCode(status) => self.refusal(status, None, Some(file)),
-                error => network(error.to_string()),
-            },
-            ApiError::IoError(error) if is_of_network(&error) => network(error.to_string()),
-            ApiError::IoError(source) => {
-                FormatError::io("write", &self.options.cache_dir, source).into()
-            }
-            ApiError::InvalidResume => HubError::Partial {
-                file: file.to_owned(),
-                blobs: cache_of(self.id, self.options).blob_path(""),
-            },
-            ApiError::LockAcquisition(lock) => HubError::Locked {
-                file: file.to_owned(),
-                lock,
-            },
-            error @ (ApiError::MissingHeader(_)
-            | ApiError::InvalidHeader(_)
-            | ApiError::ParseIntError(_)) => self.bad_answer(format!("{file}: {error}")),
-        }
-    }
 }
 
-/// Returns whether an error came while the network was read, not while the cache was written.
-fn is_of_network(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut, UnexpectedEof,
-    };
-    let is_wrapped = error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<ureq::Error>());
-    is_wrapped
-        || matches!(
-            error.kind(),
-            BrokenPipe
-                | ConnectionAborted
-                | ConnectionRefused
-                | ConnectionReset
-                | TimedOut
-                | UnexpectedEof
-        )
-}
-
-/// Checks what the crate does not: the size, and the digest of files that are named by it.
-///
-/// Both are needed: a download that the crate takes up again begins anew, behind what is there, if
-/// the first attempt brought nothing.
-fn verify(path: &Path, file: &str, announced: u64) -> Result<(), HubError> {
-    let failed = |source| FormatError::io("read", path, source);
-    let blob = fs::canonicalize(path).map_err(failed)?;
-    let found = fs::metadata(&blob).map_err(failed)?.len();
-    if found != announced {
-        return Err(HubError::Size {
-            file: file.to_owned(),
-            expected: announced,
-            found,
-        });
-    }
-    // Large files are named by their SHA-256, small ones by a Git hash of 40 digits.
-    let name = blob.file_name().unwrap_or_default().to_string_lossy();
-    if name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        let found = sha256_file(&blob)?;
-        if !found.eq_ignore_ascii_case(&name) {
-            return Err(HubError::Checksum {
-                file: file.to_owned(),
-                expected: name.into_owned(),
-                found,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Takes a damaged file out of the cache; what cannot be removed is found damaged again.
-fn discard(path: &Path) {
-    if let Ok(blob) = fs::canonicalize(path) {
-        let _ = fs::remove_file(blob);
-    }
-    let _ = fs::remove_file(path);
-}
-
-/// Passes the crate's reports on, and keeps the size that it was told.
-struct Reporter<'a> {
-    file: &'a str,
-    done: u64,
-    total: &'a mut u64,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-}
-
-impl hf_hub::api::Progress for Reporter<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        self.done = 0;
-        *self.total = size as u64;
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        (self.progress)(Progress {
-            file: self.file,
-            done: self.done,
-            total: *self.total,
-        });
-    }
-
-    fn finish(&mut self) {}
+/// Returns whether a part of a file begins where it was asked to.
+fn begins_at(response: &Response, begin: u64) -> bool {
+    let range = response.header("content-range");
+    let range = range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-'));
+    range.is_some_and(|(first, _)| first.parse() == Ok(begin))
 }

@@ -1,8 +1,9 @@
 //! Errors of finding and downloading models.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::FormatError;
+use crate::{FormatError, shown};
 
 /// Says why a model could not be found or downloaded.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +13,7 @@ pub enum HubError {
     #[error(transparent)]
     File(#[from] FormatError),
     /// A path was given, and there is no such directory.
-    #[error("no such model directory: {spec}")]
+    #[error("no such model directory: {}", shown(spec))]
     NoSuchModel {
         /// What was asked for.
         spec: String,
@@ -20,19 +21,19 @@ pub enum HubError {
         nearest: Option<PathBuf>,
     },
     /// The text is neither a directory nor the form of a hub id.
-    #[error("'{spec}' is neither a directory nor a hub id")]
+    #[error("'{}' is neither a directory nor a hub id", shown(spec))]
     InvalidId {
         /// What was asked for.
         spec: String,
     },
     /// The revision has characters that no branch, tag or commit has.
-    #[error("'{revision}' is not a valid revision")]
+    #[error("'{}' is not a valid revision", shown(revision))]
     InvalidRevision {
         /// What was asked for.
         revision: String,
     },
     /// Offline, and the cache lacks the model or a part of it.
-    #[error("'{id}' at revision '{revision}' is not completely in the cache {}", cache.display())]
+    #[error("'{id}' at revision '{}' is not completely in the cache {}", shown(revision), cache.display())]
     NotCached {
         /// The hub id.
         id: String,
@@ -44,7 +45,7 @@ pub enum HubError {
         nearest: Option<PathBuf>,
     },
     /// The hub has no such model, or does not show it.
-    #[error("no model '{id}' at {endpoint}")]
+    #[error("no model '{id}' at {}", shown(endpoint))]
     NotFound {
         /// The hub id.
         id: String,
@@ -54,7 +55,7 @@ pub enum HubError {
         nearest: Option<PathBuf>,
     },
     /// The hub has the model, but not this revision or file of it.
-    #[error("'{id}' has no {what} '{name}'")]
+    #[error("'{id}' has no {what} '{}'", shown(name))]
     NotInRepository {
         /// The hub id.
         id: String,
@@ -74,7 +75,7 @@ pub enum HubError {
         had_token: bool,
     },
     /// The hub answered with an error.
-    #[error("{url} answered with HTTP {status}")]
+    #[error("{} answered with HTTP {status}", shown(url))]
     Status {
         /// The address.
         url: String,
@@ -82,7 +83,7 @@ pub enum HubError {
         status: u16,
     },
     /// The hub could not be reached.
-    #[error("cannot reach {url}: {detail}")]
+    #[error("cannot reach {}: {}", shown(url), shown(detail))]
     Network {
         /// The address.
         url: String,
@@ -90,7 +91,7 @@ pub enum HubError {
         detail: String,
     },
     /// The hub's answer is not what a hub answers.
-    #[error("unexpected answer from {url}: {detail}")]
+    #[error("unexpected answer from {}: {}", shown(url), shown(detail))]
     BadAnswer {
         /// The address.
         url: String,
@@ -106,7 +107,10 @@ pub enum HubError {
         has_pickles: bool,
     },
     /// A downloaded file is not the one that was announced.
-    #[error("{file} is damaged: its SHA-256 is {found}, the hub says {expected}")]
+    #[error(
+        "{} is damaged: its digest is {found}, the hub says {expected}",
+        shown(file)
+    )]
     Checksum {
         /// The file's name.
         file: String,
@@ -115,16 +119,8 @@ pub enum HubError {
         /// The digest of what came.
         found: String,
     },
-    /// What an earlier download left behind cannot be gone on with.
-    #[error("the partial download of {file} in {} is not a beginning of the file", blobs.display())]
-    Partial {
-        /// The file's name.
-        file: String,
-        /// The directory that has it.
-        blobs: PathBuf,
-    },
     /// Another process has been downloading the same file.
-    #[error("{file} is being downloaded by another process, which holds {}", lock.display())]
+    #[error("{} is being downloaded by another process, which holds {} and makes no progress", shown(file), lock.display())]
     Locked {
         /// The file's name.
         file: String,
@@ -132,7 +128,10 @@ pub enum HubError {
         lock: PathBuf,
     },
     /// A downloaded file has another size than was announced.
-    #[error("{file} is incomplete: {found} of {expected} bytes came")]
+    #[error(
+        "{} has another size than the hub says: {found} instead of {expected} bytes",
+        shown(file)
+    )]
     Size {
         /// The file's name.
         file: String,
@@ -141,6 +140,20 @@ pub enum HubError {
         /// The size of what came.
         found: u64,
     },
+    /// A server has sent nothing for too long.
+    #[error("{} has sent nothing for {} s", shown(url), timeout.as_secs_f64())]
+    Silent {
+        /// The address.
+        url: String,
+        /// How long was waited.
+        timeout: Duration,
+    },
+    /// The access token has characters that no token has.
+    #[error("the access token has characters that no token has")]
+    InvalidToken,
+    /// [`HubOptions::stop`](super::HubOptions::stop) was set.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl HubError {
@@ -189,12 +202,16 @@ impl HubError {
                     .to_owned()
             }
             Self::NoSafetensors { .. } => "choose a model that has safetensors weights".to_owned(),
-            Self::Partial { blobs, .. } => {
-                format!("delete the files {} and run again", blobs.join("*.part").display())
+            Self::Locked { .. } => {
+                "end the other process or wait until it has finished, then run again".to_owned()
             }
-            Self::Locked { .. } => "wait for the other download to finish, then run again".to_owned(),
             Self::Checksum { .. } | Self::Size { .. } => "run again to download the file again".to_owned(),
-            Self::NotInRepository { .. } | Self::InvalidRevision { .. } => return None,
+            Self::Silent { .. } => {
+                "check the network and the proxy, then run again: the download goes on where it stopped"
+                    .to_owned()
+            }
+            Self::InvalidToken => "copy the token again; it is one line of letters and digits".to_owned(),
+            Self::NotInRepository { .. } | Self::InvalidRevision { .. } | Self::Interrupted => return None,
         };
         Some(text)
     }

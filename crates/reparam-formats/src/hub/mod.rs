@@ -1,17 +1,26 @@
 //! Finds a model: a local directory, or a download into the Hugging Face cache.
 //!
-//! Downloads and the cache are those of the `hf-hub` crate; here is what is wanted of a model, what
-//! is checked, and what went wrong. Only files that are read here are downloaded: configuration,
-//! tokenizer and safetensors weights, never pickles or code. Models that Python programs downloaded
-//! are found, and the other way around.
+//! Only files that are read here are downloaded: configuration, tokenizer and safetensors weights,
+//! never pickles or code. Models that Python programs downloaded are found, and the other way around.
+//!
+//! A hub is not trusted with more than the content of a model: whatever it calls things is checked
+//! before it becomes a path, sizes and digests are compared, the token goes to its own host alone,
+//! and a server that falls silent is given up.
 
+mod address;
 mod cache;
 mod client;
 mod error;
+mod http;
+mod names;
+mod partial;
 mod spec;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 pub use error::HubError;
 
@@ -24,6 +33,9 @@ use spec::Spec;
 /// The address of the public hub.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
+/// How long a download may bring nothing, by default.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Files that are wanted where the repository has them.
 const OPTIONAL_FILES: [&str; 5] = [
     "generation_config.json",
@@ -35,13 +47,13 @@ const OPTIONAL_FILES: [&str; 5] = [
 
 /// Where and how models are looked for.
 ///
-/// Nothing is taken from the environment, except that the HTTP client below `hf-hub` goes through
-/// the proxy that `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names.
+/// Nothing is taken from the environment, except that the HTTP client goes through the proxy that
+/// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY` names, if `NO_PROXY` does not forbid it.
 #[derive(Clone)]
 pub struct HubOptions {
     /// The address of the hub; by default [`DEFAULT_ENDPOINT`].
     pub endpoint: String,
-    /// The access token; it is sent to the hub and to the storage that the hub names, never shown.
+    /// The access token; it is sent to the endpoint's own host (and port) alone, and never shown.
     pub token: Option<String>,
     /// The cache, usually `~/.cache/huggingface/hub`.
     pub cache_dir: PathBuf,
@@ -49,6 +61,11 @@ pub struct HubOptions {
     pub offline: bool,
     /// A branch, tag or commit; by default `main`.
     pub revision: String,
+    /// How long nothing may come before a download is given up: while connecting, while waiting for an answer, and
+    /// within it; by default [`DEFAULT_TIMEOUT`].
+    pub timeout: Duration,
+    /// Set to end a download with [`HubError::Interrupted`], within a fraction of a second.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl HubOptions {
@@ -60,6 +77,8 @@ impl HubOptions {
             cache_dir: cache_dir.into(),
             offline: false,
             revision: "main".to_owned(),
+            timeout: DEFAULT_TIMEOUT,
+            stop: Arc::default(),
         }
     }
 }
@@ -73,6 +92,8 @@ impl fmt::Debug for HubOptions {
             .field("cache_dir", &self.cache_dir)
             .field("offline", &self.offline)
             .field("revision", &self.revision)
+            .field("timeout", &self.timeout)
+            .field("stop", &self.stop)
             .finish()
     }
 }
@@ -98,7 +119,8 @@ pub struct Progress<'a> {
 /// # Errors
 ///
 /// [`HubError::NoSuchModel`] for something that looks like a path, [`HubError::InvalidId`],
-/// [`HubError::NotCached`] when offline, and those of the download.
+/// [`HubError::NotCached`] when offline, and those of the download. What a download that failed has brought stays in the
+/// cache, and the next one goes on from there.
 pub fn resolve_model(spec: &str, options: &HubOptions) -> Result<PathBuf, HubError> {
     resolve_model_with_progress(spec, options, &mut |_| {})
 }
@@ -138,9 +160,10 @@ pub fn resolve_model_with_progress(
         download(&id, options, progress)
     };
     match (outcome, cached) {
-        (Err(HubError::NotCached { .. } | HubError::Network { .. }), Some(snapshot)) => {
-            Ok(snapshot)
-        }
+        (
+            Err(HubError::NotCached { .. } | HubError::Network { .. } | HubError::Silent { .. }),
+            Some(snapshot),
+        ) => Ok(snapshot),
         (outcome, _) => outcome,
     }
 }
@@ -153,22 +176,22 @@ fn download(
 ) -> Result<PathBuf, HubError> {
     let client = Client::new(id, options)?;
     let info = client.info()?;
-    let commit = &info.sha;
-    let has = |name: &str| info.siblings.iter().any(|file| file.rfilename == name);
+    let commit = &info.commit;
+    let has = |name: &str| info.files.iter().any(|file| file == name);
 
     // What cannot be used is refused before anything large is fetched.
     let is_sharded = !has("model.safetensors");
     if is_sharded && !has(INDEX_FILE) {
         return Err(HubError::NoSafetensors {
             id: id.to_owned(),
-            has_pickles: info.siblings.iter().any(|file| is_pickle(&file.rfilename)),
+            has_pickles: info.files.iter().any(|file| is_pickle(file)),
         });
     }
     client.fetch(commit, "config.json", progress)?;
     for file in OPTIONAL_FILES.into_iter().filter(|file| has(file)) {
         client.fetch(commit, file, progress)?;
     }
-    let snapshot = cache::cache_of(id, options).pointer_path(commit);
+    let snapshot = client.folder().snapshot(commit);
     if is_sharded {
         client.fetch(commit, INDEX_FILE, progress)?;
         for shard in read_index(&snapshot)?.shards() {
@@ -178,7 +201,7 @@ fn download(
         client.fetch(commit, "model.safetensors", progress)?;
     }
     // Noted last: a revision that the cache knows has been fetched whole.
-    client.note_revision(commit)?;
+    client.folder().note(&options.revision, commit)?;
     Ok(snapshot)
 }
 

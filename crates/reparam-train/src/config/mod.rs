@@ -80,7 +80,7 @@ pub use self::rows::RowsDataConfig;
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
-pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
+pub use self::train::{Keep, Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
 use self::section::Section;

@@ -13,7 +13,7 @@ use super::catalog::Catalog;
 use super::section::Section;
 use super::task::RunTree;
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, Result, StopConfig, check_update, defaults,
+    Keep, MethodConfig, OptimizerConfig, OutputConfig, Result, StopConfig, check_update, defaults,
     layout, method, open_sections, task, train, words,
 };
 use crate::task::RunFile;
@@ -148,6 +148,8 @@ pub struct RegressionTrainConfig {
     pub eval_every: u64,
     /// Steps between the steps that are reported, at least 1.
     pub log_every: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -334,6 +336,7 @@ impl RegressionTrainConfig {
             1,
             "steps between step events in events.jsonl; the first is always there",
         ),
+        Keep::SPEC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -349,6 +352,7 @@ impl RegressionTrainConfig {
                 seed: settings.count("seed")?,
                 eval_every: settings.count("eval_every")?,
                 log_every: settings.count("log_every")?,
+                keep: settings.choice("keep", &Keep::ALL)?,
                 stop: StopConfig::of(settings)?,
             })
         })

@@ -34,8 +34,13 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Steps between the steps that are reported, at least 1.
     pub log_every: u64,
-    /// Steps between saved states; 0 for one at the end.
-    pub save_every: u64,
+    /// Steps between checkpoints; 0 for none but where the run breaks off, a tenth of the run if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<u64>,
+    /// How many of the newest checkpoints stay; 0 for all.
+    pub keep_last: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -44,6 +49,29 @@ pub struct TrainConfig {
     pub sample: Option<SampleConfig>,
     /// Threads to compute with, at most 1024; 0 for as many as the machine has.
     pub threads: usize,
+}
+
+/// Which model a run results in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The best of those that were evaluated after a step; the last one if none was.
+    #[default]
+    Best,
+    /// That after the last step.
+    Last,
+}
+
+impl Keep {
+    /// Both, with the words for them.
+    pub const ALL: [(&'static str, Self); 2] = [("best", Self::Best), ("last", Self::Last)];
+
+    pub(super) const SPEC: SettingSpec = word(
+        "keep",
+        &words::names(&Self::ALL),
+        "best",
+        "what the run results in: the best model that was evaluated after a step, or the last one",
+    );
 }
 
 /// How long the run is.
@@ -193,10 +221,19 @@ impl TrainConfig {
             1,
             "steps between step events in events.jsonl; the first is always there",
         ),
-        period(
+        optional(
             "save_every",
+            SettingKind::COUNT_OR_ZERO,
+            "a tenth of the run, at least 10",
             "steps between checkpoints for train --resume; 0 saves one only on interruption or failure",
         ),
+        SettingSpec {
+            key: "keep_last",
+            kind: SettingKind::COUNT_OR_ZERO,
+            fallback: Fallback::Count(2),
+            meaning: "how many of the newest checkpoints stay; 0 for all",
+        },
+        Keep::SPEC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -262,7 +299,9 @@ impl TrainConfig {
             recompute: settings.flag("recompute")?,
             eval_every: settings.count("eval_every")?,
             log_every: settings.count("log_every")?,
-            save_every: settings.count("save_every")?,
+            save_every: settings.optional("save_every", Settings::count)?,
+            keep_last: settings.count("keep_last")?,
+            keep: settings.choice("keep", &Keep::ALL)?,
             stop: StopConfig::of(settings)?,
             sample: match sample {
                 None => None,

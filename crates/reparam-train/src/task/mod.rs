@@ -17,9 +17,11 @@ pub use self::request::{
     DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions,
 };
 pub use self::run::TaskRun;
-pub(crate) use self::run::{PreparedRun, TaskLearner};
+pub(crate) use self::run::{At, PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
-use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig, to_toml};
+use crate::config::{
+    Catalog, ConfigError, Keep, Override, RunTree, StopConfig, TrainConfig, to_toml,
+};
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
@@ -255,6 +257,10 @@ pub struct RunPlan {
     pub log_every: u64,
     /// Steps between checkpoints; 0 for none but where the run breaks off.
     pub save_every: u64,
+    /// How many of the newest checkpoints stay; 0 for all.
+    pub keep_last: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     pub stop: StopConfig,
     /// What the run results in.
@@ -268,12 +274,24 @@ impl RunPlan {
             max_steps,
             eval_every: config.eval_every,
             log_every: config.log_every,
-            save_every: config.save_every,
+            save_every: config
+                .save_every
+                .unwrap_or_else(|| default_save_every(max_steps)),
+            keep_last: config.keep_last,
+            keep: config.keep,
             stop: config.stop,
             result,
         }
     }
 }
+
+/// A tenth of the run. It depends on the run file alone, so that two runs of it have the same events.
+fn default_save_every(max_steps: u64) -> u64 {
+    max_steps.div_ceil(10).max(LEAST_SAVE_EVERY)
+}
+
+/// A shorter piece of a run is made again faster than a run is looked after.
+const LEAST_SAVE_EVERY: u64 = 10;
 
 /// What a run results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

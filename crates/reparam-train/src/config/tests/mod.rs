@@ -216,7 +216,9 @@ fn every_key_is_read() {
             recompute: false,
             eval_every: 5,
             log_every: 2,
-            save_every: 4,
+            save_every: Some(4),
+            keep_last: 3,
+            keep: Keep::Last,
             stop: StopConfig::default(),
             sample: Some(SampleConfig {
                 prompt: "Once".into(),

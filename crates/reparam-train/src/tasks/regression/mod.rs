@@ -321,7 +321,10 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
             max_steps: config.train.max_steps,
             eval_every: config.train.eval_every,
             log_every: config.train.log_every,
+            // A run takes a moment.
             save_every: 0,
+            keep_last: 0,
+            keep: config.train.keep,
             stop: config.train.stop,
             result: ResultKind::Model,
         },
