@@ -27,7 +27,7 @@ mod learner;
 mod log;
 mod memory;
 mod metrics;
-mod numbers;
+pub mod numbers;
 mod plot;
 mod provenance;
 mod run_dir;

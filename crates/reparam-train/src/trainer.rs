@@ -9,9 +9,12 @@ use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::Stop;
 use crate::config::Keep;
 use crate::convergence::Convergence;
-use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::event::{
+    Evaluation, Event, Finished, Observer, Start, Step, StopReason, Time, Variances,
+};
 use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
@@ -19,7 +22,6 @@ use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, RunDir};
 use crate::state::{Best, Pending, TrainState, save_best, theta_of};
-use crate::stop::Stop;
 use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
 
@@ -123,7 +125,7 @@ fn train_here(
                 check_config(&before, &config)?;
             }
             if let Some(finished) = directory.finished()? {
-                observer.on_event(&Event::Finished(finished));
+                observer.on_event(&Event::Finished(finished), Time::now());
                 return Ok(Outcome::AlreadyFinished);
             }
         }

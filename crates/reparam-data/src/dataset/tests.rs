@@ -306,7 +306,7 @@ fn a_lone_document_gives_stretches_of_all_its_parts() {
         let range = 1355 * tenth / 10..1355 * (tenth + 1) / 10;
         let inside: Vec<_> = starts
             .iter()
-            .filter(|start| range.contains(start))
+            .filter(|start| range.contains(*start))
             .collect();
         assert!((6..=7).contains(&inside.len()), "{tenth}: {inside:?}");
         assert_eq!(inside[inside.len() - 1] - inside[0] + 1, inside.len());

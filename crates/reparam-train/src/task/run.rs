@@ -12,10 +12,10 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::ModelError;
 
 use super::{Origins, Report, RunFacts, RunFile, RunPlan, Task};
+use crate::Stop;
 use crate::event::Step;
 use crate::learner::{Learner, ModuleLearner};
 use crate::metrics::Metrics;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A run file that has been read, of any task.
