@@ -55,6 +55,9 @@ pub enum TrainError {
     /// The runtime cannot compute on the calling thread.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A configuration that was put together in code has neither a method nor an adapter.
+    #[error("there is neither a method nor an adapter to train")]
+    NoMethod,
     /// The output directory is taken.
     #[error("{} already holds a run", directory.display())]
     OutputTaken {
@@ -376,6 +379,7 @@ impl TrainError {
                 "continue it with --resume, choose another directory with --output, or remove this one"
                     .into(),
             ),
+            Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),
             Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
             Self::OldRun { .. } => {
                 Some("choose another directory with --output, or remove this one".into())
@@ -480,6 +484,7 @@ impl TrainError {
             | Self::Update(_)
             | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
+            | Self::NoMethod
             | Self::OutputTaken { .. }
             | Self::OutputInUse { .. }
             | Self::OldRun { .. }

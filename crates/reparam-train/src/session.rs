@@ -81,10 +81,7 @@ impl Session {
                 return Ok(Self::open_base(request, hub, true, None)?.0);
             };
             let adapter = load_adapter(directory)?;
-            let (spec, _) = request.catalog.methods.of_adapter(&adapter)?;
-            // A module that is saved whole is none of those that are packed.
-            let saved = adapter.config.strings("modules_to_save")?;
-            let runs_packed = spec.runs_packed && saved.is_none_or(|saved| saved.is_empty());
+            let runs_packed = runs_packed(&request.catalog, &adapter)?;
             let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
             session.attach(adapter)
         })?
@@ -161,6 +158,14 @@ impl Session {
         let (model, _, _) = methods.attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
+}
+
+/// Returns whether an adapter runs on weights that are packed.
+pub(crate) fn runs_packed(catalog: &Catalog, adapter: &AdapterFiles) -> Result<bool, TrainError> {
+    let (spec, _) = catalog.methods.of_adapter(adapter)?;
+    // A module that is saved whole is none of those that are packed.
+    let saved = adapter.config.strings("modules_to_save")?;
+    Ok(spec.runs_packed && saved.is_none_or(|saved| saved.is_empty()))
 }
 
 pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {

@@ -179,6 +179,11 @@ impl<'a> Section<'a> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
+    /// Returns the first key that is there.
+    pub(super) fn first_key(&self) -> Option<&'a str> {
+        self.entries.first().map(|entry| entry.key.as_str())
+    }
+
     /// Refuses the keys that only the kind `belongs_to` has.
     pub(super) fn refuse(&self, keys: &[&str], kind: &str, belongs_to: &str) -> Result<()> {
         match self.entries.iter().find(|e| keys.contains(&e.key.as_str())) {

@@ -63,6 +63,8 @@ impl<K: TaskKeys> RunFile for TaskConfig<K> {
         let (root, catalog) = (tree.root(), tree.catalog());
         let mut layout = layout(catalog, [ModelConfig::SPECS, K::DATA, TrainConfig::SPECS]);
         for (_, keys) in layout.iter_mut().filter(|(name, _)| *name == "model") {
+            // Whether it trains on from an adapter, such a task would have to say itself.
+            keys.retain(|key| *key != ModelConfig::ADAPTER.key);
             keys.extend(K::MODEL.iter().map(|spec| spec.key));
         }
         let sections = open_sections(root, &layout, catalog)?;
@@ -80,7 +82,12 @@ impl<K: TaskKeys> RunFile for TaskConfig<K> {
             catalog: catalog.clone(),
             keys: PhantomData,
         };
-        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
+        check_pretrained(
+            &sections,
+            Some(&config.method),
+            &config.optimizer,
+            &config.train,
+        )?;
         Ok(config)
     }
 

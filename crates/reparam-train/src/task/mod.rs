@@ -334,6 +334,8 @@ pub struct Origins {
     pub base: Option<BaseOrigin>,
     /// The tokenizer.
     pub tokenizer: Option<FileDigest>,
+    /// The files of the adapter that a run trains on from.
+    pub adapter: Vec<FileDigest>,
     /// What is learned from, and what is held out.
     pub data: Vec<FileDigest>,
 }

@@ -16,7 +16,7 @@ use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
@@ -107,7 +107,12 @@ impl Task for CausalLanguageModel {
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
-        let runs_in_bf16 = config::runs_in_bf16(&config.catalog, &config.method);
+        let adapter = Adapter::load(config)?;
+        let runs_in_bf16 = match (&adapter, &config.method) {
+            (Some(adapter), _) => adapter.runs_in_bf16(&config.catalog)?,
+            (None, Some(method)) => config::runs_in_bf16(&config.catalog, method),
+            (None, None) => false,
+        };
         let (mut session, precision) =
             Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
@@ -145,6 +150,7 @@ impl Task for CausalLanguageModel {
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
+            adapter,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
             meta.fan_in_fan_out = model.stores_transposed(modules);

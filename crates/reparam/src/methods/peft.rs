@@ -277,6 +277,13 @@ impl Methods {
             .map(|module| module.module.as_str())
             .collect();
         check_targets(files, &linears, &adapted)?;
+        let method = match last_names(&linears, &adapted) {
+            None => method,
+            Some(names) => {
+                let selection = method.selection().clone().with_target_modules(names);
+                method.with_selection(selection)
+            }
+        };
         let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
@@ -355,6 +362,17 @@ pub fn attach_adapter<M: Module>(
 ) -> Result<(M, AttachReport)> {
     let (model, report, _) = Methods::builtin().attach_adapter(model, files, layout)?;
     Ok((model, report))
+}
+
+/// Returns the last parts of the paths of adapted layers, if they select the same layers: so they are written, and read by
+/// others.
+fn last_names(linears: &[LinearModule], adapted: &BTreeSet<&str>) -> Option<TargetModules> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
+    let names: BTreeSet<String> = adapted.iter().map(|path| last(path)).collect();
+    let is_selected = |linear: &LinearModule| names.contains(&last(&linear.path));
+    let is_adapted = |linear: &LinearModule| adapted.contains(linear.path.as_str());
+    let is_same = linears.iter().all(|l| is_selected(l) == is_adapted(l));
+    is_same.then(|| TargetModules::Names(names.into_iter().collect()))
 }
 
 /// Checks that each layer that the configuration targets has tensors.

@@ -10,6 +10,7 @@ use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
 use super::SequenceClassification;
@@ -72,6 +73,33 @@ impl Base {
         Ok(Some(Labels::new(names, self.card.kind())?))
     }
 
+    /// The labels of the head that an adapter brings, else of the checkpoint's; `None` if neither has one.
+    pub(super) fn labels_with(
+        &self,
+        adapter: Option<(&Path, &AdapterFiles)>,
+    ) -> Result<Option<Labels>> {
+        let n_classes = self.classes_of(adapter.map(|(_, files)| files));
+        let (Some((directory, _)), Some(n_classes)) = (adapter, n_classes) else {
+            return self.labels();
+        };
+        let own = card_of(directory)?;
+        let card = own.as_ref().unwrap_or(&self.card);
+        let names = match &own {
+            Some(own) => named(own, &directory.join(CARD_FILE), n_classes)?,
+            // The labels of another head say nothing of this one.
+            None if card.labels.len() != n_classes => numbered(n_classes),
+            None => card.labels.clone(),
+        };
+        Ok(Some(Labels::new(names, card.kind())?))
+    }
+
+    /// The classes of the head that an adapter brings.
+    fn classes_of(&self, adapter: Option<&AdapterFiles>) -> Option<usize> {
+        let head = self.architecture.classifier.as_ref()?;
+        let weight = adapter?.tensors.get(&format!("{}.weight", head.path))?;
+        weight.shape.first().copied()
+    }
+
     /// The most tokens of a row: `wanted`, or what the model has positions for.
     pub(super) fn length(&self, wanted: usize) -> usize {
         wanted.min(self.architecture.max_tokens().unwrap_or(usize::MAX))
@@ -128,6 +156,11 @@ fn numbered(n_classes: usize) -> Vec<String> {
     classes.map(|index| format!("LABEL_{index}")).collect()
 }
 
+/// What the run of an adapter says of it.
+fn card_of(adapter: &Path) -> Result<Option<Card>> {
+    cards::of_adapter(adapter, SequenceClassification::NAME)
+}
+
 /// A classifier that is only asked.
 pub(super) struct Opened {
     pub(super) base: Base,
@@ -146,29 +179,11 @@ impl Opened {
             Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint)?),
             None => None,
         };
-        let own: Option<(&Path, Card)> = match directory {
-            Some(directory) => cards::of_adapter(directory, SequenceClassification::NAME)?
-                .map(|card| (directory, card)),
-            None => None,
-        };
-        let head = base.architecture.classifier.as_ref();
-        let head = head.map(|head| format!("{}.weight", head.path));
-        let weight = files.as_ref().zip(head);
-        let weight = weight.and_then(|(files, name)| files.tensors.get(&name));
-        let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
-        let labels = match (of_adapter, base.labels()?) {
-            (Some(n_classes), _) => {
-                let card = own.as_ref().map_or(&base.card, |(_, card)| card);
-                let names = match &own {
-                    Some((directory, own)) => named(own, &directory.join(CARD_FILE), n_classes)?,
-                    // The labels of another head say nothing of this one.
-                    None if card.labels.len() != n_classes => numbered(n_classes),
-                    None => card.labels.clone(),
-                };
-                Labels::new(names, card.kind())?
-            }
-            (None, Some(labels)) => labels,
-            (None, None) => Labels::new(numbered(2), LabelKind::One)?,
+        let adapter = directory.zip(files.as_ref());
+        let of_adapter = base.classes_of(files.as_ref());
+        let labels = match base.labels_with(adapter)? {
+            Some(labels) => labels,
+            None => Labels::new(numbered(2), LabelKind::One)?,
         };
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
@@ -178,7 +193,8 @@ impl Opened {
             let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
             model = attached.0.no_grad();
         }
-        let card = own.map_or_else(|| base.card.clone(), |(_, card)| card);
+        let card = directory.map(card_of).transpose()?.flatten();
+        let card = card.unwrap_or_else(|| base.card.clone());
         Ok(Self {
             base,
             model,

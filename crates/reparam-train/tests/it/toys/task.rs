@@ -256,6 +256,7 @@ impl Task for Score {
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),
             data: files,
+            ..Origins::default()
         };
         Ok(Prepared {
             learner: ModuleLearner {
