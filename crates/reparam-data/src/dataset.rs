@@ -259,6 +259,12 @@ impl Read {
         let source = read_documents(paths, &options.read)?;
         watch.at(Phase::Reading, paths.len() as u64, paths.len() as u64);
         watch.check()?;
+        if source.report.line_ends > 0 {
+            watch.note(&format!(
+                "{} line ends \\r\\n of the files are read as \\n",
+                source.report.line_ends
+            ));
+        }
         let has_prompts = source
             .documents
             .iter()
