@@ -158,7 +158,8 @@ proptest! {
         let steps: Vec<Vec<usize>> = steps.collect();
         prop_assert_eq!(plan.steps_for(3.0), steps.len() as u64);
         prop_assert_eq!(plan.steps_in_epoch() * 3, steps.len() as u64);
-        for (step, blocks) in (0..steps.len() as u64).zip(&steps).rev() {
+        for (step, blocks) in steps.iter().enumerate().rev() {
+            let step = step as u64;
             let numbers = step * accumulation as u64..(step + 1) * accumulation as u64;
             let batches: Vec<Vec<usize>> = numbers.clone().map(|number| plan.batch(number)).collect();
             prop_assert_eq!(&batches.concat(), blocks);
