@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use reparam_data::Format;
 use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry};
+use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Warnings};
 
 use crate::context::Context;
 use crate::env_vars;
@@ -301,6 +301,7 @@ impl ModelArgs {
             precision: self.precision,
             catalog: context.tasks.catalog().clone(),
             runtime: context.runtime(0),
+            warnings: Warnings::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use reparam_formats::is_unprintable;
+use reparam_train::Warnings;
 use reparam_train::event::SCHEMA_VERSION;
 
 use crate::env_vars::{self, Environment};
@@ -134,6 +135,18 @@ impl<'a> Printer<'a> {
     pub(crate) fn note(&mut self, note: &str) {
         if !self.quiet {
             self.say(&format!("{}\n", printable(note)));
+        }
+    }
+
+    /// Says what the user should know although nothing failed, unless told to be quiet.
+    pub(crate) fn warn(&mut self, warning: &str) {
+        self.note(&format!("warning: {warning}"));
+    }
+
+    /// Takes out and says all that was collected.
+    pub(crate) fn warn_all(&mut self, warnings: &Warnings) {
+        for warning in warnings.take() {
+            self.warn(&warning);
         }
     }
 
@@ -350,6 +363,7 @@ mod tests {
             let usage = CliError::Usage {
                 plain: format!("error: {EVIL}\n"),
                 styled: format!("\u{1b}[1merror:\u{1b}[0m {EVIL}\n"),
+                tip: None,
             };
             let (_, err) = written(is_terminal, |printer| {
                 printer.failure(&usage);

@@ -7,6 +7,8 @@ use reparam::ForwardContext;
 use reparam_data::{Batch, Dataset, DatasetOptions, PackingStrategy, ReadOptions};
 use reparam_models::{CausalLm, TokenBatch};
 
+use crate::task::DEFAULT_LENGTH;
+use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError};
 
 /// The tokens that are evaluated at once: enough to keep the threads busy, and no more than a usual step has, since what is
@@ -41,6 +43,21 @@ pub fn evaluate_file(
             packing: PackingStrategy::BestFitDecreasing,
         },
     )?;
+    // The default length is nobody's wish: only what the file has counts.
+    let longest = match sequence_length {
+        DEFAULT_LENGTH => dataset
+            .blocks
+            .iter()
+            .flat_map(|block| {
+                let bounds = block.bounds().windows(2);
+                bounds.map(|bounds| bounds[1] - bounds[0])
+            })
+            .max()
+            .unwrap_or(0),
+        asked => asked,
+    };
+    let warning = beyond_positions(session.model.architecture(), longest);
+    session.warnings.extend(warning);
     let runtime = &session.runtime;
     let metrics = runtime.run(|| evaluate(&session.model, &dataset, stop))??;
     if metrics.primary().is_finite() {

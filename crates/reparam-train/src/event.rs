@@ -31,6 +31,11 @@ pub const SCHEMA_VERSION: u32 = 2;
 pub enum Event {
     /// Everything is loaded and checked; the first step comes next.
     Start(Start),
+    /// Something that the user should know although nothing failed.
+    Warning {
+        /// A sentence without its period.
+        message: String,
+    },
     /// A step of the optimizer.
     Step(Step),
     /// What the model is measured by, on what is held out.

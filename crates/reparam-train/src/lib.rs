@@ -28,6 +28,7 @@ mod log;
 mod memory;
 mod metrics;
 mod numbers;
+mod open;
 mod plot;
 mod provenance;
 mod run_dir;
@@ -39,6 +40,7 @@ pub mod study;
 mod task;
 pub mod tasks;
 mod trainer;
+mod warnings;
 
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
@@ -56,3 +58,4 @@ pub use task::{
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};
+pub use warnings::Warnings;

@@ -26,6 +26,8 @@ struct Provenance<'a> {
     base: Option<Base<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokenizer: Option<Digest<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    adapter: Vec<Digest<'a>>,
     data: Vec<Digest<'a>>,
     config: String,
 }
@@ -77,6 +79,9 @@ pub(crate) struct Fingerprint {
     /// Of the files of the base besides weights and tokenizer, by name.
     base_files: BTreeMap<String, String>,
     tokenizer: Option<String>,
+    /// Of the files of an adapter that is trained on from.
+    #[serde(default)]
+    adapter: Vec<String>,
     data: Vec<String>,
 }
 
@@ -97,6 +102,7 @@ impl Fingerprint {
             ("the precision", self.precision == now.precision),
             ("the base model", self.base == now.base),
             ("the tokenizer", self.tokenizer == now.tokenizer),
+            ("the adapter", self.adapter == now.adapter),
             ("the data", self.data == now.data),
         ];
         match same.iter().find(|(_, same)| !same) {
@@ -142,6 +148,7 @@ pub(crate) fn provenance(
         base: base.as_ref().map(tensors),
         base_files: base_files.collect(),
         tokenizer: origins.tokenizer.as_ref().map(digest),
+        adapter: origins.adapter.iter().map(digest).collect(),
         data: origins.data.iter().map(digest).collect(),
     };
     let provenance = Provenance {
@@ -152,6 +159,7 @@ pub(crate) fn provenance(
         seed,
         base,
         tokenizer: origins.tokenizer.as_ref().map(Digest::new),
+        adapter: origins.adapter.iter().map(Digest::new).collect(),
         data: origins.data.iter().map(Digest::new).collect(),
         config: sha256_bytes(config.as_bytes()),
     };

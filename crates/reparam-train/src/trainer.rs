@@ -150,6 +150,7 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
+    let warnings = std::mem::take(&mut prepared.facts.warnings);
     let PreparedRun {
         learner,
         optimizer,
@@ -173,7 +174,7 @@ fn train_here(
         unit,
         stop: Stop::new(stop),
     };
-    let result = trainer.run(start, found);
+    let result = trainer.run(start, warnings, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -263,17 +264,27 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    fn run(&mut self, start: Start, found: Option<Option<TrainState>>) -> Result<Outcome> {
+    fn run(
+        &mut self,
+        start: Start,
+        warnings: Vec<String>,
+        found: Option<Option<TrainState>>,
+    ) -> Result<Outcome> {
+        let mut warnings = warnings
+            .into_iter()
+            .map(|message| Event::Warning { message });
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
                 self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
+                warnings.for_each(|warning| self.log.tell(&warning));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
+                warnings.try_for_each(|warning| self.log.emit(warning))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }

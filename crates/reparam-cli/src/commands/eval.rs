@@ -13,6 +13,7 @@ use crate::output::Printer;
 pub(crate) fn run(args: AskArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, request) = args.start(context)?;
     let metrics = task.eval(&request, &context.hub, Stop::new(&context.stop));
+    printer.warn_all(&request.model.warnings);
     let metrics = metrics.map_err(|source| match source {
         // A run file has other ways out.
         TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {

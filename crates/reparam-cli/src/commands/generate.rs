@@ -43,6 +43,7 @@ pub(crate) fn run(
     if args.format.is_none() && trained_format(&request, &session)? == Some(Format::Alpaca) {
         printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
     }
+    let warnings = request.warnings;
     let is_json = printer.is_json();
     let stop = Stop::new(&context.stop);
     let mut written = Ok(());
@@ -50,6 +51,7 @@ pub(crate) fn run(
         if is_json {
             return ControlFlow::Continue(());
         }
+        printer.warn_all(&warnings);
         written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
@@ -58,6 +60,7 @@ pub(crate) fn run(
     };
     let (prompt, most) = (&prompt, args.max_new_tokens);
     let generated = session.generate(prompt, most, sampling, stop, &mut on_text);
+    printer.warn_all(&warnings);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;
     let generated = generated?;

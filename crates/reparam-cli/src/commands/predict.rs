@@ -26,8 +26,10 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
     };
     let stop = Stop::new(&context.stop);
     let predicted = task.predict(&request, &context.hub, stop, &mut printed);
+    let written = printed.written;
+    printer.warn_all(&request.model.warnings);
     // Output that could not be written is why there are no more rows, so it comes first.
-    printed.written?;
+    written?;
     predicted.map_err(|source| match source {
         // Of a run file's ways out, only this one is a command's too.
         TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {

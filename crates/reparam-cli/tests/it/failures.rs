@@ -371,8 +371,7 @@ fn an_adapter_that_does_not_fit() {
     for command in [&eval[..], &generate[..]] {
         let with = |adapter: &str| workplace.reparam(&[command, &["--adapter", adapter]].concat());
         with("nope").failed(1, "no such adapter directory: nope", "adapter_config.json");
-        with("run").failed(1, "run is a run directory", "run/adapter");
-        with(&model).failed(1, "is not an adapter", "save_pretrained");
+        with(&model).failed(1, "is a model, not the directory of an adapter", "--model");
         for (adapter, error, hint) in [
             (
                 other.as_str(),

@@ -5,6 +5,7 @@ mod config;
 #[cfg(unix)]
 mod docs;
 mod failures;
+mod forms;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;

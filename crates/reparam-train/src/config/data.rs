@@ -172,7 +172,9 @@ impl RunData for DataConfig {
 
     /// What runs in bf16 is methods with a plan, and recomputing is part of that.
     fn check(run: &RunConfig, train: &Section<'_>) -> Result<()> {
-        let runs_in_bf16 = runs_in_bf16(&run.catalog, &run.method);
+        // What an adapter runs in is known when it is read.
+        let method = run.method.as_ref();
+        let runs_in_bf16 = method.is_none_or(|method| runs_in_bf16(&run.catalog, method));
         if run.train.precision == Precision::Bf16 && !runs_in_bf16 {
             return Err(train.no_effect(
                 "precision",

@@ -22,7 +22,8 @@
 //!     "run.toml",
 //!     &[],
 //! )?;
-//! assert_eq!(config.method.get("rank"), Some(&SettingValue::Count(8)));
+//! let method = config.method.expect("there is no adapter");
+//! assert_eq!(method.get("rank"), Some(&SettingValue::Count(8)));
 //! assert_eq!(config.train.batch_size, 4);
 //! # Ok::<(), reparam_train::config::ConfigError>(())
 //! ```
@@ -104,8 +105,9 @@ pub struct ModelRun<D> {
     pub model: ModelConfig,
     /// `[data]`: what it is trained on.
     pub data: D,
-    /// `[method]`: how its weights are reparameterized.
-    pub method: MethodConfig,
+    /// `[method]`: how its weights are reparameterized; `None` if that is what [`ModelConfig::adapter`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodConfig>,
     /// `[optimizer]`: how the trainable parameters are updated.
     pub optimizer: OptimizerConfig,
     /// `[train]`: how long, how much at once, in which precision.
@@ -146,16 +148,28 @@ impl<D: RunData> RunFile for ModelRun<D> {
         let layout = Self::keys().layout(catalog);
         let sections = open_sections(tree.root(), &layout, catalog)?;
         let [model, data, method, optimizer, train, output] = &sections;
+        let model = ModelConfig::read(model)?;
         let config = Self {
-            model: ModelConfig::read(model)?,
             data: D::read(data)?,
-            method: method::read(method, defaults::METHOD)?,
+            method: match model.adapter {
+                None => Some(method::read(method, defaults::METHOD)?),
+                Some(_) => {
+                    method::refuse_beside_adapter(method)?;
+                    None
+                }
+            },
+            model,
             optimizer: OptimizerConfig::read(optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(train)?,
             output: OutputConfig::read(output)?,
             catalog: catalog.clone(),
         };
-        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
+        check_pretrained(
+            &sections,
+            config.method.as_ref(),
+            &config.optimizer,
+            &config.train,
+        )?;
         // A period of evaluation needs something to evaluate.
         if config.train.eval_every > 0 && *config.data.eval() == EvalData::Fraction(0.0) {
             return Err(train.no_effect(
@@ -201,12 +215,12 @@ fn pretrained_keys(
 /// Checks what sections of a pretrained model's run mean together.
 fn check_pretrained(
     [_, _, method, optimizer, train, _]: &[Section<'_>; 6],
-    method_config: &MethodConfig,
+    method_config: Option<&MethodConfig>,
     optimizer_config: &OptimizerConfig,
     train_config: &TrainConfig,
 ) -> Result<()> {
     // A pretrained model starts from weights that mean something.
-    if starts_from_data(method.catalog(), method_config) {
+    if method_config.is_some_and(|config| starts_from_data(method.catalog(), config)) {
         return Err(method.no_effect(
             "init",
             "a language model starts from its weights",

@@ -22,11 +22,14 @@ pub(super) fn settings(
         let of_task = || instead.iter().find(|(key, _)| *key == spec.key);
         let value = match (setting(section, spec)?, of_task(), spec.fallback) {
             (Some(value), ..) => Some(value),
-            (None, Some((_, value)), _) => Some(value.clone()),
-            (None, None, Fallback::Required(example)) => {
+            // A setting that is absent by default is not given by a task either.
+            (None, Some((_, value)), fallback) if !matches!(fallback, Fallback::Absent(_)) => {
+                Some(value.clone())
+            }
+            (None, _, Fallback::Required(example)) => {
                 return Err(section.missing(spec.key, example));
             }
-            (None, None, _) => spec.default_value(&settings),
+            (None, ..) => spec.default_value(&settings),
         };
         settings.extend(value.map(|value| (spec.key.to_owned(), value)));
     }

@@ -179,6 +179,11 @@ impl<'a> Section<'a> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
+    /// Returns the first key that is there.
+    pub(super) fn first_key(&self) -> Option<&'a str> {
+        self.entries.first().map(|entry| entry.key.as_str())
+    }
+
     /// Refuses the keys that the chosen kind does not have; `belongs_to` says which have a key.
     pub(super) fn refuse(
         &self,

@@ -60,7 +60,10 @@ pub struct TaskModelConfig {
 
 impl<K: TaskKeys> RunFile for TaskConfig<K> {
     fn keys() -> RunKeys {
-        pretrained_keys(K::MODEL, K::DATA)
+        let mut keys = pretrained_keys(K::MODEL, K::DATA);
+        // Whether it trains on from an adapter, such a task would have to say itself.
+        keys.own[0].retain(|spec| spec.key != ModelConfig::ADAPTER.key);
+        keys
     }
 
     fn read(tree: &RunTree) -> Result<Self> {
@@ -81,7 +84,12 @@ impl<K: TaskKeys> RunFile for TaskConfig<K> {
             catalog: catalog.clone(),
             keys: PhantomData,
         };
-        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
+        check_pretrained(
+            &sections,
+            Some(&config.method),
+            &config.optimizer,
+            &config.train,
+        )?;
         Ok(config)
     }
 

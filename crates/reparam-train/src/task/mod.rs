@@ -328,6 +328,8 @@ pub struct RunFacts {
     pub lambda: Option<f64>,
     /// What only this task has: counts of its data, names of columns.
     pub data: Map<String, Value>,
+    /// What the user should know although nothing failed.
+    pub warnings: Vec<String>,
 }
 
 /// The files that a run is made from; the same ones give the same run.
@@ -337,6 +339,8 @@ pub struct Origins {
     pub base: Option<BaseOrigin>,
     /// The tokenizer.
     pub tokenizer: Option<FileDigest>,
+    /// The files of the adapter that a run trains on from.
+    pub adapter: Vec<FileDigest>,
     /// What is learned from, and what is held out.
     pub data: Vec<FileDigest>,
 }

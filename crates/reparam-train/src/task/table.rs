@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunKeys, Ru
 use crate::inspect::Description;
 use crate::json::read_json;
 use crate::metrics::Metrics;
+use crate::open::model_directory;
 use crate::run_dir::model_of;
 use crate::stop::Stop;
 use crate::{Result, TrainError};
@@ -65,8 +67,13 @@ impl TaskEntry {
     ///
     /// As [`Task::eval`].
     pub fn eval(&self, request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+        let (model, hub) = request.model.found(hub)?;
+        let request = EvalRequest {
+            model,
+            ..request.clone()
+        };
         let runtime = &request.model.runtime;
-        runtime.run(|| (self.eval)(request, hub, stop))?
+        runtime.run(|| (self.eval)(&request, &hub, stop))?
     }
 
     /// Predicts the rows of files, in order.
@@ -81,8 +88,13 @@ impl TaskEntry {
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
     ) -> Result<()> {
+        let (model, hub) = request.model.found(hub)?;
+        let request = PredictRequest {
+            model,
+            ..request.clone()
+        };
         let runtime = &request.model.runtime;
-        runtime.run(|| (self.predict)(request, hub, stop, rows))?
+        runtime.run(|| (self.predict)(&request, &hub, stop, rows))?
     }
 }
 
@@ -287,17 +299,24 @@ impl Tasks {
         if let Some(task) = named {
             return self.named(task);
         }
+        let (request, hub) = &request.found(hub)?;
         if let Some(adapter) = &request.adapter
             && let Some(entry) = self.of_adapter(adapter)?
         {
             return Ok(entry);
         }
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
-        self.of_directory(&directory)
-            .ok_or_else(|| TrainError::NoTask {
-                model: request.model.clone(),
-                tasks: self.names(),
-            })
+        let directory = model_directory(&request.model, hub)?;
+        if let Some(entry) = self.of_directory(&directory) {
+            return Ok(entry);
+        }
+        // A model of a family that is not known says more by that than by its task.
+        if let Ok(config) = ModelJson::load(&directory) {
+            self.catalog.families.find(&config.model_type)?;
+        }
+        Err(TrainError::NoTask {
+            model: request.model.clone(),
+            tasks: self.names(),
+        })
     }
 
     /// Finds the task that a model's directory says it is for; that of a run will do.

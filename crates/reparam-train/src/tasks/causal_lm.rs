@@ -14,14 +14,18 @@ use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
+
+/// The key of `config.json` that says whether the output head is the embedding.
+const TIED: &str = "tie_word_embeddings";
 
 /// A language model's texts.
 #[derive(Debug)]
@@ -111,7 +115,13 @@ impl Task for CausalLanguageModel {
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
-        let runs_in_bf16 = config::runs_in_bf16(&config.catalog, &config.method);
+        let warnings = request.warnings.clone();
+        let adapter = Adapter::load(config)?;
+        let runs_in_bf16 = match (&adapter, &config.method) {
+            (Some(adapter), _) => adapter.runs_in_bf16(&config.catalog)?,
+            (None, Some(method)) => config::runs_in_bf16(&config.catalog, method),
+            (None, None) => false,
+        };
         let (mut session, precision) =
             Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
@@ -120,10 +130,16 @@ impl Task for CausalLanguageModel {
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
-        session.model.check_length(config.train.sequence_length)?;
+        let length = config.train.sequence_length;
+        session.model.check_length(length)?;
+        warnings.extend(beyond_positions(session.model.architecture(), length));
         session.model.body.recompute = config.train.recompute;
         let (train, eval) = load_data(config, &session)?;
-        let config_json = ModelJson::load(&session.directory)?.json.map().clone();
+        let mut config_json = ModelJson::load(&session.directory)?.json.map().clone();
+        // What the checkpoint was found to be, where the file says otherwise.
+        if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
+            config_json.insert(TIED.to_owned(), false.into());
+        }
         let mut files = train.read.files.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
             files.extend(eval.read.files.iter().cloned());
@@ -140,6 +156,8 @@ impl Task for CausalLanguageModel {
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
+            warnings: warnings.take(),
+            adapter,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
             meta.fan_in_fan_out = model.stores_transposed(modules);

@@ -269,7 +269,7 @@ fn a_diverging_run_stops_with_step_and_cause() {
     let mut witness = Witness::default();
     let error = witness.train(&config).expect_err("it diverges");
     // The factors are finite after the first step; what is computed from them overflows.
-    let TrainError::Vanished {
+    let TrainError::Diverged {
         step,
         learning_rate,
         last_saved,

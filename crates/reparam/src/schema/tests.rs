@@ -107,6 +107,10 @@ fn ranges_end_where_they_say() {
             [false, false, true, true, true, false, false],
         ),
         (
+            Range::Factor,
+            [false, false, true, true, true, false, false],
+        ),
+        (
             Range::NonNegative,
             [false, true, true, true, true, false, false],
         ),
@@ -137,6 +141,7 @@ fn ranges_end_where_they_say() {
             "{range:?}"
         );
     }
+    assert!(!Range::Factor.contains(1e-38) && Range::Factor.contains(1.2e-38));
     assert!(at_least_one("steps", 0).is_err());
     assert_eq!(at_least_one("steps", 7), Ok(7));
 }

@@ -26,9 +26,14 @@ fn parse(text: &str) -> Result<RunConfig, ConfigError> {
     RunConfig::parse(text, "run.toml", &[])
 }
 
+fn method(config: &RunConfig) -> &MethodConfig {
+    config.method.as_ref().expect("there is no adapter")
+}
+
 /// The value of a setting of the method.
 fn setting<'a>(config: &'a RunConfig, key: &str) -> &'a SettingValue {
-    config.method.get(key).unwrap_or_else(|| panic!("{key}"))
+    let value = method(config).get(key);
+    value.unwrap_or_else(|| panic!("{key}"))
 }
 
 /// The minimal file with `lines` in `section`.
@@ -76,14 +81,14 @@ fn defaults() {
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
     assert_eq!(config.data.packing, PackingStrategy::BestFitDecreasing);
     assert!(config.data.shuffle);
-    assert_eq!(config.method.kind, "lora");
+    assert_eq!(method(&config).kind, "lora");
     assert_eq!(setting(&config, "rank"), &SettingValue::Count(16));
     assert_eq!(setting(&config, "alpha"), &SettingValue::Number(32.0));
     assert_eq!(
         setting(&config, "target_modules"),
         &SettingValue::Modules(TargetModules::AllLinear)
     );
-    assert_eq!(config.method.get("layers_to_transform"), None);
+    assert_eq!(method(&config).get("layers_to_transform"), None);
     assert_eq!(config.optimizer, OptimizerConfig::default());
     assert_eq!(config.train, TrainConfig::default());
     assert_eq!(config.output.dir, std::path::PathBuf::from("runs/a"));
@@ -153,6 +158,7 @@ fn every_key_is_read() {
             task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
+            adapter: None,
             dropout: None,
         },
         data: DataConfig {
@@ -163,32 +169,40 @@ fn every_key_is_read() {
             packing: PackingStrategy::Sequential,
             shuffle: false,
         },
-        method: Chosen::new("lora")
-            .with("rank", SettingValue::Count(8))
-            .with("alpha", SettingValue::Number(16.0))
-            .with("use_rslora", SettingValue::Flag(true))
-            .with("dropout", SettingValue::Number(0.1))
-            .with(
-                "target_modules",
-                SettingValue::Modules(TargetModules::Names(vec!["q_proj".into(), "v_proj".into()])),
-            )
-            .with(
-                "exclude_modules",
-                SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
-            )
-            // In the order of the file, not of the alphabet.
-            .with(
-                "rank_pattern",
-                SettingValue::CountByPattern(vec![("z.q_proj".into(), 4), ("q_proj".into(), 2)]),
-            )
-            .with(
-                "alpha_pattern",
-                SettingValue::NumberByPattern(vec![("q_proj".into(), 8.0)]),
-            )
-            .with("layers_to_transform", SettingValue::Counts(vec![3]))
-            .with("layers_pattern", SettingValue::Texts(vec!["layers".into()]))
-            .with("bias", SettingValue::Word("lora_only".into()))
-            .with("init", SettingValue::Word("gaussian".into())),
+        method: Some(
+            Chosen::new("lora")
+                .with("rank", SettingValue::Count(8))
+                .with("alpha", SettingValue::Number(16.0))
+                .with("use_rslora", SettingValue::Flag(true))
+                .with("dropout", SettingValue::Number(0.1))
+                .with(
+                    "target_modules",
+                    SettingValue::Modules(TargetModules::Names(vec![
+                        "q_proj".into(),
+                        "v_proj".into(),
+                    ])),
+                )
+                .with(
+                    "exclude_modules",
+                    SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
+                )
+                // In the order of the file, not of the alphabet.
+                .with(
+                    "rank_pattern",
+                    SettingValue::CountByPattern(vec![
+                        ("z.q_proj".into(), 4),
+                        ("q_proj".into(), 2),
+                    ]),
+                )
+                .with(
+                    "alpha_pattern",
+                    SettingValue::NumberByPattern(vec![("q_proj".into(), 8.0)]),
+                )
+                .with("layers_to_transform", SettingValue::Counts(vec![3]))
+                .with("layers_pattern", SettingValue::Texts(vec!["layers".into()]))
+                .with("bias", SettingValue::Word("lora_only".into()))
+                .with("init", SettingValue::Word("gaussian".into())),
+        ),
         optimizer: OptimizerConfig {
             update: UpdateConfig::Named(NamedUpdate {
                 algorithm: Chosen::new("sgd")
@@ -259,15 +273,15 @@ fn overrides_take_toml_values_and_bare_strings() {
     };
     assert_eq!(update.lambda, Some(Lambda::InverseSqrtHorizon));
     assert_eq!(config.train.seed, 2);
-    let sample = config.train.sample.expect("a sample");
+    let sample = config.train.sample.as_ref().expect("a sample");
     assert_eq!(sample.prompt, "To be, # or not");
     assert_eq!(
-        config.method.get("rank_pattern"),
+        method(&config).get("rank_pattern"),
         Some(&SettingValue::CountByPattern(vec![("a=b".to_owned(), 4)]))
     );
     let pattern = TargetModules::Pattern("q_proj|v_proj".into());
     assert_eq!(
-        config.method.get("target_modules"),
+        method(&config).get("target_modules"),
         Some(&SettingValue::Modules(pattern))
     );
 }
@@ -335,7 +349,7 @@ fn flags_of_their_own_are_literal_and_name_their_place() {
         config.data.train,
         ["a b", "{1}"].map(std::path::PathBuf::from)
     );
-    assert_eq!(config.method.kind, "vera");
+    assert_eq!(config.method.unwrap().kind, "vera");
     let error = read(&[Override::flag("--method", ["method", "kind"], "lara")]);
     assert_eq!(
         render(&error.unwrap_err()),

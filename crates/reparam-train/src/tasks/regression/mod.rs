@@ -270,6 +270,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
     };
     let lambda = config.optimizer.update.lambda(max_steps);
     let facts = RunFacts {
+        warnings: Vec::new(),
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
             RegressionModelKind::Mlp { .. } => "mlp".to_owned(),

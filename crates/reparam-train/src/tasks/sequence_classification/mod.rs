@@ -28,7 +28,7 @@ use crate::learner::Objective;
 use crate::task::{
     BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
 };
-use crate::tasks::pretrained::{Learned, Loaded, Saved, is_of_class, prepare};
+use crate::tasks::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
 use crate::{Metrics, Result, Stop};
 
 /// Rows of text with their classes.
@@ -164,10 +164,12 @@ impl Task for SequenceClassification {
         let length = base.length(train_config.sequence_length);
         let options = data.options();
         let (texts, skipped) = ClassRows::read(&data.train, &options, data.on_error)?;
-        let labels = match base.labels()? {
-            Some(labels) => labels,
-            None => Labels::of_training(texts.rows.iter().flatten())?,
-        };
+        let adapter = Adapter::load(config)?;
+        let labels =
+            match base.labels_with(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))? {
+                Some(labels) => labels,
+                None => Labels::of_training(texts.rows.iter().flatten())?,
+            };
         let all = ClassRows::encode(texts, &labels, &base, length, data.on_error)?;
         let skipped = skipped + all.skipped;
         let mut files = all.files.clone();
@@ -200,6 +202,8 @@ impl Task for SequenceClassification {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
+            warnings: Vec::new(),
+            adapter,
         };
         let adapt = |model: SequenceClassifier, _: &[_], meta: &mut AdapterMeta| {
             meta.modules_to_save = vec![model.classifier.path().to_owned()];

@@ -228,6 +228,7 @@ impl Task for Score {
         optimizer.check(&model).map_err(TrainError::Update)?;
         let modules = report.modules.iter();
         let facts = RunFacts {
+            warnings: Vec::new(),
             model: common.path.clone(),
             method: config.method.kind.clone(),
             model_parameters,
@@ -248,6 +249,7 @@ impl Task for Score {
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),
             data: files,
+            ..Origins::default()
         };
         let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
         Ok(Prepared {
