@@ -170,8 +170,10 @@ fn init_writes_a_run_file_that_train_takes() {
         .reparam(&["init", "new.toml", "--force"])
         .succeeded();
     assert_ne!(workplace.read_text("new.toml"), text);
+    std::fs::remove_file(workplace.path("run.toml")).expect("a file");
     let object = workplace.reparam(&["init", "--json"]).succeeded().json();
     assert_eq!(object["path"], "run.toml");
+    assert!(workplace.path("run.toml").is_file());
     workplace
         .reparam(&["init", "no/where.toml"])
         .failed(1, "no/where.toml", "");
