@@ -125,6 +125,15 @@ impl Runtime {
         with_isa(self.isa(), part).unwrap_or_else(|error| panic!("it is in force already: {error}"))
     }
 
+    /// Returns another runtime that differs in the number of threads alone.
+    #[must_use]
+    pub fn with_threads(&self, threads: NonZeroUsize) -> Self {
+        Self::new(RuntimeOptions {
+            threads: Some(threads),
+            ..self.0.options
+        })
+    }
+
     /// Returns the instruction set of its kernels.
     #[must_use]
     pub fn isa(&self) -> Isa {

@@ -25,8 +25,7 @@ use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
 use crate::{ModelRequest, RunFile as _, Session, TrainError};
 
-/// What is measured: a method on its usual layers, of LoRA all linear ones with `alpha = 2 rank`, with AdamW and clipping to
-/// norm 1.
+/// What is measured: a method with its default settings, LoRA on all linear layers, with AdamW and clipping to norm 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchRequest {
     /// A model directory or a hub id.
@@ -156,9 +155,10 @@ fn bench_in(
     }
     session.model.check_length(request.sequence_length)?;
     let steps = (request.warmup + request.steps) as u64;
-    let method = config.catalog.method(&config.method, steps)?;
+    let chosen = config.method.as_ref().ok_or(TrainError::NoMethod)?;
+    let method = config.catalog.method(chosen, steps)?;
     let spec = method.spec();
-    let settings = Settings::new(spec.kind, spec.settings, &config.method.settings);
+    let settings = Settings::new(spec.kind, spec.settings, &chosen.settings);
     let settings = settings.map_err(MethodError::from)?;
     let rank = settings.size("rank").ok();
     let (mut model, _) = methods::attach(session.model, &*method, request.seed)?;
@@ -174,9 +174,7 @@ fn bench_in(
         accumulation: 1,
         methods: config.catalog.methods.clone(),
     };
-    let mut optimizer = config
-        .catalog
-        .optimizer(&config.optimizer, &config.method, steps)?;
+    let mut optimizer = config.catalog.optimizer(&config.optimizer, chosen, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let mut losses = Vec::new();
@@ -300,20 +298,16 @@ fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
         return Ok(config);
     };
     let settings = spec_of(&config).map_or(&[][..], |spec| spec.settings);
-    let has = |key: &str| settings.iter().any(|setting| setting.key == key);
-    if !has("rank") {
-        let method = config.method.kind;
+    if settings.iter().all(|setting| setting.key != "rank") {
+        let method = config.method.ok_or(TrainError::NoMethod)?.kind;
         return Err(TrainError::NoRank { method });
     }
     overrides.push(set("rank", &rank));
-    if has("alpha") {
-        overrides.push(set("alpha", &(2 * rank)));
-    }
     Ok(parse(&overrides)?)
 }
 
 fn spec_of(config: &RunConfig) -> Option<&'static MethodSpec> {
-    config.catalog.methods.get(&config.method.kind)
+    config.catalog.methods.get(&config.method.as_ref()?.kind)
 }
 
 /// Of a measurement there is nothing to say but that it cannot be used.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::StopConfig;
 use crate::event::StopReason;
+use crate::metrics::is_better;
 
 /// Watches a run for the conditions of [`StopConfig`].
 #[derive(Debug, Default)]
@@ -84,13 +85,7 @@ impl Convergence {
     ) -> Option<StopReason> {
         let patience = self.config.patience?;
         let seen = &mut self.seen;
-        let is_better = |best: f64| {
-            if lower_is_better {
-                value < best
-            } else {
-                value > best
-            }
-        };
+        let is_better = |best: f64| is_better(value, best, lower_is_better);
         if seen.best.is_none_or(is_better) {
             seen.best = Some(value);
             seen.without_progress = 0;

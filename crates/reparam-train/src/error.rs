@@ -43,7 +43,7 @@ pub enum TrainError {
     Peft(#[from] PeftError),
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(DataError),
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -56,6 +56,9 @@ pub enum TrainError {
     /// The runtime cannot compute on the calling thread.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    /// A configuration that was put together in code has neither a method nor an adapter.
+    #[error("there is neither a method nor an adapter to train")]
+    NoMethod,
     /// The output directory is taken.
     #[error("{} already holds a run", directory.display())]
     OutputTaken {
@@ -112,7 +115,7 @@ pub enum TrainError {
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
-    Rows(#[from] RowError),
+    Rows(RowError),
     /// What a run wrote beside its result cannot be used.
     #[error("{}: {problem}", path.display(), problem = shown_sentence(problem))]
     Card {
@@ -183,11 +186,31 @@ pub enum TrainError {
         /// The path.
         directory: PathBuf,
     },
-    /// A run directory was given instead of the adapter in it.
-    #[error("{} is a run directory, not an adapter", directory.display())]
-    RunInsteadOfAdapter {
-        /// The directory of the run.
-        directory: PathBuf,
+    /// An adapter was given as a model, and what its base is cannot be told or has no place.
+    #[error("{} is an adapter, not a model", adapter.display())]
+    AdapterAsModel {
+        /// Its directory.
+        adapter: PathBuf,
+        /// The base, as far as the adapter says it.
+        base: Option<String>,
+    },
+    /// The base that an adapter says it was trained on is not found.
+    #[error("{} is an adapter of {base}, which is not found", adapter.display())]
+    NoSuchBase {
+        /// The adapter's directory.
+        adapter: PathBuf,
+        /// The base as the adapter names it.
+        base: String,
+        /// Why not.
+        source: Box<TrainError>,
+    },
+    /// A directory with several runs was given as a model.
+    #[error("{} is a directory of runs, not a model", path.display())]
+    SeveralRuns {
+        /// The directory.
+        path: PathBuf,
+        /// The names of the runs.
+        runs: Vec<String>,
     },
     /// A rank was asked for of a method that has none.
     #[error("`{method}` has no rank")]
@@ -284,9 +307,23 @@ pub enum TrainError {
     /// What a study shall vary cannot be read.
     #[error(transparent)]
     Vary(#[from] crate::study::VaryError),
+    /// The system gives no thread for a run.
+    #[error("cannot start a thread")]
+    NoThread {
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A run of a study failed, and not by divergence.
+    #[error("the run {label} of the study failed: {source}")]
+    StudyRun {
+        /// What was varied.
+        label: String,
+        /// Why it failed.
+        source: Box<TrainError>,
+    },
     /// A picture cannot be drawn.
-    #[error("cannot draw a picture of the study: {0}")]
-    Plot(crate::study::PlotError),
+    #[error(transparent)]
+    Plot(crate::plot::PlotError),
     /// A measured loss is not finite.
     #[error("the loss is not finite")]
     LossNotFinite,
@@ -363,6 +400,7 @@ impl TrainError {
                 "continue it with --resume, choose another directory with --output, or remove this one"
                     .into(),
             ),
+            Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),
             Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
             Self::OldRun { .. } => {
                 Some("choose another directory with --output, or remove this one".into())
@@ -402,7 +440,8 @@ impl TrainError {
             }
             Self::NothingToVary => Some("give --vary optimizer.lambda=0.1,1 or the like".into()),
             Self::Vary(error) => error.hint(),
-            Self::Plot(_) => None,
+            Self::StudyRun { source, .. } => source.hint(),
+            Self::Plot(_) | Self::NoThread { .. } => None,
             Self::NotARegression { .. } => {
                 Some("give the run directory of a regression, or the model directory in it".into())
             }
@@ -434,9 +473,23 @@ impl TrainError {
                 "give its base with --model, and {} with --adapter",
                 directory.join("adapter").display()
             )),
-            Self::RunInsteadOfAdapter { directory } => Some(format!(
-                "the run's adapter is {}",
-                directory.join("adapter").display()
+            Self::AdapterAsModel { adapter, base } => Some(format!(
+                "give its base as the model, and it as the adapter: --model {} --adapter {}",
+                base.as_deref().unwrap_or("BASE"),
+                adapter.display()
+            )),
+            Self::NoSuchBase { adapter, .. } => Some(format!(
+                "say where the base is: --model BASE --adapter {}; a path in adapter_config.json is taken from \
+                 the directory that the command runs in",
+                adapter.display()
+            )),
+            Self::SeveralRuns { path, runs } => Some(format!(
+                "give one of them: {}",
+                runs.iter()
+                    .take(10)
+                    .map(|run| path.join(run).display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )),
             Self::Diverged { last_saved, .. } | Self::Vanished { last_saved, .. } => {
                 let saved = match last_saved {
@@ -453,6 +506,7 @@ impl TrainError {
     /// Returns the class of the error.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::StudyRun { source, .. } => source.kind(),
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
             | Self::RecomputeInF32
@@ -465,6 +519,7 @@ impl TrainError {
             | Self::Update(_)
             | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
+            | Self::NoMethod
             | Self::OutputTaken { .. }
             | Self::OutputInUse { .. }
             | Self::OldRun { .. }
@@ -479,6 +534,7 @@ impl TrainError {
                 FailureKind::Diverged
             }
             Self::Output { .. }
+            | Self::NoThread { .. }
             | Self::Runtime(RuntimeError::Threads { .. })
             | Self::Format(
                 FormatError::Io { .. }

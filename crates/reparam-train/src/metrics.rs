@@ -73,6 +73,12 @@ impl Metrics {
         self.lower_is_better
     }
 
+    /// Returns whether the measure that decides is better than another value of it.
+    #[must_use]
+    pub fn is_better_than(&self, other: f64) -> bool {
+        is_better(self.primary, other, self.lower_is_better)
+    }
+
     /// Returns the measures by name, in order.
     #[must_use]
     pub fn values(&self) -> &Map<String, Value> {
@@ -83,5 +89,13 @@ impl Metrics {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<f64> {
         self.values.get(name)?.as_f64()
+    }
+}
+
+/// Whether a value of a measure is better than another, of which less or more is better.
+pub(crate) fn is_better(value: f64, than: f64, lower_is_better: bool) -> bool {
+    match lower_is_better {
+        true => value < than,
+        false => value > than,
     }
 }

@@ -26,6 +26,8 @@ struct Provenance<'a> {
     base: Option<Base<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokenizer: Option<Digest<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    adapter: Vec<Digest<'a>>,
     data: Vec<Digest<'a>>,
     config: String,
 }
@@ -77,6 +79,9 @@ pub(crate) struct Fingerprint {
     /// Of the files of the base besides weights and tokenizer, by name.
     base_files: BTreeMap<String, String>,
     tokenizer: Option<String>,
+    /// Of the files of an adapter that is trained on from.
+    #[serde(default)]
+    adapter: Vec<String>,
     data: Vec<String>,
 }
 
@@ -97,6 +102,7 @@ impl Fingerprint {
             ("the precision", self.precision == now.precision),
             ("the base model", self.base == now.base),
             ("the tokenizer", self.tokenizer == now.tokenizer),
+            ("the adapter", self.adapter == now.adapter),
             ("the data", self.data == now.data),
         ];
         match same.iter().find(|(_, same)| !same) {
@@ -142,6 +148,7 @@ pub(crate) fn provenance(
         base: base.as_ref().map(tensors),
         base_files: base_files.collect(),
         tokenizer: origins.tokenizer.as_ref().map(digest),
+        adapter: origins.adapter.iter().map(digest).collect(),
         data: origins.data.iter().map(digest).collect(),
     };
     let provenance = Provenance {
@@ -152,6 +159,7 @@ pub(crate) fn provenance(
         seed,
         base,
         tokenizer: origins.tokenizer.as_ref().map(Digest::new),
+        adapter: origins.adapter.iter().map(Digest::new).collect(),
         data: origins.data.iter().map(Digest::new).collect(),
         config: sha256_bytes(config.as_bytes()),
     };
@@ -173,13 +181,15 @@ fn digests(base: &BaseOrigin) -> Result<BTreeMap<&'static str, String>, TrainErr
 
 /// Returns the part of a configuration that changes what a run computes.
 ///
-/// Where the result goes, how many threads compute and what is written down does not.
+/// Where the result goes, how many threads compute, what is written down and which checkpoints stay does not.
 fn what_counts(config: &str) -> toml::Table {
     let mut table: toml::Table = config.parse().unwrap_or_default();
     table.remove("output");
     if let Some(toml::Value::Table(train)) = table.get_mut("train") {
         train.remove("threads");
         train.remove("log_every");
+        train.remove("save_every");
+        train.remove("keep_last");
     }
     table
 }
@@ -207,6 +217,22 @@ pub(crate) fn check_config(before: &str, now: &str) -> Result<()> {
             })
         }
     }
+}
+
+/// Returns what runs with these configurations have in common, key by key, apart from where they go.
+pub(crate) fn in_common<'a>(configs: impl IntoIterator<Item = &'a str>) -> Vec<(String, String)> {
+    let mut common: Option<BTreeMap<String, String>> = None;
+    for config in configs {
+        let mut flat = BTreeMap::new();
+        let mut table: toml::Table = config.parse().unwrap_or_default();
+        table.remove("output");
+        flatten("", &table, &mut flat);
+        match &mut common {
+            None => common = Some(flat),
+            Some(common) => common.retain(|key, value| flat.get(key) == Some(value)),
+        }
+    }
+    common.unwrap_or_default().into_iter().collect()
 }
 
 fn flatten(prefix: &str, table: &toml::Table, flat: &mut BTreeMap<String, String>) {

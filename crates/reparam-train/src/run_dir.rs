@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
 
-use crate::event::{Event, Finished, SCHEMA_VERSION};
+use crate::event::{Event, Finished, SCHEMA_VERSION, Time};
 use crate::task::ResultKind;
 use crate::{Result, TrainError};
 
 /// What a run writes, and so what tells that a directory holds one.
 pub(crate) const CONFIG: &str = "config.resolved.toml";
+/// The curves of the run.
+pub(crate) const PICTURE: &str = "loss.svg";
 const EVENTS: &str = "events.jsonl";
 pub(crate) const PROVENANCE: &str = "provenance.json";
 const ADAPTER: &str = "adapter";
@@ -147,13 +149,7 @@ impl RunDir {
     ///
     /// [`TrainError::OldRun`] when the events are of another version, so that nothing can be said of them.
     pub(crate) fn finished(&mut self) -> Result<Option<Finished>> {
-        let path = self.path.join(EVENTS);
-        let mut text = Vec::new();
-        self.events
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.events.read_to_end(&mut text))
-            .map_err(|source| FormatError::io("read", &path, source))?;
-        let text = String::from_utf8_lossy(&text);
+        let text = self.read_events()?;
         let mut finished = None;
         // What was being written when the run was killed is no event.
         for line in text
@@ -176,6 +172,17 @@ impl RunDir {
         Ok(finished)
     }
 
+    /// Returns what is in the file of events; what comes next is appended all the same.
+    pub(crate) fn read_events(&mut self) -> Result<String> {
+        let path = self.path.join(EVENTS);
+        let mut text = Vec::new();
+        self.events
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.events.read_to_end(&mut text))
+            .map_err(|source| FormatError::io("read", &path, source))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Returns how long the file of events is, in bytes.
     pub(crate) fn events_length(&self) -> u64 {
         self.length
@@ -192,10 +199,12 @@ impl RunDir {
     }
 
     /// Appends an event; the line is with the system before this returns.
-    pub(crate) fn append(&mut self, event: &Event) -> Result<()> {
+    pub(crate) fn append(&mut self, event: &Event, time: Time) -> Result<()> {
         let path = self.path.join(EVENTS);
         let failed = |source| FormatError::io("write", &path, source);
-        let mut line = event.to_json_line().map_err(|error| failed(error.into()))?;
+        let mut line = event
+            .to_json_line(time)
+            .map_err(|error| failed(error.into()))?;
         line.push('\n');
         // One call, so that a line is never half there.
         self.events.write_all(line.as_bytes()).map_err(failed)?;
@@ -228,11 +237,29 @@ impl RunDir {
         self.path.join(CHECKPOINTS).join(format!("step-{step:06}"))
     }
 
+    /// Returns where the best model goes that was measured after a step.
+    pub(crate) fn best(&self, step: u64) -> PathBuf {
+        self.path.join(CHECKPOINTS).join(format!("best-{step:06}"))
+    }
+
     /// Returns the checkpoints that there are, the newest first.
     pub(crate) fn checkpoints(&self) -> Vec<PathBuf> {
+        self.steps("step-")
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect()
+    }
+
+    /// Returns the best models that there are, with their steps.
+    pub(crate) fn bests(&self) -> Vec<(u64, PathBuf)> {
+        self.steps("best-")
+    }
+
+    /// Returns what is called so with a step behind it, the newest first.
+    fn steps(&self, prefix: &str) -> Vec<(u64, PathBuf)> {
         let step = |path: &Path| -> Option<u64> {
             let name = path.file_name()?.to_str()?;
-            name.strip_prefix("step-")?.parse().ok()
+            name.strip_prefix(prefix)?.parse().ok()
         };
         let entries = fs::read_dir(self.path.join(CHECKPOINTS)).into_iter();
         let paths = entries.flatten().flatten().map(|entry| entry.path());
@@ -240,7 +267,8 @@ impl RunDir {
             .filter_map(|path| Some((step(&path)?, path)))
             .collect();
         found.sort();
-        found.into_iter().rev().map(|(_, path)| path).collect()
+        found.reverse();
+        found
     }
 
     /// Writes a file of the run.

@@ -40,8 +40,17 @@ impl Catalog {
         method: &MethodConfig,
         max_steps: u64,
     ) -> Result<Optimizer> {
+        self.optimizer_for(optimizer, self.method(method, 1)?.scaling(), max_steps)
+    }
+
+    /// [`optimizer`](Self::optimizer) for parameters of a method with a scaling, if it has one.
+    pub(crate) fn optimizer_for(
+        &self,
+        optimizer: &OptimizerConfig,
+        scaling: Option<f64>,
+        max_steps: u64,
+    ) -> Result<Optimizer> {
         let schedule = schedule(&optimizer.schedule, max_steps)?;
-        let scaling = self.method(method, 1)?.scaling();
         let context = BuildContext::new(&self.transforms).with_lora_scaling(scaling);
         let chain = transforms(&optimizer.update, &context).map_err(TrainError::Update)?;
         Optimizer::new(chain, optimizer.learning_rate, schedule, max_steps)
@@ -132,7 +141,7 @@ fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
         ("wsd", stable),
     ];
     let decay = settings.choice("schedule", &words)?;
-    if decay == stable && warmup_steps + decay_steps > max_steps {
+    if decay == stable && warmup_steps.saturating_add(decay_steps) > max_steps {
         return Err(TrainError::ScheduleTooLong {
             warmup_steps,
             decay_steps,

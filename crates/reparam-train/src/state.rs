@@ -1,7 +1,7 @@
 //! The state of a run as a value: what a checkpoint holds, and what a run goes on from.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reparam::optim::{self, Optimizer};
 use reparam_formats::FormatError;
@@ -12,7 +12,7 @@ use crate::convergence::Seen;
 use crate::event::{Step, StopReason};
 use crate::json::text_of;
 use crate::provenance::Fingerprint;
-use crate::task::TaskLearner;
+use crate::task::{At, TaskLearner};
 use crate::{Result, TrainError};
 
 /// The part of a checkpoint that is no export: a folder in it, so that who reads the export does not see it.
@@ -46,6 +46,12 @@ pub(crate) struct TrainState {
     pub(crate) before: Option<f64>,
     /// The same, as it was measured last.
     pub(crate) after: Option<f64>,
+    /// Whether that is better than before the first step.
+    #[serde(default)]
+    pub(crate) improved: Option<bool>,
+    /// The evaluation after a step with the best value.
+    #[serde(default)]
+    pub(crate) best: Option<Best>,
     /// What is still to be done after the last step; a run may be asked to stop while it is done.
     pub(crate) pending: Option<Pending>,
     /// The time that the steps took, in seconds.
@@ -54,6 +60,17 @@ pub(crate) struct TrainState {
     pub(crate) events_bytes: u64,
     /// What the run is made from.
     pub(crate) made_from: Fingerprint,
+}
+
+/// The best model so far.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Best {
+    /// The step after which it was measured.
+    pub(crate) step: u64,
+    /// The value of the measure that decides.
+    pub(crate) value: f64,
+    /// Whether that is better than before the first step.
+    pub(crate) improved: bool,
 }
 
 /// What comes after a step: an evaluation where one is due, and the end where it is the last one.
@@ -77,6 +94,8 @@ impl TrainState {
             metric: None,
             before: None,
             after: None,
+            improved: None,
+            best: None,
             pending: Some(Pending {
                 step: None,
                 reason: None,
@@ -95,13 +114,9 @@ impl TrainState {
         path: &Path,
     ) -> Result<()> {
         let directory = AtomicDirectory::create(path)?;
-        learner.save(
-            optimizer.evaluated_list(&learner.parameters()),
-            directory.path(),
-        )?;
-        let folder = directory.path().join(FOLDER);
-        fs::create_dir(&folder).map_err(|error| FormatError::io("create", &folder, error))?;
-        learner.save_theta(&folder.join(THETA))?;
+        learner.save(At::evaluated(learner, optimizer), directory.path())?;
+        let folder = make_folder(directory.path())?;
+        learner.save_theta(At::Trained, &folder.join(THETA))?;
         optim::save_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
         let file = folder.join(STATE);
         let json = text_of(&file, self)?;
@@ -137,4 +152,30 @@ impl TrainState {
         }
         Ok(())
     }
+}
+
+/// Writes the model as it is evaluated, in one step: what the run results in, and theta, from which it is taken up again.
+///
+/// Nothing of it stays in memory: of a run that trains whole weights it would be a copy of the model.
+pub(crate) fn save_best(
+    learner: &dyn TaskLearner,
+    optimizer: &Optimizer,
+    path: &Path,
+) -> Result<()> {
+    let directory = AtomicDirectory::create(path)?;
+    learner.save(At::evaluated(learner, optimizer), directory.path())?;
+    let theta = make_folder(directory.path())?.join(THETA);
+    learner.save_theta(At::evaluated(learner, optimizer), &theta)?;
+    Ok(directory.commit()?)
+}
+
+/// Returns the file of theta of what [`save_best`] wrote.
+pub(crate) fn theta_of(path: &Path) -> PathBuf {
+    path.join(FOLDER).join(THETA)
+}
+
+fn make_folder(directory: &Path) -> Result<PathBuf> {
+    let folder = directory.join(FOLDER);
+    fs::create_dir(&folder).map_err(|error| FormatError::io("create", &folder, error))?;
+    Ok(folder)
 }

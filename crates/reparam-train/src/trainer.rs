@@ -2,25 +2,27 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use reparam::optim::Optimizer;
-use reparam::parameters::ParameterList;
 use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::Stop;
+use crate::config::Keep;
 use crate::convergence::Convergence;
-use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::event::{
+    Evaluation, Event, Finished, Observer, Start, Step, StopReason, Time, Variances,
+};
+use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, RunDir};
-use crate::state::{Pending, TrainState};
-use crate::stop::Stop;
-use crate::task::{PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
+use crate::state::{Best, Pending, TrainState, save_best, theta_of};
+use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
 
 /// How a successful run ended.
@@ -30,7 +32,7 @@ pub enum Outcome {
     Finished,
     /// It was complete before: there was nothing to resume.
     AlreadyFinished,
-    /// It was asked to stop, and did so after `step` with its state saved.
+    /// It was asked to stop, and did so after `step` with its state saved; after step 0 there was none to save.
     Interrupted {
         /// The last finished step.
         step: u64,
@@ -79,8 +81,10 @@ impl TrainOptions {
 ///
 /// Everything is checked before anything is written: model, tokenizer, data, targets and the
 /// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
-/// gets the same. When `stop` becomes true, the step in progress is finished, a checkpoint and the result are saved,
-/// and the run ends.
+/// gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result are saved,
+/// and the run ends; before there is a directory it ends at once. A flag is a watch.
+///
+/// The result is the best of the models that were evaluated after a step, or the last one: see [`Keep`].
 ///
 /// A run that goes on (see [`TrainOptions::resume`]) computes to the same bits as one that was never interrupted, on one
 /// kind of processor.
@@ -90,22 +94,23 @@ impl TrainOptions {
 /// [`TrainError`]; a run that has started leaves a `failed` event and a checkpoint of its last
 /// finished step. [`TrainError::ResumeDiffers`] when a run would go on with another configuration, base, tokenizer or
 /// data.
-pub fn train(
+pub fn train<'a>(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: impl Into<Stop<'a>>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    let watch = watch.into();
     options
         .runtime
-        .run(|| train_here(run, options, stop, observer))?
+        .run(|| train_here(run, options, watch, observer))?
 }
 
 /// [`train`] with the runtime in force.
 fn train_here(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: Stop<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
@@ -120,12 +125,12 @@ fn train_here(
                 check_config(&before, &config)?;
             }
             if let Some(finished) = directory.finished()? {
-                observer.on_event(&Event::Finished(finished));
+                observer.on_event(&Event::Finished(finished), Time::now());
                 return Ok(Outcome::AlreadyFinished);
             }
         }
     }
-    let mut prepared = run.prepare(&options.hub)?;
+    let mut prepared = run.prepare(&options.hub, watch)?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
@@ -135,7 +140,7 @@ fn train_here(
         Some(mut directory) => {
             let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
             if state.is_none() && !is_clean {
-                prepared = run.prepare(&options.hub)?;
+                prepared = run.prepare(&options.hub, watch)?;
             }
             directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
             directory.describe(&config, &provenance)?;
@@ -147,6 +152,7 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
+    let warnings = std::mem::take(&mut prepared.facts.warnings);
     let PreparedRun {
         learner,
         optimizer,
@@ -168,9 +174,9 @@ fn train_here(
         plan,
         accumulation,
         unit,
-        stop: Stop::new(stop),
+        stop: watch,
     };
-    let result = trainer.run(start, found);
+    let result = trainer.run(start, warnings, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -191,9 +197,13 @@ fn newest(
             continue;
         };
         state.made_from.check(&fresh.made_from)?;
+        let best = state.best.filter(|_| prepared.plan.keep == Keep::Best);
+        // A checkpoint right after an evaluation is itself the best model.
+        let has_best = best.is_none_or(|best| theta_of(&directory.best(best.step)).is_file());
         let is_ours = state.task == fresh.task
             && state.passes == state.step * prepared.accumulation
-            && state.events_bytes <= directory.events_length();
+            && state.events_bytes <= directory.events_length()
+            && has_best;
         if !is_ours {
             continue;
         }
@@ -256,16 +266,27 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    fn run(&mut self, start: Start, found: Option<Option<TrainState>>) -> Result<Outcome> {
+    fn run(
+        &mut self,
+        start: Start,
+        warnings: Vec<String>,
+        found: Option<Option<TrainState>>,
+    ) -> Result<Outcome> {
+        let mut warnings = warnings
+            .into_iter()
+            .map(|message| Event::Warning { message });
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
+                self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
+                warnings.for_each(|warning| self.log.tell(&warning));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
+                warnings.try_for_each(|warning| self.log.emit(warning))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }
@@ -288,10 +309,13 @@ impl Trainer<'_> {
                     return self.finish(reason);
                 }
                 self.state.pending = None;
+                let before = self.consistent.best;
                 self.is_consistent();
                 let step = self.state.step;
                 if step > 0 && is_due(self.plan.save_every, step) {
                     self.checkpoint()?;
+                } else if self.state.best != before {
+                    self.tidy();
                 }
             }
             self.stop.check()?;
@@ -321,7 +345,8 @@ impl Trainer<'_> {
         })?;
         self.state.step += 1;
         self.state.passes += self.accumulation;
-        let step = step_event(&stepped, self.unit, started);
+        let epoch = self.learner.epochs(self.state.passes);
+        let step = step_event(&stepped, self.unit, (epoch, started));
         self.log.step(&step)?;
         self.learner.check_step(&step)?;
         // An accumulation that has not moved yet has not converged either.
@@ -343,14 +368,14 @@ impl Trainer<'_> {
     fn after_step(&mut self, pending: &Pending) -> Result<Option<StopReason>> {
         let mut reason = pending.reason;
         let Some(step) = &pending.step else {
-            self.evaluate()?;
+            self.evaluate(false)?;
             self.state.before = self.state.after;
-            self.sample()?;
+            self.sample(self.evaluated(), 0)?;
             self.started = Instant::now();
             return Ok(None);
         };
         if is_due(self.plan.eval_every, step.step) || reason.is_some() {
-            let patience = self.evaluate()?;
+            let patience = self.evaluate(reason.is_some())?;
             reason = reason.or(patience);
         }
         if reason.is_some() {
@@ -360,7 +385,9 @@ impl Trainer<'_> {
     }
 
     /// Measures the model on what is held out; returns a reason to stop, if it gives one.
-    fn evaluate(&mut self) -> Result<Option<StopReason>> {
+    ///
+    /// The best model so far is written down, unless the run ends with it.
+    fn evaluate(&mut self, is_last: bool) -> Result<Option<StopReason>> {
         let metrics = self.learner.evaluate(self.evaluated(), self.stop)?;
         let Some(metrics) = metrics else {
             return Ok(None);
@@ -370,41 +397,64 @@ impl Trainer<'_> {
             let what = format!("the held-out {}", metrics.primary_name());
             return Err(self.learner.explain(diverged(what, &self.optimizer)));
         }
-        self.log.emit(Event::Evaluation(Evaluation::new(
-            self.state.step,
-            &metrics,
-        )))?;
+        let step = self.state.step;
+        self.log
+            .emit(Event::Evaluation(Evaluation::new(step, &metrics)))?;
+        let before = self.state.before;
+        let improved = before.is_none_or(|before| metrics.is_better_than(before));
+        let is_best = |best: Best| metrics.is_better_than(best.value);
+        if step > 0 && self.state.best.is_none_or(is_best) {
+            self.state.best = Some(Best {
+                step,
+                value,
+                improved,
+            });
+            if self.plan.keep == Keep::Best && !is_last {
+                let path = self.log.directory.best(step);
+                save_best(self.learner.as_ref(), &self.optimizer, &path)?;
+            }
+        }
         self.state.after = Some(value);
+        self.state.improved = (step > 0).then_some(improved);
         self.state.metric = Some(metrics.primary_name().to_owned());
         Ok(self
             .convergence
             .after_evaluation(value, metrics.is_lower_better()))
     }
 
-    /// Returns the parameters that are evaluated and saved: `None` for the trained ones, or an average that the update
-    /// keeps.
-    fn evaluated(&self) -> Option<ParameterList> {
-        self.optimizer.evaluated_list(&self.learner.parameters())
+    /// Returns the parameters that are evaluated and saved: the trained ones, or an average that the update keeps.
+    fn evaluated(&self) -> At<'static> {
+        At::evaluated(self.learner.as_ref(), &self.optimizer)
     }
 
-    fn sample(&mut self) -> Result<()> {
-        let Some((prompt, text)) = self.learner.sample(self.evaluated(), self.stop)? else {
+    /// Returns the step of the best model and the file of its theta, if that is the result and not the model as it is.
+    fn earlier_best(&self, state: &TrainState) -> Option<(u64, PathBuf)> {
+        let best = state.best.filter(|_| self.plan.keep == Keep::Best)?;
+        let file = theta_of(&self.log.directory.best(best.step));
+        (best.step < state.step).then_some((best.step, file))
+    }
+
+    /// Returns what [`earlier_best`](Self::earlier_best) found, or the model as it is.
+    fn result<'a>(&self, best: Option<&'a (u64, PathBuf)>) -> At<'a> {
+        best.map_or_else(|| self.evaluated(), |(_, file)| At::File(file))
+    }
+
+    fn sample(&mut self, at: At<'_>, step: u64) -> Result<()> {
+        let Some((prompt, text)) = self.learner.sample(at, self.stop)? else {
             return Ok(());
         };
-        self.log.emit(Event::Sample {
-            step: self.state.step,
-            prompt,
-            text,
-        })
+        self.log.emit(Event::Sample { step, prompt, text })
     }
 
     /// Writes the result, and says that the run is complete.
     fn finish(&mut self, reason: StopReason) -> Result<()> {
         let step = self.state.step;
         let seconds = self.seconds();
-        let path = self.save_result()?;
+        let best = self.earlier_best(&self.state);
+        let of_step = best.as_ref().map_or(step, |(step, _)| *step);
+        let path = self.save_result(best.as_ref())?;
         self.log.emit(Event::Stopped { step, reason })?;
-        if let Some(report) = self.learner.report(self.evaluated())? {
+        if let Some(report) = self.learner.report(self.result(best.as_ref()))? {
             let files = [("report.json", Value::from(report.values.clone()))];
             for (name, value) in files.into_iter().chain(report.files) {
                 let directory = &self.log.directory;
@@ -416,23 +466,41 @@ impl Trainer<'_> {
             })?;
         }
         self.log.emit(Event::Saved {
-            step,
+            step: of_step,
             path: path.clone(),
         })?;
-        self.sample()?;
+        match self.sample(self.result(best.as_ref()), of_step) {
+            // Everything else is done: without its last sample the run is complete sooner than it could be saved.
+            Ok(()) | Err(TrainError::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        self.log.picture(self.state.best)?;
+        let finished = self.finished(path, seconds);
+        self.log.emit(Event::Finished(finished))?;
+        remove_bests(&self.log.directory);
+        Ok(())
+    }
+
+    fn finished(&self, path: PathBuf, seconds: f64) -> Finished {
+        let state = &self.state;
         let (adapter, model) = match self.plan.result {
             ResultKind::Adapter => (Some(path), None),
             ResultKind::Model => (None, Some(path)),
         };
-        self.log.emit(Event::Finished(Finished {
-            steps: step,
+        let kept = state.best.filter(|_| self.plan.keep == Keep::Best);
+        Finished {
+            steps: state.step,
             seconds,
-            metric: self.state.metric.clone(),
-            before: self.state.before,
-            after: self.state.after,
+            metric: state.metric.clone(),
+            before: state.before,
+            after: kept.map(|best| best.value).or(state.after),
+            best_step: state.best.map(|best| best.step),
+            best_loss: state.best.map(|best| best.value),
+            last_loss: state.after,
+            improved: kept.map(|best| best.improved).or(state.improved),
             adapter,
             model,
-        }))
+        }
     }
 
     /// Returns the time that the steps of this run took, in all of its processes.
@@ -440,9 +508,9 @@ impl Trainer<'_> {
         self.state.seconds + self.started.elapsed().as_secs_f64()
     }
 
-    fn save_result(&self) -> Result<PathBuf> {
+    fn save_result(&self, best: Option<&(u64, PathBuf)>) -> Result<PathBuf> {
         let path = self.log.directory.result(self.plan.result);
-        self.learner.save(self.evaluated(), &path)?;
+        self.learner.save(self.result(best), &path)?;
         Ok(path)
     }
 
@@ -455,7 +523,15 @@ impl Trainer<'_> {
         let path = self.log.directory.checkpoint(state.step);
         self.log.directory.sync_events()?;
         state.save(self.learner.as_ref(), &self.optimizer, &path)?;
+        self.tidy();
+        self.log.picture(state.best)?;
         self.saved(state.step, path)
+    }
+
+    /// Removes the checkpoints and models that nothing needs any more.
+    fn tidy(&self) {
+        let best = self.consistent.best.map(|best| best.step);
+        tidy(&self.log.directory, self.plan.keep_last, best);
     }
 
     fn saved(&mut self, step: u64, path: PathBuf) -> Result<()> {
@@ -464,11 +540,18 @@ impl Trainer<'_> {
     }
 
     /// Ends a run that was asked to stop, with its state and its result saved.
+    ///
+    /// Before the first step there is nothing to save.
     fn interrupted(&mut self) -> Result<Outcome> {
         let step = self.state.step;
-        self.checkpoint()?;
-        let path = self.save_result()?;
-        self.log.emit(Event::Saved { step, path })?;
+        if step > 0 {
+            self.checkpoint()?;
+            // What an evaluation that was broken off has changed does not count.
+            let best = self.earlier_best(&self.consistent);
+            let path = self.save_result(best.as_ref())?;
+            let step = best.map_or(step, |(step, _)| step);
+            self.log.emit(Event::Saved { step, path })?;
+        }
         self.log.emit(Event::Interrupted { step })?;
         Ok(Outcome::Interrupted { step })
     }
@@ -493,6 +576,7 @@ impl Trainer<'_> {
                 let _ = self.saved(step, path);
             }
         }
+        let _ = self.log.picture(self.consistent.best);
         if let TrainError::Diverged { last_saved, .. } | TrainError::Vanished { last_saved, .. } =
             &mut error
         {
@@ -503,10 +587,11 @@ impl Trainer<'_> {
 }
 
 /// Returns what is said of a step that was started at a time.
-fn step_event(stepped: &Stepped, unit: &str, started: Instant) -> Step {
+fn step_event(stepped: &Stepped, unit: &str, (epoch, started): (Option<f64>, Instant)) -> Step {
     let report = &stepped.report;
     Step {
         step: report.step,
+        epoch,
         loss: stepped.loss,
         learning_rate: report.learning_rate,
         grad_norm: report.grad_norm,

@@ -1,11 +1,14 @@
 //! `reparam study`.
 
+use std::sync::atomic::Ordering;
+
 use reparam_train::TrainError;
 use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::format::measured;
 use crate::output::Printer;
 use crate::overrides::overrides;
 
@@ -19,21 +22,29 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         vary,
         runtime: context.runtime(0),
     };
-    context.watch_interrupts("stopping after this step and saving")?;
+    context.keeps.store(true, Ordering::Relaxed);
+    context.watch_interrupts("stopping after this step")?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
             Some(message) if run.diverged => format!("diverged: {message}"),
             Some(message) => format!("failed: {message}"),
-            None => format!("loss {:.4} -> {:.4}", run.first_loss, run.last_loss),
+            None => format!(
+                "loss {} -> {}",
+                measured(run.first_loss, 4),
+                measured(run.last_loss, 4)
+            ),
         };
         printer.note(&format!("{}  {ended}", run.label));
     };
     let (tasks, stop) = (&context.tasks, &context.stop);
     let study = study(&request, tasks, &context.hub, stop, &mut on_run)?;
-    let Some(study) = study else {
+    let Some(mut study) = study else {
         return Err(CliError::StudyInterrupted);
     };
+    let failed = study.failed.take().map_or(Ok(()), Err);
     if printer.is_json() {
+        // One object: the runs are in study.json, too.
+        failed?;
         return printer.json(&study);
     }
     let mut rows = vec![StudyRun::COLUMNS.map(str::to_owned)];
@@ -42,15 +53,19 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         printer.line(&aligned(row, &rows))?;
     }
     printer.line("")?;
-    printer.row("page", &study.page.display().to_string())
+    if let Some(best) = study.best {
+        printer.row("best", &study.runs[best].label)?;
+    }
+    printer.row("page", &study.page.display().to_string())?;
+    Ok(failed?)
 }
 
-/// Returns a row with its cells as wide as the widest of their column; the first column is text.
-fn aligned(row: &[String; 8], rows: &[[String; 8]]) -> String {
+/// Returns a row with its cells as wide as the widest of their column; the first column and the fourth are text.
+fn aligned(row: &[String; 9], rows: &[[String; 9]]) -> String {
     let cells = row.iter().enumerate().map(|(column, cell)| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         let width = widths.max().unwrap_or(0);
-        if column < 2 {
+        if [0, 3].contains(&column) {
             format!("{cell:<width$}")
         } else {
             format!("{cell:>width$}")

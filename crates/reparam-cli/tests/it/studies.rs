@@ -43,13 +43,18 @@ fn a_study_prints_a_table_and_writes_a_page() {
             .map(str::trim)
             .filter(|c| !c.is_empty())
             .collect();
-        assert_eq!(cells[..2], [label, ended], "{}", rows[row]);
-        assert_eq!(cells.len(), 8, "{}", rows[row]);
+        assert_eq!((cells[0], cells[3]), (label, ended), "{}", rows[row]);
+        assert_eq!(cells.len(), 9, "{}", rows[row]);
     }
     // All rows of the table are equally wide.
     let widths: Vec<usize> = rows[..7].iter().map(|row| row.chars().count()).collect();
     assert!(widths.iter().all(|width| *width == widths[0]), "{widths:?}");
-    assert_eq!(rows[7..], ["", "page        study/study.html"]);
+    assert_eq!(rows[7], "");
+    assert!(
+        rows[8].starts_with("best        learning_rate=0."),
+        "{outcome:?}"
+    );
+    assert_eq!(rows[9..], ["page        study/study.html"]);
     assert_eq!(outcome.err.lines().count(), 6, "{outcome:?}");
     assert!(
         outcome
@@ -70,7 +75,7 @@ fn a_study_prints_a_table_and_writes_a_page() {
         );
     }
     let page = workplace.read_text("study/study.html");
-    for name in ["loss", "grad_variance", "update_variance"] {
+    for name in ["held_out", "loss", "grad_variance", "update_variance"] {
         let svg = workplace.read_text(&format!("study/{name}.svg"));
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert!(page.contains(&svg));
@@ -96,6 +101,36 @@ fn a_study_prints_a_table_and_writes_a_page() {
         &["--vary", "optimizer.lambda=0.5", "--output", "other"],
     )
     .succeeded();
+}
+
+/// The other runs are made, the page shows all, and the exit code is that of the failure.
+#[test]
+fn a_run_that_fails_otherwise_than_by_divergence_is_a_row_and_an_exit_code() {
+    let workplace = Workplace::new();
+    let vary = ["--vary", "data.train=train.txt,missing.txt,held_out.txt"];
+    let args = [&["study", "run.toml", "--output", "study"], &vary[..]].concat();
+    let outcome = workplace.reparam(&args);
+    assert!(outcome.out.contains("train=missing.txt"), "{outcome:?}");
+    assert!(
+        outcome.out.contains("page        study/study.html"),
+        "{outcome:?}"
+    );
+    let page = workplace.read_text("study/study.html");
+    assert!(page.contains("failure") && page.contains("train=held_out.txt"));
+    assert!(workplace.path("study/run-03/adapter").is_dir());
+    outcome.failed(1, "the run train=missing.txt of the study failed: ", "");
+
+    let args = [
+        &["study", "run.toml", "--output", "json", "--json"],
+        &vary[..],
+    ]
+    .concat();
+    let outcome = workplace.reparam(&args);
+    assert_eq!(outcome.code, Some(1));
+    let object = outcome.json();
+    let message = object["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("missing.txt"), "{message}");
+    assert!(workplace.path("json/study.json").is_file());
 }
 
 #[test]

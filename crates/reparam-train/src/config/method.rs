@@ -27,6 +27,18 @@ pub(crate) fn starts_from_data(catalog: &Catalog, method: &MethodConfig) -> bool
     built.is_ok_and(|method| method.starts_from_data())
 }
 
+/// Refuses a setting of a method where an adapter says them all.
+pub(super) fn refuse_beside_adapter(section: &Section<'_>) -> Result<()> {
+    match section.first_key() {
+        None => Ok(()),
+        Some(key) => Err(section.no_effect(
+            key,
+            "`adapter` in [model] says the method and its settings",
+            "remove [method], or `adapter` to start a new one",
+        )),
+    }
+}
+
 /// Reads `[method]`; a task leaves `kind` and `bias` out and means its own.
 pub(super) fn read(section: &Section<'_>, defaults: MethodDefaults) -> Result<MethodConfig> {
     let methods = &section.catalog().methods;

@@ -22,7 +22,8 @@
 //!     "run.toml",
 //!     &[],
 //! )?;
-//! assert_eq!(config.method.get("rank"), Some(&SettingValue::Count(8)));
+//! let method = config.method.expect("there is no adapter");
+//! assert_eq!(method.get("rank"), Some(&SettingValue::Count(8)));
 //! assert_eq!(config.train.batch_size, 4);
 //! # Ok::<(), reparam_train::config::ConfigError>(())
 //! ```
@@ -37,6 +38,7 @@
 mod catalog;
 mod data;
 mod defaults;
+pub mod elsewhere;
 mod error;
 mod method;
 mod model;
@@ -50,6 +52,7 @@ mod source;
 mod suggest;
 mod task;
 mod task_file;
+mod template;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -80,7 +83,8 @@ pub use self::rows::RowsDataConfig;
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
-pub use self::train::{Length, Precision, SampleConfig, StopConfig, TrainConfig};
+pub use self::template::{RunKeys, Start};
+pub use self::train::{Keep, Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
 use self::section::Section;
@@ -101,8 +105,9 @@ pub struct ModelRun<D> {
     pub model: ModelConfig,
     /// `[data]`: what it is trained on.
     pub data: D,
-    /// `[method]`: how its weights are reparameterized.
-    pub method: MethodConfig,
+    /// `[method]`: how its weights are reparameterized; `None` if that is what [`ModelConfig::adapter`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodConfig>,
     /// `[optimizer]`: how the trainable parameters are updated.
     pub optimizer: OptimizerConfig,
     /// `[train]`: how long, how much at once, in which precision.
@@ -134,21 +139,37 @@ trait RunData: Debug + Serialize + Sized + 'static {
 }
 
 impl<D: RunData> RunFile for ModelRun<D> {
+    fn keys() -> RunKeys {
+        pretrained_keys([], D::SPECS)
+    }
+
     fn read(tree: &RunTree) -> Result<Self> {
         let catalog = tree.catalog();
-        let layout = layout(catalog, [ModelConfig::SPECS, D::SPECS, TrainConfig::SPECS]);
+        let layout = Self::keys().layout(catalog);
         let sections = open_sections(tree.root(), &layout, catalog)?;
         let [model, data, method, optimizer, train, output] = &sections;
+        let model = ModelConfig::read(model)?;
         let config = Self {
-            model: ModelConfig::read(model)?,
             data: D::read(data)?,
-            method: method::read(method, defaults::METHOD)?,
+            method: match model.adapter {
+                None => Some(method::read(method, defaults::METHOD)?),
+                Some(_) => {
+                    method::refuse_beside_adapter(method)?;
+                    None
+                }
+            },
+            model,
             optimizer: OptimizerConfig::read(optimizer, defaults::OPTIMIZER)?,
             train: TrainConfig::read(train)?,
             output: OutputConfig::read(output)?,
             catalog: catalog.clone(),
         };
-        check_pretrained(&sections, &config.method, &config.optimizer, &config.train)?;
+        check_pretrained(
+            &sections,
+            config.method.as_ref(),
+            &config.optimizer,
+            &config.train,
+        )?;
         // A period of evaluation needs something to evaluate.
         if config.train.eval_every > 0 && *config.data.eval() == EvalData::Fraction(0.0) {
             return Err(train.no_effect(
@@ -174,15 +195,32 @@ impl<D: RunData> RunFile for ModelRun<D> {
     }
 }
 
+/// What the run file of a pretrained model may say: `model` beside the keys of every model, and `data`.
+fn pretrained_keys(
+    model: impl IntoIterator<Item = &'static SettingSpec>,
+    data: &'static [SettingSpec],
+) -> RunKeys {
+    let model = ModelConfig::SPECS.iter().chain(model).collect();
+    RunKeys {
+        own: [
+            model,
+            data.iter().collect(),
+            TrainConfig::SPECS.iter().collect(),
+        ],
+        method: defaults::METHOD,
+        optimizer: defaults::OPTIMIZER,
+    }
+}
+
 /// Checks what sections of a pretrained model's run mean together.
 fn check_pretrained(
     [_, _, method, optimizer, train, _]: &[Section<'_>; 6],
-    method_config: &MethodConfig,
+    method_config: Option<&MethodConfig>,
     optimizer_config: &OptimizerConfig,
     train_config: &TrainConfig,
 ) -> Result<()> {
     // A pretrained model starts from weights that mean something.
-    if starts_from_data(method.catalog(), method_config) {
+    if method_config.is_some_and(|config| starts_from_data(method.catalog(), config)) {
         return Err(method.no_effect(
             "init",
             "a language model starts from its weights",
@@ -203,22 +241,6 @@ pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
             message: error.to_string(),
         })
     })
-}
-
-/// Returns all keys of a task, given the settings of `[model]`, `[data]` and `[train]`.
-fn layout(catalog: &Catalog, [model, data, train]: [&'static [SettingSpec]; 3]) -> Layout {
-    let keys = |specs: &'static [SettingSpec]| specs.iter().map(|spec| spec.key).collect();
-    let methods = catalog.methods.iter().map(|spec| spec.settings);
-    let mut method = vec!["kind"];
-    method.extend(read::keys_of_kinds(methods));
-    vec![
-        ("model", keys(model)),
-        ("data", keys(data)),
-        ("method", method),
-        ("optimizer", OptimizerConfig::keys(catalog)),
-        ("train", keys(train)),
-        ("output", keys(OutputConfig::SPECS)),
-    ]
 }
 
 /// Opens all sections of a task.

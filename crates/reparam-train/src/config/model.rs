@@ -19,12 +19,22 @@ pub struct ModelConfig {
     /// The branch, tag or commit of a hub id; the hub's default branch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// The directory of an adapter to train on from: its method, with its values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<String>,
     /// The probability of each dropout that the model's family has in training; what its configuration says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropout: Option<f64>,
 }
 
 impl ModelConfig {
+    pub(super) const ADAPTER: SettingSpec = optional(
+        "adapter",
+        SettingKind::Text,
+        "none",
+        "an adapter directory to train on from; excludes [method], since method and settings are the adapter's",
+    );
+
     pub(super) const SPECS: &[SettingSpec] = &[
         task::SPEC,
         required(
@@ -39,6 +49,7 @@ impl ModelConfig {
             "the hub's default branch",
             "branch, tag or commit of a hub id",
         ),
+        Self::ADAPTER,
         optional(
             "dropout",
             SettingKind::Number(Range::BelowOne),
@@ -53,6 +64,7 @@ impl ModelConfig {
                 task: settings.optional("task", Settings::text)?,
                 path: settings.word("path")?.to_owned(),
                 revision: settings.optional("revision", Settings::text)?,
+                adapter: settings.optional("adapter", Settings::text)?,
                 dropout: settings.optional("dropout", Settings::number)?,
             })
         })

@@ -13,8 +13,8 @@ use super::catalog::Catalog;
 use super::section::Section;
 use super::task::RunTree;
 use super::{
-    MethodConfig, OptimizerConfig, OutputConfig, Result, StopConfig, check_update, defaults,
-    layout, method, open_sections, task, train, words,
+    Keep, MethodConfig, OptimizerConfig, OutputConfig, Result, RunKeys, StopConfig, check_update,
+    defaults, method, open_sections, task, train, words,
 };
 use crate::task::RunFile;
 
@@ -148,6 +148,8 @@ pub struct RegressionTrainConfig {
     pub eval_every: u64,
     /// Steps between the steps that are reported, at least 1.
     pub log_every: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -194,7 +196,7 @@ impl RegressionModelConfig {
             })
         })?;
         if kind == RegressionModelKind::Linear {
-            section.refuse(&["hidden", "activation"], "linear", "mlp")?;
+            section.refuse(&["hidden", "activation"], "linear", |_| vec!["mlp"])?;
         }
         Ok(Self { task: TASK, kind })
     }
@@ -334,6 +336,7 @@ impl RegressionTrainConfig {
             1,
             "steps between step events in events.jsonl; the first is always there",
         ),
+        Keep::SPEC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -349,6 +352,7 @@ impl RegressionTrainConfig {
                 seed: settings.count("seed")?,
                 eval_every: settings.count("eval_every")?,
                 log_every: settings.count("log_every")?,
+                keep: settings.choice("keep", &Keep::ALL)?,
                 stop: StopConfig::of(settings)?,
             })
         })
@@ -356,14 +360,22 @@ impl RegressionTrainConfig {
 }
 
 impl RunFile for RegressionConfig {
-    fn read(tree: &RunTree) -> Result<Self> {
-        let catalog = tree.catalog();
-        let specs = [
+    fn keys() -> RunKeys {
+        let own = [
             RegressionModelConfig::SPECS,
             TableConfig::SPECS,
             RegressionTrainConfig::SPECS,
         ];
-        let layout = layout(catalog, specs);
+        RunKeys {
+            own: own.map(|specs| specs.iter().collect()),
+            method: defaults::REGRESSION_METHOD,
+            optimizer: defaults::REGRESSION_OPTIMIZER,
+        }
+    }
+
+    fn read(tree: &RunTree) -> Result<Self> {
+        let catalog = tree.catalog();
+        let layout = Self::keys().layout(catalog);
         let [model, data, method, optimizer, train, output] =
             open_sections(tree.root(), &layout, catalog)?;
         let train_config = RegressionTrainConfig::read(&train)?;

@@ -4,6 +4,7 @@ use reparam::schema::{
     Fallback, Range, SchemaError, SettingKind, SettingSpec, Settings, count, flag, number,
     optional, size, word,
 };
+use reparam_data::BatchPlan;
 use reparam_kernels::Isa;
 use serde::Serialize;
 
@@ -33,8 +34,13 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Steps between the steps that are reported, at least 1.
     pub log_every: u64,
-    /// Steps between saved states; 0 for one at the end.
-    pub save_every: u64,
+    /// Steps between checkpoints; 0 for none but where the run breaks off, a tenth of the run if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_every: Option<u64>,
+    /// How many of the newest checkpoints stay; 0 for all.
+    pub keep_last: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -43,6 +49,29 @@ pub struct TrainConfig {
     pub sample: Option<SampleConfig>,
     /// Threads to compute with, at most 1024; 0 for as many as the machine has.
     pub threads: usize,
+}
+
+/// Which model a run results in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// The best of those that were evaluated after a step; the last one if none was.
+    #[default]
+    Best,
+    /// That after the last step.
+    Last,
+}
+
+impl Keep {
+    /// Both, with the words for them.
+    pub const ALL: [(&'static str, Self); 2] = [("best", Self::Best), ("last", Self::Last)];
+
+    pub(super) const SPEC: SettingSpec = word(
+        "keep",
+        &words::names(&Self::ALL),
+        "best",
+        "what the run results in: the best model that was evaluated after a step, or the last one",
+    );
 }
 
 /// How long the run is.
@@ -192,10 +221,19 @@ impl TrainConfig {
             1,
             "steps between step events in events.jsonl; the first is always there",
         ),
-        period(
+        optional(
             "save_every",
+            SettingKind::COUNT_OR_ZERO,
+            "a tenth of the run, at least 10",
             "steps between checkpoints for train --resume; 0 saves one only on interruption or failure",
         ),
+        SettingSpec {
+            key: "keep_last",
+            kind: SettingKind::COUNT_OR_ZERO,
+            fallback: Fallback::Count(2),
+            meaning: "how many of the newest checkpoints stay; 0 for all",
+        },
+        Keep::SPEC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -237,16 +275,12 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
+    /// Returns the steps of a run over the data of a plan: those asked for, or as many as the epochs need.
     #[must_use]
-    pub fn steps(&self, n: usize) -> u64 {
+    pub fn steps(&self, plan: &BatchPlan) -> u64 {
         match self.length {
             Length::MaxSteps(steps) => steps,
-            Length::Epochs(epochs) => {
-                let seen = (epochs * n as f64).ceil() as u64;
-                let of_a_step = self.batch_size as u64 * self.gradient_accumulation as u64;
-                seen.div_ceil(of_a_step).max(1)
-            }
+            Length::Epochs(epochs) => plan.steps_for(epochs),
         }
     }
 
@@ -265,7 +299,9 @@ impl TrainConfig {
             recompute: settings.flag("recompute")?,
             eval_every: settings.count("eval_every")?,
             log_every: settings.count("log_every")?,
-            save_every: settings.count("save_every")?,
+            save_every: settings.optional("save_every", Settings::count)?,
+            keep_last: settings.count("keep_last")?,
+            keep: settings.choice("keep", &Keep::ALL)?,
             stop: StopConfig::of(settings)?,
             sample: match sample {
                 None => None,

@@ -1,24 +1,28 @@
 //! The same run under several settings, side by side.
 
+mod html;
 mod page;
-mod plot;
 mod vary;
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
 use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
-pub use plot::PlotError;
+pub use crate::plot::PlotError;
 pub use vary::{Vary, VaryError};
 
 use self::vary::{Variant, combinations};
 use crate::config::Override;
-use crate::event::{Event, FailureKind, Observer, StopReason};
+use crate::event::{Event, FailureKind, Observer, StopReason, Time};
+use crate::metrics::is_better;
+use crate::provenance::in_common;
 use crate::run_dir::RunDir;
 use crate::{Measure, Result, Runtime, TaskRun, Tasks, TrainError, TrainOptions, train};
 
@@ -31,17 +35,22 @@ pub struct StudyRequest {
     pub overrides: Vec<Override>,
     /// What differs from run to run: every combination of the values is one run.
     pub vary: Vec<Vary>,
-    /// What the runs compute with.
+    /// What the runs compute with where their run file says no number of threads.
     pub runtime: Runtime,
 }
 
 /// A finished study.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Study {
     /// The runs, in order.
     pub runs: Vec<StudyRun>,
+    /// Which run is the best: by what is held out, else by the last loss; `None` if all failed.
+    pub best: Option<usize>,
     /// The page with table and pictures.
     pub page: PathBuf,
+    /// The first run that failed otherwise than by divergence, as an error.
+    #[serde(skip)]
+    pub failed: Option<TrainError>,
 }
 
 /// One run of a study.
@@ -61,8 +70,12 @@ pub struct StudyRun {
     pub steps: u64,
     /// The measure that decides, on what is held out, before the first step.
     pub held_out_before: Option<f64>,
-    /// The same at the end.
+    /// The same of the result.
     pub held_out_after: Option<f64>,
+    /// The name of that measure.
+    pub metric: Option<String>,
+    /// The step after which the best model was measured.
+    pub best_step: Option<u64>,
     /// The first step's loss.
     pub first_loss: f64,
     /// The last step's loss.
@@ -80,7 +93,12 @@ pub struct StudyRun {
 struct Curves {
     steps: Vec<Point>,
     reason: Option<StopReason>,
-    held_out: Vec<f64>,
+    /// The measure that decides, by step.
+    held_out: Vec<(u64, f64)>,
+    metric: Option<String>,
+    higher_is_better: bool,
+    after: Option<f64>,
+    best_step: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -94,16 +112,16 @@ struct Point {
 
 impl StudyRun {
     /// The headings of [`row`](Self::row).
-    pub const COLUMNS: [&'static str; 8] = page::COLUMNS;
+    pub const COLUMNS: [&'static str; 9] = page::COLUMNS;
 
     /// Returns the run as a row of the study's table.
-    pub fn row(&self) -> [String; 8] {
+    pub fn row(&self) -> [String; 9] {
         page::row(self)
     }
 }
 
 impl Observer for Curves {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event, _: Time) {
         match event {
             Event::Step(step) => {
                 let Some(variances) = step.variances else {
@@ -118,7 +136,15 @@ impl Observer for Curves {
                 });
             }
             Event::Stopped { reason, .. } => self.reason = Some(*reason),
-            Event::Evaluation(evaluation) => self.held_out.push(evaluation.value()),
+            Event::Evaluation(evaluation) => {
+                self.metric = Some(evaluation.primary.clone());
+                self.higher_is_better = !evaluation.lower_is_better;
+                self.held_out.push((evaluation.step, evaluation.value()));
+            }
+            Event::Finished(finished) => {
+                self.after = finished.after;
+                self.best_step = finished.best_step;
+            }
             _ => {}
         }
     }
@@ -126,10 +152,12 @@ impl Observer for Curves {
 
 /// Runs the same task under several settings, and writes a table and pictures.
 ///
-/// The output directory of the run file gets `study.json`, `study.html` with everything on one page,
-/// `loss.svg`, `grad_variance.svg` and `update_variance.svg`, and below it a run directory for each run. A run
-/// that fails, by divergence or because its settings do not suit the task, is a row of the table like the others.
-/// `on_run` is told of each run when it is done.
+/// The output directory of the run file gets `study.json`, `study.html` with everything on one page, `held_out.svg` where
+/// something is held out, `loss.svg`, `grad_variance.svg` and `update_variance.svg`, and below it a run directory for each
+/// run. A run that fails, by divergence or because its settings or its data do not suit the task, is a row of the table
+/// like the others; unless it diverged, it is also [`Study::failed`]. `on_run` is told of each run when it is done.
+///
+/// Each run has a thread, so that it can compute with as many threads as its run file says.
 ///
 /// # Errors
 ///
@@ -158,34 +186,98 @@ pub fn study(
     // A wrong value in the last variant shall not be found after all others have run.
     let mut configs = Vec::with_capacity(variants.len());
     for (number, variant) in variants.iter().enumerate() {
-        let config = config_of(request, tasks, variant, number, &directory)?;
-        RunDir::check_free(config.output())?;
-        request.runtime.run(|| config.check())??;
-        configs.push(config);
+        configs.push(on_a_thread(|| {
+            let config = config_of(request, tasks, variant, number, &directory)?;
+            RunDir::check_free(config.output())?;
+            runtime(request, &config).run(|| config.check())??;
+            config.to_toml()
+        })?);
     }
+    let began = SystemTime::now();
     let mut runs = Vec::new();
     let mut all_curves = Vec::new();
-    let mut first_error = None;
-    for (variant, config) in variants.iter().zip(&configs) {
-        let (run, curves, error) = run_one(config, &variant.label, (hub, &request.runtime), stop);
+    let mut failed = None;
+    for (number, variant) in variants.iter().enumerate() {
+        let (run, curves, error) = on_a_thread(|| {
+            let config = config_of(request, tasks, variant, number, &directory)?;
+            let runtime = runtime(request, &config);
+            Ok(run_one(&config, &variant.label, (hub, runtime), stop))
+        })?;
         if stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         on_run(&run);
-        first_error = first_error.or(error);
+        if !run.diverged {
+            failed = failed.or(error.map(|error| (variant.label.clone(), error)));
+        }
         runs.push(run);
         all_curves.push((variant.label.clone(), curves));
     }
-    if let (Some(error), true) = (
-        first_error,
-        runs.iter().all(|run| run.failed.is_some() && !run.diverged),
-    ) {
-        return Err(error);
-    }
+    let is_one_there = runs.iter().any(|run| run.failed.is_none() || run.diverged);
+    let failed = match failed {
+        Some((_, error)) if !is_one_there => return Err(error),
+        failed => failed.map(|(label, source)| TrainError::StudyRun {
+            label,
+            source: Box::new(source),
+        }),
+    };
     fs::create_dir_all(&directory)
         .map_err(|source| FormatError::io("create", &directory, source))?;
-    let page = page::write(&directory, &request.run_file, &runs, &all_curves)?;
-    Ok(Some(Study { runs, page }))
+    let best = best(&runs, &all_curves);
+    let made = page::Made {
+        run_file: &request.run_file,
+        began,
+        settings: in_common(configs.iter().map(String::as_str)),
+        best,
+    };
+    let page = page::write(&directory, &made, &runs, &all_curves)?;
+    Ok(Some(Study {
+        runs,
+        best,
+        page,
+        failed,
+    }))
+}
+
+/// Returns what a run computes with.
+fn runtime(request: &StudyRequest, config: &TaskRun) -> Runtime {
+    match NonZeroUsize::new(config.threads()) {
+        None => request.runtime.clone(),
+        Some(threads) => request.runtime.with_threads(threads),
+    }
+}
+
+/// Does some work on a thread of its own: one that has computed with a number of threads cannot do so with another.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    // As much as the first thread of a process has.
+    const STACK: usize = 8 << 20;
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(STACK);
+        let started = builder.spawn_scoped(scope, work);
+        let thread = started.map_err(|source| TrainError::NoThread { source })?;
+        let done = thread.join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Returns which run has the best result: by what is held out, else by its last loss.
+fn best(runs: &[StudyRun], curves: &[(String, Curves)]) -> Option<usize> {
+    let done = || {
+        let runs = runs.iter().zip(curves).enumerate();
+        runs.filter(|(_, (run, _))| run.failed.is_none())
+    };
+    let held_out = done().filter_map(|(number, (run, (_, curves)))| {
+        Some((number, run.held_out_after?, !curves.higher_is_better))
+    });
+    let last = done().map(|(number, (run, _))| (number, run.last_loss, true));
+    let least = |best: Option<(usize, f64, bool)>, (number, value, lower): (usize, f64, bool)| {
+        let is_best = best.is_none_or(|(_, than, _)| is_better(value, than, lower));
+        let better = (number, value, lower);
+        if is_best { Some(better) } else { best }
+    };
+    let best = held_out.fold(None, least);
+    let best = best.or_else(|| last.fold(None, least));
+    best.map(|(number, ..)| number)
 }
 
 /// Returns the configuration of a run, with a directory of its own below the study's.
@@ -210,13 +302,13 @@ fn config_of(
 fn run_one(
     config: &TaskRun,
     label: &str,
-    (hub, runtime): (&HubOptions, &Runtime),
+    (hub, runtime): (&HubOptions, Runtime),
     stop: &AtomicBool,
 ) -> (StudyRun, Curves, Option<TrainError>) {
     let mut curves = Curves::default();
     let options = TrainOptions {
         measure: Measure::Variances,
-        runtime: runtime.clone(),
+        runtime,
         ..TrainOptions::new(hub.clone())
     };
     let outcome = train(config, &options, stop, &mut curves);
@@ -235,8 +327,10 @@ fn run_one(
         directory: config.output().to_owned(),
         reason: curves.reason.filter(|_| error.is_none()),
         steps: steps.last().map_or(0, |point| point.step),
-        held_out_before: curves.held_out.first().copied(),
-        held_out_after: curves.held_out.last().copied().filter(|_| error.is_none()),
+        held_out_before: curves.held_out.first().map(|(_, value)| *value),
+        held_out_after: curves.after,
+        metric: curves.metric.clone(),
+        best_step: curves.best_step,
         failed: error.as_ref().map(ToString::to_string),
         diverged,
         first_loss: steps.first().map_or(f64::NAN, |point| point.loss),

@@ -1,22 +1,35 @@
 //! The table and the pictures of a study.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::plot::{Axes, Curve, curves, html};
+use super::html::{Page, html};
 use super::{Curves, Point, StudyRun};
+use crate::clock::utc;
 use crate::event::StopReason;
 use crate::json::text_of;
-use crate::numbers::readable;
+use crate::numbers::short;
+use crate::plot::{Curve, Kind, Mark, Panel, picture};
 use crate::{Result, TrainError};
 
 /// The page with everything on it.
 pub(super) const PAGE: &str = "study.html";
 
+/// What a page says besides its runs.
+pub(super) struct Made<'a> {
+    pub(super) run_file: &'a Path,
+    pub(super) began: SystemTime,
+    /// What all runs have in common, by key.
+    pub(super) settings: Vec<(String, String)>,
+    /// Which run is the best.
+    pub(super) best: Option<usize>,
+}
+
 /// A picture: its file, its heading, the label of its axis, and what it shows of a step.
 type Picture = (&'static str, &'static str, &'static str, fn(&Point) -> f64);
 
 const PICTURES: [Picture; 3] = [
-    ("loss.svg", "Loss", "loss", |point| point.loss),
+    ("loss.svg", "Training loss", "loss", |point| point.loss),
     (
         "grad_variance.svg",
         "Variance of the gradient",
@@ -31,13 +44,14 @@ const PICTURES: [Picture; 3] = [
     ),
 ];
 
-pub(super) const COLUMNS: [&str; 8] = [
+pub(super) const COLUMNS: [&str; 9] = [
     "setting",
+    "held out",
+    "before",
     "ended by",
     "steps",
     "first loss",
     "last loss",
-    "held out",
     "longest step",
     "update / gradient variance",
 ];
@@ -45,52 +59,108 @@ pub(super) const COLUMNS: [&str; 8] = [
 /// Writes the pictures, the table and the page that has them all.
 pub(super) fn write(
     directory: &Path,
-    run_file: &Path,
+    made: &Made<'_>,
     runs: &[StudyRun],
     all: &[(String, Curves)],
 ) -> Result<PathBuf> {
-    let mut sections = Vec::new();
+    let mut pictures: Vec<(&str, Panel)> = held_out(made, runs, all).into_iter().collect();
     for (file, heading, y_label, value) in PICTURES {
-        let lines: Vec<Curve> = all
-            .iter()
-            .map(|(label, curves)| Curve {
-                label: label.clone(),
-                points: curves
-                    .steps
-                    .iter()
-                    .map(|point| (point.step as f64, value(point)))
-                    .collect(),
-            })
-            .collect();
-        let axes = Axes {
-            title: heading.to_owned(),
-            x_label: "step".to_owned(),
-            y_label: y_label.to_owned(),
-            log_y: true,
+        let points = |curves: &Curves| -> Vec<(f64, f64)> {
+            let points = curves.steps.iter();
+            points
+                .map(|point| (point.step as f64, value(point)))
+                .collect()
         };
-        let svg = curves(&lines, &axes).map_err(TrainError::Plot)?;
+        let kind = Kind::Noisy;
+        pictures.push((file, panel(heading, y_label, all, points, kind)));
+    }
+    let mut sections = Vec::new();
+    for (file, panel) in pictures {
+        let svg = picture(std::slice::from_ref(&panel)).map_err(TrainError::Plot)?;
         super::write(directory, file, &svg)?;
-        sections.push((heading.to_owned(), svg));
+        sections.push((panel.title, svg));
     }
     let json = text_of(&directory.join("study.json"), &runs)?;
     super::write(directory, "study.json", &json)?;
-    let header = COLUMNS.map(str::to_owned);
-    let rows: Vec<Vec<String>> = runs.iter().map(|run| row(run).to_vec()).collect();
-    let title = format!("Study of {}", run_file.display());
-    super::write(directory, PAGE, &html(&title, &sections, &header, &rows))
+    let ended = SystemTime::now();
+    let metric = runs.iter().find_map(|run| run.metric.as_deref());
+    let page = Page {
+        title: &format!("Study of {}", made.run_file.display()),
+        facts: &[
+            format!("{} runs, {} to {}", runs.len(), utc(made.began), utc(ended)),
+            match (made.best, metric) {
+                (Some(best), Some(metric)) => {
+                    format!("best by the held-out {metric}: {}", runs[best].label)
+                }
+                (Some(best), None) => format!("best by the last loss: {}", runs[best].label),
+                (None, _) => "no run came to its end".to_owned(),
+            },
+        ],
+        sections: &sections,
+        header: &COLUMNS,
+        rows: &runs.iter().map(row).collect::<Vec<_>>(),
+        best: made.best,
+        settings: &made.settings,
+    };
+    super::write(directory, PAGE, &html(&page))
+}
+
+fn panel(
+    heading: &str,
+    y_label: &str,
+    all: &[(String, Curves)],
+    points: impl Fn(&Curves) -> Vec<(f64, f64)>,
+    kind: Kind,
+) -> Panel {
+    let curves = all.iter().map(|(label, curves)| Curve {
+        label: label.clone(),
+        points: points(curves),
+        kind,
+    });
+    Panel {
+        title: heading.to_owned(),
+        x_label: "step".to_owned(),
+        y_label: y_label.to_owned(),
+        curves: curves.collect(),
+        mark: None,
+    }
+}
+
+/// The picture of what the runs were measured by; none where nothing is held out.
+fn held_out(
+    made: &Made<'_>,
+    runs: &[StudyRun],
+    all: &[(String, Curves)],
+) -> Option<(&'static str, Panel)> {
+    let metric = runs.iter().find_map(|run| run.metric.as_deref())?;
+    let points = |curves: &Curves| -> Vec<(f64, f64)> {
+        let points = curves.held_out.iter();
+        points.map(|(step, value)| (*step as f64, *value)).collect()
+    };
+    let heading = format!("Held-out {metric}");
+    let mut panel = panel(&heading, metric, all, points, Kind::Exact);
+    panel.mark = made.best.and_then(|best| {
+        let run = &runs[best];
+        let (step, value) = (run.best_step?, run.held_out_after?);
+        Some(Mark {
+            at: (step as f64, value),
+            label: format!("best: {}, {} after step {step}", run.label, short(value)),
+        })
+    });
+    Some(("held_out.svg", panel))
 }
 
 /// Writes what a run has measured; one that did not get there has nothing.
 fn measured(x: f64) -> String {
     if x.is_finite() {
-        readable(x)
+        short(x)
     } else {
         "-".to_owned()
     }
 }
 
 /// Returns a run as a row of the table.
-pub(super) fn row(run: &StudyRun) -> [String; 8] {
+pub(super) fn row(run: &StudyRun) -> [String; 9] {
     let ended = match (&run.failed, run.reason) {
         (Some(_), _) if run.diverged => "divergence",
         (Some(_), _) => "failure",
@@ -100,14 +170,16 @@ pub(super) fn row(run: &StudyRun) -> [String; 8] {
         (None, Some(StopReason::Steps) | None) => "steps",
     };
     let ratio = run.update_variance / run.grad_variance;
+    let held_out = |value: Option<f64>| measured(value.unwrap_or(f64::NAN));
     [
         run.label.clone(),
+        held_out(run.held_out_after),
+        held_out(run.held_out_before),
         ended.to_owned(),
         run.steps.to_string(),
         measured(run.first_loss),
         measured(run.last_loss),
-        run.held_out_after.map_or_else(|| "-".to_owned(), readable),
-        readable(run.longest_step),
+        measured(run.longest_step),
         measured(ratio),
     ]
 }

@@ -17,14 +17,16 @@ pub use self::request::{
     DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions,
 };
 pub use self::run::TaskRun;
-pub(crate) use self::run::{PreparedRun, TaskLearner};
+pub(crate) use self::run::{At, PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
-use crate::config::{Catalog, ConfigError, Override, RunTree, StopConfig, TrainConfig, to_toml};
+use crate::Stop;
+use crate::config::{
+    Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
+};
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -53,8 +55,8 @@ pub trait Task: Objective + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the run from starting.
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>>;
+    /// Whatever keeps the run from starting; [`TrainError::Interrupted`] when `watch` asks for it.
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>>;
 
     /// Checks before the first of several runs what costs little to check.
     ///
@@ -174,6 +176,9 @@ pub trait Task: Objective + Sized + 'static {
 
 /// The run file of a task.
 pub trait RunFile: fmt::Debug + Serialize + Sized + 'static {
+    /// Returns what it may say.
+    fn keys() -> RunKeys;
+
     /// Reads it.
     ///
     /// # Errors
@@ -255,6 +260,10 @@ pub struct RunPlan {
     pub log_every: u64,
     /// Steps between checkpoints; 0 for none but where the run breaks off.
     pub save_every: u64,
+    /// How many of the newest checkpoints stay; 0 for all.
+    pub keep_last: u64,
+    /// Which model the run results in.
+    pub keep: Keep,
     /// When the run ends before its last step.
     pub stop: StopConfig,
     /// What the run results in.
@@ -268,12 +277,24 @@ impl RunPlan {
             max_steps,
             eval_every: config.eval_every,
             log_every: config.log_every,
-            save_every: config.save_every,
+            save_every: config
+                .save_every
+                .unwrap_or_else(|| default_save_every(max_steps)),
+            keep_last: config.keep_last,
+            keep: config.keep,
             stop: config.stop,
             result,
         }
     }
 }
+
+/// A tenth of the run. It depends on the run file alone, so that two runs of it have the same events.
+fn default_save_every(max_steps: u64) -> u64 {
+    max_steps.div_ceil(10).max(LEAST_SAVE_EVERY)
+}
+
+/// A shorter piece of a run is made again faster than a run is looked after.
+const LEAST_SAVE_EVERY: u64 = 10;
 
 /// What a run results in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +328,8 @@ pub struct RunFacts {
     pub lambda: Option<f64>,
     /// What only this task has: counts of its data, names of columns.
     pub data: Map<String, Value>,
+    /// What the user should know although nothing failed.
+    pub warnings: Vec<String>,
 }
 
 /// The files that a run is made from; the same ones give the same run.
@@ -316,6 +339,8 @@ pub struct Origins {
     pub base: Option<BaseOrigin>,
     /// The tokenizer.
     pub tokenizer: Option<FileDigest>,
+    /// The files of the adapter that a run trains on from.
+    pub adapter: Vec<FileDigest>,
     /// What is learned from, and what is held out.
     pub data: Vec<FileDigest>,
 }

@@ -12,10 +12,10 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::ModelError;
 
 use super::{Origins, Report, RunFacts, RunFile, RunPlan, Task};
+use crate::Stop;
 use crate::event::Step;
 use crate::learner::{Learner, ModuleLearner};
 use crate::metrics::Metrics;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A run file that has been read, of any task.
@@ -100,9 +100,9 @@ impl TaskRun {
         self.run.to_toml()
     }
 
-    pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
+    pub(crate) fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun> {
         self.run
-            .prepare(hub)
+            .prepare(hub, watch)
             .map_err(|error| match (&self.by_default, error) {
                 (Some(default), TrainError::Model(error)) if is_another_kind(&error) => {
                     TrainError::ModelOfAnotherKind {
@@ -128,7 +128,7 @@ trait AnyRun: fmt::Debug {
     fn config(&self) -> &dyn Any;
     fn check(&self) -> Result<()>;
     fn to_toml(&self) -> Result<String>;
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun>;
+    fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun>;
 }
 
 struct Typed<T: Task>(T::Config);
@@ -153,8 +153,8 @@ impl<T: Task> AnyRun for Typed<T> {
         Ok(self.0.to_toml()?)
     }
 
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
-        let prepared = T::prepare(&self.0, hub)?;
+    fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun> {
+        let prepared = T::prepare(&self.0, hub, watch)?;
         let learner = prepared.learner;
         Ok(PreparedRun {
             seed: learner.seed,
@@ -183,56 +183,73 @@ pub(crate) struct PreparedRun {
     pub(crate) unit: &'static str,
 }
 
+/// The parameters with which a model is looked at.
+#[derive(Debug)]
+pub(crate) enum At<'a> {
+    /// Those of the last step.
+    Trained,
+    /// These: an average that the update keeps.
+    Values(ParameterList),
+    /// Those of a file that [`TaskLearner::save_theta`] wrote.
+    File(&'a Path),
+}
+
+impl At<'_> {
+    /// Returns those that are evaluated and saved.
+    pub(crate) fn evaluated(learner: &dyn TaskLearner, optimizer: &Optimizer) -> Self {
+        let averaged = optimizer.evaluated_list(&learner.parameters());
+        averaged.map_or(Self::Trained, Self::Values)
+    }
+}
+
 /// What the trainer sees of a task with its model.
-///
-/// `values` are parameters to look at instead of the model's own: an average that the update keeps.
 pub(crate) trait TaskLearner: Learner {
-    fn evaluate(&self, values: Option<ParameterList>, stop: Stop<'_>) -> Result<Option<Metrics>>;
-    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<()>;
-    fn sample(
-        &self,
-        values: Option<ParameterList>,
-        stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>>;
-    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>>;
+    /// How many times the data have been gone through before a micro-batch.
+    fn epochs(&self, pass: u64) -> Option<f64>;
+    fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>>;
+    fn save(&self, at: At<'_>, directory: &Path) -> Result<()>;
+    fn sample(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<(String, String)>>;
+    fn report(&self, at: At<'_>) -> Result<Option<Report>>;
     fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<()>;
     fn check_step(&self, step: &Step) -> Result<()>;
     fn check_end(&self, last: &Step) -> Result<()>;
     fn explain(&self, error: TrainError) -> TrainError;
     /// Writes all that the method has learned and keeps.
-    fn save_theta(&self, path: &Path) -> Result<()>;
+    fn save_theta(&self, at: At<'_>, path: &Path) -> Result<()>;
     /// Reads what [`save_theta`](Self::save_theta) wrote.
     fn load_theta(&mut self, path: &Path) -> Result<()>;
 }
 
 impl<T: Task> ModuleLearner<T> {
-    fn at(&self, values: Option<ParameterList>) -> T::Model {
-        match values {
-            None => self.model.clone(),
-            Some(values) => parameters::assign(self.model.clone(), values),
-        }
+    fn at(&self, at: At<'_>) -> Result<T::Model> {
+        let model = self.model.clone();
+        Ok(match at {
+            At::Trained => model,
+            At::Values(values) => parameters::assign(model, values),
+            At::File(path) => methods::load_theta(model, path)?,
+        })
     }
 }
 
 impl<T: Task> TaskLearner for ModuleLearner<T> {
-    fn evaluate(&self, values: Option<ParameterList>, stop: Stop<'_>) -> Result<Option<Metrics>> {
-        self.objective.evaluate(&self.at(values).valid(), stop)
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        self.objective.epochs(pass)
     }
 
-    fn save(&self, values: Option<ParameterList>, directory: &Path) -> Result<()> {
-        self.objective.save(&self.at(values), directory)
+    fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>> {
+        self.objective.evaluate(&self.at(at)?.valid(), stop)
     }
 
-    fn sample(
-        &self,
-        values: Option<ParameterList>,
-        stop: Stop<'_>,
-    ) -> Result<Option<(String, String)>> {
-        self.objective.sample(&self.at(values).valid(), stop)
+    fn save(&self, at: At<'_>, directory: &Path) -> Result<()> {
+        self.objective.save(&self.at(at)?, directory)
     }
 
-    fn report(&self, values: Option<ParameterList>) -> Result<Option<Report>> {
-        self.objective.report(&self.at(values).valid())
+    fn sample(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<(String, String)>> {
+        self.objective.sample(&self.at(at)?.valid(), stop)
+    }
+
+    fn report(&self, at: At<'_>) -> Result<Option<Report>> {
+        self.objective.report(&self.at(at)?.valid())
     }
 
     fn check_gradient(&self, loss: f64, report: &StepReport) -> Result<()> {
@@ -251,12 +268,12 @@ impl<T: Task> TaskLearner for ModuleLearner<T> {
         self.objective.explain(error)
     }
 
-    fn save_theta(&self, path: &Path) -> Result<()> {
-        Ok(methods::save_theta(&self.model, path)?)
+    fn save_theta(&self, at: At<'_>, path: &Path) -> Result<()> {
+        Ok(methods::save_theta(&self.at(at)?, path)?)
     }
 
     fn load_theta(&mut self, path: &Path) -> Result<()> {
-        self.model = methods::load_theta(self.model.clone(), path)?;
+        self.model = self.at(At::File(path))?;
         Ok(())
     }
 }

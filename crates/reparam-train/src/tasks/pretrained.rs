@@ -1,19 +1,24 @@
 //! What tasks over a pretrained model have in common: method, update and result of a run.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
+use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, WeightLayout};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
+use reparam_formats::FormatError;
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
 use reparam_models::Precision;
 use serde_json::Value;
 
-use crate::config::ModelRun;
+use crate::config::{Catalog, ModelRun};
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
+use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
 
@@ -34,6 +39,44 @@ pub(super) struct Loaded<M> {
     pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
+    /// The adapter to train on from.
+    pub(super) adapter: Option<Adapter>,
+}
+
+/// An adapter that a run trains on from.
+pub(super) struct Adapter {
+    pub(super) directory: PathBuf,
+    pub(super) tensors: AdapterFiles,
+    files: Vec<FileDigest>,
+}
+
+impl Adapter {
+    /// Reads the one that a run file names, if it names one.
+    pub(super) fn load<D>(config: &ModelRun<D>) -> Result<Option<Self>> {
+        let Some(directory) = &config.model.adapter else {
+            return Ok(None);
+        };
+        let directory = adapter_directory(Path::new(directory));
+        let tensors = load_adapter(&directory)?;
+        let digest = |name: &str| -> Result<FileDigest> {
+            let path = directory.join(name);
+            let bytes = fs::read(&path).map_err(|error| FormatError::io("read", &path, error))?;
+            Ok(FileDigest::of(&path, &bytes))
+        };
+        let files = [CONFIG_FILE, WEIGHTS_FILE].map(digest);
+        Ok(Some(Self {
+            files: files.into_iter().collect::<Result<_>>()?,
+            directory,
+            tensors,
+        }))
+    }
+
+    /// Returns whether it runs on weights that are packed in bf16.
+    pub(super) fn runs_in_bf16(&self, catalog: &Catalog) -> Result<bool> {
+        runs_packed(catalog, &self.tensors)
+    }
 }
 
 /// What is learned from it.
@@ -61,10 +104,28 @@ where
     T: Task + Objective,
 {
     let (train, seed) = (&config.train, config.train.seed);
-    let max_steps = train.steps(data.count);
-    let method = config.catalog.method(&config.method, max_steps)?;
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
+        .with_accumulation(train.gradient_accumulation);
+    let max_steps = train.steps(&plan);
+    let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
-    let (model, report) = methods::attach(base.model, &*method, seed)?;
+    let mut adapter_files = Vec::new();
+    let (model, report, method) = match (base.adapter, &config.method) {
+        (Some(adapter), _) => {
+            adapter_files = adapter.files;
+            let tensors = adapter
+                .tensors
+                .over(&Checkpoint::open(&base.directory)?, &[])?;
+            let methods = &catalog.methods;
+            methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
+        }
+        (None, Some(method)) => {
+            let method = catalog.method(method, max_steps)?;
+            let (model, report) = methods::attach(base.model, &*method, seed)?;
+            (model, report, method)
+        }
+        (None, None) => return Err(TrainError::NoMethod),
+    };
     let mut meta = AdapterMeta {
         base_model_name_or_path: Some(config.model.path.clone()),
         revision: config.model.revision.clone(),
@@ -73,6 +134,7 @@ where
     };
     let model = adapt(model, &report.modules, &mut meta).train();
     let scaling = method.scaling();
+    let method_kind = method.spec().kind;
     let (kind, result) = match &method.spec().peft {
         Some(_) => {
             // What cannot be written is known before the first step, not after the last.
@@ -85,24 +147,22 @@ where
             (ResultKind::Model, Saved::Model { base })
         }
     };
-    let catalog = &config.catalog;
-    let optimizer = catalog.optimizer(&config.optimizer, &config.method, max_steps)?;
+    let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
-    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,
             seed,
-            accumulation: train.gradient_accumulation as u64,
             methods: catalog.methods.clone(),
         },
         optimizer,
         plan: RunPlan::new(train, max_steps, kind),
         facts: RunFacts {
             model: config.model.path.clone(),
-            method: config.method.kind.clone(),
+            method: method_kind.to_owned(),
             model_parameters,
             targets: modules.map(|module| module.module).collect(),
             scaling,
@@ -111,6 +171,7 @@ where
             learning_rate: config.optimizer.learning_rate,
             lambda: config.optimizer.update.lambda(max_steps),
             data: object(data.facts),
+            warnings: base.warnings,
         },
         origins: Origins {
             base: Some(BaseOrigin {
@@ -120,6 +181,7 @@ where
                 files: base.files,
             }),
             tokenizer: Some(base.tokenizer),
+            adapter: adapter_files,
             data: data.files,
         },
     })

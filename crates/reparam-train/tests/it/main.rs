@@ -1,5 +1,7 @@
 //! Runs of both tasks, studies, evaluations and twenty steps against PyTorch, through the public interface.
 
+mod adapters;
+mod best;
 mod bf16;
 mod causal_lm;
 mod classification;

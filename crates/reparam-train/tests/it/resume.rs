@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
-use reparam_train::event::Event;
+use reparam_train::event::{Event, Finished, Observer, Time};
 use reparam_train::tasks::CausalLanguageModel;
-use reparam_train::{Outcome, TaskRun, TrainError};
+use reparam_train::{Outcome, TaskRun, TrainError, TrainOptions, train};
 
-use crate::repository;
 use crate::witness::{Witness, read_events};
+use crate::{offline, repository};
 
 const LORA: &str = "method.dropout=0.1";
 
@@ -71,28 +72,55 @@ fn result(run: &Path) -> Vec<u8> {
     fs::read(if adapter.is_file() { adapter } else { model }).expect("a result")
 }
 
+/// Copies a run's directory after each checkpoint: what is left if it is killed then.
+struct Copying<'a> {
+    run: &'a Path,
+    place: &'a Path,
+    finished: Option<Finished>,
+}
+
+impl Observer for Copying<'_> {
+    fn on_event(&mut self, event: &Event, _: Time) {
+        match event {
+            Event::Saved { step, path } if path.starts_with(self.run.join("checkpoints")) => {
+                copy(self.run, &self.place.join(format!("killed-{step}")));
+            }
+            Event::Finished(finished) => self.finished = Some(finished.clone()),
+            _ => {}
+        }
+    }
+}
+
+/// Makes a run that nothing interrupts; beside it are `killed-2` and so on.
 #[track_caller]
-fn goes_on(overrides: &[&str]) {
+fn make_whole(task: &TaskRun, place: &Path) -> Finished {
+    let mut copying = Copying {
+        run: task.output(),
+        place,
+        finished: None,
+    };
+    let options = TrainOptions::new(offline());
+    let outcome = train(task, &options, &AtomicBool::new(false), &mut copying);
+    assert_eq!(outcome.expect("a run"), Outcome::Finished);
+    copying.finished.expect("an end")
+}
+
+#[track_caller]
+fn goes_on(overrides: &[&str], has_early_best: bool) {
     let place = tempfile::tempdir().expect("a directory");
     let data = place.path().join("train.txt");
     let text = fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
     fs::write(&data, &text[..700]).expect("writes");
     let whole = place.path().join("whole");
-    let outcome = Witness::default().run(&run(&whole, &data, overrides), false);
-    assert_eq!(outcome.expect("a run"), Outcome::Finished, "{overrides:?}");
+    let finished = make_whole(&run(&whole, &data, overrides), place.path());
+    let is_early = finished.best_step.is_some_and(|step| step < 7);
+    assert_eq!(is_early, has_early_best, "{overrides:?}: {finished:?}");
 
     // As if killed after a checkpoint, while a later step's line was being written.
-    let name = |step: u64| format!("checkpoints/step-{step:06}");
-    for newest in [2, 4] {
+    for newest in [2, 4, 6] {
         let killed = place.path().join(format!("killed-{newest}"));
-        copy(&whole, &killed);
-        for step in (newest + 2..=6).step_by(2) {
-            fs::remove_dir_all(killed.join(name(step))).expect("removes");
-        }
         let events = fs::read_to_string(killed.join("events.jsonl")).expect("events");
-        let kept = events.lines().count() - 4;
-        let torn: String = events.split_inclusive('\n').take(kept).collect();
-        fs::write(killed.join("events.jsonl"), torn + "{\"schema_ver").expect("writes");
+        fs::write(killed.join("events.jsonl"), events + "{\"schema_ver").expect("writes");
         let outcome = Witness::default().run(&run(&killed, &data, overrides), true);
         assert_eq!(outcome.expect("a run"), Outcome::Finished, "{overrides:?}");
         assert!(result(&killed) == result(&whole), "{newest}: {overrides:?}");
@@ -134,16 +162,39 @@ fn goes_on(overrides: &[&str]) {
 fn every_update_goes_on_to_the_same_bits() {
     for update in UPDATES {
         let update = update.replacen('{', "{ learning_rate = 1e-3,", 1);
-        goes_on(&[LORA, &format!("optimizer={update}")]);
+        goes_on(&[LORA, &format!("optimizer={update}")], false);
     }
 }
 
 #[test]
 fn every_method_goes_on_to_the_same_bits() {
     for method in ["full", "weight_norm", "sigma_reparam", "overparameterized"] {
-        goes_on(&[&format!("method={{ kind = \"{method}\" }}")]);
+        goes_on(&[&format!("method={{ kind = \"{method}\" }}")], false);
     }
-    goes_on(&[LORA, "train.precision=bf16"]);
+    goes_on(&[LORA, "train.precision=bf16"], false);
+}
+
+/// The best model is in none of the newest checkpoints, but in a folder of its own.
+#[test]
+fn an_early_best_model_survives() {
+    for update in [
+        "{ kind = \"adamw\", learning_rate = 0.1 }",
+        "{ learning_rate = 0.1, transforms = [{ kind = \"adamw\" }, { kind = \"ema\", decay = 0.5 }] }",
+    ] {
+        goes_on(
+            &[
+                LORA,
+                "train.save_every=2",
+                "train.keep_last=1",
+                &format!("optimizer={update}"),
+            ],
+            true,
+        );
+    }
+    goes_on(
+        &["method={ kind = \"full\" }", "optimizer.learning_rate=0.1"],
+        true,
+    );
 }
 
 #[test]
@@ -153,25 +204,17 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
     let text = fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
     fs::write(&data, &text[..700]).expect("writes");
     let whole = place.path().join("whole");
-    Witness::default()
-        .run(&run(&whole, &data, &[]), false)
-        .expect("a run");
+    make_whole(&run(&whole, &data, &[]), place.path());
     for (file, resumed) in [
         ("state.json", 4),
         ("theta.safetensors", 4),
         ("optimizer.safetensors", 4),
     ] {
         let damaged = place.path().join(file);
-        copy(&whole, &damaged);
+        copy(&place.path().join("killed-6"), &damaged);
         let path = damaged.join("checkpoints/step-000006/state").join(file);
         let bytes = fs::read(&path).expect("a file");
         fs::write(&path, &bytes[..bytes.len() / 2]).expect("writes");
-        let events = fs::read_to_string(damaged.join("events.jsonl")).expect("events");
-        let kept: String = events
-            .split_inclusive('\n')
-            .take(events.lines().count() - 1)
-            .collect();
-        fs::write(damaged.join("events.jsonl"), kept).expect("writes");
         let mut witness = Witness::default();
         let outcome = witness.run(&run(&damaged, &data, &[]), true);
         assert_eq!(outcome.expect("a run"), Outcome::Finished, "{file}");

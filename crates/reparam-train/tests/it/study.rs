@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reparam_train::config::Override;
-use reparam_train::event::{Event, StopReason};
+use reparam_train::event::{Event, FailureKind, StopReason};
 use reparam_train::study::{Study, StudyRequest, StudyRun, Vary, study};
 use reparam_train::{Runtime, Tasks, TrainError};
 use serde_json::Value;
@@ -128,13 +128,13 @@ fn text_of(markup: &str) -> String {
 fn check_pictures(directory: &Path, curves: &[&str]) {
     let page = std::fs::read_to_string(directory.join("study.html")).expect("a page");
     let all = text_of(&page);
-    for name in ["loss", "grad_variance", "update_variance"] {
+    for name in ["held_out", "loss", "grad_variance", "update_variance"] {
         let svg = std::fs::read_to_string(directory.join(format!("{name}.svg"))).expect(name);
         assert!(svg.starts_with("<svg"), "{name}");
         let text = text_of(&svg);
         assert!(page.contains(&svg), "the page has the picture {name}");
         for curve in curves {
-            // The legend has room for thirty characters.
+            // A name is as long as it is, on several lines if need be.
             let curve: String = curve.chars().take(25).collect();
             let shown = curve.replace('"', "&quot;");
             assert!(
@@ -174,6 +174,7 @@ fn all_combinations_are_run_and_told_of() {
         place.names(),
         [
             "grad_variance.svg",
+            "held_out.svg",
             "loss.svg",
             "run-01",
             "run-02",
@@ -238,6 +239,54 @@ fn all_combinations_are_run_and_told_of() {
     assert_eq!(json, serde_json::to_value(&study.runs).expect("JSON"));
 }
 
+/// What is held out decides, and the page says when, with what, and which run is the best.
+#[test]
+fn the_best_run_is_marked() {
+    let place = Place::new();
+    let study = place.finish(REGRESSION, &["optimizer.lambda=0.01,1,0.1"]);
+    let errors: Vec<f64> = study
+        .runs
+        .iter()
+        .filter_map(|run| run.held_out_after)
+        .collect();
+    let best = (0..3).min_by(|a, b| errors[*a].total_cmp(&errors[*b]));
+    assert_eq!(study.best, best);
+    let label = &study.runs[best.expect("three runs")].label;
+    let page = std::fs::read_to_string(&study.page).expect("a page");
+    assert!(page.contains(&format!(
+        "<tr class=\"best\"><th scope=\"row\">{label} (best)</th>"
+    )));
+    let text = text_of(&page);
+    for part in [
+        &format!("best by the held-out mse: {label}"),
+        "3 runs, 20",
+        " UTC to 20",
+        "data.generate.samples",
+        "train.max_steps",
+        "(log scale)",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    // What differs is in the table, and where a run went is no setting.
+    assert!(!text.contains("optimizer.lambda") && !text.contains("output.dir"));
+    assert!(page.contains("prefers-color-scheme:dark"));
+}
+
+#[test]
+fn each_run_computes_with_as_many_threads_as_it_says() {
+    let place = Place::new();
+    let text = place.language_model();
+    let study = place.finish(&text, &["train.threads=1,3"]);
+    let threads = |run: &StudyRun| match &read_events(&run.directory)[0] {
+        Event::Start(start) => start.threads,
+        other => panic!("{other:?}"),
+    };
+    let threads: Vec<u64> = study.runs.iter().map(threads).collect();
+    assert_eq!(threads, [1, 3]);
+    // They change the speed alone.
+    assert_eq!(study.runs[0].last_loss, study.runs[1].last_loss);
+}
+
 #[test]
 fn the_same_study_gives_the_same_pictures() {
     let pictures = || {
@@ -263,7 +312,9 @@ fn what_diverges_is_a_result() {
         "{}",
         diverged.steps
     );
-    assert_eq!(diverged.row()[1], "divergence");
+    assert_eq!(diverged.row()[3], "divergence");
+    assert_eq!(study.best, Some(0));
+    assert!(study.failed.is_none());
     assert!(!diverged.directory.join("model").exists());
     check_pictures(&place.path("study"), &["lambda=1", "lambda=100"]);
 }
@@ -360,7 +411,15 @@ fn a_run_that_cannot_start_is_a_row() {
         (None, None)
     );
     let row = failed.row();
-    assert_eq!((row[1].as_str(), row[3].as_str()), ("failure", "-"));
+    assert_eq!((row[3].as_str(), row[5].as_str()), ("failure", "-"));
+    // It is said as an error, too, of the class that the run's has.
+    let error = study.failed.as_ref().expect("a failure");
+    assert!(
+        matches!(error, TrainError::StudyRun { label, .. } if label.contains("nope")),
+        "{error}"
+    );
+    assert_eq!(error.kind(), FailureKind::Config);
+    assert_eq!(study.best, Some(0));
     assert!(!failed.directory.exists());
     check_pictures(&place.path("study"), &[]);
     let json = std::fs::read_to_string(place.path("study/study.json")).expect("a file");

@@ -1,9 +1,11 @@
 //! Reading, refusing and writing run files.
 
 mod document;
+mod elsewhere;
 mod errors;
 mod regression;
 mod round_trip;
+mod template;
 mod update;
 
 use reparam::schema::{Chosen, SettingValue, TargetModules};
@@ -24,9 +26,14 @@ fn parse(text: &str) -> Result<RunConfig, ConfigError> {
     RunConfig::parse(text, "run.toml", &[])
 }
 
+fn method(config: &RunConfig) -> &MethodConfig {
+    config.method.as_ref().expect("there is no adapter")
+}
+
 /// The value of a setting of the method.
 fn setting<'a>(config: &'a RunConfig, key: &str) -> &'a SettingValue {
-    config.method.get(key).unwrap_or_else(|| panic!("{key}"))
+    let value = method(config).get(key);
+    value.unwrap_or_else(|| panic!("{key}"))
 }
 
 /// The minimal file with `lines` in `section`.
@@ -72,16 +79,17 @@ fn defaults() {
     assert_eq!(config.model.revision, None);
     assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
+    assert_eq!(config.data.eval_max, Some(100_000));
     assert_eq!(config.data.packing, PackingStrategy::BestFitDecreasing);
     assert!(config.data.shuffle);
-    assert_eq!(config.method.kind, "lora");
+    assert_eq!(method(&config).kind, "lora");
     assert_eq!(setting(&config, "rank"), &SettingValue::Count(16));
     assert_eq!(setting(&config, "alpha"), &SettingValue::Number(32.0));
     assert_eq!(
         setting(&config, "target_modules"),
         &SettingValue::Modules(TargetModules::AllLinear)
     );
-    assert_eq!(config.method.get("layers_to_transform"), None);
+    assert_eq!(method(&config).get("layers_to_transform"), None);
     assert_eq!(config.optimizer, OptimizerConfig::default());
     assert_eq!(config.train, TrainConfig::default());
     assert_eq!(config.output.dir, std::path::PathBuf::from("runs/a"));
@@ -151,42 +159,52 @@ fn every_key_is_read() {
             task: None,
             path: "org/name".into(),
             revision: Some("main".into()),
+            adapter: None,
             dropout: None,
         },
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
+            eval_max: None,
             format: Some(Format::Alpaca),
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
             shuffle: false,
         },
-        method: Chosen::new("lora")
-            .with("rank", SettingValue::Count(8))
-            .with("alpha", SettingValue::Number(16.0))
-            .with("use_rslora", SettingValue::Flag(true))
-            .with("dropout", SettingValue::Number(0.1))
-            .with(
-                "target_modules",
-                SettingValue::Modules(TargetModules::Names(vec!["q_proj".into(), "v_proj".into()])),
-            )
-            .with(
-                "exclude_modules",
-                SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
-            )
-            // In the order of the file, not of the alphabet.
-            .with(
-                "rank_pattern",
-                SettingValue::CountByPattern(vec![("z.q_proj".into(), 4), ("q_proj".into(), 2)]),
-            )
-            .with(
-                "alpha_pattern",
-                SettingValue::NumberByPattern(vec![("q_proj".into(), 8.0)]),
-            )
-            .with("layers_to_transform", SettingValue::Counts(vec![3]))
-            .with("layers_pattern", SettingValue::Texts(vec!["layers".into()]))
-            .with("bias", SettingValue::Word("lora_only".into()))
-            .with("init", SettingValue::Word("gaussian".into())),
+        method: Some(
+            Chosen::new("lora")
+                .with("rank", SettingValue::Count(8))
+                .with("alpha", SettingValue::Number(16.0))
+                .with("use_rslora", SettingValue::Flag(true))
+                .with("dropout", SettingValue::Number(0.1))
+                .with(
+                    "target_modules",
+                    SettingValue::Modules(TargetModules::Names(vec![
+                        "q_proj".into(),
+                        "v_proj".into(),
+                    ])),
+                )
+                .with(
+                    "exclude_modules",
+                    SettingValue::Modules(TargetModules::Pattern(".*lm_head".into())),
+                )
+                // In the order of the file, not of the alphabet.
+                .with(
+                    "rank_pattern",
+                    SettingValue::CountByPattern(vec![
+                        ("z.q_proj".into(), 4),
+                        ("q_proj".into(), 2),
+                    ]),
+                )
+                .with(
+                    "alpha_pattern",
+                    SettingValue::NumberByPattern(vec![("q_proj".into(), 8.0)]),
+                )
+                .with("layers_to_transform", SettingValue::Counts(vec![3]))
+                .with("layers_pattern", SettingValue::Texts(vec!["layers".into()]))
+                .with("bias", SettingValue::Word("lora_only".into()))
+                .with("init", SettingValue::Word("gaussian".into())),
+        ),
         optimizer: OptimizerConfig {
             update: UpdateConfig::Named(NamedUpdate {
                 algorithm: Chosen::new("sgd")
@@ -214,7 +232,9 @@ fn every_key_is_read() {
             recompute: false,
             eval_every: 5,
             log_every: 2,
-            save_every: 4,
+            save_every: Some(4),
+            keep_last: 3,
+            keep: Keep::Last,
             stop: StopConfig::default(),
             sample: Some(SampleConfig {
                 prompt: "Once".into(),
@@ -255,15 +275,15 @@ fn overrides_take_toml_values_and_bare_strings() {
     };
     assert_eq!(update.lambda, Some(Lambda::InverseSqrtHorizon));
     assert_eq!(config.train.seed, 2);
-    let sample = config.train.sample.expect("a sample");
+    let sample = config.train.sample.as_ref().expect("a sample");
     assert_eq!(sample.prompt, "To be, # or not");
     assert_eq!(
-        config.method.get("rank_pattern"),
+        method(&config).get("rank_pattern"),
         Some(&SettingValue::CountByPattern(vec![("a=b".to_owned(), 4)]))
     );
     let pattern = TargetModules::Pattern("q_proj|v_proj".into());
     assert_eq!(
-        config.method.get("target_modules"),
+        method(&config).get("target_modules"),
         Some(&SettingValue::Modules(pattern))
     );
 }
@@ -281,11 +301,84 @@ fn override_replaces_the_rival_of_the_file_but_not_of_another_override() {
 #[test]
 fn a_table_as_value_replaces_the_section() {
     let text = with("method", "rank = 4\nalpha = 8");
-    for (set_, alpha) in [("method={rank=2}", 32.0), ("method.rank=2", 8.0)] {
+    for (set_, alpha) in [("method={rank=2}", 4.0), ("method.rank=2", 8.0)] {
         let config = set(&text, &[set_]);
         assert_eq!(setting(&config, "rank"), &SettingValue::Count(2));
         assert_eq!(setting(&config, "alpha"), &SettingValue::Number(alpha));
     }
+}
+
+#[test]
+fn alpha_follows_the_rank_unless_it_is_given() {
+    for kind in ["lora", "dora"] {
+        for (lines, alpha) in [
+            ("", 32.0),
+            ("rank = 4", 8.0),
+            ("rank = 4\nalpha = 32", 32.0),
+        ] {
+            let config = parse(&with("method", &format!("kind = \"{kind}\"\n{lines}"))).unwrap();
+            assert_eq!(
+                setting(&config, "alpha"),
+                &SettingValue::Number(alpha),
+                "{lines}"
+            );
+            // The file of the run says it, whatever the default will be.
+            assert!(
+                config
+                    .to_toml()
+                    .unwrap()
+                    .contains(&format!("alpha = {alpha:.1}"))
+            );
+        }
+    }
+    let config = set(&with("method", "rank = 4"), &["method.rank=2"]);
+    assert_eq!(setting(&config, "alpha"), &SettingValue::Number(4.0));
+}
+
+#[test]
+fn flags_of_their_own_are_literal_and_name_their_place() {
+    let read = |overrides: &[Override]| RunConfig::parse(MINIMAL, "run.toml", overrides);
+    let paths = ["a b".to_owned(), "{1}".to_owned()];
+    let config = read(&[
+        Override::set("model.path=other"),
+        Override::flag("--model", ["model", "path"], "[m]"),
+        Override::files("--data", ["data", "train"], &paths),
+        Override::flag("--method", ["method", "kind"], "vera"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.model.path, "[m]");
+    assert_eq!(
+        config.data.train,
+        ["a b", "{1}"].map(std::path::PathBuf::from)
+    );
+    assert_eq!(config.method.unwrap().kind, "vera");
+    let error = read(&[Override::flag("--method", ["method", "kind"], "lara")]);
+    assert_eq!(
+        render(&error.unwrap_err()),
+        "error: unknown kind `lara` in [method]\n--> --method\n |\n | lara\n | ^^^^\n\
+         hint: did you mean `lora`? supported: `lora`, `dora`, `vera`, `ia3`, `full`, `scale`, `weight_norm`, `sigma_reparam`, \
+         `overparameterized`"
+    );
+    let error = read(&[Override::files(
+        "--data",
+        ["data", "train"],
+        &["a".into(), String::new()],
+    )]);
+    assert!(render(&error.unwrap_err()).contains("--> --data"));
+    // A file takes the place of a generated table.
+    let generated = "[model]\ntask = \"regression\"\n[data]\ngenerate = { samples = 9, features = 1 }\n[output]\ndir = \"a\"";
+    let tasks = crate::Tasks::builtin();
+    let data = Override::files("--data", ["data", "train"], &["a.csv".to_owned()]);
+    let run = tasks.parse(
+        generated,
+        "run.toml",
+        &[data, Override::set("data.target=y")],
+    );
+    let run = run.unwrap();
+    let config = run.config::<RegressionConfig>().unwrap();
+    assert!(
+        matches!(&config.data.source, TableSource::Csv { train, .. } if train.ends_with("a.csv"))
+    );
 }
 
 #[test]

@@ -9,15 +9,16 @@ use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::hub::HubOptions;
+use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
 use super::SequenceClassification;
 use super::card::Card;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
-use crate::run_dir::model_of;
-use crate::session::{load_adapter, load_tokenizer};
+use crate::open::OpenedModel;
+use crate::session::load_adapter;
 use crate::task::{ModelRequest, Task};
 use crate::{Result, TrainError};
 
@@ -38,23 +39,15 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
-        let json = ModelJson::load(&directory)?;
-        let mut architecture = request.catalog.families.describe(&json)?;
-        if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout)?;
-        }
-        let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
-        let tokenizer = load_tokenizer(&directory, &architecture.special)?;
-        tokenizer.check_against_embedding(architecture.vocab_size)?;
-        let checkpoint = Checkpoint::open(&directory)?;
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
+        let path = opened.directory.join("config.json");
         Ok(Self {
-            directory,
-            json,
-            card,
-            tokenizer,
-            architecture,
-            checkpoint,
+            card: Card::of_model(&path, opened.json.json.map())?,
+            directory: opened.directory,
+            json: opened.json,
+            tokenizer: opened.tokenizer,
+            architecture: opened.architecture,
+            checkpoint: opened.checkpoint,
         })
     }
 
@@ -70,6 +63,33 @@ impl Base {
         };
         let names = named(&self.card, &self.directory.join("config.json"), n_classes)?;
         Ok(Some(Labels::new(names, self.card.kind())?))
+    }
+
+    /// The labels of the head that an adapter brings, else of the checkpoint's; `None` if neither has one.
+    pub(super) fn labels_with(
+        &self,
+        adapter: Option<(&Path, &AdapterFiles)>,
+    ) -> Result<Option<Labels>> {
+        let n_classes = self.classes_of(adapter.map(|(_, files)| files));
+        let (Some((directory, _)), Some(n_classes)) = (adapter, n_classes) else {
+            return self.labels();
+        };
+        let own = card_of(directory)?;
+        let card = own.as_ref().unwrap_or(&self.card);
+        let names = match &own {
+            Some(own) => named(own, &directory.join(CARD_FILE), n_classes)?,
+            // The labels of another head say nothing of this one.
+            None if card.labels.len() != n_classes => numbered(n_classes),
+            None => card.labels.clone(),
+        };
+        Ok(Some(Labels::new(names, card.kind())?))
+    }
+
+    /// The classes of the head that an adapter brings.
+    fn classes_of(&self, adapter: Option<&AdapterFiles>) -> Option<usize> {
+        let head = self.architecture.classifier.as_ref()?;
+        let weight = adapter?.tensors.get(&format!("{}.weight", head.path))?;
+        weight.shape.first().copied()
     }
 
     /// The most tokens of a row: `wanted`, or what the model has positions for.
@@ -128,6 +148,11 @@ fn numbered(n_classes: usize) -> Vec<String> {
     classes.map(|index| format!("LABEL_{index}")).collect()
 }
 
+/// What the run of an adapter says of it.
+fn card_of(adapter: &Path) -> Result<Option<Card>> {
+    cards::of_adapter(adapter, SequenceClassification::NAME)
+}
+
 /// A classifier that is only asked.
 pub(super) struct Opened {
     pub(super) base: Base,
@@ -143,32 +168,14 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint)?),
+            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint, &[])?),
             None => None,
         };
-        let own: Option<(&Path, Card)> = match directory {
-            Some(directory) => cards::of_adapter(directory, SequenceClassification::NAME)?
-                .map(|card| (directory, card)),
-            None => None,
-        };
-        let head = base.architecture.classifier.as_ref();
-        let head = head.map(|head| format!("{}.weight", head.path));
-        let weight = files.as_ref().zip(head);
-        let weight = weight.and_then(|(files, name)| files.tensors.get(&name));
-        let of_adapter = weight.and_then(|weight| weight.shape.first().copied());
-        let labels = match (of_adapter, base.labels()?) {
-            (Some(n_classes), _) => {
-                let card = own.as_ref().map_or(&base.card, |(_, card)| card);
-                let names = match &own {
-                    Some((directory, own)) => named(own, &directory.join(CARD_FILE), n_classes)?,
-                    // The labels of another head say nothing of this one.
-                    None if card.labels.len() != n_classes => numbered(n_classes),
-                    None => card.labels.clone(),
-                };
-                Labels::new(names, card.kind())?
-            }
-            (None, Some(labels)) => labels,
-            (None, None) => Labels::new(numbered(2), LabelKind::One)?,
+        let adapter = directory.zip(files.as_ref());
+        let of_adapter = base.classes_of(files.as_ref());
+        let labels = match base.labels_with(adapter)? {
+            Some(labels) => labels,
+            None => Labels::new(numbered(2), LabelKind::One)?,
         };
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
@@ -178,7 +185,8 @@ impl Opened {
             let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
             model = attached.0.no_grad();
         }
-        let card = own.map_or_else(|| base.card.clone(), |(_, card)| card);
+        let card = directory.map(card_of).transpose()?.flatten();
+        let card = card.unwrap_or_else(|| base.card.clone());
         Ok(Self {
             base,
             model,

@@ -1,5 +1,6 @@
 //! Whole regressions: the laws of the two-step update, what ends a run, and what it leaves.
 
+mod best;
 mod ends;
 mod files;
 mod laws;

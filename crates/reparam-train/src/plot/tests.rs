@@ -6,31 +6,41 @@ fn curve(label: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Curve {
     Curve {
         label: label.to_owned(),
         points: points.into_iter().collect(),
+        kind: Kind::Exact,
     }
 }
 
-fn axes(log_y: bool) -> Axes {
-    Axes {
+fn panel(curves: impl IntoIterator<Item = Curve>) -> Panel {
+    Panel {
         title: "Training loss".to_owned(),
         x_label: "step".to_owned(),
         y_label: "mean squared error".to_owned(),
-        log_y,
+        curves: curves.into_iter().collect(),
+        mark: None,
     }
 }
 
-/// The points of every line of more than two points, which are the curves.
-fn lines(svg: &str) -> Vec<Vec<(i32, i32)>> {
-    let point = |pair: &str| {
+fn draw_one(curves: impl IntoIterator<Item = Curve>) -> String {
+    picture(&[panel(curves)]).unwrap()
+}
+
+/// The points of every line of more than two points, which are the curves, with what their stroke says.
+fn strokes<'a>(svg: &'a str, stroke: &str) -> Vec<Vec<(i32, i32)>> {
+    let point = |pair: &'a str| {
         let (x, y) = pair.split_once(',').unwrap();
         (x.parse().unwrap(), y.parse().unwrap())
     };
     svg.lines()
-        .filter(|line| line.starts_with("<polyline") && line.contains("stroke-width=\"2\""))
+        .filter(|line| line.starts_with("<polyline") && line.contains(stroke))
         .map(|line| line.split("points=\"").nth(1).unwrap())
         .map(|line| line.split('"').next().unwrap())
         .map(|line| line.split_whitespace().map(point).collect::<Vec<_>>())
         .filter(|line| line.len() > 2)
         .collect()
+}
+
+fn lines(svg: &str) -> Vec<Vec<(i32, i32)>> {
+    strokes(svg, "stroke-width=\"4\"")
 }
 
 /// The texts of a picture, as they are escaped.
@@ -50,8 +60,8 @@ fn tick_texts(axis: &Axis) -> Vec<&str> {
 fn a_curve_runs_through_its_points() {
     // Down to the right, straight in log scale.
     let points = (0..100).map(|x| (f64::from(x), 10f64.powf(f64::from(-x) / 20.0)));
-    let svg = curves(&[curve("one", points)], &axes(true)).unwrap();
-    assert!(svg.starts_with("<svg width=\"720\" height=\"420\""));
+    let svg = draw_one([curve("one", points)]);
+    assert!(svg.starts_with("<svg width=\"880\" height=\""));
     assert!(svg.trim_end().ends_with("</svg>"));
     let lines = lines(&svg);
     assert_eq!(lines.len(), 1);
@@ -67,7 +77,7 @@ fn a_curve_runs_through_its_points() {
     for text in [
         "Training loss",
         "step",
-        "mean squared error",
+        "mean squared error (log scale)",
         "one",
         "0.01",
         "1e-4",
@@ -77,14 +87,57 @@ fn a_curve_runs_through_its_points() {
 }
 
 #[test]
+fn an_axis_is_logarithmic_where_values_span_a_decade() {
+    for (values, is_log) in [
+        (&[1.0, 9.0][..], false),
+        (&[1.0, 11.0], true),
+        (&[0.0, 1.0, 11.0], true),
+        (&[-1.0, 1.0, 100.0], false),
+        (&[f64::NAN, 1.0, 2.0, f64::INFINITY], false),
+        (&[0.0, 5.0], false),
+        (&[], false),
+    ] {
+        let points = values.iter().map(|y| (0.0, *y));
+        assert_eq!(spans_decades(&[curve("a", points)]), is_log, "{values:?}");
+    }
+}
+
+/// The mean of a line is the line, and noise to and fro is gone.
+#[test]
+fn a_noisy_curve_is_faint_below_its_running_mean() {
+    let wave = |x: u32| 50.0 + f64::from(x) / 10.0 + if x.is_multiple_of(2) { 8.0 } else { -8.0 };
+    let noisy = Curve {
+        kind: Kind::Noisy,
+        ..curve("a", (0..200).map(|x| (f64::from(x), wave(x))))
+    };
+    let svg = draw_one([noisy]);
+    let (faint, mean) = (strokes(&svg, "opacity=\"0.25\""), lines(&svg));
+    assert_eq!((faint.len(), mean.len()), (1, 1));
+    assert!(svg.find("opacity=\"0.25\"") < svg.find("stroke-width=\"4\""));
+    // The means move by as much as one value of eleven does; the values by sixteen.
+    let span = |line: &[(i32, i32)]| {
+        let steps = line[20..line.len() - 20].windows(2);
+        steps
+            .map(|pair| (pair[1].1 - pair[0].1).abs())
+            .max()
+            .unwrap()
+    };
+    assert!(span(&faint[0]) > 6 * span(&mean[0]));
+    let straight: Vec<_> = (0..100)
+        .map(|x| (f64::from(x), 3.0 * f64::from(x)))
+        .collect();
+    for (mean, point) in smoothed(&straight).iter().zip(&straight) {
+        assert!((mean.0 - point.0).abs() < 1e-12 && (mean.1 - point.1).abs() < 1e-9);
+    }
+    assert_eq!(smoothed(&[(1.0, 2.0)]), [(1.0, 2.0)]);
+    assert_eq!(smoothed(&[]), []);
+}
+
+#[test]
 fn the_same_curves_give_the_same_bytes() {
     let draw = || {
         let points = (0..50).map(|x| (f64::from(x), f64::from(x * x % 17)));
-        curves(
-            &[curve("a", points.clone()), curve("b", points)],
-            &axes(false),
-        )
-        .unwrap()
+        draw_one([curve("a", points.clone()), curve("b", points)])
     };
     assert_eq!(draw(), draw());
 }
@@ -104,14 +157,11 @@ fn curves_differ_in_colour_and_marker() {
 
 #[test]
 fn without_points_there_are_axes() {
-    for log_y in [false, true] {
-        let none = curves(&[], &axes(log_y)).unwrap();
-        assert_eq!(lines(&none).len(), 0);
-        assert!(texts(&none).contains(&"step"));
-        assert!(texts(&none).contains(&if log_y { "0.1" } else { "0.2" }));
-        let empty = curves(&[curve("nothing", [])], &axes(log_y)).unwrap();
-        assert!(texts(&empty).contains(&"nothing (none)"));
-    }
+    let none = draw_one([]);
+    assert_eq!(lines(&none).len(), 0);
+    assert!(texts(&none).contains(&"step") && texts(&none).contains(&"0.2"));
+    let empty = draw_one([curve("nothing", [])]);
+    assert!(texts(&empty).contains(&"nothing (none)"));
 }
 
 #[test]
@@ -131,75 +181,96 @@ fn points_that_cannot_be_drawn_are_left_out() {
         drawable(&points, false),
         [(0.0, 4.0), (4.0, 0.0), (5.0, -1.0), (6.0, 2.0)]
     );
-    for log_y in [false, true] {
-        let svg = curves(&[curve("a", points)], &axes(log_y)).unwrap();
-        assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    }
+    let svg = draw_one([curve("a", points)]);
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
 }
 
 #[test]
 fn long_curves_are_thinned() {
-    for count in [1u32, 2, 399, 400, 401, 799, 800, 801, 100_003] {
-        let points: Vec<_> = (0..count).map(|x| (f64::from(x), f64::from(x))).collect();
-        let kept = drawable(&points, false);
-        assert!(kept.len() <= MAX_POINTS && kept.len() >= points.len().min(MAX_POINTS / 2));
-        assert_eq!((kept.first(), kept.last()), (points.first(), points.last()));
-        let steps: Vec<f64> = kept.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    for count in [1usize, 2, 299, 300, 301, 599, 600, 601, 100_003] {
+        let kept = places(count, MAX_POINTS);
+        assert!(kept.len() <= MAX_POINTS && kept.len() >= count.min(MAX_POINTS / 2));
+        assert_eq!((kept.first(), kept.last()), (Some(&0), Some(&(count - 1))));
+        let steps: Vec<usize> = kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
         if let Some((last, steps)) = steps.split_last() {
             assert!(steps.iter().all(|step| *step == steps[0]));
             assert!(steps.is_empty() || *last <= steps[0]);
         }
     }
     let wave = |k: u32| (0..100_000).map(move |x| (f64::from(x), f64::from(x * k % 1009)));
-    let svg = curves(&[curve("a", wave(7)), curve("b", wave(11))], &axes(false)).unwrap();
+    let svg = draw_one([curve("a", wave(7)), curve("b", wave(11))]);
     assert!(svg.len() < 20_000, "{}", svg.len());
 }
 
 #[test]
-fn one_point_is_a_marker() {
-    let svg = curves(&[curve("a", [(3.0, 5.0)])], &axes(true)).unwrap();
+fn one_point_is_a_marker_and_a_mark_is_a_ring() {
+    let one = || panel([curve("a", [(3.0, 5.0)])]);
+    let svg = picture(&[one()]).unwrap();
     // One on the plane, one in the legend.
     assert_eq!(svg.matches("<circle").count(), 2);
+    let mark = Mark {
+        at: (3.0, 5.0),
+        label: "best: 5 after step 3".to_owned(),
+    };
+    let marked_too = Panel {
+        mark: Some(mark),
+        ..one()
+    };
+    let svg = picture(&[marked_too]).unwrap();
+    assert_eq!(svg.matches("<circle").count(), 4);
+    assert!(texts(&svg).contains(&"best: 5 after step 3"));
     assert_eq!(marked(1, 3).count(), 1);
     assert_eq!(marked(0, 0).count(), 0);
     assert!(marked(400, 5).all(|place| place < 400));
 }
 
 #[test]
-fn labels_are_escaped_and_cut() {
-    let nasty = "<script>&\"\u{1}\n\u{ffff}";
-    let long = "é".repeat(100);
-    let svg = curves(
-        &[curve(nasty, [(0.0, 0.0)]), curve(&long, [(1.0, 1.0)])],
-        &Axes {
-            title: nasty.repeat(9),
-            x_label: long.clone(),
-            y_label: nasty.to_owned(),
-            log_y: false,
-        },
-    )
-    .unwrap();
-    assert!(!svg.contains("<script") && !svg.contains('\u{1}') && !svg.contains('\u{ffff}'));
-    assert!(texts(&svg).contains(&"&lt;script&gt;&amp;&quot;  \u{fffd}"));
-    assert!(
-        texts(&svg).contains(&format!("{}\u{2026}", "é".repeat(LABEL_CHARACTERS - 1)).as_str())
-    );
-    assert!(texts(&svg).contains(&format!("{}\u{2026}", "é".repeat(X_CHARACTERS - 1)).as_str()));
+fn panels_stand_below_each_other() {
+    let height = |svg: &str| -> i32 {
+        let rest = svg.split("height=\"").nth(1).unwrap();
+        rest.split('"').next().unwrap().parse().unwrap()
+    };
+    let points = || (0..9).map(|x| (f64::from(x), f64::from(x)));
+    let one = draw_one([curve("a", points())]);
+    let two = picture(&[panel([curve("a", points())]), panel([curve("b", points())])]).unwrap();
+    assert_eq!(height(&two), 2 * height(&one));
+    let (above, below) = (&lines(&two)[0], &lines(&two)[1]);
+    assert_eq!(above, &lines(&one)[0]);
+    for (above, below) in above.iter().zip(below) {
+        assert_eq!((below.0 - above.0, below.1 - above.1), (0, height(&one)));
+    }
 }
 
 #[test]
-fn a_legend_that_is_too_long_says_so() {
-    let many: Vec<Curve> = (0..60)
-        .map(|n| curve(&format!("c{n}"), [(0.0, 1.0)]))
-        .collect();
-    let svg = curves(&many, &axes(false)).unwrap();
+fn texts_are_escaped_and_legends_are_not_cut() {
+    let nasty = "<script>&\"\u{1}\n\u{ffff}";
+    let long = "é".repeat(100);
+    let spaced = "kind=one, ".repeat(9);
+    let svg = picture(&[Panel {
+        title: nasty.repeat(9),
+        x_label: long.clone(),
+        y_label: nasty.to_owned(),
+        curves: vec![
+            curve(nasty, [(0.0, 0.0)]),
+            curve(&long, [(1.0, 1.0)]),
+            curve(&spaced, [(1.0, 1.0)]),
+        ],
+        mark: None,
+    }])
+    .unwrap();
+    assert!(!svg.contains("<script") && !svg.contains('\u{1}') && !svg.contains('\u{ffff}'));
     let texts = texts(&svg);
-    let shown = texts.iter().filter(|text| text.starts_with('c')).count();
-    assert!(shown > 10);
-    assert!(texts.contains(&format!("and {} more", 60 - shown).as_str()));
-    // As many as there is room for are all shown.
-    let svg = curves(&many[..=shown], &axes(false)).unwrap();
-    assert!(!svg.contains(" more"));
+    assert!(texts.contains(&"&lt;script&gt;&amp;&quot;  \u{fffd}"));
+    assert!(texts.contains(&format!("{}\u{2026}", "é".repeat(X_CHARACTERS - 1)).as_str()));
+    // All of it is there, over several lines that fit.
+    let of = |start: char| -> Vec<&&str> {
+        let lines = texts.iter().filter(|text| text.starts_with(start));
+        lines.filter(|text| !text.contains('\u{2026}')).collect()
+    };
+    let whole: usize = of('é').iter().map(|line| line.chars().count()).sum();
+    assert!(whole == 100 && of('é').len() == 2);
+    assert_eq!(of('k').len(), 2);
+    assert!(of('k').iter().all(|line| line.ends_with("one,")));
 }
 
 #[test]
@@ -246,52 +317,6 @@ fn ticks_are_round_numbers() {
     );
 }
 
-#[test]
-fn the_page_escapes_its_texts_and_loads_nothing() {
-    let svg = curves(&[curve("a", [(0.0, 1.0), (1.0, 2.0)])], &axes(false)).unwrap();
-    let page = html(
-        "Study <1> & \"2\"",
-        &[("Loss & more".to_owned(), svg.clone())],
-        &["method".to_owned(), "mse".to_owned(), "note".to_owned()],
-        &[
-            vec![
-                "<b>full</b>".to_owned(),
-                "1.5e-3".to_owned(),
-                "it's".to_owned(),
-            ],
-            vec!["lora".to_owned(), "0.2".to_owned()],
-            vec!["none".to_owned(), String::new(), "\u{7}".to_owned()],
-        ],
-    );
-    assert!(page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">"));
-    assert!(page.contains("<title>Study &lt;1&gt; &amp; &quot;2&quot;</title>"));
-    assert!(page.contains("<h2>Loss &amp; more</h2>"));
-    assert!(page.contains(svg.trim_end()));
-    assert!(page.contains(
-        "<tr><th scope=\"row\">&lt;b&gt;full&lt;/b&gt;</th><td class=\"n\">1.5e-3</td><td>it&#39;s</td></tr>"
-    ));
-    assert!(page.contains("<tr><th scope=\"row\">lora</th><td class=\"n\">0.2</td><td></td></tr>"));
-    assert!(page.contains("<th scope=\"col\" class=\"n\">mse</th>"));
-    assert!(!page.contains("<b>") && !page.contains("<script") && !page.contains('\u{7}'));
-    for load in ["src=", "href=", "url(", "@import"] {
-        assert!(!page.contains(load), "{load}");
-    }
-    for tag in [
-        "html", "head", "body", "main", "section", "figure", "table", "thead", "tbody", "tr", "div",
-    ] {
-        let open =
-            page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
-        assert_eq!(open, page.matches(&format!("</{tag}>")).count(), "{tag}");
-    }
-}
-
-#[test]
-fn a_page_may_have_no_table_and_no_pictures() {
-    let page = html("Empty", &[], &[], &[]);
-    assert!(page.contains("<h1>Empty</h1>"));
-    assert!(!page.contains("<table") && !page.contains("<section"));
-}
-
 /// Any number, and often numbers that are close to each other.
 fn value() -> impl Strategy<Value = f64> {
     prop_oneof![
@@ -316,16 +341,20 @@ proptest! {
 
     #[test]
     fn no_points_panic(
-        points in prop::collection::vec(prop::collection::vec((value(), value()), 0..12), 0..4),
-        log_y: bool,
+        points in prop::collection::vec(prop::collection::vec((value(), value()), 0..30), 0..4),
+        noisy: bool,
     ) {
-        let list: Vec<_> = points.into_iter().map(|points| curve("c", points)).collect();
-        let svg = curves(&list, &axes(log_y)).unwrap();
+        let kind = if noisy { Kind::Noisy } else { Kind::Exact };
+        let list: Vec<_> = points
+            .into_iter()
+            .map(|points| Curve { kind, ..curve("c", points) })
+            .collect();
+        let svg = draw_one(list);
         prop_assert!(!svg.contains("NaN") && !svg.contains("inf"));
         prop_assert_eq!(svg.matches("</svg>").count(), 1);
         // Everything lies on the picture.
         for (x, y) in lines(&svg).into_iter().flatten() {
-            prop_assert!((0..720).contains(&x) && (0..420).contains(&y), "{} {}", x, y);
+            prop_assert!((0..880).contains(&x) && (0..900).contains(&y), "{} {}", x, y);
         }
     }
 

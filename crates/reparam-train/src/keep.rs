@@ -1,0 +1,53 @@
+//! What stays of the way of a run: its newest checkpoints, and the best models that they and the run itself refer to.
+
+use std::fs;
+use std::path::Path;
+
+use crate::run_dir::RunDir;
+use crate::state::TrainState;
+
+/// Removes the checkpoints before the newest `keep_last` (0 keeps all), and the best models that nothing refers to any more.
+///
+/// `best` is the step of the run's own. A checkpoint of which something is missing counts for nothing: the run could not go on
+/// from it. What cannot be removed stays; the next call tries again.
+pub(crate) fn tidy(directory: &RunDir, keep_last: u64, best: Option<u64>) {
+    let whole = directory.checkpoints().into_iter();
+    let whole: Vec<_> = whole
+        .filter_map(|path| Some((TrainState::read(&path)?, path)))
+        .collect();
+    let n_kept = match keep_last {
+        0 => whole.len(),
+        n => usize::try_from(n).unwrap_or(usize::MAX).min(whole.len()),
+    };
+    let (kept, old) = whole.split_at(n_kept);
+    for (_, path) in old {
+        remove(path);
+    }
+    let of_checkpoints = kept.iter().filter_map(|(state, _)| Some(state.best?.step));
+    let needed: Vec<u64> = of_checkpoints.chain(best).collect();
+    for (step, path) in directory.bests() {
+        if !needed.contains(&step) {
+            remove(&path);
+        }
+    }
+}
+
+/// Removes the best models, once the result is there.
+pub(crate) fn remove_bests(directory: &RunDir) {
+    for (_, path) in directory.bests() {
+        remove(&path);
+    }
+}
+
+/// Removes a directory, which is never seen half removed: under its own name it is whole or gone.
+fn remove(path: &Path) {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return;
+    };
+    let hidden = path.with_file_name(format!(".{name}.removed.tmp"));
+    // One that a killed run has left would be in the way.
+    let _ = fs::remove_dir_all(&hidden);
+    if fs::rename(path, &hidden).is_ok() {
+        let _ = fs::remove_dir_all(&hidden);
+    }
+}
