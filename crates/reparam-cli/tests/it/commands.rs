@@ -106,7 +106,7 @@ fn inspect_tells_what_things_are() {
     let of_adapter = inspect("run/adapter");
     assert_eq!(of_adapter["kind"], "adapter");
     assert_eq!(of_adapter["properties"]["rank"], 4);
-    assert_eq!(of_adapter["properties"]["scaling"], 8.0);
+    assert_eq!(of_adapter["properties"]["scaling"], 2.0);
     assert_eq!(of_adapter["properties"]["adapted_modules"], 35);
     assert_eq!(of_adapter["properties"]["trainable_parameters"], 23_120);
     let of_run = inspect("run");

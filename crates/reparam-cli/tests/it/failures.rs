@@ -323,6 +323,15 @@ fn a_full_disk_at_the_start() {
     workplace.train(&[]).succeeded();
 }
 
+/// What is printed to a file has the same limit.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_for_what_is_printed() {
+    let workplace = Workplace::new();
+    let outcome = with_file_limit(&workplace, 0, "methods > methods.txt");
+    outcome.failed(1, "cannot write to standard output", "ulimit");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_at_the_end() {

@@ -2,6 +2,8 @@
 
 mod commands;
 mod config;
+#[cfg(unix)]
+mod docs;
 mod failures;
 mod forms;
 mod help;
@@ -12,9 +14,11 @@ mod predict;
 mod regression;
 mod resume;
 mod runs;
+mod start;
 mod studies;
 mod support;
 mod tables;
+mod wrong_use;
 
 use std::path::Path;
 

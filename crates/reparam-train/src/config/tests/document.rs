@@ -44,7 +44,9 @@ fn cell(text: &str) -> String {
 
 fn default_of(spec: &SettingSpec) -> String {
     match spec.fallback {
-        Fallback::Required(_) | Fallback::Absent(_) => spec.fallback.to_string(),
+        Fallback::Required(_) | Fallback::Absent(_) | Fallback::Twice(_) => {
+            spec.fallback.to_string()
+        }
         _ => format!("`{}`", spec.fallback),
     }
 }
