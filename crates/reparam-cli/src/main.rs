@@ -12,6 +12,7 @@ mod interrupt;
 mod observer;
 mod output;
 mod overrides;
+mod progress;
 mod prompt;
 mod run;
 mod wrong_use;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use reparam_formats::is_unprintable;
 use reparam_train::Warnings;
-use reparam_train::event::SCHEMA_VERSION;
+use reparam_train::event::{SCHEMA_VERSION, Time};
 
 use crate::env_vars::{self, Environment};
 use crate::error::{CliError, Result};
@@ -85,6 +85,11 @@ impl<'a> Printer<'a> {
     /// Whether a progress bar can be shown without getting in the way of something else.
     pub(crate) fn shows_progress(&self) -> bool {
         self.progress && self.streams.err_is_terminal && !self.json && !self.quiet
+    }
+
+    /// Whether lines may say from time to time how far something is: where no bar can.
+    pub(crate) fn writes_progress_lines(&self) -> bool {
+        !self.shows_progress() && !self.json && !self.quiet
     }
 
     /// Writes a text as it is, and makes sure that it has left the program.
@@ -287,7 +292,8 @@ fn failure_object(error: &CliError, is_event: bool) -> serde_json::Value {
         "hints": error.hints(),
     });
     if is_event {
-        json!({ "schema_version": SCHEMA_VERSION, "event": "failed", "error": failure })
+        let time = Time::now().to_string();
+        json!({ "schema_version": SCHEMA_VERSION, "time": time, "event": "failed", "error": failure })
     } else {
         json!({ "error": failure })
     }

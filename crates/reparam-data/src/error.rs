@@ -8,6 +8,7 @@ use reparam_formats::FormatError;
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
+use crate::watch::Interrupted;
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -393,6 +394,10 @@ pub enum DataError {
         /// How many pieces there are.
         pieces: usize,
     },
+
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl DataError {
@@ -513,6 +518,7 @@ impl DataError {
                 "give an evaluation file of its own, or shorten sequence_length".to_owned()
             }
             Self::NotFound { .. }
+            | Self::Interrupted(_)
             | Self::Unreadable { .. }
             | Self::InvalidTokenizerConfig { .. }
             | Self::UnsupportedDecoder { .. }

@@ -27,7 +27,7 @@ mod learner;
 mod log;
 mod memory;
 mod metrics;
-mod numbers;
+pub mod numbers;
 mod open;
 mod plot;
 mod provenance;
@@ -48,9 +48,9 @@ pub use generate::{FinishReason, Generated};
 pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
 pub use metrics::Metrics;
+pub use reparam_data::{Phase, Progress, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
-pub use stop::Stop;
 pub use task::{
     BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
     Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,

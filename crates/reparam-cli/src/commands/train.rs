@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reparam_train::{Outcome, Tasks, TrainOptions, train};
+use reparam_train::{Outcome, Stop, Tasks, TrainOptions, train};
 
 use crate::args::TrainArgs;
 use crate::context::Context;
@@ -10,6 +10,7 @@ use crate::error::{CliError, Result};
 use crate::observer::TrainObserver;
 use crate::output::Printer;
 use crate::overrides::of_train;
+use crate::progress::Meter;
 
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
@@ -35,8 +36,11 @@ pub(crate) fn run(
         runtime: context.runtime(run.threads()),
         ..TrainOptions::new(context.hub.clone())
     };
-    let mut observer = TrainObserver::new(printer, Arc::clone(&context.stop));
-    let outcome = train(&run, &options, &context.stop, &mut observer);
+    let flags = (Arc::clone(&context.stop), Arc::clone(&context.keeps));
+    let meter = Meter::new(printer);
+    let mut observer = TrainObserver::new(printer, &meter, flags);
+    let watch = Stop::new(&context.stop).with_progress(&meter);
+    let outcome = train(&run, &options, watch, &mut observer);
     // Output that could not be written is why the run was stopped, so it comes first.
     observer.finish()?;
     match outcome? {

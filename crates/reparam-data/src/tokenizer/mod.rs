@@ -13,7 +13,6 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use reparam_formats::identify::{Kind, expect_kind};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
@@ -24,16 +23,20 @@ use crate::error::{DataError, Result};
 use crate::pack::EncodedDocument;
 use crate::source::{Document, FileDigest, read_file};
 
+mod corpus;
+mod parts;
 mod row;
 mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use corpus::EncodedCorpus;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 
+use parts::Pairs;
 use special::TokenizerConfig;
 use stream::StreamMode;
 
@@ -56,6 +59,10 @@ pub struct TextTokenizer {
     max_id: u32,
     /// The rows of the model's embedding, as far as they are known.
     embedding_rows: usize,
+    /// What says where a long text may be parted, of a model that is made of merges.
+    pairs: Option<Pairs>,
+    /// The characters of the longest added token.
+    longest_added: usize,
 }
 
 impl TextTokenizer {
@@ -115,6 +122,10 @@ impl TextTokenizer {
             .ok_or_else(|| invalid("it has no tokens".to_owned()))?;
         let digest = FileDigest::of(&path, &bytes);
         let directory = directory.to_owned();
+        let added = inner.get_added_vocabulary().get_added_tokens_decoder();
+        let lengths = added.values().map(|token| token.content.chars().count());
+        let longest_added = lengths.max().unwrap_or(0);
+        let pairs = Pairs::of(inner.get_model());
         Ok(Self {
             inner,
             directory,
@@ -124,6 +135,8 @@ impl TextTokenizer {
             truncation_side: config.truncation_side,
             max_id,
             embedding_rows: usize::MAX,
+            pairs,
+            longest_added,
         })
     }
 
@@ -163,9 +176,12 @@ impl TextTokenizer {
     ///
     /// [`DataError::NoEos`], and those of [`TextTokenizer::encode`] in a [`DataError::Document`], which says where.
     pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument> {
-        let eos = self.special.eos.ok_or_else(|| DataError::NoEos {
-            directory: self.directory.clone(),
-        })?;
+        Ok(self.encode_and_count(document)?.0)
+    }
+
+    /// Encodes a document or an example, and counts the tokens that begin or end a text in its text.
+    fn encode_and_count(&self, document: &Document) -> Result<(EncodedDocument, usize)> {
+        let eos = self.eos()?;
         let encoding = match document.prompt_len {
             None => self.encoding(&document.text, true),
             Some(_) => self.check_white_space(&document.text).and_then(|()| {
@@ -174,11 +190,11 @@ impl TextTokenizer {
                 encoding.map_err(encode_error)
             }),
         };
-        let encoding = encoding.map_err(|error| DataError::Document {
-            place: document.source.clone(),
-            error: Box::new(error),
-        })?;
+        let encoding = encoding.map_err(|error| document.located(error))?;
         let mut ids = encoding.get_ids().to_vec();
+        let of_text = ids.iter().zip(encoding.get_special_tokens_mask());
+        let of_text = of_text.filter_map(|(id, of_template)| (*of_template == 0).then_some(id));
+        let n_special = of_text.filter(|id| self.is_end_or_begin(**id)).count();
         if !self.template_appended(&encoding, eos)? {
             ids.push(eos);
         }
@@ -190,21 +206,24 @@ impl TextTokenizer {
             let begins = response_begins(&encoding, prompt_len);
             (0..ids.len()).map(|index| index >= begins).collect()
         });
-        Ok(EncodedDocument { ids, loss_mask })
+        Ok((EncodedDocument { ids, loss_mask }, n_special))
     }
 
-    /// Encodes documents and examples in parallel, the result in their order.
-    ///
-    /// # Errors
-    ///
-    /// The error of the first document that has one; see [`TextTokenizer::encode_document`].
-    pub fn encode_documents(&self, documents: &[Document]) -> Result<Vec<EncodedDocument>> {
-        let encoded = documents
-            .par_iter()
-            .map(|document| self.encode_document(document));
-        // Collected before it is searched, so that which error is reported does not depend on the threads.
-        let encoded: Vec<Result<_>> = encoded.collect();
-        encoded.into_iter().collect()
+    /// The token that ends a document, which there must be.
+    fn eos(&self) -> Result<u32> {
+        self.special.eos.ok_or_else(|| DataError::NoEos {
+            directory: self.directory.clone(),
+        })
+    }
+
+    /// Counts the tokens that begin or end a text.
+    fn count_special(&self, ids: &[u32]) -> usize {
+        ids.iter().filter(|id| self.is_end_or_begin(**id)).count()
+    }
+
+    fn is_end_or_begin(&self, id: u32) -> bool {
+        let SpecialTokens { bos, eos, .. } = self.special;
+        bos == Some(id) || eos == Some(id)
     }
 
     /// Decodes ids to text. Ids that no token has are left out, as are special tokens with `skip_special`.

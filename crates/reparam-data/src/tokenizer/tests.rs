@@ -8,8 +8,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::source::DocumentSource;
+use crate::watch::Watch;
 
 mod examples;
+mod parts;
 mod rows;
 
 fn stories_directory() -> PathBuf {
@@ -257,11 +259,14 @@ fn a_document_ends_with_one_eos() {
 fn documents_are_encoded_in_order() {
     let tokenizer = stories();
     let documents: Vec<Document> = GOLDEN.iter().map(|(text, _)| document(text)).collect();
-    let encoded = tokenizer.encode_documents(&documents).unwrap();
-    assert_eq!(encoded.len(), documents.len());
-    for ((_, ids), encoded) in GOLDEN.iter().zip(&encoded) {
-        assert_eq!(encoded.ids, [ids, &[2][..]].concat());
-        assert_eq!(encoded.loss_mask, None);
+    let n_documents = documents.len();
+    let encoded = tokenizer
+        .encode_documents(documents, Watch::never())
+        .unwrap();
+    assert_eq!(encoded.corpus.n_documents(), n_documents);
+    for (place, (_, ids)) in GOLDEN.iter().enumerate() {
+        assert_eq!(encoded.corpus.ids(place), [ids, &[2][..]].concat());
+        assert_eq!(encoded.corpus.loss_mask(place), None);
     }
 }
 
@@ -568,7 +573,7 @@ fn what_cannot_be_encoded_is_located() {
                 ..document(text)
             };
             let error = tokenizer
-                .encode_documents(&[document("a"), bad])
+                .encode_documents(vec![document("a"), bad], Watch::never())
                 .unwrap_err();
             let why = tokenizer.encode(text, true).unwrap_err();
             assert_eq!(error.to_string(), format!("b.json:3 (item 2): {why}"));

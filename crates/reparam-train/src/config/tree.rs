@@ -295,12 +295,13 @@ fn find_equals(text: &str) -> Option<usize> {
 
 /// Keys of which a section can hold one: setting one on the command line removes the other that
 /// the file has, so that `--set train.max_steps=50` works on every run file.
-const EXCLUSIVE: [(&str, &str, &str); 7] = [
+const EXCLUSIVE: [(&str, &str, &str); 8] = [
     ("train", "max_steps", "epochs"),
     ("train", "epochs", "max_steps"),
     ("optimizer", "warmup_steps", "warmup_ratio"),
     ("optimizer", "warmup_ratio", "warmup_steps"),
     ("data", "eval", "eval_fraction"),
+    ("data", "eval", "eval_max"),
     ("data", "eval_fraction", "eval"),
     ("data", "train", "generate"),
 ];
@@ -309,13 +310,11 @@ const EXCLUSIVE: [(&str, &str, &str); 7] = [
 pub(super) fn merge(root: &mut Vec<Entry>, entry: Entry) {
     if let Value::Table(entries) = &entry.node.value
         && let Some(key) = entries.first().map(|entry| entry.key.as_str())
-        && let Some((section, _, rival)) = EXCLUSIVE
-            .iter()
-            .find(|(section, this, _)| *section == entry.key && *this == key)
-        && let Some(existing) = root.iter_mut().find(|entry| entry.key == *section)
+        && let Some(existing) = root.iter_mut().find(|section| section.key == entry.key)
         && let Value::Table(existing) = &mut existing.node.value
     {
-        existing.retain(|entry| entry.key != *rival || !entry.key_span.source.is_file);
+        let is_rival = |other: &str| EXCLUSIVE.contains(&(&*entry.key, key, other));
+        existing.retain(|entry| !is_rival(&entry.key) || !entry.key_span.source.is_file);
     }
     merge_entry(root, entry);
 }

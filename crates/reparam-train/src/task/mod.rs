@@ -19,6 +19,7 @@ pub use self::request::{
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
+use crate::Stop;
 use crate::config::{
     Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
 };
@@ -26,7 +27,6 @@ use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -55,8 +55,8 @@ pub trait Task: Objective + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the run from starting.
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>>;
+    /// Whatever keeps the run from starting; [`TrainError::Interrupted`] when `watch` asks for it.
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>>;
 
     /// Checks before the first of several runs what costs little to check.
     ///

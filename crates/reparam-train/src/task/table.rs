@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::run::ByDefault;
 use super::{EvalRequest, ModelRequest, PredictRequest, Predictions, RunFile, Task, TaskRun};
+use crate::Stop;
 use crate::cards::CARD_FILE;
 use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunKeys, RunTree, Start};
 use crate::inspect::Description;
@@ -16,7 +17,6 @@ use crate::json::read_json;
 use crate::metrics::Metrics;
 use crate::open::model_directory;
 use crate::run_dir::model_of;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A line of the table of tasks: a [`Task`] as functions.

@@ -7,7 +7,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, ReadOptions, TextTokenizer};
+use reparam_data::{
+    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadOptions, Size, Split, TextTokenizer,
+};
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
@@ -90,6 +92,10 @@ impl Objective for CausalLanguageModel {
         labelled.sum::<usize>() as f64
     }
 
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(self.plan.epochs_before(pass))
+    }
+
     fn loss(
         &self,
         model: &CausalLm,
@@ -115,7 +121,7 @@ impl Task for CausalLanguageModel {
         is_of_class(config, &["ForCausalLM", "LMHeadModel"])
     }
 
-    fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>> {
+    fn prepare(config: &RunConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let hub = config.model.hub(hub);
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
@@ -139,7 +145,11 @@ impl Task for CausalLanguageModel {
         session.model.check_length(length)?;
         warnings.extend(beyond_positions(session.model.architecture(), length));
         session.model.body.recompute = config.train.recompute;
-        let (train, eval) = load_data(config, &session)?;
+        let Split {
+            train,
+            eval,
+            held_out,
+        } = load_data(config, &session, watch)?;
         let mut config_json = ModelJson::load(&session.directory)?.json.map().clone();
         // What the checkpoint was found to be, where the file says otherwise.
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
@@ -152,7 +162,12 @@ impl Task for CausalLanguageModel {
         let data = Learned {
             count: train.blocks.len(),
             shuffle: config.data.shuffle,
-            facts: data_facts(&train, eval.as_ref(), config.train.sequence_length),
+            facts: data_facts(
+                &train,
+                eval.as_ref(),
+                &held_out,
+                config.train.sequence_length,
+            ),
             files,
         };
         let base = Loaded {
@@ -230,7 +245,12 @@ impl Task for CausalLanguageModel {
     }
 }
 
-fn data_facts(train: &Dataset, eval: Option<&Dataset>, sequence_length: usize) -> Value {
+fn data_facts(
+    train: &Dataset,
+    eval: Option<&Dataset>,
+    held_out: &[FileShare],
+    sequence_length: usize,
+) -> Value {
     let report = &train.report;
     json!({
         "train_tokens": report.tokens,
@@ -239,10 +259,11 @@ fn data_facts(train: &Dataset, eval: Option<&Dataset>, sequence_length: usize) -
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
+        "held_out": held_out,
     })
 }
 
-fn load_data(config: &RunConfig, session: &Session) -> Result<(Dataset, Option<Dataset>)> {
+fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {
     let options = settings::dataset(&config.data, config.train.sequence_length);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
@@ -253,13 +274,19 @@ fn load_data(config: &RunConfig, session: &Session) -> Result<(Dataset, Option<D
                 train_on_prompt: false,
                 ..options.clone()
             };
-            (
-                Dataset::build(train, tokenizer, &options)?,
-                Some(Dataset::build(files, tokenizer, &measured)?),
-            )
+            Split {
+                train: Dataset::build(train, tokenizer, &options, watch)?,
+                eval: Some(Dataset::build(files, tokenizer, &measured, watch)?),
+                held_out: Vec::new(),
+            }
         }
         EvalData::Fraction(fraction) => {
-            Dataset::build_split(train, tokenizer, &options, *fraction)?
+            let size = Size {
+                fraction: *fraction,
+                max: config.data.eval_max.unwrap_or(u64::MAX),
+            };
+            let held_out = (size, config.train.seed);
+            Dataset::build_split(train, tokenizer, &options, held_out, watch)?
         }
     })
 }

@@ -104,7 +104,9 @@ where
     T: Task + Objective,
 {
     let (train, seed) = (&config.train, config.train.seed);
-    let max_steps = train.steps(data.count);
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
+        .with_accumulation(train.gradient_accumulation);
+    let max_steps = train.steps(&plan);
     let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
     let mut adapter_files = Vec::new();
@@ -147,14 +149,13 @@ where
     };
     let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
-    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,
             seed,
-            accumulation: train.gradient_accumulation as u64,
             methods: catalog.methods.clone(),
         },
         optimizer,

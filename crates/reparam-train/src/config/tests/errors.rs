@@ -176,6 +176,8 @@ fn what_is_refused() {
         ("train", "output_dir = \"x\"", "unknown key", "it is called `dir` here, and belongs in [output]"),
         ("data", "eval_fraction = 1.0", "less than 1", ""),
         ("data", "eval_fraction = 0.5\neval = \"x\"", "exclude each other", ""),
+        ("data", "eval_max = 5\neval = \"x\"", "exclude each other", ""),
+        ("data", "eval_max = 5\neval_fraction = 0", "nothing is held out", "remove `eval_max`"),
         ("data", "format = \"csv\"", "unknown format `csv`", "`text`, `jsonl`, `prompt_completion`, `alpaca`"),
         ("data", "format = \"text\"\ntrain_on_prompt = true", "`train_on_prompt` in [data] has no effect: documents of this `format` have no prompts", "remove `train_on_prompt`"),
         ("data", "train_on_prompt = true\nformat = \"jsonl\"", "`train_on_prompt` in [data] has no effect", "remove `train_on_prompt`"),

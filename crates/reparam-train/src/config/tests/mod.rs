@@ -79,6 +79,7 @@ fn defaults() {
     assert_eq!(config.model.revision, None);
     assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
+    assert_eq!(config.data.eval_max, Some(100_000));
     assert_eq!(config.data.packing, PackingStrategy::BestFitDecreasing);
     assert!(config.data.shuffle);
     assert_eq!(method(&config).kind, "lora");
@@ -164,6 +165,7 @@ fn every_key_is_read() {
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
+            eval_max: None,
             format: Some(Format::Alpaca),
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
