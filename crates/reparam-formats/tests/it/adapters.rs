@@ -42,11 +42,20 @@ const A: &str = "base_model.model.model.q_proj.lora_A.weight";
 #[test]
 fn the_name_of_the_adapter_in_names_is_left_out() {
     let config = json!({"peft_type": "LORA"});
-    let found = load(&[("base_model.model.model.q_proj.lora_A.default.weight", 1.0)], &config);
+    let found = load(
+        &[("base_model.model.model.q_proj.lora_A.default.weight", 1.0)],
+        &config,
+    );
     assert_eq!(names(&found.unwrap()), ["model.q_proj.lora_A.weight"]);
-    let twice = [(A, 1.0), ("base_model.model.model.q_proj.lora_A.default.weight", 2.0)];
+    let twice = [
+        (A, 1.0),
+        ("base_model.model.model.q_proj.lora_A.default.weight", 2.0),
+    ];
     let error = load(&twice, &config).unwrap_err();
-    assert!(matches!(error, PeftError::UnexpectedTensor { .. }), "{error}");
+    assert!(
+        matches!(error, PeftError::UnexpectedTensor { .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -54,7 +63,10 @@ fn copies_of_the_base_are_left_out_if_they_are_its_own() {
     let base = tempfile::tempdir().unwrap();
     let table = (vec![2, 2], vec![7.0; 4]);
     let path = base.path().join("model.safetensors");
-    write(&path, &Tensors::from([("model.embed_tokens.weight".to_owned(), table)]));
+    write(
+        &path,
+        &Tensors::from([("model.embed_tokens.weight".to_owned(), table)]),
+    );
     let base = Checkpoint::open(base.path()).unwrap();
     let tied = [("lm_head.weight", "model.embed_tokens.weight")];
     let config = json!({"peft_type": "LORA"});
@@ -76,7 +88,10 @@ fn copies_of_the_base_are_left_out_if_they_are_its_own() {
     let found = over((table, 8.0), &saved, &tied).unwrap();
     assert!(found.tensors.contains_key("model.embed_tokens.weight"));
     let error = over((head, 7.0), &config, &[]).unwrap_err();
-    assert!(error.to_string().ends_with("but the base has none"), "{error}");
+    assert!(
+        error.to_string().ends_with("but the base has none"),
+        "{error}"
+    );
     let tensor = |value: f32| Tensor {
         shape: vec![2, 2],
         data: vec![value; 4],
