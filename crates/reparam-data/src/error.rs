@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
-use reparam_formats::FormatError;
+use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
@@ -82,7 +82,7 @@ pub enum DataError {
         utf16: bool,
     },
     /// What should be JSON is not.
-    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display())]
+    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display(), message = shown_sentence(message))]
     InvalidJson {
         /// The file.
         path: PathBuf,
@@ -182,7 +182,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A format name that does not exist.
-    #[error("unknown data format `{name}`")]
+    #[error("unknown data format `{name}`", name = shown(name))]
     UnknownFormat {
         /// The name given.
         name: String,
@@ -201,7 +201,7 @@ pub enum DataError {
     #[error(transparent)]
     Format(#[from] FormatError),
     /// `tokenizer.json` cannot be understood.
-    #[error("{} is not a tokenizer: {message}", path.display())]
+    #[error("{} is not a tokenizer: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizer {
         /// The file.
         path: PathBuf,
@@ -209,7 +209,7 @@ pub enum DataError {
         message: String,
     },
     /// `tokenizer_config.json` or `special_tokens_map.json` cannot be understood.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizerConfig {
         /// The file.
         path: PathBuf,
@@ -225,7 +225,7 @@ pub enum DataError {
         dropout: f32,
     },
     /// The tokenizer's decoder has a step that cannot be run safely.
-    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display())]
+    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display(), step = shown(step))]
     UnsupportedDecoder {
         /// The file.
         path: PathBuf,
@@ -233,7 +233,7 @@ pub enum DataError {
         step: String,
     },
     /// A special token is not in the vocabulary.
-    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display())]
+    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display(), token = shown(token))]
     UnknownSpecialToken {
         /// The file that names it.
         path: PathBuf,
@@ -252,7 +252,7 @@ pub enum DataError {
     },
     /// A token that `tokenizer_config.json` adds has another id in the tokenizer.
     #[error("{}: token `{token}` should have id {expected}, but the tokenizer gives it {}",
-        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()), token = shown(token))]
     AddedTokenId {
         /// The file.
         path: PathBuf,
@@ -270,7 +270,7 @@ pub enum DataError {
         directory: PathBuf,
     },
     /// The tokenizer failed on a text.
-    #[error("cannot encode the text: {message}")]
+    #[error("cannot encode the text: {message}", message = shown_sentence(message))]
     Encode {
         /// What the tokenizer says.
         message: String,
@@ -302,7 +302,7 @@ pub enum DataError {
         error: Box<DataError>,
     },
     /// The tokenizer failed on ids.
-    #[error("cannot decode the tokens: {message}")]
+    #[error("cannot decode the tokens: {message}", message = shown_sentence(message))]
     Decode {
         /// What the tokenizer says.
         message: String,
@@ -543,6 +543,9 @@ pub(crate) fn list(names: &[impl Display]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{}`", shown(&name.to_string())))
+        .collect();
     quoted.join(", ")
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
 use crate::numbers::{given, readable};
+use reparam_formats::{shown, shown_sentence};
 
 /// What work on a model gives.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -97,7 +98,7 @@ pub enum TrainError {
     #[error("interrupted")]
     Interrupted,
     /// A task has no such use.
-    #[error("a model for {task} cannot be {what}")]
+    #[error("a model for {task} cannot be {what}", task = shown(task))]
     NotForTask {
         /// The task.
         task: String,
@@ -116,7 +117,7 @@ pub enum TrainError {
     #[error(transparent)]
     Rows(RowError),
     /// What a run wrote beside its result cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", path.display(), problem = shown_sentence(problem))]
     Card {
         /// The file.
         path: PathBuf,
@@ -148,7 +149,7 @@ pub enum TrainError {
     #[error(transparent)]
     Task(Box<dyn std::error::Error + Send + Sync>),
     /// Nothing says what a model is for.
-    #[error("cannot tell which task {model} is for")]
+    #[error("cannot tell which task {model} is for", model = shown(model))]
     NoTask {
         /// The model.
         model: String,
@@ -164,7 +165,7 @@ pub enum TrainError {
         advice: String,
     },
     /// There is no task of a name.
-    #[error("no such task: {task}")]
+    #[error("no such task: {task}", task = shown(task))]
     UnknownTask {
         /// The name.
         task: String,
@@ -233,7 +234,7 @@ pub enum TrainError {
     #[error(transparent)]
     Tabular(#[from] TabularError),
     /// A directory does not hold a regression.
-    #[error("{} is not a regression's: {problem}", path.display())]
+    #[error("{} is not a regression's: {problem}", path.display(), problem = shown_sentence(problem))]
     NotARegression {
         /// The file.
         path: PathBuf,

@@ -1,8 +1,9 @@
 //! Generating, evaluating, inspecting and diagnosing, with the built-in model.
 
+use reparam_formats::is_unprintable;
 use serde_json::{Value, json};
 
-use crate::support::{Outcome, Workplace, model, repository};
+use crate::support::{Outcome, RawTensor, TensorFile, Workplace, model, repository};
 
 fn generate(workplace: &Workplace, args: &[&str]) -> Outcome {
     let model = model();
@@ -135,6 +136,43 @@ fn inspect_tells_what_things_are() {
     assert_eq!(of_text["kind"], "text file");
     let lines = workplace.read_text("train.txt").lines().count();
     assert_eq!(of_text["properties"]["lines"], lines);
+}
+
+#[test]
+fn names_from_files_steer_no_terminal() {
+    const NAME: &str = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\n\u{7f}x";
+    let workplace = Workplace::new();
+    let tensor = |name: String| RawTensor {
+        name,
+        dtype: "F32".to_owned(),
+        shape: vec![0],
+        bytes: Vec::new(),
+    };
+    let file = |name: &str, tensors| TensorFile { tensors }.write(&workplace.path(name));
+    file("evil.safetensors", vec![tensor(NAME.to_owned())]);
+    let inspect = ["inspect", "--tensors", "evil.safetensors"];
+    let text = workplace.reparam(&inspect).succeeded().out;
+    let escaped = r"\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\n\u{7f}x  F32";
+    assert!(text.contains(escaped), "{text:?}");
+    assert!(!text.contains(|c: char| c != '\n' && is_unprintable(c)));
+
+    let json = workplace.reparam(&[&inspect[..], &["--json"]].concat());
+    assert_eq!(json.json()["tensors"][0]["name"], NAME);
+    assert!(!json.out.trim_end().contains(is_unprintable), "{json:?}");
+
+    // In errors, too, and no name makes a message that nobody can read.
+    let mut evil = tensor(format!("{NAME}{}", "x".repeat(100_000)));
+    evil.shape = vec![5];
+    file("evil.safetensors", vec![evil]);
+    let failed = workplace.reparam(&inspect);
+    assert_eq!(failed.code, Some(1));
+    assert!(
+        !failed
+            .err
+            .contains(|c: char| c != '\n' && is_unprintable(c))
+    );
+    assert!(failed.err.contains("xxx…' of dtype"), "{failed:?}");
+    assert!(failed.err.len() < 1000, "{}", failed.err.len());
 }
 
 #[test]

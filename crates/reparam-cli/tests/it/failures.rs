@@ -349,6 +349,28 @@ fn a_full_disk_at_the_end() {
     assert_eq!(last["error"]["kind"], "io");
 }
 
+/// The system's own answer to a write beyond the limit is a signal.
+#[cfg(unix)]
+#[test]
+fn a_file_that_the_output_does_not_fit_into() {
+    let workplace = Workplace::new();
+    let model = model();
+    for command in [
+        "methods".to_owned(),
+        "doctor".to_owned(),
+        "train --help".to_owned(),
+        format!("inspect {model}"),
+        format!("eval --model {model} --data held_out.txt"),
+        format!("generate --model {model} --prompt Once --max-new-tokens 2"),
+    ] {
+        with_file_limit(&workplace, 0, &format!("{command} > out")).failed(
+            1,
+            "cannot write to standard output",
+            "limit on the size of files",
+        );
+    }
+}
+
 #[test]
 fn an_adapter_that_does_not_fit() {
     let workplace = Workplace::new();

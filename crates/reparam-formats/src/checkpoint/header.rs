@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Dtype;
-use crate::FormatError;
+use crate::{FormatError, shown};
 
 /// The largest header that is accepted, in bytes; the limit of the reference implementation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -102,8 +102,8 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
         let (begin, end) = info.data_offsets;
         if end.checked_sub(begin) != needed || needed.is_none() {
             return Err(invalid(format!(
-                "tensor '{name}' of dtype {dtype} and shape {:?} does not fill its offsets {begin} \
-                 to {end}",
+                "tensor '{}' of dtype {dtype} and shape {:?} does not fill its offsets {begin} to {end}",
+                shown(&name),
                 info.shape
             )));
         }
@@ -123,7 +123,8 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
             return Err(invalid(format!(
                 "tensor '{}' begins at {} where {covered} was expected, so tensors overlap or leave \
                  a gap",
-                entry.name, entry.begin
+                shown(&entry.name),
+                entry.begin
             )));
         }
         covered = entry.end;

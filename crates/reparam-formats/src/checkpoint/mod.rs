@@ -22,8 +22,8 @@ pub use reader::TensorReader;
 pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
-use crate::FormatError;
 use crate::identify::{Kind, expect_kind};
+use crate::{FormatError, shown};
 use header::Entry;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -322,10 +322,16 @@ impl ShardIndex {
                 && components.next().is_none()
                 && !shard.contains('\\');
             if !is_plain {
-                return Err(invalid(format!("'{shard}' is not a plain file name")));
+                return Err(invalid(format!(
+                    "'{}' is not a plain file name",
+                    shown(shard)
+                )));
             }
             if !shard.ends_with(".safetensors") {
-                return Err(invalid(format!("'{shard}' is not a safetensors file")));
+                return Err(invalid(format!(
+                    "'{}' is not a safetensors file",
+                    shown(shard)
+                )));
             }
         }
         Ok(index)
