@@ -103,6 +103,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             Event::Saved { step, path } => self
                 .printer
                 .row("saved", &format!("step {step}: {}", path.display())),
+            Event::Replaced { removed } => self.printer.row(
+                "replaced",
+                &format!("the earlier run: {}", removed.join(", ")),
+            ),
             Event::Resumed { step } => self.printer.row("resumed", &format!("after step {step}")),
             // The command says so itself, and an event of a later version has no text here.
             _ => Ok(()),

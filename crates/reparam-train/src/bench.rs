@@ -175,9 +175,7 @@ fn bench_in(
         accumulation: 1,
         methods: config.catalog.methods.clone(),
     };
-    let mut optimizer = config
-        .catalog
-        .optimizer(&config.optimizer, chosen, steps)?;
+    let mut optimizer = config.catalog.optimizer(&config.optimizer, chosen, steps)?;
     let load_seconds = loading.elapsed().as_secs_f64();
 
     let mut losses = Vec::new();

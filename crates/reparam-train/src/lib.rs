@@ -30,6 +30,7 @@ mod metrics;
 mod numbers;
 mod plot;
 mod provenance;
+mod replace;
 mod run_dir;
 mod session;
 mod settings;

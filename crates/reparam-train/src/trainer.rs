@@ -61,6 +61,10 @@ pub struct TrainOptions {
     ///
     /// Without a checkpoint, or without the directory, it starts at step 0. Events behind the checkpoint are cut off.
     pub resume: bool,
+    /// Whether a run takes the place of one that is in its directory, finished or not.
+    ///
+    /// The earlier one is removed when everything of the new one is loaded and checked; other files in the directory stay.
+    pub force: bool,
 }
 
 impl TrainOptions {
@@ -72,6 +76,7 @@ impl TrainOptions {
             runtime: Runtime::default(),
             measure: Measure::Nothing,
             resume: false,
+            force: false,
         }
     }
 }
@@ -113,11 +118,12 @@ fn train_here(
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
     let mut directory = None;
-    if options.resume {
+    if options.resume || options.force {
         directory = RunDir::open(run.output())?;
     }
     match &mut directory {
         None => RunDir::check_free(run.output())?,
+        Some(_) if options.force => {}
         Some(directory) => {
             if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
                 check_config(&before, &config)?;
@@ -133,8 +139,13 @@ fn train_here(
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
+    let mut removed = Vec::new();
     let directory = match directory {
         None => RunDir::create(run.output(), &config, &provenance)?,
+        Some(mut directory) if options.force => {
+            removed = directory.replace(&config, &provenance)?;
+            directory
+        }
         Some(mut directory) => {
             let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
             if state.is_none() && !is_clean {
@@ -173,7 +184,7 @@ fn train_here(
         unit,
         stop: Stop::new(stop),
     };
-    let result = trainer.run(start, found);
+    let result = trainer.run(start, found, removed);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -263,7 +274,13 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    fn run(&mut self, start: Start, found: Option<Option<TrainState>>) -> Result<Outcome> {
+    /// What was `removed` is an earlier run.
+    fn run(
+        &mut self,
+        start: Start,
+        found: Option<Option<TrainState>>,
+        removed: Vec<String>,
+    ) -> Result<Outcome> {
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
@@ -274,6 +291,9 @@ impl Trainer<'_> {
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
+                if !removed.is_empty() {
+                    self.log.emit(Event::Replaced { removed })?;
+                }
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }
