@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
+use reparam_formats::FormatError;
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
+use crate::watch::Interrupted;
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -195,6 +197,9 @@ pub enum DataError {
         /// Files of other tokenizer formats that are there.
         others: Vec<String>,
     },
+    /// A file of the tokenizer is something else than its name says.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// `tokenizer.json` cannot be understood.
     #[error("{} is not a tokenizer: {message}", path.display())]
     InvalidTokenizer {
@@ -302,17 +307,17 @@ pub enum DataError {
         /// What the tokenizer says.
         message: String,
     },
-    /// The tokenizer makes ids that the embedding has no row for.
-    #[error("token `{token}` has id {id}, but the embedding has {rows} rows ({count} such tokens)")]
+    /// A text has a token that the embedding has no row for.
+    #[error(
+        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows"
+    )]
     TokenOutsideEmbedding {
-        /// The token with the smallest such id.
+        /// The token.
         token: String,
         /// Its id.
         id: u32,
         /// Rows of the embedding.
         rows: usize,
-        /// How many tokens have no row.
-        count: usize,
     },
 
     // Packing.
@@ -389,6 +394,10 @@ pub enum DataError {
         /// How many pieces there are.
         pieces: usize,
     },
+
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl DataError {
@@ -453,6 +462,7 @@ impl DataError {
             | Self::OnlyEmptyDocuments { .. } => {
                 "put some text into it or leave it out of the list".to_owned()
             }
+            Self::Format(error) => return error.hint(),
             Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
                 "{} is there, but only the tokenizer.json format is read; load the model with \
                  transformers' AutoTokenizer and call save_pretrained to write one",
@@ -462,7 +472,8 @@ impl DataError {
                 "copy the tokenizer.json that belongs to the model into its directory".to_owned()
             }
             Self::InvalidTokenizer { .. } => {
-                "the file may be cut short, or a Git LFS pointer; download it again".to_owned()
+                "the file may be cut short, or written by a newer version of tokenizers; download it again"
+                    .to_owned()
             }
             Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
             Self::UnknownSpecialToken { role, .. } => format!(
@@ -480,7 +491,9 @@ impl DataError {
                 "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
             }
             Self::TokenOutsideEmbedding { .. } => {
-                "use the tokenizer that belongs to the model, or enlarge the embedding".to_owned()
+                "take the token out of the text, use the tokenizer that belongs to the model, or enlarge the \
+                 embedding"
+                    .to_owned()
             }
             Self::WhiteSpaceRun { .. } => {
                 "shorten it in the data".to_owned()
@@ -505,6 +518,7 @@ impl DataError {
                 "give an evaluation file of its own, or shorten sequence_length".to_owned()
             }
             Self::NotFound { .. }
+            | Self::Interrupted(_)
             | Self::Unreadable { .. }
             | Self::InvalidTokenizerConfig { .. }
             | Self::UnsupportedDecoder { .. }

@@ -295,9 +295,14 @@ impl FormatError {
                     )
                 }
             }
+            Self::PickleOnly { files, .. } if files.iter().any(|name| name.starts_with("adapter_")) => {
+                "write safetensors once, in Python: PeftModel.from_pretrained(BASE, DIR)\
+                 .save_pretrained(NEW_DIR)"
+                    .to_owned()
+            }
             Self::PickleOnly { .. } => {
-                "convert them once, in Python: AutoModelForCausalLM.from_pretrained(DIR)\
-                 .save_pretrained(NEW_DIR, safe_serialization=True)"
+                "write safetensors once, in Python: AutoModelForCausalLM.from_pretrained(DIR)\
+                 .save_pretrained(NEW_DIR)"
                     .to_owned()
             }
             Self::MissingShard { .. } | Self::TensorNotInShard { .. } => {

@@ -109,7 +109,7 @@ impl SequenceClassifier {
             }
             (false, None) => return Err(ModelError::NoHead { path: head.path }),
         };
-        loader.finish(|name| {
+        loader.finish(&architecture.bias_keys, |name| {
             let is_buffer = architecture.buffers.iter().any(|end| name.ends_with(end));
             is_buffer || head.other_heads.iter().any(|start| name.starts_with(start))
         })?;

@@ -1,6 +1,7 @@
 //! What can go wrong with a model.
 
 use reparam_formats::FormatError;
+use reparam_formats::checkpoint::LoadMismatch;
 use reparam_formats::config::ConfigError;
 use thiserror::Error;
 
@@ -22,6 +23,14 @@ pub enum ModelError {
         found: String,
         /// What is in the catalog.
         supported: Vec<&'static str>,
+    },
+    /// The checkpoint has biases that `config.json` does not ask for.
+    #[error("{mismatch}")]
+    UnaskedBiases {
+        /// The biases.
+        mismatch: Box<LoadMismatch>,
+        /// The keys that would take them.
+        keys: Vec<&'static str>,
     },
     /// A setting of `config.json` is not supported.
     #[error("`{setting} = {found}` in config.json is not supported")]
@@ -122,6 +131,14 @@ impl ModelError {
             Self::Config(error) => error.hint(),
             Self::UnsupportedFamily { supported, .. } => {
                 Some(format!("supported model types: {}", supported.join(", ")))
+            }
+            Self::UnaskedBiases { keys, .. } => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                Some(format!(
+                    "set {} to true in config.json if the model was trained with these biases, else remove \
+                     them from the checkpoint",
+                    keys.join(" and ")
+                ))
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,

@@ -1,10 +1,12 @@
 //! Filling modules from a checkpoint.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
 use reparam::{Linear, OutputHead, Weight};
+use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, TensorReader};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
@@ -23,6 +25,8 @@ pub(crate) struct Loader<'a> {
     precision: Precision,
     /// What the checkpoint lacks at the beginning of the names of the body's tensors: it was saved without a head.
     missing_prefix: Option<String>,
+    /// A tensor that the checkpoint stores under another name, and that name.
+    alias: Option<(String, String)>,
     /// What the paths of modules are in.
     place: String,
     asked: Vec<(String, Vec<usize>)>,
@@ -69,6 +73,7 @@ impl<'a> Loader<'a> {
             device,
             precision,
             missing_prefix: (!is_there).then_some(prefix),
+            alias: None,
             place: String::new(),
             asked: Vec::new(),
             unusable: None,
@@ -89,6 +94,11 @@ impl<'a> Loader<'a> {
 
     /// The name of a tensor in the checkpoint.
     fn stored(&self, name: &str) -> String {
+        if let Some((wanted, stored)) = &self.alias
+            && wanted == name
+        {
+            return stored.clone();
+        }
         let prefix = self.missing_prefix.as_deref().unwrap_or_default();
         name.strip_prefix(prefix).unwrap_or(name).to_owned()
     }
@@ -97,6 +107,17 @@ impl<'a> Loader<'a> {
     pub(crate) fn has(&self, name: &str) -> bool {
         let name = self.stored(name);
         self.checkpoint.names().any(|known| known == name)
+    }
+
+    /// Takes a tensor from where another is stored.
+    pub(crate) fn take_from(&mut self, name: &str, stored: &str) {
+        self.alias = Some((name.to_owned(), self.stored(stored)));
+    }
+
+    /// Whether two tensors that the checkpoint has are the same numbers.
+    pub(crate) fn are_equal(&self, a: &str, b: &str) -> Result<bool, ModelError> {
+        let [a, b] = [a, b].map(|name| self.stored(name));
+        Ok(self.checkpoint.are_equal(&a, &b)?)
     }
 
     /// Reads a tensor, as it is stored.
@@ -283,13 +304,41 @@ impl<'a> Loader<'a> {
 
     /// Checks that the checkpoint held exactly what was asked for, and only finite numbers.
     ///
-    /// `ignored` says which extra tensors are harmless.
-    pub(crate) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), ModelError> {
-        self.checkpoint.check_tensors(&self.asked, ignored)?;
+    /// `ignored` says which extra tensors are harmless, `bias_keys` is [`Architecture::bias_keys`].
+    pub(crate) fn finish(
+        self,
+        bias_keys: &[(&'static str, &'static str)],
+        ignored: impl Fn(&str) -> bool,
+    ) -> Result<(), ModelError> {
+        self.checkpoint
+            .check_tensors(&self.asked, ignored)
+            .map_err(|error| unasked_biases(error, bias_keys))?;
         match self.unusable {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+}
+
+/// Says which keys of `config.json` would take the biases that are all that a checkpoint has too much.
+fn unasked_biases(error: FormatError, keys: &[(&'static str, &'static str)]) -> ModelError {
+    let FormatError::Mismatch(mismatch) = error else {
+        return error.into();
+    };
+    let key = |name: &String| {
+        let mut keys = keys.iter();
+        let (_, key) = keys.find(|(part, _)| name.ends_with(".bias") && name.contains(part))?;
+        Some(*key)
+    };
+    let wanted: Option<BTreeSet<&str>> = mismatch.unexpected.iter().map(key).collect();
+    match wanted {
+        Some(keys) if mismatch.missing.is_empty() && mismatch.misshaped.is_empty() => {
+            ModelError::UnaskedBiases {
+                mismatch,
+                keys: keys.into_iter().collect(),
+            }
+        }
+        _ => FormatError::Mismatch(mismatch).into(),
     }
 }
 

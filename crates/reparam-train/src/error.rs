@@ -42,7 +42,7 @@ pub enum TrainError {
     Peft(#[from] PeftError),
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(DataError),
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -114,7 +114,7 @@ pub enum TrainError {
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
-    Rows(#[from] RowError),
+    Rows(RowError),
     /// What a run wrote beside its result cannot be used.
     #[error("{}: {problem}", path.display())]
     Card {
@@ -185,11 +185,31 @@ pub enum TrainError {
         /// The path.
         directory: PathBuf,
     },
-    /// A run directory was given instead of the adapter in it.
-    #[error("{} is a run directory, not an adapter", directory.display())]
-    RunInsteadOfAdapter {
-        /// The directory of the run.
-        directory: PathBuf,
+    /// An adapter was given as a model, and what its base is cannot be told or has no place.
+    #[error("{} is an adapter, not a model", adapter.display())]
+    AdapterAsModel {
+        /// Its directory.
+        adapter: PathBuf,
+        /// The base, as far as the adapter says it.
+        base: Option<String>,
+    },
+    /// The base that an adapter says it was trained on is not found.
+    #[error("{} is an adapter of {base}, which is not found", adapter.display())]
+    NoSuchBase {
+        /// The adapter's directory.
+        adapter: PathBuf,
+        /// The base as the adapter names it.
+        base: String,
+        /// Why not.
+        source: Box<TrainError>,
+    },
+    /// A directory with several runs was given as a model.
+    #[error("{} is a directory of runs, not a model", path.display())]
+    SeveralRuns {
+        /// The directory.
+        path: PathBuf,
+        /// The names of the runs.
+        runs: Vec<String>,
     },
     /// A rank was asked for of a method that has none.
     #[error("`{method}` has no rank")]
@@ -452,9 +472,23 @@ impl TrainError {
                 "give its base with --model, and {} with --adapter",
                 directory.join("adapter").display()
             )),
-            Self::RunInsteadOfAdapter { directory } => Some(format!(
-                "the run's adapter is {}",
-                directory.join("adapter").display()
+            Self::AdapterAsModel { adapter, base } => Some(format!(
+                "give its base as the model, and it as the adapter: --model {} --adapter {}",
+                base.as_deref().unwrap_or("BASE"),
+                adapter.display()
+            )),
+            Self::NoSuchBase { adapter, .. } => Some(format!(
+                "say where the base is: --model BASE --adapter {}; a path in adapter_config.json is taken from \
+                 the directory that the command runs in",
+                adapter.display()
+            )),
+            Self::SeveralRuns { path, runs } => Some(format!(
+                "give one of them: {}",
+                runs.iter()
+                    .take(10)
+                    .map(|run| path.join(run).display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )),
             Self::Diverged { last_saved, .. } | Self::Vanished { last_saved, .. } => {
                 let saved = match last_saved {

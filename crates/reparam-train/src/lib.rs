@@ -11,7 +11,6 @@
 
 pub mod bench;
 mod cards;
-mod clock;
 pub mod config;
 mod convergence;
 mod error;
@@ -27,7 +26,8 @@ mod learner;
 mod log;
 mod memory;
 mod metrics;
-mod numbers;
+pub mod numbers;
+mod open;
 mod plot;
 mod provenance;
 mod replace;
@@ -40,6 +40,7 @@ pub mod study;
 mod task;
 pub mod tasks;
 mod trainer;
+mod warnings;
 
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
@@ -47,9 +48,9 @@ pub use generate::{FinishReason, Generated};
 pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
 pub use metrics::Metrics;
+pub use reparam_data::{Phase, Progress, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
-pub use stop::Stop;
 pub use task::{
     BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
     Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,
@@ -57,3 +58,4 @@ pub use task::{
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};
+pub use warnings::Warnings;

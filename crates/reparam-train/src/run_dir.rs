@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use reparam_formats::FormatError;
 use reparam_formats::atomic::write_file_atomic;
 
-use crate::event::{Event, Finished, SCHEMA_VERSION};
+use crate::event::{Event, Finished, SCHEMA_VERSION, Time};
 use crate::replace::Replaced;
 use crate::task::ResultKind;
 use crate::{Result, TrainError};
@@ -236,10 +236,12 @@ impl RunDir {
     }
 
     /// Appends an event; the line is with the system before this returns.
-    pub(crate) fn append(&mut self, event: &Event) -> Result<()> {
+    pub(crate) fn append(&mut self, event: &Event, time: Time) -> Result<()> {
         let path = self.path.join(EVENTS);
         let failed = |source| FormatError::io("write", &path, source);
-        let mut line = event.to_json_line().map_err(|error| failed(error.into()))?;
+        let mut line = event
+            .to_json_line(time)
+            .map_err(|error| failed(error.into()))?;
         line.push('\n');
         // One call, so that a line is never half there.
         self.events.write_all(line.as_bytes()).map_err(failed)?;

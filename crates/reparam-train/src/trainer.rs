@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use reparam::optim::Optimizer;
@@ -10,9 +9,12 @@ use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::Stop;
 use crate::config::Keep;
 use crate::convergence::Convergence;
-use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::event::{
+    Evaluation, Event, Finished, Observer, Start, Step, StopReason, Time, Variances,
+};
 use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
@@ -20,7 +22,6 @@ use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, RunDir};
 use crate::state::{Best, Pending, TrainState, save_best, theta_of};
-use crate::stop::Stop;
 use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
 
@@ -85,8 +86,8 @@ impl TrainOptions {
 ///
 /// Everything is checked before anything is written: model, tokenizer, data, targets and the
 /// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
-/// gets the same. When `stop` becomes true, the step in progress is finished, a checkpoint and the result are saved,
-/// and the run ends.
+/// gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result are saved,
+/// and the run ends; before there is a directory it ends at once. A flag is a watch.
 ///
 /// The result is the best of the models that were evaluated after a step, or the last one: see [`Keep`].
 ///
@@ -98,22 +99,23 @@ impl TrainOptions {
 /// [`TrainError`]; a run that has started leaves a `failed` event and a checkpoint of its last
 /// finished step. [`TrainError::ResumeDiffers`] when a run would go on with another configuration, base, tokenizer or
 /// data.
-pub fn train(
+pub fn train<'a>(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: impl Into<Stop<'a>>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    let watch = watch.into();
     options
         .runtime
-        .run(|| train_here(run, options, stop, observer))?
+        .run(|| train_here(run, options, watch, observer))?
 }
 
 /// [`train`] with the runtime in force.
 fn train_here(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: Stop<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
@@ -129,27 +131,28 @@ fn train_here(
                 check_config(&before, &config)?;
             }
             if let Some(finished) = directory.finished()? {
-                observer.on_event(&Event::Finished(finished));
+                observer.on_event(&Event::Finished(finished), Time::now());
                 return Ok(Outcome::AlreadyFinished);
             }
         }
     }
-    let mut prepared = run.prepare(&options.hub)?;
+    let mut prepared = run.prepare(&options.hub, watch)?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
-    let mut removed = Vec::new();
+    let mut first = Vec::new();
     let directory = match directory {
         None => RunDir::create(run.output(), &config, &provenance)?,
         Some(mut directory) if options.force => {
-            removed = directory.replace(&config, &provenance)?;
+            let removed = directory.replace(&config, &provenance)?;
+            first.push(Event::Replaced { removed });
             directory
         }
         Some(mut directory) => {
             let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
             if state.is_none() && !is_clean {
-                prepared = run.prepare(&options.hub)?;
+                prepared = run.prepare(&options.hub, watch)?;
             }
             directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
             directory.describe(&config, &provenance)?;
@@ -161,6 +164,8 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
+    let warnings = std::mem::take(&mut prepared.facts.warnings).into_iter();
+    first.extend(warnings.map(|message| Event::Warning { message }));
     let PreparedRun {
         learner,
         optimizer,
@@ -182,9 +187,9 @@ fn train_here(
         plan,
         accumulation,
         unit,
-        stop: Stop::new(stop),
+        stop: watch,
     };
-    let result = trainer.run(start, found, removed);
+    let result = trainer.run(start, first, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -273,27 +278,26 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    /// What was `removed` is an earlier run.
+    /// `first` is told after the start; `found` is the checkpoint to go on from, the outer `None` a new run.
     fn run(
         &mut self,
         start: Start,
+        first: Vec<Event>,
         found: Option<Option<TrainState>>,
-        removed: Vec<String>,
     ) -> Result<Outcome> {
+        let mut first = first.into_iter();
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
                 self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
+                first.for_each(|event| self.log.tell(&event));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
-                if !removed.is_empty() {
-                    self.log.emit(Event::Replaced { removed })?;
-                }
+                first.try_for_each(|event| self.log.emit(event))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }
@@ -352,7 +356,8 @@ impl Trainer<'_> {
         })?;
         self.state.step += 1;
         self.state.passes += self.accumulation;
-        let step = step_event(&stepped, self.unit, started);
+        let epoch = self.learner.epochs(self.state.passes);
+        let step = step_event(&stepped, self.unit, (epoch, started));
         self.log.step(&step)?;
         self.learner.check_step(&step)?;
         // An accumulation that has not moved yet has not converged either.
@@ -593,10 +598,11 @@ impl Trainer<'_> {
 }
 
 /// Returns what is said of a step that was started at a time.
-fn step_event(stepped: &Stepped, unit: &str, started: Instant) -> Step {
+fn step_event(stepped: &Stepped, unit: &str, (epoch, started): (Option<f64>, Instant)) -> Step {
     let report = &stepped.report;
     Step {
         step: report.step,
+        epoch,
         loss: stepped.loss,
         learning_rate: report.learning_rate,
         grad_norm: report.grad_norm,

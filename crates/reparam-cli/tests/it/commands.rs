@@ -106,11 +106,15 @@ fn inspect_tells_what_things_are() {
     let of_adapter = inspect("run/adapter");
     assert_eq!(of_adapter["kind"], "adapter");
     assert_eq!(of_adapter["properties"]["rank"], 4);
-    assert_eq!(of_adapter["properties"]["scaling"], 8.0);
+    assert_eq!(of_adapter["properties"]["scaling"], 2.0);
     assert_eq!(of_adapter["properties"]["adapted_modules"], 35);
     assert_eq!(of_adapter["properties"]["trainable_parameters"], 23_120);
     let of_run = inspect("run");
-    assert_eq!(of_run["properties"], of_adapter["properties"]);
+    assert_eq!(of_run["kind"], "adapter");
+    assert_eq!(of_run["properties"]["result"], "there");
+    for (key, value) in of_adapter["properties"].as_object().expect("properties") {
+        assert_eq!(&of_run["properties"][key], value);
+    }
 
     let of_file = inspect("run/adapter/adapter_model.safetensors");
     assert_eq!(of_file["kind"], "tensors");
@@ -126,10 +130,11 @@ fn inspect_tells_what_things_are() {
     );
     workplace
         .reparam(&["inspect", "nope"])
-        .failed(1, "no such directory: nope", "path");
-    workplace
-        .reparam(&["inspect", "train.txt"])
-        .failed(1, "train.txt", "damaged");
+        .failed(1, "no such file: nope", "");
+    let of_text = inspect("train.txt");
+    assert_eq!(of_text["kind"], "text file");
+    let lines = workplace.read_text("train.txt").lines().count();
+    assert_eq!(of_text["properties"]["lines"], lines);
 }
 
 #[test]

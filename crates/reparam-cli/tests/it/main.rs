@@ -2,7 +2,10 @@
 
 mod commands;
 mod config;
+#[cfg(unix)]
+mod docs;
 mod failures;
+mod forms;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;
@@ -11,9 +14,11 @@ mod predict;
 mod regression;
 mod resume;
 mod runs;
+mod start;
 mod studies;
 mod support;
 mod tables;
+mod wrong_use;
 
 use std::path::Path;
 

@@ -70,6 +70,7 @@ impl TextTokenizer {
             .inner
             .post_process(first, second, true)
             .map_err(encode_error)?;
+        self.check_rows(encoding.get_ids())?;
         Ok(EncodedRow {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),

@@ -265,6 +265,19 @@ impl Checkpoint {
         })
     }
 
+    /// Returns whether two tensors hold the same numbers in the same shape, whatever their types.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchTensor`], [`FormatError::NotFloat`].
+    pub fn are_equal(&self, a: &str, b: &str) -> Result<bool, FormatError> {
+        let (a, b) = (self.require(a)?, self.require(b)?);
+        if a.shape != b.shape {
+            return Ok(false);
+        }
+        Ok((a.dtype == b.dtype && a.bytes == b.bytes) || a.to_f32_vec()? == b.to_f32_vec()?)
+    }
+
     /// Checks that every element of a tensor is finite.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! What a run file is for.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ impl RunTree {
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| {
+        let bytes = read(path).map_err(|source| {
             ConfigError::nowhere(ConfigErrorKind::Read {
                 path: path.to_owned(),
                 source,
@@ -110,4 +111,14 @@ impl RunTree {
             _ => None,
         }
     }
+}
+
+/// Reads a file; a pipe or a device might never end.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() && !kind.is_dir() {
+        let problem = "it is a pipe or a device, not a file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    std::fs::read(path)
 }

@@ -18,7 +18,7 @@ use crate::config::{Catalog, ModelRun};
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
-use crate::session::{load_adapter, runs_packed};
+use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
 
@@ -39,6 +39,8 @@ pub(super) struct Loaded<M> {
     pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
     /// The adapter to train on from.
     pub(super) adapter: Option<Adapter>,
 }
@@ -56,7 +58,7 @@ impl Adapter {
         let Some(directory) = &config.model.adapter else {
             return Ok(None);
         };
-        let directory = PathBuf::from(directory);
+        let directory = adapter_directory(Path::new(directory));
         let tensors = load_adapter(&directory)?;
         let digest = |name: &str| -> Result<FileDigest> {
             let path = directory.join(name);
@@ -102,14 +104,18 @@ where
     T: Task + Objective,
 {
     let (train, seed) = (&config.train, config.train.seed);
-    let max_steps = train.steps(data.count);
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
+        .with_accumulation(train.gradient_accumulation);
+    let max_steps = train.steps(&plan);
     let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
     let mut adapter_files = Vec::new();
     let (model, report, method) = match (base.adapter, &config.method) {
         (Some(adapter), _) => {
             adapter_files = adapter.files;
-            let tensors = adapter.tensors.over(&Checkpoint::open(&base.directory)?)?;
+            let tensors = adapter
+                .tensors
+                .over(&Checkpoint::open(&base.directory)?, &[])?;
             let methods = &catalog.methods;
             methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
         }
@@ -143,14 +149,13 @@ where
     };
     let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
-    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,
             seed,
-            accumulation: train.gradient_accumulation as u64,
             methods: catalog.methods.clone(),
         },
         optimizer,
@@ -166,6 +171,7 @@ where
             learning_rate: config.optimizer.learning_rate,
             lambda: config.optimizer.update.lambda(max_steps),
             data: object(data.facts),
+            warnings: base.warnings,
         },
         origins: Origins {
             base: Some(BaseOrigin {

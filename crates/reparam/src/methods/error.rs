@@ -140,6 +140,17 @@ pub enum MethodError {
         /// The shape in the file.
         found: Vec<usize>,
     },
+    /// An adapter was trained through another class, whose names have another beginning.
+    #[error(
+        "the adapter does not fit the model: its names begin with `base_model.model.{found}`, \
+         those of this model with `base_model.model.{expected}`"
+    )]
+    AdapterPrefix {
+        /// What is before the part that agrees.
+        found: String,
+        /// What the model has there.
+        expected: String,
+    },
     /// An adapter has tensors for modules that the model does not have, or lacks some.
     #[error("the adapter does not fit the model: {problem} ({})", names.join(", "))]
     AdapterMismatch {
@@ -223,6 +234,11 @@ impl MethodError {
             ),
             Self::File(error) => error.hint(),
             Self::NoBias { .. } => Some("leave `bias` at \"none\"".into()),
+            Self::AdapterPrefix { .. } => Some(
+                "it was trained through another class of transformers; train it through the class with the head \
+                 (AutoModelForCausalLM), or rename its tensors"
+                    .into(),
+            ),
             Self::FactorShape { .. } | Self::AdapterMismatch { .. } => {
                 Some("the adapter was trained on another base model, or the file is damaged".into())
             }

@@ -9,7 +9,7 @@ use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
@@ -17,8 +17,8 @@ use super::SequenceClassification;
 use super::card::Card;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
-use crate::run_dir::model_of;
-use crate::session::{load_adapter, load_tokenizer};
+use crate::open::OpenedModel;
+use crate::session::load_adapter;
 use crate::task::{ModelRequest, Task};
 use crate::{Result, TrainError};
 
@@ -39,23 +39,15 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
-        let json = ModelJson::load(&directory)?;
-        let mut architecture = request.catalog.families.describe(&json)?;
-        if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout)?;
-        }
-        let card = Card::of_model(&directory.join("config.json"), json.json.map())?;
-        let tokenizer = load_tokenizer(&directory, &architecture.special)?;
-        tokenizer.check_against_embedding(architecture.vocab_size)?;
-        let checkpoint = Checkpoint::open(&directory)?;
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
+        let path = opened.directory.join("config.json");
         Ok(Self {
-            directory,
-            json,
-            card,
-            tokenizer,
-            architecture,
-            checkpoint,
+            card: Card::of_model(&path, opened.json.json.map())?,
+            directory: opened.directory,
+            json: opened.json,
+            tokenizer: opened.tokenizer,
+            architecture: opened.architecture,
+            checkpoint: opened.checkpoint,
         })
     }
 
@@ -176,7 +168,7 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint)?),
+            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint, &[])?),
             None => None,
         };
         let adapter = directory.zip(files.as_ref());
