@@ -201,6 +201,11 @@ pub(crate) struct TrainArgs {
     /// Continue from the newest checkpoint, or start if there is none
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Replace the run in the output directory, finished or not
+    ///
+    /// It is removed once the new run is loaded and checked. Other files in the directory stay.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -114,6 +114,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             Event::Saved { step, path } => self
                 .printer
                 .row("saved", &format!("step {step}: {}", path.display())),
+            Event::Replaced { removed } => self.printer.row(
+                "replaced",
+                &format!("the earlier run: {}", removed.join(", ")),
+            ),
             Event::Warning { message } => {
                 self.printer.warn(message);
                 Ok(())
@@ -203,8 +207,8 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         let (Some(before), Some(after)) = (finished.before, finished.after) else {
             return;
         };
-        self.printer.note(&format!(
-            "warning: the model is not better than before: held-out {metric} {} before the first step, {} of the \
+        self.printer.warn(&format!(
+            "the model is not better than before: held-out {metric} {} before the first step, {} of the \
              result\nhint: lower optimizer.learning_rate, evaluate more often with train.eval_every, or use more data",
             measured(before, 4),
             measured(after, 4)

@@ -397,7 +397,7 @@ impl TrainError {
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::OutputTaken { .. } => Some(
-                "continue it with --resume, choose another directory with --output, or remove this one"
+                "choose another directory with --output; `train` continues a run with --resume and replaces it with --force"
                     .into(),
             ),
             Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),

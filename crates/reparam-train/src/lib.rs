@@ -11,7 +11,6 @@
 
 pub mod bench;
 mod cards;
-mod clock;
 pub mod config;
 mod convergence;
 mod error;
@@ -31,6 +30,7 @@ pub mod numbers;
 mod open;
 mod plot;
 mod provenance;
+mod replace;
 mod run_dir;
 mod session;
 mod settings;

@@ -62,6 +62,10 @@ pub struct TrainOptions {
     ///
     /// Without a checkpoint, or without the directory, it starts at step 0. Events behind the checkpoint are cut off.
     pub resume: bool,
+    /// Whether a run takes the place of one that is in its directory, finished or not.
+    ///
+    /// The earlier one is removed when everything of the new one is loaded and checked; other files in the directory stay.
+    pub force: bool,
 }
 
 impl TrainOptions {
@@ -73,6 +77,7 @@ impl TrainOptions {
             runtime: Runtime::default(),
             measure: Measure::Nothing,
             resume: false,
+            force: false,
         }
     }
 }
@@ -115,11 +120,12 @@ fn train_here(
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
     let mut directory = None;
-    if options.resume {
+    if options.resume || options.force {
         directory = RunDir::open(run.output())?;
     }
     match &mut directory {
         None => RunDir::check_free(run.output())?,
+        Some(_) if options.force => {}
         Some(directory) => {
             if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
                 check_config(&before, &config)?;
@@ -135,8 +141,14 @@ fn train_here(
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
+    let mut first = Vec::new();
     let directory = match directory {
         None => RunDir::create(run.output(), &config, &provenance)?,
+        Some(mut directory) if options.force => {
+            let removed = directory.replace(&config, &provenance)?;
+            first.push(Event::Replaced { removed });
+            directory
+        }
         Some(mut directory) => {
             let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
             if state.is_none() && !is_clean {
@@ -152,7 +164,8 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
-    let warnings = std::mem::take(&mut prepared.facts.warnings);
+    let warnings = std::mem::take(&mut prepared.facts.warnings).into_iter();
+    first.extend(warnings.map(|message| Event::Warning { message }));
     let PreparedRun {
         learner,
         optimizer,
@@ -176,7 +189,7 @@ fn train_here(
         unit,
         stop: watch,
     };
-    let result = trainer.run(start, warnings, found);
+    let result = trainer.run(start, first, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -265,28 +278,26 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// `found` is the checkpoint to go on from; the outer `None` is a new run.
+    /// `first` is told after the start; `found` is the checkpoint to go on from, the outer `None` a new run.
     fn run(
         &mut self,
         start: Start,
-        warnings: Vec<String>,
+        first: Vec<Event>,
         found: Option<Option<TrainState>>,
     ) -> Result<Outcome> {
-        let mut warnings = warnings
-            .into_iter()
-            .map(|message| Event::Warning { message });
+        let mut first = first.into_iter();
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
                 self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
-                warnings.for_each(|warning| self.log.tell(&warning));
+                first.for_each(|event| self.log.tell(&event));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
-                warnings.try_for_each(|warning| self.log.emit(warning))?;
+                first.try_for_each(|event| self.log.emit(event))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }
