@@ -40,7 +40,8 @@ pub(crate) fn run(
     context.watch_interrupts("stopping after this token")?;
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
-    if args.format.is_none() && trained_format(&request, &session)? == Some(Format::Alpaca) {
+    let trained = trained_format(&request, &session, &context.hub)?;
+    if args.format.is_none() && trained == Some(Format::Alpaca) {
         printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
     }
     let warnings = request.warnings;

@@ -275,6 +275,18 @@ fn a_result_says_that_it_wants_instructions() {
     let asked = [&adapter[..], &["--format", "alpaca"]].concat();
     let said = generate(&workplace, &asked, "").succeeded();
     assert!(!said.err.contains("--format"), "{said:?}");
+    // Also where the run is named instead of the base.
+    let run = [
+        "generate",
+        "--model",
+        "runs/stories260K-a",
+        "--prompt",
+        "a",
+        "--max-new-tokens",
+        "1",
+    ];
+    let said = workplace.reparam(&run).succeeded();
+    assert!(said.err.contains("--format alpaca"), "{said:?}");
     let other = generate(&workplace, &["--prompt", "Say hello."], "").succeeded();
     assert!(!other.err.contains("--format"), "{other:?}");
 }

@@ -130,7 +130,7 @@ pub(super) const TABLE: &[Line] = &[
     (Command, &["resume", "continue"], &[Do("`reparam train RUN_FILE --resume` goes on with a run")]),
     (Command, &["finetune", "fine_tune", "sft", "lora", "qlora", "fit", "pretrain"], &[Do("it is called `reparam train` here")]),
     (Command, &["chat", "run", "infer", "inference", "complete", "prompt", "sample"], &[Do("`reparam generate --model MODEL --prompt TEXT` continues a text; a conversation has to be in the model's own format")]),
-    (Command, &["test", "evaluate", "validate", "score", "perplexity"], &[Do("it is called `reparam eval` here")]),
+    (Command, &["test", "evaluate", "validate", "perplexity"], &[Do("it is called `reparam eval` here")]),
     (Command, &["classify"], &[Do("it is called `reparam predict` here")]),
     (Command, &["merge", "fuse", "merge_and_unload", "export"], &[Do("PEFT merges the adapter: PeftModel.from_pretrained(base, \"RUN/adapter\").merge_and_unload()")]),
     (Command, &["convert", "quantize", "gguf"], &[Do("llama.cpp's convert_lora_to_gguf.py reads the directory `adapter` of a run, convert_hf_to_gguf.py `model`")]),

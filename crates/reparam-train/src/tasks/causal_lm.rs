@@ -72,9 +72,14 @@ impl TextCard {
 ///
 /// # Errors
 ///
-/// A card that cannot be read.
-pub fn trained_format(request: &ModelRequest, session: &Session) -> Result<Option<Format>> {
-    let card = TextCard::of(request, session)?;
+/// A base that is not found, and a card that cannot be read.
+pub fn trained_format(
+    request: &ModelRequest,
+    session: &Session,
+    hub: &HubOptions,
+) -> Result<Option<Format>> {
+    let (request, _) = request.found(hub)?;
+    let card = TextCard::of(&request, session)?;
     Ok(card.and_then(|card| card.format))
 }
 
