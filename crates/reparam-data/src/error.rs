@@ -309,7 +309,8 @@ pub enum DataError {
     },
     /// A text has a token that the embedding has no row for.
     #[error(
-        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows"
+        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows",
+        token = shown(token)
     )]
     TokenOutsideEmbedding {
         /// The token.
