@@ -189,7 +189,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
         let is_first = self.pace.n_steps() == 1;
         if is_first || step.step == self.max_steps || self.pace.is_due() {
-            let loss = measured(self.pace.take_mean_loss(), 4);
+            let loss = match self.pace.take_mean_loss() {
+                Some(mean) => format!("{} (mean {})", measured(step.loss, 4), measured(mean, 4)),
+                None => measured(step.loss, 4),
+            };
             let (rate, norm) = (short(step.learning_rate), short(step.grad_norm));
             let elapsed = seconds(self.started.elapsed().as_secs_f64());
             self.printer.note(&format!(
@@ -449,7 +452,10 @@ mod tests {
         let lines: Vec<&str> = err.lines().collect();
         assert_eq!(lines.len(), 4, "{err}");
         insta::assert_snapshot!(lines[0], @"step 1/40  loss 1.9900  learning rate 2e-4  gradient 0.5  100 tokens/s  1.5 GiB  0.0s, 31.2s left");
-        assert!(lines[1].starts_with("step 14/40  loss 1.9900 "), "{err}");
+        assert!(
+            lines[1].starts_with("step 14/40  loss 1.9900 (mean 1.9900)  "),
+            "{err}"
+        );
         assert!(
             lines[3].starts_with("step 40/40 ") && lines[3].ends_with(" 0.0s left"),
             "{err}"

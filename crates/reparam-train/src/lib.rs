@@ -48,7 +48,7 @@ pub use generate::{FinishReason, Generated};
 pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
 pub use metrics::Metrics;
-pub use reparam_data::{Phase, Progress, Watch as Stop};
+pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{
