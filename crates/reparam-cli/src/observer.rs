@@ -164,6 +164,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if let Some(held_out) = held_out(&start.data) {
             self.printer.row("held out", &held_out)?;
         }
+        for line in left_out(&start.data) {
+            self.printer.row("left out", &line)?;
+        }
         self.started = Instant::now();
         if self.printer.shows_progress() {
             self.bar = self.meter.bars.add(ProgressBar::new(start.max_steps));
@@ -298,7 +301,11 @@ fn plan(start: &Start) -> String {
 
 /// What a task says of its data: counts that are not zero, names, and how long lists are.
 fn facts(data: &Map<String, Value>) -> String {
-    let counted = data.iter().filter(|(name, _)| *name != "held_out");
+    // These have lines of their own.
+    let others = ["held_out", "skipped_rows", "left_out"];
+    let counted = data
+        .iter()
+        .filter(|(name, _)| !others.contains(&name.as_str()));
     let facts = counted.filter_map(|(name, value)| {
         let value = match value {
             Value::String(text) => text.clone(),
@@ -329,6 +336,30 @@ fn held_out(data: &Map<String, Value>) -> Option<String> {
         })
         .collect();
     (!shares.is_empty()).then(|| shares.join(", "))
+}
+
+/// The first rows that were left out, and the files.
+fn left_out(data: &Map<String, Value>) -> Vec<String> {
+    let texts = |key: &str| {
+        let list = data
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        list.filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut lines = texts("skipped_rows");
+    let files = texts("left_out");
+    if let [first, ..] = &files[..] {
+        let more = match files.len() {
+            1 => String::new(),
+            n => format!(" and {}", counted(n as u64 - 1, "more file")),
+        };
+        lines.push(format!("{first}{more}: no data by the name"));
+    }
+    lines
 }
 
 /// Why a run ended, in words.
