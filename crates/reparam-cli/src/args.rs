@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
+use reparam_data::Format;
 use reparam_data::rows::{Fields, OnError, RowError};
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry};
+use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Warnings};
 
 use crate::context::Context;
 use crate::env_vars;
@@ -44,6 +45,8 @@ pub(crate) struct Cli {
 fn after_help() -> String {
     format!(
         "Examples:\n  \
+         reparam train --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
+         reparam init --model assets/stories260K --data train.jsonl\n  \
          reparam train run.toml\n  \
          reparam train run.toml --set train.max_steps=50 --output runs/short\n  \
          reparam study run.toml --vary optimizer.lambda=0.1,1\n  \
@@ -70,17 +73,30 @@ pub(crate) enum Command {
     /// Train or fine-tune a model
     #[command(
         long_about = "Train or fine-tune a model\n\n\
+            Without a run file, --model and --data say what is trained, and a new directory in runs gets the \
+            result; its config.resolved.toml is the run file that does the same. \
             A run file is TOML with the sections [model], [data], [method], [optimizer], [train] and \
             [output]. Paths in it are relative to the current directory. Ctrl-C stops after the \
             current step and saves a checkpoint; a second one quits at once. --resume continues from \
             the newest checkpoint, to the same bits as an uninterrupted run.",
         after_long_help = "Examples:\n  \
+            reparam train --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
             reparam train run.toml\n  \
             reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
             reparam train run.toml --output runs/second --json > events.jsonl\n  \
             reparam train run.toml --resume"
     )]
     Train(TrainArgs),
+    /// Write a commented run file
+    #[command(
+        long_about = "Write a commented run file\n\n\
+            It has the common keys, and every other key of the task commented out, each with its meaning and its \
+            default. `reparam train` takes it as it is.",
+        after_long_help = "Examples:\n  \
+            reparam init --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
+            reparam init --task regression --data houses.csv houses.toml"
+    )]
+    Init(InitArgs),
     /// Repeat one run under several settings and compare
     #[command(
         long_about = "Repeat one run under several settings and compare\n\n\
@@ -159,15 +175,27 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct TrainArgs {
-    /// The run file
+    /// The run file; without one, --model and --data say what is trained, and the rest is by default
     #[arg(value_name = "RUN_FILE")]
-    pub(crate) run_file: PathBuf,
+    pub(crate) run_file: Option<PathBuf>,
+    /// Model directory in Hugging Face layout, or hub id, instead of model.path
+    #[arg(long, value_name = "DIR_OR_ID")]
+    pub(crate) model: Option<String>,
+    /// What to train on, instead of data.train (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Vec<String>,
+    /// Method, instead of method.kind: see `reparam methods` [default: lora]
+    #[arg(long, value_name = "KIND")]
+    pub(crate) method: Option<String>,
+    /// What is trained, such as causal-lm, instead of model.task; default: what the model says
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
     /// Override one value of the run file (can be repeated)
     ///
     /// The value is parsed as TOML; anything else is taken as a string.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Write the run here instead of to output.dir
+    /// Write the run here instead of to output.dir; without a run file, default: a new directory in runs
     #[arg(long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Continue from the newest checkpoint, or start if there is none
@@ -223,7 +251,7 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "error|skip", default_value = "error", value_parser = word_of(OnError::WORDS), hide_possible_values = true)]
     on_error: OnError,
     /// Maximum tokens per piece or row, at least 2; default: 512, for rows as in training
-    #[arg(long, value_name = "TOKENS", value_parser = at_least(2))]
+    #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", value_parser = at_least(2))]
     sequence_length: Option<usize>,
 }
 
@@ -273,6 +301,7 @@ impl ModelArgs {
             precision: self.precision,
             catalog: context.tasks.catalog().clone(),
             runtime: context.runtime(0),
+            warnings: Warnings::default(),
         }
     }
 }
@@ -281,23 +310,27 @@ impl ModelArgs {
 pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
-    /// Text to continue
+    /// Text to continue; @FILE takes it from a file, - from standard input
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) prompt: String,
+    /// Write the prompt as the examples of a format have it: alpaca makes it the instruction of Alpaca's template; default: as
+    /// it is
+    #[arg(long, value_name = "FORMAT", value_parser = word_of(Format::ALL.map(|format| (format.name(), format))))]
+    pub(crate) format: Option<Format>,
     /// Maximum number of tokens to generate
-    #[arg(long, value_name = "N", default_value = "64", value_parser = at_least(1))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "64", value_parser = at_least(1))]
     pub(crate) max_new_tokens: usize,
     /// Sampling temperature; 0 is greedy
-    #[arg(long, value_name = "T", default_value = "0", value_parser = temperature)]
+    #[arg(long, allow_negative_numbers = true, value_name = "T", default_value = "0", value_parser = temperature)]
     pub(crate) temperature: f64,
     /// Sample from the K most likely tokens
-    #[arg(long, value_name = "K", value_parser = at_least(1))]
+    #[arg(long, allow_negative_numbers = true, value_name = "K", value_parser = at_least(1))]
     pub(crate) top_k: Option<usize>,
     /// Sample from the fewest tokens whose probabilities sum to P
-    #[arg(long, value_name = "P", value_parser = probability)]
+    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = probability)]
     pub(crate) top_p: Option<f64>,
     /// Sampling seed; unused at temperature 0
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
     pub(crate) seed: u64,
 }
 
@@ -309,20 +342,20 @@ pub(crate) struct BenchArgs {
     /// Method, with its default settings: see `reparam methods` [default: lora]
     #[arg(long, value_name = "KIND")]
     pub(crate) method: Option<String>,
-    /// Rank of the method, 16 for LoRA if not given; alpha is twice that
-    #[arg(long, value_name = "R", value_parser = between(1, 65536))]
+    /// Rank of the method, 16 for LoRA if not given
+    #[arg(long, allow_negative_numbers = true, value_name = "R", value_parser = between(1, 65536))]
     pub(crate) rank: Option<usize>,
     /// Sequences per step
-    #[arg(long, value_name = "N", default_value = "4", value_parser = between(1, 65536))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "4", value_parser = between(1, 65536))]
     pub(crate) batch_size: usize,
     /// Tokens per sequence, at least 2
-    #[arg(long, value_name = "N", default_value = "512", value_parser = between(2, 1 << 20))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "512", value_parser = between(2, 1 << 20))]
     pub(crate) sequence_length: usize,
     /// Steps to measure
-    #[arg(long, value_name = "N", default_value = "10", value_parser = between(1, 1_000_000))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "10", value_parser = between(1, 1_000_000))]
     pub(crate) steps: usize,
     /// Warm-up steps before them
-    #[arg(long, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "2", value_parser = between(0, 1_000_000))]
     pub(crate) warmup: usize,
     /// Compute precision. `auto`: bf16 if the CPU supports it, else f32
     #[arg(long, default_value = "auto", value_parser = word_of(Precision::TRAINING))]
@@ -331,8 +364,30 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     pub(crate) recompute: bool,
     /// Seed of the random tokens
-    #[arg(long, value_name = "SEED", default_value = "0")]
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The file to write
+    #[arg(value_name = "PATH", default_value = "run.toml")]
+    pub(crate) path: PathBuf,
+    /// Model directory in Hugging Face layout, or hub id: model.path
+    #[arg(long, value_name = "DIR_OR_ID")]
+    pub(crate) model: Option<String>,
+    /// What to train on: data.train (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Vec<String>,
+    /// What is trained, such as causal-lm; default: what the model says, else causal-lm
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
+    /// Where the run goes: output.dir
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<String>,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -373,6 +428,11 @@ fn at_least(least: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
         Ok(number) if number >= least => Ok(number),
         _ => Err(format!("must be a whole number of at least {least}")),
     }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    let error = || "must be a whole number of at least 0".to_owned();
+    text.parse().map_err(|_| error())
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

@@ -22,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) tasks: Tasks,
     /// Set by the first Ctrl-C.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Set once there is something that an interrupt must not lose.
+    pub(crate) keeps: Arc<AtomicBool>,
     /// What is computed with where the run file leaves it open.
     pub(crate) runtime: RuntimeOptions,
 }
@@ -44,6 +46,7 @@ impl Context {
             tasks: Tasks::builtin().with_hub(hub.clone()),
             hub,
             stop,
+            keeps: Arc::default(),
             runtime: RuntimeOptions {
                 isa,
                 // One a core, this one included.
@@ -63,6 +66,6 @@ impl Context {
 
     /// Makes the first Ctrl-C ask the work to stop, and the second one end the process.
     pub(crate) fn watch_interrupts(&self, said: &'static str) -> Result<()> {
-        interrupt::watch(Arc::clone(&self.stop), said)
+        interrupt::watch(Arc::clone(&self.stop), Arc::clone(&self.keeps), said)
     }
 }

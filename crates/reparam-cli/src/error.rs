@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use reparam_data::tokenizer::TOKENIZER_THREAD;
 use reparam_kernels::KernelError;
@@ -41,7 +42,12 @@ pub(crate) type Result<T, E = CliError> = std::result::Result<T, E>;
 pub(crate) enum CliError {
     /// The arguments are wrong; clap has both the plain and the colored text.
     #[error("{}", usage_message(plain))]
-    Usage { plain: String, styled: String },
+    Usage {
+        plain: String,
+        styled: String,
+        /// What to do about another program's word.
+        tip: Option<String>,
+    },
     /// The run file cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -55,6 +61,18 @@ pub(crate) enum CliError {
     /// `--output` is not UTF-8, which the run file could not express.
     #[error("the output directory `{0}` is not UTF-8 text")]
     OutputNotUtf8(String),
+    /// A run file is to be written where a file is.
+    #[error("{} is there already", .0.display())]
+    FileExists(PathBuf),
+    /// The prompt cannot be read.
+    #[error("cannot read the prompt from {from}")]
+    Prompt {
+        from: String,
+        source: std::io::Error,
+    },
+    /// The prompt is not text.
+    #[error("the prompt from {from} is not UTF-8 text: byte {offset} is invalid")]
+    PromptNotUtf8 { from: String, offset: usize },
     /// The work failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -102,9 +120,12 @@ impl CliError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Usage { .. } => "usage",
-            Self::Config(_) | Self::Kernel(_) | Self::Variable { .. } | Self::OutputNotUtf8(_) => {
-                "config"
-            }
+            Self::Config(_)
+            | Self::Kernel(_)
+            | Self::Variable { .. }
+            | Self::OutputNotUtf8(_)
+            | Self::FileExists(_) => "config",
+            Self::Prompt { .. } | Self::PromptNotUtf8 { .. } => "data",
             Self::Train(TrainError::Interrupted) => "interrupted",
             Self::Train(error) | Self::Hinted { source: error, .. } => match error.kind() {
                 FailureKind::Config => "config",
@@ -135,6 +156,10 @@ impl CliError {
 
     /// What to do about it.
     pub(crate) fn hints(&self) -> Vec<String> {
+        if let Self::Usage { tip, .. } = self {
+            let help = "for more information, try `--help`".to_owned();
+            return tip.iter().cloned().chain([help]).collect();
+        }
         let hint = match self {
             Self::Config(error) => error.hint(),
             Self::Bug { .. } => Some(bug_hint()),
@@ -142,7 +167,13 @@ impl CliError {
             Self::Train(error) => error.hint(),
             Self::Hinted { hint, .. } => Some((*hint).to_owned()),
             Self::Kernel(error) => error.hint(),
-            Self::Usage { .. } => Some("for more information, try `--help`".to_owned()),
+            Self::FileExists(_) => {
+                Some("name another path, or write over it with --force".to_owned())
+            }
+            Self::Prompt { .. } => Some(
+                "a prompt that begins with @ is the path of a file; --prompt - reads standard input".to_owned(),
+            ),
+            Self::PromptNotUtf8 { .. } => Some("convert it to UTF-8".to_owned()),
             Self::Variable { variable, .. } => Some(format!(
                 "change or unset the environment variable {variable}"
             )),
@@ -153,7 +184,8 @@ impl CliError {
             Self::Output(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 Some("raise the limit on the size of files (ulimit -f)".to_owned())
             }
-            Self::OutputNotUtf8(_)
+            Self::Usage { .. }
+            | Self::OutputNotUtf8(_)
             | Self::Output(_)
             | Self::Interrupts(_)
             | Self::Signals(_)

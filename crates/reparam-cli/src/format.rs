@@ -1,5 +1,6 @@
 //! Numbers as people read them.
 
+pub(crate) use reparam_train::numbers::{given, measured, short};
 use serde_json::Value;
 
 /// `1234567` as `1,234,567`.
@@ -57,31 +58,11 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A measured number with some decimals, or as a power of ten where they would hide it: the unit is the user's.
-pub(crate) fn measured(x: f64, decimals: usize) -> String {
-    // Below, fewer than two digits would be left.
-    let least = 10.0_f64.powi(1 - i32::try_from(decimals).unwrap_or(i32::MAX));
-    if x != 0.0 && !(least..1e12).contains(&x.abs()) {
-        format!("{x:.3e}")
-    } else {
-        format!("{x:.decimals$}")
-    }
-}
-
 /// A measure of a model as text: counts whole, other numbers with some decimals; `None` where it has no value.
 pub(crate) fn measure(value: &Value, decimals: usize) -> Option<String> {
     match value.as_u64() {
         Some(n) => Some(count(n)),
         None => value.as_f64().map(|x| measured(x, decimals)),
-    }
-}
-
-/// A number that a user gave, as a user would write it.
-pub(crate) fn given(x: f64) -> String {
-    if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
-        x.to_string()
-    } else {
-        format!("{x:e}")
     }
 }
 
@@ -124,19 +105,6 @@ mod tests {
             (11_045.0, "3h 04m 05s"),
         ] {
             assert_eq!(seconds(s), text);
-        }
-        for (x, decimals, text) in [
-            (0.0, 4, "0.0000"),
-            (0.0123, 4, "0.0123"),
-            (0.000_123, 4, "1.230e-4"),
-            (0.000_123, 6, "0.000123"),
-            (-4_675_467_079.114_9, 4, "-4675467079.1149"),
-            (1e12, 4, "1.000e12"),
-        ] {
-            assert_eq!(measured(x, decimals), text);
-        }
-        for (x, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
-            assert_eq!(given(x), text);
         }
         assert_eq!(percent(1, 8), "12.50 %");
         assert_eq!(percent(0, 0), "0.00 %");

@@ -3,22 +3,39 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::error::{CliError, Result, exit_code};
 
+/// How long work that has nothing to save may take to end by itself: a model is opened without looking at the flag.
+const PATIENCE: Duration = Duration::from_millis(700);
+
 /// Watches for interrupts (and for the termination signals) until the process ends.
 ///
-/// `said` is what the first one is answered with.
-pub(crate) fn watch(stop: Arc<AtomicBool>, said: &'static str) -> Result<()> {
+/// `said` is what the first one is answered with where there is something to save, which `keeps` says. Where there is not,
+/// the process ends soon, whatever it does.
+pub(crate) fn watch(
+    stop: Arc<AtomicBool>,
+    keeps: Arc<AtomicBool>,
+    said: &'static str,
+) -> Result<()> {
     ctrlc::set_handler(move || {
         if is_second(&stop) {
             exit_now();
         }
         // There is nobody to tell if standard error is closed.
-        let _ = writeln!(
-            std::io::stderr(),
-            "\n{said}; press Ctrl-C again to quit at once"
-        );
+        if keeps.load(Ordering::Relaxed) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n{said}; press Ctrl-C again to quit at once"
+            );
+            return;
+        }
+        std::thread::sleep(PATIENCE);
+        if !keeps.load(Ordering::Relaxed) {
+            let _ = writeln!(std::io::stderr(), "error: interrupted");
+            exit_now();
+        }
     })
     .map_err(CliError::Interrupts)
 }

@@ -12,7 +12,10 @@ mod interrupt;
 mod observer;
 mod output;
 mod overrides;
+mod progress;
+mod prompt;
 mod run;
+mod wrong_use;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;

@@ -2,41 +2,51 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
+use reparam_data::FileShare;
 use reparam_kernels::memory::release_freed_pages;
-use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
+use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason, Time};
 use serde_json::{Map, Value};
 
 use crate::error::{CliError, Result};
-use crate::format::{bytes, count, counted, given, measure, measured, percent, seconds};
+use crate::format::{bytes, count, counted, given, measure, measured, percent, seconds, short};
 use crate::output::Printer;
+use crate::progress::{Meter, Pace};
 
-/// How many lines a run prints for its steps where there is no progress bar.
-///
-/// Enough to see where the loss goes, few enough to read in a log.
-const STEP_LINES: u64 = 20;
-
-/// What the progress bar shows; the loss, speed and memory are its message.
-const BAR: &str = "{pos}/{len} {wide_bar} {msg}  {eta} left";
+/// What the progress bar shows; the loss, speed, memory and time left are its message.
+const BAR: &str = "{pos}/{len} {wide_bar} {msg}";
 
 /// Prints the events of a run.
 pub(crate) struct TrainObserver<'a, 'p> {
     printer: &'a mut Printer<'p>,
     stop: Arc<AtomicBool>,
+    keeps: Arc<AtomicBool>,
+    meter: &'a Meter,
     bar: ProgressBar,
+    pace: Pace,
+    started: Instant,
     max_steps: u64,
     /// The first failure to write, which stops the run.
     failed: Option<CliError>,
 }
 
 impl<'a, 'p> TrainObserver<'a, 'p> {
-    /// `stop` is set when the output cannot be written any more.
-    pub(crate) fn new(printer: &'a mut Printer<'p>, stop: Arc<AtomicBool>) -> Self {
+    /// `stop` is set when the output cannot be written any more, `keeps` once there is something to save.
+    pub(crate) fn new(
+        printer: &'a mut Printer<'p>,
+        meter: &'a Meter,
+        (stop, keeps): (Arc<AtomicBool>, Arc<AtomicBool>),
+    ) -> Self {
         Self {
             printer,
             stop,
+            keeps,
+            meter,
             bar: ProgressBar::hidden(),
+            pace: Pace::default(),
+            started: Instant::now(),
             max_steps: 0,
             failed: None,
         }
@@ -48,7 +58,8 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         self.failed.map_or(Ok(()), Err)
     }
 
-    fn print(&mut self, event: &Event) -> Result<()> {
+    fn print(&mut self, event: &Event, time: Time) -> Result<()> {
+        self.meter.print_notes(self.printer);
         // The command prints why it fails itself, with the exit code.
         if matches!(event, Event::Failed { .. }) {
             return Ok(());
@@ -59,7 +70,7 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
         if self.printer.is_json() {
             let line = event
-                .to_json_line()
+                .to_json_line(time)
                 .map_err(|error| CliError::Output(std::io::Error::other(error)))?;
             return self.printer.json_line(&line);
         }
@@ -74,8 +85,8 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             // the bar's lock during `suspend`.
             Event::Start(start) => self.start(start),
             _ => {
-                let bar = self.bar.clone();
-                bar.suspend(|| self.print_text(event))
+                let bars = self.meter.bars.clone();
+                bars.suspend(|| self.print_text(event))
             }
         }
     }
@@ -103,6 +114,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             Event::Saved { step, path } => self
                 .printer
                 .row("saved", &format!("step {step}: {}", path.display())),
+            Event::Warning { message } => {
+                self.printer.warn(message);
+                Ok(())
+            }
             Event::Resumed { step } => self.printer.row("resumed", &format!("after step {step}")),
             // The command says so itself, and an event of a later version has no text here.
             _ => Ok(()),
@@ -142,31 +157,40 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         for (label, value) in rows {
             self.printer.row(label, &value)?;
         }
+        if let Some(held_out) = held_out(&start.data) {
+            self.printer.row("held out", &held_out)?;
+        }
+        self.started = Instant::now();
         if self.printer.shows_progress() {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.set_length(start.max_steps);
+            self.bar = self.meter.bars.add(ProgressBar::new(start.max_steps));
             if let Ok(style) = ProgressStyle::with_template(BAR) {
                 self.bar.set_style(style);
             }
-            self.bar.reset();
         }
         Ok(())
     }
 
     fn step(&mut self, step: &Step) {
+        self.pace.step(step);
         let speed = format!("{:.0} {}/s", step.per_second, step.unit);
         let memory = bytes(step.peak_rss_bytes);
+        let left = seconds(self.pace.left(self.max_steps.saturating_sub(step.step)));
         if self.printer.shows_progress() {
             self.bar.set_position(step.step);
-            self.bar
-                .set_message(format!("loss {:.4}  {speed}  {memory}", step.loss));
+            self.bar.set_message(format!(
+                "loss {:.4}  {speed}  {memory}  {left} left",
+                step.loss
+            ));
             return;
         }
-        let every = self.max_steps.div_ceil(STEP_LINES).max(1);
-        if step.step == 1 || step.step == self.max_steps || step.step.is_multiple_of(every) {
+        let is_first = self.pace.n_steps() == 1;
+        if is_first || step.step == self.max_steps || self.pace.is_due() {
+            let loss = measured(self.pace.take_mean_loss(), 4);
+            let (rate, norm) = (short(step.learning_rate), short(step.grad_norm));
+            let elapsed = seconds(self.started.elapsed().as_secs_f64());
             self.printer.note(&format!(
-                "step {}/{}  loss {:.4}  learning rate {:.3e}  gradient {:.3e}  {speed}  {memory}",
-                step.step, self.max_steps, step.loss, step.learning_rate, step.grad_norm,
+                "step {}/{}  loss {loss}  learning rate {rate}  gradient {norm}  {speed}  {memory}  {elapsed}, {left} left",
+                step.step, self.max_steps,
             ));
         }
     }
@@ -225,14 +249,17 @@ fn earlier(finished: &Finished) -> String {
 }
 
 impl Observer for TrainObserver<'_, '_> {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event, time: Time) {
         if matches!(event, Event::Start(_) | Event::Evaluation(_)) {
             release_freed_pages();
+        }
+        if matches!(event, Event::Start(_)) {
+            self.keeps.store(true, Ordering::Relaxed);
         }
         if self.failed.is_some() {
             return;
         }
-        if let Err(error) = self.print(event) {
+        if let Err(error) = self.print(event, time) {
             self.stop.store(true, Ordering::Relaxed);
             self.failed = Some(error);
         }
@@ -264,7 +291,8 @@ fn plan(start: &Start) -> String {
 
 /// What a task says of its data: counts that are not zero, names, and how long lists are.
 fn facts(data: &Map<String, Value>) -> String {
-    let facts = data.iter().filter_map(|(name, value)| {
+    let counted = data.iter().filter(|(name, _)| *name != "held_out");
+    let facts = counted.filter_map(|(name, value)| {
         let value = match value {
             Value::String(text) => text.clone(),
             Value::Array(items) => count(items.len() as u64),
@@ -278,6 +306,24 @@ fn facts(data: &Map<String, Value>) -> String {
     facts.collect::<Vec<_>>().join(", ")
 }
 
+/// What is held out of which file.
+fn held_out(data: &Map<String, Value>) -> Option<String> {
+    let shares = data.get("held_out")?.as_array()?.iter();
+    let shares: Vec<String> = shares
+        .filter_map(|share| {
+            let share: FileShare = serde_json::from_value(share.clone()).ok()?;
+            let (held_out, of) = (share.held_out as u64, share.of as u64);
+            let (file, unit) = (share.file.display(), share.unit);
+            Some(format!(
+                "{} of {} {unit} of {file}",
+                count(held_out),
+                count(of)
+            ))
+        })
+        .collect();
+    (!shares.is_empty()).then(|| shares.join(", "))
+}
+
 /// Why a run ended, in words.
 fn because(reason: &StopReason) -> String {
     match reason {
@@ -287,11 +333,17 @@ fn because(reason: &StopReason) -> String {
             bound,
             window,
         } => format!(
-            "the loss changed by {change:.1e} from one window of {} to the next, less than {bound:e}",
-            counted(*window, "step")
+            "the loss changed by {} from one window of {} to the next, less than {}",
+            short(*change),
+            counted(*window, "step"),
+            given(*bound)
         ),
         StopReason::GradNorm { grad_norm, bound } => {
-            format!("the gradient's norm is {grad_norm:.1e}, less than {bound:e}")
+            format!(
+                "the gradient's norm is {}, less than {}",
+                short(*grad_norm),
+                given(*bound)
+            )
         }
         StopReason::Patience { evaluations, best } => {
             format!(
@@ -322,12 +374,13 @@ mod tests {
         };
         let mut printer = Printer::new(streams, &Environment::of(&[]));
         printer.set_quiet(quiet);
-        let mut observer = TrainObserver::new(&mut printer, Arc::default());
+        let meter = Meter::new(&printer);
+        let mut observer = TrainObserver::new(&mut printer, &meter, Default::default());
         for line in lines {
             let mut line = line.clone();
             line["schema_version"] = 2.into();
             let event = Event::from_json_line(&line.to_string()).unwrap();
-            observer.on_event(&event);
+            observer.on_event(&event, Time::now());
         }
         observer.finish().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -341,7 +394,8 @@ mod tests {
             "targets": ["a", "b"], "scaling": 2.0, "max_steps": 40, "batch_size": 4,
             "gradient_accumulation": 2, "precision": "f32", "learning_rate": 2e-4, "lambda": 0.5,
             "threads": 2, "seed": 7, "output": "runs/a",
-            "data": {"train_tokens": 12345, "cut_examples": 0, "features": ["x", "z"], "target": "y"},
+            "data": {"train_tokens": 12345, "cut_examples": 0, "features": ["x", "z"], "target": "y",
+                "held_out": [{"file": "a.txt", "held_out": 12, "of": 1240, "unit": "documents"}]},
         });
         let evaluation = json!({
             "event": "evaluation", "step": 0, "primary": "loss",
@@ -350,7 +404,7 @@ mod tests {
         let step = |step: u64| {
             json!({
                 "event": "step", "step": step, "loss": 1.99, "learning_rate": 2e-4,
-                "grad_norm": 0.5, "weight": 80.0, "unit": "tokens", "per_second": 1234.5,
+                "grad_norm": 0.5, "weight": 80.0, "unit": "tokens", "per_second": 100.0,
                 "peak_rss_bytes": 1_610_612_736_u64,
             })
         };
@@ -377,18 +431,25 @@ mod tests {
         data        train tokens 12,345, features 2, target y
         run         40 steps, batch 4 x 2, learning rate 0.0002, lambda 0.5, f32, 2 threads, seed 7
         output      runs/a
+        held out    12 of 1,240 documents of a.txt
         resumed     after step 0
         evaluation  step 0: loss 2.0000, perplexity 7.3890, tokens 1,600
         sample      step 0: Once upon
-        stopped     step 40: the gradient's norm is 1.5e-4, less than 1e-3
+        stopped     step 40: the gradient's norm is 1.5e-4, less than 0.001
         distance    small
         saved       step 40: runs/a/adapter
-        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.500e-5
+        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.5e-5
         adapter     runs/a/adapter
         "#);
-        // The first step, every second of forty, and nothing twice.
-        assert_eq!(err.lines().count(), 21);
-        insta::assert_snapshot!(err.lines().next().unwrap_or_default(), @"step 1/40  loss 1.9900  learning rate 2.000e-4  gradient 5.000e-1  1234 tokens/s  1.5 GiB");
+        // The first step, the last, and between them one about every ten seconds.
+        let lines: Vec<&str> = err.lines().collect();
+        assert_eq!(lines.len(), 4, "{err}");
+        insta::assert_snapshot!(lines[0], @"step 1/40  loss 1.9900  learning rate 2e-4  gradient 0.5  100 tokens/s  1.5 GiB  0.0s, 31.2s left");
+        assert!(lines[1].starts_with("step 14/40  loss 1.9900 "), "{err}");
+        assert!(
+            lines[3].starts_with("step 40/40 ") && lines[3].ends_with(" 0.0s left"),
+            "{err}"
+        );
     }
 
     /// Of some measures more is better.
@@ -430,7 +491,7 @@ mod tests {
         let (out, err) = printed(&events(), true);
         assert_eq!(err, "");
         insta::assert_snapshot!(out, @r#"
-        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.500e-5
+        finished    40 steps in 1m 15s, held-out loss 2.0000 -> 1.5e-5
         adapter     runs/a/adapter
         "#);
     }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use reparam_formats::is_unprintable;
-use reparam_train::event::SCHEMA_VERSION;
+use reparam_train::Warnings;
+use reparam_train::event::{SCHEMA_VERSION, Time};
 
 use crate::env_vars::{self, Environment};
 use crate::error::{CliError, Result};
@@ -86,6 +87,11 @@ impl<'a> Printer<'a> {
         self.progress && self.streams.err_is_terminal && !self.json && !self.quiet
     }
 
+    /// Whether lines may say from time to time how far something is: where no bar can.
+    pub(crate) fn writes_progress_lines(&self) -> bool {
+        !self.shows_progress() && !self.json && !self.quiet
+    }
+
     /// Writes a text as it is, and makes sure that it has left the program.
     fn text(&mut self, text: &str) -> Result<()> {
         let out = &mut self.streams.out;
@@ -137,6 +143,18 @@ impl<'a> Printer<'a> {
         }
     }
 
+    /// Says what the user should know although nothing failed, unless told to be quiet.
+    pub(crate) fn warn(&mut self, warning: &str) {
+        self.note(&format!("warning: {warning}"));
+    }
+
+    /// Takes out and says all that was collected.
+    pub(crate) fn warn_all(&mut self, warnings: &Warnings) {
+        for warning in warnings.take() {
+            self.warn(&warning);
+        }
+    }
+
     fn say(&mut self, text: &str) {
         let err = &mut self.streams.err;
         // See the type's documentation for why the error is dropped.
@@ -174,7 +192,7 @@ impl<'a> Printer<'a> {
                 text.to_owned()
             }
         };
-        if let CliError::Usage { plain, styled } = error {
+        if let CliError::Usage { plain, styled, .. } = error {
             // What the arguments bring along is in both texts; clap's own colors are in one.
             return match printable(plain) {
                 Cow::Borrowed(_) if color => styled.clone(),
@@ -274,7 +292,8 @@ fn failure_object(error: &CliError, is_event: bool) -> serde_json::Value {
         "hints": error.hints(),
     });
     if is_event {
-        json!({ "schema_version": SCHEMA_VERSION, "event": "failed", "error": failure })
+        let time = Time::now().to_string();
+        json!({ "schema_version": SCHEMA_VERSION, "time": time, "event": "failed", "error": failure })
     } else {
         json!({ "error": failure })
     }
@@ -350,6 +369,7 @@ mod tests {
             let usage = CliError::Usage {
                 plain: format!("error: {EVIL}\n"),
                 styled: format!("\u{1b}[1merror:\u{1b}[0m {EVIL}\n"),
+                tip: None,
             };
             let (_, err) = written(is_terminal, |printer| {
                 printer.failure(&usage);

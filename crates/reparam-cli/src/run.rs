@@ -13,6 +13,7 @@ use crate::env_vars::Environment;
 use crate::error::{CliError, Result, exit_code};
 use crate::interrupt::survive_file_size_limit;
 use crate::output::{Printer, Streams};
+use crate::wrong_use::refused;
 
 /// Runs the program and returns its exit code.
 pub(crate) fn run(
@@ -40,9 +41,9 @@ fn dispatch(
     printer: &mut Printer<'_>,
 ) -> Result<()> {
     survive_file_size_limit()?;
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, printer),
+        Err(error) => return usage(error, &args, printer),
     };
     printer.set_json(cli.global.json);
     printer.set_quiet(cli.global.quiet);
@@ -53,6 +54,7 @@ fn dispatch(
         Command::Predict(args) => commands::predict::run(args, &context()?, printer),
         Command::Eval(args) => commands::eval::run(args, &context()?, printer),
         Command::Generate(args) => commands::generate::run(args, &context, printer),
+        Command::Init(args) => commands::init::run(args, &context()?, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),
         Command::Bench(args) => commands::bench::run(args, &context()?, printer),
         Command::Methods => commands::methods::run(printer),
@@ -65,10 +67,10 @@ fn dispatch(
 }
 
 /// Help and version are output; everything else that clap returns is a wrong use.
-fn usage(error: &clap::Error, printer: &mut Printer<'_>) -> Result<()> {
-    let rendered = error.render();
+fn usage(error: clap::Error, args: &[OsString], printer: &mut Printer<'_>) -> Result<()> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let rendered = error.render();
             let text = if printer.styles_output() {
                 rendered.ansi().to_string()
             } else {
@@ -76,10 +78,7 @@ fn usage(error: &clap::Error, printer: &mut Printer<'_>) -> Result<()> {
             };
             printer.own(&text)
         }
-        _ => Err(CliError::Usage {
-            plain: rendered.to_string(),
-            styled: rendered.ansi().to_string(),
-        }),
+        _ => Err(refused(error, args)),
     }
 }
 

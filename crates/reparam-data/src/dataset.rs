@@ -1,12 +1,21 @@
 //! Everything from paths to blocks in one call.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, Result};
-use crate::order::split;
-use crate::pack::{Batch, Block, Cut, EncodedDocument, PackReport, PackingStrategy, cut, pack};
-use crate::source::{ReadOptions, ReadReport, read_documents};
-use crate::tokenizer::TextTokenizer;
+use crate::order::{Candidate, ContentHash, HeldOut, Size, hold_out_documents};
+use crate::pack::{
+    Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
+    pack,
+};
+use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_documents};
+use crate::tokenizer::{EncodedCorpus, TextTokenizer};
+use crate::watch::{Phase, Watch};
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +23,8 @@ mod tests;
 /// Packed documents, what came of packing them, and what they were read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
+    corpus: Arc<Corpus>,
+    learned: Learned,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Counts.
@@ -35,6 +46,52 @@ pub struct DatasetOptions {
     pub packing: PackingStrategy,
 }
 
+/// A data set, and what is held out of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Split {
+    /// What is learned.
+    pub train: Dataset,
+    /// What is measured on, in an order that does not depend on that of the files; `None` if nothing is held out.
+    pub eval: Option<Dataset>,
+    /// How much of each file is held out, in the order of the paths.
+    pub held_out: Vec<FileShare>,
+}
+
+/// What is held out of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileShare {
+    /// The file.
+    pub file: PathBuf,
+    /// How many of its units are held out.
+    pub held_out: usize,
+    /// How many it has.
+    pub of: usize,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What is held out as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Documents and examples.
+    Documents,
+    /// Stretches of documents.
+    Pieces,
+    /// Rows.
+    Rows,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Documents => "documents",
+            Self::Pieces => "pieces",
+            Self::Rows => "rows",
+        })
+    }
+}
+
 impl Dataset {
     /// Reads, encodes, cuts and packs.
     ///
@@ -46,88 +103,115 @@ impl Dataset {
         paths: &[PathBuf],
         tokenizer: &TextTokenizer,
         options: &DatasetOptions,
+        watch: Watch<'_>,
     ) -> Result<Self> {
-        let source = read_documents(paths, &options.read)?;
-        let mut encoded = tokenizer.encode_documents(&source.documents)?;
-        if options.train_on_prompt {
-            unmask(&mut encoded)?;
-        }
-        let cut = cut(&encoded, options.sequence_length)?;
-        Self::of(cut, options.sequence_length, options.packing, source.report)
+        let read = Read::of(paths, tokenizer, options, watch)?;
+        let learned = options.learned();
+        let cut = cut(&read.corpus, options.sequence_length, learned)?;
+        Self::of(&read.corpus, cut, learned, options, read.report)
     }
 
-    /// Like [`Dataset::build`], but holds out the last `eval_fraction` of the pieces as a second data set.
+    /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
     ///
-    /// The pieces are split before they are packed, so that no block has both (see [`split`]). With
-    /// `eval_fraction = 0` there is no second part. `train_on_prompt` changes what is learned, not what it is measured by:
-    /// the pieces held out are the last of those with a response, whose prompts are not predicted, and all that comes
-    /// before the first of them is learned.
+    /// Documents are chosen by `seed` and by what they say, so that neither their order nor that of the files matters, and
+    /// the same document is on one side however often it is there. They stay whole where that comes within half of `size`,
+    /// which is measured in predicted tokens; else every n-th stretch of the pieces of each is held out. The documents are
+    /// parted before they are packed, so that no block has both.
+    ///
+    /// `train_on_prompt` changes what is learned, not what is measured by: what is held out is the same, and its prompts are
+    /// not predicted.
     ///
     /// # Errors
     ///
-    /// Those of [`Dataset::build`] and [`split`].
+    /// Those of [`Dataset::build`]; [`DataError::EvalFraction`] unless `0 <= fraction < 1`; [`DataError::TooFewToSplit`]
+    /// for fewer than two pieces.
     pub fn build_split(
         paths: &[PathBuf],
         tokenizer: &TextTokenizer,
         options: &DatasetOptions,
-        eval_fraction: f64,
-    ) -> Result<(Self, Option<Self>)> {
-        if eval_fraction == 0.0 {
-            return Ok((Self::build(paths, tokenizer, options)?, None));
+        (size, seed): (Size, u64),
+        watch: Watch<'_>,
+    ) -> Result<Split> {
+        if size.fraction == 0.0 {
+            return Ok(Split {
+                train: Self::build(paths, tokenizer, options, watch)?,
+                eval: None,
+                held_out: Vec::new(),
+            });
         }
-        let DatasetOptions {
-            sequence_length,
-            packing,
-            ..
-        } = *options;
-        let source = read_documents(paths, &options.read)?;
-        let mut encoded = tokenizer.encode_documents(&source.documents)?;
-        let mut train = cut(&encoded, sequence_length)?;
-        let unmasked = if options.train_on_prompt {
-            unmask(&mut encoded)?;
-            Some(cut(&encoded, sequence_length)?)
-        } else {
-            None
+        let read = Read::of(paths, tokenizer, options, watch)?;
+        let (corpus, length) = (&read.corpus, options.sequence_length);
+        let measured = cut(corpus, length, Learned::Masked)?;
+        let held_out = read.hold_out(&measured, size, seed)?;
+        let shares = read.shares(&measured, &held_out);
+        let (mut eval, rest) = measured.partition(|piece| held_out.has(piece));
+        // Their order is that of their hashes, so that the sums of the loss are the same in each order of files.
+        eval.pieces
+            .sort_by_cached_key(|piece| read.place(piece, seed));
+        let train = match options.learned() {
+            Learned::Masked => rest,
+            Learned::All => {
+                let all = cut(corpus, length, Learned::All)?;
+                all.partition(|piece| !held_out.has(piece)).0
+            }
         };
-        let first = &train.pieces[split(train.pieces.len(), eval_fraction)?];
-        let begins = (first.document(), first.start());
-        let eval = train.split_off(begins);
-        if let Some(unmasked) = unmasked {
-            train = unmasked;
-            train.split_off(begins);
-        }
-        let train = Self::of(train, sequence_length, packing, source.report.clone())?;
-        let eval = Self::of(eval, sequence_length, packing, source.report)?;
-        Ok((train, Some(eval)))
+        train.check(corpus)?;
+        eval.check(corpus)?;
+        let train = Self::of(
+            corpus,
+            train,
+            options.learned(),
+            options,
+            read.report.clone(),
+        )?;
+        let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
+        Ok(Split {
+            train,
+            eval: Some(eval),
+            held_out: shares,
+        })
     }
 
     /// Cuts and packs documents that are encoded already.
     ///
     /// # Errors
     ///
-    /// Those of [`cut`] and [`pack`].
+    /// Those of [`Corpus::push`], [`cut`] and [`pack`].
     pub fn from_encoded(
-        documents: &[EncodedDocument],
+        documents: impl IntoIterator<Item = EncodedDocument>,
         sequence_length: usize,
         packing: PackingStrategy,
     ) -> Result<Self> {
-        Self::of(
-            cut(documents, sequence_length)?,
+        let corpus = Arc::new(Corpus::of(documents)?);
+        let options = DatasetOptions {
+            read: ReadOptions::default(),
+            train_on_prompt: false,
             sequence_length,
             packing,
+        };
+        let cut = cut(&corpus, sequence_length, Learned::Masked)?;
+        Self::of(
+            &corpus,
+            cut,
+            Learned::Masked,
+            &options,
             ReadReport::default(),
         )
     }
 
     fn of(
+        corpus: &Arc<Corpus>,
         cut: Cut,
-        sequence_length: usize,
-        packing: PackingStrategy,
+        learned: Learned,
+        options: &DatasetOptions,
         read: ReadReport,
     ) -> Result<Self> {
-        let blocks = pack(&cut.pieces, sequence_length, packing)?;
-        let report = PackReport::count(&cut, &blocks, sequence_length);
+        let length = options.sequence_length;
+        let blocks = pack(&cut.pieces, length, options.packing)?;
+        let report = PackReport::count(&cut, &blocks, length);
         Ok(Self {
+            corpus: Arc::clone(corpus),
+            learned,
             blocks,
             report,
             read,
@@ -141,23 +225,164 @@ impl Dataset {
     /// If an index is not below the number of blocks, which a plan over these blocks never gives.
     #[must_use]
     pub fn batch(&self, indices: &[usize]) -> Batch {
-        Batch::concat(indices.iter().map(|&index| &self.blocks[index]))
+        let blocks = indices.iter().map(|&index| &self.blocks[index]);
+        Batch::concat(&self.corpus, self.learned, blocks)
     }
 }
 
-/// Has every token predicted.
-fn unmask(documents: &mut [EncodedDocument]) -> Result<()> {
-    let n_documents = documents.len();
-    let mut masks = documents
-        .iter_mut()
-        .filter_map(|document| document.loss_mask.as_mut())
-        .peekable();
-    if masks.peek().is_none() {
-        return Err(DataError::NoPrompts {
-            documents: n_documents,
-        });
+impl DatasetOptions {
+    fn learned(&self) -> Learned {
+        match self.train_on_prompt {
+            true => Learned::All,
+            false => Learned::Masked,
+        }
     }
-    // Filled and not removed, because an example has a mask.
-    masks.for_each(|mask| mask.fill(true));
-    Ok(())
+}
+
+/// Documents as tokens, with where they come from.
+struct Read {
+    corpus: Arc<Corpus>,
+    hashes: Vec<ContentHash>,
+    report: ReadReport,
+    /// The file of each document, by its place in the report.
+    files: Vec<u32>,
+}
+
+impl Read {
+    fn of(
+        paths: &[PathBuf],
+        tokenizer: &TextTokenizer,
+        options: &DatasetOptions,
+        watch: Watch<'_>,
+    ) -> Result<Self> {
+        watch.at(Phase::Reading, 0, paths.len() as u64);
+        let source = read_documents(paths, &options.read)?;
+        watch.at(Phase::Reading, paths.len() as u64, paths.len() as u64);
+        watch.check()?;
+        if source.report.line_ends > 0 {
+            watch.note(&format!(
+                "{} line ends \\r\\n of the files are read as \\n",
+                source.report.line_ends
+            ));
+        }
+        let has_prompts = source
+            .documents
+            .iter()
+            .any(|document| document.prompt_len.is_some());
+        if options.train_on_prompt && !has_prompts {
+            let documents = source.documents.len();
+            return Err(DataError::NoPrompts { documents });
+        }
+        let files = files(&source.documents, &source.report.files);
+        let EncodedCorpus {
+            corpus,
+            hashes,
+            special,
+        } = tokenizer.encode_documents(source.documents, watch)?;
+        if let Some((count, first)) = special {
+            watch.note(&tokenizer.describe_special(count, &first));
+        }
+        watch.check()?;
+        Ok(Self {
+            corpus: Arc::new(corpus),
+            hashes,
+            report: source.report,
+            files,
+        })
+    }
+
+    fn hold_out(&self, measured: &Cut, size: Size, seed: u64) -> Result<Chosen> {
+        let candidate = |hash: &ContentHash| Candidate {
+            hash: *hash,
+            weight: 0,
+            pieces: 0,
+        };
+        let mut candidates: Vec<_> = self.hashes.iter().map(candidate).collect();
+        for piece in &measured.pieces {
+            let candidate = &mut candidates[piece.document()];
+            candidate.weight += piece.n_labelled() as u64;
+            candidate.pieces += 1;
+        }
+        let stretches = match hold_out_documents(&candidates, size, seed)? {
+            HeldOut::Documents(held_out) => return Ok(Chosen::Documents(held_out)),
+            HeldOut::Pieces(stretches) => stretches,
+        };
+        let mut chosen = HashSet::new();
+        for pieces in measured
+            .pieces
+            .chunk_by(|a, b| a.document() == b.document())
+        {
+            for stretch in &stretches[pieces[0].document()] {
+                chosen.extend(pieces[stretch.clone()].iter().map(place));
+            }
+        }
+        Ok(Chosen::Pieces(chosen))
+    }
+
+    /// Counts what is held out of each file, of pieces that can be measured on.
+    fn shares(&self, measured: &Cut, chosen: &Chosen) -> Vec<FileShare> {
+        let unit = match chosen {
+            Chosen::Documents(_) => Unit::Documents,
+            Chosen::Pieces(_) => Unit::Pieces,
+        };
+        let share = |digest: &FileDigest| FileShare {
+            file: digest.path.clone(),
+            held_out: 0,
+            of: 0,
+            unit,
+        };
+        let mut shares: Vec<_> = self.report.files.iter().map(share).collect();
+        let mut last = None;
+        for piece in &measured.pieces {
+            let document = piece.document();
+            if unit == Unit::Documents && last.replace(document) == Some(document) {
+                continue;
+            }
+            let share = &mut shares[self.files[document] as usize];
+            share.of += 1;
+            share.held_out += usize::from(chosen.has(piece));
+        }
+        shares
+    }
+
+    /// The place of a piece in an order that does not depend on that of the files.
+    fn place(&self, piece: &Piece, seed: u64) -> (u128, usize, usize) {
+        let document = piece.document();
+        (self.hashes[document].place(seed), piece.start(), document)
+    }
+}
+
+/// What is held out.
+enum Chosen {
+    /// These documents.
+    Documents(Vec<bool>),
+    /// The pieces that begin here.
+    Pieces(HashSet<(usize, usize)>),
+}
+
+impl Chosen {
+    fn has(&self, piece: &Piece) -> bool {
+        match self {
+            Self::Documents(chosen) => chosen[piece.document()],
+            Self::Pieces(chosen) => chosen.contains(&place(piece)),
+        }
+    }
+}
+
+/// Which document a piece is of, and where in it it begins.
+fn place(piece: &Piece) -> (usize, usize) {
+    (piece.document(), piece.start())
+}
+
+/// The file of each document, by its place among the digests; both have the order of the paths.
+fn files(documents: &[Document], digests: &[FileDigest]) -> Vec<u32> {
+    let mut file = 0;
+    let place = |document: &Document| {
+        let path = &*document.source.path;
+        while digests.get(file).is_some_and(|digest| digest.path != path) {
+            file += 1;
+        }
+        u32::try_from(file).unwrap_or(u32::MAX)
+    };
+    documents.iter().map(place).collect()
 }

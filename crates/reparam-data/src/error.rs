@@ -4,10 +4,11 @@ use std::fmt::Display;
 use std::io;
 use std::path::PathBuf;
 
-use reparam_formats::FormatError;
+use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
 use crate::source::{DocumentSource, Format, known_fields};
+use crate::watch::Interrupted;
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -84,7 +85,7 @@ pub enum DataError {
         utf16: bool,
     },
     /// What should be JSON is not.
-    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display())]
+    #[error("{}:{line}:{column}: invalid JSON: {message}", path.display(), message = shown_sentence(message))]
     InvalidJson {
         /// The file.
         path: PathBuf,
@@ -184,7 +185,7 @@ pub enum DataError {
         path: PathBuf,
     },
     /// A format name that does not exist.
-    #[error("unknown data format `{name}`")]
+    #[error("unknown data format `{name}`", name = shown(name))]
     UnknownFormat {
         /// The name given.
         name: String,
@@ -199,8 +200,11 @@ pub enum DataError {
         /// Files of other tokenizer formats that are there.
         others: Vec<String>,
     },
+    /// A file of the tokenizer is something else than its name says.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// `tokenizer.json` cannot be understood.
-    #[error("{} is not a tokenizer: {message}", path.display())]
+    #[error("{} is not a tokenizer: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizer {
         /// The file.
         path: PathBuf,
@@ -208,7 +212,7 @@ pub enum DataError {
         message: String,
     },
     /// `tokenizer_config.json` or `special_tokens_map.json` cannot be understood.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message}", path.display(), message = shown_sentence(message))]
     InvalidTokenizerConfig {
         /// The file.
         path: PathBuf,
@@ -224,7 +228,7 @@ pub enum DataError {
         dropout: f32,
     },
     /// The tokenizer's decoder has a step that cannot be run safely.
-    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display())]
+    #[error("the tokenizer {} has a decoder step that is not supported: {step}", path.display(), step = shown(step))]
     UnsupportedDecoder {
         /// The file.
         path: PathBuf,
@@ -232,7 +236,7 @@ pub enum DataError {
         step: String,
     },
     /// A special token is not in the vocabulary.
-    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display())]
+    #[error("{}: the {role} token `{token}` is not in the vocabulary", path.display(), token = shown(token))]
     UnknownSpecialToken {
         /// The file that names it.
         path: PathBuf,
@@ -251,7 +255,7 @@ pub enum DataError {
     },
     /// A token that `tokenizer_config.json` adds has another id in the tokenizer.
     #[error("{}: token `{token}` should have id {expected}, but the tokenizer gives it {}",
-        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()))]
+        path.display(), found.map_or_else(|| "none".to_owned(), |id| id.to_string()), token = shown(token))]
     AddedTokenId {
         /// The file.
         path: PathBuf,
@@ -269,7 +273,7 @@ pub enum DataError {
         directory: PathBuf,
     },
     /// The tokenizer failed on a text.
-    #[error("cannot encode the text: {message}")]
+    #[error("cannot encode the text: {message}", message = shown_sentence(message))]
     Encode {
         /// What the tokenizer says.
         message: String,
@@ -301,22 +305,22 @@ pub enum DataError {
         error: Box<DataError>,
     },
     /// The tokenizer failed on ids.
-    #[error("cannot decode the tokens: {message}")]
+    #[error("cannot decode the tokens: {message}", message = shown_sentence(message))]
     Decode {
         /// What the tokenizer says.
         message: String,
     },
-    /// The tokenizer makes ids that the embedding has no row for.
-    #[error("token `{token}` has id {id}, but the embedding has {rows} rows ({count} such tokens)")]
+    /// A text has a token that the embedding has no row for.
+    #[error(
+        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows"
+    )]
     TokenOutsideEmbedding {
-        /// The token with the smallest such id.
+        /// The token.
         token: String,
         /// Its id.
         id: u32,
         /// Rows of the embedding.
         rows: usize,
-        /// How many tokens have no row.
-        count: usize,
     },
 
     // Packing.
@@ -393,6 +397,10 @@ pub enum DataError {
         /// How many pieces there are.
         pieces: usize,
     },
+
+    /// The work was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl DataError {
@@ -457,6 +465,7 @@ impl DataError {
             | Self::OnlyEmptyDocuments { .. } => {
                 "put some text into it or leave it out of the list".to_owned()
             }
+            Self::Format(error) => return error.hint(),
             Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
                 "{} is there, but only the tokenizer.json format is read; load the model with \
                  transformers' AutoTokenizer and call save_pretrained to write one",
@@ -466,7 +475,8 @@ impl DataError {
                 "copy the tokenizer.json that belongs to the model into its directory".to_owned()
             }
             Self::InvalidTokenizer { .. } => {
-                "the file may be cut short, or a Git LFS pointer; download it again".to_owned()
+                "the file may be cut short, or written by a newer version of tokenizers; download it again"
+                    .to_owned()
             }
             Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
             Self::UnknownSpecialToken { role, .. } => format!(
@@ -484,7 +494,9 @@ impl DataError {
                 "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
             }
             Self::TokenOutsideEmbedding { .. } => {
-                "use the tokenizer that belongs to the model, or enlarge the embedding".to_owned()
+                "take the token out of the text, use the tokenizer that belongs to the model, or enlarge the \
+                 embedding"
+                    .to_owned()
             }
             Self::WhiteSpaceRun { .. } => {
                 "shorten it in the data".to_owned()
@@ -510,6 +522,7 @@ impl DataError {
                 "give an evaluation file of its own, or shorten sequence_length".to_owned()
             }
             Self::NotFound { .. }
+            | Self::Interrupted(_)
             | Self::Unreadable { .. }
             | Self::InvalidTokenizerConfig { .. }
             | Self::UnsupportedDecoder { .. }
@@ -534,6 +547,9 @@ pub(crate) fn list(names: &[impl Display]) -> String {
     if names.is_empty() {
         return "none".to_owned();
     }
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|name| format!("`{}`", shown(&name.to_string())))
+        .collect();
     quoted.join(", ")
 }

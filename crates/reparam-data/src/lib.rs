@@ -21,12 +21,13 @@
 //! # Example
 //!
 //! ```
-//! use reparam_data::{EncodedDocument, PackingStrategy, IGNORE_INDEX, Batch, cut, pack};
+//! use reparam_data::{Batch, Corpus, EncodedDocument, IGNORE_INDEX, Learned, PackingStrategy, cut, pack};
 //!
 //! let documents = [EncodedDocument::new(vec![1, 5, 6, 2]), EncodedDocument::new(vec![1, 7, 2])];
-//! let cut = cut(&documents, 8)?;
+//! let corpus = Corpus::of(documents)?;
+//! let cut = cut(&corpus, 8, Learned::Masked)?;
 //! let blocks = pack(&cut.pieces, 8, PackingStrategy::Sequential)?;
-//! let batch = Batch::concat(&blocks);
+//! let batch = Batch::concat(&corpus, Learned::Masked, &blocks);
 //! assert_eq!(batch.input_ids, [1, 5, 6, 2, 1, 7, 2]);
 //! assert_eq!(batch.position_ids, [0, 1, 2, 3, 0, 1, 2]);
 //! assert_eq!(batch.labels, [5, 6, 2, IGNORE_INDEX, 7, 2, IGNORE_INDEX]);
@@ -43,16 +44,21 @@ pub mod rows;
 pub mod source;
 pub mod tabular;
 pub mod tokenizer;
+pub mod watch;
 
-pub use dataset::{Dataset, DatasetOptions};
+pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
 pub use error::{DataError, Result};
-pub use order::{BatchPlan, permutation, split};
+pub use order::{BatchPlan, ContentHash, Size, hold_out, permutation};
 pub use pack::{
-    Batch, Block, Cut, EncodedDocument, IGNORE_INDEX, PackReport, PackingStrategy, Piece, cut, pack,
+    Batch, Block, Corpus, Cut, EncodedDocument, IGNORE_INDEX, Learned, PackReport, PackingStrategy,
+    Piece, cut, pack,
 };
 pub use source::{
     Document, DocumentSource, FileDigest, Format, ReadOptions, ReadReport, Source, read_documents,
     visit_documents,
 };
 pub use tabular::{Table, TabularError};
-pub use tokenizer::{EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer};
+pub use tokenizer::{
+    EncodedCorpus, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,
+};
+pub use watch::{Interrupted, Phase, Progress, Watch};

@@ -1,12 +1,12 @@
 //! Errors of reading and writing files.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Dtype, LoadMismatch};
 use crate::identify::{Kind, Quantization};
+use crate::{shown, shown_sentence};
 
 /// Says why a file or a checkpoint could not be read or written.
 ///
@@ -86,7 +86,7 @@ pub enum FormatError {
         candidates: Vec<String>,
     },
     /// A directory holds its weights as pickles only.
-    #[error("{} holds only pickled weights ({}), which are not read because unpickling runs arbitrary code", path.display(), files.join(", "))]
+    #[error("{} holds only pickled weights ({}), which are not read because unpickling runs arbitrary code", path.display(), first_names(files))]
     PickleOnly {
         /// The directory.
         path: PathBuf,
@@ -94,7 +94,7 @@ pub enum FormatError {
         files: Vec<String>,
     },
     /// The index names a shard that is not there.
-    #[error("the index {} names the shard '{shard}', which does not exist", index.display())]
+    #[error("the index {} names the shard '{shard}', which does not exist", index.display(), shard = shown(shard))]
     MissingShard {
         /// The index file.
         index: PathBuf,
@@ -102,7 +102,7 @@ pub enum FormatError {
         shard: String,
     },
     /// The index is not what `model.safetensors.index.json` has to be.
-    #[error("invalid index {}: {detail}", path.display())]
+    #[error("invalid index {}: {detail}", path.display(), detail = shown_sentence(detail))]
     InvalidIndex {
         /// The index file.
         path: PathBuf,
@@ -110,7 +110,7 @@ pub enum FormatError {
         detail: String,
     },
     /// The index says that a tensor is in a shard which does not contain it.
-    #[error("the index places tensor '{name}' in {}, which does not contain it", shard.display())]
+    #[error("the index places tensor '{name}' in {}, which does not contain it", shard.display(), name = shown(name))]
     TensorNotInShard {
         /// The tensor.
         name: String,
@@ -118,7 +118,7 @@ pub enum FormatError {
         shard: PathBuf,
     },
     /// One tensor is stored twice.
-    #[error("tensor '{name}' is stored twice: in {} and in {}", first.display(), second.display())]
+    #[error("tensor '{name}' is stored twice: in {} and in {}", first.display(), second.display(), name = shown(name))]
     DuplicateTensor {
         /// The tensor.
         name: String,
@@ -148,7 +148,7 @@ pub enum FormatError {
         extra: u64,
     },
     /// A safetensors header breaks the format.
-    #[error("invalid safetensors header in {}: {detail}", path.display())]
+    #[error("invalid safetensors header in {}: {detail}", path.display(), detail = shown_sentence(detail))]
     InvalidHeader {
         /// The file.
         path: PathBuf,
@@ -156,7 +156,7 @@ pub enum FormatError {
         detail: String,
     },
     /// A tensor has an element type that is not supported.
-    #[error("tensor '{name}' in {} has the unsupported dtype {dtype}", path.display())]
+    #[error("tensor '{name}' in {} has the unsupported dtype {dtype}", path.display(), name = shown(name), dtype = shown(dtype))]
     UnsupportedDtype {
         /// The tensor.
         name: String,
@@ -172,7 +172,7 @@ pub enum FormatError {
         dtype: Dtype,
     },
     /// A tensor is not in the checkpoint.
-    #[error("no tensor '{name}' in {}", path.display())]
+    #[error("no tensor '{name}' in {}", path.display(), name = shown(name))]
     NoSuchTensor {
         /// The tensor that was asked for.
         name: String,
@@ -182,7 +182,7 @@ pub enum FormatError {
         nearest: Option<String>,
     },
     /// A tensor has another shape than the model needs.
-    #[error("tensor '{name}' in {} has shape {found:?}, expected {expected:?}", path.display())]
+    #[error("tensor '{name}' in {} has shape {found:?}, expected {expected:?}", path.display(), name = shown(name))]
     WrongShape {
         /// The tensor.
         name: String,
@@ -194,7 +194,7 @@ pub enum FormatError {
         path: PathBuf,
     },
     /// A tensor contains a NaN or an infinity.
-    #[error("tensor '{name}' in {} is not finite: element {index} is {value}", path.display())]
+    #[error("tensor '{name}' in {} is not finite: element {index} is {value}", path.display(), name = shown(name))]
     NonFinite {
         /// The tensor.
         name: String,
@@ -221,7 +221,7 @@ pub enum FormatError {
     #[error("{0}")]
     Mismatch(Box<LoadMismatch>),
     /// A tensor to be written is inconsistent.
-    #[error("cannot write tensor '{name}': {detail}")]
+    #[error("cannot write tensor '{name}': {detail}", name = shown(name), detail = shown_sentence(detail))]
     InvalidTensor {
         /// The tensor.
         name: String,
@@ -339,9 +339,14 @@ impl FormatError {
                     )
                 }
             }
+            Self::PickleOnly { files, .. } if files.iter().any(|name| name.starts_with("adapter_")) => {
+                "write safetensors once, in Python: PeftModel.from_pretrained(BASE, DIR)\
+                 .save_pretrained(NEW_DIR)"
+                    .to_owned()
+            }
             Self::PickleOnly { .. } => {
-                "convert them once, in Python: AutoModelForCausalLM.from_pretrained(DIR)\
-                 .save_pretrained(NEW_DIR, safe_serialization=True)"
+                "write safetensors once, in Python: AutoModelForCausalLM.from_pretrained(DIR)\
+                 .save_pretrained(NEW_DIR)"
                     .to_owned()
             }
             Self::MissingShard { .. } | Self::TensorNotInShard { .. } => {
@@ -392,11 +397,11 @@ impl FormatError {
 pub(crate) const NAMES_SHOWN: usize = 10;
 
 /// Joins the first names of a list and counts the rest.
-pub(crate) fn first_names<S: fmt::Display>(names: &[S]) -> String {
+pub(crate) fn first_names<S: AsRef<str>>(names: &[S]) -> String {
     let mut text = String::new();
     for (position, name) in names.iter().take(NAMES_SHOWN).enumerate() {
         let separator = if position == 0 { "" } else { ", " };
-        text.push_str(&format!("{separator}{name}"));
+        text.push_str(&format!("{separator}{}", shown(name)));
     }
     if names.len() > NAMES_SHOWN {
         text.push_str(&format!(" and {} more", names.len() - NAMES_SHOWN));

@@ -102,6 +102,11 @@ impl InputFile {
         }
     }
 
+    /// Returns the open file, to be read from its beginning; what is changed meanwhile is not noticed any more.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// Returns all bytes.
     ///
     /// # Errors

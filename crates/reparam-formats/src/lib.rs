@@ -27,4 +27,4 @@ mod shown;
 
 pub use error::FormatError;
 pub use nearest::nearest;
-pub use shown::{Shown, is_unprintable, shown};
+pub use shown::{Shown, is_unprintable, shown, shown_sentence};

@@ -3,7 +3,9 @@
 use std::fmt::{self, Write as _};
 
 /// How many characters of a name or value are shown.
-const LENGTH: usize = 200;
+const NAME: usize = 200;
+/// How many characters of a sentence are shown.
+const SENTENCE: usize = 1000;
 
 /// A name or value from outside as messages quote it: on one line, harmless to a terminal, and not endless.
 ///
@@ -17,17 +19,32 @@ const LENGTH: usize = 200;
 /// assert_eq!(shown(&"x".repeat(1000)).to_string().chars().count(), 201);
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(&'a str);
+pub struct Shown<'a> {
+    text: &'a str,
+    length: usize,
+}
 
 /// Makes a name or value from outside fit to be quoted.
 pub fn shown<T: AsRef<str> + ?Sized>(text: &T) -> Shown<'_> {
-    Shown(text.as_ref())
+    Shown {
+        text: text.as_ref(),
+        length: NAME,
+    }
+}
+
+/// Makes what somebody else says of a name or value, such as a parser, fit to be quoted: as [`shown`], cut at 1000
+/// characters.
+pub fn shown_sentence<T: AsRef<str> + ?Sized>(text: &T) -> Shown<'_> {
+    Shown {
+        text: text.as_ref(),
+        length: SENTENCE,
+    }
 }
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, character) in self.0.chars().enumerate() {
-            if position == LENGTH {
+        for (position, character) in self.text.chars().enumerate() {
+            if position == self.length {
                 return formatter.write_char('…');
             }
             if is_unprintable(character) {
@@ -77,8 +94,10 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_between_characters() {
-        let exact = "é".repeat(LENGTH);
+        let exact = "é".repeat(NAME);
         assert_eq!(shown(&exact).to_string(), exact);
         assert_eq!(shown(&format!("{exact}x")).to_string(), format!("{exact}…"));
+        let long = shown_sentence(&"é".repeat(2000)).to_string();
+        assert_eq!(long, format!("{}…", "é".repeat(SENTENCE)));
     }
 }

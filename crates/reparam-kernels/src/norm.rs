@@ -96,7 +96,9 @@ fn forward_rows<S: PairSimd, N: Norm, T: Number>(
             let off = off::<S, N>(simd, read_or(simd, x, at, mean), center);
             simd.mul_add_lanes(off, off, sum)
         });
-        *inv = 1.0 / (squares / d as f32 + affine.eps).sqrt();
+        let square = squares / d as f32;
+        // Of a sum that overflows the root would be infinite and the row zeros, as if it were a number: a zero times it is NaN.
+        *inv = 1.0 / (square + affine.eps).sqrt() + 0.0 * square;
         let inv = simd.splat(*inv);
         for_groups!(d, |at| {
             let normal = simd.mul(off::<S, N>(simd, read(simd, x, at), center), inv);

@@ -45,6 +45,8 @@ pub struct Architecture {
     pub classifier: Option<ClassifierSpec>,
     /// How the names of tensors end that checkpoints may hold and the model does not need: buffers.
     pub buffers: Vec<&'static str>,
+    /// The keys of `config.json` that give layers their biases, with a part of the layers' paths.
+    pub bias_keys: Vec<(&'static str, &'static str)>,
 }
 
 /// The vectors of tokens and what is added to them.
@@ -352,6 +354,15 @@ impl Architecture {
     /// Returns whether no token sees what comes after it.
     pub fn is_causal(&self) -> bool {
         self.blocks.iter().all(|block| block.attention.causal)
+    }
+
+    /// Returns the names of the weight of the output head and of the table of token vectors.
+    pub fn head_names(&self) -> (String, String) {
+        let weight = |path: &str| format!("{path}.weight");
+        (
+            weight(&self.head.path),
+            weight(&self.full_path(&self.embedding.tokens)),
+        )
     }
 
     /// Returns how many tokens a sequence may have at most, if positions are learned.

@@ -46,13 +46,17 @@ unnamed_module!(CausalLm, modules: [body, head], data: []);
 impl CausalLm {
     /// Loads a model onto a device, frozen.
     ///
+    /// Where `config.json` ties the output head to the embedding and the checkpoint has both, a head with other numbers is used,
+    /// as in transformers, and [`architecture`](Self::architecture) then says that it is not tied. Of tied weights either
+    /// name will do.
+    ///
     /// # Errors
     ///
     /// Fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity, or
     /// the model is none that predicts the next token.
     pub fn load(
         checkpoint: &Checkpoint,
-        architecture: Architecture,
+        mut architecture: Architecture,
         device: &Device,
         precision: Precision,
     ) -> Result<Self, ModelError> {
@@ -61,23 +65,56 @@ impl CausalLm {
                 model_type: architecture.model_type,
             });
         }
+        let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
+        let (head_name, table) = architecture.head_names();
+        if architecture.head.tied && loader.has(&head_name) {
+            if !loader.has(&table) {
+                loader.take_from(&table, &head_name);
+            } else if !loader.are_equal(&head_name, &table)? {
+                architecture.head.tied = false;
+            }
+        }
         let architecture = Arc::new(architecture);
         let (spec, tied) = (&architecture.head, architecture.head.tied);
-        let tied_weight = format!("{}.weight", spec.path);
         // Older exporters wrote buffers and the tied head along.
         let ignored = |name: &str| {
             let mut buffers = architecture.buffers.iter();
-            buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == tied_weight)
+            buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == head_name)
         };
-        let (place, prefix) = ((device, precision), &architecture.prefix);
-        Loader::load(checkpoint, place, prefix, ignored, |loader| {
-            let body = Transformer::load(loader, &architecture, prefix)?;
+        loader.load(&architecture.bias_keys, ignored, |loader| {
+            let body = Transformer::load(loader, &architecture, &architecture.prefix)?;
             let head = (!tied).then(|| {
                 let (width, vocab_size) = (architecture.width, architecture.vocab_size);
                 loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
             });
             Ok(Self { body, head })
         })
+    }
+
+    /// Returns the names of the head's weight and of the table of token vectors, if they are one.
+    pub fn tied_names(&self) -> Option<(String, String)> {
+        let is_tied = self.head.is_none();
+        is_tied.then(|| self.architecture().head_names())
+    }
+
+    /// Gives a model whose head is the table of token vectors a head of its own with the same numbers, so that a method can be
+    /// attached to the one without the other.
+    ///
+    /// # Cost
+    ///
+    /// None until one of the two is changed: they share their memory.
+    #[must_use]
+    pub fn with_own_head(self) -> Self {
+        if self.head.is_some() {
+            return self;
+        }
+        let path = self.architecture().head.path.clone();
+        let weight = self.body.tokens.weight.with_own_id();
+        let head = Named::new(path, OutputHead(Linear { weight, bias: None }));
+        Self {
+            head: Some(head),
+            ..self
+        }
     }
 
     /// Returns what the model is made of.

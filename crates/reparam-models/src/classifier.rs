@@ -100,14 +100,15 @@ impl SequenceClassifier {
             let is_buffer = architecture.buffers.iter().any(|end| name.ends_with(end));
             is_buffer || head.other_heads.iter().any(|start| name.starts_with(start))
         };
-        let place = (device, precision);
-        let (body, pooler, stored) = Loader::load(checkpoint, place, prefix, ignored, |loader| {
+        let loader = Loader::new(checkpoint, device, precision, prefix);
+        let built = loader.load(&architecture.bias_keys, ignored, |loader| {
             let body = Transformer::load(loader, &architecture, prefix)?;
             loader.enter(prefix);
             let pooler = loader.linear(&head.pooler);
             loader.enter("");
             Ok((body, pooler, has_head.then(|| loader.head(&spec))))
         })?;
+        let (body, pooler, stored) = built;
         let classifier = match (stored, new_head) {
             (Some(classifier), _) => classifier,
             (None, Some(NewHead { seed })) => {

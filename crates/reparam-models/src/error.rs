@@ -1,10 +1,12 @@
 //! What can go wrong with a model.
 
 use reparam_formats::FormatError;
+use reparam_formats::checkpoint::LoadMismatch;
 use reparam_formats::config::ConfigError;
 use thiserror::Error;
 
 use crate::Precision;
+use reparam_formats::shown;
 
 /// Why a model could not be loaded or run.
 #[derive(Debug, Error)]
@@ -16,15 +18,23 @@ pub enum ModelError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The checkpoint is of a family that is not in the catalog.
-    #[error("the model type `{found}` is not supported")]
+    #[error("the model type `{found}` is not supported", found = shown(found))]
     UnsupportedFamily {
         /// What `config.json` says.
         found: String,
         /// What is in the catalog.
         supported: Vec<&'static str>,
     },
+    /// The checkpoint has biases that `config.json` does not ask for.
+    #[error("{mismatch}")]
+    UnaskedBiases {
+        /// The biases.
+        mismatch: Box<LoadMismatch>,
+        /// The keys that would take them.
+        keys: Vec<&'static str>,
+    },
     /// A setting of `config.json` is not supported.
-    #[error("`{setting} = {found}` in config.json is not supported")]
+    #[error("`{setting} = {found}` in config.json is not supported", found = shown(found))]
     UnsupportedSetting {
         /// The key.
         setting: &'static str,
@@ -70,7 +80,7 @@ pub enum ModelError {
         model_type: String,
     },
     /// The checkpoint has no last layer to tell sequences apart.
-    #[error("the checkpoint has no classification head (`{path}`)")]
+    #[error("the checkpoint has no classification head (`{path}`)", path = shown(path))]
     NoHead {
         /// The path of the layer.
         path: String,
@@ -84,7 +94,7 @@ pub enum ModelError {
         limit: usize,
     },
     /// A weight is finite, but the nearest bf16 number is not.
-    #[error("element {index} of `{name}` is {value:e}, which bf16 cannot hold")]
+    #[error("element {index} of `{name}` is {value:e}, which bf16 cannot hold", name = shown(name))]
     BeyondBf16 {
         /// The tensor.
         name: String,
@@ -97,7 +107,7 @@ pub enum ModelError {
     #[error("there is no token to continue from")]
     EmptyPrompt,
     /// A sampling setting is out of range.
-    #[error("{setting} must be {expected}, got {found}")]
+    #[error("{setting} must be {expected}, got {found}", found = shown(found))]
     Sampling {
         /// The setting.
         setting: &'static str,
@@ -122,6 +132,14 @@ impl ModelError {
             Self::Config(error) => error.hint(),
             Self::UnsupportedFamily { supported, .. } => {
                 Some(format!("supported model types: {}", supported.join(", ")))
+            }
+            Self::UnaskedBiases { keys, .. } => {
+                let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+                Some(format!(
+                    "set {} to true in config.json if the model was trained with these biases, else remove \
+                     them from the checkpoint",
+                    keys.join(" and ")
+                ))
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
             Self::Description { .. } => None,

@@ -1,10 +1,12 @@
 //! Filling modules from a checkpoint.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
 use reparam::{Linear, OutputHead, Weight};
+use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
@@ -22,6 +24,8 @@ pub(crate) struct Loader<'a> {
     precision: Precision,
     /// What the checkpoint lacks at the beginning of the names of the body's tensors: it was saved without a head.
     missing_prefix: Option<String>,
+    /// A tensor that the checkpoint stores under another name, and that name.
+    alias: Option<(String, String)>,
     /// What the paths of modules are in.
     place: String,
     /// The tensors that were asked for, as long as they are only planned.
@@ -55,7 +59,28 @@ impl Described {
 }
 
 impl<'a> Loader<'a> {
-    /// Builds a model whose body is at `prefix`. `ignored` says which extra tensors are harmless.
+    /// Creates a loader for a class whose body is at `prefix`.
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        device: &'a Device,
+        precision: Precision,
+        prefix: &str,
+    ) -> Self {
+        let prefix = format!("{prefix}.");
+        let is_there = checkpoint.names().any(|name| name.starts_with(&prefix));
+        Self {
+            checkpoint,
+            device,
+            precision,
+            missing_prefix: (!is_there).then_some(prefix),
+            alias: None,
+            place: String::new(),
+            plan: Some(Vec::new()),
+            unusable: None,
+        }
+    }
+
+    /// Builds a model. `ignored` says which extra tensors are harmless, `bias_keys` is [`Architecture::bias_keys`].
     ///
     /// Names and shapes are compared with those of the files before the first tensor is made, so a wrong size in
     /// `config.json` costs no memory: `build` is called with a loader that gives placeholders of one element, and then with one
@@ -65,28 +90,18 @@ impl<'a> Loader<'a> {
     ///
     /// Fails when the checkpoint does not hold exactly what is asked for, or a number that is not finite.
     pub(crate) fn load<M>(
-        checkpoint: &'a Checkpoint,
-        (device, precision): (&'a Device, Precision),
-        prefix: &str,
+        mut self,
+        bias_keys: &[(&'static str, &'static str)],
         ignored: impl Fn(&str) -> bool,
         build: impl Fn(&mut Self) -> Result<M, ModelError>,
     ) -> Result<M, ModelError> {
-        let prefix = format!("{prefix}.");
-        let is_there = checkpoint.names().any(|name| name.starts_with(&prefix));
-        let mut loader = Self {
-            checkpoint,
-            device,
-            precision,
-            missing_prefix: (!is_there).then_some(prefix),
-            place: String::new(),
-            plan: Some(Vec::new()),
-            unusable: None,
-        };
-        build(&mut loader)?;
-        let plan = loader.plan.take().unwrap_or_default();
-        checkpoint.check_tensors(&plan, ignored)?;
-        let model = build(&mut loader)?;
-        loader.unusable.map_or(Ok(model), Err)
+        build(&mut self)?;
+        let plan = self.plan.take().unwrap_or_default();
+        self.checkpoint
+            .check_tensors(&plan, ignored)
+            .map_err(|error| unasked_biases(error, bias_keys))?;
+        let model = build(&mut self)?;
+        self.unusable.map_or(Ok(model), Err)
     }
 
     /// Goes on with modules whose paths are inside of `place`.
@@ -103,6 +118,11 @@ impl<'a> Loader<'a> {
 
     /// The name of a tensor in the checkpoint.
     fn stored(&self, name: &str) -> String {
+        if let Some((wanted, stored)) = &self.alias
+            && wanted == name
+        {
+            return stored.clone();
+        }
         let prefix = self.missing_prefix.as_deref().unwrap_or_default();
         name.strip_prefix(prefix).unwrap_or(name).to_owned()
     }
@@ -111,6 +131,17 @@ impl<'a> Loader<'a> {
     pub(crate) fn has(&self, name: &str) -> bool {
         let name = self.stored(name);
         self.checkpoint.names().any(|known| known == name)
+    }
+
+    /// Takes a tensor from where another is stored.
+    pub(crate) fn take_from(&mut self, name: &str, stored: &str) {
+        self.alias = Some((name.to_owned(), self.stored(stored)));
+    }
+
+    /// Whether two tensors that the checkpoint has are the same numbers.
+    pub(crate) fn are_equal(&self, a: &str, b: &str) -> Result<bool, ModelError> {
+        let [a, b] = [a, b].map(|name| self.stored(name));
+        Ok(self.checkpoint.are_equal(&a, &b)?)
     }
 
     /// Finds a tensor; `None` as long as it is only planned.
@@ -314,6 +345,28 @@ impl<'a> Loader<'a> {
     fn unusable(&mut self, error: ModelError) -> Source<'a> {
         self.unusable.get_or_insert(error);
         Source::Nothing
+    }
+}
+
+/// Says which keys of `config.json` would take the biases that are all that a checkpoint has too much.
+fn unasked_biases(error: FormatError, keys: &[(&'static str, &'static str)]) -> ModelError {
+    let FormatError::Mismatch(mismatch) = error else {
+        return error.into();
+    };
+    let key = |name: &String| {
+        let mut keys = keys.iter();
+        let (_, key) = keys.find(|(part, _)| name.ends_with(".bias") && name.contains(part))?;
+        Some(*key)
+    };
+    let wanted: Option<BTreeSet<&str>> = mismatch.unexpected.iter().map(key).collect();
+    match wanted {
+        Some(keys) if mismatch.missing.is_empty() && mismatch.misshaped.is_empty() => {
+            ModelError::UnaskedBiases {
+                mismatch,
+                keys: keys.into_iter().collect(),
+            }
+        }
+        _ => FormatError::Mismatch(mismatch).into(),
     }
 }
 

@@ -32,17 +32,22 @@ pub(crate) fn low_rank(x: Tensor<2>, term: LowRank) -> Tensor<2> {
     z.matmul(term.a.transpose()).matmul(term.b.transpose()) * term.scaling
 }
 
+/// `sqrt(square + eps)`, and NaN where the square overflowed: dividing by infinity would make zeros of it, as if it were a number.
+fn deviation(square: Tensor<2>, eps: f32) -> Tensor<2> {
+    (square.clone() + eps).sqrt() + square * 0.0
+}
+
 /// See [`crate::rms_norm`].
 pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f32) -> Tensor<2> {
     let mean_square = (x.clone() * x.clone()).mean_dim(1);
-    x / (mean_square + eps).sqrt() * weight.unsqueeze::<2>()
+    x / deviation(mean_square, eps) * weight.unsqueeze::<2>()
 }
 
 /// See [`crate::layer_norm`].
 pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, eps: f32) -> Tensor<2> {
     let off = x.clone() - x.mean_dim(1);
     let variance = (off.clone() * off.clone()).mean_dim(1);
-    off / (variance + eps).sqrt() * weight.unsqueeze::<2>() + bias.unsqueeze::<2>()
+    off / deviation(variance, eps) * weight.unsqueeze::<2>() + bias.unsqueeze::<2>()
 }
 
 /// See [`crate::activation`].

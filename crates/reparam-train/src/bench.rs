@@ -25,8 +25,7 @@ use crate::learner::{self, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
 use crate::{ModelRequest, RunFile as _, Session, TrainError};
 
-/// What is measured: a method on its usual layers, of LoRA all linear ones with `alpha = 2 rank`, with AdamW and clipping to
-/// norm 1.
+/// What is measured: a method with its default settings, LoRA on all linear layers, with AdamW and clipping to norm 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchRequest {
     /// A model directory or a hub id.
@@ -299,15 +298,11 @@ fn run_config(request: &BenchRequest) -> Result<RunConfig, TrainError> {
         return Ok(config);
     };
     let settings = spec_of(&config).map_or(&[][..], |spec| spec.settings);
-    let has = |key: &str| settings.iter().any(|setting| setting.key == key);
-    if !has("rank") {
+    if settings.iter().all(|setting| setting.key != "rank") {
         let method = config.method.ok_or(TrainError::NoMethod)?.kind;
         return Err(TrainError::NoRank { method });
     }
     overrides.push(set("rank", &rank));
-    if has("alpha") {
-        overrides.push(set("alpha", &(2 * rank)));
-    }
     Ok(parse(&overrides)?)
 }
 

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
 use crate::numbers::{bytes, given, readable};
+use reparam_formats::{shown, shown_sentence};
 
 /// What work on a model gives.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -52,7 +53,7 @@ pub enum TrainError {
     },
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(DataError),
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -107,7 +108,7 @@ pub enum TrainError {
     #[error("interrupted")]
     Interrupted,
     /// A task has no such use.
-    #[error("a model for {task} cannot be {what}")]
+    #[error("a model for {task} cannot be {what}", task = shown(task))]
     NotForTask {
         /// The task.
         task: String,
@@ -124,9 +125,9 @@ pub enum TrainError {
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
-    Rows(#[from] RowError),
+    Rows(RowError),
     /// What a run wrote beside its result cannot be used.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", path.display(), problem = shown_sentence(problem))]
     Card {
         /// The file.
         path: PathBuf,
@@ -158,7 +159,7 @@ pub enum TrainError {
     #[error(transparent)]
     Task(Box<dyn std::error::Error + Send + Sync>),
     /// Nothing says what a model is for.
-    #[error("cannot tell which task {model} is for")]
+    #[error("cannot tell which task {model} is for", model = shown(model))]
     NoTask {
         /// The model.
         model: String,
@@ -174,7 +175,7 @@ pub enum TrainError {
         advice: String,
     },
     /// There is no task of a name.
-    #[error("no such task: {task}")]
+    #[error("no such task: {task}", task = shown(task))]
     UnknownTask {
         /// The name.
         task: String,
@@ -195,11 +196,31 @@ pub enum TrainError {
         /// The path.
         directory: PathBuf,
     },
-    /// A run directory was given instead of the adapter in it.
-    #[error("{} is a run directory, not an adapter", directory.display())]
-    RunInsteadOfAdapter {
-        /// The directory of the run.
-        directory: PathBuf,
+    /// An adapter was given as a model, and what its base is cannot be told or has no place.
+    #[error("{} is an adapter, not a model", adapter.display())]
+    AdapterAsModel {
+        /// Its directory.
+        adapter: PathBuf,
+        /// The base, as far as the adapter says it.
+        base: Option<String>,
+    },
+    /// The base that an adapter says it was trained on is not found.
+    #[error("{} is an adapter of {base}, which is not found", adapter.display())]
+    NoSuchBase {
+        /// The adapter's directory.
+        adapter: PathBuf,
+        /// The base as the adapter names it.
+        base: String,
+        /// Why not.
+        source: Box<TrainError>,
+    },
+    /// A directory with several runs was given as a model.
+    #[error("{} is a directory of runs, not a model", path.display())]
+    SeveralRuns {
+        /// The directory.
+        path: PathBuf,
+        /// The names of the runs.
+        runs: Vec<String>,
     },
     /// A rank was asked for of a method that has none.
     #[error("`{method}` has no rank")]
@@ -223,7 +244,7 @@ pub enum TrainError {
     #[error(transparent)]
     Tabular(#[from] TabularError),
     /// A directory does not hold a regression.
-    #[error("{} is not a regression's: {problem}", path.display())]
+    #[error("{} is not a regression's: {problem}", path.display(), problem = shown_sentence(problem))]
     NotARegression {
         /// The file.
         path: PathBuf,
@@ -469,9 +490,23 @@ impl TrainError {
                 "give its base with --model, and {} with --adapter",
                 directory.join("adapter").display()
             )),
-            Self::RunInsteadOfAdapter { directory } => Some(format!(
-                "the run's adapter is {}",
-                directory.join("adapter").display()
+            Self::AdapterAsModel { adapter, base } => Some(format!(
+                "give its base as the model, and it as the adapter: --model {} --adapter {}",
+                base.as_deref().unwrap_or("BASE"),
+                adapter.display()
+            )),
+            Self::NoSuchBase { adapter, .. } => Some(format!(
+                "say where the base is: --model BASE --adapter {}; a path in adapter_config.json is taken from \
+                 the directory that the command runs in",
+                adapter.display()
+            )),
+            Self::SeveralRuns { path, runs } => Some(format!(
+                "give one of them: {}",
+                runs.iter()
+                    .take(10)
+                    .map(|run| path.join(run).display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             )),
             Self::Diverged { last_saved, .. } | Self::Vanished { last_saved, .. } => {
                 let saved = match last_saved {

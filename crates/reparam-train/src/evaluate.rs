@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
-use reparam_data::{Batch, Dataset, DatasetOptions, PackingStrategy, ReadOptions};
+use reparam_data::{Batch, Dataset, DatasetOptions, PackingStrategy, Phase, Piece, ReadOptions};
 use reparam_models::{CausalLm, TokenBatch};
 
+use crate::task::DEFAULT_LENGTH;
+use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError};
 
 /// The tokens that are evaluated at once: enough to keep the threads busy, and no more than a usual step has, since what is
@@ -40,7 +42,20 @@ pub fn evaluate_file(
             sequence_length,
             packing: PackingStrategy::BestFitDecreasing,
         },
+        stop,
     )?;
+    // The default length is nobody's wish: only what the file has counts.
+    let longest = match sequence_length {
+        DEFAULT_LENGTH => dataset
+            .blocks
+            .iter()
+            .flat_map(|block| block.pieces().iter().map(Piece::len))
+            .max()
+            .unwrap_or(0),
+        asked => asked,
+    };
+    let warning = beyond_positions(session.model.architecture(), longest);
+    session.warnings.extend(warning);
     let runtime = &session.runtime;
     let metrics = runtime.run(|| evaluate(&session.model, &dataset, stop))??;
     if metrics.primary().is_finite() {
@@ -60,11 +75,14 @@ pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<M
     let mut sum = 0.0;
     let mut tokens = 0_u64;
     let mut first = 0;
+    let total = dataset.report.labelled_tokens as u64;
     while first < dataset.blocks.len() {
         stop.check()?;
+        stop.at(Phase::Evaluating, tokens, total);
         let rest = &dataset.blocks[first..];
         let count = at_once(rest.iter().map(|block| block.n_tokens()));
-        let batch = Batch::concat(&rest[..count]);
+        let blocks: Vec<usize> = (first..first + count).collect();
+        let batch = dataset.batch(&blocks);
         let labels = &batch.labels;
         let loss = model.loss(
             token_batch(&batch),
@@ -76,6 +94,7 @@ pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<M
         tokens += batch.n_labelled() as u64;
         first += count;
     }
+    stop.at(Phase::Evaluating, total, total);
     let loss = sum / tokens as f64;
     Ok(Metrics::lower_is_better("loss", loss)
         .with("perplexity", loss.exp())

@@ -1,6 +1,9 @@
 //! What a run tells its observers, and writes to `events.jsonl`.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,9 +20,13 @@ pub const SCHEMA_VERSION: u32 = 2;
 /// ```
 /// use reparam_train::event::Event;
 ///
-/// let line = Event::Interrupted { step: 7 }.to_json_line()?;
-/// assert_eq!(line, r#"{"schema_version":2,"event":"interrupted","step":7}"#);
-/// # Ok::<(), serde_json::Error>(())
+/// let time = "2026-11-30T09:15:00.250Z".parse()?;
+/// let line = Event::Interrupted { step: 7 }.to_json_line(time)?;
+/// assert_eq!(
+///     line,
+///     r#"{"schema_version":2,"time":"2026-11-30T09:15:00.250Z","event":"interrupted","step":7}"#
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// Losses are means over the tokens or rows of a step: of a token's negative log-likelihood in nats, of a row's squared
@@ -31,6 +38,11 @@ pub const SCHEMA_VERSION: u32 = 2;
 pub enum Event {
     /// Everything is loaded and checked; the first step comes next.
     Start(Start),
+    /// Something that the user should know although nothing failed.
+    Warning {
+        /// A sentence without its period.
+        message: String,
+    },
     /// A step of the optimizer.
     Step(Step),
     /// What the model is measured by, on what is held out.
@@ -128,7 +140,8 @@ pub struct Start {
     ///
     /// Of a language model: `train_tokens`; `labelled_tokens`, those that are predicted; `cut_examples`, those longer
     /// than a block, so that a part of them is learned without the whole prompt; `blocks`; `sequence_length`, the tokens
-    /// of one; `eval_tokens`, the predicted tokens of what is held out. Of a regression: `features`, `target`,
+    /// of one; `eval_tokens`, the predicted tokens of what is held out; `held_out`, a list of what is held out of each file:
+    /// `file`, `held_out`, `of` and `unit`. Of a regression: `features`, `target`,
     /// `train_rows`, `test_rows`, `dropped_rows`.
     pub data: Map<String, Value>,
 }
@@ -138,6 +151,10 @@ pub struct Start {
 pub struct Step {
     /// Which, counted from 1.
     pub step: u64,
+    /// How many times the data have been gone through with it; `None` where they have no end, or in a line of an earlier
+    /// version.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub epoch: Option<f64>,
     /// The loss of its batch, before the update.
     pub loss: f64,
     /// The learning rate of the update.
@@ -304,30 +321,60 @@ pub enum FailureKind {
     Bug,
 }
 
+/// When something happened, to the millisecond.
+///
+/// As text it is in the form of RFC 3339, in UTC, and always of the same length: `2026-11-30T09:15:00.250Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(SystemTime);
+
+impl Time {
+    /// Returns what the system's clock says.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(SystemTime::now())
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_millis(self.0).fmt(f)
+    }
+}
+
+impl FromStr for Time {
+    type Err = humantime::TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_rfc3339(text).map(Self)
+    }
+}
+
 /// An event with what makes its line self-describing.
 #[derive(Serialize)]
 struct Line<'a> {
     schema_version: u32,
+    time: String,
     #[serde(flatten)]
     event: &'a Event,
 }
 
 impl Event {
-    /// The event as one line of JSON, without the line's end.
+    /// The event as one line of JSON, without the line's end; `time` is when it happened.
     ///
     /// A number that is not finite is written as `null`, since JSON has no word for it.
     ///
     /// # Errors
     ///
     /// A path that is not UTF-8, which JSON cannot express.
-    pub fn to_json_line(&self) -> Result<String, serde_json::Error> {
+    pub fn to_json_line(&self, time: Time) -> Result<String, serde_json::Error> {
         serde_json::to_string(&Line {
             schema_version: SCHEMA_VERSION,
+            time: time.to_string(),
             event: self,
         })
     }
 
-    /// Reads a line that [`to_json_line`](Self::to_json_line) wrote.
+    /// Reads a line that [`to_json_line`](Self::to_json_line) wrote, all but its time.
     ///
     /// # Errors
     ///
@@ -358,12 +405,16 @@ impl Event {
 /// Something that wants to know what happens in a run.
 pub trait Observer {
     /// Is told of an event right after it happened, on the thread that runs the loop.
-    fn on_event(&mut self, event: &Event);
+    fn on_event(&mut self, event: &Event, time: Time);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn time() -> Time {
+        "2026-11-30T09:15:00.250Z".parse().unwrap()
+    }
 
     fn events() -> Vec<Event> {
         vec![
@@ -392,6 +443,7 @@ mod tests {
             }),
             Event::Step(Step {
                 step: 1,
+                epoch: Some(0.25),
                 loss: 2.5,
                 learning_rate: 2e-4,
                 grad_norm: 0.1,
@@ -432,6 +484,7 @@ mod tests {
             }),
             Event::Step(Step {
                 step: 2,
+                epoch: None,
                 loss: 2.0,
                 learning_rate: 1.0,
                 grad_norm: 0.5,
@@ -475,7 +528,7 @@ mod tests {
     #[test]
     fn every_event_is_one_line_that_reads_back_equal() {
         for event in events() {
-            let line = event.to_json_line().unwrap();
+            let line = event.to_json_line(time()).unwrap();
             assert!(!line.contains('\n'), "{line}");
             assert_eq!(Event::from_json_line(&line).unwrap(), event);
         }
@@ -483,13 +536,25 @@ mod tests {
 
     #[test]
     fn a_step_has_the_documented_fields_in_order() {
-        let line = events()[1].to_json_line().unwrap();
+        let line = events()[1].to_json_line(time()).unwrap();
         assert_eq!(
             line,
-            "{\"schema_version\":2,\"event\":\"step\",\"step\":1,\"loss\":2.5,\
+            "{\"schema_version\":2,\"time\":\"2026-11-30T09:15:00.250Z\",\"event\":\"step\",\"step\":1,\
+             \"epoch\":0.25,\"loss\":2.5,\
              \"learning_rate\":0.0002,\"grad_norm\":0.1,\"weight\":100.0,\
              \"unit\":\"tokens\",\"per_second\":1234.5,\"peak_rss_bytes\":1099511627776}"
         );
+    }
+
+    #[test]
+    fn a_line_of_an_earlier_version_has_no_time_and_no_epoch() {
+        let line = r#"{"schema_version":2,"event":"step","step":1,"loss":2.5,"learning_rate":0.1,
+            "grad_norm":1.0,"weight":3.0,"unit":"rows","per_second":1.0,"peak_rss_bytes":1}"#;
+        let Event::Step(step) = Event::from_json_line(line).unwrap() else {
+            panic!("a step");
+        };
+        assert_eq!((step.step, step.epoch), (1, None));
+        assert_eq!(Time::now().to_string().len(), time().to_string().len());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use reparam_models::{CausalLm, Sampling, StopReason};
 use serde::Serialize;
 
 use crate::memory::check_fits;
+use crate::warnings::beyond_positions;
 use crate::{Session, Stop, TrainError};
 
 /// A generated text.
@@ -53,6 +54,12 @@ impl Session {
         on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generated, TrainError> {
         let (model, tokenizer) = (&self.model, &self.tokenizer);
+        let n_tokens = tokenizer
+            .encode(prompt, true)?
+            .len()
+            .saturating_add(max_new_tokens);
+        self.warnings
+            .extend(beyond_positions(model.architecture(), n_tokens));
         let request = (prompt, max_new_tokens, sampling);
         let work = || generate(model, tokenizer, &self.end_of_text, request, stop, on_text);
         self.runtime.run(work)?

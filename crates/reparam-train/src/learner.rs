@@ -19,8 +19,13 @@ pub trait Objective {
     type Model: Module;
 
     /// Returns how much the micro-batch `pass`, counted from 0 over the whole run, weighs: its labelled tokens, its
-    /// rows.
+    /// rows. One that weighs nothing is passed over.
     fn weight(&self, pass: u64) -> f64;
+
+    /// Returns how many times the data have been gone through before the micro-batch `pass`; `None` where they have no end.
+    fn epochs(&self, _pass: u64) -> Option<f64> {
+        None
+    }
 
     /// Returns the loss of the micro-batch `pass`, `[1]`: the sum over its tokens or rows, divided by `total`.
     ///
@@ -96,6 +101,8 @@ impl<O: Objective> Learner for ModuleLearner<O> {
     fn pass(&self, step: u64) -> Result<Pass> {
         let first = step * self.accumulation;
         let passes = first..first + self.accumulation;
+        let weighs = |pass: &u64| self.objective.weight(*pass) > 0.0;
+        let passes = passes.filter(weighs);
         // One normalization for the whole step: with a mean for each micro-batch, tokens of a
         // short one would weigh more.
         let weight: f64 = passes.clone().map(|pass| self.objective.weight(pass)).sum();

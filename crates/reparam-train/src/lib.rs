@@ -28,7 +28,8 @@ mod log;
 mod memory;
 mod metrics;
 mod model_files;
-mod numbers;
+pub mod numbers;
+mod open;
 mod plot;
 mod provenance;
 mod run_dir;
@@ -40,6 +41,7 @@ pub mod study;
 mod task;
 pub mod tasks;
 mod trainer;
+mod warnings;
 
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
@@ -48,9 +50,9 @@ pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
 pub use metrics::Metrics;
 pub use model_files::ModelFiles;
+pub use reparam_data::{Phase, Progress, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
-pub use stop::Stop;
 pub use task::{
     BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
     Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,
@@ -58,3 +60,4 @@ pub use task::{
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};
+pub use warnings::Warnings;

@@ -1,6 +1,6 @@
 //! Where a run says what happens: its file of events, and whoever observes it.
 
-use crate::event::{Event, Observer, Step};
+use crate::event::{Event, Observer, Step, Time};
 use crate::history::History;
 use crate::run_dir::{PICTURE, RunDir};
 use crate::state::Best;
@@ -39,26 +39,27 @@ impl<'a> RunLog<'a> {
     }
 
     pub(crate) fn emit(&mut self, event: Event) -> Result<()> {
-        self.directory.append(&event)?;
+        let time = Time::now();
+        self.directory.append(&event, time)?;
         if let Event::Evaluation(evaluation) = &event {
             self.history.evaluation(evaluation);
         }
-        self.observer.on_event(&event);
+        self.observer.on_event(&event, time);
         Ok(())
     }
 
     /// Tells the observer alone.
     pub(crate) fn tell(&mut self, event: &Event) {
-        self.observer.on_event(event);
+        self.observer.on_event(event, Time::now());
     }
 
     pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
-        let event = Event::Step(step.clone());
+        let (event, time) = (Event::Step(step.clone()), Time::now());
         if step.step == 1 || is_due(self.log_every, step.step) {
-            self.directory.append(&event)?;
+            self.directory.append(&event, time)?;
             self.history.step(step);
         }
-        self.observer.on_event(&event);
+        self.observer.on_event(&event, time);
         Ok(())
     }
 
@@ -68,7 +69,7 @@ impl<'a> RunLog<'a> {
             error: error.to_failure(),
         };
         // The error that ended the run is the one to report, not that of writing it down.
-        let _ = self.directory.append(&failed);
+        let _ = self.directory.append(&failed, Time::now());
     }
 }
 

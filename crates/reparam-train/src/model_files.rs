@@ -36,12 +36,15 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Reads a directory; of the weights the headers alone.
+    /// Reads a directory; of the weights the headers alone, and those after `look` has seen the configuration.
     ///
     /// # Errors
     ///
     /// Fails when the configuration or the weights are missing or damaged.
-    pub fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(
+        directory: &Path,
+        look: impl FnOnce(&ModelJson) -> Result<()>,
+    ) -> Result<Self> {
         if !directory.is_dir() {
             let path = directory.to_path_buf();
             return Err(FormatError::NoSuchDirectory { path }.into());
@@ -49,6 +52,7 @@ impl ModelFiles {
         let path = directory.join(CONFIG);
         let config = file::read_text(&path)?;
         let json = ModelJson::parse(&path, &config)?;
+        look(&json)?;
         let weights = Checkpoint::open(directory)?;
         let mut kept = BTreeMap::from([(CONFIG, config.into_bytes())]);
         for name in COMPANIONS {

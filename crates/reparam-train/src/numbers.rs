@@ -2,15 +2,41 @@
 
 /// Writes a number with four decimals, or as a power of ten where those would hide it.
 pub(crate) fn readable(x: f64) -> String {
-    if x != 0.0 && !(1e-3..1e5).contains(&x.abs()) {
-        format!("{x:.3e}")
+    if x.is_finite() && x.abs() >= 1e5 {
+        power(x, 3)
     } else {
-        format!("{x:.4}")
+        measured(x, 4)
+    }
+}
+
+/// Writes a measured number with some decimals, so that numbers of one kind stand below each other, or as a power of ten
+/// where they would hide it: the unit is the user's.
+#[must_use]
+pub fn measured(x: f64, decimals: usize) -> String {
+    // Below, fewer than two digits would be left.
+    let least = 10.0_f64.powi(1 - i32::try_from(decimals).unwrap_or(i32::MAX));
+    if x.is_finite() && x != 0.0 && !(least..1e12).contains(&x.abs()) {
+        power(x, 3)
+    } else {
+        format!("{x:.decimals$}")
+    }
+}
+
+/// Writes a number as a power of ten, with at most so many decimals and none that is a zero at the end.
+fn power(x: f64, decimals: usize) -> String {
+    let text = format!("{x:.decimals$e}");
+    match text.split_once('e') {
+        Some((digits, power)) if digits.contains('.') => {
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{power}")
+        }
+        _ => text,
     }
 }
 
 /// Writes a number as one says it: with up to four digits that count, as a power of ten where zeros would hide them.
-pub(crate) fn short(x: f64) -> String {
+#[must_use]
+pub fn short(x: f64) -> String {
     if !x.is_finite() || x == 0.0 {
         return if x == 0.0 {
             "0".to_owned()
@@ -19,10 +45,7 @@ pub(crate) fn short(x: f64) -> String {
         };
     }
     if !(1e-2..1e6).contains(&x.abs()) {
-        let text = format!("{x:.2e}");
-        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
-        let digits = digits.trim_end_matches('0').trim_end_matches('.');
-        return format!("{digits}e{power}");
+        return power(x, 2);
     }
     // Digits before the point count, too.
     let before = x.abs().log10().floor() as i32 + 1;
@@ -34,7 +57,8 @@ pub(crate) fn short(x: f64) -> String {
 }
 
 /// Writes a number that a user gave as a user would write it.
-pub(crate) fn given(x: f64) -> String {
+#[must_use]
+pub fn given(x: f64) -> String {
     if x == 0.0 || (1e-5..1e9).contains(&x.abs()) {
         x.to_string()
     } else {
@@ -91,8 +115,8 @@ mod tests {
             (0.0, "0.0000"),
             (0.03162, "0.0316"),
             (-99_999.0, "-99999.0000"),
-            (1e5, "1.000e5"),
-            (2.5e-7, "2.500e-7"),
+            (1e5, "1e5"),
+            (2.5e-7, "2.5e-7"),
             (f64::INFINITY, "inf"),
             (f64::NAN, "NaN"),
         ];
@@ -116,6 +140,17 @@ mod tests {
             (f64::INFINITY, "inf"),
         ] {
             assert_eq!(short(number), text);
+        }
+        for (number, decimals, text) in [
+            (0.0, 4, "0.0000"),
+            (0.0123, 4, "0.0123"),
+            (0.000_123, 4, "1.23e-4"),
+            (0.000_123, 6, "0.000123"),
+            (-4_675_467_079.114_9, 4, "-4675467079.1149"),
+            (1e12, 4, "1e12"),
+            (f64::NAN, 4, "NaN"),
+        ] {
+            assert_eq!(measured(number, decimals), text);
         }
         for (number, text) in [(0.1, "0.1"), (5.0, "5"), (2e-6, "2e-6"), (1e300, "1e300")] {
             assert_eq!(given(number), text);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use reparam_formats::atomic::{remove_leftovers, write_file_atomic};
 use reparam_formats::{FormatError, file};
 
-use crate::event::{Event, Finished, SCHEMA_VERSION};
+use crate::event::{Event, Finished, SCHEMA_VERSION, Time};
 use crate::task::ResultKind;
 use crate::{Result, TrainError};
 
@@ -173,7 +173,9 @@ impl RunDir {
         })?;
         let checkpoints = self.path.join(CHECKPOINTS);
         Ok(remove_leftovers(&checkpoints, |name| {
-            ["step-", "best-"].iter().any(|start| name.starts_with(start))
+            ["step-", "best-"]
+                .iter()
+                .any(|start| name.starts_with(start))
         })?)
     }
 
@@ -241,10 +243,12 @@ impl RunDir {
     }
 
     /// Appends an event; the line is with the system before this returns.
-    pub(crate) fn append(&mut self, event: &Event) -> Result<()> {
+    pub(crate) fn append(&mut self, event: &Event, time: Time) -> Result<()> {
         let path = self.path.join(EVENTS);
         let failed = |source| FormatError::io("write", &path, source);
-        let mut line = event.to_json_line().map_err(|error| failed(error.into()))?;
+        let mut line = event
+            .to_json_line(time)
+            .map_err(|error| failed(error.into()))?;
         line.push('\n');
         if let Err(error) = self.events.write_all(line.as_bytes()) {
             // At a limit or on a full disk a part of the line may be there. The error to report is the first one.

@@ -9,16 +9,17 @@ use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, Dtype, sha256_bytes};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
-use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::hub::HubOptions;
+use reparam_formats::identify::{Kind, identify};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::{CausalLm, ModelError, Precision};
 use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
 use crate::model_files::{ModelFiles, TOKENIZER};
-use crate::run_dir::model_of;
+use crate::open::OpenedModel;
 use crate::task::ModelRequest;
-use crate::{TrainError, config};
+use crate::{TrainError, Warnings, config};
 
 /// A loaded model, its tokenizer and where they came from.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Session {
     pub catalog: Catalog,
     /// What it computes with.
     pub runtime: Runtime,
+    /// Where is put what the user should know of it.
+    pub warnings: Warnings,
 }
 
 impl Session {
@@ -79,6 +82,7 @@ impl Session {
     /// those of its configuration, a weight is not finite, or the tokenizer has ids that the
     /// embedding lacks; and as [`with_adapter`](Self::with_adapter).
     pub fn open_request(request: &ModelRequest, hub: &HubOptions) -> Result<Self, TrainError> {
+        let (request, hub) = &request.found(hub)?;
         request.runtime.run(|| {
             let Some(directory) = &request.adapter else {
                 return Ok(Self::open_base(request, hub, true, None)?.0);
@@ -113,33 +117,30 @@ impl Session {
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
         let catalog = request.catalog.clone();
-        let files = ModelFiles::open(&directory)?;
-        let mut architecture = catalog.families.describe(files.json())?;
-        if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout)?;
-        }
-        let special = architecture.special.clone();
-        let tokenizer = load_tokenizer(&files, &special)?;
-        tokenizer.check_against_embedding(architecture.vocab_size)?;
+        let opened = OpenedModel::open(&request.model, hub, &catalog, dropout)?;
+        let (architecture, files) = (opened.architecture, opened.files);
         let wanted = request.precision;
         let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(files.weights()));
+        let tied = architecture.head.tied;
         let model = CausalLm::load(files.weights(), architecture, &Device::flex(), precision)
             .map_err(|error| misfit(error, files.json()))?;
-        let generation = GenerationConfig::load(&directory)?.unwrap_or_default();
-        let end_of_text = if generation.eos_token_ids.is_empty() {
-            special.eos
-        } else {
-            generation.eos_token_ids
-        };
+        if tied && !model.architecture().head.tied {
+            request.warnings.add(format!(
+                "config.json of {} says that the output head is the embedding (tie_word_embeddings), but the \
+                 checkpoint has another `{}.weight`, which is used",
+                request.model,
+                model.architecture().head.path
+            ));
+        }
         let session = Self {
+            end_of_text: end_of_text(files.directory(), &opened.tokenizer)?,
             model,
-            tokenizer,
-            end_of_text,
+            tokenizer: opened.tokenizer,
             files: Arc::new(files),
             catalog,
             runtime: request.runtime.clone(),
+            warnings: request.warnings.clone(),
         };
         Ok((session, precision))
     }
@@ -156,9 +157,21 @@ impl Session {
     }
 
     fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
-        let adapter = adapter.over(self.files.weights())?;
+        let tied = self.model.tied_names();
+        let tied: Vec<(&str, &str)> = tied
+            .iter()
+            .map(|(head, table)| (&**head, &**table))
+            .collect();
+        let adapter = adapter.over(self.files.weights(), &tied)?;
+        let head = format!("{}.", self.model.architecture().head.path);
+        let of_head = adapter.tensors.keys().any(|name| name.starts_with(&head));
+        // As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
+        let model = match of_head {
+            true => self.model.with_own_head(),
+            false => self.model,
+        };
         let methods = &self.catalog.methods;
-        let (model, _, _) = methods.attach_adapter(self.model, &adapter, WeightLayout::OutIn)?;
+        let (model, _, _) = methods.attach_adapter(model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
     }
 }
@@ -174,6 +187,17 @@ pub(crate) fn misfit(error: ModelError, json: &ModelJson) -> TrainError {
     }
 }
 
+/// Returns the tokens that end a generated text: all that the model's two configurations name, and the one that training and
+/// evaluation put at the end of a document.
+fn end_of_text(directory: &Path, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TrainError> {
+    let generation = GenerationConfig::load(directory)?.unwrap_or_default();
+    let mut ends = tokenizer.special_tokens().stop.clone();
+    ends.extend(generation.eos_token_ids);
+    ends.sort_unstable();
+    ends.dedup();
+    Ok(ends)
+}
+
 /// Returns whether an adapter runs on weights that are packed.
 pub(crate) fn runs_packed(catalog: &Catalog, adapter: &AdapterFiles) -> Result<bool, TrainError> {
     let (spec, _) = catalog.methods.of_adapter(adapter)?;
@@ -182,17 +206,32 @@ pub(crate) fn runs_packed(catalog: &Catalog, adapter: &AdapterFiles) -> Result<b
     Ok(spec.runs_packed && saved.is_none_or(|saved| saved.is_empty()))
 }
 
+/// The directory of the adapter that a run resulted in, if that of the run is given.
+pub(crate) fn adapter_directory(directory: &Path) -> PathBuf {
+    let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
+    let inside = directory.join("adapter");
+    match !is_adapter(directory) && is_adapter(&inside) {
+        true => inside,
+        false => directory.to_owned(),
+    }
+}
+
+/// Reads an adapter from its directory, or from that of the run that resulted in it.
 pub(crate) fn load_adapter(directory: &Path) -> Result<AdapterFiles, TrainError> {
-    if !directory.is_dir() {
+    if !directory.exists() {
         return Err(TrainError::NoSuchAdapter {
             directory: directory.to_owned(),
         });
     }
-    let is_adapter = |path: &Path| path.join(CONFIG_FILE).exists();
-    if !is_adapter(directory) && is_adapter(&directory.join("adapter")) {
-        return Err(TrainError::RunInsteadOfAdapter {
-            directory: directory.to_owned(),
-        });
+    let directory = &adapter_directory(directory);
+    let kind = identify(directory)?;
+    if !directory.is_dir() || matches!(kind, Kind::Model(_) | Kind::Tokenizer) {
+        return Err(FormatError::AnotherKind {
+            path: directory.to_owned(),
+            kind,
+            wanted: "the directory of an adapter",
+        }
+        .into());
     }
     Ok(AdapterFiles::load(directory)?)
 }

@@ -141,7 +141,7 @@ fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
         ("wsd", stable),
     ];
     let decay = settings.choice("schedule", &words)?;
-    if decay == stable && warmup_steps + decay_steps > max_steps {
+    if decay == stable && warmup_steps.saturating_add(decay_steps) > max_steps {
         return Err(TrainError::ScheduleTooLong {
             warmup_steps,
             decay_steps,

@@ -1,7 +1,6 @@
 //! The one training loop: steps, evaluation, stopping, divergence, checkpoints and events of any task.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use reparam::optim::Optimizer;
@@ -10,9 +9,12 @@ use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::Stop;
 use crate::config::Keep;
 use crate::convergence::Convergence;
-use crate::event::{Evaluation, Event, Finished, Observer, Start, Step, StopReason, Variances};
+use crate::event::{
+    Evaluation, Event, Finished, Observer, Start, Step, StopReason, Time, Variances,
+};
 use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
@@ -20,7 +22,6 @@ use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, RunDir};
 use crate::state::{Best, Pending, TrainState, save_best, theta_of};
-use crate::stop::Stop;
 use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
 
@@ -79,9 +80,9 @@ impl TrainOptions {
 /// Trains as a run file says.
 ///
 /// The output directory is taken first, so that no other process writes to it. Model, tokenizer, data and targets are checked
-/// before anything is written there, and it is as it was if they do not pass. `observer` is told of every event on the calling thread, `events.jsonl`
-/// gets the same. When `stop` becomes true, the step in progress is finished, a checkpoint and the result are saved,
-/// and the run ends.
+/// before anything is written there, and it is as it was if they do not pass. `observer` is told of every event on the calling
+/// thread, `events.jsonl` gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result
+/// are saved, and the run ends; before the first step it ends at once. A flag is a watch.
 ///
 /// The result is the best of the models that were evaluated after a step, or the last one: see [`Keep`].
 ///
@@ -93,22 +94,23 @@ impl TrainOptions {
 /// [`TrainError`]; a run that has started leaves a `failed` event and a checkpoint of its last
 /// finished step. [`TrainError::ResumeDiffers`] when a run would go on with another configuration, base, tokenizer or
 /// data.
-pub fn train(
+pub fn train<'a>(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: impl Into<Stop<'a>>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    let watch = watch.into();
     options
         .runtime
-        .run(|| train_here(run, options, stop, observer))?
+        .run(|| train_here(run, options, watch, observer))?
 }
 
 /// [`train`] with the runtime in force.
 fn train_here(
     run: &TaskRun,
     options: &TrainOptions,
-    stop: &AtomicBool,
+    watch: Stop<'_>,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
@@ -120,14 +122,14 @@ fn train_here(
             check_config(&before, &config)?;
         }
         if let Some(finished) = directory.finished()? {
-            observer.on_event(&Event::Finished(finished));
+            observer.on_event(&Event::Finished(finished), Time::now());
             return Ok(Outcome::AlreadyFinished);
         }
     } else {
         RunDir::check_free(run.output())?;
     }
     directory.remove_leftovers()?;
-    let mut prepared = run.prepare(&options.hub)?;
+    let mut prepared = run.prepare(&options.hub, watch)?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
@@ -135,7 +137,7 @@ fn train_here(
     if goes_on {
         let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
         if state.is_none() && !is_clean {
-            prepared = run.prepare(&options.hub)?;
+            prepared = run.prepare(&options.hub, watch)?;
         }
         directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
         directory.describe(&config, &provenance)?;
@@ -147,6 +149,7 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
+    let warnings = std::mem::take(&mut prepared.facts.warnings);
     let PreparedRun {
         learner,
         optimizer,
@@ -168,9 +171,9 @@ fn train_here(
         plan,
         accumulation,
         unit,
-        stop: Stop::new(stop),
+        stop: watch,
     };
-    let result = trainer.run(start, found);
+    let result = trainer.run(start, warnings, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -260,17 +263,27 @@ struct Trainer<'a> {
 
 impl Trainer<'_> {
     /// `found` is the checkpoint to go on from; the outer `None` is a new run.
-    fn run(&mut self, start: Start, found: Option<Option<TrainState>>) -> Result<Outcome> {
+    fn run(
+        &mut self,
+        start: Start,
+        warnings: Vec<String>,
+        found: Option<Option<TrainState>>,
+    ) -> Result<Outcome> {
+        let mut warnings = warnings
+            .into_iter()
+            .map(|message| Event::Warning { message });
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
                 self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
+                warnings.for_each(|warning| self.log.tell(&warning));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
+                warnings.try_for_each(|warning| self.log.emit(warning))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }
@@ -329,7 +342,8 @@ impl Trainer<'_> {
         })?;
         self.state.step += 1;
         self.state.passes += self.accumulation;
-        let step = step_event(&stepped, self.unit, started);
+        let epoch = self.learner.epochs(self.state.passes);
+        let step = step_event(&stepped, self.unit, (epoch, started));
         self.log.step(&step)?;
         self.learner.check_step(&step)?;
         // An accumulation that has not moved yet has not converged either.
@@ -570,10 +584,11 @@ impl Trainer<'_> {
 }
 
 /// Returns what is said of a step that was started at a time.
-fn step_event(stepped: &Stepped, unit: &str, started: Instant) -> Step {
+fn step_event(stepped: &Stepped, unit: &str, (epoch, started): (Option<f64>, Instant)) -> Step {
     let report = &stepped.report;
     Step {
         step: report.step,
+        epoch,
         loss: stepped.loss,
         learning_rate: report.learning_rate,
         grad_norm: report.grad_norm,

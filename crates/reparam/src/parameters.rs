@@ -120,14 +120,13 @@ fn assign_to<M: Module>(module: M, ids: Vec<ParamId>, values: ParameterList) -> 
 }
 
 /// Returns all tensors of a module as a checkpoint has them: methods are folded into the weights they
-/// transform, names are paths. A packed weight that nothing is folded into is left out: it is what it
-/// was in the checkpoint.
+/// transform, names are paths.
 ///
 /// # Cost
 ///
-/// The folded weights, until the list is dropped.
+/// The folded weights, and packed ones decoded to `f32`, until the list is dropped.
 pub fn effective<M: Module>(module: &M) -> ParameterList {
-    collect(&module.clone().materialize(), |_, param| param.is_there()).list
+    collect(&module.clone().materialize(), |_, _| true).list
 }
 
 /// Counts the elements of the trainable parameters and of all of them.

@@ -53,6 +53,17 @@ impl Weight {
         Self::Packed(Packed::new(weight, ParamId::new(), device.clone(), None))
     }
 
+    /// Returns the same numbers as a frozen weight of its own, with nothing attached.
+    pub fn with_own_id(&self) -> Self {
+        match self {
+            Self::Dense(param) => {
+                let weight = Param::from_tensor(param.base());
+                Self::Dense(weight.set_require_grad(false))
+            }
+            Self::Packed(packed) => Self::packed(packed.weight.clone(), &packed.device()),
+        }
+    }
+
     /// Returns `[rows, columns]`.
     pub fn dims(&self) -> [usize; 2] {
         match self {
@@ -242,13 +253,10 @@ impl Module for Weight {
         self.param().collect_devices(devices)
     }
 
-    /// Folds what is attached into the weight; a packed one is decoded for that.
+    /// Folds what is attached into the weight; a packed one is decoded, since only a tensor has numbers to read.
     fn materialize(self) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.materialize()),
-            Self::Packed(packed) if packed.anchor.reparameterization::<Attached>().is_none() => {
-                Self::Packed(packed)
-            }
             Self::Packed(packed) => Self::Dense(packed.fresh().anchor.materialize()),
         }
     }

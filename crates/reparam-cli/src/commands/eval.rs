@@ -8,11 +8,16 @@ use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::format::measure;
 use crate::output::Printer;
+use crate::progress::Meter;
 
 /// Measures a model and prints it.
 pub(crate) fn run(args: AskArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, request) = args.start(context)?;
-    let metrics = task.eval(&request, &context.hub, Stop::new(&context.stop));
+    let meter = Meter::new(printer);
+    let watch = Stop::new(&context.stop).with_progress(&meter);
+    let metrics = task.eval(&request, &context.hub, watch);
+    meter.print_notes(printer);
+    printer.warn_all(&request.model.warnings);
     let metrics = metrics.map_err(|source| match source {
         // A run file has other ways out.
         TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {

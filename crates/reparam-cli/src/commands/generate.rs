@@ -2,17 +2,19 @@
 
 use std::ops::ControlFlow;
 
-use clap::CommandFactory as _;
-use clap::error::ErrorKind;
+use reparam_data::Format;
 use reparam_models::Sampling;
+use reparam_train::tasks::trained_format;
 use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
 
-use crate::args::{Cli, GenerateArgs};
+use crate::args::GenerateArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::format::counted;
 use crate::output::Printer;
+use crate::prompt;
+use crate::wrong_use::conflict;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,10 +31,20 @@ pub(crate) fn run(
     printer: &mut Printer<'_>,
 ) -> Result<()> {
     let sampling = sampling(&args)?;
+    let prompt = prompt::read(&args.prompt)?;
+    let prompt = match args.format {
+        Some(format) => format.prompt(&prompt),
+        None => prompt,
+    };
     let context = context()?;
     context.watch_interrupts("stopping after this token")?;
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
+    let trained = trained_format(&request, &session, &context.hub)?;
+    if args.format.is_none() && trained == Some(Format::Alpaca) {
+        printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
+    }
+    let warnings = request.warnings;
     let is_json = printer.is_json();
     let stop = Stop::new(&context.stop);
     let mut written = Ok(());
@@ -40,14 +52,16 @@ pub(crate) fn run(
         if is_json {
             return ControlFlow::Continue(());
         }
+        printer.warn_all(&warnings);
         written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     };
-    let (prompt, most) = (&args.prompt, args.max_new_tokens);
+    let (prompt, most) = (&prompt, args.max_new_tokens);
     let generated = session.generate(prompt, most, sampling, stop, &mut on_text);
+    printer.warn_all(&warnings);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;
     let generated = generated?;
@@ -86,18 +100,12 @@ fn sampling(args: &GenerateArgs) -> Result<Sampling> {
     ];
     match idle.into_iter().find(|(_, given)| *given) {
         None => Ok(Sampling::greedy()),
-        Some((flag, _)) => {
-            let error = Cli::command().error(
-                ErrorKind::ArgumentConflict,
-                format!(
-                    "{flag} has no effect at temperature 0, which takes the most likely token; \
-                     give a --temperature greater than 0"
-                ),
-            );
-            Err(CliError::Usage {
-                plain: error.render().to_string(),
-                styled: error.render().ansi().to_string(),
-            })
-        }
+        Some((flag, _)) => Err(conflict(
+            "generate",
+            format!(
+                "{flag} has no effect at temperature 0, which takes the most likely token; \
+             give a --temperature greater than 0"
+            ),
+        )),
     }
 }

@@ -10,6 +10,7 @@ use crate::args::PredictArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::output::Printer;
+use crate::progress::Meter;
 
 /// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
@@ -20,14 +21,17 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
     };
+    let meter = Meter::new(printer);
     let mut printed = Printed {
         printer,
         written: Ok(()),
     };
-    let stop = Stop::new(&context.stop);
+    let stop = Stop::new(&context.stop).with_progress(&meter);
     let predicted = task.predict(&request, &context.hub, stop, &mut printed);
+    let written = printed.written;
+    printer.warn_all(&request.model.warnings);
     // Output that could not be written is why there are no more rows, so it comes first.
-    printed.written?;
+    written?;
     predicted.map_err(|source| match source {
         // Of a run file's ways out, only this one is a command's too.
         TrainError::Tabular(TabularError::MissingValues { .. }) => CliError::Hinted {

@@ -1,11 +1,14 @@
 //! `reparam study`.
 
+use std::sync::atomic::Ordering;
+
 use reparam_train::TrainError;
 use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
+use crate::format::measured;
 use crate::output::Printer;
 use crate::overrides::overrides;
 
@@ -19,12 +22,17 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         vary,
         runtime: context.runtime(0),
     };
+    context.keeps.store(true, Ordering::Relaxed);
     context.watch_interrupts("stopping after this step")?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
             Some(message) if run.diverged => format!("diverged: {message}"),
             Some(message) => format!("failed: {message}"),
-            None => format!("loss {:.4} -> {:.4}", run.first_loss, run.last_loss),
+            None => format!(
+                "loss {} -> {}",
+                measured(run.first_loss, 4),
+                measured(run.last_loss, 4)
+            ),
         };
         printer.note(&format!("{}  {ended}", run.label));
     };

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use reparam_train::{Outcome, Tasks, TrainOptions, train};
+use reparam_train::{Outcome, Stop, Tasks, TrainOptions, train};
 
 use crate::args::TrainArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::observer::TrainObserver;
 use crate::output::Printer;
-use crate::overrides::overrides;
+use crate::overrides::of_train;
+use crate::progress::Meter;
 
 /// Reads the run file, runs it, and tells of every event.
 pub(crate) fn run(
@@ -18,13 +19,15 @@ pub(crate) fn run(
     printer: &mut Printer<'_>,
 ) -> Result<()> {
     printer.set_failure_is_event();
-    let overrides = overrides(args.set, args.output.as_deref())?;
+    let overrides = of_train(&args)?;
     let context = context();
     let tasks = context.as_ref().map(|context| context.tasks.clone());
     // A mistake in the run file is worth more than one in the environment.
-    let run = tasks
-        .unwrap_or_else(|_| Tasks::builtin())
-        .load(&args.run_file, &overrides)?;
+    let tasks = tasks.unwrap_or_else(|_| Tasks::builtin());
+    let run = match &args.run_file {
+        Some(path) => tasks.load(path, &overrides)?,
+        None => tasks.without_file(&overrides)?,
+    };
     let context = context?;
 
     context.watch_interrupts("stopping after this step")?;
@@ -33,8 +36,11 @@ pub(crate) fn run(
         runtime: context.runtime(run.threads()),
         ..TrainOptions::new(context.hub.clone())
     };
-    let mut observer = TrainObserver::new(printer, Arc::clone(&context.stop));
-    let outcome = train(&run, &options, &context.stop, &mut observer);
+    let flags = (Arc::clone(&context.stop), Arc::clone(&context.keeps));
+    let meter = Meter::new(printer);
+    let mut observer = TrainObserver::new(printer, &meter, flags);
+    let watch = Stop::new(&context.stop).with_progress(&meter);
+    let outcome = train(&run, &options, watch, &mut observer);
     // Output that could not be written is why the run was stopped, so it comes first.
     observer.finish()?;
     match outcome? {

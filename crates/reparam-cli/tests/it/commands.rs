@@ -1,8 +1,9 @@
 //! Generating, evaluating, inspecting and diagnosing, with the built-in model.
 
+use reparam_formats::is_unprintable;
 use serde_json::{Value, json};
 
-use crate::support::{Outcome, Workplace, model, repository};
+use crate::support::{Outcome, RawTensor, TensorFile, Workplace, model, repository};
 
 fn generate(workplace: &Workplace, args: &[&str]) -> Outcome {
     let model = model();
@@ -106,11 +107,15 @@ fn inspect_tells_what_things_are() {
     let of_adapter = inspect("run/adapter");
     assert_eq!(of_adapter["kind"], "adapter");
     assert_eq!(of_adapter["properties"]["rank"], 4);
-    assert_eq!(of_adapter["properties"]["scaling"], 8.0);
+    assert_eq!(of_adapter["properties"]["scaling"], 2.0);
     assert_eq!(of_adapter["properties"]["adapted_modules"], 35);
     assert_eq!(of_adapter["properties"]["trainable_parameters"], 23_120);
     let of_run = inspect("run");
-    assert_eq!(of_run["properties"], of_adapter["properties"]);
+    assert_eq!(of_run["kind"], "adapter");
+    assert_eq!(of_run["properties"]["result"], "there");
+    for (key, value) in of_adapter["properties"].as_object().expect("properties") {
+        assert_eq!(&of_run["properties"][key], value);
+    }
 
     let of_file = inspect("run/adapter/adapter_model.safetensors");
     assert_eq!(of_file["kind"], "tensors");
@@ -126,10 +131,48 @@ fn inspect_tells_what_things_are() {
     );
     workplace
         .reparam(&["inspect", "nope"])
-        .failed(1, "no such directory: nope", "path");
-    workplace
-        .reparam(&["inspect", "train.txt"])
-        .failed(1, "train.txt", "damaged");
+        .failed(1, "no such file: nope", "");
+    let of_text = inspect("train.txt");
+    assert_eq!(of_text["kind"], "text file");
+    let lines = workplace.read_text("train.txt").lines().count();
+    assert_eq!(of_text["properties"]["lines"], lines);
+}
+
+#[test]
+fn names_from_files_steer_no_terminal() {
+    const NAME: &str = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\n\u{7f}x";
+    let workplace = Workplace::new();
+    let tensor = |name: String| RawTensor {
+        name,
+        dtype: "F32".to_owned(),
+        shape: vec![0],
+        bytes: Vec::new(),
+    };
+    let file = |name: &str, tensors| TensorFile { tensors }.write(&workplace.path(name));
+    file("evil.safetensors", vec![tensor(NAME.to_owned())]);
+    let inspect = ["inspect", "--tensors", "evil.safetensors"];
+    let text = workplace.reparam(&inspect).succeeded().out;
+    let escaped = r"\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\n\u{7f}x  F32";
+    assert!(text.contains(escaped), "{text:?}");
+    assert!(!text.contains(|c: char| c != '\n' && is_unprintable(c)));
+
+    let json = workplace.reparam(&[&inspect[..], &["--json"]].concat());
+    assert_eq!(json.json()["tensors"][0]["name"], NAME);
+    assert!(!json.out.trim_end().contains(is_unprintable), "{json:?}");
+
+    // In errors, too, and no name makes a message that nobody can read.
+    let mut evil = tensor(format!("{NAME}{}", "x".repeat(100_000)));
+    evil.shape = vec![5];
+    file("evil.safetensors", vec![evil]);
+    let failed = workplace.reparam(&inspect);
+    assert_eq!(failed.code, Some(1));
+    assert!(
+        !failed
+            .err
+            .contains(|c: char| c != '\n' && is_unprintable(c))
+    );
+    assert!(failed.err.contains("xxx…' of dtype"), "{failed:?}");
+    assert!(failed.err.len() < 1000, "{}", failed.err.len());
 }
 
 #[test]

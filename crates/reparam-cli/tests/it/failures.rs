@@ -323,6 +323,15 @@ fn a_full_disk_at_the_start() {
     workplace.train(&[]).succeeded();
 }
 
+/// What is printed to a file has the same limit.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_for_what_is_printed() {
+    let workplace = Workplace::new();
+    let outcome = with_file_limit(&workplace, 0, "methods > methods.txt");
+    outcome.failed(1, "cannot write to standard output", "ulimit");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_at_the_end() {
@@ -358,6 +367,28 @@ fn a_full_disk_among_the_events() {
     assert!(events.len() > 5, "{}", events.len());
 }
 
+/// The system's own answer to a write beyond the limit is a signal.
+#[cfg(unix)]
+#[test]
+fn a_file_that_the_output_does_not_fit_into() {
+    let workplace = Workplace::new();
+    let model = model();
+    for command in [
+        "methods".to_owned(),
+        "doctor".to_owned(),
+        "train --help".to_owned(),
+        format!("inspect {model}"),
+        format!("eval --model {model} --data held_out.txt"),
+        format!("generate --model {model} --prompt Once --max-new-tokens 2"),
+    ] {
+        with_file_limit(&workplace, 0, &format!("{command} > out")).failed(
+            1,
+            "cannot write to standard output",
+            "limit on the size of files",
+        );
+    }
+}
+
 #[test]
 fn an_adapter_that_does_not_fit() {
     let workplace = Workplace::new();
@@ -380,8 +411,7 @@ fn an_adapter_that_does_not_fit() {
     for command in [&eval[..], &generate[..]] {
         let with = |adapter: &str| workplace.reparam(&[command, &["--adapter", adapter]].concat());
         with("nope").failed(1, "no such adapter directory: nope", "adapter_config.json");
-        with("run").failed(1, "run is a run directory", "run/adapter");
-        with(&model).failed(1, "is not an adapter", "save_pretrained");
+        with(&model).failed(1, "is a model, not the directory of an adapter", "--model");
         for (adapter, error, hint) in [
             (
                 other.as_str(),

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 7] = [
-    "train", "eval", "generate", "inspect", "bench", "methods", "doctor",
+const VERBS: [&str; 10] = [
+    "train", "init", "study", "predict", "eval", "generate", "inspect", "bench", "methods",
+    "doctor",
 ];
 
 fn here() -> &'static std::path::Path {
@@ -23,6 +24,7 @@ fn help_lists_the_commands() {
 
     Commands:
       train     Train or fine-tune a model
+      init      Write a commented run file
       study     Repeat one run under several settings and compare
       predict   Predict the rows of a file
       eval      Evaluate a model on a file
@@ -47,6 +49,8 @@ fn help_lists_the_commands() {
               Print only results and errors
 
     Examples:
+      reparam train --model assets/stories260K --data assets/tinyshakespeare.txt
+      reparam init --model assets/stories260K --data train.jsonl
       reparam train run.toml
       reparam train run.toml --set train.max_steps=50 --output runs/short
       reparam study run.toml --vary optimizer.lambda=0.1,1
@@ -83,25 +87,41 @@ fn help_of_train() {
     --- stdout
     Train or fine-tune a model
 
-    A run file is TOML with the sections [model], [data], [method], [optimizer], [train] and [output].
-    Paths in it are relative to the current directory. Ctrl-C stops after the current step and saves a
-    checkpoint; a second one quits at once. --resume continues from the newest checkpoint, to the same
-    bits as an uninterrupted run.
+    Without a run file, --model and --data say what is trained, and a new directory in runs gets the
+    result; its config.resolved.toml is the run file that does the same. A run file is TOML with the
+    sections [model], [data], [method], [optimizer], [train] and [output]. Paths in it are relative to
+    the current directory. Ctrl-C stops after the current step and saves a checkpoint; a second one
+    quits at once. --resume continues from the newest checkpoint, to the same bits as an uninterrupted
+    run.
 
-    Usage: reparam train [OPTIONS] <RUN_FILE>
+    Usage: reparam train [OPTIONS] [RUN_FILE]
 
     Arguments:
-      <RUN_FILE>
-              The run file
+      [RUN_FILE]
+              The run file; without one, --model and --data say what is trained, and the rest is by
+              default
 
     Options:
+          --model <DIR_OR_ID>
+              Model directory in Hugging Face layout, or hub id, instead of model.path
+
+          --data <PATH>
+              What to train on, instead of data.train (can be repeated)
+
+          --method <KIND>
+              Method, instead of method.kind: see `reparam methods` [default: lora]
+
+          --task <TASK>
+              What is trained, such as causal-lm, instead of model.task; default: what the model says
+
           --set <SECTION.KEY=VALUE>
               Override one value of the run file (can be repeated)
 
               The value is parsed as TOML; anything else is taken as a string.
 
           --output <DIR>
-              Write the run here instead of to output.dir
+              Write the run here instead of to output.dir; without a run file, default: a new directory
+              in runs
 
           --resume
               Continue from the newest checkpoint, or start if there is none
@@ -117,6 +137,7 @@ fn help_of_train() {
               Print only results and errors
 
     Examples:
+      reparam train --model assets/stories260K --data assets/tinyshakespeare.txt
       reparam train run.toml
       reparam train run.toml --set train.max_steps=50 --set method.rank=8
       reparam train run.toml --output runs/second --json > events.jsonl
@@ -151,7 +172,13 @@ fn help_of_generate() {
               [possible values: auto, bf16, f32, int8]
 
           --prompt <TEXT>
-              Text to continue
+              Text to continue; @FILE takes it from a file, - from standard input
+
+          --format <FORMAT>
+              Write the prompt as the examples of a format have it: alpaca makes it the instruction of
+              Alpaca's template; default: as it is
+
+              [possible values: text, jsonl, prompt_completion, alpaca]
 
           --max-new-tokens <N>
               Maximum number of tokens to generate
@@ -299,7 +326,7 @@ lora  Low-rank adaptation: a product of two thin matrices is added to a frozen w
   bf16       yes
   settings
     rank                      16            rows of A and columns of B
-    alpha                     32            numerator of the scaling s
+    alpha                     2 x rank      numerator of the scaling s
 "#,
         r#"
 clip_by_value  Bound every element

@@ -1,6 +1,7 @@
 //! Ctrl-C in commands that only read.
 
 use std::io::Read as _;
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,38 @@ fn wait_for_handler(child: &Child) {
         assert!(began.elapsed() < Duration::from_secs(60), "no handler");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn interrupt(child: &Child) {
+    let id = child.id().to_string();
+    let status = Command::new("kill").args(["-INT", &id]).status();
+    assert!(status.expect("kill").success());
+}
+
+#[test]
+fn a_download_ends_at_an_interrupt() {
+    let workplace = Workplace::new();
+    // A hub that takes a request and never answers.
+    let hub = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let endpoint = format!("http://{}", hub.local_addr().expect("an address"));
+    let args = ["generate", "--model", "org/name", "--prompt", "Once"];
+    let child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(args)
+        .env_clear()
+        .env("HF_ENDPOINT", endpoint)
+        .env("HF_HUB_CACHE", workplace.path("cache"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let (mut request, _) = hub.accept().expect("a request");
+    request.read_exact(&mut [0; 16]).expect("its beginning");
+    let asked = Instant::now();
+    interrupt(&child);
+    let output = child.wait_with_output().expect("an end");
+    // Far less than the 30 s that the answer may take; the machine may be busy.
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
 }
 
 #[test]
@@ -73,9 +106,7 @@ fn commands_that_only_read_end_at_an_interrupt() {
                 .read_exact(&mut first)
                 .expect("a text that has begun");
         }
-        let id = child.id().to_string();
-        let status = Command::new("kill").args(["-INT", &id]).status();
-        assert!(status.expect("kill").success());
+        interrupt(&child);
         let output = child.wait_with_output().expect("an end");
         let err = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(130), "{args:?}: {err}");

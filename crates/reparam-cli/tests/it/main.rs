@@ -2,8 +2,11 @@
 
 mod commands;
 mod config;
+#[cfg(unix)]
+mod docs;
 mod failures;
 mod files;
+mod forms;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;
@@ -12,9 +15,11 @@ mod predict;
 mod regression;
 mod resume;
 mod runs;
+mod start;
 mod studies;
 mod support;
 mod tables;
+mod wrong_use;
 
 use std::path::Path;
 

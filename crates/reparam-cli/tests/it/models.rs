@@ -53,9 +53,11 @@ fn a_model_is_no_adapter() {
         "--adapter",
         "run/model",
     ];
-    workplace
-        .reparam(&args)
-        .failed(1, "is not an adapter", "save_pretrained");
+    workplace.reparam(&args).failed(
+        1,
+        "run/model is a model, not the directory of an adapter",
+        "--model",
+    );
     let args = ["predict", "--model", "run/model", "--data", "held_out.txt"];
     workplace.reparam(&args).failed(
         1,
@@ -64,27 +66,66 @@ fn a_model_is_no_adapter() {
     );
 }
 
+/// The adapter names its base, so that the directory of the run is enough.
 #[test]
-fn a_run_with_an_adapter_is_no_model() {
+fn a_run_with_an_adapter_is_used_over_its_base() {
     let workplace = Workplace::new();
     without_method(&workplace);
     workplace
-        .train(&[&SHORT[..], &["method.kind=lora"]].concat())
+        .train(&[&SHORT[..], &["method.kind=lora", "train.save_every=3"]].concat())
         .succeeded();
-    let eval = ["eval", "--data", "held_out.txt", "--model", "run"];
-    let named = [&eval[..], &["--task", "causal-lm"]].concat();
-    let generate = ["generate", "--prompt", "Once", "--model", "run"];
-    for args in [&eval[..], &named, &generate] {
-        workplace.reparam(args).failed(
-            1,
-            "run is a run directory with an adapter, not a model",
-            "run/adapter with --adapter",
-        );
-    }
-    // What the hint says works.
     let base = model();
-    let args = [&eval[..4], &[&base, "--adapter", "run/adapter"]].concat();
-    workplace.reparam(&args).succeeded();
+    let expected = eval(&workplace, &base, &["--adapter", "run/adapter"]);
+    assert_ne!(expected, eval(&workplace, &base, &[]));
+    let checkpoint = "run/checkpoints/step-000003";
+    for directory in ["run", "run/adapter", checkpoint] {
+        assert_eq!(eval(&workplace, directory, &[]), expected, "{directory}");
+        let of_adapter = eval(&workplace, &base, &["--adapter", directory]);
+        assert_eq!(of_adapter, expected, "{directory}");
+    }
+    let named = eval(&workplace, "run", &["--task", "causal-lm"]);
+    assert_eq!(named, expected);
+    let generate = [
+        "generate",
+        "--prompt",
+        "Once",
+        "--max-new-tokens",
+        "3",
+        "--json",
+    ];
+    let text = |args: &[&str]| {
+        let outcome = workplace.reparam(&[&generate[..], args].concat());
+        outcome.succeeded().json()["text"].clone()
+    };
+    let [of_run, of_adapter] = [
+        text(&["--model", "run"]),
+        text(&["--model", &base, "--adapter", "run/adapter"]),
+    ];
+    assert_eq!(of_run, of_adapter);
+
+    // Two adapters, a base that is not there, an adapter that says none.
+    let eval = ["eval", "--data", "held_out.txt", "--model", "run"];
+    let two = [&eval[..], &["--adapter", "run/adapter"]].concat();
+    let hint = "--model BASE --adapter run/adapter";
+    workplace
+        .reparam(&two)
+        .failed(1, "run/adapter is an adapter, not a model", hint);
+    let config = workplace.read_text("run/adapter/adapter_config.json");
+    let with_base = |base: Value| {
+        let mut config: Value = serde_json::from_str(&config).expect("JSON");
+        config["base_model_name_or_path"] = base;
+        workplace.write(
+            "run/adapter/adapter_config.json",
+            config.to_string().as_bytes(),
+        );
+        workplace.reparam(&eval)
+    };
+    with_base(json!("./gone")).failed(
+        1,
+        "run/adapter is an adapter of ./gone, which is not found",
+        hint,
+    );
+    with_base(Value::Null).failed(1, "run/adapter is an adapter, not a model", hint);
 }
 
 /// A hub id is looked up in the cache before the run file is read, for its keys depend on what the model is for.
@@ -188,7 +229,8 @@ fn the_head_of_the_base_in_an_adapter_has_to_be_its_own() {
         outcome.failed(1, &error, "give the base that the adapter was trained on");
     };
     refused("base", "that of the base is another");
-    refused(&model(), "the base has none of its own");
+    // Where the head is the embedding, it is that which is another.
+    refused(&model(), "that of the base is another");
 }
 
 /// What a run was told of its data holds for its result; the length of pieces is said anew.

@@ -23,10 +23,40 @@ fn options(sequence_length: usize) -> DatasetOptions {
     }
 }
 
+/// The tokens of the blocks.
+fn ids(dataset: &Dataset) -> Vec<u32> {
+    let all: Vec<usize> = (0..dataset.blocks.len()).collect();
+    dataset.batch(&all).input_ids
+}
+
+/// The sequences of the blocks with their labels, in some order.
+fn sequences(dataset: &Dataset) -> Vec<(Vec<u32>, Vec<i32>)> {
+    let all: Vec<usize> = (0..dataset.blocks.len()).collect();
+    let batch = dataset.batch(&all);
+    let of = |bounds: &[usize]| {
+        let range = bounds[0]..bounds[1];
+        (
+            batch.input_ids[range.clone()].to_vec(),
+            batch.labels[range].to_vec(),
+        )
+    };
+    let mut sequences: Vec<_> = batch.bounds.windows(2).map(of).collect();
+    sequences.sort_unstable();
+    sequences
+}
+
+fn split(paths: &[PathBuf], options: &DatasetOptions, fraction: f64) -> Result<Split> {
+    let size = Size {
+        fraction,
+        max: u64::MAX,
+    };
+    Dataset::build_split(paths, &tokenizer(), options, (size, 7), Watch::never())
+}
+
 #[test]
 fn the_built_in_example() {
     let paths = [assets().join("tinyshakespeare.txt")];
-    let dataset = Dataset::build(&paths, &tokenizer(), &options(512)).unwrap();
+    let dataset = Dataset::build(&paths, &tokenizer(), &options(512), Watch::never()).unwrap();
     // The number of tokens is that of transformers 5.23.0 and the EOS.
     let expected = PackReport {
         documents: 1,
@@ -43,9 +73,9 @@ fn the_built_in_example() {
     assert_eq!(dataset.read.files.len(), 1);
     assert_eq!(dataset.read.files[0].bytes, 1_115_394);
     // FNV-1a over the ids that transformers 5.23.0 gives for the whole file, and the EOS.
-    let ids = dataset.blocks.iter().flat_map(|block| block.input_ids());
+    let ids = ids(&dataset).into_iter();
     let hash = ids.fold(1_469_598_103_934_665_603u64, |hash, id| {
-        (hash ^ u64::from(*id)).wrapping_mul(1_099_511_628_211)
+        (hash ^ u64::from(id)).wrapping_mul(1_099_511_628_211)
     });
     assert_eq!(hash, 14_291_155_232_724_758_050);
 }
@@ -63,48 +93,22 @@ fn documents_do_not_see_each_other() {
         packing: PackingStrategy::Sequential,
         ..options(16)
     };
-    let dataset = Dataset::build(&[path], &tokenizer(), &sequential).unwrap();
+    let dataset = Dataset::build(&[path], &tokenizer(), &sequential, Watch::never()).unwrap();
     const I: i32 = IGNORE_INDEX;
     let batch = dataset.batch(&[0]);
     assert_eq!(batch.input_ids, [1, 346, 306, 414, 2, 1, 2, 1, 320, 417, 2]);
     assert_eq!(batch.labels, [346, 306, 414, 2, I, 2, I, 320, 417, 2, I]);
     assert_eq!(batch.bounds, [0, 5, 7, 11]);
     assert_eq!(batch.position_ids, [0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3]);
-    // One block is a batch of any size.
+    // One block is an epoch of any batch size.
     let plan = BatchPlan::new(dataset.blocks.len(), 2, 0, true).unwrap();
-    assert_eq!(dataset.batch(&plan.batch(9)).n_tokens(), 22);
-}
-
-#[test]
-fn the_tail_is_a_data_set_of_its_own() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("a.txt");
-    fs::write(&path, "Once upon a time there was a girl. ".repeat(20)).unwrap();
-    let paths = [path];
-    let build =
-        |fraction| Dataset::build_split(&paths, &tokenizer(), &options(32), fraction).unwrap();
-    let (all, none) = build(0.0);
-    assert_eq!(none, None);
-    let (train, eval) = build(0.25);
-    let eval = eval.unwrap();
-    let ids = |dataset: &Dataset| -> Vec<u32> {
-        dataset
-            .blocks
-            .iter()
-            .flat_map(|block| block.input_ids().to_vec())
-            .collect()
-    };
-    assert_eq!([ids(&train), ids(&eval)].concat(), ids(&all));
-    assert_eq!(train.report.pieces + eval.report.pieces, all.report.pieces);
-    let held_out = (all.report.pieces as f64 * 0.25).round() as usize;
-    assert_eq!(eval.report.pieces, held_out);
-    assert_eq!(eval.read, train.read);
+    assert_eq!(dataset.batch(&plan.batch(9)).n_tokens(), 11);
 }
 
 #[test]
 fn encoded_documents_need_no_file() {
     let documents = [EncodedDocument::new(vec![1, 5, 2])];
-    let dataset = Dataset::from_encoded(&documents, 4, PackingStrategy::None).unwrap();
+    let dataset = Dataset::from_encoded(documents, 4, PackingStrategy::None).unwrap();
     assert_eq!((dataset.blocks.len(), dataset.read.files.len()), (1, 0));
     assert_eq!(dataset.report.fill, 0.75);
 }
@@ -135,7 +139,7 @@ fn prompts_are_given_and_not_predicted() {
         train_on_prompt: true,
         ..masked.clone()
     };
-    let build = |options| Dataset::build(&paths, &tokenizer(), options).unwrap();
+    let build = |options| Dataset::build(&paths, &tokenizer(), options, Watch::never()).unwrap();
     let (masked, all) = (build(&masked), build(&all));
     assert_eq!(masked.blocks.len(), 3);
     let encode = |text: &str| tokenizer().encode(text, true).unwrap();
@@ -146,9 +150,9 @@ fn prompts_are_given_and_not_predicted() {
         let ids = [encode(text), vec![2]].concat();
         let next = |index: usize| ids.get(index + 1).map_or(IGNORE_INDEX, |id| *id as i32);
         let labels: Vec<i32> = (0..ids.len()).map(next).collect();
-        assert_eq!(all.blocks[block].input_ids(), ids);
-        assert_eq!(all.blocks[block].labels(), labels);
-        assert_eq!(masked.blocks[block].input_ids(), ids);
+        assert_eq!(all.batch(&[block]).input_ids, ids);
+        assert_eq!(all.batch(&[block]).labels, labels);
+        assert_eq!(masked.batch(&[block]).input_ids, ids);
         // The space before the border begins the token that carries it on.
         let space = usize::from(block < 2);
         let predicted: Vec<i32> = labels
@@ -162,7 +166,7 @@ fn prompts_are_given_and_not_predicted() {
                 }
             })
             .collect();
-        assert_eq!(masked.blocks[block].labels(), predicted, "{text}");
+        assert_eq!(masked.batch(&[block]).labels, predicted, "{text}");
     }
     assert!(masked.report.labelled_tokens < all.report.labelled_tokens);
     assert_eq!(masked.report.tokens, all.report.tokens);
@@ -181,37 +185,145 @@ fn what_is_held_out_does_not_depend_on_what_is_learned() {
             train_on_prompt: true,
             ..masked.clone()
         };
-        let pieces = |options| Dataset::build(&paths, &tokenizer(), options).unwrap();
+        let pieces =
+            |options| Dataset::build(&paths, &tokenizer(), options, Watch::never()).unwrap();
         let (responses, texts) = (pieces(&masked), pieces(&all));
         for fraction in [0.05, 0.2, 0.5, 0.9] {
-            let split = |options| {
-                let parts = Dataset::build_split(&paths, &tokenizer(), options, fraction).unwrap();
-                (parts.0, parts.1.unwrap())
+            let parts = |options| {
+                let parts = split(&paths, options, fraction).unwrap();
+                (parts.train, parts.eval.unwrap())
             };
-            let ((train, eval), (learned, measured)) = (split(&masked), split(&all));
-            assert_eq!(eval, measured);
-            assert_eq!([&train.blocks[..], &eval.blocks].concat(), responses.blocks);
-            // What is learned of the texts is all that stands before the part held out.
-            assert_eq!(learned.blocks, texts.blocks[..learned.blocks.len()]);
-            let next = texts.blocks[learned.blocks.len()].input_ids();
-            assert_eq!(next, eval.blocks[0].input_ids());
-            // Nothing is lost: what is left out of a part is counted in it.
-            let report = |dataset: &Dataset| {
-                let report = &dataset.report;
-                [
-                    report.pieces + report.dropped_pieces,
-                    report.tokens + report.dropped_tokens,
-                    report.dropped_pieces,
-                ]
+            let ((train, eval), (learned, measured)) = (parts(&masked), parts(&all));
+            assert_eq!(sequences(&eval), sequences(&measured));
+            let together = |a: &Dataset, b: &Dataset| {
+                let mut both = [sequences(a), sequences(b)].concat();
+                both.sort_unstable();
+                both
             };
-            let sum = |a: &Dataset, b: &Dataset| {
-                let (a, b) = (report(a), report(b));
-                [0, 1, 2].map(|index| a[index] + b[index])
+            assert_eq!(together(&train, &eval), sequences(&responses));
+            // What is learned of the texts is all but the part held out, whose tokens are the same.
+            let tokens = |sequences: Vec<(Vec<u32>, Vec<i32>)>| -> Vec<Vec<u32>> {
+                sequences.into_iter().map(|(ids, _)| ids).collect()
             };
-            assert_eq!(sum(&train, &eval), report(&responses));
-            assert_eq!(sum(&learned, &eval)[..2], report(&texts)[..2]);
+            let dropped = eval.report.dropped_pieces;
+            let both = tokens(together(&learned, &measured));
+            assert_eq!(both.len() + dropped, texts.report.pieces);
+            let whole = tokens(sequences(&texts));
+            assert!(both.iter().all(|ids| whole.contains(ids)));
         }
     }
+}
+
+/// Files of short documents, with a document that is there twice.
+fn many_documents() -> (tempfile::TempDir, [PathBuf; 2]) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, texts: &[String]| {
+        let path = directory.path().join(name);
+        let lines = texts
+            .iter()
+            .map(|text| serde_json::json!({"text": text}).to_string());
+        fs::write(&path, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        path
+    };
+    let texts = |of: &str, n: usize| -> Vec<String> {
+        (0..n)
+            .map(|number| format!("{of} had {number} big dogs."))
+            .collect()
+    };
+    let (lily, tim) = (texts("Lily", 60), texts("Tim", 40));
+    let again = [&tim[..], &lily[..10]].concat();
+    let paths = [file("a.jsonl", &lily), file("b.jsonl", &again)];
+    (directory, paths)
+}
+
+#[test]
+fn the_order_of_files_does_not_matter() {
+    let (directory, [a, b]) = many_documents();
+    let story = directory.path().join("c.txt");
+    fs::write(
+        &story,
+        "Once upon a time there was a girl. She had a cat.\n".repeat(40),
+    )
+    .unwrap();
+    let shakespeare = assets().join("tinyshakespeare.txt");
+    for (paths, unit) in [
+        ([a.clone(), b.clone()], Unit::Documents),
+        ([story, shakespeare], Unit::Pieces),
+    ] {
+        let [first, second] = paths;
+        let one = split(&[first.clone(), second.clone()], &options(64), 0.1).unwrap();
+        let other = split(&[second, first], &options(64), 0.1).unwrap();
+        let (eval, other_eval) = (one.eval.unwrap(), other.eval.unwrap());
+        // To the order, so that sums are the same to the last bit.
+        assert_eq!(ids(&eval), ids(&other_eval));
+        assert_eq!(sequences(&one.train), sequences(&other.train));
+        let share = eval.report.labelled_tokens as f64
+            / (eval.report.labelled_tokens + one.train.report.labelled_tokens) as f64;
+        assert!((share - 0.1).abs() < 0.02, "{share}");
+        let mut shares = other.held_out;
+        shares.reverse();
+        assert_eq!(one.held_out, shares);
+        assert!(
+            shares
+                .iter()
+                .all(|share| share.unit == unit && share.held_out > 0)
+        );
+    }
+    // Duplicates are on one side.
+    let parts = split(&[a, b], &options(64), 0.3).unwrap();
+    let eval = sequences(parts.eval.as_ref().unwrap());
+    let train = sequences(&parts.train);
+    assert!(eval.iter().all(|sequence| !train.contains(sequence)));
+    let held_out: usize = parts.held_out.iter().map(|share| share.held_out).sum();
+    assert_eq!(held_out, eval.len());
+    assert_eq!(parts.held_out[0].of + parts.held_out[1].of, 110);
+}
+
+#[test]
+fn a_lone_document_gives_stretches_of_all_its_parts() {
+    let paths = [assets().join("tinyshakespeare.txt")];
+    let whole = Dataset::build(&paths, &tokenizer(), &options(512), Watch::never()).unwrap();
+    let parts = split(&paths, &options(512), 0.05).unwrap();
+    let eval = parts.eval.unwrap();
+    let mut both = [sequences(&parts.train), sequences(&eval)].concat();
+    both.sort_unstable();
+    assert_eq!(both, sequences(&whole));
+    assert_eq!(eval.report.pieces, 68);
+    let share = FileShare {
+        file: paths[0].clone(),
+        held_out: 68,
+        of: 1355,
+        unit: Unit::Pieces,
+    };
+    assert_eq!(parts.held_out, [share]);
+    // From each tenth of the text there is a stretch of six or seven pieces.
+    let starts: Vec<usize> = eval
+        .blocks
+        .iter()
+        .flat_map(|block| block.pieces().iter().map(|piece| piece.start() / 512))
+        .collect();
+    for tenth in 0..10 {
+        let range = 1355 * tenth / 10..1355 * (tenth + 1) / 10;
+        let inside: Vec<_> = starts
+            .iter()
+            .filter(|start| range.contains(*start))
+            .collect();
+        assert!((6..=7).contains(&inside.len()), "{tenth}: {inside:?}");
+        assert_eq!(inside[inside.len() - 1] - inside[0] + 1, inside.len());
+    }
+    // Or no more than the most.
+    let size = Size {
+        fraction: 0.5,
+        max: 5110,
+    };
+    let parts = Dataset::build_split(
+        &paths,
+        &tokenizer(),
+        &options(512),
+        (size, 7),
+        Watch::never(),
+    );
+    assert_eq!(parts.unwrap().eval.unwrap().report.pieces, 10);
 }
 
 #[test]
@@ -223,15 +335,15 @@ fn nothing_is_measured_where_nothing_is_held_out() {
     assert_eq!(tokenizer().encode("He", true).unwrap().len(), 2);
     let paths = [path];
     let masked = options(2);
-    let error = Dataset::build_split(&paths, &tokenizer(), &masked, 0.0).unwrap_err();
+    let error = split(&paths, &masked, 0.0).unwrap_err();
     assert!(matches!(error, DataError::NothingToLearn { .. }), "{error}");
     let all = DatasetOptions {
         train_on_prompt: true,
         ..masked
     };
-    let (train, none) = Dataset::build_split(&paths, &tokenizer(), &all, 0.0).unwrap();
-    assert_eq!((train.report.pieces, none), (1, None));
-    let error = Dataset::build_split(&paths, &tokenizer(), &all, 0.5).unwrap_err();
+    let parts = split(&paths, &all, 0.0).unwrap();
+    assert_eq!((parts.train.report.pieces, parts.eval), (1, None));
+    let error = split(&paths, &all, 0.5).unwrap_err();
     assert!(matches!(error, DataError::NothingToLearn { .. }), "{error}");
 }
 
@@ -242,13 +354,13 @@ fn prompts_must_be_there_to_be_learned() {
         train_on_prompt: true,
         ..options(16)
     };
-    let error = Dataset::build(&paths[1..], &tokenizer(), &all).unwrap_err();
+    let error = Dataset::build(&paths[1..], &tokenizer(), &all, Watch::never()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "train_on_prompt has no effect: none of 1 documents has a prompt"
     );
     assert!(error.hint().unwrap().contains("remove it"));
-    let error = Dataset::build_split(&paths[1..], &tokenizer(), &all, 0.0).unwrap_err();
+    let error = split(&paths[1..], &all, 0.0).unwrap_err();
     assert!(matches!(error, DataError::NoPrompts { documents: 1 }));
 }
 
@@ -271,9 +383,11 @@ fn pieces_of_a_prompt_alone_are_left_out() {
         train_on_prompt: true,
         ..options(32)
     };
-    let whole = Dataset::build(&paths, &tokenizer(), &all).unwrap().report;
+    let whole = Dataset::build(&paths, &tokenizer(), &all, Watch::never())
+        .unwrap()
+        .report;
     assert_eq!((whole.dropped_pieces, whole.cut_examples), (0, 1));
-    let dataset = Dataset::build(&paths, &tokenizer(), &options(32)).unwrap();
+    let dataset = Dataset::build(&paths, &tokenizer(), &options(32), Watch::never()).unwrap();
     let report = &dataset.report;
     assert_eq!(
         report.dropped_pieces + report.pieces,

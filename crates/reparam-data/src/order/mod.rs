@@ -3,6 +3,7 @@
 //! The order is a function of the seed, the number of blocks, the batch size and the step. Nothing is carried
 //! from step to step, so a resumed run sees what the uninterrupted one would have seen.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_chacha::ChaCha12Rng;
@@ -10,8 +11,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::error::{DataError, Result};
 
+mod held_out;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use held_out::{Candidate, HeldOut, hold_out_documents};
+pub use held_out::{ContentHash, Size, hold_out};
 
 /// Keeps this stream apart from every other use of the same seed.
 const DOMAIN: &[u8; 16] = b"reparam order v1";
@@ -56,14 +61,17 @@ fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
 
 /// The blocks of every batch of a run.
 ///
-/// Epochs follow each other without a gap: block number `k` of the run (`k = step * batch_size + place`) is entry
-/// `k mod n_blocks` of the order of epoch `k / n_blocks`. So every batch has `batch_size` blocks, also where an
-/// epoch ends within one, and every block is seen once an epoch. If there are fewer blocks than `batch_size`, a
-/// batch spans several epochs and has a block more than once.
+/// An epoch has every block once, and no step has blocks of two epochs: with `n` blocks, batches of `b` blocks and `a`
+/// batches in a step, an epoch has `ceil(n / (a b))` steps. The last step of an epoch has what is left: its last batch
+/// may be smaller, and the batches behind that are empty. So all that a run of whole epochs learns is the data times the
+/// epochs, whatever the size of its batches.
+///
+/// Batches are numbered over the whole run: step `s` has the batches `a s .. a (s + 1)`.
 #[derive(Debug)]
 pub struct BatchPlan {
     n_blocks: usize,
     batch_size: usize,
+    accumulation: u64,
     seed: u64,
     shuffle: bool,
     /// The last epoch asked for, because steps mostly come one after the other.
@@ -71,7 +79,7 @@ pub struct BatchPlan {
 }
 
 impl BatchPlan {
-    /// Plans batches of `batch_size` blocks; without `shuffle` every epoch has the blocks in order.
+    /// Plans batches of `batch_size` blocks, one a step; without `shuffle` every epoch has the blocks in order.
     ///
     /// # Errors
     ///
@@ -86,43 +94,95 @@ impl BatchPlan {
         Ok(Self {
             n_blocks,
             batch_size,
+            accumulation: 1,
             seed,
             shuffle,
             cache: Mutex::new(None),
         })
     }
 
-    /// Returns the blocks of the batch of step `step`, counted from 0 over the whole run.
+    /// Sets how many batches a step has, at least 1.
+    #[must_use]
+    pub fn with_accumulation(self, batches: usize) -> Self {
+        Self {
+            accumulation: batches.max(1) as u64,
+            ..self
+        }
+    }
+
+    /// Returns the blocks of batch `number`, counted from 0 over the whole run; none behind the end of an epoch.
     ///
     /// # Cost
     ///
     /// `O(batch_size)`, and `O(n_blocks)` the first time an epoch is asked for.
     #[must_use]
-    pub fn batch(&self, step: u64) -> Vec<usize> {
-        let n_blocks = self.n_blocks as u128;
-        // 128 bits hold the product of any step and batch size.
-        let first = u128::from(step) * self.batch_size as u128;
-        (first..first + self.batch_size as u128)
-            .map(|block| self.block((block / n_blocks) as u64, (block % n_blocks) as usize))
+    pub fn batch(&self, number: u64) -> Vec<usize> {
+        let epoch = number / self.batches_in_epoch();
+        self.places(number)
+            .map(|place| self.block(epoch, place))
             .collect()
     }
 
-    /// Returns the epoch, from 0, that step `step` begins in.
+    /// Returns how many blocks batch `number` has.
     #[must_use]
-    pub fn epoch(&self, step: u64) -> u64 {
-        (u128::from(step) * self.batch_size as u128 / self.n_blocks as u128) as u64
+    pub fn batch_len(&self, number: u64) -> usize {
+        self.places(number).len()
     }
 
-    /// Returns the number of steps after which every block has been seen at least `epochs` times.
+    /// Returns how many times the data have been gone through before batch `number`: a whole number and the part of the
+    /// epoch that it is in.
     #[must_use]
-    pub fn steps_for(&self, epochs: u64) -> u64 {
-        (u128::from(epochs) * self.n_blocks as u128).div_ceil(self.batch_size as u128) as u64
+    pub fn epochs_before(&self, number: u64) -> f64 {
+        let epoch = number / self.batches_in_epoch();
+        epoch as f64 + self.places(number).start as f64 / self.n_blocks as f64
     }
 
-    /// Number of blocks a batch has.
+    /// Returns the number of steps that go through the data `epochs` times, which need not be whole; at least 1.
+    #[must_use]
+    pub fn steps_for(&self, epochs: f64) -> u64 {
+        let seen = (epochs * self.n_blocks as f64).ceil() as u128;
+        let (whole, rest) = (seen / self.n_blocks as u128, seen % self.n_blocks as u128);
+        let steps =
+            whole * u128::from(self.steps_in_epoch()) + rest.div_ceil(self.blocks_in_step());
+        u64::try_from(steps).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Returns the number of steps in an epoch.
+    #[must_use]
+    pub fn steps_in_epoch(&self) -> u64 {
+        (self.n_blocks as u128).div_ceil(self.blocks_in_step()) as u64
+    }
+
+    /// Number of blocks that a batch has, but for the last of an epoch.
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    /// Number of batches in a step.
+    #[must_use]
+    pub fn accumulation(&self) -> u64 {
+        self.accumulation
+    }
+
+    fn blocks_in_step(&self) -> u128 {
+        // 128 bits hold the product of any two sizes.
+        self.batch_size as u128 * u128::from(self.accumulation)
+    }
+
+    /// Empty ones included. At most one step's batches more than blocks, which 64 bits hold.
+    fn batches_in_epoch(&self) -> u64 {
+        self.steps_in_epoch().saturating_mul(self.accumulation)
+    }
+
+    /// The places in the order of their epoch that a batch has.
+    fn places(&self, number: u64) -> Range<usize> {
+        let place = |batches: u64| {
+            let place = u128::from(batches) * self.batch_size as u128;
+            place.min(self.n_blocks as u128) as usize
+        };
+        let first = number % self.batches_in_epoch();
+        place(first)..place(first + 1)
     }
 
     fn block(&self, epoch: u64, place: usize) -> usize {
@@ -141,32 +201,4 @@ impl BatchPlan {
             }
         }
     }
-}
-
-/// Returns how many of `n` pieces come before the held-out part: train on `..k`, evaluate on `k..`.
-///
-/// The held-out part is the contiguous tail, `round(n * eval_fraction)` pieces, but at least one and not all.
-/// It is not drawn at random: pieces of one document resemble their neighbours, and a random choice would put
-/// neighbours of nearly every held-out piece into the training part.
-///
-/// With `eval_fraction = 0` nothing is held out and the result is `n`.
-///
-/// # Errors
-///
-/// [`DataError::EvalFraction`] unless `0 <= eval_fraction < 1`; [`DataError::TooFewToSplit`] for a positive
-/// fraction of fewer than two pieces.
-pub fn split(n: usize, eval_fraction: f64) -> Result<usize> {
-    if !(0.0..1.0).contains(&eval_fraction) {
-        return Err(DataError::EvalFraction {
-            fraction: eval_fraction,
-        });
-    }
-    if eval_fraction == 0.0 {
-        return Ok(n);
-    }
-    if n < 2 {
-        return Err(DataError::TooFewToSplit { pieces: n });
-    }
-    let held_out = (n as f64 * eval_fraction).round() as usize;
-    Ok(n - held_out.clamp(1, n - 1))
 }

@@ -44,38 +44,69 @@ fn every_place_is_equally_likely() {
 }
 
 #[test]
-fn batches_run_on_over_the_epochs() {
+fn every_epoch_has_its_own_order() {
     let plan = BatchPlan::new(5, 2, 3, true).unwrap();
     let (first, second) = (permutation(5, 3, 0), permutation(5, 3, 1));
     assert_ne!(first, second);
     assert_eq!(plan.batch(0), first[..2]);
-    assert_eq!(plan.batch(2), [first[4], second[0]]);
-    assert_eq!(plan.batch(3), second[1..3]);
-    assert_eq!(
-        [0, 1, 2, 3, 4, 5].map(|step| plan.epoch(step)),
-        [0, 0, 0, 1, 1, 2]
-    );
-    assert_eq!(
-        [0, 1, 2, 3].map(|epochs| plan.steps_for(epochs)),
-        [0, 3, 5, 8]
-    );
-    assert_eq!(plan.batch_size(), 2);
+    assert_eq!(plan.batch(2), first[4..]);
+    assert_eq!(plan.batch(3), second[..2]);
+    assert_eq!((plan.batch_size(), plan.accumulation()), (2, 1));
 }
 
 #[test]
-fn few_blocks_repeat_in_a_batch() {
-    let plan = BatchPlan::new(2, 5, 0, false).unwrap();
-    assert_eq!(plan.batch(0), [0, 1, 0, 1, 0]);
-    assert_eq!(plan.batch(1), [1, 0, 1, 0, 1]);
+fn an_epoch_ends_with_what_is_left() {
+    let plan = |batch_size, accumulation| {
+        BatchPlan::new(5, batch_size, 0, false)
+            .unwrap()
+            .with_accumulation(accumulation)
+    };
+    let batches =
+        |plan: &BatchPlan, n: u64| (0..n).map(|number| plan.batch(number)).collect::<Vec<_>>();
+    let epoch = [vec![0, 1], vec![2, 3], vec![4]];
+    assert_eq!(
+        batches(&plan(2, 1), 6),
+        [epoch.clone(), epoch.clone()].concat()
+    );
+    // A step does not go on in the next epoch: what it has no blocks for is empty.
+    let step = [&epoch[..], &[Vec::new()]].concat();
+    assert_eq!(batches(&plan(2, 4), 8), [step.clone(), step].concat());
+    // Fewer blocks than a batch: all of them, once.
+    assert_eq!(batches(&plan(9, 1), 2), [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]);
+    let steps = |batch_size, accumulation, epochs| plan(batch_size, accumulation).steps_for(epochs);
+    assert_eq!(
+        [
+            steps(2, 1, 1.0),
+            steps(2, 1, 2.0),
+            steps(2, 1, 1.4),
+            steps(2, 1, 0.01)
+        ],
+        [3, 6, 4, 1]
+    );
+    assert_eq!(
+        [steps(2, 8, 3.0), steps(8, 8, 2.0), steps(2, 2, 1.0)],
+        [3, 2, 2]
+    );
+    let plan = plan(2, 2);
+    let before: Vec<f64> = (0..5).map(|number| plan.epochs_before(number)).collect();
+    assert_eq!(before, [0.0, 0.4, 0.8, 1.0, 1.0]);
 }
 
 #[test]
-fn the_last_step_there_is_has_a_batch() {
-    let plan = BatchPlan::new(3, usize::MAX, 0, true).unwrap();
-    assert_eq!(plan.steps_for(0), 0);
-    let plan = BatchPlan::new(3, 4, 0, true).unwrap();
-    assert_eq!(plan.batch(u64::MAX).len(), 4);
-    assert_eq!(plan.batch(u64::MAX), plan.batch(u64::MAX));
+fn the_last_batch_there_is_can_be_asked_for() {
+    for (batch_size, accumulation) in [
+        (4, 1),
+        (usize::MAX, 1),
+        (1, usize::MAX),
+        (usize::MAX, usize::MAX),
+    ] {
+        let plan = BatchPlan::new(3, batch_size, 0, true).unwrap();
+        let plan = plan.with_accumulation(accumulation);
+        assert!(plan.batch(u64::MAX).len() <= 3);
+        assert_eq!(plan.batch(0).len(), batch_size.min(3));
+        assert_eq!(plan.steps_for(1.0), 1);
+        assert_eq!(plan.steps_for(f64::MAX), u64::MAX);
+    }
 }
 
 #[test]
@@ -88,34 +119,6 @@ fn impossible_plans_are_errors() {
         BatchPlan::new(1, 0, 0, true),
         Err(DataError::ZeroBatchSize)
     ));
-}
-
-#[test]
-fn the_tail_is_held_out() {
-    for (n, fraction, expected) in [
-        (10, 0.0, 10),
-        (0, 0.0, 0),
-        (10, 0.2, 8),
-        (10, 0.26, 7),
-        (10, 0.001, 9),
-        (10, 0.999, 1),
-        (2, 0.5, 1),
-    ] {
-        assert_eq!(split(n, fraction).unwrap(), expected, "{n} {fraction}");
-    }
-    for n in [0, 1] {
-        let error = split(n, 0.1).unwrap_err();
-        assert!(matches!(error, DataError::TooFewToSplit { pieces } if pieces == n));
-        assert!(error.hint().is_some());
-    }
-    for fraction in [-0.1, 1.0, 2.0, f64::NAN, f64::INFINITY] {
-        let error = split(10, fraction).unwrap_err();
-        assert!(
-            matches!(error, DataError::EvalFraction { .. }),
-            "{fraction}"
-        );
-        assert!(error.hint().is_some());
-    }
 }
 
 proptest! {
@@ -139,29 +142,32 @@ proptest! {
         }
     }
 
-    /// A step asked for by itself, in any order, is the step of the run from the start.
+    /// A batch asked for by itself, in any order, is that of the run from the start; and an epoch has every block once.
     #[test]
     fn random_access_is_the_sequence(
-        n in 1usize..30, batch_size in 1usize..40, seed in any::<u64>(), shuffle in any::<bool>(),
+        n in 1usize..30, batch_size in 1usize..40, accumulation in 1usize..5,
+        seed in any::<u64>(), shuffle in any::<bool>(),
     ) {
-        let epochs = 4u64;
-        let plan = BatchPlan::new(n, batch_size, seed, shuffle).unwrap();
-        let steps = plan.steps_for(epochs);
+        let plan = BatchPlan::new(n, batch_size, seed, shuffle).unwrap().with_accumulation(accumulation);
         let order = |epoch| if shuffle { permutation(n, seed, epoch) } else { (0..n).collect() };
-        let mut run = (0..epochs + 1 + batch_size as u64).flat_map(order);
-        let sequence: Vec<Vec<usize>> =
-            (0..steps).map(|_| run.by_ref().take(batch_size).collect()).collect();
-        for step in (0..steps).rev() {
-            prop_assert_eq!(&plan.batch(step), &sequence[step as usize]);
+        let in_step = batch_size * accumulation;
+        let steps = (0..3).flat_map(|epoch| {
+            let order = order(epoch);
+            order.chunks(in_step).map(<[usize]>::to_vec).collect::<Vec<_>>()
+        });
+        let steps: Vec<Vec<usize>> = steps.collect();
+        prop_assert_eq!(plan.steps_for(3.0), steps.len() as u64);
+        prop_assert_eq!(plan.steps_in_epoch() * 3, steps.len() as u64);
+        for (step, blocks) in steps.iter().enumerate().rev() {
+            let step = step as u64;
+            let numbers = step * accumulation as u64..(step + 1) * accumulation as u64;
+            let batches: Vec<Vec<usize>> = numbers.clone().map(|number| plan.batch(number)).collect();
+            prop_assert_eq!(&batches.concat(), blocks);
+            let expected = blocks.chunks(batch_size).map(<[usize]>::len);
+            prop_assert!(numbers.map(|number| plan.batch_len(number)).filter(|len| *len > 0).eq(expected));
+            let before = plan.epochs_before((step + 1) * accumulation as u64);
+            let seen: usize = steps[..=step as usize].iter().map(Vec::len).sum();
+            prop_assert!((before - seen as f64 / n as f64).abs() < 1e-9);
         }
-        // Every block once an epoch.
-        let seen: Vec<usize> = sequence.concat();
-        for epoch in seen.chunks_exact(n) {
-            let mut epoch = epoch.to_vec();
-            epoch.sort_unstable();
-            prop_assert!(epoch.into_iter().eq(0..n));
-        }
-        prop_assert!(seen.len() >= epochs as usize * n);
-        prop_assert!(seen.len() < epochs as usize * n + batch_size);
     }
 }

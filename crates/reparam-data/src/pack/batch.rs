@@ -1,65 +1,42 @@
 //! Blocks and batches.
 
-use super::{IGNORE_INDEX, Piece};
+use super::{Corpus, IGNORE_INDEX, Learned, Piece};
 
 /// Whole pieces one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    input_ids: Vec<u32>,
-    labels: Vec<i32>,
-    bounds: Vec<usize>,
+    pieces: Vec<Piece>,
 }
 
 impl Block {
-    /// Concatenates pieces.
-    pub(super) fn of<'a>(pieces: impl IntoIterator<Item = &'a Piece>) -> Self {
-        let mut block = Self {
-            input_ids: Vec::new(),
-            labels: Vec::new(),
-            bounds: vec![0],
-        };
-        for piece in pieces {
-            block.input_ids.extend_from_slice(piece.ids());
-            block.labels.extend_from_slice(piece.labels());
-            block.bounds.push(block.input_ids.len());
+    pub(super) fn of(pieces: impl IntoIterator<Item = Piece>) -> Self {
+        Self {
+            pieces: pieces.into_iter().collect(),
         }
-        block
     }
 
-    /// The token ids.
+    /// The pieces.
     #[must_use]
-    pub fn input_ids(&self) -> &[u32] {
-        &self.input_ids
-    }
-
-    /// What each position predicts, or [`IGNORE_INDEX`].
-    #[must_use]
-    pub fn labels(&self) -> &[i32] {
-        &self.labels
-    }
-
-    /// Where the pieces begin and the last one ends: `[0, len_1, len_1 + len_2, ...]`.
-    #[must_use]
-    pub fn bounds(&self) -> &[usize] {
-        &self.bounds
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
     }
 
     /// Number of tokens.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
-        self.input_ids.len()
+        self.pieces.iter().map(Piece::len).sum()
     }
 
     /// Number of pieces.
     #[must_use]
     pub fn n_sequences(&self) -> usize {
-        self.bounds.len() - 1
+        self.pieces.len()
     }
 
     /// Number of positions that predict something.
     #[must_use]
     pub fn n_labelled(&self) -> usize {
-        n_labelled(&self.labels)
+        self.pieces.iter().map(Piece::n_labelled).sum()
     }
 }
 
@@ -82,25 +59,39 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Concatenates blocks.
+    /// Concatenates blocks of a corpus.
+    ///
+    /// # Panics
+    ///
+    /// If a block is not of this corpus and points beyond its end.
     #[must_use]
-    pub fn concat<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Self {
+    pub fn concat<'a>(
+        corpus: &Corpus,
+        learned: Learned,
+        blocks: impl IntoIterator<Item = &'a Block>,
+    ) -> Self {
         let mut batch = Self {
             input_ids: Vec::new(),
             position_ids: Vec::new(),
             labels: Vec::new(),
             bounds: vec![0],
         };
-        for block in blocks {
-            let offset = batch.input_ids.len();
-            batch.input_ids.extend_from_slice(&block.input_ids);
-            batch.labels.extend_from_slice(&block.labels);
-            for bound in block.bounds.windows(2) {
-                batch
-                    .position_ids
-                    .extend((0u32..).take(bound[1] - bound[0]));
-                batch.bounds.push(offset + bound[1]);
-            }
+        for piece in blocks.into_iter().flat_map(Block::pieces) {
+            let range = piece.range();
+            let ids = corpus.slice(range.clone());
+            batch.input_ids.extend_from_slice(ids);
+            batch.position_ids.extend((0u32..).take(ids.len()));
+            let next = ids.iter().zip(range).skip(1);
+            batch.labels.extend(next.map(|(id, at)| {
+                let predicted = learned == Learned::All || corpus.is_predicted(at);
+                // The corpus has no label that is too large.
+                i32::try_from(*id)
+                    .ok()
+                    .filter(|_| predicted)
+                    .unwrap_or(IGNORE_INDEX)
+            }));
+            batch.labels.push(IGNORE_INDEX);
+            batch.bounds.push(batch.input_ids.len());
         }
         batch
     }
@@ -120,13 +111,7 @@ impl Batch {
     /// Number of positions that predict something: what a mean loss divides by.
     #[must_use]
     pub fn n_labelled(&self) -> usize {
-        n_labelled(&self.labels)
+        let labels = self.labels.iter();
+        labels.filter(|label| **label != IGNORE_INDEX).count()
     }
-}
-
-fn n_labelled(labels: &[i32]) -> usize {
-    labels
-        .iter()
-        .filter(|label| **label != IGNORE_INDEX)
-        .count()
 }

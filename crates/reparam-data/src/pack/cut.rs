@@ -1,36 +1,20 @@
-//! Encoded documents and the pieces they are cut into.
+//! The pieces that documents are cut into.
 
-use super::IGNORE_INDEX;
+use std::ops::Range;
+
+use super::{Corpus, Learned};
 use crate::error::{DataError, Result};
 
-/// The token ids of one document.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedDocument {
-    /// The ids, special tokens included.
-    pub ids: Vec<u32>,
-    /// For each token whether it is to be predicted; `None` means all. The first token of a piece never is.
-    pub loss_mask: Option<Vec<bool>>,
-}
-
-impl EncodedDocument {
-    /// A document all of whose tokens are to be predicted.
-    #[must_use]
-    pub fn new(ids: Vec<u32>) -> Self {
-        Self {
-            ids,
-            loss_mask: None,
-        }
-    }
-}
-
-/// A stretch of one document, with the labels of its positions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A stretch of one document of a [`Corpus`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     document: usize,
     start: usize,
+    /// Where it begins in the corpus.
+    begin: usize,
+    len: usize,
+    n_labelled: usize,
     of_example: bool,
-    ids: Vec<u32>,
-    labels: Vec<i32>,
 }
 
 impl Piece {
@@ -52,18 +36,6 @@ impl Piece {
         self.of_example
     }
 
-    /// The token ids.
-    #[must_use]
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
-    }
-
-    /// What each position predicts, or [`IGNORE_INDEX`]; as long as [`Piece::ids`].
-    #[must_use]
-    pub fn labels(&self) -> &[i32] {
-        &self.labels
-    }
-
     /// Number of tokens.
     #[must_use]
     #[expect(
@@ -71,21 +43,23 @@ impl Piece {
         reason = "a piece has at least two tokens"
     )]
     pub fn len(&self) -> usize {
-        self.ids.len()
+        self.len
     }
 
     /// Number of positions that predict something; at least 1, but for a piece that is left out.
     #[must_use]
     pub fn n_labelled(&self) -> usize {
-        self.labels
-            .iter()
-            .filter(|label| **label != IGNORE_INDEX)
-            .count()
+        self.n_labelled
+    }
+
+    /// Its tokens in the corpus.
+    pub(super) fn range(&self) -> Range<usize> {
+        self.begin..self.begin + self.len
     }
 }
 
 /// The pieces of some documents, and what was left out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cut {
     /// The pieces, in the order of the documents.
     pub pieces: Vec<Piece>,
@@ -95,16 +69,26 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Takes out what begins at token `begins.1` of document `begins.0` or behind it.
-    pub(crate) fn split_off(&mut self, begins: (usize, usize)) -> Self {
-        let tail = |pieces: &mut Vec<Piece>| {
-            let is_before = |piece: &Piece| (piece.document, piece.start) < begins;
-            pieces.split_off(pieces.partition_point(is_before))
-        };
-        Self {
-            pieces: tail(&mut self.pieces),
-            dropped: tail(&mut self.dropped),
+    /// Parts it into the pieces for which `is_first` holds, and the others.
+    pub(crate) fn partition(self, mut is_first: impl FnMut(&Piece) -> bool) -> (Self, Self) {
+        let mut part = |pieces: Vec<Piece>| pieces.into_iter().partition(|piece| is_first(piece));
+        let (pieces, other_pieces) = part(self.pieces);
+        let (dropped, other_dropped) = part(self.dropped);
+        let of = |pieces, dropped| Self { pieces, dropped };
+        (of(pieces, dropped), of(other_pieces, other_dropped))
+    }
+
+    /// Checks that something is left to be predicted.
+    pub(crate) fn check(&self, corpus: &Corpus) -> Result<()> {
+        if !self.pieces.is_empty() {
+            return Ok(());
         }
+        let n_documents = corpus.n_documents();
+        Err(DataError::NothingToLearn {
+            documents: n_documents,
+            tokens: self.dropped.iter().map(Piece::len).sum(),
+            masked: (0..n_documents).any(|document| corpus.has_mask(document)),
+        })
     }
 }
 
@@ -112,68 +96,37 @@ impl Cut {
 ///
 /// # Errors
 ///
-/// [`DataError::SequenceTooShort`] for `sequence_length < 2`, [`DataError::LossMaskLength`],
-/// [`DataError::TokenIdTooLarge`], and [`DataError::NothingToLearn`] if no token is left to be predicted.
-pub fn cut(documents: &[EncodedDocument], sequence_length: usize) -> Result<Cut> {
+/// [`DataError::SequenceTooShort`] for `sequence_length < 2`, and [`DataError::NothingToLearn`] if no token is left to be
+/// predicted.
+pub fn cut(corpus: &Corpus, sequence_length: usize, learned: Learned) -> Result<Cut> {
     if sequence_length < 2 {
         return Err(DataError::SequenceTooShort { sequence_length });
     }
-    let mut cut = Cut {
-        pieces: Vec::new(),
-        dropped: Vec::new(),
-    };
-    for (document, EncodedDocument { ids, loss_mask }) in documents.iter().enumerate() {
-        if let Some(mask) = loss_mask.as_ref().filter(|mask| mask.len() != ids.len()) {
-            let (tokens, mask) = (ids.len(), mask.len());
-            return Err(DataError::LossMaskLength {
-                document,
-                tokens,
-                mask,
-            });
-        }
-        for (index, ids) in ids.chunks(sequence_length).enumerate() {
-            let start = index * sequence_length;
-            let mask = loss_mask
-                .as_ref()
-                .map(|mask| &mask[start..start + ids.len()]);
+    let mut cut = Cut::default();
+    for document in 0..corpus.n_documents() {
+        let all = corpus.range(document);
+        let of_example = corpus.has_mask(document);
+        for begin in all.clone().step_by(sequence_length) {
+            let end = all.end.min(begin.saturating_add(sequence_length));
+            let predicted = |at: &usize| learned == Learned::All || corpus.is_predicted(*at);
             let piece = Piece {
                 document,
-                start,
-                of_example: loss_mask.is_some(),
-                ids: ids.to_vec(),
-                labels: labels(document, ids, mask)?,
+                start: begin - all.start,
+                begin,
+                len: end - begin,
+                n_labelled: match of_example {
+                    true => (begin + 1..end).filter(predicted).count(),
+                    false => end - begin - 1,
+                },
+                of_example,
             };
-            if piece.n_labelled() == 0 {
+            if piece.n_labelled == 0 {
                 cut.dropped.push(piece);
             } else {
                 cut.pieces.push(piece);
             }
         }
     }
-    if cut.pieces.is_empty() {
-        return Err(DataError::NothingToLearn {
-            documents: documents.len(),
-            tokens: cut.dropped.iter().map(Piece::len).sum(),
-            masked: documents
-                .iter()
-                .any(|document| document.loss_mask.is_some()),
-        });
-    }
+    cut.check(corpus)?;
     Ok(cut)
-}
-
-/// The next token at every position, where it is to be learned.
-fn labels(document: usize, ids: &[u32], mask: Option<&[bool]>) -> Result<Vec<i32>> {
-    let mut labels = Vec::with_capacity(ids.len());
-    for next in 1..ids.len() {
-        let id = ids[next];
-        let label = i32::try_from(id).map_err(|_| DataError::TokenIdTooLarge { document, id })?;
-        labels.push(if mask.is_none_or(|mask| mask[next]) {
-            label
-        } else {
-            IGNORE_INDEX
-        });
-    }
-    labels.push(IGNORE_INDEX);
-    Ok(labels)
 }

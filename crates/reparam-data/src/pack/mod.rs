@@ -19,17 +19,29 @@ use serde::{Deserialize, Serialize};
 use crate::error::{DataError, Result};
 
 mod batch;
+mod corpus;
 mod cut;
 mod report;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Block};
-pub use cut::{Cut, EncodedDocument, Piece, cut};
+pub use corpus::{Corpus, EncodedDocument};
+pub use cut::{Cut, Piece, cut};
 pub use report::PackReport;
 
 /// The label of a position that predicts nothing, as in PyTorch's cross-entropy.
 pub const IGNORE_INDEX: i32 = -100;
+
+/// Which tokens are predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Learned {
+    /// Those that the loss masks say: of an example its response.
+    #[default]
+    Masked,
+    /// All, whatever the loss masks say.
+    All,
+}
 
 /// How pieces are put together into blocks.
 ///
@@ -76,7 +88,7 @@ pub fn pack(
         PackingStrategy::Sequential => sequential(pieces, sequence_length),
         PackingStrategy::None => (0..pieces.len()).map(|piece| vec![piece]).collect(),
     };
-    let block = |group: &Vec<usize>| Block::of(group.iter().map(|&index| &pieces[index]));
+    let block = |group: &Vec<usize>| Block::of(group.iter().map(|&index| pieces[index]));
     Ok(groups.iter().map(block).collect())
 }
 

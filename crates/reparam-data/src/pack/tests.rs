@@ -19,13 +19,23 @@ fn documents(lengths: &[usize]) -> Vec<EncodedDocument> {
     lengths.iter().map(&mut document).collect()
 }
 
+/// The documents together, and their pieces.
+fn pieces_of(documents: &[EncodedDocument], sequence_length: usize) -> Result<(Corpus, Cut)> {
+    let corpus = Corpus::of(documents.iter().cloned())?;
+    let cut = cut(&corpus, sequence_length, Learned::Masked)?;
+    Ok((corpus, cut))
+}
+
+/// The tokens and the labels of a piece.
+fn seen(corpus: &Corpus, piece: &Piece) -> (Vec<u32>, Vec<i32>) {
+    let batch = Batch::concat(corpus, Learned::Masked, [&Block::of([*piece])]);
+    (batch.input_ids, batch.labels)
+}
+
 fn lengths(blocks: &[Block]) -> Vec<Vec<usize>> {
     let lengths = |block: &Block| {
-        block
-            .bounds()
-            .windows(2)
-            .map(|pair| pair[1] - pair[0])
-            .collect()
+        let pieces = block.pieces().iter();
+        pieces.map(Piece::len).collect()
     };
     blocks.iter().map(lengths).collect()
 }
@@ -35,23 +45,14 @@ fn packed(
     sequence_length: usize,
     strategy: PackingStrategy,
 ) -> Vec<Vec<usize>> {
-    let cut = cut(&documents(document_lengths), sequence_length).unwrap();
+    let (_, cut) = pieces_of(&documents(document_lengths), sequence_length).unwrap();
     lengths(&pack(&cut.pieces, sequence_length, strategy).unwrap())
 }
 
 /// The sequences of blocks, as (ids, labels).
-fn sequences(blocks: &[Block]) -> Vec<(Vec<u32>, Vec<i32>)> {
-    let of = |block: &Block| -> Vec<_> {
-        let range = |pair: &[usize]| pair[0]..pair[1];
-        let sequence = |pair| {
-            (
-                block.input_ids()[range(pair)].to_vec(),
-                block.labels()[range(pair)].to_vec(),
-            )
-        };
-        block.bounds().windows(2).map(sequence).collect()
-    };
-    blocks.iter().flat_map(of).collect()
+fn sequences(corpus: &Corpus, blocks: &[Block]) -> Vec<(Vec<u32>, Vec<i32>)> {
+    let pieces = blocks.iter().flat_map(Block::pieces);
+    pieces.map(|piece| seen(corpus, piece)).collect()
 }
 
 /// How many pieces are left out, and their tokens.
@@ -61,11 +62,12 @@ fn dropped(cut: &Cut) -> (usize, usize) {
 
 #[test]
 fn a_long_document_is_cut_into_pieces_of_the_length() {
-    let cut = cut(&documents(&[7, 3]), 3).unwrap();
+    let (corpus, cut) = pieces_of(&documents(&[7, 3]), 3).unwrap();
+    let ids = |piece: &Piece| seen(&corpus, piece).0;
     let pieces: Vec<_> = cut
         .pieces
         .iter()
-        .map(|piece| (piece.document(), piece.start(), piece.ids().to_vec()))
+        .map(|piece| (piece.document(), piece.start(), ids(piece)))
         .collect();
     assert_eq!(
         pieces,
@@ -77,7 +79,7 @@ fn a_long_document_is_cut_into_pieces_of_the_length() {
     );
     // Token 6 is alone in its piece.
     assert_eq!(dropped(&cut), (1, 1));
-    assert_eq!(cut.pieces[1].labels(), [4, 5, IGNORE_INDEX]);
+    assert_eq!(seen(&corpus, &cut.pieces[1]).1, [4, 5, IGNORE_INDEX]);
 }
 
 #[test]
@@ -88,17 +90,27 @@ fn a_loss_mask_says_which_tokens_are_predicted() {
     };
     const I: i32 = IGNORE_INDEX;
     // The mask is of the tokens, the label is at the position before.
-    let cut = cut(&[document(&[true, false, true, true, false])], 5).unwrap();
-    assert_eq!(cut.pieces[0].labels(), [I, 12, 13, I, I]);
+    let masked = [document(&[true, false, true, true, false])];
+    let (corpus, cut) = pieces_of(&masked, 5).unwrap();
+    assert_eq!(seen(&corpus, &cut.pieces[0]).1, [I, 12, 13, I, I]);
     assert_eq!(cut.pieces[0].n_labelled(), 2);
     // The first token of a piece is not predicted, whatever the mask says; a piece without a label goes.
-    let cut = super::cut(&[document(&[true, false, true, false, false, true])], 2).unwrap();
+    let masked = [document(&[true, false, true, false, false, true])];
+    let (corpus, cut) = pieces_of(&masked, 2).unwrap();
     assert_eq!(cut.pieces.len(), 1);
-    assert_eq!(
-        (cut.pieces[0].start(), cut.pieces[0].labels()),
-        (4, &[15, I][..])
-    );
+    assert_eq!(cut.pieces[0].start(), 4);
+    assert_eq!(seen(&corpus, &cut.pieces[0]).1, [15, I]);
     assert_eq!(dropped(&cut), (2, 4));
+    // Or all are predicted, whatever the mask says.
+    let cut = super::cut(&corpus, 2, Learned::All).unwrap();
+    assert_eq!(dropped(&cut), (0, 0));
+    let blocks = pack(&cut.pieces, 2, PackingStrategy::None).unwrap();
+    let batch = Batch::concat(&corpus, Learned::All, &blocks);
+    assert_eq!(batch.labels, [11, I, 13, I, 15, I]);
+    assert_eq!(
+        batch.n_labelled(),
+        blocks.iter().map(Block::n_labelled).sum::<usize>()
+    );
 }
 
 #[test]
@@ -132,9 +144,9 @@ fn without_packing_a_piece_is_a_block() {
 
 #[test]
 fn a_batch_concatenates_blocks() {
-    let cut = cut(&documents(&[3, 2, 4]), 5).unwrap();
+    let (corpus, cut) = pieces_of(&documents(&[3, 2, 4]), 5).unwrap();
     let blocks = pack(&cut.pieces, 5, PackingStrategy::Sequential).unwrap();
-    let batch = Batch::concat([&blocks[1], &blocks[0]]);
+    let batch = Batch::concat(&corpus, Learned::Masked, [&blocks[1], &blocks[0]]);
     const I: i32 = IGNORE_INDEX;
     let expected = Batch {
         input_ids: vec![5, 6, 7, 8, 0, 1, 2, 3, 4],
@@ -147,14 +159,14 @@ fn a_batch_concatenates_blocks() {
         (batch.n_tokens(), batch.n_sequences(), batch.n_labelled()),
         (9, 3, 6)
     );
-    let empty = Batch::concat([]);
+    let empty = Batch::concat(&corpus, Learned::Masked, []);
     assert_eq!((empty.bounds, empty.input_ids.len()), (vec![0], 0));
 }
 
 #[test]
 fn what_cannot_be_packed_is_an_error() {
     for sequence_length in [0, 1] {
-        let error = cut(&documents(&[3]), sequence_length).unwrap_err();
+        let error = pieces_of(&documents(&[3]), sequence_length).unwrap_err();
         assert!(matches!(error, DataError::SequenceTooShort { .. }));
         assert!(error.hint().is_some());
     }
@@ -162,7 +174,7 @@ fn what_cannot_be_packed_is_an_error() {
         ids,
         loss_mask: Some(mask),
     };
-    let error = cut(
+    let error = pieces_of(
         &[
             EncodedDocument::new(vec![1]),
             masked(vec![1, 2], vec![true]),
@@ -180,11 +192,11 @@ fn what_cannot_be_packed_is_an_error() {
     ));
 
     let large = i32::MAX as u32;
-    cut(&[EncodedDocument::new(vec![0, large])], 4).unwrap();
-    let error = cut(&[EncodedDocument::new(vec![0, large + 1])], 4).unwrap_err();
+    pieces_of(&[EncodedDocument::new(vec![0, large])], 4).unwrap();
+    let error = pieces_of(&[EncodedDocument::new(vec![0, large + 1])], 4).unwrap_err();
     assert!(matches!(error, DataError::TokenIdTooLarge { document: 0, id } if id == large + 1));
 
-    let pieces = cut(&documents(&[2, 4]), 4).unwrap().pieces;
+    let pieces = pieces_of(&documents(&[2, 4]), 4).unwrap().1.pieces;
     for strategy in STRATEGIES {
         let error = pack(&pieces, 3, strategy).unwrap_err();
         assert!(matches!(
@@ -201,7 +213,7 @@ fn what_cannot_be_packed_is_an_error() {
 
 #[test]
 fn nothing_to_learn_is_an_error() {
-    let error = cut(&documents(&[1, 0, 1]), 4).unwrap_err();
+    let error = pieces_of(&documents(&[1, 0, 1]), 4).unwrap_err();
     assert!(matches!(
         error,
         DataError::NothingToLearn {
@@ -215,7 +227,7 @@ fn nothing_to_learn_is_an_error() {
         ids: vec![1, 2, 3],
         loss_mask: Some(vec![true, false, false]),
     };
-    let error = cut(&[masked], 4).unwrap_err();
+    let error = pieces_of(&[masked], 4).unwrap_err();
     assert!(matches!(
         error,
         DataError::NothingToLearn {
@@ -226,14 +238,14 @@ fn nothing_to_learn_is_an_error() {
     ));
     assert!(error.hint().unwrap().contains("loss masks"));
     assert!(matches!(
-        cut(&[], 4),
+        pieces_of(&[], 4),
         Err(DataError::NothingToLearn { documents: 0, .. })
     ));
 }
 
 #[test]
 fn the_report_counts() {
-    let cut = cut(&documents(&[5, 1, 2, 8]), 4).unwrap();
+    let (_, cut) = pieces_of(&documents(&[5, 1, 2, 8]), 4).unwrap();
     let blocks = pack(&cut.pieces, 4, PackingStrategy::BestFitDecreasing).unwrap();
     let report = PackReport::count(&cut, &blocks, 4);
     let expected = PackReport {
@@ -263,7 +275,7 @@ fn the_report_counts_examples_that_are_cut() {
         loss_mask: Some([vec![false; prompt], vec![true; response]].concat()),
     };
     let cut_examples = |documents: &[EncodedDocument]| {
-        let cut = cut(documents, 4).unwrap();
+        let (_, cut) = pieces_of(documents, 4).unwrap();
         PackReport::count(&cut, &[], 4).cut_examples
     };
     let fits = example(2, 2);
@@ -306,7 +318,7 @@ proptest! {
     /// Cutting and packing move tokens, and neither make, lose, split nor mix them.
     #[test]
     fn packing_is_a_partition(documents in any_documents(), sequence_length in 2usize..50) {
-        let Ok(cut) = cut(&documents, sequence_length) else {
+        let Ok((corpus, cut)) = pieces_of(&documents, sequence_length) else {
             // By the definition: no token but the first of a piece is to be predicted.
             let learned = documents.iter().flat_map(|document| {
                 (0..document.ids.len()).filter(move |at| {
@@ -322,14 +334,15 @@ proptest! {
             let document = &documents[piece.document()];
             let range = piece.start()..piece.start() + piece.len();
             prop_assert_eq!(piece.start() % sequence_length, 0);
-            prop_assert_eq!(piece.ids(), &document.ids[range.clone()]);
+            let (ids, labels) = seen(&corpus, piece);
+            prop_assert_eq!(&ids, &document.ids[range.clone()]);
             prop_assert!(piece.len() == sequence_length || range.end == document.ids.len());
             for at in 0..piece.len() {
                 let next = piece.start() + at + 1;
                 let learned = next < range.end
                     && document.loss_mask.as_ref().is_none_or(|mask| mask[next]);
                 let expected = if learned { document.ids[next] as i32 } else { IGNORE_INDEX };
-                prop_assert_eq!(piece.labels()[at], expected);
+                prop_assert_eq!(labels[at], expected);
             }
             prop_assert!(piece.n_labelled() > 0);
         }
@@ -338,26 +351,23 @@ proptest! {
         prop_assert_eq!(kept + dropped(&cut).1, total);
 
         let mut expected: Vec<_> =
-            cut.pieces.iter().map(|piece| (piece.ids().to_vec(), piece.labels().to_vec())).collect();
+            cut.pieces.iter().map(|piece| seen(&corpus, piece)).collect();
         // Ids are unique, so this puts the pieces in the order of the documents.
         expected.sort_unstable();
         for strategy in STRATEGIES {
             let blocks = pack(&cut.pieces, sequence_length, strategy).unwrap();
             for block in &blocks {
                 prop_assert!(block.n_tokens() <= sequence_length);
-                prop_assert_eq!(block.bounds()[0], 0);
-                prop_assert_eq!(block.bounds().last(), Some(&block.n_tokens()));
-                prop_assert_eq!(block.labels().len(), block.n_tokens());
-                prop_assert!(block.bounds().is_sorted_by(|a, b| a < b));
+                prop_assert!(block.n_labelled() > 0);
             }
-            let mut packed = sequences(&blocks);
+            let mut packed = sequences(&corpus, &blocks);
             if strategy != PackingStrategy::BestFitDecreasing {
                 prop_assert_eq!(&packed, &expected);
             }
             packed.sort_unstable();
             prop_assert_eq!(&packed, &expected);
 
-            let batch = Batch::concat(&blocks);
+            let batch = Batch::concat(&corpus, Learned::Masked, &blocks);
             prop_assert_eq!(batch.n_tokens(), kept);
             prop_assert_eq!(batch.n_sequences(), cut.pieces.len());
             prop_assert_eq!(batch.bounds.last(), Some(&batch.n_tokens()));

@@ -1,15 +1,19 @@
-//! Encoded rows one behind the other, and which of them are held out.
+//! Encoded rows one behind the other.
 
 use rayon::prelude::*;
 
 use super::read::Rows;
-use super::text::TextRow;
-use crate::error::{DataError, Result};
-use crate::order::{permutation, split};
+use super::text::{RowLabels, TextRow};
+use crate::error::DataError;
+use crate::order::ContentHash;
 use crate::tokenizer::{EncodedRow, TextTokenizer};
+use crate::watch::{Interrupted, Phase, Watch};
 
 #[cfg(test)]
 mod tests;
+
+/// The rows that are encoded between two looks at the watch.
+const AT_ONCE: usize = 512;
 
 /// What a step is computed on: a flat list of tokens with the bounds of its rows.
 ///
@@ -64,13 +68,17 @@ impl RowBatch {
 /// Encodes rows in parallel, each cut to `max_length` tokens; see [`TextTokenizer::encode_row`]. `text` gives the text of a row.
 ///
 /// A row that cannot be encoded becomes an error in its place.
-#[must_use]
+///
+/// # Errors
+///
+/// [`Interrupted`] when `watch` asks for it.
 pub fn encode_rows<T: Send>(
     rows: Rows<T>,
     tokenizer: &TextTokenizer,
     max_length: usize,
     text: impl Fn(&T) -> &TextRow + Sync,
-) -> Rows<(T, EncodedRow)> {
+    watch: Watch<'_>,
+) -> Result<Rows<(T, EncodedRow)>, Interrupted> {
     let encode = |row: super::Result<T>| {
         let row = row?;
         let TextRow {
@@ -88,25 +96,35 @@ pub fn encode_rows<T: Send>(
             .into()),
         }
     };
-    Rows {
-        rows: rows.rows.into_par_iter().map(encode).collect(),
-        files: rows.files,
+    let total = rows.rows.len();
+    let mut encoded = Vec::with_capacity(total);
+    let mut left = rows.rows.into_iter();
+    while encoded.len() < total {
+        watch.check()?;
+        watch.at(Phase::Tokenizing, encoded.len() as u64, total as u64);
+        let some: Vec<_> = left.by_ref().take(AT_ONCE).collect();
+        encoded.par_extend(some.into_par_iter().map(&encode));
     }
+    watch.at(Phase::Tokenizing, total as u64, total as u64);
+    Ok(Rows {
+        rows: encoded,
+        files: rows.files,
+    })
 }
 
-/// Parts the rows `0..n` into those to learn from and those held out, each ascending.
-///
-/// The number held out is that of [`split`]; which ones is drawn at random from `seed`, for rows are often sorted by class, and
-/// a tail would then have one class only.
-///
-/// # Errors
-///
-/// Those of [`split`].
-pub fn hold_out(n: usize, eval_fraction: f64, seed: u64) -> Result<(Vec<usize>, Vec<usize>)> {
-    let n_train = split(n, eval_fraction)?;
-    let mut train = permutation(n, seed, 0);
-    let mut held_out = train.split_off(n_train);
-    train.sort_unstable();
-    held_out.sort_unstable();
-    Ok((train, held_out))
+impl TextRow {
+    /// A digest of what the row says: its texts and its labels.
+    #[must_use]
+    pub fn content(&self) -> ContentHash {
+        let pair = self.text_pair.as_deref().map(str::as_bytes);
+        let labels = self.labels.as_ref().map_or(&[][..], RowLabels::values);
+        let labels = labels.iter().map(|label| label.text().as_bytes());
+        // Whether there is a second text counts, also if it is empty.
+        let texts = [
+            self.text.as_bytes(),
+            &[u8::from(pair.is_some())],
+            pair.unwrap_or_default(),
+        ];
+        ContentHash::of(texts.into_iter().chain(labels))
+    }
 }

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::error::{DataError, list};
 use crate::source::DocumentSource;
+use reparam_formats::shown;
 
 /// The result of this module's fallible functions.
 pub type Result<T> = std::result::Result<T, RowError>;
@@ -20,25 +21,25 @@ pub enum RowError {
 
     // The request.
     /// A part of the fields is not of the form `field=column`.
-    #[error("expected field=column, found `{part}`")]
+    #[error("expected field=column, found `{part}`", part = shown(part))]
     FieldsSyntax {
         /// The part.
         part: String,
     },
     /// A field is given two columns.
-    #[error("the field `{field}` is named twice")]
+    #[error("the field `{field}` is named twice", field = shown(field))]
     FieldTwice {
         /// The field.
         field: String,
     },
     /// Some columns are numbers and some are names.
-    #[error("the columns of `{fields}` are numbers as well as names")]
+    #[error("the columns of `{fields}` are numbers as well as names", fields = shown(fields))]
     NumbersAndNames {
         /// The fields as they were given.
         fields: String,
     },
     /// A field that the task does not have.
-    #[error("no field `{field}`, the fields are {}", list(known))]
+    #[error("no field `{field}`, the fields are {}", list(known), field = shown(field))]
     UnknownField {
         /// The field.
         field: String,
@@ -48,7 +49,7 @@ pub enum RowError {
         known: Vec<&'static str>,
     },
     /// A format name that does not exist.
-    #[error("unknown format of rows `{name}`, the formats are {}", list(known))]
+    #[error("unknown format of rows `{name}`, the formats are {}", list(known), name = shown(name))]
     UnknownFormat {
         /// The name given.
         name: String,
@@ -74,7 +75,7 @@ pub enum RowError {
     /// A row or a header lacks the column of a field.
     #[error(
         "{place}: no `{column}` for the field `{field}`, found {}",
-        list(columns)
+        list(columns), column = shown(column)
     )]
     NoColumn {
         /// Where it stands.
@@ -89,7 +90,7 @@ pub enum RowError {
         nearest: Option<String>,
     },
     /// Two columns of a header have the name that is asked for.
-    #[error("{place}: columns {first} and {second} are both named `{column}`")]
+    #[error("{place}: columns {first} and {second} are both named `{column}`", column = shown(column))]
     DuplicateColumn {
         /// Where the header stands.
         place: DocumentSource,
@@ -111,7 +112,7 @@ pub enum RowError {
         found: usize,
     },
     /// A field holds something else.
-    #[error("{place}: the field `{field}` is {found}, not {expected}")]
+    #[error("{place}: the field `{field}` is {found}, not {expected}", found = shown(found))]
     WrongType {
         /// Where it stands.
         place: DocumentSource,
@@ -155,7 +156,7 @@ pub enum RowError {
     /// A label that the model does not have.
     #[error(
         "{place}: the model has no label `{label}`, its labels are {}",
-        some(labels)
+        some(labels), label = shown(label)
     )]
     UnknownLabel {
         /// Where it stands.
@@ -169,7 +170,7 @@ pub enum RowError {
     },
     /// A label can be meant as a name or as an index.
     #[error(
-        "{place}: the label `{label}` is the name of one class and the index of another, and the rows have names as well as indices"
+        "{place}: the label `{label}` is the name of one class and the index of another, and the rows have names as well as indices", label = shown(label)
     )]
     AmbiguousLabel {
         /// Where it stands.
@@ -178,7 +179,7 @@ pub enum RowError {
         label: String,
     },
     /// All rows have the same label.
-    #[error("nothing to tell apart: every row has the label `{label}`")]
+    #[error("nothing to tell apart: every row has the label `{label}`", label = shown(label))]
     OneLabel {
         /// The label.
         label: String,
@@ -187,7 +188,7 @@ pub enum RowError {
     #[error("there are no labels")]
     NoLabels,
     /// Two classes of a model have the same name.
-    #[error("two classes are named `{name}`")]
+    #[error("two classes are named `{name}`", name = shown(name))]
     RepeatedName {
         /// The name.
         name: String,

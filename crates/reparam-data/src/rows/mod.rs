@@ -47,7 +47,7 @@ mod metrics;
 mod read;
 mod text;
 
-pub use batch::{RowBatch, encode_rows, hold_out};
+pub use batch::{RowBatch, encode_rows};
 pub use error::{Result, RowError};
 pub use fields::{Column, Fields};
 pub use labels::{Classified, LabelKind, Labels};

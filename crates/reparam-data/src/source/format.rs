@@ -47,6 +47,15 @@ impl Format {
             Self::Alpaca => "alpaca",
         }
     }
+
+    /// Returns a prompt as the examples of this format have it: Alpaca's as an instruction without input, every other as it is.
+    #[must_use]
+    pub fn prompt(self, prompt: &str) -> String {
+        match self {
+            Self::Alpaca => alpaca_prompt(prompt, ""),
+            Self::Text | Self::Documents | Self::PromptCompletion => prompt.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Format {

@@ -10,9 +10,9 @@
 //! What an object is, the fields of the file's first object say: see [`Format`]. Every later object must have the
 //! same ones; fields beside them are ignored.
 //!
-//! The bytes of a text are kept as they are, line ends (`\r\n` too), white space and Unicode form included,
-//! because the tokenizer decides what they mean. The one exception is a byte order mark at the start of the
-//! file: it says how the file is written and is no part of the text, so it is removed.
+//! The bytes of a text are kept as they are, white space and Unicode form included, because the tokenizer decides what
+//! they mean. Two things say how a file is written and are no part of its text: a byte order mark at its start is removed, and
+//! line ends `\r\n` are read as `\n`. Strings of JSON are kept to the byte.
 
 use std::fmt;
 use std::fs;
@@ -29,6 +29,7 @@ use crate::error::{DataError, Result};
 
 mod format;
 pub(crate) mod json;
+mod line_ends;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ mod tests;
 use format::Form;
 pub use format::Format;
 pub(crate) use format::known_fields;
+pub(crate) use line_ends::unix_line_ends;
 use records::line_ends;
 pub(crate) use records::{Dialect, Records};
 
@@ -49,6 +51,16 @@ pub struct Document {
     pub prompt_len: Option<usize>,
     /// Where it stands.
     pub source: DocumentSource,
+}
+
+impl Document {
+    /// Says of an error which document it is in.
+    pub(crate) fn located(&self, error: DataError) -> DataError {
+        DataError::Document {
+            place: self.source.clone(),
+            error: Box::new(error),
+        }
+    }
 }
 
 /// Where a document stands.
@@ -111,6 +123,8 @@ pub struct ReadOptions {
 pub struct ReadReport {
     /// One digest a file, in the order in which the files were read.
     pub files: Vec<FileDigest>,
+    /// The line ends `\r\n` of texts and tables that were read as `\n`.
+    pub line_ends: usize,
 }
 
 /// What a list of files holds.
@@ -168,7 +182,7 @@ pub fn visit_documents(
         let bytes = read_file(path)?;
         report.files.push(FileDigest::of(path, &bytes));
         let (mut documents, mut is_blank) = (0, true);
-        parse(path, &bytes, options.format, &mut |document| {
+        report.line_ends += parse(path, &bytes, options.format, &mut |document| {
             documents += 1;
             is_blank &= document.text.trim().is_empty();
             each(document)
@@ -242,13 +256,13 @@ fn not_found(path: &Path) -> DataError {
     }
 }
 
-/// Reads the documents in `bytes`.
+/// Reads the documents in `bytes`, and returns how many line ends were changed.
 fn parse(
     path: &Path,
     bytes: &[u8],
     format: Option<Format>,
     each: &mut dyn FnMut(Document) -> Result<()>,
-) -> Result<()> {
+) -> Result<usize> {
     let text = utf8(path, bytes)?;
     if text.is_empty() {
         return Err(DataError::EmptyFile {
@@ -256,15 +270,17 @@ fn parse(
         });
     }
     if is_text(path, format)? {
-        return each(Document {
-            text: text.to_owned(),
+        let (text, line_ends) = unix_line_ends(text.to_owned());
+        each(Document {
+            text,
             prompt_len: None,
             source: DocumentSource {
                 path: Arc::from(path),
                 line: 1,
                 item: None,
             },
-        });
+        })?;
+        return Ok(line_ends);
     }
     let mut form = None;
     json::objects(path, text, |object, place| {
@@ -274,7 +290,8 @@ fn parse(
             None => *form.insert(Form::of(&object, format, &place)?),
         };
         each(form.document(object, place)?)
-    })
+    })?;
+    Ok(0)
 }
 
 /// Whether a file is one document; otherwise it is JSON.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::error::DataError;
+use reparam_formats::shown;
 
 mod hint;
 
@@ -37,7 +38,7 @@ pub enum TabularError {
         column: usize,
     },
     /// Two columns have the same name.
-    #[error("{}: columns {first} and {second} are both named `{name}`", path.display())]
+    #[error("{}: columns {first} and {second} are both named `{name}`", path.display(), name = shown(name))]
     DuplicateName {
         /// The file.
         path: PathBuf,
@@ -49,7 +50,7 @@ pub enum TabularError {
         second: usize,
     },
     /// A column that was asked for is not in the header.
-    #[error("{}: no column `{name}` for the {role}, found {}", path.display(), some_of(columns))]
+    #[error("{}: no column `{name}` for the {role}, found {}", path.display(), some_of(columns), name = shown(name))]
     UnknownColumn {
         /// The file.
         path: PathBuf,
@@ -63,19 +64,19 @@ pub enum TabularError {
         columns: Vec<String>,
     },
     /// The target is named among the features, which would give the answer away.
-    #[error("the target `{name}` is among the features")]
+    #[error("the target `{name}` is among the features", name = shown(name))]
     TargetIsFeature {
         /// The column.
         name: String,
     },
     /// A feature is named twice.
-    #[error("the feature `{name}` is named twice")]
+    #[error("the feature `{name}` is named twice", name = shown(name))]
     RepeatedFeature {
         /// The column.
         name: String,
     },
     /// There is no feature to predict from.
-    #[error("there are no features to predict `{target}` from")]
+    #[error("there are no features to predict `{target}` from", target = shown(target))]
     NoFeatures {
         /// The target.
         target: String,
@@ -93,7 +94,7 @@ pub enum TabularError {
         found: usize,
     },
     /// A cell is not a number.
-    #[error("{}:{line}: column `{column}` is not a number: \"{}\"", path.display(), cut(text))]
+    #[error("{}:{line}: column `{column}` is not a number: \"{}\"", path.display(), shown(text), column = shown(column))]
     NotANumber {
         /// The file.
         path: PathBuf,
@@ -107,7 +108,7 @@ pub enum TabularError {
         named: bool,
     },
     /// A cell is infinite, too large for a 64-bit number, or a signed "nan".
-    #[error("{}:{line}: column `{column}` is not finite: \"{}\"", path.display(), cut(text))]
+    #[error("{}:{line}: column `{column}` is not finite: \"{}\"", path.display(), shown(text), column = shown(column))]
     NotFiniteCell {
         /// The file.
         path: PathBuf,
@@ -142,7 +143,7 @@ pub enum TabularError {
         dropped: usize,
     },
     /// Predictions cannot be measured without the target of every row.
-    #[error("{} does not have `{target}` in every row", path.display())]
+    #[error("{} does not have `{target}` in every row", path.display(), target = shown(target))]
     NoTarget {
         /// The file.
         path: PathBuf,
@@ -254,7 +255,7 @@ pub enum TabularError {
         value: f64,
     },
     /// The mean or the standard deviation of a column is outside of what a 64-bit number holds.
-    #[error("{column} cannot be standardized: mean {mean:e}, standard deviation {scale:e}")]
+    #[error("{column} cannot be standardized: mean {mean:e}, standard deviation {scale:e}", column = shown(column))]
     Range {
         /// The column.
         column: String,
@@ -266,7 +267,7 @@ pub enum TabularError {
     /// The squares of a target are outside of what a 64-bit number holds.
     #[error(
         "squared errors of the target `{target}` cannot be computed: largest value {largest:e}, \
-         standard deviation {scale:e}"
+         standard deviation {scale:e}", target = shown(target)
     )]
     SquareRange {
         /// The target.
@@ -309,7 +310,7 @@ fn some_of(names: &[String]) -> String {
     let quoted: Vec<_> = names
         .iter()
         .take(10)
-        .map(|name| format!("`{}`", cut(name)))
+        .map(|name| format!("`{}`", shown(name)))
         .collect();
     more(quoted, names.len())
 }
@@ -327,23 +328,6 @@ fn more(shown: Vec<String>, count: usize) -> String {
     } else {
         format!("{shown} and {rest} more")
     }
-}
-
-/// The first 40 characters of a text, line ends and other control characters escaped.
-fn cut(text: &str) -> String {
-    let mut characters = text.chars();
-    let mut shown = String::new();
-    for character in characters.by_ref().take(40) {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    if characters.next().is_some() {
-        shown.push_str("...");
-    }
-    shown
 }
 
 fn all_dropped(dropped: usize) -> String {

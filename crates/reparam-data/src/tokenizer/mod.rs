@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
+use reparam_formats::identify::{Kind, expect_kind};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
@@ -23,19 +23,23 @@ use crate::error::{DataError, Result};
 use crate::pack::EncodedDocument;
 use crate::source::{Document, FileDigest, read_file};
 
+mod corpus;
 mod guard;
+mod parts;
 mod row;
 mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use corpus::EncodedCorpus;
 pub use guard::THREAD as TOKENIZER_THREAD;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 
 use guard::guarded;
+use parts::Pairs;
 use special::TokenizerConfig;
 use stream::StreamMode;
 
@@ -56,6 +60,12 @@ pub struct TextTokenizer {
     stream_mode: StreamMode,
     truncation_side: TruncationDirection,
     max_id: u32,
+    /// The rows of the model's embedding, as far as they are known.
+    embedding_rows: usize,
+    /// What says where a long text may be parted, of a model that is made of merges.
+    pairs: Option<Pairs>,
+    /// The characters of the longest added token.
+    longest_added: usize,
 }
 
 impl TextTokenizer {
@@ -81,6 +91,7 @@ impl TextTokenizer {
             path: path.clone(),
             message,
         };
+        expect_kind(&path, &Kind::Json)?;
         let mut inner = guard::tokenizer(&bytes).map_err(invalid)?;
         inner
             .with_truncation(None)
@@ -113,6 +124,10 @@ impl TextTokenizer {
             .ok_or_else(|| invalid("it has no tokens".to_owned()))?;
         let digest = FileDigest::of(&path, &bytes);
         let directory = directory.to_owned();
+        let added = inner.get_added_vocabulary().get_added_tokens_decoder();
+        let lengths = added.values().map(|token| token.content.chars().count());
+        let longest_added = lengths.max().unwrap_or(0);
+        let pairs = Pairs::of(inner.get_model());
         Ok(Self {
             inner,
             directory,
@@ -121,22 +136,39 @@ impl TextTokenizer {
             stream_mode,
             truncation_side: config.truncation_side,
             max_id,
+            embedding_rows: usize::MAX,
+            pairs,
+            longest_added,
         })
+    }
+
+    /// Refuses from now on to encode a text with a token that an embedding of `rows` rows has no row for.
+    ///
+    /// A tokenizer may have such tokens, as Llama 2's with the `<pad>` that its users added: only who needs one is in the way.
+    #[must_use]
+    pub fn with_embedding_rows(self, rows: usize) -> Self {
+        Self {
+            embedding_rows: rows,
+            ..self
+        }
     }
 
     /// Encodes a text; with `add_special_tokens` as the tokenizer's template says, else the text alone.
     ///
     /// # Errors
     ///
-    /// [`DataError::Encode`] if the tokenizer has no token for a part of the text, and
-    /// [`DataError::WhiteSpaceRun`] if the text has more white space in a row than the tokenizer can split.
+    /// [`DataError::Encode`] if the tokenizer has no token for a part of the text,
+    /// [`DataError::WhiteSpaceRun`] if the text has more white space in a row than the tokenizer can split, and
+    /// [`DataError::TokenOutsideEmbedding`], see [`with_embedding_rows`](Self::with_embedding_rows).
     ///
     /// # Cost
     ///
     /// Linear in the text up to a logarithm, also for one long document: about 0.7 s a megabyte with a
     /// byte pair tokenizer that has no pre-tokenizer, the slowest kind.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        Ok(self.encoding(text, add_special_tokens)?.get_ids().to_vec())
+        let ids = self.encoding(text, add_special_tokens)?.get_ids().to_vec();
+        self.check_rows(&ids)?;
+        Ok(ids)
     }
 
     /// Encodes a document or an example: as the tokenizer's template says (its BOS if it has one), then the EOS token,
@@ -146,9 +178,12 @@ impl TextTokenizer {
     ///
     /// [`DataError::NoEos`], and those of [`TextTokenizer::encode`] in a [`DataError::Document`], which says where.
     pub fn encode_document(&self, document: &Document) -> Result<EncodedDocument> {
-        let eos = self.special.eos.ok_or_else(|| DataError::NoEos {
-            directory: self.directory.clone(),
-        })?;
+        Ok(self.encode_and_count(document)?.0)
+    }
+
+    /// Encodes a document or an example, and counts the tokens that begin or end a text in its text.
+    fn encode_and_count(&self, document: &Document) -> Result<(EncodedDocument, usize)> {
+        let eos = self.eos()?;
         let encoding = match document.prompt_len {
             None => self.encoding(&document.text, true),
             Some(_) => self.check_white_space(&document.text).and_then(|()| {
@@ -157,33 +192,40 @@ impl TextTokenizer {
                 encoding.map_err(encode_error)
             }),
         };
-        let encoding = encoding.map_err(|error| DataError::Document {
-            place: document.source.clone(),
-            error: Box::new(error),
-        })?;
+        let encoding = encoding.map_err(|error| document.located(error))?;
         let mut ids = encoding.get_ids().to_vec();
+        let of_text = ids.iter().zip(encoding.get_special_tokens_mask());
+        let of_text = of_text.filter_map(|(id, of_template)| (*of_template == 0).then_some(id));
+        let n_special = of_text.filter(|id| self.is_end_or_begin(**id)).count();
         if !self.template_appended(&encoding, eos)? {
             ids.push(eos);
         }
+        self.check_rows(&ids).map_err(|error| DataError::Document {
+            place: document.source.clone(),
+            error: Box::new(error),
+        })?;
         let loss_mask = document.prompt_len.map(|prompt_len| {
             let begins = response_begins(&encoding, prompt_len);
             (0..ids.len()).map(|index| index >= begins).collect()
         });
-        Ok(EncodedDocument { ids, loss_mask })
+        Ok((EncodedDocument { ids, loss_mask }, n_special))
     }
 
-    /// Encodes documents and examples in parallel, the result in their order.
-    ///
-    /// # Errors
-    ///
-    /// The error of the first document that has one; see [`TextTokenizer::encode_document`].
-    pub fn encode_documents(&self, documents: &[Document]) -> Result<Vec<EncodedDocument>> {
-        let encoded = documents
-            .par_iter()
-            .map(|document| self.encode_document(document));
-        // Collected before it is searched, so that which error is reported does not depend on the threads.
-        let encoded: Vec<Result<_>> = encoded.collect();
-        encoded.into_iter().collect()
+    /// The token that ends a document, which there must be.
+    fn eos(&self) -> Result<u32> {
+        self.special.eos.ok_or_else(|| DataError::NoEos {
+            directory: self.directory.clone(),
+        })
+    }
+
+    /// Counts the tokens that begin or end a text.
+    fn count_special(&self, ids: &[u32]) -> usize {
+        ids.iter().filter(|id| self.is_end_or_begin(**id)).count()
+    }
+
+    fn is_end_or_begin(&self, id: u32) -> bool {
+        let SpecialTokens { bos, eos, .. } = self.special;
+        bos == Some(id) || eos == Some(id)
     }
 
     /// Decodes ids to text. Ids that no token has are left out, as are special tokens with `skip_special`.
@@ -248,32 +290,17 @@ impl TextTokenizer {
         &self.digest
     }
 
-    /// Checks that every id has a row in an embedding of `rows` rows.
-    ///
-    /// # Errors
-    ///
-    /// [`DataError::TokenOutsideEmbedding`] with the first token that has none.
-    pub fn check_against_embedding(&self, rows: usize) -> Result<()> {
-        if (self.max_id as usize) < rows {
-            return Ok(());
+    /// Checks that the model has a row for each of these ids.
+    fn check_rows(&self, ids: &[u32]) -> Result<()> {
+        let rows = self.embedding_rows;
+        match ids.iter().find(|&&id| id as usize >= rows) {
+            None => Ok(()),
+            Some(&id) => Err(DataError::TokenOutsideEmbedding {
+                token: self.token(id).unwrap_or_default(),
+                id,
+                rows,
+            }),
         }
-        let mut outside: Vec<(u32, String)> = self
-            .inner
-            .get_vocab(true)
-            .into_iter()
-            .filter(|(_, id)| *id as usize >= rows)
-            .map(|(token, id)| (id, token))
-            .collect();
-        outside.sort_unstable();
-        let count = outside.len().max(1);
-        let template = || (self.max_id, "of the template".to_owned());
-        let (id, token) = outside.into_iter().next().unwrap_or_else(template);
-        Err(DataError::TokenOutsideEmbedding {
-            token,
-            id,
-            rows,
-            count,
-        })
     }
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding> {

@@ -69,6 +69,7 @@ impl TextTokenizer {
         }
         let encoding =
             guarded(|| self.inner.post_process(first, second, true)).map_err(encode_error)?;
+        self.check_rows(encoding.get_ids())?;
         Ok(EncodedRow {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),

@@ -106,7 +106,7 @@ impl<'a> StreamDecoder<'a> {
         let certain = text
             .strip_suffix(char::REPLACEMENT_CHARACTER)
             .unwrap_or(&text);
-        let piece = certain.get(self.given..).unwrap_or_default().to_owned();
+        let piece = after(certain, self.given).to_owned();
         self.given = self.given.max(certain.len());
         if certain.len() == text.len() {
             self.slide()?;
@@ -114,9 +114,8 @@ impl<'a> StreamDecoder<'a> {
         Ok(if piece.is_empty() { None } else { Some(piece) })
     }
 
-    /// Takes ids that stand before the text to be given out, such as a prompt, and drops their text.
-    ///
-    /// What is held back at their end comes with the first piece that follows.
+    /// Takes ids that stand before the text to be given out, such as a prompt, and drops their text: what
+    /// [`TextTokenizer::decode`] gives for them alone.
     ///
     /// # Errors
     ///
@@ -125,6 +124,9 @@ impl<'a> StreamDecoder<'a> {
         for &id in ids {
             self.push(id)?;
         }
+        // What is held back at their end is theirs, too: the next id may complete it, but does not make it new.
+        let text = self.tokenizer.decode(&self.window, self.skip_special)?;
+        self.given = self.given.max(text.len());
         Ok(())
     }
 
@@ -135,7 +137,7 @@ impl<'a> StreamDecoder<'a> {
     /// As [`StreamDecoder::push`].
     pub fn finish(self) -> Result<Option<String>> {
         let text = self.tokenizer.decode(&self.window, self.skip_special)?;
-        let rest = text.get(self.given..).unwrap_or_default();
+        let rest = after(&text, self.given);
         Ok(if rest.is_empty() {
             None
         } else {
@@ -167,4 +169,9 @@ impl<'a> StreamDecoder<'a> {
             .and_then(|rest| rest.strip_suffix('>'));
         digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
     }
+}
+
+/// What a text has after this many bytes, or after the character that they end in.
+fn after(text: &str, bytes: usize) -> &str {
+    &text[text.ceil_char_boundary(bytes)..]
 }

@@ -8,8 +8,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::source::DocumentSource;
+use crate::watch::Watch;
 
 mod examples;
+mod parts;
 mod rows;
 
 fn stories_directory() -> PathBuf {
@@ -257,11 +259,14 @@ fn a_document_ends_with_one_eos() {
 fn documents_are_encoded_in_order() {
     let tokenizer = stories();
     let documents: Vec<Document> = GOLDEN.iter().map(|(text, _)| document(text)).collect();
-    let encoded = tokenizer.encode_documents(&documents).unwrap();
-    assert_eq!(encoded.len(), documents.len());
-    for ((_, ids), encoded) in GOLDEN.iter().zip(&encoded) {
-        assert_eq!(encoded.ids, [ids, &[2][..]].concat());
-        assert_eq!(encoded.loss_mask, None);
+    let n_documents = documents.len();
+    let encoded = tokenizer
+        .encode_documents(documents, Watch::never())
+        .unwrap();
+    assert_eq!(encoded.corpus.n_documents(), n_documents);
+    for (place, (_, ids)) in GOLDEN.iter().enumerate() {
+        assert_eq!(encoded.corpus.ids(place), [ids, &[2][..]].concat());
+        assert_eq!(encoded.corpus.loss_mask(place), None);
     }
 }
 
@@ -363,40 +368,40 @@ fn tokens_of_the_config_are_added() {
 }
 
 #[test]
-fn every_id_needs_a_row_of_the_embedding() {
-    let tokenizer = stories();
-    tokenizer.check_against_embedding(512).unwrap();
-    tokenizer.check_against_embedding(1000).unwrap();
-    let error = tokenizer.check_against_embedding(510).unwrap_err();
-    let token = tokenizer.token(510).unwrap();
+fn only_a_token_that_is_used_needs_a_row_of_the_embedding() {
+    let pad = json!({"added_tokens_decoder": {"512": {"content": "<pad>", "special": true}}});
+    let tokenizer = load(&stories_json(), &pad)
+        .unwrap()
+        .with_embedding_rows(512);
+    assert_eq!(tokenizer.encode("Once", true).unwrap().len(), 2);
+    let outside = |error: &DataError| {
+        matches!(error, DataError::TokenOutsideEmbedding { token, id: 512, rows: 512 }
+            if token == "<pad>")
+    };
+    let error = tokenizer.encode("Once<pad>", true).unwrap_err();
+    assert!(outside(&error), "{error}");
     let expected =
-        format!("token `{token}` has id 510, but the embedding has 510 rows (2 such tokens)");
+        "the text has the token `<pad>` with id 512, but the model's embedding has 512 rows";
     assert_eq!(error.to_string(), expected);
     assert!(error.hint().is_some());
+    assert!(outside(
+        &tokenizer.encode_row("a", Some("<pad>"), 9).unwrap_err()
+    ));
+    assert!(tokenizer.encode_document(&document("Once")).is_ok());
+    let error = tokenizer.encode_document(&document("<pad>")).unwrap_err();
+    assert!(matches!(&error, DataError::Document { error, .. } if outside(error)));
 
-    let config = json!({"added_tokens_decoder": {"512": {"content": "<x>", "special": true}}});
-    let error = load(&stories_json(), &config)
-        .unwrap()
-        .check_against_embedding(512)
-        .unwrap_err();
-    assert!(
-        matches!(&error, DataError::TokenOutsideEmbedding { token, id: 512, rows: 512, count: 1 }
-            if token == "<x>")
-    );
-
+    // A template may name an id that no token has.
     let mut json = stories_json();
     json["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([4000]);
-    let tokenizer = load(&json, &json!({})).unwrap();
+    let tokenizer = load(&json, &json!({})).unwrap().with_embedding_rows(512);
     assert_eq!(tokenizer.max_id(), 4000);
-    let error = tokenizer.check_against_embedding(512).unwrap_err();
+    let error = tokenizer.encode("Once", true).unwrap_err();
     assert!(matches!(
         error,
-        DataError::TokenOutsideEmbedding {
-            id: 4000,
-            count: 1,
-            ..
-        }
+        DataError::TokenOutsideEmbedding { id: 4000, .. }
     ));
+    assert!(tokenizer.encode("Once", false).is_ok());
 }
 
 #[test]
@@ -407,6 +412,15 @@ fn a_missing_tokenizer_is_reported_with_what_is_there() {
     let error = load();
     assert!(matches!(&error, DataError::NoTokenizer { others, .. } if others.is_empty()));
     assert!(error.hint().unwrap().starts_with("copy the tokenizer.json"));
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n";
+    fs::write(directory.path().join("tokenizer.json"), pointer).unwrap();
+    let error = load();
+    assert!(
+        error.to_string().contains("is a Git LFS pointer, not"),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("git lfs pull"));
+    fs::remove_file(directory.path().join("tokenizer.json")).unwrap();
     fs::write(directory.path().join("tokenizer.model"), "x").unwrap();
     assert!(
         load()
@@ -559,7 +573,7 @@ fn what_cannot_be_encoded_is_located() {
                 ..document(text)
             };
             let error = tokenizer
-                .encode_documents(&[document("a"), bad])
+                .encode_documents(vec![document("a"), bad], Watch::never())
                 .unwrap_err();
             let why = tokenizer.encode(text, true).unwrap_err();
             assert_eq!(error.to_string(), format!("b.json:3 (item 2): {why}"));
@@ -667,6 +681,43 @@ fn a_prompt_is_skipped() {
     stream.skip(&ids[..2]).unwrap();
     assert_eq!(stream.push(ids[2]).unwrap().as_deref(), Some(" upon"));
     assert_eq!(stream.finish().unwrap(), None);
+}
+
+#[test]
+fn a_prompt_that_ends_in_bytes_is_skipped_whole() {
+    let byte_fallback = stories();
+    let byte_level = byte_level_tokenizer(Value::Null);
+    let prompts = [
+        "Once",
+        "Once ",
+        "\u{4f60}",
+        "a \u{1f525}",
+        "\n",
+        " ",
+        "",
+        "caf\u{e9}",
+    ];
+    let continuations = ["", " s", "\u{597d}", "\n", ". One"];
+    for tokenizer in [&byte_fallback, &byte_level] {
+        for (prompt, next) in prompts
+            .iter()
+            .flat_map(|prompt| continuations.map(|next| (prompt, next)))
+        {
+            let prompt_ids = tokenizer.encode(prompt, false).unwrap();
+            let next_ids = tokenizer.encode(next, false).unwrap();
+            let mut stream = tokenizer.stream_decoder(true);
+            stream.skip(&prompt_ids).unwrap();
+            let mut text = String::new();
+            for id in &next_ids {
+                text.extend(stream.push(*id).unwrap());
+            }
+            text.extend(stream.finish().unwrap());
+            let before = tokenizer.decode(&prompt_ids, true).unwrap();
+            let whole = [prompt_ids, next_ids].concat();
+            let whole = tokenizer.decode(&whole, true).unwrap();
+            assert_eq!(format!("{before}{text}"), whole, "{prompt:?} then {next:?}");
+        }
+    }
 }
 
 #[test]

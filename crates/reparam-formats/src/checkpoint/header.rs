@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Dtype;
-use crate::FormatError;
 use crate::file::InputFile;
+use crate::{FormatError, shown};
 
 /// The largest header that is accepted, in bytes; the limit of the reference implementation.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -107,8 +107,8 @@ pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
         let (begin, end) = info.data_offsets;
         if end.checked_sub(begin) != needed || needed.is_none() {
             return Err(invalid(format!(
-                "tensor '{name}' of dtype {dtype} and shape {:?} does not fill its offsets {begin} \
-                 to {end}",
+                "tensor '{}' of dtype {dtype} and shape {:?} does not fill its offsets {begin} to {end}",
+                shown(&name),
                 info.shape
             )));
         }
@@ -128,7 +128,8 @@ pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
             return Err(invalid(format!(
                 "tensor '{}' begins at {} where {covered} was expected, so tensors overlap or leave \
                  a gap",
-                entry.name, entry.begin
+                shown(&entry.name),
+                entry.begin
             )));
         }
         covered = entry.end;

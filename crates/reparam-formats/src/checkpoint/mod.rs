@@ -20,9 +20,9 @@ pub use stored::StoredTensor;
 pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
-use crate::FormatError;
 use crate::file::{self, InputFile};
 use crate::identify::{Kind, expect_kind_of};
+use crate::{FormatError, shown};
 use header::Entry;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
@@ -267,6 +267,31 @@ impl Checkpoint {
             path: tensor.file().to_path_buf(),
         })
     }
+
+    /// Returns whether two tensors hold the same numbers in the same shape, whatever their types.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchTensor`], [`FormatError::NotFloat`]; those of [`InputFile::read_at`].
+    pub fn are_equal(&self, a: &str, b: &str) -> Result<bool, FormatError> {
+        const AT_ONCE: usize = 1 << 16;
+        let (a, b) = (self.require(a)?, self.require(b)?);
+        if a.shape != b.shape {
+            return Ok(false);
+        }
+        let n = a.n_elements();
+        let (mut of_a, mut of_b) = (vec![0.0; AT_ONCE], vec![0.0; AT_ONCE]);
+        for first in (0..n).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(n - first);
+            a.read_f32(first, &mut of_a[..count])?;
+            b.read_f32(first, &mut of_b[..count])?;
+            let same = |(a, b): (&f32, &f32)| a == b || a.to_bits() == b.to_bits();
+            if !of_a.iter().zip(&of_b).take(count).all(same) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The part of `model.safetensors.index.json` that matters.
@@ -294,10 +319,16 @@ impl ShardIndex {
                 && components.next().is_none()
                 && !shard.contains('\\');
             if !is_plain {
-                return Err(invalid(format!("'{shard}' is not a plain file name")));
+                return Err(invalid(format!(
+                    "'{}' is not a plain file name",
+                    shown(shard)
+                )));
             }
             if !shard.ends_with(".safetensors") {
-                return Err(invalid(format!("'{shard}' is not a safetensors file")));
+                return Err(invalid(format!(
+                    "'{}' is not a safetensors file",
+                    shown(shard)
+                )));
             }
         }
         Ok(index)

@@ -73,6 +73,28 @@ impl LoadMismatch {
 
     /// Returns what the user can do about it.
     pub fn hint(&self) -> Option<String> {
+        // What wraps a model for a while, and what its states must not be saved with.
+        let wrappers = [
+            (
+                "_orig_mod.",
+                "torch.compile put `_orig_mod.` before the names; save the model that it compiled: \
+              model._orig_mod.save_pretrained(DIR)",
+            ),
+            (
+                "module.",
+                "DataParallel put `module.` before the names; save the model in it: \
+              model.module.save_pretrained(DIR)",
+            ),
+            (
+                "base_model.model.",
+                "these are the weights of a model with a PEFT adapter; save it without: \
+              model.merge_and_unload().save_pretrained(DIR)",
+            ),
+        ];
+        let begins = |prefix: &str| self.unexpected.iter().any(|name| name.starts_with(prefix));
+        if let Some((_, text)) = wrappers.iter().find(|(prefix, _)| begins(prefix)) {
+            return Some((*text).to_owned());
+        }
         let sizes = self.sizes.iter();
         let sizes: Vec<String> = sizes.map(|(key, size)| format!("{key} = {size}")).collect();
         if !sizes.is_empty() {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::FormatError;
 use crate::error::first_names;
+use crate::{shown, shown_sentence};
 
 /// Says why a configuration could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +28,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// A key that has no default is missing.
-    #[error("{} lacks the key '{key}'", path.display())]
+    #[error("{} lacks the key '{key}'", path.display(), key = shown(key))]
     MissingKey {
         /// The file.
         path: PathBuf,
@@ -35,7 +36,7 @@ pub enum ConfigError {
         key: String,
     },
     /// A value has the wrong JSON type.
-    #[error("'{key}' in {} has to be {expected}, found {found}", path.display())]
+    #[error("'{key}' in {} has to be {expected}, found {found}", path.display(), key = shown(key), found = shown(found))]
     WrongType {
         /// The file.
         path: PathBuf,
@@ -47,7 +48,7 @@ pub enum ConfigError {
         found: String,
     },
     /// A value is of the right type and impossible.
-    #[error("'{key}' in {} cannot be {found}: {reason}", path.display())]
+    #[error("'{key}' in {} cannot be {found}: {reason}", path.display(), key = shown(key), found = shown(found), reason = shown_sentence(reason))]
     InvalidValue {
         /// The file.
         path: PathBuf,
@@ -59,7 +60,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// The rotary embedding is of a kind that is not implemented.
-    #[error("{} asks for the rope type '{rope_type}', which is not supported", path.display())]
+    #[error("{} asks for the rope type '{rope_type}', which is not supported", path.display(), rope_type = shown(rope_type))]
     UnsupportedRope {
         /// The file.
         path: PathBuf,

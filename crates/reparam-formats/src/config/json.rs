@@ -21,12 +21,15 @@ pub struct JsonObject {
 impl JsonObject {
     /// Parses the text of a file that has to be one JSON object.
     ///
+    /// `NaN` and `Infinity`, which Python writes though JSON has no such numbers, are taken as texts: who reads such a key finds
+    /// no number, and who does not is not stopped.
+    ///
     /// # Errors
     ///
     /// [`ConfigError::InvalidJson`] or [`ConfigError::NotAnObject`].
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let path = path.to_path_buf();
-        match serde_json::from_str(text) {
+        match parse_python(text) {
             Ok(Value::Object(map)) => Ok(Self {
                 path,
                 prefix: String::new(),
@@ -222,6 +225,35 @@ impl JsonObject {
     }
 }
 
+/// Parses JSON, also with the words that Python writes for numbers that are none.
+fn parse_python(text: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(text).or_else(|error| {
+        let quoted = quote_words(text);
+        // The place of an error is that in the file.
+        serde_json::from_str(&quoted).map_err(|_| error)
+    })
+}
+
+/// Puts quotes around `NaN`, `Infinity` and `-Infinity` outside of strings.
+fn quote_words(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 16);
+    let (mut in_string, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let mut words = ["NaN", "Infinity", "-Infinity"].iter();
+        if !in_string && let Some(word) = words.find(|word| rest.starts_with(**word)) {
+            quoted.push_str(&format!("\"{word}\""));
+            rest = &rest[word.len()..];
+            continue;
+        }
+        in_string ^= character == '"' && !escaped;
+        escaped = in_string && character == '\\' && !escaped;
+        quoted.push(character);
+        rest = &rest[character.len_utf8()..];
+    }
+    quoted
+}
+
 /// Renders a value for a message, shortened.
 fn short(value: &Value) -> String {
     const LIMIT: usize = 60;
@@ -231,4 +263,21 @@ fn short(value: &Value) -> String {
     }
     let shortened: String = text.chars().take(LIMIT).collect();
     format!("{shortened}..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_none_stop_only_who_reads_them() {
+        let text = r#"{"a": NaN, "b": [0.0, -Infinity], "c": "NaN \" Infinity", "d": 2.5}"#;
+        let json = JsonObject::parse(Path::new("config.json"), text).unwrap();
+        assert_eq!(json.f64("d").unwrap(), Some(2.5));
+        assert_eq!(json.str("c").unwrap(), Some("NaN \" Infinity"));
+        let error = json.f64("a").unwrap_err();
+        assert!(matches!(error, ConfigError::WrongType { found, .. } if found == "\"NaN\""));
+        let error = JsonObject::parse(Path::new("config.json"), "{\"a\": NaN,}").unwrap_err();
+        assert!(matches!(error, ConfigError::InvalidJson { .. }));
+    }
 }

@@ -14,6 +14,7 @@ use super::http::{GLANCE, Http, HttpError, Response};
 use super::names::{Commit, Etag, FileName};
 use super::partial::{Lock, NoLock, Partial};
 use super::{HubError, HubOptions, Progress, spec};
+use crate::FormatError;
 
 /// How often in a row a download that breaks off is taken up again.
 const RETRIES: u32 = 2;
@@ -57,6 +58,9 @@ impl<'a> Client<'a> {
             url: options.endpoint.clone(),
             detail: "the endpoint has to begin with https:// or http://".to_owned(),
         })?;
+        // A cache that cannot be written is better known before anything is asked for.
+        let made = fs::create_dir_all(&options.cache_dir);
+        made.map_err(|source| FormatError::io("create", &options.cache_dir, source))?;
         let token = options.token.as_deref().map(str::trim);
         let token = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}")));
         let mut token = token.transpose().map_err(|_| HubError::InvalidToken)?;
@@ -200,7 +204,7 @@ impl<'a> Client<'a> {
             }
             let named = response.header("x-linked-etag");
             if let Some(named) = named.or_else(|| response.header("etag")) {
-                let parsed = Etag::parse(named);
+                let parsed = Etag::parse(named, file);
                 etag = Some(parsed.ok_or_else(|| bad(format!("'{named}' cannot be an ETag")))?);
             }
             if let Some(linked) = response.header("x-linked-size") {

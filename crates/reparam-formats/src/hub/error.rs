@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{FormatError, shown};
+use crate::{FormatError, shown, shown_sentence};
 
 /// Says why a model could not be found or downloaded.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ pub enum HubError {
         status: u16,
     },
     /// The hub could not be reached.
-    #[error("cannot reach {}: {}", shown(url), shown(detail))]
+    #[error("cannot reach {}: {}", shown(url), shown_sentence(detail))]
     Network {
         /// The address.
         url: String,
@@ -91,7 +91,7 @@ pub enum HubError {
         detail: String,
     },
     /// The hub's answer is not what a hub answers.
-    #[error("unexpected answer from {}: {}", shown(url), shown(detail))]
+    #[error("unexpected answer from {}: {}", shown(url), shown_sentence(detail))]
     BadAnswer {
         /// The address.
         url: String,

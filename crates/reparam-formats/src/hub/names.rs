@@ -31,8 +31,8 @@ pub(super) enum Etag {
 }
 
 impl Etag {
-    /// Reads the value of the header, weak or not; `None` if there is nothing in it.
-    pub(super) fn parse(header: &str) -> Option<Self> {
+    /// Reads the value of the header of a file, weak or not; `None` if there is nothing in it.
+    pub(super) fn parse(header: &str, file: FileName<'_>) -> Option<Self> {
         let text = header.trim();
         let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
         if text.is_empty() || text.len() > MAX_ETAG {
@@ -43,8 +43,9 @@ impl Etag {
         } else if is_hexadecimal(text, 40) {
             Self::Git(text.to_owned())
         } else {
-            // Any text can stand here, so a path is made of its digest.
-            Self::Opaque(format!("etag-{}", sha256_bytes(text.as_bytes())))
+            // Any text can stand here, so a path is made of its digest; that of two files may be the same.
+            let named = format!("{}\n{text}", file.as_str());
+            Self::Opaque(format!("etag-{}", sha256_bytes(named.as_bytes())))
         })
     }
 
@@ -101,25 +102,31 @@ mod tests {
 
     #[test]
     fn a_blob_has_a_plain_name_whatever_the_etag_is() {
+        let file = FileName::parse("config.json").unwrap();
         let (git, sha) = ("a".repeat(40), "0".repeat(64));
-        assert_eq!(Etag::parse(&format!("\"{git}\"")), Some(Etag::Git(git)));
         assert_eq!(
-            Etag::parse(&format!("W/\"{sha}\"")),
+            Etag::parse(&format!("\"{git}\""), file),
+            Some(Etag::Git(git))
+        );
+        assert_eq!(
+            Etag::parse(&format!("W/\"{sha}\""), file),
             Some(Etag::Sha256(sha))
         );
-        assert_eq!(Etag::parse("\"\""), None);
-        assert_eq!(Etag::parse(&"x".repeat(1000)), None);
+        assert_eq!(Etag::parse("\"\"", file), None);
+        assert_eq!(Etag::parse(&"x".repeat(1000), file), None);
         let odd = ["\"/etc/passwd\"", "\"../../../PWN\"", "a\\b", "..", "e-1"];
         let mut names: Vec<String> = odd
-            .map(|etag| Etag::parse(etag).unwrap().blob().to_owned())
+            .map(|etag| Etag::parse(etag, file).unwrap().blob().to_owned())
             .into();
         for name in &names {
             assert!(name.len() == 69 && name.starts_with("etag-"), "{name}");
             assert!(is_hexadecimal(&name[5..], 64), "{name}");
         }
+        let other = FileName::parse("model.safetensors").unwrap();
+        names.push(Etag::parse(odd[0], other).unwrap().blob().to_owned());
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), odd.len());
+        assert_eq!(names.len(), odd.len() + 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod bytes;
 mod directory;
 mod quantized;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::path::Path;
 pub use bytes::{kind_of_bytes, kind_of_text};
 pub use directory::{ModelDirectory, identify};
 pub use quantized::{Quantization, quantization};
+pub use tensors::{ListedTensor, list_tensors};
 
 use crate::FormatError;
 use crate::file::InputFile;
@@ -167,6 +169,16 @@ impl Kind {
         }
     }
 
+    /// Returns what it is without an article: `gzip archive`.
+    pub fn noun(&self) -> &'static str {
+        let name = self.name();
+        let rest = name.split_once(' ').map_or(name, |(_, rest)| rest);
+        match name.starts_with("the ") {
+            true => name,
+            false => rest,
+        }
+    }
+
     /// Returns a way that works with what it is, where one is known.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
@@ -218,6 +230,7 @@ impl Kind {
             Self::Adapter => "give it as --adapter, and as --model the base that it was trained on",
             Self::Run => "its result is in the subdirectory adapter or model",
             Self::RunCheckpoint => "its weights are in the subdirectory adapter or model",
+            Self::Model(_) => "give it as --model",
             Self::Runs(_) => "give one of the runs in it",
             Self::Tokenizer => "download the model too: config.json and model.safetensors",
             Self::EmptyDirectory | Self::Directory => {
@@ -230,8 +243,7 @@ impl Kind {
             | Self::JsonLines
             | Self::Table(_)
             | Self::Text
-            | Self::Unknown
-            | Self::Model(_) => return None,
+            | Self::Unknown => return None,
         })
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::FormatError;
 use crate::config::ConfigError;
+use crate::{shown, shown_sentence};
 
 /// Says why an adapter could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub enum PeftError {
         path: PathBuf,
     },
     /// The adapter is of a method that is not implemented.
-    #[error("{} is of the type '{peft_type}', which is not supported", path.display())]
+    #[error("{} is of the type '{peft_type}', which is not supported", path.display(), peft_type = shown(peft_type))]
     UnsupportedType {
         /// The configuration file.
         path: PathBuf,
@@ -30,7 +31,7 @@ pub enum PeftError {
         peft_type: String,
     },
     /// The adapter uses a feature that would be lost.
-    #[error("{} sets '{key}' to {value}, which is not supported: {reason}", path.display())]
+    #[error("{} sets '{key}' to {value}, which is not supported: {reason}", path.display(), key = shown(key), value = shown(value))]
     UnsupportedFeature {
         /// The configuration file.
         path: PathBuf,
@@ -42,7 +43,7 @@ pub enum PeftError {
         reason: &'static str,
     },
     /// The configuration has a key that this version does not know, with a value that may matter.
-    #[error("{} sets the unknown key '{key}' to {value}", path.display())]
+    #[error("{} sets the unknown key '{key}' to {value}", path.display(), key = shown(key), value = shown(value))]
     UnknownKey {
         /// The configuration file.
         path: PathBuf,
@@ -58,7 +59,7 @@ pub enum PeftError {
         reason: &'static str,
     },
     /// A regular expression cannot be used.
-    #[error("invalid pattern '{pattern}' in {option}: {detail}")]
+    #[error("invalid pattern '{pattern}' in {option}: {detail}", pattern = shown(pattern), detail = shown_sentence(detail))]
     InvalidPattern {
         /// The option it is from, such as `target_modules`.
         option: &'static str,
@@ -68,7 +69,7 @@ pub enum PeftError {
         detail: String,
     },
     /// A pattern, name or layer index matches no module of the model.
-    #[error("'{pattern}' in {option} matches no module")]
+    #[error("'{pattern}' in {option} matches no module", pattern = shown(pattern))]
     NoMatch {
         /// The option it is from, such as `target_modules`.
         option: &'static str,
@@ -84,7 +85,7 @@ pub enum PeftError {
         n_matched: usize,
     },
     /// The file contains a tensor that does not belong to a LoRA adapter.
-    #[error("unexpected tensor '{name}': {reason}")]
+    #[error("unexpected tensor '{name}': {reason}", name = shown(name))]
     UnexpectedTensor {
         /// The tensor's name in the file.
         name: String,
@@ -92,7 +93,7 @@ pub enum PeftError {
         reason: &'static str,
     },
     /// The adapter has a weight of its base, and it is not that of the base at hand.
-    #[error("the adapter has the weight '{name}' of its base, but {problem}")]
+    #[error("the adapter has the weight '{name}' of its base, but {problem}", name = shown(name))]
     OtherBase {
         /// The weight's name in the base.
         name: String,
@@ -100,7 +101,7 @@ pub enum PeftError {
         problem: &'static str,
     },
     /// A module has only one of its two factors.
-    #[error("module '{module}' has no {missing}")]
+    #[error("module '{module}' has no {missing}", module = shown(module))]
     IncompletePair {
         /// The module.
         module: String,
@@ -110,7 +111,7 @@ pub enum PeftError {
     /// The factors do not have the rank that the configuration says.
     #[error(
         "module '{module}' has rank {expected} by the configuration, but lora_A has shape \
-         {a_shape:?} and lora_B {b_shape:?}"
+         {a_shape:?} and lora_B {b_shape:?}", module = shown(module)
     )]
     WrongRank {
         /// The module.
@@ -123,7 +124,7 @@ pub enum PeftError {
         b_shape: Vec<usize>,
     },
     /// A tensor's shape and its number of elements disagree, or it has the wrong number of dimensions.
-    #[error("tensor '{name}' has {n_elements} elements and shape {shape:?}: {reason}")]
+    #[error("tensor '{name}' has {n_elements} elements and shape {shape:?}: {reason}", name = shown(name))]
     BadTensor {
         /// The tensor.
         name: String,
@@ -135,7 +136,7 @@ pub enum PeftError {
         reason: &'static str,
     },
     /// The adapter has factors for a module that its configuration does not target.
-    #[error("the adapter has factors for '{module}', which its target_modules does not match")]
+    #[error("the adapter has factors for '{module}', which its target_modules does not match", module = shown(module))]
     NotTargeted {
         /// The module.
         module: String,
@@ -145,7 +146,7 @@ pub enum PeftError {
     Empty,
     /// The patterns mean something else once PEFT's sorted order is applied.
     #[error(
-        "the patterns of {option} overlap at module '{module}', and their order cannot be written"
+        "the patterns of {option} overlap at module '{module}', and their order cannot be written", module = shown(module)
     )]
     PatternOrder {
         /// `rank_pattern` or `alpha_pattern`.

@@ -53,15 +53,8 @@ impl AdapterFiles {
     /// those of a safetensors file; [`FormatError::NonFinite`]; [`PeftError::UnexpectedTensor`] for a name
     /// that is none of PEFT's; a configuration that is not a JSON object.
     pub fn load(directory: &Path) -> Result<Self, PeftError> {
+        let config = Self::load_config(directory)?;
         let path = directory.to_path_buf();
-        if !directory.is_dir() {
-            return Err(FormatError::NoSuchDirectory { path }.into());
-        }
-        let config_path = directory.join(CONFIG_FILE);
-        if !file::is_there(&config_path)? {
-            return Err(PeftError::NotAnAdapter { path });
-        }
-        let config = JsonObject::parse(&config_path, &read_text(&config_path)?)?;
         let weights = directory.join(WEIGHTS_FILE);
         let pickle = "adapter_model.bin".to_owned();
         if !file::is_there(&weights)? && directory.join(&pickle).exists() {
@@ -89,38 +82,79 @@ impl AdapterFiles {
                 shape: stored.shape.to_vec(),
                 data: stored.to_finite_f32_vec()?,
             };
-            tensors.insert(short.to_owned(), tensor);
+            if tensors
+                .insert(without_adapter_name(short), tensor)
+                .is_some()
+            {
+                return Err(PeftError::UnexpectedTensor {
+                    name: name.to_owned(),
+                    reason: "the same tensor is there without the name of the adapter",
+                });
+            }
         }
         Ok(Self { config, tensors })
+    }
+
+    /// Reads the configuration alone.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchDirectory`], [`PeftError::NotAnAdapter`], and a configuration that is not a JSON object.
+    pub fn load_config(directory: &Path) -> Result<JsonObject, PeftError> {
+        let path = directory.to_path_buf();
+        if !directory.is_dir() {
+            return Err(FormatError::NoSuchDirectory { path }.into());
+        }
+        let config_path = directory.join(CONFIG_FILE);
+        if !file::is_there(&config_path)? {
+            return Err(PeftError::NotAnAdapter { path });
+        }
+        Ok(JsonObject::parse(&config_path, &read_text(&config_path)?)?)
     }
 
     /// Leaves out the weights that PEFT stores of the base, beside an output head or an embedding that is adapted, after it has
     /// checked that they are those of this base.
     ///
+    /// `tied` pairs names of the base that are one weight: the checkpoint need have only one of them.
+    ///
     /// # Errors
     ///
     /// [`PeftError::OtherBase`], and those of reading the base.
-    pub fn over(self, base: &Checkpoint) -> Result<Self, PeftError> {
-        for (name, stored) in &self.tensors {
-            let Some(module) = name.strip_suffix(BASE_WEIGHT) else {
-                continue;
+    pub fn over(mut self, base: &Checkpoint, tied: &[(&str, &str)]) -> Result<Self, PeftError> {
+        let saved = self.config.strings("modules_to_save")?.unwrap_or_default();
+        let stored: Vec<String> = self.tensors.keys().cloned().collect();
+        for name in stored {
+            let (of_base, is_certain) = match name.strip_suffix(BASE_WEIGHT) {
+                Some(module) => (format!("{module}.weight"), true),
+                None => (name.clone(), false),
             };
-            let name = format!("{module}.weight");
+            let of_tied = tied.iter().find_map(|(a, b)| match &*of_base {
+                name if name == *a => Some(*b),
+                name if name == *b => Some(*a),
+                _ => None,
+            });
+            let weight = base.get(&of_base).or_else(|| base.get(of_tied?));
             let refuse = |problem| PeftError::OtherBase {
-                name: name.clone(),
+                name: of_base.clone(),
                 problem,
             };
-            let weight = base.get(&name).ok_or_else(|| {
-                refuse("the base has none of its own, as where it is tied to the embedding")
-            })?;
+            let weight = match weight {
+                // A module that is saved whole is trained, and no copy.
+                Some(_) if !is_certain && is_module_of(&of_base, &saved) => continue,
+                Some(weight) => weight,
+                None if is_certain => return Err(refuse("the base has none")),
+                None => continue,
+            };
+            let stored = &self.tensors[&name];
             let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits();
             if weight.shape != stored.shape
                 || !weight.to_f32_vec()?.iter().zip(&stored.data).all(same)
             {
                 return Err(refuse("that of the base is another"));
             }
+            self.tensors.remove(&name);
         }
-        Ok(self.without_base())
+        Ok(self)
     }
 
     /// Leaves out the weights that PEFT stores of the base, whatever they are.
@@ -178,6 +212,20 @@ impl AdapterFiles {
         let peft_type = self.config.str("peft_type")?;
         Ok(peft_type.ok_or_else(|| self.config.missing("peft_type"))?)
     }
+}
+
+/// Whether a tensor belongs to one of these modules, which are named by the ends of their paths.
+fn is_module_of(tensor: &str, modules: &[String]) -> bool {
+    let module = tensor.rsplit_once('.').map_or(tensor, |(module, _)| module);
+    let is_it = |name: &String| module == name || module.ends_with(&format!(".{name}"));
+    modules.iter().any(is_it)
+}
+
+/// Takes out the name that an adapter has among others in memory. PEFT leaves it out when it saves one, and some trainers that
+/// save by themselves do not: `lora_A.default.weight`.
+fn without_adapter_name(name: &str) -> String {
+    let parts = name.split('.').filter(|part| *part != "default");
+    parts.collect::<Vec<_>>().join(".")
 }
 
 /// Returns the text of a configuration: its keys sorted, as PEFT sorts them, and everything in ASCII,

@@ -126,5 +126,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             other_heads: vec!["cls."],
         }),
         buffers: vec!["embeddings.position_ids"],
+        bias_keys: Vec::new(),
     })
 }

@@ -16,6 +16,9 @@ use crate::{ModelError, inverse_frequencies};
 /// that size would end the process for want of memory.
 const MOST_HEAD_DIM: usize = 1 << 16;
 
+/// The key that gives the layers of attention biases: see [`Architecture::bias_keys`].
+pub(super) const ATTENTION_BIAS: (&str, &str) = ("self_attn.", "attention_bias");
+
 /// What a family takes where `config.json` says nothing.
 pub(super) struct Defaults {
     /// `num_key_value_heads`; without one as many as query heads, as for `null`.
@@ -230,6 +233,7 @@ impl<'a> Decoder<'a> {
             },
             classifier: None,
             buffers: vec!["rotary_emb.inv_freq"],
+            bias_keys: Vec::new(),
         })
     }
 

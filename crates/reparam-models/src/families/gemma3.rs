@@ -4,7 +4,7 @@
 use reparam_formats::config::{ModelJson, RopeParameters, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::decoder::{Decoder, Defaults, bias_attention, sliding_layers};
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, sliding_layers};
 use super::{Family, unsupported};
 use crate::architecture::{NormKind, RotarySpec};
 use crate::{Architecture, ModelError};
@@ -80,6 +80,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
         block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
     })?;
+    architecture.bias_keys = vec![ATTENTION_BIAS];
     architecture.embedding.factor = Some((decoder.width as f64).sqrt());
     architecture.head.soft_cap = raw.f64("final_logit_softcapping")?;
     Ok(architecture)

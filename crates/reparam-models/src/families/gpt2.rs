@@ -122,5 +122,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         classifier: None,
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
+        bias_keys: Vec::new(),
     })
 }

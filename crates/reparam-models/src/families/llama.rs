@@ -3,7 +3,7 @@
 use reparam_formats::config::ModelJson;
 
 use super::Family;
-use super::decoder::{Decoder, Defaults, bias_attention, sentencepiece_tokens};
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, sentencepiece_tokens};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -21,7 +21,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     decoder.whole_heads(&rotary)?;
     let attention_bias = json.json.bool("attention_bias")?.unwrap_or(false);
     let mlp_bias = json.json.bool("mlp_bias")?.unwrap_or(false);
-    decoder.describe(vec![rotary], |_, block| {
+    let architecture = decoder.describe(vec![rotary], |_, block| {
         if attention_bias {
             bias_attention(&mut block.attention, true);
         }
@@ -33,5 +33,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         {
             linear.bias = mlp_bias;
         }
+    })?;
+    Ok(Architecture {
+        bias_keys: vec![ATTENTION_BIAS, ("mlp.", "mlp_bias")],
+        ..architecture
     })
 }

@@ -58,6 +58,20 @@ impl Families {
         self.0.iter().map(|family| family.model_type).collect()
     }
 
+    /// Finds a family by its `model_type`.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnsupportedFamily`].
+    pub fn find(&self, model_type: &str) -> Result<&Family, ModelError> {
+        let mut families = self.0.iter();
+        let family = families.find(|family| family.model_type == model_type);
+        family.ok_or_else(|| ModelError::UnsupportedFamily {
+            found: model_type.to_owned(),
+            supported: self.model_types(),
+        })
+    }
+
     /// Returns what a `config.json` describes.
     ///
     /// # Errors
@@ -65,15 +79,7 @@ impl Families {
     /// [`ModelError::UnsupportedFamily`], what the family finds missing, impossible or unsupported, and
     /// [`ModelError::Description`] if what it makes of it does not fit together.
     pub fn describe(&self, json: &ModelJson) -> Result<Architecture, ModelError> {
-        let family = self
-            .0
-            .iter()
-            .find(|family| family.model_type == json.model_type)
-            .ok_or_else(|| ModelError::UnsupportedFamily {
-                found: json.model_type.clone(),
-                supported: self.model_types(),
-            })?;
-        let architecture = (family.describe)(json)?;
+        let architecture = (self.find(&json.model_type)?.describe)(json)?;
         architecture.check()?;
         Ok(architecture)
     }

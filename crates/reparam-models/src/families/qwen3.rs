@@ -3,7 +3,7 @@
 use reparam_formats::config::ModelJson;
 
 use super::Family;
-use super::decoder::{Decoder, Defaults, bias_attention};
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention};
 use super::qwen2::windows;
 use crate::{Architecture, ModelError};
 
@@ -24,12 +24,16 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     decoder.whole_heads(&rotary)?;
     let windows = windows(json, decoder.n_layers)?;
     let bias = json.json.bool("attention_bias")?.unwrap_or(false);
-    decoder.describe(vec![rotary], |layer, block| {
+    let architecture = decoder.describe(vec![rotary], |layer, block| {
         let attention = &mut block.attention;
         if bias {
             bias_attention(attention, true);
         }
         attention.window = windows[layer];
         decoder.norm_heads(layer, attention);
+    })?;
+    Ok(Architecture {
+        bias_keys: vec![ATTENTION_BIAS],
+        ..architecture
     })
 }

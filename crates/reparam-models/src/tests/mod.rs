@@ -4,10 +4,12 @@ mod bert;
 mod describe;
 mod equivalence;
 mod families;
+mod full;
 mod generation;
 mod logits;
 mod lora;
 mod methods;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

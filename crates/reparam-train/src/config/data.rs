@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use reparam::schema::{
-    Range, SchemaError, SettingKind, SettingSpec, Settings, flag, number, optional, required, word,
+    Range, SchemaError, SettingKind, SettingSpec, Settings, count, flag, number, optional,
+    required, word,
 };
 use reparam_data::{Format, PackingStrategy, ReadOptions};
 use serde::{Serialize, Serializer};
@@ -20,6 +21,9 @@ pub struct DataConfig {
     /// `eval` or `eval_fraction`: what the loss is measured on.
     #[serde(flatten)]
     pub eval: EvalData,
+    /// The most predicted tokens that are held out; only where a part of the training data is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_max: Option<u64>,
     /// The format of every file; told from each file's name and its first object if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
@@ -50,6 +54,27 @@ impl EvalData {
             false => Self::Fraction(settings.number("eval_fraction")?),
         })
     }
+
+    /// Reads the most that is held out, where a part of the training data is.
+    pub(super) fn max(&self, settings: &Settings) -> Result<Option<u64>, SchemaError> {
+        match self {
+            Self::Fraction(fraction) if *fraction > 0.0 => settings.count("eval_max").map(Some),
+            Self::Fraction(_) | Self::Files(_) => Ok(None),
+        }
+    }
+}
+
+/// Refuses a bound on what is held out where nothing is.
+pub(super) fn check_eval_max(section: &Section<'_>, eval: &EvalData) -> Result<()> {
+    section.exclusive("eval_max", "eval")?;
+    if section.find("eval_max").is_some() && *eval == EvalData::Fraction(0.0) {
+        return Err(section.no_effect(
+            "eval_max",
+            "`eval_fraction` is 0, so nothing is held out",
+            "remove `eval_max`",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn paths(settings: &Settings, key: &str) -> Result<Vec<PathBuf>, SchemaError> {
@@ -112,6 +137,13 @@ impl DataConfig {
         "fraction of the training data to hold out; 0 for none",
     );
 
+    /// The most tokens that are held out.
+    const EVAL_MAX: SettingSpec = count(
+        "eval_max",
+        100_000,
+        "maximum predicted tokens to hold out, whatever eval_fraction says",
+    );
+
     /// Whether the order is drawn anew for each epoch.
     pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
 }
@@ -121,6 +153,7 @@ impl RunData for DataConfig {
         Self::TRAIN,
         Self::EVAL,
         Self::EVAL_FRACTION,
+        Self::EVAL_MAX,
         optional(
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
@@ -145,9 +178,11 @@ impl RunData for DataConfig {
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
         let config = section.typed(Self::SPECS, |settings| {
+            let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
-                eval: EvalData::of(settings)?,
+                eval_max: eval.max(settings)?,
+                eval,
                 format: settings
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
@@ -155,6 +190,7 @@ impl RunData for DataConfig {
                 shuffle: settings.flag("shuffle")?,
             })
         })?;
+        check_eval_max(section, &config.eval)?;
         if config.train_on_prompt && matches!(config.format, Some(Format::Text | Format::Documents))
         {
             return Err(section.no_effect(

@@ -61,6 +61,14 @@ impl ConfigError {
         (!hints.is_empty()).then(|| hints.join("; "))
     }
 
+    /// Says what to do about it where no file is read.
+    pub(crate) fn of_flags(mut self) -> Self {
+        if let ConfigErrorKind::MissingKey { is_in_file, .. } = &mut *self.kind {
+            *is_in_file = false;
+        }
+        self
+    }
+
     /// Says what else may be done about it.
     pub(crate) fn with_advice(self, advice: String) -> Self {
         Self {
@@ -140,8 +148,8 @@ pub enum ConfigErrorKind {
         key: String,
         /// The kind that was chosen.
         kind: String,
-        /// The kind that has this key.
-        belongs_to: String,
+        /// The kinds that have this key.
+        belongs_to: Vec<&'static str>,
     },
     /// A key that has no default is absent.
     #[error("missing `{key}` in [{section}]")]
@@ -152,6 +160,8 @@ pub enum ConfigErrorKind {
         key: String,
         /// A value that would do.
         example: &'static str,
+        /// Whether there is a file to add it to.
+        is_in_file: bool,
     },
     /// A value of the wrong TOML type.
     #[error("`{key}` in [{section}] must be {expected}, not {found} `{value}`")]
@@ -192,6 +202,8 @@ pub enum ConfigErrorKind {
         supported: Vec<String>,
         /// The nearest choice.
         nearest: Option<String>,
+        /// What to do about another program's word.
+        advice: Option<String>,
     },
     /// Two keys that say the same thing in different ways.
     #[error("`{key}` and `{other}` in [{section}] exclude each other")]
@@ -288,12 +300,19 @@ impl ConfigErrorKind {
             }
             Self::NotApplicable {
                 key, belongs_to, ..
-            } => format!("`{key}` is a key of kind = \"{belongs_to}\"; remove it"),
+            } => format!(
+                "`{key}` is a key of kind = {}; remove it",
+                choices(belongs_to)
+            ),
             Self::MissingKey {
                 section,
                 key,
                 example,
-            } => format!("add to [{section}]: {key} = {example}"),
+                is_in_file,
+            } => match is_in_file {
+                true => format!("add to [{section}]: {key} = {example}"),
+                false => format!("give --set {section}.{key}={example}"),
+            },
             Self::WrongType { expected, .. } => {
                 if *expected == "a string" {
                     "put the value in quotes".to_owned()
@@ -302,15 +321,17 @@ impl ConfigErrorKind {
                 }
             }
             Self::UnknownChoice {
-                supported, nearest, ..
+                supported,
+                nearest,
+                advice,
+                ..
             } => {
                 let supported: Vec<&str> = supported.iter().map(String::as_str).collect();
                 let list = quoted_list(&supported);
-                match nearest {
-                    Some(nearest) => {
-                        format!("did you mean `{nearest}`? supported: {list}")
-                    }
-                    None => format!("supported: {list}"),
+                match (advice, nearest) {
+                    (Some(advice), _) => advice.clone(),
+                    (None, Some(nearest)) => format!("did you mean `{nearest}`? supported: {list}"),
+                    (None, None) => format!("supported: {list}"),
                 }
             }
             Self::Conflict { key, other, .. } => format!("keep `{key}` or `{other}`, not both"),
@@ -334,4 +355,13 @@ impl ConfigErrorKind {
 pub(super) fn quoted_list(names: &[&str]) -> String {
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
+}
+
+/// `"a"`, `"a" or "b"`, `"a", "b" or "c"`.
+fn choices(names: &[&str]) -> String {
+    let mut quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match quoted.pop() {
+        Some(last) if !quoted.is_empty() => format!("{} or {last}", quoted.join(", ")),
+        last => last.unwrap_or_default(),
+    }
 }

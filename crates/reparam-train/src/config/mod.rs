@@ -38,6 +38,7 @@
 mod catalog;
 mod data;
 mod defaults;
+pub mod elsewhere;
 mod error;
 mod method;
 mod model;
@@ -51,6 +52,7 @@ mod source;
 mod suggest;
 mod task;
 mod task_file;
+mod template;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -81,6 +83,7 @@ pub use self::rows::RowsDataConfig;
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
+pub use self::template::{RunKeys, Start};
 pub use self::train::{Keep, Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
@@ -136,9 +139,13 @@ trait RunData: Debug + Serialize + Sized + 'static {
 }
 
 impl<D: RunData> RunFile for ModelRun<D> {
+    fn keys() -> RunKeys {
+        pretrained_keys([], D::SPECS)
+    }
+
     fn read(tree: &RunTree) -> Result<Self> {
         let catalog = tree.catalog();
-        let layout = layout(catalog, [ModelConfig::SPECS, D::SPECS, TrainConfig::SPECS]);
+        let layout = Self::keys().layout(catalog);
         let sections = open_sections(tree.root(), &layout, catalog)?;
         let [model, data, method, optimizer, train, output] = &sections;
         let model = ModelConfig::read(model)?;
@@ -188,6 +195,23 @@ impl<D: RunData> RunFile for ModelRun<D> {
     }
 }
 
+/// What the run file of a pretrained model may say: `model` beside the keys of every model, and `data`.
+fn pretrained_keys(
+    model: impl IntoIterator<Item = &'static SettingSpec>,
+    data: &'static [SettingSpec],
+) -> RunKeys {
+    let model = ModelConfig::SPECS.iter().chain(model).collect();
+    RunKeys {
+        own: [
+            model,
+            data.iter().collect(),
+            TrainConfig::SPECS.iter().collect(),
+        ],
+        method: defaults::METHOD,
+        optimizer: defaults::OPTIMIZER,
+    }
+}
+
 /// Checks what sections of a pretrained model's run mean together.
 fn check_pretrained(
     [_, _, method, optimizer, train, _]: &[Section<'_>; 6],
@@ -217,22 +241,6 @@ pub(crate) fn to_toml(config: &impl Serialize) -> Result<String> {
             message: error.to_string(),
         })
     })
-}
-
-/// Returns all keys of a task, given the settings of `[model]`, `[data]` and `[train]`.
-fn layout(catalog: &Catalog, [model, data, train]: [&'static [SettingSpec]; 3]) -> Layout {
-    let keys = |specs: &'static [SettingSpec]| specs.iter().map(|spec| spec.key).collect();
-    let methods = catalog.methods.iter().map(|spec| spec.settings);
-    let mut method = vec!["kind"];
-    method.extend(read::keys_of_kinds(methods));
-    vec![
-        ("model", keys(model)),
-        ("data", keys(data)),
-        ("method", method),
-        ("optimizer", OptimizerConfig::keys(catalog)),
-        ("train", keys(train)),
-        ("output", keys(OutputConfig::SPECS)),
-    ]
 }
 
 /// Opens all sections of a task.

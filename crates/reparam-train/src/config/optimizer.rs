@@ -85,7 +85,7 @@ pub(super) static BEFORE: [SettingSpec; 3] = [
         "lambda",
         SettingKind::WordOrNumber(
             &[Lambda::INVERSE_SQRT_HORIZON, Lambda::ADAPTIVE],
-            Range::Positive,
+            Range::Factor,
         ),
         "none",
         "factor of the gradient; T is the planned number of steps, and adaptive the share of the gradient \
@@ -152,7 +152,7 @@ pub static SCHEDULE: [SettingSpec; 6] = [
 pub(super) static OWN: [SettingSpec; 2] = [
     optional(
         "learning_rate",
-        SettingKind::Number(Range::Positive),
+        SettingKind::Number(Range::Factor),
         "that of kind",
         "peak learning rate; required with transforms",
     ),
@@ -213,6 +213,15 @@ impl OptimizerConfig {
         let learning_rate = learning_rate
             .or(default_rate)
             .ok_or_else(|| section.missing("learning_rate", "0.1"))?;
+        if let UpdateConfig::Named(named) = &update
+            && let Some(Lambda::Fixed(lambda)) = named.lambda
+            && !Range::Factor.contains(lambda * learning_rate)
+        {
+            let product = lambda * learning_rate;
+            let reason =
+                format!("times learning_rate it is {product:e}, which makes zeros of all updates");
+            return Err(section.no_effect("lambda", reason, "raise `lambda` or `learning_rate`"));
+        }
         Ok(Self {
             update,
             learning_rate,

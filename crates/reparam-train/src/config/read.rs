@@ -22,11 +22,14 @@ pub(super) fn settings(
         let of_task = || instead.iter().find(|(key, _)| *key == spec.key);
         let value = match (setting(section, spec)?, of_task(), spec.fallback) {
             (Some(value), ..) => Some(value),
-            (None, Some((_, value)), _) => Some(value.clone()),
-            (None, None, Fallback::Required(example)) => {
+            // A setting that is absent by default is not given by a task either.
+            (None, Some((_, value)), fallback) if !matches!(fallback, Fallback::Absent(_)) => {
+                Some(value.clone())
+            }
+            (None, _, Fallback::Required(example)) => {
                 return Err(section.missing(spec.key, example));
             }
-            (None, None, _) => spec.default_value(),
+            (None, ..) => spec.default_value(&settings),
         };
         settings.extend(value.map(|value| (spec.key.to_owned(), value)));
     }
@@ -66,13 +69,13 @@ pub(super) fn kind(
     let Some(chosen) = chosen.or_else(by_default) else {
         return Err(section.missing("kind", "\"a name\""));
     };
-    for other in kinds {
-        let is_foreign =
-            |key: &&str| !own.contains(key) && chosen.settings.iter().all(|spec| spec.key != *key);
-        let keys = other.settings.iter().map(|spec| spec.key);
-        let foreign: Vec<&str> = keys.filter(is_foreign).collect();
-        section.refuse(&foreign, chosen.name, other.name)?;
-    }
+    let has = |kind: &Kind, key: &str| kind.settings.iter().any(|spec| spec.key == key);
+    let mut foreign = keys_of_kinds(kinds.iter().map(|kind| kind.settings));
+    foreign.retain(|key| !own.contains(key) && !has(&chosen, key));
+    section.refuse(&foreign, chosen.name, |key| {
+        let others = kinds.iter().filter(|kind| has(kind, key));
+        others.map(|kind| kind.name).collect()
+    })?;
     Ok(chosen)
 }
 

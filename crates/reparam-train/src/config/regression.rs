@@ -13,8 +13,8 @@ use super::catalog::Catalog;
 use super::section::Section;
 use super::task::RunTree;
 use super::{
-    Keep, MethodConfig, OptimizerConfig, OutputConfig, Result, StopConfig, check_update, defaults,
-    layout, method, open_sections, task, train, words,
+    Keep, MethodConfig, OptimizerConfig, OutputConfig, Result, RunKeys, StopConfig, check_update,
+    defaults, method, open_sections, task, train, words,
 };
 use crate::task::RunFile;
 
@@ -196,7 +196,7 @@ impl RegressionModelConfig {
             })
         })?;
         if kind == RegressionModelKind::Linear {
-            section.refuse(&["hidden", "activation"], "linear", "mlp")?;
+            section.refuse(&["hidden", "activation"], "linear", |_| vec!["mlp"])?;
         }
         Ok(Self { task: TASK, kind })
     }
@@ -360,14 +360,22 @@ impl RegressionTrainConfig {
 }
 
 impl RunFile for RegressionConfig {
-    fn read(tree: &RunTree) -> Result<Self> {
-        let catalog = tree.catalog();
-        let specs = [
+    fn keys() -> RunKeys {
+        let own = [
             RegressionModelConfig::SPECS,
             TableConfig::SPECS,
             RegressionTrainConfig::SPECS,
         ];
-        let layout = layout(catalog, specs);
+        RunKeys {
+            own: own.map(|specs| specs.iter().collect()),
+            method: defaults::REGRESSION_METHOD,
+            optimizer: defaults::REGRESSION_OPTIMIZER,
+        }
+    }
+
+    fn read(tree: &RunTree) -> Result<Self> {
+        let catalog = tree.catalog();
+        let layout = Self::keys().layout(catalog);
         let [model, data, method, optimizer, train, output] =
             open_sections(tree.root(), &layout, catalog)?;
         let train_config = RegressionTrainConfig::read(&train)?;

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use reparam::schema::{SettingKind, SettingSpec, optional, word};
+use reparam::schema::{SettingKind, SettingSpec, count, optional, word};
 use reparam_data::rows::{Fields, OnError, RowFormat, RowsOptions};
 use serde::{Serialize, Serializer};
 
-use super::data::{paths, recompute_in_f32};
+use super::data::{check_eval_max, paths, recompute_in_f32};
 use super::section::Section;
 use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, words};
 
@@ -18,6 +18,9 @@ pub struct RowsDataConfig {
     /// `eval` or `eval_fraction`: what the model is measured on.
     #[serde(flatten)]
     pub eval: EvalData,
+    /// The most rows that are held out; only where a part of the training data is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_max: Option<u64>,
     /// The format of every file; told from each file's name if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<RowFormat>,
@@ -50,6 +53,11 @@ impl RunData for RowsDataConfig {
         DataConfig::TRAIN,
         DataConfig::EVAL,
         DataConfig::EVAL_FRACTION,
+        count(
+            "eval_max",
+            2000,
+            "maximum rows to hold out, whatever eval_fraction says",
+        ),
         optional(
             "format",
             SettingKind::Word(&words::names(&FORMATS)),
@@ -83,17 +91,21 @@ impl RunData for RowsDataConfig {
                 })?
             }
         };
-        section.typed(Self::SPECS, |settings| {
+        let config = section.typed(Self::SPECS, |settings| {
+            let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
-                eval: EvalData::of(settings)?,
+                eval_max: eval.max(settings)?,
+                eval,
                 format: settings
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
                 fields,
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 shuffle: settings.flag("shuffle")?,
             })
-        })
+        })?;
+        check_eval_max(section, &config.eval)?;
+        Ok(config)
     }
 
     fn eval(&self) -> &EvalData {

@@ -184,8 +184,13 @@ impl<'a> Section<'a> {
         self.entries.first().map(|entry| entry.key.as_str())
     }
 
-    /// Refuses the keys that only the kind `belongs_to` has.
-    pub(super) fn refuse(&self, keys: &[&str], kind: &str, belongs_to: &str) -> Result<()> {
+    /// Refuses the keys that the chosen kind does not have; `belongs_to` says which have a key.
+    pub(super) fn refuse(
+        &self,
+        keys: &[&str],
+        kind: &str,
+        belongs_to: impl Fn(&str) -> Vec<&'static str>,
+    ) -> Result<()> {
         match self.entries.iter().find(|e| keys.contains(&e.key.as_str())) {
             None => Ok(()),
             Some(entry) => Err(ConfigError::at(
@@ -194,7 +199,7 @@ impl<'a> Section<'a> {
                     section: self.name.to_string(),
                     key: entry.key.clone(),
                     kind: kind.to_owned(),
-                    belongs_to: belongs_to.to_owned(),
+                    belongs_to: belongs_to(&entry.key),
                 },
             )),
         }
@@ -206,6 +211,7 @@ impl<'a> Section<'a> {
             section: self.name.to_string(),
             key: key.to_owned(),
             example,
+            is_in_file: true,
         };
         self.located(self.header, kind)
     }
@@ -364,6 +370,7 @@ impl<'a> Section<'a> {
             ConfigErrorKind::UnknownChoice {
                 section: self.name.to_string(),
                 key: key.to_owned(),
+                advice: suggest::for_value(&self.name, key, &given),
                 nearest: nearest(&given, words.iter().copied()).map(str::to_owned),
                 value: given,
                 supported: words.iter().map(|word| (*word).to_owned()).collect(),

@@ -2,6 +2,7 @@
 
 use reparam_formats::nearest;
 
+use super::elsewhere::{Answer, Place, answers};
 use super::error::quoted_list;
 
 /// Every section of a task with all of its keys, in the order of the documentation.
@@ -15,53 +16,11 @@ pub(super) fn keys<'a>(layout: &'a Layout, section: &str) -> &'a [&'static str] 
         .map_or(&[], |(_, keys)| keys)
 }
 
-/// Key names used by other trainers: (theirs, our section, our key).
-const ELSEWHERE: [(&str, &str, &str); 27] = [
-    ("model_name_or_path", "model", "path"),
-    ("base_model", "model", "path"),
-    ("dataset", "data", "train"),
-    ("train_file", "data", "train"),
-    ("validation_file", "data", "eval"),
-    ("val_set_size", "data", "eval_fraction"),
-    ("r", "method", "rank"),
-    ("lora_r", "method", "rank"),
-    ("lora_rank", "method", "rank"),
-    ("lora_alpha", "method", "alpha"),
-    ("lora_dropout", "method", "dropout"),
-    ("lora_target_modules", "method", "target_modules"),
-    ("init_lora_weights", "method", "init"),
-    ("lr", "optimizer", "learning_rate"),
-    ("lr_scheduler_type", "optimizer", "schedule"),
-    ("lr_scheduler", "optimizer", "schedule"),
-    ("max_grad_norm", "optimizer", "clip_grad_norm"),
-    ("epsilon", "optimizer", "eps"),
-    ("num_train_epochs", "train", "epochs"),
-    ("num_epochs", "train", "epochs"),
-    ("steps", "train", "max_steps"),
-    ("per_device_train_batch_size", "train", "batch_size"),
-    (
-        "gradient_accumulation_steps",
-        "train",
-        "gradient_accumulation",
-    ),
-    ("max_seq_length", "train", "sequence_length"),
-    ("sequence_len", "train", "sequence_length"),
-    ("logging_steps", "train", "log_every"),
-    ("output_dir", "output", "dir"),
-];
-
 /// The hint for an unknown `key` in `section`.
 pub(super) fn for_key(layout: &Layout, section: &str, key: &str) -> String {
     let own = keys(layout, section);
-    if let Some(home) = home_of(layout, key) {
-        return format!("`{key}` belongs in [{home}]");
-    }
-    if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == key) {
-        return if *home == section {
-            format!("it is called `{ours}` here")
-        } else {
-            format!("it is called `{ours}` here, and belongs in [{home}]")
-        };
+    if let Some(known) = known(layout, Some(section), key) {
+        return known;
     }
     match nearest(key, own.iter().copied()) {
         Some(nearest) => format!("did you mean `{nearest}`?"),
@@ -71,13 +30,12 @@ pub(super) fn for_key(layout: &Layout, section: &str, key: &str) -> String {
 
 /// The hint for an unknown section or top-level key.
 pub(super) fn for_section(layout: &Layout, name: &str, is_table: bool) -> String {
-    if !is_table {
-        if let Some(home) = home_of(layout, name) {
-            return format!("`{name}` belongs in [{home}]");
-        }
-        if let Some((_, home, ours)) = ELSEWHERE.iter().find(|(theirs, ..)| *theirs == name) {
-            return format!("it is called `{ours}` here, and belongs in [{home}]");
-        }
+    let known = match is_table {
+        true => answers(Place::Section, name).find_map(|answer| followed(layout, None, answer)),
+        false => known(layout, None, name),
+    };
+    if let Some(known) = known {
+        return known;
     }
     let names: Vec<&str> = layout.iter().map(|(name, _)| *name).collect();
     match nearest(name, names.iter().copied()) {
@@ -86,8 +44,43 @@ pub(super) fn for_section(layout: &Layout, name: &str, is_table: bool) -> String
     }
 }
 
+/// The hint for a key that another section has, or that is another program's word.
+fn known(layout: &Layout, section: Option<&str>, key: &str) -> Option<String> {
+    if let Some(home) = home_of(layout, key) {
+        return Some(format!("`{key}` belongs in [{home}]"));
+    }
+    answers(Place::Anywhere, key).find_map(|answer| followed(layout, section, answer))
+}
+
+/// An answer as a hint of a run file, if its keys are there.
+fn followed(layout: &Layout, section: Option<&str>, answer: Answer) -> Option<String> {
+    let has = |home: &str, key: &str| keys(layout, home).contains(&key);
+    Some(match answer {
+        Answer::Key(home, key) if has(home, key) && section == Some(home) => {
+            format!("it is called `{key}` here")
+        }
+        Answer::Key(home, key) if has(home, key) => {
+            format!("it is called `{key}` here, and belongs in [{home}]")
+        }
+        Answer::Set(home, key, value) if has(home, key) => {
+            format!("write {key} = {value} in [{home}]")
+        }
+        Answer::Do(sentence) => sentence.to_owned(),
+        Answer::Key(..) | Answer::Set(..) | Answer::Flag(_) => return None,
+    })
+}
+
+/// The hint for an unknown `value` of `key`.
+pub(super) fn for_value(section: &str, key: &str, value: &str) -> Option<String> {
+    answers(Place::Value(key), value).find_map(|answer| match answer {
+        Answer::Set(home, key, value) if home == section => Some(format!("write {key} = {value}")),
+        Answer::Do(sentence) => Some(sentence.to_owned()),
+        _ => None,
+    })
+}
+
 /// The section that has `key`. `kind` is in two, so its absence here is no information.
-fn home_of(layout: &Layout, key: &str) -> Option<&'static str> {
+pub(super) fn home_of(layout: &Layout, key: &str) -> Option<&'static str> {
     layout
         .iter()
         .find(|(_, keys)| keys.contains(&key))

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::task::RunTree;
 use super::{
-    Catalog, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, Result, TrainConfig,
-    check_pretrained, defaults, layout, method, open_sections,
+    Catalog, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, Result, RunKeys,
+    TrainConfig, check_pretrained, defaults, method, open_sections, pretrained_keys,
 };
 use crate::task::RunFile;
 
@@ -59,14 +59,16 @@ pub struct TaskModelConfig {
 }
 
 impl<K: TaskKeys> RunFile for TaskConfig<K> {
+    fn keys() -> RunKeys {
+        let mut keys = pretrained_keys(K::MODEL, K::DATA);
+        // Whether it trains on from an adapter, such a task would have to say itself.
+        keys.own[0].retain(|spec| spec.key != ModelConfig::ADAPTER.key);
+        keys
+    }
+
     fn read(tree: &RunTree) -> Result<Self> {
         let (root, catalog) = (tree.root(), tree.catalog());
-        let mut layout = layout(catalog, [ModelConfig::SPECS, K::DATA, TrainConfig::SPECS]);
-        for (_, keys) in layout.iter_mut().filter(|(name, _)| *name == "model") {
-            // Whether it trains on from an adapter, such a task would have to say itself.
-            keys.retain(|key| *key != ModelConfig::ADAPTER.key);
-            keys.extend(K::MODEL.iter().map(|spec| spec.key));
-        }
+        let layout = Self::keys().layout(catalog);
         let sections = open_sections(root, &layout, catalog)?;
         let [model, data, method, optimizer, train, output] = &sections;
         let config = Self {

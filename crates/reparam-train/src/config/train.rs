@@ -4,6 +4,7 @@ use reparam::schema::{
     Fallback, Range, SchemaError, SettingKind, SettingSpec, Settings, count, flag, number,
     optional, size, word,
 };
+use reparam_data::BatchPlan;
 use reparam_kernels::Isa;
 use serde::Serialize;
 
@@ -274,16 +275,12 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// Returns the steps of a run over `n` blocks or rows: those asked for, or as many as the epochs need.
+    /// Returns the steps of a run over the data of a plan: those asked for, or as many as the epochs need.
     #[must_use]
-    pub fn steps(&self, n: usize) -> u64 {
+    pub fn steps(&self, plan: &BatchPlan) -> u64 {
         match self.length {
             Length::MaxSteps(steps) => steps,
-            Length::Epochs(epochs) => {
-                let seen = (epochs * n as f64).ceil() as u64;
-                let of_a_step = self.batch_size as u64 * self.gradient_accumulation as u64;
-                seen.div_ceil(of_a_step).max(1)
-            }
+            Length::Epochs(epochs) => plan.steps_for(epochs),
         }
     }
 

@@ -119,9 +119,16 @@ fn node(source: &Arc<Source>, offset: usize, value: &toml::Spanned<DeValue<'_>>)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     flag: &'static str,
-    text: String,
-    /// A literal is taken as it is; otherwise the value is read as TOML first.
-    literal: bool,
+    given: Given,
+}
+
+/// What an override gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Given {
+    /// `section.key=value`, whose value is read as TOML.
+    Assignment(String),
+    /// A section and a key with what a flag of their own says, taken as it is; several values are a list.
+    Literal([&'static str; 2], Vec<String>),
 }
 
 impl Override {
@@ -133,8 +140,7 @@ impl Override {
     pub fn set(text: impl Into<String>) -> Self {
         Self {
             flag: "--set",
-            text: text.into(),
-            literal: false,
+            given: Given::Assignment(text.into()),
         }
     }
 
@@ -147,31 +153,89 @@ impl Override {
         }
     }
 
-    /// The output directory as `--output` gives it, taken literally.
+    /// The value of a section's key as a flag of its own gives it, taken literally.
+    #[must_use]
+    pub fn flag(flag: &'static str, section_key: [&'static str; 2], value: &str) -> Self {
+        Self::files(flag, section_key, &[value.to_owned()])
+    }
+
+    /// [`flag`](Self::flag) with several values, which are a list.
+    #[must_use]
+    pub fn files(flag: &'static str, section_key: [&'static str; 2], values: &[String]) -> Self {
+        Self {
+            flag,
+            given: Given::Literal(section_key, values.to_vec()),
+        }
+    }
+
+    /// The output directory as `--output` gives it.
     #[must_use]
     pub fn output(directory: &str) -> Self {
-        Self {
-            flag: "--output",
-            text: format!("output.dir={directory}"),
-            literal: true,
-        }
+        Self::flag("--output", ["output", "dir"], directory)
     }
 
     /// The path of keys, with the value at its end as a tree of one branch.
     pub(super) fn parse(&self) -> Result<Entry> {
-        let source = Arc::new(Source {
+        match &self.given {
+            Given::Assignment(text) => self.assignment(text),
+            Given::Literal(keys, values) => Ok(self.literal(*keys, values)),
+        }
+    }
+
+    fn source(&self, text: String) -> Arc<Source> {
+        Arc::new(Source {
             name: self.flag.to_owned(),
-            text: self.text.clone(),
+            text,
             is_file: false,
-        });
+        })
+    }
+
+    fn literal(&self, [section, key]: [&'static str; 2], values: &[String]) -> Entry {
+        let source = self.source(values.join(" "));
+        let whole = span(&source, 0, 0..source.text.len());
+        let mut start = 0;
+        let mut texts: Vec<Node> = Vec::new();
+        for value in values {
+            texts.push(Node {
+                value: Value::String(value.clone()),
+                span: span(&source, start, 0..value.len()),
+            });
+            start += value.len() + 1;
+        }
+        let node = match texts.pop() {
+            Some(one) if texts.is_empty() => one,
+            last => Node {
+                value: Value::Array(texts.into_iter().chain(last).collect()),
+                span: whole.clone(),
+            },
+        };
+        let entry = |key: &str, node| Entry {
+            key: key.to_owned(),
+            key_span: whole.clone(),
+            node,
+        };
+        let inside = Value::Table(vec![entry(key, node)]);
+        // What has no text is no table written as a value.
+        let nowhere = span(&source, 0, 0..0);
+        entry(
+            section,
+            Node {
+                value: inside,
+                span: nowhere,
+            },
+        )
+    }
+
+    fn assignment(&self, text: &str) -> Result<Entry> {
+        let source = self.source(text.to_owned());
         let problem = |problem| {
             ConfigError::nowhere(ConfigErrorKind::Override {
-                text: self.text.clone(),
+                text: text.to_owned(),
                 problem,
             })
         };
-        let equals = find_equals(&self.text).ok_or_else(|| problem("has no `=`"))?;
-        let key = &self.text[..equals];
+        let equals = find_equals(text).ok_or_else(|| problem("has no `=`"))?;
+        let key = &text[..equals];
         if key.contains(['\n', '#']) && !key.contains(['"', '\'']) {
             return Err(problem("has an invalid key"));
         }
@@ -184,34 +248,26 @@ impl Override {
             Some(entry) if branch.is_empty() => entry,
             _ => return Err(problem("does not start with a valid key")),
         };
-        set_leaf(&mut entry.node, self.value(&source, equals + 1)?);
+        set_leaf(&mut entry.node, assigned(&source, equals + 1)?);
         Ok(entry)
     }
+}
 
-    /// The value, which starts at byte `start` of the text.
-    fn value(&self, source: &Arc<Source>, start: usize) -> Result<Node> {
-        let raw = &self.text[start..];
-        let whole = Span {
-            source: Arc::clone(source),
-            range: start..self.text.len(),
-        };
-        let bare = |text: &str| Node {
-            value: Value::String(text.to_owned()),
-            span: whole.clone(),
-        };
-        if self.literal {
-            return Ok(bare(raw));
+/// The value of an assignment, which starts at byte `start` of the text.
+fn assigned(source: &Arc<Source>, start: usize) -> Result<Node> {
+    let raw = &source.text[start..];
+    let trimmed = raw.trim();
+    let offset = start + (raw.len() - raw.trim_start().len());
+    match DeValue::parse(trimmed) {
+        Ok(value) => Ok(node(source, offset, &value)),
+        // What opens like a list, a table or a string is meant as one.
+        Err(error) if trimmed.starts_with(['[', '{', '"', '\'']) => {
+            Err(syntax_error(source, offset, &error))
         }
-        let trimmed = raw.trim();
-        let offset = start + (raw.len() - raw.trim_start().len());
-        match DeValue::parse(trimmed) {
-            Ok(value) => Ok(node(source, offset, &value)),
-            // What opens like a list, a table or a string is meant as one.
-            Err(error) if trimmed.starts_with(['[', '{', '"', '\'']) => {
-                Err(syntax_error(source, offset, &error))
-            }
-            Err(_) => Ok(bare(trimmed)),
-        }
+        Err(_) => Ok(Node {
+            value: Value::String(trimmed.to_owned()),
+            span: span(source, start, 0..raw.len()),
+        }),
     }
 }
 
@@ -239,26 +295,26 @@ fn find_equals(text: &str) -> Option<usize> {
 
 /// Keys of which a section can hold one: setting one on the command line removes the other that
 /// the file has, so that `--set train.max_steps=50` works on every run file.
-const EXCLUSIVE: [(&str, &str, &str); 6] = [
+const EXCLUSIVE: [(&str, &str, &str); 8] = [
     ("train", "max_steps", "epochs"),
     ("train", "epochs", "max_steps"),
     ("optimizer", "warmup_steps", "warmup_ratio"),
     ("optimizer", "warmup_ratio", "warmup_steps"),
     ("data", "eval", "eval_fraction"),
+    ("data", "eval", "eval_max"),
     ("data", "eval_fraction", "eval"),
+    ("data", "train", "generate"),
 ];
 
 /// Puts an override into the tree: tables on the way are entered or created, the value replaced.
 pub(super) fn merge(root: &mut Vec<Entry>, entry: Entry) {
     if let Value::Table(entries) = &entry.node.value
         && let Some(key) = entries.first().map(|entry| entry.key.as_str())
-        && let Some((section, _, rival)) = EXCLUSIVE
-            .iter()
-            .find(|(section, this, _)| *section == entry.key && *this == key)
-        && let Some(existing) = root.iter_mut().find(|entry| entry.key == *section)
+        && let Some(existing) = root.iter_mut().find(|section| section.key == entry.key)
         && let Value::Table(existing) = &mut existing.node.value
     {
-        existing.retain(|entry| entry.key != *rival || !entry.key_span.source.is_file);
+        let is_rival = |other: &str| EXCLUSIVE.contains(&(&*entry.key, key, other));
+        existing.retain(|entry| !is_rival(&entry.key) || !entry.key_span.source.is_file);
     }
     merge_entry(root, entry);
 }

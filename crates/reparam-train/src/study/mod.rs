@@ -20,7 +20,7 @@ pub use vary::{Vary, VaryError};
 
 use self::vary::{Variant, combinations};
 use crate::config::Override;
-use crate::event::{Event, FailureKind, Observer, StopReason};
+use crate::event::{Event, FailureKind, Observer, StopReason, Time};
 use crate::metrics::is_better;
 use crate::provenance::in_common;
 use crate::run_dir::RunDir;
@@ -121,7 +121,7 @@ impl StudyRun {
 }
 
 impl Observer for Curves {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event, _: Time) {
         match event {
             Event::Step(step) => {
                 let Some(variances) = step.variances else {

@@ -20,15 +20,15 @@ pub use self::request::{
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};
 pub use self::table::{TaskEntry, Tasks};
+use crate::Stop;
 use crate::config::{
-    Catalog, ConfigError, Keep, Override, RunTree, StopConfig, TrainConfig, to_toml,
+    Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
 };
 use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
 use crate::model_files::ModelFiles;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -57,8 +57,8 @@ pub trait Task: Objective + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the run from starting.
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>>;
+    /// Whatever keeps the run from starting; [`TrainError::Interrupted`] when `watch` asks for it.
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>>;
 
     /// Checks before the first of several runs what costs little to check.
     ///
@@ -178,6 +178,9 @@ pub trait Task: Objective + Sized + 'static {
 
 /// The run file of a task.
 pub trait RunFile: fmt::Debug + Serialize + Sized + 'static {
+    /// Returns what it may say.
+    fn keys() -> RunKeys;
+
     /// Reads it.
     ///
     /// # Errors
@@ -327,6 +330,8 @@ pub struct RunFacts {
     pub lambda: Option<f64>,
     /// What only this task has: counts of its data, names of columns.
     pub data: Map<String, Value>,
+    /// What the user should know although nothing failed.
+    pub warnings: Vec<String>,
 }
 
 /// The files that a run is made from; the same ones give the same run.

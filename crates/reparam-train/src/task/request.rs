@@ -8,7 +8,7 @@ use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
 use crate::config::{Catalog, Precision};
-use crate::{Result, TrainError};
+use crate::{Result, TrainError, Warnings};
 
 /// What a model is measured on.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +89,8 @@ pub struct ModelRequest {
     pub catalog: Catalog,
     /// What it is loaded and computed with.
     pub runtime: Runtime,
+    /// Where is put what the user should know of it.
+    pub warnings: Warnings,
 }
 
 impl ModelRequest {
@@ -100,6 +102,7 @@ impl ModelRequest {
             precision: Precision::Auto,
             catalog: Catalog::builtin(),
             runtime: Runtime::current(),
+            warnings: Warnings::default(),
         }
     }
 

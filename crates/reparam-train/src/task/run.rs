@@ -12,10 +12,10 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::ModelError;
 
 use super::{Origins, Report, RunFacts, RunFile, RunPlan, Task};
+use crate::Stop;
 use crate::event::Step;
 use crate::learner::{Learner, ModuleLearner};
 use crate::metrics::Metrics;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A run file that has been read, of any task.
@@ -100,9 +100,9 @@ impl TaskRun {
         self.run.to_toml()
     }
 
-    pub(crate) fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
+    pub(crate) fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun> {
         self.run
-            .prepare(hub)
+            .prepare(hub, watch)
             .map_err(|error| match (&self.by_default, error) {
                 (Some(default), TrainError::Model(error)) if is_another_kind(&error) => {
                     TrainError::ModelOfAnotherKind {
@@ -128,7 +128,7 @@ trait AnyRun: fmt::Debug {
     fn config(&self) -> &dyn Any;
     fn check(&self) -> Result<()>;
     fn to_toml(&self) -> Result<String>;
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun>;
+    fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun>;
 }
 
 struct Typed<T: Task>(T::Config);
@@ -153,8 +153,8 @@ impl<T: Task> AnyRun for Typed<T> {
         Ok(self.0.to_toml()?)
     }
 
-    fn prepare(&self, hub: &HubOptions) -> Result<PreparedRun> {
-        let prepared = T::prepare(&self.0, hub)?;
+    fn prepare(&self, hub: &HubOptions, watch: Stop<'_>) -> Result<PreparedRun> {
+        let prepared = T::prepare(&self.0, hub, watch)?;
         let learner = prepared.learner;
         Ok(PreparedRun {
             seed: learner.seed,
@@ -204,6 +204,8 @@ impl At<'_> {
 
 /// What the trainer sees of a task with its model.
 pub(crate) trait TaskLearner: Learner {
+    /// How many times the data have been gone through before a micro-batch.
+    fn epochs(&self, pass: u64) -> Option<f64>;
     fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>>;
     fn save(&self, at: At<'_>, directory: &Path) -> Result<()>;
     fn sample(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<(String, String)>>;
@@ -230,6 +232,10 @@ impl<T: Task> ModuleLearner<T> {
 }
 
 impl<T: Task> TaskLearner for ModuleLearner<T> {
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        self.objective.epochs(pass)
+    }
+
     fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>> {
         self.objective.evaluate(&self.at(at)?.valid(), stop)
     }

@@ -3,18 +3,20 @@
 use std::fmt;
 use std::path::Path;
 
+use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::Value;
 
 use super::run::ByDefault;
 use super::{EvalRequest, ModelRequest, PredictRequest, Predictions, RunFile, Task, TaskRun};
+use crate::Stop;
 use crate::cards::CARD_FILE;
-use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunTree};
+use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunKeys, RunTree, Start};
 use crate::inspect::Description;
 use crate::json::read_json;
 use crate::metrics::Metrics;
+use crate::open::model_directory;
 use crate::run_dir::model_of;
-use crate::stop::Stop;
 use crate::{Result, TrainError};
 
 /// A line of the table of tasks: a [`Task`] as functions.
@@ -26,6 +28,7 @@ pub struct TaskEntry {
     pub summary: &'static str,
     task_type: Option<&'static str>,
     recognizes: fn(&Value) -> bool,
+    keys: fn() -> RunKeys,
     read: fn(&RunTree) -> Result<TaskRun, ConfigError>,
     describe: fn(&Path) -> Result<Option<Description>>,
     eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics>,
@@ -41,6 +44,7 @@ impl TaskEntry {
             summary: T::SUMMARY,
             task_type: T::TASK_TYPE,
             recognizes: T::recognizes,
+            keys: T::Config::keys,
             read: |tree| Ok(TaskRun::of::<T>(T::Config::read(tree)?)),
             describe: T::describe,
             eval: T::eval,
@@ -63,8 +67,13 @@ impl TaskEntry {
     ///
     /// As [`Task::eval`].
     pub fn eval(&self, request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+        let (model, hub) = request.model.found(hub)?;
+        let request = EvalRequest {
+            model,
+            ..request.clone()
+        };
         let runtime = &request.model.runtime;
-        runtime.run(|| (self.eval)(request, hub, stop))?
+        runtime.run(|| (self.eval)(&request, &hub, stop))?
     }
 
     /// Predicts the rows of files, in order.
@@ -79,8 +88,13 @@ impl TaskEntry {
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
     ) -> Result<()> {
+        let (model, hub) = request.model.found(hub)?;
+        let request = PredictRequest {
+            model,
+            ..request.clone()
+        };
         let runtime = &request.model.runtime;
-        runtime.run(|| (self.predict)(request, hub, stop, rows))?
+        runtime.run(|| (self.predict)(&request, &hub, stop, rows))?
     }
 }
 
@@ -187,6 +201,47 @@ impl Tasks {
         self.read(RunTree::parse(text, name, overrides)?)
     }
 
+    /// Reads a run that no file describes: what the overrides say, and defaults.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) but for the file.
+    pub fn without_file(&self, overrides: &[Override]) -> Result<TaskRun, ConfigError> {
+        let run = self.parse("", "", overrides);
+        run.map_err(ConfigError::of_flags)
+    }
+
+    /// Returns a run file to start from: common keys live, every other commented out, each with its meaning.
+    ///
+    /// It is for the task that is named, else what the model says it is for, as far as it is on this machine, else a language
+    /// model.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::UnknownTask`].
+    pub fn template(&self, task: Option<&str>, start: &Start) -> Result<String> {
+        let of_model = |path: &str| self.place_of_path(path, None);
+        let entry = match task {
+            Some(task) => self.named(task)?,
+            None => &self.entries[start.model.as_deref().and_then(of_model).unwrap_or(0)],
+        };
+        Ok((entry.keys)().template(&self.catalog, entry.name, start))
+    }
+
+    /// Returns the section that has a key, in the run file of the first task that has it.
+    #[must_use]
+    pub fn section_of(&self, key: &str) -> Option<&'static str> {
+        let mut entries = self.entries.iter();
+        entries.find_map(|entry| (entry.keys)().section_of(&self.catalog, key))
+    }
+
+    /// Returns whether a section has a key in the run file of any task.
+    #[must_use]
+    pub fn has_key(&self, section: &str, key: &str) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| (entry.keys)().has(&self.catalog, section, key))
+    }
+
     fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
         let tree = tree.with_catalog(self.catalog.clone());
         let said = match tree.task(&self.names())? {
@@ -212,7 +267,10 @@ impl Tasks {
     /// Finds the task that the model of a run file says it is for, as far as the model is on this machine.
     fn place_of_model(&self, tree: &RunTree) -> Option<usize> {
         let (path, revision) = tree.model();
-        let path = path?;
+        self.place_of_path(path?, revision)
+    }
+
+    fn place_of_path(&self, path: &str, revision: Option<&str>) -> Option<usize> {
         let directory = Path::new(path);
         if directory.is_dir() {
             return self.place_of_directory(directory);
@@ -241,17 +299,24 @@ impl Tasks {
         if let Some(task) = named {
             return self.named(task);
         }
+        let (request, hub) = &request.found(hub)?;
         if let Some(adapter) = &request.adapter
             && let Some(entry) = self.of_adapter(adapter)?
         {
             return Ok(entry);
         }
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
-        self.of_directory(&directory)
-            .ok_or_else(|| TrainError::NoTask {
-                model: request.model.clone(),
-                tasks: self.names(),
-            })
+        let directory = model_directory(&request.model, hub)?;
+        if let Some(entry) = self.of_directory(&directory) {
+            return Ok(entry);
+        }
+        // A model of a family that is not known says more by that than by its task.
+        if let Ok(config) = ModelJson::load(&directory) {
+            self.catalog.families.find(&config.model_type)?;
+        }
+        Err(TrainError::NoTask {
+            model: request.model.clone(),
+            tasks: self.names(),
+        })
     }
 
     /// Finds the task that a model's directory says it is for; that of a run will do.

@@ -7,7 +7,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
-use reparam_data::{BatchPlan, Dataset, DatasetOptions, Format, ReadOptions, TextTokenizer};
+use reparam_data::{
+    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadOptions, Size, Split, TextTokenizer,
+};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,11 @@ use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
+
+/// The key of `config.json` that says whether the output head is the embedding.
+const TIED: &str = "tie_word_embeddings";
 
 /// A language model's texts.
 #[derive(Debug)]
@@ -61,6 +67,21 @@ impl TextCard {
     }
 }
 
+/// Returns the format of the examples that a model or its adapter was trained on, if it is said there.
+///
+/// # Errors
+///
+/// A base that is not found, and a card that cannot be read.
+pub fn trained_format(
+    request: &ModelRequest,
+    session: &Session,
+    hub: &HubOptions,
+) -> Result<Option<Format>> {
+    let (request, _) = request.found(hub)?;
+    let card = TextCard::of(&request, session)?;
+    Ok(card.and_then(|card| card.format))
+}
+
 impl Objective for CausalLanguageModel {
     type Model = CausalLm;
 
@@ -68,6 +89,10 @@ impl Objective for CausalLanguageModel {
         let blocks = self.plan.batch(pass).into_iter();
         let labelled = blocks.map(|block| self.train.blocks[block].n_labelled());
         labelled.sum::<usize>() as f64
+    }
+
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(self.plan.epochs_before(pass))
     }
 
     fn loss(
@@ -95,11 +120,12 @@ impl Task for CausalLanguageModel {
         is_of_class(config, &["ForCausalLM", "LMHeadModel"])
     }
 
-    fn prepare(config: &RunConfig, hub: &HubOptions) -> Result<Prepared<Self>> {
+    fn prepare(config: &RunConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let hub = config.model.hub(hub);
         let request = ModelRequest::new(&config.model.path)
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
+        let warnings = request.warnings.clone();
         let adapter = Adapter::load(config)?;
         let runs_in_bf16 = match (&adapter, &config.method) {
             (Some(adapter), _) => adapter.runs_in_bf16(&config.catalog)?,
@@ -114,10 +140,20 @@ impl Task for CausalLanguageModel {
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
-        session.model.check_length(config.train.sequence_length)?;
+        let length = config.train.sequence_length;
+        session.model.check_length(length)?;
+        warnings.extend(beyond_positions(session.model.architecture(), length));
         session.model.body.recompute = config.train.recompute;
-        let (train, eval) = load_data(config, &session)?;
-        let config_json = session.files.json().json.map().clone();
+        let Split {
+            train,
+            eval,
+            held_out,
+        } = load_data(config, &session, watch)?;
+        let mut config_json = session.files.json().json.map().clone();
+        // What the checkpoint was found to be, where the file says otherwise.
+        if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
+            config_json.insert(TIED.to_owned(), false.into());
+        }
         let mut files = train.read.files.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
             files.extend(eval.read.files.iter().cloned());
@@ -126,7 +162,12 @@ impl Task for CausalLanguageModel {
             count: train.blocks.len(),
             tokens: train.blocks.iter().map(|block| block.n_tokens()).sum(),
             shuffle: config.data.shuffle,
-            facts: data_facts(&train, eval.as_ref(), config.train.sequence_length),
+            facts: data_facts(
+                &train,
+                eval.as_ref(),
+                &held_out,
+                config.train.sequence_length,
+            ),
             files,
         };
         let token_bytes = token_bytes(session.model.architecture(), precision);
@@ -137,6 +178,7 @@ impl Task for CausalLanguageModel {
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
+            warnings: warnings.take(),
             adapter,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
@@ -205,7 +247,12 @@ impl Task for CausalLanguageModel {
     }
 }
 
-fn data_facts(train: &Dataset, eval: Option<&Dataset>, sequence_length: usize) -> Value {
+fn data_facts(
+    train: &Dataset,
+    eval: Option<&Dataset>,
+    held_out: &[FileShare],
+    sequence_length: usize,
+) -> Value {
     let report = &train.report;
     json!({
         "train_tokens": report.tokens,
@@ -214,10 +261,11 @@ fn data_facts(train: &Dataset, eval: Option<&Dataset>, sequence_length: usize) -
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
+        "held_out": held_out,
     })
 }
 
-fn load_data(config: &RunConfig, session: &Session) -> Result<(Dataset, Option<Dataset>)> {
+fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {
     let options = settings::dataset(&config.data, config.train.sequence_length);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
@@ -228,13 +276,19 @@ fn load_data(config: &RunConfig, session: &Session) -> Result<(Dataset, Option<D
                 train_on_prompt: false,
                 ..options.clone()
             };
-            (
-                Dataset::build(train, tokenizer, &options)?,
-                Some(Dataset::build(files, tokenizer, &measured)?),
-            )
+            Split {
+                train: Dataset::build(train, tokenizer, &options, watch)?,
+                eval: Some(Dataset::build(files, tokenizer, &measured, watch)?),
+                held_out: Vec::new(),
+            }
         }
         EvalData::Fraction(fraction) => {
-            Dataset::build_split(train, tokenizer, &options, *fraction)?
+            let size = Size {
+                fraction: *fraction,
+                max: config.data.eval_max.unwrap_or(u64::MAX),
+            };
+            let held_out = (size, config.train.seed);
+            Dataset::build_split(train, tokenizer, &options, held_out, watch)?
         }
     })
 }

@@ -5,7 +5,7 @@ mod pretrained;
 pub mod regression;
 mod sequence_classification;
 
-pub use causal_lm::CausalLanguageModel;
+pub use causal_lm::{CausalLanguageModel, trained_format};
 pub use regression::Regression;
 pub use sequence_classification::SequenceClassification;
 

@@ -18,7 +18,7 @@ use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
 use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
-use crate::session::{load_adapter, runs_packed};
+use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
 
@@ -41,6 +41,8 @@ pub(super) struct Loaded<M> {
     pub(super) precision: Precision,
     /// Bytes that a token of a training pass keeps at least.
     pub(super) token_bytes: u128,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
     /// The adapter to train on from.
     pub(super) adapter: Option<Adapter>,
 }
@@ -58,7 +60,7 @@ impl Adapter {
         let Some(directory) = &config.model.adapter else {
             return Ok(None);
         };
-        let directory = PathBuf::from(directory);
+        let directory = adapter_directory(Path::new(directory));
         let tensors = load_adapter(&directory)?;
         let digest = |name: &str| -> Result<FileDigest> {
             let path = directory.join(name);
@@ -105,7 +107,9 @@ where
     T: Task + Objective,
 {
     let (train, seed) = (&config.train, config.train.seed);
-    let max_steps = train.steps(data.count);
+    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
+        .with_accumulation(train.gradient_accumulation);
+    let max_steps = train.steps(&plan);
     let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
     let mut base = base;
@@ -115,7 +119,7 @@ where
     let (model, report, method) = match (adapter, &config.method) {
         (Some(adapter), _) => {
             adapter_files = adapter.files;
-            let tensors = adapter.tensors.over(base.from.weights())?;
+            let tensors = adapter.tensors.over(base.from.weights(), &[])?;
             let methods = &catalog.methods;
             methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
         }
@@ -155,14 +159,13 @@ where
     };
     let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
-    let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?;
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,
             seed,
-            accumulation: train.gradient_accumulation as u64,
             methods: catalog.methods.clone(),
         },
         optimizer,
@@ -178,6 +181,7 @@ where
             learning_rate: config.optimizer.learning_rate,
             lambda: config.optimizer.update.lambda(max_steps),
             data: object(data.facts),
+            warnings: base.warnings,
         },
         origins: Origins {
             base: Some(BaseOrigin {

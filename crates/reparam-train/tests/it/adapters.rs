@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use reparam_data::ReadOptions;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
 use reparam_train::tasks::CausalLanguageModel;
@@ -97,7 +98,13 @@ impl Place {
             precision,
         );
         let session = session.expect("an adapter");
-        let loss = evaluate_file(&session, self.path("held_out.txt"), None, 32, Stop::never());
+        let loss = evaluate_file(
+            &session,
+            self.path("held_out.txt"),
+            &ReadOptions::default(),
+            32,
+            Stop::never(),
+        );
         loss.expect("evaluates").primary()
     }
 }

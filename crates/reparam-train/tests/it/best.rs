@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use reparam_data::ReadOptions;
 use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
@@ -59,7 +60,13 @@ impl Place {
         let session = stories()
             .with_adapter(&self.path(adapter))
             .expect("an adapter");
-        let loss = evaluate_file(&session, self.path("held_out.txt"), None, 32, Stop::never());
+        let loss = evaluate_file(
+            &session,
+            self.path("held_out.txt"),
+            &ReadOptions::default(),
+            32,
+            Stop::never(),
+        );
         loss.expect("evaluates").primary()
     }
 

@@ -398,7 +398,7 @@ fn what_is_saved_does_not_look_at_the_base_again() {
     use std::fs;
     use std::sync::atomic::AtomicBool;
 
-    use reparam_train::event::Observer;
+    use reparam_train::event::{Observer, Time};
     use reparam_train::tasks::CausalLanguageModel;
     use reparam_train::{TaskRun, TrainOptions, train};
 
@@ -406,7 +406,7 @@ fn what_is_saved_does_not_look_at_the_base_again() {
     struct Meddler<'a>(&'a Path, fn(&Path));
 
     impl Observer for Meddler<'_> {
-        fn on_event(&mut self, event: &Event) {
+        fn on_event(&mut self, event: &Event, _: Time) {
             if matches!(event, Event::Start(_)) {
                 self.1(self.0);
             }

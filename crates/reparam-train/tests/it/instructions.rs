@@ -121,10 +121,11 @@ fn ids_and_labels_are_those_of_transformers() {
         packing: PackingStrategy::None,
     };
     let paths = [place.path("data.json")];
-    let dataset = Dataset::build(&paths, &stories().tokenizer, &options).expect("a data set");
-    let blocks = dataset.blocks.iter();
+    let dataset =
+        Dataset::build(&paths, &stories().tokenizer, &options, Stop::never()).expect("a data set");
+    let blocks = (0..dataset.blocks.len()).map(|block| dataset.batch(&[block]));
     let found: Vec<_> = blocks
-        .map(|block| (block.input_ids().to_vec(), block.labels().to_vec()))
+        .map(|block| (block.input_ids, block.labels))
         .collect();
     assert_eq!(found, expected_labels());
 }

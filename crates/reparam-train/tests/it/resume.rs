@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use reparam_train::RunFile as _;
 use reparam_train::config::{Override, RunConfig};
-use reparam_train::event::{Event, Finished, Observer};
+use reparam_train::event::{Event, Finished, Observer, Time};
 use reparam_train::tasks::CausalLanguageModel;
 use reparam_train::{Outcome, TaskRun, TrainError, TrainOptions, train};
 
@@ -80,7 +80,7 @@ struct Copying<'a> {
 }
 
 impl Observer for Copying<'_> {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event, _: Time) {
         match event {
             Event::Saved { step, path } if path.starts_with(self.run.join("checkpoints")) => {
                 copy(self.run, &self.place.join(format!("killed-{step}")));

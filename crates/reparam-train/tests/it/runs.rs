@@ -219,6 +219,7 @@ fn epochs_become_steps() {
         ("two", "2", 2, 4),
         ("half", "0.5", 1, 2),
         ("little", "0.01", 4, 1),
+        ("beyond", "3", 8, 3),
     ] {
         let text = std::fs::read_to_string(place.path("data.jsonl")).expect("data");
         assert_eq!(text.lines().count(), 7);
@@ -231,7 +232,65 @@ fn epochs_become_steps() {
         let witness = finish(&config);
         assert_eq!(witness.start().max_steps, steps, "{name}");
         assert_eq!(witness.steps().len() as u64, steps, "{name}");
+        // Whole epochs learn every token once an epoch, whatever the steps.
+        let epochs: f64 = epochs.parse().expect("a number");
+        let seen: f64 = witness.steps().iter().map(|step| step.weight).sum();
+        let labelled = witness.start().data["labelled_tokens"].as_f64();
+        let last = witness
+            .steps()
+            .pop()
+            .expect("a step")
+            .epoch
+            .expect("an epoch");
+        if epochs.fract() == 0.0 {
+            assert_eq!(
+                Some(seen),
+                labelled.map(|labelled| labelled * epochs),
+                "{name}"
+            );
+            assert_eq!(last, epochs, "{name}");
+        } else {
+            assert!(epochs <= last && last < 1.0, "{name}: {last}");
+        }
     }
+}
+
+/// What is held out is the same in each order of the files, and so is what it is measured by, to the last bit.
+#[test]
+fn the_order_of_the_files_does_not_change_the_loss_before_the_first_step() {
+    let place = Workplace::new();
+    let other: Vec<String> = (0..40)
+        .map(|number| {
+            serde_json::json!({ "text": format!("Tim had {number} big dogs.") }).to_string()
+        })
+        .collect();
+    std::fs::write(place.path("other.jsonl"), other.join("\n")).expect("writes");
+    let (data, other) = (place.path("data.jsonl"), place.path("other.jsonl"));
+    let run = |name: &str, first: &Path, second: &Path, seed: u64| {
+        let witness = finish(&place.config(&[
+            &format!("output.dir={:?}", place.path(name)),
+            &format!("data.train=[{first:?}, {second:?}]"),
+            "data.eval_fraction=0.2",
+            "train.max_steps=1",
+            &format!("train.seed={seed}"),
+        ]));
+        let mut held_out = witness.start().data["held_out"]
+            .as_array()
+            .expect("shares")
+            .clone();
+        held_out.sort_by_key(|share| share["file"].to_string());
+        (witness.finished().before, held_out)
+    };
+    let one = run("one", &data, &other, 3);
+    assert_eq!(one, run("two", &other, &data, 3));
+    assert_ne!(one.0, run("three", &data, &other, 4).0);
+    let held_out = |share: &Value| share["held_out"].as_u64();
+    assert!(
+        one.1.iter().filter_map(held_out).sum::<u64>() >= 8,
+        "{:?}",
+        one.1
+    );
+    assert!(one.1.iter().all(|share| share["unit"] == "documents"));
 }
 
 /// Every labelled token counts once an epoch, and a step's tokens are those of its micro-batches.
@@ -269,7 +328,7 @@ fn a_diverging_run_stops_with_step_and_cause() {
     let mut witness = Witness::default();
     let error = witness.train(&config).expect_err("it diverges");
     // The factors are finite after the first step; what is computed from them overflows.
-    let TrainError::Vanished {
+    let TrainError::Diverged {
         step,
         learning_rate,
         last_saved,

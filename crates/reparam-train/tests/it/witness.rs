@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reparam_train::config::{RegressionConfig, RunConfig};
-use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason};
+use reparam_train::event::{Event, Finished, Observer, Start, Step, StopReason, Time};
 use reparam_train::tasks::{CausalLanguageModel, Regression};
 use reparam_train::{Outcome, TaskRun, TrainError, TrainOptions, train};
 
@@ -27,7 +27,7 @@ struct Telling<'a> {
 }
 
 impl Observer for Telling<'_> {
-    fn on_event(&mut self, event: &Event) {
+    fn on_event(&mut self, event: &Event, _: Time) {
         self.events.push(event.clone());
         if let Event::Step(step) = event
             && Some(step.step) == self.stop_at

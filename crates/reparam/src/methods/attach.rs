@@ -142,7 +142,7 @@ pub fn least_numbers<M: Module>(
     method.least_numbers(&selected)
 }
 
-/// Freezes a model but for the biases that are to be trained.
+/// Freezes a model but for the biases that are to be trained, and for all that a method trains which trains everything.
 fn freeze<M: Module>(
     model: M,
     methods: &[&dyn MethodConfig],
@@ -160,18 +160,25 @@ fn freeze<M: Module>(
         })
     };
     let mut n_trained = 0;
-    let changes: HashMap<ParamId, Change> = entries(&model)
-        .into_iter()
-        .map(|entry| {
-            let is_trained = entry.part.is_field("bias") && is_trained(&entry.module);
-            n_trained += usize::from(is_trained);
-            let change = Change {
-                values: None,
-                is_trained: Some(is_trained),
-            };
-            (entry.id, change)
-        })
-        .collect();
+    let mut changes: HashMap<ParamId, Change> = HashMap::new();
+    let entries = entries(&model);
+    for method in methods {
+        method.selection().check_whole(&entries)?;
+    }
+    for entry in entries {
+        let is_bias = entry.part.is_field("bias") && is_trained(&entry.module);
+        n_trained += usize::from(is_bias);
+        let mut is_trained = is_bias;
+        for method in methods {
+            let selection = method.selection();
+            is_trained |= selection.whole && !selection.leaves_out(&entry.module)?;
+        }
+        let change = Change {
+            values: None,
+            is_trained: Some(is_trained),
+        };
+        changes.insert(entry.id, change);
+    }
     let asked = wanted.iter().find(|biases| **biases != Biases::None);
     match asked {
         Some(biases) if n_trained == 0 => Err(MethodError::NoBias {

@@ -6,6 +6,7 @@ use reparam_formats::peft::PeftError;
 use thiserror::Error;
 
 use super::LinearModule;
+use reparam_formats::shown;
 
 /// What attaching a method, or what comes of it, gives.
 pub type Result<T, E = MethodError> = std::result::Result<T, E>;
@@ -21,7 +22,7 @@ pub enum MethodError {
     Schema(#[from] crate::schema::SchemaError),
     /// The module already carries a method.
     #[error(
-        "`{module}` already carries `{attached}`, so `{method}` cannot be attached to the model"
+        "`{module}` already carries `{attached}`, so `{method}` cannot be attached to the model", module = shown(module)
     )]
     AlreadyAttached {
         /// The module's path.
@@ -32,7 +33,7 @@ pub enum MethodError {
         method: &'static str,
     },
     /// The method needs the weight itself, which is packed for fused operations.
-    #[error("`{method}` cannot run on the packed weight of `{module}`")]
+    #[error("`{method}` cannot run on the packed weight of `{module}`", module = shown(module))]
     PackedWeight {
         /// The module's path.
         module: String,
@@ -40,7 +41,7 @@ pub enum MethodError {
         method: &'static str,
     },
     /// The method acts on a bias, and the layer's fields are in an order in which it does not reach it.
-    #[error("`{method}` acts on the bias of `{module}`, which comes before its weight")]
+    #[error("`{method}` acts on the bias of `{module}`, which comes before its weight", module = shown(module))]
     BiasFirst {
         /// The module's path.
         module: String,
@@ -48,7 +49,7 @@ pub enum MethodError {
         method: &'static str,
     },
     /// An adapter has a module whole whose weight is packed for fused operations.
-    #[error("the adapter has `{module}` whole, and its weight is packed in this precision")]
+    #[error("the adapter has `{module}` whole, and its weight is packed in this precision", module = shown(module))]
     PackedModule {
         /// The module's path.
         module: String,
@@ -79,7 +80,7 @@ pub enum MethodError {
     },
     /// A row of a weight has no direction.
     #[error(
-        "the weight of `{module}` has no direction in row {row}: its norm is zero or not finite"
+        "the weight of `{module}` has no direction in row {row}: its norm is zero or not finite", module = shown(module)
     )]
     ZeroRow {
         /// The module's path.
@@ -88,7 +89,7 @@ pub enum MethodError {
         row: usize,
     },
     /// A weight has no spectral norm to divide by.
-    #[error("the weight of `{module}` has no spectral norm: it is zero or not finite")]
+    #[error("the weight of `{module}` has no spectral norm: it is zero or not finite", module = shown(module))]
     ZeroWeight {
         /// The module's path.
         module: String,
@@ -131,7 +132,7 @@ pub enum MethodError {
         bias: &'static str,
     },
     /// A loaded factor does not fit its layer.
-    #[error("`{name}` has shape {found:?}, the layer needs {expected:?}")]
+    #[error("`{name}` has shape {found:?}, the layer needs {expected:?}", name = shown(name))]
     FactorShape {
         /// The tensor's name.
         name: String,
@@ -140,14 +141,30 @@ pub enum MethodError {
         /// The shape in the file.
         found: Vec<usize>,
     },
+    /// An adapter was trained through another class, whose names have another beginning.
+    #[error(
+        "the adapter does not fit the model: its names begin with `base_model.model.{found}`, \
+         those of this model with `base_model.model.{expected}`"
+    )]
+    AdapterPrefix {
+        /// What is before the part that agrees.
+        found: String,
+        /// What the model has there.
+        expected: String,
+    },
     /// An adapter has tensors for modules that the model does not have, or lacks some.
-    #[error("the adapter does not fit the model: {problem} ({})", names.join(", "))]
+    #[error("the adapter does not fit the model: {problem} ({})", joined(names))]
     AdapterMismatch {
         /// What is wrong.
         problem: &'static str,
         /// The first ten names.
         names: Vec<String>,
     },
+}
+
+fn joined(names: &[String]) -> String {
+    let shown = names.iter().map(|name| shown(name).to_string());
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 impl From<ConfigError> for MethodError {
@@ -223,6 +240,11 @@ impl MethodError {
             ),
             Self::File(error) => error.hint(),
             Self::NoBias { .. } => Some("leave `bias` at \"none\"".into()),
+            Self::AdapterPrefix { .. } => Some(
+                "it was trained through another class of transformers; train it through the class with the head \
+                 (AutoModelForCausalLM), or rename its tensors"
+                    .into(),
+            ),
             Self::FactorShape { .. } | Self::AdapterMismatch { .. } => {
                 Some("the adapter was trained on another base model, or the file is damaged".into())
             }

@@ -1,28 +1,50 @@
-//! Full training of the selected weights.
+//! Full training: of everything, or of the selected weights.
 
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
 use super::method::selected;
-use super::targets::{BIAS, EXCLUDE_MODULES, Selection, TARGET_MODULES};
+use super::targets::{EXCLUDE_MODULES, Selection};
 use super::{Layer, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec, Theta};
+use crate::schema::{SchemaError, SettingKind, SettingSpec, optional};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "full",
     aliases: &["identity"],
-    summary: "Full training: the selected weights themselves are trained",
+    summary: "Full training: all parameters themselves are trained, embeddings, norms and head included",
     formula: "W = theta",
     source: "ordinary training, as a reparameterization",
-    settings: &[TARGET_MODULES, EXCLUDE_MODULES, BIAS],
+    settings: &[TARGETS, EXCLUDE_MODULES, BIAS],
     tensors: &[TensorSpec::new("weight", "theta, the layer's weight")],
     build: |settings, _| {
-        Ok(Arc::new(FullConfig {
-            selection: Selection::from_settings(settings)?,
-        }))
+        let selection = Selection::from_settings(settings)?;
+        if selection.whole && settings.has(BIAS.key) {
+            return Err(SchemaError::NoEffect {
+                setting: BIAS.key,
+                reason: "`target_modules` is absent, so that all biases are trained",
+                fix: "list layers in `target_modules`, or remove `bias`",
+            }
+            .into());
+        }
+        Ok(Arc::new(FullConfig { selection }))
     },
     ..MethodSpec::DEFAULT
 };
+
+const TARGETS: SettingSpec = optional(
+    "target_modules",
+    SettingKind::Modules { all_linear: true },
+    "everything",
+    "linear layers that alone are trained: a list of names, or a regex; `all-linear` is all but the output head",
+);
+
+const BIAS: SettingSpec = optional(
+    "bias",
+    SettingKind::Word(&["none", "all"]),
+    "none",
+    "which biases are trained beside `target_modules`",
+);
 
 /// The settings of full training.
 ///
@@ -35,8 +57,19 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
 /// One number trained for each of the selected weights' elements.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FullConfig {
-    /// Which layers are trained.
+    /// What is trained: by default the linear layers but the output head.
     pub selection: Selection,
+}
+
+impl FullConfig {
+    /// Returns the settings that train all parameters of a model.
+    pub fn whole() -> Self {
+        let selection = Selection {
+            whole: true,
+            ..Selection::default()
+        };
+        Self { selection }
+    }
 }
 
 impl MethodConfig for FullConfig {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::ForwardContext;
 use crate::schema::{
-    MOST, Range, SettingKind, SettingSpec, Settings, flag, number, optional, size, word,
+    Fallback, MOST, Range, SettingKind, SettingSpec, Settings, flag, number, optional, size, word,
 };
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
@@ -46,7 +46,12 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
 /// The settings that LoRA and DoRA share.
 pub(super) const SETTINGS: [SettingSpec; 12] = [
     size("rank", 16, "rows of A and columns of B"),
-    number("alpha", Range::Positive, 32.0, "numerator of the scaling s"),
+    SettingSpec::new(
+        "alpha",
+        SettingKind::Number(Range::Positive),
+        Fallback::Twice("rank"),
+        "numerator of the scaling s",
+    ),
     flag(
         "use_rslora",
         false,

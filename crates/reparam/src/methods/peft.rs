@@ -246,10 +246,12 @@ impl Methods {
         let known: BTreeSet<&str> = linears.iter().map(|linear| linear.path.as_str()).collect();
         if let TargetModules::Names(names) = &method.selection().target_modules {
             let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
-            mismatch(
-                "the model has no such linear layers",
-                unknown.cloned().collect(),
-            )?;
+            let unknown: Vec<String> = unknown.cloned().collect();
+            if let Some(prefixes) = unknown.first().and_then(|name| prefixes(name, &known)) {
+                let (found, expected) = prefixes;
+                return Err(MethodError::AdapterPrefix { found, expected });
+            }
+            mismatch("the model has no such linear layers", unknown)?;
         }
         let biases = method.selection().bias;
         let selection = method.selection().clone().with_weight_layout(layout);
@@ -362,6 +364,26 @@ pub fn attach_adapter<M: Module>(
 ) -> Result<(M, AttachReport)> {
     let (model, report, _) = Methods::builtin().attach_adapter(model, files, layout)?;
     Ok((model, report))
+}
+
+/// Finds a layer of the model whose path differs from `name` in its beginning alone, and returns what each begins with: an
+/// adapter that was trained through another class of transformers.
+fn prefixes(name: &str, known: &BTreeSet<&str>) -> Option<(String, String)> {
+    known.iter().find_map(|path| {
+        let [parts, own] = [name, path].map(|path| path.split('.').collect::<Vec<_>>());
+        let same = parts.iter().rev().zip(own.iter().rev());
+        let same = same.take_while(|(a, b)| a == b).count();
+        // The number of a layer has to be among what agrees.
+        let tail = &own[own.len() - same..];
+        if !tail.iter().any(|part| part.parse::<usize>().is_ok()) {
+            return None;
+        }
+        let begin = |parts: &[&str]| {
+            let begin = parts[..parts.len() - same].iter();
+            begin.map(|part| format!("{part}.")).collect::<String>()
+        };
+        Some((begin(&parts), begin(&own)))
+    })
 }
 
 /// Returns the last parts of the paths of adapted layers, if they select the same layers: so they are written, and read by

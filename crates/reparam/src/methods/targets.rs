@@ -1,11 +1,15 @@
 //! Which layers of a model a method is attached to, and which biases go along.
 
+use std::collections::BTreeSet;
+
 use burn::module::{Module, ParamId};
-use reparam_formats::peft::{LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules};
+use reparam_formats::peft::{
+    LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules, target_matches,
+};
 
 use super::Result;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
-use crate::walk::{Part, beside, walk};
+use crate::walk::{Entry, Part, beside, walk};
 
 /// In which order a layer stores its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,6 +46,9 @@ impl Biases {
 /// Which linear layers a method is attached to, by PEFT's rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selection {
+    /// Whether everything is trained, in whatever layer it is: embeddings, norms, heads and biases, too. It is then only
+    /// [`exclude_modules`](Self::exclude_modules) that chooses, among the modules of every kind.
+    pub whole: bool,
     /// Which linear layers; `all-linear` leaves out the output head.
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
@@ -60,6 +67,7 @@ impl Default for Selection {
     /// Every linear layer but the output head, stored as in PyTorch, and no bias.
     fn default() -> Self {
         Self {
+            whole: false,
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
             layers_to_transform: None,
@@ -143,8 +151,11 @@ impl Selection {
                 ],
             )
         })?;
+        let targets = settings.optional("target_modules", Settings::modules)?;
         Ok(Self {
-            target_modules: settings.modules("target_modules")?.clone(),
+            // Only full training may leave its targets out.
+            whole: targets.is_none(),
+            target_modules: targets.cloned().unwrap_or(TargetModules::AllLinear),
             exclude_modules: exclude.cloned(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
@@ -182,6 +193,31 @@ impl Selection {
         }
     }
 
+    /// Checks that what a whole selection leaves out is there, and is not everything.
+    pub(super) fn check_whole(&self, entries: &[Entry]) -> Result<()> {
+        if !self.whole || self.exclude_modules.is_none() {
+            return Ok(());
+        }
+        let rules = LoraAdapterConfig {
+            target_modules: Some(TargetModules::Pattern(".*".to_owned())),
+            ..self.rules()
+        };
+        let modules: BTreeSet<&str> = entries.iter().map(|entry| &*entry.module).collect();
+        let modules: Vec<&str> = modules.into_iter().collect();
+        ModuleMatcher::new(&rules)?
+            .report(&modules)?
+            .require_all()?;
+        Ok(())
+    }
+
+    /// Returns whether [`exclude_modules`](Self::exclude_modules) names a module.
+    pub(super) fn leaves_out(&self, module: &str) -> Result<bool> {
+        match &self.exclude_modules {
+            None => Ok(false),
+            Some(exclude) => Ok(target_matches(exclude, module)?),
+        }
+    }
+
     /// Returns the rules in the terms of the matcher, which are PEFT's.
     pub(super) fn rules(&self) -> LoraAdapterConfig {
         LoraAdapterConfig {
@@ -199,6 +235,15 @@ impl Selection {
     ///
     /// Fails when nothing is selected, or an entry matches nothing.
     pub(super) fn select<'a>(&self, linears: &[&'a LinearModule]) -> Result<Vec<&'a LinearModule>> {
+        if self.whole {
+            let mut selected = Vec::new();
+            for &linear in linears {
+                if !self.leaves_out(&linear.path)? {
+                    selected.push(linear);
+                }
+            }
+            return Ok(selected);
+        }
         let rules = self.rules();
         rules.validate()?;
         let all_linear = self.target_modules == TargetModules::AllLinear;

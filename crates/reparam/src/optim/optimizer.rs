@@ -75,7 +75,7 @@ impl Optimizer {
         schedule: Schedule,
         horizon: u64,
     ) -> Result<Self> {
-        Range::Positive.check("learning_rate", learning_rate)?;
+        Range::Factor.check("learning_rate", learning_rate)?;
         at_least_one("horizon", horizon)?;
         Ok(Self {
             chain: chain(transforms)?,

@@ -119,8 +119,9 @@ impl Schedule {
                     0 => INVERSE_SQRT_TIMESCALE,
                     steps => steps,
                 };
-                let since = (step - warmup_steps + timescale) as f64;
-                (timescale as f64 / since).sqrt()
+                let timescale = timescale as f64;
+                let since = (step - warmup_steps) as f64 + timescale;
+                (timescale / since).sqrt()
             }
             Decay::Stable { decay_steps, shape } => {
                 let start = horizon.saturating_sub(decay_steps);

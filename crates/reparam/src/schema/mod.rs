@@ -132,6 +132,8 @@ pub enum Fallback {
     Numbers(&'static [f64]),
     /// Whole numbers.
     Counts(&'static [u64]),
+    /// Twice the value of a whole number that comes before it in the list.
+    Twice(&'static str),
 }
 
 impl SettingSpec {
@@ -150,8 +152,9 @@ impl SettingSpec {
         }
     }
 
-    /// Returns the value of the setting where none is given, if there is one.
-    pub fn default_value(&self) -> Option<SettingValue> {
+    /// Returns the value of the setting where none is given, if there is one; `earlier` are the values of the settings before it.
+    #[expect(clippy::cast_precision_loss, reason = "a setting has few digits")]
+    pub fn default_value(&self, earlier: &[(String, SettingValue)]) -> Option<SettingValue> {
         Some(match self.fallback {
             Fallback::Required(_) | Fallback::Absent(_) => return None,
             Fallback::Number(number) => SettingValue::Number(number),
@@ -163,6 +166,10 @@ impl SettingSpec {
             Fallback::Word(word) => SettingValue::Word(word.to_owned()),
             Fallback::Numbers(numbers) => SettingValue::Numbers(numbers.to_vec()),
             Fallback::Counts(counts) => SettingValue::Counts(counts.to_vec()),
+            Fallback::Twice(other) => match earlier.iter().find(|(key, _)| key == other)? {
+                (_, SettingValue::Count(count)) => SettingValue::Number(2.0 * *count as f64),
+                _ => return None,
+            },
         })
     }
 }

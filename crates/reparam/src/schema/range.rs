@@ -11,6 +11,8 @@ pub enum Range {
     Finite,
     /// Greater than 0.
     Positive,
+    /// Greater than 0 and large enough to multiply `f32`s with: at least [`f32::MIN_POSITIVE`]. A smaller one makes zeros of them.
+    Factor,
     /// At least 0.
     NonNegative,
     /// Less than 0.
@@ -27,9 +29,10 @@ pub enum Range {
 
 impl Range {
     /// Every range.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Finite,
         Self::Positive,
+        Self::Factor,
         Self::NonNegative,
         Self::Negative,
         Self::BelowOne,
@@ -44,6 +47,7 @@ impl Range {
             && match self {
                 Self::Finite => true,
                 Self::Positive => x > 0.0,
+                Self::Factor => x >= f64::from(f32::MIN_POSITIVE),
                 Self::NonNegative => x >= 0.0,
                 Self::Negative => x < 0.0,
                 Self::BelowOne => (0.0..1.0).contains(&x),
@@ -58,6 +62,7 @@ impl Range {
         match self {
             Self::Finite => "a finite number",
             Self::Positive => "a finite number greater than 0",
+            Self::Factor => "a finite number of at least 1.2e-38 (what is smaller makes zeros)",
             Self::NonNegative => "a finite number of at least 0",
             Self::Negative => "a finite number less than 0",
             Self::BelowOne => "at least 0 and less than 1",

@@ -138,7 +138,7 @@ fn number(range: Range, draw: &mut dyn FnMut(u64) -> u64) -> f64 {
     let scale = [1e-12, 1e-3, 1.0, 1e6][draw(4) as usize];
     match range {
         Range::Finite => (unit - 0.5) * scale,
-        Range::Positive => inside * scale,
+        Range::Positive | Range::Factor => inside * scale,
         Range::NonNegative => [0.0, unit * scale][draw(2) as usize],
         Range::Negative => -inside * scale,
         Range::BelowOne => [0.0, unit][draw(2) as usize],

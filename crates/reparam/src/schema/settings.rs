@@ -60,7 +60,7 @@ impl Settings {
                         example,
                     });
                 }
-                (None, _) => spec.default_value(),
+                (None, _) => spec.default_value(&values),
             };
             values.extend(value.map(|value| (spec.key.to_owned(), value)));
         }

@@ -10,7 +10,7 @@ static INNER: [SettingSpec; 2] = [
 ];
 
 /// One setting of every kind.
-static EVERY: [SettingSpec; 17] = [
+static EVERY: [SettingSpec; 18] = [
     number("number", Range::Positive, 1.0, ""),
     SettingSpec {
         key: "word_or_number",
@@ -68,6 +68,12 @@ static EVERY: [SettingSpec; 17] = [
         "",
         "",
     ),
+    SettingSpec::new(
+        "double",
+        SettingKind::Number(Range::Positive),
+        Fallback::Twice("size"),
+        "",
+    ),
     optional("table", SettingKind::Table(&INNER), "", ""),
     optional("chain", SettingKind::Chain, "", ""),
 ];
@@ -101,6 +107,10 @@ fn ranges_end_where_they_say() {
             [false, false, true, true, true, false, false],
         ),
         (
+            Range::Factor,
+            [false, false, true, true, true, false, false],
+        ),
+        (
             Range::NonNegative,
             [false, true, true, true, true, false, false],
         ),
@@ -131,6 +141,7 @@ fn ranges_end_where_they_say() {
             "{range:?}"
         );
     }
+    assert!(!Range::Factor.contains(1e-38) && Range::Factor.contains(1.2e-38));
     assert!(at_least_one("steps", 0).is_err());
     assert_eq!(at_least_one("steps", 7), Ok(7));
 }
@@ -153,6 +164,7 @@ fn defaults_are_filled_in_and_read_back_typed() {
     assert_eq!(settings.optional("exclude", Settings::modules), Ok(None));
     assert_eq!(settings.counts_by_pattern("ranks"), Ok(Vec::new()));
     assert_eq!(settings.numbers_by_pattern("alphas"), Ok(Vec::new()));
+    assert_eq!(settings.number("double"), Ok(32.0));
     assert!(!settings.has("chain"));
     // A key of another type, or of none, is an error and no panic.
     assert!(settings.number("word").is_err());
@@ -164,8 +176,14 @@ fn defaults_are_filled_in_and_read_back_typed() {
     // Twice: the later one counts.
     given.push(("number".to_owned(), SettingValue::Count(2)));
     given.push(("number".to_owned(), SettingValue::Count(4)));
+    given.push(("size".to_owned(), SettingValue::Count(8)));
     let settings = Settings::new("every", &EVERY, &given).unwrap();
     assert_eq!(settings.number("number"), Ok(4.0));
+    // A default that follows another setting follows what is given.
+    assert_eq!(settings.number("double"), Ok(16.0));
+    given.push(("double".to_owned(), SettingValue::Number(3.0)));
+    let settings = Settings::new("every", &EVERY, &given).unwrap();
+    assert_eq!(settings.number("double"), Ok(3.0));
     let table = settings.table("table", &INNER).unwrap();
     assert_eq!(
         (table.size("samples"), table.number("noise")),

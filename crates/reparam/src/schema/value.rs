@@ -54,12 +54,14 @@ impl Chosen {
 
     /// Returns a kind with every default that there is filled in.
     pub fn with_defaults(kind: impl Into<String>, specs: &[SettingSpec]) -> Self {
-        let defaults = specs
-            .iter()
-            .filter_map(|spec| Some((spec.key.to_owned(), spec.default_value()?)));
+        let mut settings = Vec::new();
+        for spec in specs {
+            let value = spec.default_value(&settings);
+            settings.extend(value.map(|value| (spec.key.to_owned(), value)));
+        }
         Self {
             kind: kind.into(),
-            settings: defaults.collect(),
+            settings,
         }
     }
 
@@ -271,6 +273,7 @@ impl std::fmt::Display for Fallback {
             Self::Word(word) => write!(f, "{word:?}"),
             Self::Numbers(numbers) => write!(f, "{numbers:?}"),
             Self::Counts(counts) => write!(f, "{counts:?}"),
+            Self::Twice(other) => write!(f, "2 x {other}"),
         }
     }
 }

@@ -1,5 +1,9 @@
+use std::collections::HashSet;
+use std::path::Path;
+
 use super::*;
-use crate::error::DataError;
+use crate::rows::LabelValue;
+use crate::source::DocumentSource;
 
 #[test]
 fn rows_lie_one_behind_the_other() {
@@ -20,20 +24,31 @@ fn rows_lie_one_behind_the_other() {
 }
 
 #[test]
-fn every_row_is_on_one_side_and_the_choice_is_the_seeds() {
-    let (train, held_out) = hold_out(100, 0.2, 7).unwrap();
-    assert_eq!((train.len(), held_out.len()), (80, 20));
-    let mut all: Vec<usize> = train.iter().chain(&held_out).copied().collect();
-    assert!(train.is_sorted() && held_out.is_sorted());
-    all.sort_unstable();
-    assert_eq!(all, (0..100).collect::<Vec<_>>());
-    assert_eq!(hold_out(100, 0.2, 7).unwrap(), (train, held_out.clone()));
-    assert_ne!(hold_out(100, 0.2, 8).unwrap().1, held_out);
-    // It is not a stretch of the file, which may be sorted by class.
-    assert!(held_out[0] < 50 && held_out[19] >= 50, "{held_out:?}");
-    assert_eq!(hold_out(3, 0.0, 7).unwrap(), (vec![0, 1, 2], vec![]));
-    assert!(matches!(
-        hold_out(1, 0.5, 7),
-        Err(DataError::TooFewToSplit { pieces: 1 })
-    ));
+fn what_a_row_says_is_its_texts_and_its_labels() {
+    let row = |text: &str, pair: Option<&str>, labels: &[&str]| TextRow {
+        text: text.to_owned(),
+        text_pair: pair.map(str::to_owned),
+        labels: Some(RowLabels::Several(
+            labels.iter().map(|label| LabelValue::new(*label)).collect(),
+        )),
+        place: DocumentSource {
+            path: Path::new("a.csv").into(),
+            line: labels.len(),
+            item: None,
+        },
+    };
+    let rows = [
+        row("ab", None, &["c"]),
+        row("a", Some("b"), &["c"]),
+        row("ab", Some(""), &["c"]),
+        row("ab", None, &["d"]),
+        row("ab", None, &["c", "d"]),
+        row("ab", None, &["cd"]),
+    ];
+    let contents: HashSet<_> = rows.iter().map(TextRow::content).collect();
+    assert_eq!(contents.len(), rows.len());
+    // Where it stands does not count.
+    let mut elsewhere = rows[0].clone();
+    elsewhere.place.line = 9;
+    assert_eq!(elsewhere.content(), rows[0].content());
 }

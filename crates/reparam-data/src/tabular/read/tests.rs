@@ -159,12 +159,12 @@ fn text_is_refused_where_a_number_is_expected() {
         error("a,b,y\n,b,2\n", &dropping(predict_y())).0,
         "t.csv:2: column `b` is not a number: \"b\""
     );
-    let long = "é".repeat(50);
+    let long = "é".repeat(250);
     assert_eq!(
         error(format!("a,y\n1,1\n1,{long}\n"), &predict_y()).0,
         format!(
-            "t.csv:3: column `y` is not a number: \"{}...\"",
-            "é".repeat(40)
+            "t.csv:3: column `y` is not a number: \"{}…\"",
+            "é".repeat(200)
         )
     );
     for number in ["1,5", "1,234.5"] {

@@ -74,6 +74,10 @@ fn an_etag_is_no_path() {
         let _ = fs::remove_dir_all(&cage.cache);
         let directory = resolve_model("org/tiny", &options(&hub, &cage.cache)).unwrap();
         cage.check();
+        // Both files have it, and each its own content.
+        for file in ["config.json", "model.safetensors"] {
+            assert_eq!(fs::read_to_string(directory.join(file)).unwrap(), file);
+        }
         let config = fs::canonicalize(directory.join("config.json")).unwrap();
         let blobs = fs::canonicalize(cage.cache.join("models--org--tiny/blobs")).unwrap();
         assert_eq!(config.parent().unwrap(), blobs);

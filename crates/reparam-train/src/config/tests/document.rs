@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use reparam::methods::{BIAS, EXCLUDE_MODULES, TARGET_MODULES};
 use reparam::optim::TransformEntry;
 use reparam::schema::{Fallback, SettingKind, SettingSpec};
 
@@ -43,7 +44,9 @@ fn cell(text: &str) -> String {
 
 fn default_of(spec: &SettingSpec) -> String {
     match spec.fallback {
-        Fallback::Required(_) | Fallback::Absent(_) => spec.fallback.to_string(),
+        Fallback::Required(_) | Fallback::Absent(_) | Fallback::Twice(_) => {
+            spec.fallback.to_string()
+        }
         _ => format!("`{}`", spec.fallback),
     }
 }
@@ -101,7 +104,7 @@ fn short(entry: &TransformEntry) -> String {
 fn table(name: &str) -> Option<String> {
     let catalog = Catalog::builtin();
     let method = |kind: &str| catalog.methods.get(kind).map(|entry| entry.settings);
-    let every = method("full")?;
+    let every = &[TARGET_MODULES, EXCLUDE_MODULES, BIAS];
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(DataConfig::SPECS),
@@ -131,7 +134,12 @@ fn table(name: &str) -> Option<String> {
                 "| kind | key | value | default | meaning |\n| --- | --- | --- | --- | --- |\n"
                     .to_owned();
             for entry in catalog.methods.iter().filter(|entry| entry.kind != "lora") {
-                for spec in without(entry.settings, every) {
+                // Full training reads the shared keys in its own way.
+                let shared: &[SettingSpec] = match entry.kind {
+                    "full" => &[EXCLUDE_MODULES],
+                    _ => every,
+                };
+                for spec in without(entry.settings, shared) {
                     let (value, default) = (value_of(spec), cell(&default_of(spec)));
                     let meaning = cell(spec.meaning);
                     let (kind, key) = (entry.kind, spec.key);

@@ -1,9 +1,11 @@
 //! Reading, refusing and writing run files.
 
 mod document;
+mod elsewhere;
 mod errors;
 mod regression;
 mod round_trip;
+mod template;
 mod update;
 
 use reparam::schema::{Chosen, SettingValue, TargetModules};
@@ -77,6 +79,7 @@ fn defaults() {
     assert_eq!(config.model.revision, None);
     assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
+    assert_eq!(config.data.eval_max, Some(100_000));
     assert_eq!(config.data.packing, PackingStrategy::BestFitDecreasing);
     assert!(config.data.shuffle);
     assert_eq!(method(&config).kind, "lora");
@@ -162,6 +165,7 @@ fn every_key_is_read() {
         data: DataConfig {
             train: vec!["a.txt".into(), "b.jsonl".into()],
             eval: EvalData::Files(vec!["c.txt".into()]),
+            eval_max: None,
             format: Some(Format::Alpaca),
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
@@ -297,11 +301,84 @@ fn override_replaces_the_rival_of_the_file_but_not_of_another_override() {
 #[test]
 fn a_table_as_value_replaces_the_section() {
     let text = with("method", "rank = 4\nalpha = 8");
-    for (set_, alpha) in [("method={rank=2}", 32.0), ("method.rank=2", 8.0)] {
+    for (set_, alpha) in [("method={rank=2}", 4.0), ("method.rank=2", 8.0)] {
         let config = set(&text, &[set_]);
         assert_eq!(setting(&config, "rank"), &SettingValue::Count(2));
         assert_eq!(setting(&config, "alpha"), &SettingValue::Number(alpha));
     }
+}
+
+#[test]
+fn alpha_follows_the_rank_unless_it_is_given() {
+    for kind in ["lora", "dora"] {
+        for (lines, alpha) in [
+            ("", 32.0),
+            ("rank = 4", 8.0),
+            ("rank = 4\nalpha = 32", 32.0),
+        ] {
+            let config = parse(&with("method", &format!("kind = \"{kind}\"\n{lines}"))).unwrap();
+            assert_eq!(
+                setting(&config, "alpha"),
+                &SettingValue::Number(alpha),
+                "{lines}"
+            );
+            // The file of the run says it, whatever the default will be.
+            assert!(
+                config
+                    .to_toml()
+                    .unwrap()
+                    .contains(&format!("alpha = {alpha:.1}"))
+            );
+        }
+    }
+    let config = set(&with("method", "rank = 4"), &["method.rank=2"]);
+    assert_eq!(setting(&config, "alpha"), &SettingValue::Number(4.0));
+}
+
+#[test]
+fn flags_of_their_own_are_literal_and_name_their_place() {
+    let read = |overrides: &[Override]| RunConfig::parse(MINIMAL, "run.toml", overrides);
+    let paths = ["a b".to_owned(), "{1}".to_owned()];
+    let config = read(&[
+        Override::set("model.path=other"),
+        Override::flag("--model", ["model", "path"], "[m]"),
+        Override::files("--data", ["data", "train"], &paths),
+        Override::flag("--method", ["method", "kind"], "vera"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.model.path, "[m]");
+    assert_eq!(
+        config.data.train,
+        ["a b", "{1}"].map(std::path::PathBuf::from)
+    );
+    assert_eq!(config.method.unwrap().kind, "vera");
+    let error = read(&[Override::flag("--method", ["method", "kind"], "lara")]);
+    assert_eq!(
+        render(&error.unwrap_err()),
+        "error: unknown kind `lara` in [method]\n--> --method\n |\n | lara\n | ^^^^\n\
+         hint: did you mean `lora`? supported: `lora`, `dora`, `vera`, `ia3`, `full`, `scale`, `weight_norm`, `sigma_reparam`, \
+         `overparameterized`"
+    );
+    let error = read(&[Override::files(
+        "--data",
+        ["data", "train"],
+        &["a".into(), String::new()],
+    )]);
+    assert!(render(&error.unwrap_err()).contains("--> --data"));
+    // A file takes the place of a generated table.
+    let generated = "[model]\ntask = \"regression\"\n[data]\ngenerate = { samples = 9, features = 1 }\n[output]\ndir = \"a\"";
+    let tasks = crate::Tasks::builtin();
+    let data = Override::files("--data", ["data", "train"], &["a.csv".to_owned()]);
+    let run = tasks.parse(
+        generated,
+        "run.toml",
+        &[data, Override::set("data.target=y")],
+    );
+    let run = run.unwrap();
+    let config = run.config::<RegressionConfig>().unwrap();
+    assert!(
+        matches!(&config.data.source, TableSource::Csv { train, .. } if train.ends_with("a.csv"))
+    );
 }
 
 #[test]

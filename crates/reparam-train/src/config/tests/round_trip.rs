@@ -115,6 +115,7 @@ fn read(mut document: Document) -> Result<TaskRun, String> {
                 section,
                 key,
                 example,
+                ..
             } => {
                 let value = match example.parse() {
                     Ok(number) => SettingValue::Number(number),

@@ -84,8 +84,15 @@ impl Objective for Regression {
     fn weight(&self, pass: u64) -> f64 {
         match &self.plan {
             None => self.tables.train.n_rows as f64,
-            Some(plan) => plan.batch(pass).len() as f64,
+            Some(plan) => plan.batch_len(pass) as f64,
         }
+    }
+
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(match &self.plan {
+            None => pass as f64,
+            Some(plan) => plan.epochs_before(pass),
+        })
     }
 
     fn loss(
@@ -118,7 +125,7 @@ impl Task for Regression {
         config["model_type"] == model_file::MODEL_TYPE
     }
 
-    fn prepare(config: &RegressionConfig, _: &HubOptions) -> Result<Prepared<Self>> {
+    fn prepare(config: &RegressionConfig, _: &HubOptions, _: Stop<'_>) -> Result<Prepared<Self>> {
         prepare(config)
     }
 
@@ -270,6 +277,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
     };
     let lambda = config.optimizer.update.lambda(max_steps);
     let facts = RunFacts {
+        warnings: Vec::new(),
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
             RegressionModelKind::Mlp { .. } => "mlp".to_owned(),

@@ -2,11 +2,11 @@
 
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam_data::EncodedRow;
 use reparam_data::rows::{
     ClassScorer, LabelKind, Labels, OnError, RowBatch, RowError, TEXT, encode_rows, read_rows,
     sigmoid, softmax, text_rows,
 };
+use reparam_data::{EncodedRow, Phase};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{RowTokens, SequenceClassifier};
 use serde_json::{Map, Value, json};
@@ -28,8 +28,10 @@ pub(super) fn measure(
     let n_classes = model.n_classes();
     let mut scorer = ClassScorer::new(n_classes, kind);
     let mut first = 0;
+    let total = rows.encoded.len() as u64;
     while first < rows.encoded.len() {
         stop.check()?;
+        stop.at(Phase::Evaluating, first as u64, total);
         let count = at_once(rows.encoded[first..].iter().map(|row| row.ids.len()));
         let range = first..first + count;
         let logits = logits(model, &rows.encoded[range.clone()]);
@@ -38,6 +40,7 @@ pub(super) fn measure(
         }
         first += count;
     }
+    stop.at(Phase::Evaluating, total, total);
     let metrics = scorer.finish().ok_or(RowError::NoLabels)?;
     let mut measured = Metrics::lower_is_better("loss", metrics.loss)
         .with("accuracy", metrics.accuracy)
@@ -74,7 +77,8 @@ pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> R
     let paths = [request.data.path.clone()];
     let on_error = request.data.on_error;
     let (texts, skipped) = ClassRows::read(&paths, &options, on_error)?;
-    let rows = ClassRows::encode(texts, &opened.labels, &opened.base, length, on_error)?;
+    let base = (&opened.base, length);
+    let rows = ClassRows::encode(texts, &opened.labels, base, on_error, stop)?;
     let skipped = skipped + rows.skipped;
     let metrics = measure(&opened.model, &rows, opened.labels.kind(), stop)?;
     if !metrics.primary().is_finite() {
@@ -115,7 +119,7 @@ pub(super) fn predict(
         &TEXT,
         &options,
     )?);
-    let rows = encode_rows(texts, &opened.base.tokenizer, length, |text| text);
+    let rows = encode_rows(texts, &opened.base.tokenizer, length, |text| text, stop)?;
     let mut encoded = Vec::with_capacity(rows.rows.len());
     for row in rows.rows {
         encoded.push(match row {

@@ -5,6 +5,7 @@ mod measure;
 mod open;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -12,9 +13,11 @@ use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
 use reparam_data::rows::{
     LABELLED_TEXT, LabelKind, Labels, OnError, RowBatch, Rows, RowsOptions, TextRow, encode_rows,
-    hold_out, read_rows, text_rows,
+    read_rows, text_rows,
 };
-use reparam_data::{BatchPlan, EncodedRow, FileDigest};
+use reparam_data::{
+    BatchPlan, ContentHash, EncodedRow, FileDigest, FileShare, Size, Unit, hold_out,
+};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{ClassTargets, NewHead, SequenceClassifier};
 use serde_json::{Map, Value, json};
@@ -55,6 +58,10 @@ pub struct SequenceClassification {
 struct ClassRows {
     encoded: Vec<EncodedRow>,
     classes: Vec<Vec<usize>>,
+    /// What each row says.
+    contents: Vec<ContentHash>,
+    /// The file of each row.
+    paths: Vec<Arc<Path>>,
     /// Rows that were left out.
     skipped: usize,
     files: Vec<FileDigest>,
@@ -78,14 +85,19 @@ impl ClassRows {
     fn encode(
         rows: Rows<TextRow>,
         labels: &Labels,
-        base: &Base,
-        length: usize,
+        (base, length): (&Base, usize),
         on_error: OnError,
+        watch: Stop<'_>,
     ) -> Result<Self> {
         let files = rows.files.clone();
         let classified = labels.classes(rows)?;
-        let encoded = encode_rows(classified, &base.tokenizer, length, |row| &row.text);
+        let encoded = encode_rows(classified, &base.tokenizer, length, |row| &row.text, watch)?;
         let (rows, skipped) = encoded.settle(on_error)?;
+        let contents = rows.iter().map(|(row, _)| row.text.content()).collect();
+        let paths = rows
+            .iter()
+            .map(|(row, _)| Arc::clone(&row.text.place.path))
+            .collect();
         let (classes, encoded): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .map(|(row, encoded)| (row.classes, encoded))
@@ -95,9 +107,32 @@ impl ClassRows {
         Ok(Self {
             encoded,
             classes,
+            contents,
+            paths,
             skipped: skipped.count,
             files,
         })
+    }
+
+    /// Holds rows out by their contents: what is learned, what is held out in an order that does not depend on that of the
+    /// files, and how much that is of each file.
+    fn hold_out(self, size: Size, seed: u64) -> Result<(Self, Self, Vec<FileShare>)> {
+        let held_out = hold_out(&self.contents, size, seed)?;
+        let shares = self.files.iter().map(|file| {
+            let of_file = |row: &usize| *self.paths[*row] == *file.path;
+            let rows = (0..held_out.len()).filter(of_file);
+            FileShare {
+                file: file.path.clone(),
+                held_out: rows.clone().filter(|row| held_out[*row]).count(),
+                of: rows.count(),
+                unit: Unit::Rows,
+            }
+        });
+        let shares = shares.collect();
+        let (mut eval, train): (Vec<usize>, Vec<usize>) =
+            (0..held_out.len()).partition(|row| held_out[*row]);
+        eval.sort_by_key(|row| self.contents[*row]);
+        Ok((self.subset(&train), self.subset(&eval), shares))
     }
 
     fn subset(&self, rows: &[usize]) -> Self {
@@ -118,7 +153,11 @@ impl Objective for SequenceClassification {
     type Model = SequenceClassifier;
 
     fn weight(&self, pass: u64) -> f64 {
-        self.plan.batch(pass).len() as f64
+        self.plan.batch_len(pass) as f64
+    }
+
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(self.plan.epochs_before(pass))
     }
 
     fn loss(
@@ -159,7 +198,7 @@ impl Task for SequenceClassification {
         is_of_class(config, &["ForSequenceClassification"])
     }
 
-    fn prepare(config: &RowsConfig, hub: &HubOptions) -> Result<Prepared<Self>> {
+    fn prepare(config: &RowsConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
         let base = Base::open(&request, &config.model.hub(hub), config.model.dropout)?;
@@ -172,20 +211,25 @@ impl Task for SequenceClassification {
                 Some(labels) => labels,
                 None => Labels::of_training(texts.rows.iter().flatten())?,
             };
-        let all = ClassRows::encode(texts, &labels, &base, length, data.on_error)?;
+        let all = ClassRows::encode(texts, &labels, (&base, length), data.on_error, watch)?;
         let skipped = skipped + all.skipped;
         let mut files = all.files.clone();
-        let (train, eval) = match &data.eval {
+        let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
                 let (texts, _) = ClassRows::read(paths, &options, data.on_error)?;
-                let eval = ClassRows::encode(texts, &labels, &base, length, data.on_error)?;
+                let eval =
+                    ClassRows::encode(texts, &labels, (&base, length), data.on_error, watch)?;
                 files.extend(eval.files.iter().cloned());
-                (all, Some(eval))
+                (all, Some(eval), Vec::new())
             }
-            EvalData::Fraction(0.0) => (all, None),
+            EvalData::Fraction(0.0) => (all, None, Vec::new()),
             EvalData::Fraction(fraction) => {
-                let (train, held_out) = hold_out(all.encoded.len(), *fraction, train_config.seed)?;
-                (all.subset(&train), Some(all.subset(&held_out)))
+                let size = Size {
+                    fraction: *fraction,
+                    max: data.eval_max.unwrap_or(u64::MAX),
+                };
+                let (train, eval, held_out) = all.hold_out(size, train_config.seed)?;
+                (train, Some(eval), held_out)
             }
         };
         let new_head = NewHead {
@@ -196,7 +240,7 @@ impl Task for SequenceClassification {
             count: train.encoded.len(),
             tokens: train.encoded.iter().map(|row| row.ids.len()).sum(),
             shuffle: data.shuffle,
-            facts: facts(&train, eval.as_ref(), &labels, (length, skipped)),
+            facts: facts(&train, eval.as_ref(), &labels, (length, skipped), &held_out),
             files,
         };
         let model = base.load(labels.len(), Some(new_head), precision)?;
@@ -207,6 +251,7 @@ impl Task for SequenceClassification {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
+            warnings: Vec::new(),
             adapter,
         };
         let adapt = |model: SequenceClassifier, _: &[_], meta: &mut AdapterMeta| {
@@ -260,6 +305,7 @@ fn facts(
     eval: Option<&ClassRows>,
     labels: &Labels,
     (length, skipped): (usize, usize),
+    held_out: &[FileShare],
 ) -> Value {
     json!({
         "train_rows": train.encoded.len(),
@@ -268,5 +314,6 @@ fn facts(
         "sequence_length": length,
         "truncated": train.truncated(),
         "skipped": skipped,
+        "held_out": held_out,
     })
 }

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use reparam::methods::WeightLayout;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
-use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
@@ -17,8 +17,8 @@ use super::card::Card;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
 use crate::model_files::ModelFiles;
-use crate::run_dir::model_of;
-use crate::session::{load_adapter, load_tokenizer, misfit};
+use crate::open::OpenedModel;
+use crate::session::{load_adapter, misfit};
 use crate::task::{ModelRequest, Task};
 use crate::{Result, TrainError};
 
@@ -37,21 +37,13 @@ impl Base {
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
-        let directory = model_of(resolve_model(&request.model, hub)?)?;
-        let files = ModelFiles::open(&directory)?;
-        let json = files.json();
-        let mut architecture = request.catalog.families.describe(json)?;
-        if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout)?;
-        }
-        let card = Card::of_model(json.json.path(), json.json.map())?;
-        let tokenizer = load_tokenizer(&files, &architecture.special)?;
-        tokenizer.check_against_embedding(architecture.vocab_size)?;
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
+        let json = &opened.files.json().json;
         Ok(Self {
-            files: Arc::new(files),
-            card,
-            tokenizer,
-            architecture,
+            card: Card::of_model(json.path(), json.map())?,
+            files: Arc::new(opened.files),
+            tokenizer: opened.tokenizer,
+            architecture: opened.architecture,
         })
     }
 
@@ -168,7 +160,7 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(base.files.weights())?),
+            Some(directory) => Some(load_adapter(directory)?.over(base.files.weights(), &[])?),
             None => None,
         };
         let adapter = directory.zip(files.as_ref());

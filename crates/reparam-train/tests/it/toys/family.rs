@@ -96,6 +96,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             tied: false,
             soft_cap: None,
         },
+        bias_keys: Vec::new(),
         classifier: (!causal).then(|| ClassifierSpec {
             class: "ToyForSequenceClassification",
             pooler: LinearSpec::new("gather", width, width),

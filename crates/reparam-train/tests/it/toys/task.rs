@@ -199,7 +199,12 @@ impl Task for Score {
 
     type Config = TaskConfig<Keys>;
 
-    fn prepare(config: &Self::Config, hub: &HubOptions) -> Result<Prepared<Self>, TrainError> {
+    fn prepare(
+        config: &Self::Config,
+        hub: &HubOptions,
+        watch: Stop<'_>,
+    ) -> Result<Prepared<Self>, TrainError> {
+        watch.check()?;
         let (common, train_config) = (&config.model.common, &config.train);
         let request = ModelRequest::new(&common.path)
             .with_precision(Precision::F32)
@@ -217,7 +222,10 @@ impl Task for Score {
                 Some(eval)
             }
         };
-        let max_steps = train_config.steps(train.len());
+        let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
+        let plan = BatchPlan::new(train.len(), train_config.batch_size, seed, shuffle)?
+            .with_accumulation(train_config.gradient_accumulation);
+        let max_steps = train_config.steps(&plan);
         let method = config.catalog.method(&config.method, max_steps)?;
         let model_parameters = session.model.num_params();
         let (model, report) = methods::attach(session.model, &*method, train_config.seed)?;
@@ -228,6 +236,7 @@ impl Task for Score {
         optimizer.check(&model).map_err(TrainError::Update)?;
         let modules = report.modules.iter();
         let facts = RunFacts {
+            warnings: Vec::new(),
             model: common.path.clone(),
             method: config.method.kind.clone(),
             model_parameters,
@@ -250,11 +259,10 @@ impl Task for Score {
             data: files,
             ..Origins::default()
         };
-        let (seed, shuffle) = (train_config.seed, config.data.flag("shuffle")?);
         Ok(Prepared {
             learner: ModuleLearner {
                 objective: Self {
-                    plan: BatchPlan::new(train.len(), train_config.batch_size, seed, shuffle)?,
+                    plan,
                     train,
                     eval,
                     said,

@@ -17,7 +17,7 @@ use crate::methods::{
 };
 use crate::optim::{AdamW, Optimizer, Schedule};
 use crate::parameters;
-use crate::{ForwardContext, Linear, PackedError, Weight};
+use crate::{ForwardContext, Linear, Weight};
 
 /// What the roundings of activations to bf16 (relative error at most 2^-8 each) amount to over a block, relative to the
 /// greatest element; the factors, scales and biases are `f32` on both paths.
@@ -374,45 +374,58 @@ fn a_packed_model_is_trained_and_stored_without_decoding() {
     }
 }
 
-/// A merge decodes on purpose: it gives the effective weights, and leaves packed what has no method.
+/// A merge decodes on purpose: it gives the effective weights, of what has no method the stored ones.
 #[test]
 fn merging_gives_the_effective_weights() {
     for (name, config) in cases() {
         let packed = attached(Mlp::packed(PackedDType::Bf16), &*config);
         let dense = attached(Mlp::dense(), &*config).materialize();
-        let adapted: Vec<bool> = linear_modules(&packed)
-            .iter()
-            .map(|linear| linear.is_reparameterized())
-            .collect();
         let merged = packed.clone().materialize();
         assert!(packed.is_undecoded(), "{name}");
         for (idx, weight) in merged.weights().into_iter().enumerate() {
-            let expected = dense.weights()[idx].dense().expect("a tensor");
-            match weight.dense() {
-                Ok(weight) => {
-                    assert!(adapted[idx], "{name}");
-                    super::assert_close(
-                        &values(&weight),
-                        &values(&expected),
-                        super::F32_TOLERANCE,
-                        name,
-                    );
-                }
-                Err(error) => {
-                    assert!(!adapted[idx], "{name}");
-                    assert_eq!(error, PackedError { dims: SHAPES[idx] });
-                }
-            }
+            let expected = values(&dense.weights()[idx].dense().expect("a tensor"));
+            let found = values(&weight.dense().expect("a tensor"));
+            super::assert_close(&found, &expected, super::F32_TOLERANCE, name);
         }
-        let effective = parameters::effective(&packed).into_iter();
-        let names: Vec<String> = effective.map(|tensor| tensor.name).collect();
-        let weights = names.iter().filter(|name| name.ends_with("weight")).count();
-        assert_eq!(
-            weights,
-            adapted.iter().filter(|adapted| **adapted).count(),
-            "{name}"
-        );
-        assert_eq!(names.len() - weights, 2, "{name}: biases");
+        let effective = parameters::effective(&packed);
+        assert!(packed.is_undecoded(), "{name}");
+        let of_dense = parameters::effective(&attached(Mlp::dense(), &*config));
+        assert_eq!(effective.len(), of_dense.len(), "{name}");
+        for (found, expected) in effective.iter().zip(of_dense) {
+            assert_eq!(
+                (&found.name, &found.shape),
+                (&expected.name, &expected.shape)
+            );
+            super::assert_close(
+                &values(&found.values),
+                &values(&expected.values),
+                super::F32_TOLERANCE,
+                name,
+            );
+        }
+    }
+}
+
+#[test]
+fn effective_weights_of_a_packed_model_are_its_stored_numbers() {
+    for numbers in [PackedDType::Bf16, PackedDType::Int8] {
+        let model = Mlp::packed(numbers);
+        let effective = parameters::effective(&model);
+        let weights = effective
+            .iter()
+            .filter(|tensor| tensor.name.ends_with("weight"));
+        let weights: Vec<_> = weights.collect();
+        assert_eq!(weights.len(), SHAPES.len());
+        for (tensor, (weight, [rows, _])) in weights.iter().zip(model.weights().iter().zip(SHAPES))
+        {
+            let stored: Vec<f64> = weight
+                .rows_f32(0..rows)
+                .into_iter()
+                .map(f64::from)
+                .collect();
+            assert_eq!(values(&tensor.values), stored);
+        }
+        assert!(model.is_undecoded());
     }
 }
 

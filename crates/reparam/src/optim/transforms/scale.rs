@@ -14,7 +14,7 @@ pub(crate) const ENTRY: TransformEntry = TransformEntry {
     optimizer: None,
     settings: &[SettingSpec {
         key: "lambda",
-        kind: SettingKind::WordOrNumber(&["1/sqrt(T)"], Range::Positive),
+        kind: SettingKind::WordOrNumber(&["1/sqrt(T)"], Range::Factor),
         fallback: Fallback::Word("1/sqrt(T)"),
         meaning: "the factor",
     }],
@@ -47,7 +47,7 @@ pub enum Scale {
 impl Scale {
     /// Creates the transform with a given factor, which must be positive.
     pub fn by(lambda: f64) -> Result<Self> {
-        Range::Positive.check("lambda", lambda)?;
+        Range::Factor.check("lambda", lambda)?;
         Ok(Self::By(lambda))
     }
 

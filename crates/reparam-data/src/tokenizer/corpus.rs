@@ -1,0 +1,178 @@
+//! Encoding documents into a corpus: in parallel, a part at a time, each text dropped as soon as it is encoded.
+
+use rayon::prelude::*;
+
+use super::parts::PART;
+use super::{SpecialTokens, TextTokenizer};
+use crate::error::Result;
+use crate::order::ContentHash;
+use crate::pack::{Corpus, EncodedDocument};
+use crate::source::{Document, DocumentSource};
+use crate::watch::{Phase, Watch};
+
+/// The bytes of the documents that are encoded at once. What the library keeps of a text that it encodes is about a hundred
+/// bytes a byte.
+const AT_ONCE: usize = 1 << 21;
+
+/// Documents as tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EncodedCorpus {
+    /// The tokens.
+    pub corpus: Corpus,
+    /// What each document says, before it was encoded.
+    pub hashes: Vec<ContentHash>,
+    /// How often the texts themselves hold the tokens that begin and end a text, and where first.
+    pub special: Option<(usize, DocumentSource)>,
+}
+
+impl TextTokenizer {
+    /// Encodes documents and examples, in their order; see [`TextTokenizer::encode_document`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the first document that has one; [`DataError::Interrupted`](crate::DataError::Interrupted).
+    ///
+    /// # Cost
+    ///
+    /// In memory 4 bytes a token, and the texts that are not encoded yet; a text of its own that is long is encoded in
+    /// parts where the tokenizer allows it, else it takes about 100 bytes a byte while it is encoded.
+    pub fn encode_documents(
+        &self,
+        documents: Vec<Document>,
+        watch: Watch<'_>,
+    ) -> Result<EncodedCorpus> {
+        let total: usize = documents.iter().map(|document| document.text.len()).sum();
+        let mut encoding = Encoding {
+            tokenizer: self,
+            watch,
+            encoded: EncodedCorpus::default(),
+            done: 0,
+            total,
+        };
+        watch.at(Phase::Tokenizing, 0, total as u64);
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        for document in documents {
+            let is_long = document.prompt_len.is_none() && document.text.len() > AT_ONCE;
+            if is_long || bytes > AT_ONCE {
+                encoding.several(std::mem::take(&mut some))?;
+                bytes = 0;
+            }
+            if is_long {
+                encoding.long(document)?;
+            } else {
+                bytes += document.text.len();
+                some.push(document);
+            }
+        }
+        encoding.several(some)?;
+        // The last word, also of texts that are empty.
+        watch.at(Phase::Tokenizing, total as u64, total as u64);
+        Ok(encoding.encoded)
+    }
+}
+
+impl TextTokenizer {
+    /// Says that texts hold tokens that begin and end a text.
+    pub(crate) fn describe_special(&self, count: usize, first: &DocumentSource) -> String {
+        let SpecialTokens { bos, eos, .. } = self.special;
+        let mut names: Vec<String> = [bos, eos]
+            .into_iter()
+            .flatten()
+            .filter_map(|id| Some(format!("`{}`", self.token(id)?)))
+            .collect();
+        names.dedup();
+        format!(
+            "the texts themselves hold {} {count} times, first at {first}: each is read as that token, beside those that the \
+             tokenizer adds",
+            names.join(" and ")
+        )
+    }
+}
+
+/// Documents that are being encoded.
+struct Encoding<'a> {
+    tokenizer: &'a TextTokenizer,
+    watch: Watch<'a>,
+    encoded: EncodedCorpus,
+    done: usize,
+    total: usize,
+}
+
+impl Encoding<'_> {
+    fn several(&mut self, documents: Vec<Document>) -> Result<()> {
+        let (tokenizer, watch) = (self.tokenizer, self.watch);
+        let encode = |document: &Document| -> Result<(EncodedDocument, usize)> {
+            watch.check()?;
+            tokenizer.encode_and_count(document)
+        };
+        // Collected before it is searched, so that which error is reported does not depend on the threads.
+        let encoded: Vec<_> = documents.par_iter().map(encode).collect();
+        for (document, encoded) in documents.iter().zip(encoded) {
+            let (tokens, n_special) = encoded?;
+            self.encoded.corpus.push(&tokens)?;
+            self.ended(document, n_special);
+        }
+        self.advance(documents.iter().map(|document| document.text.len()).sum());
+        Ok(())
+    }
+
+    /// Encodes a long document in parts, or as a whole if the tokenizer allows no parts.
+    fn long(&mut self, document: Document) -> Result<()> {
+        let (tokenizer, text) = (self.tokenizer, &document.text);
+        let eos = tokenizer.eos()?;
+        let located = |error| document.located(error);
+        tokenizer.check_white_space(text).map_err(located)?;
+        let template = tokenizer.template()?;
+        self.encoded.corpus.extend(&template.before);
+        let mut n_special = 0;
+        let mut at = 0;
+        while let Some(end) = tokenizer.round(text, at) {
+            self.watch.check()?;
+            let Some(parts) = tokenizer
+                .encode_parts(text, at..end, PART)
+                .map_err(located)?
+            else {
+                // What is there of it already is taken back.
+                self.encoded.corpus.take_back();
+                self.done -= at;
+                return self.several(vec![document]);
+            };
+            if at == 0 {
+                let tokens: usize = parts.iter().map(Vec::len).sum();
+                let expected = tokens as f64 * (text.len() as f64 / end as f64) * 1.02;
+                self.encoded
+                    .corpus
+                    .reserve(expected as usize + template.len() + 1);
+            }
+            for ids in parts {
+                n_special += tokenizer.count_special(&ids);
+                self.encoded.corpus.extend(&ids);
+            }
+            self.advance(end - at);
+            at = end;
+        }
+        self.encoded.corpus.extend(&template.after);
+        if template.after.last() != Some(&eos) {
+            self.encoded.corpus.extend(&[eos]);
+        }
+        self.encoded.corpus.end(None)?;
+        self.ended(&document, n_special);
+        Ok(())
+    }
+
+    fn ended(&mut self, document: &Document, n_special: usize) {
+        let prompt_len = document.prompt_len.map_or(u64::MAX, |len| len as u64);
+        let parts = [document.text.as_bytes(), &prompt_len.to_le_bytes()];
+        self.encoded.hashes.push(ContentHash::of(parts));
+        if n_special > 0 {
+            let first = || (0, document.source.clone());
+            self.encoded.special.get_or_insert_with(first).0 += n_special;
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.done += bytes;
+        let (done, total) = (self.done as u64, self.total as u64);
+        self.watch.at(Phase::Tokenizing, done, total);
+    }
+}

@@ -1,0 +1,184 @@
+//! The same model as different programs store it.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use reparam::ForwardContext;
+use reparam_formats::FormatError;
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
+use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Documents, STORIES, describe, repository, values};
+use crate::{CausalLm, ModelError, Precision};
+
+const TABLE: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+/// Writes stories260K with changed tensors and settings, and loads it.
+fn load(
+    change: impl FnOnce(&mut Tensors),
+    settings: Value,
+    precision: Precision,
+) -> Result<CausalLm, ModelError> {
+    let directory = TempDir::new().expect("a directory");
+    let base = Checkpoint::open(&repository(STORIES)).expect("a checkpoint");
+    let tensors = base.tensors().map(|(name, view)| {
+        let values = view.to_f32_vec().expect("floats");
+        (name.to_owned(), view.shape.to_vec(), values)
+    });
+    let mut tensors: Tensors = tensors.collect();
+    change(&mut tensors);
+    let tensors: Vec<TensorToWrite<'_>> = tensors
+        .iter()
+        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
+        .collect();
+    let path = directory.path().join("model.safetensors");
+    write_safetensors(&path, &tensors, &Default::default()).expect("writes");
+    let text = fs::read_to_string(repository(STORIES).join("config.json")).expect("a file");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    for (key, value) in settings.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    let config = ModelJson::parse(Path::new("config.json"), &config.to_string()).expect("valid");
+    let checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
+    CausalLm::load(&checkpoint, describe(&config), &Device::flex(), precision)
+}
+
+fn logits(model: &CausalLm) -> Vec<f64> {
+    let documents = Documents::new([&[1, 403, 407, 261, 378][..]]);
+    let context = ForwardContext::inference();
+    values(&model.logits(documents.batch(), &context))
+}
+
+fn table(tensors: &Tensors) -> (String, Vec<usize>, Vec<f32>) {
+    let table = tensors.iter().find(|(name, ..)| name == TABLE);
+    table.expect("an embedding").clone()
+}
+
+/// Adds a head that is the embedding times a factor.
+fn with_head(tensors: &mut Tensors, factor: f32) {
+    let (_, shape, values) = table(tensors);
+    let values = values.iter().map(|value| factor * value).collect();
+    tensors.push((HEAD.to_owned(), shape, values));
+}
+
+#[test]
+fn a_head_that_differs_from_the_embedding_is_used() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let load = |change: &dyn Fn(&mut Tensors)| load(change, json!({}), precision);
+        let tied = load(&|_| {}).expect("a model");
+        assert!(tied.architecture().head.tied && tied.head.is_none());
+        let expected = logits(&tied);
+
+        let same = load(&|tensors| with_head(tensors, 1.0)).expect("a model");
+        assert!(same.architecture().head.tied && same.head.is_none());
+        assert_eq!(logits(&same), expected);
+
+        // A power of two rounds nothing.
+        let other = load(&|tensors| with_head(tensors, 2.0)).expect("a model");
+        assert!(!other.architecture().head.tied && other.head.is_some());
+        let twice: Vec<f64> = expected.iter().map(|logit| 2.0 * logit).collect();
+        assert_eq!(logits(&other), twice);
+
+        let only_head = |tensors: &mut Tensors| {
+            let table = tensors.iter_mut().find(|(name, ..)| name == TABLE);
+            table.expect("an embedding").0 = HEAD.to_owned();
+        };
+        let only_head = load(&only_head).expect("a model");
+        assert_eq!(logits(&only_head), expected);
+
+        let own = tied.with_own_head();
+        assert_eq!(own.tied_names(), None);
+        assert_eq!(logits(&own), expected);
+    }
+}
+
+#[test]
+fn a_head_that_is_nowhere_is_missing() {
+    let settings = json!({"tie_word_embeddings": false});
+    let error = load(|_| {}, settings, Precision::F32).expect_err("it has no head");
+    let ModelError::Format(FormatError::Mismatch(mismatch)) = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(mismatch.missing, [HEAD]);
+}
+
+#[test]
+fn the_prefix_of_the_class_may_be_missing() {
+    let expected = logits(&load(|_| {}, json!({}), Precision::F32).expect("a model"));
+    let bare = |tensors: &mut Tensors| {
+        for (name, ..) in tensors {
+            *name = name.strip_prefix("model.").unwrap_or(name).to_owned();
+        }
+    };
+    let bare = load(bare, json!({}), Precision::F32).expect("a model");
+    assert_eq!(logits(&bare), expected);
+}
+
+#[test]
+fn names_that_a_wrapper_left_say_which() {
+    for (prefix, wrapper) in [("_orig_mod.", "torch.compile"), ("module.", "DataParallel")] {
+        let wrapped = |tensors: &mut Tensors| {
+            for (name, ..) in tensors {
+                *name = format!("{prefix}{name}");
+            }
+        };
+        let error = load(wrapped, json!({}), Precision::F32).expect_err("other names");
+        let hint = error.hint().expect("a hint");
+        assert!(hint.contains(wrapper) && hint.contains(prefix), "{hint}");
+    }
+}
+
+#[test]
+fn biases_need_a_key_of_the_configuration() {
+    let bias = |tensors: &mut Tensors, layer: &str, width: usize| {
+        for block in 0..5 {
+            let name = format!("model.layers.{block}.{layer}.bias");
+            tensors.push((name, vec![width], vec![0.5; width]));
+        }
+    };
+    let of_attention = |tensors: &mut Tensors| {
+        for (layer, width) in [
+            ("q_proj", 64),
+            ("k_proj", 32),
+            ("v_proj", 32),
+            ("o_proj", 64),
+        ] {
+            bias(tensors, &format!("self_attn.{layer}"), width);
+        }
+    };
+    let error = load(of_attention, json!({}), Precision::F32).expect_err("unasked biases");
+    let ModelError::UnaskedBiases { mismatch, keys } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(mismatch.unexpected.len(), 20);
+    assert_eq!(*keys, ["attention_bias"]);
+    assert!(error.to_string().contains("20 unexpected"), "{error}");
+    let hint = error.hint().expect("a hint");
+    assert!(
+        hint.starts_with("set `attention_bias` to true in config.json"),
+        "{hint}"
+    );
+
+    let asked = json!({"attention_bias": true});
+    let with = load(of_attention, asked, Precision::F32).expect("a model");
+    let without = load(|_| {}, json!({}), Precision::F32).expect("a model");
+    assert_ne!(logits(&with), logits(&without));
+
+    let both = |tensors: &mut Tensors| {
+        of_attention(tensors);
+        bias(tensors, "mlp.down_proj", 64);
+    };
+    let error = load(both, json!({}), Precision::F32).expect_err("unasked biases");
+    let hint = error.hint().expect("a hint");
+    assert!(
+        hint.starts_with("set `attention_bias` and `mlp_bias`"),
+        "{hint}"
+    );
+}
