@@ -67,12 +67,9 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
-    /// The path is a pipe, a socket or a device.
-    #[error("expected a file, found a pipe or a device: {}", path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
+    /// The path is no file that can be read.
+    #[error(transparent)]
+    File(FormatError),
     /// A directory has no file of data, or a pattern matches none.
     #[error("{}", no_files(path, *is_directory, others))]
     NoFiles {

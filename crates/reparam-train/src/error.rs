@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
-use crate::numbers::{given, readable};
+use crate::numbers::{bytes, given, readable};
 use reparam_formats::{shown, shown_sentence};
 
 /// What work on a model gives.
@@ -41,6 +41,16 @@ pub enum TrainError {
     /// The adapter cannot be used.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// What was asked for needs more memory than there is.
+    #[error("this needs at least {} of memory, and there is {}", bytes(*need), bytes(u128::from(*have)))]
+    DoesNotFit {
+        /// Bytes that it surely takes.
+        need: u128,
+        /// Bytes that the process may have.
+        have: u64,
+        /// The setting that decides the largest part, and the bytes of that.
+        largest: (String, u128),
+    },
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
     Data(DataError),
@@ -415,6 +425,13 @@ impl TrainError {
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::DoesNotFit {
+                largest: (setting, part),
+                ..
+            } => Some(format!(
+                "lower {setting}, which takes {} of it",
+                bytes(*part)
+            )),
             Self::OutputTaken { .. } => Some(
                 "choose another directory with --output; `train` continues a run with --resume and replaces it with --force"
                     .into(),
@@ -539,6 +556,7 @@ impl TrainError {
             Self::StudyRun { source, .. } => source.kind(),
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
+            | Self::DoesNotFit { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }

@@ -1,10 +1,10 @@
 //! The one training loop: steps, evaluation, stopping, divergence, checkpoints and events of any task.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use reparam::optim::Optimizer;
+use reparam_formats::file;
 use reparam_formats::hub::HubOptions;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
@@ -84,10 +84,10 @@ impl TrainOptions {
 
 /// Trains as a run file says.
 ///
-/// Everything is checked before anything is written: model, tokenizer, data, targets and the
-/// output directory. `observer` is told of every event on the calling thread, `events.jsonl`
-/// gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result are saved,
-/// and the run ends; before there is a directory it ends at once. A flag is a watch.
+/// The output directory is taken first, so that no other process writes to it. Model, tokenizer, data and targets are checked
+/// before anything is written there, and it is as it was if they do not pass. `observer` is told of every event on the calling
+/// thread, `events.jsonl` gets the same. When `watch` asks for it, the step in progress is finished, a checkpoint and the result
+/// are saved, and the run ends; before the first step it ends at once. A flag is a watch.
 ///
 /// The result is the best of the models that were evaluated after a step, or the last one: see [`Keep`].
 ///
@@ -119,47 +119,42 @@ fn train_here(
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
     let config = run.to_toml()?;
-    let mut directory = None;
-    if options.resume || options.force {
-        directory = RunDir::open(run.output())?;
-    }
-    match &mut directory {
-        None => RunDir::check_free(run.output())?,
-        Some(_) if options.force => {}
-        Some(directory) => {
-            if let Ok(before) = fs::read_to_string(directory.path().join(CONFIG)) {
-                check_config(&before, &config)?;
-            }
-            if let Some(finished) = directory.finished()? {
-                observer.on_event(&Event::Finished(finished), Time::now());
-                return Ok(Outcome::AlreadyFinished);
-            }
+    // Taken before anything is looked at, and given up again if no run comes of it.
+    let mut directory = RunDir::take(run.output())?;
+    let goes_on = options.resume && directory.holds_run();
+    let replaces = options.force && directory.holds_run();
+    if goes_on {
+        if let Ok(before) = file::read_text(&directory.path().join(CONFIG)) {
+            check_config(&before, &config)?;
         }
+        if let Some(finished) = directory.finished()? {
+            observer.on_event(&Event::Finished(finished), Time::now());
+            return Ok(Outcome::AlreadyFinished);
+        }
+    } else if !replaces {
+        RunDir::check_free(run.output())?;
     }
+    directory.remove_leftovers()?;
     let mut prepared = run.prepare(&options.hub, watch)?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
     let mut first = Vec::new();
-    let directory = match directory {
-        None => RunDir::create(run.output(), &config, &provenance)?,
-        Some(mut directory) if options.force => {
-            let removed = directory.replace(&config, &provenance)?;
-            first.push(Event::Replaced { removed });
-            directory
+    if goes_on {
+        let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
+        if state.is_none() && !is_clean {
+            prepared = run.prepare(&options.hub, watch)?;
         }
-        Some(mut directory) => {
-            let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
-            if state.is_none() && !is_clean {
-                prepared = run.prepare(&options.hub, watch)?;
-            }
-            directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
-            directory.describe(&config, &provenance)?;
-            found = Some(state);
-            directory
-        }
-    };
+        directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
+        directory.describe(&config, &provenance)?;
+        found = Some(state);
+    } else if replaces {
+        let removed = directory.replace(&config, &provenance)?;
+        first.push(Event::Replaced { removed });
+    } else {
+        directory.begin(&config, &provenance)?;
+    }
     if options.measure == Measure::Variances {
         prepared.optimizer.measure_variances();
     }

@@ -349,6 +349,24 @@ fn a_full_disk_at_the_end() {
     assert_eq!(last["error"]["kind"], "io");
 }
 
+/// What is written of the events are whole lines, also where the disk is full within one.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_among_the_events() {
+    let workplace = Workplace::new();
+    workplace.write("table.csv", b"a,y\n1,2\n2,3\n3,5\n4,6\n5,8\n");
+    let run = "[model]\ntask = \"regression\"\n[data]\ntrain = \"table.csv\"\ntarget = \"y\"\n\
+               [train]\nmax_steps = 1000\nlog_every = 1\n[output]\ndir = \"run\"\n";
+    workplace.write("regression.toml", run.as_bytes());
+    with_file_limit(&workplace, 8, "train regression.toml").failed(
+        1,
+        "cannot write run/events.jsonl",
+        "limit on the size of files",
+    );
+    let events = crate::support::json_lines(&workplace.read_text("run/events.jsonl"));
+    assert!(events.len() > 5, "{}", events.len());
+}
+
 /// The system's own answer to a write beyond the limit is a signal.
 #[cfg(unix)]
 #[test]

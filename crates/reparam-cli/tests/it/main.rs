@@ -6,6 +6,7 @@ mod data;
 #[cfg(unix)]
 mod docs;
 mod failures;
+mod files;
 mod forms;
 mod help;
 #[cfg(target_os = "linux")]

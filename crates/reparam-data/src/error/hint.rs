@@ -37,7 +37,7 @@ impl DataError {
                 format!("the directory {} does not exist", directory.display())
             }
             Self::IsDirectory { .. } => "list the files in it one by one".to_owned(),
-            Self::NotAFile { .. } => "write what it gives into a file, and name that".to_owned(),
+            Self::File(error) => return error.hint(),
             Self::NoFiles { .. } => format!("{}; name a file itself to read it whatever its name", READABLE),
             Self::Pattern { .. } => "`*` stands for any letters, `**` for any directories, `[ab]` for one of a set".to_owned(),
             Self::OtherKind { kind, .. } => return kind.hint().map(str::to_owned),

@@ -1,11 +1,13 @@
 //! What a file is made of: bytes of a text, or what they are instead.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
-use reparam_formats::identify::{HEAD_BYTES, kind_of_bytes};
+use reparam_formats::FormatError;
+use reparam_formats::file::InputFile;
+use reparam_formats::identify::{HEAD_BYTES, Kind, kind_of_bytes};
 use sha2::{Digest, Sha256};
 
 use super::paths::not_found;
@@ -17,38 +19,21 @@ use crate::error::{DataError, Result};
 const SAMPLE: usize = 1 << 16;
 
 /// Opens a file, or says precisely why not.
-fn open(path: &Path) -> Result<File> {
-    let unreadable = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => not_found(path),
-        _ => DataError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
-    };
-    // Asked for first: opening a pipe waits for its other end, and opening a directory succeeds on some systems.
-    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
-    if kind.is_dir() {
-        return Err(DataError::IsDirectory {
-            path: path.to_owned(),
-        });
-    }
-    if !kind.is_file() {
-        return Err(DataError::NotAFile {
-            path: path.to_owned(),
-        });
-    }
-    File::open(path).map_err(unreadable)
+fn open(path: &Path) -> Result<InputFile> {
+    InputFile::open(path).map_err(|error| match error {
+        FormatError::NoSuchFile { .. } => not_found(path),
+        FormatError::AnotherKind {
+            path,
+            kind: Kind::Directory,
+            ..
+        } => DataError::IsDirectory { path },
+        error => DataError::File(error),
+    })
 }
 
 /// Reads a whole file.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = open(path)?.read_to_end(&mut bytes);
-    read.map_err(|source| DataError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(bytes)
+    open(path)?.read_all().map_err(DataError::File)
 }
 
 /// Returns the text of a file without its byte order mark.
@@ -165,7 +150,7 @@ impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut lines = Self {
             path: path.to_owned(),
-            reader: BufReader::with_capacity(SAMPLE, open(path)?),
+            reader: BufReader::with_capacity(SAMPLE, open(path)?.into_file()),
             digest: Sha256::new(),
             offset: 0,
             line: 0,

@@ -189,7 +189,7 @@ fn other_unreadable_paths() {
     assert!(matches!(error, DataError::IsDirectory { .. }));
     // A name with a zero byte is one that no system can open.
     let error = read_documents(&[PathBuf::from("a\0b.txt")], &ReadOptions::default()).unwrap_err();
-    assert!(matches!(error, DataError::Unreadable { .. }), "{error}");
+    assert!(matches!(error, DataError::File(_)), "{error}");
 }
 
 #[test]

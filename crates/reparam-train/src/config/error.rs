@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use reparam_formats::FormatError;
+use reparam_formats::identify::Kind;
+
 use super::source::{Location, Span};
 
 /// A run file, or a command-line override of it, that cannot be used.
@@ -99,8 +102,8 @@ pub enum ConfigErrorKind {
     Read {
         /// The path as it was given.
         path: PathBuf,
-        /// Why the system refused.
-        source: std::io::Error,
+        /// Why not.
+        source: FormatError,
     },
     /// The file is not text.
     #[error("the run file {} is not UTF-8 text: byte {offset} is invalid", path.display())]
@@ -283,15 +286,15 @@ impl ConfigErrorKind {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Read { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => {
+            Self::Read { source, .. } => match source {
+                FormatError::NoSuchFile { .. } => {
                     "check the path; it is relative to the current directory".to_owned()
                 }
-                std::io::ErrorKind::IsADirectory => {
-                    "give the run file itself, not its directory".to_owned()
-                }
-                std::io::ErrorKind::InvalidInput => "write it to a file first".to_owned(),
-                _ => return None,
+                FormatError::AnotherKind {
+                    kind: Kind::Directory,
+                    ..
+                } => "give the run file itself, not its directory".to_owned(),
+                source => return source.hint(),
             },
             Self::NotUtf8 { .. } => "a run file is TOML text; is this the right file?".to_owned(),
             Self::Syntax { .. } => {

@@ -1,10 +1,10 @@
 //! What a run file is for.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use reparam::schema::{SettingKind, SettingSpec, optional};
+use reparam_formats::file;
 
 use super::catalog::Catalog;
 use super::error::{ConfigError, ConfigErrorKind};
@@ -52,7 +52,7 @@ impl RunTree {
     ///
     /// A file that cannot be read or is not TOML, and overrides that are none.
     pub fn load(path: &Path, overrides: &[Override]) -> Result<Self> {
-        let bytes = read(path).map_err(|source| {
+        let bytes = file::read(path).map_err(|source| {
             ConfigError::nowhere(ConfigErrorKind::Read {
                 path: path.to_owned(),
                 source,
@@ -153,14 +153,4 @@ impl RunTree {
             _ => None,
         }
     }
-}
-
-/// Reads a file; a pipe or a device might never end.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let kind = std::fs::metadata(path)?.file_type();
-    if !kind.is_file() && !kind.is_dir() {
-        let problem = "it is a pipe or a device, not a file";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-    }
-    std::fs::read(path)
 }

@@ -11,13 +11,12 @@ use reparam_data::{
     BatchPlan, Dataset, DatasetOptions, Fields, FileShare, Format, ReadOptions, ReadReport, Size,
     Split, Template, TextTokenizer,
 };
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
@@ -70,7 +69,7 @@ impl TextCard {
         {
             return Ok(Some((card, directory.join(CARD_FILE))));
         }
-        let json = ModelJson::load(&session.directory)?.json;
+        let json = &session.files.json().json;
         let card = cards::of_model(json.path(), json.map(), task)?;
         Ok(card.map(|card| (card, json.path().to_owned())))
     }
@@ -199,7 +198,7 @@ impl Task for CausalLanguageModel {
             eval,
             held_out,
         } = load_data(config, &session, watch)?;
-        let mut config_json = ModelJson::load(&session.directory)?.json.map().clone();
+        let mut config_json = session.files.json().json.map().clone();
         // What the checkpoint was found to be, where the file says otherwise.
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
             config_json.insert(TIED.to_owned(), false.into());
@@ -210,6 +209,7 @@ impl Task for CausalLanguageModel {
         }
         let data = Learned {
             count: train.blocks.len(),
+            tokens: train.blocks.iter().map(|block| block.n_tokens()).sum(),
             shuffle: config.data.shuffle,
             facts: data_facts(
                 &train,
@@ -219,9 +219,11 @@ impl Task for CausalLanguageModel {
             ),
             files,
         };
+        let token_bytes = token_bytes(session.model.architecture(), precision);
         let base = Loaded {
+            token_bytes,
             model: session.model,
-            directory: session.directory,
+            from: session.files,
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,

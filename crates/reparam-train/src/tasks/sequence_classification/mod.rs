@@ -31,7 +31,9 @@ use crate::learner::Objective;
 use crate::task::{
     BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
 };
-use crate::tasks::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
+use crate::tasks::pretrained::{
+    Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+};
 use crate::{Metrics, Result, Stop};
 
 /// Rows of text with their classes.
@@ -242,6 +244,7 @@ impl Task for SequenceClassification {
         let precision = precision(train_config.precision);
         let learned = Learned {
             count: train.encoded.len(),
+            tokens: train.encoded.iter().map(|row| row.ids.len()).sum(),
             shuffle: data.shuffle,
             facts: json!({
                 "train_rows": train.encoded.len(),
@@ -256,9 +259,11 @@ impl Task for SequenceClassification {
             }),
             files,
         };
+        let model = base.load(labels.len(), Some(new_head), precision)?;
         let loaded = Loaded {
-            model: base.load(labels.len(), Some(new_head), precision)?,
-            directory: base.directory,
+            token_bytes: token_bytes(model.architecture(), precision),
+            model,
+            from: base.files.clone(),
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
@@ -275,7 +280,7 @@ impl Task for SequenceClassification {
             plan,
             kind: labels.kind(),
             card: Card::new(&labels, length, &options),
-            config: base.json.json.map().clone(),
+            config: base.files.json().json.map().clone(),
             result,
         })
     }
