@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use reparam_data::tokenizer::TOKENIZER_THREAD;
 use reparam_kernels::KernelError;
 use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
@@ -254,6 +255,10 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 /// the error as the user asked for it and returns [`exit_code::BUG`].
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
+        // A file that the tokenizers cannot take is reported as such.
+        if std::thread::current().name() == Some(TOKENIZER_THREAD) {
+            return;
+        }
         let place = info
             .location()
             .map_or_else(String::new, |location| format!(" at {location}"));

@@ -14,6 +14,12 @@ use tempfile::TempDir;
 
 use crate::FormatError;
 
+/// How temporary names end, after a part of so many random letters and digits.
+const TEMPORARY: &str = ".tmp";
+const RANDOM: usize = 6;
+/// What is added to one where a directory is set aside for the one that replaces it.
+const ASIDE: &str = ".old";
+
 /// Writes `bytes` to `path`, replacing an older file in one step.
 ///
 /// # Errors
@@ -33,7 +39,7 @@ where
     let parent = parent_of(path);
     let mut builder = tempfile::Builder::new();
     let prefix = hidden_prefix(path);
-    builder.prefix(&prefix).suffix(".tmp");
+    builder.prefix(&prefix).suffix(TEMPORARY).rand_bytes(RANDOM);
     #[cfg(unix)]
     let permissions = {
         // The default of a temporary file is private to the user; the umask narrows this as it
@@ -107,7 +113,8 @@ impl AtomicDirectory {
         fs::create_dir_all(parent).map_err(failed)?;
         let temporary = tempfile::Builder::new()
             .prefix(&hidden_prefix(&target))
-            .suffix(".tmp")
+            .suffix(TEMPORARY)
+            .rand_bytes(RANDOM)
             .tempdir_in(parent)
             .map_err(failed)?;
         Ok(Self { temporary, target })
@@ -156,6 +163,56 @@ impl AtomicDirectory {
     }
 }
 
+/// Removes what a process that was killed has left of files and directories it was writing into `directory`.
+///
+/// `is_ours` is asked for the name of each target; whoever calls has to be the only one who writes these. A directory that was
+/// about to be swapped in two steps, and so has no name of its own, gets it back.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn remove_leftovers(
+    directory: &Path,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<(), FormatError> {
+    let failed = |path: &Path, source| FormatError::io("remove", path, source);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(directory, error)),
+    };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    // What was set aside comes before what was to take its place.
+    names.sort_by_key(|name| !name.ends_with(ASIDE));
+    for name in names {
+        let Some(target) = target_of(&name).filter(|target| is_ours(target)) else {
+            continue;
+        };
+        let (path, target) = (directory.join(&name), directory.join(target));
+        let removed = if name.ends_with(ASIDE) && fs::symlink_metadata(&target).is_err() {
+            fs::rename(&path, &target)
+        } else if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+        removed.map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
+}
+
+/// Returns the name of the target of a temporary name: `.NAME.aB3dE6.tmp`, or that with the end of what is set aside.
+fn target_of(name: &str) -> Option<&str> {
+    let name = name.strip_suffix(ASIDE).unwrap_or(name);
+    let rest = name.strip_prefix('.')?.strip_suffix(TEMPORARY)?;
+    let (target, random) = rest.rsplit_once('.')?;
+    let is_random = random.len() == RANDOM && random.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_random.then_some(target)
+}
+
 /// Swaps two directories, in one step where the system can.
 fn exchange(new: &Path, old: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
@@ -174,7 +231,7 @@ fn exchange(new: &Path, old: &Path) -> io::Result<()> {
 /// Swaps two directories by three renames; a failure in between is undone.
 fn exchange_by_renames(new: &Path, old: &Path) -> io::Result<()> {
     let mut aside = new.as_os_str().to_owned();
-    aside.push(".old");
+    aside.push(ASIDE);
     let aside = PathBuf::from(aside);
     fs::rename(old, &aside)?;
     if let Err(error) = fs::rename(new, old) {

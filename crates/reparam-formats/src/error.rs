@@ -53,6 +53,30 @@ pub enum FormatError {
         /// By what.
         by: Quantization,
     },
+    /// A file was cut while it was read.
+    #[error("{} became shorter while it was read: it had {before} bytes and has {now}", path.display())]
+    Shortened {
+        /// The file.
+        path: PathBuf,
+        /// Its length when it was opened.
+        before: u64,
+        /// Its length now.
+        now: u64,
+    },
+    /// A file was written to while it was read.
+    #[error("{} was changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A text is not UTF-8.
+    #[error("{} is not UTF-8 text: byte {offset} is the first that is wrong", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// How many bytes before it are right.
+        offset: usize,
+    },
     /// A directory holds no weights in a format that is read here.
     #[error("no weights found in {}", path.display())]
     NoWeights {
@@ -181,6 +205,18 @@ pub enum FormatError {
         /// Its value.
         value: f64,
     },
+    /// A number of a tensor is larger than `f32` can be.
+    #[error("element {index} of tensor '{name}' in {} is {value}, which is beyond f32", path.display())]
+    BeyondF32 {
+        /// The tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The flat (row-major) index of the first such element.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
     /// A checkpoint and a model do not agree.
     #[error("{0}")]
     Mismatch(Box<LoadMismatch>),
@@ -277,6 +313,14 @@ impl FormatError {
                  reads such a model in 8 bits"
                     .to_owned()
             }
+            Self::Shortened { .. } | Self::Changed { .. } => {
+                "wait until whatever writes the file has finished, and try again; a file that is replaced by a \
+                 rename may be replaced at any time"
+                    .to_owned()
+            }
+            Self::NotText { .. } => {
+                "the file is damaged, or not what its name says; fetch or write it again".to_owned()
+            }
             Self::NoWeights { candidates, .. } if candidates.is_empty() => {
                 "the directory needs model.safetensors, or model.safetensors.index.json and the shards \
                  it names"
@@ -323,7 +367,7 @@ impl FormatError {
             Self::WrongShape { .. } => {
                 "config.json and the weights are of different models".to_owned()
             }
-            Self::NonFinite { .. } => {
+            Self::NonFinite { .. } | Self::BeyondF32 { .. } => {
                 "the checkpoint is from a run that diverged, or is damaged; use an earlier one"
                     .to_owned()
             }

@@ -4,7 +4,8 @@
 //! environment variables or panics on what a file contains: every problem is a typed error with
 //! the values in it and a `hint()` that says what to do.
 //!
-//! - [`checkpoint`] reads `model.safetensors`, single or sharded, by memory map.
+//! - [`file`] opens what is read: regular files only, once, by position.
+//! - [`checkpoint`] reads `model.safetensors`, single or sharded.
 //! - [`safetensors`] writes such files.
 //! - [`atomic`] writes files and directories that are never seen half written.
 //! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
@@ -16,6 +17,7 @@ pub mod atomic;
 pub mod checkpoint;
 pub mod config;
 mod error;
+pub mod file;
 pub mod hub;
 pub mod identify;
 mod nearest;

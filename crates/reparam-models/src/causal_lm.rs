@@ -75,18 +75,20 @@ impl CausalLm {
             }
         }
         let architecture = Arc::new(architecture);
-        let body = Transformer::load(&mut loader, &architecture, &architecture.prefix)?;
         let (spec, tied) = (&architecture.head, architecture.head.tied);
-        let head = (!tied).then(|| {
-            let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-            loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
-        });
         // Older exporters wrote buffers and the tied head along.
-        loader.finish(&architecture.bias_keys, |name| {
+        let ignored = |name: &str| {
             let mut buffers = architecture.buffers.iter();
             buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == head_name)
-        })?;
-        Ok(Self { body, head })
+        };
+        loader.load(&architecture.bias_keys, ignored, |loader| {
+            let body = Transformer::load(loader, &architecture, &architecture.prefix)?;
+            let head = (!tied).then(|| {
+                let (width, vocab_size) = (architecture.width, architecture.vocab_size);
+                loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
+            });
+            Ok(Self { body, head })
+        })
     }
 
     /// Returns the names of the head's weight and of the table of token vectors, if they are one.
@@ -196,6 +198,19 @@ impl CausalLm {
     /// Returns the logits of every token, `[N, vocab]`.
     pub fn logits(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
         self.logits_of(self.hidden(batch, context), context)
+    }
+
+    /// Returns the bytes that keys and values of so many tokens take.
+    pub fn cache_bytes(&self, n_tokens: usize) -> u128 {
+        let layers = self.body.blocks.iter().map(|block| {
+            let [_, width, _] = block.attention.spec.widths();
+            let number = match block.attention.is_packed() {
+                true => 2,
+                false => 4,
+            };
+            2 * number * width as u128
+        });
+        layers.sum::<u128>().saturating_mul(n_tokens as u128)
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.

@@ -91,28 +91,33 @@ impl SequenceClassifier {
         }
         let architecture = Arc::new(architecture);
         let prefix = &architecture.prefix;
-        let mut loader = Loader::new(checkpoint, device, precision, prefix);
-        let body = Transformer::load(&mut loader, &architecture, prefix)?;
-        loader.enter(prefix);
-        let pooler = loader.linear(&head.pooler);
-        loader.enter("");
         let spec = LinearSpec {
             bias: true,
             ..LinearSpec::new(&head.path, head.pooler.d_out, n_classes)
         };
-        let classifier = match (Self::has_head(checkpoint, &head), new_head) {
-            (true, _) => loader.head(&spec),
-            (false, Some(NewHead { seed })) => {
+        let has_head = Self::has_head(checkpoint, &head);
+        let ignored = |name: &str| {
+            let is_buffer = architecture.buffers.iter().any(|end| name.ends_with(end));
+            is_buffer || head.other_heads.iter().any(|start| name.starts_with(start))
+        };
+        let loader = Loader::new(checkpoint, device, precision, prefix);
+        let built = loader.load(&architecture.bias_keys, ignored, |loader| {
+            let body = Transformer::load(loader, &architecture, prefix)?;
+            loader.enter(prefix);
+            let pooler = loader.linear(&head.pooler);
+            loader.enter("");
+            Ok((body, pooler, has_head.then(|| loader.head(&spec))))
+        })?;
+        let (body, pooler, stored) = built;
+        let classifier = match (stored, new_head) {
+            (Some(classifier), _) => classifier,
+            (None, Some(NewHead { seed })) => {
                 let place = (seed, head.path.as_str());
                 let layer = Linear::normal(spec.d_in, n_classes, head.std, place, device);
                 Named::new(head.path.as_str(), OutputHead(layer))
             }
-            (false, None) => return Err(ModelError::NoHead { path: head.path }),
+            (None, None) => return Err(ModelError::NoHead { path: head.path }),
         };
-        loader.finish(&architecture.bias_keys, |name| {
-            let is_buffer = architecture.buffers.iter().any(|end| name.ends_with(end));
-            is_buffer || head.other_heads.iter().any(|start| name.starts_with(start))
-        })?;
         let model = Self {
             body,
             pooler,

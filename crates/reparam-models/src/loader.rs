@@ -7,7 +7,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData, bf16};
 use reparam::{Linear, OutputHead, Weight};
 use reparam_formats::FormatError;
-use reparam_formats::checkpoint::{Checkpoint, TensorReader};
+use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
 use crate::architecture::{LinearSpec, NormKind, NormSpec};
@@ -15,10 +15,9 @@ use crate::layers::{Embedding, Norm};
 use crate::named::Named;
 use crate::{ModelError, Precision};
 
-/// Takes tensors out of a checkpoint by name and keeps count of what was asked for.
+/// Takes tensors out of a checkpoint by name.
 ///
-/// A tensor that is missing or mis-shaped is replaced by zeros for the moment, so that
-/// [`finish`](Self::finish) can report all problems at once.
+/// A model is built twice, see [`load`](Self::load): first to learn which tensors it needs, of which none is made.
 pub(crate) struct Loader<'a> {
     checkpoint: &'a Checkpoint,
     device: &'a Device,
@@ -29,7 +28,8 @@ pub(crate) struct Loader<'a> {
     alias: Option<(String, String)>,
     /// What the paths of modules are in.
     place: String,
-    asked: Vec<(String, Vec<usize>)>,
+    /// The tensors that were asked for, as long as they are only planned.
+    plan: Option<Vec<(String, Vec<usize>)>>,
     unusable: Option<ModelError>,
 }
 
@@ -75,9 +75,33 @@ impl<'a> Loader<'a> {
             missing_prefix: (!is_there).then_some(prefix),
             alias: None,
             place: String::new(),
-            asked: Vec::new(),
+            plan: Some(Vec::new()),
             unusable: None,
         }
+    }
+
+    /// Builds a model. `ignored` says which extra tensors are harmless, `bias_keys` is [`Architecture::bias_keys`].
+    ///
+    /// Names and shapes are compared with those of the files before the first tensor is made, so a wrong size in
+    /// `config.json` costs no memory: `build` is called with a loader that gives placeholders of one element, and then with one
+    /// that reads.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the checkpoint does not hold exactly what is asked for, or a number that is not finite.
+    pub(crate) fn load<M>(
+        mut self,
+        bias_keys: &[(&'static str, &'static str)],
+        ignored: impl Fn(&str) -> bool,
+        build: impl Fn(&mut Self) -> Result<M, ModelError>,
+    ) -> Result<M, ModelError> {
+        build(&mut self)?;
+        let plan = self.plan.take().unwrap_or_default();
+        self.checkpoint
+            .check_tensors(&plan, ignored)
+            .map_err(|error| unasked_biases(error, bias_keys))?;
+        let model = build(&mut self)?;
+        self.unusable.map_or(Ok(model), Err)
     }
 
     /// Goes on with modules whose paths are inside of `place`.
@@ -120,30 +144,49 @@ impl<'a> Loader<'a> {
         Ok(self.checkpoint.are_equal(&a, &b)?)
     }
 
-    /// Reads a tensor, as it is stored.
-    fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+    /// Finds a tensor; `None` as long as it is only planned.
+    fn find(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Option<Result<StoredTensor<'a>, ModelError>> {
         let name = self.stored(name);
-        let values = match self.checkpoint.expect(&name, shape) {
-            Ok(view) => {
-                if self.unusable.is_none() {
-                    self.unusable = self
-                        .checkpoint
-                        .check_finite(&name)
-                        .err()
-                        .map(ModelError::from);
-                }
-                view.to_f32_vec().map_err(|error| {
-                    self.unusable.get_or_insert(error.into());
-                })
+        match &mut self.plan {
+            Some(plan) => {
+                plan.push((name, shape.to_vec()));
+                None
             }
-            Err(_) => Err(()),
-        };
-        self.asked.push((name, shape.to_vec()));
-        values.unwrap_or_else(|()| vec![0.0; shape.iter().product()])
+            None => Some(
+                self.checkpoint
+                    .expect(&name, shape)
+                    .map_err(ModelError::from),
+            ),
+        }
     }
 
-    fn frozen<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
-        let data = TensorData::new(values, shape);
+    /// Reads a tensor, as it is stored; `None` as long as it is only planned.
+    fn values(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
+        let tensor = self.find(name, shape)?;
+        // What is wrong is reported at the end, and nothing that comes after it is worth reading.
+        let values = match &self.unusable {
+            Some(_) => None,
+            None => tensor
+                .and_then(|tensor| Ok(tensor.to_finite_f32_vec()?))
+                .map_err(|error| self.unusable = Some(error))
+                .ok(),
+        };
+        Some(values.unwrap_or_else(|| vec![0.0; shape.iter().product()]))
+    }
+
+    fn frozen<const D: usize>(
+        &self,
+        values: Option<Vec<f32>>,
+        shape: [usize; D],
+    ) -> Param<Tensor<D>> {
+        let data = match values {
+            Some(values) => TensorData::new(values, shape),
+            None => TensorData::zeros::<f32, _>([1; D]),
+        };
         // A loaded model is frozen; methods say what is trained.
         Param::from_tensor(Tensor::from_data(data, self.device)).set_require_grad(false)
     }
@@ -159,12 +202,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Reads a weight as `[d_out, d_in]`.
-    fn matrix_values(&mut self, weight: &Described) -> Vec<f32> {
-        let values = self.values(&weight.name, &weight.stored_shape());
-        match weight.transposed {
+    fn matrix_values(&mut self, weight: &Described) -> Option<Vec<f32>> {
+        let values = self.values(&weight.name, &weight.stored_shape())?;
+        Some(match weight.transposed {
             true => transpose(&values, weight.shape),
             false => values,
-        }
+        })
     }
 
     pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Named<Embedding> {
@@ -255,68 +298,53 @@ impl<'a> Loader<'a> {
 
     /// Packs weights as one stack, converting them a few rows at a time. What is stored the other way is turned as a whole.
     fn packed(&mut self, weights: &[Described], numbers: PackedDType) -> Vec<PackedWeight> {
-        let shapes: Vec<[usize; 2]> = weights.iter().map(|weight| weight.shape).collect();
-        let mut unusable: Option<ModelError> = None;
-        let mut sources: Vec<Source> = Vec::new();
+        let mut sources: Vec<Source<'_>> = Vec::new();
         for weight in weights {
-            sources.push(if weight.transposed {
-                Source::Values(self.matrix_values(weight))
+            let source = if weight.transposed {
+                self.matrix_values(weight).map(Source::Values)
             } else {
-                let name = self.stored(&weight.name);
-                // What is missing or mis-shaped is reported by `finish`.
-                let reader = match self.checkpoint.expect(&name, &weight.shape) {
-                    Ok(_) => self.checkpoint.reader(&name).map(Source::Reader),
-                    Err(_) => Ok(Source::Nothing),
-                };
-                self.asked.push((name, weight.shape.to_vec()));
-                reader.unwrap_or_else(|error| {
-                    unusable.get_or_insert(error.into());
-                    Source::Nothing
+                let tensor = self.find(&weight.name, &weight.shape);
+                tensor.map(|tensor| match tensor {
+                    Ok(tensor) => Source::Stored(tensor),
+                    Err(error) => self.unusable(error),
                 })
-            });
+            };
+            sources.extend(source);
         }
-        let packed = PackedWeight::pack(&shapes, numbers, |part, range, to| {
-            let source = &mut sources[part];
-            let name = self.stored(&weights[part].name);
-            let checked = source.read(range.clone(), to).and_then(|()| {
+        let shapes: Vec<[usize; 2]> = match self.plan {
+            Some(_) => vec![[1, 1]; weights.len()],
+            None => weights.iter().map(|weight| weight.shape).collect(),
+        };
+        PackedWeight::pack(&shapes, numbers, |part, range, to| {
+            let Some(source) = sources.get_mut(part) else {
+                return to.fill(0.0);
+            };
+            let first = range.start;
+            let checked = source.read(range, to).and_then(|()| {
                 let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
                 let Some(at) = to.iter().position(|x| !is_usable(x)) else {
                     return Ok(());
                 };
                 // Asked only to name the element.
-                self.checkpoint.check_finite(&name)?;
+                if let Source::Stored(tensor) = source {
+                    tensor.check_finite()?;
+                }
                 Err(ModelError::BeyondBf16 {
-                    name,
-                    index: range.start + at,
+                    name: self.stored(&weights[part].name),
+                    index: first + at,
                     value: to[at],
                 })
             });
             if let Err(error) = checked {
-                unusable.get_or_insert(error);
-                *source = Source::Nothing;
+                *source = self.unusable(error);
             }
-        });
-        if let Some(error) = unusable {
-            self.unusable.get_or_insert(error);
-        }
-        packed
+        })
     }
 
-    /// Checks that the checkpoint held exactly what was asked for, and only finite numbers.
-    ///
-    /// `ignored` says which extra tensors are harmless, `bias_keys` is [`Architecture::bias_keys`].
-    pub(crate) fn finish(
-        self,
-        bias_keys: &[(&'static str, &'static str)],
-        ignored: impl Fn(&str) -> bool,
-    ) -> Result<(), ModelError> {
-        self.checkpoint
-            .check_tensors(&self.asked, ignored)
-            .map_err(|error| unasked_biases(error, bias_keys))?;
-        match self.unusable {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+    /// Remembers the first error of a tensor; zeros take its place until it is reported.
+    fn unusable(&mut self, error: ModelError) -> Source<'a> {
+        self.unusable.get_or_insert(error);
+        Source::Nothing
     }
 }
 
@@ -343,17 +371,17 @@ fn unasked_biases(error: FormatError, keys: &[(&'static str, &'static str)]) -> 
 }
 
 /// Where the elements of a weight come from, in its order in memory.
-enum Source {
-    Reader(TensorReader),
+enum Source<'a> {
+    Stored(StoredTensor<'a>),
     Values(Vec<f32>),
-    /// It is missing, and zeros take its place until that is reported.
+    /// It cannot be used.
     Nothing,
 }
 
-impl Source {
-    fn read(&mut self, range: Range<usize>, to: &mut [f32]) -> Result<(), ModelError> {
+impl Source<'_> {
+    fn read(&self, range: Range<usize>, to: &mut [f32]) -> Result<(), ModelError> {
         match self {
-            Self::Reader(reader) => reader.read_f32(to)?,
+            Self::Stored(tensor) => tensor.read_f32(range.start, to)?,
             Self::Values(values) => to.copy_from_slice(&values[range]),
             Self::Nothing => to.fill(0.0),
         }

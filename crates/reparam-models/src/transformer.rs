@@ -60,7 +60,7 @@ impl Transformer {
     /// # Errors
     ///
     /// Fails when the description contradicts itself. Tensors that are missing or do not fit are reported by
-    /// [`Loader::finish`].
+    /// [`Loader::load`].
     pub(crate) fn load(
         loader: &mut Loader<'_>,
         architecture: &Arc<Architecture>,

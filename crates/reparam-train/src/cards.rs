@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reparam_formats::FormatError;
+use reparam_formats::file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -19,11 +19,10 @@ pub(crate) fn of_adapter<C: DeserializeOwned>(
     task: &str,
 ) -> Result<Option<C>, TrainError> {
     let path = directory.join(CARD_FILE);
-    if !path.exists() {
+    if !file::is_there(&path)? {
         return Ok(None);
     }
-    let text =
-        std::fs::read_to_string(&path).map_err(|source| FormatError::io("read", &path, source))?;
+    let text = file::read_text(&path)?;
     serde_json::from_str(&text)
         .and_then(|card| read(card, task))
         .map_err(|error| TrainError::Card {

@@ -1,6 +1,6 @@
 //! Why work on a model could not be done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
-use crate::numbers::{given, readable};
+use crate::numbers::{bytes, given, readable};
 use reparam_formats::{shown, shown_sentence};
 
 /// What work on a model gives.
@@ -41,6 +41,16 @@ pub enum TrainError {
     /// The adapter cannot be used.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// What was asked for needs more memory than there is.
+    #[error("this needs at least {} of memory, and there is {}", bytes(*need), bytes(u128::from(*have)))]
+    DoesNotFit {
+        /// Bytes that it surely takes.
+        need: u128,
+        /// Bytes that the process may have.
+        have: u64,
+        /// The setting that decides the largest part, and the bytes of that.
+        largest: (String, u128),
+    },
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
     Data(DataError),
@@ -112,6 +122,14 @@ pub enum TrainError {
         task: &'static str,
         /// The option.
         option: &'static str,
+    },
+    /// Data cannot be read as the run of a model did.
+    #[error("{source}")]
+    Remembered {
+        /// Where it says how that was.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<TrainError>,
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
@@ -379,6 +397,17 @@ impl TrainError {
         Self::NotForTask { task, what }
     }
 
+    /// The same error, if it is one of reading data, with where it is said how they are read; `None` if nothing says it.
+    pub(crate) fn of_remembered(self, path: Option<&Path>) -> Self {
+        match (self, path) {
+            (source @ (Self::Data(_) | Self::Rows(_)), Some(path)) => Self::Remembered {
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+            (error, _) => error,
+        }
+    }
+
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -396,8 +425,15 @@ impl TrainError {
             Self::Phi(error) => error.hint(),
             Self::Update(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
+            Self::DoesNotFit {
+                largest: (setting, part),
+                ..
+            } => Some(format!(
+                "lower {setting}, which takes {} of it",
+                bytes(*part)
+            )),
             Self::OutputTaken { .. } => Some(
-                "continue it with --resume, choose another directory with --output, or remove this one"
+                "choose another directory with --output; `train` continues a run with --resume and replaces it with --force"
                     .into(),
             ),
             Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),
@@ -412,6 +448,17 @@ impl TrainError {
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::Remembered { path, source } => {
+                let from = format!(
+                    "the data are read as those of the model's run were, which {} says; say otherwise with --format, \
+                     --fields or --template",
+                    path.display()
+                );
+                Some(match source.hint() {
+                    Some(hint) => format!("{hint}; {from}"),
+                    None => from,
+                })
+            }
             Self::Rows(error) => error.hint(),
             Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
             Self::LabelCount { n_classes, .. } => Some(format!(
@@ -509,6 +556,7 @@ impl TrainError {
             Self::StudyRun { source, .. } => source.kind(),
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
+            | Self::DoesNotFit { .. }
             | Self::RecomputeInF32
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }

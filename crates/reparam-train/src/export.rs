@@ -1,34 +1,22 @@
 //! A trained model as a directory in Hugging Face layout.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use reparam::parameters::ParameterList;
-use reparam_formats::FormatError;
 use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 
 use crate::Result;
+use crate::model_files::{CONFIG, ModelFiles};
 
-/// What a model directory has besides its weights and its configuration, where it is there.
-const COMPANIONS: [&str; 7] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
-/// Writes weights, named and laid out as transformers does, with what else the directory of their base has, as a directory of
-/// its own. `config` is the text of its `config.json`.
+/// Writes weights, named and laid out as transformers does, with what else was read of the directory of their base, as a
+/// directory of its own. `config` is the text of its `config.json`.
 ///
 /// Weights are stored in `f32`; whoever loads them rounds to the type that `config.json` names.
 pub(crate) fn save_model(
     mut weights: ParameterList,
-    base: &Path,
+    base: &ModelFiles,
     config: &str,
     target: &Path,
 ) -> Result<()> {
@@ -52,13 +40,9 @@ pub(crate) fn save_model(
         &tensors,
         &metadata,
     )?;
-    for name in COMPANIONS {
-        let from = base.join(name);
-        if from.exists() {
-            fs::copy(&from, directory.path().join(name))
-                .map_err(|source| FormatError::io("copy", &from, source))?;
-        }
+    for (name, bytes) in base.companions() {
+        write_file_atomic(&directory.path().join(name), bytes)?;
     }
-    write_file_atomic(&directory.path().join("config.json"), config.as_bytes())?;
+    write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
     Ok(directory.commit()?)
 }

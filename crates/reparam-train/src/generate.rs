@@ -7,6 +7,7 @@ use reparam_data::TextTokenizer;
 use reparam_models::{CausalLm, Sampling, StopReason};
 use serde::Serialize;
 
+use crate::memory::check_fits;
 use crate::warnings::beyond_positions;
 use crate::{Session, Stop, TrainError};
 
@@ -75,6 +76,8 @@ pub(crate) fn generate(
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generated, TrainError> {
     let prompt = tokenizer.encode(prompt, true)?;
+    let kept = model.cache_bytes(prompt.len().saturating_add(max_new_tokens));
+    check_fits(&[("the number of new tokens", kept)])?;
     let mut generation = model.generate(&prompt, max_new_tokens, sampling, end_of_text)?;
     let started = Instant::now();
     let mut first_token = None;

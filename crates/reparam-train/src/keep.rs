@@ -44,8 +44,8 @@ fn remove(path: &Path) {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return;
     };
-    let hidden = path.with_file_name(format!(".{name}.removed.tmp"));
-    // One that a killed run has left would be in the way.
+    let hidden = path.with_file_name(format!(".{name}.delete.tmp"));
+    // One that a killed run has left would be in the way. (The name is one that the next run tidies up.)
     let _ = fs::remove_dir_all(&hidden);
     if fs::rename(path, &hidden).is_ok() {
         let _ = fs::remove_dir_all(&hidden);

@@ -1,25 +1,108 @@
-//! How much memory the process has held.
+//! How much memory the process has held, and how much it may have.
+
+use std::fs;
+use std::path::Path;
+
+use crate::{Result, TrainError};
+
+/// Refuses what surely does not fit. `parts` are the settings that decide, and the bytes that each takes at least.
+///
+/// Nothing is known of what else the machine does, so this compares with all memory that the process may ever have: what passes
+/// may still be too much.
+///
+/// # Errors
+///
+/// [`TrainError::DoesNotFit`].
+pub(crate) fn check_fits(parts: &[(&str, u128)]) -> Result<()> {
+    match limit() {
+        Some(have) => check_within(have, parts),
+        None => Ok(()),
+    }
+}
+
+fn check_within(have: u64, parts: &[(&str, u128)]) -> Result<()> {
+    let need = parts
+        .iter()
+        .fold(0_u128, |sum, (_, part)| sum.saturating_add(*part));
+    match parts.iter().max_by_key(|(_, part)| *part) {
+        Some((setting, part)) if need > u128::from(have) => Err(TrainError::DoesNotFit {
+            need,
+            have,
+            largest: ((*setting).to_owned(), *part),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the bytes that this process may have: those of the machine with its swap, or less where its control group, or the
+/// limit on its address space, says so.
+///
+/// Read from Linux's `/proc` and `/sys`; `None` on other systems.
+fn limit() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok();
+    let machine = machine.and_then(|text| {
+        let swap = kibibytes(&text, "SwapTotal:").unwrap_or(0);
+        Some(kibibytes(&text, "MemTotal:")? + swap)
+    });
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = group_files(&groups).into_iter().filter_map(|file| {
+        let text = fs::read_to_string(file).ok()?;
+        text.trim().parse().ok()
+    });
+    let limits = fs::read_to_string("/proc/self/limits").ok();
+    let addresses = limits.and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Max address space"))?;
+        line.split_whitespace().next()?.parse().ok()
+    });
+    machine.into_iter().chain(groups).chain(addresses).min()
+}
+
+/// Returns the files that may limit the memory of a process, of its control group and those around it, in both versions.
+fn group_files(groups: &str) -> Vec<String> {
+    let lines = groups.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        match controllers {
+            "" => Some(("/sys/fs/cgroup", path, "memory.max")),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+            }
+            _ => None,
+        }
+    });
+    lines
+        .flat_map(|(root, path, name)| {
+            Path::new(path)
+                .ancestors()
+                .map(move |group| format!("{root}{}/{name}", group.display()).replace("//", "/"))
+        })
+        .collect()
+}
+
+/// Returns a line of `/proc` in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let number: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(number * 1024)
+}
 
 /// Returns the largest resident size of this process so far, in bytes.
 ///
 /// Read from Linux's `/proc`; zero on other systems.
 pub fn peak_rss_bytes() -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
+    let Ok(status) = fs::read_to_string("/proc/self/status") else {
         return 0;
     };
-    let kibibytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    kibibytes.map_or(0, |kibibytes| kibibytes * 1024)
+    kibibytes(&status, "VmHWM:").unwrap_or(0)
 }
 
 /// Returns how many pages this process has touched for the first time so far, without disk access.
 ///
 /// Read from Linux's `/proc`; `None` on other systems.
 pub(crate) fn minor_page_faults() -> Option<u64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; `minflt` is the eighth field after it.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(7)?.parse().ok()
@@ -28,6 +111,37 @@ pub(crate) fn minor_page_faults() -> Option<u64> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_surely_does_not_fit_is_refused() {
+        check_within(100, &[("rank", 60), ("batch_size", 40)]).expect("all of it");
+        check_within(100, &[]).expect("nothing");
+        let error = check_within(100, &[("rank", 50), ("batch_size", 51)]).expect_err("more");
+        let text = "this needs at least 101 B of memory, and there is 100 B";
+        assert_eq!(error.to_string(), text);
+        let hint = error.hint().expect("a hint");
+        assert_eq!(hint, "lower batch_size, which takes 51 B of it");
+        let parts = [("rank", u128::MAX), ("batch_size", u128::MAX)];
+        assert!(check_within(u64::MAX, &parts).is_err());
+        check_fits(&[("rank", u128::from(u64::MAX))]).expect_err("no machine");
+        check_fits(&[("rank", 1 << 20)]).expect("this machine");
+    }
+
+    #[test]
+    fn limits_of_control_groups_are_found() {
+        let files = group_files("4:cpu,memory:/a/b\n1:cpu:/x\n0::/c\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/c/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(files, expected);
+        let text = "MemTotal:       16 kB\nSwapTotal: x kB\n";
+        assert_eq!(kibibytes(text, "MemTotal:"), Some(16 << 10));
+        assert_eq!(kibibytes(text, "SwapTotal:"), None);
+    }
 
     #[test]
     fn the_peak_grows_with_what_is_touched() {

@@ -44,11 +44,13 @@ pub fn short(x: f64) -> String {
             x.to_string()
         };
     }
-    if !(1e-2..1e6).contains(&x.abs()) {
+    // 0.0099999 is written as what it is rounded to.
+    let rounded: f64 = format!("{:.3e}", x.abs()).parse().unwrap_or(x.abs());
+    if !(1e-2..1e6).contains(&rounded) {
         return power(x, 2);
     }
     // Digits before the point count, too.
-    let before = x.abs().log10().floor() as i32 + 1;
+    let before = rounded.log10().floor() as i32 + 1;
     let text = format!("{x:.*}", usize::try_from(4 - before).unwrap_or(0));
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -66,6 +68,23 @@ pub fn given(x: f64) -> String {
     }
 }
 
+/// Writes a size in bytes with a unit.
+pub(crate) fn bytes(n: u128) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut size = n as f64;
+    let mut unit = 0;
+    // 1023.95 would be shown as 1024.0.
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{n} B"),
+        _ if size >= 1e6 => format!("{size:.1e} {}", UNITS[unit]),
+        _ => format!("{size:.1} {}", UNITS[unit]),
+    }
+}
+
 /// Quotes the cell of a table where CSV needs it.
 pub(crate) fn csv_cell(cell: &str) -> String {
     if cell.contains([',', '"', '\n', '\r']) {
@@ -78,6 +97,19 @@ pub(crate) fn csv_cell(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        for (n, expected) in [
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (5 << 40, "5.0 TiB"),
+            (u128::MAX, "3.0e23 PiB"),
+        ] {
+            assert_eq!(bytes(n), expected);
+        }
+    }
 
     #[test]
     fn no_number_is_hidden() {
@@ -98,6 +130,8 @@ mod tests {
             (-0.0, "0"),
             (4.7e-3, "4.7e-3"),
             (0.98, "0.98"),
+            (0.009_999_9, "0.01"),
+            (9.9999, "10"),
             (0.012_345, "0.01235"),
             (1.0, "1"),
             (2.30, "2.3"),

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 
 use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
-use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
 use reparam_formats::identify::{Kind, identify, quantization};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::Architecture;
 
 use crate::config::Catalog;
+use crate::model_files::ModelFiles;
 use crate::run_dir::model_of;
 use crate::session::load_tokenizer;
 use crate::task::ModelRequest;
@@ -20,11 +19,9 @@ use crate::{Result, TrainError};
 /// A model that was found and described, and whose weights are not read yet.
 #[derive(Debug)]
 pub(crate) struct OpenedModel {
-    pub(crate) directory: PathBuf,
-    pub(crate) json: ModelJson,
+    pub(crate) files: ModelFiles,
     pub(crate) architecture: Architecture,
     pub(crate) tokenizer: TextTokenizer,
-    pub(crate) checkpoint: Checkpoint,
 }
 
 impl OpenedModel {
@@ -36,30 +33,31 @@ impl OpenedModel {
         dropout: Option<f64>,
     ) -> Result<Self> {
         let directory = model_directory(spec, hub)?;
-        let json = ModelJson::load(&directory)?;
-        let mut architecture = catalog.families.describe(&json)?;
-        if let Some(dropout) = dropout {
-            architecture.set_dropout(dropout)?;
-        }
         let refuse = |by| FormatError::Quantized {
             path: directory.clone(),
             by,
         };
-        if let Some(by) = quantization(json.json.map(), std::iter::empty()) {
+        // A family that is not known, and numbers that are not read, are said before anything of the weights.
+        let files = ModelFiles::open(&directory, |json| {
+            catalog.families.describe(json)?;
+            match quantization(json.json.map(), std::iter::empty()) {
+                Some(by) => Err(refuse(by).into()),
+                None => Ok(()),
+            }
+        })?;
+        let mut architecture = catalog.families.describe(files.json())?;
+        if let Some(dropout) = dropout {
+            architecture.set_dropout(dropout)?;
+        }
+        if let Some(by) = quantization(files.json().json.map(), files.weights().names()) {
             return Err(refuse(by).into());
         }
-        let checkpoint = Checkpoint::open(&directory)?;
-        if let Some(by) = quantization(json.json.map(), checkpoint.names()) {
-            return Err(refuse(by).into());
-        }
-        let tokenizer = load_tokenizer(&directory, &architecture.special)?;
+        let tokenizer = load_tokenizer(&files, &architecture.special)?;
         let tokenizer = tokenizer.with_embedding_rows(architecture.vocab_size);
         Ok(Self {
-            directory,
-            json,
+            files,
             architecture,
             tokenizer,
-            checkpoint,
         })
     }
 }

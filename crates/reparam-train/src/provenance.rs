@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reparam_data::FileDigest;
-use reparam_formats::checkpoint::{Checkpoint, sha256_bytes, sha256_file};
+use reparam_formats::checkpoint::sha256_bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::json::text_of;
@@ -127,9 +127,9 @@ pub(crate) fn provenance(
         Some(base) => Some(Base {
             model: &base.model,
             revision: base.revision.as_deref(),
-            commit: hub_commit(&base.directory),
-            base_files: digests(base)?,
-            base_tensors: Checkpoint::open(&base.directory)?.sha256_tensors(),
+            commit: hub_commit(base.from.directory()),
+            base_files: digests(base),
+            base_tensors: base.from.weights().sha256_tensors()?,
         }),
     };
     let tensors = |base: &Base<'_>| {
@@ -168,15 +168,11 @@ pub(crate) fn provenance(
 }
 
 /// Returns the digests of the files that were read of a base, where they are there.
-fn digests(base: &BaseOrigin) -> Result<BTreeMap<&'static str, String>, TrainError> {
-    let mut digests = BTreeMap::new();
-    for name in &base.files {
-        let path = base.directory.join(name);
-        if path.exists() {
-            digests.insert(*name, sha256_file(&path)?);
-        }
-    }
-    Ok(digests)
+fn digests(base: &BaseOrigin) -> BTreeMap<&'static str, String> {
+    let files = base.files.iter();
+    files
+        .filter_map(|name| Some((*name, sha256_bytes(base.from.bytes(name)?))))
+        .collect()
 }
 
 /// Returns the part of a configuration that changes what a run computes.

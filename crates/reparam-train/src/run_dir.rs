@@ -1,13 +1,14 @@
 //! The directory of a run.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use reparam_formats::FormatError;
-use reparam_formats::atomic::write_file_atomic;
+use reparam_formats::atomic::{remove_leftovers, write_file_atomic};
+use reparam_formats::{FormatError, file};
 
 use crate::event::{Event, Finished, SCHEMA_VERSION, Time};
+use crate::replace::Replaced;
 use crate::task::ResultKind;
 use crate::{Result, TrainError};
 
@@ -20,6 +21,20 @@ pub(crate) const PROVENANCE: &str = "provenance.json";
 const ADAPTER: &str = "adapter";
 const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
+/// What goes when a run is replaced.
+const ENTRIES: [&str; 8] = [
+    CONFIG,
+    PROVENANCE,
+    PICTURE,
+    ADAPTER,
+    MODEL,
+    CHECKPOINTS,
+    "report.json",
+    "split.json",
+];
+
+/// How often a file of events that is gone as soon as it is opened is opened again.
+const ATTEMPTS: usize = 100;
 
 /// Returns the directory of a model: that of a run's result, if a directory is that of a run with a whole model.
 ///
@@ -43,103 +58,144 @@ pub(crate) fn model_of(directory: PathBuf) -> Result<PathBuf, TrainError> {
 
 /// A run directory that this process alone may write to.
 ///
-/// The lock is the system's, on the file of events: it is gone with the process, however that ends.
+/// The lock is the system's, on the file of events: it is gone with the process, however that ends. It is taken before anything
+/// else is looked at or written, so of two runs that want one new directory, one has it and the other is refused.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     path: PathBuf,
     events: File,
     /// How long the file of events is.
     length: u64,
+    /// What this process has made, as long as the directory describes no run.
+    made: Option<Made>,
+}
+
+/// What is removed again if no run comes of it.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    directory: bool,
 }
 
 impl RunDir {
-    /// Checks that a run may be put into a directory.
+    /// Checks that a run may be put into a directory: nothing is there that a run has learned.
+    ///
+    /// What is left of a run that ended before its first step is in nobody's way.
     pub(crate) fn check_free(path: &Path) -> Result<()> {
-        if path.exists() && !path.is_dir() {
+        if file::is_there(path)? && !path.is_dir() {
             return Err(TrainError::Output {
                 directory: path.to_owned(),
                 source: std::io::ErrorKind::NotADirectory.into(),
             });
         }
-        let entries = [CONFIG, EVENTS, PROVENANCE, ADAPTER, MODEL, CHECKPOINTS];
-        if entries.iter().any(|entry| path.join(entry).exists()) {
-            return Err(TrainError::OutputTaken {
+        let is_there = |entry: &&str| path.join(entry).exists();
+        let results = [ADAPTER, MODEL, CHECKPOINTS];
+        let descriptions = [CONFIG, PROVENANCE];
+        let is_free = match file::read_text(&path.join(EVENTS)) {
+            Ok(events) => !events.lines().any(is_progress) && !results.iter().any(is_there),
+            Err(_) => !results
+                .iter()
+                .chain(&descriptions)
+                .any(|entry| is_there(&entry)),
+        };
+        match is_free {
+            true => Ok(()),
+            false => Err(TrainError::OutputTaken {
                 directory: path.to_owned(),
-            });
+            }),
         }
-        Ok(())
     }
 
-    /// Creates the directory with the resolved configuration and the provenance.
-    pub(crate) fn create(path: &Path, config: &str, provenance: &str) -> Result<Self> {
-        Self::check_free(path)?;
-        let was_there = path.exists();
-        fs::create_dir_all(path).map_err(|source| TrainError::Output {
+    /// Takes a directory, which is made if there is none; what is in it is as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::OutputInUse`] while another process has it; [`TrainError::Output`], and those of the file of events.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        let was_there = file::is_there(path)?;
+        if was_there && !path.is_dir() {
+            return Err(TrainError::Output {
+                directory: path.to_owned(),
+                source: std::io::ErrorKind::NotADirectory.into(),
+            });
+        }
+        let events_path = path.join(EVENTS);
+        // Whoever made the file may have given it up and removed it before it was locked here.
+        for _ in 0..ATTEMPTS {
+            fs::create_dir_all(path).map_err(|source| TrainError::Output {
+                directory: path.to_owned(),
+                source,
+            })?;
+            let opened = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&events_path);
+            let mut events = match opened {
+                Ok(events) => events,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(FormatError::io("create", &events_path, error).into()),
+            };
+            match events.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => break,
+                Err(TryLockError::Error(source)) => {
+                    return Err(FormatError::io("lock", &events_path, source).into());
+                }
+            }
+            if !is_at(&events, &events_path) {
+                continue;
+            }
+            let length = events
+                .seek(SeekFrom::End(0))
+                .map_err(|source| FormatError::io("read", &events_path, source))?;
+            let is_new = length == 0 && !path.join(CONFIG).exists();
+            return Ok(Self {
+                path: path.to_owned(),
+                events,
+                length,
+                made: is_new.then_some(Made {
+                    directory: !was_there,
+                }),
+            });
+        }
+        Err(TrainError::OutputInUse {
             directory: path.to_owned(),
-            source,
-        })?;
-        let events_path = path.join(EVENTS);
-        let filled = File::create_new(&events_path)
-            .map_err(|source| FormatError::io("create", &events_path, source).into())
-            .and_then(|events| Self::locked(path, events))
-            .and_then(|mut directory| {
-                directory.describe(config, provenance)?;
-                Ok(directory)
-            });
-        if filled.is_err() {
-            // What is half made would look like a run and be in the way of the next attempt. The
-            // error to report is the first one.
-            for entry in [CONFIG, PROVENANCE, EVENTS] {
-                let _ = fs::remove_file(path.join(entry));
-            }
-            if !was_there {
-                let _ = fs::remove_dir(path);
-            }
-        }
-        filled
-    }
-
-    /// Opens the directory of a run that goes on; `None` if there is none.
-    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
-        let events_path = path.join(EVENTS);
-        if !events_path.exists() {
-            return Ok(None);
-        }
-        let events = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&events_path)
-            .map_err(|source| FormatError::io("open", &events_path, source))?;
-        Self::locked(path, events).map(Some)
-    }
-
-    fn locked(path: &Path, mut events: File) -> Result<Self> {
-        let events_path = path.join(EVENTS);
-        match events.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(TrainError::OutputInUse {
-                    directory: path.to_owned(),
-                });
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(FormatError::io("lock", &events_path, source).into());
-            }
-        }
-        let length = events
-            .seek(SeekFrom::End(0))
-            .map_err(|source| FormatError::io("read", &events_path, source))?;
-        Ok(Self {
-            path: path.to_owned(),
-            events,
-            length,
         })
+    }
+
+    /// Returns whether the directory holds a run, be it one that has not begun to learn.
+    pub(crate) fn holds_run(&self) -> bool {
+        self.made.is_none()
+    }
+
+    /// Begins a new run in the directory, which has to be [free](Self::check_free).
+    pub(crate) fn begin(&mut self, config: &str, provenance: &str) -> Result<()> {
+        self.cut_events(0)?;
+        self.describe(config, provenance)
+    }
+
+    /// Removes what a process that was killed was writing, or removing.
+    pub(crate) fn remove_leftovers(&self) -> Result<()> {
+        remove_leftovers(&self.path, |name| {
+            let is_written = [".json", ".toml", ".svg"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            is_written || [ADAPTER, MODEL].contains(&name)
+        })?;
+        let checkpoints = self.path.join(CHECKPOINTS);
+        Ok(remove_leftovers(&checkpoints, |name| {
+            ["step-", "best-"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        })?)
     }
 
     /// Writes down what the run is made from.
     pub(crate) fn describe(&mut self, config: &str, provenance: &str) -> Result<()> {
         write_file_atomic(&self.path.join(CONFIG), config.as_bytes())?;
         write_file_atomic(&self.path.join(PROVENANCE), provenance.as_bytes())?;
+        self.made = None;
         Ok(())
     }
 
@@ -188,6 +244,31 @@ impl RunDir {
         self.length
     }
 
+    /// Begins another run in the place of the one that is here; whatever else is in the directory stays.
+    ///
+    /// Returns the names of what is gone. If the new run cannot be described, the old one is what it was.
+    pub(crate) fn replace(&mut self, config: &str, provenance: &str) -> Result<Vec<String>> {
+        let failed = |directory: &Path, source| TrainError::Output {
+            directory: directory.to_owned(),
+            source,
+        };
+        let events = self.read_events()?;
+        let replaced = Replaced::set_aside(&self.path, &ENTRIES);
+        let replaced = replaced.map_err(|source| failed(&self.path, source))?;
+        let begun = self
+            .cut_events(0)
+            .and_then(|()| self.describe(config, provenance));
+        if let Err(error) = begun {
+            replaced.restore();
+            // The file of events stays, for it is what is locked. The error to report is the first one.
+            let _ = self.cut_events(0);
+            let _ = self.events.write_all(events.as_bytes());
+            return Err(error);
+        }
+        let gone = replaced.discard();
+        gone.map_err(|source| failed(&self.path, source))
+    }
+
     /// Cuts off the events behind a place.
     pub(crate) fn cut_events(&mut self, length: u64) -> Result<()> {
         let path = self.path.join(EVENTS);
@@ -206,8 +287,11 @@ impl RunDir {
             .to_json_line(time)
             .map_err(|error| failed(error.into()))?;
         line.push('\n');
-        // One call, so that a line is never half there.
-        self.events.write_all(line.as_bytes()).map_err(failed)?;
+        if let Err(error) = self.events.write_all(line.as_bytes()) {
+            // At a limit or on a full disk a part of the line may be there. The error to report is the first one.
+            let _ = self.cut_events(self.length);
+            return Err(failed(error).into());
+        }
         self.length += line.len() as u64;
         Ok(())
     }
@@ -276,5 +360,49 @@ impl RunDir {
         let path = self.path.join(name);
         write_file_atomic(&path, bytes)?;
         Ok(path)
+    }
+}
+
+impl Drop for RunDir {
+    /// Gives up a directory that came to hold no run: what is half made would look like one. Nothing else is removed.
+    fn drop(&mut self) {
+        let Some(made) = self.made else {
+            return;
+        };
+        // Nobody is left to tell.
+        for entry in [CONFIG, PROVENANCE, EVENTS] {
+            let _ = fs::remove_file(self.path.join(entry));
+        }
+        if made.directory {
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// Whether a line of the events says that a run has learned something, or cannot be read.
+fn is_progress(line: &str) -> bool {
+    match Event::from_json_line(line) {
+        Ok(event) => matches!(
+            event,
+            Event::Step(_) | Event::Saved { .. } | Event::Stopped { .. } | Event::Finished(_)
+        ),
+        Err(_) => !line.is_empty(),
+    }
+}
+
+/// Whether an open file is still the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let (open, named) = (file.metadata().map(place), fs::metadata(path).map(place));
+        matches!((open, named), (Ok(open), Ok(named)) if open == named)
+    }
+    #[cfg(not(unix))]
+    {
+        // A file that is open keeps its name there.
+        let _ = file;
+        path.exists()
     }
 }

@@ -1,20 +1,22 @@
 //! A model with its tokenizer, ready to work with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use reparam::methods::WeightLayout;
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::FormatError;
-use reparam_formats::checkpoint::{Checkpoint, Dtype};
-use reparam_formats::config::{GenerationConfig, SpecialTokens};
+use reparam_formats::checkpoint::{Checkpoint, Dtype, sha256_bytes};
+use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::identify::{Kind, identify};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
-use reparam_models::{CausalLm, Precision};
+use reparam_models::{CausalLm, ModelError, Precision};
 use reparam_ops::runtime::Runtime;
 
 use crate::config::Catalog;
+use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::open::OpenedModel;
 use crate::task::ModelRequest;
 use crate::{TrainError, Warnings, config};
@@ -28,8 +30,8 @@ pub struct Session {
     pub tokenizer: TextTokenizer,
     /// The tokens that end a text.
     pub end_of_text: Vec<u32>,
-    /// The directory of the model.
-    pub directory: PathBuf,
+    /// What was read of the model's directory.
+    pub files: Arc<ModelFiles>,
     /// Where its family was found and methods are looked up.
     pub catalog: Catalog,
     /// What it computes with.
@@ -117,11 +119,12 @@ impl Session {
     ) -> Result<(Self, Precision), TrainError> {
         let catalog = request.catalog.clone();
         let opened = OpenedModel::open(&request.model, hub, &catalog, dropout)?;
-        let (architecture, checkpoint) = (opened.architecture, opened.checkpoint);
+        let (architecture, files) = (opened.architecture, opened.files);
         let wanted = request.precision;
-        let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(&checkpoint));
+        let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(files.weights()));
         let tied = architecture.head.tied;
-        let model = CausalLm::load(&checkpoint, architecture, &Device::flex(), precision)?;
+        let model = CausalLm::load(files.weights(), architecture, &Device::flex(), precision)
+            .map_err(|error| misfit(error, files.json()))?;
         if tied && !model.architecture().head.tied {
             request.warnings.add(format!(
                 "config.json of {} says that the output head is the embedding (tie_word_embeddings), but the \
@@ -131,10 +134,10 @@ impl Session {
             ));
         }
         let session = Self {
-            end_of_text: end_of_text(&opened.directory, &opened.tokenizer)?,
+            end_of_text: end_of_text(files.directory(), &opened.tokenizer)?,
             model,
             tokenizer: opened.tokenizer,
-            directory: opened.directory,
+            files: Arc::new(files),
             catalog,
             runtime: request.runtime.clone(),
             warnings: request.warnings.clone(),
@@ -159,7 +162,7 @@ impl Session {
             .iter()
             .map(|(head, table)| (&**head, &**table))
             .collect();
-        let adapter = adapter.over(&Checkpoint::open(&self.directory)?, &tied)?;
+        let adapter = adapter.over(self.files.weights(), &tied)?;
         let head = format!("{}.", self.model.architecture().head.path);
         let of_head = adapter.tensors.keys().any(|name| name.starts_with(&head));
         // As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
@@ -170,6 +173,17 @@ impl Session {
         let methods = &self.catalog.methods;
         let (model, _, _) = methods.attach_adapter(model, &adapter, WeightLayout::OutIn)?;
         Ok(Self { model, ..self })
+    }
+}
+
+/// Says of tensors that do not fit which sizes of a configuration they do not fit.
+pub(crate) fn misfit(error: ModelError, json: &ModelJson) -> TrainError {
+    match error {
+        ModelError::Format(FormatError::Mismatch(mismatch)) => {
+            let mismatch = mismatch.beside(&json.json);
+            FormatError::Mismatch(Box::new(mismatch)).into()
+        }
+        error => error.into(),
     }
 }
 
@@ -230,7 +244,7 @@ fn is_stored_as_bf16(checkpoint: &Checkpoint) -> bool {
 }
 
 pub(crate) fn load_tokenizer(
-    directory: &Path,
+    files: &ModelFiles,
     special: &SpecialTokens,
 ) -> Result<TextTokenizer, TrainError> {
     let ids = SpecialIds {
@@ -238,5 +252,12 @@ pub(crate) fn load_tokenizer(
         eos: special.eos.clone(),
         pad: special.pad,
     };
-    Ok(TextTokenizer::from_model_dir(directory, &ids)?)
+    let tokenizer = TextTokenizer::from_model_dir(files.directory(), &ids)?;
+    // What is saved beside a trained model is what it was trained with.
+    let kept = files.bytes(TOKENIZER).map(sha256_bytes);
+    if kept.as_ref() != Some(&tokenizer.digest().sha256) {
+        let path = files.directory().join(TOKENIZER);
+        return Err(FormatError::Changed { path }.into());
+    }
+    Ok(tokenizer)
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use reparam::optim::{self, Optimizer};
-use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
+use reparam_formats::{FormatError, file};
 use serde::{Deserialize, Serialize};
 
 use crate::convergence::Seen;
@@ -126,7 +126,7 @@ impl TrainState {
 
     /// Reads what a checkpoint says of its run; `None` if it is not whole.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path.join(FOLDER).join(STATE)).ok()?;
+        let text = file::read_text(&path.join(FOLDER).join(STATE)).ok()?;
         let state: Self = serde_json::from_str(&text).ok()?;
         (state.schema_version == SCHEMA_VERSION).then_some(state)
     }

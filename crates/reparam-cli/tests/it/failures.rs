@@ -179,18 +179,18 @@ fn data_that_cannot_be_used() {
     workplace.write("broken.jsonl", b"{\"text\":\n");
     let empty_response = br#"[{"instruction":"a","output":"b"},{"instruction":"a","output":" "}]"#;
     workplace.write("response.json", empty_response);
-    workplace.write("object.json", b"{\n  \"text\":\"one\"\n}\n");
+    workplace.write("object.json", b"{\n  \"text\":\"one\"\n");
     let two_ways = br#"{"text":"a","prompt":"b","completion":"c"}"#;
     workplace.write("two_ways.jsonl", two_ways);
     for (file, error, hint) in [
         (
             "response.json",
             "response.json:1 (item 2): the response in `output` is empty",
-            "leave the example out",
+            "leave such rows out",
         ),
         (
             "object.json",
-            "object.json:1:1: invalid JSON",
+            "object.json:3:0: invalid JSON: EOF",
             "one array of objects",
         ),
         (
@@ -347,6 +347,24 @@ fn a_full_disk_at_the_end() {
     let last = events.last().expect("an event");
     assert_eq!(last["event"], "failed");
     assert_eq!(last["error"]["kind"], "io");
+}
+
+/// What is written of the events are whole lines, also where the disk is full within one.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_among_the_events() {
+    let workplace = Workplace::new();
+    workplace.write("table.csv", b"a,y\n1,2\n2,3\n3,5\n4,6\n5,8\n");
+    let run = "[model]\ntask = \"regression\"\n[data]\ntrain = \"table.csv\"\ntarget = \"y\"\n\
+               [train]\nmax_steps = 1000\nlog_every = 1\n[output]\ndir = \"run\"\n";
+    workplace.write("regression.toml", run.as_bytes());
+    with_file_limit(&workplace, 8, "train regression.toml").failed(
+        1,
+        "cannot write run/events.jsonl",
+        "limit on the size of files",
+    );
+    let events = crate::support::json_lines(&workplace.read_text("run/events.jsonl"));
+    assert!(events.len() > 5, "{}", events.len());
 }
 
 /// The system's own answer to a write beyond the limit is a signal.

@@ -2,9 +2,11 @@
 
 mod commands;
 mod config;
+mod data;
 #[cfg(unix)]
 mod docs;
 mod failures;
+mod files;
 mod forms;
 mod help;
 #[cfg(target_os = "linux")]

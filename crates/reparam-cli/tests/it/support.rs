@@ -187,6 +187,14 @@ impl Workplace {
         copy
     }
 
+    #[track_caller]
+    pub(crate) fn assert_no_temporary_files(&self) {
+        for path in all_paths(self.root()) {
+            let is_temporary = path.extension().is_some_and(|end| end == "tmp");
+            assert!(!is_temporary, "{}", path.display());
+        }
+    }
+
     /// Checks that nothing was left behind: no adapter and no temporary file; `run` may be there.
     #[track_caller]
     pub(crate) fn assert_nothing_half_written(&self) {

@@ -24,6 +24,7 @@ use crate::pack::EncodedDocument;
 use crate::source::{Document, FileDigest, read_file};
 
 mod corpus;
+mod guard;
 mod parts;
 mod row;
 mod special;
@@ -32,10 +33,12 @@ mod stream;
 mod tests;
 
 pub use corpus::EncodedCorpus;
+pub use guard::THREAD as TOKENIZER_THREAD;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 
+use guard::guarded;
 use parts::Pairs;
 use special::TokenizerConfig;
 use stream::StreamMode;
@@ -89,8 +92,7 @@ impl TextTokenizer {
             message,
         };
         expect_kind(&path, &Kind::Json)?;
-        let mut inner =
-            Tokenizer::from_bytes(&bytes).map_err(|error| invalid(error.to_string()))?;
+        let mut inner = guard::tokenizer(&bytes).map_err(invalid)?;
         inner
             .with_truncation(None)
             .map_err(|error| invalid(error.to_string()))?;
@@ -113,7 +115,7 @@ impl TextTokenizer {
         let special = config.resolve(&inner, config_ids)?;
         let stream_mode = StreamMode::of(inner.get_decoder());
         // The template may name an id that no token has, so it is asked as well.
-        let template = inner.encode_fast("", true).map_err(encode_error)?;
+        let template = guarded(|| inner.encode_fast("", true)).map_err(encode_error)?;
         let vocabulary = inner.get_vocab(true);
         let ids = vocabulary.values().chain(template.get_ids());
         let max_id = ids
@@ -186,7 +188,7 @@ impl TextTokenizer {
             None => self.encoding(&document.text, true),
             Some(_) => self.check_white_space(&document.text).and_then(|()| {
                 // The other way to encode keeps no offsets.
-                let encoding = self.inner.encode(document.text.as_str(), true);
+                let encoding = guarded(|| self.inner.encode(document.text.as_str(), true));
                 encoding.map_err(encode_error)
             }),
         };
@@ -236,10 +238,8 @@ impl TextTokenizer {
         if !ids.iter().any(|&id| self.is_visible(id, skip_special)) {
             return Ok(String::new());
         }
-        let decoded = self.inner.decode(ids, skip_special);
-        decoded.map_err(|error| DataError::Decode {
-            message: error.to_string(),
-        })
+        let decoded = guarded(|| self.inner.decode(ids, skip_special));
+        decoded.map_err(|message| DataError::Decode { message })
     }
 
     /// Starts decoding ids one by one; see [`StreamDecoder`].
@@ -305,9 +305,7 @@ impl TextTokenizer {
 
     fn encoding(&self, text: &str, add_special_tokens: bool) -> Result<Encoding> {
         self.check_white_space(text)?;
-        self.inner
-            .encode_fast(text, add_special_tokens)
-            .map_err(encode_error)
+        guarded(|| self.inner.encode_fast(text, add_special_tokens)).map_err(encode_error)
     }
 
     fn check_white_space(&self, text: &str) -> Result<()> {
@@ -348,7 +346,7 @@ impl TextTokenizer {
             return Ok(true);
         }
         // Without a text between them, a token before it and one behind it look the same.
-        let probe = self.inner.encode_fast("a", true).map_err(encode_error)?;
+        let probe = guarded(|| self.inner.encode_fast("a", true)).map_err(encode_error)?;
         let mask = probe.get_special_tokens_mask();
         Ok(!mask.contains(&0) || (probe.get_ids().last() == Some(&id) && mask.last() == Some(&1)))
     }
@@ -382,10 +380,8 @@ fn keep_spaces_in_offsets(step: &mut PostProcessorWrapper) {
     }
 }
 
-fn encode_error(error: tokenizers::Error) -> DataError {
-    DataError::Encode {
-        message: error.to_string(),
-    }
+fn encode_error(message: String) -> DataError {
+    DataError::Encode { message }
 }
 
 fn no_tokenizer(directory: &Path) -> DataError {

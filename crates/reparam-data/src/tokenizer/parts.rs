@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::BPE;
 
+use super::guard::guarded;
 use super::{TextTokenizer, encode_error};
 use crate::error::Result;
 
@@ -171,7 +172,7 @@ impl TextTokenizer {
         [ANCHOR, ANCHOR + 1].iter().all(|chars| {
             let from = chars_before(text, place, *chars);
             let alone = self.text_ids(&text[from..place]);
-            let both = self.inner.encode(&text[from..behind], false);
+            let both = guarded(|| self.inner.encode(&text[from..behind], false));
             let (Ok(alone), Ok(both)) = (alone, both) else {
                 return false;
             };
@@ -194,13 +195,13 @@ impl TextTokenizer {
     }
 
     fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).map_err(encode_error)?;
+        let encoding = guarded(|| self.inner.encode_fast(text, false)).map_err(encode_error)?;
         Ok(encoding.get_ids().to_vec())
     }
 
     /// The tokens around a text.
     pub(super) fn template(&self) -> Result<Template> {
-        let probe = self.inner.encode_fast("a", true).map_err(encode_error)?;
+        let probe = guarded(|| self.inner.encode_fast("a", true)).map_err(encode_error)?;
         let (ids, mask) = (probe.get_ids(), probe.get_special_tokens_mask());
         let is_text = |of_template: &u32| *of_template == 0;
         let first = mask.iter().position(is_text).unwrap_or(ids.len());

@@ -2,6 +2,7 @@
 
 use tokenizers::{PostProcessor, TruncationParams, TruncationStrategy, truncate_encodings};
 
+use super::guard::guarded;
 use super::{TextTokenizer, encode_error};
 use crate::error::{DataError, Result};
 
@@ -60,16 +61,14 @@ impl TextTokenizer {
         };
         let truncated = length > params.max_length;
         let (mut first, mut second) =
-            truncate_encodings(first, second, &params).map_err(encode_error)?;
+            guarded(|| Ok(truncate_encodings(first, second, &params)?)).map_err(encode_error)?;
         // What was cut off would go through the template, too, every part with every part of the other text.
         first.set_overflowing(Vec::new());
         if let Some(second) = &mut second {
             second.set_overflowing(Vec::new());
         }
-        let encoding = self
-            .inner
-            .post_process(first, second, true)
-            .map_err(encode_error)?;
+        let encoding =
+            guarded(|| self.inner.post_process(first, second, true)).map_err(encode_error)?;
         self.check_rows(encoding.get_ids())?;
         Ok(EncodedRow {
             ids: encoding.get_ids().to_vec(),

@@ -181,3 +181,42 @@ fn exchanging_by_renames_swaps() {
     exchange_by_renames(&new, &old).unwrap_err();
     assert_eq!(names(scratch.path()), ["old"]);
 }
+
+#[test]
+fn leftovers_of_a_killed_process_are_removed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    // What is left behind where nothing is dropped.
+    let directory = AtomicDirectory::create(&at("step-000001")).unwrap();
+    fs::write(directory.path().join("half"), "x").unwrap();
+    let left = directory.temporary.keep();
+    assert!(target_of(left.file_name().unwrap().to_str().unwrap()) == Some("step-000001"));
+    fs::write(at(".config.toml.a1B2c3.tmp"), "half").unwrap();
+    // Swapped in two steps and killed between them, and before.
+    fs::create_dir(at(".adapter.a1B2c3.tmp.old")).unwrap();
+    fs::write(at(".adapter.a1B2c3.tmp.old").join("old"), "old").unwrap();
+    fs::create_dir(at(".adapter.a1B2c3.tmp")).unwrap();
+    fs::create_dir(at("model")).unwrap();
+    fs::create_dir(at(".model.a1B2c3.tmp.old")).unwrap();
+    // Those of others.
+    let foreign = [
+        ".other.a1B2c3.tmp",
+        ".config.toml.tmp",
+        ".config.toml.a1-2c3.tmp",
+        "config.toml",
+        ".adapter",
+    ];
+    for name in foreign {
+        fs::write(at(name), "kept").unwrap();
+    }
+    remove_leftovers(scratch.path(), |name| name != "other").unwrap();
+    let mut expected: Vec<&str> = foreign.to_vec();
+    expected.extend(["adapter", "model"]);
+    expected.sort_unstable();
+    assert_eq!(names(scratch.path()), expected);
+    assert_eq!(
+        fs::read_to_string(at("adapter").join("old")).unwrap(),
+        "old"
+    );
+    remove_leftovers(&at("nowhere"), |_| true).unwrap();
+}

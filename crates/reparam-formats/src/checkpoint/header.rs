@@ -11,12 +11,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Dtype;
+use crate::file::InputFile;
 use crate::{FormatError, shown};
 
 /// The largest header that is accepted, in bytes; the limit of the reference implementation.
@@ -29,9 +29,9 @@ pub(crate) struct Entry {
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
     /// Where the bytes begin, counted from the beginning of the file.
-    pub(crate) begin: usize,
+    pub(crate) begin: u64,
     /// Where they end.
-    pub(crate) end: usize,
+    pub(crate) end: u64,
 }
 
 /// A parsed and checked header.
@@ -42,9 +42,10 @@ pub(crate) struct Header {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Parses the header of a whole file and checks every rule of the format.
-pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
-    let found = file.len() as u64;
+/// Reads the header of a file and checks every rule of the format.
+pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
+    let path = file.path();
+    let found = file.len();
     let truncated = |part, needed| FormatError::Truncated {
         path: path.to_path_buf(),
         part,
@@ -56,29 +57,33 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
         detail,
     };
 
-    let Some((length, rest)) = file.split_first_chunk::<8>() else {
+    if found < 8 {
         return Err(truncated("length field", 8));
-    };
-    let header_bytes = u64::from_le_bytes(*length);
+    }
+    let mut length = [0; 8];
+    file.read_at(&mut length, 0)?;
+    let header_bytes = u64::from_le_bytes(length);
     if header_bytes > MAX_HEADER_BYTES {
         return Err(invalid(format!(
             "a length of {header_bytes} bytes is beyond the format's limit of {MAX_HEADER_BYTES}"
         )));
     }
-    // The limit above makes the conversion exact on every machine.
-    let header_len = header_bytes as usize;
-    if header_len > rest.len() {
-        return Err(truncated("header", 8 + header_bytes));
+    let data_begin = 8 + header_bytes;
+    if data_begin > found {
+        return Err(truncated("header", data_begin));
     }
-    let (json, data) = rest.split_at(header_len);
-    let json = std::str::from_utf8(json).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
+    let data_len = found - data_begin;
+    // The limit above makes the conversion exact on every machine.
+    let mut json = vec![0; header_bytes as usize];
+    file.read_at(&mut json, 8)?;
+    let json =
+        std::str::from_utf8(&json).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
     if !json.starts_with('{') {
         return Err(invalid("it does not begin with '{'".to_owned()));
     }
     let raw: RawHeader =
         serde_json::from_str(json).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
 
-    let data_begin = 8 + header_len;
     let mut seen = HashSet::new();
     let mut entries = Vec::with_capacity(raw.tensors.len());
     for (name, info) in raw.tensors {
@@ -98,7 +103,7 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
                 path,
             });
         };
-        let needed = byte_count(&info.shape, dtype);
+        let needed = byte_count(&info.shape, dtype).map(|bytes| bytes as u64);
         let (begin, end) = info.data_offsets;
         if end.checked_sub(begin) != needed || needed.is_none() {
             return Err(invalid(format!(
@@ -129,14 +134,13 @@ pub(crate) fn parse(path: &Path, file: &[u8]) -> Result<Header, FormatError> {
         }
         covered = entry.end;
     }
-    if covered > data.len() {
-        return Err(truncated("data", data_begin as u64 + covered as u64));
+    if covered > data_len {
+        return Err(truncated("data", data_begin.saturating_add(covered)));
     }
-    if covered < data.len() {
-        let extra = (data.len() - covered) as u64;
+    if covered < data_len {
         return Err(FormatError::TrailingBytes {
             path: path.to_path_buf(),
-            extra,
+            extra: data_len - covered,
         });
     }
     // All offsets are within the file now, so these sums cannot overflow.
@@ -163,7 +167,7 @@ pub(crate) fn byte_count(shape: &[usize], dtype: Dtype) -> Option<usize> {
 struct RawTensor {
     dtype: String,
     shape: Vec<usize>,
-    data_offsets: (usize, usize),
+    data_offsets: (u64, u64),
 }
 
 /// The header as written: a list, so that a name that occurs twice is still seen.

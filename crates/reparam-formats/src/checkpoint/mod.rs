@@ -3,8 +3,7 @@
 mod digest;
 mod dtype;
 pub(crate) mod header;
-mod map;
-mod reader;
+mod stored;
 mod strict;
 mod view;
 
@@ -12,27 +11,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use memmap2::Mmap;
 use serde::Deserialize;
 
 pub(crate) use digest::hexadecimal;
 pub use digest::{sha256_bytes, sha256_file};
 pub use dtype::Dtype;
-pub use reader::TensorReader;
+pub use stored::StoredTensor;
 pub use strict::{LoadMismatch, Misshaped};
 pub use view::TensorView;
 
-use crate::identify::{Kind, expect_kind};
+use crate::file::{self, InputFile};
+use crate::identify::{Kind, expect_kind_of};
 use crate::{FormatError, shown};
 use header::Entry;
 
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// The tensors of a model directory, mapped into memory.
+/// The tensors of a model directory.
 ///
-/// Opening reads and checks the headers only; a tensor's bytes are read from the disk when they are
-/// looked at. The files must not be changed in place while the checkpoint is open.
+/// Opening reads and checks the headers only; a tensor's bytes are read when they are asked for, by position from the files as
+/// they were opened. A file that is replaced by a rename does no harm; one that is rewritten or cut in place is an error.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,8 +55,7 @@ pub struct Checkpoint {
 
 #[derive(Debug)]
 struct Shard {
-    path: PathBuf,
-    map: Mmap,
+    file: InputFile,
     metadata: BTreeMap<String, String>,
 }
 
@@ -79,14 +77,13 @@ impl Checkpoint {
             });
         }
         let single = directory.join(SINGLE_FILE);
-        // A link to nothing is there, and an error when it is read.
-        if single.symlink_metadata().is_ok() {
+        if file::is_there(&single)? {
             let mut checkpoint = Self::open_file(&single)?;
             checkpoint.path = directory.to_path_buf();
             return Ok(checkpoint);
         }
         let index = directory.join(INDEX_FILE);
-        if index.exists() {
+        if file::is_there(&index)? {
             return Self::open_shards(directory, &index);
         }
         Err(no_weights(directory))
@@ -103,13 +100,12 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
         };
-        checkpoint.add_shard(path.to_path_buf())?;
+        checkpoint.add_shard(path)?;
         Ok(checkpoint)
     }
 
     fn open_shards(directory: &Path, index_path: &Path) -> Result<Self, FormatError> {
-        let text =
-            fs::read(index_path).map_err(|source| FormatError::io("read", index_path, source))?;
+        let text = file::read(index_path)?;
         let index = ShardIndex::parse(index_path, &text)?;
         let mut checkpoint = Self {
             path: directory.to_path_buf(),
@@ -118,13 +114,13 @@ impl Checkpoint {
         };
         for shard in index.shards() {
             let path = directory.join(shard);
-            if !path.exists() {
+            if !file::is_there(&path)? {
                 return Err(FormatError::MissingShard {
                     index: index_path.to_path_buf(),
                     shard: shard.to_owned(),
                 });
             }
-            checkpoint.add_shard(path)?;
+            checkpoint.add_shard(&path)?;
         }
         for (name, shard) in &index.weight_map {
             let shard = directory.join(shard);
@@ -138,25 +134,27 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn add_shard(&mut self, path: PathBuf) -> Result<(), FormatError> {
-        expect_kind(&path, &Kind::Safetensors)?;
-        let map = map::map_file(&path)?;
-        let header = header::parse(&path, &map)?;
+    fn add_shard(&mut self, path: &Path) -> Result<(), FormatError> {
+        let file = InputFile::open(path)?;
+        expect_kind_of(&file, &Kind::Safetensors)?;
+        let header = header::parse(&file)?;
         let shard = self.shards.len();
         for entry in header.entries {
             let name = entry.name.clone();
             if let Some((other, _)) = self.tensors.insert(name.clone(), (shard, entry)) {
-                let first = self.shards[other].path.clone();
+                let first = self
+                    .shards
+                    .get(other)
+                    .map_or(path, |other| other.file.path());
                 return Err(FormatError::DuplicateTensor {
                     name,
-                    first,
-                    second: path,
+                    first: first.to_path_buf(),
+                    second: path.to_path_buf(),
                 });
             }
         }
         self.shards.push(Shard {
-            path,
-            map,
+            file,
             metadata: header.metadata,
         });
         Ok(())
@@ -169,7 +167,7 @@ impl Checkpoint {
 
     /// Iterates over the files, in the order of their names.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.shards.iter().map(|shard| shard.path.as_path())
+        self.shards.iter().map(|shard| shard.file.path())
     }
 
     /// Iterates over the names of all tensors, sorted.
@@ -178,17 +176,32 @@ impl Checkpoint {
     }
 
     /// Iterates over all tensors, sorted by name.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, TensorView<'_>)> {
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, StoredTensor<'_>)> {
         self.tensors
             .iter()
-            .map(|(name, (shard, entry))| (name.as_str(), self.view(*shard, entry)))
+            .map(|(name, (shard, entry))| (name.as_str(), self.stored(*shard, entry)))
     }
 
     /// Returns the number of elements of all tensors.
     pub fn total_parameters(&self) -> u64 {
         self.tensors()
-            .map(|(_, view)| view.n_elements() as u64)
+            .map(|(_, tensor)| tensor.n_elements() as u64)
             .sum()
+    }
+
+    /// Returns the number of layers: of different beginnings of names up to the first part that is a number, such as
+    /// `model.layers.7`.
+    pub fn n_layers(&self) -> usize {
+        let layer = |name: &'_ str| -> Option<usize> {
+            let mut end = 0;
+            name.split('.').find_map(|part| {
+                end += part.len() + 1;
+                let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+                is_number.then_some(end - 1)
+            })
+        };
+        let layers = self.names().filter_map(|name| Some(&name[..layer(name)?]));
+        layers.collect::<BTreeSet<_>>().len()
     }
 
     /// Returns the entry `key` of the files' own metadata, from the first file that has it.
@@ -203,35 +216,25 @@ impl Checkpoint {
     pub fn file_of(&self, name: &str) -> Option<&Path> {
         self.tensors
             .get(name)
-            .map(|(shard, _)| self.shards[*shard].path.as_path())
+            .map(|(shard, _)| self.shards[*shard].file.path())
     }
 
     /// Returns a tensor.
-    pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
+    pub fn get(&self, name: &str) -> Option<StoredTensor<'_>> {
         self.tensors
             .get(name)
-            .map(|(shard, entry)| self.view(*shard, entry))
+            .map(|(shard, entry)| self.stored(*shard, entry))
     }
 
-    fn view<'a>(&'a self, shard: usize, entry: &'a Entry) -> TensorView<'a> {
-        let bytes = &self.shards[shard].map[entry.begin..entry.end];
-        TensorView {
+    fn stored<'a>(&'a self, shard: usize, entry: &'a Entry) -> StoredTensor<'a> {
+        StoredTensor {
             dtype: entry.dtype,
             shape: &entry.shape,
-            bytes,
+            name: &entry.name,
+            file: &self.shards[shard].file,
+            begin: entry.begin,
+            end: entry.end,
         }
-    }
-
-    /// Opens a tensor for reading it once, from the front to the back.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::NoSuchTensor`]; [`FormatError::Io`] if the file cannot be opened again.
-    pub fn reader(&self, name: &str) -> Result<TensorReader, FormatError> {
-        self.require(name)?;
-        let (shard, entry) = &self.tensors[name];
-        let path = self.shards[*shard].path.clone();
-        TensorReader::open(path, entry.begin, entry.dtype)
     }
 
     /// Returns a tensor that has to be there.
@@ -239,7 +242,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`FormatError::NoSuchTensor`] with the most similar name.
-    pub fn require(&self, name: &str) -> Result<TensorView<'_>, FormatError> {
+    pub fn require(&self, name: &str) -> Result<StoredTensor<'_>, FormatError> {
         self.get(name).ok_or_else(|| FormatError::NoSuchTensor {
             name: name.to_owned(),
             path: self.path.clone(),
@@ -252,16 +255,16 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`FormatError::NoSuchTensor`] or [`FormatError::WrongShape`].
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, FormatError> {
-        let view = self.require(name)?;
-        if view.shape == shape {
-            return Ok(view);
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<StoredTensor<'_>, FormatError> {
+        let tensor = self.require(name)?;
+        if tensor.shape == shape {
+            return Ok(tensor);
         }
         Err(FormatError::WrongShape {
             name: name.to_owned(),
             expected: shape.to_vec(),
-            found: view.shape.to_vec(),
-            path: self.file_of(name).unwrap_or(&self.path).to_path_buf(),
+            found: tensor.shape.to_vec(),
+            path: tensor.file().to_path_buf(),
         })
     }
 
@@ -269,31 +272,25 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// [`FormatError::NoSuchTensor`], [`FormatError::NotFloat`].
+    /// [`FormatError::NoSuchTensor`], [`FormatError::NotFloat`]; those of [`InputFile::read_at`].
     pub fn are_equal(&self, a: &str, b: &str) -> Result<bool, FormatError> {
+        const AT_ONCE: usize = 1 << 16;
         let (a, b) = (self.require(a)?, self.require(b)?);
         if a.shape != b.shape {
             return Ok(false);
         }
-        Ok((a.dtype == b.dtype && a.bytes == b.bytes) || a.to_f32_vec()? == b.to_f32_vec()?)
-    }
-
-    /// Checks that every element of a tensor is finite.
-    ///
-    /// # Errors
-    ///
-    /// [`FormatError::NonFinite`] with the first element that is not, or
-    /// [`FormatError::NoSuchTensor`].
-    pub fn check_finite(&self, name: &str) -> Result<(), FormatError> {
-        match self.require(name)?.first_non_finite() {
-            None => Ok(()),
-            Some((index, value)) => Err(FormatError::NonFinite {
-                name: name.to_owned(),
-                path: self.file_of(name).unwrap_or(&self.path).to_path_buf(),
-                index,
-                value,
-            }),
+        let n = a.n_elements();
+        let (mut of_a, mut of_b) = (vec![0.0; AT_ONCE], vec![0.0; AT_ONCE]);
+        for first in (0..n).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(n - first);
+            a.read_f32(first, &mut of_a[..count])?;
+            b.read_f32(first, &mut of_b[..count])?;
+            let same = |(a, b): (&f32, &f32)| a == b || a.to_bits() == b.to_bits();
+            if !of_a.iter().zip(&of_b).take(count).all(same) {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 }
 

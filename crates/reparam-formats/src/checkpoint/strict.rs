@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Checkpoint;
 use crate::FormatError;
+use crate::config::JsonObject;
 use crate::error::NAMES_SHOWN;
 
 /// Everything in which a checkpoint and a model differ.
@@ -22,6 +23,8 @@ pub struct LoadMismatch {
     pub unexpected: Vec<String>,
     /// Tensors that both have, in different shapes.
     pub misshaped: Vec<Misshaped>,
+    /// Sizes of the configuration that a tensor contradicts; see [`LoadMismatch::beside`].
+    pub sizes: Vec<(String, usize)>,
 }
 
 /// A tensor whose shape is not what the model needs.
@@ -38,6 +41,25 @@ pub struct Misshaped {
 }
 
 impl LoadMismatch {
+    /// Takes note of the sizes of a configuration that a tensor contradicts.
+    #[must_use]
+    pub fn beside(self, config: &JsonObject) -> Self {
+        let contradicts = |size: usize, tensor: &Misshaped| {
+            let dims = tensor.expected.iter().zip(&tensor.found);
+            let mut wrong = dims.filter(|(expected, found)| expected != found);
+            wrong.any(|(expected, _)| *expected == size)
+        };
+        let sizes = config.map().iter().filter_map(|(key, value)| {
+            let size = usize::try_from(value.as_u64()?).ok()?;
+            let is_wrong = self.misshaped.iter().any(|it| contradicts(size, it));
+            is_wrong.then(|| (key.clone(), size))
+        });
+        Self {
+            sizes: sizes.collect(),
+            ..self
+        }
+    }
+
     /// Returns the name of `unexpected` most similar to a missing one, or the other way around.
     pub fn nearest(&self, name: &str) -> Option<String> {
         let is_missing = self.missing.iter().any(|missing| missing == name);
@@ -72,6 +94,14 @@ impl LoadMismatch {
         let begins = |prefix: &str| self.unexpected.iter().any(|name| name.starts_with(prefix));
         if let Some((_, text)) = wrappers.iter().find(|(prefix, _)| begins(prefix)) {
             return Some((*text).to_owned());
+        }
+        let sizes = self.sizes.iter();
+        let sizes: Vec<String> = sizes.map(|(key, size)| format!("{key} = {size}")).collect();
+        if !sizes.is_empty() {
+            let sizes = sizes.join(", ");
+            return Some(format!(
+                "config.json says {sizes}: it and the weights are of different models"
+            ));
         }
         let text = if !self.misshaped.is_empty() {
             "config.json and the weights are of different models"
@@ -166,14 +196,11 @@ impl Checkpoint {
         for (name, shape) in expected {
             match self.get(name) {
                 None => missing.push(name.clone()),
-                Some(view) if view.shape != shape => misshaped.push(Misshaped {
+                Some(tensor) if tensor.shape != shape => misshaped.push(Misshaped {
                     name: name.clone(),
                     expected: shape.clone(),
-                    found: view.shape.to_vec(),
-                    file: self
-                        .file_of(name)
-                        .map(Path::to_path_buf)
-                        .unwrap_or_default(),
+                    found: tensor.shape.to_vec(),
+                    file: tensor.file().to_path_buf(),
                 }),
                 Some(_) => {}
             }
@@ -193,6 +220,7 @@ impl Checkpoint {
             missing,
             unexpected,
             misshaped,
+            sizes: Vec::new(),
         })))
     }
 }

@@ -1,4 +1,4 @@
-//! A look at one stored tensor.
+//! A look at a tensor in memory.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -9,7 +9,7 @@ use crate::FormatError;
 /// How many 16-bit numbers are converted at a time; they and their results fit the first-level cache.
 const CHUNK: usize = 2048;
 
-/// The bytes, element type and shape of a stored tensor.
+/// The bytes, element type and shape of a tensor as a file stores it.
 ///
 /// The bytes are little-endian and row-major, and need not be aligned: a safetensors file may place
 /// a tensor anywhere.

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::ConfigError;
 
+/// The largest size that a configuration may name. Products of two stay within 64 bits, and none that is real comes near.
+const MOST: usize = 1 << 31;
+
 /// A JSON object and the file it is from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JsonObject {
@@ -124,14 +127,15 @@ impl JsonObject {
         })
     }
 
-    /// Reads a whole number of at least 1.
+    /// Reads a whole number of at least 1 and at most 2^31, the size of something.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::WrongType`], [`ConfigError::InvalidValue`] for 0.
+    /// [`ConfigError::WrongType`], [`ConfigError::InvalidValue`] for 0 and for more.
     pub fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
         match self.usize(key)? {
             Some(0) => Err(self.invalid(key, "it has to be at least 1")),
+            Some(size) if size > MOST => Err(self.invalid(key, format!("the most is {MOST}"))),
             size => Ok(size),
         }
     }

@@ -6,7 +6,6 @@ mod error;
 mod json;
 mod rope;
 
-use std::fs;
 use std::path::Path;
 
 pub use error::ConfigError;
@@ -14,7 +13,12 @@ pub use json::JsonObject;
 pub use rope::{RopeDefaults, RopeParameters, RopeScaling};
 
 use crate::FormatError;
-use crate::identify::{Kind, expect_kind};
+use crate::checkpoint::Checkpoint;
+use crate::file::{self, read_text};
+
+/// How many layers a model may have whose weights are not known: many times those of published models, and what describes them
+/// takes little memory.
+const MOST_LAYERS: usize = 1 << 16;
 
 /// A model's `config.json`: what every model says, and the rest for its family to read.
 ///
@@ -27,6 +31,8 @@ pub struct ModelJson {
     pub architectures: Vec<String>,
     /// All of the file.
     pub json: JsonObject,
+    /// The layers that the weights have, where they are known; see [`ModelJson::beside`].
+    stored_layers: Option<usize>,
 }
 
 impl ModelJson {
@@ -60,7 +66,38 @@ impl ModelJson {
             model_type,
             architectures: json.strings("architectures")?.unwrap_or_default(),
             json,
+            stored_layers: None,
         })
+    }
+
+    /// Takes note of the weights that the configuration belongs to, which bound what it may say.
+    #[must_use]
+    pub fn beside(self, weights: &Checkpoint) -> Self {
+        Self {
+            stored_layers: Some(weights.n_layers()),
+            ..self
+        }
+    }
+
+    /// Reads the number of layers. What is made of it is made a layer at a time, so it must not be more than there are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`JsonObject::size`]; [`ConfigError::InvalidValue`] for more layers than the weights have.
+    pub fn layers(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        let n_layers = self.json.size(key)?;
+        let Some(asked) = n_layers else {
+            return Ok(None);
+        };
+        let reason = match self.stored_layers {
+            // Names without a number: that the weights are none of such a model is said when they are loaded.
+            Some(0) | None if asked > MOST_LAYERS => format!("the most is {MOST_LAYERS}"),
+            Some(stored) if stored > 0 && asked > stored => {
+                format!("the weights have {stored} layers")
+            }
+            _ => return Ok(n_layers),
+        };
+        Err(self.json.invalid(key, reason))
     }
 
     /// Reads the tokens that begin, end and fill up documents; where the file leaves out a key, `defaults` hold.
@@ -119,8 +156,7 @@ impl GenerationConfig {
     /// [`ConfigError::InvalidJson`], [`ConfigError::NotAnObject`], [`ConfigError::WrongType`].
     pub fn load(directory: &Path) -> Result<Option<Self>, ConfigError> {
         let path = directory.join("generation_config.json");
-        // A link to nothing is there, and an error when it is read.
-        if path.symlink_metadata().is_err() {
+        if !file::is_there(&path)? {
             return Ok(None);
         }
         let raw = JsonObject::parse(&path, &read_text(&path)?)?;
@@ -130,12 +166,6 @@ impl GenerationConfig {
             pad_token_id: pad_token_id(&raw)?,
         }))
     }
-}
-
-/// Reads a text file, and says what it is if it is none.
-pub(crate) fn read_text(path: &Path) -> Result<String, FormatError> {
-    expect_kind(path, &Kind::Text)?;
-    fs::read_to_string(path).map_err(|source| FormatError::io("read", path, source))
 }
 
 /// Reads the padding token, for which older files write -1 if there is none.

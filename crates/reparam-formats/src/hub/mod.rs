@@ -207,6 +207,6 @@ fn download(
 
 fn read_index(snapshot: &Path) -> Result<ShardIndex, FormatError> {
     let path = snapshot.join(INDEX_FILE);
-    let text = std::fs::read(&path).map_err(|source| FormatError::io("read", &path, source))?;
+    let text = crate::file::read(&path)?;
     ShardIndex::parse(&path, &text)
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{Kind, Quantization, kind_of_bytes, kind_of_text, quantization, read_head};
 use crate::FormatError;
 use crate::checkpoint::{Checkpoint, INDEX_FILE, SINGLE_FILE, is_pickle};
+use crate::file;
 use crate::peft::{CONFIG_FILE, WEIGHTS_FILE};
 
 /// A directory with a `config.json`, or with weights that would need one.
@@ -108,7 +109,7 @@ fn is_weights(name: &str) -> bool {
 
 fn model(path: &Path, names: &BTreeSet<String>, weights: Vec<String>) -> ModelDirectory {
     // What is damaged is told by who opens it; here is said what can be.
-    let config = fs::read_to_string(path.join("config.json")).ok();
+    let config = file::read_text(&path.join("config.json")).ok();
     let config: Map<String, Value> = config
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();

@@ -10,8 +10,6 @@ mod tensors;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::Path;
 
 pub use bytes::{kind_of_bytes, kind_of_text};
@@ -20,6 +18,7 @@ pub use quantized::{Quantization, quantization};
 pub use tensors::{ListedTensor, list_tensors};
 
 use crate::FormatError;
+use crate::file::InputFile;
 
 /// How many bytes at the beginning of a file tell what it is.
 pub const HEAD_BYTES: usize = 4096;
@@ -202,7 +201,7 @@ impl Kind {
             }
             Self::Numpy | Self::Npz => {
                 "in Python: numpy.savetxt(\"data.csv\", array, delimiter=\",\") makes a table of an array, \
-                 safetensors.numpy.save_file(arrays, FILE) a file of tensors"
+                 safetensors.numpy.save(arrays) the bytes of a file of tensors"
             }
             Self::Gzip => "unpack it first: gunzip -k FILE",
             Self::Bzip2 => "unpack it first: bunzip2 -k FILE",
@@ -257,38 +256,31 @@ impl Kind {
 ///
 /// [`FormatError::AnotherKind`], and those of reading its first bytes.
 pub fn expect_kind(path: &Path, wanted: &Kind) -> Result<(), FormatError> {
-    let head = read_head(path)?;
+    expect_kind_of(&InputFile::open(path)?, wanted)
+}
+
+/// [`expect_kind`] of a file that is open.
+pub(crate) fn expect_kind_of(file: &InputFile, wanted: &Kind) -> Result<(), FormatError> {
+    let head = head_of(file)?;
     let is_page = |kind: &Kind| *kind == Kind::Html;
     let kind = kind_of_bytes(&head).or_else(|| kind_of_text(&head).filter(is_page));
     match kind.filter(|kind| kind != wanted) {
         None => Ok(()),
         Some(kind) => Err(FormatError::AnotherKind {
-            path: path.to_path_buf(),
+            path: file.path().to_path_buf(),
             kind,
             wanted: wanted.name(),
         }),
     }
 }
 
-/// Reads the first bytes of a file that has to be one: opening a pipe would wait for its other end.
+/// Reads the first bytes of a file.
 pub(crate) fn read_head(path: &Path) -> Result<Vec<u8>, FormatError> {
-    let failed = |source| FormatError::io("read", path, source);
-    let metadata = fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        let kind = match metadata.is_dir() {
-            true => Kind::Directory,
-            false => Kind::Special,
-        };
-        return Err(FormatError::AnotherKind {
-            path: path.to_path_buf(),
-            kind,
-            wanted: "a file",
-        });
-    }
-    let mut head = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(HEAD_BYTES as u64)
-        .read_to_end(&mut head)
-        .map_err(failed)?;
+    head_of(&InputFile::open(path)?)
+}
+
+fn head_of(file: &InputFile) -> Result<Vec<u8>, FormatError> {
+    let mut head = vec![0; file.len().min(HEAD_BYTES as u64) as usize];
+    file.read_at(&mut head, 0)?;
     Ok(head)
 }

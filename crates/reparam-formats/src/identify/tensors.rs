@@ -1,14 +1,13 @@
 //! The tensors of a safetensors file, to be shown and not to be read.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Kind, expect_kind};
+use super::{Kind, expect_kind_of};
 use crate::FormatError;
+use crate::file::InputFile;
 
 /// The largest header that is looked at, in bytes: the limit of the format.
 const MOST_BYTES: u64 = 100_000_000;
@@ -42,21 +41,23 @@ struct Entry {
 ///
 /// [`FormatError::AnotherKind`], [`FormatError::InvalidHeader`], and those of reading the file.
 pub fn list_tensors(path: &Path) -> Result<Vec<ListedTensor>, FormatError> {
-    expect_kind(path, &Kind::Safetensors)?;
-    let failed = |source| FormatError::io("read", path, source);
+    let file = InputFile::open(path)?;
+    expect_kind_of(&file, &Kind::Safetensors)?;
     let invalid = |detail: String| FormatError::InvalidHeader {
         path: path.to_path_buf(),
         detail,
     };
-    let mut file = File::open(path).map_err(failed)?;
+    if file.len() < 8 {
+        return Err(invalid("it has no length".to_owned()));
+    }
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(failed)?;
+    file.read_at(&mut length, 0)?;
     let length = u64::from_le_bytes(length);
     if length > MOST_BYTES {
         return Err(invalid(format!("it would be {length} bytes long")));
     }
-    let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header).map_err(failed)?;
+    let mut header = vec![0; length.min(file.len() - 8) as usize];
+    file.read_at(&mut header, 8)?;
     let header: Map<String, Value> =
         serde_json::from_slice(&header).map_err(|error| invalid(error.to_string()))?;
     let tensors = header

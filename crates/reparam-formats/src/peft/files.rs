@@ -10,7 +10,8 @@ use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE};
 use crate::FormatError;
 use crate::atomic::{AtomicDirectory, write_file_atomic};
 use crate::checkpoint::Checkpoint;
-use crate::config::{JsonObject, read_text};
+use crate::config::JsonObject;
+use crate::file::{self, read_text};
 use crate::safetensors::{TensorToWrite, write_safetensors};
 
 /// What PEFT puts before a module's path in Hugging Face's naming.
@@ -56,7 +57,7 @@ impl AdapterFiles {
         let path = directory.to_path_buf();
         let weights = directory.join(WEIGHTS_FILE);
         let pickle = "adapter_model.bin".to_owned();
-        if !weights.exists() && directory.join(&pickle).exists() {
+        if !file::is_there(&weights)? && directory.join(&pickle).exists() {
             return Err(FormatError::PickleOnly {
                 path,
                 files: vec![pickle],
@@ -65,7 +66,7 @@ impl AdapterFiles {
         }
         let file = Checkpoint::open_file(&weights)?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
+        for (name, stored) in file.tensors() {
             let shared = || {
                 name.strip_prefix(SHARED_PREFIX)
                     .filter(|name| !name.contains('.'))
@@ -77,10 +78,9 @@ impl AdapterFiles {
                     reason,
                 });
             };
-            file.check_finite(name)?;
             let tensor = Tensor {
-                shape: view.shape.to_vec(),
-                data: view.to_f32_vec()?,
+                shape: stored.shape.to_vec(),
+                data: stored.to_finite_f32_vec()?,
             };
             if tensors
                 .insert(without_adapter_name(short), tensor)
@@ -106,8 +106,7 @@ impl AdapterFiles {
             return Err(FormatError::NoSuchDirectory { path }.into());
         }
         let config_path = directory.join(CONFIG_FILE);
-        // A link to nothing is there, and an error when it is read.
-        if config_path.symlink_metadata().is_err() {
+        if !file::is_there(&config_path)? {
             return Err(PeftError::NotAnAdapter { path });
         }
         Ok(JsonObject::parse(&config_path, &read_text(&config_path)?)?)

@@ -87,7 +87,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             dropout: Some(dropout),
         }
     };
-    let n_layers = raw.size("num_hidden_layers")?.unwrap_or(12);
+    let n_layers = json.layers("num_hidden_layers")?.unwrap_or(12);
     Ok(Architecture {
         model_type: json.model_type.clone(),
         width,

@@ -5,7 +5,7 @@ use reparam_formats::config::{
 };
 use reparam_ops::Activation;
 
-use super::{activation, probability};
+use super::{activation, probability, required_layers};
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
     NormKind, NormSpec, NormsSpec, RotarySpec,
@@ -104,7 +104,7 @@ impl<'a> Decoder<'a> {
         Ok(Self {
             width,
             inner: raw.required_size("intermediate_size")?,
-            n_layers: raw.required_size("num_hidden_layers")?,
+            n_layers: required_layers(json, "num_hidden_layers")?,
             n_heads,
             n_kv_heads,
             head_dim: head_dim(json, defaults.head_dim, width, n_heads)?,

@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation, probability, refuse};
+use super::{Family, activation, probability, refuse, required_layers};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
@@ -112,7 +112,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             dropout: Some(probability(raw, "embd_pdrop", 0.1)?),
         },
         rotary: Vec::new(),
-        blocks: (0..raw.required_size("n_layer")?).map(block).collect(),
+        blocks: (0..required_layers(json, "n_layer")?).map(block).collect(),
         norm: Some(norm("ln_f".to_owned())),
         head: HeadSpec {
             path: "lm_head".to_owned(),

@@ -85,6 +85,12 @@ impl Families {
     }
 }
 
+/// Reads the number of layers, which has to be there.
+fn required_layers(json: &ModelJson, key: &'static str) -> Result<usize, ModelError> {
+    let n_layers = json.layers(key)?;
+    Ok(n_layers.ok_or_else(|| json.json.missing(key))?)
+}
+
 /// Reads the name of an activation function, which transformers has several of for the same.
 fn activation(
     json: &JsonObject,

@@ -60,7 +60,8 @@ fn integers(file: &Checkpoint, name: &str) -> Vec<i64> {
         .require(name)
         .expect("the tensor is in the golden file");
     assert_eq!(view.dtype, Dtype::I64);
-    let (words, rest) = view.bytes.as_chunks::<8>();
+    let bytes = view.bytes().expect("the tensor's bytes");
+    let (words, rest) = bytes.as_chunks::<8>();
     assert!(rest.is_empty());
     words.iter().map(|word| i64::from_le_bytes(*word)).collect()
 }

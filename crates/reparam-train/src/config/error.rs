@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use reparam_formats::FormatError;
+use reparam_formats::identify::Kind;
+
 use super::source::{Location, Span};
 
 /// A run file, or a command-line override of it, that cannot be used.
@@ -99,8 +102,8 @@ pub enum ConfigErrorKind {
     Read {
         /// The path as it was given.
         path: PathBuf,
-        /// Why the system refused.
-        source: std::io::Error,
+        /// Why not.
+        source: FormatError,
     },
     /// The file is not text.
     #[error("the run file {} is not UTF-8 text: byte {offset} is invalid", path.display())]
@@ -244,6 +247,12 @@ pub enum ConfigErrorKind {
         /// What is wrong with them.
         source: reparam::schema::SchemaError,
     },
+    /// How data are read cannot be chosen so.
+    #[error("[data]: {source}")]
+    Data {
+        /// What is wrong with it.
+        source: reparam_data::DataError,
+    },
     /// A pattern of names that is not a regular expression.
     #[error("`{pattern}` for `{key}` in [{section}] is not a regular expression: {message}")]
     Pattern {
@@ -277,15 +286,15 @@ impl ConfigErrorKind {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Read { source, .. } => match source.kind() {
-                std::io::ErrorKind::NotFound => {
+            Self::Read { source, .. } => match source {
+                FormatError::NoSuchFile { .. } => {
                     "check the path; it is relative to the current directory".to_owned()
                 }
-                std::io::ErrorKind::IsADirectory => {
-                    "give the run file itself, not its directory".to_owned()
-                }
-                std::io::ErrorKind::InvalidInput => "write it to a file first".to_owned(),
-                _ => return None,
+                FormatError::AnotherKind {
+                    kind: Kind::Directory,
+                    ..
+                } => "give the run file itself, not its directory".to_owned(),
+                source => return source.hint(),
             },
             Self::NotUtf8 { .. } => "a run file is TOML text; is this the right file?".to_owned(),
             Self::Syntax { .. } => {
@@ -336,6 +345,7 @@ impl ConfigErrorKind {
             Self::Transforms { source } => return source.hint(),
             Self::Method { source } => return source.hint(),
             Self::Settings { source, .. } => return source.hint(),
+            Self::Data { source } => return source.hint(),
             Self::Pattern { .. } => {
                 "a pattern is matched against the whole module name, as in '.*\\.(q_proj|v_proj)'"
                     .to_owned()

@@ -1,11 +1,12 @@
 //! Files that are neither a model nor an adapter.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::file::InputFile;
 use reparam_formats::identify::Kind as Found;
 use serde_json::{Value, json};
 
@@ -56,7 +57,8 @@ fn text_properties(path: &Path, kind: &Found) -> Result<Vec<(&'static str, Value
         _ => return Ok(Vec::new()),
     };
     let failed = |source| FormatError::io("read", path, source);
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(failed)?);
+    let file = InputFile::open(path)?.into_file();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut first = Vec::new();
     let mut lines = u64::from(reader.read_until(b'\n', &mut first).map_err(failed)? > 0);
     let mut last = first.last().copied();

@@ -25,7 +25,7 @@ pub(crate) fn tensors(checkpoint: &Checkpoint) -> Vec<TensorDescription> {
             name: name.to_owned(),
             dtype: view.dtype.name().to_owned(),
             shape: view.shape.to_vec(),
-            bytes: view.bytes.len() as u64,
+            bytes: view.n_bytes() as u64,
         })
         .collect()
 }

@@ -5,7 +5,8 @@ mod run;
 mod table;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use reparam::optim::{Optimizer, StepReport};
 use reparam_data::FileDigest;
@@ -27,6 +28,7 @@ use crate::event::Step;
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
+use crate::model_files::ModelFiles;
 use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -352,8 +354,8 @@ pub struct BaseOrigin {
     pub model: String,
     /// Its branch, tag or commit, if the run file says one.
     pub revision: Option<String>,
-    /// Its directory.
-    pub directory: PathBuf,
+    /// What was read of its directory.
+    pub from: Arc<ModelFiles>,
     /// The names of the files in it that are read besides weights and `tokenizer.json`, whether they are there or not.
     pub files: Vec<&'static str>,
 }

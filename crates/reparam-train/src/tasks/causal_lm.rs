@@ -1,28 +1,30 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadOptions, Size, Split, TextTokenizer,
+    BatchPlan, Dataset, DatasetOptions, Fields, FileShare, Format, ReadOptions, ReadReport, Size,
+    Split, Template, TextTokenizer,
 };
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare};
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
-use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::task::{
+    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Prepared, Task,
+};
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 
@@ -52,19 +54,65 @@ struct TextCard {
     task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     format: Option<Format>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    fields: Fields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<Template>,
 }
 
 impl TextCard {
-    /// Reads what the adapter of a session says, else the model.
-    fn of(request: &ModelRequest, session: &Session) -> Result<Option<Self>> {
+    /// Reads what the adapter of a session says, else the model, and in which file.
+    fn of(request: &ModelRequest, session: &Session) -> Result<Option<(Self, PathBuf)>> {
         let task = CausalLanguageModel::NAME;
         if let Some(directory) = &request.adapter
             && let Some(card) = cards::of_adapter(directory, task)?
         {
-            return Ok(Some(card));
+            return Ok(Some((card, directory.join(CARD_FILE))));
         }
-        let json = ModelJson::load(&session.directory)?.json;
-        cards::of_model(json.path(), json.map(), task)
+        let json = &session.files.json().json;
+        let card = cards::of_model(json.path(), json.map(), task)?;
+        Ok(card.map(|card| (card, json.path().to_owned())))
+    }
+
+    fn new(data: &DataConfig) -> Self {
+        Self {
+            task: CausalLanguageModel::NAME.to_owned(),
+            format: data.format,
+            fields: data.fields.clone(),
+            template: data.template.clone(),
+        }
+    }
+
+    /// Returns how files are read, and which file says it if it was not asked for.
+    ///
+    /// A format, its fields and a template belong together, so that one of them that is asked for takes the place of all.
+    fn reading(
+        card: Option<(Self, PathBuf)>,
+        data: &DataRequest,
+    ) -> Result<(ReadOptions, Option<PathBuf>)> {
+        let asked = ReadOptions {
+            format: data.format.as_deref().map(str::parse).transpose()?,
+            fields: data.fields.clone().unwrap_or_default(),
+            template: data.template.clone(),
+            on_error: data.on_error,
+        };
+        let by_default = ReadOptions {
+            on_error: data.on_error,
+            ..ReadOptions::default()
+        };
+        match card {
+            Some((card, path)) if asked == by_default => {
+                let remembered = ReadOptions {
+                    format: card.format,
+                    fields: card.fields,
+                    template: card.template,
+                    on_error: data.on_error,
+                };
+                let path = (remembered != by_default).then_some(path);
+                Ok((remembered, path))
+            }
+            _ => Ok((asked, None)),
+        }
     }
 }
 
@@ -80,7 +128,7 @@ pub fn trained_format(
 ) -> Result<Option<Format>> {
     let (request, _) = request.found(hub)?;
     let card = TextCard::of(&request, session)?;
-    Ok(card.and_then(|card| card.format))
+    Ok(card.and_then(|(card, _)| card.format))
 }
 
 impl Objective for CausalLanguageModel {
@@ -150,7 +198,7 @@ impl Task for CausalLanguageModel {
             eval,
             held_out,
         } = load_data(config, &session, watch)?;
-        let mut config_json = ModelJson::load(&session.directory)?.json.map().clone();
+        let mut config_json = session.files.json().json.map().clone();
         // What the checkpoint was found to be, where the file says otherwise.
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
             config_json.insert(TIED.to_owned(), false.into());
@@ -161,6 +209,7 @@ impl Task for CausalLanguageModel {
         }
         let data = Learned {
             count: train.blocks.len(),
+            tokens: train.blocks.iter().map(|block| block.n_tokens()).sum(),
             shuffle: config.data.shuffle,
             facts: data_facts(
                 &train,
@@ -170,9 +219,11 @@ impl Task for CausalLanguageModel {
             ),
             files,
         };
+        let token_bytes = token_bytes(session.model.architecture(), precision);
         let base = Loaded {
+            token_bytes,
             model: session.model,
-            directory: session.directory,
+            from: session.files,
             files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
@@ -190,10 +241,7 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
             sample: config.train.sample.clone(),
-            card: TextCard {
-                task: Self::NAME.to_owned(),
-                format: config.data.format,
-            },
+            card: TextCard::new(&config.data),
             config: config_json,
             result,
         })
@@ -229,19 +277,16 @@ impl Task for CausalLanguageModel {
     }
 
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
-        request.data.refuse_fields(Self::NAME)?;
-        let format = request.data.format.as_deref().map(str::parse);
-        let format = format.transpose()?;
         let session = Session::open_request(&request.model, hub)?;
         let card = TextCard::of(&request.model, &session)?;
-        let format = format.or(card.and_then(|card| card.format));
+        let (read, remembered) = TextCard::reading(card, &request.data)?;
         let data = request.data.path.clone();
         let most = session.model.architecture().max_tokens();
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
-        let read = ReadOptions { format };
-        evaluate_file(&session, data, &read, sequence_length, stop)
+        let metrics = evaluate_file(&session, data, &read, sequence_length, stop);
+        metrics.map_err(|error| error.of_remembered(remembered.as_deref()))
     }
 }
 
@@ -260,7 +305,17 @@ fn data_facts(
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
         "held_out": held_out,
+        "format": formats(&train.read),
+        "skipped": train.read.skipped.count,
+        "skipped_rows": train.read.skipped.first,
+        "left_out": train.read.left_out,
     })
+}
+
+/// The formats of the files, in a word.
+fn formats(read: &ReadReport) -> String {
+    let names: Vec<&str> = read.formats.iter().map(|format| format.name()).collect();
+    names.join(" and ")
 }
 
 fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {

@@ -1,6 +1,5 @@
 //! What tasks over a pretrained model have in common: method, update and result of a run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,16 +7,17 @@ use burn::module::Module;
 use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, WeightLayout};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
-use reparam_formats::FormatError;
-use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::file;
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
-use reparam_models::Precision;
+use reparam_models::{Architecture, Precision};
 use serde_json::Value;
 
 use crate::config::{Catalog, ModelRun};
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
+use crate::memory::check_fits;
+use crate::model_files::ModelFiles;
 use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
@@ -27,18 +27,20 @@ use crate::{Result, TrainError};
 pub(super) enum Saved {
     /// An adapter in PEFT's format.
     Adapter(Arc<dyn MethodConfig>, Box<AdapterMeta>),
-    /// The model with its effective weights, beside what its base's directory has.
-    Model { base: PathBuf },
+    /// The model with its effective weights, beside what was read of its base's directory.
+    Model { base: Arc<ModelFiles> },
 }
 
 /// A base that is loaded.
 pub(super) struct Loaded<M> {
     pub(super) model: M,
-    pub(super) directory: PathBuf,
+    pub(super) from: Arc<ModelFiles>,
     /// What else of the directory decides the run.
     pub(super) files: Vec<&'static str>,
     pub(super) tokenizer: FileDigest,
     pub(super) precision: Precision,
+    /// Bytes that a token of a training pass keeps at least.
+    pub(super) token_bytes: u128,
     /// What the user should know of it.
     pub(super) warnings: Vec<String>,
     /// The adapter to train on from.
@@ -62,8 +64,7 @@ impl Adapter {
         let tensors = load_adapter(&directory)?;
         let digest = |name: &str| -> Result<FileDigest> {
             let path = directory.join(name);
-            let bytes = fs::read(&path).map_err(|error| FormatError::io("read", &path, error))?;
-            Ok(FileDigest::of(&path, &bytes))
+            Ok(FileDigest::of(&path, &file::read(&path)?))
         };
         let files = [CONFIG_FILE, WEIGHTS_FILE].map(digest);
         Ok(Some(Self {
@@ -83,6 +84,8 @@ impl Adapter {
 pub(super) struct Learned {
     /// Blocks or rows.
     pub(super) count: usize,
+    /// The tokens of all of them.
+    pub(super) tokens: usize,
     pub(super) shuffle: bool,
     /// What the run says of them.
     pub(super) facts: Value,
@@ -109,18 +112,25 @@ where
     let max_steps = train.steps(&plan);
     let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
+    let mut base = base;
+    let adapter = base.adapter.take();
+    check_fits(&least_bytes(train.batch_size, &base, &data, None)?)?;
     let mut adapter_files = Vec::new();
-    let (model, report, method) = match (base.adapter, &config.method) {
+    let (model, report, method) = match (adapter, &config.method) {
         (Some(adapter), _) => {
             adapter_files = adapter.files;
-            let tensors = adapter
-                .tensors
-                .over(&Checkpoint::open(&base.directory)?, &[])?;
+            let tensors = adapter.tensors.over(base.from.weights(), &[])?;
             let methods = &catalog.methods;
             methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
         }
         (None, Some(method)) => {
             let method = catalog.method(method, max_steps)?;
+            check_fits(&least_bytes(
+                train.batch_size,
+                &base,
+                &data,
+                Some(&*method),
+            )?)?;
             let (model, report) = methods::attach(base.model, &*method, seed)?;
             (model, report, method)
         }
@@ -143,7 +153,7 @@ where
             (ResultKind::Adapter, saved)
         }
         None => {
-            let base = base.directory.clone();
+            let base = base.from.clone();
             (ResultKind::Model, Saved::Model { base })
         }
     };
@@ -177,7 +187,7 @@ where
             base: Some(BaseOrigin {
                 model: config.model.path.clone(),
                 revision: config.model.revision.clone(),
-                directory: base.directory,
+                from: base.from,
                 files: base.files,
             }),
             tokenizer: Some(base.tokenizer),
@@ -185,6 +195,37 @@ where
             data: data.files,
         },
     })
+}
+
+/// What a run takes at least, by the settings that decide: the numbers of the method with their gradient, and what the tokens
+/// of an average batch keep for the backward pass.
+fn least_bytes<M: Module>(
+    batch_size: usize,
+    base: &Loaded<M>,
+    data: &Learned,
+    method: Option<&dyn MethodConfig>,
+) -> Result<Vec<(&'static str, u128)>> {
+    const NUMBER: u128 = 4;
+    let tokens =
+        (data.tokens as u128).saturating_mul(batch_size as u128) / data.count.max(1) as u128;
+    let mut parts = vec![("batch_size", tokens.saturating_mul(base.token_bytes))];
+    let numbers = match method {
+        Some(method) => methods::least_numbers(&base.model, method)?,
+        None => None,
+    };
+    if let Some((setting, numbers)) = numbers {
+        parts.push((setting, numbers.saturating_mul(2 * NUMBER)));
+    }
+    Ok(parts)
+}
+
+/// Returns the bytes that each token keeps in a training pass at least: one hidden state a block.
+pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> u128 {
+    let number = match precision {
+        Precision::F32 => 4,
+        _ => 2,
+    };
+    number * architecture.width as u128 * architecture.blocks.len() as u128
 }
 
 impl Saved {

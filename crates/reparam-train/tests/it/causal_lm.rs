@@ -390,3 +390,68 @@ fn schedule_free_saves_its_average_and_not_the_trained_values() {
     let before = three.finished().before.expect("evaluated");
     assert!((three.losses()[0] - before).abs() <= SAVED);
 }
+
+/// Whatever happens to the base's directory after it was read: what is saved is what was trained.
+#[cfg(unix)]
+#[test]
+fn what_is_saved_does_not_look_at_the_base_again() {
+    use std::fs;
+    use std::sync::atomic::AtomicBool;
+
+    use reparam_train::event::{Observer, Time};
+    use reparam_train::tasks::CausalLanguageModel;
+    use reparam_train::{TaskRun, TrainOptions, train};
+
+    /// Changes the base as soon as the run has begun.
+    struct Meddler<'a>(&'a Path, fn(&Path));
+
+    impl Observer for Meddler<'_> {
+        fn on_event(&mut self, event: &Event, _: Time) {
+            if matches!(event, Event::Start(_)) {
+                self.1(self.0);
+            }
+        }
+    }
+
+    let changes: [fn(&Path); 5] = [
+        |_| {},
+        |base| fs::remove_dir_all(base).expect("removes"),
+        |base| fs::remove_file(base.join("config.json")).expect("removes"),
+        |base| {
+            let path = base.join("config.json");
+            let config = fs::read_to_string(&path).expect("reads");
+            fs::write(path, config.replace("10000.0", "2.0")).expect("writes");
+        },
+        |base| {
+            for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+                fs::write(base.join(name), "").expect("writes");
+            }
+        },
+    ];
+    let place = Place::new();
+    let mut losses = Vec::new();
+    for (number, change) in changes.into_iter().enumerate() {
+        let (base, run) = (
+            place.path(&format!("base-{number}")),
+            format!("run-{number}"),
+        );
+        fs::create_dir(&base).expect("creates");
+        for name in names(&repository("assets/stories260K")) {
+            let from = repository("assets/stories260K").join(&name);
+            fs::copy(from, base.join(name)).expect("copies");
+        }
+        let path = format!("model.path={:?}", base.display().to_string());
+        let sections = format!("[method]\nkind = \"identity\"\n{ADAMW}");
+        let config = place.config(&run, &sections, &[&path]);
+        let task = TaskRun::of::<CausalLanguageModel>(config);
+        let options = TrainOptions::new(offline());
+        let mut meddler = Meddler(&base, change);
+        let outcome = train(&task, &options, &AtomicBool::new(false), &mut meddler);
+        assert_eq!(outcome.expect("it ends well"), Outcome::Finished);
+        let model = place.path(&run).join("model");
+        let model = model.to_str().expect("UTF-8");
+        let session = Session::open(model, &offline(), Precision::F32).expect("a whole model");
+        losses.push(place.loss(&session));
+    }
+    assert!(losses.iter().all(|loss| *loss == losses[0]), "{losses:?}");
+}

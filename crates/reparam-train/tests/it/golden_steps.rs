@@ -54,7 +54,8 @@ fn batches(file: &Checkpoint) -> Vec<Vec<u32>> {
     let view = file
         .expect("batch_ids", &[STEPS, ROWS, LENGTH])
         .expect("the batches");
-    let (words, _) = view.bytes.as_chunks::<8>();
+    let bytes = view.bytes().expect("the tensor's bytes");
+    let (words, _) = bytes.as_chunks::<8>();
     let ids: Vec<u32> = words
         .iter()
         .map(|word| i64::from_le_bytes(*word) as u32)

@@ -432,7 +432,8 @@ fn provenance_names_what_the_run_was_made_from() {
     let model = repository("assets/stories260K");
     let digests = Checkpoint::open(&model)
         .expect("the model")
-        .sha256_tensors();
+        .sha256_tensors()
+        .expect("digests");
     assert_eq!(
         found["base_tensors"],
         serde_json::to_value(digests).expect("JSON")

@@ -126,6 +126,22 @@ pub fn attach_all<M: Module>(
     }
 }
 
+/// Returns what [`attach`] would make at least, see [`MethodConfig::least_numbers`].
+///
+/// # Errors
+///
+/// As [`attach`].
+pub fn least_numbers<M: Module>(
+    model: &M,
+    method: &dyn MethodConfig,
+) -> Result<Option<(&'static str, u128)>> {
+    let linears = linear_modules(model);
+    let candidates: Vec<&LinearModule> = linears.iter().collect();
+    let selected = method.selection().select(&candidates)?;
+    method.check(&selected)?;
+    method.least_numbers(&selected)
+}
+
 /// Freezes a model but for the biases that are to be trained, and for all that a method trains which trains everything.
 fn freeze<M: Module>(
     model: M,

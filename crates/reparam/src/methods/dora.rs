@@ -84,6 +84,10 @@ impl MethodConfig for DoraConfig {
         self.lora.check_layers(layers)
     }
 
+    fn least_numbers(&self, layers: &[&LinearModule]) -> Result<Option<(&'static str, u128)>> {
+        self.lora.least_numbers(layers)
+    }
+
     fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (part, start) = self.lora.start_factors(layer)?;
         let norms = lengths(layer, layer.base())?.reshape([layer.d_out]);

@@ -243,6 +243,17 @@ impl LoraConfig {
         Ok(self.rules()?.require_all(&paths)?)
     }
 
+    /// The numbers of both factors on all layers.
+    pub(super) fn n_factors(&self, layers: &[&LinearModule]) -> Result<u128> {
+        let rules = self.rules()?;
+        let numbers = layers.iter().map(|layer| {
+            let rank = rules.numbers_for(&layer.path)?.rank as u128;
+            let [rows, cols] = layer.shape.map(|size| size as u128);
+            Ok(rank.saturating_mul(rows + cols))
+        });
+        numbers.sum()
+    }
+
     /// Starts with the factors of one layer.
     pub(super) fn start_factors(&self, layer: &Layer<'_>) -> Result<(LowRankPart, Start)> {
         let path = &layer.module.path;
@@ -307,6 +318,10 @@ impl MethodConfig for LoraConfig {
 
     fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         self.start_factors(layer).map(|(_, start)| start)
+    }
+
+    fn least_numbers(&self, layers: &[&LinearModule]) -> Result<Option<(&'static str, u128)>> {
+        Ok(Some(("rank", self.n_factors(layers)?)))
     }
 
     fn scaling(&self) -> Option<f64> {

@@ -50,6 +50,16 @@ pub trait MethodConfig: Debug + Send + Sync {
     /// Fails when the layer does not suit, such as a row without a direction for weight normalization.
     fn start(&self, layer: &Layer<'_>) -> Result<Start>;
 
+    /// Returns the setting that decides how many numbers are made on these layers, and how many that are at least; `None` if the
+    /// layers alone decide. A run that surely does not fit is refused with it before they are made.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a setting cannot be used.
+    fn least_numbers(&self, _layers: &[&LinearModule]) -> Result<Option<(&'static str, u128)>> {
+        Ok(None)
+    }
+
     /// Returns whether the effective weight is what is trained, so that descent on theta is descent on the weight.
     fn is_identity(&self) -> bool {
         false

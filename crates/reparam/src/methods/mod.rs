@@ -61,7 +61,7 @@ use burn::tensor::Tensor;
 use reparam_ops::LinearPlan;
 
 pub use after_step::{AfterStep, StateTensors};
-pub use attach::{AttachReport, AttachedModule, attach, attach_all};
+pub use attach::{AttachReport, AttachedModule, attach, attach_all, least_numbers};
 pub(crate) use attached::FRAME;
 pub use attached::{Attached, Theta};
 pub use dora::DoraConfig;

@@ -145,6 +145,13 @@ impl MethodConfig for OverparameterizedConfig {
         Ok(())
     }
 
+    fn least_numbers(&self, layers: &[&LinearModule]) -> Result<Option<(&'static str, u128)>> {
+        let sizes = layers.iter().flat_map(|layer| layer.shape);
+        let sizes: u128 = sizes.map(|size| size as u128).sum();
+        let numbers = (self.product_width as u128).saturating_mul(sizes);
+        Ok(Some(("product_width", numbers)))
+    }
+
     fn start(&self, layer: &Layer<'_>) -> Result<Start> {
         let (d_out, d_in, width) = (layer.d_out, layer.d_in, self.product_width);
         let base = layer.base();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{DType, Tensor, TensorData};
-use reparam_formats::checkpoint::{Checkpoint, Dtype, TensorView};
+use reparam_formats::checkpoint::{Checkpoint, Dtype, StoredTensor};
 use reparam_formats::safetensors::{self, TensorToWrite, write_safetensors};
 
 use super::{MethodError, Result};
@@ -56,10 +56,10 @@ pub fn load_theta<M: Module>(model: M, path: &Path) -> Result<M> {
         .collect();
     file.check_tensors(&expected, |_| false)?;
     for tensor in &mut state {
-        file.check_finite(&tensor.name)?;
-        let view = file.expect(&tensor.name, &tensor.shape)?;
+        let stored = file.expect(&tensor.name, &tensor.shape)?;
+        stored.check_finite()?;
         let dtype = tensor.values.dtype();
-        let data = numbers(&view)?.convert_dtype(dtype);
+        let data = numbers(&stored)?.convert_dtype(dtype);
         tensor.values = Tensor::from_data(data, (&tensor.values.device(), dtype));
     }
     Ok(parameters::assign_state(model, state))
@@ -101,12 +101,13 @@ fn bytes(data: TensorData) -> (Vec<u8>, Dtype) {
 }
 
 /// Reads a tensor's numbers, `F64` without loss.
-fn numbers(view: &TensorView<'_>) -> Result<TensorData> {
-    let len = view.n_elements();
-    if view.dtype != Dtype::F64 {
-        return Ok(TensorData::new(view.to_f32_vec()?, [len]));
+fn numbers(stored: &StoredTensor<'_>) -> Result<TensorData> {
+    let len = stored.n_elements();
+    if stored.dtype != Dtype::F64 {
+        return Ok(TensorData::new(stored.to_f32_vec()?, [len]));
     }
-    let (words, _) = view.bytes.as_chunks::<8>();
+    let bytes = stored.bytes()?;
+    let (words, _) = bytes.as_chunks::<8>();
     let values: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
     Ok(TensorData::new(values, [len]))
 }

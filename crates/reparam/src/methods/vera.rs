@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use reparam_formats::peft::{KeySpec, KeyUsage, check_keys, config_of};
+use reparam_formats::peft::{AdapterFiles, KeySpec, KeyUsage, check_keys, config_of};
 use reparam_ops::{LinearPlan, LowRank};
 use serde_json::{Map, Value, json};
 
@@ -66,7 +66,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             let config = &files.config;
             check_keys(config, &KEYS)?;
             Ok(Arc::new(VeraConfig {
-                rank: config.usize("r")?.unwrap_or(256),
+                rank: rank_of(files)?,
                 d_initial: config.f64("d_initial")?.unwrap_or(0.1),
                 dropout: config.f64("vera_dropout")?.unwrap_or(0.0),
                 selection: targets_of(files, &[LAMBDA_B, LAMBDA_D])?,
@@ -153,6 +153,20 @@ impl Default for VeraConfig {
     }
 }
 
+/// Returns the rank that an adapter says, which is that of its tensors: projections are made of it that the file need not have.
+fn rank_of(files: &AdapterFiles) -> Result<usize> {
+    let rank = files.config.usize("r")?.unwrap_or(256);
+    let mut vectors = files.tensors.iter();
+    match vectors.find(|(name, it)| name.ends_with(LAMBDA_D) && it.shape != [rank]) {
+        None => Ok(rank),
+        Some((name, vector)) => Err(MethodError::FactorShape {
+            name: name.clone(),
+            expected: vec![rank],
+            found: vector.shape.clone(),
+        }),
+    }
+}
+
 impl MethodConfig for VeraConfig {
     selected!(SPEC, selection);
 
@@ -179,6 +193,13 @@ impl MethodConfig for VeraConfig {
             NewTensor::matrix(name, place.tensor(values, [rows, cols])).frozen()
         };
         Ok(vec![drawn(self.rank, d_in, A), drawn(d_out, self.rank, B)])
+    }
+
+    fn least_numbers(&self, layers: &[&LinearModule]) -> Result<Option<(&'static str, u128)>> {
+        let sizes = layers.iter().flat_map(|layer| layer.shape);
+        // The projections have the widest layer on both sides.
+        let most = sizes.max().unwrap_or(0) as u128;
+        Ok(Some(("rank", (self.rank as u128).saturating_mul(most))))
     }
 
     fn start(&self, layer: &Layer<'_>) -> Result<Start> {

@@ -1,16 +1,15 @@
 //! A trained regression on disk.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use burn::module::Module;
 use reparam::{ForwardContext, Linear, parameters};
 use reparam_data::tabular::Standardizer;
-use reparam_formats::FormatError;
 use reparam_formats::atomic::AtomicDirectory;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::safetensors::{TensorData as Data, TensorToWrite, write_safetensors};
+use reparam_formats::{FormatError, file};
 use serde::{Deserialize, Serialize};
 
 use super::network::{Network, tensor, values};
@@ -171,11 +170,9 @@ impl RegressionModel {
             path: config.clone(),
             problem,
         };
-        let text = std::fs::read_to_string(&config).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                invalid("there is no such file".to_owned())
-            }
-            _ => FormatError::io("read", &config, error).into(),
+        let text = file::read_text(&config).map_err(|error| match error {
+            FormatError::NoSuchFile { .. } => invalid("there is no such file".to_owned()),
+            error => error.into(),
         })?;
         let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
@@ -219,12 +216,13 @@ fn read(path: &Path, description: Description, activation: Activation) -> Result
         problem,
     };
     let numbers = |name: &str, shape: &[usize]| -> Result<Vec<f64>> {
-        let view = file.expect(name, shape)?;
-        if view.dtype != Dtype::F64 {
-            return Err(invalid(format!("`{name}` is {}, not F64", view.dtype)));
+        let stored = file.expect(name, shape)?;
+        if stored.dtype != Dtype::F64 {
+            return Err(invalid(format!("`{name}` is {}, not F64", stored.dtype)));
         }
-        file.check_finite(name)?;
-        let words = view.bytes.as_chunks::<8>().0.iter();
+        stored.check_finite()?;
+        let bytes = stored.bytes()?;
+        let words = bytes.as_chunks::<8>().0.iter();
         Ok(words.map(|word| f64::from_le_bytes(*word)).collect())
     };
     let mut layers = Vec::new();

@@ -7,6 +7,7 @@ use reparam_data::tabular::{
 
 use crate::Result;
 use crate::config::{RegressionConfig, RegressionModelKind, TableSource};
+use crate::memory::check_fits;
 
 /// A table, split and standardized.
 #[derive(Debug)]
@@ -109,12 +110,20 @@ fn load(source: &TableSource) -> Result<Table> {
             };
             Ok(read_csv(train, &selection)?)
         }
-        TableSource::Generate { generate: problem } => Ok(generate(&Generate {
-            samples: problem.samples,
-            features: problem.features,
-            noise: problem.noise,
-            seed: problem.seed,
-        })?
-        .table),
+        TableSource::Generate { generate: problem } => {
+            let numbers = (problem.samples as u128).saturating_mul(problem.features as u128);
+            // The table, and its rows to learn from as the model sees them.
+            check_fits(&[(
+                "samples or features of data.generate",
+                numbers.saturating_mul(8),
+            )])?;
+            let generated = generate(&Generate {
+                samples: problem.samples,
+                features: problem.features,
+                noise: problem.noise,
+                seed: problem.seed,
+            })?;
+            Ok(generated.table)
+        }
     }
 }

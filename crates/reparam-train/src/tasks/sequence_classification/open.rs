@@ -1,14 +1,13 @@
 //! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
 use reparam::methods::WeightLayout;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
-use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
@@ -17,19 +16,18 @@ use super::SequenceClassification;
 use super::card::Card;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
+use crate::model_files::ModelFiles;
 use crate::open::OpenedModel;
-use crate::session::load_adapter;
-use crate::task::{ModelRequest, Task};
+use crate::session::{load_adapter, misfit};
+use crate::task::{DataRequest, ModelRequest, Task};
 use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
 pub(super) struct Base {
-    pub(super) directory: PathBuf,
-    pub(super) json: ModelJson,
+    pub(super) files: Arc<ModelFiles>,
     pub(super) card: Card,
     pub(super) tokenizer: TextTokenizer,
     architecture: Architecture,
-    checkpoint: Checkpoint,
 }
 
 impl Base {
@@ -40,14 +38,12 @@ impl Base {
         dropout: Option<f64>,
     ) -> Result<Self> {
         let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
-        let path = opened.directory.join("config.json");
+        let json = &opened.files.json().json;
         Ok(Self {
-            card: Card::of_model(&path, opened.json.json.map())?,
-            directory: opened.directory,
-            json: opened.json,
+            card: Card::of_model(json.path(), json.map())?,
+            files: Arc::new(opened.files),
             tokenizer: opened.tokenizer,
             architecture: opened.architecture,
-            checkpoint: opened.checkpoint,
         })
     }
 
@@ -57,11 +53,11 @@ impl Base {
             return Ok(None);
         };
         let weight = format!("{}.weight", head.path);
-        let found = self.checkpoint.tensors().find(|(name, _)| *name == weight);
-        let Some(n_classes) = found.and_then(|(_, weight)| weight.shape.first().copied()) else {
+        let found = self.files.weights().get(&weight);
+        let Some(n_classes) = found.and_then(|weight| weight.shape.first().copied()) else {
             return Ok(None);
         };
-        let names = named(&self.card, &self.directory.join("config.json"), n_classes)?;
+        let names = named(&self.card, self.files.json().json.path(), n_classes)?;
         Ok(Some(Labels::new(names, self.card.kind())?))
     }
 
@@ -117,13 +113,9 @@ impl Base {
     ) -> Result<SequenceClassifier> {
         let (device, architecture) = (Device::flex(), self.architecture.clone());
         let place = (&device, precision);
-        Ok(SequenceClassifier::load(
-            &self.checkpoint,
-            architecture,
-            n_classes,
-            new_head,
-            place,
-        )?)
+        let weights = self.files.weights();
+        SequenceClassifier::load(weights, architecture, n_classes, new_head, place)
+            .map_err(|error| misfit(error, self.files.json()))
     }
 }
 
@@ -160,6 +152,8 @@ pub(super) struct Opened {
     pub(super) labels: Labels,
     /// Of the adapter's run, else of the model's.
     pub(super) card: Card,
+    /// Where the card is.
+    card_path: PathBuf,
 }
 
 impl Opened {
@@ -168,7 +162,7 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(&base.checkpoint, &[])?),
+            Some(directory) => Some(load_adapter(directory)?.over(base.files.weights(), &[])?),
             None => None,
         };
         let adapter = directory.zip(files.as_ref());
@@ -185,14 +179,25 @@ impl Opened {
             let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
             model = attached.0.no_grad();
         }
-        let card = directory.map(card_of).transpose()?.flatten();
-        let card = card.unwrap_or_else(|| base.card.clone());
+        let own = directory
+            .map(|directory| card_of(directory).map(|card| (directory, card)))
+            .transpose()?;
+        let (card_path, card) = match own {
+            Some((directory, Some(card))) => (directory.join(CARD_FILE), card),
+            _ => (base.files.json().json.path().to_owned(), base.card.clone()),
+        };
         Ok(Self {
             base,
             model,
             labels,
             card,
+            card_path,
         })
+    }
+
+    /// Where it is said how data are read, if the card says it and nothing else was asked for.
+    pub(super) fn remembered(&self, data: &DataRequest) -> Option<&Path> {
+        self.card.is_asked(data).then_some(&*self.card_path)
     }
 }
 

@@ -113,7 +113,8 @@ impl Place {
         let path = self.path(run).join("model/model.safetensors");
         let file = Checkpoint::open_file(&path).expect("weights");
         let view = file.get(name).expect(name);
-        let words = view.bytes.as_chunks::<8>().0.iter();
+        let bytes = view.bytes().expect("the tensor's bytes");
+        let words = bytes.as_chunks::<8>().0.iter();
         words.map(|word| f64::from_le_bytes(*word)).collect()
     }
 

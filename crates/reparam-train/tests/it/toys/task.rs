@@ -252,7 +252,7 @@ impl Task for Score {
             base: Some(BaseOrigin {
                 model: common.path.clone(),
                 revision: common.revision.clone(),
-                directory: session.directory,
+                from: session.files,
                 files: BaseOrigin::FILES.to_vec(),
             }),
             tokenizer: Some(session.tokenizer.digest().clone()),

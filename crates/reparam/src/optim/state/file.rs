@@ -48,15 +48,16 @@ pub(crate) fn read(path: &Path) -> Result<(u64, ParameterList)> {
             hint: Some("give the file of a saved optimizer state".into()),
         })?;
     let mut state = ParameterList::new();
-    for (name, view) in file.tensors() {
-        let dtype = match view.dtype {
+    for (name, stored) in file.tensors() {
+        let dtype = match stored.dtype {
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
             other => return Err(unsupported(&other.to_string())),
         };
-        let shape = view.shape.to_vec();
+        let shape = stored.shape.to_vec();
         let len: usize = shape.iter().product();
-        let data = TensorData::from_bytes_vec(view.bytes.to_vec(), [len], dtype);
+        let bytes = stored.bytes().map_err(file_error)?;
+        let data = TensorData::from_bytes_vec(bytes, [len], dtype);
         state.push(NamedTensor {
             name: name.to_owned(),
             shape,

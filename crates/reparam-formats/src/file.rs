@@ -1,0 +1,259 @@
+//! Files that are opened once and read by position.
+//!
+//! Every reader of this project opens its inputs here. A pipe, a device or a directory is refused at once: reading it would wait
+//! for ever, never end, or fail oddly. An open file that is replaced by a rename keeps giving its old bytes; one that is
+//! rewritten or cut in place is noticed, and no byte that may be of another version is handed out.
+
+use std::fs::{self, File, FileType};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::FormatError;
+use crate::identify::{Kind, expect_kind_of};
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub struct InputFile {
+    file: File,
+    path: PathBuf,
+    stamp: Stamp,
+}
+
+/// What changes when a file is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    /// `None` where the system does not say.
+    modified: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+        }
+    }
+}
+
+impl InputFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NoSuchFile`], [`FormatError::BrokenLink`], [`FormatError::AnotherKind`], and those of the file system.
+    pub fn open(path: &Path) -> Result<Self, FormatError> {
+        let failed = |source| FormatError::io("read", path, source);
+        // Asked for before it is opened: opening a pipe waits for whoever writes to it.
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            Err(error) if is_absent(&error) => {
+                return Err(match broken_link(path) {
+                    Some(error) => error,
+                    None => FormatError::NoSuchFile {
+                        path: path.to_path_buf(),
+                    },
+                });
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        check_kind(path, metadata.file_type())?;
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        check_kind(path, metadata.file_type())?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            stamp: Stamp::of(&metadata),
+        })
+    }
+
+    /// Returns the path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.stamp.len
+    }
+
+    /// Returns whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.stamp.len == 0
+    }
+
+    /// Fills `to` with the bytes from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Shortened`] and [`FormatError::Changed`] if the file is no longer what it was when it was opened; those of
+    /// the file system.
+    pub fn read_at(&self, to: &mut [u8], offset: u64) -> Result<(), FormatError> {
+        let result = read_exact_at(&self.file, to, offset);
+        match result {
+            Ok(()) => self.check_unchanged(),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.check_unchanged()?;
+                Err(self.failed(error))
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Returns the open file, to be read from its beginning; what is changed meanwhile is not noticed any more.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Returns all bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Self::read_at).
+    pub fn read_all(&self) -> Result<Vec<u8>, FormatError> {
+        let len = usize::try_from(self.len());
+        let len = len.map_err(|_| self.failed(io::ErrorKind::FileTooLarge.into()))?;
+        let mut bytes = vec![0; len];
+        self.read_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    /// Hands the bytes from `begin` to `end` to `take`, a piece of at most `most` bytes at a time.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_at`](Self::read_at).
+    pub(crate) fn pieces(
+        &self,
+        begin: u64,
+        end: u64,
+        most: usize,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), FormatError> {
+        let mut buffer = vec![0; (end - begin).min(most as u64) as usize];
+        let mut at = begin;
+        while at < end {
+            let piece = (end - at).min(most as u64) as usize;
+            self.read_at(&mut buffer[..piece], at)?;
+            take(&buffer[..piece]);
+            at += piece as u64;
+        }
+        Ok(())
+    }
+
+    /// Compares length and time of change with those at the opening. (A rename changes neither.)
+    fn check_unchanged(&self) -> Result<(), FormatError> {
+        let metadata = self.file.metadata().map_err(|error| self.failed(error))?;
+        let now = Stamp::of(&metadata);
+        let path = || self.path.clone();
+        match now {
+            now if now == self.stamp => Ok(()),
+            now if now.len < self.stamp.len => Err(FormatError::Shortened {
+                path: path(),
+                before: self.stamp.len,
+                now: now.len,
+            }),
+            _ => Err(FormatError::Changed { path: path() }),
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> FormatError {
+        FormatError::io("read", &self.path, source)
+    }
+}
+
+/// Returns the bytes of a file.
+///
+/// # Errors
+///
+/// Those of [`InputFile::open`] and [`InputFile::read_at`].
+pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
+    InputFile::open(path)?.read_all()
+}
+
+/// Returns the text of a file.
+///
+/// # Errors
+///
+/// Those of [`read`]; [`FormatError::AnotherKind`] for a file that is known to be none of text; [`FormatError::NotText`].
+pub fn read_text(path: &Path) -> Result<String, FormatError> {
+    let file = InputFile::open(path)?;
+    expect_kind_of(&file, &Kind::Text)?;
+    String::from_utf8(file.read_all()?).map_err(|error| FormatError::NotText {
+        path: path.to_path_buf(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Returns whether there is something at a path that need not be there.
+///
+/// # Errors
+///
+/// [`FormatError::BrokenLink`]: a link to nothing was meant to be something.
+pub fn is_there(path: &Path) -> Result<bool, FormatError> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if is_absent(&error) => broken_link(path).map_or(Ok(false), Err),
+        Err(error) => Err(FormatError::io("read", path, error)),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Returns the error of a path, or a part of one, that is a link to nothing; `None` if there is none.
+fn broken_link(path: &Path) -> Option<FormatError> {
+    let target = |path: &Path| {
+        let is_broken = fs::symlink_metadata(path).ok()?.is_symlink() && !path.exists();
+        is_broken.then(|| fs::read_link(path).ok())?
+    };
+    path.ancestors().find_map(|path| {
+        let target = target(path)?;
+        let path = path.to_path_buf();
+        Some(FormatError::BrokenLink { path, target })
+    })
+}
+
+fn check_kind(path: &Path, kind: FileType) -> Result<(), FormatError> {
+    if kind.is_file() {
+        return Ok(());
+    }
+    Err(FormatError::AnotherKind {
+        path: path.to_path_buf(),
+        kind: match kind.is_dir() {
+            true => Kind::Directory,
+            false => Kind::Special,
+        },
+        wanted: "a file",
+    })
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, to: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, to, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut to: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !to.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, to, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                to = &mut to[n..];
+                offset += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! The directory of a model, read once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
+use reparam_formats::{FormatError, file};
+
+use crate::Result;
+
+pub(crate) const CONFIG: &str = "config.json";
+pub(crate) const TOKENIZER: &str = "tokenizer.json";
+
+/// What a model directory has besides its weights and its configuration, where it is there.
+const COMPANIONS: [&str; 7] = [
+    "generation_config.json",
+    TOKENIZER,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+/// The files of a model's directory, as they were when it was opened.
+///
+/// Small files are kept in memory and the weights stay open, so that what a run says of its base, and what it saves beside the
+/// weights, is what it was made from, whatever happens to the directory meanwhile.
+#[derive(Debug)]
+pub struct ModelFiles {
+    directory: PathBuf,
+    json: ModelJson,
+    weights: Checkpoint,
+    kept: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl ModelFiles {
+    /// Reads a directory; of the weights the headers alone, and those after `look` has seen the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the configuration or the weights are missing or damaged.
+    pub(crate) fn open(
+        directory: &Path,
+        look: impl FnOnce(&ModelJson) -> Result<()>,
+    ) -> Result<Self> {
+        if !directory.is_dir() {
+            let path = directory.to_path_buf();
+            return Err(FormatError::NoSuchDirectory { path }.into());
+        }
+        let path = directory.join(CONFIG);
+        let config = file::read_text(&path)?;
+        let json = ModelJson::parse(&path, &config)?;
+        look(&json)?;
+        let weights = Checkpoint::open(directory)?;
+        let mut kept = BTreeMap::from([(CONFIG, config.into_bytes())]);
+        for name in COMPANIONS {
+            let path = directory.join(name);
+            if file::is_there(&path)? {
+                kept.insert(name, file::read(&path)?);
+            }
+        }
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            json: json.beside(&weights),
+            weights,
+            kept,
+        })
+    }
+
+    /// Returns where the files were.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the configuration.
+    pub fn json(&self) -> &ModelJson {
+        &self.json
+    }
+
+    /// Returns the weights.
+    pub fn weights(&self) -> &Checkpoint {
+        &self.weights
+    }
+
+    /// Returns the bytes of a file besides the weights, if it is there.
+    pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.kept.get(name).map(Vec::as_slice)
+    }
+
+    /// Returns what else a copy of the model needs beside its weights and its configuration, by name.
+    pub(crate) fn companions(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
+        let companions = COMPANIONS.into_iter();
+        companions.filter_map(|name| Some((name, self.bytes(name)?)))
+    }
+}
