@@ -255,14 +255,8 @@ fn a_result_says_that_it_wants_instructions() {
     let examples = "{\"instruction\":\"Say hello.\",\"output\":\"Hello there.\"}\n".repeat(20);
     workplace.write("a.jsonl", examples.as_bytes());
     let model = model();
-    let args = [
-        "--model",
-        &model,
-        "--data",
-        "a.jsonl",
-        "--set",
-        "data.format=alpaca",
-    ];
+    // The fields of the examples say it; so could `format`.
+    let args = ["--model", &model, "--data", "a.jsonl"];
     train(&workplace, &args).succeeded();
     let adapter = [
         "--adapter",

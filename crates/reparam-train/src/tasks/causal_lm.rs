@@ -58,6 +58,9 @@ struct TextCard {
     fields: Fields,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     template: Option<Template>,
+    /// The format of all examples where nothing but their fields said it; other data need not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    examples: Option<Format>,
 }
 
 impl TextCard {
@@ -74,8 +77,11 @@ impl TextCard {
         Ok(card.map(|card| (card, json.path().to_owned())))
     }
 
-    fn new(data: &DataConfig) -> Self {
+    /// Says how data were read, which had these formats.
+    fn new(data: &DataConfig, formats: &[Format]) -> Self {
+        let told = data.format.is_none() && formats == [Format::Alpaca];
         Self {
+            examples: told.then_some(Format::Alpaca),
             task: CausalLanguageModel::NAME.to_owned(),
             format: data.format,
             fields: data.fields.clone(),
@@ -128,7 +134,7 @@ pub fn trained_format(
 ) -> Result<Option<Format>> {
     let (request, _) = request.found(hub)?;
     let card = TextCard::of(&request, session)?;
-    Ok(card.and_then(|(card, _)| card.format))
+    Ok(card.and_then(|(card, _)| card.format.or(card.examples)))
 }
 
 impl Objective for CausalLanguageModel {
@@ -234,6 +240,7 @@ impl Task for CausalLanguageModel {
             meta.fan_in_fan_out = model.stores_transposed(modules);
             model
         };
+        let card = TextCard::new(&config.data, &train.read.formats);
         prepare(config, base, data, adapt, |plan, result| Self {
             train,
             eval,
@@ -241,7 +248,7 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
             sample: config.train.sample.clone(),
-            card: TextCard::new(&config.data),
+            card,
             config: config_json,
             result,
         })
