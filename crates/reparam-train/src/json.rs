@@ -24,5 +24,6 @@ pub(crate) fn text_of(path: &Path, value: &impl Serialize) -> Result<String, For
 
 /// Reads a file of JSON, if there is one.
 pub(crate) fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
+    let text = std::fs::read_to_string(path).ok()?;
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text)).ok()
 }

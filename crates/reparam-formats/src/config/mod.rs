@@ -132,10 +132,15 @@ impl GenerationConfig {
     }
 }
 
-/// Reads a text file, and says what it is if it is none.
+/// Reads a text file without its byte order mark, and says what it is if it is none.
 pub(crate) fn read_text(path: &Path) -> Result<String, FormatError> {
     expect_kind(path, &Kind::Text)?;
-    fs::read_to_string(path).map_err(|source| FormatError::io("read", path, source))
+    let mut text =
+        fs::read_to_string(path).map_err(|source| FormatError::io("read", path, source))?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// Reads the padding token, for which older files write -1 if there is none.
