@@ -187,3 +187,24 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
         .reparam(&["eval", "--model", &model, "--data", "openai/gsm8k"])
         .failed(1, "no such file", "hf download");
 }
+
+#[test]
+fn a_model_may_have_byte_order_marks() {
+    let workplace = Workplace::new();
+    workplace.write("a.txt", b"Lily saw a boat.");
+    let expected = eval(&workplace, &["--data", "a.txt"]);
+    let copy = workplace.copy_model("copy");
+    for name in ["config.json", "tokenizer_config.json"] {
+        let content = workplace.read_text(&format!("copy/{name}"));
+        workplace.write(
+            &format!("copy/{name}"),
+            format!("\u{feff}{content}").as_bytes(),
+        );
+    }
+    let copy = copy.to_str().expect("a path");
+    let found = workplace
+        .reparam(&["eval", "--json", "--model", copy, "--data", "a.txt"])
+        .succeeded()
+        .json();
+    assert_eq!(found["loss"], expected["loss"]);
+}
