@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use reparam_data::Format;
-use reparam_data::rows::{Fields, OnError, RowError};
+use reparam_data::{DataError, Fields, FieldsError, Format, OnError, Template};
 use reparam_train::config::Precision;
 use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Warnings};
 
@@ -201,6 +200,11 @@ pub(crate) struct TrainArgs {
     /// Continue from the newest checkpoint, or start if there is none
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Replace the run in the output directory, finished or not
+    ///
+    /// It is removed once the new run is loaded and checked. Other files in the directory stay.
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -238,8 +242,8 @@ pub(crate) struct AskArgs {
     /// What the model is for, such as causal-lm; default: what the adapter or model says
     #[arg(long, value_name = "TASK")]
     task: Option<String>,
-    /// Texts, examples or rows
-    #[arg(long, value_name = "FILE")]
+    /// Texts, examples or rows: a file, a directory, or a pattern in quotes
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// File format (text, jsonl, csv, tsv, lines ...); default: as in training, else by file name
     #[arg(long, value_name = "FORMAT")]
@@ -247,6 +251,9 @@ pub(crate) struct AskArgs {
     /// Which column holds which field, as in text=review,label=kind; by number if there is no header
     #[arg(long, value_name = "FIELD=COLUMN,..", value_parser = fields)]
     fields: Option<Fields>,
+    /// Text made of each row's fields, as in "Question: {question} Answer: {answer}"; default: as in training
+    #[arg(long, value_name = "TEXT", value_parser = template)]
+    template: Option<Template>,
     /// Stop at a row that cannot be read, or skip it
     #[arg(long, value_name = "error|skip", default_value = "error", value_parser = word_of(OnError::WORDS), hide_possible_values = true)]
     on_error: OnError,
@@ -263,9 +270,10 @@ impl AskArgs {
         context.watch_interrupts("stopping")?;
         let task = tasks.of_request(self.task.as_deref(), &model, &context.hub)?;
         let data = DataRequest {
-            path: self.data,
+            path: context.expand(self.data),
             format: self.format,
             fields: self.fields,
+            template: self.template,
             on_error: self.on_error,
         };
         let request = EvalRequest {
@@ -411,7 +419,11 @@ fn word_of<const N: usize, T: Copy + Send + Sync + 'static>(
 }
 
 fn fields(text: &str) -> Result<Fields, String> {
-    text.parse().map_err(|error: RowError| error.to_string())
+    text.parse().map_err(|error: FieldsError| error.to_string())
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    text.parse().map_err(|error: DataError| error.to_string())
 }
 
 /// A parser of whole numbers from `least` to `most`.

@@ -1,6 +1,7 @@
 //! What the environment gives every command: the hub, threads, an instruction set.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::available_parallelism;
@@ -18,6 +19,8 @@ use crate::interrupt;
 pub(crate) struct Context {
     /// Where models come from.
     pub(crate) hub: HubOptions,
+    /// What a `~` at the beginning of a path stands for.
+    pub(crate) home: Option<PathBuf>,
     /// The table of tasks.
     pub(crate) tasks: Tasks,
     /// Set by the first Ctrl-C.
@@ -43,8 +46,11 @@ impl Context {
             with_isa(isa, || ())?;
         }
         Ok(Self {
-            tasks: Tasks::builtin().with_hub(hub.clone()),
+            tasks: Tasks::builtin()
+                .with_hub(hub.clone())
+                .with_home(settings.home.clone()),
             hub,
+            home: settings.home,
             stop,
             keeps: Arc::default(),
             runtime: RuntimeOptions {
@@ -54,6 +60,15 @@ impl Context {
                 profile: false,
             },
         })
+    }
+
+    /// Puts the home directory in the place of a `~` that begins a path: shells do so with words alone, not behind `--data=`
+    /// and not in quotes.
+    pub(crate) fn expand(&self, path: PathBuf) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path,
+        }
     }
 
     /// Makes the runtime of a command, with the threads that a run file asks for if it does.

@@ -76,6 +76,8 @@ pub(crate) struct Settings {
     pub(crate) isa: Option<String>,
     /// Where models come from.
     pub(crate) hub: HubOptions,
+    /// What a `~` at the beginning of a path stands for.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// The values of the variables at the start of the program.
@@ -159,6 +161,7 @@ impl Environment {
             threads,
             isa: self.text(&REPARAM_ISA, "the name of an instruction set")?,
             hub,
+            home: self.home.clone(),
         })
     }
 

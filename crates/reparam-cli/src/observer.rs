@@ -114,6 +114,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
             Event::Saved { step, path } => self
                 .printer
                 .row("saved", &format!("step {step}: {}", path.display())),
+            Event::Replaced { removed } => self.printer.row(
+                "replaced",
+                &format!("the earlier run: {}", removed.join(", ")),
+            ),
             Event::Warning { message } => {
                 self.printer.warn(message);
                 Ok(())
@@ -160,6 +164,9 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         if let Some(held_out) = held_out(&start.data) {
             self.printer.row("held out", &held_out)?;
         }
+        for line in left_out(&start.data) {
+            self.printer.row("left out", &line)?;
+        }
         self.started = Instant::now();
         if self.printer.shows_progress() {
             self.bar = self.meter.bars.add(ProgressBar::new(start.max_steps));
@@ -185,7 +192,10 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         }
         let is_first = self.pace.n_steps() == 1;
         if is_first || step.step == self.max_steps || self.pace.is_due() {
-            let loss = measured(self.pace.take_mean_loss(), 4);
+            let loss = match self.pace.take_mean_loss() {
+                Some(mean) => format!("{} (mean {})", measured(step.loss, 4), measured(mean, 4)),
+                None => measured(step.loss, 4),
+            };
             let (rate, norm) = (short(step.learning_rate), short(step.grad_norm));
             let elapsed = seconds(self.started.elapsed().as_secs_f64());
             self.printer.note(&format!(
@@ -203,8 +213,8 @@ impl<'a, 'p> TrainObserver<'a, 'p> {
         let (Some(before), Some(after)) = (finished.before, finished.after) else {
             return;
         };
-        self.printer.note(&format!(
-            "warning: the model is not better than before: held-out {metric} {} before the first step, {} of the \
+        self.printer.warn(&format!(
+            "the model is not better than before: held-out {metric} {} before the first step, {} of the \
              result\nhint: lower optimizer.learning_rate, evaluate more often with train.eval_every, or use more data",
             measured(before, 4),
             measured(after, 4)
@@ -291,7 +301,11 @@ fn plan(start: &Start) -> String {
 
 /// What a task says of its data: counts that are not zero, names, and how long lists are.
 fn facts(data: &Map<String, Value>) -> String {
-    let counted = data.iter().filter(|(name, _)| *name != "held_out");
+    // These have lines of their own.
+    let others = ["held_out", "skipped_rows", "left_out"];
+    let counted = data
+        .iter()
+        .filter(|(name, _)| !others.contains(&name.as_str()));
     let facts = counted.filter_map(|(name, value)| {
         let value = match value {
             Value::String(text) => text.clone(),
@@ -322,6 +336,30 @@ fn held_out(data: &Map<String, Value>) -> Option<String> {
         })
         .collect();
     (!shares.is_empty()).then(|| shares.join(", "))
+}
+
+/// The first rows that were left out, and the files.
+fn left_out(data: &Map<String, Value>) -> Vec<String> {
+    let texts = |key: &str| {
+        let list = data
+            .get(key)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        list.filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let mut lines = texts("skipped_rows");
+    let files = texts("left_out");
+    if let [first, ..] = &files[..] {
+        let more = match files.len() {
+            1 => String::new(),
+            n => format!(" and {}", counted(n as u64 - 1, "more file")),
+        };
+        lines.push(format!("{first}{more}: no data by the name"));
+    }
+    lines
 }
 
 /// Why a run ended, in words.
@@ -445,7 +483,10 @@ mod tests {
         let lines: Vec<&str> = err.lines().collect();
         assert_eq!(lines.len(), 4, "{err}");
         insta::assert_snapshot!(lines[0], @"step 1/40  loss 1.9900  learning rate 2e-4  gradient 0.5  100 tokens/s  1.5 GiB  0.0s, 31.2s left");
-        assert!(lines[1].starts_with("step 14/40  loss 1.9900 "), "{err}");
+        assert!(
+            lines[1].starts_with("step 14/40  loss 1.9900 (mean 1.9900)  "),
+            "{err}"
+        );
         assert!(
             lines[3].starts_with("step 40/40 ") && lines[3].ends_with(" 0.0s left"),
             "{err}"

@@ -170,9 +170,9 @@ impl Pace {
         self.in_steps - self.last_line >= BETWEEN_LINES.as_secs_f64()
     }
 
-    /// Takes the mean loss since the last line.
-    pub(crate) fn take_mean_loss(&mut self) -> f64 {
-        let mean = self.losses / self.n_losses;
+    /// Takes the mean loss since the last line, of several steps.
+    pub(crate) fn take_mean_loss(&mut self) -> Option<f64> {
+        let mean = (self.n_losses > 1.0).then(|| self.losses / self.n_losses);
         *self = Self {
             last_line: self.in_steps,
             losses: 0.0,
@@ -205,9 +205,10 @@ mod tests {
         }
         assert!((pace.left(10) - 5.0).abs() < 0.01, "{}", pace.left(10));
         assert!(pace.is_due());
-        assert!((pace.take_mean_loss() - 204.0 / 201.0).abs() < 1e-9);
+        let mean = pace.take_mean_loss().unwrap();
+        assert!((mean - 204.0 / 201.0).abs() < 1e-9);
         assert!(!pace.is_due());
         pace.step(&step(0.5, 3.0));
-        assert_eq!(pace.take_mean_loss(), 3.0);
+        assert_eq!(pace.take_mean_loss(), None);
     }
 }

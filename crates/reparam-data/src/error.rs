@@ -2,13 +2,16 @@
 
 use std::fmt::Display;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use reparam_formats::identify::Kind;
 use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
-use crate::source::{DocumentSource, Format, known_fields};
+use crate::source::{DocumentSource, Fault, FieldsError, Format, and_others};
 use crate::watch::Interrupted;
+
+mod hint;
 
 /// The result of this crate's fallible functions.
 pub type Result<T> = std::result::Result<T, DataError>;
@@ -19,6 +22,31 @@ pub type Result<T> = std::result::Result<T, DataError>;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
+    // Choosing.
+    /// The choice of fields is none.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
+    /// Fields are named that never are in the same row.
+    #[error("no form of a row has all fields of `{fields}`", fields = shown(fields))]
+    FieldsOfNoForm {
+        /// The fields as they were given.
+        fields: String,
+    },
+    /// A template is none.
+    #[error("the template \"{}\" {problem}", shown(template))]
+    Template {
+        /// The template as it was given.
+        template: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A format says what rows are, and a template says it, too.
+    #[error("the format `{format}` and a template both say what becomes of a row")]
+    TemplateAndFormat {
+        /// The format.
+        format: Format,
+    },
+
     // Reading.
     /// The list of paths is empty.
     #[error("no data file is given")]
@@ -39,7 +67,42 @@ pub enum DataError {
         /// The directory.
         path: PathBuf,
     },
-    /// What was read cannot be taken apart.
+    /// The path is no file that can be read.
+    #[error(transparent)]
+    File(FormatError),
+    /// A directory has no file of data, or a pattern matches none.
+    #[error("{}", no_files(path, *is_directory, others))]
+    NoFiles {
+        /// The directory or the pattern.
+        path: PathBuf,
+        /// Whether it is a directory.
+        is_directory: bool,
+        /// What is there instead, at most ten.
+        others: Vec<String>,
+    },
+    /// A pattern is none.
+    #[error("{pattern} is no pattern of file names: {message}", pattern = shown(pattern))]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The file is recognized as something else than text.
+    #[error("{} is {}, not text", path.display(), kind.name())]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+    },
+    /// The file has zero bytes.
+    #[error("{} is not text: it has zero bytes", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused to read the file.
     #[error("cannot read {}", path.display())]
     Unreadable {
         /// The file.
@@ -70,7 +133,7 @@ pub enum DataError {
         documents: usize,
     },
     /// The file is not UTF-8.
-    #[error("{}:{line}: invalid UTF-8 at byte {offset} of the file", path.display())]
+    #[error("{}:{line}: invalid UTF-8 at byte {offset} of the file{}", path.display(), looks_like(*encoding))]
     InvalidUtf8 {
         /// The file.
         path: PathBuf,
@@ -78,8 +141,8 @@ pub enum DataError {
         line: usize,
         /// The first byte that is not UTF-8, counted from 0 at the start of the file.
         offset: usize,
-        /// Whether the file begins with a UTF-16 byte order mark.
-        utf16: bool,
+        /// The encoding that it seems to be in, by the name that `iconv` has for it.
+        encoding: Option<&'static str>,
     },
     /// What should be JSON is not.
     #[error("{}:{line}:{column}: invalid JSON: {message}", path.display(), message = shown_sentence(message))]
@@ -109,6 +172,62 @@ pub enum DataError {
         /// The line on which the record begins.
         line: usize,
     },
+    /// A table has nothing but a header.
+    #[error("{} has no rows", path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Two columns of a header have the name that is asked for.
+    #[error("{place}: columns {first} and {second} are both named `{column}`", column = shown(column))]
+    DuplicateColumn {
+        /// Where the header stands.
+        place: DocumentSource,
+        /// The name.
+        column: String,
+        /// The first column of that name, counted from 1.
+        first: usize,
+        /// The second.
+        second: usize,
+    },
+    /// A record has another number of cells than the one before.
+    #[error("{place}: expected {expected} cells, found {found}")]
+    Ragged {
+        /// Where it stands.
+        place: DocumentSource,
+        /// Cells of the header, or of the first record where there is none.
+        expected: usize,
+        /// Cells of this record.
+        found: usize,
+    },
+    /// The same is wrong with several rows, or with one where such rows could be left out.
+    #[error("{first}{}", and_others(*count, others))]
+    Rows {
+        /// What is wrong with the first.
+        first: Box<DataError>,
+        /// How many there are.
+        count: usize,
+        /// Where the first of the others stand.
+        others: Vec<String>,
+    },
+    /// Every row of a file was left out.
+    #[error("none of the {rows} rows of {} can be read; the first: {first}", path.display())]
+    NothingLeft {
+        /// The file.
+        path: PathBuf,
+        /// Its rows.
+        rows: usize,
+        /// What is wrong with the first one.
+        first: Box<DataError>,
+    },
+    /// A row holds what cannot be learned from yet.
+    #[error("{place}: {what} cannot be learned from yet")]
+    Unlearnable {
+        /// Where it stands.
+        place: DocumentSource,
+        /// What it is.
+        what: Unlearnable,
+    },
     /// The array of a file is empty.
     #[error("{} holds no document: its array is empty", path.display())]
     EmptyArray {
@@ -124,12 +243,12 @@ pub enum DataError {
         found: &'static str,
     },
     /// An object lacks a field that the format, or the first object of the file, asks for.
-    #[error("{place}: no field `{field}`, found {}", list(keys))]
+    #[error("{place}: no field `{field}`, found {}", list(keys), field = shown(field))]
     MissingField {
         /// Where it stands.
         place: DocumentSource,
-        /// The field.
-        field: &'static str,
+        /// The field, as the file should have it.
+        field: String,
         /// The fields that it has, at most ten.
         keys: Vec<String>,
         /// The field most like the missing one.
@@ -158,22 +277,22 @@ pub enum DataError {
         formats: Vec<Format>,
     },
     /// A field is not a string.
-    #[error("{place}: the field `{field}` is {found}, not a string")]
+    #[error("{place}: the field `{field}` is {found}, not a string", field = shown(field))]
     FieldNotString {
         /// Where it stands.
         place: DocumentSource,
-        /// The field.
-        field: &'static str,
+        /// The field, as the file has it.
+        field: String,
         /// The JSON type that is there.
         found: &'static str,
     },
     /// The response of an example is empty or white space.
-    #[error("{place}: the response in `{field}` is empty")]
+    #[error("{place}: the response in `{field}` is empty", field = shown(field))]
     EmptyResponse {
         /// Where it stands.
         place: DocumentSource,
-        /// The field of the response.
-        field: &'static str,
+        /// The field of the response, as the file has it.
+        field: String,
     },
     /// The extension does not tell the format.
     #[error("cannot tell the format of {} from its name", path.display())]
@@ -309,7 +428,8 @@ pub enum DataError {
     },
     /// A text has a token that the embedding has no row for.
     #[error(
-        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows"
+        "the text has the token `{token}` with id {id}, but the model's embedding has {rows} rows",
+        token = shown(token)
     )]
     TokenOutsideEmbedding {
         /// The token.
@@ -400,134 +520,92 @@ pub enum DataError {
     Interrupted(#[from] Interrupted),
 }
 
-impl DataError {
-    /// What the user can do about it, if there is something to say beyond the message.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NoPaths => "name at least one file".to_owned(),
-            Self::NotFound { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
-            Self::NotFound { missing_directory: Some(directory), .. } => {
-                format!("the directory {} does not exist", directory.display())
-            }
-            Self::IsDirectory { .. } => "list the files in it one by one".to_owned(),
-            Self::InvalidUtf8 { utf16: true, .. } => {
-                "the file looks like UTF-16; convert it, e.g. with `iconv -f UTF-16 -t UTF-8`".to_owned()
-            }
-            Self::InvalidUtf8 { .. } => {
-                "convert the file to UTF-8, e.g. with `iconv -f LATIN1 -t UTF-8`".to_owned()
-            }
-            Self::InvalidJson { .. } => {
-                "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
-            }
-            Self::OpenQuote { .. } | Self::TextAfterQuote { .. } => {
-                "close the cell with a double quote; a quote inside it is written twice".to_owned()
-            }
-            Self::NotAnObject { .. } => {
-                r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
-            }
-            Self::MissingField { nearest: Some(key), field, .. } => {
-                format!("rename the field `{key}` to `{field}`")
-            }
-            Self::MissingField { field, .. } => {
-                format!("each object of a file has the same form, so it needs a field `{field}`")
-            }
-            Self::UnknownFields { nearest: Some((key, field)), .. } => {
-                format!("rename the field `{key}` to `{field}`")
-            }
-            Self::UnknownFields { format, .. } => {
-                format!("an object has one of these: {}", known_fields(*format))
-            }
-            Self::AmbiguousFields { formats, .. } => match &formats[..] {
-                [first, second, ..] if first != second => {
-                    format!("set format to `{first}` or `{second}`")
-                }
-                _ => "remove the field that is not meant".to_owned(),
-            },
-            Self::FieldNotString { field, .. } => format!("put the text into `{field}` as one string"),
-            Self::EmptyResponse { .. } => {
-                "there is nothing to learn from it; write the response or leave the example out".to_owned()
-            }
-            Self::UnknownExtension { .. } => format!(
-                "name the file .txt, .jsonl or .json, or set format to one of {}",
-                list(&Format::ALL)
-            ),
-            Self::UnknownFormat { .. } => format!("the formats are {}", list(&Format::ALL)),
-            Self::NoPrompts { .. } => {
-                "remove it, or give the data as examples with a prompt and a response".to_owned()
-            }
-            Self::EmptyFile { .. }
-            | Self::NoDocuments { .. }
-            | Self::EmptyArray { .. }
-            | Self::OnlyEmptyDocuments { .. } => {
-                "put some text into it or leave it out of the list".to_owned()
-            }
-            Self::Format(error) => return error.hint(),
-            Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
-                "{} is there, but only the tokenizer.json format is read; load the model with \
-                 transformers' AutoTokenizer and call save_pretrained to write one",
-                list(others)
-            ),
-            Self::NoTokenizer { .. } => {
-                "copy the tokenizer.json that belongs to the model into its directory".to_owned()
-            }
-            Self::InvalidTokenizer { .. } => {
-                "the file may be cut short, or written by a newer version of tokenizers; download it again"
-                    .to_owned()
-            }
-            Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
-            Self::UnknownSpecialToken { role, .. } => format!(
-                "correct `{role}_token`, or add the token to tokenizer.json and a row to the embedding"
-            ),
-            Self::UnknownSpecialId { role, .. } => {
-                format!("correct `{role}_token_id` in config.json or name `{role}_token` in tokenizer_config.json")
-            }
-            Self::AddedTokenId { .. } => {
-                "tokenizer.json and tokenizer_config.json come from different versions of the model; \
-                 download both again"
-                    .to_owned()
-            }
-            Self::NoEos { .. } => {
-                "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
-            }
-            Self::TokenOutsideEmbedding { .. } => {
-                "take the token out of the text, use the tokenizer that belongs to the model, or enlarge the \
-                 embedding"
-                    .to_owned()
-            }
-            Self::WhiteSpaceRun { .. } => {
-                "shorten it in the data".to_owned()
-            }
-            Self::NoRoom { of_template, .. } => {
-                format!("set sequence_length to {} or more", of_template + 1)
-            }
-            Self::Document { error, .. } => return error.hint(),
-            Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
-            Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
-            Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
-            Self::NothingToLearn { masked: true, .. } => {
-                "the loss masks leave no token to predict; check them, or lengthen sequence_length".to_owned()
-            }
-            Self::NothingToLearn { .. } => {
-                "a document needs at least two tokens: the first is not predicted".to_owned()
-            }
-            Self::NoBlocks => "give at least one document".to_owned(),
-            Self::ZeroBatchSize => "set batch_size to 1 or more".to_owned(),
-            Self::EvalFraction { .. } => "use 0.05 to hold out 5 %, or 0 for none".to_owned(),
-            Self::TooFewToSplit { .. } => {
-                "give an evaluation file of its own, or shorten sequence_length".to_owned()
-            }
-            Self::NotFound { .. }
-            | Self::Interrupted(_)
-            | Self::Unreadable { .. }
-            | Self::InvalidTokenizerConfig { .. }
-            | Self::UnsupportedDecoder { .. }
-            | Self::Encode { .. }
-            | Self::Decode { .. }
-            | Self::TokenIdTooLarge { .. } => return None,
-        };
-        Some(hint)
+/// Rows that are known and not learned from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unlearnable {
+    /// The messages of a conversation, in the field of this name.
+    Messages(String),
+    /// Two responses, of which one is preferred.
+    Preference,
+}
+
+impl Unlearnable {
+    /// Tells by its keys what a row is.
+    pub(crate) fn of(keys: &[&str]) -> Option<Self> {
+        let has = |key: &str| keys.contains(&key);
+        let of_messages = ["messages", "conversations", "conversation"];
+        match of_messages.into_iter().find(|key| has(key)) {
+            Some(key) => Some(Self::Messages(key.to_owned())),
+            None => (has("chosen") && has("rejected")).then_some(Self::Preference),
+        }
     }
+}
+
+impl Display for Unlearnable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Messages(field) => {
+                write!(f, "the messages of a conversation (`{}`)", shown(field))
+            }
+            Self::Preference => f.write_str("a pair of `chosen` and `rejected` responses"),
+        }
+    }
+}
+
+impl Fault for DataError {
+    fn row(&self) -> Option<(DocumentSource, String)> {
+        let (place, kind) = match self {
+            Self::InvalidJson { path, line, .. } => {
+                let place = DocumentSource {
+                    path: path.as_path().into(),
+                    line: *line,
+                    item: None,
+                };
+                return Some((place, "json".to_owned()));
+            }
+            Self::NotAnObject { place, .. } => (place, "object".to_owned()),
+            Self::MissingField { place, field, .. } => (place, format!("missing {field}")),
+            Self::UnknownFields { place, .. } => (place, "fields".to_owned()),
+            Self::AmbiguousFields { place, .. } => (place, "ambiguous".to_owned()),
+            Self::FieldNotString { place, field, .. } => (place, format!("type {field}")),
+            Self::EmptyResponse { place, field } => (place, format!("empty {field}")),
+            Self::Ragged { place, .. } => (place, "ragged".to_owned()),
+            Self::Unlearnable { place, .. } => (place, "unlearnable".to_owned()),
+            Self::Document { place, .. } => (place, "encode".to_owned()),
+            _ => return None,
+        };
+        Some((place.clone(), kind))
+    }
+
+    fn of_rows(first: Self, count: usize, others: Vec<String>) -> Self {
+        Self::Rows {
+            first: Box::new(first),
+            count,
+            others,
+        }
+    }
+}
+
+fn no_files(path: &Path, is_directory: bool, others: &[String]) -> String {
+    let path = path.display();
+    match (is_directory, others) {
+        (true, []) => format!("{path} has no files"),
+        (false, []) => format!("no file matches {path}"),
+        (true, others) => format!(
+            "{path} has no file that can be read, but {}",
+            others.join(", ")
+        ),
+        (false, others) => format!(
+            "no file that matches {path} can be read: {}",
+            others.join(", ")
+        ),
+    }
+}
+
+fn looks_like(encoding: Option<&str>) -> String {
+    encoding.map_or_else(String::new, |encoding| {
+        format!("; it looks like {encoding}")
+    })
 }
 
 /// Says what an object is not.

@@ -6,8 +6,8 @@
 //! paths --source--> documents --tokenizer--> token ids --pack--> blocks --order--> batches
 //! ```
 //!
-//! - [`source`] reads `.txt`, `.jsonl` and `.json` files into [`Document`]s, texts or prompts with responses, and keeps a
-//!   digest of every file.
+//! - [`source`] reads files, directories and patterns of texts, JSON and tables into [`Document`]s, texts or prompts with
+//!   responses, and keeps a digest of every file.
 //! - [`tokenizer`] encodes a document as its own template does, appends the end-of-text token, and masks prompts.
 //! - [`mod@pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
 //!   each piece begins, so that a document never sees another.
@@ -47,15 +47,15 @@ pub mod tokenizer;
 pub mod watch;
 
 pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
-pub use error::{DataError, Result};
+pub use error::{DataError, Result, Unlearnable};
 pub use order::{BatchPlan, ContentHash, Size, hold_out, permutation};
 pub use pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, IGNORE_INDEX, Learned, PackReport, PackingStrategy,
     Piece, cut, pack,
 };
 pub use source::{
-    Document, DocumentSource, FileDigest, Format, ReadOptions, ReadReport, Source, read_documents,
-    visit_documents,
+    Document, DocumentSource, Fields, FieldsError, FileDigest, Format, OnError, ReadOptions,
+    ReadReport, Skipped, Source, Template, read_documents, visit_documents,
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{

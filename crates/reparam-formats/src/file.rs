@@ -173,7 +173,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
     InputFile::open(path)?.read_all()
 }
 
-/// Returns the text of a file.
+/// Returns the text of a file, without the byte order mark that some editors put before it.
 ///
 /// # Errors
 ///
@@ -181,10 +181,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
 pub fn read_text(path: &Path) -> Result<String, FormatError> {
     let file = InputFile::open(path)?;
     expect_kind_of(&file, &Kind::Text)?;
-    String::from_utf8(file.read_all()?).map_err(|error| FormatError::NotText {
+    let mut text = String::from_utf8(file.read_all()?).map_err(|error| FormatError::NotText {
         path: path.to_path_buf(),
         offset: error.utf8_error().valid_up_to(),
-    })
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// Returns whether there is something at a path that need not be there.

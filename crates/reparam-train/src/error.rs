@@ -1,6 +1,6 @@
 //! Why work on a model could not be done.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
@@ -122,6 +122,14 @@ pub enum TrainError {
         task: &'static str,
         /// The option.
         option: &'static str,
+    },
+    /// Data cannot be read as the run of a model did.
+    #[error("{source}")]
+    Remembered {
+        /// Where it says how that was.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<TrainError>,
     },
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
@@ -389,6 +397,17 @@ impl TrainError {
         Self::NotForTask { task, what }
     }
 
+    /// The same error, if it is one of reading data, with where it is said how they are read; `None` if nothing says it.
+    pub(crate) fn of_remembered(self, path: Option<&Path>) -> Self {
+        match (self, path) {
+            (source @ (Self::Data(_) | Self::Rows(_)), Some(path)) => Self::Remembered {
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+            (error, _) => error,
+        }
+    }
+
     /// Says what to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -414,7 +433,7 @@ impl TrainError {
                 bytes(*part)
             )),
             Self::OutputTaken { .. } => Some(
-                "continue it with --resume, choose another directory with --output, or remove this one"
+                "choose another directory with --output; `train` continues a run with --resume and replaces it with --force"
                     .into(),
             ),
             Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),
@@ -429,6 +448,17 @@ impl TrainError {
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::Remembered { path, source } => {
+                let from = format!(
+                    "the data are read as those of the model's run were, which {} says; say otherwise with --format, \
+                     --fields or --template",
+                    path.display()
+                );
+                Some(match source.hint() {
+                    Some(hint) => format!("{hint}; {from}"),
+                    None => from,
+                })
+            }
             Self::Rows(error) => error.hint(),
             Self::Card { .. } => Some("the file may be damaged; make the result again".into()),
             Self::LabelCount { n_classes, .. } => Some(format!(

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
-use reparam_data::{Batch, Dataset, DatasetOptions, PackingStrategy, Phase, Piece, ReadOptions};
+use reparam_data::{
+    Batch, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
+};
 use reparam_models::{CausalLm, TokenBatch};
 
 use crate::task::DEFAULT_LENGTH;
@@ -58,11 +60,13 @@ pub fn evaluate_file(
     session.warnings.extend(warning);
     let runtime = &session.runtime;
     let metrics = runtime.run(|| evaluate(&session.model, &dataset, stop))??;
-    if metrics.primary().is_finite() {
-        Ok(metrics)
-    } else {
-        Err(TrainError::LossNotFinite)
+    if !metrics.primary().is_finite() {
+        return Err(TrainError::LossNotFinite);
     }
+    Ok(match read.on_error {
+        OnError::Stop => metrics,
+        OnError::Skip => metrics.with("skipped", dataset.read.skipped.count),
+    })
 }
 
 /// Measures the loss of a model on a data set: the summed negative log-likelihood of all predicted tokens divided by

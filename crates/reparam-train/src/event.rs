@@ -68,6 +68,11 @@ pub enum Event {
         /// The step that it goes on after.
         step: u64,
     },
+    /// The run takes the place of an earlier one in its directory.
+    Replaced {
+        /// What is gone of it.
+        removed: Vec<String>,
+    },
     /// The run was asked to stop, and stopped with its state saved.
     Interrupted {
         /// The last finished step.
@@ -467,6 +472,9 @@ mod tests {
             Event::Saved {
                 step: 3,
                 path: "runs/a/adapter".into(),
+            },
+            Event::Replaced {
+                removed: vec!["adapter".into()],
             },
             Event::Interrupted { step: 3 },
             Event::Finished(Finished {

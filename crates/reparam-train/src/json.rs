@@ -24,5 +24,5 @@ pub(crate) fn text_of(path: &Path, value: &impl Serialize) -> Result<String, For
 
 /// Reads a file of JSON, if there is one.
 pub(crate) fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&file::read(path).ok()?).ok()
+    serde_json::from_str(&file::read_text(path).ok()?).ok()
 }

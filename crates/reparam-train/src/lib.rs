@@ -11,7 +11,6 @@
 
 pub mod bench;
 mod cards;
-mod clock;
 pub mod config;
 mod convergence;
 mod error;
@@ -32,6 +31,7 @@ pub mod numbers;
 mod open;
 mod plot;
 mod provenance;
+mod replace;
 mod run_dir;
 mod session;
 mod settings;
@@ -50,7 +50,7 @@ pub use learner::{Learner, ModuleLearner, Objective, Pass};
 pub use memory::peak_rss_bytes;
 pub use metrics::Metrics;
 pub use model_files::ModelFiles;
-pub use reparam_data::{Phase, Progress, Watch as Stop};
+pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{

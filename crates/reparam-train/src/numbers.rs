@@ -44,11 +44,13 @@ pub fn short(x: f64) -> String {
             x.to_string()
         };
     }
-    if !(1e-2..1e6).contains(&x.abs()) {
+    // 0.0099999 is written as what it is rounded to.
+    let rounded: f64 = format!("{:.3e}", x.abs()).parse().unwrap_or(x.abs());
+    if !(1e-2..1e6).contains(&rounded) {
         return power(x, 2);
     }
     // Digits before the point count, too.
-    let before = x.abs().log10().floor() as i32 + 1;
+    let before = rounded.log10().floor() as i32 + 1;
     let text = format!("{x:.*}", usize::try_from(4 - before).unwrap_or(0));
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
@@ -128,6 +130,8 @@ mod tests {
             (-0.0, "0"),
             (4.7e-3, "4.7e-3"),
             (0.98, "0.98"),
+            (0.009_999_9, "0.01"),
+            (9.9999, "10"),
             (0.012_345, "0.01235"),
             (1.0, "1"),
             (2.30, "2.3"),

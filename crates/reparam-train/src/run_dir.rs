@@ -8,6 +8,7 @@ use reparam_formats::atomic::{remove_leftovers, write_file_atomic};
 use reparam_formats::{FormatError, file};
 
 use crate::event::{Event, Finished, SCHEMA_VERSION, Time};
+use crate::replace::Replaced;
 use crate::task::ResultKind;
 use crate::{Result, TrainError};
 
@@ -20,6 +21,17 @@ pub(crate) const PROVENANCE: &str = "provenance.json";
 const ADAPTER: &str = "adapter";
 const MODEL: &str = "model";
 const CHECKPOINTS: &str = "checkpoints";
+/// What goes when a run is replaced.
+const ENTRIES: [&str; 8] = [
+    CONFIG,
+    PROVENANCE,
+    PICTURE,
+    ADAPTER,
+    MODEL,
+    CHECKPOINTS,
+    "report.json",
+    "split.json",
+];
 
 /// How often a file of events that is gone as soon as it is opened is opened again.
 const ATTEMPTS: usize = 100;
@@ -230,6 +242,31 @@ impl RunDir {
     /// Returns how long the file of events is, in bytes.
     pub(crate) fn events_length(&self) -> u64 {
         self.length
+    }
+
+    /// Begins another run in the place of the one that is here; whatever else is in the directory stays.
+    ///
+    /// Returns the names of what is gone. If the new run cannot be described, the old one is what it was.
+    pub(crate) fn replace(&mut self, config: &str, provenance: &str) -> Result<Vec<String>> {
+        let failed = |directory: &Path, source| TrainError::Output {
+            directory: directory.to_owned(),
+            source,
+        };
+        let events = self.read_events()?;
+        let replaced = Replaced::set_aside(&self.path, &ENTRIES);
+        let replaced = replaced.map_err(|source| failed(&self.path, source))?;
+        let begun = self
+            .cut_events(0)
+            .and_then(|()| self.describe(config, provenance));
+        if let Err(error) = begun {
+            replaced.restore();
+            // The file of events stays, for it is what is locked. The error to report is the first one.
+            let _ = self.cut_events(0);
+            let _ = self.events.write_all(events.as_bytes());
+            return Err(error);
+        }
+        let gone = replaced.discard();
+        gone.map_err(|source| failed(&self.path, source))
     }
 
     /// Cuts off the events behind a place.

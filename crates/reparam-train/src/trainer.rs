@@ -62,6 +62,10 @@ pub struct TrainOptions {
     ///
     /// Without a checkpoint, or without the directory, it starts at step 0. Events behind the checkpoint are cut off.
     pub resume: bool,
+    /// Whether a run takes the place of one that is in its directory, finished or not.
+    ///
+    /// The earlier one is removed when everything of the new one is loaded and checked; other files in the directory stay.
+    pub force: bool,
 }
 
 impl TrainOptions {
@@ -73,6 +77,7 @@ impl TrainOptions {
             runtime: Runtime::default(),
             measure: Measure::Nothing,
             resume: false,
+            force: false,
         }
     }
 }
@@ -117,6 +122,7 @@ fn train_here(
     // Taken before anything is looked at, and given up again if no run comes of it.
     let mut directory = RunDir::take(run.output())?;
     let goes_on = options.resume && directory.holds_run();
+    let replaces = options.force && directory.holds_run();
     if goes_on {
         if let Ok(before) = file::read_text(&directory.path().join(CONFIG)) {
             check_config(&before, &config)?;
@@ -125,7 +131,7 @@ fn train_here(
             observer.on_event(&Event::Finished(finished), Time::now());
             return Ok(Outcome::AlreadyFinished);
         }
-    } else {
+    } else if !replaces {
         RunDir::check_free(run.output())?;
     }
     directory.remove_leftovers()?;
@@ -134,6 +140,7 @@ fn train_here(
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
     let mut found = None;
+    let mut first = Vec::new();
     if goes_on {
         let (state, is_clean) = newest(&directory, &fresh, &mut prepared)?;
         if state.is_none() && !is_clean {
@@ -142,6 +149,9 @@ fn train_here(
         directory.cut_events(state.as_ref().map_or(0, |state| state.events_bytes))?;
         directory.describe(&config, &provenance)?;
         found = Some(state);
+    } else if replaces {
+        let removed = directory.replace(&config, &provenance)?;
+        first.push(Event::Replaced { removed });
     } else {
         directory.begin(&config, &provenance)?;
     }
@@ -149,7 +159,8 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
-    let warnings = std::mem::take(&mut prepared.facts.warnings);
+    let warnings = std::mem::take(&mut prepared.facts.warnings).into_iter();
+    first.extend(warnings.map(|message| Event::Warning { message }));
     let PreparedRun {
         learner,
         optimizer,
@@ -173,7 +184,7 @@ fn train_here(
         unit,
         stop: watch,
     };
-    let result = trainer.run(start, warnings, found);
+    let result = trainer.run(start, first, found);
     if let Err(error) = &result {
         trainer.log.failed(error);
     }
@@ -262,28 +273,26 @@ struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// `found` is the checkpoint to go on from; the outer `None` is a new run.
+    /// `first` is told after the start; `found` is the checkpoint to go on from, the outer `None` a new run.
     fn run(
         &mut self,
         start: Start,
-        warnings: Vec<String>,
+        first: Vec<Event>,
         found: Option<Option<TrainState>>,
     ) -> Result<Outcome> {
-        let mut warnings = warnings
-            .into_iter()
-            .map(|message| Event::Warning { message });
+        let mut first = first.into_iter();
         match found {
             Some(Some(state)) => {
                 self.convergence.seen = state.seen.clone();
                 self.log.take_up()?;
                 self.log.tell(&Event::Start(start));
-                warnings.for_each(|warning| self.log.tell(&warning));
+                first.for_each(|event| self.log.tell(&event));
                 self.log.emit(Event::Resumed { step: state.step })?;
                 self.state = state;
             }
             is_resumed => {
                 self.log.emit(Event::Start(start))?;
-                warnings.try_for_each(|warning| self.log.emit(warning))?;
+                first.try_for_each(|event| self.log.emit(event))?;
                 if is_resumed.is_some() {
                     self.log.emit(Event::Resumed { step: 0 })?;
                 }

@@ -33,6 +33,7 @@ pub(crate) fn run(
     context.watch_interrupts("stopping after this step")?;
     let options = TrainOptions {
         resume: args.resume,
+        force: args.force,
         runtime: context.runtime(run.threads()),
         ..TrainOptions::new(context.hub.clone())
     };

@@ -321,7 +321,7 @@ fn eval_scores_what_the_format_says() {
         "--data",
         "both.jsonl",
         "--format",
-        "csv",
+        "conll",
     ];
     let outcome = workplace.reparam(&wrong);
     assert_eq!(outcome.code, Some(1));

@@ -179,18 +179,18 @@ fn data_that_cannot_be_used() {
     workplace.write("broken.jsonl", b"{\"text\":\n");
     let empty_response = br#"[{"instruction":"a","output":"b"},{"instruction":"a","output":" "}]"#;
     workplace.write("response.json", empty_response);
-    workplace.write("object.json", b"{\n  \"text\":\"one\"\n}\n");
+    workplace.write("object.json", b"{\n  \"text\":\"one\"\n");
     let two_ways = br#"{"text":"a","prompt":"b","completion":"c"}"#;
     workplace.write("two_ways.jsonl", two_ways);
     for (file, error, hint) in [
         (
             "response.json",
             "response.json:1 (item 2): the response in `output` is empty",
-            "leave the example out",
+            "leave such rows out",
         ),
         (
             "object.json",
-            "object.json:1:1: invalid JSON",
+            "object.json:3:0: invalid JSON: EOF",
             "one array of objects",
         ),
         (

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod data;
 #[cfg(unix)]
 mod docs;
 mod failures;

@@ -181,3 +181,69 @@ fn a_closed_pipe_ends_the_run() {
     assert_eq!(output.status.code(), Some(3));
     assert!(workplace.path("run").join(ADAPTER).is_file());
 }
+
+/// The old run goes when the new one is sure to start, and nothing else goes with it.
+#[test]
+fn force_replaces_a_run_and_nothing_else() {
+    let workplace = Workplace::new();
+    let force = |more: &[&str]| {
+        let args = [&["train", "run.toml", "--force"], more].concat();
+        workplace.reparam(&args)
+    };
+    // Where there is none, there is nothing to replace.
+    let first = force(&["--set", "train.save_every=1"]).succeeded();
+    assert!(!first.out.contains("replaced"), "{first:?}");
+    let old = workplace.read(&format!("run/{ADAPTER}"));
+    workplace.write("run/notes.txt", b"mine");
+    workplace
+        .reparam(&["train", "run.toml"])
+        .failed(1, "run already holds a run", "--force");
+
+    let missing = ["--set", "data.train=missing.txt"];
+    assert_eq!(force(&missing).code, Some(1));
+    assert_eq!(workplace.read(&format!("run/{ADAPTER}")), old);
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    assert_eq!(events.last().expect("events")["event"], "finished");
+
+    let second = force(&["--set", "train.seed=5"]).succeeded();
+    let row = "replaced    the earlier run: config.resolved.toml, provenance.json, loss.svg, adapter, checkpoints\n";
+    assert!(second.out.contains(row), "{second:?}");
+    assert_ne!(workplace.read(&format!("run/{ADAPTER}")), old);
+    assert!(!workplace.path("run/checkpoints").exists());
+    assert_eq!(workplace.read_text("run/notes.txt"), "mine");
+    assert!(!workplace.path("run/.replaced.tmp").exists());
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let starts = events.iter().filter(|event| event["event"] == "start");
+    assert_eq!(starts.count(), 1);
+
+    // What is no run is not replaced.
+    std::fs::create_dir_all(workplace.path("other/model")).expect("a directory");
+    workplace.write("other/model/weights", b"mine");
+    force(&["--output", "other"]).failed(1, "other already holds a run", "--output");
+    assert_eq!(workplace.read_text("other/model/weights"), "mine");
+    assert_eq!(force(&["--resume"]).code, Some(2));
+}
+
+/// A run that wins nothing succeeds, and says so.
+#[test]
+fn a_run_that_is_no_better_warns() {
+    let workplace = Workplace::new();
+    let outcome = workplace
+        .train(&[
+            "optimizer.learning_rate=0.5",
+            "train.max_steps=6",
+            "train.eval_every=2",
+        ])
+        .succeeded();
+    assert!(
+        outcome
+            .err
+            .contains("warning: the model is not better than before: held-out loss "),
+        "{outcome:?}"
+    );
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let finished = events.last().expect("an end");
+    assert_eq!(finished["improved"], false);
+    assert!(finished["best_loss"].as_f64() > finished["before"].as_f64());
+    assert_eq!(finished["best_loss"], finished["after"]);
+}

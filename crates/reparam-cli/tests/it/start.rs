@@ -252,17 +252,14 @@ fn a_prompt_may_be_an_instruction() {
 #[test]
 fn a_result_says_that_it_wants_instructions() {
     let workplace = Workplace::new();
-    let examples = "{\"instruction\":\"Say hello.\",\"output\":\"Hello there.\"}\n".repeat(20);
+    let examples: Vec<String> = (0..20)
+        .map(|i| format!("{{\"instruction\":\"Say {i}.\",\"output\":\"I say {i}.\"}}\n"))
+        .collect();
+    let examples = examples.concat();
     workplace.write("a.jsonl", examples.as_bytes());
     let model = model();
-    let args = [
-        "--model",
-        &model,
-        "--data",
-        "a.jsonl",
-        "--set",
-        "data.format=alpaca",
-    ];
+    // The fields of the examples say it; so could `format`.
+    let args = ["--model", &model, "--data", "a.jsonl"];
     train(&workplace, &args).succeeded();
     let adapter = [
         "--adapter",

@@ -54,8 +54,8 @@ fn cells_that_are_no_numbers() {
         "choose another column than `b`",
     );
     refused(
-        "a,y\n1,2\n\"1,5\",3\n",
-        "table.csv:3: column `a` is not a number: \"1,5\"",
+        "a,y\n1,2\n\"1,500\",3\n",
+        "table.csv: \"1,500\" may mean 1500 or 1.5",
         "write decimals with a point",
     );
     refused(

@@ -109,6 +109,7 @@ pub fn encode_rows<T: Send>(
     Ok(Rows {
         rows: encoded,
         files: rows.files,
+        left_out: rows.left_out,
     })
 }
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::error::{DataError, list};
-use crate::source::DocumentSource;
+use crate::source::{DocumentSource, Fault, FieldsError, and_others};
 use reparam_formats::shown;
 
 /// The result of this module's fallible functions.
@@ -20,34 +20,9 @@ pub enum RowError {
     Read(#[from] DataError),
 
     // The request.
-    /// A part of the fields is not of the form `field=column`.
-    #[error("expected field=column, found `{part}`", part = shown(part))]
-    FieldsSyntax {
-        /// The part.
-        part: String,
-    },
-    /// A field is given two columns.
-    #[error("the field `{field}` is named twice", field = shown(field))]
-    FieldTwice {
-        /// The field.
-        field: String,
-    },
-    /// Some columns are numbers and some are names.
-    #[error("the columns of `{fields}` are numbers as well as names", fields = shown(fields))]
-    NumbersAndNames {
-        /// The fields as they were given.
-        fields: String,
-    },
-    /// A field that the task does not have.
-    #[error("no field `{field}`, the fields are {}", list(known), field = shown(field))]
-    UnknownField {
-        /// The field.
-        field: String,
-        /// The field most like it.
-        nearest: Option<String>,
-        /// The fields of the task.
-        known: Vec<&'static str>,
-    },
+    /// The choice of fields is none, or names one that the task does not have.
+    #[error(transparent)]
+    Fields(#[from] FieldsError),
     /// A format name that does not exist.
     #[error("unknown format of rows `{name}`, the formats are {}", list(known), name = shown(name))]
     UnknownFormat {
@@ -66,12 +41,6 @@ pub enum RowError {
     },
 
     // Rows.
-    /// A table has nothing but a header.
-    #[error("{} has no rows", path.display())]
-    NoRows {
-        /// The file.
-        path: std::path::PathBuf,
-    },
     /// A row or a header lacks the column of a field.
     #[error(
         "{place}: no `{column}` for the field `{field}`, found {}",
@@ -89,28 +58,6 @@ pub enum RowError {
         /// The column most like it.
         nearest: Option<String>,
     },
-    /// Two columns of a header have the name that is asked for.
-    #[error("{place}: columns {first} and {second} are both named `{column}`", column = shown(column))]
-    DuplicateColumn {
-        /// Where the header stands.
-        place: DocumentSource,
-        /// The name.
-        column: String,
-        /// The first column of that name, counted from 1.
-        first: usize,
-        /// The second.
-        second: usize,
-    },
-    /// A record has another number of cells than the one before.
-    #[error("{place}: expected {expected} cells, found {found}")]
-    Ragged {
-        /// Where it stands.
-        place: DocumentSource,
-        /// Cells of the header, or of the first record where there is none.
-        expected: usize,
-        /// Cells of this record.
-        found: usize,
-    },
     /// A field holds something else.
     #[error("{place}: the field `{field}` is {found}, not {expected}", found = shown(found))]
     WrongType {
@@ -122,6 +69,16 @@ pub enum RowError {
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// The same is wrong with several rows, or with one where such rows could be left out.
+    #[error("{first}{}", and_others(*count, others))]
+    Rows {
+        /// What is wrong with the first.
+        first: Box<RowError>,
+        /// How many there are.
+        count: usize,
+        /// Where the first of the others stand.
+        others: Vec<String>,
     },
     /// Every row was left out.
     #[error("none of {rows} rows can be read; the first: {first}")]
@@ -200,50 +157,46 @@ impl RowError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::Fields(error) => error.hint(),
             Self::Read(DataError::NotAnObject { .. }) => {
                 r#"write each row as {"text": "...", "label": "..."}"#.to_owned()
             }
             Self::Read(error) => return error.hint(),
-            Self::FieldsSyntax { .. } => "write fields as text=review,label=kind".to_owned(),
-            Self::FieldTwice { .. } => "name each field once".to_owned(),
-            Self::NumbersAndNames { .. } => {
-                "name all columns if the file has a header, number all if it has none".to_owned()
-            }
-            Self::UnknownField { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
-            Self::UnknownField { .. } => {
-                "the field comes first, then the column: text=review".to_owned()
+            Self::Rows { first, .. } => {
+                let skip = "leave such rows out with on_error = \"skip\" (--on-error skip)";
+                return Some(match first.hint() {
+                    Some(hint) => format!("{hint}; or {skip}"),
+                    None => skip.to_owned(),
+                });
             }
             Self::UnknownFormat { .. } => return None,
             Self::NoFormat { known, .. } => {
                 format!("set format (or --format) to one of {}", list(known))
             }
-            Self::NoRows { .. } => "the first line names the columns, every further line is a row; \
-                where no line names them, set fields to their numbers, as in text=2,label=1"
-                .to_owned(),
-            Self::NoColumn { nearest: Some(name), field, .. } => {
+            Self::NoColumn {
+                nearest: Some(name),
+                field,
+                ..
+            } => {
                 format!("set fields (or --fields) to {field}={name}")
             }
             Self::NoColumn { field, .. } => format!(
                 "say which column it is with fields (or --fields), as in {field}=NAME; \
                  by number, as in {field}=1, if no line names the columns"
             ),
-            Self::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
-            Self::Ragged { expected, found, .. } if found > expected => {
-                "put a cell that has a comma in it into double quotes, or set format to tsv if cells \
-                 stand between tabs"
-                    .to_owned()
-            }
-            Self::Ragged { .. } => "write a missing value as an empty cell".to_owned(),
-            Self::WrongType { field, expected, .. } => format!("put {expected} into `{field}`"),
+            Self::WrongType {
+                field, expected, ..
+            } => format!("put {expected} into `{field}`"),
             Self::NothingLeft { first, .. } => return first.hint(),
-            Self::NoLabel { .. } => {
-                "give it a `label` (or `labels`), leave it out, or set on_error to skip".to_owned()
-            }
+            Self::NoLabel { .. } => "give it a `label` (or `labels`)".to_owned(),
             Self::TwoLabels { .. } => "keep the one that is meant".to_owned(),
             Self::SeveralLabels { .. } => {
                 "keep one label, or train a model for several with `labels` in every row".to_owned()
             }
-            Self::UnknownLabel { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
+            Self::UnknownLabel {
+                nearest: Some(name),
+                ..
+            } => format!("did you mean `{name}`?"),
             Self::UnknownLabel { .. } => "write a label's name, or its index from 0".to_owned(),
             Self::AmbiguousLabel { .. } => "write the names of all labels".to_owned(),
             Self::OneLabel { .. } => "add rows of another class".to_owned(),
@@ -251,6 +204,31 @@ impl RowError {
             Self::RepeatedName { .. } => "give each class a name of its own in id2label".to_owned(),
         };
         Some(hint)
+    }
+}
+
+impl Fault for RowError {
+    fn row(&self) -> Option<(DocumentSource, String)> {
+        let (place, kind) = match self {
+            Self::Read(error) => return error.row(),
+            Self::NoColumn { place, field, .. } => (place, format!("missing {field}")),
+            Self::WrongType { place, field, .. } => (place, format!("type {field}")),
+            Self::NoLabel { place } => (place, "no label".to_owned()),
+            Self::TwoLabels { place } => (place, "two labels".to_owned()),
+            Self::SeveralLabels { place, .. } => (place, "several labels".to_owned()),
+            Self::UnknownLabel { place, .. } => (place, "unknown label".to_owned()),
+            Self::AmbiguousLabel { place, .. } => (place, "ambiguous label".to_owned()),
+            _ => return None,
+        };
+        Some((place.clone(), kind))
+    }
+
+    fn of_rows(first: Self, count: usize, others: Vec<String>) -> Self {
+        Self::Rows {
+            first: Box::new(first),
+            count,
+            others,
+        }
     }
 }
 

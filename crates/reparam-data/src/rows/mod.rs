@@ -41,16 +41,15 @@
 
 mod batch;
 mod error;
-mod fields;
 mod labels;
 mod metrics;
 mod read;
 mod text;
 
+pub use crate::source::{Column, Fields, FieldsError, OnError, Skipped};
 pub use batch::{RowBatch, encode_rows};
 pub use error::{Result, RowError};
-pub use fields::{Column, Fields};
 pub use labels::{Classified, LabelKind, Labels};
 pub use metrics::{ClassMetrics, ClassScorer, sigmoid, softmax};
-pub use read::{OnError, Row, RowFormat, Rows, RowsOptions, Schema, Skipped, read_rows};
+pub use read::{Row, RowFormat, Rows, RowsOptions, Schema, read_rows};
 pub use text::{LABELLED_TEXT, LabelValue, RowLabels, TEXT, TextRow, text_rows};

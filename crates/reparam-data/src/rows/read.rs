@@ -8,13 +8,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::error::{Result, RowError};
-use super::fields::{Column, Fields};
 use reparam_formats::nearest;
 
+use super::error::{Result, RowError};
 use crate::error::DataError;
 use crate::source::{
-    Dialect, DocumentSource, FileDigest, Records, extension, json, json_type, read_file, utf8,
+    Column, Dialect, DocumentSource, Faults, Fields, FileDigest, Format, OnError, Records, Skipped,
+    check_width, column, json, json_type, paths, read_file, utf8,
 };
 
 #[cfg(test)]
@@ -49,16 +49,13 @@ impl RowFormat {
         }
     }
 
-    /// The format that a file's name says.
-    fn of(path: &Path) -> Result<Self> {
-        match extension(path).as_deref() {
-            Some("jsonl" | "json") => Ok(Self::Jsonl),
-            Some("csv") => Ok(Self::Csv),
-            Some("tsv" | "tab") => Ok(Self::Tsv),
-            _ => Err(RowError::NoFormat {
-                path: path.to_owned(),
-                known: Self::ALL.map(Self::name).to_vec(),
-            }),
+    /// The format that a file's name says; that of a text says nothing of rows.
+    fn of(path: &Path) -> Option<Self> {
+        match Format::of_name(path)? {
+            Format::Jsonl => Some(Self::Jsonl),
+            Format::Csv => Some(Self::Csv),
+            Format::Tsv => Some(Self::Tsv),
+            _ => None,
         }
     }
 }
@@ -82,23 +79,6 @@ impl FromStr for RowFormat {
     }
 }
 
-/// What to do with a row that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Stop with its error.
-    #[default]
-    #[serde(rename = "error")]
-    Stop,
-    /// Leave it out and count it.
-    Skip,
-}
-
-impl OnError {
-    /// What can be done, with the words that run files and the program use.
-    pub const WORDS: [(&'static str, Self); 2] = [("error", Self::Stop), ("skip", Self::Skip)];
-}
-
 /// The fields of a task's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {
@@ -117,15 +97,8 @@ impl Schema {
 
     /// Checks that only fields of the task are named.
     fn check(&self, fields: &Fields) -> Result<()> {
-        let known: Vec<&'static str> = self.read().chain(self.unread.iter().copied()).collect();
-        match fields.named().find(|field| !known.contains(field)) {
-            None => Ok(()),
-            Some(field) => Err(RowError::UnknownField {
-                field: field.to_owned(),
-                nearest: nearest(field, known.iter().copied()).map(str::to_owned),
-                known,
-            }),
-        }
+        let known: Vec<&str> = self.read().chain(self.unread.iter().copied()).collect();
+        Ok(fields.check(known.into_iter())?)
     }
 }
 
@@ -206,17 +179,10 @@ impl Row {
 pub struct Rows<T> {
     /// One entry a row, in the order of the paths and, in a file, of its rows.
     pub rows: Vec<Result<T>>,
-    /// One digest a file, in the order of the paths.
+    /// One digest a file, in the order in which they were read.
     pub files: Vec<FileDigest>,
-}
-
-/// The rows that were left out.
-#[derive(Debug, Default)]
-pub struct Skipped {
-    /// How many.
-    pub count: usize,
-    /// What is wrong with the first one.
-    pub first: Option<RowError>,
+    /// Files of directories and patterns that were left out, for their names do not say that they hold rows.
+    pub left_out: Vec<PathBuf>,
 }
 
 impl<T> Rows<T> {
@@ -230,6 +196,7 @@ impl<T> Rows<T> {
         Rows {
             rows,
             files: self.files,
+            left_out: self.left_out,
         }
     }
 
@@ -237,28 +204,24 @@ impl<T> Rows<T> {
     ///
     /// # Errors
     ///
-    /// The error of the first row that has one with [`OnError::Stop`]; [`RowError::NothingLeft`] if every row has one.
+    /// With [`OnError::Stop`] the error of the first row that has one, with all others of its kind;
+    /// [`RowError::NothingLeft`] if every row has one.
     pub fn settle(self, on_error: OnError) -> Result<(Vec<T>, Skipped)> {
         let n_rows = self.rows.len();
         let mut read = Vec::with_capacity(n_rows);
-        let mut skipped = Skipped::default();
+        let mut faults = Faults::new(on_error);
         for row in self.rows {
             match row {
                 Ok(row) => read.push(row),
-                Err(error) if on_error == OnError::Stop => return Err(error),
-                Err(error) => {
-                    skipped.count += 1;
-                    skipped.first.get_or_insert(error);
-                }
+                Err(error) => faults.add(error)?,
             }
         }
-        match skipped.first {
-            Some(first) if read.is_empty() => Err(RowError::NothingLeft {
-                rows: n_rows,
-                first: Box::new(first),
-            }),
-            _ => Ok((read, skipped)),
-        }
+        let nothing_left = |_, first| RowError::NothingLeft {
+            rows: n_rows,
+            first: Box::new(first),
+        };
+        let skipped = faults.finish(read.len(), nothing_left)?;
+        Ok((read, skipped))
     }
 }
 
@@ -276,22 +239,30 @@ impl<T> Rows<T> {
 ///
 /// One file at a time is in memory beside the rows.
 pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> Result<Rows<Row>> {
-    if paths.is_empty() {
-        return Err(DataError::NoPaths.into());
-    }
     schema.check(&options.fields)?;
+    // Where lines are meant, so is every text.
+    let is_data = |path: &Path| match options.format {
+        None => RowFormat::of(path).is_some(),
+        Some(_) => Format::of_name(path).is_some(),
+    };
+    let found = paths::find(paths, is_data)?;
     let mut rows = Rows {
         rows: Vec::new(),
-        files: Vec::with_capacity(paths.len()),
+        files: Vec::with_capacity(found.files.len()),
+        left_out: found.left_out,
     };
-    for path in paths {
+    for path in &found.files {
         let bytes = read_file(path)?;
         rows.files.push(FileDigest::of(path, &bytes));
         let text = utf8(path, &bytes)?;
         if text.is_empty() {
             return Err(DataError::EmptyFile { path: path.clone() }.into());
         }
-        let format = options.format.map_or_else(|| RowFormat::of(path), Ok)?;
+        let format = options.format.or_else(|| RowFormat::of(path));
+        let format = format.ok_or_else(|| RowError::NoFormat {
+            path: path.clone(),
+            known: RowFormat::ALL.map(RowFormat::name).to_vec(),
+        })?;
         let file = File {
             path,
             text,
@@ -300,8 +271,8 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
         };
         match format {
             RowFormat::Jsonl => file.objects(&mut rows.rows)?,
-            RowFormat::Csv => file.table(Dialect::Csv, &mut rows.rows)?,
-            RowFormat::Tsv => file.table(Dialect::Tsv, &mut rows.rows)?,
+            RowFormat::Csv => file.table(Dialect::of_csv(text), &mut rows.rows)?,
+            RowFormat::Tsv => file.table(Dialect::TSV, &mut rows.rows)?,
             RowFormat::Lines => file.lines(&mut rows.rows)?,
         }
     }
@@ -393,27 +364,24 @@ impl File<'_> {
                     columns
                 }
             };
-            rows.push(if record.len() == *width {
-                let cell = |column: usize| record.get(column).unwrap_or_default().to_owned();
-                let values = found
-                    .iter()
-                    .map(|(field, column)| (*field, Value::String(cell(*column))));
-                Ok(Row {
-                    place: place(line),
-                    values: values.collect(),
-                })
-            } else {
-                Err(RowError::Ragged {
-                    place: place(line),
-                    expected: *width,
-                    found: record.len(),
-                })
+            let place = place(line);
+            rows.push(match check_width(record, *width, &place) {
+                Ok(()) => {
+                    let cell = |column: usize| record.get(column).unwrap_or_default().to_owned();
+                    let values = found
+                        .iter()
+                        .map(|(field, column)| (*field, Value::String(cell(*column))));
+                    let values = values.collect();
+                    Ok(Row { place, values })
+                }
+                Err(error) => Err(error.into()),
             });
         }
         if rows.len() == first_row {
-            return Err(RowError::NoRows {
+            return Err(DataError::NoRows {
                 path: self.path.to_owned(),
-            });
+            }
+            .into());
         }
         Ok(())
     }
@@ -439,22 +407,11 @@ impl File<'_> {
                     columns.push((field, number));
                 }
                 Some(Column::Number(_)) => return Err(missing(self.fields.key(field))),
-                Some(Column::Name(name)) => {
-                    let mut places = (0..header.len()).filter(|column| header[*column] == name);
-                    match (places.next(), places.next()) {
-                        (Some(first), Some(second)) => {
-                            return Err(RowError::DuplicateColumn {
-                                place: place.clone(),
-                                column: name,
-                                first: first + 1,
-                                second: second + 1,
-                            });
-                        }
-                        (Some(column), None) => columns.push((field, column)),
-                        (None, _) if self.demands(field) => return Err(missing(&name)),
-                        (None, _) => {}
-                    }
-                }
+                Some(Column::Name(name)) => match column(header, &name, place)? {
+                    Some(column) => columns.push((field, column)),
+                    None if self.demands(field) => return Err(missing(&name)),
+                    None => {}
+                },
                 None if self.demands(field) => return Err(missing(field)),
                 None => {}
             }

@@ -1,34 +1,53 @@
 //! The objects of a JSON Lines file or of a JSON array, each with its place.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use super::{DocumentSource, extension, json_type};
-use crate::error::{DataError, Result};
+use crate::error::{DataError, Result, Unlearnable};
 
-/// Reads the objects of a file: of a `.jsonl` the lines, of any other name the elements if it begins with a bracket,
-/// else the lines. `each` is given what stands in the place of an object, too: a line that is no JSON, or JSON that
-/// is no object. A fault behind which it cannot be said where the next object begins ends the reading.
+mod tokens;
+
+use tokens::{field_before, without_nan};
+
+/// What is handed over for each object, or for what stands in its place.
+type Object = Result<Map<String, Value>>;
+
+/// Reads the objects of a file: the elements of an array, the lines of a file of lines, or objects one behind the other. An
+/// object that holds nothing but one array of objects, and values that are none, stands for the array.
+///
+/// `each` is given what stands in the place of an object, too: a line that is no JSON, or JSON that is no object. A fault
+/// behind which it cannot be said where the next object begins ends the reading.
 pub(crate) fn objects(
     path: &Path,
     text: &str,
-    each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
+    each: impl FnMut(Object, DocumentSource) -> Result<()>,
 ) -> Result<()> {
-    let is_array =
-        extension(path).as_deref() != Some("jsonl") && text.trim_start().starts_with('[');
-    if is_array {
-        array(path, text, each)
-    } else {
-        lines(path, text, each)
+    let start = text.trim_start();
+    if start.starts_with('[') {
+        let text = without_nan(text);
+        return Cursor::new(path, &text).array(each);
+    }
+    let first = start.lines().next().unwrap_or_default();
+    let is_lines = || parse(first).is_ok();
+    if extension(path).as_deref() == Some("jsonl") || first.is_empty() || is_lines() {
+        return lines(path, text, each);
+    }
+    let text = without_nan(text);
+    match Cursor::new(path, &text).wrapped() {
+        Some(array) => array.array(each),
+        None => Cursor::new(path, &text).values(each),
     }
 }
 
 fn lines(
     path: &Path,
     text: &str,
-    mut each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
+    mut each: impl FnMut(Object, DocumentSource) -> Result<()>,
 ) -> Result<()> {
     let shared: Arc<Path> = Arc::from(path);
     let mut lines = text
@@ -48,42 +67,25 @@ fn lines(
             line,
             item: None,
         };
-        let value = serde_json::from_str(content).map_err(|error| invalid(path, (line, 0), &error));
-        each(value.and_then(|value| object(value, &place)), place)?;
+        each(object_of_line(content, &place), place)?;
     }
     Ok(())
 }
 
-fn array(
-    path: &Path,
-    text: &str,
-    mut each: impl FnMut(Result<Map<String, Value>>, DocumentSource) -> Result<()>,
-) -> Result<()> {
-    let shared: Arc<Path> = Arc::from(path);
-    let mut cursor = Cursor::new(path, text);
-    cursor.next("`[`", &['['])?;
-    if cursor.peek() == Some(']') {
-        return Err(DataError::EmptyArray {
-            path: path.to_owned(),
-        });
+/// Reads the object that a line is.
+pub(crate) fn object_of_line(content: &str, place: &DocumentSource) -> Object {
+    match parse(content) {
+        Ok(value) => object(value, place),
+        Err(error) => Err(invalid(&place.path, (place.line, 0), content, &error)),
     }
-    for item in 1.. {
-        cursor.skip_space();
-        let place = DocumentSource {
-            path: Arc::clone(&shared),
-            line: cursor.line,
-            item: Some(item),
-        };
-        each(object(cursor.value()?, &place), place)?;
-        if cursor.next("`,` or `]`", &[',', ']'])? == ']' {
-            break;
-        }
-    }
-    cursor.skip_space();
-    match cursor.rest {
-        "" => Ok(()),
-        _ => Err(cursor.error("trailing characters")),
-    }
+}
+
+/// Reads a value; one that is not a number, as Python writes them, is null.
+fn parse(content: &str) -> serde_json::Result<Value> {
+    serde_json::from_str(content).or_else(|error| match without_nan(content) {
+        Cow::Owned(content) => serde_json::from_str(&content),
+        Cow::Borrowed(_) => Err(error),
+    })
 }
 
 fn object(value: Value, place: &DocumentSource) -> Result<Map<String, Value>> {
@@ -97,7 +99,8 @@ fn object(value: Value, place: &DocumentSource) -> Result<Map<String, Value>> {
 }
 
 /// A place in a text that is read value by value, because the parser of a whole array does not say where its elements
-/// stand.
+/// stand, and would hold all of them.
+#[derive(Clone)]
 struct Cursor<'a> {
     path: &'a Path,
     rest: &'a str,
@@ -150,7 +153,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn value(&mut self) -> Result<Value> {
+    fn value<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         let mut values = serde_json::Deserializer::from_str(self.rest).into_iter();
         match values.next() {
             Some(Ok(value)) => {
@@ -158,9 +161,84 @@ impl<'a> Cursor<'a> {
                 self.advance(bytes);
                 Ok(value)
             }
-            Some(Err(error)) => Err(invalid(self.path, (self.line, self.column), &error)),
+            Some(Err(error)) => {
+                let begin = (self.line, self.column);
+                Err(invalid(self.path, begin, self.rest, &error))
+            }
             None => Err(self.error("EOF while parsing a list")),
         }
+    }
+
+    /// Reads the elements of an array, which ends the text.
+    fn array(mut self, mut each: impl FnMut(Object, DocumentSource) -> Result<()>) -> Result<()> {
+        let shared: Arc<Path> = Arc::from(self.path);
+        self.next("`[`", &['['])?;
+        if self.peek() == Some(']') {
+            return Err(DataError::EmptyArray {
+                path: self.path.to_owned(),
+            });
+        }
+        for item in 1.. {
+            self.skip_space();
+            let place = DocumentSource {
+                path: Arc::clone(&shared),
+                line: self.line,
+                item: Some(item),
+            };
+            each(object(self.value()?, &place), place)?;
+            if self.next("`,` or `]`", &[',', ']'])? == ']' {
+                break;
+            }
+        }
+        // Behind a wrapped array, what is around it has been read before.
+        self.skip_space();
+        match self.rest {
+            "" => Ok(()),
+            _ => Err(self.error("trailing characters")),
+        }
+    }
+
+    /// Reads values one behind the other, each over any number of lines.
+    fn values(mut self, mut each: impl FnMut(Object, DocumentSource) -> Result<()>) -> Result<()> {
+        let shared: Arc<Path> = Arc::from(self.path);
+        while self.peek().is_some() {
+            let place = DocumentSource {
+                path: Arc::clone(&shared),
+                line: self.line,
+                item: None,
+            };
+            each(object(self.value()?, &place), place)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the array of an object that has one array of objects, and values that are none. The cursor that is returned ends
+    /// with it.
+    fn wrapped(mut self) -> Option<Self> {
+        let mut found = None;
+        self.next("`{`", &['{']).ok()?;
+        loop {
+            self.skip_space();
+            let key: String = self.value().ok()?;
+            self.next("`:`", &[':']).ok()?;
+            self.skip_space();
+            let begin = self.clone();
+            self.value::<IgnoredAny>().ok()?;
+            let length = begin.rest.len() - self.rest.len();
+            let inside = begin.rest[..length].strip_prefix('[').map(str::trim_start);
+            if inside.is_some_and(|inside| inside.starts_with('{')) {
+                // The messages of one conversation are no rows.
+                if found.is_some() || Unlearnable::of(&[&key]).is_some() {
+                    return None;
+                }
+                let rest = &begin.rest[..length];
+                found = Some(Self { rest, ..begin });
+            }
+            if self.next("`,` or `}`", &[',', '}']).ok()? == '}' {
+                break;
+            }
+        }
+        found.filter(|_| self.peek().is_none())
     }
 
     fn error(&self, message: &str) -> DataError {
@@ -173,15 +251,24 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// An error of the parser, which saw what begins on `line` behind `column` bytes.
-fn invalid(path: &Path, (line, column): (usize, usize), error: &serde_json::Error) -> DataError {
+/// An error of the parser, which saw `content`, which begins on `line` behind `column` bytes.
+fn invalid(
+    path: &Path,
+    (line, column): (usize, usize),
+    content: &str,
+    error: &serde_json::Error,
+) -> DataError {
     // Its own "at line L column N" counts from where it began to read.
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();
+    let before = content.lines().take(error.line().max(1) - 1);
+    let before: usize = before.map(|line| line.len() + 1).sum();
+    let field = field_before(content, before + error.column());
+    let of_field = field.map_or_else(String::new, |field| format!(" (field `{field}`)"));
     DataError::InvalidJson {
         path: path.to_owned(),
         line: line + error.line().max(1) - 1,
         column: error.column() + if error.line() <= 1 { column } else { 0 },
-        message: message.to_owned(),
+        message: format!("{message}{of_field}"),
     }
 }

@@ -1,45 +1,52 @@
-//! Reading documents and examples from text and JSON files.
+//! Reading documents and examples from files of text, JSON and tables.
 //!
 //! A *document* is a text to learn as a whole. An *example* is a prompt with its response: the prompt is given, the
 //! response is learned.
 //!
-//! - `.txt`: the whole file is one document.
-//! - `.jsonl`: one JSON object a line; blank lines are skipped.
-//! - `.json`: one array of JSON objects if it begins with `[`, else one object a line, too.
-//!
-//! What an object is, the fields of the file's first object say: see [`Format`]. Every later object must have the
-//! same ones; fields beside them are ignored.
+//! - Paths may be files, directories and patterns; how a file is written, its name says: see [`Format`].
+//! - What a row of JSON or of a table is, the fields of the file's first one say, or [`ReadOptions`] with a format, with
+//!   [`Fields`], or with a [`Template`]. Every later row must have the same fields; those beside them are ignored.
+//! - A row that cannot be read is an error, with all others of its kind in the file, or left out and counted: [`OnError`].
 //!
 //! The bytes of a text are kept as they are, white space and Unicode form included, because the tokenizer decides what
 //! they mean. Two things say how a file is written and are no part of its text: a byte order mark at its start is removed, and
 //! line ends `\r\n` are read as `\n`. Strings of JSON are kept to the byte.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reparam_formats::identify::Kind;
-use reparam_formats::{FormatError, file, nearest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result};
 
+mod content;
+mod faults;
+mod fields;
 mod format;
 pub(crate) mod json;
 mod line_ends;
+pub(crate) mod paths;
 mod records;
+mod shape;
+mod template;
 #[cfg(test)]
 mod tests;
 
-use format::Form;
+pub(crate) use content::{read_file, utf8};
+pub(crate) use faults::{Fault, Faults, and_others};
+pub use faults::{OnError, Skipped};
+pub use fields::{Column, Fields, FieldsError};
 pub use format::Format;
-pub(crate) use format::known_fields;
-pub(crate) use line_ends::unix_line_ends;
-use records::line_ends;
-pub(crate) use records::{Dialect, Records};
+pub(crate) use records::{Dialect, Records, check_width, column};
+pub(crate) use shape::known_fields;
+pub use template::Template;
+
+use content::{Lines, into_utf8};
+use line_ends::unix_line_ends;
+use shape::Shape;
 
 /// A text to learn from or to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,23 +106,49 @@ impl FileDigest {
     /// Digests `bytes`, the content of `path`.
     #[must_use]
     pub fn of(path: &Path, bytes: &[u8]) -> Self {
-        let sha256 = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Self {
             path: path.to_owned(),
             bytes: bytes.len() as u64,
-            sha256,
+            sha256: hex(&Sha256::digest(bytes)),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How documents are read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// The format of all files, or `None` to tell each from its name and its first object.
+    /// The format of all files, or `None` to tell each from its name and its first row.
     pub format: Option<Format>,
+    /// Which columns hold the fields of the format, or those of the template.
+    pub fields: Fields,
+    /// What makes a text of a row's fields, instead of a format.
+    pub template: Option<Template>,
+    /// What is done with a row that cannot be read.
+    pub on_error: OnError,
+}
+
+impl ReadOptions {
+    /// Reads files of this format.
+    #[must_use]
+    pub fn of(format: Format) -> Self {
+        Self {
+            format: Some(format),
+            ..Self::default()
+        }
+    }
+
+    /// Checks that the options fit together.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Fields`], [`DataError::FieldsOfNoForm`], [`DataError::TemplateAndFormat`].
+    pub fn check(&self) -> Result<()> {
+        Shape::check(self)
+    }
 }
 
 /// What was read.
@@ -123,8 +156,14 @@ pub struct ReadOptions {
 pub struct ReadReport {
     /// One digest a file, in the order in which the files were read.
     pub files: Vec<FileDigest>,
-    /// The line ends `\r\n` of texts and tables that were read as `\n`.
+    /// The line ends `\r\n` of texts that were read as `\n`.
     pub line_ends: usize,
+    /// The formats of the files, each once.
+    pub formats: Vec<Format>,
+    /// The rows that were left out.
+    pub skipped: Skipped,
+    /// Files of directories and patterns that were left out, for their names do not say that they hold data.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// What a list of files holds.
@@ -155,156 +194,270 @@ pub fn read_documents(paths: &[PathBuf], options: &ReadOptions) -> Result<Source
 }
 
 /// Reads the documents of `paths` in order, and hands over each as soon as it is read, so that they need not be in
-/// memory together.
+/// memory together. A path is a file, a directory, or a pattern such as `data/**/*.jsonl`.
 ///
 /// # Errors
 ///
-/// The first error of `each`, which ends the reading. Else:
-///
-/// Stops at the first file that cannot be read in full, with its path and, where there is one, the line: see
-/// the first group of variants of [`DataError`]. A file that gives nothing to learn from (no bytes, only blank
-/// lines, only empty documents) is an error too; a single empty document among others is not. A response that is
-/// empty or white space is, for from its example nothing can be learned.
+/// The first error of `each`, which ends the reading. Else it stops at the first file that cannot be read in full, with its
+/// path and, where there is one, the line: see the first group of variants of [`DataError`]. A file that gives nothing to
+/// learn from (no bytes, only blank lines, only empty documents) is an error too; a single empty document among others is
+/// not. A response that is empty or white space is the fault of its row, for from its example nothing can be learned.
 ///
 /// # Cost
 ///
-/// One file at a time is in memory beside the document that is handed over.
+/// Of lines and JSON Lines, one line at a time is in memory beside the document that is handed over; of a text the text, which
+/// is handed over; of other files one file.
 pub fn visit_documents(
     paths: &[PathBuf],
     options: &ReadOptions,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadReport> {
-    if paths.is_empty() {
-        return Err(DataError::NoPaths);
-    }
-    let mut report = ReadReport::default();
-    for path in paths {
-        let bytes = read_file(path)?;
-        report.files.push(FileDigest::of(path, &bytes));
-        let (mut documents, mut is_blank) = (0, true);
-        report.line_ends += parse(path, &bytes, options.format, &mut |document| {
-            documents += 1;
-            is_blank &= document.text.trim().is_empty();
-            each(document)
-        })?;
-        if is_blank {
-            return Err(DataError::OnlyEmptyDocuments {
-                path: path.clone(),
-                documents,
-            });
+    options.check()?;
+    let is_data = |path: &Path| Format::of_name(path).is_some();
+    let found = paths::find(paths, is_data)?;
+    let mut report = ReadReport {
+        left_out: found.left_out,
+        ..ReadReport::default()
+    };
+    for path in &found.files {
+        let container = Format::container(path, options.format);
+        let container =
+            container.ok_or_else(|| DataError::UnknownExtension { path: path.clone() })?;
+        let mut reading = Reading {
+            path: Arc::from(path.as_path()),
+            container,
+            options,
+            shape: None,
+            faults: Faults::new(options.on_error),
+            documents: 0,
+            is_blank: true,
+            line_ends: 0,
+            each: &mut *each,
+        };
+        let digest = reading.read()?;
+        report.line_ends += reading.line_ends;
+        let (format, skipped) = reading.finish()?;
+        report.files.push(digest);
+        report.skipped.append(skipped);
+        if !report.formats.contains(&format) {
+            report.formats.push(format);
         }
     }
     Ok(report)
 }
 
-/// Reads a file, or says precisely why not.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    file::read(path).map_err(|error| match error {
-        FormatError::NoSuchFile { .. } => not_found(path),
-        FormatError::AnotherKind {
-            path,
-            kind: Kind::Directory,
-            ..
-        } => DataError::IsDirectory { path },
-        error => DataError::Format(error),
-    })
+/// A file whose documents are being read.
+struct Reading<'a> {
+    path: Arc<Path>,
+    container: Format,
+    options: &'a ReadOptions,
+    /// What its rows are, once the first has said it.
+    shape: Option<Shape<'a>>,
+    faults: Faults<DataError>,
+    documents: usize,
+    /// Whether all documents so far are white space.
+    is_blank: bool,
+    /// The line ends of a text that were changed.
+    line_ends: usize,
+    each: &'a mut dyn FnMut(Document) -> Result<()>,
 }
 
-/// Returns the text of a file without its byte order mark.
-pub(crate) fn utf8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let offset = error.valid_up_to();
-        DataError::InvalidUtf8 {
-            path: path.to_owned(),
-            line: 1 + line_ends(&bytes[..offset]),
-            offset,
-            utf16: bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]),
+impl Reading<'_> {
+    fn read(&mut self) -> Result<FileDigest> {
+        let path = Arc::clone(&self.path);
+        match self.container {
+            Format::Lines => return self.lines(Lines::open(&path)?),
+            Format::Jsonl if extension(&path).as_deref() == Some("jsonl") => {
+                let mut lines = Lines::open(&path)?;
+                if !lines.is_array()? {
+                    return self.lines(lines);
+                }
+            }
+            _ => {}
         }
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
+        let bytes = read_file(&path)?;
+        let digest = FileDigest::of(&path, &bytes);
+        let text = into_utf8(&path, bytes)?;
+        if text.is_empty() {
+            return Err(self.empty_file());
+        }
+        match self.container {
+            Format::Text | Format::Lines => {
+                let (text, line_ends) = unix_line_ends(text);
+                self.line_ends = line_ends;
+                self.text(text, 1)?;
+            }
+            Format::Csv => self.table(&text, Dialect::of_csv(&text))?,
+            Format::Tsv => self.table(&text, Dialect::TSV)?,
+            Format::Jsonl | Format::PromptCompletion | Format::Alpaca => {
+                json::objects(&path, &text, |object, place| self.row(object, place))?;
+            }
+        }
+        Ok(digest)
+    }
 
-fn not_found(path: &Path) -> DataError {
-    let parent = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("."),
-    };
-    // The outermost missing directory is the one that was mistyped.
-    let missing_directory = parent
-        .ancestors()
-        .filter(|ancestor| !ancestor.as_os_str().is_empty());
-    let missing_directory = missing_directory
-        .filter(|ancestor| !ancestor.exists())
-        .last();
-    let mut siblings: Vec<String> = fs::read_dir(parent)
-        .map(|entries| {
-            let names = entries.flatten().map(|entry| entry.file_name());
-            names.filter_map(|name| name.into_string().ok()).collect()
+    /// Reads a file of which every line is a row.
+    fn lines(&mut self, mut lines: Lines) -> Result<FileDigest> {
+        if lines.is_empty()? {
+            return Err(self.empty_file());
+        }
+        let mut n_lines = 0;
+        let mut has_rows = false;
+        while let Some((line, text)) = lines.next()? {
+            n_lines = line;
+            if text.trim().is_empty() {
+                continue;
+            }
+            has_rows = true;
+            if self.container == Format::Lines {
+                self.text(text.to_owned(), line)?;
+            } else {
+                let place = self.place(line);
+                self.row(json::object_of_line(text, &place), place)?;
+            }
+        }
+        if has_rows {
+            return Ok(lines.finish());
+        }
+        Err(DataError::NoDocuments {
+            path: self.path.to_path_buf(),
+            lines: n_lines,
         })
-        .unwrap_or_default();
-    // The order of a directory is arbitrary; the answer should not be.
-    siblings.sort();
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy())
-        .unwrap_or_default();
-    DataError::NotFound {
-        path: path.to_owned(),
-        nearest: nearest(&name, siblings.iter().map(String::as_str)).map(str::to_owned),
-        missing_directory: missing_directory.map(Path::to_owned),
     }
-}
 
-/// Reads the documents in `bytes`, and returns how many line ends were changed.
-fn parse(
-    path: &Path,
-    bytes: &[u8],
-    format: Option<Format>,
-    each: &mut dyn FnMut(Document) -> Result<()>,
-) -> Result<usize> {
-    let text = utf8(path, bytes)?;
-    if text.is_empty() {
-        return Err(DataError::EmptyFile {
-            path: path.to_owned(),
-        });
-    }
-    if is_text(path, format)? {
-        let (text, line_ends) = unix_line_ends(text.to_owned());
-        each(Document {
+    /// Takes a text, which has no fields; a template calls it `text`.
+    fn text(&mut self, text: String, line: usize) -> Result<()> {
+        let source = self.place(line);
+        if self.options.template.is_some() {
+            let row = Map::from_iter([("text".to_owned(), Value::String(text))]);
+            return self.row(Ok(row), source);
+        }
+        self.document(Ok(Document {
             text,
             prompt_len: None,
-            source: DocumentSource {
-                path: Arc::from(path),
-                line: 1,
-                item: None,
-            },
-        })?;
-        return Ok(line_ends);
+            source,
+        }))
     }
-    let mut form = None;
-    json::objects(path, text, |object, place| {
-        let object = object?;
-        let form = match form {
-            Some(form) => form,
-            None => *form.insert(Form::of(&object, format, &place)?),
-        };
-        each(form.document(object, place)?)
-    })?;
-    Ok(0)
-}
 
-/// Whether a file is one document; otherwise it is JSON.
-fn is_text(path: &Path, format: Option<Format>) -> Result<bool> {
-    if let Some(format) = format {
-        return Ok(format == Format::Text);
+    fn table(&mut self, text: &str, dialect: Dialect) -> Result<()> {
+        let mut records = Records::new(&self.path, text, dialect);
+        let fields = &self.options.fields;
+        let Some((line, header)) = records.next()? else {
+            return Err(self.empty_file());
+        };
+        let names: Vec<String> = if fields.numbered() {
+            let numbers = (fields.first_number()..).take(header.len());
+            numbers.map(|number| number.to_string()).collect()
+        } else {
+            header.iter().map(|name| name.trim().to_owned()).collect()
+        };
+        let first = fields.numbered().then(|| (line, header.clone()));
+        let place = self.place(line);
+        let known: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !name.is_empty())
+            .collect();
+        let shape = Shape::of(&known, self.options, &place)?;
+        self.shape = Some(shape);
+        let mut columns = Vec::new();
+        for (key, _) in shape.keys() {
+            if let Some(column) = column(&names, key, &place)? {
+                columns.push((key, column));
+            }
+        }
+        let mut n_rows = 0;
+        let mut next = first;
+        loop {
+            let (line, record) = match next.take() {
+                Some(first) => first,
+                None => match records.next()? {
+                    Some((line, record)) => (line, record.clone()),
+                    None => break,
+                },
+            };
+            n_rows += 1;
+            let place = self.place(line);
+            let row = check_width(&record, names.len(), &place).map(|()| {
+                let cell = |column: usize| Value::from(record.get(column).unwrap_or_default());
+                let cells = columns
+                    .iter()
+                    .map(|(key, column)| ((*key).to_owned(), cell(*column)));
+                cells.collect()
+            });
+            self.row(row, place)?;
+        }
+        match n_rows {
+            0 => Err(DataError::NoRows {
+                path: self.path.to_path_buf(),
+            }),
+            _ => Ok(()),
+        }
     }
-    match extension(path).as_deref() {
-        Some("txt") => Ok(true),
-        Some("jsonl" | "json") => Ok(false),
-        _ => Err(DataError::UnknownExtension {
-            path: path.to_owned(),
-        }),
+
+    /// Takes a row, or what is wrong with it.
+    fn row(&mut self, row: Result<Map<String, Value>>, place: DocumentSource) -> Result<()> {
+        let document = row.and_then(|row| {
+            let shape = match self.shape {
+                Some(shape) => shape,
+                None => {
+                    let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+                    *self.shape.insert(Shape::of(&keys, self.options, &place)?)
+                }
+            };
+            shape.document(row, place)
+        });
+        self.document(document)
+    }
+
+    fn document(&mut self, document: Result<Document>) -> Result<()> {
+        let document = match document {
+            Ok(document) => document,
+            // The first row says what all of them are.
+            Err(error) if self.shape.is_none() && self.options.on_error == OnError::Stop => {
+                return Err(error);
+            }
+            Err(error) => return self.faults.add(error),
+        };
+        self.documents += 1;
+        self.is_blank &= document.text.trim().is_empty();
+        if self.faults.failed() {
+            return Ok(());
+        }
+        (self.each)(document)
+    }
+
+    /// Returns the format that the file was found to have, and what was left out.
+    fn finish(self) -> Result<(Format, Skipped)> {
+        let path = self.path.to_path_buf();
+        let nothing_left = |rows, first| DataError::NothingLeft {
+            path: path.clone(),
+            rows,
+            first: Box::new(first),
+        };
+        let skipped = self.faults.finish(self.documents, nothing_left)?;
+        if self.is_blank {
+            return Err(DataError::OnlyEmptyDocuments {
+                path,
+                documents: self.documents,
+            });
+        }
+        let format = self.shape.map(|shape| shape.format(self.container));
+        Ok((format.unwrap_or(self.container), skipped))
+    }
+
+    fn place(&self, line: usize) -> DocumentSource {
+        DocumentSource {
+            path: Arc::clone(&self.path),
+            line,
+            item: None,
+        }
+    }
+
+    fn empty_file(&self) -> DataError {
+        DataError::EmptyFile {
+            path: self.path.to_path_buf(),
+        }
     }
 }
 

@@ -107,6 +107,18 @@ pub enum TabularError {
         /// Whether the column was asked for by name, not taken because no features were named.
         named: bool,
     },
+    /// Numbers can be read in two ways, and nothing in the table says which is meant.
+    #[error("{}: \"{}\" may mean {point} or {comma}", path.display(), shown(text))]
+    EitherNumber {
+        /// The file.
+        path: PathBuf,
+        /// The first such cell.
+        text: String,
+        /// What it is if decimals are behind a point.
+        point: f64,
+        /// What it is if decimals are behind a comma.
+        comma: f64,
+    },
     /// A cell is infinite, too large for a 64-bit number, or a signed "nan".
     #[error("{}:{line}: column `{column}` is not finite: \"{}\"", path.display(), shown(text), column = shown(column))]
     NotFiniteCell {

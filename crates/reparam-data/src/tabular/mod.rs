@@ -43,6 +43,7 @@ mod generate;
 mod least_squares;
 mod metrics;
 mod moments;
+mod number;
 mod read;
 mod split;
 mod standardize;

@@ -6,14 +6,12 @@ use reparam_formats::nearest;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, TabularError};
+use super::number::{Cell, Notation};
 use super::table::Table;
 use crate::source::{Dialect, FileDigest, Records, read_file, utf8};
 
 #[cfg(test)]
 mod tests;
-
-/// How a cell says that its value is missing, beside being empty; in any case of the letters.
-const MISSING: [&str; 5] = ["na", "n/a", "nan", "null", "?"];
 
 /// How many lines an error lists.
 const LISTED: usize = 10;
@@ -43,13 +41,15 @@ pub struct Selection {
 
 /// Reads the selected columns of a CSV file.
 ///
-/// The format is that of RFC 4180 with a header: cells separated by commas, quoted by `"` where they hold a comma, a
+/// The format is that of RFC 4180 with a header: cells separated by commas (or by semicolons, tabs or bars, if these and not
+/// commas divide the first line), quoted by `"` where they hold a comma, a
 /// quote (doubled) or a line end. A quote that is not closed, and text after a closing quote, are errors. Lines end in `\n` or `\r\n`; a byte order mark is allowed; blank lines are no
 /// rows. White space around a cell or a name is no part of it.
 ///
 /// A value is missing if the cell is empty or `NA`, `N/A`, `NaN`, `null` or `?` in any case. Any other cell of a
-/// selected column must be a finite decimal number with a point, such as `-1.5e3`. Columns that are not selected may
-/// hold anything.
+/// selected column must be a finite decimal number such as `-1.5e3`. Decimals behind a comma and separators between thousands
+/// are understood if all selected cells can be read in one such way only. Columns that are not selected may hold anything,
+/// and may have no name or that of another.
 ///
 /// # Errors
 ///
@@ -94,15 +94,45 @@ enum Target<'a> {
     IfThere(&'a str),
 }
 
+impl<'a> Target<'a> {
+    fn name(self) -> Option<&'a str> {
+        let (Self::Needed(name) | Self::IfThere(name)) = self;
+        Some(name)
+    }
+}
+
 fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
     let Some((_, header)) = records.next()? else {
         return Err(TabularError::EmptyFile {
             path: path.to_owned(),
         });
     };
-    let header: Vec<String> = header.iter().map(|name| name.trim().to_owned()).collect();
-    check_names(path, &header)?;
-    Ok(header)
+    Ok(header.iter().map(|name| name.trim().to_owned()).collect())
+}
+
+/// Finds out how the numbers in some columns are written.
+fn notation(path: &Path, text: &str, columns: &[usize]) -> Result<Option<Notation>> {
+    let mut records = Records::new(path, text, Dialect::of_csv(text));
+    records.next()?;
+    let mut cells = Vec::new();
+    while let Some((_, record)) = records.next()? {
+        let selected = columns
+            .iter()
+            .map(|column| record.get(*column).unwrap_or_default());
+        // Cells that are plain in both senses tell nothing.
+        let telling = selected
+            .map(str::trim)
+            .filter(|cell| !cell.bytes().all(|byte| byte.is_ascii_digit()));
+        cells.extend(telling.map(str::to_owned));
+    }
+    Notation::of(cells.iter().map(String::as_str)).map_err(|(text, [point, comma])| {
+        TabularError::EitherNumber {
+            path: path.to_owned(),
+            text,
+            point,
+            comma,
+        }
+    })
 }
 
 fn read(
@@ -111,11 +141,46 @@ fn read(
     features: Option<&[String]>,
     policy: MissingPolicy,
 ) -> Result<Table> {
-    let names_features = features.is_some();
-    let is_needed = matches!(target, Target::Needed(_));
     let bytes = read_file(path)?;
     let digest = FileDigest::of(path, &bytes);
-    let mut records = Records::new(path, utf8(path, &bytes)?, Dialect::Csv);
+    let text = utf8(path, &bytes)?;
+    let read = |notation| {
+        read_text(
+            (path, text),
+            digest.clone(),
+            target,
+            features,
+            (policy, notation),
+        )
+    };
+    match read(Notation::Plain) {
+        // Numbers as spreadsheets write them in other countries.
+        Err(error @ TabularError::NotANumber { .. }) => {
+            let names = header(path, &mut Records::new(path, text, Dialect::of_csv(text)))?;
+            let target = target
+                .name()
+                .filter(|name| names.iter().any(|known| known == name));
+            let Columns { features, target } = select(path, &names, target, features)?;
+            let columns: Vec<usize> = features.into_iter().chain(target).collect();
+            match notation(path, text, &columns)? {
+                None | Some(Notation::Plain) => Err(error),
+                Some(notation) => read(notation),
+            }
+        }
+        read => read,
+    }
+}
+
+fn read_text(
+    (path, text): (&Path, &str),
+    digest: FileDigest,
+    target: Target<'_>,
+    features: Option<&[String]>,
+    (policy, notation): (MissingPolicy, Notation),
+) -> Result<Table> {
+    let names_features = features.is_some();
+    let is_needed = matches!(target, Target::Needed(_));
+    let mut records = Records::new(path, text, Dialect::of_csv(text));
     let header = header(path, &mut records)?;
     let target = match target {
         Target::Needed(name) => Some(name),
@@ -156,7 +221,7 @@ fn read(
         for column in features.iter().copied().chain(target) {
             let text = record.get(column).unwrap_or_default().trim();
             let owned = || (path.to_owned(), header[column].clone(), text.to_owned());
-            match number_of(text) {
+            match notation.read(text) {
                 Cell::Number(value) => values.push(value),
                 Cell::Missing if Some(column) == target && !is_needed => all_known = false,
                 Cell::Missing => {
@@ -223,26 +288,6 @@ fn read(
     Ok(table)
 }
 
-/// What a cell says.
-enum Cell {
-    Number(f64),
-    Missing,
-    NotFinite,
-    Text,
-}
-
-/// Reads a cell without the white space around it.
-fn number_of(text: &str) -> Cell {
-    if text.is_empty() || MISSING.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        return Cell::Missing;
-    }
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() => Cell::Number(value),
-        Ok(_) => Cell::NotFinite,
-        Err(_) => Cell::Text,
-    }
-}
-
 /// Checks that every column has a name of its own.
 fn check_names(path: &Path, header: &[String]) -> Result<()> {
     for (column, name) in header.iter().enumerate() {
@@ -279,23 +324,34 @@ fn select(
     features: Option<&[String]>,
 ) -> Result<Columns> {
     let find = |role: &'static str, wanted: &str| {
-        header
-            .iter()
-            .position(|name| name == wanted)
-            .ok_or_else(|| TabularError::UnknownColumn {
+        let mut columns = (0..header.len()).filter(|column| header[*column] == wanted);
+        match (columns.next(), columns.next()) {
+            (Some(column), None) => Ok(column),
+            (Some(first), Some(second)) => Err(TabularError::DuplicateName {
+                path: path.to_owned(),
+                name: wanted.to_owned(),
+                first: first + 1,
+                second: second + 1,
+            }),
+            (None, _) => Err(TabularError::UnknownColumn {
                 path: path.to_owned(),
                 role,
                 name: wanted.to_owned(),
                 nearest: nearest(wanted, header.iter().map(String::as_str)).map(str::to_owned),
                 columns: header.to_vec(),
-            })
+            }),
+        }
     };
     let target_name = target.unwrap_or_default().to_owned();
     let target = target.map(|name| find("target", name)).transpose()?;
     let features = match features {
-        None => (0..header.len())
-            .filter(|column| Some(*column) != target)
-            .collect(),
+        // All are used, so each needs a name of its own.
+        None => {
+            check_names(path, header)?;
+            (0..header.len())
+                .filter(|column| Some(*column) != target)
+                .collect()
+        }
         Some(names) => {
             let mut features = Vec::with_capacity(names.len());
             for name in names {

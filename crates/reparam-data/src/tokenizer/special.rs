@@ -194,14 +194,17 @@ fn invalid(path: &Path, message: String) -> DataError {
     }
 }
 
+/// The byte order mark, which editors of other systems write and JSON does not have.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads a JSON object, or nothing if there is no such file.
 fn read_json(path: &Path) -> Result<Option<Value>> {
     let bytes = match read_file(path) {
         Err(DataError::NotFound { .. }) => return Ok(None),
         other => other?,
     };
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| invalid(path, error.to_string()))?;
+    let value: Value = serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(&bytes))
+        .map_err(|error| invalid(path, error.to_string()))?;
     if !value.is_object() {
         return Err(invalid(
             path,

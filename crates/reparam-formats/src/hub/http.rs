@@ -46,7 +46,7 @@ impl Http {
             .http_status_as_error(false)
             .user_agent(concat!("reparam/", env!("CARGO_PKG_VERSION")))
             // Sizes and ranges are those of the file.
-            .accept_encoding("identity")
+            .accept_encoding("identity;q=1, *;q=0")
             .timeout_resolve(timeout)
             .timeout_connect(timeout)
             .timeout_recv_response(timeout)

@@ -201,7 +201,7 @@ impl Kind {
             }
             Self::Numpy | Self::Npz => {
                 "in Python: numpy.savetxt(\"data.csv\", array, delimiter=\",\") makes a table of an array, \
-                 safetensors.numpy.save_file(arrays, FILE) a file of tensors"
+                 safetensors.numpy.save(arrays) the bytes of a file of tensors"
             }
             Self::Gzip => "unpack it first: gunzip -k FILE",
             Self::Bzip2 => "unpack it first: bunzip2 -k FILE",

@@ -292,10 +292,8 @@ fn what_a_family_does_not_run_is_refused_by_name() {
 #[test]
 fn a_family_is_added_from_outside() {
     fn toy(json: &ModelJson) -> Result<Architecture, ModelError> {
-        let llama = ModelJson {
-            model_type: "llama".to_owned(),
-            ..json.clone()
-        };
+        let mut llama = json.clone();
+        llama.model_type = "llama".to_owned();
         let mut all = Families::builtin().describe(&llama)?;
         let narrow = |block: &mut BlockSpec| block.attention.window = Some(3);
         all.blocks.iter_mut().step_by(2).for_each(narrow);

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use reparam::schema::{
-    Range, SchemaError, SettingKind, SettingSpec, Settings, count, flag, number, optional,
-    required, word,
+    Range, SchemaError, SettingKind, SettingSpec, SettingValue, Settings, count, flag, number,
+    optional, required, word,
 };
-use reparam_data::{Format, PackingStrategy, ReadOptions};
+use reparam_data::{DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template};
 use serde::{Serialize, Serializer};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, ConfigErrorKind};
+use super::read::setting;
 use super::section::Section;
 use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, words};
 
@@ -24,9 +25,18 @@ pub struct DataConfig {
     /// The most predicted tokens that are held out; only where a part of the training data is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_max: Option<u64>,
-    /// The format of every file; told from each file's name and its first object if absent.
+    /// The format of every file; told from each file's name and its first row if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
+    /// Which column holds which field.
+    #[serde(skip_serializing_if = "Fields::is_empty")]
+    pub fields: Fields,
+    /// What makes a text of a row's fields, instead of a format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+    /// What is done with a row that cannot be read.
+    #[serde(serialize_with = "write_on_error")]
+    pub on_error: OnError,
     /// Whether the prompts of examples are learned too, not given alone.
     pub train_on_prompt: bool,
     /// How documents are put into blocks of `sequence_length` tokens.
@@ -87,6 +97,27 @@ const PACKING: [(&str, PackingStrategy); 3] = [
     ("none", PackingStrategy::None),
 ];
 
+pub(super) fn write_on_error<S: Serializer>(
+    on_error: &OnError,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    words::write(&OnError::WORDS, on_error, serializer)
+}
+
+/// Reads which column holds which field.
+pub(super) fn fields(section: &Section<'_>) -> Result<Fields> {
+    let Some(entry) = section.find("fields") else {
+        return Ok(Fields::default());
+    };
+    let Some(SettingValue::TextByName(pairs)) = setting(section, &DataConfig::FIELDS)? else {
+        return Ok(Fields::default());
+    };
+    Fields::new(pairs).map_err(|_| {
+        let expected = "columns that are all names or all numbers, each field once";
+        section.out_of_range("fields", &entry.node, expected)
+    })
+}
+
 const FORMATS: [(&str, Format); Format::ALL.len()] = {
     let mut words = [("", Format::Text); Format::ALL.len()];
     let mut i = 0;
@@ -110,6 +141,9 @@ impl DataConfig {
     pub fn reading(&self) -> ReadOptions {
         ReadOptions {
             format: self.format,
+            fields: self.fields.clone(),
+            template: self.template.clone(),
+            on_error: self.on_error,
         }
     }
 
@@ -118,7 +152,8 @@ impl DataConfig {
         "train",
         SettingKind::Texts,
         "\"data.txt\"",
-        "training files: a path or a list of paths",
+        "training data: a path or a list of paths; a path is a file, a directory, or a pattern such as \
+         data/**/*.jsonl",
     );
 
     /// The files to measure on.
@@ -127,6 +162,23 @@ impl DataConfig {
         SettingKind::Texts,
         "",
         "held-out files; excludes eval_fraction",
+    );
+
+    /// Which column holds which field.
+    pub const FIELDS: SettingSpec = optional(
+        "fields",
+        SettingKind::TextByName,
+        "columns named as the fields",
+        "which column holds which field, as in { text = \"review\" } or \"text=review,label=kind\"; by number if no \
+         line names the columns",
+    );
+
+    /// What is done with a row that cannot be read.
+    pub const ON_ERROR: SettingSpec = word(
+        "on_error",
+        &words::names(&OnError::WORDS),
+        "error",
+        "unreadable rows: error, or skip to leave them out and count them",
     );
 
     /// The part of the training data to measure on.
@@ -160,6 +212,14 @@ impl RunData for DataConfig {
             "by extension and fields",
             "file format, see formats",
         ),
+        Self::FIELDS,
+        optional(
+            "template",
+            SettingKind::Text,
+            "",
+            "makes a text of a row's fields, see templates",
+        ),
+        Self::ON_ERROR,
         flag(
             "train_on_prompt",
             false,
@@ -177,6 +237,8 @@ impl RunData for DataConfig {
 
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
+        let fields = fields(section)?;
+        let template = template(section)?;
         let config = section.typed(Self::SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
@@ -185,17 +247,30 @@ impl RunData for DataConfig {
                 eval,
                 format: settings
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
+                fields,
+                template,
+                on_error: settings.choice("on_error", &OnError::WORDS)?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
                 packing: settings.choice("packing", &PACKING)?,
                 shuffle: settings.flag("shuffle")?,
             })
         })?;
         check_eval_max(section, &config.eval)?;
-        if config.train_on_prompt && matches!(config.format, Some(Format::Text | Format::Documents))
-        {
+        config.reading().check().map_err(|source| {
+            let key = match source {
+                DataError::TemplateAndFormat { .. } => "format",
+                _ => "fields",
+            };
+            section.at(key, ConfigErrorKind::Data { source })
+        })?;
+        let has_no_prompts = match (&config.template, config.format) {
+            (Some(template), _) => template.response().is_none(),
+            (None, format) => matches!(format, Some(Format::Text | Format::Lines)),
+        };
+        if config.train_on_prompt && has_no_prompts {
             return Err(section.no_effect(
                 "train_on_prompt",
-                "documents of this `format` have no prompts",
+                "documents of this `format` or `template` have no prompts",
                 "remove `train_on_prompt`",
             ));
         }
@@ -223,6 +298,17 @@ impl RunData for DataConfig {
         }
         Ok(())
     }
+}
+
+fn template(section: &Section<'_>) -> Result<Option<Template>> {
+    let Some(entry) = section.find("template") else {
+        return Ok(None);
+    };
+    let text = section.string_of("template", &entry.node, "a string")?;
+    let template = text.parse();
+    template
+        .map(Some)
+        .map_err(|source| section.at("template", ConfigErrorKind::Data { source }))
 }
 
 /// The error for recomputing where nothing runs in bf16.

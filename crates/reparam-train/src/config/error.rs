@@ -247,6 +247,12 @@ pub enum ConfigErrorKind {
         /// What is wrong with them.
         source: reparam::schema::SchemaError,
     },
+    /// How data are read cannot be chosen so.
+    #[error("[data]: {source}")]
+    Data {
+        /// What is wrong with it.
+        source: reparam_data::DataError,
+    },
     /// A pattern of names that is not a regular expression.
     #[error("`{pattern}` for `{key}` in [{section}] is not a regular expression: {message}")]
     Pattern {
@@ -339,6 +345,7 @@ impl ConfigErrorKind {
             Self::Transforms { source } => return source.hint(),
             Self::Method { source } => return source.hint(),
             Self::Settings { source, .. } => return source.hint(),
+            Self::Data { source } => return source.hint(),
             Self::Pattern { .. } => {
                 "a pattern is matched against the whole module name, as in '.*\\.(q_proj|v_proj)'"
                     .to_owned()

@@ -145,6 +145,7 @@ fn value(section: &Section<'_>, spec: &SettingSpec, node: &Node) -> Result<Setti
         SettingKind::Modules { all_linear } => {
             V::Modules(modules(section, spec, node, all_linear)?)
         }
+        SettingKind::TextByName => V::TextByName(texts_by_name(section, spec, node)?),
         SettingKind::CountByPattern { least, most } => {
             V::CountByPattern(section.patterns_of(key, node, |path, node| {
                 section.count_of(path, node, least, most)
@@ -167,6 +168,37 @@ fn value(section: &Section<'_>, spec: &SettingSpec, node: &Node) -> Result<Setti
         }
         SettingKind::Chain => V::Chain(chain(section, key, node)?),
     })
+}
+
+/// Reads a table of names and texts, or a text that lists them; a whole number is a text, too.
+fn texts_by_name(
+    section: &Section<'_>,
+    spec: &SettingSpec,
+    node: &Node,
+) -> Result<Vec<(String, String)>> {
+    let wrong = || section.out_of_range(spec.key, node, spec.kind.describe());
+    let pairs: Option<Vec<(String, String)>> = match &node.value {
+        Value::String(text) => text
+            .split(',')
+            .map(|pair| {
+                let (name, text) = pair.split_once('=')?;
+                Some((name.trim().to_owned(), text.trim().to_owned()))
+            })
+            .collect(),
+        Value::Table(entries) => entries
+            .iter()
+            .map(|entry| match &entry.node.value {
+                Value::String(text) => Some((entry.key.clone(), text.clone())),
+                Value::Integer(Some(number)) => Some((entry.key.clone(), number.to_string())),
+                _ => None,
+            })
+            .collect(),
+        _ => return Err(section.wrong_type(spec.key, node, "a table of name = \"text\"")),
+    };
+    let is_text = |(name, text): &(String, String)| !name.is_empty() && !text.is_empty();
+    pairs
+        .filter(|pairs| !pairs.is_empty() && pairs.iter().all(is_text))
+        .ok_or_else(wrong)
 }
 
 /// Reads a list of transforms, each a table with its `kind`.

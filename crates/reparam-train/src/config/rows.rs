@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use reparam::schema::{SettingKind, SettingSpec, count, optional, word};
+use reparam::schema::{SettingKind, SettingSpec, count, optional};
 use reparam_data::rows::{Fields, OnError, RowFormat, RowsOptions};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::data::{check_eval_max, paths, recompute_in_f32};
+use super::data::{check_eval_max, fields, paths, recompute_in_f32, write_on_error};
 use super::section::Section;
 use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, words};
 
@@ -44,10 +44,6 @@ const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
     words
 };
 
-fn write_on_error<S: Serializer>(on_error: &OnError, serializer: S) -> Result<S::Ok, S::Error> {
-    words::write(&OnError::WORDS, on_error, serializer)
-}
-
 impl RunData for RowsDataConfig {
     const SPECS: &'static [SettingSpec] = &[
         DataConfig::TRAIN,
@@ -64,33 +60,14 @@ impl RunData for RowsDataConfig {
             "by extension",
             "file format, see rows of text",
         ),
-        optional(
-            "fields",
-            SettingKind::Text,
-            "columns named as the fields",
-            "which column holds which field, as in text=review,label=kind; by number if no line names the columns",
-        ),
-        word(
-            "on_error",
-            &words::names(&OnError::WORDS),
-            "error",
-            "unreadable rows: error, or skip to leave them out and count them",
-        ),
+        DataConfig::FIELDS,
+        DataConfig::ON_ERROR,
         DataConfig::SHUFFLE,
     ];
 
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
-        let fields = match section.find("fields") {
-            None => Fields::default(),
-            Some(entry) => {
-                let text = section.string_of("fields", &entry.node, "a string")?;
-                text.parse().map_err(|_| {
-                    let expected = "fields with their columns, such as \"text=review,label=kind\" or \"text=2,label=1\"";
-                    section.out_of_range("fields", &entry.node, expected)
-                })?
-            }
-        };
+        let fields = fields(section)?;
         let config = section.typed(Self::SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {

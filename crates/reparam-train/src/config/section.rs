@@ -145,6 +145,12 @@ impl<'a> Section<'a> {
         self.located(at.or(self.header), kind)
     }
 
+    /// An error about a key.
+    pub(super) fn at(&self, key: &str, kind: ConfigErrorKind) -> ConfigError {
+        let at = self.find(key).map(|entry| &entry.node.span);
+        self.located(at.or(self.header), kind)
+    }
+
     fn located(&self, at: Option<&Span>, kind: ConfigErrorKind) -> ConfigError {
         match at {
             Some(span) => ConfigError::at(span, kind),

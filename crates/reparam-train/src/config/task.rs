@@ -28,6 +28,23 @@ pub(super) const SPEC: SettingSpec = optional(
     "what is trained",
 );
 
+fn expand_home(value: &mut Value, home: &Path) {
+    match value {
+        Value::String(text) => {
+            if let Some(rest) = text.strip_prefix("~/") {
+                // A path that is no text could not be written into the run's own file.
+                if let Some(path) = home.join(rest).to_str() {
+                    *text = path.to_owned();
+                }
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| expand_home(&mut item.value, home)),
+        _ => {}
+    }
+}
+
 impl RunTree {
     /// Reads a run file, with overrides; a later one wins over an earlier one.
     ///
@@ -47,7 +64,8 @@ impl RunTree {
                 offset: error.utf8_error().valid_up_to(),
             })
         })?;
-        Self::parse(&text, &path.display().to_string(), overrides)
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        Self::parse(text, &path.display().to_string(), overrides)
     }
 
     /// Reads the text of a run file; `name` is what errors call it.
@@ -67,6 +85,30 @@ impl RunTree {
         }
         let catalog = Catalog::builtin();
         Ok(Self { root, catalog })
+    }
+
+    /// Puts the home directory in the place of a `~` that begins a path.
+    #[must_use]
+    pub(crate) fn with_home(mut self, home: &Path) -> Self {
+        const PATHS: [(&str, &[&str]); 3] = [
+            ("model", &["path"]),
+            ("data", &["train", "eval"]),
+            ("output", &["dir"]),
+        ];
+        for (section, keys) in PATHS {
+            let mut sections = self.root.iter_mut();
+            let section = sections.find(|entry| entry.key == section);
+            let Some(Value::Table(entries)) = section.map(|entry| &mut entry.node.value) else {
+                continue;
+            };
+            for entry in entries
+                .iter_mut()
+                .filter(|entry| keys.contains(&entry.key.as_str()))
+            {
+                expand_home(&mut entry.node.value, home);
+            }
+        }
+        self
     }
 
     /// Sets where methods and transforms are looked up.

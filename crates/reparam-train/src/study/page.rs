@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use super::html::{Page, html};
 use super::{Curves, Point, StudyRun};
-use crate::clock::utc;
 use crate::event::StopReason;
 use crate::json::text_of;
 use crate::numbers::short;
@@ -157,6 +156,13 @@ fn measured(x: f64) -> String {
     } else {
         "-".to_owned()
     }
+}
+
+/// Writes a time as `2026-11-29 10:40 UTC`.
+fn utc(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let minutes: String = text.chars().take(16).collect();
+    format!("{} UTC", minutes.replace('T', " "))
 }
 
 /// Returns a run as a row of the table.

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use reparam_data::rows::{Fields, OnError};
+use reparam_data::{Fields, OnError, Template};
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
@@ -24,15 +24,17 @@ pub struct EvalRequest {
 /// The most tokens that a model sees at once, if nothing says it.
 pub const DEFAULT_LENGTH: usize = 512;
 
-/// A file of rows or texts, and how it is read.
+/// Rows or texts, and how they are read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataRequest {
-    /// The file.
+    /// The file, or a directory or a pattern of files.
     pub path: PathBuf,
     /// The word for its format; what the model's run had, else by the file's name, if absent.
     pub format: Option<String>,
     /// Which column holds which field; as in the model's run if absent.
     pub fields: Option<Fields>,
+    /// What makes a text of a row's fields; as in the model's run if absent.
+    pub template: Option<Template>,
     /// What is done with a row that cannot be read.
     pub on_error: OnError,
 }
@@ -44,6 +46,7 @@ impl DataRequest {
             path: path.into(),
             format: None,
             fields: None,
+            template: None,
             on_error: OnError::Stop,
         }
     }
@@ -57,9 +60,24 @@ impl DataRequest {
         let option = match (&self.fields, self.on_error) {
             (Some(_), _) => "--fields",
             (None, OnError::Skip) => "--on-error skip",
-            (None, OnError::Stop) => return Ok(()),
+            (None, OnError::Stop) => return self.refuse_template(task),
         };
         Err(TrainError::NoFields { task, option })
+    }
+
+    /// Refuses a template, which makes texts of rows.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NoFields`].
+    pub(crate) fn refuse_template(&self, task: &'static str) -> Result<()> {
+        match self.template {
+            None => Ok(()),
+            Some(_) => Err(TrainError::NoFields {
+                task,
+                option: "--template",
+            }),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of tasks.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reparam_formats::config::ModelJson;
 use reparam_formats::hub::{HubOptions, resolve_model};
@@ -120,6 +120,8 @@ pub struct Tasks {
     catalog: Catalog,
     /// Where models of the hub are looked up that say what they are for.
     hub: Option<HubOptions>,
+    /// What a `~` at the beginning of a path in a run file stands for.
+    home: Option<PathBuf>,
 }
 
 impl Tasks {
@@ -130,6 +132,7 @@ impl Tasks {
             entries: crate::tasks::builtin(),
             catalog: Catalog::builtin(),
             hub: None,
+            home: None,
         }
     }
 
@@ -141,6 +144,12 @@ impl Tasks {
             hub: Some(hub),
             ..self
         }
+    }
+
+    /// Sets the home directory, which takes the place of a `~` at the beginning of paths in run files.
+    #[must_use]
+    pub fn with_home(self, home: Option<PathBuf>) -> Self {
+        Self { home, ..self }
     }
 
     /// Sets what run files may name as methods, transforms and families.
@@ -244,6 +253,10 @@ impl Tasks {
 
     fn read(&self, tree: RunTree) -> Result<TaskRun, ConfigError> {
         let tree = tree.with_catalog(self.catalog.clone());
+        let tree = match &self.home {
+            Some(home) => tree.with_home(home),
+            None => tree,
+        };
         let said = match tree.task(&self.names())? {
             Some(place) => Some(place),
             None => self.place_of_model(&tree),
@@ -259,6 +272,7 @@ impl Tasks {
             (Some(default), ConfigErrorKind::UnknownKey { section, .. }) if section == "data" => {
                 error.with_advice(default.hint())
             }
+            (Some(default), ConfigErrorKind::Data { .. }) => error.with_advice(default.hint()),
             _ => error,
         })?;
         Ok(run.chosen(by_default))

@@ -1,14 +1,15 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadOptions, Size, Split, TextTokenizer,
+    BatchPlan, Dataset, DatasetOptions, Fields, FileShare, Format, ReadOptions, ReadReport, Size,
+    Split, Template, TextTokenizer,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
@@ -17,11 +18,13 @@ use serde_json::{Map, Value, json};
 
 use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
-use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::task::{
+    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Prepared, Task,
+};
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 
@@ -51,19 +54,71 @@ struct TextCard {
     task: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     format: Option<Format>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    fields: Fields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<Template>,
+    /// The format of all examples where nothing but their fields said it; other data need not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    examples: Option<Format>,
 }
 
 impl TextCard {
-    /// Reads what the adapter of a session says, else the model.
-    fn of(request: &ModelRequest, session: &Session) -> Result<Option<Self>> {
+    /// Reads what the adapter of a session says, else the model, and in which file.
+    fn of(request: &ModelRequest, session: &Session) -> Result<Option<(Self, PathBuf)>> {
         let task = CausalLanguageModel::NAME;
         if let Some(directory) = &request.adapter
             && let Some(card) = cards::of_adapter(directory, task)?
         {
-            return Ok(Some(card));
+            return Ok(Some((card, directory.join(CARD_FILE))));
         }
         let json = &session.files.json().json;
-        cards::of_model(json.path(), json.map(), task)
+        let card = cards::of_model(json.path(), json.map(), task)?;
+        Ok(card.map(|card| (card, json.path().to_owned())))
+    }
+
+    /// Says how data were read, which had these formats.
+    fn new(data: &DataConfig, formats: &[Format]) -> Self {
+        let told = data.format.is_none() && formats == [Format::Alpaca];
+        Self {
+            examples: told.then_some(Format::Alpaca),
+            task: CausalLanguageModel::NAME.to_owned(),
+            format: data.format,
+            fields: data.fields.clone(),
+            template: data.template.clone(),
+        }
+    }
+
+    /// Returns how files are read, and which file says it if it was not asked for.
+    ///
+    /// A format, its fields and a template belong together, so that one of them that is asked for takes the place of all.
+    fn reading(
+        card: Option<(Self, PathBuf)>,
+        data: &DataRequest,
+    ) -> Result<(ReadOptions, Option<PathBuf>)> {
+        let asked = ReadOptions {
+            format: data.format.as_deref().map(str::parse).transpose()?,
+            fields: data.fields.clone().unwrap_or_default(),
+            template: data.template.clone(),
+            on_error: data.on_error,
+        };
+        let by_default = ReadOptions {
+            on_error: data.on_error,
+            ..ReadOptions::default()
+        };
+        match card {
+            Some((card, path)) if asked == by_default => {
+                let remembered = ReadOptions {
+                    format: card.format,
+                    fields: card.fields,
+                    template: card.template,
+                    on_error: data.on_error,
+                };
+                let path = (remembered != by_default).then_some(path);
+                Ok((remembered, path))
+            }
+            _ => Ok((asked, None)),
+        }
     }
 }
 
@@ -79,7 +134,7 @@ pub fn trained_format(
 ) -> Result<Option<Format>> {
     let (request, _) = request.found(hub)?;
     let card = TextCard::of(&request, session)?;
-    Ok(card.and_then(|card| card.format))
+    Ok(card.and_then(|(card, _)| card.format.or(card.examples)))
 }
 
 impl Objective for CausalLanguageModel {
@@ -185,6 +240,7 @@ impl Task for CausalLanguageModel {
             meta.fan_in_fan_out = model.stores_transposed(modules);
             model
         };
+        let card = TextCard::new(&config.data, &train.read.formats);
         prepare(config, base, data, adapt, |plan, result| Self {
             train,
             eval,
@@ -192,10 +248,7 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
             sample: config.train.sample.clone(),
-            card: TextCard {
-                task: Self::NAME.to_owned(),
-                format: config.data.format,
-            },
+            card,
             config: config_json,
             result,
         })
@@ -231,19 +284,16 @@ impl Task for CausalLanguageModel {
     }
 
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
-        request.data.refuse_fields(Self::NAME)?;
-        let format = request.data.format.as_deref().map(str::parse);
-        let format = format.transpose()?;
         let session = Session::open_request(&request.model, hub)?;
         let card = TextCard::of(&request.model, &session)?;
-        let format = format.or(card.and_then(|card| card.format));
+        let (read, remembered) = TextCard::reading(card, &request.data)?;
         let data = request.data.path.clone();
         let most = session.model.architecture().max_tokens();
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
-        let read = ReadOptions { format };
-        evaluate_file(&session, data, &read, sequence_length, stop)
+        let metrics = evaluate_file(&session, data, &read, sequence_length, stop);
+        metrics.map_err(|error| error.of_remembered(remembered.as_deref()))
     }
 }
 
@@ -262,7 +312,17 @@ fn data_facts(
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
         "held_out": held_out,
+        "format": formats(&train.read),
+        "skipped": train.read.skipped.count,
+        "skipped_rows": train.read.skipped.first,
+        "left_out": train.read.left_out,
     })
+}
+
+/// The formats of the files, in a word.
+fn formats(read: &ReadReport) -> String {
+    let names: Vec<&str> = read.formats.iter().map(|format| format.name()).collect();
+    names.join(" and ")
 }
 
 fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {

@@ -177,7 +177,7 @@ fn an_adapter_brings_its_head_and_what_peft_has_no_place_for() {
         "labels": ["ham", "spam"],
         "problem_type": "single_label_classification",
         "sequence_length": 24,
-        "fields": "label=Kind,text=Body",
+        "fields": {"label": "Kind", "text": "Body"},
     });
     assert_eq!(json_of(&adapter.join("reparam.json")), card);
 
@@ -537,7 +537,7 @@ fn a_task_that_nothing_says_is_named_in_errors() {
     };
     let advice = "set `task` in [model] to one of causal-lm, ";
     let parse = |text: &str| Tasks::builtin().parse(text, "run.toml", &[]);
-    let error = parse(&text("fields = \"text=Body\"")).expect_err("of another task");
+    let error = parse(&text("fields = \"text=Body,label=Kind\"")).expect_err("of another task");
     let hint = error.hint().expect("a hint");
     assert!(hint.contains(advice), "{hint}");
     // Where it is said, a slip of the pen is only that.

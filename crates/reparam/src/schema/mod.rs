@@ -93,6 +93,8 @@ pub enum SettingKind {
     },
     /// A text, or at least one in a list.
     Texts,
+    /// A table from names to texts that are not empty; also one text, as in `name=text,other=text`.
+    TextByName,
     /// Modules: a list of names, a regular expression for whole names, or the word `all-linear`.
     Modules {
         /// Whether `all-linear` is allowed.

@@ -59,6 +59,11 @@ impl SettingKind {
                 SettingValue::Counts((0..=draw(3)).map(|_| whole(*least, *most, draw)).collect())
             }
             Self::Texts => SettingValue::Texts(names(draw)),
+            Self::TextByName => {
+                let names = NAMES.iter().rev().take(1 + draw(2) as usize);
+                let pairs = names.map(|name| ((*name).to_owned(), pick(&NAMES, draw).to_owned()));
+                SettingValue::TextByName(pairs.collect())
+            }
             Self::Modules { all_linear } => SettingValue::Modules(match draw(3) {
                 0 if *all_linear => TargetModules::AllLinear,
                 1 => TargetModules::Pattern(pick(&PATTERNS, draw).to_owned()),

@@ -232,6 +232,15 @@ impl Settings {
     }
 
     reader! {
+        /// Returns texts by name.
+        ///
+        /// # Errors
+        ///
+        /// Fails when there are none; see [`Settings`].
+        texts_by_name -> &[(String, String)]: TextByName(pairs) => pairs, "a table of name = \"text\""
+    }
+
+    reader! {
         /// Returns a choice of modules.
         ///
         /// # Errors

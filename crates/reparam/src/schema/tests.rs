@@ -10,7 +10,7 @@ static INNER: [SettingSpec; 2] = [
 ];
 
 /// One setting of every kind.
-static EVERY: [SettingSpec; 18] = [
+static EVERY: [SettingSpec; 19] = [
     number("number", Range::Positive, 1.0, ""),
     SettingSpec {
         key: "word_or_number",
@@ -41,6 +41,7 @@ static EVERY: [SettingSpec; 18] = [
         meaning: "",
     },
     optional("texts", SettingKind::Texts, "", ""),
+    optional("by_name", SettingKind::TextByName, "", ""),
     SettingSpec {
         key: "modules",
         kind: SettingKind::Modules { all_linear: true },

@@ -22,6 +22,8 @@ pub enum SettingValue {
     Counts(Vec<u64>),
     /// Texts.
     Texts(Vec<String>),
+    /// Texts by name.
+    TextByName(Vec<(String, String)>),
     /// Modules.
     Modules(TargetModules),
     /// Whole numbers by the pattern of a module's name; the first that matches counts.
@@ -125,6 +127,7 @@ impl SettingKind {
                 )
             }
             Self::Texts => "a string or a list of at least one string".to_owned(),
+            Self::TextByName => "a table of name = \"text\"".to_owned(),
             Self::Modules { all_linear: true } => {
                 "\"all-linear\", a list of names or a regular expression".to_owned()
             }
@@ -188,6 +191,11 @@ impl SettingKind {
             (Self::Texts, V::Texts(texts)) => {
                 require(!texts.is_empty() && texts.iter().all(|text| !text.is_empty()))
             }
+            (Self::TextByName, V::TextByName(pairs)) => {
+                let is_text =
+                    |(name, text): &(String, String)| !name.is_empty() && !text.is_empty();
+                require(!pairs.is_empty() && pairs.iter().all(is_text))
+            }
             (Self::Modules { all_linear }, V::Modules(modules)) => match modules {
                 TargetModules::AllLinear => require(*all_linear),
                 TargetModules::Names(names) => require(!names.is_empty()),
@@ -241,6 +249,10 @@ impl std::fmt::Display for SettingValue {
             Self::Numbers(numbers) => write!(f, "{numbers:?}"),
             Self::Counts(counts) => write!(f, "{counts:?}"),
             Self::Texts(texts) => write!(f, "{texts:?}"),
+            Self::TextByName(pairs) => f
+                .debug_map()
+                .entries(pairs.iter().map(|(k, v)| (k, v)))
+                .finish(),
             Self::Modules(TargetModules::AllLinear) => write!(f, "\"all-linear\""),
             Self::Modules(TargetModules::Names(names)) => write!(f, "{names:?}"),
             Self::Modules(TargetModules::Pattern(pattern)) => write!(f, "{pattern:?}"),
@@ -288,6 +300,7 @@ impl Serialize for SettingValue {
             Self::Numbers(numbers) => numbers.serialize(serializer),
             Self::Counts(counts) => counts.serialize(serializer),
             Self::Texts(texts) => texts.serialize(serializer),
+            Self::TextByName(pairs) => serializer.collect_map(pairs.iter().map(|(k, v)| (k, v))),
             Self::Modules(TargetModules::AllLinear) => serializer.serialize_str("all-linear"),
             Self::Modules(TargetModules::Names(names)) => names.serialize(serializer),
             Self::Modules(TargetModules::Pattern(pattern)) => serializer.serialize_str(pattern),

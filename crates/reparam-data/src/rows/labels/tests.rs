@@ -41,6 +41,7 @@ fn classes(labels: &Labels, rows: Vec<TextRow>) -> Vec<std::result::Result<Vec<u
     let rows = Rows {
         rows: rows.into_iter().map(Ok).collect(),
         files: Vec::new(),
+        left_out: Vec::new(),
     };
     let rows = labels.classes(rows).unwrap().rows.into_iter();
     rows.map(|row| {
@@ -155,6 +156,7 @@ fn names_that_are_numbers_are_told_from_indices_by_all_rows() {
         .classes(Rows {
             rows,
             files: Vec::new(),
+            left_out: Vec::new(),
         })
         .unwrap_err();
     assert!(matches!(error, RowError::AmbiguousLabel { .. }), "{error}");

@@ -23,7 +23,7 @@ fn read_as(
 fn options(fields: &str) -> RowsOptions {
     RowsOptions {
         format: None,
-        fields: Fields::try_from(fields.to_owned()).unwrap(),
+        fields: serde_json::from_value(json!(fields)).unwrap(),
     }
 }
 
@@ -196,7 +196,7 @@ fn a_row_in_error_stops_or_is_left_out_and_counted() {
     );
     let (left, skipped) = rows().settle(OnError::Skip).unwrap();
     assert_eq!((left.len(), skipped.count), (2, 2));
-    assert_eq!(short(&skipped.first.unwrap()), short(&error));
+    assert!(skipped.first[0].ends_with(&short(&error)), "{skipped:?}");
 
     let error = read("t.jsonl", "{}\n{}\n", "")
         .unwrap()
@@ -267,7 +267,7 @@ fn what_spoils_a_whole_file_is_its_error() {
             "t.json",
             "[{\"text\":\"a\"},{\"text\":]",
             "",
-            "t.json:1:23: invalid JSON: expected value",
+            "t.json:1:23: invalid JSON: expected value (field `text`)",
             "",
         ),
     ];
@@ -283,9 +283,10 @@ fn what_spoils_a_whole_file_is_its_error() {
         "set format (or --format) to one of `jsonl`, `csv`, `tsv`, `lines`"
     );
     let invalid = read_as("t.tsv", b"text\na\n\xff\n", &LABELLED_TEXT, &options("")).unwrap_err();
-    assert_eq!(
-        short(&invalid),
-        "t.tsv:3: invalid UTF-8 at byte 7 of the file"
+    let invalid = short(&invalid);
+    assert!(
+        invalid.starts_with("t.tsv:3: invalid UTF-8 at byte 7 of the file"),
+        "{invalid}"
     );
 }
 

@@ -44,6 +44,9 @@ impl TabularError {
                 column,
                 ..
             } => not_a_number_hint(text, *named, column),
+            Self::EitherNumber { .. } => {
+                "write decimals with a point, and no separator between thousands".to_owned()
+            }
             Self::NotFiniteCell { .. } => {
                 "correct the value, or leave the cell empty if it is not known".to_owned()
             }
@@ -96,13 +99,6 @@ fn unknown_column_hint(columns: &[String], nearest: Option<&str>) -> Option<Stri
     if let Some(name) = nearest {
         return Some(format!("did you mean `{name}`?"));
     }
-    if let [only] = columns
-        && let Some(found) = [';', '\t', '|'].into_iter().find(|c| only.contains(*c))
-    {
-        return Some(format!(
-            "cells are separated by commas; this file seems to use {found:?}"
-        ));
-    }
     if columns.iter().all(|name| name.parse::<f64>().is_ok()) {
         return Some(
             "the first line looks like data; put one before it that names the columns".to_owned(),
@@ -112,7 +108,8 @@ fn unknown_column_hint(columns: &[String], nearest: Option<&str>) -> Option<Stri
 }
 
 fn not_a_number_hint(text: &str, named: bool, column: &str) -> String {
-    if text.contains(',') && text.replace(',', ".").parse::<f64>().is_ok() {
+    let digits = text.replace([',', '.', ' '], "");
+    if !digits.is_empty() && digits.parse::<f64>().is_ok() {
         return "write decimals with a point, and no separator between thousands".to_owned();
     }
     if named {

@@ -54,6 +54,7 @@ fn default_of(spec: &SettingSpec) -> String {
 fn value_of(spec: &SettingSpec) -> String {
     match spec.kind {
         SettingKind::Text => "text".to_owned(),
+        SettingKind::TextByName => "table of texts".to_owned(),
         SettingKind::Texts => "text or a list of texts".to_owned(),
         SettingKind::Flag => "`true` or `false`".to_owned(),
         SettingKind::Word(words) => {

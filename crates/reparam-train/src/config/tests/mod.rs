@@ -9,7 +9,7 @@ mod template;
 mod update;
 
 use reparam::schema::{Chosen, SettingValue, TargetModules};
-use reparam_data::{Format, PackingStrategy};
+use reparam_data::{Format, OnError, PackingStrategy};
 
 use super::*;
 
@@ -167,6 +167,9 @@ fn every_key_is_read() {
             eval: EvalData::Files(vec!["c.txt".into()]),
             eval_max: None,
             format: Some(Format::Alpaca),
+            fields: "output=answer".parse().unwrap(),
+            template: None,
+            on_error: OnError::Skip,
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
             shuffle: false,

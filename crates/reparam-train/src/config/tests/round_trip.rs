@@ -111,6 +111,10 @@ fn read(mut document: Document) -> Result<TaskRun, String> {
                 key == "warmup_steps" && document.remove("optimizer", key)
             }
             ConfigErrorKind::Transforms { .. } => document.remove("optimizer", "transforms"),
+            // Names that are drawn at random are those of no row.
+            ConfigErrorKind::Data { .. } => {
+                document.remove("data", "template") || document.remove("data", "fields")
+            }
             ConfigErrorKind::MissingKey {
                 section,
                 key,

@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_data::rows::{
-    ClassScorer, LabelKind, Labels, OnError, RowBatch, RowError, TEXT, encode_rows, read_rows,
-    sigmoid, softmax, text_rows,
+    ClassScorer, LabelKind, Labels, OnError, RowBatch, RowError, Rows, TEXT, encode_rows,
+    read_rows, sigmoid, softmax, text_rows,
 };
 use reparam_data::{EncodedRow, Phase};
 use reparam_formats::hub::HubOptions;
@@ -71,22 +71,30 @@ pub(super) fn row_tokens(batch: &RowBatch) -> RowTokens<'_> {
 }
 
 pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+    request.data.refuse_template(SequenceClassification::NAME)?;
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
+    let remembered = opened.remembered(&request.data);
     let length = length(&opened, request.sequence_length);
     let paths = [request.data.path.clone()];
     let on_error = request.data.on_error;
-    let (texts, skipped) = ClassRows::read(&paths, &options, on_error)?;
-    let base = (&opened.base, length);
-    let rows = ClassRows::encode(texts, &opened.labels, base, on_error, stop)?;
-    let skipped = skipped + rows.skipped;
+    let read = ClassRows::read(&paths, &options, on_error);
+    let (texts, mut skipped) = read.map_err(|error| error.of_remembered(remembered))?;
+    let rows = ClassRows::encode(
+        texts,
+        &opened.labels,
+        (&opened.base, length),
+        on_error,
+        stop,
+    )?;
+    skipped.append(rows.skipped.clone());
     let metrics = measure(&opened.model, &rows, opened.labels.kind(), stop)?;
     if !metrics.primary().is_finite() {
         return Err(TrainError::LossNotFinite);
     }
     Ok(match on_error {
         OnError::Stop => metrics,
-        OnError::Skip => metrics.with("skipped", skipped),
+        OnError::Skip => metrics.with("skipped", skipped.count),
     })
 }
 
@@ -111,15 +119,26 @@ pub(super) fn predict(
             option: "--drop-rows",
         });
     }
+    request.data.refuse_template(SequenceClassification::NAME)?;
     let opened = Opened::open(&request.model, hub)?;
     let options = opened.card.options(&request.data)?;
+    let remembered = opened.remembered(&request.data);
     let length = length(&opened, request.sequence_length);
-    let texts = text_rows(read_rows(
-        std::slice::from_ref(&request.data.path),
-        &TEXT,
-        &options,
-    )?);
-    let rows = encode_rows(texts, &opened.base.tokenizer, length, |text| text, stop)?;
+    let read = read_rows(std::slice::from_ref(&request.data.path), &TEXT, &options);
+    let texts = text_rows(read.map_err(|error| TrainError::from(error).of_remembered(remembered))?);
+    let mut rows = encode_rows(texts, &opened.base.tokenizer, length, |text| text, stop)?;
+    if request.data.on_error == OnError::Stop {
+        let files = std::mem::take(&mut rows.files);
+        let left_out = std::mem::take(&mut rows.left_out);
+        let settled = rows.settle(OnError::Stop);
+        let (read, _) =
+            settled.map_err(|error| TrainError::from(error).of_remembered(remembered))?;
+        rows = Rows {
+            rows: read.into_iter().map(Ok).collect(),
+            files,
+            left_out,
+        };
+    }
     let mut encoded = Vec::with_capacity(rows.rows.len());
     for row in rows.rows {
         encoded.push(match row {
@@ -129,7 +148,6 @@ pub(super) fn predict(
                     .check_types(row.type_ids.iter().copied().max().unwrap_or(0))?;
                 Ok(row)
             }
-            Err(error) if request.data.on_error == OnError::Stop => return Err(error.into()),
             Err(error) => Err(error.to_string()),
         });
     }

@@ -12,8 +12,8 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
 use reparam_data::rows::{
-    LABELLED_TEXT, LabelKind, Labels, OnError, RowBatch, Rows, RowsOptions, TextRow, encode_rows,
-    read_rows, text_rows,
+    LABELLED_TEXT, LabelKind, Labels, OnError, RowBatch, Rows, RowsOptions, Skipped, TextRow,
+    encode_rows, read_rows, text_rows,
 };
 use reparam_data::{
     BatchPlan, ContentHash, EncodedRow, FileDigest, FileShare, Size, Unit, hold_out,
@@ -63,7 +63,7 @@ struct ClassRows {
     /// The file of each row.
     paths: Vec<Arc<Path>>,
     /// Rows that were left out.
-    skipped: usize,
+    skipped: Skipped,
     files: Vec<FileDigest>,
 }
 
@@ -73,12 +73,17 @@ impl ClassRows {
         paths: &[PathBuf],
         options: &RowsOptions,
         on_error: OnError,
-    ) -> Result<(Rows<TextRow>, usize)> {
+    ) -> Result<(Rows<TextRow>, Skipped)> {
         let rows = text_rows(read_rows(paths, &LABELLED_TEXT, options)?);
-        let files = rows.files.clone();
+        let (files, left_out) = (rows.files.clone(), rows.left_out.clone());
         let (rows, skipped) = rows.settle(on_error)?;
         let rows = rows.into_iter().map(Ok).collect();
-        Ok((Rows { rows, files }, skipped.count))
+        let rows = Rows {
+            rows,
+            files,
+            left_out,
+        };
+        Ok((rows, skipped))
     }
 
     /// Finds the classes of rows and makes tokens of their texts.
@@ -109,7 +114,7 @@ impl ClassRows {
             classes,
             contents,
             paths,
-            skipped: skipped.count,
+            skipped,
             files,
         })
     }
@@ -204,7 +209,8 @@ impl Task for SequenceClassification {
         let base = Base::open(&request, &config.model.hub(hub), config.model.dropout)?;
         let length = base.length(train_config.sequence_length);
         let options = data.options();
-        let (texts, skipped) = ClassRows::read(&data.train, &options, data.on_error)?;
+        let (texts, mut skipped) = ClassRows::read(&data.train, &options, data.on_error)?;
+        let left_out = texts.left_out.clone();
         let adapter = Adapter::load(config)?;
         let labels =
             match base.labels_with(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))? {
@@ -212,7 +218,7 @@ impl Task for SequenceClassification {
                 None => Labels::of_training(texts.rows.iter().flatten())?,
             };
         let all = ClassRows::encode(texts, &labels, (&base, length), data.on_error, watch)?;
-        let skipped = skipped + all.skipped;
+        skipped.append(all.skipped.clone());
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
@@ -240,7 +246,17 @@ impl Task for SequenceClassification {
             count: train.encoded.len(),
             tokens: train.encoded.iter().map(|row| row.ids.len()).sum(),
             shuffle: data.shuffle,
-            facts: facts(&train, eval.as_ref(), &labels, (length, skipped), &held_out),
+            facts: json!({
+                "train_rows": train.encoded.len(),
+                "eval_rows": eval.as_ref().map_or(0, |eval| eval.encoded.len()),
+                "labels": labels.names(),
+                "sequence_length": length,
+                "truncated": train.truncated(),
+                "skipped": skipped.count,
+                "skipped_rows": skipped.first,
+                "left_out": left_out,
+                "held_out": held_out,
+            }),
             files,
         };
         let model = base.load(labels.len(), Some(new_head), precision)?;
@@ -298,22 +314,4 @@ impl Task for SequenceClassification {
     ) -> Result<()> {
         measure::predict(request, hub, stop, rows)
     }
-}
-
-fn facts(
-    train: &ClassRows,
-    eval: Option<&ClassRows>,
-    labels: &Labels,
-    (length, skipped): (usize, usize),
-    held_out: &[FileShare],
-) -> Value {
-    json!({
-        "train_rows": train.encoded.len(),
-        "eval_rows": eval.map_or(0, |eval| eval.encoded.len()),
-        "labels": labels.names(),
-        "sequence_length": length,
-        "truncated": train.truncated(),
-        "skipped": skipped,
-        "held_out": held_out,
-    })
 }

@@ -1,6 +1,6 @@
 //! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -19,7 +19,7 @@ use crate::config::Precision as Wanted;
 use crate::model_files::ModelFiles;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
-use crate::task::{ModelRequest, Task};
+use crate::task::{DataRequest, ModelRequest, Task};
 use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
@@ -152,6 +152,8 @@ pub(super) struct Opened {
     pub(super) labels: Labels,
     /// Of the adapter's run, else of the model's.
     pub(super) card: Card,
+    /// Where the card is.
+    card_path: PathBuf,
 }
 
 impl Opened {
@@ -177,14 +179,25 @@ impl Opened {
             let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
             model = attached.0.no_grad();
         }
-        let card = directory.map(card_of).transpose()?.flatten();
-        let card = card.unwrap_or_else(|| base.card.clone());
+        let own = directory
+            .map(|directory| card_of(directory).map(|card| (directory, card)))
+            .transpose()?;
+        let (card_path, card) = match own {
+            Some((directory, Some(card))) => (directory.join(CARD_FILE), card),
+            _ => (base.files.json().json.path().to_owned(), base.card.clone()),
+        };
         Ok(Self {
             base,
             model,
             labels,
             card,
+            card_path,
         })
+    }
+
+    /// Where it is said how data are read, if the card says it and nothing else was asked for.
+    pub(super) fn remembered(&self, data: &DataRequest) -> Option<&Path> {
+        self.card.is_asked(data).then_some(&*self.card_path)
     }
 }
 

@@ -111,7 +111,7 @@ fn read_header(path: &Path) -> Result<Vec<String>> {
     let bytes = read_file(path)?;
     header(
         path,
-        &mut Records::new(path, utf8(path, &bytes)?, Dialect::Csv),
+        &mut Records::new(path, utf8(path, &bytes)?, Dialect::CSV),
     )
 }
 
@@ -128,8 +128,6 @@ fn names_are_those_of_the_first_line_that_is_not_blank() {
     for (bytes, message) in [
         (&b""[..], "is empty"),
         (b" \n\n", "is empty"),
-        (b"a,a\n", "columns 1 and 2 are both named `a`"),
-        (b"a,\n", "column 2 of the header has no name"),
         (b"\"a,b\n", "never closed"),
         (b"\xff,b\n", "invalid UTF-8"),
     ] {

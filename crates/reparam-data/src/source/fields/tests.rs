@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn parse(text: &str) -> Fields {
@@ -60,10 +62,19 @@ fn what_is_written_is_read_again() {
         let json = serde_json::to_string(&fields).unwrap();
         assert_eq!(serde_json::from_str::<Fields>(&json).unwrap(), fields);
     }
-    assert_eq!(
-        serde_json::from_str::<Fields>("\"\"").unwrap(),
-        Fields::default()
-    );
+    for (json, text) in [
+        ("\"\"", ""),
+        ("{}", ""),
+        ("\"text=a, label=b\"", "label=b,text=a"),
+        ("{\"text\": \"a=b, c\"}", "text=a=b, c"),
+    ] {
+        let fields: Fields = serde_json::from_str(json).unwrap();
+        assert_eq!(fields.to_string(), text);
+        assert_eq!(
+            serde_json::from_value::<Fields>(json!(fields)).unwrap(),
+            fields
+        );
+    }
 }
 
 #[test]
@@ -77,6 +88,6 @@ fn other_forms_are_refused() {
     assert_eq!(message("text=a,text=b"), "the field `text` is named twice");
     assert_eq!(
         message("text=1,label=kind"),
-        "the columns of `text=1,label=kind` are numbers as well as names"
+        "the columns of `label=kind,text=1` are numbers as well as names"
     );
 }

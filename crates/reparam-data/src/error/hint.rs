@@ -1,0 +1,190 @@
+//! What to do about an error.
+
+use super::{DataError, Unlearnable, list};
+use crate::source::paths::looks_like_id;
+use crate::source::{Format, known_fields};
+
+/// What files of directories and patterns are read.
+const READABLE: &str =
+    "files are read that end in .txt, .text, .md, .jsonl, .json, .csv, .tsv or .tab";
+
+impl DataError {
+    /// What the user can do about it, if there is something to say beyond the message.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Fields(error) => error.hint(),
+            Self::FieldsOfNoForm { .. } => format!("name the fields of one of these: {}", known_fields(None)),
+            Self::Template { .. } => {
+                "write fields in braces, as in \"Question: {question}\\nAnswer: {answer}\"; a brace itself is written twice"
+                    .to_owned()
+            }
+            Self::TemplateAndFormat { .. } => {
+                "keep one of the two; beside a template, format says how rows are written: jsonl, csv, tsv".to_owned()
+            }
+            Self::NoPaths => "name at least one file".to_owned(),
+            Self::NotFound { nearest: Some(name), .. } => format!("did you mean `{name}`?"),
+            Self::NotFound { path, .. } if path.starts_with("~") => {
+                "`~` is not expanded here; write the whole path".to_owned()
+            }
+            Self::NotFound { path, .. } if looks_like_id(path) => {
+                "files are read, not ids of data sets; download its files, as in \
+                 `hf download OWNER/NAME --repo-type dataset --local-dir data`, and name them \
+                 (Parquet as JSON Lines)"
+                    .to_owned()
+            }
+            Self::NotFound { missing_directory: Some(directory), .. } => {
+                format!("the directory {} does not exist", directory.display())
+            }
+            Self::IsDirectory { .. } => "list the files in it one by one".to_owned(),
+            Self::File(error) => return error.hint(),
+            Self::NoFiles { .. } => format!("{}; name a file itself to read it whatever its name", READABLE),
+            Self::Pattern { .. } => "`*` stands for any letters, `**` for any directories, `[ab]` for one of a set".to_owned(),
+            Self::OtherKind { kind, .. } => return kind.hint().map(str::to_owned),
+            Self::NotText { .. } => "name a file of text: .txt, .jsonl, .json, .csv or .tsv".to_owned(),
+            Self::InvalidUtf8 { path, encoding: Some(encoding), .. } => {
+                let path = path.display();
+                format!("convert the file to UTF-8: iconv -f {encoding} -t UTF-8 {path} > {path}.utf8")
+            }
+            Self::InvalidUtf8 { .. } => {
+                "the file must be UTF-8; find out its encoding and convert it with `iconv`".to_owned()
+            }
+            Self::NoRows { .. } => "the first line names the columns, every further line is a row; \
+                where no line names them, set fields to their numbers, as in text=2,label=1"
+                .to_owned(),
+            Self::DuplicateColumn { .. } => "rename one of the two columns".to_owned(),
+            Self::Ragged { expected, found, .. } if found > expected => {
+                "put a cell that has a comma in it into double quotes, or set format to tsv if cells \
+                 stand between tabs"
+                    .to_owned()
+            }
+            Self::Ragged { .. } => "write a missing value as an empty cell".to_owned(),
+            Self::Rows { first, .. } => {
+                let skip = "leave such rows out with on_error = \"skip\" (--on-error skip)";
+                return Some(match first.hint() {
+                    Some(hint) => format!("{hint}; or {skip}"),
+                    None => skip.to_owned(),
+                });
+            }
+            Self::NothingLeft { first, .. } => return first.hint(),
+            Self::Unlearnable { what: Unlearnable::Messages(_), .. } => {
+                r#"write each answer with what comes before it as {"prompt": "...", "completion": "..."}"#.to_owned()
+            }
+            Self::Unlearnable { what: Unlearnable::Preference, .. } => {
+                "to learn the chosen responses, set fields (or --fields) to completion=chosen".to_owned()
+            }
+            Self::InvalidJson { .. } => {
+                "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
+            }
+            Self::OpenQuote { .. } | Self::TextAfterQuote { .. } => {
+                "close the cell with a double quote; a quote inside it is written twice".to_owned()
+            }
+            Self::NotAnObject { .. } => {
+                r#"write it as {"text": "..."} or {"prompt": "...", "completion": "..."}"#.to_owned()
+            }
+            Self::MissingField { nearest: Some(key), field, .. } => {
+                format!("rename the field `{key}` to `{field}`")
+            }
+            Self::MissingField { field, .. } => {
+                format!("each row of a file has the same form, so it needs a field `{field}`")
+            }
+            Self::UnknownFields { nearest: Some((key, field)), .. } => {
+                format!("rename the field `{key}` to `{field}`, or set fields (or --fields) to {field}={key}")
+            }
+            Self::UnknownFields { format, keys, .. } => {
+                let key = keys.first().map_or("review", String::as_str);
+                format!(
+                    "a row has one of these: {}; say which column is which with fields (or --fields), as in text={key}",
+                    known_fields(*format)
+                )
+            }
+            Self::AmbiguousFields { formats, .. } => match &formats[..] {
+                [first, second, ..] if first != second => {
+                    format!("set format to `{first}` or `{second}`")
+                }
+                _ => "remove the field that is not meant".to_owned(),
+            },
+            Self::FieldNotString { field, .. } => format!("put the text into `{field}` as one string"),
+            Self::EmptyResponse { .. } => {
+                "there is nothing to learn from it; write the response".to_owned()
+            }
+            Self::UnknownExtension { .. } => {
+                format!("set format (or --format) to one of {}", list(&Format::ALL))
+            }
+            Self::UnknownFormat { .. } => format!("the formats are {}", list(&Format::ALL)),
+            Self::NoPrompts { .. } => {
+                "remove it, or give the data as examples with a prompt and a response".to_owned()
+            }
+            Self::EmptyFile { .. }
+            | Self::NoDocuments { .. }
+            | Self::EmptyArray { .. }
+            | Self::OnlyEmptyDocuments { .. } => {
+                "put some text into it or leave it out of the list".to_owned()
+            }
+            Self::Format(error) => return error.hint(),
+            Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
+                "{} is there, but only the tokenizer.json format is read; load the model with \
+                 transformers' AutoTokenizer and call save_pretrained to write one",
+                list(others)
+            ),
+            Self::NoTokenizer { .. } => {
+                "copy the tokenizer.json that belongs to the model into its directory".to_owned()
+            }
+            Self::InvalidTokenizer { .. } => {
+                "the file may be cut short, or written by a newer version of tokenizers; download it again"
+                    .to_owned()
+            }
+            Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
+            Self::UnknownSpecialToken { role, .. } => format!(
+                "correct `{role}_token`, or add the token to tokenizer.json and a row to the embedding"
+            ),
+            Self::UnknownSpecialId { role, .. } => {
+                format!("correct `{role}_token_id` in config.json or name `{role}_token` in tokenizer_config.json")
+            }
+            Self::AddedTokenId { .. } => {
+                "tokenizer.json and tokenizer_config.json come from different versions of the model; \
+                 download both again"
+                    .to_owned()
+            }
+            Self::NoEos { .. } => {
+                "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
+            }
+            Self::TokenOutsideEmbedding { .. } => {
+                "take the token out of the text, use the tokenizer that belongs to the model, or enlarge the \
+                 embedding"
+                    .to_owned()
+            }
+            Self::WhiteSpaceRun { .. } => {
+                "shorten it in the data".to_owned()
+            }
+            Self::NoRoom { of_template, .. } => {
+                format!("set sequence_length to {} or more", of_template + 1)
+            }
+            Self::Document { error, .. } => return error.hint(),
+            Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
+            Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
+            Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
+            Self::NothingToLearn { masked: true, .. } => {
+                "the loss masks leave no token to predict; check them, or lengthen sequence_length".to_owned()
+            }
+            Self::NothingToLearn { .. } => {
+                "a document needs at least two tokens: the first is not predicted".to_owned()
+            }
+            Self::NoBlocks => "give at least one document".to_owned(),
+            Self::ZeroBatchSize => "set batch_size to 1 or more".to_owned(),
+            Self::EvalFraction { .. } => "use 0.05 to hold out 5 %, or 0 for none".to_owned(),
+            Self::TooFewToSplit { .. } => {
+                "give an evaluation file of its own, or shorten sequence_length".to_owned()
+            }
+            Self::NotFound { .. }
+            | Self::Interrupted(_)
+            | Self::Unreadable { .. }
+            | Self::InvalidTokenizerConfig { .. }
+            | Self::UnsupportedDecoder { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::TokenIdTooLarge { .. } => return None,
+        };
+        Some(hint)
+    }
+}
