@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+#[cfg(target_os = "linux")]
+use crate::support::{Outcome, path_text};
 use crate::support::{Workplace, json_lines, model};
 
 fn make_pipe(path: &Path) {
@@ -176,17 +178,30 @@ fn a_tokenizer_that_contradicts_itself_is_refused() {
     workplace.assert_no_run();
 }
 
+/// The program with so many KiB of addresses, which stand for a small machine.
+#[cfg(target_os = "linux")]
+fn with_memory_limit(workplace: &Workplace, kib: u64, args: &str) -> Outcome {
+    let program = path_text(assert_cmd::cargo::cargo_bin!("reparam"));
+    let output = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(format!("ulimit -v {kib} && exec \"$0\" {args}"))
+        .arg(program)
+        .current_dir(workplace.root())
+        .output()
+        .expect("a shell");
+    Outcome::of(output)
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn what_cannot_fit_is_refused_before_the_first_step() {
     let workplace = Workplace::new();
     for (setting, hint) in [
-        ("method.rank=1000000000000", "lower rank, which takes"),
-        (
-            "train.batch_size=1000000000000",
-            "lower batch_size, which takes",
-        ),
+        ("method.rank=65536", "lower rank, which takes"),
+        ("train.batch_size=65536", "lower batch_size, which takes"),
     ] {
-        let outcome = workplace.train(&[setting]);
+        let args = format!("train run.toml --set {setting}");
+        let outcome = with_memory_limit(&workplace, 2_000_000, &args);
         outcome.failed(1, "this needs at least", hint);
         workplace.assert_no_run();
     }
@@ -200,7 +215,11 @@ fn what_cannot_fit_is_refused_before_the_first_step() {
         "--max-new-tokens",
     ];
     let outcome = workplace.reparam(&[&args[..], &["1000000000000"]].concat());
-    outcome.failed(1, "this needs at least", "lower the number of new tokens");
+    outcome.failed(
+        1,
+        "this needs at least",
+        "lower the number of new tokens, which takes",
+    );
 }
 
 /// Of two runs that begin at once in one new directory, one has it and the other leaves it alone.
