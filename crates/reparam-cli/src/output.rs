@@ -269,7 +269,7 @@ fn escaped(
     write: impl Fn(char, &mut String),
 ) -> Cow<'_, str> {
     let is_wrong = |c: char| is_unprintable(c) && is_wrong(c);
-    if !text.contains(&is_wrong) {
+    if !text.contains(is_wrong) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);

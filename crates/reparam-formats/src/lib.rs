@@ -4,7 +4,7 @@
 //! environment variables or panics on what a file contains: every problem is a typed error with
 //! the values in it and a `hint()` that says what to do.
 //!
-//! - [`file`] opens what is read: regular files only, once, by position.
+//! - [`mod@file`] opens what is read: regular files only, once, by position.
 //! - [`checkpoint`] reads `model.safetensors`, single or sharded.
 //! - [`safetensors`] writes such files.
 //! - [`atomic`] writes files and directories that are never seen half written.

@@ -565,6 +565,11 @@ impl TrainError {
             | Self::NothingToVary
             | Self::Vary(_)
             | Self::Update(_)
+            | Self::Phi(MethodError::Peft(
+                PeftError::InvalidPattern { .. }
+                | PeftError::NoMatch { .. }
+                | PeftError::NothingSelected { .. },
+            ))
             | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
             | Self::NoMethod

@@ -73,7 +73,8 @@ pub(crate) struct RunDir {
 /// What is removed again if no run comes of it.
 #[derive(Debug, Clone, Copy)]
 struct Made {
-    directory: bool,
+    /// How many directories: that of the run, and those above it.
+    directories: usize,
 }
 
 impl RunDir {
@@ -87,15 +88,12 @@ impl RunDir {
                 source: std::io::ErrorKind::NotADirectory.into(),
             });
         }
-        let is_there = |entry: &&str| path.join(entry).exists();
+        let is_there = |entry: &&str| path.join(*entry).exists();
         let results = [ADAPTER, MODEL, CHECKPOINTS];
         let descriptions = [CONFIG, PROVENANCE];
         let is_free = match file::read_text(&path.join(EVENTS)) {
             Ok(events) => !events.lines().any(is_progress) && !results.iter().any(is_there),
-            Err(_) => !results
-                .iter()
-                .chain(&descriptions)
-                .any(|entry| is_there(&entry)),
+            Err(_) => !results.iter().chain(&descriptions).any(is_there),
         };
         match is_free {
             true => Ok(()),
@@ -111,20 +109,27 @@ impl RunDir {
     ///
     /// [`TrainError::OutputInUse`] while another process has it; [`TrainError::Output`], and those of the file of events.
     pub(crate) fn take(path: &Path) -> Result<Self> {
-        let was_there = file::is_there(path)?;
-        if was_there && !path.is_dir() {
+        if file::is_there(path)? && !path.is_dir() {
             return Err(TrainError::Output {
                 directory: path.to_owned(),
                 source: std::io::ErrorKind::NotADirectory.into(),
             });
         }
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let directories = path.ancestors().take_while(is_missing).count();
         let events_path = path.join(EVENTS);
         // Whoever made the file may have given it up and removed it before it was locked here.
-        for _ in 0..ATTEMPTS {
-            fs::create_dir_all(path).map_err(|source| TrainError::Output {
-                directory: path.to_owned(),
-                source,
-            })?;
+        for attempt in 1..=ATTEMPTS {
+            match fs::create_dir_all(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < ATTEMPTS => continue,
+                Err(source) => {
+                    return Err(TrainError::Output {
+                        directory: path.to_owned(),
+                        source,
+                    });
+                }
+            }
             let opened = File::options()
                 .read(true)
                 .write(true)
@@ -154,9 +159,7 @@ impl RunDir {
                 path: path.to_owned(),
                 events,
                 length,
-                made: is_new.then_some(Made {
-                    directory: !was_there,
-                }),
+                made: is_new.then_some(Made { directories }),
             });
         }
         Err(TrainError::OutputInUse {
@@ -373,8 +376,8 @@ impl Drop for RunDir {
         for entry in [CONFIG, PROVENANCE, EVENTS] {
             let _ = fs::remove_file(self.path.join(entry));
         }
-        if made.directory {
-            let _ = fs::remove_dir(&self.path);
+        for directory in self.path.ancestors().take(made.directories) {
+            let _ = fs::remove_dir(directory);
         }
     }
 }

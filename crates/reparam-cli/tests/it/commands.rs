@@ -45,23 +45,25 @@ fn greedy_tokens_are_the_golden_tokens() {
     }
 }
 
-/// What may be long takes no memory before it is.
+/// What may be long takes no memory before it is; what could never be so long is refused.
 #[test]
 fn a_limit_beyond_all_bounds_is_no_problem() {
     let workplace = Workplace::new();
+    let most = u64::MAX.to_string();
+    let model = model();
+    let args = ["generate", "--model", &model, "--prompt", "Once"];
+    workplace
+        .reparam(&[&args[..], &["--max-new-tokens", &most]].concat())
+        .failed(
+            1,
+            "this needs at least",
+            "lower the number of new tokens, which takes",
+        );
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let most = u64::MAX.to_string();
     let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
-        .args([
-            "generate",
-            "--model",
-            &model(),
-            "--prompt",
-            "Once",
-            "--max-new-tokens",
-            &most,
-        ])
+        .args(args)
+        .args(["--max-new-tokens", "500000"])
         .env_clear()
         .current_dir(workplace.root())
         .stdout(writer)
@@ -163,8 +165,14 @@ fn names_from_files_steer_no_terminal() {
     // In errors, too, and no name makes a message that nobody can read.
     let mut evil = tensor(format!("{NAME}{}", "x".repeat(100_000)));
     evil.shape = vec![5];
-    file("evil.safetensors", vec![evil]);
-    let failed = workplace.reparam(&inspect);
+    workplace.copy_model("model");
+    file("model/model.safetensors", vec![evil]);
+    let described = workplace.reparam(&["inspect", "--tensors", "model"]);
+    let described = described.succeeded().out;
+    assert!(described.contains("problem"), "{described}");
+    assert!(!described.contains(|c: char| c != '\n' && is_unprintable(c)));
+    assert!(described.len() < 2000, "{}", described.len());
+    let failed = workplace.reparam(&["eval", "--model", "model", "--data", "held_out.txt"]);
     assert_eq!(failed.code, Some(1));
     assert!(
         !failed

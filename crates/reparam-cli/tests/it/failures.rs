@@ -130,7 +130,7 @@ fn weights_that_are_pickled() {
             std::fs::write(model.join("pytorch_model.bin"), b"pickle").expect("a file");
         },
         "pytorch_model.bin",
-        "safe_serialization",
+        "save_pretrained(NEW_DIR)",
     );
 }
 
@@ -240,7 +240,10 @@ fn settings_that_cannot_be_used() {
         ("train.batch_size=18446744073709551615", "at most 65536"),
         ("train.gradient_accumulation=1000000", "at most 65536"),
         ("train.threads=1000000", "at most 1024"),
-        ("optimizer.learning_rate=-1", "greater than 0, not `-1`"),
+        (
+            "optimizer.learning_rate=-1",
+            "at least 1.2e-38 (what is smaller makes zeros), not `-1`",
+        ),
         ("optimizer.learning_rate=fast", "must be a number"),
         ("train.nope=1", "unknown key `nope` in [train]"),
         ("trian.seed=1", "unknown section `[trian]`"),

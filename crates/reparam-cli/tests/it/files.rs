@@ -172,9 +172,11 @@ fn a_tokenizer_that_contradicts_itself_is_refused() {
     let tokenizer = model.join("tokenizer.json");
     let fixed = json!({"type": "FixedLength", "length": 0});
     change(&tokenizer, |tokenizer| tokenizer["pre_tokenizer"] = fixed);
-    workplace
-        .train(&["model.path=model"])
-        .failed(1, "tokenizer.json", "");
+    workplace.train(&["model.path=model"]).failed(
+        1,
+        "model/tokenizer.json is not a tokenizer: its parts contradict each other",
+        "download it again",
+    );
     workplace.assert_no_run();
 }
 

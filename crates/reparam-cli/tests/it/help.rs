@@ -126,6 +126,11 @@ fn help_of_train() {
           --resume
               Continue from the newest checkpoint, or start if there is none
 
+          --force
+              Replace the run in the output directory, finished or not
+
+              It is removed once the new run is loaded and checked. Other files in the directory stay.
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -178,7 +183,7 @@ fn help_of_generate() {
               Write the prompt as the examples of a format have it: alpaca makes it the instruction of
               Alpaca's template; default: as it is
 
-              [possible values: text, jsonl, prompt_completion, alpaca]
+              [possible values: text, lines, jsonl, csv, tsv, prompt_completion, alpaca]
 
           --max-new-tokens <N>
               Maximum number of tokens to generate
@@ -305,7 +310,7 @@ fn wrong_arguments_are_an_object_with_json() {
     assert_eq!(object["error"]["exit_code"], 2);
     assert_eq!(
         object["error"]["message"],
-        "the following required arguments were not provided: --model <DIR_OR_ID> --data <FILE>"
+        "the following required arguments were not provided: --model <DIR_OR_ID> --data <PATH>"
     );
 }
 

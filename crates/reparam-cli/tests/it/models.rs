@@ -72,17 +72,22 @@ fn a_run_with_an_adapter_is_used_over_its_base() {
     let workplace = Workplace::new();
     without_method(&workplace);
     workplace
-        .train(&[&SHORT[..], &["method.kind=lora", "train.save_every=3"]].concat())
+        .train(&[&SHORT[..], &["method.kind=lora", "train.save_every=2"]].concat())
         .succeeded();
     let base = model();
     let expected = eval(&workplace, &base, &["--adapter", "run/adapter"]);
     assert_ne!(expected, eval(&workplace, &base, &[]));
-    let checkpoint = "run/checkpoints/step-000003";
-    for directory in ["run", "run/adapter", checkpoint] {
+    for directory in ["run", "run/adapter"] {
         assert_eq!(eval(&workplace, directory, &[]), expected, "{directory}");
         let of_adapter = eval(&workplace, &base, &["--adapter", directory]);
         assert_eq!(of_adapter, expected, "{directory}");
     }
+    // A checkpoint is the adapter of an earlier step.
+    let checkpoint = "run/checkpoints/step-000002";
+    let earlier = eval(&workplace, checkpoint, &[]);
+    assert_ne!(earlier, expected);
+    let of_adapter = eval(&workplace, &base, &["--adapter", checkpoint]);
+    assert_eq!(of_adapter, earlier);
     let named = eval(&workplace, "run", &["--task", "causal-lm"]);
     assert_eq!(named, expected);
     let generate = [
@@ -139,7 +144,7 @@ fn a_cached_model_says_what_it_is_for() {
     let golden = repository().join("testdata/golden/bert/classifier");
     copy_files(&golden, &cache.join("snapshots").join(commit));
     workplace.write("rows.csv", b"text,label\nhello,ham\nwin,spam\n");
-    let run = "[model]\npath = \"org/judge\"\n[data]\ntrain = \"rows.csv\"\neval_fraction = 0\non_error = \"skip\"\n\
+    let run = "[model]\npath = \"org/judge\"\n[data]\ntrain = \"rows.csv\"\neval_fraction = 0\nfields = { label = \"label\" }\n\
         [method]\nkind = \"lora\"\n[train]\nmax_steps = 1\n[output]\ndir = \"run\"\n";
     workplace.write("run.toml", run.as_bytes());
     let train = |cache: &str| {
@@ -154,7 +159,7 @@ fn a_cached_model_says_what_it_is_for() {
         )
     };
     let hint = "set `task` in [model] to one of causal-lm, ";
-    train("empty").failed(1, "unknown key `on_error` in [data]", hint);
+    train("empty").failed(1, "no field `label`", hint);
     train("cache").succeeded();
     let card = workplace.read_text("run/adapter/reparam.json");
     assert!(card.contains("\"sequence-classification\""), "{card}");

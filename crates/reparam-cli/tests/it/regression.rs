@@ -58,6 +58,7 @@ fn the_example_converges_to_least_squares() {
     let expected = [
         "config.resolved.toml",
         "events.jsonl",
+        "loss.svg",
         "model/config.json",
         "model/model.safetensors",
         "provenance.json",

@@ -22,7 +22,7 @@ const RUNS: [&[&str]; 5] = [
         "train.gradient_accumulation=2",
     ],
     &[
-        "method={ kind = \"identity\" }",
+        "method={ kind = \"full\", target_modules = \"all-linear\" }",
         "optimizer={ learning_rate = 1e-3, transforms = [{ kind = \"muon\" }, { kind = \"ema\" }] }",
     ],
     &[

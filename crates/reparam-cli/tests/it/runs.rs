@@ -164,10 +164,28 @@ fn an_interrupted_run_is_saved() {
         .succeeded();
 }
 
-/// A reader that goes away ends the run, with the adapter saved.
+/// A reader that goes away ends the run, with the adapter saved once there is something learned.
 #[cfg(unix)]
 #[test]
 fn a_closed_pipe_ends_the_run() {
+    use std::io::{BufRead as _, BufReader};
+
+    let workplace = Workplace::new();
+    let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(["train", "run.toml", "--json"])
+        .args(["--set", "train.max_steps=100000000"])
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("a line").contains("\"event\":\"step\"")));
+    drop(lines);
+    assert_eq!(child.wait().expect("an end").code(), Some(3));
+    assert!(workplace.path("run").join(ADAPTER).is_file());
+
+    // Before the first step there is nothing to save.
     let workplace = Workplace::new();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -179,7 +197,7 @@ fn a_closed_pipe_ends_the_run() {
         .output()
         .expect("a process");
     assert_eq!(output.status.code(), Some(3));
-    assert!(workplace.path("run").join(ADAPTER).is_file());
+    assert!(!workplace.path("run").join(ADAPTER).exists());
 }
 
 /// The old run goes when the new one is sure to start, and nothing else goes with it.

@@ -179,7 +179,7 @@ fn init_writes_a_run_file_that_train_takes() {
         .failed(1, "no/where.toml", "");
     workplace
         .reparam(&["init", "other.toml", "--task", "nope"])
-        .failed(1, "`nope`", "causal-lm");
+        .failed(1, "no such task: nope", "causal-lm");
 }
 
 /// Generates with a text on standard input.

@@ -172,8 +172,10 @@ fn an_interrupted_study_keeps_what_is_done() {
     let mut line = String::new();
     err.read_line(&mut line).expect("a line");
     assert!(line.starts_with("max_steps=20  loss "), "{line}");
-    // The second run has begun when its directory is there; it would take hours.
-    while !workplace.path("study/run-02/events.jsonl").exists() {
+    // The second run would take hours. Before its first step there is nothing to save.
+    let events = workplace.path("study/run-02/events.jsonl");
+    let has_learned = |events: String| events.contains(r#""event":"step""#);
+    while !std::fs::read_to_string(&events).is_ok_and(has_learned) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let status = Command::new("kill")

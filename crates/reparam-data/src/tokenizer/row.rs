@@ -61,7 +61,7 @@ impl TextTokenizer {
         };
         let truncated = length > params.max_length;
         let (mut first, mut second) =
-            guarded(|| Ok(truncate_encodings(first, second, &params)?)).map_err(encode_error)?;
+            guarded(|| truncate_encodings(first, second, &params)).map_err(encode_error)?;
         // What was cut off would go through the template, too, every part with every part of the other text.
         first.set_overflowing(Vec::new());
         if let Some(second) = &mut second {

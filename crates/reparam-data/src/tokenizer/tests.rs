@@ -369,7 +369,10 @@ fn tokens_of_the_config_are_added() {
 
 #[test]
 fn only_a_token_that_is_used_needs_a_row_of_the_embedding() {
-    let pad = json!({"added_tokens_decoder": {"512": {"content": "<pad>", "special": true}}});
+    let pad = json!({
+        "added_tokens_decoder": {"512": {"content": "<pad>", "special": true}},
+        "eos_token": "</s>",
+    });
     let tokenizer = load(&stories_json(), &pad)
         .unwrap()
         .with_embedding_rows(512);
@@ -437,20 +440,20 @@ fn broken_tokenizer_files_are_errors() {
         fs::write(directory.path().join("tokenizer.json"), bytes).unwrap();
         TextTokenizer::from_model_dir(directory.path(), &SpecialIds::default()).unwrap_err()
     };
-    for bytes in [
-        "",
-        "{",
-        "[]",
-        "{}",
-        "version https://git-lfs.github.com/spec/v1",
-    ] {
+    for bytes in ["", "{", "[]", "{}"] {
         let error = load_bytes(bytes);
         assert!(
             matches!(error, DataError::InvalidTokenizer { .. }),
             "{bytes}: {error}"
         );
-        assert!(error.hint().unwrap().contains("LFS"));
+        assert!(error.hint().unwrap().contains("download it again"));
     }
+    let pointer = load_bytes("version https://git-lfs.github.com/spec/v1");
+    assert!(
+        pointer.to_string().contains("a Git LFS pointer"),
+        "{pointer}"
+    );
+    assert!(pointer.hint().unwrap().contains("git lfs pull"));
     let empty = r#"{"version":"1.0","model":{"type":"BPE","vocab":{},"merges":[]}}"#;
     assert!(load_bytes(empty).to_string().ends_with("it has no tokens"));
 }

@@ -15,6 +15,7 @@ use super::names::{Commit, Etag, FileName};
 use super::partial::{Lock, NoLock, Partial};
 use super::{HubError, HubOptions, Progress, spec};
 use crate::FormatError;
+use crate::shown;
 
 /// How often in a row a download that breaks off is taken up again.
 const RETRIES: u32 = 2;
@@ -104,7 +105,7 @@ impl<'a> Client<'a> {
         let answer: Answer =
             serde_json::from_slice(&body).map_err(|error| self.bad_answer(error.to_string()))?;
         let Some(commit) = Commit::parse(&answer.sha) else {
-            return Err(self.bad_answer(format!("'{}' is not a commit", answer.sha)));
+            return Err(self.bad_answer(format!("'{}' is not a commit", shown(&answer.sha))));
         };
         let files = answer.siblings.into_iter().map(|file| file.rfilename);
         Ok(Info {
@@ -121,7 +122,7 @@ impl<'a> Client<'a> {
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<(), HubError> {
         let Some(file) = FileName::parse(file) else {
-            return Err(self.bad_answer(format!("'{file}' cannot be a file's name")));
+            return Err(self.bad_answer(format!("'{}' cannot be a file's name", shown(file))));
         };
         if self.folder.pointer(commit, file).is_file() {
             return Ok(());
@@ -198,18 +199,23 @@ impl<'a> Client<'a> {
             if let Some(found) = response.header("x-repo-commit") {
                 if found != commit.as_str() {
                     let wanted = commit.as_str();
-                    return Err(bad(format!("it is of commit '{found}', not of {wanted}")));
+                    return Err(bad(format!(
+                        "it is of commit '{}', not of {wanted}",
+                        shown(found)
+                    )));
                 }
                 is_of_commit = true;
             }
             let named = response.header("x-linked-etag");
             if let Some(named) = named.or_else(|| response.header("etag")) {
                 let parsed = Etag::parse(named, file);
-                etag = Some(parsed.ok_or_else(|| bad(format!("'{named}' cannot be an ETag")))?);
+                etag = Some(
+                    parsed.ok_or_else(|| bad(format!("'{}' cannot be an ETag", shown(named))))?,
+                );
             }
             if let Some(linked) = response.header("x-linked-size") {
                 let parsed = linked.parse();
-                size = Some(parsed.map_err(|_| bad(format!("'{linked}' is not a size")))?);
+                size = Some(parsed.map_err(|_| bad(format!("'{}' is not a size", shown(linked))))?);
             }
             Ok(())
         };
@@ -342,7 +348,8 @@ impl<'a> Client<'a> {
             let location = response.header("location").unwrap_or_default();
             address = address::redirected(&address, location).ok_or_else(|| {
                 self.bad_answer(format!(
-                    "it redirects to '{location}', which is not followed"
+                    "it redirects to '{}', which is not followed",
+                    shown(location)
                 ))
             })?;
         }

@@ -198,7 +198,7 @@ impl HubError {
             Self::BadAnswer { .. } => "check that the endpoint is a Hugging Face hub".to_owned(),
             Self::NoSafetensors { has_pickles: true, .. } => {
                 "its weights are pickles, and unpickling runs arbitrary code; convert them once with \
-                 transformers: save_pretrained(DIR, safe_serialization=True)"
+                 transformers: save_pretrained(DIR)"
                     .to_owned()
             }
             Self::NoSafetensors { .. } => "choose a model that has safetensors weights".to_owned(),

@@ -154,7 +154,8 @@ fn directories_are_told_by_their_files() {
         files: Vec::new(),
     });
     let whole = safetensors();
-    let cases: [(&[(&str, &[u8])], Kind); 9] = [
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: [(Files<'_>, Kind); 9] = [
         (&[], Kind::EmptyDirectory),
         (
             &[
@@ -198,7 +199,8 @@ fn directories_are_told_by_their_files() {
 fn quantized_weights_are_known_by_config_or_names() {
     let config = |value: Value| value.as_object().cloned().unwrap();
     let nothing: &[&str] = &["model.layers.0.self_attn.q_proj.weight"];
-    let cases: [(Map<String, Value>, &[&str], Option<Quantization>); 9] = [
+    type Case<'a> = (Map<String, Value>, &'a [&'a str], Option<Quantization>);
+    let cases: [Case<'_>; 9] = [
         (Map::new(), nothing, None),
         (config(json!({"quantization_config": null})), nothing, None),
         (

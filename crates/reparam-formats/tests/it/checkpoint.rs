@@ -298,7 +298,7 @@ fn missing_directories_and_weights_are_told_apart() {
             FormatError::PickleOnly { files, .. } => assert_eq!(files, [pickle]),
             other => panic!("{other:?}"),
         }
-        assert!(open().hint().unwrap().contains("safe_serialization=True"));
+        assert!(open().hint().unwrap().contains("save_pretrained(NEW_DIR)"));
         fs::remove_file(path).unwrap();
     }
     fs::write(directory.join("adapter_model.safetensors"), b"").unwrap();

@@ -292,7 +292,7 @@ fn a_constant_row_is_finite() {
     }
 }
 
-/// NaN, infinity and squares that overflow, in a whole group and in the incomplete one.
+/// NaN, infinity and squares that overflow make their row NaN and no other, in a whole group and in the incomplete one.
 #[test]
 fn what_is_not_finite_stays_in_its_row() {
     let (n, d) = (4, 21);
@@ -305,9 +305,6 @@ fn what_is_not_finite_stays_in_its_row() {
         };
         let expected = run(&clean);
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1e30] {
-            if kind != Rms && bad.is_finite() {
-                continue;
-            }
             for at in [3, d - 1] {
                 let mut x = clean.clone();
                 x[2 * d + at] = bad;
@@ -319,17 +316,8 @@ fn what_is_not_finite_stays_in_its_row() {
                         assert_eq!(found[row.clone()], expected[row.clone()], "{what}");
                     }
                 }
-                let bad_row = |x: &[f32]| x[2 * d..3 * d].to_vec();
-                if kind != Rms {
-                    let mut all = found.iter().flat_map(|x| bad_row(x));
-                    assert!(all.all(f32::is_nan), "{what}");
-                    continue;
-                }
-                for (i, y) in bad_row(&found[0]).into_iter().enumerate() {
-                    // Infinity times `1 / infinity` is NaN, all else is nothing beside it.
-                    let is_nan = bad.is_nan() || (bad.is_infinite() && i == at);
-                    assert!(if is_nan { y.is_nan() } else { y == 0.0 }, "{what}: {y}");
-                }
+                let mut all = found.iter().flat_map(|x| &x[2 * d..3 * d]);
+                assert!(all.all(|x| x.is_nan()), "{what}");
             }
         }
     }

@@ -148,7 +148,10 @@ impl RunKeys {
                             start.output.clone().unwrap_or_else(named),
                         ))
                     }
-                    ("method", "bias") => Some(SettingValue::Word(self.method.bias.to_owned())),
+                    // As it is read: a setting that is absent by default is not given by a task either.
+                    ("method", "bias") if !matches!(spec.fallback, Fallback::Absent(_)) => {
+                        Some(SettingValue::Word(self.method.bias.to_owned()))
+                    }
                     ("optimizer", "learning_rate") => rate.map(SettingValue::Number),
                     ("optimizer", "clip_grad_norm") => {
                         Some(SettingValue::Number(self.optimizer.clip_grad_norm))
@@ -277,6 +280,9 @@ fn example(spec: &SettingSpec) -> Option<String> {
         SettingKind::Flag => "true".to_owned(),
         SettingKind::Word(words) => format!("{:?}", words.first()?),
         SettingKind::Text if spec.key == "train" => "\"table.csv\"".to_owned(),
+        SettingKind::Text if spec.key == "template" => {
+            r#""Question: {question}\nAnswer: {answer}""#.to_owned()
+        }
         SettingKind::Text | SettingKind::Pattern => "\"name\"".to_owned(),
         SettingKind::Texts | SettingKind::Modules { .. } => "[\"name\"]".to_owned(),
         SettingKind::CountByPattern { .. } => "{ q_proj = 8 }".to_owned(),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use reparam_formats::config::ModelJson;
+use reparam_formats::config::{ConfigError as ModelConfigError, ModelJson};
 use reparam_formats::hub::{HubOptions, resolve_model};
 use serde_json::Value;
 
@@ -303,7 +303,7 @@ impl Tasks {
     ///
     /// # Errors
     ///
-    /// [`TrainError::UnknownTask`], [`TrainError::NoTask`], and those of finding the model.
+    /// [`TrainError::UnknownTask`], [`TrainError::NoTask`], and those of finding the model and reading its `config.json`.
     pub fn of_request(
         &self,
         named: Option<&str>,
@@ -323,9 +323,14 @@ impl Tasks {
         if let Some(entry) = self.of_directory(&directory) {
             return Ok(entry);
         }
-        // A model of a family that is not known says more by that than by its task.
-        if let Ok(config) = ModelJson::load(&directory) {
-            self.catalog.families.find(&config.model_type)?;
+        // A model of a family that is not known says more by that than by its task, and so does a file that is no JSON.
+        match ModelJson::load(&directory) {
+            Ok(config) => {
+                self.catalog.families.find(&config.model_type)?;
+            }
+            // A task of a caller may need no `model_type`.
+            Err(ModelConfigError::MissingKey { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         Err(TrainError::NoTask {
             model: request.model.clone(),

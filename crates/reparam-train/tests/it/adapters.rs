@@ -16,7 +16,7 @@ use crate::{offline, repository};
 
 const METHODS: [&str; 6] = [
     "{ kind = \"lora\", rank = 4, alpha = 12, dropout = 0.1, target_modules = [\"q_proj\", \"down_proj\"] }",
-    "{ kind = \"lora\", rank = 2, use_rslora = true, rank_pattern = { \"layers.1.self_attn.q_proj\" = 3 }, layers_to_transform = [1, 2], bias = \"none\" }",
+    "{ kind = \"lora\", rank = 2, use_rslora = true, rank_pattern = { \"layers.1.self_attn.q_proj\" = 3 }, target_modules = [\"q_proj\", \"up_proj\"], layers_to_transform = [1, 2], bias = \"none\" }",
     "{ kind = \"dora\", rank = 2 }",
     "{ kind = \"ia3\" }",
     "{ kind = \"vera\", rank = 8 }",
@@ -147,9 +147,9 @@ fn a_run_goes_on_where_the_adapter_is() {
 #[test]
 fn it_says_the_method_and_trains_as_many_numbers() {
     let place = Place::new();
-    for method in METHODS {
+    for (number, method) in METHODS.iter().enumerate() {
         let method = format!("method={method}");
-        let (a, b) = (method.len().to_string(), format!("{}-on", method.len()));
+        let (a, b) = (number.to_string(), format!("{number}-on"));
         let first = place.finish(&a, &[&method, "train.max_steps=1"]);
         let second = place.finish(&b, &[&place.adapter(&a), "train.max_steps=1"]);
         let (first, second) = (first.start(), second.start());

@@ -1,7 +1,6 @@
 //! Which model of a run stays: the best one that was evaluated, its checkpoints, and none where nothing was learned.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use reparam_data::ReadOptions;
 use reparam_train::RunFile as _;
@@ -95,7 +94,7 @@ fn saved_checkpoints(run: &Path) -> Vec<u64> {
 fn a_run_that_only_gets_worse_keeps_its_first_evaluation_and_says_so() {
     let updates = [
         "{ learning_rate = 1e-2 }",
-        "{ kind = \"schedule_free_adamw\", learning_rate = 1e-1 }",
+        "{ kind = \"schedule_free_adamw\", learning_rate = 1e-2 }",
         "{ learning_rate = 1e-2, transforms = [{ kind = \"adamw\" }, { kind = \"ema\", decay = 0.5 }] }",
     ];
     for update in updates {
@@ -232,9 +231,11 @@ fn the_newest_checkpoints_stay() {
 #[test]
 fn a_run_that_is_stopped_before_its_first_step_saves_nothing() {
     let place = Place::new();
-    let mut witness = Witness::default();
     // In the evaluation before the first step.
-    witness.stop.store(true, Ordering::Relaxed);
+    let mut witness = Witness {
+        stop_at: Some(0),
+        ..Witness::default()
+    };
     let outcome = witness.train(&place.config("run", &[]));
     assert_eq!(
         outcome.expect("it ends well"),

@@ -156,6 +156,7 @@ fn an_adapter_has_the_loss_of_its_run() {
     .expect("writes");
     let mut config = config(directory.path(), "run", &[]);
     config.data.eval = EvalData::Files(vec![text.clone()]);
+    config.data.eval_max = None;
     let found = losses(&config);
     let open = |precision| {
         let model = repository("assets/stories260K");

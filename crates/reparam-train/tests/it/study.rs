@@ -356,7 +356,7 @@ fn a_mistake_is_found_before_the_first_run() {
         (
             REGRESSION,
             &["optimizer.lambda=1,0.1,-1"][..],
-            "greater than 0, not `-1`",
+            "(what is smaller makes zeros), not `-1`",
         ),
         (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
         (
@@ -449,11 +449,12 @@ fn a_taken_directory_is_left_alone() {
     );
 
     // So is the directory of a single run, and that of a study that did not come to its end.
+    let saved = "{\"schema_version\":2,\"event\":\"saved\",\"step\":1,\"path\":\"model\"}\n";
     for taken in ["events.jsonl", "run-02/events.jsonl"] {
         let place = Place::new();
         let file = place.path("study").join(taken);
         std::fs::create_dir_all(file.parent().expect("a directory")).expect("creates");
-        std::fs::write(&file, "").expect("writes");
+        std::fs::write(&file, saved).expect("writes");
         let (result, told) = place.study(REGRESSION, &["optimizer.lambda=1,0.5"]);
         let error = result.expect_err("it is taken");
         assert!(matches!(error, TrainError::OutputTaken { .. }), "{error}");

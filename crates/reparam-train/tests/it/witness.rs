@@ -14,7 +14,7 @@ use crate::offline;
 #[derive(Default)]
 pub(crate) struct Witness {
     pub(crate) events: Vec<Event>,
-    /// The step after which the run is asked to stop.
+    /// The step after which the run is asked to stop; 0 is when it starts.
     pub(crate) stop_at: Option<u64>,
     pub(crate) stop: AtomicBool,
 }
@@ -29,9 +29,12 @@ struct Telling<'a> {
 impl Observer for Telling<'_> {
     fn on_event(&mut self, event: &Event, _: Time) {
         self.events.push(event.clone());
-        if let Event::Step(step) = event
-            && Some(step.step) == self.stop_at
-        {
+        let at = match event {
+            Event::Start(_) => Some(0),
+            Event::Step(step) => Some(step.step),
+            _ => None,
+        };
+        if at.is_some() && at == self.stop_at {
             self.stop.store(true, Ordering::Relaxed);
         }
     }

@@ -57,7 +57,7 @@ const BIAS: SettingSpec = optional(
 /// One number trained for each of the selected weights' elements.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FullConfig {
-    /// What is trained: by default the linear layers but the output head.
+    /// What is trained. [`Default`] is the linear layers but the output head; settings without `target_modules` are [`whole`](Self::whole).
     pub selection: Selection,
 }
 

@@ -138,7 +138,7 @@ fn what_is_refused() {
         ("train", "threads = 1000000", "a whole number of at most 1024", ""),
         ("method", "layers_to_transform = 1\ntarget_modules = \".*q\"", "`layers_to_transform` in [method] has no effect", "list names"),
         ("method", "bias = \"some\"", "unknown bias `some`", "supported: `none`, `all`, `lora_only`"),
-        ("optimizer", "learning_rate = 0", "must be a finite number greater than 0, not `0`", ""),
+        ("optimizer", "learning_rate = 0", "must be a finite number of at least 1.2e-38 (what is smaller makes zeros), not `0`", ""),
         ("optimizer", "learning_rate = 1e999", "must be a finite number", ""),
         ("optimizer", "learning_rate = \"fast\"", "must be a number, not the string `\"fast\"`", ""),
         ("optimizer", "lr = 1", "unknown key `lr`", "it is called `learning_rate` here"),
@@ -152,8 +152,8 @@ fn what_is_refused() {
         ("optimizer", "weight_decay = -1", "at least 0", ""),
         ("optimizer", "clip_grad_norm = -1", "at least 0", ""),
         ("optimizer", "clip_grad_value = 0", "greater than 0", ""),
-        ("optimizer", "lambda = \"1/T\"", "must be \"1/sqrt(T)\", \"adaptive\" or a finite number greater than 0", ""),
-        ("optimizer", "lambda = 0", "greater than 0", ""),
+        ("optimizer", "lambda = \"1/T\"", "must be \"1/sqrt(T)\", \"adaptive\" or a finite number of at least 1.2e-38 (what is smaller makes zeros)", ""),
+        ("optimizer", "lambda = 0", "at least 1.2e-38", ""),
         ("optimizer", "warmup_steps = 1\nwarmup_ratio = 0.1", "`warmup_ratio` and `warmup_steps` in [optimizer] exclude each other", "not both"),
         ("optimizer", "warmup_ratio = 1.5", "between 0 and 1", ""),
         ("optimizer", "warmup_steps = 11\n[train]\nmax_steps = 10", "must be at most the 10 steps of the run", ""),
@@ -178,9 +178,9 @@ fn what_is_refused() {
         ("data", "eval_fraction = 0.5\neval = \"x\"", "exclude each other", ""),
         ("data", "eval_max = 5\neval = \"x\"", "exclude each other", ""),
         ("data", "eval_max = 5\neval_fraction = 0", "nothing is held out", "remove `eval_max`"),
-        ("data", "format = \"csv\"", "unknown format `csv`", "`text`, `jsonl`, `prompt_completion`, `alpaca`"),
-        ("data", "format = \"text\"\ntrain_on_prompt = true", "`train_on_prompt` in [data] has no effect: documents of this `format` have no prompts", "remove `train_on_prompt`"),
-        ("data", "train_on_prompt = true\nformat = \"jsonl\"", "`train_on_prompt` in [data] has no effect", "remove `train_on_prompt`"),
+        ("data", "format = \"parquet\"", "unknown format `parquet`", "`text`, `lines`, `jsonl`, `csv`, `tsv`, `prompt_completion`, `alpaca`"),
+        ("data", "format = \"text\"\ntrain_on_prompt = true", "`train_on_prompt` in [data] has no effect: documents of this `format` or `template` have no prompts", "remove `train_on_prompt`"),
+        ("data", "train_on_prompt = true\nformat = \"lines\"", "`train_on_prompt` in [data] has no effect", "remove `train_on_prompt`"),
         ("data", "train_on_prompt = 1", "must be true or false", ""),
         ("data", "packing = \"bestfit\"", "unknown packing", "did you mean `best_fit`?"),
         ("modle", "x = 1", "unknown section `[modle]`", "did you mean [model]?"),
@@ -195,6 +195,8 @@ fn what_is_refused() {
         assert!(given.contains(hint), "{lines}: {rendered}");
         assert!(message.contains("--> run.toml:"), "{lines}: {rendered}");
     }
+    // Rows of JSON may be examples; whether they are shows when they are read.
+    parse(&with("data", "train_on_prompt = true\nformat = \"jsonl\"")).unwrap();
 }
 
 #[test]

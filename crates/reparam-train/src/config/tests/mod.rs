@@ -106,6 +106,8 @@ fn every_key_is_read() {
         train = ["a.txt", "b.jsonl"]
         eval = "c.txt"
         format = "alpaca"
+        fields = "output=answer"
+        on_error = "skip"
         train_on_prompt = true
         packing = "sequential"
         shuffle = false
@@ -146,6 +148,8 @@ fn every_key_is_read() {
         eval_every = 5
         log_every = 2
         save_every = 4
+        keep_last = 3
+        keep = "last"
         sample_prompt = "Once"
         sample_tokens = 16
         threads = 2

@@ -38,8 +38,9 @@ fn defaults_are_those_of_the_method() {
     assert_eq!(update.algorithm.kind, "sgd");
     assert_eq!((update.clip_grad_norm, update.lambda), (0.0, None));
     assert_eq!(config.method.kind, "full");
-    let all = SettingValue::Word("all".into());
-    assert_eq!(config.method.get("bias"), Some(&all));
+    // All parameters, biases included.
+    assert_eq!(config.method.get("target_modules"), None);
+    assert_eq!(config.method.get("bias"), None);
     assert!(config.data.standardize);
     assert_eq!(config.data.test_fraction, 0.2);
 }

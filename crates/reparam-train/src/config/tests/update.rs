@@ -85,7 +85,7 @@ fn wrong_transforms_are_refused_at_their_place() {
         ("[{ lambda = 1 }]", "missing `kind`"),
         (
             "[{ kind = \"scale\", lambda = 0 }]",
-            "`lambda` in [optimizer.transforms] must be a finite number greater than 0",
+            "`lambda` in [optimizer.transforms] must be a finite number of at least 1.2e-38 (what is smaller makes zeros)",
         ),
         (
             "[{ kind = \"scale\", lambda = \"1/T\" }]",

@@ -61,7 +61,12 @@ fn weights_scaled_by_the_root_are_gradients_scaled_by_lambda() {
     for (name, momentum) in [("plain", "0"), ("momentum", "0.9")] {
         let momentum = format!("optimizer.momentum={momentum}");
         // A bias is no weight of the method, so it stays.
-        let common = ["method.bias=none", &momentum, "train.max_steps=100"];
+        let common = [
+            "method.target_modules=all-linear",
+            "method.bias=none",
+            &momentum,
+            "train.max_steps=100",
+        ];
         let of = |run: &str, own: &[&str]| {
             place.losses(&format!("{name}-{run}"), &[&common, own].concat())
         };
@@ -79,7 +84,7 @@ fn weights_scaled_by_the_root_are_gradients_scaled_by_lambda() {
 #[test]
 fn branches_are_a_mask_on_the_gradient() {
     let place = Place::new();
-    let common = ["method.bias=none"];
+    let common = ["method.target_modules=all-linear", "method.bias=none"];
     let of = |run: &str, own: &[&str]| place.losses(run, &[&common, own].concat());
     let branches = of(
         "branches",

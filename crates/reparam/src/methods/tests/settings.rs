@@ -54,9 +54,15 @@ fn every_method_is_built_from_its_defaults() {
                 .build(&Chosen::new(*kind), &CONTEXT)
                 .expect("defaults");
             assert_eq!(config.spec().kind, spec.kind);
-            assert_eq!(config.selection(), &Selection::default(), "{kind}");
+            let whole = spec.kind == "full";
+            let selection = Selection {
+                whole,
+                ..Selection::default()
+            };
+            assert_eq!(config.selection(), &selection, "{kind}");
             let (_, report) = attach(Net::build(DType::F32), &*config, 3).expect("all layers");
-            assert_eq!(report.modules.len(), 4, "{kind}");
+            // Everything is the output head, too.
+            assert_eq!(report.modules.len(), if whole { 5 } else { 4 }, "{kind}");
         }
     }
 }
