@@ -337,12 +337,13 @@ proptest! {
             let (ids, labels) = seen(&corpus, piece);
             prop_assert_eq!(&ids, &document.ids[range.clone()]);
             prop_assert!(piece.len() == sequence_length || range.end == document.ids.len());
-            for at in 0..piece.len() {
+            prop_assert_eq!(labels.len(), piece.len());
+            for (at, label) in labels.into_iter().enumerate() {
                 let next = piece.start() + at + 1;
                 let learned = next < range.end
                     && document.loss_mask.as_ref().is_none_or(|mask| mask[next]);
                 let expected = if learned { document.ids[next] as i32 } else { IGNORE_INDEX };
-                prop_assert_eq!(labels[at], expected);
+                prop_assert_eq!(label, expected);
             }
             prop_assert!(piece.n_labelled() > 0);
         }
