@@ -183,6 +183,18 @@ pub(crate) struct TrainArgs {
     /// What to train on, instead of data.train (can be repeated)
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Vec<String>,
+    /// File format (text, jsonl, csv, tsv, lines ...), instead of data.format; default: by file name and first row
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Which column holds which field, as in text=review,label=kind, instead of data.fields
+    #[arg(long, value_name = "FIELD=COLUMN,..")]
+    pub(crate) fields: Option<String>,
+    /// Text made of each row's fields, as in "Question: {question} Answer: {answer}", instead of data.template
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Option<String>,
+    /// Stop at a row that cannot be read, or skip it, instead of data.on_error
+    #[arg(long, value_name = "error|skip")]
+    pub(crate) on_error: Option<String>,
     /// Method, instead of method.kind: see `reparam methods` [default: lora]
     #[arg(long, value_name = "KIND")]
     pub(crate) method: Option<String>,

@@ -47,6 +47,10 @@ pub(crate) fn of_train(args: &TrainArgs) -> Result<Vec<Override>> {
         ("--model", ["model", "path"], &args.model),
         ("--task", ["model", "task"], &args.task),
         ("--method", ["method", "kind"], &args.method),
+        ("--format", ["data", "format"], &args.format),
+        ("--fields", ["data", "fields"], &args.fields),
+        ("--template", ["data", "template"], &args.template),
+        ("--on-error", ["data", "on_error"], &args.on_error),
     ] {
         all.extend(value.iter().map(|value| Override::flag(flag, place, value)));
     }

@@ -108,6 +108,20 @@ fn help_of_train() {
           --data <PATH>
               What to train on, instead of data.train (can be repeated)
 
+          --format <FORMAT>
+              File format (text, jsonl, csv, tsv, lines ...), instead of data.format; default: by file
+              name and first row
+
+          --fields <FIELD=COLUMN,..>
+              Which column holds which field, as in text=review,label=kind, instead of data.fields
+
+          --template <TEXT>
+              Text made of each row's fields, as in "Question: {question} Answer: {answer}", instead of
+              data.template
+
+          --on-error <error|skip>
+              Stop at a row that cannot be read, or skip it, instead of data.on_error
+
           --method <KIND>
               Method, instead of method.kind: see `reparam methods` [default: lora]
 

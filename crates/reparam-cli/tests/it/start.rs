@@ -21,6 +21,55 @@ fn train(workplace: &Workplace, args: &[&str]) -> Outcome {
     workplace.reparam(&[&["train"], args, &SHORT].concat())
 }
 
+/// What people have: columns of other names, answers that are empty, questions with answers.
+#[test]
+fn flags_say_how_data_are_read() {
+    let workplace = Workplace::new();
+    let rows = |row: &str| format!("{}\n", [row; 8].join("\n"));
+    let review = |i: usize| format!("A film number {i} to see twice,{i}\n");
+    let reviews: String = (0..8).map(review).collect();
+    workplace.write("reviews.csv", format!("Review,Stars\n{reviews}").as_bytes());
+    let question = |i: usize| {
+        format!(
+            r#"{{"question": "What is {i} + 1?", "answer": "It is {}."}}"#,
+            i + 1
+        ) + "\n"
+    };
+    let questions: String = (0..8).map(question).collect();
+    workplace.write("questions.jsonl", questions.as_bytes());
+    let answers: String = (0..8)
+        .map(|i| format!(r#"{{"instruction": "Say {i}", "output": "{i}"}}"#) + "\n")
+        .collect();
+    let empty = rows(r#"{"instruction": "Say nothing", "output": ""}"#);
+    workplace.write("alpaca.jsonl", format!("{answers}{empty}").as_bytes());
+    let model = model();
+    for (file, flags, format, skipped) in [
+        ("reviews.csv", ["--fields", "text=Review"], "csv", 0),
+        (
+            "questions.jsonl",
+            ["--template", "Q: {question} A: {answer}"],
+            "jsonl",
+            0,
+        ),
+        ("alpaca.jsonl", ["--on-error", "skip"], "alpaca", 8),
+        (
+            "questions.jsonl",
+            ["--format", "prompt_completion"],
+            "prompt_completion",
+            0,
+        ),
+    ] {
+        let args = ["--model", &model, "--data", file, "--json"];
+        let events = train(&workplace, &[&args[..], &flags].concat());
+        let events = events.succeeded().events();
+        let data = &events[0]["data"];
+        assert_eq!(data["format"], format, "{file}: {data}");
+        assert_eq!(data["skipped"], skipped, "{file}: {data}");
+    }
+    let args = ["--model", &model, "--data", "alpaca.jsonl"];
+    train(&workplace, &args).failed(1, "8 such rows", "--on-error skip");
+}
+
 #[test]
 fn a_run_needs_no_run_file() {
     let workplace = Workplace::new();
