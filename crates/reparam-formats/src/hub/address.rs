@@ -49,22 +49,31 @@ impl Endpoint {
     }
 }
 
-/// Returns where a redirect leads; `None` if that is not an address, names a user, or gives up encryption.
+/// Returns where a redirect leads; `None` if that is nowhere or not an address, names a user, or gives up encryption.
 pub(super) fn redirected(from: &Uri, location: &str) -> Option<Uri> {
     let (scheme, authority) = (from.scheme_str()?, from.authority()?);
-    let uri: Uri = if location.starts_with("//") {
+    let location = location.split('#').next().unwrap_or_default();
+    // A scheme ends before anything else begins; a query may have an address in it.
+    let mark = location.find([':', '/', '?']);
+    let has_scheme = mark.is_some_and(|mark| location[mark..].starts_with(':'));
+    let has_host = has_scheme || location.starts_with("//");
+    let uri: Uri = if location.is_empty() {
+        return None;
+    } else if has_scheme {
+        location.parse()
+    } else if has_host {
         format!("{scheme}:{location}").parse()
     } else if location.starts_with('/') {
         format!("{scheme}://{authority}{location}").parse()
-    } else if location.contains("://") {
-        location.parse()
+    } else if location.starts_with('?') {
+        format!("{scheme}://{authority}{}{location}", from.path()).parse()
     } else {
         let (directory, _) = from.path().rsplit_once('/')?;
         format!("{scheme}://{authority}{directory}/{location}").parse()
     }
     .ok()?;
     let keeps_encryption = uri.scheme_str() == Some("https") || scheme == "http";
-    let names_user = location.contains("://") && uri.authority()?.as_str().contains('@');
+    let names_user = has_host && uri.authority()?.as_str().contains('@');
     (is_http(&uri) && keeps_encryption && !names_user).then_some(uri)
 }
 
@@ -129,9 +138,19 @@ mod tests {
             ("//cdn.org/x", Some("https://cdn.org/x")),
             ("/x/y?z", Some("https://hub.org/x/y?z")),
             ("c", Some("https://hub.org/a/c")),
+            ("?r", Some("https://hub.org/a/b?r")),
+            (
+                "/login?next=https://hub.org/x",
+                Some("https://hub.org/login?next=https://hub.org/x"),
+            ),
+            ("c?next=//x", Some("https://hub.org/a/c?next=//x")),
+            ("", None),
+            ("#part", None),
             ("http://cdn.org/x", None),
             ("file:///etc/passwd", None),
             ("https://user:secret@cdn.org/", None),
+            ("//user:secret@cdn.org/x", None),
+            ("cdn.org:443", None),
             ("https://", None),
             ("https://a b/", None),
         ] {
