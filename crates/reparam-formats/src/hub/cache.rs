@@ -145,7 +145,7 @@ pub(super) fn look_up(id: &str, options: &HubOptions) -> Cached {
 
 fn has_all_shards(snapshot: &Path) -> bool {
     let path = snapshot.join(INDEX_FILE);
-    let Ok(text) = fs::read(&path) else {
+    let Ok(text) = crate::file::read(&path) else {
         return false;
     };
     ShardIndex::parse(&path, &text).is_ok_and(|index| {

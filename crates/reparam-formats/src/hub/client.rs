@@ -17,7 +17,7 @@ use super::{HubError, HubOptions, Progress, spec};
 use crate::FormatError;
 use crate::shown;
 
-/// How often in a row a download that breaks off is taken up again.
+/// How often in a row a download that breaks off, or that a server cannot answer just now, is taken up again.
 const RETRIES: u32 = 2;
 /// An attempt that brings so many bytes is none of them: a large file may break off as often as it likes.
 const PROGRESS: u64 = 1 << 20;
@@ -138,7 +138,12 @@ impl<'a> Client<'a> {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(HubError::Network { .. }) if brought >= PROGRESS => failures = 0,
-                Err(HubError::Network { .. }) if failures < RETRIES => failures += 1,
+                Err(
+                    HubError::Network { .. }
+                    | HubError::Status {
+                        status: 500..=599, ..
+                    },
+                ) if failures < RETRIES => failures += 1,
                 Err(error) => return Err(error),
             }
             // A server that starts again needs a moment.
@@ -193,6 +198,7 @@ impl<'a> Client<'a> {
     fn locate(&self, commit: &Commit, file: FileName<'_>) -> Result<Located, HubError> {
         let bad = |detail: String| self.bad_answer(format!("{}: {detail}", file.as_str()));
         let mut etag = None;
+        let mut is_linked = false;
         let mut size = None;
         let mut is_of_commit = false;
         let mut read = |response: &Response| {
@@ -206,8 +212,11 @@ impl<'a> Client<'a> {
                 }
                 is_of_commit = true;
             }
-            let named = response.header("x-linked-etag");
-            if let Some(named) = named.or_else(|| response.header("etag")) {
+            let linked = response.header("x-linked-etag");
+            is_linked |= linked.is_some();
+            // The storage may be behind the hub's own address: what it calls the file does not replace the digest.
+            let plain = response.header("etag").filter(|_| !is_linked);
+            if let Some(named) = linked.or(plain) {
                 let parsed = Etag::parse(named, file);
                 etag = Some(
                     parsed.ok_or_else(|| bad(format!("'{}' cannot be an ETag", shown(named))))?,

@@ -114,7 +114,8 @@ pub struct Progress<'a> {
 /// An existing directory is used as it is. Else `spec` has to be a hub id, `org/name` or `name`.
 /// If the cache has its configuration, tokenizer and weights, they are used without a request, also
 /// when a branch has moved on since; else what is missing is downloaded. Without a tokenizer the
-/// cache is still used if the hub must not or cannot be asked.
+/// cache is still used if the hub must not or cannot be asked, or has no answer: it is down, refuses more requests, or
+/// something else answers in its place.
 ///
 /// # Errors
 ///
@@ -161,7 +162,16 @@ pub fn resolve_model_with_progress(
     };
     match (outcome, cached) {
         (
-            Err(HubError::NotCached { .. } | HubError::Network { .. } | HubError::Silent { .. }),
+            Err(
+                HubError::NotCached { .. }
+                | HubError::Network { .. }
+                | HubError::Silent { .. }
+                | HubError::BadAnswer { .. }
+                | HubError::Status {
+                    status: 429 | 500..=599,
+                    ..
+                },
+            ),
             Some(snapshot),
         ) => Ok(snapshot),
         (outcome, _) => outcome,

@@ -112,6 +112,20 @@ fn what_python_downloaded_is_used_offline_and_completed_online() {
     options.offline = false;
     options.endpoint = nobody();
     assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
+    for answer in [
+        Answer::status(503),
+        Answer::status(429),
+        Answer::body("<html>"),
+    ] {
+        let broken = Server::start(move |_| answer.clone());
+        options.endpoint.clone_from(&broken.address);
+        assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
+    }
+    // That the model is gone or private is an answer.
+    let gone = Server::start(|_| Answer::status(404));
+    options.endpoint.clone_from(&gone.address);
+    let error = resolve_model("org/tiny", &options).unwrap_err();
+    assert!(matches!(error, HubError::NotFound { .. }), "{error:?}");
     options.endpoint.clone_from(&hub.address);
     assert_eq!(resolve_model("org/tiny", &options).unwrap(), snapshot);
     assert!(snapshot.join("tokenizer.json").is_file());
@@ -245,6 +259,45 @@ fn a_file_that_is_not_what_was_announced_is_thrown_away() {
     names.retain(|name| name.len() != 40);
     assert_eq!(names, [""; 0]);
     assert!(!cache.path().join("models--org--big/refs/main").exists());
+}
+
+/// The storage may answer under the hub's own address, with an `ETag` of its own.
+#[test]
+fn a_redirect_to_the_hub_itself_keeps_the_digest() {
+    let answer = |body: &'static str| {
+        let cache = tempfile::tempdir().unwrap();
+        let hub = Server::start(
+            move |request| match request.path.rsplit('/').next().unwrap() {
+                "main" => info(&["config.json", "model.safetensors"]),
+                "config.json" => small("{}"),
+                "model.safetensors" => linked(b"original", "/storage/blob".to_owned()),
+                _ => described(body, "\"of-the-storage\""),
+            },
+        );
+        let outcome = resolve_model("org/tiny", &options(&hub, cache.path()));
+        outcome.map(|directory| fs::read(directory.join("model.safetensors")).unwrap())
+    };
+    assert_eq!(answer("original").unwrap(), b"original");
+    let error = answer("tampered").unwrap_err();
+    assert!(matches!(error, HubError::Checksum { .. }), "{error:?}");
+}
+
+#[test]
+fn a_server_that_cannot_answer_just_now_is_asked_again() {
+    let cache = tempfile::tempdir().unwrap();
+    let attempts = AtomicUsize::new(0);
+    let hub = Server::start(move |request| {
+        if request.path.starts_with("/api") {
+            info(&["config.json", "model.safetensors"])
+        } else if attempts.fetch_add(1, Ordering::Relaxed) < 2 {
+            Answer::status(503)
+        } else {
+            small("{}")
+        }
+    });
+    let options = options(&hub, cache.path());
+    let directory = resolve_model("org/tiny", &options).unwrap();
+    assert!(directory.join("config.json").is_file());
 }
 
 /// The large file of [`resumed`].
