@@ -8,13 +8,16 @@ use crate::state::TrainState;
 
 /// Removes the checkpoints before the newest `keep_last` (0 keeps all), and the best models that nothing refers to any more.
 ///
-/// `best` is the step of the run's own. A checkpoint of which something is missing counts for nothing: the run could not go on
-/// from it. What cannot be removed stays; the next call tries again.
-pub(crate) fn tidy(directory: &RunDir, keep_last: u64, best: Option<u64>) {
-    let whole = directory.checkpoints().into_iter();
-    let whole: Vec<_> = whole
-        .filter_map(|path| Some((TrainState::read(&path)?, path)))
-        .collect();
+/// `step` is where the run stands, and `best` the step of its own best model. A checkpoint of which something is missing counts
+/// for nothing: the run could not go on from it. One of a later step is damaged, or the run would have gone on from it; it
+/// must not push out those that are whole. What cannot be removed stays; the next call tries again.
+pub(crate) fn tidy(directory: &RunDir, keep_last: u64, step: u64, best: Option<u64>) {
+    let known = directory.checkpoints().into_iter();
+    let known = known.filter_map(|path| Some((TrainState::read(&path)?, path)));
+    let (later, whole): (Vec<_>, Vec<_>) = known.partition(|(state, _)| state.step > step);
+    for (_, path) in later {
+        remove(&path);
+    }
     let n_kept = match keep_last {
         0 => whole.len(),
         n => usize::try_from(n).unwrap_or(usize::MAX).min(whole.len()),

@@ -4,8 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use reparam_formats::file;
+
 /// Where the earlier run is until the new one has its own files.
 const ASIDE: &str = ".replaced.tmp";
+/// Its events there: their file stays where it is, for it is what is locked.
+const EVENTS: &str = "events";
 
 /// An earlier run that is set aside.
 #[derive(Debug)]
@@ -16,14 +20,12 @@ pub(crate) struct Replaced {
 }
 
 impl Replaced {
-    /// Sets those of the named entries aside that are there; if one of them cannot be, all are where they were.
-    pub(crate) fn set_aside(directory: &Path, names: &[&str]) -> io::Result<Self> {
+    /// Sets those of the named entries aside that are there, and a copy of the events; if one of them cannot be, all are where
+    /// they were.
+    pub(crate) fn set_aside(directory: &Path, names: &[&str], events: &[u8]) -> io::Result<Self> {
         let aside = directory.join(ASIDE);
-        // One that a killed run has left: what was to be removed, is.
-        if aside.exists() {
-            fs::remove_dir_all(&aside)?;
-        }
         fs::create_dir(&aside)?;
+        fs::write(aside.join(EVENTS), events)?;
         let mut replaced = Self {
             directory: directory.to_owned(),
             aside,
@@ -43,11 +45,33 @@ impl Replaced {
         Ok(replaced)
     }
 
-    /// Puts everything back; what cannot be stays in the folder beside.
+    /// Finds what a process that was killed has set aside.
+    pub(crate) fn found(directory: &Path, names: &[&str]) -> Option<Self> {
+        let aside = directory.join(ASIDE);
+        if !aside.is_dir() {
+            return None;
+        }
+        let names = names.iter().map(|name| (*name).to_owned());
+        Some(Self {
+            names: names
+                .filter(|name| fs::symlink_metadata(aside.join(name)).is_ok())
+                .collect(),
+            directory: directory.to_owned(),
+            aside,
+        })
+    }
+
+    /// Returns the events that were set aside, if they were by the time that the process was killed.
+    pub(crate) fn events(&self) -> Option<Vec<u8>> {
+        file::read(&self.aside.join(EVENTS)).ok()
+    }
+
+    /// Puts everything back, the first of the names last, by which a run is known; what cannot be stays in the folder beside.
     pub(crate) fn restore(self) {
-        for name in &self.names {
+        for name in self.names.iter().rev() {
             let _ = fs::rename(self.aside.join(name), self.directory.join(name));
         }
+        let _ = fs::remove_file(self.aside.join(EVENTS));
         let _ = fs::remove_dir(&self.aside);
     }
 
@@ -77,17 +101,23 @@ mod tests {
         fs::write(place.path().join("adapter/weights"), "old").unwrap();
         fs::write(place.path().join("notes.txt"), "mine").unwrap();
         let names = ["adapter", "model"];
-        let replaced = Replaced::set_aside(place.path(), &names).unwrap();
+        let set_aside = || Replaced::set_aside(place.path(), &names, b"old events").unwrap();
+        let replaced = set_aside();
         assert_eq!(there(), [ASIDE, "notes.txt"]);
         replaced.restore();
         assert_eq!(there(), ["adapter", "notes.txt"]);
         let weights = fs::read_to_string(place.path().join("adapter/weights"));
         assert_eq!(weights.unwrap(), "old");
 
-        // What a killed run has set aside is in nobody's way.
-        fs::create_dir(place.path().join(ASIDE)).unwrap();
-        let replaced = Replaced::set_aside(place.path(), &names).unwrap();
-        assert_eq!(replaced.discard().unwrap(), ["adapter"]);
+        // What a killed process has set aside is found.
+        drop(set_aside());
+        let found = Replaced::found(place.path(), &names).unwrap();
+        assert_eq!(found.events().unwrap(), b"old events");
+        found.restore();
+        assert_eq!(there(), ["adapter", "notes.txt"]);
+
+        assert_eq!(set_aside().discard().unwrap(), ["adapter"]);
         assert_eq!(there(), ["notes.txt"]);
+        assert!(Replaced::found(place.path(), &names).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! The directory of a run.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use reparam_formats::atomic::{remove_leftovers, write_file_atomic};
@@ -54,6 +54,24 @@ pub(crate) fn model_of(directory: PathBuf) -> Result<PathBuf, TrainError> {
         return Err(TrainError::RunOfAdapter { directory });
     }
     Ok(directory)
+}
+
+/// Ends what a process was doing that was killed while it replaced a run: before the new one was described, the old one comes
+/// back; else it goes.
+fn recover(path: &Path, events: &mut File) -> io::Result<()> {
+    let Some(replaced) = Replaced::found(path, &ENTRIES) else {
+        return Ok(());
+    };
+    if path.join(CONFIG).exists() {
+        return replaced.discard().map(drop);
+    }
+    if let Some(old) = replaced.events()
+        && events.metadata()?.len() == 0
+    {
+        events.write_all(&old)?;
+    }
+    replaced.restore();
+    Ok(())
 }
 
 /// A run directory that this process alone may write to.
@@ -151,6 +169,8 @@ impl RunDir {
             if !is_at(&events, &events_path) {
                 continue;
             }
+            recover(path, &mut events)
+                .map_err(|source| FormatError::io("write", &events_path, source))?;
             let length = events
                 .seek(SeekFrom::End(0))
                 .map_err(|source| FormatError::io("read", &events_path, source))?;
@@ -233,13 +253,17 @@ impl RunDir {
 
     /// Returns what is in the file of events; what comes next is appended all the same.
     pub(crate) fn read_events(&mut self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.event_bytes()?).into_owned())
+    }
+
+    fn event_bytes(&mut self) -> Result<Vec<u8>> {
         let path = self.path.join(EVENTS);
-        let mut text = Vec::new();
+        let mut bytes = Vec::new();
         self.events
             .seek(SeekFrom::Start(0))
-            .and_then(|_| self.events.read_to_end(&mut text))
+            .and_then(|_| self.events.read_to_end(&mut bytes))
             .map_err(|source| FormatError::io("read", &path, source))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(bytes)
     }
 
     /// Returns how long the file of events is, in bytes.
@@ -255,8 +279,8 @@ impl RunDir {
             directory: directory.to_owned(),
             source,
         };
-        let events = self.read_events()?;
-        let replaced = Replaced::set_aside(&self.path, &ENTRIES);
+        let events = self.event_bytes()?;
+        let replaced = Replaced::set_aside(&self.path, &ENTRIES, &events);
         let replaced = replaced.map_err(|source| failed(&self.path, source))?;
         let begun = self
             .cut_events(0)
@@ -265,7 +289,9 @@ impl RunDir {
             replaced.restore();
             // The file of events stays, for it is what is locked. The error to report is the first one.
             let _ = self.cut_events(0);
-            let _ = self.events.write_all(events.as_bytes());
+            if self.events.write_all(&events).is_ok() {
+                self.length = events.len() as u64;
+            }
             return Err(error);
         }
         let gone = replaced.discard();
@@ -407,5 +433,42 @@ fn is_at(file: &File, path: &Path) -> bool {
         // A file that is open keeps its name there.
         let _ = file;
         path.exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The process is killed while it replaces a run: before the new one is described, and after.
+    #[test]
+    fn a_replacement_that_was_killed_is_undone_or_done() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let old_events = b"{\"not\": \"of this version\"}\n\xff";
+        fs::write(path(CONFIG), "old").unwrap();
+        fs::create_dir(path(ADAPTER)).unwrap();
+        fs::write(path(ADAPTER).join("weights"), "old").unwrap();
+        for are_cut in [false, true] {
+            fs::write(path(EVENTS), old_events).unwrap();
+            drop(Replaced::set_aside(place.path(), &ENTRIES, old_events).unwrap());
+            assert!(!path(CONFIG).exists() && !path(ADAPTER).exists());
+            if are_cut {
+                fs::write(path(EVENTS), "").unwrap();
+            }
+            let directory = RunDir::take(place.path()).unwrap();
+            assert!(directory.holds_run());
+            assert_eq!(directory.events_length(), old_events.len() as u64);
+            drop(directory);
+            assert_eq!(fs::read(path(EVENTS)).unwrap(), old_events);
+            assert_eq!(fs::read(path(CONFIG)).unwrap(), b"old");
+            assert_eq!(fs::read(path(ADAPTER).join("weights")).unwrap(), b"old");
+        }
+        drop(Replaced::set_aside(place.path(), &ENTRIES, old_events).unwrap());
+        fs::write(path(CONFIG), "new").unwrap();
+        drop(RunDir::take(place.path()).unwrap());
+        assert_eq!(fs::read(path(CONFIG)).unwrap(), b"new");
+        assert!(!path(ADAPTER).exists());
+        assert!(Replaced::found(place.path(), &ENTRIES).is_none());
     }
 }

@@ -20,7 +20,7 @@ use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
 use crate::provenance::{check_config, provenance};
-use crate::run_dir::{CONFIG, RunDir};
+use crate::run_dir::{CONFIG, PICTURE, RunDir};
 use crate::state::{Best, Pending, TrainState, save_best, theta_of};
 use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
@@ -150,6 +150,8 @@ fn train_here(
         directory.describe(&config, &provenance)?;
         found = Some(state);
     } else if replaces {
+        // Behind this the earlier run is lost.
+        watch.check()?;
         let removed = directory.replace(&config, &provenance)?;
         first.push(Event::Replaced { removed });
     } else {
@@ -206,7 +208,6 @@ fn newest(
         };
         state.made_from.check(&fresh.made_from)?;
         let best = state.best.filter(|_| prepared.plan.keep == Keep::Best);
-        // A checkpoint right after an evaluation is itself the best model.
         let has_best = best.is_none_or(|best| theta_of(&directory.best(best.step)).is_file());
         let is_ours = state.task == fresh.task
             && state.passes == state.step * prepared.accumulation
@@ -480,7 +481,7 @@ impl Trainer<'_> {
             Ok(()) | Err(TrainError::Interrupted) => {}
             Err(error) => return Err(error),
         }
-        self.log.picture(self.state.best)?;
+        self.picture(self.state.best)?;
         let finished = self.finished(path, seconds);
         self.log.emit(Event::Finished(finished))?;
         remove_bests(&self.log.directory);
@@ -530,14 +531,25 @@ impl Trainer<'_> {
         self.log.directory.sync_events()?;
         state.save(self.learner.as_ref(), &self.optimizer, &path)?;
         self.tidy();
-        self.log.picture(state.best)?;
-        self.saved(state.step, path)
+        self.saved(state.step, path)?;
+        self.picture(state.best)
+    }
+
+    /// Draws the curves. A run is not lost over a picture.
+    fn picture(&mut self, best: Option<Best>) -> Result<()> {
+        match self.log.picture(best) {
+            Ok(()) => Ok(()),
+            Err(error) => self.log.emit(Event::Warning {
+                message: format!("{PICTURE} is not up to date: {error}"),
+            }),
+        }
     }
 
     /// Removes the checkpoints and models that nothing needs any more.
     fn tidy(&self) {
-        let best = self.consistent.best.map(|best| best.step);
-        tidy(&self.log.directory, self.plan.keep_last, best);
+        let TrainState { step, best, .. } = self.consistent;
+        let best = best.map(|best| best.step);
+        tidy(&self.log.directory, self.plan.keep_last, step, best);
     }
 
     fn saved(&mut self, step: u64, path: PathBuf) -> Result<()> {

@@ -91,7 +91,7 @@ impl RunTree {
     #[must_use]
     pub(crate) fn with_home(mut self, home: &Path) -> Self {
         const PATHS: [(&str, &[&str]); 3] = [
-            ("model", &["path"]),
+            ("model", &["path", "adapter"]),
             ("data", &["train", "eval"]),
             ("output", &["dir"]),
         ];

@@ -28,7 +28,7 @@ const UPDATES: [&str; 9] = [
     "{ transforms = [{ kind = \"accumulate\", steps = 2, transforms = [{ kind = \"muon\" }] }] }",
 ];
 
-fn run(directory: &Path, data: &Path, overrides: &[&str]) -> TaskRun {
+pub(crate) fn run(directory: &Path, data: &Path, overrides: &[&str]) -> TaskRun {
     let text = format!(
         "[model]\npath = {:?}\n[data]\ntrain = {data:?}\neval_fraction = 0.3\n[method]\nkind = \"lora\"\nrank = 2\n\
          [optimizer]\nlearning_rate = 1e-3\n[train]\nmax_steps = 7\nbatch_size = 1\nsequence_length = 16\nseed = 3\n\
@@ -228,6 +228,43 @@ fn a_damaged_checkpoint_is_passed_over_for_the_one_before() {
         );
         assert!(result(&damaged) == result(&whole), "{file}");
     }
+}
+
+/// A damaged checkpoint of a later step does not push out the one that is whole.
+#[test]
+fn the_newest_whole_checkpoint_stays() {
+    let place = tempfile::tempdir().expect("a directory");
+    let data = place.path().join("train.txt");
+    let text = fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
+    fs::write(&data, &text[..700]).expect("writes");
+    let whole = place.path().join("whole");
+    make_whole(&run(&whole, &data, &[]), place.path());
+    let damaged = place.path().join("damaged");
+    copy(&place.path().join("killed-6"), &damaged);
+    for step in [4, 6] {
+        let theta = damaged.join(format!(
+            "checkpoints/step-{step:06}/state/theta.safetensors"
+        ));
+        fs::write(theta, b"not whole").expect("writes");
+    }
+    let mut witness = Witness {
+        stop_at: Some(3),
+        ..Witness::default()
+    };
+    let outcome = witness.run(&run(&damaged, &data, &["train.keep_last=1"]), true);
+    let outcome = outcome.expect("a run");
+    assert!(
+        matches!(outcome, Outcome::Interrupted { .. }),
+        "{outcome:?}"
+    );
+    let checkpoints = fs::read_dir(damaged.join("checkpoints")).expect("checkpoints");
+    let names = checkpoints.map(|entry| entry.expect("an entry").file_name());
+    let mut steps: Vec<_> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("step-"))
+        .collect();
+    steps.sort();
+    assert_eq!(steps, ["step-000003"]);
 }
 
 #[test]
