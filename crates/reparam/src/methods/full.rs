@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::method::selected;
 use super::targets::{EXCLUDE_MODULES, Selection};
 use super::{Layer, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec, Theta};
-use crate::schema::{SchemaError, SettingKind, SettingSpec, optional};
+use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional};
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
     kind: "full",
@@ -18,8 +18,11 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     settings: &[TARGETS, EXCLUDE_MODULES, BIAS],
     tensors: &[TensorSpec::new("weight", "theta, the layer's weight")],
     build: |settings, _| {
-        let selection = Selection::from_settings(settings)?;
-        if selection.whole && settings.has(BIAS.key) {
+        if settings.has(TARGETS.key) {
+            let selection = Selection::from_settings(settings)?;
+            return Ok(Arc::new(FullConfig { selection }));
+        }
+        if settings.has(BIAS.key) {
             return Err(SchemaError::NoEffect {
                 setting: BIAS.key,
                 reason: "`target_modules` is absent, so that all biases are trained",
@@ -27,7 +30,10 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
             }
             .into());
         }
-        Ok(Arc::new(FullConfig { selection }))
+        let exclude = settings.optional(EXCLUDE_MODULES.key, Settings::modules)?;
+        let mut config = FullConfig::whole();
+        config.selection.exclude_modules = exclude.cloned();
+        Ok(Arc::new(config))
     },
     ..MethodSpec::DEFAULT
 };

@@ -131,12 +131,12 @@ pub const ADAPTER_BIAS: SettingSpec = word(
 );
 
 impl Selection {
-    /// Reads the settings of a method that are about its targets, as far as it has them: [`TARGET_MODULES`] and, where its
-    /// spec lists them, the others.
+    /// Reads the settings of a method that are about its targets: [`TARGET_MODULES`] and, where its spec lists them, the
+    /// others. Nothing makes the selection a [`whole`](Self::whole) one.
     ///
     /// # Errors
     ///
-    /// Fails when the spec has one of these keys with another kind of value.
+    /// Fails when the spec lacks [`TARGET_MODULES`], or has one of these keys with another kind of value.
     pub fn from_settings(settings: &Settings) -> Result<Self> {
         check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
@@ -151,11 +151,9 @@ impl Selection {
                 ],
             )
         })?;
-        let targets = settings.optional("target_modules", Settings::modules)?;
         Ok(Self {
-            // Only full training may leave its targets out.
-            whole: targets.is_none(),
-            target_modules: targets.cloned().unwrap_or(TargetModules::AllLinear),
+            whole: false,
+            target_modules: settings.modules("target_modules")?.clone(),
             exclude_modules: exclude.cloned(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
@@ -164,9 +162,10 @@ impl Selection {
         })
     }
 
-    /// Sets which linear layers are selected.
+    /// Sets which linear layers are selected; it is no longer the whole model.
     pub fn with_target_modules(self, target_modules: TargetModules) -> Self {
         Self {
+            whole: false,
             target_modules,
             ..self
         }

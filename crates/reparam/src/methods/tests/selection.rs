@@ -6,9 +6,11 @@ use reparam_formats::peft::{PeftError, TargetModules};
 
 use super::toy::{BurnNet, Net, Toy, data};
 use crate::methods::{
-    AttachedModule, Ia3Config, LoraConfig, MethodError, Selection, attach, linear_modules,
+    AttachedModule, FullConfig, Ia3Config, LoraConfig, MethodError, Selection, attach,
+    linear_modules,
 };
 use crate::parameters;
+use crate::schema::{SchemaError, Settings};
 
 const ALL: [&str; 4] = [
     "layers.0.q_proj",
@@ -254,4 +256,25 @@ fn a_bias_that_a_method_does_not_reach_is_refused() {
         "{error}"
     );
     assert!(error.hint().is_some());
+}
+
+/// Everything is trained only where that is asked for, not because a method has no such setting.
+#[test]
+fn a_method_without_targets_does_not_train_everything() {
+    let settings = Settings::new("toy", &[], &[]).expect("it has none");
+    let error = Selection::from_settings(&settings).expect_err("no targets");
+    assert!(
+        matches!(
+            &error,
+            MethodError::Schema(SchemaError::Missing { setting, .. }) if setting == "target_modules"
+        ),
+        "{error}"
+    );
+    let whole = FullConfig::whole().selection;
+    assert!(whole.whole);
+    let some = whole.with_target_modules(names(&["q_proj"]));
+    assert_eq!(
+        some,
+        Selection::default().with_target_modules(names(&["q_proj"]))
+    );
 }
