@@ -144,7 +144,9 @@ pub enum MethodError {
     /// An adapter was trained through another class, whose names have another beginning.
     #[error(
         "the adapter does not fit the model: its names begin with `base_model.model.{found}`, \
-         those of this model with `base_model.model.{expected}`"
+         those of this model with `base_model.model.{expected}`",
+        found = shown(found),
+        expected = shown(expected)
     )]
     AdapterPrefix {
         /// What is before the part that agrees.

@@ -74,6 +74,51 @@ fn an_adapter_for_other_modules_is_refused() {
     assert!(error.to_string().contains("layers.0.k_proj"), "{error}");
 }
 
+/// A model in which the layers are deeper.
+#[derive(Module, Debug)]
+struct Deeper {
+    model: Net,
+}
+
+#[test]
+fn an_adapter_with_another_prefix_is_refused_with_both() {
+    let good = adapter_of(&config());
+    let with_prefix = |prefix: &str| {
+        let adapter = changed(&good, |tensors| {
+            *tensors = std::mem::take(tensors)
+                .into_iter()
+                .map(|(name, tensor)| (format!("{prefix}{name}"), tensor))
+                .collect();
+        });
+        let model = Deeper {
+            model: Net::build(DType::F32),
+        };
+        let error = attach_adapter(model, &adapter, WeightLayout::OutIn);
+        error.expect_err("another prefix")
+    };
+    for (prefix, shown) in [
+        ("", "model.`"),
+        ("a.b.", "model.a.b.`"),
+        ("\u{1b}[2J.", "model.\\u{1b}[2J.`"),
+    ] {
+        let error = with_prefix(prefix);
+        assert!(
+            matches!(
+                &error,
+                MethodError::AdapterPrefix { found, expected } if found == prefix && expected == "model."
+            ),
+            "{error}"
+        );
+        assert!(error.hint().is_some());
+        let text = error.to_string();
+        let both = [
+            format!("its names begin with `base_model.{shown}"),
+            "those of this model with `base_model.model.model.`".to_owned(),
+        ];
+        assert!(both.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
 #[test]
 fn an_adapter_that_lacks_modules_is_refused() {
     let good = adapter_of(&config());
