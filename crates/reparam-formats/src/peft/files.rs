@@ -222,10 +222,16 @@ fn is_module_of(tensor: &str, modules: &[String]) -> bool {
 }
 
 /// Takes out the name that an adapter has among others in memory. PEFT leaves it out when it saves one, and some trainers that
-/// save by themselves do not: `lora_A.default.weight`.
+/// save by themselves do not: `lora_A.default.weight` or `ia3_l.default`. It stands nowhere else; a module may have the name, too.
 fn without_adapter_name(name: &str) -> String {
-    let parts = name.split('.').filter(|part| *part != "default");
-    parts.collect::<Vec<_>>().join(".")
+    let mut parts: Vec<&str> = name.split('.').collect();
+    let last = parts.len() - 1;
+    // Before it is the name of a tensor.
+    let at = [last, last.saturating_sub(1)].into_iter();
+    if let Some(at) = at.filter(|at| *at > 0).find(|at| parts[*at] == "default") {
+        parts.remove(at);
+    }
+    parts.join(".")
 }
 
 /// Returns the text of a configuration: its keys sorted, as PEFT sorts them, and everything in ASCII,

@@ -47,6 +47,23 @@ fn the_name_of_the_adapter_in_names_is_left_out() {
         &config,
     );
     assert_eq!(names(&found.unwrap()), ["model.q_proj.lora_A.weight"]);
+    // A module may have the same name.
+    for (stored, expected) in [
+        (
+            "m.default.q_proj.lora_A.weight",
+            "m.default.q_proj.lora_A.weight",
+        ),
+        (
+            "m.default.q_proj.lora_A.default.weight",
+            "m.default.q_proj.lora_A.weight",
+        ),
+        ("m.default.lora_A.default.weight", "m.default.lora_A.weight"),
+        ("m.default.ia3_l.default", "m.default.ia3_l"),
+        ("default.weight", "default.weight"),
+    ] {
+        let found = load(&[(&format!("base_model.model.{stored}"), 1.0)], &config);
+        assert_eq!(names(&found.unwrap()), [expected], "{stored}");
+    }
     let twice = [
         (A, 1.0),
         ("base_model.model.model.q_proj.lora_A.default.weight", 2.0),
