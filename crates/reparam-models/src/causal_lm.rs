@@ -158,6 +158,10 @@ impl CausalLm {
 
     /// Returns the effective weights as transformers stores them: under the names of the class with the head, and transposed
     /// where the family's layers are.
+    ///
+    /// # Cost
+    ///
+    /// A copy of the whole model: every packed weight is decoded to a tensor of `f32`.
     pub fn to_tensors(&self) -> Vec<NamedTensor> {
         let mut tensors = parameters::effective(self);
         for tensor in &mut tensors {

@@ -95,7 +95,11 @@ impl SequenceClassifier {
             bias: true,
             ..LinearSpec::new(&head.path, head.pooler.d_out, n_classes)
         };
-        let has_head = Self::has_head(checkpoint, &head);
+        let new_head = match (Self::has_head(checkpoint, &head), new_head) {
+            (true, _) => None,
+            (false, Some(new_head)) => Some(new_head),
+            (false, None) => return Err(ModelError::NoHead { path: head.path }),
+        };
         let ignored = |name: &str| {
             let is_buffer = architecture.buffers.iter().any(|end| name.ends_with(end));
             is_buffer || head.other_heads.iter().any(|start| name.starts_with(start))
@@ -106,18 +110,18 @@ impl SequenceClassifier {
             loader.enter(prefix);
             let pooler = loader.linear(&head.pooler);
             loader.enter("");
-            Ok((body, pooler, has_head.then(|| loader.head(&spec))))
+            let stored = match new_head {
+                None => Ok(loader.head(&spec)),
+                Some(new_head) => Err(new_head),
+            };
+            Ok((body, pooler, stored))
         })?;
         let (body, pooler, stored) = built;
-        let classifier = match (stored, new_head) {
-            (Some(classifier), _) => classifier,
-            (None, Some(NewHead { seed })) => {
-                let place = (seed, head.path.as_str());
-                let layer = Linear::normal(spec.d_in, n_classes, head.std, place, device);
-                Named::new(head.path.as_str(), OutputHead(layer))
-            }
-            (None, None) => return Err(ModelError::NoHead { path: head.path }),
-        };
+        let classifier = stored.unwrap_or_else(|NewHead { seed }| {
+            let place = (seed, head.path.as_str());
+            let layer = Linear::normal(spec.d_in, n_classes, head.std, place, device);
+            Named::new(head.path.as_str(), OutputHead(layer))
+        });
         let model = Self {
             body,
             pooler,

@@ -305,6 +305,8 @@ impl<'a> Loader<'a> {
             } else {
                 let tensor = self.find(&weight.name, &weight.shape);
                 tensor.map(|tensor| match tensor {
+                    // As in `values`: nothing that comes after an error is worth reading.
+                    Ok(_) if self.unusable.is_some() => Source::Nothing,
                     Ok(tensor) => Source::Stored(tensor),
                     Err(error) => self.unusable(error),
                 })
@@ -316,7 +318,7 @@ impl<'a> Loader<'a> {
             None => weights.iter().map(|weight| weight.shape).collect(),
         };
         PackedWeight::pack(&shapes, numbers, |part, range, to| {
-            let Some(source) = sources.get_mut(part) else {
+            let Some(source) = sources.get(part) else {
                 return to.fill(0.0);
             };
             let first = range.start;
@@ -336,7 +338,8 @@ impl<'a> Loader<'a> {
                 })
             });
             if let Err(error) = checked {
-                *source = self.unusable(error);
+                self.unusable(error);
+                sources.fill_with(|| Source::Nothing);
             }
         })
     }

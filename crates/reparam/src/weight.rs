@@ -254,6 +254,10 @@ impl Module for Weight {
     }
 
     /// Folds what is attached into the weight; a packed one is decoded, since only a tensor has numbers to read.
+    ///
+    /// # Cost
+    ///
+    /// The weight as a tensor of `f32`. Of a whole model every packed weight is decoded, also those that nothing is attached to.
     fn materialize(self) -> Self {
         match self {
             Self::Dense(param) => Self::Dense(param.materialize()),

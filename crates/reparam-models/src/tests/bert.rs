@@ -206,6 +206,13 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
         matches!(&error, ModelError::NoHead { path } if path == "classifier"),
         "{error}"
     );
+    // That is said before the body is looked at.
+    let part = tempfile::tempdir().expect("a directory");
+    write(part.path(), &tensors[1..]);
+    let part = Checkpoint::open_file(&part.path().join("model.safetensors")).expect("a part");
+    let place = (&Device::flex().autodiff(), Precision::F32);
+    let error = SequenceClassifier::load(&part, architecture(), 5, None, place);
+    assert!(matches!(error, Err(ModelError::NoHead { .. })));
     let model = load(Some(NewHead { seed: 7 })).expect("a model");
     assert_eq!(model.n_classes(), 5);
     let weight =
