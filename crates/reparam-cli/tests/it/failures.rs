@@ -242,7 +242,7 @@ fn settings_that_cannot_be_used() {
         ("train.threads=1000000", "at most 1024"),
         (
             "optimizer.learning_rate=-1",
-            "at least 1.2e-38 (what is smaller makes zeros), not `-1`",
+            "from 1.2e-38 to 3.4e38 (the range of f32), not `-1`",
         ),
         ("optimizer.learning_rate=fast", "must be a number"),
         ("train.nope=1", "unknown key `nope` in [train]"),

@@ -218,9 +218,15 @@ impl OptimizerConfig {
             && !Range::Factor.contains(lambda * learning_rate)
         {
             let product = lambda * learning_rate;
-            let reason =
-                format!("times learning_rate it is {product:e}, which makes zeros of all updates");
-            return Err(section.no_effect("lambda", reason, "raise `lambda` or `learning_rate`"));
+            let (effect, fix) = match product < 1.0 {
+                true => (
+                    "makes zeros of all updates",
+                    "raise `lambda` or `learning_rate`",
+                ),
+                false => ("is beyond f32", "lower `lambda` or `learning_rate`"),
+            };
+            let reason = format!("times learning_rate it is {product:e}, which {effect}");
+            return Err(section.no_effect("lambda", reason, fix));
         }
         Ok(Self {
             update,

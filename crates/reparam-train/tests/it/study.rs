@@ -356,7 +356,7 @@ fn a_mistake_is_found_before_the_first_run() {
         (
             REGRESSION,
             &["optimizer.lambda=1,0.1,-1"][..],
-            "(what is smaller makes zeros), not `-1`",
+            "(the range of f32), not `-1`",
         ),
         (REGRESSION, &["optimizer.lamda=1,2"], "unknown key `lamda`"),
         (

@@ -11,7 +11,8 @@ pub enum Range {
     Finite,
     /// Greater than 0.
     Positive,
-    /// Greater than 0 and large enough to multiply `f32`s with: at least [`f32::MIN_POSITIVE`]. A smaller one makes zeros of them.
+    /// Greater than 0 and fit to multiply `f32`s with: from [`f32::MIN_POSITIVE`] to [`f32::MAX`]. A smaller one makes zeros of
+    /// them, a larger one infinities.
     Factor,
     /// At least 0.
     NonNegative,
@@ -47,7 +48,7 @@ impl Range {
             && match self {
                 Self::Finite => true,
                 Self::Positive => x > 0.0,
-                Self::Factor => x >= f64::from(f32::MIN_POSITIVE),
+                Self::Factor => (f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX)).contains(&x),
                 Self::NonNegative => x >= 0.0,
                 Self::Negative => x < 0.0,
                 Self::BelowOne => (0.0..1.0).contains(&x),
@@ -62,7 +63,7 @@ impl Range {
         match self {
             Self::Finite => "a finite number",
             Self::Positive => "a finite number greater than 0",
-            Self::Factor => "a finite number of at least 1.2e-38 (what is smaller makes zeros)",
+            Self::Factor => "a number from 1.2e-38 to 3.4e38 (the range of f32)",
             Self::NonNegative => "a finite number of at least 0",
             Self::Negative => "a finite number less than 0",
             Self::BelowOne => "at least 0 and less than 1",

@@ -143,6 +143,7 @@ fn ranges_end_where_they_say() {
         );
     }
     assert!(!Range::Factor.contains(1e-38) && Range::Factor.contains(1.2e-38));
+    assert!(Range::Factor.contains(3.4e38) && !Range::Factor.contains(3.5e38));
     assert!(at_least_one("steps", 0).is_err());
     assert_eq!(at_least_one("steps", 7), Ok(7));
 }

@@ -85,7 +85,7 @@ fn wrong_transforms_are_refused_at_their_place() {
         ("[{ lambda = 1 }]", "missing `kind`"),
         (
             "[{ kind = \"scale\", lambda = 0 }]",
-            "`lambda` in [optimizer.transforms] must be a finite number of at least 1.2e-38 (what is smaller makes zeros)",
+            "`lambda` in [optimizer.transforms] must be a number from 1.2e-38 to 3.4e38 (the range of f32)",
         ),
         (
             "[{ kind = \"scale\", lambda = \"1/T\" }]",
