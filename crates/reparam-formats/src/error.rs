@@ -206,7 +206,7 @@ pub enum FormatError {
         value: f64,
     },
     /// A number of a tensor is larger than `f32` can be.
-    #[error("element {index} of tensor '{name}' in {} is {value}, which is beyond f32", path.display())]
+    #[error("element {index} of tensor '{name}' in {} is {value}, which is beyond f32", path.display(), name = shown(name))]
     BeyondF32 {
         /// The tensor.
         name: String,
@@ -310,7 +310,7 @@ impl FormatError {
             }
             Self::Quantized { .. } => {
                 "use the model that it was made from, with weights in F32, BF16 or F16; `precision = \"int8\"` \
-                 reads such a model in 8 bits"
+                 reads that unquantized model in 8 bits"
                     .to_owned()
             }
             Self::Shortened { .. } | Self::Changed { .. } => {
