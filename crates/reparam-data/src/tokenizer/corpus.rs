@@ -123,6 +123,8 @@ impl Encoding<'_> {
         let located = |error| document.located(error);
         tokenizer.check_white_space(text).map_err(located)?;
         let template = tokenizer.template()?;
+        let check = |ids: &[u32]| tokenizer.check_rows(ids).map_err(located);
+        check(&template.before)?;
         self.encoded.corpus.extend(&template.before);
         let mut n_special = 0;
         let mut at = 0;
@@ -145,16 +147,19 @@ impl Encoding<'_> {
                     .reserve(expected as usize + template.len() + 1);
             }
             for ids in parts {
+                check(&ids)?;
                 n_special += tokenizer.count_special(&ids);
                 self.encoded.corpus.extend(&ids);
             }
             self.advance(end - at);
             at = end;
         }
-        self.encoded.corpus.extend(&template.after);
-        if template.after.last() != Some(&eos) {
-            self.encoded.corpus.extend(&[eos]);
+        let mut after = template.after;
+        if after.last() != Some(&eos) {
+            after.push(eos);
         }
+        check(&after)?;
+        self.encoded.corpus.extend(&after);
         self.encoded.corpus.end(None)?;
         self.ended(&document, n_special);
         Ok(())

@@ -211,6 +211,47 @@ fn a_long_document_is_encoded_in_rounds_that_can_be_stopped() {
 }
 
 #[test]
+fn each_token_of_a_long_document_needs_a_row_of_the_embedding() {
+    let refused = |tokenizer: &TextTokenizer, text: &str, outside: u32| {
+        let error = tokenizer.encode_documents(vec![document(text)], Watch::never());
+        let error = error.unwrap_err();
+        assert!(
+            matches!(&error, DataError::Document { error, .. }
+                if matches!(**error, DataError::TokenOutsideEmbedding { id, .. } if id == outside)),
+            "{error}"
+        );
+    };
+    let text = "Once upon a time.\n".repeat(150_000);
+    // In the text.
+    let pad = json!({
+        "added_tokens_decoder": {"512": {"content": "<pad>", "special": true}},
+        "eos_token": "</s>",
+    });
+    let tokenizer = load(&stories_json(), &pad)
+        .unwrap()
+        .with_embedding_rows(512);
+    assert!(
+        tokenizer
+            .encode_documents(vec![document(&text)], Watch::never())
+            .is_ok()
+    );
+    refused(&tokenizer, &format!("{text}<pad>\n"), 512);
+    // In the template before it, and at its end.
+    let mut json = stories_json();
+    json["post_processor"]["special_tokens"]["<s>"]["ids"] = json!([4000]);
+    let ends = json!({"eos_token": "</s>"});
+    let tokenizer = load(&json, &ends).unwrap().with_embedding_rows(512);
+    refused(&tokenizer, &text, 4000);
+    for template in [Value::Null, end_template(false, true)] {
+        refused(
+            &byte_level_tokenizer(template).with_embedding_rows(256),
+            &text,
+            256,
+        );
+    }
+}
+
+#[test]
 fn the_ends_of_texts_in_texts_are_counted() {
     let tokenizer = stories();
     let long = format!("{}</s>\n", "Once upon a time.\n".repeat(150_000));
