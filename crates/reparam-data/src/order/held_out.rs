@@ -55,9 +55,12 @@ impl ContentHash {
 /// How much is held out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Size {
-    /// The part of the whole, in `0..1`; 0 for nothing.
+    /// The part of the whole, at least 0 and less than 1. Something is held out even of 0.
     pub fraction: f64,
     /// The most that is held out, whatever the fraction says: rows, or tokens that are predicted.
+    ///
+    /// More is held out only where the least that can be is more: rows of one content, or a piece of a document. Pieces are
+    /// counted, so their tokens may be some more or fewer.
     pub max: u64,
 }
 
@@ -95,18 +98,18 @@ pub(crate) enum HeldOut {
 /// Chooses which of some rows are held out: `true` for those.
 ///
 /// Rows of the same content are one group; the groups are taken in the order of their hashes as long as each brings the
-/// number nearer to that of `size`. At least one row is held out, and at least one is not.
+/// number nearer to that of `size`, and not above its maximum. At least one row is held out, and at least one is not.
 ///
 /// # Errors
 ///
-/// [`DataError::EvalFraction`] unless `0 < fraction < 1`; [`DataError::TooFewToSplit`] for fewer than two rows.
+/// [`DataError::EvalFraction`] unless `0 <= fraction < 1`; [`DataError::TooFewToSplit`] for fewer than two rows.
 pub fn hold_out(rows: &[ContentHash], size: Size, seed: u64) -> Result<Vec<bool>> {
     let target = size.of(rows.len() as u64)?;
     if rows.len() < 2 {
         return Err(DataError::TooFewToSplit { pieces: rows.len() });
     }
     let mut places = places(rows.iter().copied(), seed);
-    let mut held_out = take(&places, |_| 1, target);
+    let mut held_out = take(&places, |_| 1, target, size.max);
     if !held_out.contains(&true) {
         // No group is as small as the part to hold out. The smallest one comes nearest.
         let groups = places.chunk_by(|a, b| a.0 == b.0);
@@ -132,7 +135,7 @@ pub fn hold_out(rows: &[ContentHash], size: Size, seed: u64) -> Result<Vec<bool>
 ///
 /// # Errors
 ///
-/// [`DataError::EvalFraction`] unless `0 < fraction < 1`; [`DataError::TooFewToSplit`] for fewer than two pieces.
+/// [`DataError::EvalFraction`] unless `0 <= fraction < 1`; [`DataError::TooFewToSplit`] for fewer than two pieces.
 pub(crate) fn hold_out_documents(
     documents: &[Candidate],
     size: Size,
@@ -145,7 +148,8 @@ pub(crate) fn hold_out_documents(
         return Err(DataError::TooFewToSplit { pieces: n_pieces });
     }
     let mut places = places(documents.iter().map(|document| document.hash), seed);
-    let held_out = take(&places, |document| documents[document].weight, target);
+    let weight = |document: usize| documents[document].weight;
+    let held_out = take(&places, weight, target, size.max);
     let weight: u64 = documents
         .iter()
         .zip(&held_out)
@@ -175,13 +179,19 @@ fn places(hashes: impl Iterator<Item = ContentHash>, seed: u64) -> Vec<(u128, us
     places
 }
 
-/// Takes groups of the same place as long as each brings the weight nearer to `target`.
-fn take(places: &[(u128, usize)], weight: impl Fn(usize) -> u64, target: u64) -> Vec<bool> {
+/// Takes groups of the same place as long as each brings the weight nearer to `target`, and not above `max`.
+fn take(
+    places: &[(u128, usize)],
+    weight: impl Fn(usize) -> u64,
+    target: u64,
+    max: u64,
+) -> Vec<bool> {
     let mut held_out = vec![false; places.len()];
     let mut taken = 0;
     for group in places.chunk_by(|a, b| a.0 == b.0) {
         let of_group: u64 = group.iter().map(|(_, row)| weight(*row)).sum();
-        if of_group > 0 && 2 * taken + of_group <= 2 * target {
+        let is_nearer = 2 * taken + of_group <= 2 * target;
+        if of_group > 0 && is_nearer && taken + of_group <= max {
             taken += of_group;
             group.iter().for_each(|(_, row)| held_out[*row] = true);
         }

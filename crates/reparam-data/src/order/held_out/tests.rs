@@ -60,6 +60,36 @@ fn the_fraction_is_met() {
 }
 
 #[test]
+fn the_maximum_is_kept_where_what_is_smaller_can_be_chosen() {
+    let size = |max| Size { fraction: 0.5, max };
+    for seed in 0..20 {
+        // Groups of three, and rows of their own.
+        let rows: Vec<_> = (0..60)
+            .map(|row| hash(if row < 30 { row / 3 } else { row }))
+            .collect();
+        for max in 1..12 {
+            let held_out = hold_out(&rows, size(max), seed).unwrap();
+            assert_eq!(count(&held_out), max as usize, "{seed} {max}");
+        }
+        // The least that can be held out.
+        let held_out = hold_out(&rows[..30], size(2), seed).unwrap();
+        assert_eq!(count(&held_out), 3);
+        // No document fits, though one would be nearer than nothing.
+        let documents: Vec<_> = (0..20).map(|content| document(content, 150, 15)).collect();
+        let HeldOut::Pieces(stretches) = hold_out_documents(&documents, size(100), seed).unwrap()
+        else {
+            panic!("a whole document is more");
+        };
+        let pieces: usize = stretches
+            .iter()
+            .flatten()
+            .map(|stretch| stretch.len())
+            .sum();
+        assert_eq!(pieces, 10);
+    }
+}
+
+#[test]
 fn what_cannot_be_parted_is_an_error() {
     for n in [0, 1] {
         let rows: Vec<_> = (0..n).map(hash).collect();
