@@ -201,7 +201,7 @@ impl Kind {
             }
             Self::Numpy | Self::Npz => {
                 "in Python: numpy.savetxt(\"data.csv\", array, delimiter=\",\") makes a table of an array, \
-                 safetensors.numpy.save(arrays) the bytes of a file of tensors"
+                 safetensors.numpy.save_file(dict(numpy.load(FILE)), \"model.safetensors\") a file of tensors of an archive"
             }
             Self::Gzip => "unpack it first: gunzip -k FILE",
             Self::Bzip2 => "unpack it first: bunzip2 -k FILE",
