@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::FormatError;
-use crate::identify::{Kind, expect_kind_of};
+use crate::identify::{Kind, expect_kind_of, expect_kind_of_bytes};
 
 /// A regular file, open for reading.
 #[derive(Debug)]
@@ -181,7 +181,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FormatError> {
 pub fn read_text(path: &Path) -> Result<String, FormatError> {
     let file = InputFile::open(path)?;
     expect_kind_of(&file, &Kind::Text)?;
-    let mut text = String::from_utf8(file.read_all()?).map_err(|error| FormatError::NotText {
+    text_of(path, file.read_all()?)
+}
+
+/// [`read_text`] of the bytes of a file that was read, which is at `path`.
+///
+/// # Errors
+///
+/// [`FormatError::AnotherKind`], [`FormatError::NotText`].
+pub fn text_of(path: &Path, bytes: Vec<u8>) -> Result<String, FormatError> {
+    expect_kind_of_bytes(path, &bytes, &Kind::Text)?;
+    let mut text = String::from_utf8(bytes).map_err(|error| FormatError::NotText {
         path: path.to_path_buf(),
         offset: error.utf8_error().valid_up_to(),
     })?;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
 use reparam_formats::hub::{HubOptions, resolve_model};
-use reparam_formats::identify::{Kind, identify, quantization};
+use reparam_formats::identify::{Kind, identify, list_tensors, quantization};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::Architecture;
+use serde_json::Map;
 
 use crate::config::Catalog;
 use crate::model_files::ModelFiles;
@@ -44,6 +45,15 @@ impl OpenedModel {
                 Some(by) => Err(refuse(by).into()),
                 None => Ok(()),
             }
+        });
+        // The types of 8 bits and less are not read; what is beside such weights still tells what they are.
+        let files = files.map_err(|error| match &error {
+            TrainError::Format(FormatError::UnsupportedDtype { path, .. }) => {
+                let tensors = list_tensors(path).unwrap_or_default();
+                let names = tensors.iter().map(|tensor| tensor.name.as_str());
+                quantization(&Map::new(), names).map_or(error, |by| refuse(by).into())
+            }
+            _ => error,
         })?;
         let mut architecture = catalog.families.describe(files.json())?;
         if let Some(dropout) = dropout {

@@ -117,6 +117,25 @@ fn models_of_other_families_and_quantized_ones() {
         "quantized by bitsandbytes",
         "F32, BF16 or F16",
     );
+    refused(
+        |place| {
+            let path = place.path("model/model.safetensors");
+            let mut file = TensorFile::read(&path);
+            let name = "model.layers.0.self_attn.q_proj.weight";
+            let tensor = file.tensor(name);
+            tensor.dtype = "F8_E4M3".to_owned();
+            tensor.bytes.truncate(64 * 64);
+            file.tensors.push(RawTensor {
+                name: format!("{name}_scale_inv"),
+                dtype: "F32".to_owned(),
+                shape: vec![1, 1],
+                bytes: vec![0; 4],
+            });
+            file.write(&path);
+        },
+        "quantized by FP8",
+        "F32, BF16 or F16",
+    );
 }
 
 #[test]

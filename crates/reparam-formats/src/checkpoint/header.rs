@@ -42,8 +42,8 @@ pub(crate) struct Header {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Reads the header of a file and checks every rule of the format.
-pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
+/// Reads the header of a file as it is written, and where the data begin.
+pub(crate) fn read(file: &InputFile) -> Result<(RawHeader, u64), FormatError> {
     let path = file.path();
     let found = file.len();
     let truncated = |part, needed| FormatError::Truncated {
@@ -72,7 +72,6 @@ pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
     if data_begin > found {
         return Err(truncated("header", data_begin));
     }
-    let data_len = found - data_begin;
     // The limit above makes the conversion exact on every machine.
     let mut json = vec![0; header_bytes as usize];
     file.read_at(&mut json, 8)?;
@@ -81,8 +80,21 @@ pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
     if !json.starts_with('{') {
         return Err(invalid("it does not begin with '{'".to_owned()));
     }
-    let raw: RawHeader =
+    let raw =
         serde_json::from_str(json).map_err(|error| invalid(format!("not valid JSON: {error}")))?;
+    Ok((raw, data_begin))
+}
+
+/// Reads the header of a file and checks every rule of the format.
+pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
+    let (raw, data_begin) = read(file)?;
+    let path = file.path();
+    let found = file.len();
+    let data_len = found - data_begin;
+    let invalid = |detail| FormatError::InvalidHeader {
+        path: path.to_path_buf(),
+        detail,
+    };
 
     let mut seen = HashSet::new();
     let mut entries = Vec::with_capacity(raw.tensors.len());
@@ -135,7 +147,12 @@ pub(crate) fn parse(file: &InputFile) -> Result<Header, FormatError> {
         covered = entry.end;
     }
     if covered > data_len {
-        return Err(truncated("data", data_begin.saturating_add(covered)));
+        return Err(FormatError::Truncated {
+            path: path.to_path_buf(),
+            part: "data",
+            needed: data_begin.saturating_add(covered),
+            found,
+        });
     }
     if covered < data_len {
         return Err(FormatError::TrailingBytes {
@@ -164,15 +181,15 @@ pub(crate) fn byte_count(shape: &[usize], dtype: Dtype) -> Option<usize> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawTensor {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (u64, u64),
+pub(crate) struct RawTensor {
+    pub(crate) dtype: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data_offsets: (u64, u64),
 }
 
 /// The header as written: a list, so that a name that occurs twice is still seen.
-struct RawHeader {
-    tensors: Vec<(String, RawTensor)>,
+pub(crate) struct RawHeader {
+    pub(crate) tensors: Vec<(String, RawTensor)>,
     metadata: BTreeMap<String, String>,
 }
 

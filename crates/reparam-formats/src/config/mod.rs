@@ -159,12 +159,21 @@ impl GenerationConfig {
         if !file::is_there(&path)? {
             return Ok(None);
         }
-        let raw = JsonObject::parse(&path, &read_text(&path)?)?;
-        Ok(Some(Self {
+        Self::parse(&path, &read_text(&path)?).map(Some)
+    }
+
+    /// Reads the text of a `generation_config.json`, which is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`](Self::load).
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let raw = JsonObject::parse(path, text)?;
+        Ok(Self {
             bos_token_id: raw.token_id("bos_token_id")?,
             eos_token_ids: raw.token_ids("eos_token_id")?.unwrap_or_default(),
             pad_token_id: pad_token_id(&raw)?,
-        }))
+        })
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Kind, Quantization, kind_of_bytes, kind_of_text, quantization, read_head};
+use super::{Kind, kind_of_bytes, kind_of_text, read_head};
 use crate::FormatError;
-use crate::checkpoint::{Checkpoint, INDEX_FILE, SINGLE_FILE, is_pickle};
+use crate::checkpoint::is_pickle;
 use crate::file;
 use crate::peft::{CONFIG_FILE, WEIGHTS_FILE};
 
@@ -19,8 +19,6 @@ pub struct ModelDirectory {
     pub model_type: Option<String>,
     /// The classes of transformers that `config.json` names.
     pub architectures: Vec<String>,
-    /// By what the weights are quantized.
-    pub quantization: Option<Quantization>,
     /// The files of weights of any format, sorted.
     pub weights: Vec<String>,
     /// What is there of `config.json`, `tokenizer.json` and `tokenizer.model`.
@@ -56,9 +54,6 @@ fn of_directory(path: &Path) -> Result<Kind, FormatError> {
     }
     if is_run(path) {
         return Ok(Kind::Run);
-    }
-    if has("state") && (has("adapter") || has("model")) {
-        return Ok(Kind::RunCheckpoint);
     }
     let is_adapter = has(CONFIG_FILE) || has(WEIGHTS_FILE) || has("adapter_model.bin");
     if is_adapter && !has("config.json") {
@@ -114,17 +109,11 @@ fn model(path: &Path, names: &BTreeSet<String>, weights: Vec<String>) -> ModelDi
         .and_then(|text| serde_json::from_str(&text).ok())
         .unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let is_there = [SINGLE_FILE, INDEX_FILE]
-        .iter()
-        .any(|name| names.contains(*name));
-    let checkpoint = is_there.then(|| Checkpoint::open(path).ok()).flatten();
-    let tensors = checkpoint.iter().flat_map(Checkpoint::names);
     let listed = config.get("architectures").and_then(Value::as_array);
     let files = ["config.json", "tokenizer.json", "tokenizer.model"];
     ModelDirectory {
         model_type: config.get("model_type").and_then(text),
         architectures: listed.into_iter().flatten().filter_map(text).collect(),
-        quantization: quantization(&config, tensors),
         weights,
         files: files
             .into_iter()

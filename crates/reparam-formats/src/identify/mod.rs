@@ -91,8 +91,6 @@ pub enum Kind {
     Adapter,
     /// The directory of a run.
     Run,
-    /// The checkpoint of a run.
-    RunCheckpoint,
     /// A directory in which runs are, by their names.
     Runs(Vec<String>),
     /// The directory of a model.
@@ -160,7 +158,6 @@ impl Kind {
             Self::Special => "a pipe, socket or device",
             Self::Adapter => "an adapter",
             Self::Run => "the directory of a run",
-            Self::RunCheckpoint => "a checkpoint of a run",
             Self::Runs(_) => "a directory of runs",
             Self::Model(_) => "a model",
             Self::Tokenizer => "a tokenizer without a model",
@@ -229,7 +226,6 @@ impl Kind {
             Self::Special => "give a file; write what comes through the pipe to one first",
             Self::Adapter => "give it as --adapter, and as --model the base that it was trained on",
             Self::Run => "its result is in the subdirectory adapter or model",
-            Self::RunCheckpoint => "its weights are in the subdirectory adapter or model",
             Self::Model(_) => "give it as --model",
             Self::Runs(_) => "give one of the runs in it",
             Self::Tokenizer => "download the model too: config.json and model.safetensors",
@@ -261,13 +257,22 @@ pub fn expect_kind(path: &Path, wanted: &Kind) -> Result<(), FormatError> {
 
 /// [`expect_kind`] of a file that is open.
 pub(crate) fn expect_kind_of(file: &InputFile, wanted: &Kind) -> Result<(), FormatError> {
-    let head = head_of(file)?;
+    expect_kind_of_bytes(file.path(), &head_of(file)?, wanted)
+}
+
+/// [`expect_kind`] of the bytes of a file that was read, which is at `path`.
+///
+/// # Errors
+///
+/// [`FormatError::AnotherKind`].
+pub fn expect_kind_of_bytes(path: &Path, bytes: &[u8], wanted: &Kind) -> Result<(), FormatError> {
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
     let is_page = |kind: &Kind| *kind == Kind::Html;
-    let kind = kind_of_bytes(&head).or_else(|| kind_of_text(&head).filter(is_page));
+    let kind = kind_of_bytes(head).or_else(|| kind_of_text(head).filter(is_page));
     match kind.filter(|kind| kind != wanted) {
         None => Ok(()),
         Some(kind) => Err(FormatError::AnotherKind {
-            path: file.path().to_path_buf(),
+            path: path.to_path_buf(),
             kind,
             wanted: wanted.name(),
         }),

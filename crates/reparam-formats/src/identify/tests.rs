@@ -142,14 +142,12 @@ fn directories_are_told_by_their_files() {
     let bert = Kind::Model(ModelDirectory {
         model_type: Some("bert".to_owned()),
         architectures: vec!["BertModel".to_owned()],
-        quantization: None,
         weights: vec!["model.safetensors".to_owned()],
         files: vec!["config.json", "tokenizer.json"],
     });
     let pickled = Kind::Model(ModelDirectory {
         model_type: None,
         architectures: Vec::new(),
-        quantization: None,
         weights: vec!["pytorch_model.bin".to_owned()],
         files: Vec::new(),
     });
@@ -176,11 +174,8 @@ fn directories_are_told_by_their_files() {
             Kind::Run,
         ),
         (
-            &[
-                ("state/state.json", b"{}"),
-                ("adapter/adapter_config.json", b"{}"),
-            ],
-            Kind::RunCheckpoint,
+            &[("state/state.json", b"{}"), ("adapter_config.json", b"{}")],
+            Kind::Adapter,
         ),
         (
             &[("a/events.jsonl", b""), ("b/config.resolved.toml", b"")],
