@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use reparam_data::tokenizer::TOKENIZER_THREAD;
+use reparam_data::tokenizer::is_caught_panic;
 use reparam_kernels::KernelError;
 use reparam_train::TrainError;
 use reparam_train::config::ConfigError;
@@ -68,7 +68,7 @@ pub(crate) enum CliError {
     #[error("cannot read the prompt from {from}")]
     Prompt {
         from: String,
-        source: std::io::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The prompt is not text.
     #[error("the prompt from {from} is not UTF-8 text: byte {offset} is invalid")]
@@ -96,7 +96,11 @@ pub(crate) enum CliError {
     Signals(#[source] std::io::Error),
     /// The run was asked to stop.
     #[error("{}", interrupted(*step))]
-    Interrupted { step: u64 },
+    Interrupted {
+        step: u64,
+        /// Whether the command replaced an earlier run, which it would do again.
+        forced: bool,
+    },
     /// A study was interrupted; its finished runs are there.
     #[error("interrupted; finished runs are in the study's directory")]
     StudyInterrupted,
@@ -177,7 +181,10 @@ impl CliError {
             Self::Variable { variable, .. } => Some(format!(
                 "change or unset the environment variable {variable}"
             )),
-            Self::Interrupted { step: 0 } => None,
+            Self::Interrupted { step: 0, .. } => None,
+            Self::Interrupted { forced: true, .. } => {
+                Some("run the same command with --resume instead of --force to continue".to_owned())
+            }
             Self::Interrupted { .. } => {
                 Some("run the same command with --resume to continue".to_owned())
             }
@@ -256,7 +263,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         // A file that the tokenizers cannot take is reported as such.
-        if std::thread::current().name() == Some(TOKENIZER_THREAD) {
+        if is_caught_panic(info) {
             return;
         }
         let place = info
@@ -291,6 +298,13 @@ mod tests {
             assert_eq!(error.exit_code(), 255);
             assert!(error.hints()[0].contains("this is a bug"));
         }
+    }
+
+    #[test]
+    fn an_interrupted_run_is_not_replaced_when_it_goes_on() {
+        let hint = |forced| CliError::Interrupted { step: 1, forced }.hints().concat();
+        assert!(hint(false).ends_with("with --resume to continue"));
+        assert!(hint(true).contains("--resume instead of --force"));
     }
 
     #[test]

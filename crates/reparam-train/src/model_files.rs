@@ -10,12 +10,12 @@ use reparam_formats::{FormatError, file};
 use crate::Result;
 
 pub(crate) const CONFIG: &str = "config.json";
-pub(crate) const TOKENIZER: &str = "tokenizer.json";
+pub(crate) const GENERATION: &str = "generation_config.json";
 
 /// What a model directory has besides its weights and its configuration, where it is there.
 const COMPANIONS: [&str; 7] = [
-    "generation_config.json",
-    TOKENIZER,
+    GENERATION,
+    "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",

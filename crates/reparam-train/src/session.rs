@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use reparam::methods::WeightLayout;
 use reparam_data::{SpecialIds, TextTokenizer};
-use reparam_formats::FormatError;
-use reparam_formats::checkpoint::{Checkpoint, Dtype, sha256_bytes};
+use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::identify::{Kind, identify};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
+use reparam_formats::{FormatError, file};
 use reparam_models::{CausalLm, ModelError, Precision};
 use reparam_ops::runtime::Runtime;
 
+use crate::adapter::attach;
 use crate::config::Catalog;
-use crate::model_files::{ModelFiles, TOKENIZER};
+use crate::model_files::{GENERATION, ModelFiles};
 use crate::open::OpenedModel;
 use crate::task::ModelRequest;
 use crate::{TrainError, Warnings, config};
@@ -134,7 +134,7 @@ impl Session {
             ));
         }
         let session = Self {
-            end_of_text: end_of_text(files.directory(), &opened.tokenizer)?,
+            end_of_text: end_of_text(&files, &opened.tokenizer)?,
             model,
             tokenizer: opened.tokenizer,
             files: Arc::new(files),
@@ -157,21 +157,8 @@ impl Session {
     }
 
     fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
-        let tied = self.model.tied_names();
-        let tied: Vec<(&str, &str)> = tied
-            .iter()
-            .map(|(head, table)| (&**head, &**table))
-            .collect();
-        let adapter = adapter.over(self.files.weights(), &tied)?;
-        let head = format!("{}.", self.model.architecture().head.path);
-        let of_head = adapter.tensors.keys().any(|name| name.starts_with(&head));
-        // As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
-        let model = match of_head {
-            true => self.model.with_own_head(),
-            false => self.model,
-        };
         let methods = &self.catalog.methods;
-        let (model, _, _) = methods.attach_adapter(model, &adapter, WeightLayout::OutIn)?;
+        let (model, _, _) = attach(self.model, adapter, &self.files, methods)?;
         Ok(Self { model, ..self })
     }
 }
@@ -189,10 +176,13 @@ pub(crate) fn misfit(error: ModelError, json: &ModelJson) -> TrainError {
 
 /// Returns the tokens that end a generated text: all that the model's two configurations name, and the one that training and
 /// evaluation put at the end of a document.
-fn end_of_text(directory: &Path, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TrainError> {
-    let generation = GenerationConfig::load(directory)?.unwrap_or_default();
+fn end_of_text(files: &ModelFiles, tokenizer: &TextTokenizer) -> Result<Vec<u32>, TrainError> {
     let mut ends = tokenizer.special_tokens().stop.clone();
-    ends.extend(generation.eos_token_ids);
+    if let Some(bytes) = files.bytes(GENERATION) {
+        let path = files.directory().join(GENERATION);
+        let text = file::text_of(&path, bytes.to_vec())?;
+        ends.extend(GenerationConfig::parse(&path, &text)?.eos_token_ids);
+    }
     ends.sort_unstable();
     ends.dedup();
     Ok(ends)
@@ -252,12 +242,35 @@ pub(crate) fn load_tokenizer(
         eos: special.eos.clone(),
         pad: special.pad,
     };
-    let tokenizer = TextTokenizer::from_model_dir(files.directory(), &ids)?;
-    // What is saved beside a trained model is what it was trained with.
-    let kept = files.bytes(TOKENIZER).map(sha256_bytes);
-    if kept.as_ref() != Some(&tokenizer.digest().sha256) {
-        let path = files.directory().join(TOKENIZER);
-        return Err(FormatError::Changed { path }.into());
+    // Of what was kept, which is what is saved beside a trained model.
+    let bytes = |name: &str| files.bytes(name);
+    Ok(TextTokenizer::from_bytes(files.directory(), &ids, bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is loaded is what was kept, whatever is in the directory by then.
+    #[test]
+    fn a_tokenizer_is_made_of_what_was_kept() {
+        let place = tempfile::tempdir().expect("a directory");
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K");
+        for entry in std::fs::read_dir(base).expect("a model") {
+            let entry = entry.expect("a file");
+            std::fs::copy(entry.path(), place.path().join(entry.file_name())).expect("copies");
+        }
+        let generation = place.path().join(GENERATION);
+        std::fs::write(&generation, "{\"eos_token_id\": 7}").expect("writes");
+        let files = ModelFiles::open(place.path(), |_| Ok(())).expect("a model");
+        let tokenizer = load_tokenizer(&files, &SpecialTokens::default()).expect("a tokenizer");
+        for name in ["tokenizer.json", "tokenizer_config.json", GENERATION] {
+            let _ = std::fs::remove_file(place.path().join(name));
+        }
+        let again = load_tokenizer(&files, &SpecialTokens::default()).expect("a tokenizer");
+        assert_eq!(again.digest(), tokenizer.digest());
+        assert_eq!(again.special_tokens(), tokenizer.special_tokens());
+        let ends = end_of_text(&files, &again).expect("ends");
+        assert!(ends.contains(&7), "{ends:?}");
     }
-    Ok(tokenizer)
 }

@@ -11,9 +11,10 @@
 //! border because of it. A token that begins before the border belongs to the prompt. The tokens of the template in front of
 //! the text are given like the prompt; the response, what the template puts behind it and the EOS are predicted.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use reparam_formats::identify::{Kind, expect_kind};
+use reparam_formats::identify::{Kind, expect_kind_of_bytes};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
@@ -33,7 +34,7 @@ mod stream;
 mod tests;
 
 pub use corpus::EncodedCorpus;
-pub use guard::THREAD as TOKENIZER_THREAD;
+pub use guard::is_caught_panic;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
@@ -42,6 +43,13 @@ use guard::guarded;
 use parts::Pairs;
 use special::TokenizerConfig;
 use stream::StreamMode;
+
+/// What is read of a model's directory; the first has to be there.
+const FILES: [&str; 3] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
 
 /// The longest run of white space, in characters, that a tokenizer with a pre-tokenizer is given.
 ///
@@ -82,17 +90,41 @@ impl TextTokenizer {
     /// (a padding or unknown token that is not is left out, for nothing here needs it); [`DataError::AddedTokenId`];
     /// [`DataError::Dropout`]; [`DataError::UnsupportedDecoder`].
     pub fn from_model_dir(directory: &Path, config_ids: &SpecialIds) -> Result<Self> {
-        let path = directory.join("tokenizer.json");
-        let bytes = read_file(&path).map_err(|error| match error {
-            DataError::NotFound { .. } => no_tokenizer(directory),
-            other => other,
-        })?;
+        let mut read = BTreeMap::new();
+        for name in FILES {
+            match read_file(&directory.join(name)) {
+                Err(DataError::NotFound { .. }) => {}
+                bytes => {
+                    read.insert(name, bytes?);
+                }
+            }
+        }
+        Self::from_bytes(directory, config_ids, |name| {
+            read.get(name).map(Vec::as_slice)
+        })
+    }
+
+    /// [`from_model_dir`](Self::from_model_dir) of files that were read before: `bytes` gives those of a name, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn from_bytes<'a>(
+        directory: &Path,
+        config_ids: &SpecialIds,
+        bytes: impl Fn(&str) -> Option<&'a [u8]>,
+    ) -> Result<Self> {
+        let [name, config, map] = FILES;
+        let path = directory.join(name);
+        let config = (directory.join(config), bytes(config));
+        let map = (directory.join(map), bytes(map));
+        let bytes = bytes(name).ok_or_else(|| no_tokenizer(directory))?;
         let invalid = |message: String| DataError::InvalidTokenizer {
             path: path.clone(),
             message,
         };
-        expect_kind(&path, &Kind::Json)?;
-        let mut inner = guard::tokenizer(&bytes).map_err(invalid)?;
+        expect_kind_of_bytes(&path, bytes, &Kind::Json)?;
+        let mut inner = guard::tokenizer(bytes).map_err(invalid)?;
         inner
             .with_truncation(None)
             .map_err(|error| invalid(error.to_string()))?;
@@ -110,7 +142,7 @@ impl TextTokenizer {
         if let Some(step) = inner.get_decoder().and_then(unsupported_step) {
             return Err(DataError::UnsupportedDecoder { path, step });
         }
-        let config = TokenizerConfig::read(directory)?;
+        let config = TokenizerConfig::read(config, map)?;
         add_tokens(&mut inner, &config)?;
         let special = config.resolve(&inner, config_ids)?;
         let stream_mode = StreamMode::of(inner.get_decoder());
@@ -122,7 +154,7 @@ impl TextTokenizer {
             .copied()
             .max()
             .ok_or_else(|| invalid("it has no tokens".to_owned()))?;
-        let digest = FileDigest::of(&path, &bytes);
+        let digest = FileDigest::of(&path, bytes);
         let directory = directory.to_owned();
         let added = inner.get_added_vocabulary().get_added_tokens_decoder();
         let lengths = added.values().map(|token| token.content.chars().count());

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokenizers::{Tokenizer, TruncationDirection};
 
 use crate::error::{DataError, Result};
-use crate::source::{json_type, read_file};
+use crate::source::json_type;
 
 /// The special tokens' ids in a model's `config.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,14 +91,17 @@ const ROLES: [(&str, &str); 4] = [
 ];
 
 impl TokenizerConfig {
-    /// Reads the files that are there.
-    pub(super) fn read(directory: &Path) -> Result<Self> {
-        let path = directory.join("tokenizer_config.json");
+    /// Reads the configuration and the map of special tokens, each as its path and its bytes, if it is there.
+    pub(super) fn read(
+        (path, bytes): (PathBuf, Option<&[u8]>),
+        (map_path, map): (PathBuf, Option<&[u8]>),
+    ) -> Result<Self> {
         let mut config = Self {
             path: path.clone(),
             ..Self::default()
         };
-        if let Some(value) = read_json(&path)? {
+        if let Some(bytes) = bytes {
+            let value = read_json(&path, bytes)?;
             config.take_roles(&path, &value)?;
             config.truncation_side = match value.get("truncation_side").and_then(Value::as_str) {
                 None | Some("right") => TruncationDirection::Right,
@@ -116,9 +119,8 @@ impl TokenizerConfig {
                 }
             };
         }
-        let path = directory.join("special_tokens_map.json");
-        if let Some(value) = read_json(&path)? {
-            config.take_roles(&path, &value)?;
+        if let Some(map) = map {
+            config.take_roles(&map_path, &read_json(&map_path, map)?)?;
         }
         Ok(config)
     }
@@ -198,12 +200,8 @@ fn invalid(path: &Path, message: String) -> DataError {
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Reads a JSON object, or nothing if there is no such file.
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    let bytes = match read_file(path) {
-        Err(DataError::NotFound { .. }) => return Ok(None),
-        other => other?,
-    };
-    let value: Value = serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(&bytes))
+fn read_json(path: &Path, bytes: &[u8]) -> Result<Value> {
+    let value: Value = serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(bytes))
         .map_err(|error| invalid(path, error.to_string()))?;
     if !value.is_object() {
         return Err(invalid(
@@ -211,7 +209,7 @@ fn read_json(path: &Path) -> Result<Option<Value>> {
             format!("expected an object, found {}", json_type(&value)),
         ));
     }
-    Ok(Some(value))
+    Ok(value)
 }
 
 fn from_value<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
