@@ -13,9 +13,9 @@ use crate::pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
     pack,
 };
-use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_documents};
+use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_watched};
 use crate::tokenizer::{EncodedCorpus, TextTokenizer};
-use crate::watch::{Phase, Watch};
+use crate::watch::Watch;
 
 #[cfg(test)]
 mod tests;
@@ -97,7 +97,7 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// Those of [`read_documents`], [`TextTokenizer::encode_documents`], [`cut`] and [`pack`], and
+    /// Those of [`read_documents`](crate::source::read_documents), [`TextTokenizer::encode_documents`], [`cut`] and [`pack`], and
     /// [`DataError::NoPrompts`].
     pub fn build(
         paths: &[PathBuf],
@@ -255,9 +255,7 @@ impl Read {
         options: &DatasetOptions,
         watch: Watch<'_>,
     ) -> Result<Self> {
-        watch.at(Phase::Reading, 0, paths.len() as u64);
-        let source = read_documents(paths, &options.read)?;
-        watch.at(Phase::Reading, paths.len() as u64, paths.len() as u64);
+        let source = read_watched(paths, &options.read, watch)?;
         watch.check()?;
         if source.report.line_ends > 0 {
             watch.note(&format!(

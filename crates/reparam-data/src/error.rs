@@ -526,7 +526,10 @@ pub enum Unlearnable {
     /// The messages of a conversation, in the field of this name.
     Messages(String),
     /// Two responses, of which one is preferred.
-    Preference,
+    Preference {
+        /// Whether a `prompt` stands beside them; else they hold it.
+        has_prompt: bool,
+    },
 }
 
 impl Unlearnable {
@@ -536,7 +539,9 @@ impl Unlearnable {
         let of_messages = ["messages", "conversations", "conversation"];
         match of_messages.into_iter().find(|key| has(key)) {
             Some(key) => Some(Self::Messages(key.to_owned())),
-            None => (has("chosen") && has("rejected")).then_some(Self::Preference),
+            None => (has("chosen") && has("rejected")).then_some(Self::Preference {
+                has_prompt: has("prompt"),
+            }),
         }
     }
 }
@@ -547,7 +552,7 @@ impl Display for Unlearnable {
             Self::Messages(field) => {
                 write!(f, "the messages of a conversation (`{}`)", shown(field))
             }
-            Self::Preference => f.write_str("a pair of `chosen` and `rejected` responses"),
+            Self::Preference { .. } => f.write_str("a pair of `chosen` and `rejected` responses"),
         }
     }
 }

@@ -10,8 +10,6 @@ pub enum Phase {
     Reading,
     /// Making tokens of texts; counted in bytes or rows.
     Tokenizing,
-    /// Packing tokens into blocks; counted in tokens.
-    Packing,
     /// Measuring a model; counted in tokens or rows.
     Evaluating,
 }
@@ -23,7 +21,6 @@ impl Phase {
         match self {
             Self::Reading => "reading",
             Self::Tokenizing => "tokenizing",
-            Self::Packing => "packing",
             Self::Evaluating => "evaluating",
         }
     }

@@ -400,3 +400,50 @@ fn pieces_of_a_prompt_alone_are_left_out() {
         "{report:?}"
     );
 }
+
+/// Is told how many files are read, and asks for the end after some.
+struct Reading {
+    seen: std::sync::Mutex<Vec<(u64, u64)>>,
+    stop: std::sync::atomic::AtomicBool,
+    most: usize,
+}
+
+impl crate::watch::Progress for Reading {
+    fn at(&self, phase: crate::watch::Phase, done: u64, total: u64) {
+        assert_eq!(phase, crate::watch::Phase::Reading);
+        let mut seen = self.seen.lock().unwrap();
+        seen.push((done, total));
+        if seen.len() == self.most {
+            self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn note(&self, text: &str) {
+        panic!("{text}");
+    }
+}
+
+#[test]
+fn reading_tells_of_each_file_and_can_be_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a.txt", "b.txt", "c.txt"] {
+        std::fs::write(directory.path().join(name), "Once").unwrap();
+    }
+    let paths = [directory.path().to_owned()];
+    let read = |most| {
+        let reading = Reading {
+            seen: std::sync::Mutex::default(),
+            stop: std::sync::atomic::AtomicBool::new(false),
+            most,
+        };
+        let watch = Watch::new(&reading.stop).with_progress(&reading);
+        let read = read_watched(&paths, &ReadOptions::default(), watch);
+        (read, reading.seen.into_inner().unwrap())
+    };
+    let (source, seen) = read(usize::MAX);
+    assert_eq!(source.unwrap().documents.len(), 3);
+    assert_eq!(seen, [(0, 3), (1, 3), (2, 3), (3, 3)]);
+    let (source, seen) = read(2);
+    assert!(matches!(source, Err(DataError::Interrupted(_))));
+    assert_eq!(seen, [(0, 3), (1, 3)]);
+}

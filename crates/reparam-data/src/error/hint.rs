@@ -1,5 +1,7 @@
 //! What to do about an error.
 
+use std::path::Path;
+
 use super::{DataError, Unlearnable, list};
 use crate::source::paths::looks_like_id;
 use crate::source::{Format, known_fields};
@@ -43,8 +45,13 @@ impl DataError {
             Self::OtherKind { kind, .. } => return kind.hint().map(str::to_owned),
             Self::NotText { .. } => "name a file of text: .txt, .jsonl, .json, .csv or .tsv".to_owned(),
             Self::InvalidUtf8 { path, encoding: Some(encoding), .. } => {
-                let path = path.display();
-                format!("convert the file to UTF-8: iconv -f {encoding} -t UTF-8 {path} > {path}.utf8")
+                let to = match path.extension() {
+                    // The name says how the file is written.
+                    Some(extension) => path.with_extension(format!("utf8.{}", extension.display())),
+                    None => path.with_extension("utf8"),
+                };
+                let [path, to] = [path, &to].map(|path| quoted(path));
+                format!("convert the file to UTF-8: iconv -f {encoding} -t UTF-8 {path} > {to}")
             }
             Self::InvalidUtf8 { .. } => {
                 "the file must be UTF-8; find out its encoding and convert it with `iconv`".to_owned()
@@ -70,8 +77,9 @@ impl DataError {
             Self::Unlearnable { what: Unlearnable::Messages(_), .. } => {
                 r#"write each answer with what comes before it as {"prompt": "...", "completion": "..."}"#.to_owned()
             }
-            Self::Unlearnable { what: Unlearnable::Preference, .. } => {
-                "to learn the chosen responses, set fields (or --fields) to completion=chosen".to_owned()
+            Self::Unlearnable { what: Unlearnable::Preference { has_prompt }, .. } => {
+                let field = if *has_prompt { "completion" } else { "text" };
+                format!("to learn the chosen responses, set fields (or --fields) to {field}=chosen")
             }
             Self::InvalidJson { .. } => {
                 "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
@@ -186,5 +194,63 @@ impl DataError {
             | Self::TokenIdTooLarge { .. } => return None,
         };
         Some(hint)
+    }
+}
+
+/// Writes a path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+' | ',');
+    if text.chars().all(is_plain) && !text.starts_with('-') {
+        return text;
+    }
+    let text = text.replace('\'', r"'\''");
+    // A dash would begin an option.
+    let before = if text.starts_with('-') { "./" } else { "" };
+    format!("'{before}{text}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn iconv_is_given_words_and_writes_what_is_read() {
+        for (path, command) in [
+            ("data/a.txt", "data/a.txt > data/a.utf8.txt"),
+            ("my notes.jsonl", "'my notes.jsonl' > 'my notes.utf8.jsonl'"),
+            ("it's.csv", r"'it'\''s.csv' > 'it'\''s.utf8.csv'"),
+            ("-a.txt", "'./-a.txt' > './-a.utf8.txt'"),
+            ("README", "README > README.utf8"),
+        ] {
+            let error = DataError::InvalidUtf8 {
+                path: path.into(),
+                line: 1,
+                offset: 0,
+                encoding: Some("windows-1252"),
+            };
+            let hint = error.hint().unwrap();
+            assert!(
+                hint.ends_with(&format!("iconv -f windows-1252 -t UTF-8 {command}")),
+                "{hint}"
+            );
+        }
+    }
+
+    #[test]
+    fn chosen_responses_are_learned_as_what_they_are() {
+        for (keys, fields) in [
+            (&["prompt", "chosen", "rejected"][..], "completion=chosen"),
+            (&["chosen", "rejected"], "text=chosen"),
+        ] {
+            let what = Unlearnable::of(keys).unwrap();
+            let place = crate::source::DocumentSource {
+                path: std::sync::Arc::from(Path::new("a.jsonl")),
+                line: 1,
+                item: None,
+            };
+            let hint = DataError::Unlearnable { place, what }.hint().unwrap();
+            assert!(hint.ends_with(fields), "{hint}");
+        }
     }
 }

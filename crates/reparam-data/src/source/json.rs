@@ -33,7 +33,8 @@ pub(crate) fn objects(
         return Cursor::new(path, &text).array(each);
     }
     let first = start.lines().next().unwrap_or_default();
-    let is_lines = || parse(first).is_ok();
+    // One line may be an object around an array.
+    let is_lines = || start.trim_end().contains('\n') && parse(first).is_ok();
     if extension(path).as_deref() == Some("jsonl") || first.is_empty() || is_lines() {
         return lines(path, text, each);
     }

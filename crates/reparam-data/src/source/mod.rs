@@ -10,7 +10,8 @@
 //!
 //! The bytes of a text are kept as they are, white space and Unicode form included, because the tokenizer decides what
 //! they mean. Two things say how a file is written and are no part of its text: a byte order mark at its start is removed, and
-//! line ends `\r\n` are read as `\n`. Strings of JSON are kept to the byte.
+//! line ends `\r\n` are read as `\n`. Strings of JSON and cells of tables are kept to the
+//! byte.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result};
+use crate::watch::{Phase, Watch};
 
 mod content;
 mod faults;
@@ -185,8 +187,17 @@ pub struct Source {
 ///
 /// The text of all documents, and that of one file beside them.
 pub fn read_documents(paths: &[PathBuf], options: &ReadOptions) -> Result<Source> {
+    read_watched(paths, options, Watch::never())
+}
+
+/// [`read_documents`], which ends between two files if it is asked to, and tells how many it has read.
+pub(crate) fn read_watched(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    watch: Watch<'_>,
+) -> Result<Source> {
     let mut documents = Vec::new();
-    let report = visit_documents(paths, options, &mut |document| {
+    let report = visit(paths, options, watch, &mut |document| {
         documents.push(document);
         Ok(())
     })?;
@@ -212,6 +223,15 @@ pub fn visit_documents(
     options: &ReadOptions,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadReport> {
+    visit(paths, options, Watch::never(), each)
+}
+
+fn visit(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    watch: Watch<'_>,
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadReport> {
     options.check()?;
     let is_data = |path: &Path| Format::of_name(path).is_some();
     let found = paths::find(paths, is_data)?;
@@ -219,7 +239,10 @@ pub fn visit_documents(
         left_out: found.left_out,
         ..ReadReport::default()
     };
-    for path in &found.files {
+    let total = found.files.len() as u64;
+    for (path, done) in found.files.iter().zip(0..) {
+        watch.check()?;
+        watch.at(Phase::Reading, done, total);
         let container = Format::container(path, options.format);
         let container =
             container.ok_or_else(|| DataError::UnknownExtension { path: path.clone() })?;
@@ -243,6 +266,7 @@ pub fn visit_documents(
             report.formats.push(format);
         }
     }
+    watch.at(Phase::Reading, total, total);
     Ok(report)
 }
 

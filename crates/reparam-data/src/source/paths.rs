@@ -1,7 +1,8 @@
 //! Which files are meant by paths: files, directories and patterns.
 
+use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use glob::MatchOptions;
 use reparam_formats::nearest;
@@ -41,11 +42,13 @@ pub(crate) fn find(paths: &[PathBuf], is_data: impl Fn(&Path) -> bool) -> Result
         return Err(DataError::NoPaths);
     }
     let mut found = Files::default();
+    let mut known = HashSet::new();
     for path in paths {
         let candidates = if path.is_dir() {
             below(path)?
         } else if !matches!(path.try_exists(), Ok(false)) {
             // Whatever else is wrong with it shows where it is read.
+            known.insert(key(path));
             found.files.push(path.clone());
             continue;
         } else if is_pattern(path) {
@@ -64,13 +67,19 @@ pub(crate) fn find(paths: &[PathBuf], is_data: impl Fn(&Path) -> bool) -> Result
             });
         }
         for file in files {
-            if !found.files.contains(&file) {
+            if known.insert(key(&file)) {
                 found.files.push(file);
             }
         }
         found.left_out.extend(others);
     }
     Ok(found)
+}
+
+/// What is the same for `a.txt` and `./a.txt`.
+fn key(path: &Path) -> PathBuf {
+    let parts = path.components();
+    parts.filter(|part| *part != Component::CurDir).collect()
 }
 
 fn is_pattern(path: &Path) -> bool {

@@ -125,6 +125,7 @@ impl<'a> Shape<'a> {
             .filter(|form| form.is_allowed(options))
             .collect();
         let has = |field| keys.contains(&key(field));
+        let container = || Format::container(&place.path, options.format).unwrap_or(Format::Jsonl);
         let fits = |form: &&Form| form.fields().all(has);
         let mut fitting: Vec<&Form> = allowed.iter().copied().filter(fits).collect();
         // A format that says how rows are written is chosen for its texts, where there are such.
@@ -147,7 +148,11 @@ impl<'a> Shape<'a> {
             _ => Err(DataError::AmbiguousFields {
                 place: place.clone(),
                 forms: fitting.iter().map(ToString::to_string).collect(),
-                formats: fitting.iter().map(|form| form.format).collect(),
+                // Texts are chosen by how the file is written.
+                formats: fitting
+                    .iter()
+                    .map(|form| Self::Form(form, options).format(container()))
+                    .collect(),
             }),
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::number::Notation;
 use crate::error::DataError;
 use reparam_formats::shown;
 
@@ -106,6 +107,8 @@ pub enum TabularError {
         text: String,
         /// Whether the column was asked for by name, not taken because no features were named.
         named: bool,
+        /// How the numbers of the table are written.
+        notation: Notation,
     },
     /// Numbers can be read in two ways, and nothing in the table says which is meant.
     #[error("{}: \"{}\" may mean {point} or {comma}", path.display(), shown(text))]

@@ -7,6 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, TabularError};
+use super::number::Notation;
 use super::table::Table;
 
 #[cfg(test)]
@@ -126,6 +127,7 @@ pub fn generate(problem: &Generate) -> Result<Generated> {
         n_rows: samples,
         dropped: Vec::new(),
         digest: None,
+        notation: Notation::Plain,
     };
     Ok(Generated {
         table,

@@ -54,6 +54,7 @@ pub use error::{Result, TabularError};
 pub use generate::{Generate, Generated, MAX_NUMBERS, generate};
 pub use least_squares::{LeastSquares, least_squares, predict};
 pub use metrics::{mse, r2};
+pub use number::Notation;
 pub use read::{MissingPolicy, Selection, read_csv, read_features};
 pub use split::{Split, split_rows};
 pub use standardize::Standardizer;

@@ -1,5 +1,7 @@
 //! Numbers as tables have them.
 
+use serde::{Deserialize, Serialize};
+
 /// How a cell says that its value is missing, beside being empty; in any case of the letters.
 const MISSING: [&str; 5] = ["na", "n/a", "nan", "null", "?"];
 
@@ -16,8 +18,9 @@ pub(super) enum Cell {
 }
 
 /// How the numbers of a table are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Notation {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notation {
     /// Decimals behind a point, and nothing between thousands: `-1234.5e3`.
     #[default]
     Plain,
@@ -28,6 +31,12 @@ pub(super) enum Notation {
 }
 
 impl Notation {
+    /// Whether it is the plain one.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+
     /// Reads a cell without the white space around it.
     pub(super) fn read(self, text: &str) -> Cell {
         if text.is_empty() || MISSING.iter().any(|word| text.eq_ignore_ascii_case(word)) {
@@ -60,7 +69,6 @@ impl Notation {
             comma &= as_comma != Cell::Text;
             if let (Cell::Number(point), Cell::Number(comma)) = (as_point, as_comma)
                 && point != comma
-                && is_plain == Cell::Text
             {
                 either.get_or_insert_with(|| (cell.to_owned(), [point, comma]));
             }
@@ -144,6 +152,9 @@ mod tests {
         }
         let either = Notation::of(["1", "1,234", "5,678"].into_iter());
         assert_eq!(either, Err(("1,234".to_owned(), [1234.0, 1.234])));
+        // That one of the cells is not plain does not say what the other one is.
+        let either = Notation::of(["1.234", "5 000"].into_iter());
+        assert_eq!(either, Err(("1.234".to_owned(), [1.234, 1234.0])));
     }
 
     proptest::proptest! {

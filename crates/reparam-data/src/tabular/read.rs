@@ -64,14 +64,15 @@ pub fn read_csv(path: &Path, selection: &Selection) -> Result<Table> {
         path,
         Target::Needed(&selection.target),
         selection.features.as_deref(),
-        selection.missing,
+        (selection.missing, Notation::Plain),
     )
 }
 
 /// Reads the features of a CSV file to predict from, and what is known of the target.
 ///
 /// Where the file has no column of the target, or lacks its value in a row, `y` is empty: rows without a target are
-/// what predictions are for.
+/// what predictions are for. Where `notation`, that of the table that was learned from, is not the plain one, no other one is
+/// tried: `1.234` would be a thousandth of what it was there.
 ///
 /// # Errors
 ///
@@ -81,8 +82,14 @@ pub fn read_features(
     features: &[String],
     target: &str,
     missing: MissingPolicy,
+    notation: Notation,
 ) -> Result<Table> {
-    read(path, Target::IfThere(target), Some(features), missing)
+    read(
+        path,
+        Target::IfThere(target),
+        Some(features),
+        (missing, notation),
+    )
 }
 
 /// The column to predict.
@@ -139,7 +146,7 @@ fn read(
     path: &Path,
     target: Target<'_>,
     features: Option<&[String]>,
-    policy: MissingPolicy,
+    (policy, known): (MissingPolicy, Notation),
 ) -> Result<Table> {
     let bytes = read_file(path)?;
     let digest = FileDigest::of(path, &bytes);
@@ -153,9 +160,9 @@ fn read(
             (policy, notation),
         )
     };
-    match read(Notation::Plain) {
+    match read(known) {
         // Numbers as spreadsheets write them in other countries.
-        Err(error @ TabularError::NotANumber { .. }) => {
+        Err(error @ TabularError::NotANumber { .. }) if known.is_plain() => {
             let names = header(path, &mut Records::new(path, text, Dialect::of_csv(text)))?;
             let target = target
                 .name()
@@ -201,6 +208,7 @@ fn read_text(
         n_rows: 0,
         dropped: Vec::new(),
         digest: Some(digest),
+        notation,
     };
     // Which columns have a missing value somewhere.
     let mut missing = vec![false; header.len()];
@@ -246,6 +254,7 @@ fn read_text(
                         column,
                         text,
                         named,
+                        notation,
                     });
                 }
             }

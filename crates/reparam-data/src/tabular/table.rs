@@ -2,6 +2,7 @@
 
 use super::error::{Result, TabularError};
 use super::least_squares::{LeastSquares, solve};
+use super::number::Notation;
 use crate::source::FileDigest;
 
 /// Features and a target, complete and finite.
@@ -23,6 +24,8 @@ pub struct Table {
     pub dropped: Vec<usize>,
     /// The file that the table was read from; none for a generated one.
     pub digest: Option<FileDigest>,
+    /// How the numbers of the file are written.
+    pub notation: Notation,
 }
 
 impl Table {
@@ -61,6 +64,7 @@ impl Table {
             n_rows: rows.len(),
             dropped: self.dropped.clone(),
             digest: self.digest.clone(),
+            notation: self.notation,
         })
     }
 

@@ -73,6 +73,17 @@ fn directories_and_patterns_stand_for_files_in_order() {
     }
 }
 
+#[test]
+fn a_file_is_the_same_with_a_point_before_it() {
+    let directory = directory(&["a.txt", "sub/b.txt"]);
+    let root = directory.path();
+    let paths = [root.join("a.txt"), root.join("."), root.join("./sub/*")];
+    let files = find(&paths, |path| Format::of_name(path).is_some()).unwrap();
+    let names: Vec<_> = files.files.iter().map(|path| path.file_name()).collect();
+    assert_eq!(names, [Some("a.txt".as_ref()), Some("b.txt".as_ref())]);
+    assert_eq!(key(Path::new("./data/a.txt")), key(Path::new("data/a.txt")));
+}
+
 trait Owned {
     fn map_owned(&self) -> Vec<String>;
 }

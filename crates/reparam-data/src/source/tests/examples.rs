@@ -79,6 +79,17 @@ fn objects_may_be_pretty_or_wrapped() {
     let wrapped = "{\n \"version\": [1, {}],\n \"data\": [ {\"text\": \"a\"},\n {\"text\": \"b\"}\n],\n\"n\": NaN}\n";
     let expected = [("a".to_owned(), 3), ("b".to_owned(), 4)];
     assert_eq!(read("a.json", wrapped).unwrap(), expected);
+    let line = wrapped.replace('\n', "");
+    let expected = [("a".to_owned(), 1), ("b".to_owned(), 1)];
+    for end in ["", "\n", "\r\n\n"] {
+        assert_eq!(read("a.json", format!("\n{line}{end}")).unwrap()[0].0, "a");
+        assert_eq!(read("a.json", format!("{line}{end}")).unwrap(), expected);
+    }
+    // One line may be a row as well, and several are.
+    let row = "{\"text\": \"a\", \"of\": [1]}";
+    assert_eq!(read("a.json", row).unwrap(), [("a".to_owned(), 1)]);
+    let rows = format!("{row}\n{row}\n");
+    assert_eq!(read("a.json", rows).unwrap().len(), 2);
     // Two arrays could both be meant.
     let two = wrapped.replace("\"n\": NaN", "\"m\": [{\"text\": \"c\"}]");
     assert!(matches!(
@@ -134,6 +145,11 @@ fn a_format_that_is_given_decides_between_fields() {
     assert_eq!(
         error.hint().unwrap(),
         "set format to `jsonl` or `prompt_completion`"
+    );
+    let table = self::error("a.csv", "text,prompt,completion\nt,p,c\n");
+    assert_eq!(
+        table.hint().unwrap(),
+        "set format to `csv` or `prompt_completion`"
     );
     let same = self::error(
         "a.jsonl",

@@ -1,6 +1,6 @@
 //! What to do about an error.
 
-use super::{TabularError, some_of};
+use super::{Notation, TabularError, some_of};
 use crate::error::DataError;
 
 impl TabularError {
@@ -42,8 +42,9 @@ impl TabularError {
                 text,
                 named,
                 column,
+                notation,
                 ..
-            } => not_a_number_hint(text, *named, column),
+            } => not_a_number_hint(text, *named, column, *notation),
             Self::EitherNumber { .. } => {
                 "write decimals with a point, and no separator between thousands".to_owned()
             }
@@ -107,9 +108,13 @@ fn unknown_column_hint(columns: &[String], nearest: Option<&str>) -> Option<Stri
     None
 }
 
-fn not_a_number_hint(text: &str, named: bool, column: &str) -> String {
+fn not_a_number_hint(text: &str, named: bool, column: &str, notation: Notation) -> String {
     let digits = text.replace([',', '.', ' '], "");
-    if !digits.is_empty() && digits.parse::<f64>().is_ok() {
+    let is_number = !digits.is_empty() && digits.parse::<f64>().is_ok();
+    if is_number && notation == Notation::Comma {
+        return "write decimals with a comma, as in the table that was trained on".to_owned();
+    }
+    if is_number {
         return "write decimals with a point, and no separator between thousands".to_owned();
     }
     if named {

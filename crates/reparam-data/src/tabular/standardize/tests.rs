@@ -16,6 +16,7 @@ pub(super) fn table(columns: &[&[f64]], y: &[f64]) -> Table {
         n_rows: rows,
         dropped: Vec::new(),
         digest: None,
+        notation: crate::tabular::Notation::Plain,
     }
 }
 

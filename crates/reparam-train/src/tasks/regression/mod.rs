@@ -233,12 +233,10 @@ impl Regression {
     }
 
     fn model(&self, network: &Network) -> RegressionModel {
-        let train = &self.tables.train;
         RegressionModel::new(
             network.clone(),
             self.activation,
-            train.features.clone(),
-            train.target.clone(),
+            &self.tables.train,
             self.tables.standardizer.clone(),
         )
     }

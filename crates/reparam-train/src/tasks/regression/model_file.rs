@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use reparam::{ForwardContext, Linear, parameters};
-use reparam_data::tabular::Standardizer;
+use reparam_data::tabular::{Notation, Standardizer, Table};
 use reparam_formats::atomic::AtomicDirectory;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::safetensors::{TensorData as Data, TensorToWrite, write_safetensors};
@@ -32,11 +32,14 @@ struct Description {
     features: Vec<String>,
     /// The column that is predicted.
     target: String,
+    /// How the numbers of the table are written that it was trained on.
+    #[serde(default, skip_serializing_if = "Notation::is_plain")]
+    notation: Notation,
 }
 
 /// A trained regression: it predicts in the columns' own units.
 ///
-/// On disk it is a directory with `config.json` (names and activation) and `model.safetensors`, in `f64`: for
+/// On disk it is a directory with `config.json` (names, activation, and how numbers are written unless plainly) and `model.safetensors`, in `f64`: for
 /// each layer `layers.<n>.weight` `[d_out, d_in]` and `layers.<n>.bias`, the effective ones; and what the
 /// columns were standardized by, `standardization.feature_mean`, `.feature_scale`, `.target_mean`,
 /// `.target_scale`.
@@ -47,22 +50,23 @@ pub struct RegressionModel {
     features: Vec<String>,
     target: String,
     standardizer: Standardizer,
+    notation: Notation,
 }
 
 impl RegressionModel {
     pub(super) fn new(
         network: Network,
         activation: Activation,
-        features: Vec<String>,
-        target: String,
+        table: &Table,
         standardizer: Standardizer,
     ) -> Self {
         Self {
             network: network.materialize(),
             activation,
-            features,
-            target,
+            features: table.features.clone(),
+            target: table.target.clone(),
             standardizer,
+            notation: table.notation,
         }
     }
 
@@ -84,6 +88,11 @@ impl RegressionModel {
     /// Returns the column that is predicted.
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// Returns how the numbers of the table are written that it was trained on, and so those of the files to predict from.
+    pub fn notation(&self) -> Notation {
+        self.notation
     }
 
     /// Predicts from rows of features, row-major, in the columns' own units.
@@ -149,6 +158,7 @@ impl RegressionModel {
             activation: (self.network.layers.len() > 1).then(|| word(self.activation).to_owned()),
             features: self.features.clone(),
             target: self.target.clone(),
+            notation: self.notation,
         };
         let target = AtomicDirectory::create(directory)?;
         let config = target.path().join(CONFIG);
@@ -270,5 +280,6 @@ fn read(path: &Path, description: Description, activation: Activation) -> Result
         },
         features: description.features,
         target: description.target,
+        notation: description.notation,
     })
 }

@@ -40,7 +40,8 @@ pub fn predict_file(
     data: &Path,
     missing: MissingPolicy,
 ) -> Result<Prediction> {
-    let table = read_features(data, model.features(), model.target(), missing)?;
+    let (features, target) = (model.features(), model.target());
+    let table = read_features(data, features, target, missing, model.notation())?;
     let predictions = model.predict(&table.x)?;
     let overflown = predictions
         .iter()

@@ -1,9 +1,13 @@
 //! What ends a run: its steps, convergence, patience, an interrupt, divergence.
 
+use std::sync::atomic::Ordering;
+
 use reparam_train::event::{Event, FailureKind, StopReason};
-use reparam_train::{Outcome, TrainError};
+use reparam_train::tasks::Regression;
+use reparam_train::{Outcome, TaskRun, TrainError, TrainOptions};
 
 use super::{Place, TRAIN_ROWS};
+use crate::offline;
 use crate::witness::{Witness, read_events};
 
 #[test]
@@ -13,6 +17,27 @@ fn without_conditions_all_steps_are_made() {
     assert_eq!(witness.stopped(), (60, StopReason::Steps));
     assert_eq!(witness.steps().len(), 60);
     assert_eq!(witness.finished().steps, 60);
+}
+
+/// Who asks for the end while all is being loaded keeps the earlier run.
+#[test]
+fn a_run_that_is_stopped_before_it_begins_replaces_nothing() {
+    let place = Place::new();
+    place.finish("run", &[]);
+    let before = place.weights("run");
+    let events = read_events(&place.path("run"));
+    let run = TaskRun::of::<Regression>(place.config("run", &["train.seed=4"]));
+    let options = TrainOptions {
+        force: true,
+        ..TrainOptions::new(offline())
+    };
+    let mut witness = Witness::default();
+    witness.stop.store(true, Ordering::Relaxed);
+    let error = witness.run_with(&run, &options).expect_err("it is stopped");
+    assert!(matches!(error, TrainError::Interrupted), "{error}");
+    assert_eq!(witness.events, []);
+    assert_eq!(place.weights("run"), before);
+    assert_eq!(read_events(&place.path("run")), events);
 }
 
 #[test]

@@ -53,6 +53,41 @@ fn a_saved_model_can_be_saved_again() {
     }
 }
 
+/// A file that could be read in two ways is read as the table that was trained on; a model says so only where it has to.
+#[test]
+fn numbers_mean_what_they_meant_in_training() {
+    let place = Place::new();
+    let rows: String = (0..20)
+        .map(|row| format!("{}.234;{},5\n", row + 1, row * 3 % 7))
+        .collect();
+    place.write("table.csv", &format!("a;y\n{rows}"));
+    let train = "[train]\nmax_steps = 20\n";
+    finish(&place.csv_config("run", "target = \"y\"", train));
+    place
+        .model("run")
+        .save(&place.path("copy"))
+        .expect("writes");
+    let expected = place
+        .model("run")
+        .predict(&[1234.0, 5000.0])
+        .expect("predicts");
+    let path = place.write("new.csv", "a\n1.234\n5.000\n");
+    for run in ["run", "copy"] {
+        let model = RegressionModel::load(&place.path(run)).expect("a model");
+        let found = predict_file(&model, &path, MissingPolicy::Error).expect("predicts");
+        assert_eq!(found.predictions, expected, "{run}");
+    }
+    let path = place.write("plain.csv", "a\n0.5\n");
+    let error = predict_file(&place.model("run"), &path, MissingPolicy::Error);
+    let error = error.expect_err("another notation");
+    assert!(error.to_string().contains("0.5"), "{error}");
+    let hint = error.hint().expect("a hint");
+    assert!(hint.contains("with a comma"), "{hint}");
+    // Of a plain table nothing is said, as before there was anything to say.
+    let config = std::fs::read_to_string(trained().path("run/model/config.json"));
+    assert!(!config.expect("a file").contains("notation"));
+}
+
 #[test]
 fn a_file_is_predicted_row_by_row() {
     let place = trained();

@@ -20,7 +20,7 @@ fn features(
     missing: MissingPolicy,
 ) -> std::result::Result<Table, (String, String)> {
     let read = with_file(bytes, |path| {
-        read_features(path, &names(list), "y", missing)
+        read_features(path, &names(list), "y", missing, Notation::Plain)
     });
     read.map_err(|error| {
         let message = error.to_string();
