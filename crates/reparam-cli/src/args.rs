@@ -279,7 +279,7 @@ impl AskArgs {
     pub(crate) fn start(self, context: &Context) -> Result<(&TaskEntry, EvalRequest)> {
         let tasks = &context.tasks;
         let model = self.model.request(context);
-        context.watch_interrupts("stopping")?;
+        context.watch_interrupts(None)?;
         let task = tasks.of_request(self.task.as_deref(), &model, &context.hub)?;
         let data = DataRequest {
             path: context.expand(self.data),
@@ -335,7 +335,7 @@ pub(crate) struct GenerateArgs {
     pub(crate) prompt: String,
     /// Write the prompt as the examples of a format have it: alpaca makes it the instruction of Alpaca's template; default: as
     /// it is
-    #[arg(long, value_name = "FORMAT", value_parser = word_of(Format::ALL.map(|format| (format.name(), format))))]
+    #[arg(long, value_name = "FORMAT", value_parser = word_of([(Format::Alpaca.name(), Format::Alpaca)]))]
     pub(crate) format: Option<Format>,
     /// Maximum number of tokens to generate
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "64", value_parser = at_least(1))]

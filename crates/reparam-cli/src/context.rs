@@ -80,7 +80,7 @@ impl Context {
     }
 
     /// Makes the first Ctrl-C ask the work to stop, and the second one end the process.
-    pub(crate) fn watch_interrupts(&self, said: &'static str) -> Result<()> {
+    pub(crate) fn watch_interrupts(&self, said: Option<&'static str>) -> Result<()> {
         interrupt::watch(Arc::clone(&self.stop), Arc::clone(&self.keeps), said)
     }
 }

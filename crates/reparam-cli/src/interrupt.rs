@@ -12,19 +12,19 @@ const PATIENCE: Duration = Duration::from_millis(700);
 
 /// Watches for interrupts (and for the termination signals) until the process ends.
 ///
-/// `said` is what the first one is answered with where there is something to save, which `keeps` says. Where there is not,
-/// the process ends soon, whatever it does.
+/// `said` is what the first one is answered with where there is something to save, which `keeps` says; a command that never
+/// saves anything has none. Where there is nothing, the process ends soon, whatever it does.
 pub(crate) fn watch(
     stop: Arc<AtomicBool>,
     keeps: Arc<AtomicBool>,
-    said: &'static str,
+    said: Option<&'static str>,
 ) -> Result<()> {
     ctrlc::set_handler(move || {
         if is_second(&stop) {
             exit_now();
         }
         // There is nobody to tell if standard error is closed.
-        if keeps.load(Ordering::Relaxed) {
+        if let Some(said) = said.filter(|_| keeps.load(Ordering::Relaxed)) {
             let _ = writeln!(
                 std::io::stderr(),
                 "\n{said}; press Ctrl-C again to quit at once"

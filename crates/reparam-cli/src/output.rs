@@ -317,7 +317,10 @@ mod tests {
                 out_is_terminal: false,
                 err_is_terminal: is_terminal,
             };
-            Printer::new(streams, &env).failure(&CliError::Interrupted { step: 1 });
+            Printer::new(streams, &env).failure(&CliError::Interrupted {
+                step: 1,
+                forced: false,
+            });
             let text = String::from_utf8(err).unwrap();
             assert_eq!(
                 text.starts_with("\x1b[1;31merror:\x1b[0m "),

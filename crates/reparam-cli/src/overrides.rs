@@ -37,7 +37,7 @@ pub(crate) fn of_train(args: &TrainArgs) -> Result<Vec<Override>> {
             data: args.data.clone(),
             output: None,
         };
-        let directory = directory_of(&start.name(), args.resume);
+        let directory = directory_of(&start.name(), args.resume || args.force);
         let directory = directory.to_string_lossy();
         // Before all others, which it gives way to.
         all.push(Override::flag("the default", ["output", "dir"], &directory));
@@ -61,8 +61,8 @@ pub(crate) fn of_train(args: &TrainArgs) -> Result<Vec<Override>> {
     Ok(all)
 }
 
-/// The first of `runs/NAME`, `runs/NAME-2`, ... that is free; of a run that goes on the last that is there.
-fn directory_of(name: &str, resume: bool) -> PathBuf {
+/// The first of `runs/NAME`, `runs/NAME-2`, ... that is free; the last that is there for a run that goes on or takes its place.
+fn directory_of(name: &str, wants_last: bool) -> PathBuf {
     let runs = Path::new("runs");
     let mut number = 1_u64;
     let mut last = runs.join(name);
@@ -71,5 +71,5 @@ fn directory_of(name: &str, resume: bool) -> PathBuf {
         number += 1;
         last = std::mem::replace(&mut next, runs.join(format!("{name}-{number}")));
     }
-    if resume { last } else { next }
+    if wants_last { last } else { next }
 }

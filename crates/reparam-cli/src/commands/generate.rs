@@ -37,7 +37,7 @@ pub(crate) fn run(
         None => prompt,
     };
     let context = context()?;
-    context.watch_interrupts("stopping after this token")?;
+    context.watch_interrupts(None)?;
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
     let trained = trained_format(&request, &session, &context.hub)?;

@@ -24,11 +24,12 @@ pub(crate) fn run(args: InitArgs, context: &Context, printer: &mut Printer<'_>) 
         return Err(CliError::FileExists(path.clone()));
     }
     write_file_atomic(path, text.as_bytes()).map_err(TrainError::from)?;
+    // JSON cannot say a path that is not UTF-8.
+    let path = path.display().to_string();
     if printer.is_json() {
         return printer.json(&json!({ "path": path }));
     }
-    let path = path.display();
-    printer.row("run file", &path.to_string())?;
+    printer.row("run file", &path)?;
     printer.note(&format!("`reparam train {path}` trains what it says"));
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         runtime: context.runtime(0),
     };
     context.keeps.store(true, Ordering::Relaxed);
-    context.watch_interrupts("stopping after this step")?;
+    context.watch_interrupts(Some("stopping after this step"))?;
     let mut on_run = |run: &StudyRun| {
         let ended = match &run.failed {
             Some(message) if run.diverged => format!("diverged: {message}"),

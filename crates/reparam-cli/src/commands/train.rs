@@ -30,7 +30,7 @@ pub(crate) fn run(
     };
     let context = context?;
 
-    context.watch_interrupts("stopping after this step")?;
+    context.watch_interrupts(Some("stopping after this step"))?;
     let options = TrainOptions {
         resume: args.resume,
         force: args.force,
@@ -51,6 +51,9 @@ pub(crate) fn run(
             printer.note(&format!("the run in {directory} is already complete"));
             Ok(())
         }
-        Outcome::Interrupted { step } => Err(CliError::Interrupted { step }),
+        Outcome::Interrupted { step } => Err(CliError::Interrupted {
+            step,
+            forced: args.force,
+        }),
     }
 }

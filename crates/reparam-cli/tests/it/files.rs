@@ -200,7 +200,10 @@ fn what_cannot_fit_is_refused_before_the_first_step() {
     let workplace = Workplace::new();
     for (setting, hint) in [
         ("method.rank=65536", "lower rank, which takes"),
-        ("train.batch_size=65536", "lower batch_size, which takes"),
+        (
+            "train.batch_size=65536",
+            "lower batch_size or sequence_length, which takes",
+        ),
     ] {
         let args = format!("train run.toml --set {setting}");
         let outcome = with_memory_limit(&workplace, 2_000_000, &args);

@@ -197,7 +197,7 @@ fn help_of_generate() {
               Write the prompt as the examples of a format have it: alpaca makes it the instruction of
               Alpaca's template; default: as it is
 
-              [possible values: text, lines, jsonl, csv, tsv, prompt_completion, alpaca]
+              [possible values: alpaca]
 
           --max-new-tokens <N>
               Maximum number of tokens to generate

@@ -110,6 +110,16 @@ fn a_run_needs_no_run_file() {
             .contains("runs/stories260K-train-2 is already complete"),
         "{resumed:?}"
     );
+    // One that takes the place of a run finds the last, too.
+    let forced = train(&workplace, &[&args[..], &["--force"]].concat());
+    let forced = forced.succeeded();
+    assert!(
+        forced.out.contains("replaced    the earlier run"),
+        "{forced:?}"
+    );
+    assert!(!workplace.path("runs/stories260K-train-3").exists());
+    let config = workplace.read_text("runs/stories260K-train-2/config.resolved.toml");
+    assert!(config.contains("kind = \"lora\""), "{config}");
     // What is said outright goes before the default.
     train(
         &workplace,
@@ -231,6 +241,25 @@ fn init_writes_a_run_file_that_train_takes() {
         .failed(1, "no such task: nope", "causal-lm");
 }
 
+/// The file is written, so that the command has to succeed.
+#[cfg(unix)]
+#[test]
+fn init_writes_where_no_utf_8_leads() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let workplace = Workplace::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.toml");
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(["init", "--json"])
+        .arg(name)
+        .env_clear()
+        .current_dir(workplace.root())
+        .output()
+        .expect("a process");
+    let object = Outcome::of(output).succeeded().json();
+    assert_eq!(object["path"], "caf\u{fffd}.toml");
+    assert!(workplace.root().join(name).is_file());
+}
+
 /// Generates with a text on standard input.
 fn generate(workplace: &Workplace, args: &[&str], input: &str) -> Outcome {
     let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
@@ -272,6 +301,9 @@ fn a_prompt_may_be_a_file_or_standard_input() {
             "{given}"
         );
     }
+    // As in training, a byte order mark is none of it, and lines end alike.
+    workplace.write("windows.txt", "\u{feff}a\r\nb\r\n".as_bytes());
+    assert_eq!(prompt(&["--prompt", "@windows.txt"], "")["prompt"], "a\nb");
     // One line end belongs to the file, the others to the text.
     assert_eq!(prompt(&["--prompt", "@lines.txt"], "")["prompt"], "a\n");
     assert_eq!(prompt(&["--prompt", "-"], "")["prompt"], "");
@@ -294,7 +326,11 @@ fn a_prompt_may_be_an_instruction() {
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n\
          ### Instruction:\nName a colour.\n\n### Response:"
     );
-    assert_eq!(format("prompt_completion"), "Name a colour.");
+    // The others would change nothing.
+    let args = ["--prompt", "a", "--format", "prompt_completion"];
+    let refused = generate(&workplace, &args, "");
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.err.contains("alpaca"), "{refused:?}");
 }
 
 /// What was trained on instructions wants them; a prompt without is answered, and nothing is done behind the user's back.
