@@ -128,6 +128,8 @@ pub enum TrainError {
     Remembered {
         /// Where it says how that was.
         path: PathBuf,
+        /// The options that say otherwise.
+        options: &'static str,
         /// What is wrong.
         source: Box<TrainError>,
     },
@@ -397,11 +399,13 @@ impl TrainError {
         Self::NotForTask { task, what }
     }
 
-    /// The same error, if it is one of reading data, with where it is said how they are read; `None` if nothing says it.
-    pub(crate) fn of_remembered(self, path: Option<&Path>) -> Self {
-        match (self, path) {
-            (source @ (Self::Data(_) | Self::Rows(_)), Some(path)) => Self::Remembered {
+    /// The same error, if it is one of reading data, with where it is said how they are read and the options that say
+    /// otherwise; `None` if nothing says it.
+    pub(crate) fn of_remembered(self, place: Option<(&Path, &'static str)>) -> Self {
+        match (self, place) {
+            (source @ (Self::Data(_) | Self::Rows(_)), Some((path, options))) => Self::Remembered {
                 path: path.to_owned(),
+                options,
                 source: Box::new(source),
             },
             (error, _) => error,
@@ -439,19 +443,22 @@ impl TrainError {
             Self::NoMethod => Some("set `method`, or `adapter` of the model".into()),
             Self::OutputInUse { .. } => Some("wait for it, or choose another directory".into()),
             Self::OldRun { .. } => {
-                Some("choose another directory with --output, or remove this one".into())
+                Some("choose another directory with --output, or replace this one with --force".into())
             }
             Self::ResumeDiffers { .. } => Some(
-                "resume with what the run was started with, or start a new run with another --output"
+                "resume with what the run was started with, or start a new run with another --output, or with --force in its place"
                     .into(),
             ),
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
-            Self::Remembered { path, source } => {
+            Self::Remembered {
+                path,
+                options,
+                source,
+            } => {
                 let from = format!(
-                    "the data are read as those of the model's run were, which {} says; say otherwise with --format, \
-                     --fields or --template",
+                    "the data are read as those of the model's run were, which {} says; say otherwise with {options}",
                     path.display()
                 );
                 Some(match source.hint() {

@@ -9,6 +9,7 @@
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
 
+mod adapter;
 pub mod bench;
 mod cards;
 pub mod config;

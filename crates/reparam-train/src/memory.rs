@@ -39,16 +39,13 @@ fn check_within(have: u64, parts: &[(&str, u128)]) -> Result<()> {
 ///
 /// Read from Linux's `/proc` and `/sys`; `None` on other systems.
 fn limit() -> Option<u64> {
-    let machine = fs::read_to_string("/proc/meminfo").ok();
-    let machine = machine.and_then(|text| {
-        let swap = kibibytes(&text, "SwapTotal:").unwrap_or(0);
-        Some(kibibytes(&text, "MemTotal:")? + swap)
-    });
+    let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let swap = kibibytes(&machine, "SwapTotal:").unwrap_or(0);
+    let machine = kibibytes(&machine, "MemTotal:").map(|ram| ram + swap);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let groups = group_files(&groups).into_iter().filter_map(|file| {
-        let text = fs::read_to_string(file).ok()?;
-        text.trim().parse().ok()
-    });
+    let number = |file: &str| fs::read_to_string(file).ok()?.trim().parse().ok();
+    let groups = group_files(&groups).into_iter();
+    let groups = groups.filter_map(|files| files.limit(swap, number));
     let limits = fs::read_to_string("/proc/self/limits").ok();
     let addresses = limits.and_then(|text| {
         let line = text
@@ -59,24 +56,54 @@ fn limit() -> Option<u64> {
     machine.into_iter().chain(groups).chain(addresses).min()
 }
 
+/// The files that limit the memory of a control group.
+#[derive(Debug, PartialEq, Eq)]
+struct GroupFiles {
+    ram: String,
+    /// Of swap alone, or with RAM.
+    swap: String,
+    with_ram: bool,
+}
+
+impl GroupFiles {
+    /// Returns the bytes of RAM and swap that the group may have on a machine with `swap`; `number` reads a file, if it has one.
+    fn limit(&self, swap: u64, number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+        let own = number(&self.swap);
+        let ram = number(&self.ram);
+        if self.with_ram {
+            let sum = ram.map(|ram| ram.saturating_add(swap));
+            return sum.into_iter().chain(own).min();
+        }
+        Some(ram?.saturating_add(own.map_or(swap, |own| own.min(swap))))
+    }
+}
+
 /// Returns the files that may limit the memory of a process, of its control group and those around it, in both versions.
-fn group_files(groups: &str) -> Vec<String> {
+fn group_files(groups: &str) -> Vec<GroupFiles> {
+    const FIRST: [&str; 2] = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"];
+    const SECOND: [&str; 2] = ["memory.max", "memory.swap.max"];
     let lines = groups.lines().filter_map(|line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
         match controllers {
-            "" => Some(("/sys/fs/cgroup", path, "memory.max")),
+            "" => Some(("/sys/fs/cgroup", path, SECOND)),
             _ if controllers.split(',').any(|name| name == "memory") => {
-                Some(("/sys/fs/cgroup/memory", path, "memory.limit_in_bytes"))
+                Some(("/sys/fs/cgroup/memory", path, FIRST))
             }
             _ => None,
         }
     });
     lines
-        .flat_map(|(root, path, name)| {
-            Path::new(path)
-                .ancestors()
-                .map(move |group| format!("{root}{}/{name}", group.display()).replace("//", "/"))
+        .flat_map(|(root, path, names)| {
+            Path::new(path).ancestors().map(move |group| {
+                let file =
+                    |name: &str| format!("{root}{}/{name}", group.display()).replace("//", "/");
+                GroupFiles {
+                    ram: file(names[0]),
+                    swap: file(names[1]),
+                    with_ram: names == FIRST,
+                }
+            })
         })
         .collect()
 }
@@ -129,7 +156,8 @@ mod tests {
 
     #[test]
     fn limits_of_control_groups_are_found() {
-        let files = group_files("4:cpu,memory:/a/b\n1:cpu:/x\n0::/c\n");
+        let groups = group_files("4:cpu,memory:/a/b\n1:cpu:/x\n0::/c\n");
+        let files: Vec<&str> = groups.iter().map(|files| files.ram.as_str()).collect();
         let expected = [
             "/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
             "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
@@ -141,6 +169,40 @@ mod tests {
         let text = "MemTotal:       16 kB\nSwapTotal: x kB\n";
         assert_eq!(kibibytes(text, "MemTotal:"), Some(16 << 10));
         assert_eq!(kibibytes(text, "SwapTotal:"), None);
+    }
+
+    /// As much as the group may have of RAM, and of the swap that the machine has.
+    #[test]
+    fn limits_of_control_groups_are_of_ram_and_swap() {
+        let limit = |groups: &str, numbers: [Option<u64>; 2]| {
+            let groups = group_files(groups);
+            let number = |file: &str| match file.contains("sw") {
+                false => numbers[0],
+                true => numbers[1],
+            };
+            groups[0].limit(50, number)
+        };
+        let (first, second) = ("4:memory:/\n", "0::/\n");
+        let cases = [
+            (second, [Some(100), Some(0)], Some(100)),
+            (second, [Some(100), Some(30)], Some(130)),
+            (second, [Some(100), Some(90)], Some(150)),
+            // No limit on swap, or none that is said.
+            (second, [Some(100), None], Some(150)),
+            (second, [None, Some(0)], None),
+            (first, [Some(100), None], Some(150)),
+            (first, [Some(100), Some(120)], Some(120)),
+            (first, [Some(100), Some(500)], Some(150)),
+            (first, [Some(u64::MAX), Some(u64::MAX)], Some(u64::MAX)),
+        ];
+        for (groups, numbers, expected) in cases {
+            assert_eq!(limit(groups, numbers), expected, "{groups} {numbers:?}");
+        }
+        let swap = |groups: &str| group_files(groups).swap_remove(0).swap;
+        let root = "/sys/fs/cgroup";
+        assert_eq!(swap(second), format!("{root}/memory.swap.max"));
+        let memsw = format!("{root}/memory/memory.memsw.limit_in_bytes");
+        assert_eq!(swap(first), memsw);
     }
 
     #[test]

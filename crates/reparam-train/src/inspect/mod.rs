@@ -90,7 +90,6 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
         identify::Kind::Adapter => adapter::describe(path, tasks),
         identify::Kind::Model(_) => model::describe(path, tasks),
         identify::Kind::Run => describe_run(path, tasks)?,
-        identify::Kind::RunCheckpoint => describe_result(path, tasks),
         identify::Kind::Runs(runs) => Description {
             kind: Kind::Other("runs"),
             properties: vec![("runs", json!(runs))],
@@ -103,41 +102,40 @@ pub fn inspect(path: &Path, tasks: &Tasks) -> Result<Description> {
 /// Describes what a run resulted in, else its newest checkpoint.
 fn describe_run(path: &Path, tasks: &Tasks) -> Result<Description> {
     let checkpoints = file::names(&path.join("checkpoints"))?;
-    let newest = checkpoints.last();
-    let has_result = ["adapter", "model"]
+    let result = ["adapter", "model"].map(|name| path.join(name));
+    let result = result.into_iter().find(|path| path.is_dir());
+    let steps = checkpoints
         .iter()
-        .any(|name| path.join(name).is_dir());
-    let mut description = match newest {
-        Some(newest) if !has_result => {
-            describe_result(&path.join("checkpoints").join(newest), tasks)
+        .filter_map(|name| Some((step_of(name)?, name)));
+    let newest = steps.max().map(|(_, name)| name);
+    let (place, found) = match (result, newest) {
+        (Some(result), _) => (Some(result), "there"),
+        (None, Some(newest)) => {
+            let newest = path.join("checkpoints").join(newest);
+            (Some(newest), "not there; this is the newest checkpoint")
         }
-        _ => describe_result(path, tasks),
+        (None, None) => (None, "not there"),
     };
-    let result = match (has_result, newest) {
-        (true, _) => "there",
-        (false, Some(_)) => "not there; this is the newest checkpoint",
-        (false, None) => "not there",
+    let mut description = match place {
+        Some(place) if matches!(identify(&place)?, identify::Kind::Adapter) => {
+            adapter::describe(&place, tasks)
+        }
+        Some(place) => model::describe(&place, tasks),
+        None => Description {
+            kind: Kind::Other("run"),
+            properties: Vec::new(),
+            tensors: Vec::new(),
+        },
     };
     let of_run = [
-        ("result", json!(result)),
+        ("result", json!(found)),
         ("checkpoints", json!(checkpoints)),
     ];
     description.properties.splice(0..0, of_run);
     Ok(description)
 }
 
-/// Describes the adapter or model in a directory of a run.
-fn describe_result(path: &Path, tasks: &Tasks) -> Description {
-    let [adapter, whole] = ["adapter", "model"].map(|name| path.join(name));
-    if adapter.is_dir() {
-        adapter::describe(&adapter, tasks)
-    } else if whole.is_dir() {
-        model::describe(&whole, tasks)
-    } else {
-        Description {
-            kind: Kind::Other("run"),
-            properties: Vec::new(),
-            tensors: Vec::new(),
-        }
-    }
+/// The step of a checkpoint by its name; `None` of what is no checkpoint to go on from.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix("step-")?.parse().ok()
 }

@@ -29,11 +29,11 @@ pub const DEFAULT_LENGTH: usize = 512;
 pub struct DataRequest {
     /// The file, or a directory or a pattern of files.
     pub path: PathBuf,
-    /// The word for its format; what the model's run had, else by the file's name, if absent.
+    /// The word for its format; by the file's name, or with fields and template as in the model's run, if absent.
     pub format: Option<String>,
-    /// Which column holds which field; as in the model's run if absent.
+    /// Which column holds which field; those of its format, or with format and template as in the model's run, if absent.
     pub fields: Option<Fields>,
-    /// What makes a text of a row's fields; as in the model's run if absent.
+    /// What makes a text of a row's fields; none, or with format and fields as in the model's run, if absent.
     pub template: Option<Template>,
     /// What is done with a row that cannot be read.
     pub on_error: OnError,
@@ -49,6 +49,14 @@ impl DataRequest {
             template: None,
             on_error: OnError::Stop,
         }
+    }
+
+    /// Returns whether nothing here says how the file is read, so that it is read as those of the model's run were.
+    ///
+    /// A format, its fields and a template belong together, so that one of them that is asked for takes the place of all.
+    pub(crate) fn is_as_in_run(&self) -> bool {
+        let no_fields = self.fields.as_ref().is_none_or(Fields::is_empty);
+        self.format.is_none() && no_fields && self.template.is_none()
     }
 
     /// Refuses what a task without fields does not look at.

@@ -22,6 +22,7 @@ use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
+use crate::model_files::GENERATION;
 use crate::task::{
     BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Prepared, Task,
 };
@@ -90,8 +91,6 @@ impl TextCard {
     }
 
     /// Returns how files are read, and which file says it if it was not asked for.
-    ///
-    /// A format, its fields and a template belong together, so that one of them that is asked for takes the place of all.
     fn reading(
         card: Option<(Self, PathBuf)>,
         data: &DataRequest,
@@ -107,7 +106,7 @@ impl TextCard {
             ..ReadOptions::default()
         };
         match card {
-            Some((card, path)) if asked == by_default => {
+            Some((card, path)) if data.is_as_in_run() => {
                 let remembered = ReadOptions {
                     format: card.format,
                     fields: card.fields,
@@ -209,9 +208,11 @@ impl Task for CausalLanguageModel {
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
             config_json.insert(TIED.to_owned(), false.into());
         }
-        let mut files = train.read.files.clone();
+        let mut read = train.read.clone();
         if let (EvalData::Files(_), Some(eval)) = (&config.data.eval, &eval) {
-            files.extend(eval.read.files.iter().cloned());
+            read.files.extend(eval.read.files.iter().cloned());
+            read.skipped.append(eval.read.skipped.clone());
+            read.left_out.extend(eval.read.left_out.iter().cloned());
         }
         let data = Learned {
             count: train.blocks.len(),
@@ -221,16 +222,17 @@ impl Task for CausalLanguageModel {
                 &train,
                 eval.as_ref(),
                 &held_out,
+                &read,
                 config.train.sequence_length,
             ),
-            files,
+            files: read.files,
         };
         let token_bytes = token_bytes(session.model.architecture(), precision);
         let base = Loaded {
             token_bytes,
             model: session.model,
             from: session.files,
-            files: [&BaseOrigin::FILES[..], &["generation_config.json"]].concat(),
+            files: [&BaseOrigin::FILES[..], &[GENERATION]].concat(),
             tokenizer: session.tokenizer.digest().clone(),
             precision,
             warnings: warnings.take(),
@@ -293,14 +295,17 @@ impl Task for CausalLanguageModel {
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
         let metrics = evaluate_file(&session, data, &read, sequence_length, stop);
-        metrics.map_err(|error| error.of_remembered(remembered.as_deref()))
+        let options = "--format, --fields or --template";
+        metrics.map_err(|error| error.of_remembered(remembered.as_deref().zip(Some(options))))
     }
 }
 
+/// What the run says of its data, of which `read` was read for training and evaluation.
 fn data_facts(
     train: &Dataset,
     eval: Option<&Dataset>,
     held_out: &[FileShare],
+    read: &ReadReport,
     sequence_length: usize,
 ) -> Value {
     let report = &train.report;
@@ -313,9 +318,9 @@ fn data_facts(
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
         "held_out": held_out,
         "format": formats(&train.read),
-        "skipped": train.read.skipped.count,
-        "skipped_rows": train.read.skipped.first,
-        "left_out": train.read.left_out,
+        "skipped": read.skipped.count,
+        "skipped_rows": read.skipped.first,
+        "left_out": read.left_out,
     })
 }
 

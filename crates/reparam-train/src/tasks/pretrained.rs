@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, WeightLayout};
+use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
 use reparam_formats::file;
@@ -12,6 +12,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
 use reparam_models::{Architecture, Precision};
 use serde_json::Value;
 
+use crate::adapter::{AdapterBase, attach};
 use crate::config::{Catalog, ModelRun};
 use crate::export::save_model;
 use crate::json::object;
@@ -105,6 +106,7 @@ pub(super) fn prepare<D, T>(
 ) -> Result<Prepared<T>>
 where
     T: Task + Objective,
+    T::Model: AdapterBase,
 {
     let (train, seed) = (&config.train, config.train.seed);
     let plan = BatchPlan::new(data.count, train.batch_size, seed, data.shuffle)?
@@ -114,23 +116,23 @@ where
     let model_parameters = base.model.num_params();
     let mut base = base;
     let adapter = base.adapter.take();
-    check_fits(&least_bytes(train.batch_size, &base, &data, None)?)?;
+    let method = match (&adapter, &config.method) {
+        (None, Some(method)) => Some(catalog.method(method, max_steps)?),
+        _ => None,
+    };
+    check_fits(&least_bytes(
+        train.batch_size,
+        &base,
+        &data,
+        method.as_deref(),
+    )?)?;
     let mut adapter_files = Vec::new();
-    let (model, report, method) = match (adapter, &config.method) {
+    let (model, report, method) = match (adapter, method) {
         (Some(adapter), _) => {
             adapter_files = adapter.files;
-            let tensors = adapter.tensors.over(base.from.weights(), &[])?;
-            let methods = &catalog.methods;
-            methods.attach_adapter(base.model, &tensors, WeightLayout::OutIn)?
+            attach(base.model, adapter.tensors, &base.from, &catalog.methods)?
         }
         (None, Some(method)) => {
-            let method = catalog.method(method, max_steps)?;
-            check_fits(&least_bytes(
-                train.batch_size,
-                &base,
-                &data,
-                Some(&*method),
-            )?)?;
             let (model, report) = methods::attach(base.model, &*method, seed)?;
             (model, report, method)
         }
@@ -208,7 +210,11 @@ fn least_bytes<M: Module>(
     const NUMBER: u128 = 4;
     let tokens =
         (data.tokens as u128).saturating_mul(batch_size as u128) / data.count.max(1) as u128;
-    let mut parts = vec![("batch_size", tokens.saturating_mul(base.token_bytes))];
+    let setting = match batch_size {
+        1 => "sequence_length",
+        _ => "batch_size or sequence_length",
+    };
+    let mut parts = vec![(setting, tokens.saturating_mul(base.token_bytes))];
     let numbers = match method {
         Some(method) => methods::least_numbers(&base.model, method)?,
         None => None,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use reparam_data::ReadOptions;
+use reparam_formats::peft::{AdapterFiles, Tensor};
 use reparam_train::config::{Override, RunConfig};
 use reparam_train::event::Event;
 use reparam_train::tasks::CausalLanguageModel;
@@ -141,6 +142,42 @@ fn a_run_goes_on_where_the_adapter_is() {
                 "{method}"
             );
         }
+    }
+}
+
+/// PEFT adapts the output head of a model whose head is its embedding; the embedding stays as it is.
+#[test]
+fn an_adapter_of_a_tied_head_is_trained_on() {
+    use reparam_train::config::Precision::{Bf16, F32};
+    for (precision, word) in [(F32, "f32"), (Bf16, "bf16")] {
+        let place = Place::new();
+        let precision_set = format!("train.precision={word}");
+        let method = "method={ kind = \"lora\", rank = 2, target_modules = [\"q_proj\"] }";
+        place.finish("first", &[method, &precision_set]);
+        let directory = place.path("first").join("adapter");
+        let AdapterFiles {
+            config,
+            mut tensors,
+        } = AdapterFiles::load(&directory).expect("an adapter");
+        let mut config = config.map().clone();
+        let targets = config["target_modules"].as_array_mut().expect("names");
+        targets.push("lm_head".into());
+        for (name, shape) in [("lora_A", [2, 64]), ("lora_B", [512, 2])] {
+            let numbers = 0..shape[0] * shape[1];
+            let tensor = Tensor {
+                shape: shape.to_vec(),
+                data: numbers.map(|i| 0.01 * (i as f32).sin()).collect(),
+            };
+            tensors.insert(format!("lm_head.{name}.weight"), tensor);
+        }
+        let adapter = AdapterFiles::new(config, tensors);
+        adapter.save(&directory).expect("saves");
+
+        let second = place.finish("second", &[&place.adapter("first"), &precision_set]);
+        let finished = second.finished();
+        assert_eq!(finished.before, Some(place.loss("first", precision)));
+        assert_eq!(finished.after, Some(place.loss("second", precision)));
+        assert!(place.weights("first") != place.weights("second"));
     }
 }
 

@@ -421,6 +421,56 @@ fn rows_that_cannot_be_read_stop_or_keep_their_place() {
     assert!(error.hint().is_some());
 }
 
+/// Rows and files to measure on are counted as those to train on are.
+#[test]
+fn rows_that_are_left_out_of_the_evaluation_are_counted_too() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("eval")).expect("a directory");
+    place.write("eval/README", "no data");
+    place.write(
+        "eval/bad.jsonl",
+        "{\"Body\":\"see you\",\"Kind\":\"ham\"}\nnothing\n{\"Body\":\"win\",\"Kind\":\"eggs\"}\n",
+    );
+    let witness = place.train(
+        "run",
+        &[
+            "train.max_steps=1",
+            "data.on_error=skip",
+            &format!("data.eval={}", text_of(&place.path("eval"))),
+        ],
+    );
+    let data = &witness.start().data;
+    assert_eq!(
+        (&data["eval_rows"], &data["skipped"]),
+        (&json!(1), &json!(2))
+    );
+    let rows = data["skipped_rows"].as_array().expect("rows");
+    assert!(
+        rows.iter()
+            .all(|row| row.to_string().contains("bad.jsonl:"))
+    );
+    assert_eq!(rows.len(), 2);
+    assert_eq!(data["left_out"], json!([place.path("eval/README")]));
+}
+
+/// A format and its fields belong together: one that is asked for takes the place of both.
+#[test]
+fn what_a_run_remembers_is_taken_whole_or_not_at_all() {
+    let place = Place::new();
+    place.train("run", &["train.max_steps=1"]);
+    place.write("other.jsonl", "{\"text\":\"see you\",\"label\":\"ham\"}\n");
+    let other = || DataRequest::new(place.path("other.jsonl"));
+    let error = place.eval(place.adapted("run"), other());
+    let hint = error.expect_err("other fields").hint().expect("a hint");
+    let options = "say otherwise with --format or --fields";
+    assert!(hint.ends_with(options), "{hint}");
+    let asked = DataRequest {
+        format: Some("jsonl".to_owned()),
+        ..other()
+    };
+    place.eval(place.adapted("run"), asked).expect("measures");
+}
+
 #[test]
 fn what_has_no_effect_is_refused() {
     let parse = |line: &str| {

@@ -1,10 +1,12 @@
-//! What is said of adapters that PEFT wrote, whatever their method.
+//! What is said of adapters that PEFT wrote, whatever their method, and of runs without a result.
 
 use reparam_train::Tasks;
 use reparam_train::inspect::{Description, Kind, inspect};
 use serde_json::{Value, json};
 
 use crate::repository;
+use crate::resume::run;
+use crate::witness::Witness;
 
 fn property<'a>(description: &'a Description, key: &str) -> Option<&'a Value> {
     let mut properties = description.properties.iter();
@@ -57,4 +59,50 @@ fn adapters_of_every_method_are_described() {
     let dora = inspect(&dora, &Tasks::builtin()).expect("an adapter");
     // alpha / rank.
     assert_eq!(property(&dora, "scaling"), Some(&json!(2.0)));
+}
+
+#[test]
+fn a_run_without_a_result_is_described_by_its_newest_checkpoint() {
+    let place = tempfile::tempdir().expect("a directory");
+    let data = place.path().join("train.txt");
+    let text = std::fs::read(repository("assets/tinyshakespeare.txt")).expect("a text");
+    std::fs::write(&data, &text[..700]).expect("writes");
+    let full: &[&str] = &["method={ kind = \"full\" }"];
+    for (name, overrides, kind) in [("a", &[][..], Kind::Adapter), ("b", full, Kind::Model)] {
+        let directory = place.path().join(name);
+        let mut witness = Witness {
+            stop_at: Some(3),
+            ..Witness::default()
+        };
+        let outcome = witness.run(&run(&directory, &data, overrides), false);
+        outcome.expect("it ends well");
+        // As if it was killed then.
+        let result = directory.join(if kind == Kind::Model {
+            "model"
+        } else {
+            "adapter"
+        });
+        std::fs::remove_dir_all(result).expect("a result");
+        let checkpoints = directory.join("checkpoints");
+        // The newest is the one with the largest number, and not the best.
+        let newest = checkpoints.join("step-1000000");
+        std::fs::rename(checkpoints.join("step-000003"), &newest).expect("a checkpoint");
+        let found = inspect(&directory, &Tasks::builtin()).expect("a run");
+        let said = property(&found, "result").and_then(Value::as_str);
+        let checkpoint = "not there; this is the newest checkpoint";
+        assert_eq!(said, Some(checkpoint), "{name}");
+        assert_eq!(
+            property(&found, "checkpoints"),
+            Some(&json!(crate::names(&checkpoints)))
+        );
+        let of_newest = inspect(&newest, &Tasks::builtin()).expect("a checkpoint");
+        assert_eq!((found.kind, of_newest.kind), (kind, kind));
+        assert_eq!(found.properties[2..], of_newest.properties);
+        assert!(!found.tensors.is_empty() && found.tensors == of_newest.tensors);
+        assert_eq!(property(&found, "problem"), None);
+        std::fs::remove_dir_all(&checkpoints).expect("checkpoints");
+        let found = inspect(&directory, &Tasks::builtin()).expect("a run");
+        assert_eq!(found.kind, Kind::Other("run"));
+        assert_eq!(property(&found, "result"), Some(&json!("not there")));
+    }
 }

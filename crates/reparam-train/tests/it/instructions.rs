@@ -275,3 +275,28 @@ fn a_run_says_how_many_examples_are_cut() {
         assert_eq!(witness.start().data["cut_examples"], cut);
     }
 }
+
+/// Rows and files to measure on are counted as those to train on are.
+#[test]
+fn rows_that_are_left_out_of_the_evaluation_are_counted_too() {
+    let place = Workplace::new();
+    let eval = place.path("eval");
+    std::fs::create_dir(&eval).expect("a directory");
+    let rows = "{\"instruction\":\"a\",\"output\":\"b\"}\nnothing\n";
+    std::fs::write(eval.join("bad.jsonl"), rows).expect("writes");
+    std::fs::write(eval.join("README"), "no data").expect("writes");
+    let witness = finish(&place.config(&[
+        "train.max_steps=1",
+        "data.on_error=skip",
+        &format!("data.eval={eval:?}"),
+    ]));
+    let data = &witness.start().data;
+    assert_eq!(data["skipped"], 1);
+    let row = data["skipped_rows"][0].as_str().expect("a row");
+    assert!(row.contains("bad.jsonl:2"), "{row}");
+    assert_eq!(
+        data["left_out"][0],
+        eval.join("README").display().to_string()
+    );
+    assert_eq!(data["format"], "alpaca");
+}

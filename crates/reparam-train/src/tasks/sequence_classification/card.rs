@@ -100,16 +100,20 @@ impl Card {
 
     /// Whether a file is read as in the run, in a way that is not the usual one.
     pub(super) fn is_asked(&self, data: &DataRequest) -> bool {
-        let format = data.format.is_none() && self.format.is_some();
-        format || data.fields.is_none() && !self.fields.is_empty()
+        data.is_as_in_run() && (self.format.is_some() || !self.fields.is_empty())
     }
 
     /// Returns how a file is read: as asked, else as in the run.
     pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions> {
-        let format = data.format.as_deref().map(str::parse).transpose()?;
+        if data.is_as_in_run() {
+            return Ok(RowsOptions {
+                format: self.format,
+                fields: self.fields.clone(),
+            });
+        }
         Ok(RowsOptions {
-            format: format.or(self.format),
-            fields: data.fields.clone().unwrap_or_else(|| self.fields.clone()),
+            format: data.format.as_deref().map(str::parse).transpose()?,
+            fields: data.fields.clone().unwrap_or_default(),
         })
     }
 }

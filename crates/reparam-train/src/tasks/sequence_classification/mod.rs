@@ -4,6 +4,7 @@ mod card;
 mod measure;
 mod open;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,29 +124,41 @@ impl ClassRows {
     /// files, and how much that is of each file.
     fn hold_out(self, size: Size, seed: u64) -> Result<(Self, Self, Vec<FileShare>)> {
         let held_out = hold_out(&self.contents, size, seed)?;
+        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
+        for (path, is_held_out) in self.paths.iter().zip(&held_out) {
+            let (chosen, of) = counts.entry(path).or_default();
+            *chosen += usize::from(*is_held_out);
+            *of += 1;
+        }
         let shares = self.files.iter().map(|file| {
-            let of_file = |row: &usize| *self.paths[*row] == *file.path;
-            let rows = (0..held_out.len()).filter(of_file);
+            let count = counts.get(&*file.path);
+            let (held_out, of) = count.copied().unwrap_or_default();
             FileShare {
                 file: file.path.clone(),
-                held_out: rows.clone().filter(|row| held_out[*row]).count(),
-                of: rows.count(),
+                held_out,
+                of,
                 unit: Unit::Rows,
             }
         });
         let shares = shares.collect();
-        let (mut eval, train): (Vec<usize>, Vec<usize>) =
-            (0..held_out.len()).partition(|row| held_out[*row]);
-        eval.sort_by_key(|row| self.contents[*row]);
-        Ok((self.subset(&train), self.subset(&eval), shares))
-    }
-
-    fn subset(&self, rows: &[usize]) -> Self {
-        Self {
-            encoded: rows.iter().map(|row| self.encoded[*row].clone()).collect(),
-            classes: rows.iter().map(|row| self.classes[*row].clone()).collect(),
-            ..Self::default()
+        let (mut train, mut chosen) = (Self::default(), Vec::new());
+        let rows = self.encoded.into_iter().zip(self.classes);
+        for ((row, content), is_held_out) in rows.zip(self.contents).zip(held_out) {
+            if is_held_out {
+                chosen.push((content, row));
+            } else {
+                train.encoded.push(row.0);
+                train.classes.push(row.1);
+            }
         }
+        chosen.sort_by_key(|(content, _)| *content);
+        let (encoded, classes) = chosen.into_iter().map(|(_, row)| row).unzip();
+        let eval = Self {
+            encoded,
+            classes,
+            ..Self::default()
+        };
+        Ok((train, eval, shares))
     }
 
     /// Rows of which tokens were cut off.
@@ -210,7 +223,7 @@ impl Task for SequenceClassification {
         let length = base.length(train_config.sequence_length);
         let options = data.options();
         let (texts, mut skipped) = ClassRows::read(&data.train, &options, data.on_error)?;
-        let left_out = texts.left_out.clone();
+        let mut left_out = texts.left_out.clone();
         let adapter = Adapter::load(config)?;
         let labels =
             match base.labels_with(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))? {
@@ -222,9 +235,12 @@ impl Task for SequenceClassification {
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
-                let (texts, _) = ClassRows::read(paths, &options, data.on_error)?;
+                let (texts, unread) = ClassRows::read(paths, &options, data.on_error)?;
+                left_out.extend(texts.left_out.iter().cloned());
                 let eval =
                     ClassRows::encode(texts, &labels, (&base, length), data.on_error, watch)?;
+                skipped.append(unread);
+                skipped.append(eval.skipped.clone());
                 files.extend(eval.files.iter().cloned());
                 (all, Some(eval), Vec::new())
             }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use reparam::methods::WeightLayout;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::hub::HubOptions;
@@ -14,6 +13,7 @@ use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
 
 use super::SequenceClassification;
 use super::card::Card;
+use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
 use crate::config::Precision as Wanted;
 use crate::model_files::ModelFiles;
@@ -162,7 +162,7 @@ impl Opened {
         let base = Base::open(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
-            Some(directory) => Some(load_adapter(directory)?.over(base.files.weights(), &[])?),
+            Some(directory) => Some(load_adapter(directory)?),
             None => None,
         };
         let adapter = directory.zip(files.as_ref());
@@ -174,10 +174,9 @@ impl Opened {
         // The values of a head that the adapter brings take the place of the new one's.
         let new_head = of_adapter.map(|_| NewHead { seed: 0 });
         let mut model = base.load(labels.len(), new_head, precision)?;
-        if let Some(files) = &files {
+        if let Some(files) = files {
             let methods = &request.catalog.methods;
-            let attached = methods.attach_adapter(model, files, WeightLayout::OutIn)?;
-            model = attached.0.no_grad();
+            model = attach(model, files, &base.files, methods)?.0.no_grad();
         }
         let own = directory
             .map(|directory| card_of(directory).map(|card| (directory, card)))
@@ -195,9 +194,10 @@ impl Opened {
         })
     }
 
-    /// Where it is said how data are read, if the card says it and nothing else was asked for.
-    pub(super) fn remembered(&self, data: &DataRequest) -> Option<&Path> {
-        self.card.is_asked(data).then_some(&*self.card_path)
+    /// Where it is said how data are read, if the card says it and nothing else was asked for, and the options that say otherwise.
+    pub(super) fn remembered(&self, data: &DataRequest) -> Option<(&Path, &'static str)> {
+        let is_asked = self.card.is_asked(data);
+        is_asked.then_some((&self.card_path, "--format or --fields"))
     }
 }
 

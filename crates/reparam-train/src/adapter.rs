@@ -1,0 +1,61 @@
+//! Adapters on what they were trained on.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use reparam::methods::{AttachReport, MethodConfig, Methods, WeightLayout};
+use reparam_formats::peft::AdapterFiles;
+use reparam_models::{CausalLm, SequenceClassifier};
+
+use crate::Result;
+use crate::model_files::ModelFiles;
+
+/// What adapters are attached to.
+pub(crate) trait AdapterBase: Module {
+    /// Returns the names of two weights that are one, if there are such.
+    fn tied(&self) -> Option<(String, String)>;
+
+    /// Returns the base as it is under this adapter.
+    #[must_use]
+    fn under(self, adapter: &AdapterFiles) -> Self;
+}
+
+impl AdapterBase for CausalLm {
+    fn tied(&self) -> Option<(String, String)> {
+        self.tied_names()
+    }
+
+    /// As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
+    fn under(self, adapter: &AdapterFiles) -> Self {
+        let head = format!("{}.", self.architecture().head.path);
+        let of_head = adapter.tensors.keys().any(|name| name.starts_with(&head));
+        match of_head {
+            true => self.with_own_head(),
+            false => self,
+        }
+    }
+}
+
+impl AdapterBase for SequenceClassifier {
+    fn tied(&self) -> Option<(String, String)> {
+        None
+    }
+
+    fn under(self, _: &AdapterFiles) -> Self {
+        self
+    }
+}
+
+/// Attaches an adapter to the base that was made of `from`.
+pub(crate) fn attach<M: AdapterBase>(
+    base: M,
+    adapter: AdapterFiles,
+    from: &ModelFiles,
+    methods: &Methods,
+) -> Result<(M, AttachReport, Arc<dyn MethodConfig>)> {
+    let tied = base.tied();
+    let tied: Vec<(&str, &str)> = tied.iter().map(|(a, b)| (&**a, &**b)).collect();
+    let adapter = adapter.over(from.weights(), &tied)?;
+    let base = base.under(&adapter);
+    Ok(methods.attach_adapter(base, &adapter, WeightLayout::OutIn)?)
+}
