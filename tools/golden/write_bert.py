@@ -10,6 +10,7 @@
   [R, 3]; `hidden` [N, d], the last hidden states; `gradient.NAME` of `loss` for every parameter, `gradient_several.NAME` of
   `loss_several` for the parameters of the pooler and the classifier.
 - `body/`: the same model without its head, as the class BertModel saves it, and the tokenizer.
+- `masked/`: the same body as a BertForMaskedLM, and the tokenizer.
 - `adapter/`: an adapter of `body/` as PEFT saves it, LoRA on queries and values with a new head of two labels beside it
   (`modules_to_save`); `adapter.safetensors` has its `logits` [R, 2] for the rows of the batch.
 
@@ -23,7 +24,7 @@ from golden_common import GOLDEN, flatten, randomize, setup, write_json, write_t
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 DIRECTORY = GOLDEN / "bert"
 LABELS = ["ham", "spam", "unsure"]
@@ -99,6 +100,20 @@ def model():
     return model.eval()
 
 
+def masked(tiny):
+    """The model with the head of a masked language model."""
+    model = BertForMaskedLM(BertConfig(**SHAPE))
+    with torch.no_grad():
+        for name, parameter in model.cls.named_parameters():
+            parameter.normal_(0.0, 0.2)
+            if name.endswith("LayerNorm.weight"):
+                parameter.add_(1.0)
+    body = {name: value for name, value in tiny.bert.state_dict().items() if not name.startswith("pooler.")}
+    model.bert.load_state_dict(body)
+    model.tie_weights()
+    return model
+
+
 def gradients(model, loss, prefix, keep):
     model.zero_grad()
     loss.backward(retain_graph=True)
@@ -160,6 +175,9 @@ def main():
     body.load_state_dict(tiny.bert.state_dict())
     body.save_pretrained(DIRECTORY / "body")
     write_adapter(batch)
+    setup(22)
+    words.save_pretrained(DIRECTORY / "masked")
+    masked(tiny).save_pretrained(DIRECTORY / "masked")
 
 
 def write_adapter(batch):

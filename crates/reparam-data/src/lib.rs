@@ -13,6 +13,7 @@
 //!   each piece begins, so that a document never sees another.
 //! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
 //! - [`dataset`] does all of it in one call.
+//! - [`masking`] cuts texts for a masked language model, and chooses what it has to guess.
 //!
 //! Beside the texts there are tables: [`tabular`] reads or generates the numbers of a regression, holds rows out,
 //! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
@@ -38,6 +39,7 @@
 
 pub mod dataset;
 pub mod error;
+pub mod masking;
 pub mod order;
 pub mod pack;
 pub mod rows;
@@ -59,6 +61,6 @@ pub use source::{
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
-    EncodedCorpus, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,
+    EncodedCorpus, EncodedPiece, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,
 };
 pub use watch::{Interrupted, Phase, Progress, Watch};

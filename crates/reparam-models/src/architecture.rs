@@ -3,9 +3,14 @@
 //! Paths are those of the modules in transformers, inside of the body's class (`layers.0.self_attn.q_proj`); in a class with
 //! a head they stand behind [`Architecture::prefix`].
 
+mod heads;
+
 use reparam_formats::config::SpecialTokens;
 use reparam_ops::Activation;
 
+pub use self::heads::{
+    HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
+};
 use crate::ModelError;
 
 /// A whole model.
@@ -41,8 +46,8 @@ pub struct Architecture {
     pub norm: Option<NormSpec>,
     /// The output head of a causal language model.
     pub head: HeadSpec,
-    /// The head of a sequence classifier, if the family has one.
-    pub classifier: Option<ClassifierSpec>,
+    /// The heads of other tasks.
+    pub heads: HeadsSpec,
     /// How the names of tensors end that checkpoints may hold and the model does not need: buffers.
     pub buffers: Vec<&'static str>,
     /// The keys of `config.json` that give layers their biases, with a part of the layers' paths.
@@ -50,6 +55,8 @@ pub struct Architecture {
 }
 
 /// The vectors of tokens and what is added to them.
+///
+/// All are as wide as the hidden states, unless a projection makes them so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EmbeddingSpec {
     /// The path of the table of token vectors, `[vocab_size, width]`.
@@ -64,6 +71,8 @@ pub struct EmbeddingSpec {
     pub norm: Option<NormSpec>,
     /// The probability of the dropout after all of it; `None` if the family has none there.
     pub dropout: Option<f64>,
+    /// From the width of the tables to that of the hidden states, after the dropout.
+    pub projection: Option<LinearSpec>,
 }
 
 /// A table of vectors besides that of tokens.
@@ -99,6 +108,8 @@ pub enum NormKind {
     RmsPlusOne,
     /// `(x - mean(x)) / std(x) * w + b`
     Layer,
+    /// `(x - mean(x)) / std(x) * w`
+    LayerWithoutBias,
 }
 
 /// A linear layer.
@@ -149,9 +160,6 @@ pub struct BlockSpec {
     pub feed_forward: FeedForwardSpec,
     /// The norms around it.
     pub feed_forward_norms: NormsSpec,
-    /// The probability of the dropout on the output of either half, before anything else is done with it; `None` if the family
-    /// has none there.
-    pub dropout: Option<f64>,
 }
 
 /// Where the norms of half a block `f` are:
@@ -198,6 +206,8 @@ pub struct AttentionSpec {
     pub rotary: Option<usize>,
     /// The probability of the dropout of the weights that values are summed with; `None` if the family has none there.
     pub dropout: Option<f64>,
+    /// The probability of the dropout of the output, before anything else is done with it; `None` if the family has none there.
+    pub output_dropout: Option<f64>,
 }
 
 impl AttentionSpec {
@@ -245,6 +255,8 @@ pub struct FeedForwardSpec {
     pub output: LinearSpec,
     /// The activation function.
     pub activation: Activation,
+    /// The probability of the dropout of the output, before anything else is done with it; `None` if the family has none there.
+    pub output_dropout: Option<f64>,
 }
 
 impl FeedForwardSpec {
@@ -269,23 +281,6 @@ pub struct HeadSpec {
     pub tied: bool,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f64>,
-}
-
-/// The head of a sequence classifier: `classifier(dropout(tanh(pooler(h_first))))`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClassifierSpec {
-    /// The class of transformers, as in `architectures`.
-    pub class: &'static str,
-    /// The layer over the hidden state of the first token, in the body.
-    pub pooler: LinearSpec,
-    /// The path of the last layer, in the class with the head.
-    pub path: String,
-    /// The probability of the dropout between the two; `None` if the family has none there.
-    pub dropout: Option<f64>,
-    /// The standard deviation of the weights of a new one.
-    pub std: f64,
-    /// How the names of tensors begin that belong to other heads, which a checkpoint may hold.
-    pub other_heads: Vec<&'static str>,
 }
 
 impl Architecture {
@@ -316,10 +311,17 @@ impl Architecture {
 
     fn dropouts(&mut self) -> impl Iterator<Item = &mut f64> {
         let blocks = self.blocks.iter_mut();
-        let blocks = blocks.flat_map(|block| [&mut block.attention.dropout, &mut block.dropout]);
-        let classifier = self.classifier.iter_mut().map(|head| &mut head.dropout);
+        let blocks = blocks.flat_map(|block| {
+            let attention = &mut block.attention;
+            [
+                &mut attention.dropout,
+                &mut attention.output_dropout,
+                &mut block.feed_forward.output_dropout,
+            ]
+        });
         let embedding = std::iter::once(&mut self.embedding.dropout);
-        embedding.chain(blocks).chain(classifier).flatten()
+        let all = embedding.chain(blocks).chain(self.heads.dropouts());
+        all.flatten()
     }
 
     /// Checks that the parts fit together, which blocks rely on.
@@ -354,6 +356,12 @@ impl Architecture {
     /// Returns whether no token sees what comes after it.
     pub fn is_causal(&self) -> bool {
         self.blocks.iter().all(|block| block.attention.causal)
+    }
+
+    /// Returns the width of the tables that the embedding adds up.
+    pub fn table_width(&self) -> usize {
+        let projection = self.embedding.projection.as_ref();
+        projection.map_or(self.width, |projection| projection.d_in)
     }
 
     /// Returns the names of the weight of the output head and of the table of token vectors.

@@ -194,7 +194,7 @@ impl CausalLm {
             None => {
                 let h = self.body.normalized(h);
                 let (head, plan) = self.dense_head(context);
-                linear_cross_entropy(h, head, plan, self.soft_cap(), labels, scale)
+                linear_cross_entropy(h, (head, None), plan, self.soft_cap(), labels, scale)
             }
         }
     }

@@ -73,14 +73,16 @@ pub enum ModelError {
         /// The family.
         model_type: String,
     },
-    /// The family has no head for sequence classification.
-    #[error("`{model_type}` models have no sequence-classification head")]
-    NoClassifier {
+    /// The family has no head of this kind.
+    #[error("`{model_type}` models have no {head} head", model_type = shown(model_type))]
+    NoSuchHead {
         /// The family.
         model_type: String,
+        /// What the head is for.
+        head: &'static str,
     },
-    /// The checkpoint has no last layer to tell sequences apart.
-    #[error("the checkpoint has no classification head (`{path}`)", path = shown(path))]
+    /// The checkpoint has no last layer for the task.
+    #[error("the checkpoint has no head for this task (`{path}`)", path = shown(path))]
     NoHead {
         /// The path of the layer.
         path: String,
@@ -150,7 +152,9 @@ impl ModelError {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }
             Self::NoDropout { .. } => Some("remove model.dropout".into()),
-            Self::NoClassifier { .. } => Some("use a BERT model".into()),
+            Self::NoSuchHead { .. } => {
+                Some("use an encoder, such as a bert, roberta or modernbert model".into())
+            }
             Self::NoHead { .. } => Some(
                 "train it first, or give the adapter whose training made the head (--adapter)"
                     .into(),

@@ -24,6 +24,8 @@ pub(crate) struct Loader<'a> {
     precision: Precision,
     /// What the checkpoint lacks at the beginning of the names of the body's tensors: it was saved without a head.
     missing_prefix: Option<String>,
+    /// What the checkpoint has there beyond the names of the model's.
+    extra_prefix: Option<String>,
     /// A tensor that the checkpoint stores under another name, and that name.
     alias: Option<(String, String)>,
     /// What the paths of modules are in.
@@ -73,11 +75,21 @@ impl<'a> Loader<'a> {
             device,
             precision,
             missing_prefix: (!is_there).then_some(prefix),
+            extra_prefix: None,
             alias: None,
             place: String::new(),
             plan: Some(Vec::new()),
             unusable: None,
         }
+    }
+
+    /// Goes without the name of the body, as the class without a head does: a checkpoint of one with a head has it.
+    pub(crate) fn without_prefix(mut self, prefix: &str) -> Self {
+        self.extra_prefix = match self.missing_prefix.take() {
+            None => Some(format!("{prefix}.")),
+            Some(_) => None,
+        };
+        self
     }
 
     /// Builds a model. `ignored` says which extra tensors are harmless, `bias_keys` is [`Architecture::bias_keys`].
@@ -109,7 +121,7 @@ impl<'a> Loader<'a> {
         self.place = place.to_owned();
     }
 
-    fn path(&self, path: &str) -> String {
+    pub(crate) fn path(&self, path: &str) -> String {
         match self.place.is_empty() {
             true => path.to_owned(),
             false => format!("{}.{path}", self.place),
@@ -122,6 +134,9 @@ impl<'a> Loader<'a> {
             && wanted == name
         {
             return stored.clone();
+        }
+        if let Some(prefix) = &self.extra_prefix {
+            return format!("{prefix}{name}");
         }
         let prefix = self.missing_prefix.as_deref().unwrap_or_default();
         name.strip_prefix(prefix).unwrap_or(name).to_owned()
@@ -191,7 +206,7 @@ impl<'a> Loader<'a> {
         Param::from_tensor(Tensor::from_data(data, self.device)).set_require_grad(false)
     }
 
-    fn vector(&mut self, name: &str, width: usize) -> Param<Tensor<1>> {
+    pub(crate) fn vector(&mut self, name: &str, width: usize) -> Param<Tensor<1>> {
         let values = self.values(name, &[width]);
         self.frozen(values, [width])
     }
@@ -235,7 +250,7 @@ impl<'a> Loader<'a> {
             weight: self.vector(&format!("{path}.{weight}"), spec.width),
             bias: match spec.kind {
                 NormKind::Layer => Some(self.vector(&format!("{path}.{bias}"), spec.width)),
-                NormKind::Rms | NormKind::RmsPlusOne => None,
+                NormKind::Rms | NormKind::RmsPlusOne | NormKind::LayerWithoutBias => None,
             },
             kind: spec.kind,
             eps: spec.eps,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
-use reparam::ForwardContext;
+use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::frozen_embedding;
 use reparam_ops::{RotaryTable, Segments, embedding};
 
@@ -27,6 +27,8 @@ pub struct Transformer {
     pub token_types: Option<Named<Embedding>>,
     /// The norm of their sum.
     pub embedding_norm: Option<Named<Norm>>,
+    /// From the width of the tables to that of the blocks.
+    pub projection: Option<Named<Linear>>,
     /// The blocks.
     pub blocks: List<Block>,
     /// The norm after the last block.
@@ -40,7 +42,7 @@ pub struct Transformer {
 
 unnamed_module!(
     Transformer,
-    modules: [tokens, positions, token_types, embedding_norm, blocks, norm],
+    modules: [tokens, positions, token_types, embedding_norm, projection, blocks, norm],
     data: [architecture, recompute]
 );
 
@@ -72,13 +74,14 @@ impl Transformer {
         let embedding = &all.embedding;
         let table = |loader: &mut Loader<'_>, table: &Option<TableSpec>| {
             let table = table.as_ref()?;
-            Some(loader.embedding(&table.path, table.rows, all.width))
+            Some(loader.embedding(&table.path, table.rows, all.table_width()))
         };
         let transformer = Self {
-            tokens: loader.embedding(&embedding.tokens, all.vocab_size, all.width),
+            tokens: loader.embedding(&embedding.tokens, all.vocab_size, all.table_width()),
             positions: table(loader, &embedding.positions),
             token_types: table(loader, &embedding.token_types),
             embedding_norm: norm(loader, &embedding.norm),
+            projection: embedding.projection.as_ref().map(|spec| loader.linear(spec)),
             blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
             norm: norm(loader, &all.norm),
             architecture: architecture.clone(),
@@ -139,7 +142,11 @@ impl Transformer {
         if let Some(norm) = &self.embedding_norm {
             h = norm.forward(h);
         }
-        dropped(h, spec.dropout, self.tokens.path(), context)
+        let h = dropped(h, spec.dropout, self.tokens.path(), context);
+        match &self.projection {
+            Some(projection) => projection.forward(h, context),
+            None => h,
+        }
     }
 
     /// Applies the last norm.
@@ -220,6 +227,5 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
-        dropout: spec.dropout,
     }
 }

@@ -22,7 +22,7 @@ pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
 /// loss = scale * sum_i -log softmax(y_i)[labels_i]      over the i with labels_i != -100
 /// ```
 ///
-/// where `y = h W'`, or what the [plan](LinearPlan) of the head makes of it. With a cap the logits `y_i` are bounded by
+/// where `y = h W' + bias`, or what the [plan](LinearPlan) of the head makes of it. With a cap the logits `y_i` are bounded by
 /// [`soft_cap`] before the softmax.
 ///
 /// `labels[i]` is what is predicted *at* token `i`: the next token of the same document. With
@@ -33,6 +33,7 @@ pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
 ///
 /// - h: `[N, d]`
 /// - weight: `[V, d]`
+/// - bias: `[V]`
 /// - labels: `N` numbers below `V` or [`IGNORE_INDEX`]
 /// - output: `[1]`
 ///
@@ -45,16 +46,16 @@ pub fn soft_cap(x: Tensor<2>, cap: f32) -> Tensor<2> {
 /// Only labelled rows are multiplied with the head, a block of rows at a time: memory does not
 /// grow with `N * V`. The gradient is made in the forward pass, while a block's logits are there,
 /// and is what is kept. With a cap there is no native form, and all logits of the labelled tokens exist at once. A low-rank
-/// term of the plan is `rank` more columns of `h` and `W`, so that `W` is copied once.
+/// term of the plan is `rank` more columns of `h` and `W`, and a bias one, so that `W` is copied once.
 pub fn linear_cross_entropy(
     h: Tensor<2>,
-    weight: Tensor<2>,
+    (weight, bias): (Tensor<2>, Option<Tensor<1>>),
     plan: LinearPlan,
     cap: Option<f32>,
     labels: &[i32],
     scale: f32,
 ) -> Tensor<1> {
-    let (h, weight) = widened(h, weight, plan);
+    let (h, weight) = widened(h, (weight, bias), plan);
     if !native::is_native(&h) || !native::is_native(&weight) || cap.is_some() {
         return reference::linear_cross_entropy(h, weight, cap, labels, scale);
     }
@@ -98,12 +99,16 @@ pub fn linear_cross_entropy(
     })
 }
 
-/// Returns inputs and a weight whose product is that of the plan:
+/// Returns inputs and a weight whose product is that of the plan, with the bias:
 ///
 /// ```text
-/// y = c_out * ( (c_in * x) W' + u B' ) = [c_in * x, u] (c_out * [W, B])',   u = s (c_in * z) A'
+/// y = c_out * ( (c_in * x) W' + u B' ) + b = [c_in * x, u, 1] [c_out * W, c_out * B, b]',   u = s (c_in * z) A'
 /// ```
-fn widened(h: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> (Tensor<2>, Tensor<2>) {
+fn widened(
+    h: Tensor<2>,
+    (weight, bias): (Tensor<2>, Option<Tensor<1>>),
+    plan: LinearPlan,
+) -> (Tensor<2>, Tensor<2>) {
     let h = match plan.input_scale {
         None => h,
         Some(scale) => h * scale.unsqueeze::<2>(),
@@ -123,7 +128,14 @@ fn widened(h: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> (Tensor<2>, Ten
         None => weight,
         Some(scale) => weight * scale.unsqueeze_dim::<2>(1),
     };
-    (joined(inputs), weight)
+    let Some(bias) = bias else {
+        return (joined(inputs), weight);
+    };
+    inputs.push(Tensor::ones([h.dims()[0], 1], (&h.device(), h.dtype())));
+    (
+        joined(inputs),
+        joined(vec![weight, bias.unsqueeze_dim::<2>(1)]),
+    )
 }
 
 /// Operations of one product of the labelled rows and the head.

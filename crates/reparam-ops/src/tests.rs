@@ -455,7 +455,7 @@ fn embedding_rows() {
 fn cross_entropy_of_labelled_rows() {
     type Loss = fn(Tensor<2>, Tensor<2>, Option<f32>, &[i32], f32) -> Tensor<1>;
     fn plain(h: Tensor<2>, w: Tensor<2>, cap: Option<f32>, labels: &[i32], s: f32) -> Tensor<1> {
-        linear_cross_entropy(h, w, LinearPlan::default(), cap, labels, s)
+        linear_cross_entropy(h, (w, None), LinearPlan::default(), cap, labels, s)
     }
     fn run(inputs: Vec<Tensor<2>>, cap: Option<f32>, f: Loss) -> Tensor<2> {
         let [h, w] = inputs.try_into().expect("two inputs");
@@ -475,9 +475,9 @@ fn cross_entropy_of_labelled_rows() {
 
 #[test]
 fn cross_entropy_of_a_head_with_a_plan() {
-    /// A head with all that a plan can have, and dropout.
-    fn parts(inputs: Vec<Tensor<2>>) -> (Tensor<2>, Tensor<2>, LinearPlan) {
-        let [h, w, a, b, c_in, c_out] = inputs.try_into().expect("six inputs");
+    /// A head with all that a plan can have, dropout, and a bias.
+    fn parts(inputs: Vec<Tensor<2>>) -> (Tensor<2>, Tensor<2>, LinearPlan, Tensor<1>) {
+        let [h, w, a, b, c_in, c_out, bias] = inputs.try_into().expect("seven inputs");
         let key = DropoutKey {
             seed: 3,
             step: 5,
@@ -493,20 +493,21 @@ fn cross_entropy_of_a_head_with_a_plan() {
             }],
             output_scale: Some(c_out.reshape([13])),
         };
-        (h, w, plan)
+        (h, w, plan, bias.reshape([13]))
     }
     let labels = [4, IGNORE_INDEX, 0, 12, IGNORE_INDEX, 4];
     for cap in [None, Some(0.8)] {
         Case::new(
-            &[[6, 5], [13, 5], [2, 5], [13, 2], [1, 5], [1, 13]],
+            &[[6, 5], [13, 5], [2, 5], [13, 2], [1, 5], [1, 13], [1, 13]],
             move |inputs| {
-                let (h, w, plan) = parts(inputs);
-                linear_cross_entropy(h, w, plan, cap, &labels, 0.25).reshape([1, 1])
+                let (h, w, plan, bias) = parts(inputs);
+                let weight = (w, Some(bias));
+                linear_cross_entropy(h, weight, plan, cap, &labels, 0.25).reshape([1, 1])
             },
             move |inputs| {
-                let (h, w, plan) = parts(inputs);
+                let (h, w, plan, bias) = parts(inputs);
                 // The loss of an identity head on the plan's own outputs.
-                let y = reference::linear(h, w, plan);
+                let y = reference::linear(h, w, plan) + bias.unsqueeze::<2>();
                 let same = Tensor::<2>::eye(13, &y.device()).cast(y.dtype());
                 reference::linear_cross_entropy(y, same, cap, &labels, 0.25).reshape([1, 1])
             },

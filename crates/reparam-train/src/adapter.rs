@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use reparam::methods::{AttachReport, MethodConfig, Methods, WeightLayout};
 use reparam_formats::peft::AdapterFiles;
-use reparam_models::{CausalLm, SequenceClassifier};
+use reparam_models::{CausalLm, MaskedLm, Predictor};
 
 use crate::Result;
 use crate::model_files::ModelFiles;
@@ -36,7 +36,17 @@ impl AdapterBase for CausalLm {
     }
 }
 
-impl AdapterBase for SequenceClassifier {
+impl AdapterBase for Predictor {
+    fn tied(&self) -> Option<(String, String)> {
+        None
+    }
+
+    fn under(self, _: &AdapterFiles) -> Self {
+        self
+    }
+}
+
+impl AdapterBase for MaskedLm {
     fn tied(&self) -> Option<(String, String)> {
         None
     }

@@ -123,6 +123,26 @@ pub enum TrainError {
         /// The option.
         option: &'static str,
     },
+    /// A tokenizer has no token that masks others.
+    #[error("the tokenizer in {} has no mask token", directory.display())]
+    NoMaskToken {
+        /// The model.
+        directory: PathBuf,
+    },
+    /// A loss is of rows with other fields.
+    #[error("the loss `{loss}` needs rows with {needs}")]
+    LossNeeds {
+        /// The loss.
+        loss: &'static str,
+        /// The fields.
+        needs: &'static str,
+    },
+    /// Rows say nothing that could be measured.
+    #[error("there is nothing to compare: all scores or all similarities are the same")]
+    NoCorrelation,
+    /// All texts are empty.
+    #[error("there is no token to mask: all texts are empty")]
+    NothingToMask,
     /// Data cannot be read as the run of a model did.
     #[error("{source}")]
     Remembered {
@@ -452,6 +472,16 @@ impl TrainError {
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::NoMaskToken { .. } => Some(
+                "use a model that was trained to guess masked tokens, such as a bert or roberta model, or name its \
+                 `mask_token` in tokenizer_config.json"
+                    .into(),
+            ),
+            Self::LossNeeds { .. } => {
+                Some("name the columns with `fields` (or --fields), or choose another `loss`".into())
+            }
+            Self::NoCorrelation => Some("give rows with different scores".into()),
+            Self::NothingToMask => Some("name files with text in them".into()),
             Self::Remembered {
                 path,
                 options,

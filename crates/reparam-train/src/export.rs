@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use reparam::parameters::ParameterList;
+use reparam_formats::FormatError;
 use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 
@@ -41,7 +42,15 @@ pub(crate) fn save_model(
         &metadata,
     )?;
     for (name, bytes) in base.companions() {
-        write_file_atomic(&directory.path().join(name), bytes)?;
+        let path = directory.path().join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| FormatError::Io {
+                action: "create",
+                path: parent.to_owned(),
+                source,
+            })?;
+        }
+        write_file_atomic(&path, bytes)?;
     }
     write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
     Ok(directory.commit()?)

@@ -12,8 +12,15 @@ use crate::Result;
 pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const GENERATION: &str = "generation_config.json";
 
+/// Which modules a model of sentence-transformers has.
+pub(crate) const MODULES: &str = "modules.json";
+/// How it pools, where its modules are as usual.
+pub(crate) const POOLING: &str = "1_Pooling/config.json";
+/// The most tokens that it is given.
+pub(crate) const SENTENCES: &str = "sentence_bert_config.json";
+
 /// What a model directory has besides its weights and its configuration, where it is there.
-const COMPANIONS: [&str; 7] = [
+const COMPANIONS: [&str; 11] = [
     GENERATION,
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,6 +28,11 @@ const COMPANIONS: [&str; 7] = [
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
+    // Of sentence-transformers.
+    MODULES,
+    POOLING,
+    SENTENCES,
+    "config_sentence_transformers.json",
 ];
 
 /// The files of a model's directory, as they were when it was opened.

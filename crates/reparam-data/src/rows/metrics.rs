@@ -21,6 +21,16 @@ pub fn sigmoid(logit: f32) -> f64 {
     1.0 / (1.0 + (-f64::from(logit)).exp())
 }
 
+/// The logarithm of the probability of a class, `z_class - log sum_j exp(z_j)`.
+///
+/// # Panics
+///
+/// Panics if there is no such class.
+#[must_use]
+pub fn log_softmax(logits: &[f32], class: usize) -> f64 {
+    f64::from(logits[class]) - log_sum_exp(logits)
+}
+
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     max + logits

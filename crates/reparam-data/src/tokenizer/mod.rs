@@ -27,6 +27,7 @@ use crate::source::{Document, FileDigest, read_file};
 mod corpus;
 mod guard;
 mod parts;
+mod pieces;
 mod row;
 mod special;
 mod stream;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use corpus::EncodedCorpus;
 pub use guard::is_caught_panic;
+pub use pieces::EncodedPiece;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
@@ -314,6 +316,19 @@ impl TextTokenizer {
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+
+    /// The ids of the tokens that stand for text, ascending: all but the special ones.
+    #[must_use]
+    pub fn text_ids(&self) -> Vec<u32> {
+        let added = self.inner.get_added_vocabulary();
+        let tokens = self.inner.get_vocab(true).into_iter();
+        let is_special = |token: &String| added.is_special_token(token);
+        let mut ids: Vec<u32> = tokens
+            .filter_map(|(token, id)| (!is_special(&token)).then_some(id))
+            .collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The digest of `tokenizer.json`.

@@ -51,6 +51,8 @@ pub struct SpecialTokens {
     pub pad: Option<u32>,
     /// Stands for what the vocabulary has no token for.
     pub unk: Option<u32>,
+    /// Stands for a token that is to be guessed.
+    pub mask: Option<u32>,
     /// The tokens that end a generated text: [`SpecialTokens::eos`] and all of [`SpecialIds::eos`], ascending.
     pub stop: Vec<u32>,
 }
@@ -83,11 +85,12 @@ pub(super) struct AddedTokenEntry {
     pub(super) special: bool,
 }
 
-const ROLES: [(&str, &str); 4] = [
+const ROLES: [(&str, &str); 5] = [
     ("bos", "bos_token"),
     ("eos", "eos_token"),
     ("pad", "pad_token"),
     ("unk", "unk_token"),
+    ("mask", "mask_token"),
 ];
 
 impl TokenizerConfig {
@@ -184,6 +187,7 @@ impl TokenizerConfig {
             eos,
             pad,
             unk: optional("unk"),
+            mask: optional("mask"),
             stop,
         })
     }

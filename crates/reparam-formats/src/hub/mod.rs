@@ -37,12 +37,15 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Files that are wanted where the repository has them.
-const OPTIONAL_FILES: [&str; 5] = [
+const OPTIONAL_FILES: [&str; 8] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 ];
 
 /// Where and how models are looked for.

@@ -7,7 +7,7 @@ use reparam_ops::Activation;
 
 use super::{activation, probability, required_layers};
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
+    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec, LinearSpec,
     NormKind, NormSpec, NormsSpec, RotarySpec,
 };
 use crate::{ModelError, inverse_frequencies};
@@ -222,6 +222,7 @@ impl<'a> Decoder<'a> {
                 token_types: None,
                 norm: None,
                 dropout: None,
+                projection: None,
             },
             rotary,
             blocks: blocks.collect(),
@@ -231,7 +232,7 @@ impl<'a> Decoder<'a> {
                 tied: tied.unwrap_or(self.defaults.tied),
                 soft_cap: None,
             },
-            classifier: None,
+            heads: HeadsSpec::default(),
             buffers: vec!["rotary_emb.inv_freq"],
             bias_keys: Vec::new(),
         })
@@ -268,6 +269,7 @@ impl<'a> Decoder<'a> {
                 soft_cap: None,
                 rotary: Some(0),
                 dropout: Some(self.attention_dropout),
+                output_dropout: None,
             },
             attention_norms: before("input_layernorm"),
             feed_forward: FeedForwardSpec {
@@ -278,9 +280,9 @@ impl<'a> Decoder<'a> {
                 gated: true,
                 output: linear("mlp.down_proj", inner, width),
                 activation: self.activation,
+                output_dropout: None,
             },
             feed_forward_norms: before("post_attention_layernorm"),
-            dropout: None,
         }
     }
 }

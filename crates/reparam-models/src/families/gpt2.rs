@@ -6,7 +6,7 @@ use reparam_ops::Activation;
 use super::{Family, activation, probability, refuse, required_layers};
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
+    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec, LinearSpec,
     NormKind, NormSpec, NormsSpec, TableSpec,
 };
 
@@ -76,6 +76,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 soft_cap: None,
                 rotary: None,
                 dropout: Some(attention_dropout),
+                output_dropout: Some(dropout),
             },
             attention_norms: before("ln_1"),
             feed_forward: FeedForwardSpec {
@@ -83,9 +84,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 gated: false,
                 output: linear("mlp.c_proj", inner, width),
                 activation,
+                output_dropout: Some(dropout),
             },
             feed_forward_norms: before("ln_2"),
-            dropout: Some(dropout),
         }
     };
     Ok(Architecture {
@@ -110,6 +111,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             token_types: None,
             norm: None,
             dropout: Some(probability(raw, "embd_pdrop", 0.1)?),
+            projection: None,
         },
         rotary: Vec::new(),
         blocks: (0..required_layers(json, "n_layer")?).map(block).collect(),
@@ -119,7 +121,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             tied: raw.bool("tie_word_embeddings")?.unwrap_or(true),
             soft_cap: None,
         },
-        classifier: None,
+        heads: HeadsSpec::default(),
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
         bias_keys: Vec::new(),

@@ -2,13 +2,18 @@
 
 mod bert;
 mod decoder;
+mod distilbert;
+mod electra;
+mod encoder;
 mod gemma3;
 mod gpt2;
 mod llama;
 mod mistral;
+mod modernbert;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod roberta;
 
 use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_ops::Activation;
@@ -33,13 +38,18 @@ impl Families {
     pub fn builtin() -> Self {
         Self(vec![
             bert::FAMILY,
+            distilbert::FAMILY,
+            electra::FAMILY,
             gemma3::FAMILY,
             gpt2::FAMILY,
             llama::FAMILY,
             mistral::FAMILY,
+            modernbert::FAMILY,
             phi3::FAMILY,
             qwen2::FAMILY,
             qwen3::FAMILY,
+            roberta::FAMILY,
+            roberta::XLM,
         ])
     }
 

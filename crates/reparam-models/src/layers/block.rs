@@ -63,14 +63,12 @@ pub struct Block {
     pub attention_norms: Norms,
     /// The norms around the feed-forward layer.
     pub feed_forward_norms: Norms,
-    /// The probability of the dropout on the output of either half, if there is one.
-    pub dropout: Option<f64>,
 }
 
 unnamed_module!(
     Block,
     modules: [attention, feed_forward, attention_norms, feed_forward_norms],
-    data: [dropout]
+    data: []
 );
 
 /// Drops out what the module at `path` gives, where there is a dropout.
@@ -103,7 +101,8 @@ impl Block {
             Some(block) => mlp_block(h, block),
             None => norms.around(h, |x| {
                 let out = self.feed_forward.forward(x, context);
-                dropped(out, self.dropout, self.feed_forward.output.path(), context)
+                let FeedForward { output, spec, .. } = &self.feed_forward;
+                dropped(out, spec.output_dropout, output.path(), context)
             }),
         }
     }
@@ -129,7 +128,8 @@ impl Block {
                 };
                 norms.around(h, |x| {
                     let out = self.attention.forward(x, sequences, cache, context);
-                    dropped(out, self.dropout, self.attention.output.path(), context)
+                    let Attention { output, spec, .. } = &self.attention;
+                    dropped(out, spec.output_dropout, output.path(), context)
                 })
             }
             (Some(_), Some(LayerCache::Tensors(_))) => unreachable!("{CACHE_OF_MODEL}"),

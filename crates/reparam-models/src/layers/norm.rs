@@ -1,18 +1,19 @@
 //! Norms.
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use reparam_ops::fused::{FusedNorm, norm};
 use reparam_ops::{layer_norm, rms_norm};
 
-use crate::architecture::NormKind;
+use crate::architecture::{NormKind, NormSpec};
+use crate::named::Named;
 
 /// A norm over the rows of a matrix.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// `[d]`.
     pub weight: Param<Tensor<1>>,
-    /// `[d]`, if the norm shifts.
+    /// `[d]`, if the norm has one.
     pub bias: Option<Param<Tensor<1>>>,
     /// What it computes.
     #[module(skip)]
@@ -22,15 +23,34 @@ pub struct Norm {
 }
 
 impl Norm {
+    /// A norm that changes no scale, and does not shift.
+    pub(crate) fn new(path: String, spec: &NormSpec, device: &Device) -> Named<Self> {
+        let vector = |x: Tensor<1>| Param::from_tensor(x).set_require_grad(false);
+        let width = [spec.width];
+        let norm = Self {
+            weight: vector(match spec.kind {
+                NormKind::RmsPlusOne => Tensor::zeros(width, device),
+                _ => Tensor::ones(width, device),
+            }),
+            bias: (spec.kind == NormKind::Layer).then(|| vector(Tensor::zeros(width, device))),
+            kind: spec.kind,
+            eps: spec.eps,
+        };
+        Named::new(path, norm)
+    }
+
     /// Normalizes rows in `f32` or bf16.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         if x.dtype() == DType::BF16 {
             return norm(x, self.fused());
         }
         let eps = self.eps as f32;
-        match &self.bias {
-            None => rms_norm(x, self.scale(), eps),
-            Some(bias) => layer_norm(x, self.scale(), bias.val(), eps),
+        match (&self.bias, self.kind) {
+            (Some(bias), _) => layer_norm(x, self.scale(), bias.val(), eps),
+            (None, NormKind::LayerWithoutBias) => {
+                layer_norm(x, self.scale(), self.weight.val().zeros_like(), eps)
+            }
+            (None, _) => rms_norm(x, self.scale(), eps),
         }
     }
 
@@ -45,7 +65,10 @@ impl Norm {
     pub(crate) fn fused(&self) -> FusedNorm {
         FusedNorm {
             weight: self.scale(),
-            shift: self.bias.as_ref().map(Param::val),
+            shift: match (&self.bias, self.kind) {
+                (None, NormKind::LayerWithoutBias) => Some(self.weight.val().zeros_like()),
+                (bias, _) => bias.as_ref().map(Param::val),
+            },
             eps: self.eps as f32,
         }
     }
@@ -53,7 +76,7 @@ impl Norm {
     /// What normalized rows are multiplied by.
     fn scale(&self) -> Tensor<1> {
         match self.kind {
-            NormKind::Rms | NormKind::Layer => self.weight.val(),
+            NormKind::Rms | NormKind::Layer | NormKind::LayerWithoutBias => self.weight.val(),
             NormKind::RmsPlusOne => self.weight.val() + 1.0,
         }
     }

@@ -16,8 +16,9 @@ use super::{
     assert_gradients_close, describe, floats, golden, golden_json, golden_tensors, integers,
     max_difference, values,
 };
+use crate::architecture::PredictorSpec;
 use crate::{
-    Architecture, ClassTargets, ModelError, NewHead, Precision, RowTokens, SequenceClassifier,
+    Architecture, ClassTargets, ModelError, NewHead, Precision, Predictor, RowTokens, class_loss,
 };
 
 /// Hidden states and logits are of size one; both sides are rounded to `f32` through two layers.
@@ -34,12 +35,26 @@ fn checkpoint() -> Checkpoint {
     Checkpoint::open(&golden("bert/classifier")).expect("a checkpoint")
 }
 
-fn load_with(architecture: Architecture, device: &Device) -> SequenceClassifier {
-    let place = (device, Precision::F32);
-    SequenceClassifier::load(&checkpoint(), architecture, 3, None, place).expect("a model")
+fn new_head(seed: u64) -> NewHead {
+    NewHead {
+        seed,
+        replaces: false,
+    }
 }
 
-fn load(device: &Device) -> SequenceClassifier {
+/// The head that tells sequences apart, with so many classes.
+fn head(architecture: &Architecture, n_classes: usize) -> (PredictorSpec, usize) {
+    let spec = architecture.heads.sequence.clone();
+    (spec.expect("a head"), n_classes)
+}
+
+fn load_with(architecture: Architecture, device: &Device) -> Predictor {
+    let place = (device, Precision::F32);
+    let head = head(&architecture, 3);
+    Predictor::load(&checkpoint(), architecture, head, None, place).expect("a model")
+}
+
+fn load(device: &Device) -> Predictor {
     load_with(architecture(), device)
 }
 
@@ -96,7 +111,7 @@ impl Rows {
     }
 }
 
-fn gradients(model: &SequenceClassifier, loss: &Tensor<1>) -> BTreeMap<String, Vec<f64>> {
+fn gradients(model: &Predictor, loss: &Tensor<1>) -> BTreeMap<String, Vec<f64>> {
     let list = parameters::take_gradients(model, &mut loss.clone().backward());
     list.into_iter()
         .map(|one| (one.name, values(&one.values)))
@@ -122,11 +137,11 @@ fn golden_number(key: &str) -> f64 {
 #[test]
 fn logits_are_those_of_transformers() {
     let (model, rows) = (load(&Device::flex()), Rows::golden());
-    let logits = values(&model.logits(rows.tokens(), &ForwardContext::inference()));
+    let logits = values(&model.outputs(rows.tokens(), &ForwardContext::inference()));
     let expected = floats(&golden_tensors("bert/batch.safetensors"), "logits");
     let difference = max_difference(&logits, &expected);
     assert!(difference <= VALUE_TOLERANCE, "{difference:e}");
-    assert_eq!(model.n_classes(), 3);
+    assert_eq!(model.n_outputs(), 3);
 }
 
 #[test]
@@ -135,7 +150,7 @@ fn losses_and_every_gradient_are_those_of_transformers() {
     let model = load(&Device::flex().autodiff()).set_require_grad(true);
     let context = ForwardContext::inference();
     let targets = ClassTargets::One(&rows.classes);
-    let loss = model.loss(rows.tokens(), targets, rows.scale(), &context);
+    let loss = class_loss(model.outputs(rows.tokens(), &context), targets, rows.scale());
     let difference = (values(&loss)[0] - golden_number("loss")).abs();
     assert!(difference <= LOSS_TOLERANCE, "{difference:e}");
     let expected = expected_gradients("gradient.");
@@ -160,7 +175,7 @@ fn losses_and_every_gradient_are_those_of_transformers() {
 
     let several = rows.several();
     let targets = ClassTargets::Several(&several);
-    let loss = model.loss(rows.tokens(), targets, rows.scale(), &context);
+    let loss = class_loss(model.outputs(rows.tokens(), &context), targets, rows.scale());
     let difference = (values(&loss)[0] - golden_number("loss_several")).abs();
     assert!(difference <= LOSS_TOLERANCE, "{difference:e}");
     let expected = expected_gradients("gradient_several.");
@@ -199,7 +214,7 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
     let checkpoint = checkpoint.expect("a checkpoint");
     let load = |new_head| {
         let place = (&Device::flex().autodiff(), Precision::F32);
-        SequenceClassifier::load(&checkpoint, architecture(), 5, new_head, place)
+        Predictor::load(&checkpoint, architecture(), head(&architecture(), 5), new_head, place)
     };
     let error = load(None).expect_err("there is no head");
     assert!(
@@ -211,20 +226,20 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
     write(part.path(), &tensors[1..]);
     let part = Checkpoint::open_file(&part.path().join("model.safetensors")).expect("a part");
     let place = (&Device::flex().autodiff(), Precision::F32);
-    let error = SequenceClassifier::load(&part, architecture(), 5, None, place);
+    let error = Predictor::load(&part, architecture(), head(&architecture(), 5), None, place);
     assert!(matches!(error, Err(ModelError::NoHead { .. })));
-    let model = load(Some(NewHead { seed: 7 })).expect("a model");
-    assert_eq!(model.n_classes(), 5);
+    let model = load(Some(new_head(7))).expect("a model");
+    assert_eq!(model.n_outputs(), 5);
     let weight =
-        |model: &SequenceClassifier| values(&model.classifier.weight.dense().expect("dense"));
+        |model: &Predictor| values(&model.output.as_ref().expect("a layer").weight.dense().expect("dense"));
     let first = weight(&model);
     assert_eq!(
         first,
-        weight(&load(Some(NewHead { seed: 7 })).expect("a model"))
+        weight(&load(Some(new_head(7))).expect("a model"))
     );
     assert_ne!(
         first,
-        weight(&load(Some(NewHead { seed: 8 })).expect("a model"))
+        weight(&load(Some(new_head(8))).expect("a model"))
     );
     let variance = first.iter().map(|x| x * x).sum::<f64>() / first.len() as f64;
     // Of 80 numbers the root mean square is off by an eighth at most, but for one in a thousand.
@@ -241,7 +256,7 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
 fn dropout_is_on_in_training_and_a_function_of_the_pass() {
     let rows = Rows::golden();
     let logits = |architecture: Architecture, context: ForwardContext| {
-        values(&load_with(architecture, &Device::flex()).logits(rows.tokens(), &context))
+        values(&load_with(architecture, &Device::flex()).outputs(rows.tokens(), &context))
     };
     assert!(architecture().has_dropout());
     let plain = logits(architecture(), ForwardContext::inference());
@@ -265,11 +280,12 @@ fn dropout_is_on_in_training_and_a_function_of_the_pass() {
     assert_eq!(logits(off, ForwardContext::training(3, 1)), plain);
     // Each place drops out by itself.
     type Place = fn(&mut Architecture) -> &mut Option<f64>;
-    let places: [Place; 4] = [
+    let places: [Place; 5] = [
         |all| &mut all.embedding.dropout,
         |all| &mut all.blocks[1].attention.dropout,
-        |all| &mut all.blocks[1].dropout,
-        |all| &mut all.classifier.as_mut().expect("a head").dropout,
+        |all| &mut all.blocks[1].attention.output_dropout,
+        |all| &mut all.blocks[1].feed_forward.output_dropout,
+        |all| &mut all.heads.sequence.as_mut().expect("a head").dropout,
     ];
     let mut seen = vec![plain];
     for place in places {
@@ -286,19 +302,14 @@ fn dropout_is_on_in_training_and_a_function_of_the_pass() {
 fn what_a_classifier_cannot_be_is_refused() {
     let load = |architecture: Architecture, n_classes: usize, precision: Precision| {
         let place = (&Device::flex(), precision);
-        let loaded = SequenceClassifier::load(&checkpoint(), architecture, n_classes, None, place);
+        let head = head(&architecture, n_classes);
+        let loaded = Predictor::load(&checkpoint(), architecture, head, None, place);
         loaded.expect_err("it is refused").to_string()
     };
     let other = load(architecture(), 4, Precision::F32);
     assert!(other.contains("classifier.weight"), "{other}");
     let bf16 = load(architecture(), 3, Precision::Bf16);
     assert!(bf16.contains("bf16"), "{bf16}");
-    let mut headless = architecture();
-    headless.classifier = None;
-    assert_eq!(
-        load(headless, 3, Precision::F32),
-        "`bert` models have no sequence-classification head"
-    );
     let text = std::fs::read_to_string(golden("bert/classifier/config.json")).expect("a file");
     let edited = |key: &str, value: Value| {
         let mut json: Value = serde_json::from_str(&text).expect("JSON");
@@ -322,7 +333,8 @@ fn what_a_classifier_cannot_be_is_refused() {
         assert!(error.contains(message), "{error}");
     }
     let dropout = edited("classifier_dropout", 0.25.into()).expect("a description");
-    assert_eq!(dropout.classifier.expect("a head").dropout, Some(0.25));
+    let head = dropout.heads.sequence.expect("a head");
+    assert_eq!(head.dropout, Some(0.25));
 }
 
 /// What PEFT writes of a classifier: factors, and a new head beside them.
@@ -332,14 +344,15 @@ fn an_adapter_of_peft_brings_its_head() {
     let architecture = describe(&ModelJson::load(&directory).expect("a configuration"));
     let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
     let place = (&Device::flex(), Precision::F32);
-    let new_head = Some(NewHead { seed: 0 });
-    let model = SequenceClassifier::load(&checkpoint, architecture, 2, new_head, place);
+    let new_head = Some(new_head(0));
+    let head = head(&architecture, 2);
+    let model = Predictor::load(&checkpoint, architecture, head, new_head, place);
     let files = AdapterFiles::load(&golden("bert/adapter")).expect("PEFT's own adapter");
     let attached =
         Methods::builtin().attach_adapter(model.expect("a model"), &files, WeightLayout::OutIn);
     let (model, report, method) = attached.expect("it fits");
     assert_eq!(report.modules.len(), 4);
-    let logits = values(&model.logits(Rows::golden().tokens(), &ForwardContext::inference()));
+    let logits = values(&model.outputs(Rows::golden().tokens(), &ForwardContext::inference()));
     let expected = floats(&golden_tensors("bert/adapter.safetensors"), "logits");
     let difference = max_difference(&logits, &expected);
     assert!(difference <= VALUE_TOLERANCE, "{difference:e}");

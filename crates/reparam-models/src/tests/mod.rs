@@ -1,6 +1,7 @@
 //! Models against the golden files, and against themselves computed in another way.
 
 mod bert;
+mod encoders;
 mod describe;
 mod equivalence;
 mod families;

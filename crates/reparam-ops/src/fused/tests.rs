@@ -498,7 +498,7 @@ fn check_the_head(extras: Extras) {
     let x = rms_norm(h.clone(), norm_weight(), EPS);
     let loss = linear_cross_entropy(
         x.clone(),
-        head.weight.clone(),
+        (head.weight.clone(), None),
         LinearPlan::default(),
         None,
         &labels,

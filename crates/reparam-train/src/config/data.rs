@@ -118,7 +118,7 @@ pub(super) fn fields(section: &Section<'_>) -> Result<Fields> {
     })
 }
 
-const FORMATS: [(&str, Format); Format::ALL.len()] = {
+pub(super) const FORMATS: [(&str, Format); Format::ALL.len()] = {
     let mut words = [("", Format::Text); Format::ALL.len()];
     let mut i = 0;
     while i < words.len() {
@@ -127,6 +127,14 @@ const FORMATS: [(&str, Format); Format::ALL.len()] = {
     }
     words
 };
+
+/// The format of files of texts.
+pub(super) const FORMAT: SettingSpec = optional(
+    "format",
+    SettingKind::Word(&words::names(&FORMATS)),
+    "by extension and fields",
+    "file format, see formats",
+);
 
 fn write_packing<S: Serializer>(
     packing: &PackingStrategy,
@@ -200,26 +208,21 @@ impl DataConfig {
     pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
 }
 
-impl RunData for DataConfig {
-    const SPECS: &'static [SettingSpec] = &[
-        Self::TRAIN,
-        Self::EVAL,
-        Self::EVAL_FRACTION,
-        Self::EVAL_MAX,
-        optional(
-            "format",
-            SettingKind::Word(&words::names(&FORMATS)),
-            "by extension and fields",
-            "file format, see formats",
-        ),
-        Self::FIELDS,
+/// The settings of the section.
+pub(super) const SPECS: &[SettingSpec] = &[
+        DataConfig::TRAIN,
+        DataConfig::EVAL,
+        DataConfig::EVAL_FRACTION,
+        DataConfig::EVAL_MAX,
+        FORMAT,
+        DataConfig::FIELDS,
         optional(
             "template",
             SettingKind::Text,
             "",
             "makes a text of a row's fields, see templates",
         ),
-        Self::ON_ERROR,
+        DataConfig::ON_ERROR,
         flag(
             "train_on_prompt",
             false,
@@ -232,14 +235,19 @@ impl RunData for DataConfig {
             "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
              files; none: one piece a block",
         ),
-        Self::SHUFFLE,
+        DataConfig::SHUFFLE,
     ];
+
+impl RunData for DataConfig {
+    fn specs() -> Vec<&'static SettingSpec> {
+        SPECS.iter().collect()
+    }
 
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let template = template(section)?;
-        let config = section.typed(Self::SPECS, |settings| {
+        let config = section.typed(SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,

@@ -40,6 +40,7 @@ mod data;
 mod defaults;
 pub mod elsewhere;
 mod error;
+mod masked;
 mod method;
 mod model;
 mod optimizer;
@@ -79,7 +80,8 @@ pub use self::regression::{
     Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
     RegressionTrainConfig, TableConfig, TableSource,
 };
-pub use self::rows::RowsDataConfig;
+pub use self::masked::MaskedDataConfig;
+pub use self::rows::{NoKeys, RowsDataConfig, RowsKeys};
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
@@ -123,11 +125,14 @@ pub struct ModelRun<D> {
 pub type RunConfig = ModelRun<DataConfig>;
 
 /// The run file of a task over rows of texts. A row has at most `sequence_length` tokens.
-pub type RowsConfig = ModelRun<RowsDataConfig>;
+pub type RowsConfig<K = NoKeys> = ModelRun<RowsDataConfig<K>>;
+
+/// The run file of a masked language model. A piece has at most `sequence_length` tokens.
+pub type MaskedConfig = ModelRun<MaskedDataConfig>;
 
 /// What a `[data]` section may hold, and what the rest of its run file has to be.
 trait RunData: Debug + Serialize + Sized + 'static {
-    const SPECS: &'static [SettingSpec];
+    fn specs() -> Vec<&'static SettingSpec>;
 
     fn read(section: &Section<'_>) -> Result<Self>;
 
@@ -140,7 +145,7 @@ trait RunData: Debug + Serialize + Sized + 'static {
 
 impl<D: RunData> RunFile for ModelRun<D> {
     fn keys() -> RunKeys {
-        pretrained_keys([], D::SPECS)
+        pretrained_keys([], D::specs())
     }
 
     fn read(tree: &RunTree) -> Result<Self> {
@@ -198,13 +203,13 @@ impl<D: RunData> RunFile for ModelRun<D> {
 /// What the run file of a pretrained model may say: `model` beside the keys of every model, and `data`.
 fn pretrained_keys(
     model: impl IntoIterator<Item = &'static SettingSpec>,
-    data: &'static [SettingSpec],
+    data: impl IntoIterator<Item = &'static SettingSpec>,
 ) -> RunKeys {
     let model = ModelConfig::SPECS.iter().chain(model).collect();
     RunKeys {
         own: [
             model,
-            data.iter().collect(),
+            data.into_iter().collect(),
             TrainConfig::SPECS.iter().collect(),
         ],
         method: defaults::METHOD,

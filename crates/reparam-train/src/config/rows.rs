@@ -1,18 +1,33 @@
 //! `[data]` of tasks over rows of texts.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
-use reparam::schema::{SettingKind, SettingSpec, count, optional};
+use reparam::schema::{SettingKind, SettingSpec, Settings, count, optional};
 use reparam_data::rows::{Fields, OnError, RowFormat, RowsOptions};
 use serde::Serialize;
 
 use super::data::{check_eval_max, fields, paths, recompute_in_f32, write_on_error};
 use super::section::Section;
-use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, words};
+use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, TrainConfig, words};
+
+/// What the `[data]` of a task over rows may say beside what all of them may.
+pub trait RowsKeys: fmt::Debug + Clone + PartialEq + 'static {
+    /// The settings.
+    const OWN: &'static [SettingSpec] = &[];
+}
+
+/// No settings of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoKeys;
+
+impl RowsKeys for NoKeys {}
 
 /// `[data]`: the rows to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RowsDataConfig {
+#[serde(bound = "")]
+pub struct RowsDataConfig<K: RowsKeys = NoKeys> {
     /// The files to train on; in the run file one path or a list.
     pub train: Vec<PathBuf>,
     /// `eval` or `eval_fraction`: what the model is measured on.
@@ -32,6 +47,11 @@ pub struct RowsDataConfig {
     pub on_error: OnError,
     /// Whether the order of the rows is drawn anew, from the seed, for each epoch.
     pub shuffle: bool,
+    /// What only this task has.
+    #[serde(flatten)]
+    pub own: Settings,
+    #[serde(skip)]
+    keys: PhantomData<K>,
 }
 
 const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
@@ -44,8 +64,8 @@ const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
     words
 };
 
-impl RunData for RowsDataConfig {
-    const SPECS: &'static [SettingSpec] = &[
+/// The settings that all tasks over rows have.
+pub(super) const COMMON: &[SettingSpec] = &[
         DataConfig::TRAIN,
         DataConfig::EVAL,
         DataConfig::EVAL_FRACTION,
@@ -65,10 +85,16 @@ impl RunData for RowsDataConfig {
         DataConfig::SHUFFLE,
     ];
 
+impl<K: RowsKeys> RunData for RowsDataConfig<K> {
+    fn specs() -> Vec<&'static SettingSpec> {
+        COMMON.iter().chain(K::OWN).collect()
+    }
+
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
-        let config = section.typed(Self::SPECS, |settings| {
+        let own = section.read(K::OWN)?;
+        let config = section.typed(COMMON, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
@@ -79,6 +105,8 @@ impl RunData for RowsDataConfig {
                 fields,
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 shuffle: settings.flag("shuffle")?,
+                own,
+                keys: PhantomData,
             })
         })?;
         check_eval_max(section, &config.eval)?;
@@ -89,24 +117,28 @@ impl RunData for RowsDataConfig {
         &self.eval
     }
 
-    /// What only language models do.
-    fn check(run: &RowsConfig, train: &Section<'_>) -> Result<()> {
-        if run.train.sample.is_some() {
-            let reason = "a model of this task generates no text";
-            return Err(train.no_effect("sample_prompt", reason, "remove `sample_prompt`"));
-        }
-        if run.train.precision == Precision::Bf16 {
-            let reason = "a model of this task runs in f32";
-            return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
-        }
-        if run.train.recompute {
-            return Err(recompute_in_f32(train));
-        }
-        Ok(())
+    fn check(run: &RowsConfig<K>, train: &Section<'_>) -> Result<()> {
+        check_encoder(&run.train, train)
     }
 }
 
-impl RowsDataConfig {
+/// Refuses what only language models that predict the next token do.
+pub(super) fn check_encoder(config: &TrainConfig, train: &Section<'_>) -> Result<()> {
+    if config.sample.is_some() {
+        let reason = "a model of this task generates no text";
+        return Err(train.no_effect("sample_prompt", reason, "remove `sample_prompt`"));
+    }
+    if config.precision == Precision::Bf16 {
+        let reason = "a model of this task runs in f32";
+        return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
+    }
+    if config.recompute {
+        return Err(recompute_in_f32(train));
+    }
+    Ok(())
+}
+
+impl<K: RowsKeys> RowsDataConfig<K> {
     /// Returns how the files are read.
     #[must_use]
     pub fn options(&self) -> RowsOptions {

@@ -44,6 +44,8 @@ pub trait Task: Objective + Sized + 'static {
     const UNIT: &'static str;
     /// PEFT's word for it, by which an adapter is recognized.
     const TASK_TYPE: Option<&'static str> = None;
+    /// A file that only models for it have beside `config.json`; it says more than that does.
+    const FILE: Option<&'static str> = None;
 
     /// Its run file.
     type Config: RunFile;

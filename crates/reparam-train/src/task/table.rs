@@ -27,6 +27,7 @@ pub struct TaskEntry {
     /// What it does, in a line.
     pub summary: &'static str,
     task_type: Option<&'static str>,
+    file: Option<&'static str>,
     recognizes: fn(&Value) -> bool,
     keys: fn() -> RunKeys,
     read: fn(&RunTree) -> Result<TaskRun, ConfigError>,
@@ -43,6 +44,7 @@ impl TaskEntry {
             name: T::NAME,
             summary: T::SUMMARY,
             task_type: T::TASK_TYPE,
+            file: T::FILE,
             recognizes: T::recognizes,
             keys: T::Config::keys,
             read: |tree| Ok(TaskRun::of::<T>(T::Config::read(tree)?)),
@@ -347,9 +349,13 @@ impl Tasks {
     fn place_of_directory(&self, directory: &Path) -> Option<usize> {
         let directory = model_of(directory.to_owned()).ok()?;
         let config = read_json(&directory.join("config.json"))?;
-        self.entries
-            .iter()
-            .position(|entry| (entry.recognizes)(&config))
+        let has_file = |entry: &TaskEntry| entry.file.is_some_and(|name| directory.join(name).is_file());
+        let mut entries = self.entries.iter();
+        let by_file = entries.position(has_file);
+        by_file.or_else(|| {
+            let mut entries = self.entries.iter();
+            entries.position(|entry| (entry.recognizes)(&config))
+        })
     }
 
     /// Finds the task that an adapter says it is for: in `reparam.json`, else by PEFT's word.

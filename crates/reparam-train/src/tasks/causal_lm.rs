@@ -1,30 +1,29 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, Fields, FileShare, Format, ReadOptions, ReadReport, Size,
-    Split, Template, TextTokenizer,
+    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadReport, Size, Split, TextTokenizer,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, Precision, Sampling};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
+use super::texts::TextCard;
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::model_files::GENERATION;
 use crate::task::{
-    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Prepared, Task,
+    BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
 };
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
@@ -49,78 +48,6 @@ pub struct CausalLanguageModel {
     result: Saved,
 }
 
-/// How the texts of a run were read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct TextCard {
-    task: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    format: Option<Format>,
-    #[serde(default, skip_serializing_if = "Fields::is_empty")]
-    fields: Fields,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    template: Option<Template>,
-    /// The format of all examples where nothing but their fields said it; other data need not have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    examples: Option<Format>,
-}
-
-impl TextCard {
-    /// Reads what the adapter of a session says, else the model, and in which file.
-    fn of(request: &ModelRequest, session: &Session) -> Result<Option<(Self, PathBuf)>> {
-        let task = CausalLanguageModel::NAME;
-        if let Some(directory) = &request.adapter
-            && let Some(card) = cards::of_adapter(directory, task)?
-        {
-            return Ok(Some((card, directory.join(CARD_FILE))));
-        }
-        let json = &session.files.json().json;
-        let card = cards::of_model(json.path(), json.map(), task)?;
-        Ok(card.map(|card| (card, json.path().to_owned())))
-    }
-
-    /// Says how data were read, which had these formats.
-    fn new(data: &DataConfig, formats: &[Format]) -> Self {
-        let told = data.format.is_none() && formats == [Format::Alpaca];
-        Self {
-            examples: told.then_some(Format::Alpaca),
-            task: CausalLanguageModel::NAME.to_owned(),
-            format: data.format,
-            fields: data.fields.clone(),
-            template: data.template.clone(),
-        }
-    }
-
-    /// Returns how files are read, and which file says it if it was not asked for.
-    fn reading(
-        card: Option<(Self, PathBuf)>,
-        data: &DataRequest,
-    ) -> Result<(ReadOptions, Option<PathBuf>)> {
-        let asked = ReadOptions {
-            format: data.format.as_deref().map(str::parse).transpose()?,
-            fields: data.fields.clone().unwrap_or_default(),
-            template: data.template.clone(),
-            on_error: data.on_error,
-        };
-        let by_default = ReadOptions {
-            on_error: data.on_error,
-            ..ReadOptions::default()
-        };
-        match card {
-            Some((card, path)) if data.is_as_in_run() => {
-                let remembered = ReadOptions {
-                    format: card.format,
-                    fields: card.fields,
-                    template: card.template,
-                    on_error: data.on_error,
-                };
-                let path = (remembered != by_default).then_some(path);
-                Ok((remembered, path))
-            }
-            _ => Ok((asked, None)),
-        }
-    }
-}
-
 /// Returns the format of the examples that a model or its adapter was trained on, if it is said there.
 ///
 /// # Errors
@@ -132,7 +59,7 @@ pub fn trained_format(
     hub: &HubOptions,
 ) -> Result<Option<Format>> {
     let (request, _) = request.found(hub)?;
-    let card = TextCard::of(&request, session)?;
+    let card = TextCard::of(&request, session.files.json(), CausalLanguageModel::NAME)?;
     Ok(card.and_then(|(card, _)| card.format.or(card.examples)))
 }
 
@@ -242,7 +169,7 @@ impl Task for CausalLanguageModel {
             meta.fan_in_fan_out = model.stores_transposed(modules);
             model
         };
-        let card = TextCard::new(&config.data, &train.read.formats);
+        let card = TextCard::new(Self::NAME, &config.data.reading(), &train.read.formats);
         prepare(config, base, data, adapt, |plan, result| Self {
             train,
             eval,
@@ -287,7 +214,7 @@ impl Task for CausalLanguageModel {
 
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         let session = Session::open_request(&request.model, hub)?;
-        let card = TextCard::of(&request.model, &session)?;
+        let card = TextCard::of(&request.model, session.files.json(), Self::NAME)?;
         let (read, remembered) = TextCard::reading(card, &request.data)?;
         let data = request.data.path.clone();
         let most = session.model.architecture().max_tokens();

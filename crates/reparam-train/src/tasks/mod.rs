@@ -1,13 +1,23 @@
 //! The tasks of this crate, one file or folder each.
 
 mod causal_lm;
+mod embedding;
+mod masked_lm;
 mod pretrained;
+mod question_answering;
 pub mod regression;
+pub mod rows;
 mod sequence_classification;
+mod texts;
+mod token_classification;
 
 pub use causal_lm::{CausalLanguageModel, trained_format};
+pub use embedding::{Embedding, Sentences};
+pub use masked_lm::MaskedLanguageModel;
+pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
-pub use sequence_classification::SequenceClassification;
+pub use sequence_classification::{SequenceClassification, Sequences};
+pub use token_classification::{TokenClassification, Words};
 
 use crate::task::TaskEntry;
 
@@ -15,7 +25,11 @@ use crate::task::TaskEntry;
 pub(crate) fn builtin() -> Vec<TaskEntry> {
     vec![
         TaskEntry::of::<CausalLanguageModel>(),
+        TaskEntry::of::<Embedding>(),
+        TaskEntry::of::<MaskedLanguageModel>(),
+        TaskEntry::of::<QuestionAnswering>(),
         TaskEntry::of::<Regression>(),
         TaskEntry::of::<SequenceClassification>(),
+        TaskEntry::of::<TokenClassification>(),
     ]
 }

@@ -460,7 +460,7 @@ fn heads_with_more_than_a_weight_equal_their_composition() {
         let same = Tensor::<2>::from_data(data, &Device::flex().autodiff());
         let loss = linear_cross_entropy(
             logits.clone(),
-            same,
+            (same, None),
             LinearPlan::default(),
             cap,
             &labels,
@@ -512,7 +512,7 @@ fn dropout_in_a_head_is_that_of_its_rows() {
     let same = Tensor::<2>::from_data(data, &Device::flex().autodiff());
     let loss = linear_cross_entropy(
         head.forward(h.clone()),
-        same,
+        (same, None),
         LinearPlan::default(),
         None,
         &labels,

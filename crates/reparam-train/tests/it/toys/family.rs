@@ -6,8 +6,8 @@ use std::path::Path;
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_models::architecture::{
-    AttentionSpec, BlockSpec, ClassifierSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, LinearSpec,
-    NormKind, NormSpec, NormsSpec, TableSpec,
+    AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec, HeadsSpec, LinearSpec,
+    NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec, TransformSpec,
 };
 use reparam_models::{Architecture, Family, ModelError};
 use reparam_ops::Activation;
@@ -57,6 +57,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 soft_cap: None,
                 rotary: None,
                 dropout: None,
+                output_dropout: None,
             },
             attention_norms: before(path("first")),
             feed_forward: FeedForwardSpec {
@@ -64,9 +65,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 gated: false,
                 output: linear("down", 2 * width, width),
                 activation: Activation::Silu,
+                output_dropout: None,
             },
             feed_forward_norms: before(path("second")),
-            dropout: None,
         }
     };
     Ok(Architecture {
@@ -87,6 +88,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             token_types: None,
             norm: None,
             dropout: None,
+            projection: None,
         },
         rotary: Vec::new(),
         blocks: (0..depth).map(block).collect(),
@@ -97,16 +99,35 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             soft_cap: None,
         },
         bias_keys: Vec::new(),
-        classifier: (!causal).then(|| ClassifierSpec {
-            class: "ToyForSequenceClassification",
-            pooler: LinearSpec::new("gather", width, width),
-            path: "judge".to_owned(),
-            dropout: None,
-            std: 0.1,
-            other_heads: vec!["speaker."],
-        }),
+        heads: match causal {
+            true => HeadsSpec::default(),
+            false => HeadsSpec {
+                sequence: Some(judge(width)),
+                names: vec!["speaker."],
+                ..HeadsSpec::default()
+            },
+        },
         buffers: Vec::new(),
     })
+}
+
+fn judge(width: usize) -> PredictorSpec {
+    PredictorSpec {
+        class: "ToyForSequenceClassification",
+        pooling: Pooling::First,
+        input_dropout: None,
+        transform: Some(TransformSpec {
+            linear: LinearSpec::new("gather", width, width),
+            in_body: true,
+            activation: HeadActivation::Tanh,
+            norm: None,
+        }),
+        dropout: None,
+        output: Some("judge".to_owned()),
+        normalize: false,
+        std: 0.1,
+        saved: vec!["judge"],
+    }
 }
 
 const WIDTH: usize = 16;

@@ -6,9 +6,9 @@ use reparam_data::rows::{Fields, LabelKind, Labels, RowFormat, RowsOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::SequenceClassification;
+use super::RowTask;
 use crate::cards;
-use crate::task::{DataRequest, Task};
+use crate::task::DataRequest;
 use crate::{Result, TrainError};
 
 /// What a run says of its result.
@@ -16,10 +16,10 @@ use crate::{Result, TrainError};
 pub(super) struct Card {
     task: String,
     /// The names of the classes in their order.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) labels: Vec<String>,
-    /// As in `config.json`: whether classes exclude one another.
-    #[serde(default)]
+    /// As in `config.json`: whether classes exclude one another, of a task where they may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     problem_type: Option<String>,
     /// The most tokens of a row.
     #[serde(default)]
@@ -35,15 +35,18 @@ const SEVERAL: &str = "multi_label_classification";
 const ONE: &str = "single_label_classification";
 
 impl Card {
-    pub(super) fn new(labels: &Labels, sequence_length: usize, options: &RowsOptions) -> Self {
+    pub(super) fn new<T: RowTask>(labels: &Labels, sequence_length: usize, options: &RowsOptions) -> Self {
         let problem_type = match labels.kind() {
             LabelKind::One => ONE,
             LabelKind::Several => SEVERAL,
         };
         Self {
-            task: SequenceClassification::NAME.to_owned(),
-            labels: labels.names().to_vec(),
-            problem_type: Some(problem_type.to_owned()),
+            task: T::NAME.to_owned(),
+            labels: match T::HAS_LABELS {
+                true => labels.names().to_vec(),
+                false => Vec::new(),
+            },
+            problem_type: T::MAY_HAVE_SEVERAL.then(|| problem_type.to_owned()),
             sequence_length: Some(sequence_length),
             format: options.format,
             fields: options.fields.clone(),
@@ -51,27 +54,29 @@ impl Card {
     }
 
     /// Reads the card of a model, whose labels are where transformers has them.
-    pub(super) fn of_model(path: &Path, config: &Map<String, Value>) -> Result<Self> {
+    pub(super) fn of_model<T: RowTask>(path: &Path, config: &Map<String, Value>) -> Result<Self> {
         let problem = |problem: String| TrainError::Card {
             path: path.to_owned(),
             problem,
         };
         let mut card =
-            cards::of_model(path, config, SequenceClassification::NAME)?.unwrap_or_else(|| Self {
-                task: SequenceClassification::NAME.to_owned(),
+            cards::of_model(path, config, T::NAME)?.unwrap_or_else(|| Self {
+                task: T::NAME.to_owned(),
                 ..Self::default()
             });
         card.labels = names(config).ok_or_else(|| {
             problem("`id2label` does not map the numbers from 0 on to names".to_owned())
         })?;
-        if let Some(kind) = config.get("problem_type").and_then(Value::as_str) {
+        if let Some(kind) = config.get("problem_type").and_then(Value::as_str)
+            && T::MAY_HAVE_SEVERAL
+        {
             card.problem_type = Some(kind.to_owned());
         }
         Ok(card)
     }
 
     /// Writes itself into the `config.json` of a model.
-    pub(super) fn into_config(self, mut config: Map<String, Value>, class: &str) -> String {
+    pub(super) fn into_config<T: RowTask>(self, mut config: Map<String, Value>, class: &str) -> String {
         let numbered = self.labels.iter().enumerate();
         let id2label: Map<String, Value> = numbered
             .clone()
@@ -80,10 +85,16 @@ impl Card {
         let label2id: Map<String, Value> = numbered
             .map(|(index, name)| (name.clone(), index.into()))
             .collect();
-        config.insert("architectures".to_owned(), json!([class]));
-        config.insert("id2label".to_owned(), id2label.into());
-        config.insert("label2id".to_owned(), label2id.into());
-        config.insert("problem_type".to_owned(), json!(self.problem_type));
+        if !class.is_empty() {
+            config.insert("architectures".to_owned(), json!([class]));
+        }
+        if T::HAS_LABELS {
+            config.insert("id2label".to_owned(), id2label.into());
+            config.insert("label2id".to_owned(), label2id.into());
+        }
+        if T::MAY_HAVE_SEVERAL {
+            config.insert("problem_type".to_owned(), json!(self.problem_type));
+        }
         let rest = Self {
             labels: Vec::new(),
             ..self

@@ -1,25 +1,29 @@
-//! Opening a classifier: of a checkpoint with or without a head, and with an adapter.
+//! Opening a model with a head: of a checkpoint with or without one, and with an adapter.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use reparam::schema::Settings;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::AdapterFiles;
-use reparam_models::{Architecture, NewHead, Precision, SequenceClassifier};
+use reparam_models::architecture::PredictorSpec;
+use reparam_models::{Architecture, ModelError, NewHead, Precision, Predictor};
 
-use super::SequenceClassification;
+use serde_json::Value;
+
 use super::card::Card;
+use super::{Item, RowTask, Rules};
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
-use crate::config::Precision as Wanted;
+use crate::config::{Precision as Wanted, RowsKeys as _};
 use crate::model_files::ModelFiles;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
-use crate::task::{DataRequest, ModelRequest, Task};
+use crate::task::{DataRequest, ModelRequest};
 use crate::{Result, TrainError};
 
 /// A checkpoint before it is loaded, with its tokenizer.
@@ -28,19 +32,35 @@ pub(super) struct Base {
     pub(super) card: Card,
     pub(super) tokenizer: TextTokenizer,
     architecture: Architecture,
+    /// The head that the task has.
+    head: PredictorSpec,
+    /// Whether the checkpoint says that it is of another class with a head, whose last layer may be called the same.
+    is_of_other: bool,
 }
 
 impl Base {
     /// Finds and checks a checkpoint; `dropout` is another than it says.
-    pub(super) fn open(
+    pub(super) fn open<T: RowTask>(
         request: &ModelRequest,
         hub: &HubOptions,
         dropout: Option<f64>,
     ) -> Result<Self> {
         let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
         let json = &opened.files.json().json;
+        let heads = &opened.architecture.heads;
+        let file = |name: &str| opened.files.bytes(name).map(<[u8]>::to_vec);
+        let head = T::head(&opened.architecture, &file)?;
+        let head = head.ok_or_else(|| ModelError::NoSuchHead {
+            model_type: opened.architecture.model_type.clone(),
+            head: T::HEAD,
+        })?;
+        let classes = json.map().get("architectures").and_then(Value::as_array);
+        let classes = classes.into_iter().flatten().filter_map(Value::as_str);
+        let is_other = |class: &str| class != head.class && heads.classes().any(|one| one == class);
         Ok(Self {
-            card: Card::of_model(json.path(), json.map())?,
+            card: Card::of_model::<T>(json.path(), json.map())?,
+            is_of_other: classes.into_iter().any(is_other),
+            head,
             files: Arc::new(opened.files),
             tokenizer: opened.tokenizer,
             architecture: opened.architecture,
@@ -48,13 +68,11 @@ impl Base {
     }
 
     /// The labels of the head that the checkpoint has; `None` if it has none.
-    pub(super) fn labels(&self) -> Result<Option<Labels>> {
-        let Some(head) = &self.architecture.classifier else {
-            return Ok(None);
-        };
-        let weight = format!("{}.weight", head.path);
-        let found = self.files.weights().get(&weight);
-        let Some(n_classes) = found.and_then(|weight| weight.shape.first().copied()) else {
+    fn labels(&self) -> Result<Option<Labels>> {
+        let found = self.head_weight();
+        let found = found.and_then(|weight| self.files.weights().get(&weight));
+        let n_classes = found.and_then(|weight| weight.shape.first().copied());
+        let Some(n_classes) = n_classes.filter(|_| !self.is_of_other) else {
             return Ok(None);
         };
         let names = named(&self.card, self.files.json().json.path(), n_classes)?;
@@ -62,15 +80,18 @@ impl Base {
     }
 
     /// The labels of the head that an adapter brings, else of the checkpoint's; `None` if neither has one.
-    pub(super) fn labels_with(
+    pub(super) fn labels_with<T: RowTask>(
         &self,
         adapter: Option<(&Path, &AdapterFiles)>,
     ) -> Result<Option<Labels>> {
+        if !T::HAS_LABELS {
+            return Ok(None);
+        }
         let n_classes = self.classes_of(adapter.map(|(_, files)| files));
         let (Some((directory, _)), Some(n_classes)) = (adapter, n_classes) else {
             return self.labels();
         };
-        let own = card_of(directory)?;
+        let own = card_of::<T>(directory)?;
         let card = own.as_ref().unwrap_or(&self.card);
         let names = match &own {
             Some(own) => named(own, &directory.join(CARD_FILE), n_classes)?,
@@ -83,9 +104,14 @@ impl Base {
 
     /// The classes of the head that an adapter brings.
     fn classes_of(&self, adapter: Option<&AdapterFiles>) -> Option<usize> {
-        let head = self.architecture.classifier.as_ref()?;
-        let weight = adapter?.tensors.get(&format!("{}.weight", head.path))?;
+        let weight = adapter?.tensors.get(&self.head_weight()?)?;
         weight.shape.first().copied()
+    }
+
+    /// The name of the weight of the head's last layer, if it has one.
+    fn head_weight(&self) -> Option<String> {
+        let path = self.head.output.as_ref()?;
+        Some(format!("{path}.weight"))
     }
 
     /// The most tokens of a row: `wanted`, or what the model has positions for.
@@ -94,7 +120,13 @@ impl Base {
     }
 
     /// Checks that the model has all types that its tokenizer gives to tokens.
-    pub(super) fn check_types(&self, largest: u32) -> Result<()> {
+    pub(super) fn check_types<'a, T: RowTask>(
+        &self,
+        items: impl IntoIterator<Item = &'a Item<T>>,
+    ) -> Result<()> {
+        let windows = items.into_iter().flat_map(|item| &item.windows);
+        let types = windows.flat_map(|window| &window.row.type_ids).copied();
+        let largest = types.max().unwrap_or(0);
         match &self.architecture.embedding.token_types {
             Some(table) if largest as usize >= table.rows => Err(TrainError::TokenType {
                 found: largest,
@@ -104,18 +136,27 @@ impl Base {
         }
     }
 
-    /// Loads the model with a head of `n_classes`; a new one is made from `seed` if the checkpoint has none.
+    /// Loads the model with a head of `n_outputs`; a new one is drawn from `seed`, if there is one, where the checkpoint has none.
     pub(super) fn load(
         &self,
-        n_classes: usize,
-        new_head: Option<NewHead>,
+        n_outputs: usize,
+        seed: Option<u64>,
         precision: Precision,
-    ) -> Result<SequenceClassifier> {
+    ) -> Result<Predictor> {
         let (device, architecture) = (Device::flex(), self.architecture.clone());
-        let place = (&device, precision);
-        let weights = self.files.weights();
-        SequenceClassifier::load(weights, architecture, n_classes, new_head, place)
-            .map_err(|error| misfit(error, self.files.json()))
+        let replaces = self.is_of_other;
+        let new_head = seed.map(|seed| NewHead { seed, replaces });
+        let head = (self.head.clone(), n_outputs);
+        let loaded = match new_head {
+            None if replaces && self.head.output.is_some() => Err(ModelError::NoHead {
+                path: self.head.output.clone().unwrap_or_default(),
+            }),
+            _ => {
+                let (weights, place) = (self.files.weights(), (&device, precision));
+                Predictor::load(weights, architecture, head, new_head, place)
+            }
+        };
+        loaded.map_err(|error| misfit(error, self.files.json()))
     }
 }
 
@@ -141,15 +182,15 @@ fn numbered(n_classes: usize) -> Vec<String> {
 }
 
 /// What the run of an adapter says of it.
-fn card_of(adapter: &Path) -> Result<Option<Card>> {
-    cards::of_adapter(adapter, SequenceClassification::NAME)
+fn card_of<T: RowTask>(adapter: &Path) -> Result<Option<Card>> {
+    cards::of_adapter(adapter, T::NAME)
 }
 
-/// A classifier that is only asked.
+/// A model that is only asked.
 pub(super) struct Opened {
     pub(super) base: Base,
-    pub(super) model: SequenceClassifier,
-    pub(super) labels: Labels,
+    pub(super) model: Predictor,
+    pub(super) rules: Rules,
     /// Of the adapter's run, else of the model's.
     pub(super) card: Card,
     /// Where the card is.
@@ -157,9 +198,9 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    pub(super) fn open(request: &ModelRequest, hub: &HubOptions) -> Result<Self> {
+    pub(super) fn open<T: RowTask>(request: &ModelRequest, hub: &HubOptions) -> Result<Self> {
         let precision = precision(request.precision);
-        let base = Base::open(request, hub, None)?;
+        let base = Base::open::<T>(request, hub, None)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
             Some(directory) => Some(load_adapter(directory)?),
@@ -167,28 +208,33 @@ impl Opened {
         };
         let adapter = directory.zip(files.as_ref());
         let of_adapter = base.classes_of(files.as_ref());
-        let labels = match base.labels_with(adapter)? {
+        let labels = match base.labels_with::<T>(adapter)? {
             Some(labels) => labels,
+            // Of a task without labels: the two ends of a span.
             None => Labels::new(numbered(2), LabelKind::One)?,
         };
         // The values of a head that the adapter brings take the place of the new one's.
-        let new_head = of_adapter.map(|_| NewHead { seed: 0 });
-        let mut model = base.load(labels.len(), new_head, precision)?;
+        let seed = of_adapter.map(|_| 0);
+        let mut model = base.load(labels.len(), seed, precision)?;
         if let Some(files) = files {
             let methods = &request.catalog.methods;
             model = attach(model, files, &base.files, methods)?.0.no_grad();
         }
         let own = directory
-            .map(|directory| card_of(directory).map(|card| (directory, card)))
+            .map(|directory| card_of::<T>(directory).map(|card| (directory, card)))
             .transpose()?;
         let (card_path, card) = match own {
             Some((directory, Some(card))) => (directory.join(CARD_FILE), card),
             _ => (base.files.json().json.path().to_owned(), base.card.clone()),
         };
+        let settings = Settings::new("data", T::Keys::OWN, &[]);
         Ok(Self {
             base,
             model,
-            labels,
+            rules: Rules {
+                labels,
+                settings: settings.map_err(MethodError::from)?,
+            },
             card,
             card_path,
         })
@@ -201,7 +247,7 @@ impl Opened {
     }
 }
 
-/// What a classifier computes in: f32, unless something else is asked for.
+/// What a model with a head computes in: f32, unless something else is asked for.
 pub(super) fn precision(wanted: Wanted) -> Precision {
     wanted.resolve(false)
 }

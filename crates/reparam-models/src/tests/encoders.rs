@@ -1,0 +1,153 @@
+//! Encoders with every head, against transformers.
+
+use std::collections::BTreeMap;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use reparam::{ForwardContext, parameters};
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
+
+use super::{
+    assert_gradients_close, describe, floats, golden, golden_tensors, integers, max_difference,
+    values,
+};
+use crate::architecture::HeadsSpec;
+use crate::{
+    ClassTargets, MaskedLm, Precision, Predictor, RowTokens, class_loss, span_loss,
+};
+
+/// Numbers are of size one; both sides are rounded to `f32` through two or three layers.
+const VALUE_TOLERANCE: f64 = 2e-5;
+/// Relative to the largest element of each tensor.
+const GRADIENT_TOLERANCE: f64 = 5e-5;
+
+const FAMILIES: [&str; 5] = ["bert", "distilbert", "electra", "modernbert", "roberta"];
+
+/// What a golden file has of a batch.
+struct Batch {
+    file: Checkpoint,
+    ids: Vec<u32>,
+    types: Vec<u32>,
+    positions: Vec<u32>,
+    bounds: Vec<usize>,
+    targets: Vec<usize>,
+}
+
+impl Batch {
+    fn new(name: &str) -> Self {
+        let file = golden_tensors(&format!("encoders/{name}.safetensors"));
+        let sizes = |key: &str| -> Vec<usize> {
+            let numbers = integers(&file, key).into_iter();
+            numbers.map(|number| number as usize).collect()
+        };
+        let ids = |key: &str| sizes(key).into_iter().map(|id| id as u32).collect();
+        let bounds = sizes("bounds");
+        Self {
+            ids: ids("input_ids"),
+            types: ids("token_type_ids"),
+            positions: bounds
+                .windows(2)
+                .flat_map(|pair| 0..(pair[1] - pair[0]) as u32)
+                .collect(),
+            targets: sizes("targets"),
+            bounds,
+            file,
+        }
+    }
+
+    fn rows(&self) -> RowTokens<'_> {
+        RowTokens {
+            input_ids: &self.ids,
+            token_type_ids: &self.types,
+            position_ids: &self.positions,
+            bounds: &self.bounds,
+        }
+    }
+
+    /// Compares outputs, the loss and all gradients.
+    fn check(&self, name: &str, outputs: &Tensor<2>, loss: &Tensor<1>, model: &impl Module) {
+        let difference = max_difference(&values(outputs), &floats(&self.file, "outputs"));
+        assert!(difference <= VALUE_TOLERANCE, "{name}: {difference:e}");
+        let expected = floats(&self.file, "loss")[0];
+        let difference = (values(loss)[0] - expected).abs() / expected;
+        assert!(difference <= 1e-5, "{name}: loss {difference:e}");
+        let list = parameters::take_gradients(model, &mut loss.clone().backward());
+        let found = list
+            .into_iter()
+            .map(|one| (one.name, values(&one.values)))
+            .collect::<BTreeMap<_, _>>();
+        let named = self.file.names();
+        let named = named.filter_map(|name| Some((name.strip_prefix("grad.")?, name)));
+        let expected: BTreeMap<String, Vec<f64>> = named
+            .map(|(short, name)| (short.to_owned(), floats(&self.file, name)))
+            .collect();
+        // What is added to all keys of a head changes no probability, and no row is of a table of positions behind the last.
+        let is_zero = |name: &String| name.ends_with("key.bias") || name.ends_with("k_lin.bias");
+        let without = |mut all: BTreeMap<String, Vec<f64>>| {
+            all.retain(|name, _| !is_zero(name));
+            all
+        };
+        assert_gradients_close(&without(found), &without(expected), GRADIENT_TOLERANCE, name);
+    }
+}
+
+fn open(name: &str) -> (Checkpoint, crate::Architecture) {
+    let directory = golden(&format!("encoders/{name}"));
+    let json = ModelJson::load(&directory).expect("a configuration");
+    (Checkpoint::open(&directory).expect("a checkpoint"), describe(&json))
+}
+
+type Head = fn(&HeadsSpec) -> Option<&crate::architecture::PredictorSpec>;
+
+fn predictor(name: &str, head: Head, n_outputs: usize) -> Predictor {
+    let (checkpoint, architecture) = open(name);
+    let spec = head(&architecture.heads).expect("a head").clone();
+    let place = (&Device::flex().autodiff(), Precision::F32);
+    let model = Predictor::load(&checkpoint, architecture, (spec, n_outputs), None, place);
+    model.expect("a model").set_require_grad(true)
+}
+
+#[test]
+fn heads_compute_what_transformers_computes() {
+    let context = ForwardContext::inference();
+    for family in FAMILIES {
+        for (head, find, n_outputs) in [
+            ("sequence", (|all| all.sequence.as_ref()) as Head, 3),
+            ("token", |all| all.token.as_ref(), 3),
+            ("span", |all| all.span.as_ref(), 2),
+        ] {
+            let name = format!("{family}-{head}");
+            let batch = Batch::new(&name);
+            let model = predictor(&name, find, n_outputs);
+            let outputs = model.outputs(batch.rows(), &context);
+            let loss = match head {
+                "span" => {
+                    let spans: Vec<_> = batch.targets.chunks(2).map(|s| (s[0], s[1])).collect();
+                    span_loss(outputs.clone(), &batch.bounds, &spans, 1.0)
+                }
+                _ => class_loss(outputs.clone(), ClassTargets::One(&batch.targets), 1.0),
+            };
+            batch.check(&name, &outputs, &loss, &model);
+        }
+    }
+}
+
+#[test]
+fn masked_language_models_compute_what_transformers_computes() {
+    let context = ForwardContext::inference();
+    for family in FAMILIES {
+        let name = format!("{family}-masked");
+        let batch = Batch::new(&name);
+        let (checkpoint, architecture) = open(&name);
+        let place = (&Device::flex().autodiff(), Precision::F32);
+        let model = MaskedLm::load(&checkpoint, architecture, place).expect("a model");
+        let model = model.set_require_grad(true);
+        let places = integers(&batch.file, "places").into_iter();
+        let places: Vec<usize> = places.map(|place| place as usize).collect();
+        let stood: Vec<u32> = batch.targets.iter().map(|token| *token as u32).collect();
+        let outputs = model.logits_at(batch.rows(), &places, &context);
+        let loss = model.loss(batch.rows(), (&places, &stood), 1.0, &context);
+        batch.check(&name, &outputs, &loss, &model);
+    }
+}

@@ -1,0 +1,473 @@
+//! The task `embedding`: vectors of texts, near to one another where the texts are alike.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use burn::tensor::{Int, Tensor, TensorData, activation};
+use reparam::schema::{Range, SettingKind, SettingSpec, number, optional};
+use reparam_data::rows::{
+    EMBEDDING, LabelKind, Labels, Pair, PairRow, RECALL_AT, Retrieval, RetrievalScorer, RowBatch,
+    Rows, RowsOptions, TEXT, TextRow, encode_texts, pair_rows, pearson, read_rows, spearman,
+    text_rows,
+};
+use reparam_data::{ContentHash, DocumentSource};
+use reparam_models::architecture::{Pooling, PredictorSpec};
+use reparam_models::{Architecture, normalized};
+use serde_json::{Value, json};
+
+use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use crate::config::RowsKeys;
+use crate::model_files::{MODULES, POOLING};
+use crate::{Metrics, Result, TrainError};
+
+/// Rows of texts that are alike, or not.
+pub type Embedding = OverRows<Sentences>;
+
+/// What the task `embedding` is.
+#[derive(Debug)]
+pub struct Sentences;
+
+/// The settings of `[data]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbeddingKeys;
+
+const LOSSES: [&str; 4] = ["contrastive", "triplet", "cosent", "cosine"];
+
+impl RowsKeys for EmbeddingKeys {
+    const OWN: &'static [SettingSpec] = &[
+        optional(
+            "loss",
+            SettingKind::Word(&LOSSES),
+            "contrastive for anchors, cosent for scores",
+            "what is learned: contrastive compares each anchor with all positives of its batch, triplet with its \
+             negative; cosent learns the order of scores, cosine the scores themselves",
+        ),
+        number(
+            "scale",
+            Range::Factor,
+            20.0,
+            "factor of cosines in contrastive and cosent",
+        ),
+        number(
+            "margin",
+            Range::Factor,
+            5.0,
+            "distance by which triplet keeps negatives behind positives",
+        ),
+    ];
+}
+
+/// A row: texts to compare, or one to predict from.
+#[derive(Debug)]
+pub enum SentenceRow {
+    /// Texts that are alike, or not.
+    Pair(PairRow),
+    /// A text, or two.
+    Text(TextRow),
+}
+
+/// What a text is in its row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Role {
+    /// The first of two texts, with how alike they are.
+    First(f64),
+    /// The second one.
+    Second,
+    /// What is compared.
+    Anchor,
+    /// What is like it.
+    Positive,
+    /// What is not.
+    Negative,
+    /// A text to predict from.
+    Alone,
+}
+
+/// Adds up how vectors compare.
+#[derive(Debug, Default)]
+pub struct SentenceScorer {
+    cosines: Vec<f64>,
+    scores: Vec<f64>,
+    ranked: Vec<PairRow>,
+    vectors: HashMap<String, Vec<f32>>,
+}
+
+impl RowTask for Sentences {
+    const NAME: &'static str = "embedding";
+    const SUMMARY: &'static str = "makes vectors of texts, near to one another where the texts are alike";
+    const UNIT: &'static str = "rows";
+    const TASK_TYPE: &'static str = "FEATURE_EXTRACTION";
+    const FILE: Option<&'static str> = Some(MODULES);
+    const CLASS: &'static str = "";
+    const HEAD: &'static str = "embedding";
+    const HAS_LABELS: bool = false;
+    const TOGETHER: bool = true;
+    const LENGTH: usize = 512;
+
+    type Keys = EmbeddingKeys;
+    type Row = SentenceRow;
+    type Target = Role;
+    /// The pair, in a row to measure on.
+    type About = Option<PairRow>;
+    type Scorer = SentenceScorer;
+
+    fn header(_: &Rules) -> &'static str {
+        "row,embedding"
+    }
+
+    /// As `modules.json` says; else the mean of the hidden states, not normalized.
+    fn head(
+        architecture: &Architecture,
+        file: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Option<PredictorSpec>> {
+        if architecture.is_causal() {
+            return Ok(None);
+        }
+        let parsed = |name: &str| -> Result<Option<Value>> {
+            let Some(bytes) = file(name) else {
+                return Ok(None);
+            };
+            let parsed = serde_json::from_slice(&bytes);
+            parsed.map(Some).map_err(|error| TrainError::Card {
+                path: name.into(),
+                problem: error.to_string(),
+            })
+        };
+        let mut pooling = Pooling::Mean;
+        let mut normalize = false;
+        for module in parsed(MODULES)?.iter().filter_map(Value::as_array).flatten() {
+            let kind = module["type"].as_str().unwrap_or_default();
+            match kind.rsplit('.').next() {
+                Some("Transformer" | "Pooling") => {}
+                Some("Normalize") => normalize = true,
+                _ => {
+                    return Err(TrainError::Card {
+                        path: MODULES.into(),
+                        problem: format!("the module `{kind}` is not supported"),
+                    });
+                }
+            }
+        }
+        if let Some(config) = parsed(POOLING)? {
+            let modes = config.as_object().into_iter().flatten();
+            let on = modes.filter(|(_, value)| **value == Value::Bool(true));
+            let on: Vec<&str> = on
+                .filter_map(|(key, _)| key.strip_prefix("pooling_mode_"))
+                .collect();
+            pooling = match on[..] {
+                ["mean_tokens"] | [] => Pooling::Mean,
+                ["cls_token"] => Pooling::First,
+                _ => {
+                    return Err(TrainError::Card {
+                        path: POOLING.into(),
+                        problem: format!("pooling by {} is not supported", on.join(" and ")),
+                    });
+                }
+            };
+        }
+        Ok(Some(PredictorSpec::pooled(pooling, normalize)))
+    }
+
+    fn read(
+        paths: &[PathBuf],
+        options: &RowsOptions,
+        purpose: Purpose,
+    ) -> Result<Rows<SentenceRow>> {
+        Ok(match purpose {
+            Purpose::Predict => text_rows(read_rows(paths, &TEXT, options)?)
+                .and_then(|row| Ok(SentenceRow::Text(row))),
+            Purpose::Learn | Purpose::Measure => pair_rows(read_rows(paths, &EMBEDDING, options)?)
+                .and_then(|row| Ok(SentenceRow::Pair(row))),
+        })
+    }
+
+    fn labels<'a>(_: impl Iterator<Item = &'a SentenceRow>) -> Result<Labels> {
+        Ok(Labels::new(vec!["vector".to_owned()], LabelKind::One)?)
+    }
+
+    fn encode(
+        rows: Rows<SentenceRow>,
+        encoder: &Encoder<'_>,
+        _: Purpose,
+    ) -> Result<Rows<Item<Self>>> {
+        let Encoder {
+            tokenizer,
+            length,
+            watch,
+            ..
+        } = *encoder;
+        let encoded = encode_texts(rows, tokenizer, length, parts, watch)?;
+        Ok(encoded.and_then(|(row, encoded)| {
+            let roles = roles(&row);
+            Ok(Item {
+                truncated: encoded.iter().any(|row| row.truncated),
+                windows: roles
+                    .into_iter()
+                    .zip(encoded)
+                    .map(|(target, row)| Window { row, target })
+                    .collect(),
+                content: content(&row),
+                place: place(&row).clone(),
+                about: match row {
+                    SentenceRow::Pair(pair) => Some(pair),
+                    SentenceRow::Text(_) => None,
+                },
+            })
+        }))
+    }
+
+    fn weight(role: &Role) -> f64 {
+        match role {
+            Role::First(_) | Role::Anchor => 1.0,
+            Role::Second | Role::Positive | Role::Negative | Role::Alone => 0.0,
+        }
+    }
+
+    fn loss(
+        outputs: Tensor<2>,
+        _: &RowBatch,
+        targets: &[&Role],
+        rules: &Rules,
+        scale: f32,
+    ) -> Result<Tensor<1>> {
+        let asked = rules.settings.optional("loss", |all, key| all.word(key))?;
+        let is_scored = targets.iter().any(|role| matches!(role, Role::First(_)));
+        let is_ranked = targets.iter().any(|role| **role == Role::Anchor);
+        let factor = rules.settings.number("scale")? as f32;
+        let rows = |wanted: &dyn Fn(&Role) -> bool| {
+            let places = targets.iter().enumerate();
+            let places = places.filter_map(|(place, role)| wanted(role).then_some(place as i64));
+            let places: Vec<i64> = places.collect();
+            let n = places.len();
+            let places = TensorData::new(places, [n]);
+            let places = Tensor::<1, Int>::from_data(places, &outputs.device());
+            (outputs.clone().select(0, places), n)
+        };
+        let refuse = |loss: &'static str, needs: &'static str| {
+            Err(TrainError::LossNeeds { loss, needs })
+        };
+        match asked.unwrap_or(if is_scored { "cosent" } else { "contrastive" }) {
+            "contrastive" if is_scored => refuse("contrastive", "anchor and positive"),
+            "contrastive" => {
+                let (anchors, n) = rows(&|role| *role == Role::Anchor);
+                let (positives, _) = rows(&|role| *role == Role::Positive);
+                let (negatives, n_negatives) = rows(&|role| *role == Role::Negative);
+                let candidates = match n_negatives {
+                    0 => positives,
+                    _ => Tensor::cat(vec![positives, negatives], 0),
+                };
+                let cosines = normalized(anchors).matmul(normalized(candidates).transpose());
+                let log_probabilities = activation::log_softmax(cosines * factor, 1);
+                let own = TensorData::new((0..n as i64).collect::<Vec<_>>(), [n, 1]);
+                let own = Tensor::<2, Int>::from_data(own, &outputs.device());
+                Ok(log_probabilities.gather(1, own).sum() * -scale)
+            }
+            "triplet" => {
+                let (anchors, n) = rows(&|role| *role == Role::Anchor);
+                let (positives, _) = rows(&|role| *role == Role::Positive);
+                let (negatives, n_negatives) = rows(&|role| *role == Role::Negative);
+                if is_scored || n_negatives != n {
+                    return refuse("triplet", "anchor, positive and negative");
+                }
+                let margin = rules.settings.number("margin")?;
+                let distance = |other: Tensor<2>| {
+                    let difference = anchors.clone() - other;
+                    (difference.powi_scalar(2).sum_dim(1) + 1e-12).sqrt()
+                };
+                let behind = distance(positives) - distance(negatives) + margin;
+                Ok(activation::relu(behind).sum() * scale)
+            }
+            "cosine" | "cosent" if is_ranked => {
+                let loss = if asked == Some("cosine") { "cosine" } else { "cosent" };
+                refuse(loss, "text, text_pair and score")
+            }
+            which => {
+                let (first, n) = rows(&|role| matches!(role, Role::First(_)));
+                let (second, _) = rows(&|role| *role == Role::Second);
+                let cosines = (normalized(first) * normalized(second)).sum_dim(1).reshape([n]);
+                let scores = targets.iter().filter_map(|role| match role {
+                    Role::First(score) => Some(*score as f32),
+                    _ => None,
+                });
+                let scores: Vec<f32> = scores.collect();
+                Ok(match which {
+                    "cosine" => {
+                        let scores = TensorData::new(scores, [n]);
+                        let scores = scores.convert_dtype(cosines.dtype());
+                        let scores = Tensor::<1>::from_data(scores, (&cosines.device(), cosines.dtype()));
+                        (cosines - scores).powi_scalar(2).sum() * scale
+                    }
+                    _ => cosent(cosines * factor, &scores) * (scale * n as f32),
+                })
+            }
+        }
+    }
+
+    fn scorer(_: &Rules) -> SentenceScorer {
+        SentenceScorer::default()
+    }
+
+    fn score(scorer: &mut SentenceScorer, item: &Item<Self>, outputs: &[Outputs]) {
+        let Some(row) = &item.about else {
+            return;
+        };
+        match &row.pair {
+            Pair::Scored { score, .. } => {
+                scorer.cosines.push(cosine(&outputs[0], &outputs[1]));
+                scorer.scores.push(*score);
+            }
+            Pair::Ranked {
+                anchor, positive, ..
+            } => {
+                let mut add = |text: &String, vector: &Outputs| {
+                    let vectors = &mut scorer.vectors;
+                    vectors.entry(text.clone()).or_insert_with(|| vector.clone());
+                };
+                add(anchor, &outputs[0]);
+                add(positive, &outputs[1]);
+                scorer.ranked.push(row.clone());
+            }
+        }
+    }
+
+    fn finish(scorer: SentenceScorer, _: &Rules) -> Result<Metrics> {
+        let mut metrics: Option<Metrics> = None;
+        let mut add = |name: &str, value: f64| {
+            metrics = Some(match metrics.take() {
+                None => Metrics::higher_is_better(name, value),
+                Some(metrics) => metrics.with(name, value),
+            });
+        };
+        if !scorer.scores.is_empty() {
+            let of = |f: fn(&[f64], &[f64]) -> Option<f64>| f(&scorer.cosines, &scorer.scores);
+            let none = || TrainError::NoCorrelation;
+            add("spearman", of(spearman).ok_or_else(none)?);
+            add("pearson", of(pearson).ok_or_else(none)?);
+        }
+        let retrieval = Retrieval::of(&scorer.ranked);
+        let mut found = RetrievalScorer::new();
+        for (anchor, positives) in retrieval.anchors.iter().zip(&retrieval.positives) {
+            let anchor = &scorer.vectors[*anchor];
+            let candidates = retrieval.candidates.iter();
+            let similarities: Vec<f64> = candidates
+                .map(|candidate| cosine(anchor, &scorer.vectors[*candidate]))
+                .collect();
+            found.add(&similarities, positives);
+        }
+        if let Some(found) = found.finish() {
+            add("mrr", found.mrr);
+            for (k, recall) in RECALL_AT.iter().zip(found.recall) {
+                add(&format!("recall@{k}"), recall);
+            }
+        }
+        let examples = scorer.scores.len() + scorer.ranked.len();
+        let metrics = metrics.ok_or(TrainError::NoCorrelation)?;
+        Ok(metrics.with("examples", examples))
+    }
+
+    fn prediction(_: &Item<Self>, outputs: &[Outputs], _: &Rules) -> (Value, String) {
+        match outputs {
+            [first, second, ..] => {
+                let similarity = cosine(first, second);
+                (json!({ "similarity": similarity }), format!("{similarity:.6}"))
+            }
+            _ => {
+                let vector = outputs.first().map(Vec::as_slice).unwrap_or_default();
+                let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+                (json!({ "embedding": vector }), numbers.join(" "))
+            }
+        }
+    }
+}
+
+/// The texts of a row.
+fn parts(row: &SentenceRow) -> (Vec<&str>, &DocumentSource) {
+    let texts: Vec<&str> = match row {
+        SentenceRow::Text(row) => [Some(&row.text), row.text_pair.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect(),
+        SentenceRow::Pair(row) => match &row.pair {
+            Pair::Scored {
+                text, text_pair, ..
+            } => vec![text, text_pair],
+            Pair::Ranked {
+                anchor,
+                positive,
+                negative,
+            } => [Some(anchor), Some(positive), negative.as_ref()]
+                .into_iter()
+                .flatten()
+                .map(String::as_str)
+                .collect(),
+        },
+    };
+    (texts, place(row))
+}
+
+fn roles(row: &SentenceRow) -> Vec<Role> {
+    match row {
+        SentenceRow::Text(_) => vec![Role::Alone; 2],
+        SentenceRow::Pair(row) => match &row.pair {
+            Pair::Scored { score, .. } => vec![Role::First(*score), Role::Second],
+            Pair::Ranked { .. } => vec![Role::Anchor, Role::Positive, Role::Negative],
+        },
+    }
+}
+
+fn place(row: &SentenceRow) -> &DocumentSource {
+    match row {
+        SentenceRow::Pair(row) => &row.place,
+        SentenceRow::Text(row) => &row.place,
+    }
+}
+
+fn content(row: &SentenceRow) -> ContentHash {
+    match row {
+        SentenceRow::Pair(row) => row.content(),
+        SentenceRow::Text(row) => row.content(),
+    }
+}
+
+/// `log(1 + sum exp(z_j - z_i))` over the pairs of rows with `score_i > score_j`.
+fn cosent(z: Tensor<1>, scores: &[f32]) -> Tensor<1> {
+    let (mut higher, mut lower) = (Vec::new(), Vec::new());
+    for (i, a) in scores.iter().enumerate() {
+        for (j, b) in scores.iter().enumerate() {
+            if a > b {
+                higher.push(i as i64);
+                lower.push(j as i64);
+            }
+        }
+    }
+    let n = higher.len();
+    if n == 0 {
+        return z.sum() * 0.0;
+    }
+    let pick = |places: Vec<i64>| {
+        let places = TensorData::new(places, [n]);
+        let places = Tensor::<1, Int>::from_data(places, &z.device());
+        z.clone().select(0, places)
+    };
+    let differences = pick(lower) - pick(higher);
+    // The term of 1, and the largest taken out so that nothing overflows.
+    let zero = Tensor::zeros([1], (&z.device(), z.dtype()));
+    let all = Tensor::cat(vec![differences, zero], 0).reshape([1, n + 1]);
+    let log_probabilities = activation::log_softmax(all.clone(), 1);
+    // log sum exp = x_k - log softmax(x)_k, at the place of the 1, where x_k is 0.
+    log_probabilities.slice([0..1, n..n + 1]).reshape([1]) * -1.0
+}
+
+/// The cosine of two vectors; 0 if one has no length.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let product = |a: &[f32], b: &[f32]| -> f64 {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum()
+    };
+    let lengths = (product(a, a) * product(b, b)).sqrt();
+    if lengths == 0.0 {
+        return 0.0;
+    }
+    product(a, b) / lengths
+}

@@ -1,0 +1,376 @@
+//! The task `masked-lm`: guessing what stood where tokens are masked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, activation};
+use reparam::ForwardContext;
+use reparam::methods::AdapterMeta;
+use reparam_data::masking::{Masked, Masking, document_pieces};
+use reparam_data::rows::RowBatch;
+use reparam_data::{
+    BatchPlan, ContentHash, EncodedPiece, EncodedRow, OnError, Phase, ReadOptions, ReadReport,
+    Size, TextTokenizer, hold_out, read_documents,
+};
+use reparam_formats::hub::HubOptions;
+use reparam_models::{MaskedLm, Precision, RowTokens};
+use serde_json::{Map, Value, json};
+
+use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
+use super::texts::TextCard;
+use crate::adapter::attach;
+use crate::cards::{self, CARD_FILE};
+use crate::config::{EvalData, MaskedConfig};
+use crate::evaluate::at_once;
+use crate::learner::Objective;
+use crate::open::OpenedModel;
+use crate::session::{load_adapter, misfit};
+use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::{Metrics, Result, Stop, TrainError};
+
+/// What the masks of an evaluation are drawn from.
+const EVAL_SEED: u64 = 0;
+
+/// A masked language model's texts.
+#[derive(Debug)]
+pub struct MaskedLanguageModel {
+    train: Vec<EncodedPiece>,
+    eval: Option<Vec<EncodedPiece>>,
+    /// Which pieces a micro-batch has.
+    plan: BatchPlan,
+    masking: Masking,
+    seed: u64,
+    card: TextCard,
+    /// `config.json` of the base.
+    config: Map<String, Value>,
+    result: Saved,
+}
+
+/// Pieces that are masked, one after the other.
+struct MaskedBatch {
+    rows: RowBatch,
+    /// The places of what is to be guessed.
+    places: Vec<usize>,
+    stood: Vec<u32>,
+}
+
+impl MaskedBatch {
+    fn new<'a>(pieces: impl Iterator<Item = (&'a EncodedPiece, Masked)>) -> Self {
+        let (mut places, mut stood, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        for (piece, masked) in pieces {
+            places.extend(masked.places.iter().map(|place| start + place));
+            stood.extend(masked.stood);
+            start += masked.ids.len();
+            rows.push(EncodedRow {
+                ids: masked.ids,
+                ..piece.row.clone()
+            });
+        }
+        Self {
+            rows: RowBatch::concat(&rows),
+            places,
+            stood,
+        }
+    }
+
+    fn tokens(&self) -> RowTokens<'_> {
+        RowTokens {
+            input_ids: &self.rows.input_ids,
+            token_type_ids: &self.rows.token_type_ids,
+            position_ids: &self.rows.position_ids,
+            bounds: &self.rows.bounds,
+        }
+    }
+}
+
+impl MaskedLanguageModel {
+    fn masked(&self, pass: u64) -> impl Iterator<Item = (&EncodedPiece, Masked)> {
+        let pieces = self.plan.batch(pass).into_iter();
+        pieces.map(move |number| {
+            let piece = &self.train[number];
+            let key = [self.seed, pass, number as u64];
+            (piece, self.masking.mask(piece, key))
+        })
+    }
+}
+
+impl Objective for MaskedLanguageModel {
+    type Model = MaskedLm;
+
+    fn weight(&self, pass: u64) -> f64 {
+        let masked = self.masked(pass).map(|(_, masked)| masked.places.len());
+        masked.sum::<usize>() as f64
+    }
+
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(self.plan.epochs_before(pass))
+    }
+
+    fn loss(
+        &self,
+        model: &MaskedLm,
+        pass: u64,
+        total: f64,
+        context: &ForwardContext,
+    ) -> Result<Tensor<1>> {
+        let batch = MaskedBatch::new(self.masked(pass));
+        let scale = (1.0 / total) as f32;
+        let guessed = (&batch.places[..], &batch.stood[..]);
+        Ok(model.loss(batch.tokens(), guessed, scale, context))
+    }
+}
+
+impl Task for MaskedLanguageModel {
+    const NAME: &'static str = "masked-lm";
+    const SUMMARY: &'static str = "guesses masked tokens";
+    const UNIT: &'static str = "tokens";
+    /// PEFT has none for it.
+    const TASK_TYPE: Option<&'static str> = None;
+
+    type Config = MaskedConfig;
+
+    fn recognizes(config: &Value) -> bool {
+        is_of_class(config, &["ForMaskedLM"])
+    }
+
+    fn prepare(config: &MaskedConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
+        let (data, train_config) = (&config.data, &config.train);
+        let (hub, dropout) = (config.model.hub(hub), config.model.dropout);
+        let opened = OpenedModel::open(&config.model.path, &hub, &config.catalog, dropout)?;
+        let masking = masking(&opened, data.mask_probability, data.whole_words)?;
+        let length = length(&opened, train_config.sequence_length);
+        let read = |paths: &[PathBuf]| pieces(paths, &data.reading(), (&opened, length), watch);
+        let (documents, mut report) = read(&data.train)?;
+        let (train, eval) = match &data.eval {
+            EvalData::Files(paths) => {
+                let (eval, of_eval) = read(paths)?;
+                report.files.extend(of_eval.files);
+                report.skipped.append(of_eval.skipped);
+                report.left_out.extend(of_eval.left_out);
+                (documents.concat(), Some(eval.concat()))
+            }
+            EvalData::Fraction(0.0) => (documents.concat(), None),
+            EvalData::Fraction(fraction) => {
+                let size = Size {
+                    fraction: *fraction,
+                    max: data.eval_max.unwrap_or(u64::MAX),
+                };
+                let (train, eval) = held_out(documents, size, train_config.seed)?;
+                (train, Some(eval))
+            }
+        };
+        let n_tokens = |pieces: &[EncodedPiece]| -> usize {
+            pieces.iter().map(|piece| piece.row.ids.len()).sum()
+        };
+        let learned = Learned {
+            count: train.len(),
+            tokens: n_tokens(&train),
+            shuffle: data.shuffle,
+            facts: json!({
+                "train_tokens": n_tokens(&train),
+                "pieces": train.len(),
+                "eval_tokens": eval.as_deref().map_or(0, n_tokens),
+                "sequence_length": length,
+                "mask_probability": masking.probability,
+                "skipped": report.skipped.count,
+                "skipped_rows": report.skipped.first,
+                "left_out": report.left_out,
+            }),
+            files: report.files,
+        };
+        let card = TextCard::new(Self::NAME, &data.reading(), &report.formats);
+        let model = load(&opened)?;
+        let config_json = opened.files.json().json.map().clone();
+        let loaded = Loaded {
+            token_bytes: token_bytes(model.architecture(), Precision::F32),
+            model,
+            from: Arc::new(opened.files),
+            files: BaseOrigin::FILES.to_vec(),
+            tokenizer: opened.tokenizer.digest().clone(),
+            precision: Precision::F32,
+            warnings: Vec::new(),
+            adapter: Adapter::load(config)?,
+        };
+        let adapt = |model: MaskedLm, _: &[_], _: &mut AdapterMeta| model;
+        prepare(config, loaded, learned, adapt, |plan, result| Self {
+            train,
+            eval,
+            plan,
+            masking,
+            seed: train_config.seed,
+            card,
+            config: config_json,
+            result,
+        })
+    }
+
+    fn evaluate(&self, model: &MaskedLm, stop: Stop<'_>) -> Result<Option<Metrics>> {
+        let eval = self.eval.as_ref();
+        eval.map(|eval| measure(model, eval, &self.masking, stop))
+            .transpose()
+    }
+
+    fn save(&self, model: &MaskedLm, directory: &Path) -> Result<()> {
+        let whole = || {
+            let mut config = self.config.clone();
+            config.insert("architectures".to_owned(), json!([model.class()]));
+            let config = cards::in_config(config, &self.card);
+            (model.valid().to_tensors(), config)
+        };
+        let card = cards::text(&self.card);
+        self.result
+            .save(model, directory, &[(CARD_FILE, &card)], whole)
+    }
+
+    fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+        let ModelRequest { model, catalog, .. } = &request.model;
+        let opened = OpenedModel::open(model, hub, catalog, None)?;
+        let masking = masking(&opened, 0.15, false)?;
+        let mut model = load(&opened)?;
+        if let Some(directory) = &request.model.adapter {
+            let adapter = load_adapter(directory)?;
+            model = attach(model, adapter, &opened.files, &catalog.methods)?
+                .0
+                .no_grad();
+        }
+        let card = TextCard::of(&request.model, opened.files.json(), Self::NAME)?;
+        let (read, remembered) = TextCard::reading(card, &request.data)?;
+        let length = length(&opened, request.sequence_length.unwrap_or(DEFAULT_LENGTH));
+        let paths = [request.data.path.clone()];
+        let pieces = pieces(&paths, &read, (&opened, length), stop).map_err(|error| {
+            let options = "--format, --fields or --template";
+            error.of_remembered(remembered.as_deref().zip(Some(options)))
+        });
+        let (pieces, report) = pieces?;
+        let metrics = measure(&model, &pieces.concat(), &masking, stop)?;
+        if !metrics.primary().is_finite() {
+            return Err(TrainError::LossNotFinite);
+        }
+        Ok(match request.data.on_error {
+            OnError::Stop => metrics,
+            OnError::Skip => metrics.with("skipped", report.skipped.count),
+        })
+    }
+}
+
+/// Returns how tokens are masked, if the tokenizer has a token for it.
+fn masking(opened: &OpenedModel, probability: f64, whole_words: bool) -> Result<Masking> {
+    let tokenizer: &TextTokenizer = &opened.tokenizer;
+    let rows = opened.architecture.vocab_size;
+    let mut vocabulary = tokenizer.text_ids();
+    vocabulary.retain(|id| (*id as usize) < rows);
+    let mask = tokenizer.special_tokens().mask;
+    Ok(Masking {
+        probability,
+        whole_words,
+        mask: mask.ok_or_else(|| TrainError::NoMaskToken {
+            directory: opened.files.directory().to_owned(),
+        })?,
+        vocabulary,
+    })
+}
+
+/// The most tokens of a piece: as asked, or what the model has positions for.
+fn length(opened: &OpenedModel, wanted: usize) -> usize {
+    wanted.min(opened.architecture.max_tokens().unwrap_or(usize::MAX))
+}
+
+fn load(opened: &OpenedModel) -> Result<MaskedLm> {
+    let place = (&Device::flex(), Precision::F32);
+    let architecture = opened.architecture.clone();
+    MaskedLm::load(opened.files.weights(), architecture, place)
+        .map_err(|error| misfit(error, opened.files.json()))
+}
+
+/// Reads files, and makes pieces of each text.
+fn pieces(
+    paths: &[PathBuf],
+    read: &ReadOptions,
+    (opened, length): (&OpenedModel, usize),
+    watch: Stop<'_>,
+) -> Result<(Vec<Vec<EncodedPiece>>, ReadReport)> {
+    let source = read_documents(paths, read)?;
+    let pieces = document_pieces(&source.documents, &opened.tokenizer, length, watch)?;
+    if pieces.iter().all(Vec::is_empty) {
+        return Err(TrainError::NothingToMask);
+    }
+    Ok((pieces, source.report))
+}
+
+/// Holds whole texts out by what they say; of fewer than two texts for each that would be, pieces.
+fn held_out(
+    documents: Vec<Vec<EncodedPiece>>,
+    size: Size,
+    seed: u64,
+) -> Result<(Vec<EncodedPiece>, Vec<EncodedPiece>)> {
+    let is_fine = documents.len() as f64 * size.fraction >= 2.0;
+    let parts: Vec<Vec<EncodedPiece>> = match is_fine {
+        true => documents,
+        false => documents.into_iter().flatten().map(|piece| vec![piece]).collect(),
+    };
+    let contents: Vec<ContentHash> = parts
+        .iter()
+        .map(|pieces| {
+            let ids = pieces.iter().flat_map(|piece| &piece.row.ids);
+            let bytes: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();
+            ContentHash::of([&bytes[..]])
+        })
+        .collect();
+    let chosen = hold_out(&contents, size, seed)?;
+    let mut sides = [Vec::new(), Vec::new()];
+    for (pieces, is_held_out) in parts.into_iter().zip(chosen) {
+        sides[usize::from(is_held_out)].extend(pieces);
+    }
+    let [train, eval] = sides;
+    Ok((train, eval))
+}
+
+/// Measures a model on pieces with masks of their own.
+fn measure(
+    model: &MaskedLm,
+    pieces: &[EncodedPiece],
+    masking: &Masking,
+    stop: Stop<'_>,
+) -> Result<Metrics> {
+    let (mut sum, mut count) = (0.0, 0usize);
+    let total = pieces.len() as u64;
+    let mut first = 0;
+    while first < pieces.len() {
+        stop.check()?;
+        stop.at(Phase::Evaluating, first as u64, total);
+        let some = at_once(pieces[first..].iter().map(|piece| piece.row.ids.len()));
+        let batch = MaskedBatch::new((first..first + some).map(|number| {
+            let piece = &pieces[number];
+            (piece, masking.mask(piece, [EVAL_SEED, u64::MAX, number as u64]))
+        }));
+        // No piece is without a token to guess, but for one of special tokens alone.
+        if !batch.places.is_empty() {
+            let context = ForwardContext::inference();
+            let logits = model.logits_at(batch.tokens(), &batch.places, &context);
+            let chosen = log_probabilities(logits, &batch.stood);
+            sum -= chosen.iter().sum::<f64>();
+            count += batch.stood.len();
+        }
+        first += some;
+    }
+    stop.at(Phase::Evaluating, total, total);
+    if count == 0 {
+        return Err(TrainError::NothingToMask);
+    }
+    let loss = sum / count as f64;
+    Ok(Metrics::lower_is_better("loss", loss)
+        .with("perplexity", loss.exp())
+        .with("tokens", count)
+        .with("seed", EVAL_SEED))
+}
+
+/// The logarithm of the probability of what stood at each place.
+fn log_probabilities(logits: Tensor<2>, stood: &[u32]) -> Vec<f64> {
+    let [_, width] = logits.dims();
+    let all = activation::log_softmax(logits, 1).into_data();
+    let all: Vec<f32> = all.iter::<f32>().collect();
+    let rows = all.chunks_exact(width).zip(stood);
+    rows.map(|(row, token)| f64::from(row[*token as usize])).collect()
+}

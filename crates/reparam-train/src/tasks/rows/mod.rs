@@ -1,0 +1,385 @@
+//! Tasks over rows of text, with a head on a pretrained encoder: classes of rows or of words, spans.
+//!
+//! What such a task is, is a [`RowTask`]; [`OverRows`] makes a task of it. A row may be seen through several windows, each of which
+//! is an example to learn.
+
+mod card;
+mod measure;
+mod open;
+mod set;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use reparam::ForwardContext;
+use reparam::methods::AdapterMeta;
+use reparam::schema::Settings;
+use reparam_data::rows::{Labels, RowBatch, Rows, RowsOptions};
+use reparam_data::{BatchPlan, ContentHash, DocumentSource, EncodedRow, TextTokenizer};
+use reparam_formats::hub::HubOptions;
+use reparam_models::architecture::PredictorSpec;
+use reparam_models::{Architecture, Predictor};
+use serde_json::{Map, Value, json};
+
+use self::card::Card;
+use self::measure::{measure, row_tokens};
+use self::open::{Base, precision};
+use self::set::Set;
+use crate::cards::{self, CARD_FILE};
+use crate::config::{EvalData, RowsConfig, RowsKeys};
+use crate::learner::Objective;
+use crate::task::{
+    BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
+};
+use crate::tasks::pretrained::{
+    Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+};
+use crate::{Metrics, Result, Stop};
+
+/// What rows are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To learn from: they have to say what is right, and where.
+    Learn,
+    /// To measure with: they have to say what is right.
+    Measure,
+    /// To predict from.
+    Predict,
+}
+
+/// A row as a model sees it.
+#[derive(Debug, Clone)]
+pub struct Item<T: RowTask> {
+    /// What is read of it, one after the other; at least one.
+    pub windows: Vec<Window<T::Target>>,
+    /// What is needed to measure it, or to say what is predicted.
+    pub about: T::About,
+    /// What it says.
+    pub content: ContentHash,
+    /// Where it stands.
+    pub place: DocumentSource,
+    /// Whether a part of it is in none of the windows.
+    pub truncated: bool,
+}
+
+/// A part of a row that a model sees at once.
+#[derive(Debug, Clone)]
+pub struct Window<T> {
+    /// Its tokens.
+    pub row: EncodedRow,
+    /// What is right of it; empty where nothing is known.
+    pub target: T,
+}
+
+/// What the outputs of a model mean, and what a run file says of that.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The classes of the model; of a task without, any.
+    pub labels: Labels,
+    /// The settings of [`RowTask::Keys`], or their defaults.
+    pub settings: Settings,
+}
+
+/// What rows are encoded with.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    /// The model's tokenizer.
+    pub tokenizer: &'a TextTokenizer,
+    /// What the outputs of the model mean.
+    pub rules: &'a Rules,
+    /// The most tokens of a window.
+    pub length: usize,
+
+    /// What long work looks at.
+    pub watch: Stop<'a>,
+}
+
+/// The outputs of a model for one window, row-major: of the window, or of each of its tokens.
+pub type Outputs = Vec<f32>;
+
+/// A task over rows of text: how rows are read, what is right, what it costs to be wrong, and what is said of it.
+pub trait RowTask: fmt::Debug + Sized + 'static {
+    /// As [`Task::NAME`].
+    const NAME: &'static str;
+    /// As [`Task::SUMMARY`].
+    const SUMMARY: &'static str;
+    /// As [`Task::UNIT`].
+    const UNIT: &'static str;
+    /// As [`Task::TASK_TYPE`].
+    const TASK_TYPE: &'static str;
+    /// As [`Task::FILE`].
+    const FILE: Option<&'static str> = None;
+    /// How the names of transformers' classes for it end; empty if there are none.
+    const CLASS: &'static str;
+    /// What the head is for, in an error.
+    const HEAD: &'static str;
+    /// Whether its outputs are classes with names.
+    const HAS_LABELS: bool = true;
+    /// Whether all windows of a row are learned together; otherwise each by itself.
+    const TOGETHER: bool = false;
+    /// Whether a row may have several classes, so that a model has to say which of the two is meant.
+    const MAY_HAVE_SEVERAL: bool = false;
+    /// The most tokens of a window, where nothing else is asked for.
+    const LENGTH: usize;
+    /// The heading of predictions that are lines.
+    fn header(rules: &Rules) -> &'static str;
+
+    /// What its `[data]` may say beside what all may.
+    type Keys: RowsKeys;
+    /// A row as it is read.
+    type Row: fmt::Debug + Send;
+    /// What is right of a window.
+    type Target: fmt::Debug + Clone + Send + Sync;
+    /// What is known of a row besides.
+    type About: fmt::Debug + Clone + Send + Sync;
+    /// What adds up measurements.
+    type Scorer;
+
+    /// Finds the head that is its own; `None` if the family has none. `file` gives a file of the model's directory by its name.
+    ///
+    /// # Errors
+    ///
+    /// A file that says of the head what cannot be done.
+    fn head(
+        architecture: &Architecture,
+        file: &dyn Fn(&str) -> Option<Vec<u8>>,
+    ) -> Result<Option<PredictorSpec>>;
+
+    /// Reads rows.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be read.
+    fn read(paths: &[PathBuf], options: &RowsOptions, purpose: Purpose) -> Result<Rows<Self::Row>>;
+
+    /// Returns the labels for a new head.
+    ///
+    /// # Errors
+    ///
+    /// Rows without labels, or with one label alone.
+    fn labels<'a>(rows: impl Iterator<Item = &'a Self::Row>) -> Result<Labels>;
+
+    /// Makes tokens of rows. One that is wrong becomes an error in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Interrupted`](crate::TrainError::Interrupted) when it is asked for; labels that can be read in two ways.
+    fn encode(
+        rows: Rows<Self::Row>,
+        encoder: &Encoder<'_>,
+        purpose: Purpose,
+    ) -> Result<Rows<Item<Self>>>;
+
+    /// Returns how much a window weighs in a loss.
+    fn weight(target: &Self::Target) -> f64;
+
+    /// Returns the scaled sum of the losses of a batch, `[1]`, from the outputs of its windows or of their tokens.
+    fn loss(
+        outputs: Tensor<2>,
+        batch: &RowBatch,
+        targets: &[&Self::Target],
+        rules: &Rules,
+        scale: f32,
+    ) -> Result<Tensor<1>>;
+
+    /// Returns what adds up the measurements of rows.
+    fn scorer(rules: &Rules) -> Self::Scorer;
+
+    /// Adds a row, with the outputs of each of its windows.
+    fn score(scorer: &mut Self::Scorer, item: &Item<Self>, outputs: &[Outputs]);
+
+    /// Returns what was measured.
+    ///
+    /// # Errors
+    ///
+    /// Rows that nothing can be measured on.
+    fn finish(scorer: Self::Scorer, rules: &Rules) -> Result<Metrics>;
+
+    /// Says what is predicted of a row: as an object, and as a line without the row's number.
+    fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String);
+}
+
+/// The data of one run of a task over rows.
+///
+/// The head of a checkpoint that has one keeps its labels; for one that has none a new head is made, with the distinct
+/// labels of the training files. Either is trained beside what the method trains.
+#[derive(Debug)]
+pub struct OverRows<T: RowTask> {
+    train: Set<T>,
+    eval: Option<Set<T>>,
+    /// Which windows a micro-batch has, or rows if they are learned together.
+    plan: BatchPlan,
+    rules: Rules,
+    card: Card,
+    /// `config.json` of the base.
+    config: Map<String, Value>,
+    result: Saved,
+}
+
+impl<T: RowTask> Objective for OverRows<T> {
+    type Model = Predictor;
+
+    fn weight(&self, pass: u64) -> f64 {
+        let windows = self.train.windows(&self.plan.batch(pass)).into_iter();
+        windows.map(|window| T::weight(&window.target)).sum()
+    }
+
+    fn epochs(&self, pass: u64) -> Option<f64> {
+        Some(self.plan.epochs_before(pass))
+    }
+
+    fn loss(
+        &self,
+        model: &Predictor,
+        pass: u64,
+        total: f64,
+        context: &ForwardContext,
+    ) -> Result<Tensor<1>> {
+        let windows = self.train.windows(&self.plan.batch(pass));
+        let batch = RowBatch::concat(windows.iter().map(|window| &window.row));
+        let targets: Vec<&T::Target> = windows.iter().map(|window| &window.target).collect();
+        let outputs = model.outputs(row_tokens(&batch), context);
+        let scale = (1.0 / total) as f32;
+        T::loss(outputs, &batch, &targets, &self.rules, scale)
+    }
+}
+
+impl<T: RowTask> Task for OverRows<T> {
+    const NAME: &'static str = T::NAME;
+    const SUMMARY: &'static str = T::SUMMARY;
+    const UNIT: &'static str = T::UNIT;
+    const TASK_TYPE: Option<&'static str> = Some(T::TASK_TYPE);
+    const FILE: Option<&'static str> = T::FILE;
+
+    type Config = RowsConfig<T::Keys>;
+
+    fn recognizes(config: &Value) -> bool {
+        !T::CLASS.is_empty() && is_of_class(config, &[T::CLASS])
+    }
+
+    fn prepare(config: &RowsConfig<T::Keys>, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
+        let (data, train_config) = (&config.data, &config.train);
+        let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
+        let base = Base::open::<T>(&request, &config.model.hub(hub), config.model.dropout)?;
+        let length = base.length(train_config.sequence_length);
+        let options = data.options();
+        let (rows, mut skipped) = Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
+        let mut left_out = rows.left_out.clone();
+        let adapter = Adapter::load(config)?;
+        let of_head = base.labels_with::<T>(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))?;
+        let labels = match of_head {
+            Some(labels) => labels,
+            None => T::labels(rows.rows.iter().flatten())?,
+        };
+        let rules = Rules {
+            labels,
+            settings: data.own.clone(),
+        };
+        let encoder = Encoder {
+            tokenizer: &base.tokenizer,
+            rules: &rules,
+            length,
+            watch,
+        };
+        let all = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;
+        skipped.append(all.skipped.clone());
+        let mut files = all.files.clone();
+        let (train, eval, held_out) = match &data.eval {
+            EvalData::Files(paths) => {
+                let (rows, unread) = Set::<T>::read(paths, &options, data.on_error, Purpose::Measure)?;
+                left_out.extend(rows.left_out.iter().cloned());
+                let eval = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;
+                skipped.append(unread);
+                skipped.append(eval.skipped.clone());
+                files.extend(eval.files.iter().cloned());
+                (all, Some(eval), Vec::new())
+            }
+            EvalData::Fraction(0.0) => (all, None, Vec::new()),
+            EvalData::Fraction(fraction) => {
+                let size = reparam_data::Size {
+                    fraction: *fraction,
+                    max: data.eval_max.unwrap_or(u64::MAX),
+                };
+                let (train, eval, held_out) = all.hold_out(size, train_config.seed)?;
+                (train, Some(eval), held_out)
+            }
+        };
+        let precision = precision(train_config.precision);
+        let mut facts = json!({
+            "train_rows": train.items.len(),
+            "eval_rows": eval.as_ref().map_or(0, |eval| eval.items.len()),
+            "sequence_length": length,
+            "truncated": train.truncated(),
+            "skipped": skipped.count,
+            "skipped_rows": skipped.first,
+            "left_out": left_out,
+            "held_out": held_out,
+        });
+        if T::HAS_LABELS {
+            facts["labels"] = json!(rules.labels.names());
+        }
+        let learned = Learned {
+            count: train.n_units(),
+            tokens: train.n_tokens(),
+            shuffle: data.shuffle,
+            facts,
+            files,
+        };
+        let model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
+        let loaded = Loaded {
+            token_bytes: token_bytes(model.architecture(), precision),
+            model,
+            from: base.files.clone(),
+            files: BaseOrigin::FILES.to_vec(),
+            tokenizer: base.tokenizer.digest().clone(),
+            precision,
+            warnings: Vec::new(),
+            adapter,
+        };
+        let adapt = |model: Predictor, _: &[_], meta: &mut AdapterMeta| {
+            meta.modules_to_save.clone_from(&model.trained);
+            model.with_trained_head()
+        };
+        prepare(config, loaded, learned, adapt, |plan, result| Self {
+            train,
+            eval,
+            plan,
+            card: Card::new::<T>(&rules.labels, length, &options),
+            rules,
+            config: base.files.json().json.map().clone(),
+            result,
+        })
+    }
+
+    fn evaluate(&self, model: &Predictor, stop: Stop<'_>) -> Result<Option<Metrics>> {
+        let eval = self.eval.as_ref();
+        eval.map(|eval| measure(model, eval, &self.rules, stop))
+            .transpose()
+    }
+
+    fn save(&self, model: &Predictor, directory: &Path) -> Result<()> {
+        let whole = || {
+            let (card, config) = (self.card.clone(), self.config.clone());
+            let config = card.into_config::<T>(config, model.spec.class);
+            (model.valid().to_tensors(), config)
+        };
+        let card = cards::text(&self.card);
+        self.result
+            .save(model, directory, &[(CARD_FILE, &card)], whole)
+    }
+
+    fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+        measure::eval::<T>(request, hub, stop)
+    }
+
+    fn predict(
+        request: &PredictRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+        rows: &mut dyn Predictions,
+    ) -> Result<()> {
+        measure::predict::<T>(request, hub, stop, rows)
+    }
+}

@@ -1,0 +1,126 @@
+//! Rows that a model has seen or will see.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use reparam_data::rows::{OnError, Rows, RowsOptions, Skipped};
+use reparam_data::{FileDigest, FileShare, Size, Unit, hold_out};
+
+use super::open::Base;
+use super::{Encoder, Item, Purpose, RowTask, Window};
+use crate::Result;
+
+/// The rows of files, encoded.
+#[derive(Debug)]
+pub(super) struct Set<T: RowTask> {
+    pub(super) items: Vec<Item<T>>,
+    /// What is learned at once: a row, and which of its windows.
+    units: Vec<(usize, Range<usize>)>,
+    /// Rows that were left out.
+    pub(super) skipped: Skipped,
+    pub(super) files: Vec<FileDigest>,
+}
+
+impl<T: RowTask> Set<T> {
+    fn new(items: Vec<Item<T>>, skipped: Skipped, files: Vec<FileDigest>) -> Self {
+        let mut units = Vec::new();
+        for (row, item) in items.iter().enumerate() {
+            let n = item.windows.len();
+            match T::TOGETHER {
+                true => units.push((row, 0..n)),
+                false => units.extend((0..n).map(|window| (row, window..window + 1))),
+            }
+        }
+        Self {
+            units,
+            items,
+            skipped,
+            files,
+        }
+    }
+
+    /// Reads rows that say what is right, and says how many were left out.
+    pub(super) fn read(
+        paths: &[PathBuf],
+        options: &RowsOptions,
+        on_error: OnError,
+        purpose: Purpose,
+    ) -> Result<(Rows<T::Row>, Skipped)> {
+        let rows = T::read(paths, options, purpose)?;
+        let (files, left_out) = (rows.files.clone(), rows.left_out.clone());
+        let (rows, skipped) = rows.settle(on_error)?;
+        let rows = Rows {
+            rows: rows.into_iter().map(Ok).collect(),
+            files,
+            left_out,
+        };
+        Ok((rows, skipped))
+    }
+
+    /// Makes tokens of rows to learn from.
+    pub(super) fn encode(
+        rows: Rows<T::Row>,
+        base: &Base,
+        encoder: &Encoder<'_>,
+        on_error: OnError,
+    ) -> Result<Self> {
+        let files = rows.files.clone();
+        let (items, skipped) = T::encode(rows, encoder, Purpose::Learn)?.settle(on_error)?;
+        base.check_types(&items)?;
+        Ok(Self::new(items, skipped, files))
+    }
+
+    /// Holds rows out by their contents: what is learned, what is held out in an order that does not depend on that of the
+    /// files, and how much that is of each file.
+    pub(super) fn hold_out(self, size: Size, seed: u64) -> Result<(Self, Self, Vec<FileShare>)> {
+        let contents: Vec<_> = self.items.iter().map(|item| item.content).collect();
+        let held_out = hold_out(&contents, size, seed)?;
+        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
+        for (item, is_held_out) in self.items.iter().zip(&held_out) {
+            let (chosen, of) = counts.entry(&*item.place.path).or_default();
+            *chosen += usize::from(*is_held_out);
+            *of += 1;
+        }
+        let shares = self.files.iter().map(|file| {
+            let count = counts.get(&*file.path);
+            let (held_out, of) = count.copied().unwrap_or_default();
+            FileShare {
+                file: file.path.clone(),
+                held_out,
+                of,
+                unit: Unit::Rows,
+            }
+        });
+        let shares = shares.collect();
+        let (mut train, mut eval) = (Vec::new(), Vec::new());
+        for (item, is_held_out) in self.items.into_iter().zip(held_out) {
+            if is_held_out { &mut eval } else { &mut train }.push(item);
+        }
+        eval.sort_by_key(|item: &Item<T>| item.content);
+        let set = |items| Self::new(items, Skipped::default(), Vec::new());
+        Ok((set(train), set(eval), shares))
+    }
+
+    /// The windows of units, one after the other.
+    pub(super) fn windows(&self, units: &[usize]) -> Vec<&Window<T::Target>> {
+        let units = units.iter().map(|unit| &self.units[*unit]);
+        let windows = units.flat_map(|(row, windows)| &self.items[*row].windows[windows.clone()]);
+        windows.collect()
+    }
+
+    /// The number of what is learned at once.
+    pub(super) fn n_units(&self) -> usize {
+        self.units.len()
+    }
+
+    pub(super) fn n_tokens(&self) -> usize {
+        let windows = self.items.iter().flat_map(|item| &item.windows);
+        windows.map(|window| window.row.ids.len()).sum()
+    }
+
+    /// Rows of which a part is in no window.
+    pub(super) fn truncated(&self) -> usize {
+        self.items.iter().filter(|item| item.truncated).count()
+    }
+}

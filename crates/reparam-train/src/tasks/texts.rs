@@ -1,0 +1,86 @@
+//! How the texts of a run were read: what its result says of it, and how other files are read because of that.
+
+use std::path::PathBuf;
+
+use reparam_data::{Fields, Format, ReadOptions, Template};
+use reparam_formats::config::ModelJson;
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::cards::{self, CARD_FILE};
+use crate::task::{DataRequest, ModelRequest};
+
+/// How the texts of a run were read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TextCard {
+    task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) format: Option<Format>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    fields: Fields,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    template: Option<Template>,
+    /// The format of all examples where nothing but their fields said it; other data need not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) examples: Option<Format>,
+}
+
+impl TextCard {
+    /// Reads what the adapter of a request says, else the model, and in which file.
+    pub(super) fn of(
+        request: &ModelRequest,
+        json: &ModelJson,
+        task: &str,
+    ) -> Result<Option<(Self, PathBuf)>> {
+        if let Some(directory) = &request.adapter
+            && let Some(card) = cards::of_adapter(directory, task)?
+        {
+            return Ok(Some((card, directory.join(CARD_FILE))));
+        }
+        let json = &json.json;
+        let card = cards::of_model(json.path(), json.map(), task)?;
+        Ok(card.map(|card| (card, json.path().to_owned())))
+    }
+
+    /// Says how data were read, which had these formats.
+    pub(super) fn new(task: &str, read: &ReadOptions, formats: &[Format]) -> Self {
+        let told = read.format.is_none() && formats == [Format::Alpaca];
+        Self {
+            examples: told.then_some(Format::Alpaca),
+            task: task.to_owned(),
+            format: read.format,
+            fields: read.fields.clone(),
+            template: read.template.clone(),
+        }
+    }
+
+    /// Returns how files are read, and which file says it if it was not asked for.
+    pub(super) fn reading(
+        card: Option<(Self, PathBuf)>,
+        data: &DataRequest,
+    ) -> Result<(ReadOptions, Option<PathBuf>)> {
+        let asked = ReadOptions {
+            format: data.format.as_deref().map(str::parse).transpose()?,
+            fields: data.fields.clone().unwrap_or_default(),
+            template: data.template.clone(),
+            on_error: data.on_error,
+        };
+        let by_default = ReadOptions {
+            on_error: data.on_error,
+            ..ReadOptions::default()
+        };
+        match card {
+            Some((card, path)) if data.is_as_in_run() => {
+                let remembered = ReadOptions {
+                    format: card.format,
+                    fields: card.fields,
+                    template: card.template,
+                    on_error: data.on_error,
+                };
+                let path = (remembered != by_default).then_some(path);
+                Ok((remembered, path))
+            }
+            _ => Ok((asked, None)),
+        }
+    }
+}

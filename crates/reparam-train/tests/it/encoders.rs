@@ -1,0 +1,324 @@
+//! Tags, answers, masked tokens and vectors: what runs save, measure and predict.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use reparam_train::config::Override;
+use reparam_train::{
+    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
+    TaskEntry, TaskRun, Tasks, TrainError,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::witness::Witness;
+use crate::{names, offline, repository};
+
+/// The same numbers, measured in the run and on what is read back.
+const SAVED: f64 = 1e-6;
+
+/// A task with rows that a tiny model learns.
+struct Case {
+    task: &'static str,
+    file: &'static str,
+    rows: &'static str,
+    /// A measure that the run makes better, and whether more of it is.
+    measure: (&'static str, bool),
+    /// What PEFT saves whole beside the factors.
+    saved: &'static [&'static str],
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        task: "token-classification",
+        file: "rows.conll",
+        rows: "-DOCSTART- O\n\nsee O\nyou O\nat O\nhome B-LOC\n\nwin O\nfree B-ITEM\nprize I-ITEM\n\nsend O\ntext B-ITEM\nat O\nhome B-LOC\n",
+        measure: ("f1", true),
+        saved: &["classifier"],
+    },
+    Case {
+        task: "question-answering",
+        file: "rows.jsonl",
+        rows: "{\"context\":\"see you at home tonight\",\"question\":\"at ?\",\"answers\":[\"home\"]}\n\
+               {\"context\":\"win a free prize\",\"question\":\"win ?\",\"answers\":{\"text\":[\"free prize\"],\"answer_start\":[6]}}\n\
+               {\"context\":\"please call me\",\"question\":\"is it ok ?\",\"answers\":[]}\n",
+        measure: ("f1", true),
+        saved: &["qa_outputs"],
+    },
+    Case {
+        task: "masked-lm",
+        file: "rows.txt",
+        rows: "see you at home tonight. win a free prize now! please call me. see you at home tonight.",
+        measure: ("loss", false),
+        saved: &[],
+    },
+    Case {
+        task: "embedding",
+        file: "rows.jsonl",
+        rows: "{\"text\":\"see you\",\"text_pair\":\"see you at home\",\"score\":5}\n\
+               {\"text\":\"see you\",\"text_pair\":\"win a prize\",\"score\":0}\n\
+               {\"text\":\"free prize\",\"text_pair\":\"win a prize\",\"score\":4}\n\
+               {\"text\":\"free prize\",\"text_pair\":\"please call me\",\"score\":1}\n",
+        measure: ("spearman", true),
+        saved: &[],
+    },
+    Case {
+        task: "embedding",
+        file: "ranked.jsonl",
+        rows: "{\"anchor\":\"see you\",\"positive\":\"at home tonight\",\"negative\":\"free prize\"}\n\
+               {\"anchor\":\"win\",\"positive\":\"a free prize\",\"negative\":\"home\"}\n\
+               {\"anchor\":\"please call\",\"positive\":\"send text\",\"negative\":\"is it ok\"}\n",
+        measure: ("mrr", true),
+        saved: &[],
+    },
+];
+
+struct Place(TempDir);
+
+impl Place {
+    fn new(case: &Case) -> Self {
+        let place = Self(tempfile::tempdir().expect("a temporary directory"));
+        std::fs::write(place.path(case.file), case.rows).expect("writes");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A run on the rows, measured on the same.
+    fn config(&self, case: &Case, run: &str, overrides: &[&str]) -> TaskRun {
+        let data = self.path(case.file);
+        let text = format!(
+            "[model]\ntask = {:?}\npath = {:?}\ndropout = 0.0\n\
+             [data]\ntrain = {data:?}\neval = {data:?}\n\
+             [method]\nkind = \"lora\"\nrank = 4\n[optimizer]\nlearning_rate = 2e-2\n\
+             [train]\nmax_steps = 40\nbatch_size = 4\n[output]\ndir = {:?}\n",
+            case.task,
+            base(case),
+            self.path(run),
+        );
+        let overrides: Vec<Override> = overrides.iter().copied().map(Override::set).collect();
+        let run = Tasks::builtin().parse(&text, "run.toml", &overrides);
+        run.unwrap_or_else(|error| panic!("{}: {error}", case.task))
+    }
+
+    fn train(&self, case: &Case, run: &str, overrides: &[&str]) -> Witness {
+        let mut witness = Witness::default();
+        let outcome = witness.run(&self.config(case, run, overrides), false);
+        let outcome = outcome.unwrap_or_else(|error| panic!("{}: {error}", case.task));
+        assert_eq!(outcome, Outcome::Finished);
+        witness
+    }
+
+    fn data(&self, case: &Case) -> DataRequest {
+        DataRequest::new(self.path(case.file))
+    }
+}
+
+/// The directory of a tiny model with what the task needs of a head that cannot be new.
+fn base(case: &Case) -> PathBuf {
+    match case.task {
+        "masked-lm" => repository("testdata/golden/bert/masked"),
+        _ => repository("testdata/golden/bert/body"),
+    }
+}
+
+fn request(case: &Case) -> ModelRequest {
+    ModelRequest::new(base(case).to_str().expect("UTF-8"))
+}
+
+/// The task that a model says it is for.
+fn task_of(model: &ModelRequest) -> TaskEntry {
+    let tasks = Tasks::builtin();
+    let task = tasks.of_request(None, model, &offline());
+    *task.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn eval(model: &ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
+    let request = EvalRequest {
+        model: model.clone(),
+        data,
+        sequence_length: None,
+    };
+    task_of(model).eval(&request, &offline(), Stop::never())
+}
+
+#[derive(Default)]
+struct Printed(Vec<Value>);
+
+impl Predictions for Printed {
+    fn header(&mut self, _: &str) {}
+
+    fn row(&mut self, object: Value, _: String) -> ControlFlow<()> {
+        self.0.push(object);
+        ControlFlow::Continue(())
+    }
+
+    fn note(&mut self, _: String) {}
+}
+
+fn predict(model: &ModelRequest, data: DataRequest) -> Vec<Value> {
+    let request = PredictRequest {
+        model: model.clone(),
+        data,
+        sequence_length: None,
+        drop_rows: false,
+    };
+    let mut printed = Printed::default();
+    let predicted = task_of(model).predict(&request, &offline(), Stop::never(), &mut printed);
+    predicted.unwrap_or_else(|error| panic!("{error}"));
+    printed.0
+}
+
+fn number(metrics: &Metrics, key: &str) -> f64 {
+    let value = metrics.values().get(key).and_then(Value::as_f64);
+    value.unwrap_or_else(|| panic!("{key} in {:?}", metrics.values()))
+}
+
+fn read_json(path: &Path) -> Value {
+    let text = std::fs::read_to_string(path).expect("a file");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn what_is_learned_is_saved_measured_and_said() {
+    for case in &CASES {
+        let place = Place::new(case);
+        let witness = place.train(case, "run", &[]);
+        let (key, more) = case.measure;
+        let finished = witness.finished();
+        let adapter = place.path("run").join("adapter");
+        let adapted = request(case).with_adapter(&adapter);
+        assert_eq!(task_of(&adapted).name, case.task);
+        let after = eval(&adapted, place.data(case)).expect("measures");
+        let best = finished.after.expect("an evaluation");
+        let primary = after.primary();
+        assert!((primary - best).abs() <= SAVED, "{}: {primary} {best}", case.task);
+        // It has learned, on what it was measured on before.
+        let before = finished.before.expect("an evaluation");
+        match key == after.name() {
+            true if more => assert!(best > before || best == 1.0 || best == 100.0, "{} {before} {best}", case.task),
+            true => assert!(best < before, "{} {before} {best}", case.task),
+            false => assert!(number(&after, key).is_finite()),
+        }
+        let config = read_json(&adapter.join("adapter_config.json"));
+        assert_eq!(config["task_type"], task_type(case), "{}", case.task);
+        let saved = match case.saved {
+            [] => Value::Null,
+            names => json!(names),
+        };
+        assert_eq!(config["modules_to_save"], saved, "{}", case.task);
+        let card = read_json(&adapter.join("reparam.json"));
+        assert_eq!(card["task"], case.task);
+        // A whole model is the same, and says by itself what it is for.
+        let full = ["method={ kind = \"full\" }", "optimizer.learning_rate=0.005"];
+        let witness = place.train(case, "whole", &full);
+        let model = place.path("whole").join("model");
+        let whole = ModelRequest::new(model.to_str().expect("UTF-8"));
+        if case.task != "embedding" {
+            assert_eq!(task_of(&whole).name, case.task);
+            let measured = eval(&whole, place.data(case)).expect("measures").primary();
+            let after = witness.finished().after.expect("an evaluation");
+            assert!((measured - after).abs() <= SAVED, "{} {measured} {after}", case.task);
+        }
+        assert!(names(&model).contains(&"model.safetensors".to_owned()));
+    }
+}
+
+fn task_type(case: &Case) -> Value {
+    match case.task {
+        "token-classification" => "TOKEN_CLS".into(),
+        "question-answering" => "QUESTION_ANS".into(),
+        "embedding" => "FEATURE_EXTRACTION".into(),
+        _ => Value::Null,
+    }
+}
+
+#[test]
+fn predictions_have_the_form_of_their_task() {
+    for case in &CASES[..2] {
+        let place = Place::new(case);
+        place.train(case, "run", &[]);
+        let model = request(case).with_adapter(place.path("run").join("adapter"));
+        let said = predict(&model, place.data(case));
+        match case.task {
+            "token-classification" => {
+                let tags: Vec<usize> = said
+                    .iter()
+                    .map(|row| row["tags"].as_array().expect("tags").len())
+                    .collect();
+                assert_eq!(tags, [4, 3, 4]);
+                assert_eq!(said[1]["tags"], json!(["O", "B-ITEM", "I-ITEM"]));
+            }
+            _ => {
+                assert_eq!(said[0]["answer"], "home");
+                assert_eq!((&said[0]["start"], &said[0]["end"]), (&json!(11), &json!(15)));
+                assert_eq!((&said[2]["answer"], &said[2]["start"]), (&json!(""), &Value::Null));
+                let score = said[0]["score"].as_f64().expect("a score");
+                assert!(score > 0.5 && score <= 1.0, "{score}");
+            }
+        }
+    }
+    let place = Place::new(&CASES[3]);
+    place.train(&CASES[3], "run", &[]);
+    let model = request(&CASES[3]).with_adapter(place.path("run").join("adapter"));
+    std::fs::write(place.path("texts.jsonl"), "{\"text\":\"see you\"}\n").expect("writes");
+    let said = predict(&model, DataRequest::new(place.path("texts.jsonl")));
+    assert_eq!(said[0]["embedding"].as_array().expect("numbers").len(), 16);
+    let said = predict(&model, place.data(&CASES[3]));
+    let alike: Vec<f64> = said
+        .iter()
+        .map(|row| row["similarity"].as_f64().expect("a cosine"))
+        .collect();
+    assert!(alike[0] > alike[1] && alike[2] > alike[3], "{alike:?}");
+}
+
+#[test]
+fn a_run_goes_on_to_the_same_bits() {
+    for case in &CASES[..3] {
+        let place = Place::new(case);
+        let whole = place.train(case, "whole", &["train.save_every=5"]);
+        let mut witness = Witness {
+            stop_at: Some(12),
+            ..Witness::default()
+        };
+        let run = place.config(case, "parts", &["train.save_every=5"]);
+        witness.run(&run, false).expect("it stops");
+        let mut witness = Witness::default();
+        witness.run(&run, true).expect("it goes on");
+        let weights = |run: &str| {
+            std::fs::read(place.path(run).join("adapter/adapter_model.safetensors")).expect("a file")
+        };
+        assert!(weights("whole") == weights("parts"), "{}", case.task);
+        assert_eq!(whole.finished().after, witness.finished().after);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rows_is_said_with_its_place() {
+    let line = |case: &Case, rows: &str, overrides: &[&str]| {
+        let place = Place::new(case);
+        std::fs::write(place.path(case.file), rows).expect("writes");
+        let mut witness = Witness::default();
+        let error = witness.run(&place.config(case, "run", overrides), false);
+        let error = error.expect_err("it is refused");
+        assert!(error.hint().is_some(), "{error}");
+        error.to_string()
+    };
+    let [tags, answers, _, alike, ranked] = &CASES;
+    let many = "{\"tokens\":[\"see\",\"you\"],\"tags\":[\"O\"]}\n";
+    let of_jsonl = Case {
+        file: "rows.jsonl",
+        ..*tags
+    };
+    let said = line(&of_jsonl, many, &[]);
+    assert!(said.contains("rows.jsonl:1"), "{said}");
+    let elsewhere = "{\"context\":\"see you\",\"question\":\"?\",\"answers\":{\"text\":[\"home\"],\"answer_start\":[0]}}\n";
+    let said = line(answers, elsewhere, &[]);
+    assert!(said.contains("rows.jsonl:1") && said.contains("home"), "{said}");
+    let said = line(alike, alike.rows, &["data.loss=contrastive"]);
+    assert!(said.contains("anchor"), "{said}");
+    let said = line(ranked, ranked.rows, &["data.loss=cosent"]);
+    assert!(said.contains("score"), "{said}");
+}
