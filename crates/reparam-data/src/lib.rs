@@ -59,6 +59,7 @@ pub use source::{
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
-    EncodedCorpus, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,
+    EncodedCorpus, EncodedRow, EncodedWords, SpecialIds, SpecialTokens, StreamDecoder,
+    TextTokenizer, Window, WindowOptions,
 };
 pub use watch::{Interrupted, Phase, Progress, Watch};
