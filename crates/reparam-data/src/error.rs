@@ -412,6 +412,19 @@ pub enum DataError {
         /// The tokens that the tokenizer's template adds.
         of_template: usize,
     },
+    /// Question and template leave no room for windows of a context that overlap.
+    #[error(
+        "a window of {max_length} tokens has no room for more than the {stride} that it shares with the next one: \
+         the question and the template have {before}"
+    )]
+    NoWindow {
+        /// The most tokens of a window.
+        max_length: usize,
+        /// The tokens of the question and of the template.
+        before: usize,
+        /// The tokens that two windows have in common.
+        stride: usize,
+    },
     /// A document of a file cannot be encoded.
     #[error("{place}: {error}")]
     Document {

@@ -61,6 +61,7 @@ pub use source::{
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
-    EncodedCorpus, EncodedPiece, EncodedRow, SpecialIds, SpecialTokens, StreamDecoder, TextTokenizer,
+    EncodedCorpus, EncodedPiece, EncodedRow, EncodedWords, SpecialIds, SpecialTokens,
+    StreamDecoder, TextTokenizer, Window, WindowOptions,
 };
 pub use watch::{Interrupted, Phase, Progress, Watch};

@@ -120,7 +120,9 @@ impl Masking {
         let mut last = None;
         for (place, word) in piece.words.iter().enumerate() {
             match (word, units.last_mut()) {
-                (Some(_), Some(unit)) if self.whole_words && last == Some(*word) => unit.push(place),
+                (Some(_), Some(unit)) if self.whole_words && last == Some(*word) => {
+                    unit.push(place)
+                }
                 (Some(_), _) => units.push(vec![place]),
                 (None, _) => {}
             }

@@ -32,7 +32,9 @@ pub use generate::{Generation, StopReason};
 pub use masked_lm::MaskedLm;
 pub use named::{List, Named};
 pub use precision::Precision;
-pub use predictor::{ClassTargets, NewHead, Predictor, RowTokens, class_loss, normalized, span_loss};
+pub use predictor::{
+    ClassTargets, NewHead, Predictor, RowTokens, class_loss, normalized, span_loss,
+};
 pub use rope::inverse_frequencies;
 pub use sampling::Sampling;
 pub use transformer::Transformer;

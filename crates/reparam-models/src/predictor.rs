@@ -90,7 +90,11 @@ impl Predictor {
         let architecture = Arc::new(architecture);
         // The class without a head has no name for its body.
         let is_headless = spec.output.is_none() && spec.transform.is_none();
-        let prefix: &str = if is_headless { "" } else { &architecture.prefix };
+        let prefix: &str = if is_headless {
+            ""
+        } else {
+            &architecture.prefix
+        };
         let last = match &spec.transform {
             Some(transform) => transform.linear.d_out,
             None => architecture.width,
@@ -112,7 +116,11 @@ impl Predictor {
             buffers.any(|end| name.ends_with(end)) || is_of_heads(name, &architecture)
         };
         let loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
-        let loader = if is_headless { loader.without_prefix(&architecture.prefix) } else { loader };
+        let loader = if is_headless {
+            loader.without_prefix(&architecture.prefix)
+        } else {
+            loader
+        };
         let built = loader.load(&architecture.bias_keys, ignored, |loader| {
             let body = Transformer::load(loader, &architecture, prefix)?;
             let layer = |loader: &mut Loader<'_>, of: &LinearSpec| {

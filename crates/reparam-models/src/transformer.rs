@@ -81,7 +81,10 @@ impl Transformer {
             positions: table(loader, &embedding.positions),
             token_types: table(loader, &embedding.token_types),
             embedding_norm: norm(loader, &embedding.norm),
-            projection: embedding.projection.as_ref().map(|spec| loader.linear(spec)),
+            projection: embedding
+                .projection
+                .as_ref()
+                .map(|spec| loader.linear(spec)),
             blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
             norm: norm(loader, &all.norm),
             architecture: architecture.clone(),

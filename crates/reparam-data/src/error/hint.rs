@@ -168,6 +168,9 @@ impl DataError {
             Self::NoRoom { of_template, .. } => {
                 format!("set sequence_length to {} or more", of_template + 1)
             }
+            Self::NoWindow { before, stride, .. } => {
+                format!("shorten the question, or set sequence_length to {} or more", before + stride + 1)
+            }
             Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),

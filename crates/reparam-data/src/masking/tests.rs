@@ -35,7 +35,9 @@ fn shares_are_those_of_bert() {
     assert!((share(chosen, 50_000) - 0.15).abs() < 0.0064);
     let count = |is: &dyn Fn(u32, u32) -> bool| {
         let places = masked.places.iter().zip(&masked.stood);
-        places.filter(|(place, stood)| is(masked.ids[**place], **stood)).count()
+        places
+            .filter(|(place, stood)| is(masked.ids[**place], **stood))
+            .count()
     };
     let near = |found: f64, wanted: f64| assert!((found - wanted).abs() < 0.019, "{found}");
     near(share(count(&|id, _| id == 1), chosen), 0.8);
@@ -45,7 +47,11 @@ fn shares_are_those_of_bert() {
     for (place, (now, before)) in masked.ids.iter().zip(&piece.row.ids).enumerate() {
         assert!(now == before || masked.places.contains(&place));
     }
-    let stood: Vec<u32> = masked.places.iter().map(|place| piece.row.ids[*place]).collect();
+    let stood: Vec<u32> = masked
+        .places
+        .iter()
+        .map(|place| piece.row.ids[*place])
+        .collect();
     assert_eq!(masked.stood, stood);
     assert!(!masked.places.contains(&0) && !masked.places.contains(&50_001));
 }

@@ -2,10 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::error::{Result, RowError};
 use super::read::Rows;
 use super::text::{RowLabels, TextRow};
 use crate::error::DataError;
 use crate::order::ContentHash;
+use crate::source::DocumentSource;
 use crate::tokenizer::{EncodedRow, TextTokenizer};
 use crate::watch::{Interrupted, Phase, Watch};
 
@@ -78,24 +80,54 @@ pub fn encode_rows<T: Send>(
     max_length: usize,
     text: impl Fn(&T) -> &TextRow + Sync,
     watch: Watch<'_>,
-) -> Result<Rows<(T, EncodedRow)>, Interrupted> {
-    let encode = |row: super::Result<T>| {
-        let row = row?;
+) -> std::result::Result<Rows<(T, EncodedRow)>, Interrupted> {
+    let encode = |row: T| {
         let TextRow {
             text,
             text_pair,
             place,
             ..
         } = text(&row);
-        match tokenizer.encode_row(text, text_pair.as_deref(), max_length) {
-            Ok(encoded) => Ok((row, encoded)),
-            Err(error) => Err(DataError::Document {
-                place: place.clone(),
-                error: Box::new(error),
-            }
-            .into()),
-        }
+        let encoded = tokenizer.encode_row(text, text_pair.as_deref(), max_length);
+        let encoded = encoded.map_err(|error| located(place, error))?;
+        Ok((row, encoded))
     };
+    in_parallel(rows, encode, watch)
+}
+
+/// Encodes the texts of rows in parallel, each by itself and cut to `max_length` tokens. `texts` gives the texts of a row and
+/// where it stands.
+///
+/// A row of which a text cannot be encoded becomes an error in its place.
+///
+/// # Errors
+///
+/// [`Interrupted`] when `watch` asks for it.
+pub fn encode_texts<T: Send>(
+    rows: Rows<T>,
+    tokenizer: &TextTokenizer,
+    max_length: usize,
+    texts: impl Fn(&T) -> (Vec<&str>, &DocumentSource) + Sync,
+    watch: Watch<'_>,
+) -> std::result::Result<Rows<(T, Vec<EncodedRow>)>, Interrupted> {
+    let encode = |row: T| {
+        let (texts, place) = texts(&row);
+        let encoded = texts.into_iter().map(|text| {
+            let encoded = tokenizer.encode_row(text, None, max_length);
+            encoded.map_err(|error| located(place, error))
+        });
+        let encoded = encoded.collect::<Result<Vec<_>>>()?;
+        Ok((row, encoded))
+    };
+    in_parallel(rows, encode, watch)
+}
+
+/// Encodes rows in parallel, some at a time. A row that cannot be encoded becomes an error in its place.
+pub(super) fn in_parallel<T: Send, U: Send>(
+    rows: Rows<T>,
+    encode: impl Fn(T) -> Result<U> + Sync,
+    watch: Watch<'_>,
+) -> std::result::Result<Rows<U>, Interrupted> {
     let total = rows.rows.len();
     let mut encoded = Vec::with_capacity(total);
     let mut left = rows.rows.into_iter();
@@ -103,7 +135,8 @@ pub fn encode_rows<T: Send>(
         watch.check()?;
         watch.at(Phase::Tokenizing, encoded.len() as u64, total as u64);
         let some: Vec<_> = left.by_ref().take(AT_ONCE).collect();
-        encoded.par_extend(some.into_par_iter().map(&encode));
+        let some = some.into_par_iter();
+        encoded.par_extend(some.map(|row| row.and_then(&encode)));
     }
     watch.at(Phase::Tokenizing, total as u64, total as u64);
     Ok(Rows {
@@ -111,6 +144,15 @@ pub fn encode_rows<T: Send>(
         files: rows.files,
         left_out: rows.left_out,
     })
+}
+
+/// Says of an error which row it is in.
+pub(super) fn located(place: &DocumentSource, error: DataError) -> RowError {
+    DataError::Document {
+        place: place.clone(),
+        error: Box::new(error),
+    }
+    .into()
 }
 
 impl TextRow {

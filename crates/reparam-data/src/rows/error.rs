@@ -39,6 +39,28 @@ pub enum RowError {
         /// The formats.
         known: Vec<&'static str>,
     },
+    /// The rows of a format do not have a field that the task needs.
+    #[error("{}rows in the format `{format}` have no field `{field}`", of_file(path.as_deref()))]
+    FormatWithoutField {
+        /// The file whose name says the format, if it was not chosen.
+        path: Option<std::path::PathBuf>,
+        /// The format.
+        format: &'static str,
+        /// The field.
+        field: &'static str,
+        /// The formats that may have it.
+        usable: Vec<&'static str>,
+    },
+    /// The JSON of a file is not that of SQuAD.
+    #[error("{}:{line}: no file of SQuAD: {message}", path.display())]
+    NotSquad {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
 
     // Rows.
     /// A row or a header lacks the column of a field.
@@ -87,6 +109,93 @@ pub enum RowError {
         rows: usize,
         /// What is wrong with the first one.
         first: Box<RowError>,
+    },
+
+    // Tags.
+    /// A row has not as many tags as tokens.
+    #[error("{place}: {tokens} tokens and {tags} tags")]
+    TagCount {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The number of its tokens.
+        tokens: usize,
+        /// The number of its tags.
+        tags: usize,
+    },
+    /// A row has no tags.
+    #[error("{place}: no tags")]
+    NoTags {
+        /// Where it stands.
+        place: DocumentSource,
+    },
+    /// A tag that the model does not have.
+    #[error(
+        "{place}: the model has no tag `{tag}`, which token {number}, `{token}`, has; its tags are {}",
+        some(labels), tag = shown(tag), token = shown(token)
+    )]
+    UnknownTag {
+        /// Where the row stands.
+        place: DocumentSource,
+        /// Which token of the row, from 1.
+        number: usize,
+        /// The token.
+        token: String,
+        /// The tag.
+        tag: String,
+        /// The tag most like it.
+        nearest: Option<String>,
+        /// All tags of the model.
+        labels: Vec<String>,
+    },
+
+    // Answers.
+    /// A row has not as many offsets as answers.
+    #[error("{place}: {texts} answers and {starts} offsets")]
+    AnswerCount {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The number of texts.
+        texts: usize,
+        /// The number of offsets.
+        starts: usize,
+    },
+    /// An answer does not stand at its offset.
+    #[error(
+        "{place}: the answer `{answer}` is not at character {start} of the context, where `{found}` stands",
+        answer = shown(answer), found = shown(found)
+    )]
+    AnswerNotThere {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The answer.
+        answer: String,
+        /// Its offset in code points.
+        start: i64,
+        /// As much of what is there as the answer is long.
+        found: String,
+        /// The character at which the answer first occurs.
+        occurs: Option<usize>,
+    },
+    /// An answer without an offset does not occur in the context.
+    #[error("{place}: the answer `{answer}` does not occur in the context", answer = shown(answer))]
+    AnswerNotFound {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The answer.
+        answer: String,
+    },
+
+    // Pairs.
+    /// A row is neither a pair with a score nor an anchor with a positive.
+    #[error(
+        "{place}: neither `text`, `text_pair` and `score` nor `anchor` and `positive`: no {}",
+        list(missing)
+    )]
+    NoPair {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The fields that would make it the one or the other.
+        missing: Vec<&'static str>,
     },
 
     // Labels.
@@ -173,6 +282,14 @@ impl RowError {
             Self::NoFormat { known, .. } => {
                 format!("set format (or --format) to one of {}", list(known))
             }
+            Self::FormatWithoutField { usable, .. } => {
+                format!("this task reads the formats {}", list(usable))
+            }
+            Self::NotSquad { .. } => {
+                "write {\"data\": [{\"paragraphs\": [{\"context\": .., \"qas\": [..]}]}]}, or set format (or --format) \
+                 to `jsonl` for one object a question"
+                    .to_owned()
+            }
             Self::NoColumn {
                 nearest: Some(name),
                 field,
@@ -188,6 +305,29 @@ impl RowError {
                 field, expected, ..
             } => format!("put {expected} into `{field}`"),
             Self::NothingLeft { first, .. } => return first.hint(),
+            Self::TagCount { .. } => "give each token one tag".to_owned(),
+            Self::NoTags { .. } => "give it `tags`, one a token".to_owned(),
+            Self::UnknownTag {
+                nearest: Some(name),
+                ..
+            } => format!("did you mean `{name}`?"),
+            Self::UnknownTag { .. } => {
+                "a tag has to be in the training data, or in the model's id2label".to_owned()
+            }
+            Self::AnswerCount { .. } => "give each text one answer_start".to_owned(),
+            Self::AnswerNotThere {
+                occurs: Some(start),
+                ..
+            } => {
+                format!("it first occurs at {start}; offsets count characters, not bytes, from 0")
+            }
+            Self::AnswerNotThere { .. } | Self::AnswerNotFound { .. } => {
+                "write the answer exactly as it stands in the context".to_owned()
+            }
+            Self::NoPair { missing, .. } => format!(
+                "add it, or say which columns they are with fields (or --fields), as in {}=NAME",
+                missing.first().copied().unwrap_or("text_pair")
+            ),
             Self::NoLabel { .. } => "give it a `label` (or `labels`)".to_owned(),
             Self::TwoLabels { .. } => "keep the one that is meant".to_owned(),
             Self::SeveralLabels { .. } => {
@@ -213,6 +353,13 @@ impl Fault for RowError {
             Self::Read(error) => return error.row(),
             Self::NoColumn { place, field, .. } => (place, format!("missing {field}")),
             Self::WrongType { place, field, .. } => (place, format!("type {field}")),
+            Self::TagCount { place, .. } => (place, "tag count".to_owned()),
+            Self::NoTags { place } => (place, "no tags".to_owned()),
+            Self::UnknownTag { place, .. } => (place, "unknown tag".to_owned()),
+            Self::AnswerCount { place, .. } => (place, "answer count".to_owned()),
+            Self::AnswerNotThere { place, .. } => (place, "answer not there".to_owned()),
+            Self::AnswerNotFound { place, .. } => (place, "answer not found".to_owned()),
+            Self::NoPair { place, .. } => (place, "no pair".to_owned()),
             Self::NoLabel { place } => (place, "no label".to_owned()),
             Self::TwoLabels { place } => (place, "two labels".to_owned()),
             Self::SeveralLabels { place, .. } => (place, "several labels".to_owned()),
@@ -230,6 +377,11 @@ impl Fault for RowError {
             others,
         }
     }
+}
+
+/// The file that an error is in, before what it says.
+fn of_file(path: Option<&std::path::Path>) -> String {
+    path.map_or_else(String::new, |path| format!("{}: ", path.display()))
 }
 
 /// The first ten names.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::error::{Result, RowError};
 use super::read::Rows;
 use super::text::{LabelValue, RowLabels, TextRow};
+use crate::source::DocumentSource;
 use reparam_formats::nearest;
 
 #[cfg(test)]
@@ -74,6 +75,10 @@ impl Labels {
             }
             distinct.extend(labels.values());
         }
+        Self::of_distinct(distinct, kind)
+    }
+
+    pub(super) fn of_distinct(distinct: BTreeSet<&LabelValue>, kind: LabelKind) -> Result<Self> {
         // A set of strings is in the order of their bytes, which in UTF-8 is that of their code points.
         let mut distinct: Vec<&LabelValue> = distinct.into_iter().collect();
         let numbers: Option<Vec<f64>> = distinct.iter().map(|label| label.number()).collect();
@@ -125,7 +130,11 @@ impl Labels {
     ///
     /// [`RowError::AmbiguousLabel`] if it cannot be told which of the two is meant.
     pub fn classes(&self, rows: Rows<TextRow>) -> Result<Rows<Classified>> {
-        let reading = self.reading(&rows)?;
+        let read = rows.rows.iter().flatten();
+        let reading = self.reading(read.flat_map(|row| {
+            let labels = row.labels.iter().flat_map(RowLabels::values);
+            labels.map(|label| (&row.place, label))
+        }))?;
         Ok(rows.and_then(|text| {
             let given = match (&text.labels, self.kind) {
                 (None, _) => return Err(RowError::NoLabel { place: text.place }),
@@ -153,7 +162,7 @@ impl Labels {
         label.index().filter(|index| *index < self.names.len())
     }
 
-    fn class(&self, label: &LabelValue, reading: Reading) -> Option<usize> {
+    pub(super) fn class(&self, label: &LabelValue, reading: Reading) -> Option<usize> {
         let name = self.indices.get(label.text()).copied();
         match reading {
             Reading::NamesFirst => name.or_else(|| self.index(label)),
@@ -161,23 +170,25 @@ impl Labels {
         }
     }
 
-    fn reading(&self, rows: &Rows<TextRow>) -> Result<Reading> {
+    /// Finds out how all labels are meant, each given with the place of its row.
+    pub(super) fn reading<'a>(
+        &self,
+        labels: impl Iterator<Item = (&'a DocumentSource, &'a LabelValue)>,
+    ) -> Result<Reading> {
         let (mut only_name, mut only_index, mut either) = (false, false, None);
-        for row in rows.rows.iter().flatten() {
-            for label in row.labels.iter().flat_map(RowLabels::values) {
-                match (self.indices.get(label.text()), self.index(label)) {
-                    (Some(name), Some(index)) if *name != index => {
-                        either.get_or_insert((row, label));
-                    }
-                    (Some(_), None) => only_name = true,
-                    (None, Some(_)) => only_index = true,
-                    (Some(_), Some(_)) | (None, None) => {}
+        for (place, label) in labels {
+            match (self.indices.get(label.text()), self.index(label)) {
+                (Some(name), Some(index)) if *name != index => {
+                    either.get_or_insert((place, label));
                 }
+                (Some(_), None) => only_name = true,
+                (None, Some(_)) => only_index = true,
+                (Some(_), Some(_)) | (None, None) => {}
             }
         }
         match (either, only_name, only_index) {
-            (Some((row, label)), true, true) => Err(RowError::AmbiguousLabel {
-                place: row.place.clone(),
+            (Some((place, label)), true, true) => Err(RowError::AmbiguousLabel {
+                place: place.clone(),
                 label: label.text().to_owned(),
             }),
             (Some(_), false, true) => Ok(Reading::Indices),
@@ -185,12 +196,17 @@ impl Labels {
         }
     }
 
+    /// The name most like a label.
+    pub(super) fn nearest(&self, label: &LabelValue) -> Option<String> {
+        let names = self.names.iter().map(String::as_str);
+        nearest(label.text(), names).map(str::to_owned)
+    }
+
     fn unknown(&self, label: &LabelValue, row: &TextRow) -> RowError {
-        let names = || self.names.iter().map(String::as_str);
         RowError::UnknownLabel {
             place: row.place.clone(),
             label: label.text().to_owned(),
-            nearest: nearest(label.text(), names()).map(str::to_owned),
+            nearest: self.nearest(label),
             labels: self.names.clone(),
         }
     }
@@ -198,7 +214,7 @@ impl Labels {
 
 /// What the labels of rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
+pub(super) enum Reading {
     /// A name, else an index.
     NamesFirst,
     /// An index.

@@ -8,12 +8,21 @@
 //!                           RowBatch: ids, types, positions, bounds
 //! ```
 //!
-//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv` and `.tsv` files, and plain lines. [`Fields`] says which column holds
-//!   which field.
-//! - [`text_rows`] takes a text, a second one, and labels from each row.
-//! - [`Labels`] are the classes of a model in their order: those of its checkpoint, or those of the training data.
+//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv`, `.tsv` and `.conll` files, plain lines, and the JSON of SQuAD. [`Fields`]
+//!   says which column holds which field; a [`Schema`] which fields a task has.
 //! - [`RowBatch`] holds encoded rows one behind the other, without padding.
-//! - [`ClassScorer`] measures, [`softmax`] and [`sigmoid`] make probabilities of logits.
+//!
+//! Each kind of rows has what takes it, what encodes it and what measures it:
+//!
+//! | rows | taken by | encoded by | measured by |
+//! | --- | --- | --- | --- |
+//! | texts with labels | [`text_rows`], [`Labels::classes`] | [`encode_rows`] | [`ClassScorer`] |
+//! | tokens with tags | [`token_rows`], [`Labels::tags`] | [`encode_tokens`] | [`EntityScorer`] |
+//! | questions with answers | [`question_rows`] | [`encode_questions`], [`span_targets`] | [`best_span`], [`AnswerScorer`] |
+//! | pairs of texts | [`pair_rows`] | [`encode_texts`] | [`pearson`], [`spearman`], [`RetrievalScorer`] |
+//!
+//! [`Labels`] are the classes of a model in their order: those of its checkpoint, or those of the training data; [`softmax`] and
+//! [`sigmoid`] make probabilities of logits.
 //!
 //! A row that cannot be read is an error in its place, so that [`Rows::settle`] can stop at it or leave it out, and a
 //! prediction can say so in its line.
@@ -39,17 +48,43 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod answers;
 mod batch;
+mod conll;
+mod correlation;
+mod entities;
 mod error;
+mod format;
 mod labels;
 mod metrics;
+mod pairs;
+mod questions;
 mod read;
+mod retrieval;
+mod spans;
+mod squad;
+mod tags;
+#[cfg(test)]
+mod testing;
 mod text;
+mod tokens;
 
 pub use crate::source::{Column, Fields, FieldsError, OnError, Skipped};
-pub use batch::{RowBatch, encode_rows};
+pub use answers::{AnswerMetrics, AnswerScorer};
+pub use batch::{RowBatch, encode_rows, encode_texts};
+pub use correlation::{pearson, spearman};
+pub use entities::{Entity, EntityCounts, EntityMetrics, EntityScorer};
 pub use error::{Result, RowError};
+pub use format::RowFormat;
 pub use labels::{Classified, LabelKind, Labels};
-pub use metrics::{ClassMetrics, ClassScorer, sigmoid, softmax};
-pub use read::{Row, RowFormat, Rows, RowsOptions, Schema, read_rows};
+pub use metrics::{ClassMetrics, ClassScorer, log_softmax, sigmoid, softmax};
+pub use pairs::{EMBEDDING, Pair, PairRow, pair_rows};
+pub use questions::{
+    ANSWERED_QUESTION, Answer, AnswerPlaces, QUESTION, QuestionRow, question_rows,
+};
+pub use read::{Row, Rows, RowsOptions, Schema, read_rows};
+pub use retrieval::{RECALL_AT, Retrieval, RetrievalMetrics, RetrievalScorer};
+pub use spans::{Span, SpanLogits, SpanOptions, best_span, encode_questions, span_targets};
+pub use tags::TaggedRow;
 pub use text::{LABELLED_TEXT, LabelValue, RowLabels, TEXT, TextRow, text_rows};
+pub use tokens::{TAGGED_TOKENS, TOKENS, TokenRow, encode_tokens, token_rows};

@@ -1,16 +1,14 @@
 //! Reading rows from JSON, tables and lines.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use reparam_formats::nearest;
 
 use super::error::{Result, RowError};
+use super::format::RowFormat;
 use crate::error::DataError;
 use crate::source::{
     Column, Dialect, DocumentSource, Faults, Fields, FileDigest, Format, OnError, Records, Skipped,
@@ -19,65 +17,6 @@ use crate::source::{
 
 #[cfg(test)]
 mod tests;
-
-/// How rows are written in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RowFormat {
-    /// One JSON object a line; in a file that is not named `.jsonl` also one array of objects.
-    Jsonl,
-    /// RFC 4180: cells between commas, in double quotes where they need them.
-    Csv,
-    /// Cells between tabs. Quotes are characters like any other.
-    Tsv,
-    /// Every line is a `text`, a blank one too.
-    Lines,
-}
-
-impl RowFormat {
-    /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Tsv, Self::Lines];
-
-    /// The name that run files and the program use.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Jsonl => "jsonl",
-            Self::Csv => "csv",
-            Self::Tsv => "tsv",
-            Self::Lines => "lines",
-        }
-    }
-
-    /// The format that a file's name says; that of a text says nothing of rows.
-    fn of(path: &Path) -> Option<Self> {
-        match Format::of_name(path)? {
-            Format::Jsonl => Some(Self::Jsonl),
-            Format::Csv => Some(Self::Csv),
-            Format::Tsv => Some(Self::Tsv),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for RowFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RowFormat {
-    type Err = RowError;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|format| format.name() == name)
-            .ok_or_else(|| RowError::UnknownFormat {
-                name: name.to_owned(),
-                known: Self::ALL.map(Self::name).to_vec(),
-            })
-    }
-}
 
 /// The fields of a task's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +30,13 @@ pub struct Schema {
 }
 
 impl Schema {
-    fn read(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn read(&self) -> impl Iterator<Item = &'static str> {
         self.required.iter().chain(self.optional).copied()
+    }
+
+    /// Whether a field is read if it is there.
+    pub(super) fn reads(&self, field: &str) -> bool {
+        self.read().any(|read| read == field)
     }
 
     /// Checks that only fields of the task are named.
@@ -116,7 +60,7 @@ pub struct RowsOptions {
 pub struct Row {
     /// Where it stands.
     pub place: DocumentSource,
-    values: Vec<(&'static str, Value)>,
+    pub(super) values: Vec<(&'static str, Value)>,
 }
 
 impl Row {
@@ -240,10 +184,13 @@ impl<T> Rows<T> {
 /// One file at a time is in memory beside the rows.
 pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> Result<Rows<Row>> {
     schema.check(&options.fields)?;
-    // Where lines are meant, so is every text.
+    if let Some(format) = options.format {
+        format.check(schema, None)?;
+    }
     let is_data = |path: &Path| match options.format {
-        None => RowFormat::of(path).is_some(),
-        Some(_) => Format::of_name(path).is_some(),
+        None => RowFormat::of(path).is_some_and(|format| format.lacks(schema).is_none()),
+        // Where lines are meant, so is every text.
+        Some(format) => Format::of_name(path).is_some() || RowFormat::of(path) == Some(format),
     };
     let found = paths::find(paths, is_data)?;
     let mut rows = Rows {
@@ -261,8 +208,9 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
         let format = options.format.or_else(|| RowFormat::of(path));
         let format = format.ok_or_else(|| RowError::NoFormat {
             path: path.clone(),
-            known: RowFormat::ALL.map(RowFormat::name).to_vec(),
+            known: RowFormat::of_schema(schema),
         })?;
+        format.check(schema, Some(path))?;
         let file = File {
             path,
             text,
@@ -270,30 +218,33 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
             fields: &options.fields,
         };
         match format {
+            RowFormat::Jsonl if file.is_squad() => file.questions(&mut rows.rows)?,
             RowFormat::Jsonl => file.objects(&mut rows.rows)?,
             RowFormat::Csv => file.table(Dialect::of_csv(text), &mut rows.rows)?,
             RowFormat::Tsv => file.table(Dialect::TSV, &mut rows.rows)?,
-            RowFormat::Lines => file.lines(&mut rows.rows)?,
+            RowFormat::Lines => file.lines(&mut rows.rows),
+            RowFormat::Conll => file.sentences(&mut rows.rows)?,
+            RowFormat::Squad => file.questions(&mut rows.rows)?,
         }
     }
     Ok(rows)
 }
 
 /// A file that is being read.
-struct File<'a> {
-    path: &'a Path,
-    text: &'a str,
-    schema: &'a Schema,
-    fields: &'a Fields,
+pub(super) struct File<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+    pub(super) schema: &'a Schema,
+    pub(super) fields: &'a Fields,
 }
 
 impl File<'_> {
     /// Whether a field must be there.
-    fn demands(&self, field: &str) -> bool {
+    pub(super) fn demands(&self, field: &str) -> bool {
         self.schema.required.contains(&field) || self.fields.names(field)
     }
 
-    fn no_column(
+    pub(super) fn no_column(
         &self,
         place: &DocumentSource,
         field: &'static str,
@@ -325,7 +276,11 @@ impl File<'_> {
         Ok(())
     }
 
-    fn object(&self, mut object: Map<String, Value>, place: DocumentSource) -> Result<Row> {
+    pub(super) fn object(
+        &self,
+        mut object: Map<String, Value>,
+        place: DocumentSource,
+    ) -> Result<Row> {
         let mut values = Vec::new();
         for field in self.schema.read() {
             let key = self.fields.key(field);
@@ -419,7 +374,7 @@ impl File<'_> {
         Ok(columns)
     }
 
-    fn lines(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
+    fn lines(&self, rows: &mut Vec<Result<Row>>) {
         let path: Arc<Path> = Arc::from(self.path);
         // The text is the one column that there is, whatever `fields` says of tables.
         for (content, line) in self.text.lines().zip(1..) {
@@ -428,15 +383,10 @@ impl File<'_> {
                 line,
                 item: None,
             };
-            let lacking = self.schema.required.iter().find(|field| **field != "text");
-            rows.push(match lacking {
-                Some(field) => Err(self.no_column(&place, field, field, &["text"])),
-                None => Ok(Row {
-                    place,
-                    values: vec![("text", Value::from(content))],
-                }),
-            });
+            rows.push(Ok(Row {
+                place,
+                values: vec![("text", Value::from(content))],
+            }));
         }
-        Ok(())
     }
 }

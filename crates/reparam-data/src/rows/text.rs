@@ -122,7 +122,7 @@ fn labels(row: &Row) -> Result<Option<RowLabels>> {
         None => None,
         // Beside a column of single labels, a blank cell says nothing.
         Some(Value::String(text)) if text.trim().is_empty() && row.value("label").is_some() => None,
-        Some(value) => Some(RowLabels::Several(list(row, value)?)),
+        Some(value) => Some(RowLabels::Several(list(row, "labels", value)?)),
     };
     match (one, several) {
         (Some(_), Some(_)) => Err(RowError::TwoLabels {
@@ -141,8 +141,9 @@ fn label(value: &Value) -> Option<LabelValue> {
     }
 }
 
-fn list(row: &Row, value: &Value) -> Result<Vec<LabelValue>> {
-    let wrong = |found: String| row.wrong_type("labels", "a list of names or indices", found);
+/// The labels of a field that has any number of them.
+pub(super) fn list(row: &Row, field: &'static str, value: &Value) -> Result<Vec<LabelValue>> {
+    let wrong = |found: String| row.wrong_type(field, "a list of names or indices", found);
     let parsed;
     let entries = match value {
         Value::Array(entries) => entries,

@@ -33,6 +33,8 @@ mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod windows;
+mod words;
 
 pub use corpus::EncodedCorpus;
 pub use guard::is_caught_panic;
@@ -40,6 +42,8 @@ pub use pieces::EncodedPiece;
 pub use row::EncodedRow;
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
+pub use windows::{Window, WindowOptions};
+pub use words::EncodedWords;
 
 use guard::guarded;
 use parts::Pairs;

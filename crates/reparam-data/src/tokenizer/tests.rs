@@ -13,6 +13,8 @@ use crate::watch::Watch;
 mod examples;
 mod parts;
 mod rows;
+mod windows;
+mod words;
 
 fn stories_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K")
@@ -20,6 +22,28 @@ fn stories_directory() -> PathBuf {
 
 fn stories() -> TextTokenizer {
     TextTokenizer::from_model_dir(&stories_directory(), &SpecialIds::default()).unwrap()
+}
+
+/// The `tokenizer.json` that golden files of rows name.
+fn golden_json(name: &str) -> Value {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden");
+    let directory = match name {
+        "bert" => golden.join("bert/classifier"),
+        _ => golden.join("rows/tokenizer"),
+    };
+    serde_json::from_slice(&fs::read(directory.join("tokenizer.json")).unwrap()).unwrap()
+}
+
+/// The tokenizer that golden files of rows name, cutting on this side.
+fn golden_tokenizer(name: &str, side: &str) -> TextTokenizer {
+    load(&golden_json(name), &json!({"truncation_side": side})).unwrap()
+}
+
+/// The rows of a golden file of rows.
+fn rows_of<T: serde::de::DeserializeOwned>(name: &str) -> Vec<T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/rows");
+    let mut golden: Value = serde_json::from_slice(&fs::read(path.join(name)).unwrap()).unwrap();
+    serde_json::from_value(golden["rows"].take()).unwrap()
 }
 
 fn document(text: &str) -> Document {

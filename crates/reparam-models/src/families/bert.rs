@@ -26,10 +26,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let each = |class, path, dropout| encoder.predictor(class, Pooling::Each, path, dropout);
     let pooler = encoder.transform("pooler.dense", HeadActivation::Tanh);
     let masked = "cls.predictions.transform";
-    let transform = encoder.transform(
-        &format!("{masked}.dense"),
-        HeadActivation::Of(function),
-    );
+    let transform = encoder.transform(&format!("{masked}.dense"), HeadActivation::Of(function));
     let heads = HeadsSpec {
         sequence: Some(PredictorSpec {
             pooling: Pooling::First,

@@ -7,8 +7,8 @@ use reparam_ops::Activation;
 
 use super::{activation, probability, required_layers};
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec, LinearSpec,
-    NormKind, NormSpec, NormsSpec, RotarySpec,
+    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
+    LinearSpec, NormKind, NormSpec, NormsSpec, RotarySpec,
 };
 use crate::{ModelError, inverse_frequencies};
 

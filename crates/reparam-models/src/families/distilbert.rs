@@ -61,14 +61,22 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             transform: Some(encoder.transform("pre_classifier", HeadActivation::Relu)),
             // PEFT by itself saves the last layer alone, and leaves the new one before it as it was drawn.
             saved: vec!["pre_classifier", "classifier"],
-            ..each("DistilBertForSequenceClassification", "classifier", of_sequence)
+            ..each(
+                "DistilBertForSequenceClassification",
+                "classifier",
+                of_sequence,
+            )
         }),
         token: Some(each(
             "DistilBertForTokenClassification",
             "classifier",
             encoder.dropout,
         )),
-        span: Some(each("DistilBertForQuestionAnswering", "qa_outputs", of_span)),
+        span: Some(each(
+            "DistilBertForQuestionAnswering",
+            "qa_outputs",
+            of_span,
+        )),
         masked: Some(MaskedSpec {
             class: "DistilBertForMaskedLM",
             transform: TransformSpec {

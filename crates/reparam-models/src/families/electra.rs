@@ -43,7 +43,11 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             input_dropout: dropout,
             transform: Some(encoder.transform("classifier.dense", gelu)),
             saved: vec!["classifier"],
-            ..each("ElectraForSequenceClassification", "classifier.out_proj", dropout)
+            ..each(
+                "ElectraForSequenceClassification",
+                "classifier.out_proj",
+                dropout,
+            )
         }),
         token: Some(each("ElectraForTokenClassification", "classifier", dropout)),
         span: Some(each("ElectraForQuestionAnswering", "qa_outputs", None)),

@@ -6,8 +6,8 @@ use reparam_ops::Activation;
 use super::{Family, activation, probability, refuse, required_layers};
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec, LinearSpec,
-    NormKind, NormSpec, NormsSpec, TableSpec,
+    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
+    LinearSpec, NormKind, NormSpec, NormsSpec, TableSpec,
 };
 
 pub(super) const FAMILY: Family = Family {

@@ -150,7 +150,11 @@ fn losses_and_every_gradient_are_those_of_transformers() {
     let model = load(&Device::flex().autodiff()).set_require_grad(true);
     let context = ForwardContext::inference();
     let targets = ClassTargets::One(&rows.classes);
-    let loss = class_loss(model.outputs(rows.tokens(), &context), targets, rows.scale());
+    let loss = class_loss(
+        model.outputs(rows.tokens(), &context),
+        targets,
+        rows.scale(),
+    );
     let difference = (values(&loss)[0] - golden_number("loss")).abs();
     assert!(difference <= LOSS_TOLERANCE, "{difference:e}");
     let expected = expected_gradients("gradient.");
@@ -175,7 +179,11 @@ fn losses_and_every_gradient_are_those_of_transformers() {
 
     let several = rows.several();
     let targets = ClassTargets::Several(&several);
-    let loss = class_loss(model.outputs(rows.tokens(), &context), targets, rows.scale());
+    let loss = class_loss(
+        model.outputs(rows.tokens(), &context),
+        targets,
+        rows.scale(),
+    );
     let difference = (values(&loss)[0] - golden_number("loss_several")).abs();
     assert!(difference <= LOSS_TOLERANCE, "{difference:e}");
     let expected = expected_gradients("gradient_several.");
@@ -214,7 +222,13 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
     let checkpoint = checkpoint.expect("a checkpoint");
     let load = |new_head| {
         let place = (&Device::flex().autodiff(), Precision::F32);
-        Predictor::load(&checkpoint, architecture(), head(&architecture(), 5), new_head, place)
+        Predictor::load(
+            &checkpoint,
+            architecture(),
+            head(&architecture(), 5),
+            new_head,
+            place,
+        )
     };
     let error = load(None).expect_err("there is no head");
     assert!(
@@ -230,17 +244,20 @@ fn a_head_that_is_missing_is_made_and_can_be_trained_alone() {
     assert!(matches!(error, Err(ModelError::NoHead { .. })));
     let model = load(Some(new_head(7))).expect("a model");
     assert_eq!(model.n_outputs(), 5);
-    let weight =
-        |model: &Predictor| values(&model.output.as_ref().expect("a layer").weight.dense().expect("dense"));
+    let weight = |model: &Predictor| {
+        values(
+            &model
+                .output
+                .as_ref()
+                .expect("a layer")
+                .weight
+                .dense()
+                .expect("dense"),
+        )
+    };
     let first = weight(&model);
-    assert_eq!(
-        first,
-        weight(&load(Some(new_head(7))).expect("a model"))
-    );
-    assert_ne!(
-        first,
-        weight(&load(Some(new_head(8))).expect("a model"))
-    );
+    assert_eq!(first, weight(&load(Some(new_head(7))).expect("a model")));
+    assert_ne!(first, weight(&load(Some(new_head(8))).expect("a model")));
     let variance = first.iter().map(|x| x * x).sum::<f64>() / first.len() as f64;
     // Of 80 numbers the root mean square is off by an eighth at most, but for one in a thousand.
     assert!((variance.sqrt() / 0.02 - 1.0).abs() < 0.3, "{variance}");

@@ -13,9 +13,7 @@ use super::{
     values,
 };
 use crate::architecture::HeadsSpec;
-use crate::{
-    ClassTargets, MaskedLm, Precision, Predictor, RowTokens, class_loss, span_loss,
-};
+use crate::{ClassTargets, MaskedLm, Precision, Predictor, RowTokens, class_loss, span_loss};
 
 /// Numbers are of size one; both sides are rounded to `f32` through two or three layers.
 const VALUE_TOLERANCE: f64 = 2e-5;
@@ -88,14 +86,22 @@ impl Batch {
             all.retain(|name, _| !is_zero(name));
             all
         };
-        assert_gradients_close(&without(found), &without(expected), GRADIENT_TOLERANCE, name);
+        assert_gradients_close(
+            &without(found),
+            &without(expected),
+            GRADIENT_TOLERANCE,
+            name,
+        );
     }
 }
 
 fn open(name: &str) -> (Checkpoint, crate::Architecture) {
     let directory = golden(&format!("encoders/{name}"));
     let json = ModelJson::load(&directory).expect("a configuration");
-    (Checkpoint::open(&directory).expect("a checkpoint"), describe(&json))
+    (
+        Checkpoint::open(&directory).expect("a checkpoint"),
+        describe(&json),
+    )
 }
 
 type Head = fn(&HeadsSpec) -> Option<&crate::architecture::PredictorSpec>;

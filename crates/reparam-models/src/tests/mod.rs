@@ -1,8 +1,8 @@
 //! Models against the golden files, and against themselves computed in another way.
 
 mod bert;
-mod encoders;
 mod describe;
+mod encoders;
 mod equivalence;
 mod families;
 mod full;

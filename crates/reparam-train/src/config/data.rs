@@ -210,33 +210,33 @@ impl DataConfig {
 
 /// The settings of the section.
 pub(super) const SPECS: &[SettingSpec] = &[
-        DataConfig::TRAIN,
-        DataConfig::EVAL,
-        DataConfig::EVAL_FRACTION,
-        DataConfig::EVAL_MAX,
-        FORMAT,
-        DataConfig::FIELDS,
-        optional(
-            "template",
-            SettingKind::Text,
-            "",
-            "makes a text of a row's fields, see templates",
-        ),
-        DataConfig::ON_ERROR,
-        flag(
-            "train_on_prompt",
-            false,
-            "also learn the prompts of examples; an error if there are none",
-        ),
-        word(
-            "packing",
-            &words::names(&PACKING),
-            "best_fit",
-            "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
+    DataConfig::TRAIN,
+    DataConfig::EVAL,
+    DataConfig::EVAL_FRACTION,
+    DataConfig::EVAL_MAX,
+    FORMAT,
+    DataConfig::FIELDS,
+    optional(
+        "template",
+        SettingKind::Text,
+        "",
+        "makes a text of a row's fields, see templates",
+    ),
+    DataConfig::ON_ERROR,
+    flag(
+        "train_on_prompt",
+        false,
+        "also learn the prompts of examples; an error if there are none",
+    ),
+    word(
+        "packing",
+        &words::names(&PACKING),
+        "best_fit",
+        "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
              files; none: one piece a block",
-        ),
-        DataConfig::SHUFFLE,
-    ];
+    ),
+    DataConfig::SHUFFLE,
+];
 
 impl RunData for DataConfig {
     fn specs() -> Vec<&'static SettingSpec> {

@@ -41,30 +41,26 @@ pub struct MaskedDataConfig {
 
 /// The settings of the section.
 pub(super) const SPECS: &[SettingSpec] = &[
-        DataConfig::TRAIN,
-        DataConfig::EVAL,
-        DataConfig::EVAL_FRACTION,
-        count(
-            "eval_max",
-            1000,
-            "maximum pieces to hold out, whatever eval_fraction says",
-        ),
-        FORMAT,
-        DataConfig::FIELDS,
-        DataConfig::ON_ERROR,
-        number(
-            "mask_probability",
-            Range::BelowOne,
-            0.15,
-            "share of tokens to guess, or of words with whole_words",
-        ),
-        flag(
-            "whole_words",
-            false,
-            "mask all tokens of a word together",
-        ),
-        DataConfig::SHUFFLE,
-    ];
+    DataConfig::TRAIN,
+    DataConfig::EVAL,
+    DataConfig::EVAL_FRACTION,
+    count(
+        "eval_max",
+        1000,
+        "maximum pieces to hold out, whatever eval_fraction says",
+    ),
+    FORMAT,
+    DataConfig::FIELDS,
+    DataConfig::ON_ERROR,
+    number(
+        "mask_probability",
+        Range::BelowOne,
+        0.15,
+        "share of tokens to guess, or of words with whole_words",
+    ),
+    flag("whole_words", false, "mask all tokens of a word together"),
+    DataConfig::SHUFFLE,
+];
 
 impl RunData for MaskedDataConfig {
     fn specs() -> Vec<&'static SettingSpec> {

@@ -69,6 +69,7 @@ use serde::Serialize;
 pub use self::catalog::Catalog;
 pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
+pub use self::masked::MaskedDataConfig;
 pub use self::method::MethodConfig;
 pub(crate) use self::method::{runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
@@ -80,7 +81,6 @@ pub use self::regression::{
     Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
     RegressionTrainConfig, TableConfig, TableSource,
 };
-pub use self::masked::MaskedDataConfig;
 pub use self::rows::{NoKeys, RowsDataConfig, RowsKeys};
 pub use self::source::Location;
 pub use self::task::RunTree;

@@ -66,24 +66,24 @@ const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
 
 /// The settings that all tasks over rows have.
 pub(super) const COMMON: &[SettingSpec] = &[
-        DataConfig::TRAIN,
-        DataConfig::EVAL,
-        DataConfig::EVAL_FRACTION,
-        count(
-            "eval_max",
-            2000,
-            "maximum rows to hold out, whatever eval_fraction says",
-        ),
-        optional(
-            "format",
-            SettingKind::Word(&words::names(&FORMATS)),
-            "by extension",
-            "file format, see rows of text",
-        ),
-        DataConfig::FIELDS,
-        DataConfig::ON_ERROR,
-        DataConfig::SHUFFLE,
-    ];
+    DataConfig::TRAIN,
+    DataConfig::EVAL,
+    DataConfig::EVAL_FRACTION,
+    count(
+        "eval_max",
+        2000,
+        "maximum rows to hold out, whatever eval_fraction says",
+    ),
+    optional(
+        "format",
+        SettingKind::Word(&words::names(&FORMATS)),
+        "by extension",
+        "file format, see rows of text",
+    ),
+    DataConfig::FIELDS,
+    DataConfig::ON_ERROR,
+    DataConfig::SHUFFLE,
+];
 
 impl<K: RowsKeys> RunData for RowsDataConfig<K> {
     fn specs() -> Vec<&'static SettingSpec> {

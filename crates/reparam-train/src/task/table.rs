@@ -349,7 +349,11 @@ impl Tasks {
     fn place_of_directory(&self, directory: &Path) -> Option<usize> {
         let directory = model_of(directory.to_owned()).ok()?;
         let config = read_json(&directory.join("config.json"))?;
-        let has_file = |entry: &TaskEntry| entry.file.is_some_and(|name| directory.join(name).is_file());
+        let has_file = |entry: &TaskEntry| {
+            entry
+                .file
+                .is_some_and(|name| directory.join(name).is_file())
+        };
         let mut entries = self.entries.iter();
         let by_file = entries.position(has_file);
         by_file.or_else(|| {

@@ -22,9 +22,7 @@ use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::model_files::GENERATION;
-use crate::task::{
-    BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
-};
+use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 

@@ -94,7 +94,8 @@ pub struct SentenceScorer {
 
 impl RowTask for Sentences {
     const NAME: &'static str = "embedding";
-    const SUMMARY: &'static str = "makes vectors of texts, near to one another where the texts are alike";
+    const SUMMARY: &'static str =
+        "makes vectors of texts, near to one another where the texts are alike";
     const UNIT: &'static str = "rows";
     const TASK_TYPE: &'static str = "FEATURE_EXTRACTION";
     const FILE: Option<&'static str> = Some(MODULES);
@@ -135,7 +136,11 @@ impl RowTask for Sentences {
         };
         let mut pooling = Pooling::Mean;
         let mut normalize = false;
-        for module in parsed(MODULES)?.iter().filter_map(Value::as_array).flatten() {
+        for module in parsed(MODULES)?
+            .iter()
+            .filter_map(Value::as_array)
+            .flatten()
+        {
             let kind = module["type"].as_str().unwrap_or_default();
             match kind.rsplit('.').next() {
                 Some("Transformer" | "Pooling") => {}
@@ -243,9 +248,8 @@ impl RowTask for Sentences {
             let places = Tensor::<1, Int>::from_data(places, &outputs.device());
             (outputs.clone().select(0, places), n)
         };
-        let refuse = |loss: &'static str, needs: &'static str| {
-            Err(TrainError::LossNeeds { loss, needs })
-        };
+        let refuse =
+            |loss: &'static str, needs: &'static str| Err(TrainError::LossNeeds { loss, needs });
         match asked.unwrap_or(if is_scored { "cosent" } else { "contrastive" }) {
             "contrastive" if is_scored => refuse("contrastive", "anchor and positive"),
             "contrastive" => {
@@ -278,13 +282,19 @@ impl RowTask for Sentences {
                 Ok(activation::relu(behind).sum() * scale)
             }
             "cosine" | "cosent" if is_ranked => {
-                let loss = if asked == Some("cosine") { "cosine" } else { "cosent" };
+                let loss = if asked == Some("cosine") {
+                    "cosine"
+                } else {
+                    "cosent"
+                };
                 refuse(loss, "text, text_pair and score")
             }
             which => {
                 let (first, n) = rows(&|role| matches!(role, Role::First(_)));
                 let (second, _) = rows(&|role| *role == Role::Second);
-                let cosines = (normalized(first) * normalized(second)).sum_dim(1).reshape([n]);
+                let cosines = (normalized(first) * normalized(second))
+                    .sum_dim(1)
+                    .reshape([n]);
                 let scores = targets.iter().filter_map(|role| match role {
                     Role::First(score) => Some(*score as f32),
                     _ => None,
@@ -294,7 +304,8 @@ impl RowTask for Sentences {
                     "cosine" => {
                         let scores = TensorData::new(scores, [n]);
                         let scores = scores.convert_dtype(cosines.dtype());
-                        let scores = Tensor::<1>::from_data(scores, (&cosines.device(), cosines.dtype()));
+                        let scores =
+                            Tensor::<1>::from_data(scores, (&cosines.device(), cosines.dtype()));
                         (cosines - scores).powi_scalar(2).sum() * scale
                     }
                     _ => cosent(cosines * factor, &scores) * (scale * n as f32),
@@ -321,7 +332,9 @@ impl RowTask for Sentences {
             } => {
                 let mut add = |text: &String, vector: &Outputs| {
                     let vectors = &mut scorer.vectors;
-                    vectors.entry(text.clone()).or_insert_with(|| vector.clone());
+                    vectors
+                        .entry(text.clone())
+                        .or_insert_with(|| vector.clone());
                 };
                 add(anchor, &outputs[0]);
                 add(positive, &outputs[1]);
@@ -369,7 +382,10 @@ impl RowTask for Sentences {
         match outputs {
             [first, second, ..] => {
                 let similarity = cosine(first, second);
-                (json!({ "similarity": similarity }), format!("{similarity:.6}"))
+                (
+                    json!({ "similarity": similarity }),
+                    format!("{similarity:.6}"),
+                )
             }
             _ => {
                 let vector = outputs.first().map(Vec::as_slice).unwrap_or_default();

@@ -308,7 +308,11 @@ fn held_out(
     let is_fine = documents.len() as f64 * size.fraction >= 2.0;
     let parts: Vec<Vec<EncodedPiece>> = match is_fine {
         true => documents,
-        false => documents.into_iter().flatten().map(|piece| vec![piece]).collect(),
+        false => documents
+            .into_iter()
+            .flatten()
+            .map(|piece| vec![piece])
+            .collect(),
     };
     let contents: Vec<ContentHash> = parts
         .iter()
@@ -343,7 +347,10 @@ fn measure(
         let some = at_once(pieces[first..].iter().map(|piece| piece.row.ids.len()));
         let batch = MaskedBatch::new((first..first + some).map(|number| {
             let piece = &pieces[number];
-            (piece, masking.mask(piece, [EVAL_SEED, u64::MAX, number as u64]))
+            (
+                piece,
+                masking.mask(piece, [EVAL_SEED, u64::MAX, number as u64]),
+            )
         }));
         // No piece is without a token to guess, but for one of special tokens alone.
         if !batch.places.is_empty() {
@@ -372,5 +379,6 @@ fn log_probabilities(logits: Tensor<2>, stood: &[u32]) -> Vec<f64> {
     let all = activation::log_softmax(logits, 1).into_data();
     let all: Vec<f32> = all.iter::<f32>().collect();
     let rows = all.chunks_exact(width).zip(stood);
-    rows.map(|(row, token)| f64::from(row[*token as usize])).collect()
+    rows.map(|(row, token)| f64::from(row[*token as usize]))
+        .collect()
 }

@@ -117,13 +117,7 @@ impl RowTask for Questions {
             // A short window cannot share most of itself.
             stride: stride.min(encoder.length / 3),
         };
-        let encoded = encode_questions(
-            rows,
-            encoder.tokenizer,
-            options,
-            |row| row,
-            encoder.watch,
-        )?;
+        let encoded = encode_questions(rows, encoder.tokenizer, options, |row| row, encoder.watch)?;
         Ok(encoded.and_then(|(row, windows)| {
             let answer = row.answers.iter().flatten().next();
             let answer = answer.and_then(|answer| answer.characters.clone());
@@ -178,15 +172,19 @@ impl RowTask for Questions {
         let AboutQuestion { row, .. } = &item.about;
         let answer = answer(item, &logits, scorer.options).0;
         let right = row.answers.iter().flatten();
-        scorer.answers.add(&answer, right.map(|answer| &*answer.text));
+        scorer
+            .answers
+            .add(&answer, right.map(|answer| &*answer.text));
     }
 
     fn finish(scorer: QuestionScorer, _: &Rules) -> Result<Metrics> {
         let metrics = scorer.answers.finish().ok_or(RowError::NoLabels)?;
-        Ok(Metrics::higher_is_better("exact_match", metrics.exact_match)
-            .with("f1", metrics.f1)
-            .with("loss", scorer.loss / scorer.windows as f64)
-            .with("examples", metrics.examples))
+        Ok(
+            Metrics::higher_is_better("exact_match", metrics.exact_match)
+                .with("f1", metrics.f1)
+                .with("loss", scorer.loss / scorer.windows as f64)
+                .with("examples", metrics.examples),
+        )
     }
 
     fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String) {
@@ -218,7 +216,8 @@ fn span_options(rules: &Rules) -> SpanOptions {
 
 /// The logits of first and last tokens of each window.
 fn ends(outputs: &[Outputs]) -> Vec<[Vec<f32>; 2]> {
-    let of = |outputs: &Outputs, end: usize| outputs.chunks_exact(2).map(|both| both[end]).collect();
+    let of =
+        |outputs: &Outputs, end: usize| outputs.chunks_exact(2).map(|both| both[end]).collect();
     outputs
         .iter()
         .map(|outputs| [of(outputs, 0), of(outputs, 1)])
@@ -226,7 +225,11 @@ fn ends(outputs: &[Outputs]) -> Vec<[Vec<f32>; 2]> {
 }
 
 /// The best answer over all windows of a question: its text, and where it stands.
-fn answer(item: &Item<Questions>, logits: &[[Vec<f32>; 2]], options: SpanOptions) -> (String, Span) {
+fn answer(
+    item: &Item<Questions>,
+    logits: &[[Vec<f32>; 2]],
+    options: SpanOptions,
+) -> (String, Span) {
     let AboutQuestion { row, windows } = &item.about;
     let logits = logits.iter().map(|[start, end]| SpanLogits { start, end });
     let span = best_span(windows.iter().zip(logits), options);

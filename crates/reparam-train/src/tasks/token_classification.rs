@@ -135,7 +135,9 @@ impl RowTask for Words {
     ) -> Result<Tensor<1>> {
         let rows = batch.bounds.iter().zip(targets);
         let tokens = rows.flat_map(|(start, target)| {
-            target.iter().map(move |(place, class)| ((start + place) as i64, *class))
+            target
+                .iter()
+                .map(move |(place, class)| ((start + place) as i64, *class))
         });
         let (places, classes): (Vec<i64>, Vec<usize>) = tokens.unzip();
         let n = places.len();
@@ -167,12 +169,14 @@ impl RowTask for Words {
 
     fn finish(scorer: TagScorer, _: &Rules) -> Result<Metrics> {
         let metrics = scorer.entities.finish().ok_or(RowError::NoLabels)?;
-        Ok(Metrics::lower_is_better("loss", scorer.loss / scorer.seen as f64)
-            .with("precision", metrics.precision)
-            .with("recall", metrics.recall)
-            .with("f1", metrics.f1)
-            .with("accuracy", metrics.accuracy)
-            .with("tokens", metrics.tokens))
+        Ok(
+            Metrics::lower_is_better("loss", scorer.loss / scorer.seen as f64)
+                .with("precision", metrics.precision)
+                .with("recall", metrics.recall)
+                .with("f1", metrics.f1)
+                .with("accuracy", metrics.accuracy)
+                .with("tokens", metrics.tokens),
+        )
     }
 
     fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String) {

@@ -194,11 +194,19 @@ fn what_is_learned_is_saved_measured_and_said() {
         let after = eval(&adapted, place.data(case)).expect("measures");
         let best = finished.after.expect("an evaluation");
         let primary = after.primary();
-        assert!((primary - best).abs() <= SAVED, "{}: {primary} {best}", case.task);
+        assert!(
+            (primary - best).abs() <= SAVED,
+            "{}: {primary} {best}",
+            case.task
+        );
         // It has learned, on what it was measured on before.
         let before = finished.before.expect("an evaluation");
         match key == after.name() {
-            true if more => assert!(best > before || best == 1.0 || best == 100.0, "{} {before} {best}", case.task),
+            true if more => assert!(
+                best > before || best == 1.0 || best == 100.0,
+                "{} {before} {best}",
+                case.task
+            ),
             true => assert!(best < before, "{} {before} {best}", case.task),
             false => assert!(number(&after, key).is_finite()),
         }
@@ -212,7 +220,10 @@ fn what_is_learned_is_saved_measured_and_said() {
         let card = read_json(&adapter.join("reparam.json"));
         assert_eq!(card["task"], case.task);
         // A whole model is the same, and says by itself what it is for.
-        let full = ["method={ kind = \"full\" }", "optimizer.learning_rate=0.005"];
+        let full = [
+            "method={ kind = \"full\" }",
+            "optimizer.learning_rate=0.005",
+        ];
         let witness = place.train(case, "whole", &full);
         let model = place.path("whole").join("model");
         let whole = ModelRequest::new(model.to_str().expect("UTF-8"));
@@ -220,7 +231,11 @@ fn what_is_learned_is_saved_measured_and_said() {
             assert_eq!(task_of(&whole).name, case.task);
             let measured = eval(&whole, place.data(case)).expect("measures").primary();
             let after = witness.finished().after.expect("an evaluation");
-            assert!((measured - after).abs() <= SAVED, "{} {measured} {after}", case.task);
+            assert!(
+                (measured - after).abs() <= SAVED,
+                "{} {measured} {after}",
+                case.task
+            );
         }
         assert!(names(&model).contains(&"model.safetensors".to_owned()));
     }
@@ -253,8 +268,14 @@ fn predictions_have_the_form_of_their_task() {
             }
             _ => {
                 assert_eq!(said[0]["answer"], "home");
-                assert_eq!((&said[0]["start"], &said[0]["end"]), (&json!(11), &json!(15)));
-                assert_eq!((&said[2]["answer"], &said[2]["start"]), (&json!(""), &Value::Null));
+                assert_eq!(
+                    (&said[0]["start"], &said[0]["end"]),
+                    (&json!(11), &json!(15))
+                );
+                assert_eq!(
+                    (&said[2]["answer"], &said[2]["start"]),
+                    (&json!(""), &Value::Null)
+                );
                 let score = said[0]["score"].as_f64().expect("a score");
                 assert!(score > 0.5 && score <= 1.0, "{score}");
             }
@@ -288,7 +309,8 @@ fn a_run_goes_on_to_the_same_bits() {
         let mut witness = Witness::default();
         witness.run(&run, true).expect("it goes on");
         let weights = |run: &str| {
-            std::fs::read(place.path(run).join("adapter/adapter_model.safetensors")).expect("a file")
+            std::fs::read(place.path(run).join("adapter/adapter_model.safetensors"))
+                .expect("a file")
         };
         assert!(weights("whole") == weights("parts"), "{}", case.task);
         assert_eq!(whole.finished().after, witness.finished().after);
@@ -316,7 +338,10 @@ fn what_is_wrong_with_rows_is_said_with_its_place() {
     assert!(said.contains("rows.jsonl:1"), "{said}");
     let elsewhere = "{\"context\":\"see you\",\"question\":\"?\",\"answers\":{\"text\":[\"home\"],\"answer_start\":[0]}}\n";
     let said = line(answers, elsewhere, &[]);
-    assert!(said.contains("rows.jsonl:1") && said.contains("home"), "{said}");
+    assert!(
+        said.contains("rows.jsonl:1") && said.contains("home"),
+        "{said}"
+    );
     let said = line(alike, alike.rows, &["data.loss=contrastive"]);
     assert!(said.contains("anchor"), "{said}");
     let said = line(ranked, ranked.rows, &["data.loss=cosent"]);

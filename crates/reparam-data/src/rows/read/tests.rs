@@ -134,17 +134,6 @@ fn every_line_is_a_text_of_its_own() {
         cells(rows),
         [pair("a", "none"), pair("", "none"), pair(" b,c ", "none")]
     );
-    let schema = Schema {
-        required: &["text", "label"],
-        ..TEXT
-    };
-    let rows = read_as("t.txt", b"a\n", &schema, &options).unwrap();
-    assert_eq!(
-        cells(rows),
-        [Err(
-            "t.txt:1: no `label` for the field `label`, found `text`".to_owned()
-        )]
-    );
 }
 
 #[test]

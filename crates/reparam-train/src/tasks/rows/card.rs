@@ -35,7 +35,11 @@ const SEVERAL: &str = "multi_label_classification";
 const ONE: &str = "single_label_classification";
 
 impl Card {
-    pub(super) fn new<T: RowTask>(labels: &Labels, sequence_length: usize, options: &RowsOptions) -> Self {
+    pub(super) fn new<T: RowTask>(
+        labels: &Labels,
+        sequence_length: usize,
+        options: &RowsOptions,
+    ) -> Self {
         let problem_type = match labels.kind() {
             LabelKind::One => ONE,
             LabelKind::Several => SEVERAL,
@@ -59,11 +63,10 @@ impl Card {
             path: path.to_owned(),
             problem,
         };
-        let mut card =
-            cards::of_model(path, config, T::NAME)?.unwrap_or_else(|| Self {
-                task: T::NAME.to_owned(),
-                ..Self::default()
-            });
+        let mut card = cards::of_model(path, config, T::NAME)?.unwrap_or_else(|| Self {
+            task: T::NAME.to_owned(),
+            ..Self::default()
+        });
         card.labels = names(config).ok_or_else(|| {
             problem("`id2label` does not map the numbers from 0 on to names".to_owned())
         })?;
@@ -76,7 +79,11 @@ impl Card {
     }
 
     /// Writes itself into the `config.json` of a model.
-    pub(super) fn into_config<T: RowTask>(self, mut config: Map<String, Value>, class: &str) -> String {
+    pub(super) fn into_config<T: RowTask>(
+        self,
+        mut config: Map<String, Value>,
+        class: &str,
+    ) -> String {
         let numbered = self.labels.iter().enumerate();
         let id2label: Map<String, Value> = numbered
             .clone()

@@ -259,16 +259,22 @@ impl<T: RowTask> Task for OverRows<T> {
         !T::CLASS.is_empty() && is_of_class(config, &[T::CLASS])
     }
 
-    fn prepare(config: &RowsConfig<T::Keys>, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
+    fn prepare(
+        config: &RowsConfig<T::Keys>,
+        hub: &HubOptions,
+        watch: Stop<'_>,
+    ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
         let base = Base::open::<T>(&request, &config.model.hub(hub), config.model.dropout)?;
         let length = base.length(train_config.sequence_length);
         let options = data.options();
-        let (rows, mut skipped) = Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
+        let (rows, mut skipped) =
+            Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
         let adapter = Adapter::load(config)?;
-        let of_head = base.labels_with::<T>(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))?;
+        let of_head =
+            base.labels_with::<T>(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))?;
         let labels = match of_head {
             Some(labels) => labels,
             None => T::labels(rows.rows.iter().flatten())?,
@@ -288,7 +294,8 @@ impl<T: RowTask> Task for OverRows<T> {
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
-                let (rows, unread) = Set::<T>::read(paths, &options, data.on_error, Purpose::Measure)?;
+                let (rows, unread) =
+                    Set::<T>::read(paths, &options, data.on_error, Purpose::Measure)?;
                 left_out.extend(rows.left_out.iter().cloned());
                 let eval = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;
                 skipped.append(unread);

@@ -6,8 +6,8 @@ use std::path::Path;
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_models::architecture::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec, HeadsSpec, LinearSpec,
-    NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec, TransformSpec,
+    AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec, HeadsSpec,
+    LinearSpec, NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec, TransformSpec,
 };
 use reparam_models::{Architecture, Family, ModelError};
 use reparam_ops::Activation;
