@@ -6,6 +6,10 @@
 - `answers.json`: an `answer` and the `right` ones with `exact` and `f1` from 0 to 1. The rule is that of SQuAD 2.0's official
   evaluation (see `normalize`, `score`), which torchmetrics confirms where there are answers; with Chinese characters in one of
   two answers, each of them is a word and Chinese punctuation goes, too (see `spread`).
+- `spans.json`: questions of `windows`, each with its number of `tokens`, those `before` the context, those of the `context`, and
+  the logits of `start` and `end`; the answer to `most` tokens as transformers' pipeline for question answering chooses it (the
+  best of the products that numpy makes of two softmaxes, or none if that of the first token is larger in every window):
+  `window`, `first` and `last` token of the context, null if none, and `score`.
 - `correlations.json`: lists `a` and `b` with scipy's `pearson` and `spearman`.
 - `tokenizer/`: a byte-level tokenizer, like RoBERTa's but small.
 - `words.json`: `words` encoded by transformers with `is_split_into_words=True`, cut to `max_length`, and the index of each
@@ -80,6 +84,11 @@ def entities(random, name, letters, n_types, stay):
     }
 
 
+def rounded(logits):
+    """Numbers that f32 holds exactly, so that a reader in f32 loses nothing."""
+    return logits.astype(numpy.float32).astype(numpy.float64)
+
+
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 EASTERN = re.compile("[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 EASTERN_PUNCTUATION = re.compile(
@@ -148,6 +157,43 @@ def answers(random):
             assert abs(check["f1"].item() - 100 * f1) < 1e-4, (answer, right)
         cases.append({"answer": answer, "right": right, "exact": exact, "f1": f1})
     return cases
+
+
+def spans(random):
+    def softmax(logits, allowed):
+        logits = numpy.where(allowed, logits, -numpy.inf)
+        logits = numpy.exp(logits - logits.max())
+        return logits / logits.sum()
+
+    def case(most, scale, none):
+        windows, found, nothing = [], [], []
+        for index in range(random.integers(1, 4)):
+            before, context, behind = random.integers(1, 6), random.integers(1, 30), random.integers(0, 2)
+            tokens = before + context + behind
+            logits = rounded(random.normal(0.0, scale, (2, tokens)))
+            logits[:, 0] = rounded(logits[:, 0] + none)
+            of_context = (numpy.arange(tokens) >= before) & (numpy.arange(tokens) < before + context)
+            start, end = (softmax(row, of_context | (numpy.arange(tokens) == 0)) for row in logits)
+            nothing.append(start[0] * end[0])
+            products = numpy.tril(numpy.triu(numpy.outer(start * of_context, end * of_context)), most - 1)
+            first, last = numpy.unravel_index(products.argmax(), products.shape)
+            found.append((products.max(), -index, int(first - before), int(last - before)))
+            windows.append(
+                {
+                    "tokens": int(tokens),
+                    "before": int(before),
+                    "context": int(context),
+                    "start": logits[0].tolist(),
+                    "end": logits[1].tolist(),
+                }
+            )
+        score, window, first, last = max(found)
+        answer = {"window": -window, "first": first, "last": last, "score": float(score)}
+        if min(nothing) > score:
+            answer = {"window": None, "first": None, "last": None, "score": float(min(nothing))}
+        return {"most": most, "windows": windows, **answer}
+
+    return [case(most, scale, none) for most in (1, 4, 30) for scale in (0.5, 3.0) for none in (-1.0, 1.0, 4.0)]
 
 
 def correlations(random):
@@ -268,6 +314,7 @@ def main():
     write_json(DIRECTORY / "entities.json", {"tools": tools, "cases": cases})
     write_json(DIRECTORY / "answers.json", {"tools": tools, "cases": answers(random)})
     write_json(DIRECTORY / "correlations.json", {"tools": tools, "cases": correlations(random)})
+    write_json(DIRECTORY / "spans.json", {"tools": tools, "cases": spans(random)})
     byte_level().save_pretrained(DIRECTORY / "tokenizer")
     tokenizers = {
         "bert": AutoTokenizer.from_pretrained(str(GOLDEN / "bert" / "classifier")),

@@ -25,6 +25,15 @@ pub struct AnswerMetrics {
 ///
 /// SQuAD has nothing to say of languages without spaces. If one of two answers has a Chinese or a Japanese character, or
 /// punctuation of such a text, in both each such character is a word, and such punctuation is taken away, too.
+///
+/// ```
+/// use reparam_data::rows::AnswerScorer;
+///
+/// let mut scorer = AnswerScorer::new();
+/// assert_eq!(scorer.add("The Beatles!", ["Beatles", "John, Paul"]), (1.0, 1.0));
+/// assert_eq!(scorer.add("北京市", ["北京。"]), (0.0, 0.8));
+/// assert_eq!(scorer.add("", []), (1.0, 1.0));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct AnswerScorer {
     exact: f64,
@@ -100,10 +109,11 @@ fn overlap(a: &[String], b: &[String]) -> f64 {
 /// The words of an answer after normalization.
 fn words(text: &str, eastern: bool) -> Vec<String> {
     let lower = text.to_lowercase();
-    let is_kept = |character: &char| {
-        !character.is_ascii_punctuation() && !(eastern && is_eastern_punctuation(*character))
+    let is_punctuation = |character: &char| {
+        character.is_ascii_punctuation() || (eastern && is_eastern_punctuation(*character))
     };
-    let text: String = lower.chars().filter(is_kept).collect();
+    let kept = lower.chars().filter(|character| !is_punctuation(character));
+    let text: String = kept.collect();
     let mut words = Vec::new();
     for part in text.split(is_space) {
         let mut word = String::new();

@@ -128,6 +128,18 @@ impl Tag {
 /// The tags are IOB2, IOB1, BIOES or BMES; the `M` of BMES, which seqeval does not know, is its `I`. An entity need not begin
 /// with `B`: it begins with the first tag of a type, so that what a model predicts has entities, too, where it breaks the
 /// rules of a scheme. The rules are those of the CoNLL evaluation: see seqeval 1.2.2, `start_of_chunk` and `end_of_chunk`.
+///
+/// ```
+/// use reparam_data::rows::{EntityScorer, LabelKind, Labels};
+///
+/// let labels = Labels::new(["O", "B-PER", "I-PER"].map(String::from).to_vec(), LabelKind::One)?;
+/// let mut scorer = EntityScorer::new(&labels);
+/// // Of two entities, one is found as it is and one without its last token.
+/// scorer.add(&[1, 2, 0, 1, 2], &[1, 2, 0, 1, 0].map(Some));
+/// let found = scorer.finish().ok_or("no tokens")?;
+/// assert_eq!((found.precision, found.recall, found.accuracy), (0.5, 0.5, 0.8));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct EntityScorer {
     tags: Vec<Tag>,
@@ -214,7 +226,7 @@ impl EntityScorer {
 
 fn entities(tags: &[Tag], classes: impl Iterator<Item = Option<usize>>) -> Vec<Entity<'_>> {
     let outside = &Tag::outside();
-    let tag = |class: Option<usize>| class.map_or(None, |class| Some(&tags[class]));
+    let tag = |class: Option<usize>| class.map(|class| &tags[class]);
     let mut found = Vec::new();
     let mut previous: Option<&Tag> = None;
     let mut first = 0;

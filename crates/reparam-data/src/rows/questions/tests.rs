@@ -60,8 +60,12 @@ fn answers_are_written_in_several_ways() {
 #[test]
 fn an_answer_that_is_not_there_is_an_error() {
     let not_there = |start: i64, at: &str| {
+        let there = match at {
+            "" => "which has none there".to_owned(),
+            at => format!("where `{at}` stands"),
+        };
         Err(format!(
-            "t.jsonl:1: the answer `bc` is not at character {start} of the context, where `{at}` stands"
+            "t.jsonl:1: the answer `bc` is not at character {start} of the context, {there}"
         ))
     };
     for (start, at) in [(4, "c"), (2, " b"), (-1, ""), (9, ""), (i64::MIN, "")] {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
+use serde::Deserialize;
 
 use super::*;
+use crate::rows::testing::golden;
 use crate::tokenizer::EncodedRow;
 
 /// Windows over a context of tokens of two characters and a space, behind a question of two tokens.
@@ -84,8 +86,11 @@ fn the_best_span_of_all_windows_is_the_answer() {
     );
 
     // An end before its beginning is none, nor is one too far behind it.
-    let peaks = [(0, 6, 9.0, 0.0), (0, 3, 0.0, 9.0)];
-    assert_ne!(chosen(&windows, &peaks, options).characters, Some(9..2));
+    let peaks = [(0, 6, 9.0, 0.0), (0, 3, 0.0, 8.0)];
+    assert_eq!(
+        chosen(&windows[..1], &peaks, options).characters,
+        Some(9..11)
+    );
     let peaks = [(0, 3, 9.0, 0.0), (0, 6, 0.0, 9.0), (0, 5, 0.0, 8.0)];
     assert_eq!(chosen(&windows, &peaks, options).characters, Some(0..11));
     let short = SpanOptions {
@@ -96,6 +101,76 @@ fn the_best_span_of_all_windows_is_the_answer() {
     // What the question's tokens say does not count.
     let peaks = [(0, 1, 99.0, 99.0), (0, 4, 3.0, 3.0)];
     assert_eq!(chosen(&windows, &peaks, options).characters, Some(3..5));
+}
+
+/// A question of the golden file.
+#[derive(Deserialize)]
+struct Case {
+    most: usize,
+    windows: Vec<CaseWindow>,
+    window: Option<usize>,
+    first: Option<usize>,
+    last: Option<usize>,
+    score: f64,
+}
+
+#[derive(Deserialize)]
+struct CaseWindow {
+    tokens: usize,
+    before: usize,
+    context: usize,
+    start: Vec<f32>,
+    end: Vec<f32>,
+}
+
+#[test]
+fn answers_are_chosen_as_by_the_pipeline_of_transformers() {
+    let cases: Vec<Case> = golden("spans.json", "cases");
+    assert_eq!(cases.len(), 18);
+    assert!(cases.iter().any(|case| case.window.is_none()));
+    for case in &cases {
+        // The characters of a token say its window and its number.
+        let token = |window: usize, token: usize| 100 * window + token;
+        let windows: Vec<Window> = case
+            .windows
+            .iter()
+            .enumerate()
+            .map(|(index, window)| Window {
+                row: EncodedRow {
+                    ids: vec![0; window.tokens],
+                    type_ids: vec![0; window.tokens],
+                    truncated: true,
+                },
+                context: window.before..window.before + window.context,
+                part: 0..window.context,
+                characters: (0..window.context)
+                    .map(|at| token(index, at)..token(index, at + 1))
+                    .collect(),
+            })
+            .collect();
+        let logits = case.windows.iter().map(|window| SpanLogits {
+            start: &window.start,
+            end: &window.end,
+        });
+        let options = SpanOptions {
+            max_tokens: case.most,
+            no_answer: true,
+        };
+        let found = best_span(windows.iter().zip(logits), options);
+        let expected = match (case.window, case.first, case.last) {
+            (Some(window), Some(first), Some(last)) => {
+                Some(token(window, first)..token(window, last + 1))
+            }
+            _ => None,
+        };
+        assert_eq!(found.characters, expected);
+        // Both sides sum exponentials in f64, in different orders.
+        assert!(
+            (found.score - case.score).abs() < 1e-14,
+            "{found:?} {}",
+            case.score
+        );
+    }
 }
 
 #[test]
