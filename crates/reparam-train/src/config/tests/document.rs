@@ -18,11 +18,14 @@ const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
 
 /// The tables of the document, in its order.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 20] = [
     "model",
     "data",
     "train",
     "rows data",
+    "question data",
+    "embedding data",
+    "masked data",
     "regression model",
     "regression data",
     "regression train",
@@ -108,8 +111,11 @@ fn table(name: &str) -> Option<String> {
     let every = &[TARGET_MODULES, EXCLUDE_MODULES, BIAS];
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
-        "data" => settings(DataConfig::SPECS),
-        "rows data" => settings(RowsDataConfig::SPECS),
+        "data" => settings(data::SPECS),
+        "rows data" => settings(rows::COMMON),
+        "question data" => settings(<Questions as RowTask>::Keys::OWN),
+        "embedding data" => settings(<Sentences as RowTask>::Keys::OWN),
+        "masked data" => settings(masked::SPECS),
         "train" => settings(without(TrainConfig::SPECS, &StopConfig::SPECS)),
         "stopping" => settings(&StopConfig::SPECS),
         "output" => settings(OutputConfig::SPECS),
