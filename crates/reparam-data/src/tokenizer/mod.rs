@@ -324,7 +324,7 @@ impl TextTokenizer {
 
     /// The ids of the tokens that stand for text, ascending: all but the special ones.
     #[must_use]
-    pub fn text_ids(&self) -> Vec<u32> {
+    pub fn ordinary_ids(&self) -> Vec<u32> {
         let added = self.inner.get_added_vocabulary();
         let tokens = self.inner.get_vocab(true).into_iter();
         let is_special = |token: &String| added.is_special_token(token);

@@ -239,6 +239,7 @@ fn knows_its_special_tokens() {
         eos: Some(2),
         pad: None,
         unk: Some(0),
+        mask: None,
         stop: vec![2],
     };
     assert_eq!(tokenizer.special_tokens(), &special);
@@ -327,6 +328,7 @@ fn special_tokens_come_from_the_first_file_that_names_them() {
         eos: Some(2),
         pad: Some(0),
         unk: None,
+        mask: None,
         stop: vec![2, 8, 9],
     };
     assert_eq!(tokenizer.special_tokens(), &expected);
@@ -339,6 +341,7 @@ fn special_tokens_come_from_the_first_file_that_names_them() {
         eos: Some(9),
         pad: Some(6),
         unk: None,
+        mask: None,
         stop: vec![8, 9],
     };
     assert_eq!(tokenizer.special_tokens(), &expected);

@@ -38,6 +38,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         attention.inputs = joined("self_attn.qkv_proj", attention.widths().iter().sum());
         attention.window = window;
         block.feed_forward.inputs = joined("mlp.gate_up_proj", 2 * decoder.inner);
-        block.dropout = Some(dropout);
+        attention.output_dropout = Some(dropout);
+        block.feed_forward.output_dropout = Some(dropout);
     })
 }

@@ -364,11 +364,9 @@ fn each_family_drops_out_where_transformers_does() {
     ] {
         let places = |all: &Architecture| {
             let block = &all.blocks[1];
-            [
-                all.embedding.dropout,
-                block.dropout,
-                block.attention.dropout,
-            ]
+            let of_output = block.attention.output_dropout;
+            assert_eq!(block.feed_forward.output_dropout, of_output);
+            [all.embedding.dropout, of_output, block.attention.dropout]
         };
         let expected = |value: f64| keys.map(|key| (!key.is_empty()).then_some(value));
         // Heads that each default number of key heads divides.

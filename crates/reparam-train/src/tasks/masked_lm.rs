@@ -259,7 +259,7 @@ impl Task for MaskedLanguageModel {
 fn masking(opened: &OpenedModel, probability: f64, whole_words: bool) -> Result<Masking> {
     let tokenizer: &TextTokenizer = &opened.tokenizer;
     let rows = opened.architecture.vocab_size;
-    let mut vocabulary = tokenizer.text_ids();
+    let mut vocabulary = tokenizer.ordinary_ids();
     vocabulary.retain(|id| (*id as usize) < rows);
     let mask = tokenizer.special_tokens().mask;
     Ok(Masking {

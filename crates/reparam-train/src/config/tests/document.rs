@@ -7,8 +7,10 @@ use reparam::methods::{BIAS, EXCLUDE_MODULES, TARGET_MODULES};
 use reparam::optim::TransformEntry;
 use reparam::schema::{Fallback, SettingKind, SettingSpec};
 
-use super::super::optimizer;
+use super::super::{data, masked, optimizer, rows};
 use super::*;
+use crate::tasks::rows::RowTask;
+use crate::tasks::{Questions, Sentences};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";

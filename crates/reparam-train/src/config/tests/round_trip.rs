@@ -141,7 +141,7 @@ proptest! {
     /// What is written as TOML reads back equal, floats to the last bit.
     #[test]
     fn resolved_configuration_reads_back_equal(seed: u64) {
-        let specs = [ModelConfig::SPECS, DataConfig::SPECS, TrainConfig::SPECS];
+        let specs = [ModelConfig::SPECS, super::super::data::SPECS, TrainConfig::SPECS];
         let read = read(document("causal-lm", specs, &mut draws(seed)));
         prop_assert!(read.is_ok(), "{}", read.unwrap_err());
         let run = read.unwrap();

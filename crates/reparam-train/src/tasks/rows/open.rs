@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use reparam::methods::MethodError;
 use reparam::schema::Settings;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
