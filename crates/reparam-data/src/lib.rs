@@ -18,6 +18,8 @@
 //! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
 //! with labels from JSON, tables and lines, and encodes them one a row, cut and not packed.
 //!
+//! [`preprocess`] makes the writing of texts uniform and splits them into words.
+//!
 //! # Example
 //!
 //! ```
@@ -40,6 +42,7 @@ pub mod dataset;
 pub mod error;
 pub mod order;
 pub mod pack;
+pub mod preprocess;
 pub mod rows;
 pub mod source;
 pub mod tabular;
