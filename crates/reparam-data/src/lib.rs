@@ -18,7 +18,7 @@
 //! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
 //! with labels from JSON, tables and lines, and encodes them one a row, cut and not packed.
 //!
-//! [`preprocess`] makes the writing of texts uniform and splits them into words.
+//! [`preprocess`] makes the writing of texts uniform and splits them into words, and [`vocabulary`] makes a tokenizer of them.
 //!
 //! # Example
 //!
@@ -47,6 +47,7 @@ pub mod rows;
 pub mod source;
 pub mod tabular;
 pub mod tokenizer;
+pub mod vocabulary;
 pub mod watch;
 
 pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
