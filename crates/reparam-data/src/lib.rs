@@ -18,7 +18,8 @@
 //! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
 //! with labels from JSON, tables and lines, and encodes them one a row, cut and not packed.
 //!
-//! [`preprocess`] makes the writing of texts uniform and splits them into words, and [`vocabulary`] makes a tokenizer of them.
+//! What was not written for language models goes through three more: [`preprocess`] makes the writing of texts uniform and
+//! splits them into words, [`vocabulary`] makes a tokenizer of them, and [`word_pairs`] what word vectors are learned from.
 //!
 //! # Example
 //!
@@ -49,6 +50,7 @@ pub mod tabular;
 pub mod tokenizer;
 pub mod vocabulary;
 pub mod watch;
+pub mod word_pairs;
 
 pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
 pub use error::{DataError, Result, Unlearnable};
