@@ -1,7 +1,7 @@
 //! Tokenizers made of the texts that are learned from.
 //!
 //! A model that begins with nothing needs a vocabulary of its own. [`train_tokenizer`] makes one of four kinds and writes it
-//! as the `tokenizer.json` and `tokenizer_config.json` that [`TextTokenizer`](crate::TextTokenizer) and transformers'
+//! as the `tokenizer.json` and `tokenizer_config.json` that [`TextTokenizer`] and transformers'
 //! `PreTrainedTokenizerFast` open.
 //!
 //! The same texts make the same bytes, in any order of the texts and with any number of threads: words are counted in whole
