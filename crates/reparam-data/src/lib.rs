@@ -19,6 +19,9 @@
 //! standardizes columns and solves the linear problem exactly. And there are rows with named fields: [`rows`] reads texts
 //! with labels from JSON, tables and lines, and encodes them one a row, cut and not packed.
 //!
+//! What was not written for language models goes through three more: [`preprocess`] makes the writing of texts uniform and
+//! splits them into words, [`vocabulary`] makes a tokenizer of them, and [`word_pairs`] what word vectors are learned from.
+//!
 //! # Example
 //!
 //! ```
@@ -42,11 +45,14 @@ pub mod error;
 pub mod masking;
 pub mod order;
 pub mod pack;
+pub mod preprocess;
 pub mod rows;
 pub mod source;
 pub mod tabular;
 pub mod tokenizer;
+pub mod vocabulary;
 pub mod watch;
+pub mod word_pairs;
 
 pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
 pub use error::{DataError, Result, Unlearnable};

@@ -11,6 +11,7 @@
 //! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
 //! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
 //! - [`identify`] says what a file or a directory is, whatever its name says.
+//! - [`word_vectors`] reads and writes tables of word vectors.
 //! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
 
 pub mod atomic;
@@ -24,6 +25,7 @@ mod nearest;
 pub mod peft;
 pub mod safetensors;
 mod shown;
+pub mod word_vectors;
 
 pub use error::FormatError;
 pub use nearest::nearest;

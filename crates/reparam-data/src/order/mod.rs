@@ -48,7 +48,7 @@ pub fn permutation(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
 }
 
 /// A uniform number in `0..bound`.
-fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
+pub(crate) fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
     // 2^64 mod bound, computed in 64 bits.
     let threshold = bound.wrapping_neg() % bound;
     loop {

@@ -360,19 +360,9 @@ impl TextTokenizer {
     }
 
     fn check_white_space(&self, text: &str) -> Result<()> {
-        if self.inner.get_pre_tokenizer().is_none() || text.len() <= MAX_WHITE_SPACE_RUN {
-            return Ok(());
-        }
-        let runs = text.split(|character: char| !character.is_whitespace());
-        // Bytes are at least characters, so counting the characters is only needed for long runs.
-        let runs = runs.filter(|run| run.len() > MAX_WHITE_SPACE_RUN);
-        let mut lengths = runs.map(|run| run.chars().count());
-        match lengths.find(|length| *length > MAX_WHITE_SPACE_RUN) {
+        match self.inner.get_pre_tokenizer() {
             None => Ok(()),
-            Some(characters) => Err(DataError::WhiteSpaceRun {
-                characters,
-                limit: MAX_WHITE_SPACE_RUN,
-            }),
+            Some(_) => check_white_space(text),
         }
     }
 
@@ -400,6 +390,28 @@ impl TextTokenizer {
         let probe = guarded(|| self.inner.encode_fast("a", true)).map_err(encode_error)?;
         let mask = probe.get_special_tokens_mask();
         Ok(!mask.contains(&0) || (probe.get_ids().last() == Some(&id) && mask.last() == Some(&1)))
+    }
+}
+
+/// Checks that a pre-tokenizer can split a text.
+///
+/// # Errors
+///
+/// [`DataError::WhiteSpaceRun`].
+pub(crate) fn check_white_space(text: &str) -> Result<()> {
+    if text.len() <= MAX_WHITE_SPACE_RUN {
+        return Ok(());
+    }
+    let runs = text.split(|character: char| !character.is_whitespace());
+    // Bytes are at least characters, so counting the characters is only needed for long runs.
+    let runs = runs.filter(|run| run.len() > MAX_WHITE_SPACE_RUN);
+    let mut lengths = runs.map(|run| run.chars().count());
+    match lengths.find(|length| *length > MAX_WHITE_SPACE_RUN) {
+        None => Ok(()),
+        Some(characters) => Err(DataError::WhiteSpaceRun {
+            characters,
+            limit: MAX_WHITE_SPACE_RUN,
+        }),
     }
 }
 
