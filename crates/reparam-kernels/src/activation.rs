@@ -118,7 +118,7 @@ pub(crate) struct GeluTanh;
 
 /// `1 / (1 + exp(-x))`
 #[inline(always)]
-fn sigmoid<S: PairSimd>(simd: S, x: S::V) -> S::V {
+pub(crate) fn sigmoid<S: PairSimd>(simd: S, x: S::V) -> S::V {
     let one = simd.splat(1.0);
     let exp = exp_lanes(simd, simd.mul(x, simd.splat(-1.0)));
     simd.div(one, simd.add(one, exp))

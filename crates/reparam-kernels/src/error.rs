@@ -168,6 +168,19 @@ pub enum KernelError {
         position: usize,
     },
 
+    /// Bounds of sequences do not begin at 0, or decrease.
+    #[error(
+        "bound {index} is {bound}, but bounds begin at 0 and do not decrease; before it is {before}"
+    )]
+    Bounds {
+        /// Position in the list of bounds.
+        index: usize,
+        /// The bound.
+        bound: usize,
+        /// The one before it, or 0.
+        before: usize,
+    },
+
     /// A label is neither a token of the vocabulary nor the ignore value.
     #[error("label {label} at position {position} is not in a vocabulary of {vocabulary}")]
     Label {

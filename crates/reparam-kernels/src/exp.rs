@@ -73,6 +73,26 @@ pub(crate) fn exp_with_low<S: Simd>(simd: S, x: S::V, low: S::V) -> S::V {
     exp_reduced(simd, simd.add(reduced(simd, x, n), low), n)
 }
 
+/// The greatest error of [`tanh_lanes`], in units in the last place of the exact result.
+#[cfg(test)]
+pub(crate) const TANH_MAX_ULP: f64 = 3.0;
+
+/// The hyperbolic tangent of every lane, `e / (e + 2)` with `e = exp(2 x) - 1`.
+///
+/// `e` is `2^n (exp(r) - 1) + (2^n - 1)`, which has all its digits also near 0, where `n` is 0.
+#[inline(always)]
+pub(crate) fn tanh_lanes<S: Simd>(simd: S, x: S::V) -> S::V {
+    // Beyond this the result is 1 in `f32`. NaN passes through.
+    let x = simd.min(simd.splat(10.0), x);
+    let x = simd.max(simd.splat(-10.0), x);
+    let x = simd.add(x, x);
+    let n = powers(simd, x);
+    let p = exp_minus_one(simd, reduced(simd, x, n));
+    let power = simd.times_power_of_two(simd.splat(1.0), n);
+    let e = simd.mul_add_lanes(power, p, simd.sub(power, simd.splat(1.0)));
+    simd.div(e, simd.add(e, simd.splat(2.0)))
+}
+
 /// `n = round(x / ln 2)`
 #[inline(always)]
 fn powers<S: Simd>(simd: S, x: S::V) -> S::V {
@@ -90,12 +110,18 @@ fn reduced<S: Simd>(simd: S, x: S::V, n: S::V) -> S::V {
 /// `2^n exp(r)`
 #[inline(always)]
 fn exp_reduced<S: Simd>(simd: S, r: S::V, n: S::V) -> S::V {
+    let p = exp_minus_one(simd, r);
+    simd.times_power_of_two(simd.add(p, simd.splat(1.0)), n)
+}
+
+/// `exp(r) - 1` for `|r| <= ln(2) / 2`
+#[inline(always)]
+fn exp_minus_one<S: Simd>(simd: S, r: S::V) -> S::V {
     let mut p = simd.splat(COEFFICIENTS[0]);
     for coefficient in &COEFFICIENTS[1..] {
         p = simd.mul_add_lanes(p, r, simd.splat(*coefficient));
     }
-    let p = simd.mul_add_lanes(simd.mul(p, r), r, r);
-    simd.times_power_of_two(simd.add(p, simd.splat(1.0)), n)
+    simd.mul_add_lanes(simd.mul(p, r), r, r)
 }
 
 /// 2^n for n in -126..=127; anything for other n.

@@ -29,7 +29,8 @@
 //!
 //! Few places only: entering a function compiled for a detected instruction set, the vector
 //! instructions of such a set, the call into `gemm` after the bounds of the views were checked,
-//! and in [`packed`] the innermost loop and the tasks that write their own parts of one output.
+//! in [`packed`] the innermost loop, and in [`packed`], [`attention`] and [`recurrent`] the tasks
+//! that write their own parts of one output.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -52,8 +53,10 @@ mod normal;
 pub mod number;
 pub mod packed;
 mod par;
+pub mod recurrent;
 pub mod rms_norm;
 pub mod rotary;
+mod shared;
 pub mod swiglu;
 pub mod team;
 mod vector;

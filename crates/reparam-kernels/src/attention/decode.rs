@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 
-use super::bf16::{Rows, Shared};
+use super::bf16::Rows;
 use super::{AttentionShape, Segment, SoftCap};
 use crate::isa::{LANES, Line, PairSimd, Token, simd_entry};
 use crate::number::Number;
+use crate::shared::Shared;
 use crate::{par, vector};
 
 /// Keys of one task at most. Enough to pay for a task, few enough that their keys and values stay in

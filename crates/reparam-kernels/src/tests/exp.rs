@@ -1,5 +1,5 @@
 use super::tokens;
-use crate::exp::{MAX_ULP, exp_lanes, exp_one};
+use crate::exp::{MAX_ULP, TANH_MAX_ULP, exp_lanes, exp_one, tanh_lanes};
 use crate::isa::{Kernel, PairSimd, Token};
 use crate::number::{for_groups, read, write};
 
@@ -151,6 +151,43 @@ fn lanes_have_the_same_bits() {
         }
         let mut nan = [0.0; 16];
         token.dispatch(Lanes(&[f32::NAN; 16], &mut nan));
+        assert!(nan.iter().all(|x| x.is_nan()));
+    }
+}
+
+#[test]
+fn tangents_are_within_the_stated_bound() {
+    struct Tanh<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Tanh<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: PairSimd>(self, simd: S) {
+            for_groups!(self.0.len(), |at| {
+                let x = read(simd, self.0, at);
+                write(simd, tanh_lanes(simd, x), self.1, at);
+            });
+        }
+    }
+    let x: Vec<f32> = finite_bits(9973)
+        .chain((1.0e-4_f32.to_bits()..12.0_f32.to_bits()).step_by(499))
+        .map(f32::from_bits)
+        .chain([f32::INFINITY, f32::NEG_INFINITY])
+        .collect();
+    let mut y = vec![0.0; x.len()];
+    for token in tokens() {
+        token.dispatch(Tanh(&x, &mut y));
+        for (&x, &y) in x.iter().zip(&y) {
+            let exact = f64::from(x).tanh();
+            let exponent = (exact.abs().log2().floor() as i32).max(-126);
+            let error = (f64::from(y) - exact).abs() / 2.0_f64.powi(exponent - 23);
+            assert!(
+                error <= TANH_MAX_ULP,
+                "{}: tanh({x}) is {y}: {error}",
+                token.isa()
+            );
+        }
+        let mut nan = [0.0; 16];
+        token.dispatch(Tanh(&[f32::NAN; 16], &mut nan));
         assert!(nan.iter().all(|x| x.is_nan()));
     }
 }

@@ -15,6 +15,7 @@ mod norm;
 mod normal;
 mod number;
 mod packed;
+mod recurrent;
 mod reference;
 mod rotary;
 mod swiglu;

@@ -10,11 +10,11 @@ use super::super::AttentionShape;
 use super::gather::{padded, write_row};
 use super::gradients::run_task;
 use super::scratch::{Plan, Task, room, with_scratch};
-use super::shared::Shared;
 use super::{AttentionSavedBf16, KEY_BLOCK, QkvGradient};
 use crate::Bf16;
 use crate::isa::{LANES, PairSimd, Token, simd_entry};
 use crate::packed::Sums;
+use crate::shared::Shared;
 
 /// With at least so many segments times key heads, keys are not cut into ranges.
 const ENOUGH_TASKS: usize = 8;

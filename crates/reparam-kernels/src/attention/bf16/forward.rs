@@ -10,11 +10,11 @@ use super::Rows;
 use super::elements::{Row, Scaling, softmax_row};
 use super::gather::{Place, copy_rows, pack_along_rows, pack_along_width, padded, write_row};
 use super::scratch::{Plan, Scratch, Task, room, with_scratch};
-use super::shared::Shared;
 use super::{KEY_BLOCK, KEY_GROUPS, clipped, fill_bounds, groups_of, lanes_of};
 use crate::Bf16;
 use crate::isa::{LANES, Line, PairSimd, Token, simd_entry};
 use crate::packed::{LeftTile, Right, Sums, add_rows};
+use crate::shared::Shared;
 
 /// Rows of one task at most: with 64 numbers a head their outputs take 192 KiB of the second cache,
 /// and the keys are put into panels once for all of them.

@@ -6,14 +6,12 @@ mod forward;
 mod gather;
 mod gradients;
 mod scratch;
-mod shared;
 
 use super::shape::{AttentionShape, Segment, check_keys, sort_segments};
 use crate::error::check_len;
 use crate::gated::check_strided;
 use crate::isa::{LANES, Token};
 use crate::{Bf16, KernelError};
-pub(super) use shared::Shared;
 
 use scratch::with_plan;
 use std::ops::Range;

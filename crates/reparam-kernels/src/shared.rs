@@ -8,20 +8,20 @@ use std::marker::PhantomData;
 
 /// The address of a slice that is borrowed for `'a`.
 #[derive(Debug)]
-pub(in super::super) struct Shared<'a, T> {
+pub(crate) struct Shared<'a, T> {
     first: *mut T,
     len: usize,
     borrow: PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: the address comes from a mutable borrow for `'a`. Whoever uses it, from whatever thread,
-// promises in `part` that no one else uses the same elements.
+// promises in `part` and `read` that no one else uses the same elements against it.
 unsafe impl<T: Send> Send for Shared<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    pub(in super::super) fn new(values: &'a mut [T]) -> Self {
+    pub(crate) fn new(values: &'a mut [T]) -> Self {
         Self {
             first: values.as_mut_ptr(),
             len: values.len(),
@@ -35,10 +35,23 @@ impl<'a, T> Shared<'a, T> {
     ///
     /// As long as the result exists nobody else may use these elements.
     #[inline(always)]
-    pub(in super::super) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
+    pub(crate) unsafe fn part(&self, start: usize, len: usize) -> &'a mut [T] {
         assert!(start <= self.len && len <= self.len - start);
         // SAFETY: the elements lie inside of the slice that is borrowed for `'a`, and the caller
         // promises that nobody else uses them.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
+    }
+
+    /// Elements `start..start + len`, to be read.
+    ///
+    /// # Safety
+    ///
+    /// As long as the result exists nobody may write these elements.
+    #[inline(always)]
+    pub(crate) unsafe fn read(&self, start: usize, len: usize) -> &'a [T] {
+        assert!(start <= self.len && len <= self.len - start);
+        // SAFETY: the elements lie inside of the slice that is borrowed for `'a`, and the caller
+        // promises that nobody writes them.
+        unsafe { std::slice::from_raw_parts(self.first.add(start), len) }
     }
 }
