@@ -3,11 +3,12 @@
 use rayon::prelude::*;
 
 use super::cell::{CellCode, MAX_KEPT, Saved, with_cell};
-use super::outer::outer_product;
 use super::panels::{Lanes, MAX_ROWS, MAX_SUMS, Panels};
 use super::schedule::{Cost, Direction, Part, Sequence, even, run, units_of};
 use super::{RecurrentSaved, StateMut};
+use crate::KernelError;
 use crate::isa::{PairSimd, Token, simd_entry};
+use crate::matmul::{MatMut, MatRef, matmul};
 use crate::number::{Group, read, write};
 use crate::par::block_rows;
 use crate::shared::Shared;
@@ -217,16 +218,28 @@ pub(super) fn weight_gradient(
     dxw: &[f32],
     last: Option<&[f32]>,
     dw_hh: &mut [f32],
-) {
-    let token = Token::current();
-    let (gates, units) = (saved.shape.cell.gates(), saved.shape.hidden);
+) -> Result<(), KernelError> {
+    let shape = &saved.shape;
+    let (gates, units) = (shape.cell.gates(), shape.hidden);
+    let tokens = shape.tokens();
     let before = states_before(saved);
+    let before = MatRef::new(&before, tokens, units)?;
     let own = if last.is_some() { gates - 1 } else { gates };
     let (to, to_last) = dw_hh.split_at_mut(own * units * units);
-    outer_product(token, dxw, gates * units, &before, units, to);
+    let dxw = MatRef::with_strides(dxw, tokens, own * units, gates * units, 1)?;
+    let to = MatMut::new(to, own * units, units)?;
+    matmul(to, dxw.t(), before, 1.0, 0.0)?;
     if let Some(last) = last {
-        outer_product(token, last, units, &before, units, to_last);
+        let last = MatRef::new(last, tokens, units)?;
+        matmul(
+            MatMut::new(to_last, units, units)?,
+            last.t(),
+            before,
+            1.0,
+            0.0,
+        )?;
     }
+    Ok(())
 }
 
 /// The state before each token, `[N, H]`.

@@ -39,7 +39,6 @@
 mod backward;
 mod cell;
 mod forward;
-mod outer;
 mod panels;
 mod schedule;
 
@@ -303,7 +302,7 @@ pub struct RecurrentGrads<'a> {
 /// # Cost
 ///
 /// `2 N G H^2` operations, and as many for `dw_hh`, which is one product over all tokens. Allocates
-/// the panels, `G H^2` numbers; for `dw_hh` twice the states before, `N H`; for a GRU `da_n`, `N H`.
+/// the panels, `G H^2` numbers; for `dw_hh` the states before, `N H`; for a GRU `da_n`, `N H`.
 pub fn recurrent_backward(
     saved: RecurrentSaved<'_>,
     grads: RecurrentGrads<'_>,
@@ -338,7 +337,7 @@ pub fn recurrent_backward(
     dinitial.set(saved.dlast);
     let last = backward::backward(saved, dxw, dinitial);
     if let Some(dw_hh) = dw_hh {
-        backward::weight_gradient(&saved, dxw, last.as_deref(), dw_hh);
+        backward::weight_gradient(&saved, dxw, last.as_deref(), dw_hh)?;
     }
     if let Some(db_hh) = db_hh {
         backward::bias_gradient(units, dxw, last.as_deref(), db_hh);
