@@ -31,6 +31,7 @@ mod loss;
 mod native;
 mod norm;
 pub mod profile;
+mod recurrent;
 pub mod reference;
 mod rotary;
 pub mod runtime;
@@ -44,8 +45,10 @@ pub use embedding::embedding;
 pub use linear::{LinearPlan, LowRank, linear};
 pub use loss::{IGNORE_INDEX, linear_cross_entropy, soft_cap};
 pub use norm::{layer_norm, rms_norm};
+pub use recurrent::{RecurrentState, recurrent};
 pub use reparam_kernels::attention::Segment;
 pub use reparam_kernels::gated::Activation;
+pub use reparam_kernels::recurrent::Cell;
 pub use rotary::{RotaryTable, rotary};
 
 use std::sync::Arc;

@@ -188,6 +188,22 @@ impl Operation {
         primitive
     }
 
+    /// Takes an input that may be missing, and then wants no gradient.
+    pub(crate) fn optional_input<const D: usize>(
+        &mut self,
+        tensor: Option<Tensor<D>>,
+    ) -> Option<FlexTensor> {
+        if tensor.is_none() {
+            self.nodes.push(or_nothing(None));
+        }
+        tensor.map(|tensor| self.input(tensor))
+    }
+
+    /// Whether an input so far is tracked, so that there may be a backward pass.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.is_tracked
+    }
+
     /// Returns the output as a tensor. `backward` makes the gradients of the inputs of that of the
     /// output; those that nobody wants, as it is told, may be missing and are dropped.
     pub(crate) fn output<const N: usize, const D: usize>(

@@ -27,11 +27,13 @@ pub enum Work {
     Rotary,
     /// The rows of the embedding.
     Embedding,
+    /// The steps of recurrent layers, with their products.
+    Recurrent,
 }
 
 impl Work {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Linear,
         Self::LowRank,
         Self::Attention,
@@ -40,6 +42,7 @@ impl Work {
         Self::Activation,
         Self::Rotary,
         Self::Embedding,
+        Self::Recurrent,
     ];
 
     /// Its name in reports.
@@ -53,6 +56,7 @@ impl Work {
             Self::Activation => "activation",
             Self::Rotary => "rotary",
             Self::Embedding => "embedding",
+            Self::Recurrent => "recurrent",
         }
     }
 }

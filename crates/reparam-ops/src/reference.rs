@@ -10,6 +10,9 @@ use crate::{
     Segments, soft_cap,
 };
 
+mod recurrent;
+pub use recurrent::recurrent;
+
 /// See [`crate::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
     let x = match plan.input_scale {

@@ -4,6 +4,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::*;
 
+mod recurrent;
+
 /// Products of up to a few hundred terms in `f32`, in another order than Burn's.
 const TOLERANCE: f64 = 2e-5;
 /// The step of central differences in `f64`: its square is their error, its inverse the rounding.
