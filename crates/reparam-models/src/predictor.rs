@@ -52,7 +52,9 @@ pub struct NewHead {
 pub struct Predictor {
     /// Everything but the head.
     pub body: Transformer,
-    /// The layer before the last one.
+    /// The layer before the last one, where it is a part of the body.
+    pub pooler: Option<Named<Linear>>,
+    /// The layer before the last one, where it is a part of the head.
     pub transform: Option<Named<OutputHead<Linear>>>,
     /// The norm behind it.
     pub norm: Option<Named<Norm>>,
@@ -64,7 +66,7 @@ pub struct Predictor {
     pub trained: Vec<String>,
 }
 
-unnamed_module!(Predictor, modules: [body, transform, norm, output], data: [spec, trained]);
+unnamed_module!(Predictor, modules: [body, pooler, transform, norm, output], data: [spec, trained]);
 
 impl Predictor {
     /// Loads a model onto a device, frozen. Layers of the head that the checkpoint does not have are drawn as transformers does.
@@ -163,10 +165,21 @@ impl Predictor {
                 .zip(spec.norm.as_ref())
                 .map(|(stored, of)| stored.unwrap_or_else(|path| Norm::new(path, of, device)));
         }
+        let transform = transformed
+            .as_ref()
+            .map(|layer: &Named<_>| layer.path().to_owned());
+        let in_body = spec.transform.as_ref().is_some_and(|spec| spec.in_body);
+        let (pooler, transformed) = match transformed {
+            Some(layer) if in_body => {
+                let path = layer.path().to_owned();
+                (Some(Named::new(path, layer.module.0)), None)
+            }
+            other => (None, other),
+        };
         let output = stored.zip(output).map(|(stored, of)| draw(stored, &of));
         // A norm is drawn with its layer.
-        if let (Some(norm), Some(layer)) = (&norm, &transformed)
-            && drawn.iter().any(|path| path == layer.path())
+        if let (Some(norm), Some(layer)) = (&norm, &transform)
+            && drawn.contains(layer)
         {
             drawn.push(norm.path().to_owned());
         }
@@ -178,6 +191,7 @@ impl Predictor {
         }
         let model = Self {
             body,
+            pooler,
             transform: transformed,
             norm,
             output,
@@ -193,6 +207,7 @@ impl Predictor {
         let trained = &self.trained;
         let is_trained = |path: &str| trained.iter().any(|saved| is_inside(path, saved));
         Self {
+            pooler: self.pooler.map(|layer| unfrozen(layer, is_trained)),
             transform: self.transform.map(|layer| unfrozen(layer, is_trained)),
             norm: self.norm.map(|norm| unfrozen(norm, is_trained)),
             output: self.output.map(|layer| unfrozen(layer, is_trained)),
@@ -207,8 +222,9 @@ impl Predictor {
 
     /// Returns the number of outputs.
     pub fn n_outputs(&self) -> usize {
-        match (&self.output, &self.transform) {
-            (Some(layer), _) | (None, Some(layer)) => layer.weight.dims()[0],
+        match (&self.output, self.before_last()) {
+            (Some(layer), _) => layer.weight.dims()[0],
+            (None, Some((_, layer))) => layer.weight.dims()[0],
             (None, None) => self.architecture().width,
         }
     }
@@ -236,6 +252,16 @@ impl Predictor {
         }
     }
 
+    /// The layer before the last one, with its path.
+    fn before_last(&self) -> Option<(&str, &Linear)> {
+        let pooler = self
+            .pooler
+            .as_ref()
+            .map(|layer| (layer.path(), &layer.module));
+        let transform = self.transform.as_ref();
+        pooler.or(transform.map(|layer| (layer.path(), &layer.module.0)))
+    }
+
     fn hidden(&self, rows: RowTokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let tokens = Tokens {
             ids: rows.input_ids,
@@ -255,7 +281,7 @@ impl Predictor {
             let input = format!("{}.input", output.path());
             h = dropped(h, spec.input_dropout, &input, context);
         }
-        if let (Some(layer), Some(of)) = (&self.transform, &spec.transform) {
+        if let (Some((_, layer)), Some(of)) = (self.before_last(), &spec.transform) {
             h = of.activation.apply(layer.forward(h, context));
         }
         if let Some(norm) = &self.norm {
@@ -264,8 +290,8 @@ impl Predictor {
         let Some(output) = &self.output else {
             return h;
         };
-        let place = match &self.transform {
-            Some(layer) => layer.path(),
+        let place = match self.before_last() {
+            Some((path, _)) => path,
             None => output.path(),
         };
         let h = dropped(h, spec.dropout, place, context);

@@ -198,7 +198,7 @@ fn files_and_directories_that_do_not_fit() {
     predict(&workplace, "run", &["--task", "telepathy"]).failed(
         1,
         "no such task: telepathy",
-        "causal-lm, regression",
+        "causal-lm, embedding, masked-lm, question-answering, regression",
     );
     let failed = predict(&workplace, "nope", &["--json"]);
     assert_eq!(failed.code, Some(1));

@@ -43,10 +43,10 @@ impl RowsKeys for EmbeddingKeys {
              negative; cosent learns the order of scores, cosine the scores themselves",
         ),
         number(
-            "scale",
+            "temperature",
             Range::Factor,
-            20.0,
-            "factor of cosines in contrastive and cosent",
+            0.05,
+            "what contrastive and cosent divide cosines by",
         ),
         number(
             "margin",
@@ -238,7 +238,7 @@ impl RowTask for Sentences {
         let asked = rules.settings.optional("loss", |all, key| all.word(key))?;
         let is_scored = targets.iter().any(|role| matches!(role, Role::First(_)));
         let is_ranked = targets.iter().any(|role| **role == Role::Anchor);
-        let factor = rules.settings.number("scale")? as f32;
+        let factor = (1.0 / rules.settings.number("temperature")?) as f32;
         let rows = |wanted: &dyn Fn(&Role) -> bool| {
             let places = targets.iter().enumerate();
             let places = places.filter_map(|(place, role)| wanted(role).then_some(place as i64));

@@ -488,7 +488,7 @@ fn what_has_no_effect_is_refused() {
     );
     for (line, message) in [
         ("data.fields=text", "fields"),
-        ("data.format=conll", "format"),
+        ("data.format=parquet", "format"),
         ("data.packing=none", "packing"),
         ("train.sample_prompt=hello", "generates no text"),
         ("train.precision=bf16", "runs in f32"),
@@ -515,7 +515,7 @@ fn what_has_no_effect_is_refused() {
     assert!(
         error
             .to_string()
-            .contains("the checkpoint has no classification head (`classifier`)"),
+            .contains("the checkpoint has no head for this task (`classifier`)"),
         "{error}"
     );
 }
