@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::{DataError, Fields, FieldsError, Format, OnError, Template};
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Warnings};
+use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Tasks, Warnings};
 
 use crate::context::Context;
 use crate::env_vars;
@@ -56,6 +56,23 @@ fn after_help() -> String {
     )
 }
 
+/// The examples of `train`, and what can be trained.
+fn after_train_help() -> String {
+    let tasks = Tasks::builtin();
+    let tasks = tasks.entries().iter();
+    let lines = tasks.map(|task| format!("\n  {:<24}{}", task.name, task.summary));
+    format!(
+        "Examples:\n  \
+         reparam train --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
+         reparam train run.toml\n  \
+         reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
+         reparam train run.toml --output runs/second --json > events.jsonl\n  \
+         reparam train run.toml --resume\n\n\
+         Tasks:{}",
+        lines.collect::<String>()
+    )
+}
+
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct GlobalArgs {
@@ -78,12 +95,7 @@ pub(crate) enum Command {
             [output]. Paths in it are relative to the current directory. Ctrl-C stops after the \
             current step and saves a checkpoint; a second one quits at once. --resume continues from \
             the newest checkpoint, to the same bits as an uninterrupted run.",
-        after_long_help = "Examples:\n  \
-            reparam train --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
-            reparam train run.toml\n  \
-            reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
-            reparam train run.toml --output runs/second --json > events.jsonl\n  \
-            reparam train run.toml --resume"
+        after_long_help = after_train_help()
     )]
     Train(TrainArgs),
     /// Write a commented run file
@@ -198,7 +210,7 @@ pub(crate) struct TrainArgs {
     /// Method, instead of method.kind: see `reparam methods` [default: lora]
     #[arg(long, value_name = "KIND")]
     pub(crate) method: Option<String>,
-    /// What is trained, such as causal-lm, instead of model.task; default: what the model says
+    /// What is trained, instead of model.task: see Tasks below; default: what the model says
     #[arg(long, value_name = "TASK")]
     pub(crate) task: Option<String>,
     /// Override one value of the run file (can be repeated)

@@ -126,7 +126,7 @@ fn help_of_train() {
               Method, instead of method.kind: see `reparam methods` [default: lora]
 
           --task <TASK>
-              What is trained, such as causal-lm, instead of model.task; default: what the model says
+              What is trained, instead of model.task: see Tasks below; default: what the model says
 
           --set <SECTION.KEY=VALUE>
               Override one value of the run file (can be repeated)
@@ -161,6 +161,15 @@ fn help_of_train() {
       reparam train run.toml --set train.max_steps=50 --set method.rank=8
       reparam train run.toml --output runs/second --json > events.jsonl
       reparam train run.toml --resume
+
+    Tasks:
+      causal-lm               predicts the next token
+      embedding               makes vectors of texts, near to one another where the texts are alike
+      masked-lm               guesses masked tokens
+      question-answering      finds answers to questions in texts
+      regression              predicts a number from a row of a table
+      sequence-classification classifies texts or pairs of texts
+      token-classification    tags words, as those of named entities
     --- stderr
     "#);
 }
