@@ -27,7 +27,7 @@ mod tests;
 
 pub use error::WordPairError;
 pub use evaluate::{Neighbour, analogy, nearest_words};
-pub use similarity::{Agreement, WordSimilarity, spearman};
+pub use similarity::{Agreement, WordSimilarity};
 
 use sample::{Draws, Negatives};
 

@@ -7,6 +7,7 @@ use reparam_formats::word_vectors::WordVectors;
 
 use super::error::WordPairError;
 use super::evaluate::cosine;
+use crate::rows::spearman;
 
 /// Pairs of words with the similarity that people gave them, as WordSim353 and SimLex-999.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,36 +101,4 @@ fn pair(line: &str) -> Option<(String, String, f64)> {
     let score: f64 = score.parse().ok()?;
     let is_pair = !first.is_empty() && !second.is_empty() && score.is_finite();
     is_pair.then(|| (first.to_owned(), second.to_owned(), score))
-}
-
-/// Spearman's rank correlation: Pearson's of the ranks, equals having the mean of theirs. `None` if there are fewer than two
-/// numbers, not as many of both, or all of one are alike.
-#[must_use]
-pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
-    if x.len() != y.len() || x.len() < 2 {
-        return None;
-    }
-    let (x, y) = (ranks(x), ranks(y));
-    // The mean of the ranks, whichever are equal.
-    let mean = (x.len() as f64 + 1.0) / 2.0;
-    let product = |a: &[f64], b: &[f64]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| (a - mean) * (b - mean)).sum()
-    };
-    let lengths = (product(&x, &x) * product(&y, &y)).sqrt();
-    (lengths > 0.0).then(|| product(&x, &y) / lengths)
-}
-
-/// Ranks from 1.
-fn ranks(values: &[f64]) -> Vec<f64> {
-    let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
-    let mut ranks = vec![0.0; values.len()];
-    let mut begin = 0;
-    for group in order.chunk_by(|&a, &b| values[a] == values[b]) {
-        // The mean of begin + 1 ..= begin + len.
-        let rank = begin as f64 + (group.len() as f64 + 1.0) / 2.0;
-        group.iter().for_each(|&index| ranks[index] = rank);
-        begin += group.len();
-    }
-    ranks
 }
