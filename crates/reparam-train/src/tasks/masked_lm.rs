@@ -32,6 +32,9 @@ use crate::{Metrics, Result, Stop, TrainError};
 /// What the masks of an evaluation are drawn from.
 const EVAL_SEED: u64 = 0;
 
+/// The share of tokens that are guessed in an evaluation.
+const EVAL_PROBABILITY: f64 = 0.15;
+
 /// A masked language model's texts.
 #[derive(Debug)]
 pub struct MaskedLanguageModel {
@@ -207,8 +210,14 @@ impl Task for MaskedLanguageModel {
     }
 
     fn evaluate(&self, model: &MaskedLm, stop: Stop<'_>) -> Result<Option<Metrics>> {
+        // As `eval` does it, so that runs with other settings compare.
+        let masking = Masking {
+            probability: EVAL_PROBABILITY,
+            whole_words: false,
+            ..self.masking.clone()
+        };
         let eval = self.eval.as_ref();
-        eval.map(|eval| measure(model, eval, &self.masking, stop))
+        eval.map(|eval| measure(model, eval, &masking, stop))
             .transpose()
     }
 
@@ -227,7 +236,7 @@ impl Task for MaskedLanguageModel {
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         let ModelRequest { model, catalog, .. } = &request.model;
         let opened = OpenedModel::open(model, hub, catalog, None)?;
-        let masking = masking(&opened, 0.15, false)?;
+        let masking = masking(&opened, EVAL_PROBABILITY, false)?;
         let mut model = load(&opened)?;
         if let Some(directory) = &request.model.adapter {
             let adapter = load_adapter(directory)?;
