@@ -40,7 +40,6 @@ mod data;
 mod defaults;
 pub mod elsewhere;
 mod error;
-mod masked;
 mod method;
 mod model;
 mod optimizer;
@@ -69,7 +68,6 @@ use serde::Serialize;
 pub use self::catalog::Catalog;
 pub use self::data::{DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
-pub use self::masked::MaskedDataConfig;
 pub use self::method::MethodConfig;
 pub(crate) use self::method::{runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
@@ -81,7 +79,7 @@ pub use self::regression::{
     Activation, GenerateConfig, RegressionConfig, RegressionModelConfig, RegressionModelKind,
     RegressionTrainConfig, TableConfig, TableSource,
 };
-pub use self::rows::{NoKeys, RowsDataConfig, RowsKeys};
+pub use self::rows::{FileFormat, NoKeys, RowsDataConfig, RowsKeys};
 pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
@@ -126,9 +124,6 @@ pub type RunConfig = ModelRun<DataConfig>;
 
 /// The run file of a task over rows of texts. A row has at most `sequence_length` tokens.
 pub type RowsConfig<K = NoKeys> = ModelRun<RowsDataConfig<K>>;
-
-/// The run file of a masked language model. A piece has at most `sequence_length` tokens.
-pub type MaskedConfig = ModelRun<MaskedDataConfig>;
 
 /// What a `[data]` section may hold, and what the rest of its run file has to be.
 trait RunData: Debug + Serialize + Sized + 'static {

@@ -1,4 +1,4 @@
-//! `[data]` of tasks over rows of texts.
+//! `[data]` of tasks over rows, and over texts that are taken one by one.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -6,23 +6,59 @@ use std::path::PathBuf;
 
 use reparam::schema::{SettingKind, SettingSpec, Settings, count, optional};
 use reparam_data::rows::{Fields, OnError, RowFormat, RowsOptions};
+use reparam_data::{Format, ReadOptions};
 use serde::Serialize;
 
-use super::data::{check_eval_max, fields, paths, recompute_in_f32, write_on_error};
+use super::data::{
+    FORMAT, FORMATS, check_eval_max, fields, paths, recompute_in_f32, write_on_error,
+};
 use super::section::Section;
-use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, TrainConfig, words};
+use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, words};
 
-/// What the `[data]` of a task over rows may say beside what all of them may.
+/// How files are written, as run files say it.
+pub trait FileFormat: fmt::Debug + Copy + PartialEq + Serialize + 'static {
+    /// The setting.
+    const SPEC: SettingSpec;
+    /// Its words.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl FileFormat for Format {
+    const SPEC: SettingSpec = FORMAT;
+    const WORDS: &'static [(&'static str, Self)] = &FORMATS;
+}
+
+impl FileFormat for RowFormat {
+    const SPEC: SettingSpec = optional(
+        "format",
+        SettingKind::Word(&words::names(&ROW_FORMATS)),
+        "by extension",
+        "file format, see rows of text",
+    );
+    const WORDS: &'static [(&'static str, Self)] = &ROW_FORMATS;
+}
+
+/// What the `[data]` of a task may say that is its own.
 pub trait RowsKeys: fmt::Debug + Clone + PartialEq + 'static {
-    /// The settings.
+    /// How its files are written.
+    type Format: FileFormat;
+    /// The most that is held out, in what the task counts.
+    const EVAL_MAX: SettingSpec = count(
+        "eval_max",
+        2000,
+        "maximum rows to hold out, whatever eval_fraction says",
+    );
+    /// The settings that no other task has.
     const OWN: &'static [SettingSpec] = &[];
 }
 
-/// No settings of its own.
+/// Rows without settings of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoKeys;
 
-impl RowsKeys for NoKeys {}
+impl RowsKeys for NoKeys {
+    type Format = RowFormat;
+}
 
 /// `[data]`: the rows to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,12 +69,12 @@ pub struct RowsDataConfig<K: RowsKeys = NoKeys> {
     /// `eval` or `eval_fraction`: what the model is measured on.
     #[serde(flatten)]
     pub eval: EvalData,
-    /// The most rows that are held out; only where a part of the training data is.
+    /// The most that is held out; only where a part of the training data is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval_max: Option<u64>,
-    /// The format of every file; told from each file's name if absent.
+    /// The format of every file; told from each file's name, or from its first row, if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub format: Option<RowFormat>,
+    pub format: Option<K::Format>,
     /// Which column holds which field.
     #[serde(skip_serializing_if = "Fields::is_empty")]
     pub fields: Fields,
@@ -54,7 +90,7 @@ pub struct RowsDataConfig<K: RowsKeys = NoKeys> {
     keys: PhantomData<K>,
 }
 
-const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
+const ROW_FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
     let mut words = [("", RowFormat::Jsonl); RowFormat::ALL.len()];
     let mut i = 0;
     while i < words.len() {
@@ -64,44 +100,38 @@ const FORMATS: [(&str, RowFormat); RowFormat::ALL.len()] = {
     words
 };
 
-/// The settings that all tasks over rows have.
-pub(super) const COMMON: &[SettingSpec] = &[
-    DataConfig::TRAIN,
-    DataConfig::EVAL,
-    DataConfig::EVAL_FRACTION,
-    count(
-        "eval_max",
-        2000,
-        "maximum rows to hold out, whatever eval_fraction says",
-    ),
-    optional(
-        "format",
-        SettingKind::Word(&words::names(&FORMATS)),
-        "by extension",
-        "file format, see rows of text",
-    ),
-    DataConfig::FIELDS,
-    DataConfig::ON_ERROR,
-    DataConfig::SHUFFLE,
-];
+impl<K: RowsKeys> RowsDataConfig<K> {
+    /// The settings that all such tasks have.
+    const COMMON: &'static [SettingSpec] = &[
+        DataConfig::TRAIN,
+        DataConfig::EVAL,
+        DataConfig::EVAL_FRACTION,
+        K::EVAL_MAX,
+        K::Format::SPEC,
+        DataConfig::FIELDS,
+        DataConfig::ON_ERROR,
+        DataConfig::SHUFFLE,
+    ];
+}
 
 impl<K: RowsKeys> RunData for RowsDataConfig<K> {
     fn specs() -> Vec<&'static SettingSpec> {
-        COMMON.iter().chain(K::OWN).collect()
+        Self::COMMON.iter().chain(K::OWN).collect()
     }
 
     fn read(section: &Section<'_>) -> Result<Self> {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let own = section.read(K::OWN)?;
-        let config = section.typed(COMMON, |settings| {
+        let config = section.typed(Self::COMMON, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
                 eval_max: eval.max(settings)?,
                 eval,
-                format: settings
-                    .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
+                format: settings.optional("format", |settings, key| {
+                    settings.choice(key, K::Format::WORDS)
+                })?,
                 fields,
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 shuffle: settings.flag("shuffle")?,
@@ -117,34 +147,43 @@ impl<K: RowsKeys> RunData for RowsDataConfig<K> {
         &self.eval
     }
 
+    /// Refuses what only language models that predict the next token do.
     fn check(run: &RowsConfig<K>, train: &Section<'_>) -> Result<()> {
-        check_encoder(&run.train, train)
+        if run.train.sample.is_some() {
+            let reason = "a model of this task generates no text";
+            return Err(train.no_effect("sample_prompt", reason, "remove `sample_prompt`"));
+        }
+        if run.train.precision == Precision::Bf16 {
+            let reason = "a model of this task runs in f32";
+            return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
+        }
+        if run.train.recompute {
+            return Err(recompute_in_f32(train));
+        }
+        Ok(())
     }
 }
 
-/// Refuses what only language models that predict the next token do.
-pub(super) fn check_encoder(config: &TrainConfig, train: &Section<'_>) -> Result<()> {
-    if config.sample.is_some() {
-        let reason = "a model of this task generates no text";
-        return Err(train.no_effect("sample_prompt", reason, "remove `sample_prompt`"));
-    }
-    if config.precision == Precision::Bf16 {
-        let reason = "a model of this task runs in f32";
-        return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
-    }
-    if config.recompute {
-        return Err(recompute_in_f32(train));
-    }
-    Ok(())
-}
-
-impl<K: RowsKeys> RowsDataConfig<K> {
+impl<K: RowsKeys<Format = RowFormat>> RowsDataConfig<K> {
     /// Returns how the files are read.
     #[must_use]
     pub fn options(&self) -> RowsOptions {
         RowsOptions {
             format: self.format,
             fields: self.fields.clone(),
+        }
+    }
+}
+
+impl<K: RowsKeys<Format = Format>> RowsDataConfig<K> {
+    /// Returns how the files are read.
+    #[must_use]
+    pub fn reading(&self) -> ReadOptions {
+        ReadOptions {
+            format: self.format,
+            fields: self.fields.clone(),
+            on_error: self.on_error,
+            ..ReadOptions::default()
         }
     }
 }

@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor, TensorData, activation};
 use reparam::schema::{Range, SettingKind, SettingSpec, number, optional};
 use reparam_data::rows::{
     EMBEDDING, LabelKind, Labels, Pair, PairRow, RECALL_AT, Retrieval, RetrievalScorer, RowBatch,
-    Rows, RowsOptions, TEXT, TextRow, encode_texts, pair_rows, pearson, read_rows, spearman,
-    text_rows,
+    RowFormat, Rows, RowsOptions, TEXT, TextRow, encode_texts, pair_rows, pearson, read_rows,
+    spearman, text_rows,
 };
 use reparam_data::{ContentHash, DocumentSource};
 use reparam_models::architecture::{Pooling, PredictorSpec};
@@ -34,6 +34,7 @@ pub struct EmbeddingKeys;
 const LOSSES: [&str; 4] = ["contrastive", "triplet", "cosent", "cosine"];
 
 impl RowsKeys for EmbeddingKeys {
+    type Format = RowFormat;
     const OWN: &'static [SettingSpec] = &[
         optional(
             "loss",

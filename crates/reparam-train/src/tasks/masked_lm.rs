@@ -7,11 +7,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, activation};
 use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
+use reparam::schema::{Range, SettingSpec, count, flag, number};
 use reparam_data::masking::{Masked, Masking, document_pieces};
 use reparam_data::rows::RowBatch;
 use reparam_data::{
-    BatchPlan, ContentHash, EncodedPiece, EncodedRow, OnError, Phase, ReadOptions, ReadReport,
-    Size, TextTokenizer, hold_out, read_documents,
+    BatchPlan, ContentHash, EncodedPiece, EncodedRow, Format, OnError, Phase, ReadOptions,
+    ReadReport, Size, TextTokenizer, hold_out, read_documents,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{MaskedLm, Precision, RowTokens};
@@ -21,7 +22,7 @@ use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, t
 use super::texts::TextCard;
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
-use crate::config::{EvalData, MaskedConfig};
+use crate::config::{EvalData, RowsConfig, RowsKeys};
 use crate::evaluate::at_once;
 use crate::learner::Objective;
 use crate::open::OpenedModel;
@@ -34,6 +35,28 @@ const EVAL_SEED: u64 = 0;
 
 /// The share of tokens that are guessed in an evaluation.
 const EVAL_PROBABILITY: f64 = 0.15;
+
+/// The settings of `[data]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaskedKeys;
+
+impl RowsKeys for MaskedKeys {
+    type Format = Format;
+    const EVAL_MAX: SettingSpec = count(
+        "eval_max",
+        1000,
+        "maximum pieces to hold out, whatever eval_fraction says",
+    );
+    const OWN: &'static [SettingSpec] = &[
+        number(
+            "mask_probability",
+            Range::BelowOne,
+            EVAL_PROBABILITY,
+            "share of tokens to guess, or of words with whole_words",
+        ),
+        flag("whole_words", false, "mask all tokens of a word together"),
+    ];
+}
 
 /// A masked language model's texts.
 #[derive(Debug)]
@@ -132,17 +155,23 @@ impl Task for MaskedLanguageModel {
     /// PEFT has none for it.
     const TASK_TYPE: Option<&'static str> = None;
 
-    type Config = MaskedConfig;
+    type Config = RowsConfig<MaskedKeys>;
 
     fn recognizes(config: &Value) -> bool {
         is_of_class(config, &["ForMaskedLM"])
     }
 
-    fn prepare(config: &MaskedConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
+    fn prepare(
+        config: &RowsConfig<MaskedKeys>,
+        hub: &HubOptions,
+        watch: Stop<'_>,
+    ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let (hub, dropout) = (config.model.hub(hub), config.model.dropout);
         let opened = OpenedModel::open(&config.model.path, &hub, &config.catalog, dropout)?;
-        let masking = masking(&opened, data.mask_probability, data.whole_words)?;
+        let settings = &data.own;
+        let probability = settings.number("mask_probability")?;
+        let masking = masking(&opened, probability, settings.flag("whole_words")?)?;
         let length = length(&opened, train_config.sequence_length);
         let read = |paths: &[PathBuf]| pieces(paths, &data.reading(), (&opened, length), watch);
         let (documents, mut report) = read(&data.train)?;

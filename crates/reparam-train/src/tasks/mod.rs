@@ -13,7 +13,7 @@ mod token_classification;
 
 pub use causal_lm::{CausalLanguageModel, trained_format};
 pub use embedding::{Embedding, Sentences};
-pub use masked_lm::MaskedLanguageModel;
+pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
 pub use sequence_classification::{SequenceClassification, Sequences};

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use reparam::schema::{SettingSpec, count};
 use reparam_data::rows::{
     ANSWERED_QUESTION, AnswerPlaces, AnswerScorer, LabelKind, Labels, QUESTION, QuestionRow,
-    RowBatch, RowError, Rows, RowsOptions, Span, SpanLogits, SpanOptions, best_span,
+    RowBatch, RowError, RowFormat, Rows, RowsOptions, Span, SpanLogits, SpanOptions, best_span,
     encode_questions, log_softmax, question_rows, read_rows, span_targets,
 };
 use reparam_data::tokenizer::{Window as ContextWindow, WindowOptions};
@@ -34,6 +34,7 @@ pub struct Questions;
 pub struct QuestionKeys;
 
 impl RowsKeys for QuestionKeys {
+    type Format = RowFormat;
     const OWN: &'static [SettingSpec] = &[
         count(
             "stride",

@@ -7,10 +7,10 @@ use reparam::methods::{BIAS, EXCLUDE_MODULES, TARGET_MODULES};
 use reparam::optim::TransformEntry;
 use reparam::schema::{Fallback, SettingKind, SettingSpec};
 
-use super::super::{data, masked, optimizer, rows};
+use super::super::{data, optimizer};
 use super::*;
 use crate::tasks::rows::RowTask;
-use crate::tasks::{Questions, Sentences};
+use crate::tasks::{MaskedKeys, Questions, Sentences};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";
@@ -114,10 +114,10 @@ fn table(name: &str) -> Option<String> {
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(data::SPECS),
-        "rows data" => settings(rows::COMMON),
+        "rows data" => settings(RowsDataConfig::<NoKeys>::specs()),
         "question data" => settings(<Questions as RowTask>::Keys::OWN),
         "embedding data" => settings(<Sentences as RowTask>::Keys::OWN),
-        "masked data" => settings(masked::SPECS),
+        "masked data" => settings(RowsDataConfig::<MaskedKeys>::specs()),
         "train" => settings(without(TrainConfig::SPECS, &StopConfig::SPECS)),
         "stopping" => settings(&StopConfig::SPECS),
         "output" => settings(OutputConfig::SPECS),

@@ -16,7 +16,7 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
 use reparam::schema::Settings;
-use reparam_data::rows::{Labels, RowBatch, Rows, RowsOptions};
+use reparam_data::rows::{Labels, RowBatch, RowFormat, Rows, RowsOptions};
 use reparam_data::{BatchPlan, ContentHash, DocumentSource, EncodedRow, TextTokenizer};
 use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::PredictorSpec;
@@ -127,7 +127,7 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     fn header(rules: &Rules) -> &'static str;
 
     /// What its `[data]` may say beside what all may.
-    type Keys: RowsKeys;
+    type Keys: RowsKeys<Format = RowFormat>;
     /// A row as it is read.
     type Row: fmt::Debug + Send;
     /// What is right of a window.
