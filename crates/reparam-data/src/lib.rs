@@ -63,7 +63,7 @@ pub use pack::{
 };
 pub use source::{
     Document, DocumentSource, Fields, FieldsError, FileDigest, Format, OnError, ReadOptions,
-    ReadReport, Skipped, Source, Template, read_documents, visit_documents,
+    ReadReport, Skipped, Source, Template, read_documents, read_watched, visit_documents,
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{

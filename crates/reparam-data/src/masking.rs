@@ -4,11 +4,14 @@
 //! they are (Devlin et al., "BERT", arXiv 1810.04805, section 3.1 and appendix A.1). What is chosen is a function of the seed, the
 //! pass and the piece alone.
 
+use std::ops::Range;
+
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
 use crate::error::{DataError, Result};
+use crate::order::{below, unit};
 use crate::source::Document;
 use crate::tokenizer::{EncodedPiece, TextTokenizer};
 use crate::watch::{Phase, Watch};
@@ -90,21 +93,22 @@ impl Masking {
         bytes[24..].copy_from_slice(DOMAIN);
         let mut rng = ChaCha12Rng::from_seed(bytes);
         let units = self.units(piece);
-        let mut chosen: Vec<&Vec<usize>> = units
+        let mut chosen: Vec<&Range<usize>> = units
             .iter()
             .filter(|_| unit(&mut rng) < self.probability)
             .collect();
         if chosen.is_empty() && !units.is_empty() {
-            chosen.push(&units[below(&mut rng, units.len())]);
+            chosen.push(&units[below(&mut rng, units.len() as u64) as usize]);
         }
-        let places: Vec<usize> = chosen.into_iter().flatten().copied().collect();
+        let places: Vec<usize> = chosen.into_iter().cloned().flatten().collect();
         let mut ids = piece.row.ids.clone();
         for place in &places {
             let draw = unit(&mut rng);
             if draw < 0.8 {
                 ids[*place] = self.mask;
             } else if draw < 0.9 && !self.vocabulary.is_empty() {
-                ids[*place] = self.vocabulary[below(&mut rng, self.vocabulary.len())];
+                let drawn = below(&mut rng, self.vocabulary.len() as u64) as usize;
+                ids[*place] = self.vocabulary[drawn];
             }
         }
         Masked {
@@ -115,30 +119,19 @@ impl Masking {
     }
 
     /// The places that are chosen together.
-    fn units(&self, piece: &EncodedPiece) -> Vec<Vec<usize>> {
-        let mut units: Vec<Vec<usize>> = Vec::new();
+    fn units(&self, piece: &EncodedPiece) -> Vec<Range<usize>> {
+        let mut units: Vec<Range<usize>> = Vec::new();
         let mut last = None;
         for (place, word) in piece.words.iter().enumerate() {
             match (word, units.last_mut()) {
                 (Some(_), Some(unit)) if self.whole_words && last == Some(*word) => {
-                    unit.push(place)
+                    unit.end = place + 1;
                 }
-                (Some(_), _) => units.push(vec![place]),
+                (Some(_), _) => units.push(place..place + 1),
                 (None, _) => {}
             }
             last = Some(*word);
         }
         units
     }
-}
-
-/// A uniform number in 0..1.
-fn unit(rng: &mut ChaCha12Rng) -> f64 {
-    // As many bits as a number has.
-    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// A number below `bound`, uniform but for 2^-64 of it.
-fn below(rng: &mut ChaCha12Rng, bound: usize) -> usize {
-    ((u128::from(rng.next_u64()) * bound as u128) >> 64) as usize
 }

@@ -59,6 +59,12 @@ pub(crate) fn below(rng: &mut ChaCha12Rng, bound: u64) -> u64 {
     }
 }
 
+/// A uniform number in `0..1`, with 53 bits.
+pub(crate) fn unit(rng: &mut ChaCha12Rng) -> f64 {
+    // As many bits as a number has.
+    (rng.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+}
+
 /// The blocks of every batch of a run.
 ///
 /// An epoch has every block once, and no step has blocks of two epochs: with `n` blocks, batches of `b` blocks and `a`

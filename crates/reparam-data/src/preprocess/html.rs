@@ -174,10 +174,12 @@ impl<'a> Scanner<'a> {
         while let Some(found) = self.text[at..].find("</") {
             let close = at + found + "</".len();
             let rest = self.text.as_bytes().get(close..close + name.len());
-            if rest.is_some_and(|rest| rest.eq_ignore_ascii_case(name.as_bytes()))
-                && let Some(end) = self.text[close..].find('>')
-            {
-                return Some(close + end + 1);
+            if rest.is_some_and(|rest| rest.eq_ignore_ascii_case(name.as_bytes())) {
+                match self.text[close..].find('>') {
+                    Some(end) => return Some(close + end + 1),
+                    // Nor do those behind it end.
+                    None => break,
+                }
             }
             at = close;
         }

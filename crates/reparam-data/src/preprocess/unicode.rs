@@ -8,12 +8,15 @@ use super::options::Normalize;
 
 /// Returns a text in a normal form. (Unicode Standard Annex 15; the quick check of its section 9 spares most texts the work.)
 pub(super) fn normalize(text: &str, form: Normalize) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
     let quick = match form {
         Normalize::None => IsNormalized::Yes,
         Normalize::Nfc => is_nfc_quick(text.chars()),
         Normalize::Nfkc => is_nfkc_quick(text.chars()),
     };
-    if text.is_ascii() || quick == IsNormalized::Yes {
+    if quick == IsNormalized::Yes {
         return Cow::Borrowed(text);
     }
     let normal: String = match form {

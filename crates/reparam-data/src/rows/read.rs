@@ -265,7 +265,12 @@ impl File<'_> {
     }
 
     fn objects(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
-        json::objects(self.path, self.text, |object, place| {
+        let is_field = |key: &str| {
+            self.schema
+                .read()
+                .any(|field| self.fields.key(field) == key)
+        };
+        json::objects(self.path, self.text, is_field, |object, place| {
             rows.push(
                 object
                     .map_err(RowError::from)

@@ -112,7 +112,8 @@ impl TokenRow {
     pub fn content(&self) -> ContentHash {
         let tokens = self.tokens.iter().map(String::as_bytes);
         let tags = self.tags.iter().flatten();
-        // As many tags as tokens follow, or none, so what is which is clear.
-        ContentHash::of(tokens.chain(tags.map(|tag| tag.text().as_bytes())))
+        let has_tags = [u8::from(self.tags.is_some())];
+        let tags = tags.map(|tag| tag.text().as_bytes());
+        ContentHash::of([&has_tags[..]].into_iter().chain(tokens).chain(tags))
     }
 }

@@ -18,13 +18,15 @@ use tokens::{field_before, without_nan};
 type Object = Result<Map<String, Value>>;
 
 /// Reads the objects of a file: the elements of an array, the lines of a file of lines, or objects one behind the other. An
-/// object that holds nothing but one array of objects, and values that are none, stands for the array.
+/// object that holds nothing but one array of objects, and values that are none, stands for the array, unless one of its keys
+/// `is_field` of a row.
 ///
 /// `each` is given what stands in the place of an object, too: a line that is no JSON, or JSON that is no object. A fault
 /// behind which it cannot be said where the next object begins ends the reading.
 pub(crate) fn objects(
     path: &Path,
     text: &str,
+    is_field: impl Fn(&str) -> bool,
     each: impl FnMut(Object, DocumentSource) -> Result<()>,
 ) -> Result<()> {
     let start = text.trim_start();
@@ -39,7 +41,7 @@ pub(crate) fn objects(
         return lines(path, text, each);
     }
     let text = without_nan(text);
-    match Cursor::new(path, &text).wrapped() {
+    match Cursor::new(path, &text).wrapped(is_field) {
         Some(array) => array.array(each),
         None => Cursor::new(path, &text).values(each),
     }
@@ -215,12 +217,15 @@ impl<'a> Cursor<'a> {
 
     /// Finds the array of an object that has one array of objects, and values that are none. The cursor that is returned ends
     /// with it.
-    fn wrapped(mut self) -> Option<Self> {
+    fn wrapped(mut self, is_field: impl Fn(&str) -> bool) -> Option<Self> {
         let mut found = None;
         self.next("`{`", &['{']).ok()?;
         loop {
             self.skip_space();
             let key: String = self.value().ok()?;
+            if is_field(&key) {
+                return None;
+            }
             self.next("`:`", &[':']).ok()?;
             self.skip_space();
             let begin = self.clone();

@@ -48,7 +48,7 @@ pub use template::Template;
 
 use content::{Lines, into_utf8};
 use line_ends::unix_line_ends;
-use shape::Shape;
+use shape::{Shape, is_key_of_field};
 
 /// A text to learn from or to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,11 +191,11 @@ pub fn read_documents(paths: &[PathBuf], options: &ReadOptions) -> Result<Source
 }
 
 /// [`read_documents`], which ends between two files if it is asked to, and tells how many it has read.
-pub(crate) fn read_watched(
-    paths: &[PathBuf],
-    options: &ReadOptions,
-    watch: Watch<'_>,
-) -> Result<Source> {
+///
+/// # Errors
+///
+/// As that; [`DataError::Interrupted`].
+pub fn read_watched(paths: &[PathBuf], options: &ReadOptions, watch: Watch<'_>) -> Result<Source> {
     let mut documents = Vec::new();
     let report = visit(paths, options, watch, &mut |document| {
         documents.push(document);
@@ -314,7 +314,11 @@ impl Reading<'_> {
             Format::Csv => self.table(&text, Dialect::of_csv(&text))?,
             Format::Tsv => self.table(&text, Dialect::TSV)?,
             Format::Jsonl | Format::PromptCompletion | Format::Alpaca => {
-                json::objects(&path, &text, |object, place| self.row(object, place))?;
+                let options = self.options;
+                let is_field = |key: &str| is_key_of_field(key, options);
+                json::objects(&path, &text, is_field, |object, place| {
+                    self.row(object, place)
+                })?;
             }
         }
         Ok(digest)

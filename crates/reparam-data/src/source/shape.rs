@@ -263,6 +263,19 @@ impl Form {
     }
 }
 
+/// Returns whether a key of an object is that of a field, so that the object is a row.
+pub(super) fn is_key_of_field(key: &str, options: &ReadOptions) -> bool {
+    if let Some(template) = &options.template {
+        return template
+            .fields()
+            .any(|field| options.fields.key(field) == key);
+    }
+    let mut fields = FORMS
+        .iter()
+        .flat_map(|form| form.fields().chain(form.optional));
+    fields.any(|field| options.fields.key(field) == key)
+}
+
 /// Lists what the fields of a row may be, for hints.
 pub(crate) fn known_fields(format: Option<Format>) -> String {
     let options = ReadOptions {

@@ -203,7 +203,7 @@ fn invalid(path: &Path, message: String) -> DataError {
 /// The byte order mark, which editors of other systems write and JSON does not have.
 const MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Reads a JSON object, or nothing if there is no such file.
+/// Reads the JSON object that a file is.
 fn read_json(path: &Path, bytes: &[u8]) -> Result<Value> {
     let value: Value = serde_json::from_slice(bytes.strip_prefix(MARK).unwrap_or(bytes))
         .map_err(|error| invalid(path, error.to_string()))?;

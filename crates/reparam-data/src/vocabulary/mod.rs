@@ -95,8 +95,8 @@ impl TrainedTokenizer {
 ///
 /// # Errors
 ///
-/// [`VocabularyError::NoWords`], [`VocabularyError::VocabSize`], [`VocabularyError::Unused`], and [`VocabularyError::Text`] for a
-/// text that the tokenizer could not encode either.
+/// [`VocabularyError::NoWords`], [`VocabularyError::VocabSize`], [`VocabularyError::Unused`], [`VocabularyError::NoneFrequent`],
+/// [`VocabularyError::Text`] for a text that the tokenizer could not encode either, and [`VocabularyError::Library`].
 ///
 /// # Cost
 ///
@@ -108,8 +108,8 @@ pub fn train_tokenizer<S: AsRef<str> + Sync>(
 ) -> Result<TrainedTokenizer, VocabularyError> {
     options.check()?;
     let special = Special::of(options);
-    let counts = words::count(texts, options, &special)?;
     let room = options.room(&special)?;
+    let counts = words::count(texts, options, &special)?;
     let (model, left_out) = match options.kind {
         TokenizerKind::WordLevel => words::vocabulary(&counts, room, options.min_count),
         TokenizerKind::Bpe | TokenizerKind::WordPiece => merges::train(&counts, room, options),

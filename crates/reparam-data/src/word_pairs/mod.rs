@@ -252,7 +252,7 @@ impl<'a> WordPairs<'a> {
     fn around(&self, draws: &mut Draws, position: usize, reach: usize) -> Vec<u32> {
         let sentence = self.corpus.sentence(position);
         let mut kept = |positions: &mut dyn Iterator<Item = usize>| -> Vec<u32> {
-            let mut words = Vec::with_capacity(reach);
+            let mut words = Vec::with_capacity(reach.min(sentence.len()));
             for other in positions {
                 if self.is_kept(draws, other) {
                     words.push(self.corpus.ids[other]);

@@ -1,7 +1,9 @@
 //! What is drawn.
 
 use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::order::unit;
 
 /// Keeps these streams apart from every other use of the same seed.
 const DOMAIN: &[u8; 16] = b"reparam words v1";
@@ -32,7 +34,7 @@ impl Draws {
     /// A number in `0..1`, with 53 bits, for a position.
     pub(super) fn uniform(&mut self, position: usize) -> f64 {
         self.kept.set_word_pos(2 * position as u128);
-        (self.kept.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
+        unit(&mut self.kept)
     }
 
     /// The generator of a position's window.
@@ -82,8 +84,7 @@ impl Negatives {
     pub(super) fn draw(&self, rng: &mut ChaCha12Rng, target: u32) -> u32 {
         let total = self.sums.last().copied().unwrap_or_default();
         loop {
-            let uniform = (rng.next_u64() >> 11) as f64 * (1.0 / (1_u64 << 53) as f64);
-            let at = uniform * total;
+            let at = unit(rng) * total;
             // Words without weight have the sum of the word before them, so none is found. Rounding may lead behind the last.
             let drawn = self.sums.partition_point(|sum| *sum <= at);
             if drawn < self.sums.len() && drawn != target as usize {

@@ -37,14 +37,16 @@ impl WordSimilarity {
     pub fn read(path: &Path) -> Result<Self, WordPairError> {
         let text = read_text(path)?;
         let mut pairs = Vec::new();
+        let mut is_first = true;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
+            let may_be_header = std::mem::take(&mut is_first);
             match pair(line) {
                 Some(pair) => pairs.push(pair),
-                None if index == 0 => {}
+                None if may_be_header && !has_number(line) => {}
                 None => {
                     return Err(WordPairError::Line {
                         path: path.to_path_buf(),
@@ -88,17 +90,25 @@ impl WordSimilarity {
     }
 }
 
-/// Two words and a finite number.
+/// Whether a line is no heading.
+fn has_number(line: &str) -> bool {
+    let mut fields = line.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
+    fields.any(|field| field.parse::<f64>().is_ok())
+}
+
+/// Two words, and the first finite number behind them.
 fn pair(line: &str) -> Option<(String, String, f64)> {
     let delimiter = ['\t', ',', ';'].into_iter().find(|c| line.contains(*c));
     let fields: Vec<&str> = match delimiter {
         Some(delimiter) => line.split(delimiter).map(str::trim).collect(),
         None => line.split_whitespace().collect(),
     };
-    let [first, second, score, ..] = fields[..] else {
+    let [first, second, ref rest @ ..] = fields[..] else {
         return None;
     };
-    let score: f64 = score.parse().ok()?;
-    let is_pair = !first.is_empty() && !second.is_empty() && score.is_finite();
+    // SimLex-999 has the part of speech before it.
+    let mut numbers = rest.iter().filter_map(|field| field.parse().ok());
+    let score = numbers.find(|number: &f64| number.is_finite())?;
+    let is_pair = !first.is_empty() && !second.is_empty();
     is_pair.then(|| (first.to_owned(), second.to_owned(), score))
 }

@@ -56,6 +56,7 @@ fn hostile_texts_take_linear_time() {
     for unit in [
         "<!--",
         "<script>",
+        "</script",
         "<style></",
         "<a =\"",
         "<a =\">\"",
@@ -67,6 +68,10 @@ fn hostile_texts_take_linear_time() {
         "&a",
     ] {
         let text = unit.repeat(200_000);
+        let text = match unit {
+            "</script" => format!("<script>{text}"),
+            _ => text,
+        };
         let begin = std::time::Instant::now();
         let length = strip_html(&text).len() + strip_html(&(text.clone() + "='")).len();
         assert!(length <= 2 * text.len() + 2);

@@ -85,6 +85,9 @@ fn objects_may_be_pretty_or_wrapped() {
         assert_eq!(read("a.json", format!("\n{line}{end}")).unwrap()[0].0, "a");
         assert_eq!(read("a.json", format!("{line}{end}")).unwrap(), expected);
     }
+    // A row may have an array of objects beside its fields.
+    let row = "{\"text\": \"a\", \"of\": [{\"text\": \"k\"}]}";
+    assert_eq!(read("a.json", row).unwrap(), [("a".to_owned(), 1)]);
     // One line may be a row as well, and several are.
     let row = "{\"text\": \"a\", \"of\": [1]}";
     assert_eq!(read("a.json", row).unwrap(), [("a".to_owned(), 1)]);
