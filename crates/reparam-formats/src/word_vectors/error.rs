@@ -63,6 +63,17 @@ pub enum WordVectorError {
         /// Rows.
         found: u64,
     },
+    /// A vector has a number that is none.
+    #[error(
+        "dimension {dimension} of the vector of \"{}\" is not finite",
+        shown(word)
+    )]
+    NotFinite {
+        /// The word.
+        word: String,
+        /// The dimension, from 0.
+        dimension: usize,
+    },
     /// Words and numbers do not make a table.
     #[error("{values} numbers are no table of {words} words of {dim} dimensions")]
     Shape {
@@ -147,6 +158,7 @@ impl WordVectorError {
             Self::Row { .. } => {
                 "each row is a word and the same number of numbers, parted by single spaces"
             }
+            Self::NotFinite { .. } => "leave the word out",
             Self::Shape { .. } => "give as many numbers to each word, at least one",
             Self::Unwritable { .. } => "leave the word out, or write it without white space",
         };

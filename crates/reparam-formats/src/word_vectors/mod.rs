@@ -74,13 +74,20 @@ impl WordVectors {
     ///
     /// # Errors
     ///
-    /// [`WordVectorError::Shape`] unless there are `dim` numbers a word, at least one of each.
+    /// [`WordVectorError::Shape`] unless there are `dim` numbers a word, at least one of each; [`WordVectorError::NotFinite`], for
+    /// such a table could not be read again.
     pub fn new(words: Vec<String>, dim: usize, table: Vec<f32>) -> Result<Self, WordVectorError> {
         if dim == 0 || words.is_empty() || words.len().checked_mul(dim) != Some(table.len()) {
             return Err(WordVectorError::Shape {
                 words: words.len(),
                 dim,
                 values: table.len(),
+            });
+        }
+        if let Some(at) = table.iter().position(|number| !number.is_finite()) {
+            return Err(WordVectorError::NotFinite {
+                word: words[at / dim].clone(),
+                dimension: at % dim,
             });
         }
         let mut vectors = Self::empty(dim);
