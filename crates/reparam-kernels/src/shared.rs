@@ -15,10 +15,11 @@ pub(crate) struct Shared<'a, T> {
 }
 
 // SAFETY: the address comes from a mutable borrow for `'a`. Whoever uses it, from whatever thread,
-// promises in `part` and `read` that no one else uses the same elements against it.
-unsafe impl<T: Send> Send for Shared<'_, T> {}
+// promises in `part` and `read` that no one else uses the same elements against it. Several threads may
+// read the same elements, hence `Sync`.
+unsafe impl<T: Send + Sync> Send for Shared<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<'_, T> {}
+unsafe impl<T: Send + Sync> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
     pub(crate) fn new(values: &'a mut [T]) -> Self {

@@ -29,7 +29,8 @@ thread_local! {
 /// Runs `work` with the threads of the current rayon pool waiting for the tasks of its kernels.
 ///
 /// Only kernels that read each weight once for a few rows share their tasks with a team: products of
-/// up to four rows and attention of one query. What else `work` gives to the pool waits until a thread
+/// up to four rows, attention of one query, and the steps of a recurrent layer with few sequences or a large
+/// weight, which hold the team from the first step to the last. What else `work` gives to the pool waits until a thread
 /// has time, and is done by the calling thread meanwhile. Results are the same bits as without.
 ///
 /// # Panics

@@ -43,6 +43,10 @@ pub struct RecurrentState {
 /// - bounds: `[0, n1, n1 + n2, ..., N]`
 /// - outputs: `[N, H]` in the order of the tokens, and `[B, H]`
 ///
+/// # Panics
+///
+/// Panics unless all have these shapes, there is a `c` for the cells that have one and for no others, and the bounds rise.
+///
 /// # Gradients
 ///
 /// Of `xw`, `w_hh`, `b_hh` and the initial states, from the states and the last states.
@@ -50,7 +54,8 @@ pub struct RecurrentState {
 /// # Cost
 ///
 /// `2 N G H^2` operations in the forward pass, twice that in the backward pass; nothing is padded. Keeps the states and, of an
-/// LSTM, five numbers a token and unit, of a GRU four.
+/// LSTM, five numbers a token and unit, of a GRU four. Each of the outputs whose gradient is used costs a copy of all in the backward
+/// pass.
 ///
 /// # References
 ///
@@ -65,6 +70,15 @@ pub fn recurrent(
     bounds: &[usize],
     reverse: bool,
 ) -> (Tensor<2>, RecurrentState) {
+    let [_, hidden] = w_hh.dims();
+    let tokens = bounds.last().copied().unwrap_or(0);
+    assert_eq!(xw.dims(), [tokens, cell.gates() * hidden], "xw");
+    if let Some(state) = &initial {
+        let dims = [bounds.len().saturating_sub(1), hidden];
+        assert_eq!(state.h.dims(), dims, "the initial h");
+        let of_cell = cell.has_cell_state().then_some(dims);
+        assert_eq!(state.c.as_ref().map(Tensor::dims), of_cell, "the initial c");
+    }
     let has_native_states = initial.as_ref().is_none_or(|state| {
         native::is_native(&state.h) && state.c.as_ref().is_none_or(native::is_native)
     });
@@ -75,7 +89,6 @@ pub fn recurrent(
     if !is_native {
         return reference::recurrent(xw, w_hh, b_hh, initial, cell, bounds, reverse);
     }
-    let [_, hidden] = w_hh.dims();
     let layer = Layer {
         cell,
         hidden,
@@ -84,7 +97,7 @@ pub fn recurrent(
     };
     let rows = Rows::new(&layer);
     let output = layer.run(&rows, xw, w_hh, b_hh, initial);
-    let part = |start: usize, len: usize| output.clone().narrow(0, start, len);
+    let part = |start: usize, len: usize| output.clone().slice([start..start + len, 0..hidden]);
     let last = RecurrentState {
         h: part(rows.tokens, rows.sequences),
         c: cell

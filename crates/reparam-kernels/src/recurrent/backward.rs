@@ -124,7 +124,9 @@ fn run_cells_generic<S: PairSimd, C: CellCode>(
     part: Part<'_>,
     sums: &[Lanes],
 ) {
-    let Part { rows, step, block } = part;
+    let Part {
+        rows, step, block, ..
+    } = part;
     let saved = &job.saved;
     let (units, groups) = (saved.shape.hidden, job.panels.groups());
     let zero = simd.splat(0.0);

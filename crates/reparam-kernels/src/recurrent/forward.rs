@@ -123,7 +123,9 @@ fn run_cells_generic<S: PairSimd, C: CellCode>(
     before: &[&[f32]],
     sums: &[Lanes],
 ) {
-    let Part { rows, step, block } = part;
+    let Part {
+        rows, step, block, ..
+    } = part;
     let (units, groups) = (job.shape.hidden, job.panels.groups());
     let zero = simd.splat(0.0);
     for (row, sequence) in rows.iter().enumerate() {

@@ -48,11 +48,13 @@ impl Sequence {
 }
 
 /// Rows, a step and a block that belong to one task alone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Part<'a> {
     pub(super) rows: &'a [Sequence],
     pub(super) step: usize,
     pub(super) block: usize,
+    /// Nobody but [`Part::new`] can make one.
+    _promised: (),
 }
 
 impl<'a> Part<'a> {
@@ -62,7 +64,12 @@ impl<'a> Part<'a> {
     /// step: what belongs to their tokens, and to their states so far.
     #[expect(unsafe_code, reason = "a promise of whoever splits the work")]
     pub(super) unsafe fn new(rows: &'a [Sequence], step: usize, block: usize) -> Self {
-        Self { rows, step, block }
+        Self {
+            rows,
+            step,
+            block,
+            _promised: (),
+        }
     }
 }
 
@@ -141,6 +148,14 @@ pub(super) fn run(
         team::with_team(|| {
             for step in steps() {
                 let rows = alive(sequences, step);
+                if rows.is_empty() {
+                    continue;
+                }
+                // The longest sequences are left alone at last.
+                if rows.len() * (cost.bytes / size_of::<f32>()) < SHARED_PRODUCTS {
+                    run(rows, step, 0..cost.blocks);
+                    continue;
+                }
                 share(rows, threads, cost, |rows, blocks| run(rows, step, blocks));
             }
         });

@@ -70,6 +70,54 @@ fn of_nothing_but_weights() {
     }
 }
 
+/// As with a method on the input's weight alone.
+#[test]
+fn frozen_weights_have_no_gradient() {
+    for cell in CELLS {
+        let width = 4 * cell.gates();
+        let frozen = |rows: usize, cols: usize, seed| {
+            tensor(&numbers(rows * cols, seed), [rows, cols], DType::F32)
+        };
+        let run = |f: Recurrent| {
+            let device = Device::flex().autodiff();
+            let on = |x: Tensor<2>| x.to_device(&device);
+            let xw = on(frozen(5, width, 1)).require_grad();
+            let w_hh = on(frozen(width, 4, 2));
+            let b_hh = on(frozen(1, width, 3)).reshape([width]);
+            let h = on(frozen(2, 4, 4));
+            let c = cell.has_cell_state().then(|| h.clone());
+            let initial = Some(RecurrentState { h, c });
+            let outputs = f(
+                xw.clone(),
+                w_hh.clone(),
+                Some(b_hh),
+                initial,
+                cell,
+                &[0, 2, 5],
+                true,
+            );
+            let gradients = joined(outputs).sum().backward();
+            assert!(w_hh.grad(&gradients).is_none(), "{cell:?}");
+            values(xw.grad(&gradients).expect("a gradient"))
+        };
+        let (found, expected) = (run(recurrent), run(reference::recurrent));
+        assert_close(&found, &expected, TOLERANCE, "the gradient of xw");
+    }
+}
+
+#[test]
+fn a_batch_may_have_no_token() {
+    for cell in CELLS {
+        for f in [recurrent as Recurrent, reference::recurrent] {
+            let width = 3 * cell.gates();
+            let xw = Tensor::zeros([0, width], &Device::flex());
+            let w_hh = Tensor::zeros([width, 3], &Device::flex());
+            let (h, last) = f(xw, w_hh, None, None, cell, &[0, 0], false);
+            assert_eq!((h.dims(), last.h.dims()), ([0, 3], [1, 3]), "{cell:?}");
+        }
+    }
+}
+
 /// A state that is carried over runs a sequence in two parts as in one.
 #[test]
 fn a_state_goes_on_where_it_ended() {
