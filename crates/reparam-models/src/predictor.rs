@@ -165,24 +165,25 @@ impl Predictor {
                 .zip(spec.norm.as_ref())
                 .map(|(stored, of)| stored.unwrap_or_else(|path| Norm::new(path, of, device)));
         }
-        let transform = transformed
-            .as_ref()
-            .map(|layer: &Named<_>| layer.path().to_owned());
+        let output = stored.zip(output).map(|(stored, of)| draw(stored, &of));
+        let is_drawn =
+            |layer: &Named<OutputHead<Linear>>| drawn.iter().any(|path| path == layer.path());
+        let is_new = transformed.as_ref().is_some_and(is_drawn);
+        // A norm is drawn with its layer.
+        drawn.extend(
+            norm.iter()
+                .filter(|_| is_new)
+                .map(|norm| norm.path().to_owned()),
+        );
+        // A layer that was drawn belongs to the head, wherever it is.
         let in_body = spec.transform.as_ref().is_some_and(|spec| spec.in_body);
         let (pooler, transformed) = match transformed {
-            Some(layer) if in_body => {
+            Some(layer) if in_body && !is_new => {
                 let path = layer.path().to_owned();
                 (Some(Named::new(path, layer.module.0)), None)
             }
             other => (None, other),
         };
-        let output = stored.zip(output).map(|(stored, of)| draw(stored, &of));
-        // A norm is drawn with its layer.
-        if let (Some(norm), Some(layer)) = (&norm, &transform)
-            && drawn.contains(layer)
-        {
-            drawn.push(norm.path().to_owned());
-        }
         let mut trained: Vec<String> = spec.saved.iter().map(|name| (*name).to_owned()).collect();
         for path in drawn {
             if !trained.iter().any(|saved| is_inside(&path, saved)) {

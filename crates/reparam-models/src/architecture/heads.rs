@@ -23,13 +23,6 @@ pub struct HeadsSpec {
 }
 
 impl HeadsSpec {
-    /// Returns the classes of transformers that have one of the heads.
-    pub fn classes(&self) -> impl Iterator<Item = &'static str> {
-        let predictors = [&self.sequence, &self.token, &self.span];
-        let predictors = predictors.into_iter().flatten().map(|head| head.class);
-        predictors.chain(self.masked.iter().map(|head| head.class))
-    }
-
     pub(super) fn dropouts(&mut self) -> impl Iterator<Item = &mut Option<f64>> {
         let predictors = [&mut self.sequence, &mut self.token, &mut self.span];
         let predictors = predictors.into_iter().flatten();

@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
 use super::encoder::{Defaults, read};
-use super::{Family, activation, probability};
+use super::{Family, probability};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
@@ -22,11 +22,13 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let encoder = read(json, &Defaults::base(30_522), special)?;
     let raw = &json.json;
     let dropout = Some(probability(raw, "classifier_dropout", encoder.dropout)?);
-    let function = activation(raw, "hidden_act", encoder.activation)?;
     let each = |class, path, dropout| encoder.predictor(class, Pooling::Each, path, dropout);
     let pooler = encoder.transform("pooler.dense", HeadActivation::Tanh);
     let masked = "cls.predictions.transform";
-    let transform = encoder.transform(&format!("{masked}.dense"), HeadActivation::Of(function));
+    let transform = encoder.transform(
+        &format!("{masked}.dense"),
+        HeadActivation::Of(encoder.activation),
+    );
     let heads = HeadsSpec {
         sequence: Some(PredictorSpec {
             pooling: Pooling::First,

@@ -7,8 +7,7 @@ use super::encoder::{Defaults, linear, read};
 use super::{Family, probability};
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, HeadActivation, HeadsSpec, MaskedSpec, NormSpec, Pooling, PredictorSpec,
-    TransformSpec,
+    Architecture, HeadActivation, HeadsSpec, MaskedSpec, NormSpec, Pooling, TransformSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -38,17 +37,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let each = |class, path, dropout| encoder.predictor(class, Pooling::Each, path, dropout);
     let gelu = HeadActivation::Of(Activation::Gelu);
     let heads = HeadsSpec {
-        sequence: Some(PredictorSpec {
-            pooling: Pooling::First,
-            input_dropout: dropout,
-            transform: Some(encoder.transform("classifier.dense", gelu)),
-            saved: vec!["classifier"],
-            ..each(
-                "ElectraForSequenceClassification",
-                "classifier.out_proj",
-                dropout,
-            )
-        }),
+        sequence: Some(encoder.dense_predictor("ElectraForSequenceClassification", gelu, dropout)),
         token: Some(each("ElectraForTokenClassification", "classifier", dropout)),
         span: Some(each("ElectraForQuestionAnswering", "qa_outputs", None)),
         masked: Some(MaskedSpec {

@@ -140,6 +140,21 @@ impl Encoder<'_> {
         }
     }
 
+    /// The head that RoBERTa gives its first token: two layers, each behind a dropout.
+    pub(super) fn dense_predictor(
+        &self,
+        class: &'static str,
+        activation: HeadActivation,
+        dropout: Option<f64>,
+    ) -> PredictorSpec {
+        PredictorSpec {
+            input_dropout: dropout,
+            transform: Some(self.transform("classifier.dense", activation)),
+            saved: vec!["classifier"],
+            ..self.predictor(class, Pooling::First, "classifier.out_proj", dropout)
+        }
+    }
+
     /// Describes the whole model. `decoder` is the path of the head of a masked language model.
     pub(super) fn describe(
         &self,

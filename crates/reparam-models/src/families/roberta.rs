@@ -7,7 +7,7 @@ use super::encoder::{Defaults, read};
 use super::{Family, probability};
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
+    Architecture, HeadActivation, HeadsSpec, MaskedSpec, Pooling, TransformSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -56,13 +56,7 @@ fn describe(
     let each = |class, path, dropout| encoder.predictor(class, Pooling::Each, path, dropout);
     let gelu = HeadActivation::Of(Activation::Gelu);
     let heads = HeadsSpec {
-        sequence: Some(PredictorSpec {
-            pooling: Pooling::First,
-            input_dropout: dropout,
-            transform: Some(encoder.transform("classifier.dense", HeadActivation::Tanh)),
-            saved: vec!["classifier"],
-            ..each(sequence, "classifier.out_proj", dropout)
-        }),
+        sequence: Some(encoder.dense_predictor(sequence, HeadActivation::Tanh, dropout)),
         token: Some(each(token, "classifier", dropout)),
         span: Some(each(span, "qa_outputs", None)),
         masked: Some(MaskedSpec {

@@ -13,7 +13,9 @@ use super::{
     values,
 };
 use crate::architecture::HeadsSpec;
-use crate::{ClassTargets, MaskedLm, Precision, Predictor, RowTokens, class_loss, span_loss};
+use crate::{
+    ClassTargets, MaskedLm, NewHead, Precision, Predictor, RowTokens, class_loss, span_loss,
+};
 
 /// Numbers are of size one; both sides are rounded to `f32` through two or three layers.
 const VALUE_TOLERANCE: f64 = 2e-5;
@@ -142,6 +144,45 @@ fn heads_compute_what_transformers_computes() {
                 _ => class_loss(outputs.clone(), ClassTargets::One(&batch.targets), 1.0),
             };
             batch.check(&name, &outputs, &loss, &model);
+        }
+    }
+}
+
+/// From a checkpoint of another class: what it lacks is drawn, and trained whole beside an adapter.
+#[test]
+fn layers_that_a_head_lacks_are_drawn() {
+    let seed = 3;
+    for (name, replaces, trained) in [
+        ("bert-token", true, &["classifier", "bert.pooler.dense"][..]),
+        ("distilbert-token", true, &["pre_classifier", "classifier"]),
+        ("electra-span", false, &["classifier"]),
+        ("modernbert-masked", false, &["classifier"]),
+        ("roberta-masked", false, &["classifier"]),
+    ] {
+        let (checkpoint, architecture) = open(name);
+        let spec = architecture.heads.sequence.clone().expect("a head");
+        let new_head = Some(NewHead { seed, replaces });
+        let place = (&Device::flex(), Precision::F32);
+        let model = Predictor::load(&checkpoint, architecture, (spec, 4), new_head, place);
+        let model = model.expect("a model");
+        assert_eq!(model.trained, trained, "{name}");
+        let batch = Batch::new(name);
+        let outputs = model.outputs(batch.rows(), &ForwardContext::inference());
+        assert_eq!(outputs.dims(), [3, 4], "{name}");
+        let trainable = parameters::trainable(&model.with_trained_head());
+        let is_of = |name: &str, module: &str| format!(".{name}").contains(&format!(".{module}."));
+        for tensor in &trainable {
+            assert!(
+                trained.iter().any(|module| is_of(&tensor.name, module)),
+                "{}",
+                tensor.name
+            );
+        }
+        for module in trained {
+            assert!(
+                trainable.iter().any(|tensor| is_of(&tensor.name, module)),
+                "{name} {module}"
+            );
         }
     }
 }
