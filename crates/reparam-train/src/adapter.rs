@@ -13,11 +13,15 @@ use crate::model_files::ModelFiles;
 /// What adapters are attached to.
 pub(crate) trait AdapterBase: Module {
     /// Returns the names of two weights that are one, if there are such.
-    fn tied(&self) -> Option<(String, String)>;
+    fn tied(&self) -> Option<(String, String)> {
+        None
+    }
 
     /// Returns the base as it is under this adapter.
     #[must_use]
-    fn under(self, adapter: &AdapterFiles) -> Self;
+    fn under(self, _adapter: &AdapterFiles) -> Self {
+        self
+    }
 }
 
 impl AdapterBase for CausalLm {
@@ -36,25 +40,9 @@ impl AdapterBase for CausalLm {
     }
 }
 
-impl AdapterBase for Predictor {
-    fn tied(&self) -> Option<(String, String)> {
-        None
-    }
+impl AdapterBase for Predictor {}
 
-    fn under(self, _: &AdapterFiles) -> Self {
-        self
-    }
-}
-
-impl AdapterBase for MaskedLm {
-    fn tied(&self) -> Option<(String, String)> {
-        None
-    }
-
-    fn under(self, _: &AdapterFiles) -> Self {
-        self
-    }
-}
+impl AdapterBase for MaskedLm {}
 
 /// Attaches an adapter to the base that was made of `from`.
 pub(crate) fn attach<M: AdapterBase>(

@@ -46,6 +46,11 @@ pub(crate) fn of_model<C: DeserializeOwned>(
     })
 }
 
+/// Returns the task that the `config.json` of a model says a run made it for.
+pub(crate) fn task_of(config: &Value) -> Option<&str> {
+    config[KEY]["task"].as_str()
+}
+
 fn read<C: DeserializeOwned>(card: Value, task: &str) -> serde_json::Result<Option<C>> {
     if card["task"] != task {
         return Ok(None);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
 use reparam_data::rows::RowError;
-use reparam_data::{DataError, TabularError};
+use reparam_data::{DataError, DocumentSource, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
 use reparam_formats::hub::HubError;
@@ -129,9 +129,19 @@ pub enum TrainError {
         /// The model.
         directory: PathBuf,
     },
+    /// An adapter has a head, but not all layers that its training drew.
+    #[error(
+        "the adapter has a head without the layer `{module}`, which neither it nor its base holds"
+    )]
+    HeadNotSaved {
+        /// The layer.
+        module: String,
+    },
     /// A loss is of rows with other fields.
-    #[error("the loss `{loss}` needs rows with {needs}")]
+    #[error("{place}: the loss `{loss}` needs rows with {needs}")]
     LossNeeds {
+        /// The first row that has others.
+        place: DocumentSource,
         /// The loss.
         loss: &'static str,
         /// The fields.
@@ -477,10 +487,16 @@ impl TrainError {
                  `mask_token` in tokenizer_config.json"
                     .into(),
             ),
+            Self::HeadNotSaved { module } => Some(format!(
+                "its training drew the layer and did not save it; train again with `{module}` in modules_to_save"
+            )),
             Self::LossNeeds { .. } => {
                 Some("name the columns with `fields` (or --fields), or choose another `loss`".into())
             }
-            Self::NoCorrelation => Some("give rows with different scores".into()),
+            Self::NoCorrelation => Some(
+                "give rows with different scores; of a run, name them with `eval`, or hold more out with `eval_fraction`"
+                    .into(),
+            ),
             Self::NothingToMask => Some("name files with text in them".into()),
             Self::Remembered {
                 path,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::run::ByDefault;
 use super::{EvalRequest, ModelRequest, PredictRequest, Predictions, RunFile, Task, TaskRun};
 use crate::Stop;
-use crate::cards::CARD_FILE;
+use crate::cards::{self, CARD_FILE};
 use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunKeys, RunTree, Start};
 use crate::inspect::Description;
 use crate::json::read_json;
@@ -356,7 +356,10 @@ impl Tasks {
         };
         let mut entries = self.entries.iter();
         let by_file = entries.position(has_file);
-        by_file.or_else(|| {
+        // What a run of ours wrote says more than files that were copied from its base.
+        let own = cards::task_of(&config);
+        let own = own.and_then(|name| self.entries.iter().position(|entry| entry.name == name));
+        own.or(by_file).or_else(|| {
             let mut entries = self.entries.iter();
             entries.position(|entry| (entry.recognizes)(&config))
         })

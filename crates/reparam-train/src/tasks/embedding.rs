@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
 use crate::config::RowsKeys;
-use crate::model_files::{MODULES, POOLING};
+use crate::model_files::{MODULES, POOLING, SENTENCES};
 use crate::{Metrics, Result, TrainError};
 
 /// Rows of texts that are alike, or not.
@@ -31,7 +31,40 @@ pub struct Sentences;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmbeddingKeys;
 
+/// What is learned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    Contrastive,
+    Triplet,
+    Cosent,
+    Cosine,
+}
+
 const LOSSES: [&str; 4] = ["contrastive", "triplet", "cosent", "cosine"];
+
+impl Loss {
+    const ALL: [(&'static str, Self); 4] = [
+        (LOSSES[0], Self::Contrastive),
+        (LOSSES[1], Self::Triplet),
+        (LOSSES[2], Self::Cosent),
+        (LOSSES[3], Self::Cosine),
+    ];
+
+    fn name(self) -> &'static str {
+        LOSSES[self as usize]
+    }
+}
+
+/// The loss that a run file asks for, else what fits the first text.
+fn loss_of<'a>(mut roles: impl Iterator<Item = &'a Role>, rules: &Rules) -> Result<Loss> {
+    let asked = rules
+        .settings
+        .optional("loss", |all, key| all.choice(key, &Loss::ALL))?;
+    Ok(asked.unwrap_or(match roles.next() {
+        Some(Role::First(_)) => Loss::Cosent,
+        _ => Loss::Contrastive,
+    }))
+}
 
 impl RowsKeys for EmbeddingKeys {
     type Format = RowFormat;
@@ -105,6 +138,7 @@ impl RowTask for Sentences {
     const HAS_LABELS: bool = false;
     const TOGETHER: bool = true;
     const LENGTH: usize = 512;
+    const FILES: &'static [&'static str] = &[MODULES, POOLING];
 
     type Keys = EmbeddingKeys;
     type Row = SentenceRow;
@@ -187,15 +221,66 @@ impl RowTask for Sentences {
         })
     }
 
+    fn length(file: &dyn Fn(&str) -> Option<Vec<u8>>) -> usize {
+        let parsed = file(SENTENCES).and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let length = parsed.and_then(|config| config["max_seq_length"].as_u64());
+        length.map_or(Self::LENGTH, |length| length as usize)
+    }
+
+    fn check(items: &[Item<Self>], rules: &Rules, purpose: Purpose) -> Result<()> {
+        let pairs = || {
+            items
+                .iter()
+                .filter_map(|item| Some((item, item.about.as_ref()?)))
+        };
+        if purpose == Purpose::Measure {
+            let mut scores = pairs().filter_map(|(_, row)| match row.pair {
+                Pair::Scored { score, .. } => Some(score),
+                Pair::Ranked { .. } => None,
+            });
+            let Some(first) = scores.next() else {
+                return Ok(());
+            };
+            return match scores.all(|score| score == first) {
+                true => Err(TrainError::NoCorrelation),
+                false => Ok(()),
+            };
+        }
+        let loss = loss_of(
+            items
+                .iter()
+                .flat_map(|item| &item.windows)
+                .map(|w| &w.target),
+            rules,
+        )?;
+        for (item, row) in pairs() {
+            let needs = match (loss, &row.pair) {
+                (Loss::Contrastive, Pair::Ranked { .. })
+                | (
+                    Loss::Triplet,
+                    Pair::Ranked {
+                        negative: Some(_), ..
+                    },
+                )
+                | (Loss::Cosent | Loss::Cosine, Pair::Scored { .. }) => continue,
+                (Loss::Contrastive, _) => "anchor and positive",
+                (Loss::Triplet, _) => "anchor, positive and negative",
+                (Loss::Cosent | Loss::Cosine, _) => "text, text_pair and score",
+            };
+            return Err(TrainError::LossNeeds {
+                place: item.place.clone(),
+                loss: loss.name(),
+                needs,
+            });
+        }
+        Ok(())
+    }
+
     fn labels<'a>(_: impl Iterator<Item = &'a SentenceRow>) -> Result<Labels> {
         Ok(Labels::new(vec!["vector".to_owned()], LabelKind::One)?)
     }
 
-    fn encode(
-        rows: Rows<SentenceRow>,
-        encoder: &Encoder<'_>,
-        _: Purpose,
-    ) -> Result<Rows<Item<Self>>> {
+    fn encode(rows: Rows<SentenceRow>, encoder: &Encoder<'_>, _: bool) -> Result<Rows<Item<Self>>> {
         let Encoder {
             tokenizer,
             length,
@@ -236,9 +321,7 @@ impl RowTask for Sentences {
         rules: &Rules,
         scale: f32,
     ) -> Result<Tensor<1>> {
-        let asked = rules.settings.optional("loss", |all, key| all.word(key))?;
-        let is_scored = targets.iter().any(|role| matches!(role, Role::First(_)));
-        let is_ranked = targets.iter().any(|role| **role == Role::Anchor);
+        let loss = loss_of(targets.iter().copied(), rules)?;
         let factor = (1.0 / rules.settings.number("temperature")?) as f32;
         let rows = |wanted: &dyn Fn(&Role) -> bool| {
             let places = targets.iter().enumerate();
@@ -249,70 +332,45 @@ impl RowTask for Sentences {
             let places = Tensor::<1, Int>::from_data(places, &outputs.device());
             (outputs.clone().select(0, places), n)
         };
-        let refuse =
-            |loss: &'static str, needs: &'static str| Err(TrainError::LossNeeds { loss, needs });
-        match asked.unwrap_or(if is_scored { "cosent" } else { "contrastive" }) {
-            "contrastive" if is_scored => refuse("contrastive", "anchor and positive"),
-            "contrastive" => {
-                let (anchors, n) = rows(&|role| *role == Role::Anchor);
-                let (positives, _) = rows(&|role| *role == Role::Positive);
-                let (negatives, n_negatives) = rows(&|role| *role == Role::Negative);
-                let candidates = match n_negatives {
-                    0 => positives,
-                    _ => Tensor::cat(vec![positives, negatives], 0),
-                };
-                let cosines = normalized(anchors).matmul(normalized(candidates).transpose());
-                let log_probabilities = activation::log_softmax(cosines * factor, 1);
-                let own = TensorData::new((0..n as i64).collect::<Vec<_>>(), [n, 1]);
-                let own = Tensor::<2, Int>::from_data(own, &outputs.device());
-                Ok(log_probabilities.gather(1, own).sum() * -scale)
+        let role = |wanted: Role| rows(&|role| *role == wanted);
+        if matches!(loss, Loss::Cosent | Loss::Cosine) {
+            let (first, n) = rows(&|role| matches!(role, Role::First(_)));
+            let cosines = normalized(first) * normalized(role(Role::Second).0);
+            let cosines = cosines.sum_dim(1).reshape([n]);
+            let scores = targets.iter().filter_map(|role| match role {
+                Role::First(score) => Some(*score as f32),
+                _ => None,
+            });
+            let scores: Vec<f32> = scores.collect();
+            if loss == Loss::Cosent {
+                return Ok(cosent(cosines * factor, &scores) * (scale * n as f32));
             }
-            "triplet" => {
-                let (anchors, n) = rows(&|role| *role == Role::Anchor);
-                let (positives, _) = rows(&|role| *role == Role::Positive);
-                let (negatives, n_negatives) = rows(&|role| *role == Role::Negative);
-                if is_scored || n_negatives != n {
-                    return refuse("triplet", "anchor, positive and negative");
-                }
-                let margin = rules.settings.number("margin")?;
-                let distance = |other: Tensor<2>| {
-                    let difference = anchors.clone() - other;
-                    (difference.powi_scalar(2).sum_dim(1) + 1e-12).sqrt()
-                };
-                let behind = distance(positives) - distance(negatives) + margin;
-                Ok(activation::relu(behind).sum() * scale)
-            }
-            "cosine" | "cosent" if is_ranked => {
-                let loss = if asked == Some("cosine") {
-                    "cosine"
-                } else {
-                    "cosent"
-                };
-                refuse(loss, "text, text_pair and score")
-            }
-            which => {
-                let (first, n) = rows(&|role| matches!(role, Role::First(_)));
-                let (second, _) = rows(&|role| *role == Role::Second);
-                let cosines = (normalized(first) * normalized(second))
-                    .sum_dim(1)
-                    .reshape([n]);
-                let scores = targets.iter().filter_map(|role| match role {
-                    Role::First(score) => Some(*score as f32),
-                    _ => None,
-                });
-                let scores: Vec<f32> = scores.collect();
-                Ok(match which {
-                    "cosine" => {
-                        let scores = TensorData::new(scores, [n]);
-                        let scores = scores.convert_dtype(cosines.dtype());
-                        let scores =
-                            Tensor::<1>::from_data(scores, (&cosines.device(), cosines.dtype()));
-                        (cosines - scores).powi_scalar(2).sum() * scale
-                    }
-                    _ => cosent(cosines * factor, &scores) * (scale * n as f32),
-                })
-            }
+            let place = (&cosines.device(), cosines.dtype());
+            let scores = TensorData::new(scores, [n]).convert_dtype(cosines.dtype());
+            let scores = Tensor::<1>::from_data(scores, place);
+            return Ok((cosines - scores).powi_scalar(2).sum() * scale);
         }
+        let (anchors, n) = role(Role::Anchor);
+        let (positives, _) = role(Role::Positive);
+        let (negatives, n_negatives) = role(Role::Negative);
+        if loss == Loss::Triplet {
+            let margin = rules.settings.number("margin")?;
+            let distance = |other: Tensor<2>| {
+                let difference = anchors.clone() - other;
+                (difference.powi_scalar(2).sum_dim(1) + 1e-12).sqrt()
+            };
+            let behind = distance(positives) - distance(negatives) + margin;
+            return Ok(activation::relu(behind).sum() * scale);
+        }
+        let candidates = match n_negatives {
+            0 => positives,
+            _ => Tensor::cat(vec![positives, negatives], 0),
+        };
+        let cosines = normalized(anchors).matmul(normalized(candidates).transpose());
+        let log_probabilities = activation::log_softmax(cosines * factor, 1);
+        let own = TensorData::new((0..n as i64).collect::<Vec<_>>(), [n, 1]);
+        let own = Tensor::<2, Int>::from_data(own, &outputs.device());
+        Ok(log_probabilities.gather(1, own).sum() * -scale)
     }
 
     fn scorer(_: &Rules) -> SentenceScorer {

@@ -12,7 +12,7 @@ use reparam_data::masking::{Masked, Masking, document_pieces};
 use reparam_data::rows::RowBatch;
 use reparam_data::{
     BatchPlan, ContentHash, EncodedPiece, EncodedRow, Format, OnError, Phase, ReadOptions,
-    ReadReport, Size, TextTokenizer, hold_out, read_documents,
+    ReadReport, Size, TextTokenizer, hold_out, read_watched,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{MaskedLm, Precision, RowTokens};
@@ -45,7 +45,7 @@ impl RowsKeys for MaskedKeys {
     const EVAL_MAX: SettingSpec = count(
         "eval_max",
         1000,
-        "maximum pieces to hold out, whatever eval_fraction says",
+        "maximum texts to hold out, or pieces where there are few texts, whatever eval_fraction says",
     );
     const OWN: &'static [SettingSpec] = &[
         number(
@@ -213,7 +213,7 @@ impl Task for MaskedLanguageModel {
             files: report.files,
         };
         let card = TextCard::new(Self::NAME, &data.reading(), &report.formats);
-        let model = load(&opened)?;
+        let model = load(&opened, Precision::F32)?;
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
             token_bytes: token_bytes(model.architecture(), Precision::F32),
@@ -266,7 +266,8 @@ impl Task for MaskedLanguageModel {
         let ModelRequest { model, catalog, .. } = &request.model;
         let opened = OpenedModel::open(model, hub, catalog, None)?;
         let masking = masking(&opened, EVAL_PROBABILITY, false)?;
-        let mut model = load(&opened)?;
+        let precision = request.model.precision.resolve(false);
+        let mut model = load(&opened, precision)?;
         if let Some(directory) = &request.model.adapter {
             let adapter = load_adapter(directory)?;
             model = attach(model, adapter, &opened.files, &catalog.methods)?
@@ -293,13 +294,14 @@ impl Task for MaskedLanguageModel {
     }
 }
 
-/// Returns how tokens are masked, if the tokenizer has a token for it.
+/// Returns how tokens are masked, if the tokenizer has a token for it that the model knows.
 fn masking(opened: &OpenedModel, probability: f64, whole_words: bool) -> Result<Masking> {
     let tokenizer: &TextTokenizer = &opened.tokenizer;
     let rows = opened.architecture.vocab_size;
     let mut vocabulary = tokenizer.ordinary_ids();
     vocabulary.retain(|id| (*id as usize) < rows);
     let mask = tokenizer.special_tokens().mask;
+    let mask = mask.filter(|id| (*id as usize) < rows);
     Ok(Masking {
         probability,
         whole_words,
@@ -315,8 +317,8 @@ fn length(opened: &OpenedModel, wanted: usize) -> usize {
     wanted.min(opened.architecture.max_tokens().unwrap_or(usize::MAX))
 }
 
-fn load(opened: &OpenedModel) -> Result<MaskedLm> {
-    let place = (&Device::flex(), Precision::F32);
+fn load(opened: &OpenedModel, precision: Precision) -> Result<MaskedLm> {
+    let place = (&Device::flex(), precision);
     let architecture = opened.architecture.clone();
     MaskedLm::load(opened.files.weights(), architecture, place)
         .map_err(|error| misfit(error, opened.files.json()))
@@ -329,7 +331,7 @@ fn pieces(
     (opened, length): (&OpenedModel, usize),
     watch: Stop<'_>,
 ) -> Result<(Vec<Vec<EncodedPiece>>, ReadReport)> {
-    let source = read_documents(paths, read)?;
+    let source = read_watched(paths, read, watch)?;
     let pieces = document_pieces(&source.documents, &opened.tokenizer, length, watch)?;
     if pieces.iter().all(Vec::is_empty) {
         return Err(TrainError::NothingToMask);
@@ -361,12 +363,19 @@ fn held_out(
         })
         .collect();
     let chosen = hold_out(&contents, size, seed)?;
-    let mut sides = [Vec::new(), Vec::new()];
-    for (pieces, is_held_out) in parts.into_iter().zip(chosen) {
-        sides[usize::from(is_held_out)].extend(pieces);
+    let (mut train, mut eval) = (Vec::new(), Vec::new());
+    for ((pieces, content), is_held_out) in parts.into_iter().zip(contents).zip(chosen) {
+        match is_held_out {
+            true => eval.push((content, pieces)),
+            false => train.extend(pieces),
+        }
     }
-    let [train, eval] = sides;
-    Ok((train, eval))
+    // In an order that does not depend on that of the files.
+    eval.sort_by_key(|(content, _)| *content);
+    Ok((
+        train,
+        eval.into_iter().flat_map(|(_, pieces)| pieces).collect(),
+    ))
 }
 
 /// Measures a model on pieces with masks of their own.

@@ -107,11 +107,7 @@ impl RowTask for Questions {
         Ok(Labels::new(ends.to_vec(), LabelKind::One)?)
     }
 
-    fn encode(
-        rows: Rows<QuestionRow>,
-        encoder: &Encoder<'_>,
-        _: Purpose,
-    ) -> Result<Rows<Item<Self>>> {
+    fn encode(rows: Rows<QuestionRow>, encoder: &Encoder<'_>, _: bool) -> Result<Rows<Item<Self>>> {
         let stride = encoder.rules.settings.count("stride")? as usize;
         let options = WindowOptions {
             max_length: encoder.length,
@@ -120,8 +116,8 @@ impl RowTask for Questions {
         };
         let encoded = encode_questions(rows, encoder.tokenizer, options, |row| row, encoder.watch)?;
         Ok(encoded.and_then(|(row, windows)| {
-            let answer = row.answers.iter().flatten().next();
-            let answer = answer.and_then(|answer| answer.characters.clone());
+            let mut answers = row.answers.iter().flatten();
+            let answer = answers.find_map(|answer| answer.characters.clone());
             let targets = span_targets(&windows, answer.as_ref());
             let seen = windows.iter().zip(targets);
             Ok(Item {
@@ -165,7 +161,12 @@ impl RowTask for Questions {
 
     fn score(scorer: &mut QuestionScorer, item: &Item<Self>, outputs: &[Outputs]) {
         let logits = ends(outputs);
-        for (window, [start, end]) in item.windows.iter().zip(&logits) {
+        // Where an answer stands that is not where it is said to be, nobody knows.
+        let mut answers = item.about.row.answers.iter().flatten().peekable();
+        let is_known =
+            answers.peek().is_none() || answers.any(|answer| answer.characters.is_some());
+        let known = item.windows.iter().zip(&logits).filter(|_| is_known);
+        for (window, [start, end]) in known {
             let (first, last) = window.target;
             scorer.loss -= (log_softmax(start, first) + log_softmax(end, last)) / 2.0;
             scorer.windows += 1;
@@ -183,7 +184,10 @@ impl RowTask for Questions {
         Ok(
             Metrics::higher_is_better("exact_match", metrics.exact_match)
                 .with("f1", metrics.f1)
-                .with("loss", scorer.loss / scorer.windows as f64)
+                .with(
+                    "loss",
+                    (scorer.windows > 0).then(|| scorer.loss / scorer.windows as f64),
+                )
                 .with("examples", metrics.examples),
         )
     }

@@ -70,14 +70,14 @@ impl RowTask for Sequences {
     fn encode(
         rows: Rows<TextRow>,
         encoder: &Encoder<'_>,
-        purpose: Purpose,
+        has_targets: bool,
     ) -> Result<Rows<Item<Self>>> {
-        let rows = match purpose {
-            Purpose::Learn | Purpose::Measure => {
+        let rows = match has_targets {
+            true => {
                 let classified = encoder.rules.labels.classes(rows)?;
                 classified.and_then(|row| Ok((row.text, row.classes)))
             }
-            Purpose::Predict => rows.and_then(|text| Ok((text, Vec::new()))),
+            false => rows.and_then(|text| Ok((text, Vec::new()))),
         };
         let Encoder {
             tokenizer,

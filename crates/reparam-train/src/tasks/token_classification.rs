@@ -87,14 +87,14 @@ impl RowTask for Words {
     fn encode(
         rows: Rows<TokenRow>,
         encoder: &Encoder<'_>,
-        purpose: Purpose,
+        has_targets: bool,
     ) -> Result<Rows<Item<Self>>> {
-        let rows = match purpose {
-            Purpose::Learn | Purpose::Measure => {
+        let rows = match has_targets {
+            true => {
                 let tagged = encoder.rules.labels.tags(rows)?;
                 tagged.and_then(|tagged| Ok((tagged.row, tagged.classes)))
             }
-            Purpose::Predict => rows.and_then(|row| Ok((row, Vec::new()))),
+            false => rows.and_then(|row| Ok((row, Vec::new()))),
         };
         let Encoder {
             tokenizer,

@@ -22,8 +22,6 @@ struct Case {
     task: &'static str,
     file: &'static str,
     rows: &'static str,
-    /// A measure that the run makes better, and whether more of it is.
-    measure: (&'static str, bool),
     /// What PEFT saves whole beside the factors.
     saved: &'static [&'static str],
 }
@@ -33,7 +31,6 @@ const CASES: [Case; 5] = [
         task: "token-classification",
         file: "rows.conll",
         rows: "-DOCSTART- O\n\nsee O\nyou O\nat O\nhome B-LOC\n\nwin O\nfree B-ITEM\nprize I-ITEM\n\nsend O\ntext B-ITEM\nat O\nhome B-LOC\n",
-        measure: ("f1", true),
         saved: &["classifier"],
     },
     Case {
@@ -42,14 +39,12 @@ const CASES: [Case; 5] = [
         rows: "{\"context\":\"see you at home tonight\",\"question\":\"at ?\",\"answers\":[\"home\"]}\n\
                {\"context\":\"win a free prize\",\"question\":\"win ?\",\"answers\":{\"text\":[\"free prize\"],\"answer_start\":[6]}}\n\
                {\"context\":\"please call me\",\"question\":\"is it ok ?\",\"answers\":[]}\n",
-        measure: ("f1", true),
         saved: &["qa_outputs"],
     },
     Case {
         task: "masked-lm",
         file: "rows.txt",
         rows: "see you at home tonight. win a free prize now! please call me. see you at home tonight.",
-        measure: ("loss", false),
         saved: &[],
     },
     Case {
@@ -59,7 +54,6 @@ const CASES: [Case; 5] = [
                {\"text\":\"see you\",\"text_pair\":\"win a prize\",\"score\":0}\n\
                {\"text\":\"free prize\",\"text_pair\":\"win a prize\",\"score\":4}\n\
                {\"text\":\"free prize\",\"text_pair\":\"please call me\",\"score\":1}\n",
-        measure: ("spearman", true),
         saved: &[],
     },
     Case {
@@ -68,7 +62,6 @@ const CASES: [Case; 5] = [
         rows: "{\"anchor\":\"see you\",\"positive\":\"at home tonight\",\"negative\":\"free prize\"}\n\
                {\"anchor\":\"win\",\"positive\":\"a free prize\",\"negative\":\"home\"}\n\
                {\"anchor\":\"please call\",\"positive\":\"send text\",\"negative\":\"is it ok\"}\n",
-        measure: ("mrr", true),
         saved: &[],
     },
 ];
@@ -171,11 +164,6 @@ fn predict(model: &ModelRequest, data: DataRequest) -> Vec<Value> {
     printed.0
 }
 
-fn number(metrics: &Metrics, key: &str) -> f64 {
-    let value = metrics.values().get(key).and_then(Value::as_f64);
-    value.unwrap_or_else(|| panic!("{key} in {:?}", metrics.values()))
-}
-
 fn read_json(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).expect("a file");
     serde_json::from_str(&text).expect("JSON")
@@ -186,7 +174,6 @@ fn what_is_learned_is_saved_measured_and_said() {
     for case in &CASES {
         let place = Place::new(case);
         let witness = place.train(case, "run", &[]);
-        let (key, more) = case.measure;
         let finished = witness.finished();
         let adapter = place.path("run").join("adapter");
         let adapted = request(case).with_adapter(&adapter);
@@ -201,20 +188,18 @@ fn what_is_learned_is_saved_measured_and_said() {
         );
         // It has learned, on what it was measured on before.
         let before = finished.before.expect("an evaluation");
-        match after
+        // Of the measure that decides, less is better where it is a loss.
+        let is_loss = after
             .values()
             .keys()
             .next()
-            .is_some_and(|first| first == key)
-        {
-            true if more => assert!(
-                best > before || best == 1.0 || best == 100.0,
-                "{} {before} {best}",
-                case.task
-            ),
-            true => assert!(best < before, "{} {before} {best}", case.task),
-            false => assert!(number(&after, key).is_finite()),
-        }
+            .is_some_and(|first| first == "loss");
+        let won = if is_loss {
+            before - best
+        } else {
+            best - before
+        };
+        assert!(won > 0.0, "{} {before} {best}", case.task);
         let config = read_json(&adapter.join("adapter_config.json"));
         assert_eq!(config["task_type"], task_type(case), "{}", case.task);
         let saved = match case.saved {
@@ -300,6 +285,34 @@ fn predictions_have_the_form_of_their_task() {
     assert!(alike[0] > alike[1] && alike[2] > alike[3], "{alike:?}");
 }
 
+/// What a run file says of answers holds for its result, too.
+#[test]
+fn a_result_keeps_the_settings_of_its_run() {
+    let case = &CASES[1];
+    let place = Place::new(case);
+    let witness = place.train(case, "run", &["data.max_answer_tokens=1"]);
+    let model = request(case).with_adapter(place.path("run").join("adapter"));
+    let measured = eval(&model, place.data(case)).expect("measures");
+    assert_eq!(Some(measured.primary()), witness.finished().after);
+    // "free prize" are two tokens.
+    let said = predict(&model, place.data(case));
+    assert_ne!(said[1]["answer"], "free prize");
+}
+
+#[test]
+fn every_loss_of_an_embedding_is_learned() {
+    for (case, loss) in [
+        (&CASES[4], "triplet"),
+        (&CASES[3], "cosine"),
+        (&CASES[3], "cosent"),
+    ] {
+        let place = Place::new(case);
+        let witness = place.train(case, "run", &[&format!("data.loss={loss}")]);
+        let losses = witness.losses();
+        assert!(losses.last() < losses.first(), "{loss}: {losses:?}");
+    }
+}
+
 #[test]
 fn a_run_goes_on_to_the_same_bits() {
     for case in &CASES[..3] {
@@ -350,5 +363,17 @@ fn what_is_wrong_with_rows_is_said_with_its_place() {
     let said = line(alike, alike.rows, &["data.loss=contrastive"]);
     assert!(said.contains("anchor"), "{said}");
     let said = line(ranked, ranked.rows, &["data.loss=cosent"]);
-    assert!(said.contains("score"), "{said}");
+    assert!(
+        said.contains("ranked.jsonl:1") && said.contains("score"),
+        "{said}"
+    );
+    let lone = "{\"anchor\":\"a\",\"positive\":\"b\",\"negative\":\"c\"}\n{\"anchor\":\"a\",\"positive\":\"b\"}\n";
+    let said = line(ranked, lone, &["data.loss=triplet"]);
+    assert!(
+        said.contains("ranked.jsonl:2") && said.contains("negative"),
+        "{said}"
+    );
+    let same = alike.rows.lines().next().expect("a row");
+    let said = line(alike, same, &[]);
+    assert!(said.contains("nothing to compare"), "{said}");
 }

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use reparam_data::rows::{Fields, LabelKind, Labels, RowFormat, RowsOptions};
+use reparam::schema::{SettingValue, Settings};
+use reparam_data::rows::{Fields, LabelKind, RowFormat, RowsOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::RowTask;
+use super::{RowTask, Rules};
 use crate::cards;
+use crate::config::RowsKeys as _;
 use crate::task::DataRequest;
 use crate::{Result, TrainError};
 
@@ -28,6 +30,9 @@ pub(super) struct Card {
     format: Option<RowFormat>,
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     fields: Fields,
+    /// What the run file said of the task's own settings.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    settings: Map<String, Value>,
 }
 
 /// `problem_type` of a model whose rows may have several labels.
@@ -36,10 +41,11 @@ const ONE: &str = "single_label_classification";
 
 impl Card {
     pub(super) fn new<T: RowTask>(
-        labels: &Labels,
+        rules: &Rules,
         sequence_length: usize,
         options: &RowsOptions,
     ) -> Self {
+        let labels = &rules.labels;
         let problem_type = match labels.kind() {
             LabelKind::One => ONE,
             LabelKind::Several => SEVERAL,
@@ -54,7 +60,26 @@ impl Card {
             sequence_length: Some(sequence_length),
             format: options.format,
             fields: options.fields.clone(),
+            settings: match json!(rules.settings) {
+                Value::Object(settings) => settings,
+                _ => Map::new(),
+            },
         }
+    }
+
+    /// Returns the settings of the task's own as in the run, else their defaults.
+    pub(super) fn settings<T: RowTask>(&self, path: &Path) -> Result<Settings> {
+        let specs = T::Keys::OWN;
+        let known = self
+            .settings
+            .iter()
+            .filter(|(key, _)| specs.iter().any(|spec| spec.key == *key));
+        let given = known.filter_map(|(key, value)| Some((key.clone(), setting(value)?)));
+        let given: Vec<(String, SettingValue)> = given.collect();
+        Settings::new("data", specs, &given).map_err(|error| TrainError::Card {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })
     }
 
     /// Reads the card of a model, whose labels are where transformers has them.
@@ -134,6 +159,19 @@ impl Card {
             fields: data.fields.clone().unwrap_or_default(),
         })
     }
+}
+
+/// Reads a setting as it is written in JSON.
+fn setting(value: &Value) -> Option<SettingValue> {
+    Some(match value {
+        Value::Bool(flag) => SettingValue::Flag(*flag),
+        Value::String(word) => SettingValue::Word(word.clone()),
+        Value::Number(number) => match number.as_u64() {
+            Some(count) => SettingValue::Count(count),
+            None => SettingValue::Number(number.as_f64()?),
+        },
+        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+    })
 }
 
 /// The names of `id2label` in order; none if there is no such key.

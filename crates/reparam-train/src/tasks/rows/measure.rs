@@ -115,7 +115,9 @@ fn encoder<'a, T: RowTask>(
     asked: Option<usize>,
     watch: Stop<'a>,
 ) -> Encoder<'a> {
-    let length = asked.or(opened.card.sequence_length).unwrap_or(T::LENGTH);
+    let file = |name: &str| opened.base.files.bytes(name).map(<[u8]>::to_vec);
+    let usual = || T::length(&file);
+    let length = asked.or(opened.card.sequence_length).unwrap_or_else(usual);
     Encoder {
         tokenizer: &opened.base.tokenizer,
         rules: &opened.rules,
@@ -144,7 +146,7 @@ pub(super) fn predict<T: RowTask>(
     let paths = std::slice::from_ref(&request.data.path);
     let read = T::read(paths, &options, Purpose::Predict);
     let rows = read.map_err(|error| error.of_remembered(remembered))?;
-    let mut rows = T::encode(rows, &encoder, Purpose::Predict)?;
+    let mut rows = T::encode(rows, &encoder, false)?;
     if request.data.on_error == OnError::Stop {
         let files = std::mem::take(&mut rows.files);
         let left_out = std::mem::take(&mut rows.left_out);

@@ -123,6 +123,8 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     const MAY_HAVE_SEVERAL: bool = false;
     /// The most tokens of a window, where nothing else is asked for.
     const LENGTH: usize;
+    /// The files of the model's directory that say more of it than `config.json`.
+    const FILES: &'static [&'static str] = &[];
     /// The heading of predictions that are lines.
     fn header(rules: &Rules) -> &'static str;
 
@@ -147,6 +149,11 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
         file: &dyn Fn(&str) -> Option<Vec<u8>>,
     ) -> Result<Option<PredictorSpec>>;
 
+    /// Returns the most tokens of a window that a model itself asks for. `file` is as for [`head`](Self::head).
+    fn length(_file: &dyn Fn(&str) -> Option<Vec<u8>>) -> usize {
+        Self::LENGTH
+    }
+
     /// Reads rows.
     ///
     /// # Errors
@@ -161,7 +168,7 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     /// Rows without labels, or with one label alone.
     fn labels<'a>(rows: impl Iterator<Item = &'a Self::Row>) -> Result<Labels>;
 
-    /// Makes tokens of rows. One that is wrong becomes an error in its place.
+    /// Makes tokens of rows, which say what is right if `has_targets`. One that is wrong becomes an error in its place.
     ///
     /// # Errors
     ///
@@ -169,8 +176,17 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     fn encode(
         rows: Rows<Self::Row>,
         encoder: &Encoder<'_>,
-        purpose: Purpose,
+        has_targets: bool,
     ) -> Result<Rows<Item<Self>>>;
+
+    /// Checks rows to learn from or to measure on, before the first step.
+    ///
+    /// # Errors
+    ///
+    /// Rows that the settings cannot be followed with, or that nothing can be measured on.
+    fn check(_items: &[Item<Self>], _rules: &Rules, _purpose: Purpose) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns how much a window weighs in a loss.
     fn weight(target: &Self::Target) -> f64;
@@ -313,6 +329,10 @@ impl<T: RowTask> Task for OverRows<T> {
                 (train, Some(eval), held_out)
             }
         };
+        T::check(&train.items, &rules, Purpose::Learn)?;
+        if let Some(eval) = &eval {
+            T::check(&eval.items, &rules, Purpose::Measure)?;
+        }
         let precision = precision(train_config.precision);
         let mut facts = json!({
             "train_rows": train.items.len(),
@@ -339,7 +359,7 @@ impl<T: RowTask> Task for OverRows<T> {
             token_bytes: token_bytes(model.architecture(), precision),
             model,
             from: base.files.clone(),
-            files: BaseOrigin::FILES.to_vec(),
+            files: [&BaseOrigin::FILES[..], T::FILES].concat(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
             warnings: Vec::new(),
@@ -353,7 +373,7 @@ impl<T: RowTask> Task for OverRows<T> {
             train,
             eval,
             plan,
-            card: Card::new::<T>(&rules.labels, length, &options),
+            card: Card::new::<T>(&rules, length, &options),
             rules,
             config: base.files.json().json.map().clone(),
             result,

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use reparam::methods::MethodError;
-use reparam::schema::Settings;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::hub::HubOptions;
@@ -20,7 +18,7 @@ use super::card::Card;
 use super::{Item, RowTask, Rules};
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
-use crate::config::{Precision as Wanted, RowsKeys as _};
+use crate::config::Precision as Wanted;
 use crate::model_files::ModelFiles;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
@@ -48,7 +46,6 @@ impl Base {
     ) -> Result<Self> {
         let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
         let json = &opened.files.json().json;
-        let heads = &opened.architecture.heads;
         let file = |name: &str| opened.files.bytes(name).map(<[u8]>::to_vec);
         let head = T::head(&opened.architecture, &file)?;
         let head = head.ok_or_else(|| ModelError::NoSuchHead {
@@ -57,7 +54,7 @@ impl Base {
         })?;
         let classes = json.map().get("architectures").and_then(Value::as_array);
         let classes = classes.into_iter().flatten().filter_map(Value::as_str);
-        let is_other = |class: &str| class != head.class && heads.classes().any(|one| one == class);
+        let is_other = |class: &str| class.contains("For") && !class.ends_with(T::CLASS);
         Ok(Self {
             card: Card::of_model::<T>(json.path(), json.map())?,
             is_of_other: classes.into_iter().any(is_other),
@@ -145,11 +142,16 @@ impl Base {
         precision: Precision,
     ) -> Result<Predictor> {
         let (device, architecture) = (Device::flex(), self.architecture.clone());
-        let replaces = self.is_of_other;
+        let stored = self
+            .head_weight()
+            .and_then(|name| self.files.weights().get(&name));
+        let n_stored = stored.and_then(|weight| weight.shape.first().copied());
+        // That of another class, or one that an adapter's head of another size takes the place of.
+        let replaces = self.is_of_other || n_stored.is_some_and(|n| n != n_outputs);
         let new_head = seed.map(|seed| NewHead { seed, replaces });
         let head = (self.head.clone(), n_outputs);
         let loaded = match new_head {
-            None if replaces && self.head.output.is_some() => Err(ModelError::NoHead {
+            None if self.is_of_other && self.head.output.is_some() => Err(ModelError::NoHead {
                 path: self.head.output.clone().unwrap_or_default(),
             }),
             _ => {
@@ -158,6 +160,25 @@ impl Base {
             }
         };
         loaded.map_err(|error| misfit(error, self.files.json()))
+    }
+}
+
+impl Base {
+    /// Checks that no layer of a head stays as it was drawn.
+    fn check_saved(&self, model: &Predictor, adapter: &AdapterFiles) -> Result<()> {
+        let is_in = |name: &str, module: &str| format!(".{name}").contains(&format!(".{module}."));
+        let is_saved = |module: &String| {
+            let mut own = adapter.tensors.keys();
+            let mut stored = self.files.weights().names();
+            own.any(|name| is_in(name, module))
+                || !self.is_of_other && stored.any(|name| is_in(name, module))
+        };
+        match model.trained.iter().find(|module| !is_saved(module)) {
+            None => Ok(()),
+            Some(module) => Err(TrainError::HeadNotSaved {
+                module: module.clone(),
+            }),
+        }
     }
 }
 
@@ -218,6 +239,9 @@ impl Opened {
         let seed = of_adapter.map(|_| 0);
         let mut model = base.load(labels.len(), seed, precision)?;
         if let Some(files) = files {
+            if of_adapter.is_some() {
+                base.check_saved(&model, &files)?;
+            }
             let methods = &request.catalog.methods;
             model = attach(model, files, &base.files, methods)?.0.no_grad();
         }
@@ -228,14 +252,11 @@ impl Opened {
             Some((directory, Some(card))) => (directory.join(CARD_FILE), card),
             _ => (base.files.json().json.path().to_owned(), base.card.clone()),
         };
-        let settings = Settings::new("data", T::Keys::OWN, &[]);
+        let settings = card.settings::<T>(&card_path)?;
         Ok(Self {
             base,
             model,
-            rules: Rules {
-                labels,
-                settings: settings.map_err(MethodError::from)?,
-            },
+            rules: Rules { labels, settings },
             card,
             card_path,
         })

@@ -66,7 +66,7 @@ impl<T: RowTask> Set<T> {
         on_error: OnError,
     ) -> Result<Self> {
         let files = rows.files.clone();
-        let (items, skipped) = T::encode(rows, encoder, Purpose::Learn)?.settle(on_error)?;
+        let (items, skipped) = T::encode(rows, encoder, true)?.settle(on_error)?;
         base.check_types(&items)?;
         Ok(Self::new(items, skipped, files))
     }
