@@ -430,6 +430,15 @@ pub(crate) struct InspectArgs {
     /// List every tensor
     #[arg(long)]
     pub(crate) tensors: bool,
+    /// Of word vectors: the words nearest to this one
+    #[arg(long, value_name = "WORD", conflicts_with = "tensors")]
+    pub(crate) nearest: Option<String>,
+    /// Of word vectors: what is to C as B is to A
+    #[arg(long, value_names = ["A", "B", "C"], num_args = 3, conflicts_with_all = ["tensors", "nearest"])]
+    pub(crate) analogy: Option<Vec<String>>,
+    /// Maximum words to show
+    #[arg(long, short, value_name = "N", default_value_t = 10)]
+    pub(crate) k: usize,
 }
 
 /// A parser of words that stand for values.

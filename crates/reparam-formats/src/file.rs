@@ -15,9 +15,16 @@ use crate::identify::{Kind, expect_kind_of, expect_kind_of_bytes};
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct InputFile {
-    file: File,
+    content: Content,
     path: PathBuf,
-    stamp: Stamp,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Content {
+    Opened(File, Stamp),
+    /// What was never written to a file.
+    Memory(Vec<u8>),
 }
 
 /// What changes when a file is written to.
@@ -44,29 +51,19 @@ impl InputFile {
     ///
     /// [`FormatError::NoSuchFile`], [`FormatError::BrokenLink`], [`FormatError::AnotherKind`], and those of the file system.
     pub fn open(path: &Path) -> Result<Self, FormatError> {
-        let failed = |source| FormatError::io("read", path, source);
-        // Asked for before it is opened: opening a pipe waits for whoever writes to it.
-        let metadata = match fs::metadata(path) {
-            Ok(metadata) => metadata,
-            Err(error) if is_absent(&error) => {
-                return Err(match broken_link(path) {
-                    Some(error) => error,
-                    None => FormatError::NoSuchFile {
-                        path: path.to_path_buf(),
-                    },
-                });
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        check_kind(path, metadata.file_type())?;
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        check_kind(path, metadata.file_type())?;
+        let (file, metadata) = open(path)?;
         Ok(Self {
-            file,
+            content: Content::Opened(file, Stamp::of(&metadata)),
             path: path.to_path_buf(),
-            stamp: Stamp::of(&metadata),
         })
+    }
+
+    /// Takes bytes that are in no file; `path` is what errors call them.
+    pub(crate) fn of_bytes(path: &Path, bytes: Vec<u8>) -> Self {
+        Self {
+            content: Content::Memory(bytes),
+            path: path.to_path_buf(),
+        }
     }
 
     /// Returns the path that it was opened by.
@@ -76,12 +73,15 @@ impl InputFile {
 
     /// Returns its length in bytes.
     pub fn len(&self) -> u64 {
-        self.stamp.len
+        match &self.content {
+            Content::Opened(_, stamp) => stamp.len,
+            Content::Memory(bytes) => bytes.len() as u64,
+        }
     }
 
     /// Returns whether it has no bytes.
     pub fn is_empty(&self) -> bool {
-        self.stamp.len == 0
+        self.len() == 0
     }
 
     /// Fills `to` with the bytes from `offset` on.
@@ -91,20 +91,26 @@ impl InputFile {
     /// [`FormatError::Shortened`] and [`FormatError::Changed`] if the file is no longer what it was when it was opened; those of
     /// the file system.
     pub fn read_at(&self, to: &mut [u8], offset: u64) -> Result<(), FormatError> {
-        let result = read_exact_at(&self.file, to, offset);
+        let (file, stamp) = match &self.content {
+            Content::Opened(file, stamp) => (file, stamp),
+            Content::Memory(bytes) => {
+                let begin = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = begin.saturating_add(to.len());
+                let part = bytes.get(begin..end);
+                let part = part.ok_or_else(|| self.failed(io::ErrorKind::UnexpectedEof.into()))?;
+                to.copy_from_slice(part);
+                return Ok(());
+            }
+        };
+        let result = read_exact_at(file, to, offset);
         match result {
-            Ok(()) => self.check_unchanged(),
+            Ok(()) => self.check_unchanged(file, stamp),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.check_unchanged()?;
+                self.check_unchanged(file, stamp)?;
                 Err(self.failed(error))
             }
             Err(error) => Err(self.failed(error)),
         }
-    }
-
-    /// Returns the open file, to be read from its beginning; what is changed meanwhile is not noticed any more.
-    pub fn into_file(self) -> File {
-        self.file
     }
 
     /// Returns all bytes.
@@ -144,15 +150,15 @@ impl InputFile {
     }
 
     /// Compares length and time of change with those at the opening. (A rename changes neither.)
-    fn check_unchanged(&self) -> Result<(), FormatError> {
-        let metadata = self.file.metadata().map_err(|error| self.failed(error))?;
+    fn check_unchanged(&self, file: &File, stamp: &Stamp) -> Result<(), FormatError> {
+        let metadata = file.metadata().map_err(|error| self.failed(error))?;
         let now = Stamp::of(&metadata);
         let path = || self.path.clone();
         match now {
-            now if now == self.stamp => Ok(()),
-            now if now.len < self.stamp.len => Err(FormatError::Shortened {
+            now if now == *stamp => Ok(()),
+            now if now.len < stamp.len => Err(FormatError::Shortened {
                 path: path(),
-                before: self.stamp.len,
+                before: stamp.len,
                 now: now.len,
             }),
             _ => Err(FormatError::Changed { path: path() }),
@@ -162,6 +168,37 @@ impl InputFile {
     fn failed(&self, source: io::Error) -> FormatError {
         FormatError::io("read", &self.path, source)
     }
+}
+
+/// Opens a file to be read from its beginning; what is changed meanwhile is not noticed.
+///
+/// # Errors
+///
+/// Those of [`InputFile::open`].
+pub fn open_stream(path: &Path) -> Result<File, FormatError> {
+    Ok(open(path)?.0)
+}
+
+fn open(path: &Path) -> Result<(File, fs::Metadata), FormatError> {
+    let failed = |source| FormatError::io("read", path, source);
+    // Asked for before it is opened: opening a pipe waits for whoever writes to it.
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if is_absent(&error) => {
+            return Err(match broken_link(path) {
+                Some(error) => error,
+                None => FormatError::NoSuchFile {
+                    path: path.to_path_buf(),
+                },
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    check_kind(path, metadata.file_type())?;
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    check_kind(path, metadata.file_type())?;
+    Ok((file, metadata))
 }
 
 /// Returns the bytes of a file.

@@ -92,17 +92,35 @@ pub fn write_safetensors(
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), FormatError> {
     let header = render_header(tensors, metadata)?;
-    write_with(path, |writer| {
-        writer.write_all(&(header.len() as u64).to_le_bytes())?;
-        writer.write_all(header.as_bytes())?;
-        for tensor in tensors {
-            match tensor.data {
-                TensorData::Bytes(bytes, _) => writer.write_all(bytes)?,
-                TensorData::Values(values, dtype) => write_values(writer, values, dtype)?,
-            }
+    write_with(path, |writer| write_all(writer, &header, tensors))
+}
+
+/// Returns the bytes of a file of these tensors; `path` is what errors call it.
+pub(crate) fn safetensors_bytes(
+    path: &Path,
+    tensors: &[TensorToWrite<'_>],
+) -> Result<Vec<u8>, FormatError> {
+    let header = render_header(tensors, &BTreeMap::new())?;
+    let mut bytes = Vec::new();
+    write_all(&mut bytes, &header, tensors)
+        .map_err(|error| FormatError::io("write", path, error))?;
+    Ok(bytes)
+}
+
+fn write_all<W: Write>(
+    writer: &mut W,
+    header: &str,
+    tensors: &[TensorToWrite<'_>],
+) -> io::Result<()> {
+    writer.write_all(&(header.len() as u64).to_le_bytes())?;
+    writer.write_all(header.as_bytes())?;
+    for tensor in tensors {
+        match tensor.data {
+            TensorData::Bytes(bytes, _) => writer.write_all(bytes)?,
+            TensorData::Values(values, dtype) => write_values(writer, values, dtype)?,
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// Renders the header, padded with blanks so that the data begins at a multiple of 8 bytes.

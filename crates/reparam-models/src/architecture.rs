@@ -4,6 +4,8 @@
 //! a head they stand behind [`Architecture::prefix`].
 
 mod heads;
+mod recurrent;
+mod stored;
 
 use reparam_formats::config::SpecialTokens;
 use reparam_ops::Activation;
@@ -11,12 +13,14 @@ use reparam_ops::Activation;
 pub use self::heads::{
     HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
 };
+pub use self::recurrent::{DirectionSpec, RecurrentSpec};
 use crate::ModelError;
 
 /// A whole model.
 ///
 /// ```text
 /// h      = norm(factor * tokens[id] + positions[position] + types[type])
+/// h      = recurrent layers(h)
 /// h      = block(h)                          for each block
 /// logits = head(norm(h))
 /// ```
@@ -38,6 +42,8 @@ pub struct Architecture {
     pub prefix: String,
     /// What comes before the blocks.
     pub embedding: EmbeddingSpec,
+    /// Recurrent layers.
+    pub recurrent: Option<RecurrentSpec>,
     /// The kinds of rotary positions that attention layers choose from.
     pub rotary: Vec<RotarySpec>,
     /// The blocks.
@@ -52,6 +58,18 @@ pub struct Architecture {
     pub buffers: Vec<&'static str>,
     /// The keys of `config.json` that give layers their biases, with a part of the layers' paths.
     pub bias_keys: Vec<(&'static str, &'static str)>,
+    /// What the numbers of a new model are drawn from.
+    pub init: Initialization,
+}
+
+/// What the numbers of a new model are drawn from. Norms start at 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initialization {
+    /// As in transformers: weights and tables are normal with mean 0 and this standard deviation, biases 0.
+    Normal(f64),
+    /// As in torch: tables are normal with mean 0 and standard deviation 1, weights and biases of linear layers uniform in
+    /// `+-1/sqrt(d_in)`, of recurrent layers in `+-1/sqrt(hidden)`.
+    Torch,
 }
 
 /// The vectors of tokens and what is added to them.
@@ -125,6 +143,8 @@ pub struct LinearSpec {
     pub bias: bool,
     /// Whether the checkpoint stores the weight as `[d_in, d_out]`. In memory it is `[d_out, d_in]` all the same.
     pub transposed: bool,
+    /// How the checkpoint calls weight and bias, where that is not `path.weight` and `path.bias`.
+    pub stored: Option<[String; 2]>,
 }
 
 impl LinearSpec {
@@ -136,6 +156,7 @@ impl LinearSpec {
             d_out,
             bias: false,
             transposed: false,
+            stored: None,
         }
     }
 }
@@ -320,7 +341,11 @@ impl Architecture {
             ]
         });
         let embedding = std::iter::once(&mut self.embedding.dropout);
-        let all = embedding.chain(blocks).chain(self.heads.dropouts());
+        let recurrent = self.recurrent.iter_mut().map(|spec| &mut spec.dropout);
+        let all = embedding
+            .chain(recurrent)
+            .chain(blocks)
+            .chain(self.heads.dropouts());
         all.flatten()
     }
 
@@ -337,7 +362,14 @@ impl Architecture {
                 reason,
             })
         };
-        if self.blocks.is_empty() {
+        if let Some(reason) = self
+            .recurrent
+            .as_ref()
+            .and_then(|spec| spec.check(self.width))
+        {
+            return refuse(0, reason);
+        }
+        if self.blocks.is_empty() && self.recurrent.is_none() {
             return refuse(0, "there is none".to_owned());
         }
         for (index, block) in self.blocks.iter().enumerate() {
@@ -355,13 +387,18 @@ impl Architecture {
 
     /// Returns whether no token sees what comes after it.
     pub fn is_causal(&self) -> bool {
-        self.blocks.iter().all(|block| block.attention.causal)
+        let recurrent = self.recurrent.as_ref();
+        !recurrent.is_some_and(RecurrentSpec::is_bidirectional)
+            && self.blocks.iter().all(|block| block.attention.causal)
     }
 
     /// Returns the width of the tables that the embedding adds up.
     pub fn table_width(&self) -> usize {
-        let projection = self.embedding.projection.as_ref();
-        projection.map_or(self.width, |projection| projection.d_in)
+        match (&self.embedding.projection, &self.recurrent) {
+            (Some(projection), _) => projection.d_in,
+            (None, Some(recurrent)) => recurrent.d_in(),
+            (None, None) => self.width,
+        }
     }
 
     /// Returns the names of the weight of the output head and of the table of token vectors.
@@ -379,9 +416,10 @@ impl Architecture {
         Some(table.rows - table.offset)
     }
 
-    /// Returns the linear layers of the blocks, in order.
+    /// Returns the linear layers of recurrent layers and blocks, in order.
     pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
-        self.blocks.iter().flat_map(|block| {
+        let recurrent = self.recurrent.iter().flat_map(RecurrentSpec::linears);
+        recurrent.chain(self.blocks.iter().flat_map(|block| {
             let BlockSpec {
                 attention,
                 feed_forward,
@@ -391,7 +429,7 @@ impl Architecture {
             attention
                 .chain(&feed_forward.inputs)
                 .chain([&feed_forward.output])
-        })
+        }))
     }
 
     /// Returns the path of a module of the body in a class with a head.

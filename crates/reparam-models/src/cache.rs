@@ -3,7 +3,7 @@
 use burn::tensor::{DType, Device, Tensor};
 use reparam::ForwardContext;
 use reparam_ops::fused::BlockCache;
-use reparam_ops::{Segment, Segments};
+use reparam_ops::{RecurrentState, Segment, Segments};
 
 /// The keys and values of one sequence, for every layer of a model that does not change.
 ///
@@ -12,6 +12,10 @@ use reparam_ops::{Segment, Segments};
 #[derive(Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
+    /// The states of recurrent layers, once a token was seen.
+    pub(crate) states: Vec<RecurrentState>,
+    /// How many tokens were seen.
+    pub(crate) seen: usize,
     /// What passes share: the plans of the layers.
     pub(crate) context: ForwardContext,
     capacity: usize,
@@ -22,6 +26,8 @@ impl KvCache {
     pub(crate) fn new(layers: Vec<LayerCache>, capacity: usize) -> Self {
         Self {
             layers,
+            states: Vec::new(),
+            seen: 0,
             context: ForwardContext::generation(),
             capacity,
         }
@@ -29,11 +35,7 @@ impl KvCache {
 
     /// Returns how many tokens were seen.
     pub fn len(&self) -> usize {
-        match self.layers.first() {
-            None => 0,
-            Some(LayerCache::Tensors(cache)) => cache.len,
-            Some(LayerCache::Fused(cache)) => cache.len(),
-        }
+        self.seen
     }
 
     /// Returns whether no token was seen.

@@ -75,20 +75,34 @@ impl CausalLm {
             }
         }
         let architecture = Arc::new(architecture);
-        let (spec, tied) = (&architecture.head, architecture.head.tied);
+        if precision != Precision::F32 && architecture.recurrent.is_some() {
+            return Err(ModelError::UnsupportedPrecision {
+                model_type: architecture.model_type.clone(),
+                precision,
+            });
+        }
+        let tied = architecture.head.tied;
         // Older exporters wrote buffers and the tied head along.
         let ignored = |name: &str| {
             let mut buffers = architecture.buffers.iter();
             buffers.any(|buffer| name.ends_with(buffer)) || (tied && name == head_name)
         };
         loader.load(&architecture.bias_keys, ignored, |loader| {
-            let body = Transformer::load(loader, &architecture, &architecture.prefix)?;
-            let head = (!tied).then(|| {
-                let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-                loader.head(&LinearSpec::new(&spec.path, width, vocab_size))
-            });
-            Ok(Self { body, head })
+            Self::build(loader, &architecture)
         })
+    }
+
+    /// Asks a loader for the parts.
+    pub(crate) fn build(
+        loader: &mut Loader<'_>,
+        architecture: &Arc<Architecture>,
+    ) -> Result<Self, ModelError> {
+        let body = Transformer::load(loader, architecture, &architecture.prefix)?;
+        let head = (!architecture.head.tied).then(|| {
+            let (width, vocab_size) = (architecture.width, architecture.vocab_size);
+            loader.head(&LinearSpec::new(&architecture.head.path, width, vocab_size))
+        });
+        Ok(Self { body, head })
     }
 
     /// Returns the names of the head's weight and of the table of token vectors, if they are one.
@@ -141,11 +155,7 @@ impl CausalLm {
 
     /// Returns whether transformers stores a tensor of this model as `[d_in, d_out]`, which in memory is `[d_out, d_in]`.
     pub fn stored_transposed(&self, name: &str) -> bool {
-        let architecture = self.architecture();
-        let weight = name.strip_suffix(".weight");
-        architecture.linears().any(|linear| {
-            linear.transposed && weight == Some(&*architecture.full_path(&linear.path))
-        })
+        self.architecture().stores_transposed(name)
     }
 
     /// Returns whether transformers stores the weight of any of these layers as `[d_in, d_out]`: what PEFT calls
@@ -163,16 +173,7 @@ impl CausalLm {
     ///
     /// A copy of the whole model: every packed weight is decoded to a tensor of `f32`.
     pub fn to_tensors(&self) -> Vec<NamedTensor> {
-        let mut tensors = parameters::effective(self);
-        for tensor in &mut tensors {
-            if self.stored_transposed(&tensor.name) {
-                let [d_out, d_in] = [tensor.shape[0], tensor.shape[1]];
-                let matrix: Tensor<2> = tensor.values.clone().reshape([d_out, d_in]);
-                tensor.values = matrix.transpose().reshape([d_in * d_out]);
-                tensor.shape = vec![d_in, d_out];
-            }
-        }
-        tensors
+        self.architecture().stored(parameters::effective(self))
     }
 
     /// Returns the scaled sum of the negative log-likelihoods of the labelled tokens, `[1]`.

@@ -11,6 +11,7 @@ mod causal_lm;
 mod error;
 mod families;
 mod generate;
+mod initial;
 pub mod layers;
 mod loader;
 mod masked_lm;
@@ -22,6 +23,7 @@ mod sampling;
 #[cfg(test)]
 mod tests;
 mod transformer;
+mod word_vectors;
 
 pub use architecture::Architecture;
 pub use cache::KvCache;
@@ -29,6 +31,7 @@ pub use causal_lm::{CausalLm, TokenBatch};
 pub use error::ModelError;
 pub use families::{Families, Family};
 pub use generate::{Generation, StopReason};
+pub use initial::{NewModel, NewTensor};
 pub use masked_lm::MaskedLm;
 pub use named::{List, Named};
 pub use precision::Precision;
@@ -38,3 +41,4 @@ pub use predictor::{
 pub use rope::inverse_frequencies;
 pub use sampling::Sampling;
 pub use transformer::Transformer;
+pub use word_vectors::{WordExamples, WordVectorModel};

@@ -10,7 +10,7 @@ use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
-use crate::architecture::{LinearSpec, NormKind, NormSpec};
+use crate::architecture::{Initialization, LinearSpec, NormKind, NormSpec};
 use crate::layers::{Embedding, Norm};
 use crate::named::Named;
 use crate::{ModelError, Precision};
@@ -19,7 +19,8 @@ use crate::{ModelError, Precision};
 ///
 /// A model is built twice, see [`load`](Self::load): first to learn which tensors it needs, of which none is made.
 pub(crate) struct Loader<'a> {
-    checkpoint: &'a Checkpoint,
+    /// Nothing is stored of a new model.
+    checkpoint: Option<&'a Checkpoint>,
     device: &'a Device,
     precision: Precision,
     /// What the checkpoint lacks at the beginning of the names of the body's tensors: it was saved without a head.
@@ -31,8 +32,31 @@ pub(crate) struct Loader<'a> {
     /// What the paths of modules are in.
     place: String,
     /// The tensors that were asked for, as long as they are only planned.
-    plan: Option<Vec<(String, Vec<usize>)>>,
+    plan: Option<Vec<Planned>>,
+    /// What linear layers and tables are drawn from in a new model, and what takes the place of `d_in` in that.
+    init: Initialization,
+    fan: Option<usize>,
     unusable: Option<ModelError>,
+}
+
+/// A tensor that a model needs.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Planned {
+    /// As the checkpoint calls it.
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) init: Init,
+}
+
+/// What a new tensor is filled with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Init {
+    Zeros,
+    Ones,
+    /// Normal numbers of this standard deviation.
+    Normal(f64),
+    /// Uniform numbers up to this bound.
+    Uniform(f64),
 }
 
 /// The weight of a layer: its name and shape in memory, and whether it is stored the other way.
@@ -40,14 +64,16 @@ struct Described {
     name: String,
     shape: [usize; 2],
     transposed: bool,
+    init: Init,
 }
 
 impl Described {
-    fn new(path: &str, spec: &LinearSpec) -> Self {
+    fn new(name: String, spec: &LinearSpec, init: Init) -> Self {
         Self {
-            name: format!("{path}.weight"),
+            name,
             shape: [spec.d_out, spec.d_in],
             transposed: spec.transposed,
+            init,
         }
     }
 
@@ -71,15 +97,57 @@ impl<'a> Loader<'a> {
         let prefix = format!("{prefix}.");
         let is_there = checkpoint.names().any(|name| name.starts_with(&prefix));
         Self {
+            missing_prefix: (!is_there).then_some(prefix),
+            ..Self::empty(Some(checkpoint), device, precision)
+        }
+    }
+
+    fn empty(checkpoint: Option<&'a Checkpoint>, device: &'a Device, precision: Precision) -> Self {
+        Self {
             checkpoint,
             device,
             precision,
-            missing_prefix: (!is_there).then_some(prefix),
+            missing_prefix: None,
             extra_prefix: None,
             alias: None,
             place: String::new(),
             plan: Some(Vec::new()),
+            init: Initialization::Normal(0.0),
+            fan: None,
             unusable: None,
+        }
+    }
+
+    /// Returns the tensors that a new model needs.
+    ///
+    /// # Errors
+    ///
+    /// As `build`.
+    pub(crate) fn planned<M>(
+        device: &Device,
+        build: impl Fn(&mut Loader<'_>) -> Result<M, ModelError>,
+    ) -> Result<Vec<Planned>, ModelError> {
+        let mut loader = Loader::empty(None, device, Precision::F32);
+        build(&mut loader)?;
+        Ok(loader.plan.unwrap_or_default())
+    }
+
+    /// Says what linear layers and tables of a new model are drawn from.
+    pub(crate) fn begin_as(&mut self, init: Initialization, fan: Option<usize>) {
+        (self.init, self.fan) = (init, fan);
+    }
+
+    fn linear_init(&self, d_in: usize) -> Init {
+        match self.init {
+            Initialization::Normal(std) => Init::Normal(std),
+            Initialization::Torch => Init::Uniform((self.fan.unwrap_or(d_in) as f64).powf(-0.5)),
+        }
+    }
+
+    fn bias_init(&self, d_in: usize) -> Init {
+        match self.init {
+            Initialization::Normal(_) => Init::Zeros,
+            Initialization::Torch => self.linear_init(d_in),
         }
     }
 
@@ -108,12 +176,23 @@ impl<'a> Loader<'a> {
         build: impl Fn(&mut Self) -> Result<M, ModelError>,
     ) -> Result<M, ModelError> {
         build(&mut self)?;
-        let plan = self.plan.take().unwrap_or_default();
-        self.checkpoint
-            .check_tensors(&plan, ignored)
-            .map_err(|error| unasked_biases(error, bias_keys))?;
+        let plan = self.plan.take().unwrap_or_default().into_iter();
+        let plan: Vec<(String, Vec<usize>)> = plan.map(|one| (one.name, one.shape)).collect();
+        if let Some(checkpoint) = self.checkpoint {
+            checkpoint
+                .check_tensors(&plan, ignored)
+                .map_err(|error| unasked_biases(error, bias_keys))?;
+        }
         let model = build(&mut self)?;
         self.unusable.map_or(Ok(model), Err)
+    }
+
+    /// Loads what `load` asks for as f32, whatever the precision.
+    pub(crate) fn dense<T>(&mut self, load: impl FnOnce(&mut Self) -> T) -> T {
+        let precision = std::mem::replace(&mut self.precision, Precision::F32);
+        let loaded = load(self);
+        self.precision = precision;
+        loaded
     }
 
     /// Goes on with modules whose paths are inside of `place`.
@@ -145,7 +224,8 @@ impl<'a> Loader<'a> {
     /// Whether the checkpoint has a tensor.
     pub(crate) fn has(&self, name: &str) -> bool {
         let name = self.stored(name);
-        self.checkpoint.names().any(|known| known == name)
+        let mut stored = self.checkpoint.into_iter().flat_map(Checkpoint::names);
+        stored.any(|known| known == name)
     }
 
     /// Takes a tensor from where another is stored.
@@ -156,7 +236,10 @@ impl<'a> Loader<'a> {
     /// Whether two tensors that the checkpoint has are the same numbers.
     pub(crate) fn are_equal(&self, a: &str, b: &str) -> Result<bool, ModelError> {
         let [a, b] = [a, b].map(|name| self.stored(name));
-        Ok(self.checkpoint.are_equal(&a, &b)?)
+        match self.checkpoint {
+            Some(checkpoint) => Ok(checkpoint.are_equal(&a, &b)?),
+            None => Ok(false),
+        }
     }
 
     /// Finds a tensor; `None` as long as it is only planned.
@@ -164,24 +247,21 @@ impl<'a> Loader<'a> {
         &mut self,
         name: &str,
         shape: &[usize],
+        init: Init,
     ) -> Option<Result<StoredTensor<'a>, ModelError>> {
         let name = self.stored(name);
-        match &mut self.plan {
-            Some(plan) => {
-                plan.push((name, shape.to_vec()));
-                None
-            }
-            None => Some(
-                self.checkpoint
-                    .expect(&name, shape)
-                    .map_err(ModelError::from),
-            ),
+        if let Some(plan) = &mut self.plan {
+            let shape = shape.to_vec();
+            plan.push(Planned { name, shape, init });
+            return None;
         }
+        let tensor = self.checkpoint?.expect(&name, shape);
+        Some(tensor.map_err(ModelError::from))
     }
 
     /// Reads a tensor, as it is stored; `None` as long as it is only planned.
-    fn values(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
-        let tensor = self.find(name, shape)?;
+    fn values(&mut self, name: &str, shape: &[usize], init: Init) -> Option<Vec<f32>> {
+        let tensor = self.find(name, shape, init)?;
         // What is wrong is reported at the end, and nothing that comes after it is worth reading.
         let values = match &self.unusable {
             Some(_) => None,
@@ -206,8 +286,8 @@ impl<'a> Loader<'a> {
         Param::from_tensor(Tensor::from_data(data, self.device)).set_require_grad(false)
     }
 
-    pub(crate) fn vector(&mut self, name: &str, width: usize) -> Param<Tensor<1>> {
-        let values = self.values(name, &[width]);
+    pub(crate) fn vector(&mut self, name: &str, width: usize, init: Init) -> Param<Tensor<1>> {
+        let values = self.values(name, &[width], init);
         self.frozen(values, [width])
     }
 
@@ -218,7 +298,7 @@ impl<'a> Loader<'a> {
 
     /// Reads a weight as `[d_out, d_in]`.
     fn matrix_values(&mut self, weight: &Described) -> Option<Vec<f32>> {
-        let values = self.values(&weight.name, &weight.stored_shape())?;
+        let values = self.values(&weight.name, &weight.stored_shape(), weight.init)?;
         Some(match weight.transposed {
             true => transpose(&values, weight.shape),
             false => values,
@@ -227,7 +307,12 @@ impl<'a> Loader<'a> {
 
     pub(crate) fn embedding(&mut self, path: &str, rows: usize, width: usize) -> Named<Embedding> {
         let path = self.path(path);
-        let weight = Described::new(&path, &LinearSpec::new("", width, rows));
+        let init = match self.init {
+            Initialization::Normal(std) => Init::Normal(std),
+            Initialization::Torch => Init::Normal(1.0),
+        };
+        let name = format!("{path}.weight");
+        let weight = Described::new(name, &LinearSpec::new("", width, rows), init);
         let weight = match self.precision.packed() {
             None => Weight::Dense(self.matrix(&weight)),
             Some(numbers) => {
@@ -246,10 +331,16 @@ impl<'a> Loader<'a> {
             true => ["gamma", "beta"],
             false => ["weight", "bias"],
         };
+        let init = match spec.kind {
+            NormKind::RmsPlusOne => Init::Zeros,
+            NormKind::Rms | NormKind::Layer | NormKind::LayerWithoutBias => Init::Ones,
+        };
         let norm = Norm {
-            weight: self.vector(&format!("{path}.{weight}"), spec.width),
+            weight: self.vector(&format!("{path}.{weight}"), spec.width, init),
             bias: match spec.kind {
-                NormKind::Layer => Some(self.vector(&format!("{path}.{bias}"), spec.width)),
+                NormKind::Layer => {
+                    Some(self.vector(&format!("{path}.{bias}"), spec.width, Init::Zeros))
+                }
                 NormKind::Rms | NormKind::RmsPlusOne | NormKind::LayerWithoutBias => None,
             },
             kind: spec.kind,
@@ -262,6 +353,14 @@ impl<'a> Loader<'a> {
         self.linears(std::slice::from_ref(spec)).remove(0)
     }
 
+    /// How weight and bias of a layer are called.
+    fn names(&self, spec: &LinearSpec) -> [String; 2] {
+        match &spec.stored {
+            Some(names) => names.each_ref().map(|name| self.path(name)),
+            None => ["weight", "bias"].map(|name| self.path(&format!("{}.{name}", spec.path))),
+        }
+    }
+
     /// A layer that makes the outputs of the model.
     pub(crate) fn head(&mut self, spec: &LinearSpec) -> Named<OutputHead<Linear>> {
         let linear = self.linear(spec);
@@ -272,18 +371,19 @@ impl<'a> Loader<'a> {
     /// Layers that have the same input; packed, they share one stack of weights.
     pub(crate) fn linears(&mut self, specs: &[LinearSpec]) -> Vec<Named<Linear>> {
         let paths: Vec<String> = specs.iter().map(|spec| self.path(&spec.path)).collect();
+        let names: Vec<[String; 2]> = specs.iter().map(|spec| self.names(spec)).collect();
         let biases: Vec<Option<Param<Tensor<1>>>> = specs
             .iter()
-            .zip(&paths)
-            .map(|(spec, path)| {
-                let name = format!("{path}.bias");
-                spec.bias.then(|| self.vector(&name, spec.d_out))
+            .zip(&names)
+            .map(|(spec, [_, name])| {
+                let init = self.bias_init(spec.d_in);
+                spec.bias.then(|| self.vector(name, spec.d_out, init))
             })
             .collect();
         let weights: Vec<Described> = specs
             .iter()
-            .zip(&paths)
-            .map(|(spec, path)| Described::new(path, spec))
+            .zip(names)
+            .map(|(spec, [name, _])| Described::new(name, spec, self.linear_init(spec.d_in)))
             .collect();
         let linears: Vec<Linear> = match self.precision.packed() {
             None => {
@@ -318,7 +418,7 @@ impl<'a> Loader<'a> {
             let source = if weight.transposed {
                 self.matrix_values(weight).map(Source::Values)
             } else {
-                let tensor = self.find(&weight.name, &weight.shape);
+                let tensor = self.find(&weight.name, &weight.shape, weight.init);
                 tensor.map(|tensor| match tensor {
                     // As in `values`: nothing that comes after an error is worth reading.
                     Ok(_) if self.unusable.is_some() => Source::Nothing,

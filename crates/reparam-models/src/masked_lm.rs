@@ -12,7 +12,7 @@ use reparam_ops::{LinearPlan, linear, linear_cross_entropy, segments_from_bounds
 
 use crate::architecture::{Architecture, LinearSpec, MaskedSpec};
 use crate::layers::Norm;
-use crate::loader::Loader;
+use crate::loader::{Init, Loader};
 use crate::named::{Named, unnamed_module};
 use crate::predictor::{RowTokens, is_of_heads, select};
 use crate::transformer::{Tokens, Transformer};
@@ -57,11 +57,7 @@ impl MaskedLm {
         architecture: Architecture,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
-        let Some(spec) = architecture.heads.masked.clone() else {
-            let model_type = architecture.model_type;
-            let head = "masked language model";
-            return Err(ModelError::NoSuchHead { model_type, head });
-        };
+        let spec = Self::head_of(&architecture)?;
         if precision != Precision::F32 {
             return Err(ModelError::UnsupportedPrecision {
                 model_type: architecture.model_type,
@@ -78,25 +74,43 @@ impl MaskedLm {
             buffers.any(|end| name.ends_with(end)) || is_of_heads(name, &architecture)
         };
         let model = loader.load(&architecture.bias_keys, ignored, |loader| {
-            let body = Transformer::load(loader, &architecture, &architecture.prefix)?;
-            let (width, vocab_size) = (architecture.table_width(), architecture.vocab_size);
-            let norm = spec.transform.norm.as_ref();
-            let transform = loader.linear(&spec.transform.linear);
-            let norm = norm.map(|norm| loader.norm(norm));
-            let table = LinearSpec::new(spec.decoder, width, vocab_size);
-            let bias = Bias {
-                bias: loader.vector(&format!("{}.bias", spec.bias), vocab_size),
-            };
-            Ok(Self {
-                body,
-                transform,
-                norm,
-                decoder: is_own.then(|| loader.head(&table)),
-                bias: Named::new(spec.bias, bias),
-                spec: spec.clone(),
-            })
+            Self::build(loader, &architecture, &spec, is_own)
         })?;
         Ok(model.no_grad())
+    }
+
+    pub(crate) fn head_of(architecture: &Architecture) -> Result<MaskedSpec, ModelError> {
+        let spec = architecture.heads.masked.clone();
+        spec.ok_or_else(|| ModelError::NoSuchHead {
+            model_type: architecture.model_type.clone(),
+            head: "masked language model",
+        })
+    }
+
+    /// Asks a loader for the parts.
+    pub(crate) fn build(
+        loader: &mut Loader<'_>,
+        architecture: &Arc<Architecture>,
+        spec: &MaskedSpec,
+        has_own_table: bool,
+    ) -> Result<Self, ModelError> {
+        let body = Transformer::load(loader, architecture, &architecture.prefix)?;
+        let (width, vocab_size) = (architecture.table_width(), architecture.vocab_size);
+        let norm = spec.transform.norm.as_ref();
+        let transform = loader.linear(&spec.transform.linear);
+        let norm = norm.map(|norm| loader.norm(norm));
+        let table = LinearSpec::new(spec.decoder, width, vocab_size);
+        let bias = Bias {
+            bias: loader.vector(&format!("{}.bias", spec.bias), vocab_size, Init::Zeros),
+        };
+        Ok(Self {
+            body,
+            transform,
+            norm,
+            decoder: has_own_table.then(|| loader.head(&table)),
+            bias: Named::new(spec.bias, bias),
+            spec: spec.clone(),
+        })
     }
 
     /// Returns what the model is made of.
@@ -111,7 +125,7 @@ impl MaskedLm {
 
     /// Returns the effective weights under the names of transformers.
     pub fn to_tensors(&self) -> ParameterList {
-        parameters::effective(self)
+        self.architecture().stored(parameters::effective(self))
     }
 
     /// Returns the logits of the tokens at these places of the batch, `[places, vocab]`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
 use reparam::parameters::{self, ParameterList};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
@@ -69,12 +69,13 @@ pub struct Predictor {
 unnamed_module!(Predictor, modules: [body, pooler, transform, norm, output], data: [spec, trained]);
 
 impl Predictor {
-    /// Loads a model onto a device, frozen. Layers of the head that the checkpoint does not have are drawn as transformers does.
+    /// Loads a model onto a device, frozen. Layers of the head that the checkpoint does not have are drawn as transformers does; the
+    /// head is f32 in every precision.
     ///
     /// # Errors
     ///
     /// [`ModelError::NoHead`] if the checkpoint has no last layer and none is to be made, and
-    /// [`ModelError::UnsupportedPrecision`]; fails when the checkpoint's tensors are not exactly those of the description, or
+    /// [`ModelError::UnsupportedPrecision`] for recurrent layers; fails when the checkpoint's tensors are not exactly those of the description, or
     /// one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
@@ -83,7 +84,7 @@ impl Predictor {
         new_head: Option<NewHead>,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
-        if precision != Precision::F32 {
+        if precision != Precision::F32 && architecture.recurrent.is_some() {
             return Err(ModelError::UnsupportedPrecision {
                 model_type: architecture.model_type,
                 precision,
@@ -130,7 +131,7 @@ impl Predictor {
                 let is_there = loader.has(&format!("{path}.weight"));
                 let is_last = Some(&of.path) == spec.output.as_ref();
                 match new_head.filter(|_| !is_there || is_last) {
-                    None => Ok(loader.head(of)),
+                    None => Ok(loader.dense(|loader| loader.head(of))),
                     Some(_) => Err(path),
                 }
             };
@@ -232,7 +233,7 @@ impl Predictor {
 
     /// Returns the effective weights under the names of transformers.
     pub fn to_tensors(&self) -> ParameterList {
-        parameters::effective(self)
+        self.architecture().stored(parameters::effective(self))
     }
 
     /// Returns the outputs of every row, `[R, n_outputs]`, or of every token, `[N, n_outputs]`: as the head pools.
@@ -245,6 +246,7 @@ impl Predictor {
                 select(h, rows.bounds[..n_rows].iter().copied())
             }
             Pooling::Mean => means(h, rows.bounds),
+            Pooling::Last { forward } => ends(h, rows.bounds, forward),
         };
         let outputs = self.head(pooled, context);
         match self.spec.normalize {
@@ -271,7 +273,8 @@ impl Predictor {
         };
         let segments = segments_from_bounds(rows.bounds);
         let h = self.body.forward(tokens, segments, None, context);
-        self.body.normalized(h)
+        // Heads are f32.
+        self.body.normalized(h).cast(DType::F32)
     }
 
     fn head(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
@@ -350,6 +353,19 @@ fn means(h: Tensor<2>, bounds: &[usize]) -> Tensor<2> {
         rows.mean_dim(0)
     });
     Tensor::cat(means.collect(), 0)
+}
+
+/// The states in which both directions of a recurrent layer end, `[R, d]`.
+fn ends(h: Tensor<2>, bounds: &[usize], forward: usize) -> Tensor<2> {
+    let [_, width] = h.dims();
+    let n_rows = bounds.len() - 1;
+    let last = select(h.clone(), bounds[1..].iter().map(|end| end - 1));
+    let last = last.slice([0..n_rows, 0..forward]);
+    if forward == width {
+        return last;
+    }
+    let first = select(h, bounds[..n_rows].iter().copied());
+    Tensor::cat(vec![last, first.slice([0..n_rows, forward..width])], 1)
 }
 
 /// Returns the scaled sum of the losses of rows or tokens, `[1]`: of one class each the cross-entropy, of several the mean over

@@ -8,9 +8,14 @@ use reparam_ops::fused::frozen_embedding;
 use reparam_ops::{RotaryTable, Segments, embedding};
 
 use crate::ModelError;
-use crate::architecture::{Architecture, BlockSpec, NormSpec, NormsSpec, RotarySpec, TableSpec};
+use crate::architecture::{
+    Architecture, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec, RecurrentSpec,
+    RotarySpec, TableSpec,
+};
 use crate::cache::KvCache;
-use crate::layers::{Attention, Block, Embedding, FeedForward, Norm, Norms, Sequences, dropped};
+use crate::layers::{
+    Attention, Block, Direction, Embedding, FeedForward, Norm, Norms, Recurrent, Sequences, dropped,
+};
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
 
@@ -29,6 +34,8 @@ pub struct Transformer {
     pub embedding_norm: Option<Named<Norm>>,
     /// From the width of the tables to that of the blocks.
     pub projection: Option<Named<Linear>>,
+    /// Recurrent layers.
+    pub recurrent: Option<Recurrent>,
     /// The blocks.
     pub blocks: List<Block>,
     /// The norm after the last block.
@@ -42,7 +49,7 @@ pub struct Transformer {
 
 unnamed_module!(
     Transformer,
-    modules: [tokens, positions, token_types, embedding_norm, projection, blocks, norm],
+    modules: [tokens, positions, token_types, embedding_norm, projection, recurrent, blocks, norm],
     data: [architecture, recompute]
 );
 
@@ -71,6 +78,7 @@ impl Transformer {
         let all = &**architecture;
         all.check()?;
         loader.enter(prefix);
+        loader.begin_as(all.init, None);
         let embedding = &all.embedding;
         let table = |loader: &mut Loader<'_>, table: &Option<TableSpec>| {
             let table = table.as_ref()?;
@@ -84,7 +92,11 @@ impl Transformer {
             projection: embedding
                 .projection
                 .as_ref()
-                .map(|spec| loader.linear(spec)),
+                .map(|spec| loader.dense(|loader| loader.linear(spec))),
+            recurrent: all
+                .recurrent
+                .as_ref()
+                .map(|spec| recurrent(loader, spec, all.init)),
             blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
             norm: norm(loader, &all.norm),
             architecture: architecture.clone(),
@@ -115,9 +127,16 @@ impl Transformer {
             recompute: self.recompute,
         };
         let mut h = self.embed(tokens, context);
+        if let Some(recurrent) = &self.recurrent {
+            let states = cache.as_mut().map(|cache| &mut cache.states);
+            h = recurrent.forward(h, &sequences.segments, states, context);
+        }
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             h = block.forward(h, &sequences, cache, context);
+        }
+        if let Some(cache) = cache {
+            cache.seen += tokens.ids.len();
         }
         h
     }
@@ -147,7 +166,10 @@ impl Transformer {
         }
         let h = dropped(h, spec.dropout, self.tokens.path(), context);
         match &self.projection {
-            Some(projection) => projection.forward(h, context),
+            Some(projection) => {
+                let dtype = h.dtype();
+                projection.forward(h.cast(DType::F32), context).cast(dtype)
+            }
             None => h,
         }
     }
@@ -206,6 +228,24 @@ fn norms(loader: &mut Loader<'_>, spec: &NormsSpec) -> Norms {
         before: norm(loader, &spec.before),
         inside: norm(loader, &spec.inside),
         after: norm(loader, &spec.after),
+    }
+}
+
+fn recurrent(loader: &mut Loader<'_>, spec: &RecurrentSpec, init: Initialization) -> Recurrent {
+    loader.begin_as(init, Some(spec.hidden));
+    let mut direction = |of: &DirectionSpec| Direction {
+        input: loader.linear(&of.input),
+        hidden: loader.linear(&of.hidden),
+    };
+    let layers = spec.layers.iter().map(|directions| {
+        let directions = directions.iter().map(&mut direction);
+        List(directions.collect())
+    });
+    let layers = List(layers.collect());
+    loader.begin_as(init, None);
+    Recurrent {
+        layers,
+        spec: spec.clone(),
     }
 }
 

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use reparam::methods::MethodError;
 use reparam::optim::OptimError;
+use reparam_data::preprocess::PreprocessError;
 use reparam_data::rows::RowError;
+use reparam_data::vocabulary::VocabularyError;
+use reparam_data::word_pairs::WordPairError;
 use reparam_data::{DataError, DocumentSource, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
 use reparam_formats::hub::HubError;
 use reparam_formats::peft::PeftError;
+use reparam_formats::word_vectors::WordVectorError;
 use reparam_models::ModelError;
 use reparam_ops::runtime::RuntimeError;
 use thiserror::Error;
@@ -17,7 +21,7 @@ use thiserror::Error;
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
 use crate::numbers::{bytes, given, readable};
-use reparam_formats::{shown, shown_sentence};
+use reparam_formats::{nearest, shown, shown_sentence};
 
 /// What work on a model gives.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -122,6 +126,73 @@ pub enum TrainError {
         task: &'static str,
         /// The option.
         option: &'static str,
+    },
+    /// A task makes models of its own architectures alone.
+    #[error("a {task} model is a new one of its own architectures, and `{found}` is none", found = shown(found))]
+    NeedsArchitecture {
+        /// The task.
+        task: &'static str,
+        /// What the run file names.
+        found: String,
+        /// The architectures.
+        known: &'static [&'static str],
+    },
+    /// Word vectors are of whole words.
+    #[error("word vectors are of whole words, and this tokenizer makes parts of words")]
+    NeedsWords,
+    /// A word has no vector.
+    #[error("`{word}` has no vector in {}", path.display(), word = shown(word))]
+    NoVector {
+        /// The word.
+        word: String,
+        /// The vectors.
+        path: PathBuf,
+    },
+    /// Words and vectors have too little in common.
+    #[error("too few of the words have vectors; {missing} do not")]
+    NoCommonWords {
+        /// The words or pairs without.
+        missing: usize,
+    },
+    /// Word vectors are of another length than a model's token vectors.
+    #[error("the vectors in {} have {found} numbers, those of the model's tokens {expected}", path.display())]
+    VectorWidth {
+        /// The file.
+        path: PathBuf,
+        /// Its numbers.
+        found: usize,
+        /// The model's.
+        expected: usize,
+    },
+    /// Word vectors cannot be read or written.
+    #[error(transparent)]
+    WordVectors(#[from] WordVectorError),
+    /// Examples for word vectors cannot be made.
+    #[error(transparent)]
+    WordPairs(#[from] WordPairError),
+    /// What is done to texts cannot be done.
+    #[error(transparent)]
+    Preprocess(#[from] PreprocessError),
+    /// The tokenizer of a new model cannot be made.
+    #[error("the tokenizer of the new model cannot be made: {0}")]
+    Vocabulary(#[from] VocabularyError),
+    /// A new model has fewer rows than its tokenizer has tokens.
+    #[error("the tokenizer has {tokens} tokens, and the model a vocab_size of {rows}")]
+    SmallVocabulary {
+        /// The tokens.
+        tokens: usize,
+        /// The rows of the embedding.
+        rows: usize,
+    },
+    /// The family of a new model does not know a key.
+    #[error("`{architecture}` models do not read the key `{key}` of model.config", key = shown(key))]
+    UnreadKey {
+        /// The key.
+        key: String,
+        /// The family.
+        architecture: String,
+        /// The keys that it reads.
+        known: Vec<String>,
     },
     /// A tokenizer has no token that masks others.
     #[error("the tokenizer in {} has no mask token", directory.display())]
@@ -482,6 +553,37 @@ impl TrainError {
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
+            Self::NeedsArchitecture { known, .. } => Some(format!(
+                "set model.architecture to {}",
+                known.join(" or ")
+            )),
+            Self::NeedsWords => Some(
+                "set model.tokenizer = { kind = \"word_level\", min_count = 5 }".into(),
+            ),
+            Self::NoVector { .. } => Some(
+                "words are asked for as the texts had them after data.text, in lower case where that says so".into(),
+            ),
+            Self::NoCommonWords { .. } => Some(
+                "take vectors and words of the same language, split and lower-cased in the same way".into(),
+            ),
+            Self::VectorWidth { found, .. } => Some(format!(
+                "set the width of the token vectors to {found} in model.config, such as embedding_size of recurrent nets"
+            )),
+            Self::WordVectors(error) => error.hint(),
+            Self::WordPairs(error) => error.hint(),
+            Self::Preprocess(error) => error.hint(),
+            Self::Vocabulary(error) => error.hint(),
+            Self::SmallVocabulary { .. } => Some(
+                "leave vocab_size out of model.config, which then is the tokenizer's, or lower vocab_size in model.tokenizer"
+                    .into(),
+            ),
+            Self::UnreadKey { key, known, .. } => {
+                let names = known.iter().map(String::as_str);
+                Some(match nearest(key, names) {
+                    Some(nearest) => format!("did you mean `{nearest}`?"),
+                    None => format!("it reads {}", known.join(", ")),
+                })
+            }
             Self::NoMaskToken { .. } => Some(
                 "use a model that was trained to guess masked tokens, such as a bert or roberta model, or name its \
                  `mask_token` in tokenizer_config.json"
@@ -626,6 +728,10 @@ impl TrainError {
             | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
             | Self::NoMethod
+            | Self::SmallVocabulary { .. }
+            | Self::UnreadKey { .. }
+            | Self::NeedsArchitecture { .. }
+            | Self::NeedsWords
             | Self::OutputTaken { .. }
             | Self::OutputInUse { .. }
             | Self::OldRun { .. }

@@ -28,6 +28,7 @@ mod log;
 mod memory;
 mod metrics;
 mod model_files;
+mod new_model;
 pub mod numbers;
 mod open;
 mod plot;

@@ -7,6 +7,8 @@ use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::{FormatError, file};
 
+use serde_json::Value;
+
 use crate::Result;
 
 pub(crate) const CONFIG: &str = "config.json";
@@ -18,6 +20,16 @@ pub(crate) const MODULES: &str = "modules.json";
 pub(crate) const POOLING: &str = "1_Pooling/config.json";
 /// The most tokens that it is given.
 pub(crate) const SENTENCES: &str = "sentence_bert_config.json";
+
+/// Word vectors beside the model that learned them, in GloVe's form.
+pub(crate) const VECTORS: &str = "vectors.txt";
+
+/// The files that make a tokenizer; all but the first may be missing.
+pub(crate) const TOKENIZER: [&str; 3] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
 
 /// What a model directory has besides its weights and its configuration, where it is there.
 const COMPANIONS: [&str; 11] = [
@@ -79,6 +91,24 @@ impl ModelFiles {
             weights,
             kept,
         })
+    }
+
+    /// Takes the parts of a model that is in no directory; `name` is what errors call it.
+    pub(crate) fn new(
+        name: PathBuf,
+        json: ModelJson,
+        weights: Checkpoint,
+        kept: BTreeMap<&'static str, Vec<u8>>,
+    ) -> Self {
+        let mut kept = kept;
+        let config = Value::Object(json.json.map().clone());
+        kept.insert(CONFIG, format!("{config:#}\n").into_bytes());
+        Self {
+            directory: name,
+            json,
+            weights,
+            kept,
+        }
     }
 
     /// Returns where the files were.

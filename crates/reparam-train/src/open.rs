@@ -23,6 +23,8 @@ pub(crate) struct OpenedModel {
     pub(crate) files: ModelFiles,
     pub(crate) architecture: Architecture,
     pub(crate) tokenizer: TextTokenizer,
+    /// What the user should know of it.
+    pub(crate) notes: Vec<String>,
 }
 
 impl OpenedModel {
@@ -68,6 +70,7 @@ impl OpenedModel {
             files,
             architecture,
             tokenizer,
+            notes: Vec::new(),
         })
     }
 }

@@ -117,8 +117,20 @@ impl Session {
         runs_in_bf16: bool,
         dropout: Option<f64>,
     ) -> Result<(Self, Precision), TrainError> {
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
+        Self::of(opened, request, runs_in_bf16)
+    }
+
+    /// Loads a model that is opened.
+    pub(crate) fn of(
+        opened: OpenedModel,
+        request: &ModelRequest,
+        runs_in_bf16: bool,
+    ) -> Result<(Self, Precision), TrainError> {
         let catalog = request.catalog.clone();
-        let opened = OpenedModel::open(&request.model, hub, &catalog, dropout)?;
+        for note in opened.notes {
+            request.warnings.add(note);
+        }
         let (architecture, files) = (opened.architecture, opened.files);
         let wanted = request.precision;
         let precision = wanted.resolve(runs_in_bf16 && is_stored_as_bf16(files.weights()));

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use reparam_formats::shown;
 use reparam_train::Tasks;
-use reparam_train::inspect::{Description, TensorDescription, inspect};
+use reparam_train::inspect::{
+    Description, Neighbour, TensorDescription, WordQuestion, ask_words, inspect,
+};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::args::InspectArgs;
 use crate::error::Result;
@@ -28,6 +30,16 @@ struct Output<'a> {
 
 /// Describes what is at a path.
 pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<()> {
+    if let Some(question) = question(args) {
+        let words = ask_words(&args.path, &question, args.k)?;
+        if printer.is_json() {
+            return printer.json(&json!({ "words": words }));
+        }
+        for Neighbour { word, cosine } in words {
+            printer.line(&format!("{cosine:.4}  {}", shown(&word)))?;
+        }
+        return Ok(());
+    }
     let report = inspect(&args.path, &Tasks::builtin())?;
     let elements = report.tensors.iter().map(TensorDescription::elements).sum();
     let size = report.tensors.iter().map(|tensor| tensor.bytes).sum();
@@ -45,6 +57,14 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer<'_>) -> Result<()> {
         });
     }
     print_text(&report, elements, size, args, printer)
+}
+
+fn question(args: &InspectArgs) -> Option<WordQuestion> {
+    let nearest = args.nearest.clone().map(WordQuestion::Nearest);
+    nearest.or_else(|| {
+        let words = args.analogy.clone()?;
+        Some(WordQuestion::Analogy(words.try_into().ok()?))
+    })
 }
 
 fn print_text(

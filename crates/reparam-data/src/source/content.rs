@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use reparam_formats::FormatError;
-use reparam_formats::file::InputFile;
+use reparam_formats::file;
 use reparam_formats::identify::{HEAD_BYTES, Kind, kind_of_bytes};
 use sha2::{Digest, Sha256};
 
@@ -18,9 +18,9 @@ use crate::error::{DataError, Result};
 /// How many bytes of a file tell in which encoding it is.
 const SAMPLE: usize = 1 << 16;
 
-/// Opens a file, or says precisely why not.
-fn open(path: &Path) -> Result<InputFile> {
-    InputFile::open(path).map_err(|error| match error {
+/// Says precisely why a file cannot be opened.
+fn not_opened(path: &Path, error: FormatError) -> DataError {
+    match error {
         FormatError::NoSuchFile { .. } => not_found(path),
         FormatError::AnotherKind {
             path,
@@ -28,12 +28,12 @@ fn open(path: &Path) -> Result<InputFile> {
             ..
         } => DataError::IsDirectory { path },
         error => DataError::File(error),
-    })
+    }
 }
 
 /// Reads a whole file.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    open(path)?.read_all().map_err(DataError::File)
+    file::read(path).map_err(|error| not_opened(path, error))
 }
 
 /// Returns the text of a file without its byte order mark.
@@ -148,9 +148,10 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = file::open_stream(path).map_err(|error| not_opened(path, error))?;
         let mut lines = Self {
             path: path.to_owned(),
-            reader: BufReader::with_capacity(SAMPLE, open(path)?.into_file()),
+            reader: BufReader::with_capacity(SAMPLE, file),
             digest: Sha256::new(),
             offset: 0,
             line: 0,

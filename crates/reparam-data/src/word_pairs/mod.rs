@@ -140,22 +140,22 @@ pub struct WordBatch {
 
 /// The examples of a corpus.
 #[derive(Debug, Clone)]
-pub struct WordPairs<'a> {
-    corpus: &'a WordCorpus,
+pub struct WordPairs {
+    corpus: WordCorpus,
     options: WordPairOptions,
     /// Of each word, the probability of being kept.
     kept: Vec<f64>,
     negatives: Negatives,
 }
 
-impl<'a> WordPairs<'a> {
+impl WordPairs {
     /// Prepares the examples of a corpus over `n_words` words.
     ///
     /// # Errors
     ///
     /// [`WordPairError`]: the corpus is empty or has an id that is none, or an option is out of its range.
     pub fn new(
-        corpus: &'a WordCorpus,
+        corpus: WordCorpus,
         n_words: usize,
         options: &WordPairOptions,
     ) -> Result<Self, WordPairError> {
@@ -188,8 +188,8 @@ impl<'a> WordPairs<'a> {
             }
         });
         Ok(Self {
-            corpus,
             kept: kept.collect(),
+            corpus,
             negatives: Negatives::new(&counts),
             options: options.clone(),
         })

@@ -27,7 +27,7 @@ fn options(objective: Objective) -> WordPairOptions {
 fn batches_do_not_depend_on_how_positions_are_parted() {
     let corpus = corpus();
     for objective in [Objective::SkipGram, Objective::Cbow] {
-        let pairs = WordPairs::new(&corpus, 6, &options(objective)).unwrap();
+        let pairs = WordPairs::new(corpus.clone(), 6, &options(objective)).unwrap();
         let whole = pairs.batch(2, 0..pairs.positions());
         let mut parts = WordBatch {
             inputs: vec![],
@@ -64,7 +64,7 @@ fn windows_stay_in_their_sentence_and_are_seen_from_both_sides() {
         ..WordPairOptions::default()
     };
     let all = |options: &WordPairOptions| {
-        let pairs = WordPairs::new(&corpus, 6, options).unwrap();
+        let pairs = WordPairs::new(corpus.clone(), 6, options).unwrap();
         pairs.batch(0, 0..pairs.positions())
     };
     let batch = all(&options);
@@ -88,7 +88,7 @@ fn what_is_drawn_has_its_distribution() {
         subsample: 0.01,
         ..WordPairOptions::default()
     };
-    let pairs = WordPairs::new(&corpus, 5, &options).unwrap();
+    let pairs = WordPairs::new(corpus.clone(), 5, &options).unwrap();
     let mut drawn = [0.0; 5];
     let (mut targets, mut words) = (0.0, [0.0; 5]);
     let (mut batch_sizes, epochs) = (0.0, 8);
@@ -142,7 +142,7 @@ fn requests_that_cannot_be_met_are_refused() {
     let of = |change: fn(&mut WordPairOptions)| {
         let mut options = WordPairOptions::default();
         change(&mut options);
-        WordPairs::new(&corpus, 6, &options)
+        WordPairs::new(corpus.clone(), 6, &options)
             .unwrap_err()
             .to_string()
     };
@@ -156,20 +156,20 @@ fn requests_that_cannot_be_met_are_refused() {
         "subsample is NaN, outside 0..=1"
     );
     let options = WordPairOptions::default();
-    let error = WordPairs::new(&corpus, 3, &options).unwrap_err();
+    let error = WordPairs::new(corpus.clone(), 3, &options).unwrap_err();
     assert!(
         error.to_string().ends_with("the vocabulary has 3 words"),
         "{error}"
     );
     let empty = WordCorpus::default();
     assert!(matches!(
-        WordPairs::new(&empty, 3, &options),
+        WordPairs::new(empty.clone(), 3, &options),
         Err(WordPairError::Empty)
     ));
     let mut one = WordCorpus::default();
     one.push([0, 0, 0]);
     assert!(matches!(
-        WordPairs::new(&one, 3, &options),
+        WordPairs::new(one.clone(), 3, &options),
         Err(WordPairError::OneWord)
     ));
 }
@@ -252,7 +252,7 @@ proptest! {
         sentences.into_iter().for_each(|sentence| corpus.push(sentence));
         for objective in [Objective::SkipGram, Objective::Cbow] {
             let options = WordPairOptions { objective, window, negatives: 2, subsample, seed };
-            let Ok(pairs) = WordPairs::new(&corpus, 9, &options) else { continue };
+            let Ok(pairs) = WordPairs::new(corpus.clone(), 9, &options) else { continue };
             let batch = pairs.batch(seed, 0..pairs.positions());
             prop_assert_eq!(batch.negatives.len(), 2 * batch.targets.len());
             prop_assert!(batch.bounds.windows(2).all(|two| (1..=2 * window).contains(&(two[1] - two[0]))));

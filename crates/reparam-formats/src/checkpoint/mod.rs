@@ -22,6 +22,7 @@ pub use view::TensorView;
 
 use crate::file::{self, InputFile};
 use crate::identify::{Kind, expect_kind_of};
+use crate::safetensors::{TensorToWrite, safetensors_bytes};
 use crate::{FormatError, shown};
 use header::Entry;
 
@@ -100,7 +101,27 @@ impl Checkpoint {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
         };
-        checkpoint.add_shard(path)?;
+        checkpoint.add_shard(InputFile::open(path)?)?;
+        Ok(checkpoint)
+    }
+
+    /// Makes a checkpoint of tensors that are in no file; `path` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::InvalidTensor`] for a shape that does not fit, a repeated or reserved name.
+    ///
+    /// # Cost
+    ///
+    /// The numbers are held in memory once more.
+    pub fn in_memory(path: &Path, tensors: &[TensorToWrite<'_>]) -> Result<Self, FormatError> {
+        let bytes = safetensors_bytes(path, tensors)?;
+        let mut checkpoint = Self {
+            path: path.to_path_buf(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        checkpoint.add_shard(InputFile::of_bytes(path, bytes))?;
         Ok(checkpoint)
     }
 
@@ -120,7 +141,7 @@ impl Checkpoint {
                     shard: shard.to_owned(),
                 });
             }
-            checkpoint.add_shard(&path)?;
+            checkpoint.add_shard(InputFile::open(&path)?)?;
         }
         for (name, shard) in &index.weight_map {
             let shard = directory.join(shard);
@@ -134,8 +155,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn add_shard(&mut self, path: &Path) -> Result<(), FormatError> {
-        let file = InputFile::open(path)?;
+    fn add_shard(&mut self, file: InputFile) -> Result<(), FormatError> {
+        let path = file.path();
         expect_kind_of(&file, &Kind::Safetensors)?;
         let header = header::parse(&file)?;
         let shard = self.shards.len();

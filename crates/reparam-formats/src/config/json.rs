@@ -1,6 +1,8 @@
 //! A JSON object whose entries are read by key and type, with the file's name in every error.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -16,6 +18,23 @@ pub struct JsonObject {
     /// Where in the file the object is, such as `rope_parameters.`; empty for the whole file.
     prefix: String,
     map: Map<String, Value>,
+    asked: Asked,
+}
+
+/// The keys that were looked for, of a file and of the objects in it. It says nothing of the file itself.
+#[derive(Debug, Clone, Default)]
+struct Asked(Arc<Mutex<BTreeSet<String>>>);
+
+impl Asked {
+    fn with<R>(&self, look: impl FnOnce(&mut BTreeSet<String>) -> R) -> R {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl PartialEq for Asked {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl JsonObject {
@@ -34,6 +53,7 @@ impl JsonObject {
                 path,
                 prefix: String::new(),
                 map,
+                asked: Asked::default(),
             }),
             Ok(_) => Err(ConfigError::NotAnObject { path }),
             Err(source) => Err(ConfigError::InvalidJson { path, source }),
@@ -46,6 +66,7 @@ impl JsonObject {
             path: path.to_path_buf(),
             prefix: String::new(),
             map,
+            asked: Asked::default(),
         }
     }
 
@@ -61,12 +82,32 @@ impl JsonObject {
 
     /// Returns an entry, with `null` taken as absent.
     pub fn get(&self, key: &str) -> Option<&Value> {
+        self.ask(key);
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// Returns whether the key is there, be it with `null`.
     pub fn contains(&self, key: &str) -> bool {
+        self.ask(key);
         self.map.contains_key(key)
+    }
+
+    /// Returns the keys that nobody has looked for, which so have no effect.
+    pub fn unread(&self) -> Vec<String> {
+        self.asked.with(|asked| {
+            let keys = self.map.keys().map(|key| format!("{}{key}", self.prefix));
+            keys.filter(|key| !asked.contains(key)).collect()
+        })
+    }
+
+    /// Returns the keys that were looked for, whether they are there or not.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.with(|asked| asked.iter().cloned().collect())
+    }
+
+    fn ask(&self, key: &str) {
+        self.asked
+            .with(|asked| asked.insert(format!("{}{key}", self.prefix)));
     }
 
     /// Returns the error of a key whose value is of another type than `expected`.
@@ -202,6 +243,7 @@ impl JsonObject {
                 path: self.path.clone(),
                 prefix: format!("{}{key}.", self.prefix),
                 map: value.as_object()?.clone(),
+                asked: self.asked.clone(),
             })
         })
     }

@@ -66,6 +66,12 @@ pub enum Pooling {
     First,
     /// The mean over the tokens of a sequence.
     Mean,
+    /// Where recurrent layers end: of the first `forward` numbers those of the last token, of the rest, which come from reading
+    /// backwards, those of the first token.
+    Last {
+        /// How many numbers come from reading forwards.
+        forward: usize,
+    },
     /// Each one.
     Each,
 }

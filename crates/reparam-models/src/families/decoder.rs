@@ -224,6 +224,7 @@ impl<'a> Decoder<'a> {
                 dropout: None,
                 projection: None,
             },
+            recurrent: None,
             rotary,
             blocks: blocks.collect(),
             norm: Some(self.norm("norm")),
@@ -235,6 +236,7 @@ impl<'a> Decoder<'a> {
             heads: HeadsSpec::default(),
             buffers: vec!["rotary_emb.inv_freq"],
             bias_keys: Vec::new(),
+            init: super::initialization(raw)?,
         })
     }
 

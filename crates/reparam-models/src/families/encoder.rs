@@ -7,8 +7,8 @@ use super::refuse;
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
-    HeadSpec, HeadsSpec, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec,
-    TableSpec, TransformSpec,
+    HeadSpec, HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling,
+    PredictorSpec, TableSpec, TransformSpec,
 };
 
 /// How the modules of a block are called.
@@ -188,6 +188,7 @@ impl Encoder<'_> {
                 dropout: Some(self.dropout),
                 projection: None,
             },
+            recurrent: None,
             rotary: Vec::new(),
             blocks: (0..self.n_layers).map(|layer| self.block(layer)).collect(),
             norm: None,
@@ -199,6 +200,7 @@ impl Encoder<'_> {
             heads,
             buffers: vec!["embeddings.position_ids", "embeddings.token_type_ids"],
             bias_keys: Vec::new(),
+            init: Initialization::Normal(self.std),
         })
     }
 

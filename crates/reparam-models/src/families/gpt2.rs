@@ -113,6 +113,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             dropout: Some(probability(raw, "embd_pdrop", 0.1)?),
             projection: None,
         },
+        recurrent: None,
         rotary: Vec::new(),
         blocks: (0..required_layers(json, "n_layer")?).map(block).collect(),
         norm: Some(norm("ln_f".to_owned())),
@@ -125,5 +126,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
         bias_keys: Vec::new(),
+        init: super::initialization(raw)?,
     })
 }

@@ -13,11 +13,13 @@ mod modernbert;
 mod phi3;
 mod qwen2;
 mod qwen3;
+mod recurrent;
 mod roberta;
 
 use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_ops::Activation;
 
+use crate::architecture::Initialization;
 use crate::{Architecture, ModelError};
 
 /// A model family: what its `config.json` means.
@@ -42,12 +44,15 @@ impl Families {
             electra::FAMILY,
             gemma3::FAMILY,
             gpt2::FAMILY,
+            recurrent::GRU,
             llama::FAMILY,
+            recurrent::LSTM,
             mistral::FAMILY,
             modernbert::FAMILY,
             phi3::FAMILY,
             qwen2::FAMILY,
             qwen3::FAMILY,
+            recurrent::RNN,
             roberta::FAMILY,
             roberta::XLM,
         ])
@@ -129,6 +134,16 @@ fn probability(json: &JsonObject, key: &'static str, default: f64) -> Result<f64
             .invalid(key, "it has to be at least 0 and below 1")
             .into()),
     }
+}
+
+/// Reads what new weights are drawn from.
+fn initialization(json: &JsonObject) -> Result<Initialization, ModelError> {
+    let std = json.f64("initializer_range")?.unwrap_or(0.02);
+    if !(std.is_finite() && std >= 0.0) {
+        let reason = "it has to be at least 0";
+        return Err(json.invalid("initializer_range", reason).into());
+    }
+    Ok(Initialization::Normal(std))
 }
 
 /// Refuses a switch that the file turns on.

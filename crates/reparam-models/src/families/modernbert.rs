@@ -120,6 +120,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             dropout: Some(probability(raw, "embedding_dropout", 0.0)?),
             projection: None,
         },
+        recurrent: None,
         rotary: rotary(json, (head_dim, max_positions))?,
         blocks: (0..n_layers).map(block).collect(),
         norm: Some(norm("final_norm".to_owned())),
@@ -131,6 +132,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         heads: heads(json, width, norm("head.norm".to_owned()))?,
         buffers: Vec::new(),
         bias_keys: vec![(".attn.", "attention_bias"), (".mlp.", "mlp_bias")],
+        init: super::initialization(raw)?,
     })
 }
 

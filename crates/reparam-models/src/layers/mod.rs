@@ -4,6 +4,7 @@ mod attention;
 mod block;
 mod feed_forward;
 mod norm;
+mod recurrent;
 
 use burn::module::Module;
 use reparam::Weight;
@@ -13,6 +14,7 @@ pub use block::{Block, Norms};
 pub(crate) use block::{Sequences, dropped};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
+pub use recurrent::{Direction, Recurrent};
 
 /// A table of vectors.
 #[derive(Module, Debug)]

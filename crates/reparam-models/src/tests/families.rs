@@ -268,7 +268,7 @@ fn dropout_on_the_output_head_is_felt_in_every_precision() {
 }
 
 /// Gives every trained tensor small numbers, so that no gradient is zero.
-fn randomized(model: CausalLm) -> CausalLm {
+pub(super) fn randomized<M: Module>(model: M) -> M {
     let mut list = parameters::trainable(&model);
     for (index, tensor) in list.iter_mut().enumerate() {
         let len = tensor.len();

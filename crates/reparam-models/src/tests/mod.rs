@@ -10,6 +10,7 @@ mod generation;
 mod logits;
 mod lora;
 mod methods;
+mod recurrent;
 mod stored;
 
 use std::collections::BTreeMap;

@@ -30,8 +30,8 @@ pub(super) const OPTIMIZER: OptimizerDefaults = OptimizerDefaults {
     clip_grad_norm: 1.0,
 };
 
-/// For a regression.
-pub(super) const REGRESSION_METHOD: MethodDefaults = MethodDefaults {
+/// For a model that begins with nothing.
+pub(super) const NEW_METHOD: MethodDefaults = MethodDefaults {
     kind: "full",
     bias: "all",
 };

@@ -42,6 +42,7 @@ pub mod elsewhere;
 mod error;
 mod method;
 mod model;
+mod new_model;
 mod optimizer;
 mod output;
 mod read;
@@ -55,6 +56,7 @@ mod task_file;
 mod template;
 #[cfg(test)]
 mod tests;
+mod text;
 mod train;
 mod tree;
 mod words;
@@ -71,6 +73,7 @@ pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::MethodConfig;
 pub(crate) use self::method::{runs_in_bf16, starts_from_data};
 pub use self::model::ModelConfig;
+pub use self::new_model::{NewModelConfig, TokenizerConfig};
 pub use self::optimizer::{
     Lambda, NamedUpdate, OptimizerConfig, SCHEDULE, ScheduleConfig, UpdateConfig,
 };
@@ -84,6 +87,7 @@ pub use self::source::Location;
 pub use self::task::RunTree;
 pub use self::task_file::{TaskConfig, TaskKeys, TaskModelConfig};
 pub use self::template::{RunKeys, Start};
+pub(crate) use self::text::{TEXT_SETTING, text_options};
 pub use self::train::{Keep, Length, Precision, SampleConfig, StopConfig, TrainConfig};
 pub use self::tree::Override;
 
@@ -152,7 +156,13 @@ impl<D: RunData> RunFile for ModelRun<D> {
         let config = Self {
             data: D::read(data)?,
             method: match model.adapter {
-                None => Some(method::read(method, defaults::METHOD)?),
+                None => {
+                    let defaults = match model.new {
+                        None => defaults::METHOD,
+                        Some(_) => defaults::NEW_METHOD,
+                    };
+                    Some(method::read(method, defaults)?)
+                }
                 Some(_) => {
                     method::refuse_beside_adapter(method)?;
                     None

@@ -1,21 +1,25 @@
 //! `[model]`.
 
-use reparam::schema::{Range, SettingKind, SettingSpec, Settings, optional, required};
+use reparam::schema::{Range, SettingKind, SettingSpec, Settings, optional};
 use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
-use super::Result;
+use super::new_model::NewModelConfig;
 use super::section::Section;
-use super::task;
+use super::{Result, task};
 
-/// `[model]`: the base model, whose weights stay as they are.
+/// `[model]`: what is trained, a model at a path or a new one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelConfig {
     /// What it is trained for; what the checkpoint says if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// A directory in Hugging Face layout, or a hub id such as `HuggingFaceTB/SmolLM2-135M`.
-    pub path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// A new model instead.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub new: Option<NewModelConfig>,
     /// The branch, tag or commit of a hub id; the hub's default branch if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -37,10 +41,10 @@ impl ModelConfig {
 
     pub(super) const SPECS: &[SettingSpec] = &[
         task::SPEC,
-        required(
+        optional(
             "path",
             SettingKind::Text,
-            "\"a model directory, or a hub id\"",
+            "required without architecture",
             "a directory in Hugging Face layout, or a hub id such as HuggingFaceTB/SmolLM2-135M",
         ),
         optional(
@@ -56,18 +60,36 @@ impl ModelConfig {
             "what the model says",
             "probability of the model's own dropout in training; 0 turns it off",
         ),
+        NewModelConfig::SPECS[0],
+        NewModelConfig::SPECS[1],
+        NewModelConfig::SPECS[2],
+        NewModelConfig::SPECS[3],
     ];
 
     pub(super) fn read(section: &Section<'_>) -> Result<Self> {
+        let new = NewModelConfig::read(section, &section.read(Self::SPECS)?)?;
+        if new.is_none() && section.find("path").is_none() {
+            return Err(section.missing("path", "\"a model directory, or a hub id\""));
+        }
         section.typed(Self::SPECS, |settings| {
             Ok(Self {
                 task: settings.optional("task", Settings::text)?,
-                path: settings.word("path")?.to_owned(),
+                path: settings.optional("path", Settings::text)?,
+                new,
                 revision: settings.optional("revision", Settings::text)?,
                 adapter: settings.optional("adapter", Settings::text)?,
                 dropout: settings.optional("dropout", Settings::number)?,
             })
         })
+    }
+
+    /// Returns what the model is called: its path, or the family of a new one.
+    pub fn name(&self) -> &str {
+        match (&self.path, &self.new) {
+            (Some(path), _) => path,
+            (None, Some(new)) => &new.architecture,
+            (None, None) => "",
+        }
     }
 
     /// Returns how the model is found: with its revision, if it says one.

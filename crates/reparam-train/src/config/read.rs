@@ -1,11 +1,13 @@
 //! Reads settings out of a section, as their specs say.
 
-use reparam::schema::{Chosen, Fallback, SettingKind, SettingSpec, SettingValue, TargetModules};
+use reparam::schema::{
+    Chosen, Fallback, Range, SettingKind, SettingSpec, SettingValue, TargetModules,
+};
 
 use super::Result;
 use super::defaults;
 use super::section::Section;
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
 
 /// What errors call a table in a list of transforms.
 const CHAIN_NAME: &str = "optimizer.transforms";
@@ -166,7 +168,74 @@ fn value(section: &Section<'_>, spec: &SettingSpec, node: &Node) -> Result<Setti
             table.refuse_unknown(&known)?;
             V::Table(settings(&table, specs, &[])?)
         }
+        SettingKind::Keys => match &node.value {
+            Value::Table(entries) if !entries.is_empty() => {
+                V::Table(foreign_keys(section, key, entries)?)
+            }
+            _ => return Err(section.wrong_type(key, node, "a table of key = value")),
+        },
         SettingKind::Chain => V::Chain(chain(section, key, node)?),
+    })
+}
+
+/// Reads keys that are another program's, each with whatever value it is given.
+fn foreign_keys(
+    section: &Section<'_>,
+    key: &str,
+    entries: &[Entry],
+) -> Result<Vec<(String, SettingValue)>> {
+    let pairs = entries.iter().map(|entry| {
+        let path = format!("{key}.{}", entry.key);
+        Ok((entry.key.clone(), foreign(section, &path, &entry.node)?))
+    });
+    pairs.collect()
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a negative setting has few digits"
+)]
+fn foreign(section: &Section<'_>, key: &str, node: &Node) -> Result<SettingValue> {
+    use SettingValue as V;
+    let count = |node: &Node| match node.value {
+        Value::Integer(Some(integer)) => u64::try_from(integer).ok(),
+        _ => None,
+    };
+    let text = |node: &Node| match &node.value {
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    Ok(match &node.value {
+        Value::String(text) => V::Word(text.clone()),
+        Value::Boolean(flag) => V::Flag(*flag),
+        Value::Integer(Some(integer)) => match u64::try_from(*integer) {
+            Ok(count) => V::Count(count),
+            Err(_) => V::Number(*integer as f64),
+        },
+        Value::Float(float) if float.is_finite() => V::Number(*float),
+        Value::Table(entries) => V::Table(foreign_keys(section, key, entries)?),
+        Value::Array(items) => {
+            let counts: Option<Vec<u64>> = items.iter().map(count).collect();
+            let texts: Option<Vec<String>> = items.iter().map(text).collect();
+            match (texts, counts) {
+                (Some(texts), _) => V::Texts(texts),
+                (None, Some(counts)) => V::Counts(counts),
+                (None, None) => V::Numbers(section.list_of(
+                    key,
+                    node,
+                    "number",
+                    "a list of numbers or texts",
+                    |item| section.number_of(key, item, Range::Finite),
+                )?),
+            }
+        }
+        Value::Float(_) | Value::Integer(None) | Value::Datetime => {
+            return Err(section.wrong_type(
+                key,
+                node,
+                "a number, a text, a flag, a list or a table",
+            ));
+        }
     })
 }
 

@@ -368,7 +368,7 @@ impl RunFile for RegressionConfig {
         ];
         RunKeys {
             own: own.map(|specs| specs.iter().collect()),
-            method: defaults::REGRESSION_METHOD,
+            method: defaults::NEW_METHOD,
             optimizer: defaults::REGRESSION_OPTIMIZER,
         }
     }
@@ -382,7 +382,7 @@ impl RunFile for RegressionConfig {
         let config = Self {
             model: RegressionModelConfig::read(&model)?,
             data: TableConfig::read(&data, train_config.seed)?,
-            method: method::read(&method, defaults::REGRESSION_METHOD)?,
+            method: method::read(&method, defaults::NEW_METHOD)?,
             optimizer: OptimizerConfig::read(&optimizer, defaults::REGRESSION_OPTIMIZER)?,
             train: train_config,
             output: OutputConfig::read(&output)?,

@@ -13,7 +13,9 @@ use super::data::{
     FORMAT, FORMATS, check_eval_max, fields, paths, recompute_in_f32, write_on_error,
 };
 use super::section::Section;
-use super::{DataConfig, EvalData, Precision, Result, RowsConfig, RunData, words};
+use super::{
+    DataConfig, EvalData, Precision, Result, RowsConfig, RunData, runs_in_bf16, text, words,
+};
 
 /// How files are written, as run files say it.
 pub trait FileFormat: fmt::Debug + Copy + PartialEq + Serialize + 'static {
@@ -48,6 +50,8 @@ pub trait RowsKeys: fmt::Debug + Clone + PartialEq + 'static {
         2000,
         "maximum rows to hold out, whatever eval_fraction says",
     );
+    /// Whether its models run on weights that are packed in bf16.
+    const RUNS_IN_BF16: bool = true;
     /// The settings that no other task has.
     const OWN: &'static [SettingSpec] = &[];
 }
@@ -123,6 +127,7 @@ impl<K: RowsKeys> RunData for RowsDataConfig<K> {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let own = section.read(K::OWN)?;
+        text::check(section, &own)?;
         let config = section.typed(Self::COMMON, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
@@ -153,11 +158,17 @@ impl<K: RowsKeys> RunData for RowsDataConfig<K> {
             let reason = "a model of this task generates no text";
             return Err(train.no_effect("sample_prompt", reason, "remove `sample_prompt`"));
         }
-        if run.train.precision == Precision::Bf16 {
-            let reason = "a model of this task runs in f32";
+        // What an adapter runs in is known when it is read.
+        let method = run.method.as_ref();
+        let runs_in_bf16 = method.is_none_or(|method| runs_in_bf16(&run.catalog, method));
+        if run.train.precision == Precision::Bf16 && !(K::RUNS_IN_BF16 && runs_in_bf16) {
+            let reason = match K::RUNS_IN_BF16 {
+                true => "the `kind` in [method] runs in f32 only",
+                false => "a model of this task runs in f32",
+            };
             return Err(train.no_effect("precision", reason, "set `precision` to \"f32\""));
         }
-        if run.train.recompute {
+        if run.train.recompute && run.train.precision != Precision::Bf16 {
             return Err(recompute_in_f32(train));
         }
         Ok(())

@@ -91,7 +91,7 @@ impl RunTree {
     #[must_use]
     pub(crate) fn with_home(mut self, home: &Path) -> Self {
         const PATHS: [(&str, &[&str]); 3] = [
-            ("model", &["path", "adapter"]),
+            ("model", &["path", "adapter", "word_vectors"]),
             ("data", &["train", "eval"]),
             ("output", &["dir"]),
         ];

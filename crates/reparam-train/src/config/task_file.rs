@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::task::RunTree;
 use super::{
-    Catalog, MethodConfig, ModelConfig, OptimizerConfig, OutputConfig, Result, RunKeys,
-    TrainConfig, check_pretrained, defaults, method, open_sections, pretrained_keys,
+    Catalog, MethodConfig, ModelConfig, NewModelConfig, OptimizerConfig, OutputConfig, Result,
+    RunKeys, TrainConfig, check_pretrained, defaults, method, open_sections, pretrained_keys,
 };
 use crate::task::RunFile;
 
@@ -61,8 +61,12 @@ pub struct TaskModelConfig {
 impl<K: TaskKeys> RunFile for TaskConfig<K> {
     fn keys() -> RunKeys {
         let mut keys = pretrained_keys(K::MODEL, K::DATA);
-        // Whether it trains on from an adapter, such a task would have to say itself.
-        keys.own[0].retain(|spec| spec.key != ModelConfig::ADAPTER.key);
+        // Whether it trains on from an adapter, or makes new models, such a task would have to say itself.
+        let is_other = |key: &str| {
+            let mut new = NewModelConfig::SPECS.iter();
+            key == ModelConfig::ADAPTER.key || new.any(|spec| spec.key == key)
+        };
+        keys.own[0].retain(|spec| !is_other(spec.key));
         keys
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::file::InputFile;
+use reparam_formats::file;
 use reparam_formats::identify::Kind as Found;
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ fn text_properties(path: &Path, kind: &Found) -> Result<Vec<(&'static str, Value
         _ => return Ok(Vec::new()),
     };
     let failed = |source| FormatError::io("read", path, source);
-    let file = InputFile::open(path)?.into_file();
+    let file = file::open_stream(path)?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut first = Vec::new();
     let mut lines = u64::from(reader.read_until(b'\n', &mut first).map_err(failed)? > 0);

@@ -6,6 +6,7 @@ mod adapter;
 mod file;
 mod model;
 mod tensors;
+mod words;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{Result, Tasks};
 
 pub(crate) use tensors::{files, tensors};
+pub use words::{Neighbour, WordQuestion, ask_words};
 
 /// A description of what is at a path.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,19 +9,23 @@ use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
     BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadReport, Size, Split, TextTokenizer,
+    read_watched,
 };
 use reparam_formats::hub::HubOptions;
-use reparam_models::{CausalLm, Precision, Sampling};
+use reparam_models::{CausalLm, NewModel, Precision, Sampling};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
+use super::pretrained::{
+    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+};
 use super::texts::TextCard;
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_file, token_batch};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::model_files::GENERATION;
+use crate::new_model::Recipe;
 use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
@@ -101,7 +105,7 @@ impl Task for CausalLanguageModel {
 
     fn prepare(config: &RunConfig, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let hub = config.model.hub(hub);
-        let request = ModelRequest::new(&config.model.path)
+        let request = ModelRequest::new(config.model.name())
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
         let warnings = request.warnings.clone();
@@ -111,8 +115,10 @@ impl Task for CausalLanguageModel {
             (None, Some(method)) => config::runs_in_bf16(&config.catalog, method),
             (None, None) => false,
         };
-        let (mut session, precision) =
-            Session::open_base(&request, &hub, runs_in_bf16, config.model.dropout)?;
+        let recipe = Recipe::of(config, NewModel::Causal);
+        let opened =
+            Beginning::find(config, &hub)?.open(&recipe, || document_texts(&config.data, watch))?;
+        let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
             return Err(TrainError::DropoutInBf16);
         }
@@ -223,6 +229,15 @@ impl Task for CausalLanguageModel {
         let options = "--format, --fields or --template";
         metrics.map_err(|error| error.of_remembered(remembered.as_deref().zip(Some(options))))
     }
+}
+
+/// The texts that the tokenizer of a new model is trained on.
+fn document_texts(data: &DataConfig, watch: Stop<'_>) -> Result<Vec<String>> {
+    let documents = read_watched(&data.train, &data.reading(), watch)?.documents;
+    Ok(documents
+        .into_iter()
+        .map(|document| document.text)
+        .collect())
 }
 
 /// What the run says of its data, of which `read` was read for training and evaluation.

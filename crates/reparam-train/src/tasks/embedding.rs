@@ -1,5 +1,6 @@
 //! The task `embedding`: vectors of texts, near to one another where the texts are alike.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use reparam_models::{Architecture, normalized};
 use serde_json::{Value, json};
 
 use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
-use crate::config::RowsKeys;
+use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::model_files::{MODULES, POOLING, SENTENCES};
 use crate::{Metrics, Result, TrainError};
 
@@ -69,6 +70,7 @@ fn loss_of<'a>(mut roles: impl Iterator<Item = &'a Role>, rules: &Rules) -> Resu
 impl RowsKeys for EmbeddingKeys {
     type Format = RowFormat;
     const OWN: &'static [SettingSpec] = &[
+        TEXT_SETTING,
         optional(
             "loss",
             SettingKind::Word(&LOSSES),
@@ -274,6 +276,42 @@ impl RowTask for Sentences {
             });
         }
         Ok(())
+    }
+
+    fn texts(row: &SentenceRow) -> Vec<Cow<'_, str>> {
+        let texts = match row {
+            SentenceRow::Pair(PairRow { pair, .. }) => match pair {
+                Pair::Scored {
+                    text, text_pair, ..
+                } => vec![text, text_pair],
+                Pair::Ranked {
+                    anchor,
+                    positive,
+                    negative,
+                } => [anchor, positive].into_iter().chain(negative).collect(),
+            },
+            SentenceRow::Text(row) => [&row.text].into_iter().chain(&row.text_pair).collect(),
+        };
+        texts.into_iter().map(|text| text.as_str().into()).collect()
+    }
+
+    fn texts_mut(row: &mut SentenceRow) -> Vec<&mut String> {
+        match row {
+            SentenceRow::Pair(PairRow { pair, .. }) => match pair {
+                Pair::Scored {
+                    text, text_pair, ..
+                } => vec![text, text_pair],
+                Pair::Ranked {
+                    anchor,
+                    positive,
+                    negative,
+                } => [anchor, positive].into_iter().chain(negative).collect(),
+            },
+            SentenceRow::Text(row) => {
+                let texts = [&mut row.text].into_iter();
+                texts.chain(&mut row.text_pair).collect()
+            }
+        }
     }
 
     fn labels<'a>(_: impl Iterator<Item = &'a SentenceRow>) -> Result<Labels> {

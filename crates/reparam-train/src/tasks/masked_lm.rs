@@ -15,16 +15,19 @@ use reparam_data::{
     ReadReport, Size, TextTokenizer, hold_out, read_watched,
 };
 use reparam_formats::hub::HubOptions;
-use reparam_models::{MaskedLm, Precision, RowTokens};
+use reparam_models::{MaskedLm, NewModel, Precision, RowTokens};
 use serde_json::{Map, Value, json};
 
-use super::pretrained::{Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes};
+use super::pretrained::{
+    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+};
 use super::texts::TextCard;
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig, RowsKeys};
 use crate::evaluate::at_once;
 use crate::learner::Objective;
+use crate::new_model::Recipe;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
 use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
@@ -42,6 +45,7 @@ pub struct MaskedKeys;
 
 impl RowsKeys for MaskedKeys {
     type Format = Format;
+    const RUNS_IN_BF16: bool = false;
     const EVAL_MAX: SettingSpec = count(
         "eval_max",
         1000,
@@ -167,8 +171,12 @@ impl Task for MaskedLanguageModel {
         watch: Stop<'_>,
     ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
-        let (hub, dropout) = (config.model.hub(hub), config.model.dropout);
-        let opened = OpenedModel::open(&config.model.path, &hub, &config.catalog, dropout)?;
+        let recipe = Recipe::of(config, NewModel::Masked);
+        let opened = Beginning::find(config, &config.model.hub(hub))?.open(&recipe, || {
+            let documents = read_watched(&data.train, &data.reading(), watch)?.documents;
+            let texts = documents.into_iter().map(|document| document.text);
+            Ok(texts.collect())
+        })?;
         let settings = &data.own;
         let probability = settings.number("mask_probability")?;
         let masking = masking(&opened, probability, settings.flag("whole_words")?)?;
@@ -222,7 +230,7 @@ impl Task for MaskedLanguageModel {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: opened.tokenizer.digest().clone(),
             precision: Precision::F32,
-            warnings: Vec::new(),
+            warnings: opened.notes,
             adapter: Adapter::load(config)?,
         };
         let adapt = |model: MaskedLm, _: &[_], _: &mut AdapterMeta| model;

@@ -10,14 +10,16 @@ pub mod rows;
 mod sequence_classification;
 mod texts;
 mod token_classification;
+mod word_embedding;
 
 pub use causal_lm::{CausalLanguageModel, trained_format};
 pub use embedding::{Embedding, Sentences};
 pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
-pub use sequence_classification::{SequenceClassification, Sequences};
+pub use sequence_classification::{ClassKeys, SequenceClassification, Sequences};
 pub use token_classification::{TokenClassification, Words};
+pub use word_embedding::{WordEmbedding, WordKeys};
 
 use crate::task::TaskEntry;
 
@@ -31,5 +33,6 @@ pub(crate) fn builtin() -> Vec<TaskEntry> {
         TaskEntry::of::<Regression>(),
         TaskEntry::of::<SequenceClassification>(),
         TaskEntry::of::<TokenClassification>(),
+        TaskEntry::of::<WordEmbedding>(),
     ]
 }

@@ -8,17 +8,20 @@ use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
 use reparam::parameters::ParameterList;
 use reparam_data::{BatchPlan, FileDigest};
 use reparam_formats::file;
+use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
-use reparam_models::{Architecture, Precision};
+use reparam_models::{Architecture, NewModel, Precision};
 use serde_json::Value;
 
 use crate::adapter::{AdapterBase, attach};
-use crate::config::{Catalog, ModelRun};
+use crate::config::{Catalog, ModelRun, NewModelConfig};
 use crate::export::save_model;
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
 use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
+use crate::new_model::Recipe;
+use crate::open::OpenedModel;
 use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
@@ -46,6 +49,49 @@ pub(super) struct Loaded<M> {
     pub(super) warnings: Vec<String>,
     /// The adapter to train on from.
     pub(super) adapter: Option<Adapter>,
+}
+
+/// What a run begins with.
+pub(super) enum Beginning<'a> {
+    /// A model that was found.
+    Found(Box<OpenedModel>),
+    /// A new model, which is made once its training data are read.
+    New(&'a NewModelConfig),
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn find<D>(config: &'a ModelRun<D>, hub: &HubOptions) -> Result<Self> {
+        let model = &config.model;
+        if let Some(new) = &model.new {
+            return Ok(Self::New(new));
+        }
+        let opened = OpenedModel::open(model.name(), hub, &config.catalog, model.dropout)?;
+        Ok(Self::Found(Box::new(opened)))
+    }
+
+    /// Opens it; `texts` gives what a tokenizer is trained on.
+    pub(super) fn open(
+        self,
+        recipe: &Recipe<'_>,
+        texts: impl FnOnce() -> Result<Vec<String>>,
+    ) -> Result<OpenedModel> {
+        match self {
+            Self::Found(opened) => Ok(*opened),
+            Self::New(config) => OpenedModel::new(config, recipe, texts),
+        }
+    }
+}
+
+impl<'a> Recipe<'a> {
+    /// The one of a run's new model.
+    pub(super) fn of<D>(config: &'a ModelRun<D>, of: NewModel) -> Self {
+        Self {
+            catalog: &config.catalog,
+            of,
+            seed: config.train.seed,
+            dropout: config.model.dropout,
+        }
+    }
 }
 
 /// An adapter that a run trains on from.
@@ -139,7 +185,7 @@ where
         (None, None) => return Err(TrainError::NoMethod),
     };
     let mut meta = AdapterMeta {
-        base_model_name_or_path: Some(config.model.path.clone()),
+        base_model_name_or_path: config.model.path.clone(),
         revision: config.model.revision.clone(),
         task_type: T::TASK_TYPE.map(str::to_owned),
         ..AdapterMeta::new(&*method, &report.modules)
@@ -147,14 +193,16 @@ where
     let model = adapt(model, &report.modules, &mut meta).train();
     let scaling = method.scaling();
     let method_kind = method.spec().kind;
-    let (kind, result) = match &method.spec().peft {
-        Some(_) => {
+    // An adapter would be of a base that is nowhere.
+    let is_adapter = method.spec().peft.is_some() && config.model.new.is_none();
+    let (kind, result) = match is_adapter {
+        true => {
             // What cannot be written is known before the first step, not after the last.
             methods::to_adapter(&model, &*method, &meta)?;
             let saved = Saved::Adapter(method, Box::new(meta));
             (ResultKind::Adapter, saved)
         }
-        None => {
+        false => {
             let base = base.from.clone();
             (ResultKind::Model, Saved::Model { base })
         }
@@ -173,7 +221,7 @@ where
         optimizer,
         plan: RunPlan::new(train, max_steps, kind),
         facts: RunFacts {
-            model: config.model.path.clone(),
+            model: config.model.name().to_owned(),
             method: method_kind.to_owned(),
             model_parameters,
             targets: modules.map(|module| module.module).collect(),
@@ -187,7 +235,7 @@ where
         },
         origins: Origins {
             base: Some(BaseOrigin {
-                model: config.model.path.clone(),
+                model: config.model.name().to_owned(),
                 revision: config.model.revision.clone(),
                 from: base.from,
                 files: base.files,
@@ -231,7 +279,9 @@ pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> 
         Precision::F32 => 4,
         _ => 2,
     };
-    number * architecture.width as u128 * architecture.blocks.len() as u128
+    let recurrent = architecture.recurrent.as_ref();
+    let layers = architecture.blocks.len() + recurrent.map_or(0, |spec| spec.layers.len());
+    number * architecture.width as u128 * layers as u128
 }
 
 impl Saved {

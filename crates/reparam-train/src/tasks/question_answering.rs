@@ -1,5 +1,6 @@
 //! The task `question-answering`: finding the answer to a question in a text.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
@@ -100,6 +101,10 @@ impl RowTask for Questions {
             Purpose::Predict => (&QUESTION, AnswerPlaces::Optional),
         };
         Ok(question_rows(read_rows(paths, schema, options)?, places))
+    }
+
+    fn texts(row: &QuestionRow) -> Vec<Cow<'_, str>> {
+        vec![row.question.as_str().into(), row.context.as_str().into()]
     }
 
     fn labels<'a>(_: impl Iterator<Item = &'a QuestionRow>) -> Result<Labels> {

@@ -1,24 +1,46 @@
 //! The task `sequence-classification`: classifying rows of text.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
+use reparam::schema::{SettingKind, SettingSpec, Settings, optional};
 use reparam_data::rows::{
-    ClassScorer, LABELLED_TEXT, LabelKind, Labels, RowBatch, RowError, Rows, RowsOptions, TEXT,
-    TextRow, encode_rows, read_rows, sigmoid, softmax, text_rows,
+    ClassScorer, LABELLED_TEXT, LabelKind, Labels, RowBatch, RowError, RowFormat, Rows,
+    RowsOptions, TEXT, TextRow, encode_rows, read_rows, sigmoid, softmax, text_rows,
 };
 use reparam_models::architecture::PredictorSpec;
 use reparam_models::{Architecture, ClassTargets, class_loss};
 use serde_json::{Map, Value, json};
 
 use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
-use crate::config::NoKeys;
+use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::numbers::csv_cell;
 use crate::task::DEFAULT_LENGTH;
-use crate::{Metrics, Result};
+use crate::{Metrics, Result, TrainError};
 
 /// Rows of text with their classes.
 pub type SequenceClassification = OverRows<Sequences>;
+
+/// The settings of `[data]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassKeys;
+
+/// The key for learning from few rows.
+const FEW: &str = "examples_per_class";
+
+impl RowsKeys for ClassKeys {
+    type Format = RowFormat;
+    const OWN: &'static [SettingSpec] = &[
+        TEXT_SETTING,
+        optional(
+            FEW,
+            SettingKind::COUNT,
+            "all rows",
+            "training rows of each class that are kept, drawn by train.seed",
+        ),
+    ];
+}
 
 /// What the task `sequence-classification` is.
 #[derive(Debug)]
@@ -34,7 +56,7 @@ impl RowTask for Sequences {
     const MAY_HAVE_SEVERAL: bool = true;
     const LENGTH: usize = DEFAULT_LENGTH;
 
-    type Keys = NoKeys;
+    type Keys = ClassKeys;
     type Row = TextRow;
     /// Its classes, by index.
     type Target = Vec<usize>;
@@ -61,6 +83,17 @@ impl RowTask for Sequences {
             Purpose::Predict => &TEXT,
         };
         Ok(text_rows(read_rows(paths, schema, options)?))
+    }
+
+    fn texts(row: &TextRow) -> Vec<Cow<'_, str>> {
+        let texts = [Some(&row.text), row.text_pair.as_ref()];
+        let texts = texts.into_iter().flatten();
+        texts.map(|text| text.as_str().into()).collect()
+    }
+
+    fn texts_mut(row: &mut TextRow) -> Vec<&mut String> {
+        let texts = [Some(&mut row.text), row.text_pair.as_mut()];
+        texts.into_iter().flatten().collect()
     }
 
     fn labels<'a>(rows: impl Iterator<Item = &'a TextRow>) -> Result<Labels> {
@@ -95,6 +128,25 @@ impl RowTask for Sequences {
                 windows: vec![Window { row, target }],
             })
         }))
+    }
+
+    fn few(rules: &Rules) -> Result<Option<usize>> {
+        let few = rules.settings.optional(FEW, Settings::size)?;
+        match (few, rules.labels.kind()) {
+            (Some(_), LabelKind::Several) => {
+                let what = "learned from a number of rows of each class, where a row has several";
+                Err(TrainError::not_for_task(Self::NAME, what))
+            }
+            _ => Ok(few),
+        }
+    }
+
+    fn class(item: &Item<Self>) -> usize {
+        let target = item
+            .windows
+            .first()
+            .and_then(|window| window.target.first());
+        target.copied().unwrap_or_default()
     }
 
     fn weight(_: &Vec<usize>) -> f64 {

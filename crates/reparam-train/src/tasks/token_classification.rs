@@ -1,5 +1,6 @@
 //! The task `token-classification`: a tag for each word, such as those of named entities.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use burn::tensor::{Int, Tensor, TensorData};
@@ -78,6 +79,10 @@ impl RowTask for Words {
             Purpose::Predict => &TOKENS,
         };
         Ok(token_rows(read_rows(paths, schema, options)?))
+    }
+
+    fn texts(row: &TokenRow) -> Vec<Cow<'_, str>> {
+        vec![row.tokens.join(" ").into()]
     }
 
     fn labels<'a>(rows: impl Iterator<Item = &'a TokenRow>) -> Result<Labels> {

@@ -491,7 +491,7 @@ fn what_has_no_effect_is_refused() {
         ("data.format=parquet", "format"),
         ("data.packing=none", "packing"),
         ("train.sample_prompt=hello", "generates no text"),
-        ("train.precision=bf16", "runs in f32"),
+        ("train.recompute=true", "f32"),
         ("model.dropout=1.0", "dropout"),
     ] {
         let error = parse(line).expect_err(line);

@@ -10,6 +10,7 @@ mod evaluation;
 mod golden_steps;
 mod inspect;
 mod instructions;
+mod new_models;
 mod regression;
 mod resume;
 mod runs;

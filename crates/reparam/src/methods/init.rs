@@ -24,16 +24,16 @@ fn unit(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// Returns numbers uniform in `[-bound, bound)`.
-pub(crate) fn uniform(len: usize, bound: f64, seed: u64, name: &str) -> Vec<f32> {
+/// Returns numbers uniform in `[-bound, bound)`, which follow from `seed` and `name` alone.
+pub fn uniform(len: usize, bound: f64, seed: u64, name: &str) -> Vec<f32> {
     let mut rng = generator(seed, name);
     (0..len)
         .map(|_| ((2.0 * unit(&mut rng) - 1.0) * bound) as f32)
         .collect()
 }
 
-/// Returns normal numbers of the given standard deviation, by the Box-Muller transform.
-pub(crate) fn normal(len: usize, std: f64, seed: u64, name: &str) -> Vec<f32> {
+/// Returns normal numbers of the given standard deviation, by the Box-Muller transform. They follow from `seed` and `name` alone.
+pub fn normal(len: usize, std: f64, seed: u64, name: &str) -> Vec<f32> {
     let mut rng = generator(seed, name);
     (0..len)
         .map(|_| {

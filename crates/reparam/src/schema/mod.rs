@@ -111,6 +111,8 @@ pub enum SettingKind {
     NumberByPattern(Range),
     /// A table with settings of its own.
     Table(&'static [SettingSpec]),
+    /// A table of keys that another program has: flags, numbers, texts, and lists of numbers or texts.
+    Keys,
     /// A list of kinds of a catalog, each with its settings, in its order.
     Chain,
 }

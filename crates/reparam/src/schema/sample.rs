@@ -82,6 +82,19 @@ impl SettingKind {
                 SettingValue::NumberByPattern(pairs.collect())
             }
             Self::Table(specs) => SettingValue::Table(Chosen::sample("", specs, draw).settings),
+            Self::Keys => {
+                let keys = NAMES.iter().take(1 + draw(3) as usize);
+                let pairs = keys.map(|name| {
+                    let value = match draw(4) {
+                        0 => SettingValue::Flag(draw(2) == 1),
+                        1 => SettingValue::Count(whole(0, 1 << 20, draw)),
+                        2 => SettingValue::Number(number(Range::Finite, draw)),
+                        _ => SettingValue::Texts(names(draw)),
+                    };
+                    ((*name).to_owned(), value)
+                });
+                SettingValue::Table(pairs.collect())
+            }
             Self::Chain => SettingValue::Chain(Vec::new()),
         }
     }

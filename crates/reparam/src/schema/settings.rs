@@ -293,6 +293,15 @@ impl Settings {
     }
 
     reader! {
+        /// Returns a table of keys that are another program's.
+        ///
+        /// # Errors
+        ///
+        /// Fails when it is none; see [`Settings`].
+        keys -> &[(String, SettingValue)]: Table(keys) => keys, "a table"
+    }
+
+    reader! {
         /// Returns the kinds of a chain.
         ///
         /// # Errors

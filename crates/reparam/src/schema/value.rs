@@ -138,6 +138,7 @@ impl SettingKind {
                 "a table of module pattern = value".to_owned()
             }
             Self::Table(_) => "a table".to_owned(),
+            Self::Keys => "a table of key = value".to_owned(),
             Self::Chain => "a list of tables, each with a `kind`".to_owned(),
         }
     }
@@ -216,6 +217,7 @@ impl SettingKind {
                 patterns(key, pairs)?;
                 require(pairs.iter().all(|(_, number)| range.contains(*number)))
             }
+            (Self::Keys, V::Table(given)) => require(!given.is_empty()),
             (Self::Table(specs), V::Table(given)) => super::Settings::new(key, specs, given)
                 .map(|settings| V::Table(settings.into_values())),
             _ => Err(wrong()),

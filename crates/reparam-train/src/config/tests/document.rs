@@ -7,10 +7,10 @@ use reparam::methods::{BIAS, EXCLUDE_MODULES, TARGET_MODULES};
 use reparam::optim::TransformEntry;
 use reparam::schema::{Fallback, SettingKind, SettingSpec};
 
-use super::super::{data, optimizer};
+use super::super::{data, optimizer, text};
 use super::*;
 use crate::tasks::rows::RowTask;
-use crate::tasks::{MaskedKeys, Questions, Sentences};
+use crate::tasks::{ClassKeys, MaskedKeys, Questions, Sentences, WordKeys};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";
@@ -20,7 +20,7 @@ const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
 
 /// The tables of the document, in its order.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 23] = [
     "model",
     "data",
     "train",
@@ -28,6 +28,9 @@ const TABLES: [&str; 20] = [
     "question data",
     "embedding data",
     "masked data",
+    "word data",
+    "tokenizer",
+    "text",
     "regression model",
     "regression data",
     "regression train",
@@ -114,7 +117,10 @@ fn table(name: &str) -> Option<String> {
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(data::SPECS),
-        "rows data" => settings(RowsDataConfig::<NoKeys>::specs()),
+        "rows data" => settings(RowsDataConfig::<ClassKeys>::specs()),
+        "word data" => settings(<WordKeys as RowsKeys>::OWN),
+        "tokenizer" => settings(NewModelConfig::TOKENIZER),
+        "text" => settings(&text::KEYS),
         "question data" => settings(<Questions as RowTask>::Keys::OWN),
         "embedding data" => settings(<Sentences as RowTask>::Keys::OWN),
         "masked data" => settings(RowsDataConfig::<MaskedKeys>::specs()),

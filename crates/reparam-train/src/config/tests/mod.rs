@@ -75,7 +75,7 @@ fn set(text: &str, overrides: &[&str]) -> RunConfig {
 #[test]
 fn defaults() {
     let config = parse(MINIMAL).unwrap();
-    assert_eq!(config.model.path, "assets/stories260K");
+    assert_eq!(config.model.name(), "assets/stories260K");
     assert_eq!(config.model.revision, None);
     assert_eq!(config.data.train, [std::path::PathBuf::from("data.txt")]);
     assert_eq!(config.data.eval, EvalData::Fraction(0.05));
@@ -161,7 +161,8 @@ fn every_key_is_read() {
     let expected = RunConfig {
         model: ModelConfig {
             task: None,
-            path: "org/name".into(),
+            path: Some("org/name".into()),
+            new: None,
             revision: Some("main".into()),
             adapter: None,
             dropout: None,
@@ -275,7 +276,7 @@ fn overrides_take_toml_values_and_bare_strings() {
     );
     assert_eq!(config.train.length, Length::MaxSteps(50));
     assert_eq!(config.optimizer.learning_rate, 1e-3);
-    assert_eq!(config.model.path, "other/model");
+    assert_eq!(config.model.name(), "other/model");
     assert_eq!(config.data.train.len(), 2);
     let UpdateConfig::Named(update) = &config.optimizer.update else {
         panic!("a kind");
@@ -353,7 +354,7 @@ fn flags_of_their_own_are_literal_and_name_their_place() {
         Override::flag("--method", ["method", "kind"], "vera"),
     ]);
     let config = config.unwrap();
-    assert_eq!(config.model.path, "[m]");
+    assert_eq!(config.model.name(), "[m]");
     assert_eq!(
         config.data.train,
         ["a b", "{1}"].map(std::path::PathBuf::from)

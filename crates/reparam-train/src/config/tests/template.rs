@@ -80,7 +80,7 @@ fn what_is_given_is_in_it() {
     start.output = Some("here".to_owned());
     let run = read(&tasks.template(None, &start).unwrap());
     let config = run.config::<RunConfig>().unwrap();
-    assert_eq!(config.model.path, "models/a \"b\"");
+    assert_eq!(config.model.name(), "models/a \"b\"");
     assert_eq!(
         config.data.train,
         ["x.jsonl", "y.txt"].map(std::path::PathBuf::from)

@@ -170,7 +170,12 @@ fn setting(value: &Value) -> Option<SettingValue> {
             Some(count) => SettingValue::Count(count),
             None => SettingValue::Number(number.as_f64()?),
         },
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        Value::Object(table) => {
+            let pairs = table.iter();
+            let pairs = pairs.map(|(key, value)| Some((key.clone(), setting(value)?)));
+            SettingValue::Table(pairs.collect::<Option<_>>()?)
+        }
+        Value::Null | Value::Array(_) => return None,
     })
 }
 

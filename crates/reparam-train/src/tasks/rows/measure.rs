@@ -10,6 +10,7 @@ use reparam_models::{Predictor, RowTokens};
 use serde_json::json;
 
 use super::open::Opened;
+use super::preprocess::{preprocessor, to_predict};
 use super::set::Set;
 use super::{Encoder, Item, Outputs, Purpose, RowTask, Rules};
 use crate::evaluate::at_once;
@@ -97,6 +98,8 @@ pub(super) fn eval<T: RowTask>(
     let on_error = request.data.on_error;
     let read = Set::<T>::read(&paths, &options, on_error, Purpose::Measure);
     let (rows, mut skipped) = read.map_err(|error| error.of_remembered(remembered))?;
+    let steps = preprocessor(&opened.rules.settings)?;
+    let rows = to_predict::<T>(rows, steps.as_ref());
     let rows = Set::<T>::encode(rows, &opened.base, &encoder, on_error)?;
     skipped.append(rows.skipped.clone());
     let metrics = measure(&opened.model, &rows, &opened.rules, stop)?;
@@ -146,6 +149,8 @@ pub(super) fn predict<T: RowTask>(
     let paths = std::slice::from_ref(&request.data.path);
     let read = T::read(paths, &options, Purpose::Predict);
     let rows = read.map_err(|error| error.of_remembered(remembered))?;
+    let steps = preprocessor(&opened.rules.settings)?;
+    let rows = to_predict::<T>(rows, steps.as_ref());
     let mut rows = T::encode(rows, &encoder, false)?;
     if request.data.on_error == OnError::Stop {
         let files = std::mem::take(&mut rows.files);

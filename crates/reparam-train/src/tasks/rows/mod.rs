@@ -6,8 +6,10 @@
 mod card;
 mod measure;
 mod open;
+mod preprocess;
 mod set;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -20,23 +22,23 @@ use reparam_data::rows::{Labels, RowBatch, RowFormat, Rows, RowsOptions};
 use reparam_data::{BatchPlan, ContentHash, DocumentSource, EncodedRow, TextTokenizer};
 use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::PredictorSpec;
-use reparam_models::{Architecture, Predictor};
+use reparam_models::{Architecture, NewModel, Precision, Predictor};
 use serde_json::{Map, Value, json};
 
 use self::card::Card;
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
+use self::preprocess::{preprocessor, to_learn, to_predict};
 use self::set::Set;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig, RowsKeys};
 use crate::learner::Objective;
-use crate::task::{
-    BaseOrigin, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
-};
+use crate::new_model::Recipe;
+use crate::task::{BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task};
 use crate::tasks::pretrained::{
-    Adapter, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
-use crate::{Metrics, Result, Stop};
+use crate::{Metrics, Result, Stop, TrainError};
 
 /// What rows are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,14 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     /// Files that cannot be read.
     fn read(paths: &[PathBuf], options: &RowsOptions, purpose: Purpose) -> Result<Rows<Self::Row>>;
 
+    /// Returns the texts of a row: what the tokenizer of a new model is trained on.
+    fn texts(row: &Self::Row) -> Vec<Cow<'_, str>>;
+
+    /// Returns the texts of a row that may be changed before they become tokens; its [`Keys`](Self::Keys) then say what is done.
+    fn texts_mut(_row: &mut Self::Row) -> Vec<&mut String> {
+        Vec::new()
+    }
+
     /// Returns the labels for a new head.
     ///
     /// # Errors
@@ -186,6 +196,20 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     /// Rows that the settings cannot be followed with, or that nothing can be measured on.
     fn check(_items: &[Item<Self>], _rules: &Rules, _purpose: Purpose) -> Result<()> {
         Ok(())
+    }
+
+    /// Returns how many rows of each class are learned from; `None` for all rows.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot be followed.
+    fn few(_rules: &Rules) -> Result<Option<usize>> {
+        Ok(None)
+    }
+
+    /// Returns the class of a row, where [`few`](Self::few) are asked for.
+    fn class(_item: &Item<Self>) -> usize {
+        0
     }
 
     /// Returns how much a window weighs in a loss.
@@ -281,13 +305,21 @@ impl<T: RowTask> Task for OverRows<T> {
         watch: Stop<'_>,
     ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
-        let request = ModelRequest::new(&config.model.path).with_catalog(config.catalog.clone());
-        let base = Base::open::<T>(&request, &config.model.hub(hub), config.model.dropout)?;
-        let length = base.length(train_config.sequence_length);
+        let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
         let (rows, mut skipped) =
             Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
+        let steps = preprocessor(&data.own)?;
+        let (rows, of_texts) = to_learn::<T>(rows, steps.as_ref());
+        let recipe = Recipe::of(config, NewModel::Body);
+        let opened = beginning.open(&recipe, || {
+            let texts = rows.rows.iter().flatten().flat_map(T::texts);
+            Ok(texts.map(Cow::into_owned).collect())
+        })?;
+        let notes = opened.notes.clone();
+        let base = Base::of::<T>(opened)?;
+        let length = base.length(train_config.sequence_length);
         let adapter = Adapter::load(config)?;
         let of_head =
             base.labels_with::<T>(adapter.as_ref().map(|a| (&*a.directory, &a.tensors)))?;
@@ -313,6 +345,7 @@ impl<T: RowTask> Task for OverRows<T> {
                 let (rows, unread) =
                     Set::<T>::read(paths, &options, data.on_error, Purpose::Measure)?;
                 left_out.extend(rows.left_out.iter().cloned());
+                let rows = to_predict::<T>(rows, steps.as_ref());
                 let eval = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;
                 skipped.append(unread);
                 skipped.append(eval.skipped.clone());
@@ -329,6 +362,10 @@ impl<T: RowTask> Task for OverRows<T> {
                 (train, Some(eval), held_out)
             }
         };
+        let train = match T::few(&rules)? {
+            Some(few) => train.few(few, train_config.seed),
+            None => train,
+        };
         T::check(&train.items, &rules, Purpose::Learn)?;
         if let Some(eval) = &eval {
             T::check(&eval.items, &rules, Purpose::Measure)?;
@@ -344,6 +381,9 @@ impl<T: RowTask> Task for OverRows<T> {
             "left_out": left_out,
             "held_out": held_out,
         });
+        if let Some(report) = of_texts {
+            facts["text"] = json!(report);
+        }
         if T::HAS_LABELS {
             facts["labels"] = json!(rules.labels.names());
         }
@@ -354,7 +394,11 @@ impl<T: RowTask> Task for OverRows<T> {
             facts,
             files,
         };
-        let model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
+        let mut model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
+        if precision != Precision::F32 && model.architecture().has_dropout() {
+            return Err(TrainError::DropoutInBf16);
+        }
+        model.body.recompute = train_config.recompute;
         let loaded = Loaded {
             token_bytes: token_bytes(model.architecture(), precision),
             model,
@@ -362,7 +406,7 @@ impl<T: RowTask> Task for OverRows<T> {
             files: [&BaseOrigin::FILES[..], T::FILES].concat(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
-            warnings: Vec::new(),
+            warnings: notes,
             adapter,
         };
         let adapt = |model: Predictor, _: &[_], meta: &mut AdapterMeta| {

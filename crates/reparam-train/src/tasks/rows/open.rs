@@ -38,13 +38,14 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Finds and checks a checkpoint; `dropout` is another than it says.
-    pub(super) fn open<T: RowTask>(
-        request: &ModelRequest,
-        hub: &HubOptions,
-        dropout: Option<f64>,
-    ) -> Result<Self> {
-        let opened = OpenedModel::open(&request.model, hub, &request.catalog, dropout)?;
+    /// Finds and checks a checkpoint.
+    fn open<T: RowTask>(request: &ModelRequest, hub: &HubOptions) -> Result<Self> {
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, None)?;
+        Self::of::<T>(opened)
+    }
+
+    /// Looks for the head of a checkpoint.
+    pub(super) fn of<T: RowTask>(opened: OpenedModel) -> Result<Self> {
         let json = &opened.files.json().json;
         let file = |name: &str| opened.files.bytes(name).map(<[u8]>::to_vec);
         let head = T::head(&opened.architecture, &file)?;
@@ -222,7 +223,7 @@ pub(super) struct Opened {
 impl Opened {
     pub(super) fn open<T: RowTask>(request: &ModelRequest, hub: &HubOptions) -> Result<Self> {
         let precision = precision(request.precision);
-        let base = Base::open::<T>(request, hub, None)?;
+        let base = Base::open::<T>(request, hub)?;
         let directory = request.adapter.as_deref();
         let files = match directory {
             Some(directory) => Some(load_adapter(directory)?),

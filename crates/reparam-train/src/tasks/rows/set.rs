@@ -1,11 +1,11 @@
 //! Rows that a model has seen or will see.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use reparam_data::rows::{OnError, Rows, RowsOptions, Skipped};
-use reparam_data::{FileDigest, FileShare, Size, Unit, hold_out};
+use reparam_data::{FileDigest, FileShare, Size, Unit, hold_out, permutation};
 
 use super::open::Base;
 use super::{Encoder, Item, Purpose, RowTask, Window};
@@ -100,6 +100,22 @@ impl<T: RowTask> Set<T> {
         eval.sort_by_key(|item: &Item<T>| item.content);
         let set = |items| Self::new(items, Skipped::default(), Vec::new());
         Ok((set(train), set(eval), shares))
+    }
+
+    /// Keeps so many rows of each class, which follow from the seed and what the rows say.
+    pub(super) fn few(mut self, most: usize, seed: u64) -> Self {
+        self.items.sort_by_key(|item| item.content);
+        let mut kept: HashMap<usize, usize> = HashMap::new();
+        let order = permutation(self.items.len(), seed, 0);
+        let chosen = order.into_iter().filter(|index| {
+            let count = kept.entry(T::class(&self.items[*index])).or_default();
+            *count += 1;
+            *count <= most
+        });
+        let chosen: HashSet<usize> = chosen.collect();
+        let items = self.items.into_iter().enumerate();
+        let items = items.filter_map(|(index, item)| chosen.contains(&index).then_some(item));
+        Self::new(items.collect(), self.skipped, self.files)
     }
 
     /// The windows of units, one after the other.

@@ -7,7 +7,8 @@ use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_models::architecture::{
     AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec, HeadsSpec,
-    LinearSpec, NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec, TransformSpec,
+    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec,
+    TransformSpec,
 };
 use reparam_models::{Architecture, Family, ModelError};
 use reparam_ops::Activation;
@@ -90,6 +91,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             dropout: None,
             projection: None,
         },
+        recurrent: None,
         rotary: Vec::new(),
         blocks: (0..depth).map(block).collect(),
         norm: Some(norm("roof".to_owned())),
@@ -99,6 +101,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             soft_cap: None,
         },
         bias_keys: Vec::new(),
+        init: Initialization::Normal(0.02),
         heads: match causal {
             true => HeadsSpec::default(),
             false => HeadsSpec {

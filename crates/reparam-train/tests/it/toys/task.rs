@@ -206,7 +206,7 @@ impl Task for Score {
     ) -> Result<Prepared<Self>, TrainError> {
         watch.check()?;
         let (common, train_config) = (&config.model.common, &config.train);
-        let request = ModelRequest::new(&common.path)
+        let request = ModelRequest::new(common.name())
             .with_precision(Precision::F32)
             .with_catalog(config.catalog.clone());
         let hub = common.hub(hub);
@@ -237,7 +237,7 @@ impl Task for Score {
         let modules = report.modules.iter();
         let facts = RunFacts {
             warnings: Vec::new(),
-            model: common.path.clone(),
+            model: common.name().to_owned(),
             method: config.method.kind.clone(),
             model_parameters,
             targets: modules.map(|module| module.module.clone()).collect(),
@@ -250,7 +250,7 @@ impl Task for Score {
         };
         let origins = Origins {
             base: Some(BaseOrigin {
-                model: common.path.clone(),
+                model: common.name().to_owned(),
                 revision: common.revision.clone(),
                 from: session.files,
                 files: BaseOrigin::FILES.to_vec(),
@@ -267,7 +267,7 @@ impl Task for Score {
                     eval,
                     said,
                     meta: AdapterMeta {
-                        base_model_name_or_path: Some(common.path.clone()),
+                        base_model_name_or_path: common.path.clone(),
                         ..AdapterMeta::new(&*method, &report.modules)
                     },
                     method,

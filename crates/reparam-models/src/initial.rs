@@ -1,0 +1,88 @@
+//! What a new model starts from.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use reparam::methods::{normal, uniform};
+
+use crate::architecture::Architecture;
+use crate::loader::{Init, Loader, Planned};
+use crate::transformer::Transformer;
+use crate::{CausalLm, MaskedLm, ModelError};
+
+/// Which tensors a new model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NewModel {
+    /// Those of a [`CausalLm`].
+    Causal,
+    /// Those of a [`MaskedLm`].
+    Masked,
+    /// Those of the body in a class with a head, which [`Predictor`](crate::Predictor) draws itself.
+    Body,
+}
+
+/// A tensor of a new model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTensor {
+    planned: Planned,
+}
+
+impl NewTensor {
+    /// Returns its name in a checkpoint.
+    pub fn name(&self) -> &str {
+        &self.planned.name
+    }
+
+    /// Returns its shape in a checkpoint.
+    pub fn shape(&self) -> &[usize] {
+        &self.planned.shape
+    }
+
+    /// Draws its numbers, which follow from `seed` and its name alone.
+    pub fn values(&self, seed: u64) -> Vec<f32> {
+        let Planned { name, shape, init } = &self.planned;
+        let len = shape.iter().product();
+        match *init {
+            Init::Zeros => vec![0.0; len],
+            Init::Ones => vec![1.0; len],
+            Init::Normal(std) => normal(len, std, seed, name),
+            Init::Uniform(bound) => uniform(len, bound, seed, name),
+        }
+    }
+}
+
+impl Architecture {
+    /// Returns the tensors of a new model, as [`init`](Self::init) says what they start from.
+    ///
+    /// What differs from transformers: a residual layer of GPT-2 starts as any other, and the vector of a padding token is drawn,
+    /// too; batches have no padding.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::NotCausal`], [`ModelError::NoSuchHead`], and what [`check`](Self::check) finds.
+    pub fn new_tensors(&self, of: NewModel) -> Result<Vec<NewTensor>, ModelError> {
+        let architecture = Arc::new(self.clone());
+        let device = Device::flex();
+        let planned = match of {
+            NewModel::Causal if !self.is_causal() => {
+                return Err(ModelError::NotCausal {
+                    model_type: self.model_type.clone(),
+                });
+            }
+            NewModel::Causal => {
+                Loader::planned(&device, |loader| CausalLm::build(loader, &architecture))?
+            }
+            NewModel::Masked => {
+                let spec = MaskedLm::head_of(self)?;
+                Loader::planned(&device, |loader| {
+                    MaskedLm::build(loader, &architecture, &spec, false)
+                })?
+            }
+            NewModel::Body => Loader::planned(&device, |loader| {
+                Transformer::load(loader, &architecture, &architecture.prefix)
+            })?,
+        };
+        let tensors = planned.into_iter().map(|planned| NewTensor { planned });
+        Ok(tensors.collect())
+    }
+}

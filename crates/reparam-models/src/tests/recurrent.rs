@@ -1,0 +1,246 @@
+//! Recurrent nets against `torch.nn`, and new models.
+
+use burn::module::Module;
+use burn::tensor::Device;
+use reparam::ForwardContext;
+use reparam::methods::{LoraConfig, attach};
+use reparam::parameters::NamedTensor;
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
+use reparam_formats::peft::TargetModules;
+use reparam_formats::safetensors::TensorToWrite;
+use serde_json::json;
+
+use super::encoders::{Batch, Head, predictor};
+use super::families::randomized;
+use super::generation::check_cache;
+use super::{Documents, describe, golden, integers, load_in, max_difference, values};
+use crate::{CausalLm, ClassTargets, ModelError, NewModel, Precision, class_loss, span_loss};
+
+#[test]
+fn heads_compute_what_torch_computes() {
+    let context = ForwardContext::inference();
+    for (name, find, n_outputs) in [
+        ("lstm-sequence", (|all| all.sequence.as_ref()) as Head, 3),
+        ("gru-sequence", |all| all.sequence.as_ref(), 3),
+        ("rnn-sequence", |all| all.sequence.as_ref(), 3),
+        ("lstm-token", |all| all.token.as_ref(), 3),
+        ("gru-span", |all| all.span.as_ref(), 2),
+    ] {
+        let name = format!("recurrent/{name}");
+        let batch = Batch::new(&name);
+        let model = predictor(&name, find, n_outputs);
+        let outputs = model.outputs(batch.rows(), &context);
+        let loss = match n_outputs {
+            2 => {
+                let spans: Vec<_> = batch.targets.chunks(2).map(|s| (s[0], s[1])).collect();
+                span_loss(outputs.clone(), &batch.bounds, &spans, 1.0)
+            }
+            _ => class_loss(outputs.clone(), ClassTargets::One(&batch.targets), 1.0),
+        };
+        batch.check(&name, (&outputs, &loss), &model, model.architecture());
+    }
+}
+
+const CAUSAL: [&str; 3] = ["lstm-causal", "gru-causal", "rnn-causal"];
+
+#[test]
+fn language_models_compute_what_torch_computes() {
+    let context = ForwardContext::inference();
+    for name in CAUSAL {
+        let name = format!("recurrent/{name}");
+        let batch = Batch::new(&name);
+        let model = load_in(&golden(&name), &Device::flex().autodiff(), Precision::F32);
+        let model = model.set_require_grad(true);
+        let labels = integers(&batch.file, "targets").into_iter();
+        let labels: Vec<i32> = labels.map(|label| label as i32).collect();
+        let documents = Documents::flat(&batch.ids, &batch.bounds);
+        assert_eq!(documents.labels, labels);
+        let outputs = model.logits(documents.batch(), &context);
+        let loss = model.loss(documents.batch(), &labels, 1.0, &context);
+        batch.check(&name, (&outputs, &loss), &model, model.architecture());
+    }
+}
+
+/// The state that a cache carries is that of all tokens before.
+#[test]
+fn states_are_carried() {
+    let text: Vec<u32> = (0..48).map(|place| (place * 7 + place / 5) % 23).collect();
+    for name in CAUSAL {
+        let directory = golden(&format!("recurrent/{name}"));
+        let model = load_in(&directory, &Device::flex(), Precision::F32);
+        check_cache(&model, &text, 1e-6, name);
+    }
+}
+
+/// What is written is what was read: names, shapes and bits.
+#[test]
+fn tensors_have_the_names_of_torch() {
+    for name in CAUSAL {
+        let directory = golden(&format!("recurrent/{name}"));
+        let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
+        let model = load_in(&directory, &Device::flex(), Precision::F32);
+        let tensors = model.to_tensors();
+        assert!(tensors.len() >= 4 && tensors.len() == checkpoint.names().count());
+        for tensor in tensors {
+            let stored = checkpoint.expect(&tensor.name, &tensor.shape);
+            let stored = stored.expect("a tensor").to_f32_vec().expect("numbers");
+            let found = tensor.values.into_data();
+            assert_eq!(
+                found.as_slice::<f32>().expect("numbers"),
+                stored,
+                "{}",
+                tensor.name
+            );
+        }
+    }
+}
+
+/// A low-rank method acts on what a state adds, too: its merged weights compute the same.
+#[test]
+fn methods_are_attached_to_recurrent_weights() {
+    let directory = golden("recurrent/lstm-causal");
+    let (device, context) = (Device::flex(), ForwardContext::inference());
+    let batch = Batch::new("recurrent/lstm-causal");
+    let documents = Documents::flat(&batch.ids, &batch.bounds);
+    let model = load_in(&directory, &device, Precision::F32);
+    let plain = values(&model.logits(documents.batch(), &context));
+    let names = ["weight_hh_l0", "weight_ih_l1"].map(str::to_owned);
+    let lora = LoraConfig::new(2, 4.0).with_target_modules(TargetModules::Names(names.into()));
+    let (model, report) = attach(model, &lora, 3).expect("attached");
+    let modules: Vec<&str> = report.modules.iter().map(|one| &*one.module).collect();
+    assert_eq!(
+        modules,
+        ["model.rnn.weight_hh_l0", "model.rnn.weight_ih_l1"]
+    );
+    let model = randomized(model);
+    let adapted = values(&model.logits(documents.batch(), &context));
+    assert!(max_difference(&adapted, &plain) > 1e-3);
+    let numbers = |tensor: &NamedTensor| tensor.values.to_data().iter::<f32>().collect();
+    let merged = model.to_tensors();
+    let merged: Vec<(String, Vec<usize>, Vec<f32>)> = merged
+        .iter()
+        .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), numbers(tensor)))
+        .collect();
+    let tensors: Vec<TensorToWrite<'_>> = merged
+        .iter()
+        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
+        .collect();
+    let checkpoint = Checkpoint::in_memory("merged".as_ref(), &tensors).expect("a checkpoint");
+    let architecture = model.architecture().clone();
+    let merged = CausalLm::load(&checkpoint, architecture, &device, Precision::F32);
+    let found = values(&merged.expect("a model").logits(documents.batch(), &context));
+    assert!(max_difference(&found, &adapted) <= 1e-5);
+}
+
+/// Recurrent layers have no packed form.
+#[test]
+fn recurrent_nets_run_in_f32_alone() {
+    let directory = golden("recurrent/lstm-causal");
+    let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
+    let json = ModelJson::load(&directory).expect("a configuration");
+    let loaded = CausalLm::load(
+        &checkpoint,
+        describe(&json),
+        &Device::flex(),
+        Precision::Bf16,
+    );
+    let error = loaded.expect_err("it is refused");
+    assert!(
+        matches!(error, ModelError::UnsupportedPrecision { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_a_recurrent_net_cannot_be_is_refused() {
+    let parse = |value: serde_json::Value| {
+        ModelJson::parse("config.json".as_ref(), &value.to_string()).expect("a configuration")
+    };
+    let families = crate::Families::builtin();
+    let base = json!({"model_type": "lstm", "vocab_size": 9, "hidden_size": 4});
+    for (key, value, expected) in [
+        ("proj_size", json!(2), "proj_size"),
+        ("classifier_pooling", json!("max"), "classifier_pooling"),
+        ("hidden_size", json!(0), "hidden_size"),
+        ("dropout", json!(1.0), "dropout"),
+    ] {
+        let mut config = base.clone();
+        config[key] = value;
+        let error = families.describe(&parse(config)).expect_err(key);
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let mut tied = base.clone();
+    tied["tie_word_embeddings"] = json!(true);
+    tied["embedding_size"] = json!(3);
+    assert!(families.describe(&parse(tied)).is_err());
+    let mut both = base;
+    both["bidirectional"] = json!(true);
+    let both = describe(&parse(both));
+    let error = both
+        .new_tensors(NewModel::Causal)
+        .expect_err("it sees what comes");
+    assert!(matches!(error, ModelError::NotCausal { .. }), "{error}");
+}
+
+/// A new model has the tensors that it is loaded from, each from its own distribution.
+#[test]
+fn new_models_begin_as_they_should() {
+    let sizes = |model_type: &str| {
+        json!({
+            "model_type": model_type, "vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "intermediate_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4,
+        })
+    };
+    let std = |values: &[f32]| {
+        let squares: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
+        (squares / values.len() as f64).sqrt()
+    };
+    for model_type in [
+        "llama",
+        "gpt2",
+        "qwen3",
+        "gemma3_text",
+        "lstm",
+        "gru",
+        "rnn",
+    ] {
+        let text = sizes(model_type).to_string();
+        let json = ModelJson::parse("config.json".as_ref(), &text).expect("a configuration");
+        let architecture = describe(&json);
+        let planned = architecture.new_tensors(NewModel::Causal).expect("tensors");
+        let drawn: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(7)).collect();
+        let again: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(7)).collect();
+        assert_eq!(drawn, again);
+        let is_recurrent = architecture.recurrent.is_some();
+        for (tensor, values) in planned.iter().zip(&drawn) {
+            let name = tensor.name();
+            let is_norm = name.contains("norm") || name.contains("ln_");
+            let expected = match (is_norm, is_recurrent) {
+                (true, _) if name.ends_with("bias") || model_type == "gemma3_text" => 0.0,
+                (true, _) => 1.0,
+                (false, false) if name.ends_with("bias") => 0.0,
+                (false, false) => 0.02,
+                (false, true) if name.contains("embedding") => 1.0,
+                // Uniform up to 1/8.
+                (false, true) => 0.125 / 3f64.sqrt(),
+            };
+            let found = std(values);
+            assert!(
+                (found - expected).abs() <= 0.08 * expected,
+                "{model_type} {name}: {found}"
+            );
+        }
+        let tensors: Vec<TensorToWrite<'_>> = planned
+            .iter()
+            .zip(&drawn)
+            .map(|(tensor, values)| TensorToWrite::f32(tensor.name(), tensor.shape(), values))
+            .collect();
+        let checkpoint = Checkpoint::in_memory("new".as_ref(), &tensors).expect("a checkpoint");
+        let place = (&Device::flex(), Precision::F32);
+        let model = CausalLm::load(&checkpoint, architecture, place.0, place.1).expect("a model");
+        let documents = Documents::new([&[1u32, 2, 3, 4][..]]);
+        let logits = model.logits(documents.batch(), &ForwardContext::inference());
+        assert!(values(&logits).iter().all(|logit| logit.is_finite()));
+    }
+}

@@ -1,0 +1,374 @@
+//! Models that begin with nothing: the examples, and what is refused.
+
+use std::path::PathBuf;
+
+use reparam_train::config::Override;
+use reparam_train::event::Event;
+use reparam_train::inspect::{WordQuestion, ask_words};
+use reparam_train::{
+    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, Stop, TaskRun, Tasks, TrainError,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::witness::Witness;
+use crate::{names, offline, repository};
+
+/// An example, the file that its result is measured on, and whether the measure in the run is on the same rows.
+struct Example {
+    name: &'static str,
+    task: &'static str,
+    data: &'static str,
+}
+
+const EXAMPLES: [Example; 7] = [
+    Example {
+        name: "topics",
+        task: "sequence-classification",
+        data: "topics.csv",
+    },
+    Example {
+        name: "entities",
+        task: "token-classification",
+        data: "entities.conll",
+    },
+    Example {
+        name: "questions",
+        task: "question-answering",
+        data: "questions.jsonl",
+    },
+    Example {
+        name: "similar",
+        task: "embedding",
+        data: "similar.jsonl",
+    },
+    Example {
+        name: "masked",
+        task: "masked-lm",
+        data: "texts.txt",
+    },
+    Example {
+        name: "new-llama",
+        task: "causal-lm",
+        data: "texts.txt",
+    },
+    Example {
+        name: "words",
+        task: "word-embedding",
+        data: "texts.txt",
+    },
+];
+
+impl Example {
+    fn data(&self) -> PathBuf {
+        repository("examples/data").join(self.data)
+    }
+
+    fn parse(&self, dir: &TempDir, overrides: &[&str]) -> Result<TaskRun, String> {
+        let path = repository("examples").join(format!("{}.toml", self.name));
+        let text = std::fs::read_to_string(path).expect("an example");
+        let place = [
+            format!("data.train={:?}", self.data()),
+            format!("output.dir={:?}", dir.path().join("run")),
+            "train.threads=2".to_owned(),
+        ];
+        let given = overrides.iter().map(|one| (*one).to_owned());
+        let all: Vec<Override> = place.into_iter().chain(given).map(Override::set).collect();
+        let run = Tasks::builtin().parse(&text, "run.toml", &all);
+        run.map_err(|error| format!("{error} {:?}", error.hint()))
+    }
+
+    fn run(&self, dir: &TempDir, overrides: &[&str]) -> Result<Witness, TrainError> {
+        let run = self.parse(dir, overrides);
+        let run = run.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        let mut witness = Witness::default();
+        let outcome = witness.run(&run, false)?;
+        assert_eq!(outcome, Outcome::Finished);
+        Ok(witness)
+    }
+}
+
+/// A few steps.
+const SHORT: [&str; 3] = [
+    "train.max_steps=3",
+    "train.eval_every=0",
+    "train.batch_size=2",
+];
+
+fn place() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+fn measure(example: &Example, dir: &TempDir) -> Result<Metrics, TrainError> {
+    let model = dir.path().join("run");
+    let request = EvalRequest {
+        model: ModelRequest::new(model.to_str().expect("UTF-8")),
+        data: DataRequest::new(example.data()),
+        sequence_length: None,
+    };
+    let tasks = Tasks::builtin();
+    let task = *tasks.of_request(None, &request.model, &offline())?;
+    assert_eq!(task.name, example.task);
+    task.eval(&request, &offline(), Stop::never())
+}
+
+fn bytes(dir: &TempDir, file: &str) -> Vec<u8> {
+    std::fs::read(dir.path().join("run").join(file)).expect("a file")
+}
+
+const WEIGHTS: &str = "model/model.safetensors";
+
+#[test]
+fn examples_make_models_that_can_be_measured() {
+    for example in &EXAMPLES {
+        let dir = place();
+        let witness = example.run(&dir, &SHORT);
+        let witness = witness.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+        let finished = witness.finished();
+        let after = finished.after.expect("an evaluation");
+        assert!(after.is_finite(), "{}", example.name);
+        let files = names(&dir.path().join("run").join("model"));
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            assert!(
+                files.iter().any(|name| name == file),
+                "{} {file}",
+                example.name
+            );
+        }
+        if example.task == "word-embedding" {
+            let ask = |word: &str| {
+                let question = WordQuestion::Nearest(word.to_owned());
+                ask_words(&dir.path().join("run"), &question, 5)
+            };
+            assert_eq!(ask("soup").expect("words").len(), 5);
+            assert!(matches!(ask("Soup"), Err(TrainError::NoVector { .. })));
+            continue;
+        }
+        let metrics = measure(example, &dir);
+        let metrics = metrics.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+        assert!(metrics.primary().is_finite(), "{}", example.name);
+    }
+}
+
+/// The vocabulary and the weights follow from the run file and the texts alone, and a run that was stopped goes on to the same
+/// bits.
+#[test]
+fn new_models_come_out_to_the_same_bits() {
+    for example in [&EXAMPLES[0], &EXAMPLES[5], &EXAMPLES[6]] {
+        let longer = [
+            "train.max_steps=12",
+            "train.eval_every=0",
+            "train.batch_size=2",
+            "train.save_every=5",
+        ];
+        let (whole, parts) = (place(), place());
+        example.run(&whole, &longer).expect("a run");
+        let run = example.parse(&parts, &longer).expect("a run file");
+        let mut witness = Witness {
+            stop_at: Some(7),
+            ..Witness::default()
+        };
+        witness.run(&run, false).expect("it stops");
+        Witness::default().run(&run, true).expect("it goes on");
+        for file in [WEIGHTS, "model/tokenizer.json", "model/config.json"] {
+            assert!(
+                bytes(&whole, file) == bytes(&parts, file),
+                "{} {file}",
+                example.name
+            );
+        }
+        // Another seed begins with other weights.
+        let other = place();
+        let seeded = [&longer[..], &["train.seed=5"]].concat();
+        example.run(&other, &seeded).expect("a run");
+        assert!(
+            bytes(&whole, WEIGHTS) != bytes(&other, WEIGHTS),
+            "{}",
+            example.name
+        );
+    }
+}
+
+/// A low-rank method on drawn weights gives a whole model, for no base would be there for an adapter.
+#[test]
+fn a_new_model_is_saved_whole_whatever_the_method() {
+    let example = &EXAMPLES[0];
+    let dir = place();
+    let lora = [&SHORT[..], &["method={ kind = \"lora\", rank = 2 }"]].concat();
+    example.run(&dir, &lora).expect("a run");
+    let files = names(&dir.path().join("run"));
+    assert!(files.contains(&"model".to_owned()) && !files.contains(&"adapter".to_owned()));
+    assert!(
+        measure(example, &dir)
+            .expect("measures")
+            .primary()
+            .is_finite()
+    );
+}
+
+/// The tokenizer of another model, and word vectors for some of the words.
+#[test]
+fn parts_of_a_new_model_may_come_from_elsewhere() {
+    let dir = place();
+    let example = &EXAMPLES[5];
+    let path = repository("assets/stories260K");
+    let tokenizer = format!("model.tokenizer={{ path = {path:?} }}");
+    let own = [&SHORT[..], &[&tokenizer]].concat();
+    example.run(&dir, &own).expect("a run");
+    let original = std::fs::read(path.join("tokenizer.json")).expect("a file");
+    assert!(bytes(&dir, "model/tokenizer.json") == original);
+
+    let example = &EXAMPLES[0];
+    let dir = place();
+    let vectors = dir.path().join("vectors.txt");
+    let line = |word: &str, first: f32| {
+        let rest = " 0.5".repeat(63);
+        format!("{word} {first}{rest}\n")
+    };
+    std::fs::write(&vectors, line("soup", 0.25) + &line("unheard", 1.0)).expect("writes");
+    let given = format!("model.word_vectors={vectors:?}");
+    let frozen = "method={ kind = \"full\", exclude_modules = [\"embedding\"] }";
+    let witness = example.run(&dir, &[&SHORT[..], &[&given, frozen]].concat());
+    let witness = witness.expect("a run");
+    let said = witness
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Warning { message } if message.starts_with("1 of ")));
+    assert!(said);
+    let tokenizer: Value =
+        serde_json::from_slice(&bytes(&dir, "model/tokenizer.json")).expect("JSON");
+    let id = tokenizer["model"]["vocab"]["soup"]
+        .as_u64()
+        .expect("a word") as usize;
+    let checkpoint = reparam_formats::checkpoint::Checkpoint::open(&dir.path().join("run/model"));
+    let checkpoint = checkpoint.expect("a checkpoint");
+    let table = checkpoint
+        .require("model.embedding.weight")
+        .expect("a table");
+    let values = table.to_f32_vec().expect("numbers");
+    assert_eq!(values[64 * id..64 * id + 2], [0.25, 0.5]);
+
+    std::fs::write(&vectors, "soup 1 2 3\n").expect("writes");
+    let error = example
+        .run(&place(), &[&SHORT[..], &[&given]].concat())
+        .err();
+    assert!(
+        matches!(
+            error,
+            Some(TrainError::VectorWidth {
+                found: 3,
+                expected: 64,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    let line = line("unheard", 1.0);
+    std::fs::write(&vectors, line).expect("writes");
+    let error = example
+        .run(&place(), &[&SHORT[..], &[&given]].concat())
+        .err();
+    assert!(
+        matches!(error, Some(TrainError::NoCommonWords { .. })),
+        "{error:?}"
+    );
+}
+
+/// What is done to texts is done again in a prediction, and said in the first event.
+#[test]
+fn texts_are_made_uniform_before_they_become_tokens() {
+    let example = &EXAMPLES[0];
+    let dir = place();
+    let witness = example.run(&dir, &SHORT).expect("a run");
+    let said = &witness.start().data["text"];
+    let steps = said["steps"].as_array().expect("steps");
+    let names: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| step["step"].as_str())
+        .collect();
+    assert_eq!(names, ["lowercase", "segment"]);
+    assert_eq!(said["samples"].as_array().map(Vec::len), Some(3));
+    let rows = |text: &str| {
+        let file = dir.path().join("rows.csv");
+        std::fs::write(&file, format!("text,label\n{text},food\n")).expect("writes");
+        let request = EvalRequest {
+            model: ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
+            data: DataRequest::new(file),
+            sequence_length: None,
+        };
+        let tasks = Tasks::builtin();
+        let task = tasks
+            .of_request(None, &request.model, &offline())
+            .expect("a task");
+        let metrics = task.eval(&request, &offline(), Stop::never());
+        metrics.expect("measures").get("loss").expect("a loss")
+    };
+    assert_eq!(rows("We ate THE soup."), rows("we ate the SOUP ."));
+    assert_ne!(rows("we ate the soup ."), rows("we ate the cake ."));
+}
+
+#[test]
+fn what_a_new_model_cannot_be_is_said() {
+    let [topics, .., words] = &EXAMPLES;
+    for (example, overrides, expected) in [
+        (topics, &["model.path=x"][..], "path"),
+        (topics, &["model.revision=x"], "revision"),
+        (
+            topics,
+            &["model.tokenizer={ kind = \"word_piece\", sentence_marks = true }"],
+            "sentence_marks",
+        ),
+        (
+            topics,
+            &["model.tokenizer={ path = \"x\", min_count = 3 }"],
+            "min_count",
+        ),
+        (topics, &["data.text={ stop_words = \"en\" }"], "stop_words"),
+        (&EXAMPLES[1], &["data.text={ lowercase = true }"], "text"),
+    ] {
+        let error = example.parse(&place(), overrides).err();
+        let error = error.unwrap_or_else(|| panic!("{overrides:?}"));
+        assert!(error.contains(expected), "{overrides:?}: {error}");
+    }
+    for (example, overrides, expected) in [
+        (topics, &["model.architecture=lstn"][..], "lstn"),
+        (
+            topics,
+            &["model.config={ hidden_sise = 4, hidden_size = 4 }"],
+            "hidden_size",
+        ),
+        (
+            topics,
+            &["model.config={ embedding_size = 4 }"],
+            "hidden_size",
+        ),
+        (
+            topics,
+            &["model.config={ hidden_size = 8, vocab_size = 3 }"],
+            "vocab_size",
+        ),
+        (
+            topics,
+            &["model.tokenizer={ kind = \"bpe\", vocab_size = 4 }"],
+            "vocab",
+        ),
+        (
+            topics,
+            &["model.config={ hidden_size = 2147483648 }"],
+            "model.config",
+        ),
+        (words, &["model.architecture=lstm"], "skip_gram"),
+        (words, &["model.tokenizer={ kind = \"bpe\" }"], "word_level"),
+        (words, &["model.config={ hidden_size = 4 }"], "vector_size"),
+        (
+            &EXAMPLES[4],
+            &["model.tokenizer={ kind = \"bpe\", vocab_size = 400 }"],
+            "mask",
+        ),
+    ] {
+        let error = example.run(&place(), overrides).err();
+        let error = error.unwrap_or_else(|| panic!("{overrides:?}"));
+        let said = format!("{error} {}", error.hint().unwrap_or_default());
+        assert!(said.contains(expected), "{overrides:?}: {said}");
+    }
+}
