@@ -8,8 +8,8 @@
 //!                           RowBatch: ids, types, positions, bounds
 //! ```
 //!
-//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv`, `.tsv` and `.conll` files, plain lines, and the JSON of SQuAD. [`Fields`]
-//!   says which column holds which field; a [`Schema`] which fields a task has.
+//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv`, `.tsv` and `.conll` files, plain lines, pairs of files with aligned lines,
+//!   and the JSON of SQuAD. [`Fields`] says which column holds which field; a [`Schema`] which fields a task has.
 //! - [`RowBatch`] holds encoded rows one behind the other, without padding.
 //!
 //! Each kind of rows has what takes it, what encodes it and what measures it:
@@ -20,6 +20,7 @@
 //! | tokens with tags | [`token_rows`], [`Labels::tags`] | [`encode_tokens`] | [`EntityScorer`] |
 //! | questions with answers | [`question_rows`] | [`encode_questions`], [`span_targets`] | [`best_span`], [`AnswerScorer`] |
 //! | pairs of texts | [`pair_rows`] | [`encode_texts`] | [`pearson`], [`spearman`], [`RetrievalScorer`] |
+//! | sources with targets | [`sequence_rows`] | [`encode_sequences`] | |
 //!
 //! [`Labels`] are the classes of a model in their order: those of its checkpoint, or those of the training data; [`softmax`] and
 //! [`sigmoid`] make probabilities of logits.
@@ -58,9 +59,11 @@ mod format;
 mod labels;
 mod metrics;
 mod pairs;
+mod parallel;
 mod questions;
 mod read;
 mod retrieval;
+mod sequences;
 mod spans;
 mod squad;
 mod tags;
@@ -84,6 +87,10 @@ pub use questions::{
 };
 pub use read::{Row, Rows, RowsOptions, Schema, read_rows};
 pub use retrieval::{RECALL_AT, Retrieval, RetrievalMetrics, RetrievalScorer};
+pub use sequences::{
+    EncodedSequence, SOURCE, SOURCE_AND_TARGET, SequenceOptions, SequenceRow, encode_sequences,
+    sequence_rows,
+};
 pub use spans::{Span, SpanLogits, SpanOptions, best_span, encode_questions, span_targets};
 pub use tags::TaggedRow;
 pub use text::{LABELLED_TEXT, LabelValue, RowLabels, TEXT, TextRow, text_rows};
