@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::rows::testing::{close, measured};
 
@@ -44,4 +46,17 @@ fn a_corpus_is_the_sum_of_its_texts() {
     assert_eq!(sum, first + second);
     assert_eq!((sum.words, sum.reference_words), (9, 10));
     assert_eq!((sum.matches, sum.totals), ([8, 6, 4, 2], [9, 7, 5, 3]));
+}
+
+proptest! {
+    #[test]
+    fn any_texts_have_a_score(text in "\\PC{0,40}", reference in "[a-c .,1-]{0,20}") {
+        for tokenizer in BleuTokenizer::ALL {
+            let score = |text, reference| BleuStats::of(text, &[reference], tokenizer).score().score;
+            for (text, reference) in [(&text, &reference), (&reference, &text), (&text, &text)] {
+                let score = score(text, reference);
+                prop_assert!((0.0..=100.0 + 1e-9).contains(&score), "{score}");
+            }
+        }
+    }
 }

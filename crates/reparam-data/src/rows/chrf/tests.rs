@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::rows::testing::{close, measured};
 
@@ -44,5 +46,16 @@ fn nothing_scores_nothing() {
         of("a", &["b"]),
     ] {
         assert_eq!(stats.score(), 0.0, "{stats:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_texts_have_a_score(text in "\\PC{0,40}", reference in "[a-c .,!]{0,20}") {
+        let score = |text, reference| ChrfStats::of(text, &[reference], Chrf::CharactersAndWords).score();
+        for (text, reference) in [(&text, &reference), (&reference, &text), (&text, &text)] {
+            let score = score(text, reference);
+            prop_assert!((0.0..=100.0 + 1e-9).contains(&score), "{score}");
+        }
     }
 }
