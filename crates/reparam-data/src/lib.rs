@@ -67,7 +67,7 @@ pub use source::{
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
-    EncodedCorpus, EncodedPiece, EncodedRow, EncodedWords, SpecialIds, SpecialTokens,
-    StreamDecoder, TextTokenizer, Window, WindowOptions,
+    EncodedCorpus, EncodedPiece, EncodedRow, EncodedTarget, EncodedWords, SpecialIds,
+    SpecialTokens, StreamDecoder, TextTokenizer, Window, WindowOptions,
 };
 pub use watch::{Interrupted, Phase, Progress, Watch};

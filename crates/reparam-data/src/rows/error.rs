@@ -64,6 +64,30 @@ pub enum RowError {
         message: String,
     },
 
+    /// A file of sources has no file of targets.
+    #[error("parallel files come in pairs, found {sources} of sources and {targets} of targets")]
+    UnpairedFiles {
+        /// Files of sources.
+        sources: usize,
+        /// Files of targets.
+        targets: usize,
+    },
+    /// Two parallel files have not the same number of lines.
+    #[error(
+        "{} has {source_lines} lines, {} has {target_lines}",
+        source_path.display(), target_path.display()
+    )]
+    LineCounts {
+        /// The file of sources.
+        source_path: std::path::PathBuf,
+        /// Its lines.
+        source_lines: usize,
+        /// The file of targets.
+        target_path: std::path::PathBuf,
+        /// Its lines.
+        target_lines: usize,
+    },
+
     // Rows.
     /// A row or a header lacks the column of a field.
     #[error(
@@ -93,6 +117,14 @@ pub enum RowError {
         expected: &'static str,
         /// What it is.
         found: String,
+    },
+    /// A text that has to say something is blank.
+    #[error("{place}: the field `{field}` is blank")]
+    Blank {
+        /// Where it stands.
+        place: DocumentSource,
+        /// The field.
+        field: &'static str,
     },
     /// The same is wrong with several rows, or with one where such rows could be left out.
     #[error("{first}{}", and_others(*count, others))]
@@ -269,6 +301,7 @@ impl Fault for RowError {
             Self::Read(error) => return error.row(),
             Self::NoColumn { place, field, .. } => (place, format!("missing {field}")),
             Self::WrongType { place, field, .. } => (place, format!("type {field}")),
+            Self::Blank { place, field } => (place, format!("blank {field}")),
             Self::TagCount { place, .. } => (place, "tag count".to_owned()),
             Self::NoTags { place } => (place, "no tags".to_owned()),
             Self::UnknownTag { place, .. } => (place, "unknown tag".to_owned()),

@@ -23,28 +23,37 @@ pub enum RowFormat {
     Csv,
     /// Cells between tabs. Quotes are characters like any other.
     Tsv,
-    /// Every line is a `text`, a blank one too.
+    /// Every line is a `text`, or a `source` without a target; a blank one too.
     Lines,
     /// One token a line with its tag, blank lines between sentences: `.conll`, `.bio`, `.bmes`. The token is in the first
     /// column and the tag in the last one, unless fields give their numbers.
     Conll,
     /// The JSON of SQuAD, versions 1 and 2: articles of paragraphs of questions. A `.json` file that is one is recognized.
     Squad,
+    /// Two files of text for each path of sources: line `n` of the second is the target of line `n` of the first.
+    Parallel,
+    /// A source and its target in one line, between them `||`; no line names the columns.
+    Bars,
 }
 
 impl RowFormat {
     /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Jsonl,
         Self::Csv,
         Self::Tsv,
         Self::Lines,
         Self::Conll,
         Self::Squad,
+        Self::Parallel,
+        Self::Bars,
     ];
 
     /// The extensions of sentences of tagged tokens.
     const CONLL: [&str; 3] = ["conll", "bio", "bmes"];
+
+    /// What a line may be.
+    pub(super) const LINE: [&str; 2] = ["text", "source"];
 
     /// The name that run files and the program use.
     #[must_use]
@@ -56,6 +65,8 @@ impl RowFormat {
             Self::Lines => "lines",
             Self::Conll => "conll",
             Self::Squad => "squad",
+            Self::Parallel => "parallel",
+            Self::Bars => "bars",
         }
     }
 
@@ -63,9 +74,10 @@ impl RowFormat {
     const fn fields(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Jsonl | Self::Csv | Self::Tsv => None,
-            Self::Lines => Some(&["text"]),
+            Self::Lines => Some(&Self::LINE),
             Self::Conll => Some(&["tokens", "tags"]),
             Self::Squad => Some(&["context", "question", "answers", "id"]),
+            Self::Parallel | Self::Bars => Some(&["source", "target"]),
         }
     }
 

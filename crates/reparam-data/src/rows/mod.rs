@@ -8,8 +8,8 @@
 //!                           RowBatch: ids, types, positions, bounds
 //! ```
 //!
-//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv`, `.tsv` and `.conll` files, plain lines, and the JSON of SQuAD. [`Fields`]
-//!   says which column holds which field; a [`Schema`] which fields a task has.
+//! - [`read_rows`] reads `.jsonl`, `.json`, `.csv`, `.tsv` and `.conll` files, plain lines, pairs of files with aligned lines,
+//!   and the JSON of SQuAD. [`Fields`] says which column holds which field; a [`Schema`] which fields a task has.
 //! - [`RowBatch`] holds encoded rows one behind the other, without padding.
 //!
 //! Each kind of rows has what takes it, what encodes it and what measures it:
@@ -20,6 +20,7 @@
 //! | tokens with tags | [`token_rows`], [`Labels::tags`] | [`encode_tokens`] | [`EntityScorer`] |
 //! | questions with answers | [`question_rows`] | [`encode_questions`], [`span_targets`] | [`best_span`], [`AnswerScorer`] |
 //! | pairs of texts | [`pair_rows`] | [`encode_texts`] | [`pearson`], [`spearman`], [`RetrievalScorer`] |
+//! | sources with targets | [`sequence_rows`] | [`encode_sequences`] | [`BleuStats`], [`ChrfStats`], [`RougeStats`] |
 //!
 //! [`Labels`] are the classes of a model in their order: those of its checkpoint, or those of the training data; [`softmax`] and
 //! [`sigmoid`] make probabilities of logits.
@@ -50,6 +51,9 @@
 
 mod answers;
 mod batch;
+mod bleu;
+mod bleu_tokens;
+mod chrf;
 mod conll;
 mod correlation;
 mod entities;
@@ -57,10 +61,14 @@ mod error;
 mod format;
 mod labels;
 mod metrics;
+mod ngrams;
 mod pairs;
+mod parallel;
 mod questions;
 mod read;
 mod retrieval;
+mod rouge;
+mod sequences;
 mod spans;
 mod squad;
 mod tags;
@@ -72,6 +80,9 @@ mod tokens;
 pub use crate::source::{Column, Fields, FieldsError, OnError, Skipped};
 pub use answers::{AnswerMetrics, AnswerScorer};
 pub use batch::{RowBatch, encode_rows, encode_texts};
+pub use bleu::{Bleu, BleuStats};
+pub use bleu_tokens::BleuTokenizer;
+pub use chrf::{Chrf, ChrfStats};
 pub use correlation::{pearson, spearman};
 pub use entities::{Entity, EntityCounts, EntityMetrics, EntityScorer};
 pub use error::{Result, RowError};
@@ -84,6 +95,11 @@ pub use questions::{
 };
 pub use read::{Row, Rows, RowsOptions, Schema, read_rows};
 pub use retrieval::{RECALL_AT, Retrieval, RetrievalMetrics, RetrievalScorer};
+pub use rouge::{Rouge, RougeStats};
+pub use sequences::{
+    EncodedSequence, SOURCE, SOURCE_AND_TARGET, SequenceOptions, SequenceRow, encode_sequences,
+    sequence_rows,
+};
 pub use spans::{Span, SpanLogits, SpanOptions, best_span, encode_questions, span_targets};
 pub use tags::TaggedRow;
 pub use text::{LABELLED_TEXT, LabelValue, RowLabels, TEXT, TextRow, text_rows};

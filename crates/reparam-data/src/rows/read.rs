@@ -9,6 +9,8 @@ use reparam_formats::nearest;
 
 use super::error::{Result, RowError};
 use super::format::RowFormat;
+use super::parallel::read_parallel;
+use super::sequences::other_names;
 use crate::error::DataError;
 use crate::source::{
     Column, Dialect, DocumentSource, Faults, Fields, FileDigest, Format, OnError, Records, Skipped,
@@ -70,6 +72,11 @@ impl Row {
         let mut values = self.values.iter();
         let (_, value) = values.find(|(name, _)| *name == field)?;
         (!value.is_null()).then_some(value)
+    }
+
+    /// Whether a field was read, be it null.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.values.iter().any(|(name, _)| *name == field)
     }
 
     /// A field that is a text.
@@ -170,12 +177,13 @@ impl<T> Rows<T> {
 }
 
 /// Reads the rows of `paths` in order. Fields that the schema does not have are ignored; blank lines are no rows, except
-/// with [`RowFormat::Lines`].
+/// with [`RowFormat::Lines`]. With [`RowFormat::Parallel`], paths come in pairs, each of sources and of their targets.
 ///
 /// # Errors
 ///
 /// Of a file as a whole: that it cannot be read, is not UTF-8, has no rows, or a header without a required column; JSON that
-/// is broken inside of an array, and quotes of CSV that do not match, for behind them rows would be lost in silence.
+/// is broken inside of an array, and quotes of CSV that do not match, for behind them rows would be lost in silence; parallel
+/// files without a second one, or with more lines than it.
 /// What is wrong with one row is in its place in [`Rows::rows`]: a line that is no JSON object, a record that is too short
 /// or too long, a field that is missing.
 ///
@@ -186,6 +194,9 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
     schema.check(&options.fields)?;
     if let Some(format) = options.format {
         format.check(schema, None)?;
+    }
+    if options.format == Some(RowFormat::Parallel) {
+        return read_parallel(paths, schema);
     }
     let is_data = |path: &Path| match options.format {
         None => RowFormat::of(path).is_some_and(|format| format.lacks(schema).is_none()),
@@ -225,6 +236,9 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
             RowFormat::Lines => file.lines(&mut rows.rows),
             RowFormat::Conll => file.sentences(&mut rows.rows)?,
             RowFormat::Squad => file.questions(&mut rows.rows)?,
+            RowFormat::Bars => file.bars(&mut rows.rows)?,
+            // No name says it, and where it is chosen, files are read in pairs.
+            RowFormat::Parallel => {}
         }
     }
     Ok(rows)
@@ -242,6 +256,26 @@ impl File<'_> {
     /// Whether a field must be there.
     pub(super) fn demands(&self, field: &str) -> bool {
         self.schema.required.contains(&field) || self.fields.names(field)
+    }
+
+    /// Whether a field may have this name, too.
+    fn is_other_name(&self, field: &str, name: &str) -> bool {
+        !self.fields.names(field) && other_names(field).contains(&name)
+    }
+
+    /// The key of a field in an object or a header: what was chosen, else its own name, else the only other name of it that
+    /// is there.
+    fn key<'b>(&'b self, field: &'b str, is_there: impl Fn(&str) -> bool) -> &'b str {
+        let key = self.fields.key(field);
+        if self.fields.names(field) || is_there(key) {
+            return key;
+        }
+        let mut others = other_names(field).iter().filter(|name| is_there(name));
+        match (others.next(), others.next()) {
+            (Some(name), None) => name,
+            // Nobody knows which of two is meant.
+            _ => key,
+        }
     }
 
     pub(super) fn no_column(
@@ -266,9 +300,13 @@ impl File<'_> {
 
     fn objects(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
         let is_field = |key: &str| {
-            self.schema
-                .read()
-                .any(|field| self.fields.key(field) == key)
+            self.schema.read().any(|field| {
+                let of_field = self.fields.key(field);
+                let is_around = of_field
+                    .split_once('.')
+                    .is_some_and(|(outer, _)| outer == key);
+                of_field == key || is_around || self.is_other_name(field, key)
+            })
         };
         json::objects(self.path, self.text, is_field, |object, place| {
             rows.push(
@@ -288,8 +326,8 @@ impl File<'_> {
     ) -> Result<Row> {
         let mut values = Vec::new();
         for field in self.schema.read() {
-            let key = self.fields.key(field);
-            match object.get_mut(key).map(Value::take) {
+            let key = self.key(field, |key| object.contains_key(key));
+            match take(&mut object, key) {
                 None if self.demands(field) => {
                     let keys: Vec<&str> = object.keys().map(String::as_str).collect();
                     return Err(self.no_column(&place, field, key, &keys));
@@ -367,11 +405,14 @@ impl File<'_> {
                     columns.push((field, number));
                 }
                 Some(Column::Number(_)) => return Err(missing(self.fields.key(field))),
-                Some(Column::Name(name)) => match column(header, &name, place)? {
-                    Some(column) => columns.push((field, column)),
-                    None if self.demands(field) => return Err(missing(&name)),
-                    None => {}
-                },
+                Some(Column::Name(_)) => {
+                    let name = self.key(field, |key| header.contains(&key));
+                    match column(header, name, place)? {
+                        Some(column) => columns.push((field, column)),
+                        None if self.demands(field) => return Err(missing(name)),
+                        None => {}
+                    }
+                }
                 None if self.demands(field) => return Err(missing(field)),
                 None => {}
             }
@@ -381,7 +422,11 @@ impl File<'_> {
 
     fn lines(&self, rows: &mut Vec<Result<Row>>) {
         let path: Arc<Path> = Arc::from(self.path);
-        // The text is the one column that there is, whatever `fields` says of tables.
+        // It is the one column that there is, whatever `fields` says of tables.
+        let mut fields = RowFormat::LINE.into_iter();
+        let Some(field) = fields.find(|field| self.schema.reads(field)) else {
+            return;
+        };
         for (content, line) in self.text.lines().zip(1..) {
             let place = DocumentSource {
                 path: Arc::clone(&path),
@@ -390,8 +435,17 @@ impl File<'_> {
             };
             rows.push(Ok(Row {
                 place,
-                values: vec![("text", Value::from(content))],
+                values: vec![(field, Value::from(content))],
             }));
         }
     }
+}
+
+/// Takes the value of a key; with a dot in it, also that of an object in the object: `translation.de`.
+fn take(object: &mut Map<String, Value>, key: &str) -> Option<Value> {
+    if let Some(value) = object.get_mut(key) {
+        return Some(value.take());
+    }
+    let (outer, inner) = key.split_once('.')?;
+    take(object.get_mut(outer)?.as_object_mut()?, inner)
 }

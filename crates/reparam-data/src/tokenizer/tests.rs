@@ -809,3 +809,95 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn sources_and_targets_end_with_one_eos() {
+    // (template before the text, behind it), source, target.
+    let [end, a, b, c] = [256, u32::from(b'a'), u32::from(b'b'), u32::from(b'c')];
+    for (before, after, source) in [
+        (false, true, &[a, b, c, end][..]),
+        (false, false, &[a, b, c, end]),
+        (true, false, &[end, a, b, c, end]),
+        (true, true, &[end, a, b, c, end]),
+    ] {
+        let tokenizer = byte_level_tokenizer(end_template(before, after));
+        let encoded = tokenizer.encode_source("abc", 8).unwrap();
+        assert_eq!(
+            (&encoded.ids[..], encoded.truncated),
+            (source, false),
+            "{before} {after}"
+        );
+        assert_eq!(encoded.type_ids.len(), source.len());
+        // What the template puts in front of a source is no part of a target.
+        let target = tokenizer.encode_target("abc", 8, None).unwrap();
+        assert_eq!(
+            (&target.labels[..], target.truncated),
+            (&[a, b, c, end][..], false)
+        );
+    }
+    let tokenizer = byte_level_tokenizer(end_template(false, false));
+    for (max_length, first, labels, truncated) in [
+        (8, Some(end), &[end, a, b, c, end][..], false),
+        (5, Some(end), &[end, a, b, c, end], false),
+        (4, Some(end), &[end, a, b, end], true),
+        (3, None, &[a, b, end], true),
+    ] {
+        let target = tokenizer.encode_target("abc", max_length, first).unwrap();
+        assert_eq!(
+            (&target.labels[..], target.truncated),
+            (labels, truncated),
+            "{max_length}"
+        );
+    }
+    let source = tokenizer.encode_source("abc", 3).unwrap();
+    assert_eq!(
+        (&source.ids[..], source.truncated),
+        (&[a, b, end][..], true)
+    );
+}
+
+#[test]
+fn a_target_is_cut_on_the_side_that_the_tokenizer_says() {
+    let config = json!({"eos_token": "<|end|>", "truncation_side": "left"});
+    let tokenizer = load(&byte_level(end_template(false, true)), &config).unwrap();
+    let target = tokenizer.encode_target("abc", 3, None).unwrap();
+    assert_eq!(target.labels, [u32::from(b'b'), u32::from(b'c'), 256]);
+}
+
+#[test]
+fn without_room_or_eos_there_is_no_target() {
+    let tokenizer = byte_level_tokenizer(end_template(false, false));
+    let message = |error: DataError| error.to_string();
+    for (max_length, first) in [(0, None), (1, None), (2, Some(256))] {
+        let error = tokenizer.encode_target("a", max_length, first).unwrap_err();
+        assert!(
+            matches!(error, DataError::NoRoom { .. }),
+            "{}",
+            message(error)
+        );
+    }
+    let error = tokenizer.encode_source("a", 1).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DataError::NoRoom {
+                max_length: 1,
+                of_template: 1
+            }
+        ),
+        "{}",
+        message(error)
+    );
+    let tokenizer = load(&byte_level(end_template(false, false)), &json!({})).unwrap();
+    let error = tokenizer.encode_target("a", 8, None).unwrap_err();
+    assert!(
+        matches!(error, DataError::NoEos { .. }),
+        "{}",
+        message(error)
+    );
+    // A source ends without one.
+    assert_eq!(
+        tokenizer.encode_source("a", 8).unwrap().ids,
+        [u32::from(b'a')]
+    );
+}

@@ -90,20 +90,24 @@ impl WordSimilarity {
     }
 }
 
-/// Whether a line is no heading.
+/// Whether a line is no heading. `Word 1` is one.
 fn has_number(line: &str) -> bool {
-    let mut fields = line.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
+    let mut fields = fields(line).into_iter();
     fields.any(|field| field.parse::<f64>().is_ok())
+}
+
+/// What stands between tabs, commas or semicolons, else between white space.
+fn fields(line: &str) -> Vec<&str> {
+    let delimiter = ['\t', ',', ';'].into_iter().find(|c| line.contains(*c));
+    match delimiter {
+        Some(delimiter) => line.split(delimiter).map(str::trim).collect(),
+        None => line.split_whitespace().collect(),
+    }
 }
 
 /// Two words, and the first finite number behind them.
 fn pair(line: &str) -> Option<(String, String, f64)> {
-    let delimiter = ['\t', ',', ';'].into_iter().find(|c| line.contains(*c));
-    let fields: Vec<&str> = match delimiter {
-        Some(delimiter) => line.split(delimiter).map(str::trim).collect(),
-        None => line.split_whitespace().collect(),
-    };
-    let [first, second, ref rest @ ..] = fields[..] else {
+    let [first, second, ref rest @ ..] = fields(line)[..] else {
         return None;
     };
     // SimLex-999 has the part of speech before it.

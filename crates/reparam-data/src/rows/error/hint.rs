@@ -46,6 +46,15 @@ impl RowError {
             Self::WrongType {
                 field, expected, ..
             } => format!("put {expected} into `{field}`"),
+            Self::UnpairedFiles { .. } => {
+                "give each file of sources the file of its targets right behind it, as in [\"a.en\", \"a.de\"]; sources \
+                 alone are read with format (or --format) `lines`"
+                    .to_owned()
+            }
+            Self::LineCounts { .. } => {
+                "line n of one file belongs to line n of the other: look for a line that was lost or split".to_owned()
+            }
+            Self::Blank { field, .. } => format!("give it a text in `{field}`, or remove the row"),
             Self::NothingLeft { first, .. } => return first.hint(),
             Self::TagCount { .. } => "give each token one tag".to_owned(),
             Self::NoTags { .. } => "give it `tags`, one a token".to_owned(),

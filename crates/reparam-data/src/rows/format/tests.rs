@@ -1,22 +1,25 @@
 use super::*;
 use crate::rows::testing::{read, short};
 use crate::rows::{
-    ANSWERED_QUESTION, EMBEDDING, LABELLED_TEXT, QUESTION, TAGGED_TOKENS, TEXT, TOKENS,
+    ANSWERED_QUESTION, EMBEDDING, LABELLED_TEXT, QUESTION, SOURCE, SOURCE_AND_TARGET,
+    TAGGED_TOKENS, TEXT, TOKENS,
 };
 
 #[test]
 fn each_task_reads_the_formats_that_have_its_fields() {
     let tables = ["jsonl", "csv", "tsv"];
     for (schema, own) in [
-        (&LABELLED_TEXT, Some("lines")),
-        (&TEXT, Some("lines")),
-        (&TAGGED_TOKENS, Some("conll")),
-        (&TOKENS, Some("conll")),
-        (&ANSWERED_QUESTION, Some("squad")),
-        (&QUESTION, Some("squad")),
-        (&EMBEDDING, Some("lines")),
+        (&LABELLED_TEXT, &["lines"][..]),
+        (&TEXT, &["lines"]),
+        (&TAGGED_TOKENS, &["conll"]),
+        (&TOKENS, &["conll"]),
+        (&ANSWERED_QUESTION, &["squad"]),
+        (&QUESTION, &["squad"]),
+        (&EMBEDDING, &["lines"]),
+        (&SOURCE_AND_TARGET, &["parallel", "bars"]),
+        (&SOURCE, &["lines", "parallel", "bars"]),
     ] {
-        let expected: Vec<&str> = tables.into_iter().chain(own).collect();
+        let expected: Vec<&str> = tables.into_iter().chain(own.iter().copied()).collect();
         assert_eq!(RowFormat::of_schema(schema), expected, "{schema:?}");
     }
     let scored = Schema {

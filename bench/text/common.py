@@ -1,0 +1,75 @@
+"""What the programs of this folder share: flags, splits, measures, the line that each prints."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import prepare
+
+WORK = Path(__file__).resolve().parent / ".data"
+
+
+def arguments(doc, tasks, has_steps=True):
+    """Reads the flags, limits the threads of all libraries that are imported later, and makes the split if it is missing."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=tasks, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--data", type=Path, default=os.environ.get("REPARAM_DATA"), help="directory of the data sets ($REPARAM_DATA)")
+    parser.add_argument("--work", type=Path, default=WORK, help="directory of the splits, see prepare.py")
+    if has_steps:
+        parser.add_argument("--steps", type=int, help="stop after so many steps (peft_encoder.py also measures few rows), to see that it works; the figures are no results")
+    chosen = parser.parse_args()
+    if chosen.data is None:
+        parser.error("say where the data sets are: --data or REPARAM_DATA")
+    # Libraries read these once, when they are imported.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(chosen.threads)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if not (chosen.work / chosen.task).is_dir():
+        prepare.TASKS[chosen.task](Path(chosen.data), chosen.work / chosen.task)
+    return chosen
+
+
+def rows(chosen, part):
+    """The rows of a part of the split, `train` or `test`."""
+    path = chosen.work / chosen.task / f"{part}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def class_metrics(actual, predicted, labels):
+    """The measures of `reparam eval` over the labels of a model; of two, also F1 of the last one, such as `spam`."""
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    metrics = {
+        "accuracy": accuracy_score(actual, predicted),
+        "f1_macro": f1_score(actual, predicted, labels=labels, average="macro", zero_division=0),
+        "matthews": matthews_corrcoef(actual, predicted),
+    }
+    if len(labels) == 2:
+        metrics["f1"] = f1_score(actual, predicted, pos_label=labels[1], zero_division=0)
+    return metrics
+
+
+def report(program, chosen, metrics, seconds, packages, **more):
+    """Prints the result. `seconds` is the training alone, the memory the largest resident set of the process."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = {
+        "program": program,
+        "task": chosen.task,
+        "seed": chosen.seed,
+        "threads": chosen.threads,
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "seconds": round(seconds, 3),
+        # Linux counts in KiB, macOS in bytes.
+        "peak_memory_bytes": peak if sys.platform == "darwin" else peak * 1024,
+        **more,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+    print(json.dumps(result))

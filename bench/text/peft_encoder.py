@@ -1,0 +1,89 @@
+"""Trains LoRA on an encoder with transformers and PEFT: the settings are those of the run file of the task beside this program.
+
+    peft_encoder.py --task sms-spam|chinese-sentiment|ner-en|squad-small|stsb-en [--seed 0] [--data DIR] [--threads 2]
+
+AdamW without weight decay, the schedule of the run file, gradients bounded to norm 1, batches in a new order each epoch, padded to
+their longest row, in f32, the model's own dropouts on. A new head is trained beside the adapter. What is measured is the model
+after the last step, on the test set, as `reparam eval` measures it; time is that of the training alone.
+
+    reparam train bench/text/sms-spam.toml --model DIR
+
+trains the same with reparam.
+"""
+
+import random
+import time
+import tomllib
+import warnings
+from pathlib import Path
+
+import common
+import encoder_tasks
+
+
+def settings(task):
+    """The run file of a task; what it leaves out has the value that both sides use."""
+    path = Path(__file__).resolve().parent / f"{task}.toml"
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def main():
+    chosen = common.arguments(__doc__, list(encoder_tasks.TASKS))
+    import torch
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    run = settings(chosen.task)
+    torch.manual_seed(chosen.seed)
+    torch.set_num_threads(chosen.threads)
+    task = encoder_tasks.TASKS[chosen.task](chosen, run)
+    if chosen.steps is not None:
+        task.test = task.test[: encoder_tasks.AT_ONCE]
+    method = run["method"]
+    config = LoraConfig(
+        r=method["rank"], lora_alpha=method["alpha"], target_modules=method["target_modules"], task_type=task.TASK_TYPE
+    )
+    model = get_peft_model(task.base, config)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=run["optimizer"]["learning_rate"], weight_decay=0.0)
+    batch_size, epochs = run["train"]["batch_size"], run["train"]["epochs"]
+    steps = round(-(-len(task.train) // batch_size) * epochs)
+    warmup = -(-steps // 10)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps)
+    shuffled = random.Random(chosen.seed)
+    model.train()
+    start, done = time.perf_counter(), 0
+    limit = steps if chosen.steps is None else min(steps, chosen.steps)
+    while done < limit:
+        order = task.train[:]
+        shuffled.shuffle(order)
+        for first in range(0, len(order), batch_size):
+            task.loss(model, order[first : first + batch_size]).backward()
+            torch.nn.utils.clip_grad_norm_(trained, run["optimizer"]["clip_grad_norm"])
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            done += 1
+            if done == limit:
+                break
+    seconds = time.perf_counter() - start
+    model.eval()
+    with torch.no_grad():
+        metrics = task.measure(model)
+    common.report(
+        "peft_encoder",
+        chosen,
+        metrics,
+        seconds,
+        ["torch", "transformers", "peft"],
+        train=len(task.train),
+        steps=done,
+        trained_parameters=sum(parameter.numel() for parameter in trained),
+    )
+
+
+if __name__ == "__main__":
+    main()
