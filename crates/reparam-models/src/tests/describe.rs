@@ -261,7 +261,7 @@ fn what_a_family_does_not_run_is_refused_by_name() {
         ),
         (
             "gpt2",
-            json!({"activation_function": "relu"}),
+            json!({"activation_function": "mish"}),
             "activation_function",
         ),
         (

@@ -10,6 +10,8 @@ mod generation;
 mod logits;
 mod lora;
 mod methods;
+mod seq2seq;
+mod seq2seq_stored;
 mod stored;
 
 use std::collections::BTreeMap;
