@@ -32,7 +32,7 @@ pub struct Seq2SeqLm {
     pub decoder: Stack,
     /// The output head; `None` if it is the table of token vectors.
     pub head: Option<Named<OutputHead<Linear>>>,
-    /// What is added to the logits.
+    /// What is added to the logits, if the checkpoint had it.
     logits_bias: Option<Arc<[f32]>>,
     spec: Arc<Seq2SeqSpec>,
 }
@@ -88,16 +88,15 @@ impl Seq2SeqLm {
             loader.enter("");
             let head = &architecture.head;
             let own = LinearSpec::new(&head.path, architecture.width, vocab_size);
-            let logits_bias = spec.logits_bias.map(|name| {
-                let stored = loader.optional_values(name, &[1, vocab_size]);
-                stored.unwrap_or_else(|| vec![0.0; vocab_size]).into()
-            });
+            let logits_bias = spec
+                .logits_bias
+                .and_then(|name| loader.optional_values(name, &[1, vocab_size]));
             Ok(Self {
                 tokens,
                 encoder,
                 decoder,
                 head: (!head.tied).then(|| loader.head(&own)),
-                logits_bias,
+                logits_bias: logits_bias.map(Into::into),
                 spec: spec.clone(),
             })
         })?;
@@ -148,11 +147,17 @@ impl Seq2SeqLm {
     /// Returns the effective weights under the names of transformers.
     pub fn to_tensors(&self) -> ParameterList {
         let mut tensors = parameters::effective(self);
-        if let Some((name, bias)) = self.spec.logits_bias.zip(self.logits_bias.as_ref()) {
-            let data = TensorData::new(bias.to_vec(), [bias.len()]);
+        if let Some(name) = self.spec.logits_bias {
+            let zeros = || vec![0.0; self.architecture().vocab_size];
+            let bias = self
+                .logits_bias
+                .as_ref()
+                .map_or_else(zeros, |bias| bias.to_vec());
+            let shape = vec![1, bias.len()];
+            let data = TensorData::new(bias, [shape[1]]);
             tensors.push(NamedTensor {
                 name: name.to_owned(),
-                shape: vec![1, bias.len()],
+                shape,
                 values: Tensor::from_data(data, &self.device().inner()),
             });
         }

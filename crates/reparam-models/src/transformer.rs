@@ -66,8 +66,8 @@ pub struct Stack {
     pub norm: Option<Named<Norm>>,
     /// What it is.
     pub architecture: Arc<Architecture>,
-    /// Positions that are not learned, `[positions, d]`.
-    sinusoids: Option<Arc<[f32]>>,
+    /// Positions that are not learned.
+    sinusoids: Option<Sinusoids>,
     /// Whether layers with packed weights keep their input alone and compute their activations again in the backward pass:
     /// less memory for about a third more time. Layers with ordinary weights do not look at it.
     pub recompute: bool,
@@ -179,9 +179,11 @@ impl Stack {
             norm: norm(loader, &all.norm),
             architecture: architecture.clone(),
             sinusoids: sinusoids.map(|spec| {
-                let stored =
-                    loader.optional_values(&format!("{}.weight", spec.path), &[spec.rows, width]);
-                stored.map_or_else(|| sinusoids_of(spec.rows, width), Into::into)
+                let name = format!("{}.weight", spec.path);
+                match loader.optional_values(&name, &[spec.rows, width]) {
+                    Some(stored) => Sinusoids::Stored(stored.into()),
+                    None => Sinusoids::Computed,
+                }
             }),
             recompute: false,
         }
@@ -263,8 +265,8 @@ impl Stack {
             let [n, width] = h.dims();
             let positions = rows(tokens.positions, offset(&spec.sinusoids));
             let rows = positions.iter();
-            let rows = rows.flat_map(|at| &table[*at as usize * width..][..width]);
-            let rows = TensorData::new(rows.copied().collect(), [n, width]);
+            let rows = rows.flat_map(|at| table.row(*at as usize, width));
+            let rows = TensorData::new(rows.collect::<Vec<f32>>(), [n, width]);
             let place = (h.device(), h.dtype());
             let rows = Tensor::from_data(rows.convert_dtype(place.1), (&place.0, place.1));
             h = h + rows;
@@ -293,20 +295,33 @@ impl Stack {
     }
 }
 
-/// `[positions, d]`: `sin(p / 10000^(2 i / d))` for the `i` below half of `d`, then the cosines.
-///
-/// # References
-///
-/// Vaswani et al., *Attention Is All You Need* (arXiv 1706.03762), section 3.5; there sines and cosines alternate.
-fn sinusoids_of(positions: usize, width: usize) -> Arc<[f32]> {
-    let angle = |position: usize, pair: usize| {
-        position as f64 / 10_000f64.powf(2.0 * pair as f64 / width as f64)
-    };
-    let row = |position: usize| {
-        let sines = (0..width.div_ceil(2)).map(move |pair| angle(position, pair).sin() as f32);
-        sines.chain((0..width / 2).map(move |pair| angle(position, pair).cos() as f32))
-    };
-    (0..positions).flat_map(row).collect()
+/// Positions that are not learned.
+#[derive(Debug, Clone)]
+enum Sinusoids {
+    /// As a checkpoint has them, `[positions, d]`.
+    Stored(Arc<[f32]>),
+    /// `sin(p / 10000^(2 i / d))` for the `i` below half of `d`, then the cosines.
+    ///
+    /// Vaswani et al., *Attention Is All You Need* (arXiv 1706.03762), section 3.5; there sines and cosines alternate.
+    Computed,
+}
+
+impl Sinusoids {
+    /// The vector of one position.
+    fn row(&self, position: usize, width: usize) -> Vec<f32> {
+        let angle = |pair: usize| {
+            let period = 10_000f64.powf(2.0 * pair as f64 / width as f64);
+            position as f64 / period
+        };
+        match self {
+            Self::Stored(table) => table[position * width..][..width].to_vec(),
+            Self::Computed => {
+                let sines = (0..width.div_ceil(2)).map(|pair| angle(pair).sin() as f32);
+                let cosines = (0..width / 2).map(|pair| angle(pair).cos() as f32);
+                sines.chain(cosines).collect()
+            }
+        }
+    }
 }
 
 /// Adds up rows of tables, each multiplied by a factor. A row of number `unlearned` gets no gradient.
