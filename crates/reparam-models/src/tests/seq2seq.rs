@@ -463,6 +463,52 @@ fn describe_with(name: &str, key: &str, value: Value) -> Result<Architecture, Mo
     Families::builtin().describe(&json)
 }
 
+/// What `config.json` leaves out, and in what the versions of a family differ.
+#[test]
+fn families_have_the_defaults_of_transformers() {
+    let minimal = |family: &str| {
+        let json = json!({"model_type": family, "decoder_start_token_id": 3}).to_string();
+        let json = ModelJson::parse(Path::new("config.json"), &json).expect("a configuration");
+        describe(&json)
+    };
+    // Layers of both stacks, heads, width of the feed-forward layers, vocabulary, gate, norm at the end.
+    let cases = [
+        ("t5", (6, 6, 8, 2048, 32_128, false, true)),
+        ("mt5", (8, 8, 6, 1024, 250_112, true, true)),
+        ("bart", (12, 12, 16, 4096, 50_265, false, false)),
+        ("mbart", (12, 12, 16, 4096, 50_265, false, true)),
+        ("marian", (12, 12, 16, 4096, 58_101, false, false)),
+    ];
+    for (family, expected) in cases {
+        let all = minimal(family);
+        let spec = all.seq2seq.as_ref().expect("an encoder");
+        let block = &all.blocks[0];
+        let found = (
+            spec.encoder.blocks.len(),
+            all.blocks.len(),
+            block.attention.n_heads,
+            block.feed_forward.output.d_in,
+            all.vocab_size,
+            block.feed_forward.gated,
+            all.norm.is_some(),
+        );
+        assert_eq!(found, expected, "{family}");
+        assert_eq!(spec.decoder_start, 3, "{family}");
+        assert_eq!(all.head.path, "lm_head", "{family}");
+        assert!(!all.is_causal() && all.head.tied, "{family}");
+    }
+    let factor = |all: &Architecture| all.seq2seq.as_ref().expect("an encoder").head_factor;
+    assert_eq!(factor(&minimal("t5")), Some(512f64.powf(-0.5)));
+    assert_eq!(factor(&minimal("mt5")), None);
+    // As files of version 1.1 say it, of late and before.
+    let of_late = describe_with("t5", "scale_decoder_outputs", json!(false));
+    assert_eq!(factor(&of_late.expect("a model")), None);
+    let before =
+        json!({"model_type": "t5", "decoder_start_token_id": 0, "tie_word_embeddings": false});
+    let before = ModelJson::parse(Path::new("config.json"), &before.to_string());
+    assert_eq!(factor(&describe(&before.expect("a configuration"))), None);
+}
+
 #[test]
 fn what_would_make_another_model_is_refused() {
     for (name, key, value) in [
