@@ -406,10 +406,9 @@ fn find_table(
     let copies = copies.map(|path| format!("{}.weight", architecture.full_path(path)));
     let mut copies: Vec<String> = copies.filter(|name| loader.has(name)).collect();
     let has_head = architecture.head.tied && loader.has(&head);
-    if !loader.has(&table) {
-        if let Some(stored) = copies.first().or(has_head.then_some(&head)) {
-            loader.take_from(&table, stored);
-        }
+    let other = copies.first().or(has_head.then_some(&head));
+    if let Some(stored) = other.filter(|_| !loader.has(&table)) {
+        loader.take_from(&table, stored);
     }
     for name in &copies {
         if !loader.are_equal(name, &table)? {
