@@ -236,6 +236,7 @@ mod gated {
             Activation::Gelu | Activation::GeluTanh => {
                 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))
             }
+            Activation::Relu => return x.max(0.0),
         };
         x / (1.0 + (-argument).exp())
     }

@@ -14,7 +14,7 @@ use crate::par::block_rows;
 ///
 /// # Numerics
 ///
-/// The share of SiLU and GELU is exact to a few units in the last place of `f32` (GELU: 6.5), also
+/// That of ReLU is exact. The share of SiLU and GELU is exact to a few units in the last place of `f32` (GELU: 6.5), also
 /// where it is nearly 0. That of the tangent form has a small absolute error; towards 0 its relative
 /// error grows with the argument of the exponential.
 /// `act(-inf)` is NaN, the product of infinity and zero; NaN stays NaN.
@@ -27,6 +27,8 @@ pub enum Activation {
     /// `x s(2 sqrt(2 / pi) (x + 0.044715 x^3))`, the approximation of [`Activation::Gelu`] that is
     /// written with the hyperbolic tangent: `s(2 z) = (1 + tanh(z)) / 2`.
     GeluTanh,
+    /// `x` where it is positive, else 0; the derivative at 0 is 0.
+    Relu,
 }
 
 /// `y = act(x)`, element by element.
@@ -99,6 +101,10 @@ macro_rules! with_curve {
                 let $curve = $crate::activation::GeluTanh;
                 $call
             }
+            $crate::activation::Activation::Relu => {
+                let $curve = $crate::activation::Relu;
+                $call
+            }
         }
     };
 }
@@ -115,6 +121,10 @@ pub(crate) struct Gelu;
 /// [`Activation::GeluTanh`]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GeluTanh;
+
+/// [`Activation::Relu`]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Relu;
 
 /// `1 / (1 + exp(-x))`
 #[inline(always)]
@@ -193,6 +203,23 @@ impl Curve for GeluTanh {
         let rest = simd.sub(one, s);
         let slope = simd.mul_add_lanes(simd.mul(x, growth), rest, one);
         (s, [s, slope])
+    }
+}
+
+impl Curve for Relu {
+    /// 1 where `x` is positive, else 0.
+    #[inline(always)]
+    fn share<S: PairSimd>(self, simd: S, x: S::V) -> S::V {
+        // Twice 2^127 brings the smallest number beyond 1.
+        let large = simd.splat(2f32.powi(127));
+        let x = simd.mul(simd.mul(x, large), large);
+        simd.max(simd.splat(0.0), simd.min(simd.splat(1.0), x))
+    }
+
+    #[inline(always)]
+    fn slope<S: PairSimd>(self, simd: S, x: S::V) -> (S::V, [S::V; 2]) {
+        let share = self.share(simd, x);
+        (share, [share, simd.splat(1.0)])
     }
 }
 

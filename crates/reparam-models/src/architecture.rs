@@ -5,6 +5,7 @@
 
 mod heads;
 mod recurrent;
+mod seq2seq;
 mod stored;
 
 use reparam_formats::config::SpecialTokens;
@@ -14,6 +15,7 @@ pub use self::heads::{
     HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
 };
 pub use self::recurrent::{DirectionSpec, RecurrentSpec};
+pub use self::seq2seq::{CrossSpec, RelativeSpec, Seq2SeqSpec};
 use crate::ModelError;
 
 /// A whole model.
@@ -38,7 +40,7 @@ pub struct Architecture {
     pub max_positions: usize,
     /// The tokens that begin, end and fill up documents.
     pub special: SpecialTokens,
-    /// Where the body is in a class with a head, such as `model`.
+    /// Where the body is in a class with a head, such as `model`; empty if it has no name of its own there.
     pub prefix: String,
     /// What comes before the blocks.
     pub embedding: EmbeddingSpec,
@@ -46,6 +48,10 @@ pub struct Architecture {
     pub recurrent: Option<RecurrentSpec>,
     /// The kinds of rotary positions that attention layers choose from.
     pub rotary: Vec<RotarySpec>,
+    /// The bias of scores by distance.
+    pub relative: Option<RelativeSpec>,
+    /// What an encoder-decoder has besides; the rest is then its decoder.
+    pub seq2seq: Option<Box<Seq2SeqSpec>>,
     /// The blocks.
     pub blocks: Vec<BlockSpec>,
     /// The norm after the last block.
@@ -83,6 +89,8 @@ pub struct EmbeddingSpec {
     pub factor: Option<f64>,
     /// The table of learned positions.
     pub positions: Option<TableSpec>,
+    /// The table of positions that are not learned: sines, then cosines, computed where a checkpoint has none.
+    pub sinusoids: Option<TableSpec>,
     /// The table of token types.
     pub token_types: Option<TableSpec>,
     /// The norm of the sum.
@@ -170,13 +178,15 @@ pub struct RotarySpec {
     pub head_dim: usize,
 }
 
-/// A block: attention, then a feed-forward layer.
+/// A block: attention, in a decoder with a source attention to that, then a feed-forward layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockSpec {
     /// Attention.
     pub attention: AttentionSpec,
     /// The norms around it.
     pub attention_norms: NormsSpec,
+    /// Attention to the source of an encoder-decoder.
+    pub cross: Option<CrossSpec>,
     /// The feed-forward layer.
     pub feed_forward: FeedForwardSpec,
     /// The norms around it.
@@ -276,6 +286,8 @@ pub struct FeedForwardSpec {
     pub output: LinearSpec,
     /// The activation function.
     pub activation: Activation,
+    /// The probability of the dropout before the last layer; `None` if the family has none there.
+    pub inner_dropout: Option<f64>,
     /// The probability of the dropout of the output, before anything else is done with it; `None` if the family has none there.
     pub output_dropout: Option<f64>,
 }
@@ -308,7 +320,7 @@ impl Architecture {
     /// Returns whether anything is dropped out in training.
     pub fn has_dropout(&self) -> bool {
         let mut all = self.clone();
-        all.dropouts().any(|p| *p > 0.0)
+        all.dropouts().into_iter().any(|p| *p > 0.0)
     }
 
     /// Sets the probability, in 0..1, of the dropout at each place where the family has one; 0 turns it off.
@@ -330,15 +342,23 @@ impl Architecture {
         })
     }
 
-    fn dropouts(&mut self) -> impl Iterator<Item = &mut f64> {
+    fn dropouts(&mut self) -> Vec<&mut f64> {
         let blocks = self.blocks.iter_mut();
         let blocks = blocks.flat_map(|block| {
-            let attention = &mut block.attention;
-            [
-                &mut attention.dropout,
-                &mut attention.output_dropout,
-                &mut block.feed_forward.output_dropout,
-            ]
+            let cross = block.cross.iter_mut().map(|cross| &mut cross.attention);
+            let attention = std::iter::once(&mut block.attention).chain(cross);
+            let attention = attention.flat_map(|of| [&mut of.dropout, &mut of.output_dropout]);
+            let FeedForwardSpec {
+                inner_dropout,
+                output_dropout,
+                ..
+            } = &mut block.feed_forward;
+            attention.chain([inner_dropout, output_dropout])
+        });
+        let seq2seq = self.seq2seq.iter_mut();
+        let seq2seq = seq2seq.flat_map(|spec| {
+            let encoder = spec.encoder.dropouts().into_iter();
+            encoder.chain(&mut spec.output_dropout)
         });
         let embedding = std::iter::once(&mut self.embedding.dropout);
         let recurrent = self.recurrent.iter_mut().map(|spec| &mut spec.dropout);
@@ -346,7 +366,7 @@ impl Architecture {
             .chain(recurrent)
             .chain(blocks)
             .chain(self.heads.dropouts());
-        all.flatten()
+        all.flatten().chain(seq2seq).collect()
     }
 
     /// Checks that the parts fit together, which blocks rely on.
@@ -373,22 +393,43 @@ impl Architecture {
             return refuse(0, "there is none".to_owned());
         }
         for (index, block) in self.blocks.iter().enumerate() {
+            let cross = block.cross.as_ref();
             let checks = [
                 block.attention.check_widths(),
                 block.attention.check_heads(&self.rotary),
+                cross.and_then(|cross| cross.attention.check_widths()),
+                cross.and_then(|cross| cross.attention.check_heads(&self.rotary)),
+                cross.and_then(CrossSpec::check),
                 block.feed_forward.check_widths(),
             ];
             if let Some(reason) = checks.into_iter().flatten().next() {
                 return refuse(index, reason);
             }
+            if block.cross.is_some() != self.seq2seq.is_some() {
+                return refuse(
+                    index,
+                    "a source is read by all blocks or by none".to_owned(),
+                );
+            }
+            let heads = |block: &BlockSpec| block.attention.n_heads;
+            if self.relative.is_some() && heads(block) != heads(&self.blocks[0]) {
+                return refuse(index, "heads that share a bias are as many".to_owned());
+            }
         }
-        Ok(())
+        if let Some(reason) = self.relative.as_ref().and_then(RelativeSpec::check) {
+            return refuse(0, reason);
+        }
+        match &self.seq2seq {
+            Some(spec) => spec.encoder.check(),
+            None => Ok(()),
+        }
     }
 
-    /// Returns whether no token sees what comes after it.
+    /// Returns whether no token sees what comes after it; those of a source do.
     pub fn is_causal(&self) -> bool {
         let recurrent = self.recurrent.as_ref();
-        !recurrent.is_some_and(RecurrentSpec::is_bidirectional)
+        self.seq2seq.is_none()
+            && !recurrent.is_some_and(RecurrentSpec::is_bidirectional)
             && self.blocks.iter().all(|block| block.attention.causal)
     }
 
@@ -410,9 +451,14 @@ impl Architecture {
         )
     }
 
-    /// Returns how many tokens a sequence may have at most, if positions are learned.
+    /// Returns how many tokens a sequence may have at most, if positions are those of a table.
     pub fn max_tokens(&self) -> Option<usize> {
-        let table = self.embedding.positions.as_ref()?;
+        let EmbeddingSpec {
+            positions,
+            sinusoids,
+            ..
+        } = &self.embedding;
+        let table = positions.as_ref().or(sinusoids.as_ref())?;
         Some(table.rows - table.offset)
     }
 
@@ -422,10 +468,13 @@ impl Architecture {
         recurrent.chain(self.blocks.iter().flat_map(|block| {
             let BlockSpec {
                 attention,
+                cross,
                 feed_forward,
                 ..
             } = block;
-            let attention = attention.inputs.iter().chain([&attention.output]);
+            let cross = cross.iter().map(|cross| &cross.attention);
+            let attention = std::iter::once(attention).chain(cross);
+            let attention = attention.flat_map(|of| of.inputs.iter().chain([&of.output]));
             attention
                 .chain(&feed_forward.inputs)
                 .chain([&feed_forward.output])
@@ -434,6 +483,9 @@ impl Architecture {
 
     /// Returns the path of a module of the body in a class with a head.
     pub fn full_path(&self, path: &str) -> String {
-        format!("{}.{path}", self.prefix)
+        match self.prefix.is_empty() {
+            true => path.to_owned(),
+            false => format!("{}.{path}", self.prefix),
+        }
     }
 }

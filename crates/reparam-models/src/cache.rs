@@ -1,11 +1,11 @@
 //! Keys and values of the tokens that were already seen.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use reparam::ForwardContext;
 use reparam_ops::fused::BlockCache;
 use reparam_ops::{RecurrentState, Segment, Segments};
 
-/// The keys and values of one sequence, for every layer of a model that does not change.
+/// The keys and values of one sequence, or of several that are equally long, for every layer of a model that does not change.
 ///
 /// The buffers grow by doubling: most steps write one row and copy
 /// nothing, and a generation that may be long takes no memory for what it never says.
@@ -38,6 +38,21 @@ impl KvCache {
         self.seen
     }
 
+    /// Has each sequence go on from one of those before, by number.
+    pub(crate) fn reorder(&mut self, from: &[usize]) {
+        if from.iter().enumerate().all(|(to, from)| to == *from) {
+            return;
+        }
+        for layer in &mut self.layers {
+            if let LayerCache::Tensors(cache) = layer {
+                let from: Vec<i64> = from.iter().map(|from| *from as i64).collect();
+                let from = TensorData::new(from.clone(), [from.len()]);
+                let from = Tensor::from_data(from, &cache.k.device());
+                cache.reorder(&from);
+            }
+        }
+    }
+
     /// Returns whether no token was seen.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -61,60 +76,83 @@ pub(crate) enum LayerCache {
     Fused(BlockCache),
 }
 
-/// Keys and values as tensors.
+/// Keys and values as tensors, of one sequence or of several that are equally long.
 #[derive(Debug)]
 pub(crate) struct TensorCache {
-    k: Tensor<2>,
-    v: Tensor<2>,
+    /// `[sequences, rows, width]`, of which the first `len` rows are in use.
+    k: Tensor<3>,
+    v: Tensor<3>,
     len: usize,
     capacity: usize,
+    /// Keys and values of the source, which is that of all sequences; `None` before they are first asked for.
+    pub(crate) source: Option<[Tensor<2>; 2]>,
 }
 
 impl TensorCache {
-    /// Creates an empty cache for up to `capacity` tokens with `width` numbers of keys and as many of values.
-    pub(crate) fn new(width: usize, capacity: usize, (device, dtype): (&Device, DType)) -> Self {
+    /// Creates an empty cache for `sequences` of up to `capacity` tokens with `width` numbers of keys and as many of values.
+    pub(crate) fn new(
+        sequences: usize,
+        width: usize,
+        capacity: usize,
+        (device, dtype): (&Device, DType),
+    ) -> Self {
         let rows = capacity.min(FIRST_ROWS);
         Self {
-            k: Tensor::zeros([rows, width], (device, dtype)),
-            v: Tensor::zeros([rows, width], (device, dtype)),
+            k: Tensor::zeros([sequences, rows, width], (device, dtype)),
+            v: Tensor::zeros([sequences, rows, width], (device, dtype)),
             len: 0,
             capacity,
+            source: None,
         }
     }
 
-    /// Adds the keys and values of new tokens and returns all of them, with the segment in which
+    /// Adds the keys and values of new tokens, as many of each sequence, and returns all of them, with the segments in which
     /// the new tokens see everything up to themselves.
     pub(crate) fn append(
         &mut self,
         k: Tensor<2>,
         v: Tensor<2>,
     ) -> (Tensor<2>, Tensor<2>, Segments) {
-        let [n_new, width] = k.dims();
-        let rows = [self.len..self.len + n_new, 0..width];
+        let [sequences, _, _] = self.k.dims();
+        let [all_new, width] = k.dims();
+        let n_new = all_new / sequences;
+        let rows = [0..sequences, self.len..self.len + n_new, 0..width];
         // Taking the buffer out leaves one owner, so that the assignment happens in place.
-        let placeholder = || Tensor::zeros([0, 0], &k.device());
+        let placeholder = || Tensor::zeros([0, 0, 0], &k.device());
         let keys = std::mem::replace(&mut self.k, placeholder());
         let values = std::mem::replace(&mut self.v, placeholder());
-        self.k = self.roomy(keys, rows[0].end).slice_assign(rows.clone(), k);
-        self.v = self.roomy(values, rows[0].end).slice_assign(rows, v);
-        self.len += n_new;
-        let segment = Segment {
-            q_start: 0,
+        let [k, v] = [k, v].map(|new| new.reshape([sequences, n_new, width]));
+        let end = self.len + n_new;
+        self.k = self.roomy(keys, end).slice_assign(rows.clone(), k);
+        self.v = self.roomy(values, end).slice_assign(rows, v);
+        self.len = end;
+        let [_, held, _] = self.k.dims();
+        let segments = (0..sequences).map(|sequence| Segment {
+            q_start: sequence * n_new,
             q_len: n_new,
-            k_start: 0,
-            k_len: self.len,
-        };
-        (self.k.clone(), self.v.clone(), Segments::from([segment]))
+            k_start: sequence * held,
+            k_len: end,
+        });
+        let flat = |buffer: &Tensor<3>| buffer.clone().reshape([sequences * held, width]);
+        (flat(&self.k), flat(&self.v), segments.collect())
+    }
+
+    /// Has each sequence go on from one of those before.
+    fn reorder(&mut self, from: &Tensor<1, Int>) {
+        for buffer in [&mut self.k, &mut self.v] {
+            *buffer = buffer.clone().select(0, from.clone());
+        }
     }
 
     /// Returns a buffer with at least `rows` rows that begins like `buffer`.
-    fn roomy(&self, buffer: Tensor<2>, rows: usize) -> Tensor<2> {
-        let [held, width] = buffer.dims();
+    fn roomy(&self, buffer: Tensor<3>, rows: usize) -> Tensor<3> {
+        let [sequences, held, width] = buffer.dims();
         if rows <= held {
             return buffer;
         }
         let grown = held.saturating_mul(2).min(self.capacity).max(rows);
-        Tensor::zeros([grown, width], (&buffer.device(), buffer.dtype()))
-            .slice_assign([0..held, 0..width], buffer)
+        let shape = [sequences, grown, width];
+        Tensor::zeros(shape, (&buffer.device(), buffer.dtype()))
+            .slice_assign([0..sequences, 0..held, 0..width], buffer)
     }
 }

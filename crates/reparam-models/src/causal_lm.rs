@@ -60,7 +60,7 @@ impl CausalLm {
         device: &Device,
         precision: Precision,
     ) -> Result<Self, ModelError> {
-        if !architecture.is_causal() {
+        if architecture.seq2seq.is_none() && !architecture.is_causal() {
             return Err(ModelError::NotCausal {
                 model_type: architecture.model_type,
             });
@@ -226,7 +226,7 @@ impl CausalLm {
             match block.attention.is_packed() {
                 true => LayerCache::Fused(BlockCache::default()),
                 false => {
-                    let cache = TensorCache::new(width, capacity, (&device, dtype));
+                    let cache = TensorCache::new(1, width, capacity, (&device, dtype));
                     LayerCache::Tensors(Box::new(cache))
                 }
             }

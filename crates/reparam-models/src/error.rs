@@ -59,6 +59,29 @@ pub enum ModelError {
         /// The family.
         model_type: String,
     },
+    /// An encoder-decoder was opened as another model.
+    #[error("this `{model_type}` model is an encoder-decoder")]
+    IsSeq2Seq {
+        /// The family.
+        model_type: String,
+    },
+    /// Another model was opened as an encoder-decoder.
+    #[error("this `{model_type}` model is no encoder-decoder")]
+    NotSeq2Seq {
+        /// The family.
+        model_type: String,
+    },
+    /// A checkpoint has another table of token vectors for one of its stacks.
+    #[error("`{name}` differs from `{table}`, and encoder and decoder have one table here", name = shown(name), table = shown(table))]
+    OwnTable {
+        /// The tensor.
+        name: String,
+        /// The table of both.
+        table: String,
+    },
+    /// A generation was asked to stop.
+    #[error("the generation was stopped")]
+    Stopped,
     /// A model does not run in a precision.
     #[error("`{model_type}` models do not run in {} for this task", precision.name())]
     UnsupportedPrecision {
@@ -148,6 +171,13 @@ impl ModelError {
             Self::NotCausal { .. } => {
                 Some("use it for an encoder task, such as sequence-classification".into())
             }
+            Self::IsSeq2Seq { .. } => {
+                Some("use it for a task from text to text, such as seq2seq".into())
+            }
+            Self::NotSeq2Seq { .. } => {
+                Some("use an encoder-decoder, such as a t5, bart or marian model".into())
+            }
+            Self::OwnTable { .. } | Self::Stopped => None,
             Self::UnsupportedPrecision { .. } => {
                 Some("use precision = \"f32\" (or --precision f32)".into())
             }

@@ -8,7 +8,7 @@ use reparam::methods::{normal, uniform};
 use crate::architecture::Architecture;
 use crate::loader::{Init, Loader, Planned};
 use crate::transformer::Transformer;
-use crate::{CausalLm, MaskedLm, ModelError};
+use crate::{CausalLm, MaskedLm, ModelError, Seq2SeqLm};
 
 /// Which tensors a new model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +17,8 @@ pub enum NewModel {
     Causal,
     /// Those of a [`MaskedLm`].
     Masked,
+    /// Those of a [`Seq2SeqLm`].
+    Seq2Seq,
     /// Those of the body in a class with a head, which [`Predictor`](crate::Predictor) draws itself.
     Body,
 }
@@ -54,7 +56,7 @@ impl NewTensor {
 impl Architecture {
     /// Returns the tensors of a new model, as [`init`](Self::init) says what they start from.
     ///
-    /// What differs from transformers: a residual layer of GPT-2 starts as any other, and the vector of a padding token is drawn,
+    /// What differs from transformers: a residual layer of GPT-2 and every layer of T5 starts as any other, and the vector of a padding token is drawn,
     /// too; batches have no padding.
     ///
     /// # Errors
@@ -76,6 +78,18 @@ impl Architecture {
                 let spec = MaskedLm::head_of(self)?;
                 Loader::planned(&device, |loader| {
                     MaskedLm::build(loader, &architecture, &spec, false)
+                })?
+            }
+            NewModel::Seq2Seq => {
+                let Some(spec) = self.seq2seq.as_deref() else {
+                    return Err(ModelError::NotSeq2Seq {
+                        model_type: self.model_type.clone(),
+                    });
+                };
+                self.check()?;
+                let spec = Arc::new(spec.clone());
+                Loader::planned(&device, |loader| {
+                    Ok(Seq2SeqLm::build(loader, &architecture, &spec))
                 })?
             }
             NewModel::Body => Loader::planned(&device, |loader| {

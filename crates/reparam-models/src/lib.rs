@@ -3,11 +3,13 @@
 //! A model family is one file and one line in [`Families::builtin`]: it reads its `config.json` into an [`Architecture`], a
 //! description that all families share the blocks for. A model is a [`Transformer`] and a head; all decoders share one
 //! interface, [`CausalLm`]: a flat batch of tokens in, a loss or logits out, every weight through the
-//! reparameterization that is attached to it. [`Predictor`] and [`MaskedLm`] are the same body with other heads.
+//! reparameterization that is attached to it. [`Predictor`] and [`MaskedLm`] are the same body with other heads; [`Seq2SeqLm`] has two
+//! stacks of blocks, of which one reads a source and the other writes.
 
 pub mod architecture;
 mod cache;
 mod causal_lm;
+mod decoding;
 mod error;
 mod families;
 mod generate;
@@ -20,6 +22,7 @@ mod precision;
 mod predictor;
 mod rope;
 mod sampling;
+mod seq2seq_lm;
 #[cfg(test)]
 mod tests;
 mod transformer;
@@ -28,6 +31,7 @@ mod word_vectors;
 pub use architecture::Architecture;
 pub use cache::KvCache;
 pub use causal_lm::{CausalLm, TokenBatch};
+pub use decoding::{DecodingConfig, EarlyStopping, Hypothesis};
 pub use error::ModelError;
 pub use families::{Families, Family};
 pub use generate::{Generation, StopReason};
@@ -40,5 +44,6 @@ pub use predictor::{
 };
 pub use rope::inverse_frequencies;
 pub use sampling::Sampling;
-pub use transformer::Transformer;
+pub use seq2seq_lm::Seq2SeqLm;
+pub use transformer::{Stack, Transformer};
 pub use word_vectors::{WordExamples, WordVectorModel};

@@ -94,7 +94,10 @@ impl<'a> Loader<'a> {
         precision: Precision,
         prefix: &str,
     ) -> Self {
-        let prefix = format!("{prefix}.");
+        let prefix = match prefix.is_empty() {
+            true => String::new(),
+            false => format!("{prefix}."),
+        };
         let is_there = checkpoint.names().any(|name| name.starts_with(&prefix));
         Self {
             missing_prefix: (!is_there).then_some(prefix),
@@ -208,7 +211,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The name of a tensor in the checkpoint.
-    fn stored(&self, name: &str) -> String {
+    pub(crate) fn stored(&self, name: &str) -> String {
         if let Some((wanted, stored)) = &self.alias
             && wanted == name
         {
@@ -231,6 +234,13 @@ impl<'a> Loader<'a> {
     /// Takes a tensor from where another is stored.
     pub(crate) fn take_from(&mut self, name: &str, stored: &str) {
         self.alias = Some((name.to_owned(), self.stored(stored)));
+    }
+
+    /// Reads a tensor that a checkpoint need not have; `None` if it has none, or is only planned.
+    pub(crate) fn optional_values(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
+        let name = self.path(name);
+        self.has(&name)
+            .then(|| self.values(&name, shape, Init::Zeros))?
     }
 
     /// Whether two tensors that the checkpoint has are the same numbers.

@@ -1,20 +1,22 @@
 //! The body of a model: everything but its head.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::frozen_embedding;
 use reparam_ops::{RotaryTable, Segments, embedding};
 
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec, RecurrentSpec,
-    RotarySpec, TableSpec,
+    Architecture, AttentionSpec, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec,
+    RecurrentSpec, RotarySpec, TableSpec,
 };
 use crate::cache::KvCache;
 use crate::layers::{
-    Attention, Block, Direction, Embedding, FeedForward, Norm, Norms, Recurrent, Sequences, dropped,
+    Attention, Block, CrossAttention, Direction, Embedding, FeedForward, Norm, Norms, Recurrent,
+    Sequences, Source, dropped,
 };
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
@@ -26,6 +28,29 @@ use crate::named::{List, Named, unnamed_module};
 pub struct Transformer {
     /// Token vectors.
     pub tokens: Named<Embedding>,
+    /// All that comes after them.
+    pub stack: Stack,
+}
+
+unnamed_module!(Transformer, modules: [tokens, stack], data: []);
+
+impl Deref for Transformer {
+    type Target = Stack;
+
+    fn deref(&self) -> &Stack {
+        &self.stack
+    }
+}
+
+impl DerefMut for Transformer {
+    fn deref_mut(&mut self) -> &mut Stack {
+        &mut self.stack
+    }
+}
+
+/// All of a [`Transformer`] but the table of token vectors, which the two stacks of an encoder-decoder share.
+#[derive(Debug, Clone)]
+pub struct Stack {
     /// Learned positions.
     pub positions: Option<Named<Embedding>>,
     /// Token types.
@@ -34,6 +59,8 @@ pub struct Transformer {
     pub embedding_norm: Option<Named<Norm>>,
     /// From the width of the tables to that of the blocks.
     pub projection: Option<Named<Linear>>,
+    /// What scores are biased with by distance, `[buckets, heads]`.
+    pub relative: Option<Named<Embedding>>,
     /// Recurrent layers.
     pub recurrent: Option<Recurrent>,
     /// The blocks.
@@ -42,15 +69,17 @@ pub struct Transformer {
     pub norm: Option<Named<Norm>>,
     /// What it is.
     pub architecture: Arc<Architecture>,
+    /// Positions that are not learned.
+    sinusoids: Option<Sinusoids>,
     /// Whether layers with packed weights keep their input alone and compute their activations again in the backward pass:
     /// less memory for about a third more time. Layers with ordinary weights do not look at it.
     pub recompute: bool,
 }
 
 unnamed_module!(
-    Transformer,
-    modules: [tokens, positions, token_types, embedding_norm, projection, recurrent, blocks, norm],
-    data: [architecture, recompute]
+    Stack,
+    modules: [positions, token_types, embedding_norm, projection, relative, recurrent, blocks, norm],
+    data: [architecture, sinusoids, recompute]
 );
 
 /// The input of a forward pass.
@@ -62,14 +91,22 @@ pub(crate) struct Tokens<'a> {
     pub(crate) types: Option<&'a [u32]>,
 }
 
+/// What tokens see in a forward pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Sight {
+    pub(crate) segments: Segments,
+    /// What the blocks of a decoder with a source attend to.
+    pub(crate) source: Option<Source>,
+}
+
 impl Transformer {
     /// Fills the modules from a checkpoint; `prefix` is where the body is in the class of the whole model, empty for a class
     /// without a head.
     ///
     /// # Errors
     ///
-    /// Fails when the description contradicts itself. Tensors that are missing or do not fit are reported by
-    /// [`Loader::load`].
+    /// Fails when the description contradicts itself or is that of an encoder-decoder. Tensors that are missing or do not fit are
+    /// reported by [`Loader::load`].
     pub(crate) fn load(
         loader: &mut Loader<'_>,
         architecture: &Arc<Architecture>,
@@ -77,30 +114,16 @@ impl Transformer {
     ) -> Result<Self, ModelError> {
         let all = &**architecture;
         all.check()?;
+        if all.seq2seq.is_some() {
+            return Err(ModelError::IsSeq2Seq {
+                model_type: all.model_type.clone(),
+            });
+        }
         loader.enter(prefix);
         loader.begin_as(all.init, None);
-        let embedding = &all.embedding;
-        let table = |loader: &mut Loader<'_>, table: &Option<TableSpec>| {
-            let table = table.as_ref()?;
-            Some(loader.embedding(&table.path, table.rows, all.table_width()))
-        };
         let transformer = Self {
-            tokens: loader.embedding(&embedding.tokens, all.vocab_size, all.table_width()),
-            positions: table(loader, &embedding.positions),
-            token_types: table(loader, &embedding.token_types),
-            embedding_norm: norm(loader, &embedding.norm),
-            projection: embedding
-                .projection
-                .as_ref()
-                .map(|spec| loader.dense(|loader| loader.linear(spec))),
-            recurrent: all
-                .recurrent
-                .as_ref()
-                .map(|spec| recurrent(loader, spec, all.init)),
-            blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
-            norm: norm(loader, &all.norm),
-            architecture: architecture.clone(),
-            recompute: false,
+            tokens: loader.embedding(&all.embedding.tokens, all.vocab_size, all.table_width()),
+            stack: Stack::load(loader, architecture),
         };
         loader.enter("");
         Ok(transformer)
@@ -111,22 +134,94 @@ impl Transformer {
         &self,
         tokens: Tokens<'_>,
         segments: Segments,
+        cache: Option<&mut KvCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let sight = Sight {
+            segments,
+            source: None,
+        };
+        let stack = &self.stack;
+        let h = stack.embed(&self.tokens, None, tokens, context);
+        stack.run(h, tokens.positions, sight, cache, context)
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.tokens.weight.device()
+    }
+
+    pub(crate) fn dtype(&self) -> DType {
+        self.tokens.weight.dtype()
+    }
+}
+
+impl Stack {
+    /// Fills the modules from where the loader is; the description is checked.
+    pub(crate) fn load(loader: &mut Loader<'_>, architecture: &Arc<Architecture>) -> Self {
+        let all = &**architecture;
+        let embedding = &all.embedding;
+        let table = |loader: &mut Loader<'_>, table: &Option<TableSpec>| {
+            let table = table.as_ref()?;
+            Some(loader.embedding(&table.path, table.rows, all.table_width()))
+        };
+        let positions = table(loader, &embedding.positions);
+        let sinusoids = embedding.sinusoids.as_ref();
+        let width = all.table_width();
+        Self {
+            positions,
+            token_types: table(loader, &embedding.token_types),
+            embedding_norm: norm(loader, &embedding.norm),
+            projection: embedding
+                .projection
+                .as_ref()
+                .map(|spec| loader.dense(|loader| loader.linear(spec))),
+            recurrent: all
+                .recurrent
+                .as_ref()
+                .map(|spec| recurrent(loader, spec, all.init)),
+            relative: all.relative.as_ref().map(|spec| {
+                let heads = all.blocks[0].attention.n_heads;
+                loader.embedding(&spec.path, spec.buckets, heads)
+            }),
+            blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
+            norm: norm(loader, &all.norm),
+            architecture: architecture.clone(),
+            sinusoids: sinusoids.map(|spec| {
+                let name = format!("{}.weight", spec.path);
+                match loader.optional_values(&name, &[spec.rows, width]) {
+                    Some(stored) => Sinusoids::Stored(stored.into()),
+                    None => Sinusoids::Computed,
+                }
+            }),
+            recompute: false,
+        }
+    }
+
+    /// Runs the blocks on embedded tokens: the hidden states after the last one, `[N, d]`, not normalized.
+    pub(crate) fn run(
+        &self,
+        h: Tensor<2>,
+        positions: &[u32],
+        sight: Sight,
         mut cache: Option<&mut KvCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
         let table = |rotary: &RotarySpec| {
-            RotaryTable::new(
-                tokens.positions,
-                &rotary.inverse_frequencies,
-                rotary.head_dim,
-            )
+            RotaryTable::new(positions, &rotary.inverse_frequencies, rotary.head_dim)
         };
+        let n_keys = match &cache {
+            Some(cache) => cache.len() + 1,
+            None => 0,
+        };
+        let keys = sight.segments.iter().map(|segment| segment.k_len);
         let sequences = Sequences {
             rotary: self.architecture.rotary.iter().map(table).collect(),
-            segments,
+            bias: self.bias(keys.fold(n_keys, usize::max)),
+            segments: sight.segments,
+            source: sight.source,
             recompute: self.recompute,
         };
-        let mut h = self.embed(tokens, context);
+        let mut h = h;
         if let Some(recurrent) = &self.recurrent {
             let states = cache.as_mut().map(|cache| &mut cache.states);
             h = recurrent.forward(h, &sequences.segments, states, context);
@@ -135,13 +230,33 @@ impl Transformer {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             h = block.forward(h, &sequences, cache, context);
         }
-        if let Some(cache) = cache {
-            cache.seen += tokens.ids.len();
+        if let (Some(cache), Some(last)) = (cache, positions.last()) {
+            cache.seen = *last as usize + 1;
         }
         h
     }
 
-    fn embed(&self, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
+    /// What is added to the scores of sequences of up to `n_keys` tokens, `[heads, 2 n_keys - 1]`.
+    fn bias(&self, n_keys: usize) -> Option<Tensor<2>> {
+        let (table, spec) = self
+            .relative
+            .as_ref()
+            .zip(self.architecture.relative.as_ref())?;
+        let reach = n_keys.max(1) as isize - 1;
+        let buckets: Vec<u32> = (-reach..=reach).map(|far| spec.bucket(far)).collect();
+        let table = table.weight.dense();
+        let table = table.expect("a stack with a bias is of ordinary weights");
+        Some(embedding(table, &buckets).transpose())
+    }
+
+    /// Looks up tokens, `[N, d]`. The vector of `unlearned` gets no gradient here.
+    pub(crate) fn embed(
+        &self,
+        table: &Named<Embedding>,
+        unlearned: Option<u32>,
+        tokens: Tokens<'_>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let spec = &self.architecture.embedding;
         let offset = |table: &Option<TableSpec>| table.as_ref().map_or(0, |table| table.offset);
         let positions = rows(tokens.positions, offset(&spec.positions));
@@ -149,7 +264,7 @@ impl Transformer {
         let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
-        let mut tables = vec![(&self.tokens, tokens.ids, factor)];
+        let mut tables = vec![(table, tokens.ids, factor)];
         tables.extend(
             self.positions
                 .iter()
@@ -160,11 +275,26 @@ impl Transformer {
                 .iter()
                 .map(|table| (table, &types[..], None)),
         );
-        let mut h = sum_of_rows(&tables, &self.device());
+        let mut h = sum_of_rows(&tables, unlearned, &table.weight.device());
+        if let Some(table) = &self.sinusoids {
+            let [n, width] = h.dims();
+            let positions = rows(tokens.positions, offset(&spec.sinusoids));
+            let rows = positions.iter();
+            let rows = rows.flat_map(|at| table.row(*at as usize, width));
+            let rows = TensorData::new(rows.collect::<Vec<f32>>(), [n, width]);
+            let place = (h.device(), h.dtype());
+            let rows = Tensor::from_data(rows.convert_dtype(place.1), (&place.0, place.1));
+            h = h + rows;
+        }
         if let Some(norm) = &self.embedding_norm {
             h = norm.forward(h);
         }
-        let h = dropped(h, spec.dropout, self.tokens.path(), context);
+        // Two stacks with one table draw apart.
+        let place = match (&self.architecture.seq2seq, self.blocks.first()) {
+            (Some(_), Some(block)) => format!("{}.embedding", block.attention.output.path()),
+            _ => table.path().to_owned(),
+        };
+        let h = dropped(h, spec.dropout, &place, context);
         match &self.projection {
             Some(projection) => {
                 let dtype = h.dtype();
@@ -181,18 +311,43 @@ impl Transformer {
             None => h,
         }
     }
+}
 
-    pub(crate) fn device(&self) -> Device {
-        self.tokens.weight.device()
-    }
+/// Positions that are not learned.
+#[derive(Debug, Clone)]
+enum Sinusoids {
+    /// As a checkpoint has them, `[positions, d]`.
+    Stored(Arc<[f32]>),
+    /// `sin(p / 10000^(2 i / d))` for the `i` below half of `d`, then the cosines.
+    ///
+    /// Vaswani et al., *Attention Is All You Need* (arXiv 1706.03762), section 3.5; there sines and cosines alternate.
+    Computed,
+}
 
-    pub(crate) fn dtype(&self) -> DType {
-        self.tokens.weight.dtype()
+impl Sinusoids {
+    /// The vector of one position.
+    fn row(&self, position: usize, width: usize) -> Vec<f32> {
+        let angle = |pair: usize| {
+            let period = 10_000f64.powf(2.0 * pair as f64 / width as f64);
+            position as f64 / period
+        };
+        match self {
+            Self::Stored(table) => table[position * width..][..width].to_vec(),
+            Self::Computed => {
+                let sines = (0..width.div_ceil(2)).map(|pair| angle(pair).sin() as f32);
+                let cosines = (0..width / 2).map(|pair| angle(pair).cos() as f32);
+                sines.chain(cosines).collect()
+            }
+        }
     }
 }
 
-/// Adds up rows of tables, each multiplied by a factor.
-fn sum_of_rows(tables: &[(&Named<Embedding>, &[u32], Option<f32>)], device: &Device) -> Tensor<2> {
+/// Adds up rows of tables, each multiplied by a factor. A row of number `unlearned` gets no gradient.
+fn sum_of_rows(
+    tables: &[(&Named<Embedding>, &[u32], Option<f32>)],
+    unlearned: Option<u32>,
+    device: &Device,
+) -> Tensor<2> {
     let packed = tables.iter().map(|(table, ids, factor)| {
         let numbers = table.weight.as_packed()?;
         Some((numbers, *ids, *factor))
@@ -200,16 +355,35 @@ fn sum_of_rows(tables: &[(&Named<Embedding>, &[u32], Option<f32>)], device: &Dev
     if let Some(packed) = packed.collect::<Option<Vec<_>>>() {
         return frozen_embedding(&packed, device);
     }
-    let rows = tables.iter().map(|(table, ids, factor)| {
-        let table = table.weight.dense();
-        let rows = embedding(table.expect("the tables of a model are of one kind"), ids);
-        match factor {
-            Some(factor) => rows * *factor,
-            None => rows,
-        }
-    });
+    let rows = tables
+        .iter()
+        .enumerate()
+        .map(|(index, (table, ids, factor))| {
+            let table = table.weight.dense();
+            let rows = embedding(table.expect("the tables of a model are of one kind"), ids);
+            let rows = match unlearned.filter(|_| index == 0) {
+                Some(id) => without_gradient(rows, ids, id),
+                None => rows,
+            };
+            match factor {
+                Some(factor) => rows * *factor,
+                None => rows,
+            }
+        });
     rows.reduce(|sum, rows| sum + rows)
         .unwrap_or_else(|| unreachable!("there is the table of tokens"))
+}
+
+/// Lets no gradient through the rows of one token.
+fn without_gradient(rows: Tensor<2>, ids: &[u32], id: u32) -> Tensor<2> {
+    if !rows.is_tracked() || !ids.contains(&id) {
+        return rows;
+    }
+    let [n, _] = rows.dims();
+    let learned = ids.iter().map(|other| f32::from(u8::from(*other != id)));
+    let learned = TensorData::new(learned.collect(), [n, 1]).convert_dtype(rows.dtype());
+    let learned: Tensor<2> = Tensor::from_data(learned, (&rows.device(), rows.dtype()));
+    rows.clone() * learned.clone() + rows.detach() * (learned.neg() + 1.0)
 }
 
 fn rows(numbers: &[u32], offset: usize) -> Vec<u32> {
@@ -249,20 +423,24 @@ fn recurrent(loader: &mut Loader<'_>, spec: &RecurrentSpec, init: Initialization
     }
 }
 
+fn attention(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Attention {
+    Attention {
+        inputs: List(loader.linears(&spec.inputs)),
+        output: loader.linear(&spec.output),
+        q_norm: norm(loader, &spec.q_norm),
+        k_norm: norm(loader, &spec.k_norm),
+        spec: spec.clone(),
+    }
+}
+
 fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
-    let BlockSpec {
-        attention,
-        feed_forward,
-        ..
-    } = spec;
+    let feed_forward = &spec.feed_forward;
     Block {
-        attention: Attention {
-            inputs: List(loader.linears(&attention.inputs)),
-            output: loader.linear(&attention.output),
-            q_norm: norm(loader, &attention.q_norm),
-            k_norm: norm(loader, &attention.k_norm),
-            spec: attention.clone(),
-        },
+        attention: attention(loader, &spec.attention),
+        cross: spec.cross.as_ref().map(|cross| CrossAttention {
+            attention: attention(loader, &cross.attention),
+            norms: norms(loader, &cross.norms),
+        }),
         feed_forward: FeedForward {
             inputs: List(loader.linears(&feed_forward.inputs)),
             output: loader.linear(&feed_forward.output),

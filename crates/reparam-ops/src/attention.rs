@@ -1,5 +1,6 @@
 //! Grouped-query attention within document bounds.
 
+use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use reparam_kernels::attention as kernels;
 
@@ -97,55 +98,105 @@ pub fn attention_with_dropout(
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
 ) -> Tensor<2> {
+    attention_with_bias([q, k, v], None, config, segments, dropout)
+}
+
+/// As [`attention_with_dropout`], with a bias that is added to the scaled scores, before a soft cap and the mask:
+///
+/// ```text
+/// score_ij = scale * q_i . k_j + bias[h, R + j - p_i]
+/// ```
+///
+/// where `p_i` is the position of query `i` among the keys of its segment, the last query being at that of the last key.
+///
+/// # Shapes
+///
+/// - q, k, v, output: those of [`attention`]
+/// - bias: `[n_heads, 2 R + 1]`, `R` at least the keys of the longest segment less one
+///
+/// # Cost
+///
+/// That of [`attention`], and an addition for each pair of query and key and each head. The bias is kept for the backward pass.
+///
+/// # Panics
+///
+/// Panics unless `0 <= p < 1`, if the bias reaches less far, and if a segment has more queries than keys.
+///
+/// # References
+///
+/// Raffel et al., *Exploring the Limits of Transfer Learning* (arXiv 1910.10683), section 2.1.
+pub fn attention_with_bias(
+    [q, k, v]: [Tensor<2>; 3],
+    bias: Option<Tensor<2>>,
+    config: AttentionConfig,
+    segments: &Segments,
+    dropout: Option<(f32, DropoutKey)>,
+) -> Tensor<2> {
     let dropout = dropout.filter(|(p, _)| *p > 0.0);
-    if !native::is_native(&q) || !native::is_native(&k) || !native::is_native(&v) {
-        return reference::attention_with_dropout(q, k, v, config, segments, dropout);
+    let is_native = [&q, &k, &v].into_iter().chain(&bias).all(native::is_native);
+    if !is_native {
+        return reference::attention_with_bias([q, k, v], bias, config, segments, dropout);
     }
     let dropout = dropout.map(|dropout| Kept::new(&config, segments, dropout));
     let (q_dims, k_dims) = (q.dims(), k.dims());
+    let bias_dims = bias.as_ref().map(Tensor::dims);
     let mut operation = Operation::default();
     let [q, k, v] = [q, k, v].map(|tensor| operation.input(tensor));
+    let bias = operation.optional_input(bias);
     let mut out = vec![0.0; q_dims[0] * q_dims[1]];
     let mut lse = vec![0.0; q_dims[0] * config.n_heads];
     profile::measure(Work::Attention, 0.0, || {
-        native::run(kernels::attention_forward(
-            values(&q),
-            values(&k),
-            values(&v),
-            config.shape(),
-            segments,
-            dropout.as_ref().map(Kept::kernel),
-            &mut out,
-            &mut lse,
-        ));
+        let [q, k, v] = [&q, &k, &v].map(values);
+        let shape = config.shape();
+        let dropout = dropout.as_ref().map(Kept::kernel);
+        let (out, lse) = (&mut out, &mut lse);
+        native::run(match bias_of(&bias, bias_dims) {
+            None => kernels::attention_forward(q, k, v, shape, segments, dropout, out, lse),
+            Some(bias) => {
+                kernels::attention_forward_biased(q, k, v, bias, shape, segments, dropout, out, lse)
+            }
+        });
     });
     let out = from_values(out, q_dims);
     let segments = segments.clone();
-    operation.output(out.clone(), move |dout, [_, _, _]| {
+    operation.output(out.clone(), move |dout, [_, _, _, _]| {
         let dims = [q_dims, k_dims, k_dims];
         let mut gradients = dims.map(|[rows, cols]| vec![0.0; rows * cols]);
         let [dq, dk, dv] = &mut gradients;
+        let mut dbias = vec![0.0; bias_dims.map_or(0, |[heads, width]| heads * width)];
         profile::measure(Work::Attention, 0.0, || {
-            native::run(kernels::attention_backward(
-                kernels::AttentionSaved {
-                    q: values(&q),
-                    k: values(&k),
-                    v: values(&v),
-                    out: values(&out),
-                    lse: &lse,
-                    dout: values(&dout),
-                },
-                config.shape(),
-                &segments,
-                dropout.as_ref().map(Kept::kernel),
-                dq,
-                dk,
-                dv,
-            ));
+            let saved = kernels::AttentionSaved {
+                q: values(&q),
+                k: values(&k),
+                v: values(&v),
+                out: values(&out),
+                lse: &lse,
+                dout: values(&dout),
+            };
+            let shape = config.shape();
+            let dropout = dropout.as_ref().map(Kept::kernel);
+            native::run(match bias_of(&bias, bias_dims) {
+                None => kernels::attention_backward(saved, shape, &segments, dropout, dq, dk, dv),
+                Some(bias) => kernels::attention_backward_biased(
+                    saved, bias, shape, &segments, dropout, dq, dk, dv, &mut dbias,
+                ),
+            });
         });
         let [dq, dk, dv] = gradients;
-        [(dq, q_dims), (dk, k_dims), (dv, k_dims)]
-            .map(|(gradient, dims)| Some(from_values(gradient, dims)))
+        let [dq, dk, dv] = [(dq, q_dims), (dk, k_dims), (dv, k_dims)]
+            .map(|(gradient, dims)| Some(from_values(gradient, dims)));
+        [dq, dk, dv, bias_dims.map(|dims| from_values(dbias, dims))]
+    })
+}
+
+fn bias_of(
+    bias: &Option<FlexTensor>,
+    dims: Option<[usize; 2]>,
+) -> Option<kernels::AttentionBias<'_>> {
+    let (bias, [_, width]) = bias.as_ref().zip(dims)?;
+    Some(kernels::AttentionBias {
+        values: values(bias),
+        reach: width / 2,
     })
 }
 

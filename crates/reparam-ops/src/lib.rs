@@ -39,11 +39,11 @@ pub mod runtime;
 mod tests;
 
 pub use activation::{activation, gated, swiglu};
-pub use attention::{AttentionConfig, attention, attention_with_dropout};
+pub use attention::{AttentionConfig, attention, attention_with_bias, attention_with_dropout};
 pub use dropout::{DropoutKey, dropout};
 pub use embedding::embedding;
 pub use linear::{LinearPlan, LowRank, linear};
-pub use loss::{IGNORE_INDEX, linear_cross_entropy, soft_cap};
+pub use loss::{IGNORE_INDEX, linear_cross_entropy, smoothed_linear_cross_entropy, soft_cap};
 pub use norm::{layer_norm, rms_norm};
 pub use recurrent::{RecurrentState, recurrent};
 pub use reparam_kernels::attention::Segment;

@@ -1,8 +1,9 @@
 //! The output head and its cross-entropy, in one operation.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor, TensorData};
 use reparam_kernels::cross_entropy as kernels;
 
+use crate::embedding::embedding;
 use crate::linear::LinearPlan;
 use crate::native::{self, Operation, from_values, values};
 use crate::profile::{self, Work};
@@ -56,6 +57,65 @@ pub fn linear_cross_entropy(
     scale: f32,
 ) -> Tensor<1> {
     let (h, weight) = widened(h, (weight, bias), plan);
+    cross_entropy_of(h, weight, cap, labels, scale)
+}
+
+/// As [`linear_cross_entropy`] without a cap, with a share `eps` of each label spread evenly over all tokens:
+///
+/// ```text
+/// loss = scale * sum_i ( (1 - eps) * -log p_i[labels_i] + eps * mean_v -log p_i[v] )      p_i = softmax(y_i)
+///      = linear_cross_entropy + eps * scale * sum_i ( y_i[labels_i] - mean_v y_i[v] )
+/// ```
+///
+/// It is torch's `cross_entropy` with `label_smoothing = eps`; transformers' `LabelSmoother` computes the same from the mean.
+///
+/// # Shapes
+///
+/// Those of [`linear_cross_entropy`].
+///
+/// # Cost
+///
+/// That of [`linear_cross_entropy`]: the second line needs a row of the head for each label and the mean of its rows, no logits.
+///
+/// # References
+///
+/// Szegedy et al., *Rethinking the Inception Architecture* (arXiv 1512.00567), section 7.
+pub fn smoothed_linear_cross_entropy(
+    h: Tensor<2>,
+    (weight, bias): (Tensor<2>, Option<Tensor<1>>),
+    plan: LinearPlan,
+    labels: &[i32],
+    (scale, eps): (f32, f32),
+) -> Tensor<1> {
+    let (h, weight) = widened(h, (weight, bias), plan);
+    let loss = cross_entropy_of(h.clone(), weight.clone(), None, labels, scale);
+    if eps == 0.0 {
+        return loss;
+    }
+    let labelled = labels.iter().enumerate();
+    let labelled = labelled.filter(|(_, label)| **label != IGNORE_INDEX);
+    let (rows, ids): (Vec<i64>, Vec<u32>) = labelled
+        .map(|(row, label)| (row as i64, *label as u32))
+        .unzip();
+    if rows.is_empty() {
+        return loss;
+    }
+    let rows = TensorData::new(rows, [ids.len()]);
+    let h = h
+        .clone()
+        .select(0, Tensor::<1, Int>::from_data(rows, &h.device()));
+    let lead = embedding(weight.clone(), &ids) - weight.mean_dim(0);
+    loss + (h * lead).sum() * (scale * eps)
+}
+
+/// [`linear_cross_entropy`] of what [`widened`] returns.
+fn cross_entropy_of(
+    h: Tensor<2>,
+    weight: Tensor<2>,
+    cap: Option<f32>,
+    labels: &[i32],
+    scale: f32,
+) -> Tensor<1> {
     if !native::is_native(&h) || !native::is_native(&weight) || cap.is_some() {
         return reference::linear_cross_entropy(h, weight, cap, labels, scale);
     }

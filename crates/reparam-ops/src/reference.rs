@@ -7,7 +7,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
     Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
-    Segments, soft_cap,
+    Segment, Segments, soft_cap,
 };
 
 mod recurrent;
@@ -63,6 +63,7 @@ pub fn activation(x: Tensor<2>, function: Activation) -> Tensor<2> {
             let inner = (x.clone() + cube * 0.044_715) * (2.0 / std::f64::consts::PI).sqrt();
             x * 0.5 * (inner.tanh() + 1.0)
         }
+        Activation::Relu => activation::relu(x),
     }
 }
 
@@ -118,6 +119,17 @@ pub fn attention_with_dropout(
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
 ) -> Tensor<2> {
+    attention_with_bias([q, k, v], None, config, segments, dropout)
+}
+
+/// See [`crate::attention_with_bias`]; the segments are in the order of their queries.
+pub fn attention_with_bias(
+    [q, k, v]: [Tensor<2>; 3],
+    bias: Option<Tensor<2>>,
+    config: AttentionConfig,
+    segments: &Segments,
+    dropout: Option<(f32, DropoutKey)>,
+) -> Tensor<2> {
     let sizes = segments
         .iter()
         .map(|segment| config.n_heads * segment.q_len * segment.k_len);
@@ -149,6 +161,9 @@ pub fn attention_with_dropout(
                 .reshape([config.n_heads, segment.k_len, config.head_dim])
         };
         let mut scores = q.matmul(shared(&k).swap_dims(1, 2)) * config.scale;
+        if let Some(bias) = &bias {
+            scores = scores + distances(bias.clone(), segment);
+        }
         if let Some(cap) = config.soft_cap {
             scores = (scores / cap).tanh() * cap;
         }
@@ -169,6 +184,18 @@ pub fn attention_with_dropout(
         rows.push(Tensor::zeros([n - next, width], (&device, dtype)));
     }
     Tensor::cat(rows, 0)
+}
+
+/// The numbers of a bias by distance for every pair of a segment, `[heads, q_len, k_len]`.
+fn distances(bias: Tensor<2>, segment: &Segment) -> Tensor<3> {
+    let [heads, width] = bias.dims();
+    let (q_len, k_len) = (segment.q_len, segment.k_len);
+    let places: Vec<i64> = (0..q_len)
+        .flat_map(|i| (0..k_len).map(move |j| (width / 2 + j + q_len) as i64 - (k_len + i) as i64))
+        .collect();
+    let places = TensorData::new(places, [q_len * k_len]);
+    let places = Tensor::<1, Int>::from_data(places, &bias.device());
+    bias.select(1, places).reshape([heads, q_len, k_len])
 }
 
 /// Zero where a query may see a key, a very negative number elsewhere, `[1, q_len, k_len]`.

@@ -265,7 +265,12 @@ fn layer_normalization() {
     }
 }
 
-const ACTIVATIONS: [Activation; 3] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh];
+const ACTIVATIONS: [Activation; 4] = [
+    Activation::Silu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Relu,
+];
 
 #[test]
 fn activations() {
@@ -440,6 +445,102 @@ fn attention_of_new_tokens_over_a_cache() {
 }
 
 #[test]
+fn attention_with_a_bias_by_distance() {
+    type Attention = fn(
+        [Tensor<2>; 3],
+        Option<Tensor<2>>,
+        AttentionConfig,
+        &Segments,
+        Option<(f32, DropoutKey)>,
+    ) -> Tensor<2>;
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        (causal, soft_cap): (bool, Option<f32>),
+        dropout: bool,
+        f: Attention,
+    ) -> Tensor<2> {
+        let [q, k, v, bias] = inputs.try_into().expect("four inputs");
+        let config = AttentionConfig {
+            n_heads: 4,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal,
+            window: None,
+            soft_cap,
+        };
+        let key = DropoutKey {
+            seed: 3,
+            step: 5,
+            tensor: 7,
+        };
+        let dropout = dropout.then_some((0.3, key));
+        // A query alone, and one whose segment has keys of the past.
+        let segment = |q_start, q_len, k_start, k_len| Segment {
+            q_start,
+            q_len,
+            k_start,
+            k_len,
+        };
+        let segments = [
+            segment(0, 1, 0, 1),
+            segment(1, 9, 1, 9),
+            segment(11, 3, 12, 8),
+        ];
+        f(
+            [q, k, v],
+            Some(bias * 3.0),
+            config,
+            &Segments::from(segments),
+            dropout,
+        )
+    }
+    for of in [(true, None), (false, None), (true, Some(0.7))] {
+        for dropout in [false, true] {
+            Case::new(
+                // The bias reaches further than it has to.
+                &[[14, 24], [20, 12], [20, 12], [4, 21]],
+                move |inputs| run(inputs, of, dropout, attention_with_bias),
+                move |inputs| run(inputs, of, dropout, reference::attention_with_bias),
+            )
+            .check();
+        }
+    }
+}
+
+/// As a decoder reads a source: more or fewer queries than keys, and no mask.
+#[test]
+fn attention_over_another_sequence() {
+    type Attention = fn(Tensor<2>, Tensor<2>, Tensor<2>, AttentionConfig, &Segments) -> Tensor<2>;
+    fn run(inputs: Vec<Tensor<2>>, f: Attention) -> Tensor<2> {
+        let [q, k, v] = inputs.try_into().expect("three inputs");
+        let config = AttentionConfig {
+            n_heads: 2,
+            n_kv_heads: 2,
+            head_dim: 6,
+            scale: 0.4,
+            causal: false,
+            window: None,
+            soft_cap: None,
+        };
+        let segments = [(0, 5, 0, 2), (5, 1, 2, 9), (6, 4, 11, 7)];
+        let segments = segments.map(|(q_start, q_len, k_start, k_len)| Segment {
+            q_start,
+            q_len,
+            k_start,
+            k_len,
+        });
+        f(q, k, v, config, &Segments::from(segments))
+    }
+    Case::new(
+        &[[10, 12], [18, 12], [18, 12]],
+        |inputs| run(inputs, attention),
+        |inputs| run(inputs, reference::attention),
+    )
+    .check();
+}
+
+#[test]
 fn embedding_rows() {
     fn run(inputs: Vec<Tensor<2>>, f: fn(Tensor<2>, &[u32]) -> Tensor<2>) -> Tensor<2> {
         let [table] = inputs.try_into().expect("one input");
@@ -516,6 +617,66 @@ fn cross_entropy_of_a_head_with_a_plan() {
         )
         .check();
     }
+}
+
+#[test]
+fn smoothed_labels() {
+    fn parts(inputs: Vec<Tensor<2>>) -> (Tensor<2>, Tensor<2>, LinearPlan, Tensor<1>) {
+        let [h, w, a, b, bias] = inputs.try_into().expect("five inputs");
+        let plan = LinearPlan {
+            low_rank: vec![LowRank {
+                a,
+                b,
+                scaling: 1.5,
+                dropout: None,
+            }],
+            ..LinearPlan::default()
+        };
+        (h, w, plan, bias.reshape([13]))
+    }
+    const LABELS: [i32; 6] = [4, IGNORE_INDEX, 0, 12, IGNORE_INDEX, 4];
+    for eps in [0.0, 0.1, 0.7] {
+        Case::new(
+            &[[6, 5], [13, 5], [2, 5], [13, 2], [1, 13]],
+            move |inputs| {
+                let (h, w, plan, bias) = parts(inputs);
+                let loss =
+                    smoothed_linear_cross_entropy(h, (w, Some(bias)), plan, &LABELS, (0.25, eps));
+                loss.reshape([1, 1])
+            },
+            move |inputs| {
+                let (h, w, plan, bias) = parts(inputs);
+                let y = reference::linear(h, w, plan) + bias.unsqueeze::<2>();
+                let y = burn::tensor::activation::log_softmax(y, 1);
+                let wanted = LABELS.iter().flat_map(|label| {
+                    (0..13).map(move |token| match *label {
+                        IGNORE_INDEX => 0.0,
+                        label => {
+                            f64::from(eps) / 13.0
+                                + f64::from(u8::from(token == label)) * (1.0 - f64::from(eps))
+                        }
+                    })
+                });
+                let wanted: Vec<f64> = wanted.collect();
+                let wanted = tensor(&wanted, [6, 13], y.dtype());
+                ((y * wanted).sum() * -0.25).reshape([1, 1])
+            },
+        )
+        .check();
+    }
+    let of_nothing = |eps| {
+        let [h, w] = [1, 2].map(|seed| tensor(&numbers(10, seed), [2, 5], DType::F32));
+        let labels = [IGNORE_INDEX; 2];
+        let plan = LinearPlan::default();
+        values(smoothed_linear_cross_entropy(
+            h,
+            (w, None),
+            plan,
+            &labels,
+            (1.0, eps),
+        ))
+    };
+    assert_eq!(of_nothing(0.1), [0.0]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use reparam::methods::{AttachReport, MethodConfig, Methods, WeightLayout};
 use reparam_formats::peft::AdapterFiles;
-use reparam_models::{CausalLm, MaskedLm, Predictor};
+use reparam_models::{Architecture, CausalLm, MaskedLm, Predictor, Seq2SeqLm};
 
 use crate::Result;
 use crate::model_files::ModelFiles;
@@ -31,13 +31,31 @@ impl AdapterBase for CausalLm {
 
     /// As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
     fn under(self, adapter: &AdapterFiles) -> Self {
-        let head = format!("{}.", self.architecture().head.path);
-        let of_head = adapter.tensors.keys().any(|name| name.starts_with(&head));
-        match of_head {
+        match is_of_head(adapter, self.architecture()) {
             true => self.with_own_head(),
             false => self,
         }
     }
+}
+
+impl AdapterBase for Seq2SeqLm {
+    fn tied(&self) -> Option<(String, String)> {
+        self.tied_names()
+    }
+
+    /// As for [`CausalLm`].
+    fn under(self, adapter: &AdapterFiles) -> Self {
+        match is_of_head(adapter, self.architecture()) {
+            true => self.with_own_head(),
+            false => self,
+        }
+    }
+}
+
+/// Whether an adapter has tensors of the output head.
+fn is_of_head(adapter: &AdapterFiles, architecture: &Architecture) -> bool {
+    let head = format!("{}.", architecture.head.path);
+    adapter.tensors.keys().any(|name| name.starts_with(&head))
 }
 
 impl AdapterBase for Predictor {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::checkpoint::Checkpoint;
-use reparam_formats::config::ModelJson;
+use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_formats::{FormatError, file};
 
 use serde_json::Value;
@@ -129,6 +129,16 @@ impl ModelFiles {
     /// Returns the bytes of a file besides the weights, if it is there.
     pub(crate) fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.kept.get(name).map(Vec::as_slice)
+    }
+
+    /// Reads a file that has to be one JSON object, if it is there.
+    pub(crate) fn object(&self, name: &str) -> Result<Option<JsonObject>> {
+        let Some(bytes) = self.bytes(name) else {
+            return Ok(None);
+        };
+        let path = self.directory.join(name);
+        let text = file::text_of(&path, bytes.to_vec())?;
+        Ok(Some(JsonObject::parse(&path, &text)?))
     }
 
     /// Returns what else a copy of the model needs beside its weights and its configuration, by name.

@@ -249,14 +249,22 @@ impl JsonObject {
     }
 
     /// Reads a token id.
-    pub(crate) fn token_id(&self, key: &str) -> Result<Option<u32>, ConfigError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn token_id(&self, key: &str) -> Result<Option<u32>, ConfigError> {
         self.read(key, "a token id", |value| {
             u32::try_from(value.as_u64()?).ok()
         })
     }
 
     /// Reads one token id or a list of them.
-    pub(crate) fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ConfigError> {
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn token_ids(&self, key: &str) -> Result<Option<Vec<u32>>, ConfigError> {
         self.read(key, "a token id or a list of them", |value| {
             let id = |value: &Value| u32::try_from(value.as_u64()?).ok();
             match value.as_array() {

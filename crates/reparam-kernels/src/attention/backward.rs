@@ -8,11 +8,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::bias::{self, BiasBlock};
 use super::dropout::{Block, Dropout};
 use super::transposed::Transposed;
 use super::{
-    AttentionDropout, AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries,
-    gather_heads,
+    AttentionBias, AttentionDropout, AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment,
+    block_queries, gather_heads,
 };
 use crate::KernelError;
 use crate::exp::exp_one;
@@ -47,6 +48,8 @@ struct Gradients {
     dk: Vec<f32>,
     /// `[keys, head_dim]`
     dv: Vec<f32>,
+    /// `[n_rep, 2 k_len - 1]`; empty without a bias.
+    dbias: Vec<f32>,
 }
 
 /// `segments` are checked, not empty, and in the order of their queries.
@@ -54,6 +57,7 @@ pub(super) fn backward(
     saved: AttentionSaved<'_>,
     shape: AttentionShape,
     segments: &[Segment],
+    bias: Option<(AttentionBias<'_>, &mut [f32])>,
     dropout: Option<AttentionDropout<'_>>,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) -> Result<(), KernelError> {
@@ -64,6 +68,7 @@ pub(super) fn backward(
         saved: &saved,
         shape: &shape,
         delta: &delta(token, &saved, &shape),
+        bias: bias.as_ref().map(|(bias, _)| *bias),
         dropout: dropout.transpose()?,
         keys: Transposed::new(saved.k, &shape, segments, |_| true),
         values: Transposed::new(saved.v, &shape, segments, |_| true),
@@ -103,6 +108,13 @@ pub(super) fn backward(
             )
         });
         scatter(target, shape.kv_width(), shape.head_dim, parts);
+    }
+    if let Some((bias, dbias)) = bias {
+        dbias.fill(0.0);
+        for (task, gradients) in tasks.iter().zip(&gradients) {
+            let of = (&task.segment, task.head);
+            bias::scatter(&shape, of, &gradients.dbias, (bias.reach, &mut *dbias));
+        }
     }
     Ok(())
 }
@@ -171,6 +183,7 @@ struct Context<'a> {
     saved: &'a AttentionSaved<'a>,
     shape: &'a AttentionShape,
     delta: &'a [f32],
+    bias: Option<AttentionBias<'a>>,
     dropout: Option<Dropout<'a>>,
     keys: Transposed,
     values: Transposed,
@@ -185,6 +198,10 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
         dq: vec![0.0; task.queries.len() * group],
         dk: vec![0.0; task.keys.len() * d],
         dv: vec![0.0; task.keys.len() * d],
+        dbias: match context.bias {
+            Some(_) => vec![0.0; n_rep * (2 * segment.k_len - 1)],
+            None => Vec::new(),
+        },
     };
     let rows = block.min(task.queries.len()) * n_rep;
     let mut queries = vec![0.0; rows * d];
@@ -239,6 +256,16 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             let ds = &mut dscores[..rows * keys];
             matmul_serial(MatMut::new(p, rows, keys)?, queries, k_turned, 1.0, 0.0)?;
             matmul_serial(MatMut::new(ds, rows, keys)?, douts, v_turned, 1.0, 0.0)?;
+            let biased = BiasBlock {
+                segment,
+                head,
+                query: first,
+                key: k_block,
+                keys,
+            };
+            if let Some(bias) = context.bias {
+                biased.apply(bias, shape, p);
+            }
             let mask = Mask {
                 shape: *shape,
                 segment: *segment,
@@ -260,6 +287,9 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             };
             masked(ds);
             probabilities_block(context.token, p, ds, lse_delta, mask);
+            if context.bias.is_some() {
+                biased.collect(shape, ds, &mut gradients.dbias);
+            }
             masked(p);
             let p = MatRef::new(&*p, rows, keys)?;
             let ds = MatRef::new(&*ds, rows, keys)?;

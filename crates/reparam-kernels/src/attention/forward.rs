@@ -1,11 +1,13 @@
 //! The forward pass of attention for blocks of queries.
 
 use super::bf16::Rows;
+use super::bias::BiasBlock;
 use super::decode::decode_segment;
 use super::dropout::{Block, Dropout};
 use super::transposed::Transposed;
 use super::{
-    AttentionDropout, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries, gather_heads,
+    AttentionBias, AttentionDropout, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries,
+    gather_heads,
 };
 use crate::KernelError;
 use crate::exp::exp_one;
@@ -36,6 +38,7 @@ pub(super) fn forward(
     v: &[f32],
     shape: AttentionShape,
     segments: &[Segment],
+    bias: Option<AttentionBias<'_>>,
     dropout: Option<AttentionDropout<'_>>,
     out: &mut [f32],
     lse: &mut [f32],
@@ -43,8 +46,8 @@ pub(super) fn forward(
     let token = Token::current();
     let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
     let dropout = dropout.transpose()?;
-    // The path of a single query knows no dropout.
-    let decodes = |segment: &Segment| segment.q_len == 1 && dropout.is_none();
+    // The path of a single query knows neither dropout nor bias.
+    let decodes = |segment: &Segment| segment.q_len == 1 && dropout.is_none() && bias.is_none();
     out.fill(0.0);
     lse.fill(f32::NEG_INFINITY);
     let block = block_queries(&shape);
@@ -84,7 +87,7 @@ pub(super) fn forward(
     // Later blocks see more keys: starting with them keeps the threads busy to the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first).end));
     par::try_for_each(tasks, |task| {
-        forward_block(token, q, &keys, v, &shape, dropout.as_ref(), task)
+        forward_block(token, q, &keys, v, &shape, (bias, dropout.as_ref()), task)
     })
 }
 
@@ -94,7 +97,7 @@ fn forward_block(
     transposed_keys: &Transposed,
     v: &[f32],
     shape: &AttentionShape,
-    dropout: Option<&Dropout<'_>>,
+    (bias, dropout): (Option<AttentionBias<'_>>, Option<&Dropout<'_>>),
     task: Task<'_>,
 ) -> Result<(), KernelError> {
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
@@ -129,6 +132,16 @@ fn forward_block(
                 1.0,
                 0.0,
             )?;
+            if let Some(bias) = bias {
+                let block = BiasBlock {
+                    segment,
+                    head,
+                    query: task.first,
+                    key: k_block,
+                    keys,
+                };
+                block.apply(bias, shape, scores);
+            }
             let mask = Mask {
                 shape: *shape,
                 segment: *segment,

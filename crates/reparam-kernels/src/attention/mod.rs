@@ -7,6 +7,7 @@
 
 mod backward;
 mod bf16;
+mod bias;
 mod decode;
 mod dropout;
 mod forward;
@@ -20,12 +21,14 @@ use crate::KernelError;
 use crate::error::check_len;
 use crate::isa::{Simd, Token, simd_entry};
 
+use bias::check_bias;
 use shape::{check_keys, sort_segments};
 use soft_cap::SoftCap;
 
 pub use bf16::{
     AttentionSavedBf16, QkvGradient, Rows, attention_backward_bf16, attention_forward_bf16,
 };
+pub use bias::AttentionBias;
 pub use dropout::AttentionDropout;
 pub use shape::{AttentionShape, Segment};
 
@@ -77,7 +80,34 @@ pub fn attention_forward(
 ) -> Result<(), KernelError> {
     let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
     check_len("out", out, &[q.len()])?;
-    forward::forward(q, k, v, shape, &sorted, dropout, out, lse)
+    forward::forward(q, k, v, shape, &sorted, None, dropout, out, lse)
+}
+
+/// As [`attention_forward`], with a bias that is added to the scaled scores, before a soft cap and the mask.
+///
+/// # Errors
+///
+/// Those of [`attention_forward`]; [`KernelError::Length`] if the bias is not as long as it says or reaches less far than the
+/// longest segment, and [`KernelError::SegmentLengths`] for a segment with more queries than keys.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inputs, what they mean, and outputs"
+)]
+pub fn attention_forward_biased(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    bias: AttentionBias<'_>,
+    shape: AttentionShape,
+    segments: &[Segment],
+    dropout: Option<AttentionDropout<'_>>,
+    out: &mut [f32],
+    lse: &mut [f32],
+) -> Result<(), KernelError> {
+    let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
+    check_len("out", out, &[q.len()])?;
+    check_bias(bias, &shape, segments)?;
+    forward::forward(q, k, v, shape, &sorted, Some(bias), dropout, out, lse)
 }
 
 /// What [`attention_backward`] reads.
@@ -130,7 +160,61 @@ pub fn attention_backward(
     dk: &mut [f32],
     dv: &mut [f32],
 ) -> Result<(), KernelError> {
-    let AttentionSaved { q, k, v, .. } = saved;
+    let sorted = check_saved(&saved, shape, segments, [&*dq, dk, dv])?;
+    backward::backward(saved, shape, &sorted, None, dropout, [dq, dk, dv])
+}
+
+/// The gradients of [`attention_forward_biased`]: that of the bias is the sum of `ds` over the segments, their queries and the
+/// keys at the distance.
+///
+/// # Shapes
+///
+/// Those of [`attention_backward`]; `dbias` like the values of the bias, overwritten.
+///
+/// # Errors
+///
+/// Those of [`attention_forward_biased`].
+///
+/// # Cost
+///
+/// That of [`attention_backward`], and an addition for each pair and head. Memory: two numbers for each key, query head and range of
+/// keys.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "inputs, what they mean, and outputs"
+)]
+pub fn attention_backward_biased(
+    saved: AttentionSaved<'_>,
+    bias: AttentionBias<'_>,
+    shape: AttentionShape,
+    segments: &[Segment],
+    dropout: Option<AttentionDropout<'_>>,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+    dbias: &mut [f32],
+) -> Result<(), KernelError> {
+    let sorted = check_saved(&saved, shape, segments, [&*dq, dk, dv])?;
+    check_bias(bias, &shape, segments)?;
+    check_len("dbias", dbias, &[bias.values.len()])?;
+    backward::backward(
+        saved,
+        shape,
+        &sorted,
+        Some((bias, dbias)),
+        dropout,
+        [dq, dk, dv],
+    )
+}
+
+/// Checks what the backward pass is given; returns the segments as [`check_inputs`] does.
+fn check_saved(
+    saved: &AttentionSaved<'_>,
+    shape: AttentionShape,
+    segments: &[Segment],
+    [dq, dk, dv]: [&[f32]; 3],
+) -> Result<Vec<Segment>, KernelError> {
+    let AttentionSaved { q, k, v, .. } = *saved;
     let sorted = check_inputs(q, k, v, shape, segments, saved.lse.len())?;
     check_keys(segments, &mut Vec::new())?;
     check_len("out", saved.out, &[q.len()])?;
@@ -138,7 +222,7 @@ pub fn attention_backward(
     check_len("dq", dq, &[q.len()])?;
     check_len("dk", dk, &[k.len()])?;
     check_len("dv", dv, &[v.len()])?;
-    backward::backward(saved, shape, &sorted, dropout, [dq, dk, dv])
+    Ok(sorted)
 }
 
 /// Checks everything but the outputs; returns the segments with queries and keys, in the order of

@@ -28,6 +28,7 @@ pub(super) fn reference(activation: Activation, x: f64) -> (f64, f64) {
             let slope = 0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner;
             (0.5 * x * (1.0 + tanh), slope)
         }
+        Activation::Relu => (x.max(0.0), f64::from(u8::from(x > 0.0))),
     }
 }
 
@@ -88,6 +89,25 @@ fn the_tail_keeps_its_digits() {
                 assert!(error < 5e-7, "{} {activation:?}({x}) = {y}", token.isa());
             }
         }
+    }
+}
+
+#[test]
+fn relu_is_exact() {
+    let smallest = f32::from_bits(1);
+    let mut x = vec![0.0, -0.0, smallest, -smallest, 1e-38, -1e-38, 1e38, -1e38];
+    x.extend(numbers(1, 50));
+    let dy = numbers(2, x.len());
+    let expected: Vec<f32> = x.iter().map(|x| x.max(0.0)).collect();
+    let seen = x.iter().map(|x| f32::from(u8::from(*x > 0.0)));
+    let slope: Vec<f32> = seen.zip(&dy).map(|(seen, dy)| seen * dy).collect();
+    for token in tokens() {
+        let (mut y, mut dx) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+        activation_forward(Activation::Relu, &x, &mut y).unwrap();
+        activation_backward(Activation::Relu, &dy, &x, &mut dx).unwrap();
+        assert_eq!((&y, &dx), (&expected, &slope), "{}", token.isa());
+        activation_forward(Activation::Relu, &[f32::NAN], &mut y[..1]).unwrap();
+        assert!(y[0].is_nan());
     }
 }
 

@@ -219,6 +219,7 @@ impl<'a> Decoder<'a> {
                 tokens: "embed_tokens".to_owned(),
                 factor: None,
                 positions: None,
+                sinusoids: None,
                 token_types: None,
                 norm: None,
                 dropout: None,
@@ -226,6 +227,8 @@ impl<'a> Decoder<'a> {
             },
             recurrent: None,
             rotary,
+            relative: None,
+            seq2seq: None,
             blocks: blocks.collect(),
             norm: Some(self.norm("norm")),
             head: HeadSpec {
@@ -274,6 +277,7 @@ impl<'a> Decoder<'a> {
                 output_dropout: None,
             },
             attention_norms: before("input_layernorm"),
+            cross: None,
             feed_forward: FeedForwardSpec {
                 inputs: vec![
                     linear("mlp.gate_proj", width, inner),
@@ -282,6 +286,7 @@ impl<'a> Decoder<'a> {
                 gated: true,
                 output: linear("mlp.down_proj", inner, width),
                 activation: self.activation,
+                inner_dropout: None,
                 output_dropout: None,
             },
             feed_forward_norms: before("post_attention_layernorm"),

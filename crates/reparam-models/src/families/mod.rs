@@ -1,5 +1,6 @@
 //! The model families: a file and a line each.
 
+mod bart;
 mod bert;
 mod decoder;
 mod distilbert;
@@ -8,6 +9,7 @@ mod encoder;
 mod gemma3;
 mod gpt2;
 mod llama;
+mod marian;
 mod mistral;
 mod modernbert;
 mod phi3;
@@ -15,6 +17,7 @@ mod qwen2;
 mod qwen3;
 mod recurrent;
 mod roberta;
+mod t5;
 
 use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_ops::Activation;
@@ -39,6 +42,8 @@ impl Families {
     /// Returns the families of this crate.
     pub fn builtin() -> Self {
         Self(vec![
+            bart::FAMILY,
+            bart::MULTILINGUAL,
             bert::FAMILY,
             distilbert::FAMILY,
             electra::FAMILY,
@@ -47,6 +52,7 @@ impl Families {
             recurrent::GRU,
             llama::FAMILY,
             recurrent::LSTM,
+            marian::FAMILY,
             mistral::FAMILY,
             modernbert::FAMILY,
             phi3::FAMILY,
@@ -55,6 +61,8 @@ impl Families {
             recurrent::RNN,
             roberta::FAMILY,
             roberta::XLM,
+            t5::FAMILY,
+            t5::MULTILINGUAL,
         ])
     }
 
@@ -112,15 +120,21 @@ fn activation(
     key: &'static str,
     default: Activation,
 ) -> Result<Activation, ModelError> {
-    match json.str(key)? {
-        None => Ok(default),
-        Some("silu" | "swish") => Ok(Activation::Silu),
-        Some("gelu") => Ok(Activation::Gelu),
-        Some("gelu_new" | "gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
-        Some(other) => Err(unsupported(
+    json.str(key)?
+        .map_or(Ok(default), |name| activation_of(key, name))
+}
+
+/// Returns the activation function that a key names.
+fn activation_of(key: &'static str, name: &str) -> Result<Activation, ModelError> {
+    match name {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu" => Ok(Activation::Gelu),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        "relu" => Ok(Activation::Relu),
+        other => Err(unsupported(
             key,
             other,
-            "silu, gelu, gelu_new, gelu_pytorch_tanh",
+            "silu, gelu, gelu_new, gelu_pytorch_tanh, relu",
         )),
     }
 }

@@ -101,6 +101,7 @@ fn describe(json: &ModelJson, cell: Cell) -> Result<Architecture, ModelError> {
             tokens: "embedding".to_owned(),
             factor: None,
             positions: None,
+            sinusoids: None,
             token_types: None,
             norm: None,
             dropout: Some(probability(raw, "embedding_dropout", 0.0)?),
@@ -113,6 +114,8 @@ fn describe(json: &ModelJson, cell: Cell) -> Result<Architecture, ModelError> {
             dropout: Some(probability(raw, "dropout", 0.0)?),
         }),
         rotary: Vec::new(),
+        relative: None,
+        seq2seq: None,
         blocks: Vec::new(),
         norm: None,
         head: HeadSpec {

@@ -1,16 +1,16 @@
-//! Self-attention.
+//! Attention of tokens to one another and to a source.
 
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::AttentionBlock;
-use reparam_ops::{AttentionConfig, attention_with_dropout, rotary};
+use reparam_ops::{AttentionConfig, Segments, attention_with_bias, rotary};
 
-use super::{Norm, Norms, Sequences};
+use super::{Norm, Norms, Sequences, Source};
 use crate::architecture::AttentionSpec;
 use crate::cache::TensorCache;
 use crate::named::{List, Named, side_by_side, unnamed_module};
 
-/// Self-attention, whose queries may share keys and values.
+/// Attention, whose queries may share keys and values.
 #[derive(Debug, Clone)]
 pub struct Attention {
     /// Queries, keys and values: three layers, or one whose output holds them side by side.
@@ -50,10 +50,51 @@ impl Attention {
             None => (k, v, sequences.segments.clone()),
             Some(cache) => cache.append(k, v),
         };
+        self.attended([q, k, v], sequences.bias.clone(), &segments, context)
+    }
+
+    /// Attends to a source, whose keys and values are kept where there is a cache.
+    pub(crate) fn read(
+        &self,
+        x: Tensor<2>,
+        source: &Source,
+        cache: Option<&mut Option<[Tensor<2>; 2]>>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let [q, k, v] = &self.inputs[..] else {
+            unreachable!("the layers are checked when they are loaded")
+        };
+        let states = || {
+            let k = k.forward(source.states.clone(), context);
+            let k = match &self.k_norm {
+                Some(norm) => norm.forward_heads(k),
+                None => k,
+            };
+            [k, v.forward(source.states.clone(), context)]
+        };
+        let [k, v] = match cache {
+            None => states(),
+            Some(kept) => kept.get_or_insert_with(states).clone(),
+        };
+        let q = q.forward(x, context);
+        let q = match &self.q_norm {
+            Some(norm) => norm.forward_heads(q),
+            None => q,
+        };
+        self.attended([q, k, v], None, &source.segments, context)
+    }
+
+    fn attended(
+        &self,
+        inputs: [Tensor<2>; 3],
+        bias: Option<Tensor<2>>,
+        segments: &Segments,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         // Named apart from the layer, whose method may have a dropout of its own.
         let weights = format!("{}.weights", self.output.path());
         let dropout = context.dropout(self.spec.dropout.unwrap_or(0.0), &weights);
-        let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
+        let out = attention_with_bias(inputs, bias, self.config(), segments, dropout);
         self.output.forward(out, context)
     }
 

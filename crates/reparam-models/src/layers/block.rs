@@ -14,9 +14,22 @@ use crate::named::{Named, unnamed_module};
 pub(crate) struct Sequences {
     /// One for each kind of rotary positions.
     pub(crate) rotary: Vec<RotaryTable>,
+    /// What is added to the scores of self-attention by head and distance.
+    pub(crate) bias: Option<Tensor<2>>,
     pub(crate) segments: Segments,
+    /// What the blocks of a decoder with a source attend to.
+    pub(crate) source: Option<Source>,
     /// Whether fused layers compute their activations again in the backward pass.
     pub(crate) recompute: bool,
+}
+
+/// The source of an encoder-decoder.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// The hidden states of the encoder, `[N, d]`.
+    pub(crate) states: Tensor<2>,
+    /// Which of them the tokens of the decoder see.
+    pub(crate) segments: Segments,
 }
 
 /// The norms of half a block `f`: `h' = after(h + inside(f(before(h))))`.
@@ -52,11 +65,25 @@ impl Norms {
     }
 }
 
-/// One block: attention and feed-forward, each with its norms, each added to its input.
+/// Attention to a source, with its norms.
+#[derive(Debug, Clone)]
+pub struct CrossAttention {
+    /// Attention.
+    pub attention: Attention,
+    /// The norms around it.
+    pub norms: Norms,
+}
+
+unnamed_module!(CrossAttention, modules: [attention, norms], data: []);
+
+/// One block: attention, in a decoder with a source attention to that, and feed-forward, each with its norms, each added to its
+/// input.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Attention.
     pub attention: Attention,
+    /// Attention to the source of an encoder-decoder.
+    pub cross: Option<CrossAttention>,
     /// Feed-forward.
     pub feed_forward: FeedForward,
     /// The norms around attention.
@@ -67,7 +94,7 @@ pub struct Block {
 
 unnamed_module!(
     Block,
-    modules: [attention, feed_forward, attention_norms, feed_forward_norms],
+    modules: [attention, cross, feed_forward, attention_norms, feed_forward_norms],
     data: []
 );
 
@@ -87,15 +114,40 @@ pub(crate) fn dropped(
 /// Why a layer never meets a cache of the other kind.
 const CACHE_OF_MODEL: &str = "a cache is made by the model that fills it";
 
+impl CrossAttention {
+    fn attend(
+        &self,
+        h: Tensor<2>,
+        source: &Source,
+        cache: Option<&mut LayerCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let cache = match cache {
+            Some(LayerCache::Tensors(cache)) => Some(&mut cache.source),
+            None => None,
+            Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
+        };
+        self.norms.around(h, |x| {
+            let out = self.attention.read(x, source, cache, context);
+            let Attention { output, spec, .. } = &self.attention;
+            dropped(out, spec.output_dropout, output.path(), context)
+        })
+    }
+}
+
 impl Block {
     pub(crate) fn forward(
         &self,
         h: Tensor<2>,
         sequences: &Sequences,
-        cache: Option<&mut LayerCache>,
+        mut cache: Option<&mut LayerCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
-        let h = self.attend(h, sequences, cache, context);
+        let h = self.attend(h, sequences, cache.as_deref_mut(), context);
+        let h = match (&self.cross, &sequences.source) {
+            (Some(cross), Some(source)) => cross.attend(h, source, cache, context),
+            _ => h,
+        };
         let norms = &self.feed_forward_norms;
         match self.feed_forward.fused(norms, sequences, context) {
             Some(block) => mlp_block(h, block),

@@ -5,7 +5,7 @@ use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::MlpBlock;
 use reparam_ops::{activation, gated};
 
-use super::{Norms, Sequences};
+use super::{Norms, Sequences, dropped};
 use crate::architecture::FeedForwardSpec;
 use crate::named::{List, Named, side_by_side, unnamed_module};
 
@@ -39,6 +39,9 @@ impl FeedForward {
             [up] => activation(up.forward(x, context), function),
             others => unreachable!("{} layers are checked when they are loaded", others.len()),
         };
+        // Named apart from the layer, whose method may have a dropout of its own.
+        let place = format!("{}.inner", self.output.path());
+        let inner = dropped(inner, self.spec.inner_dropout, &place, context);
         self.output.forward(inner, context)
     }
 

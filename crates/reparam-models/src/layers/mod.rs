@@ -10,8 +10,8 @@ use burn::module::Module;
 use reparam::Weight;
 
 pub use attention::Attention;
-pub use block::{Block, Norms};
-pub(crate) use block::{Sequences, dropped};
+pub use block::{Block, CrossAttention, Norms};
+pub(crate) use block::{Sequences, Source, dropped};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
 pub use recurrent::{Direction, Recurrent};

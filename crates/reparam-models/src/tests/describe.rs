@@ -16,6 +16,7 @@ fn minimal(family: &str) -> Value {
         "gpt2" => json!({
             "model_type": "gpt2", "n_embd": 64, "n_layer": 5, "n_head": 8, "vocab_size": 512
         }),
+        "t5" => json!({"model_type": "t5", "decoder_start_token_id": 0}),
         family => json!({
             "model_type": family, "hidden_size": 64, "intermediate_size": 172,
             "num_hidden_layers": 5, "num_attention_heads": 8, "vocab_size": 512
@@ -261,7 +262,7 @@ fn what_a_family_does_not_run_is_refused_by_name() {
         ),
         (
             "gpt2",
-            json!({"activation_function": "relu"}),
+            json!({"activation_function": "mish"}),
             "activation_function",
         ),
         (
@@ -331,7 +332,9 @@ proptest! {
             "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim", "eos_token_id",
             "rope_scaling", "rope_parameters", "rms_norm_eps", "rope_theta", "n_head", "n_embd",
             "layer_types", "sliding_window", "sliding_window_pattern", "partial_rotary_factor",
-            "max_window_layers", "query_pre_attn_scalar", "n_positions", "n_inner",
+            "max_window_layers", "query_pre_attn_scalar", "n_positions", "n_inner", "d_model", "d_kv",
+            "num_heads", "relative_attention_num_buckets", "relative_attention_max_distance",
+            "feed_forward_proj", "encoder_attention_heads", "max_position_embeddings",
         ]),
         text in prop_oneof![
             Just("null".to_owned()), Just("-1".to_owned()), Just("1e400".to_owned()),

@@ -174,7 +174,7 @@ fn layers_that_a_head_lacks_are_drawn() {
         let (checkpoint, architecture) = open(name);
         let spec = architecture.heads.sequence.clone().expect("a head");
         let new_head = Some(NewHead { seed, replaces });
-        let place = (&Device::flex(), Precision::F32);
+        let place = (&Device::flex().autodiff(), Precision::F32);
         let model = Predictor::load(&checkpoint, architecture, (spec, 4), new_head, place);
         let model = model.expect("a model");
         assert_eq!(model.trained, trained, "{name}");

@@ -118,10 +118,10 @@ fn what_is_not_supported_is_refused_by_name() {
         "{error}"
     );
     assert!(error.hint().is_some_and(|hint| hint.contains("llama")));
-    let error = load_error(&config_with(|json| json["hidden_act"] = "relu".into()));
+    let error = load_error(&config_with(|json| json["hidden_act"] = "mish".into()));
     assert!(
         matches!(&error, ModelError::UnsupportedSetting { setting: "hidden_act", found, .. }
-            if found == "relu"),
+            if found == "mish"),
         "{error}"
     );
 }

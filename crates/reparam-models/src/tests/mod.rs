@@ -11,6 +11,8 @@ mod logits;
 mod lora;
 mod methods;
 mod recurrent;
+mod seq2seq;
+mod seq2seq_stored;
 mod stored;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use self::request::{
-    DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions,
+    DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, ModelRequest, PredictRequest, Predictions,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};

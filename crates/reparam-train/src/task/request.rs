@@ -19,6 +19,17 @@ pub struct EvalRequest {
     pub data: DataRequest,
     /// The most tokens that the model sees at once; if absent [`DEFAULT_LENGTH`], of rows what the model's run had.
     pub sequence_length: Option<usize>,
+    /// Whether targets are also written and compared, and how; of a task that writes some.
+    pub generate: Option<Decoding>,
+}
+
+/// How a model that writes targets searches for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Decoding {
+    /// How many targets are followed at a time; 1, which takes the most likely token each time, if absent.
+    pub num_beams: Option<usize>,
+    /// The most tokens of a target; 128 if absent.
+    pub max_new_tokens: Option<usize>,
 }
 
 /// The most tokens that a model sees at once, if nothing says it.
@@ -100,6 +111,8 @@ pub struct PredictRequest {
     pub sequence_length: Option<usize>,
     /// Whether rows that lack a value are left out; otherwise they are an error.
     pub drop_rows: bool,
+    /// How targets are searched for, of a task that writes some.
+    pub decoding: Decoding,
 }
 
 /// A model that is only asked.

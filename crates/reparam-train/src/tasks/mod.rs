@@ -7,6 +7,7 @@ mod pretrained;
 mod question_answering;
 pub mod regression;
 pub mod rows;
+mod seq2seq;
 mod sequence_classification;
 mod texts;
 mod token_classification;
@@ -17,6 +18,7 @@ pub use embedding::{Embedding, Sentences};
 pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
+pub use seq2seq::{SequenceKeys, SequenceToSequence};
 pub use sequence_classification::{ClassKeys, SequenceClassification, Sequences};
 pub use token_classification::{TokenClassification, Words};
 pub use word_embedding::{WordEmbedding, WordKeys};
@@ -31,6 +33,7 @@ pub(crate) fn builtin() -> Vec<TaskEntry> {
         TaskEntry::of::<MaskedLanguageModel>(),
         TaskEntry::of::<QuestionAnswering>(),
         TaskEntry::of::<Regression>(),
+        TaskEntry::of::<SequenceToSequence>(),
         TaskEntry::of::<SequenceClassification>(),
         TaskEntry::of::<TokenClassification>(),
         TaskEntry::of::<WordEmbedding>(),

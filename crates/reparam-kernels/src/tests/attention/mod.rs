@@ -7,6 +7,7 @@ use crate::attention::{
 };
 
 mod bf16;
+mod bias;
 mod decode;
 mod dropout;
 mod masks;
