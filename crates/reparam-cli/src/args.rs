@@ -304,6 +304,7 @@ impl AskArgs {
             model,
             data,
             sequence_length: self.sequence_length,
+            generate: None,
         };
         Ok((task, request))
     }

@@ -56,9 +56,9 @@ pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{
-    BaseOrigin, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, Origins, PredictRequest,
-    Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task, TaskEntry,
-    TaskRun, Tasks,
+    BaseOrigin, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, ModelRequest, Origins,
+    PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task,
+    TaskEntry, TaskRun, Tasks,
 };
 pub use tasks::regression;
 pub use trainer::{Measure, Outcome, TrainOptions, train};

@@ -43,12 +43,12 @@ impl OpenedModel {
         let name = PathBuf::from(format!("new {} model", config.architecture));
         let families = &recipe.catalog.families;
         // What is wrong with the sizes is said before a tokenizer is trained; any size of the vocabulary will do for that.
-        let draft = families.describe(&configuration(config, &name, None)?)?;
+        let draft = families.describe(&configuration(config, &name, recipe.of, None)?)?;
         check_fits(&[("model.config", bytes_of(&draft, recipe.of)?)])?;
         let files = tokenizer_files(&config.tokenizer, texts)?;
         let tokenizer = |name: &str| files.get(name).map(Vec::as_slice);
         let tokenizer = TextTokenizer::from_bytes(&name, &SpecialIds::default(), tokenizer)?;
-        let json = configuration(config, &name, Some(&tokenizer))?;
+        let json = configuration(config, &name, recipe.of, Some(&tokenizer))?;
         let mut architecture = families.describe(&json)?;
         check_read(config, &json.json)?;
         if tokenizer.vocab_size() > architecture.vocab_size {
@@ -170,6 +170,7 @@ fn bytes_of(architecture: &Architecture, of: NewModel) -> Result<u128> {
 fn configuration(
     config: &NewModelConfig,
     name: &Path,
+    of: NewModel,
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<ModelJson> {
     let mut map = Map::from_iter([
@@ -185,6 +186,15 @@ fn configuration(
             ("eos_token_id".to_owned(), json!(special.eos)),
             ("pad_token_id".to_owned(), json!(special.pad)),
         ]);
+    }
+    if of == NewModel::Seq2Seq {
+        let special = tokenizer.map(TextTokenizer::special_tokens);
+        let first = special.and_then(|special| special.bos.or(special.eos).or(special.pad));
+        map.insert("is_encoder_decoder".to_owned(), json!(true));
+        map.insert(
+            "decoder_start_token_id".to_owned(),
+            json!(first.unwrap_or(0)),
+        );
     }
     for (key, value) in &config.config {
         map.insert(key.clone(), json!(value));

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use reparam_data::tabular::TabularError;
-use reparam_train::{PredictRequest, Predictions, Stop, TrainError};
+use reparam_train::{Decoding, PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 
 use crate::args::PredictArgs;
@@ -20,6 +20,7 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
         data: asked.data,
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
+        decoding: Decoding::default(),
     };
     let meter = Meter::new(printer);
     let mut printed = Printed {

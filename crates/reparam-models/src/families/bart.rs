@@ -8,7 +8,7 @@ use super::{Family, activation, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
-    HeadsSpec, NormKind, NormSpec, NormsSpec, Seq2SeqSpec, TableSpec,
+    HeadsSpec, Initialization, NormKind, NormSpec, NormsSpec, Seq2SeqSpec, TableSpec,
 };
 
 pub(super) const FAMILY: Family = Family {

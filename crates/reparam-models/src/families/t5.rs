@@ -7,7 +7,8 @@ use super::{Family, activation_of, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
-    HeadsSpec, LinearSpec, NormKind, NormSpec, NormsSpec, RelativeSpec, Seq2SeqSpec,
+    HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RelativeSpec,
+    Seq2SeqSpec,
 };
 
 pub(super) const FAMILY: Family = Family {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use reparam_data::rows::OnError;
 use reparam_train::config::Override;
 use reparam_train::{
-    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
-    TaskRun, Tasks, TrainError,
+    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
+    Predictions, Stop, TaskRun, Tasks, TrainError,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -91,6 +91,7 @@ impl Place {
             model,
             data,
             sequence_length: None,
+            generate: None,
         };
         task.eval(&request, &offline(), Stop::never())
     }
@@ -103,6 +104,7 @@ impl Place {
             data,
             sequence_length: None,
             drop_rows: false,
+            decoding: Decoding::default(),
         };
         let mut printed = Printed::default();
         task.predict(&request, &offline(), Stop::never(), &mut printed)?;
@@ -508,6 +510,7 @@ fn what_has_no_effect_is_refused() {
         model: body,
         data: place.rows(),
         sequence_length: None,
+        generate: None,
     };
     let error = task
         .eval(&request, &offline(), Stop::never())

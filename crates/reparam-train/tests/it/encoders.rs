@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use reparam_train::config::Override;
 use reparam_train::{
-    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
-    TaskEntry, TaskRun, Tasks, TrainError,
+    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
+    Predictions, Stop, TaskEntry, TaskRun, Tasks, TrainError,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -133,6 +133,7 @@ fn eval(model: &ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> 
         model: model.clone(),
         data,
         sequence_length: None,
+        generate: None,
     };
     task_of(model).eval(&request, &offline(), Stop::never())
 }
@@ -157,6 +158,7 @@ fn predict(model: &ModelRequest, data: DataRequest) -> Vec<Value> {
         data,
         sequence_length: None,
         drop_rows: false,
+        decoding: Decoding::default(),
     };
     let mut printed = Printed::default();
     let predicted = task_of(model).predict(&request, &offline(), Stop::never(), &mut printed);

@@ -21,7 +21,7 @@ struct Example {
     data: &'static str,
 }
 
-const EXAMPLES: [Example; 7] = [
+const EXAMPLES: [Example; 8] = [
     Example {
         name: "topics",
         task: "sequence-classification",
@@ -51,6 +51,11 @@ const EXAMPLES: [Example; 7] = [
         name: "new-llama",
         task: "causal-lm",
         data: "texts.txt",
+    },
+    Example {
+        name: "numbers",
+        task: "seq2seq",
+        data: "numbers.jsonl",
     },
     Example {
         name: "words",
@@ -105,6 +110,7 @@ fn measure(example: &Example, dir: &TempDir) -> Result<Metrics, TrainError> {
         model: ModelRequest::new(model.to_str().expect("UTF-8")),
         data: DataRequest::new(example.data()),
         sequence_length: None,
+        generate: None,
     };
     let tasks = Tasks::builtin();
     let task = *tasks.of_request(None, &request.model, &offline())?;
@@ -154,7 +160,7 @@ fn examples_make_models_that_can_be_measured() {
 /// bits.
 #[test]
 fn new_models_come_out_to_the_same_bits() {
-    for example in [&EXAMPLES[0], &EXAMPLES[5], &EXAMPLES[6]] {
+    for example in [&EXAMPLES[0], &EXAMPLES[5], &EXAMPLES[6], &EXAMPLES[7]] {
         let longer = [
             "train.max_steps=12",
             "train.eval_every=0",
@@ -295,6 +301,7 @@ fn texts_are_made_uniform_before_they_become_tokens() {
             model: ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
             data: DataRequest::new(file),
             sequence_length: None,
+            generate: None,
         };
         let tasks = Tasks::builtin();
         let task = tasks

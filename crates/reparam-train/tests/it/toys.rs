@@ -16,8 +16,8 @@ use reparam_models::{Family, Sampling};
 use reparam_train::config::{Catalog, ConfigErrorKind, Precision};
 use reparam_train::event::Event;
 use reparam_train::{
-    DataRequest, EvalRequest, ModelRequest, Outcome, PredictRequest, Predictions, Session, Stop,
-    TaskEntry, TaskRun, Tasks, TrainError, inspect,
+    DataRequest, Decoding, EvalRequest, ModelRequest, Outcome, PredictRequest, Predictions,
+    Session, Stop, TaskEntry, TaskRun, Tasks, TrainError, inspect,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -215,6 +215,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         model: request,
         data: data.clone(),
         sequence_length: None,
+        generate: None,
     };
     let metrics = entry
         .eval(&request, &offline(), Stop::never())
@@ -228,6 +229,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         data,
         sequence_length: None,
         drop_rows: false,
+        decoding: Decoding::default(),
     };
     let mut kept = Kept::default();
     let predicted = entry.predict(&request, &offline(), Stop::never(), &mut kept);

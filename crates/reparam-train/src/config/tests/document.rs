@@ -10,7 +10,7 @@ use reparam::schema::{Fallback, SettingKind, SettingSpec};
 use super::super::{data, optimizer, text};
 use super::*;
 use crate::tasks::rows::RowTask;
-use crate::tasks::{ClassKeys, MaskedKeys, Questions, Sentences, WordKeys};
+use crate::tasks::{ClassKeys, MaskedKeys, Questions, Sentences, SequenceKeys, WordKeys};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";
@@ -20,7 +20,7 @@ const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
 
 /// The tables of the document, in its order.
-const TABLES: [&str; 23] = [
+const TABLES: [&str; 24] = [
     "model",
     "data",
     "train",
@@ -28,6 +28,7 @@ const TABLES: [&str; 23] = [
     "question data",
     "embedding data",
     "masked data",
+    "sequence data",
     "word data",
     "tokenizer",
     "text",
@@ -118,6 +119,7 @@ fn table(name: &str) -> Option<String> {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(data::SPECS),
         "rows data" => settings(RowsDataConfig::<ClassKeys>::specs()),
+        "sequence data" => settings(<SequenceKeys as RowsKeys>::OWN),
         "word data" => settings(<WordKeys as RowsKeys>::OWN),
         "tokenizer" => settings(NewModelConfig::TOKENIZER),
         "text" => settings(&text::KEYS),

@@ -80,20 +80,31 @@ pub(super) fn write(
 }
 
 /// How near written texts come to their targets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Written {
+    tokenizer: BleuTokenizer,
     bleu: BleuStats,
     chrf: ChrfStats,
     rouge: RougeStats,
 }
 
 impl Written {
+    /// Begins with nothing written. BLEU splits words as in Chinese where most targets have Chinese characters.
+    pub(super) fn new(pairs: &[Pair]) -> Self {
+        let chinese = pairs.iter().filter(|pair| pair.target.chars().any(is_han));
+        Self {
+            tokenizer: match 2 * chinese.count() > pairs.len() {
+                true => BleuTokenizer::Zh,
+                false => BleuTokenizer::V13a,
+            },
+            bleu: BleuStats::default(),
+            chrf: ChrfStats::default(),
+            rouge: RougeStats::default(),
+        }
+    }
+
     pub(super) fn add(&mut self, text: &str, target: &str) {
-        let tokenizer = match target.chars().any(is_han) {
-            true => BleuTokenizer::Zh,
-            false => BleuTokenizer::V13a,
-        };
-        self.bleu += BleuStats::of(text, &[target], tokenizer);
+        self.bleu += BleuStats::of(text, &[target], self.tokenizer);
         self.chrf += ChrfStats::of(text, &[target], Chrf::Characters);
         self.rouge += RougeStats::of(text, target);
     }

@@ -10,7 +10,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
-use reparam::schema::{Range, SettingSpec, Settings, count, number};
+use reparam::schema::{Range, SettingSpec, count, number};
 use reparam_data::rows::{RowFormat, Rows};
 use reparam_data::{BatchPlan, Size, TextTokenizer};
 use reparam_formats::hub::HubOptions;
@@ -110,14 +110,13 @@ impl Task for SequenceToSequence {
     type Config = RowsConfig<SequenceKeys>;
 
     fn recognizes(config: &Value) -> bool {
-        is_of_class(config, &["ForConditionalGeneration", "MTModel", "MarianMTModel"])
+        is_of_class(
+            config,
+            &["ForConditionalGeneration", "MTModel", "MarianMTModel"],
+        )
     }
 
-    fn prepare(
-        config: &Self::Config,
-        hub: &HubOptions,
-        watch: Stop<'_>,
-    ) -> Result<Prepared<Self>> {
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
@@ -131,7 +130,13 @@ impl Task for SequenceToSequence {
         let lengths = lengths.within(&opened.architecture);
         let first = decoding(&opened)?.forced_bos;
         let encode = |rows: Rows<_>| {
-            Pairs::encode(rows, &opened.tokenizer, (lengths, first), data.on_error, watch)
+            Pairs::encode(
+                rows,
+                &opened.tokenizer,
+                (lengths, first),
+                data.on_error,
+                watch,
+            )
         };
         let mut left_out = rows.left_out.clone();
         let mut all = encode(rows)?;
@@ -207,7 +212,8 @@ impl Task for SequenceToSequence {
 
     fn evaluate(&self, model: &Seq2SeqLm, stop: Stop<'_>) -> Result<Option<Metrics>> {
         let eval = self.eval.as_ref();
-        eval.map(|pairs| measure::measure(model, pairs, stop)).transpose()
+        eval.map(|pairs| measure::measure(model, pairs, stop))
+            .transpose()
     }
 
     fn save(&self, model: &Seq2SeqLm, directory: &Path) -> Result<()> {
@@ -228,7 +234,8 @@ impl Task for SequenceToSequence {
         let options = asked.card.options(&request.data)?;
         let on_error = request.data.on_error;
         let read = Pairs::read(std::slice::from_ref(&request.data.path), &options, on_error);
-        let (rows, _) = read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
+        let (rows, _) =
+            read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
         let (lengths, first) = (asked.lengths, asked.decoding.forced_bos);
         let tokenizer = &asked.tokenizer;
         let pairs = Pairs::encode(rows, tokenizer, (lengths, first), on_error, stop)?;
@@ -237,9 +244,13 @@ impl Task for SequenceToSequence {
             return Ok(metrics);
         };
         let decoding = asked.decoding(decoding)?;
-        let mut written = Written::default();
+        let mut written = Written::new(&pairs.pairs);
         for (done, pair) in pairs.pairs.iter().enumerate() {
-            stop.at(reparam_data::Phase::Evaluating, done as u64, pairs.pairs.len() as u64);
+            stop.at(
+                reparam_data::Phase::Evaluating,
+                done as u64,
+                pairs.pairs.len() as u64,
+            );
             let text = write(&asked.model, tokenizer, (&pair.source.ids, &decoding), stop)?;
             written.add(&text, &pair.target);
         }
@@ -270,8 +281,15 @@ impl Task for SequenceToSequence {
         for (number, row) in rows.into_iter().enumerate() {
             stop.check()?;
             let text = row.map_err(TrainError::from).and_then(|row| {
-                let source = asked.tokenizer.encode_source(&row.source, asked.lengths.source)?;
-                write(&asked.model, &asked.tokenizer, (&source.ids, &decoding), stop)
+                let source = asked
+                    .tokenizer
+                    .encode_source(&row.source, asked.lengths.source)?;
+                write(
+                    &asked.model,
+                    &asked.tokenizer,
+                    (&source.ids, &decoding),
+                    stop,
+                )
             });
             let (object, line) = match text {
                 Ok(text) => {
@@ -284,7 +302,10 @@ impl Task for SequenceToSequence {
                 }
                 Err(error) => {
                     failed += 1;
-                    (json!({ "row": number, "error": error.to_string() }), format!("{number},"))
+                    (
+                        json!({ "row": number, "error": error.to_string() }),
+                        format!("{number},"),
+                    )
                 }
             };
             if to.row(object, line).is_break() {
