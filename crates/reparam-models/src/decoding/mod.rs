@@ -51,8 +51,9 @@ impl Seq2SeqLm {
     ///
     /// # Cost
     ///
-    /// The source is read once. A token costs a pass of the decoder over one token of each beam; keys and values of all
-    /// beams are kept, those of the source once.
+    /// The source is read once. A token costs a pass of the decoder over one token of each beam; keys and values of all beams are
+    /// kept, those of the source once. Generate from `valid()` of a model that is trained: else everything is kept for a backward
+    /// pass.
     pub fn generate(
         &self,
         source: &[u32],
