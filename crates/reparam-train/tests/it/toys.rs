@@ -297,6 +297,7 @@ fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
             model,
             data: DataRequest::new(place.path("rows.jsonl")),
             sequence_length: Some(32),
+            generate: None,
         };
         entry.eval(&request, &offline(), Stop::never())
     };
