@@ -1,12 +1,15 @@
 //! Models that begin with nothing: the examples, and what is refused.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use reparam_data::OnError;
 use reparam_train::config::Override;
 use reparam_train::event::Event;
 use reparam_train::inspect::{WordQuestion, ask_words};
 use reparam_train::{
-    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, Stop, TaskRun, Tasks, TrainError,
+    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
+    Predictions, Stop, TaskRun, Tasks, TrainError,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -378,4 +381,94 @@ fn what_a_new_model_cannot_be_is_said() {
         let said = format!("{error} {}", error.hint().unwrap_or_default());
         assert!(said.contains(expected), "{overrides:?}: {said}");
     }
+}
+
+#[derive(Default)]
+struct Printed(Vec<Value>);
+
+impl Predictions for Printed {
+    fn header(&mut self, _: &str) {}
+
+    fn row(&mut self, object: Value, _: String) -> ControlFlow<()> {
+        self.0.push(object);
+        ControlFlow::Continue(())
+    }
+
+    fn note(&mut self, _: String) {}
+}
+
+/// The model of a run is a base like any other: an adapter of it is saved, found, measured and asked.
+#[test]
+fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
+    let example = EXAMPLES.iter().find(|one| one.task == "seq2seq");
+    let example = example.expect("an example");
+    let (base, dir) = (place(), place());
+    let longer = [
+        "train.max_steps=30",
+        "train.eval_every=0",
+        "train.batch_size=16",
+    ];
+    example.run(&base, &longer).expect("a run");
+    let model = base.path().join("run/model");
+    let text = format!(
+        "[model]\npath = {model:?}\n[data]\ntrain = {:?}\neval_fraction = 0.1\n\
+         [method]\nkind = \"lora\"\nrank = 2\n[train]\nmax_steps = 4\nbatch_size = 8\n[output]\ndir = {:?}\n",
+        example.data(),
+        dir.path().join("run"),
+    );
+    // The model says what it is for.
+    let run = Tasks::builtin()
+        .parse(&text, "run.toml", &[])
+        .expect("a run file");
+    assert_eq!(run.task(), "seq2seq");
+    let mut witness = Witness::default();
+    witness.run(&run, false).expect("a run");
+    let config = std::fs::read(dir.path().join("run/adapter/adapter_config.json"));
+    let config: Value = serde_json::from_slice(&config.expect("a file")).expect("JSON");
+    assert_eq!(config["task_type"], "SEQ_2_SEQ_LM");
+
+    let held_out = witness.start().data["eval_rows"].as_u64().expect("rows");
+    assert!(held_out > 0);
+    let rows = dir.path().join("rows.jsonl");
+    let some =
+        "{\"source\":\"ninety-two\",\"target\":\"9 2\"}\n{\"source\":\"five\",\"target\":\"5\"}\n";
+    std::fs::write(&rows, some).expect("writes");
+    let request = EvalRequest {
+        model: ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
+        data: DataRequest::new(&rows),
+        sequence_length: None,
+        generate: Some(Decoding {
+            num_beams: Some(2),
+            max_new_tokens: Some(6),
+        }),
+    };
+    let tasks = Tasks::builtin();
+    let task = *tasks
+        .of_request(None, &request.model, &offline())
+        .expect("a task");
+    let metrics = task
+        .eval(&request, &offline(), Stop::never())
+        .expect("measures");
+    let names: Vec<&String> = metrics.values().keys().collect();
+    assert_eq!(names, ["loss", "tokens", "bleu", "chrf", "rouge_l"]);
+    assert!(metrics.primary().is_finite());
+
+    std::fs::write(&rows, "{\"source\":\"ninety-two\"}\n{\"source\":3}\n").expect("writes");
+    let mut request = PredictRequest {
+        model: request.model,
+        data: DataRequest::new(&rows),
+        sequence_length: None,
+        drop_rows: false,
+        decoding: Decoding::default(),
+    };
+    let mut printed = Printed::default();
+    let error = task.predict(&request, &offline(), Stop::never(), &mut printed);
+    let error = error.expect_err("a number is no source").to_string();
+    assert!(error.contains("rows.jsonl:2"), "{error}");
+    request.data.on_error = OnError::Skip;
+    let mut printed = Printed::default();
+    task.predict(&request, &offline(), Stop::never(), &mut printed)
+        .expect("predicts");
+    assert!(printed.0[0]["text"].is_string(), "{:?}", printed.0);
+    assert!(printed.0[1]["error"].is_string(), "{:?}", printed.0);
 }
