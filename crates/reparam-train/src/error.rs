@@ -147,6 +147,20 @@ pub enum TrainError {
         /// The fields.
         needs: &'static str,
     },
+    /// A run shall be decided by a metric that its task does not measure.
+    #[error("the evaluations of this run have no metric `{metric}`", metric = shown(metric))]
+    UnknownMetric {
+        /// The name.
+        metric: String,
+        /// The metrics that they have.
+        known: Vec<String>,
+    },
+    /// A run shall be decided by a metric that has no value on what is held out.
+    #[error("the metric `{metric}` has no value on the held-out rows", metric = shown(metric))]
+    MetricWithoutValue {
+        /// The name.
+        metric: String,
+    },
     /// Rows say nothing that could be measured.
     #[error("there is nothing to compare: all scores or all similarities are the same")]
     NoCorrelation,
@@ -493,6 +507,15 @@ impl TrainError {
             Self::LossNeeds { .. } => {
                 Some("name the columns with `fields` (or --fields), or choose another `loss`".into())
             }
+            Self::UnknownMetric { metric, known } => {
+                let nearest = reparam_formats::nearest(metric, known.iter().map(String::as_str));
+                let meant =
+                    nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+                Some(format!("{meant}set train.metric to one of {}", known.join(", ")))
+            }
+            Self::MetricWithoutValue { .. } => Some(
+                "choose another train.metric, or hold out rows that it can be measured on".into(),
+            ),
             Self::NoCorrelation => Some(
                 "give rows with different scores; of a run, name them with `eval`, or hold more out with `eval_fraction`"
                     .into(),
@@ -632,6 +655,7 @@ impl TrainError {
             | Self::ResumeDiffers { .. }
             | Self::NotForTask { .. }
             | Self::NoFields { .. }
+            | Self::UnknownMetric { .. }
             | Self::DropoutInBf16
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }

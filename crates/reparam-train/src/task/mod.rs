@@ -268,6 +268,8 @@ pub struct RunPlan {
     pub keep_last: u64,
     /// Which model the run results in.
     pub keep: Keep,
+    /// The metric of the evaluations that decides which model is best and when there is no progress; the task's own if absent.
+    pub metric: Option<String>,
     /// When the run ends before its last step.
     pub stop: StopConfig,
     /// What the run results in.
@@ -286,6 +288,7 @@ impl RunPlan {
                 .unwrap_or_else(|| default_save_every(max_steps)),
             keep_last: config.keep_last,
             keep: config.keep,
+            metric: config.metric.clone(),
             stop: config.stop,
             result,
         }

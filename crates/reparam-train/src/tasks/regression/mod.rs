@@ -324,6 +324,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
             save_every: 0,
             keep_last: 0,
             keep: config.train.keep,
+            metric: config.train.metric.clone(),
             stop: config.train.stop,
             result: ResultKind::Model,
         },
