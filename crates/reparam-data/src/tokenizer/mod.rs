@@ -29,6 +29,7 @@ mod guard;
 mod parts;
 mod pieces;
 mod row;
+mod spans;
 mod special;
 mod stream;
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub use corpus::EncodedCorpus;
 pub use guard::is_caught_panic;
 pub use pieces::EncodedPiece;
 pub use row::EncodedRow;
+pub use spans::{EncodedSpans, WordSpan};
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 pub use windows::{Window, WindowOptions};
