@@ -9,6 +9,7 @@ pub mod architecture;
 mod cache;
 mod causal_lm;
 mod error;
+mod explain;
 mod families;
 mod generate;
 pub mod layers;

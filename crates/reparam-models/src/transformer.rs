@@ -99,30 +99,48 @@ impl Transformer {
         &self,
         tokens: Tokens<'_>,
         segments: Segments,
+        cache: Option<&mut KvCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let h = self.embed(tokens, None, context);
+        let sequences = self.sequences(tokens.positions, segments);
+        self.forward_embedded(h, &sequences, cache, context)
+    }
+
+    /// [`forward`](Self::forward) from the hidden states before the first block.
+    pub(crate) fn forward_embedded(
+        &self,
+        mut h: Tensor<2>,
+        sequences: &Sequences,
         mut cache: Option<&mut KvCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
-        let table = |rotary: &RotarySpec| {
-            RotaryTable::new(
-                tokens.positions,
-                &rotary.inverse_frequencies,
-                rotary.head_dim,
-            )
-        };
-        let sequences = Sequences {
-            rotary: self.architecture.rotary.iter().map(table).collect(),
-            segments,
-            recompute: self.recompute,
-        };
-        let mut h = self.embed(tokens, context);
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            h = block.forward(h, &sequences, cache, context);
+            h = block.forward(h, sequences, cache, context);
         }
         h
     }
 
-    fn embed(&self, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
+    /// What the blocks of a forward pass share.
+    pub(crate) fn sequences(&self, positions: &[u32], segments: Segments) -> Sequences {
+        let table = |rotary: &RotarySpec| {
+            RotaryTable::new(positions, &rotary.inverse_frequencies, rotary.head_dim)
+        };
+        Sequences {
+            rotary: self.architecture.rotary.iter().map(table).collect(),
+            segments,
+            recompute: self.recompute,
+        }
+    }
+
+    /// The hidden states before the first block, of the tokens or of `vectors` in place of theirs.
+    pub(crate) fn embed(
+        &self,
+        tokens: Tokens<'_>,
+        vectors: Option<Tensor<2>>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let spec = &self.architecture.embedding;
         let offset = |table: &Option<TableSpec>| table.as_ref().map_or(0, |table| table.offset);
         let positions = rows(tokens.positions, offset(&spec.positions));
@@ -130,7 +148,10 @@ impl Transformer {
         let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
-        let mut tables = vec![(&self.tokens, tokens.ids, factor)];
+        let mut tables = match vectors {
+            None => vec![(&self.tokens, tokens.ids, factor)],
+            Some(_) => Vec::new(),
+        };
         tables.extend(
             self.positions
                 .iter()
@@ -141,7 +162,15 @@ impl Transformer {
                 .iter()
                 .map(|table| (table, &types[..], None)),
         );
-        let mut h = sum_of_rows(&tables, &self.device());
+        let vectors = vectors.map(|vectors| match factor {
+            Some(factor) => vectors * factor,
+            None => vectors,
+        });
+        let mut h = match vectors {
+            None => sum_of_rows(&tables, &self.device()),
+            Some(vectors) if tables.is_empty() => vectors,
+            Some(vectors) => vectors + sum_of_rows(&tables, &self.device()),
+        };
         if let Some(norm) = &self.embedding_norm {
             h = norm.forward(h);
         }

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::AttentionBlock;
+use reparam_ops::reference::attention_weights;
 use reparam_ops::{AttentionConfig, attention_with_dropout, rotary};
 
 use super::{Norm, Norms, Sequences};
@@ -35,6 +36,40 @@ impl Attention {
         cache: Option<&mut TensorCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
+        let [q, k, v] = self.q_k_v(x, sequences, context);
+        let (k, v, segments) = match cache {
+            None => (k, v, sequences.segments.clone()),
+            Some(cache) => cache.append(k, v),
+        };
+        // Named apart from the layer, whose method may have a dropout of its own.
+        let weights = format!("{}.weights", self.output.path());
+        let dropout = context.dropout(self.spec.dropout.unwrap_or(0.0), &weights);
+        let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
+        self.output.forward(out, context)
+    }
+
+    /// How much each token looks at each, `[heads, N, N]`, if all tokens are one sequence; `None` if the weights are packed.
+    pub(crate) fn weights(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> Option<Tensor<3>> {
+        if self.is_packed() {
+            return None;
+        }
+        let segment = sequences.segments.first()?;
+        let [q, k, _] = self.q_k_v(x, sequences, context);
+        Some(attention_weights(q, k, self.config(), segment))
+    }
+
+    /// Queries, keys and values with their norms and positions.
+    fn q_k_v(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> [Tensor<2>; 3] {
         let [mut q, mut k, v] = self.projections(x, context);
         if let Some(norm) = &self.q_norm {
             q = norm.forward_heads(q);
@@ -46,15 +81,7 @@ impl Attention {
             let table = &sequences.rotary[index];
             (q, k) = (rotary(q, table), rotary(k, table));
         }
-        let (k, v, segments) = match cache {
-            None => (k, v, sequences.segments.clone()),
-            Some(cache) => cache.append(k, v),
-        };
-        // Named apart from the layer, whose method may have a dropout of its own.
-        let weights = format!("{}.weights", self.output.path());
-        let dropout = context.dropout(self.spec.dropout.unwrap_or(0.0), &weights);
-        let out = attention_with_dropout(q, k, v, self.config(), &segments, dropout);
-        self.output.forward(out, context)
+        [q, k, v]
     }
 
     /// Queries, keys and values.
