@@ -16,10 +16,12 @@ use crate::progress::Meter;
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, asked) = args.ask.start(context)?;
     let request = PredictRequest {
-        model: asked.model,
-        data: asked.data,
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
+        threshold: args.labels.threshold,
+        pooling: args.pooling,
+        normalize: args.normalize,
+        ..PredictRequest::new(asked.model, asked.data)
     };
     let meter = Meter::new(printer);
     let mut printed = Printed {

@@ -15,7 +15,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use self::request::{
-    DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions,
+    BOOTSTRAP, DEFAULT_LENGTH, DataRequest, EvalRequest, ModelRequest, NORMALIZE, POOLING,
+    PredictRequest, Predictions, THRESHOLD,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};
@@ -25,6 +26,7 @@ use crate::config::{
     Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
 };
 use crate::event::Step;
+use crate::explain::{ExplainRequest, Explanation};
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
@@ -46,6 +48,8 @@ pub trait Task: Objective + Sized + 'static {
     const TASK_TYPE: Option<&'static str> = None;
     /// A file that only models for it have beside `config.json`; it says more than that does.
     const FILE: Option<&'static str> = None;
+    /// What `eval` and `predict` look at of the options that only some tasks have, such as [`BOOTSTRAP`]; the others are refused.
+    const OPTIONS: &'static [&'static str] = &[];
 
     /// Its run file.
     type Config: RunFile;
@@ -175,6 +179,19 @@ pub trait Task: Objective + Sized + 'static {
         _rows: &mut dyn Predictions,
     ) -> Result<()> {
         Err(TrainError::not_for_task(Self::NAME, "used for predictions"))
+    }
+
+    /// Says why a model says what it says of a text: `reparam explain`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NotForTask`] for a task without; else what keeps the text from being explained.
+    fn explain_text(
+        _request: &ExplainRequest,
+        _hub: &HubOptions,
+        _stop: Stop<'_>,
+    ) -> Result<Vec<Explanation>> {
+        Err(TrainError::not_for_task(Self::NAME, "explained"))
     }
 }
 

@@ -3,6 +3,7 @@
 mod causal_lm;
 mod embedding;
 mod masked_lm;
+mod next_token;
 mod pretrained;
 mod question_answering;
 pub mod regression;
@@ -16,8 +17,8 @@ pub use embedding::{Embedding, Sentences};
 pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
-pub use sequence_classification::{SequenceClassification, Sequences};
-pub use token_classification::{TokenClassification, Words};
+pub use sequence_classification::{SequenceClassification, SequenceKeys, Sequences};
+pub use token_classification::{TokenClassification, WordKeys, Words};
 
 use crate::task::TaskEntry;
 

@@ -129,11 +129,7 @@ fn task_of(model: &ModelRequest) -> TaskEntry {
 }
 
 fn eval(model: &ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
-    let request = EvalRequest {
-        model: model.clone(),
-        data,
-        sequence_length: None,
-    };
+    let request = EvalRequest::new(model.clone(), data);
     task_of(model).eval(&request, &offline(), Stop::never())
 }
 
@@ -152,12 +148,7 @@ impl Predictions for Printed {
 }
 
 fn predict(model: &ModelRequest, data: DataRequest) -> Vec<Value> {
-    let request = PredictRequest {
-        model: model.clone(),
-        data,
-        sequence_length: None,
-        drop_rows: false,
-    };
+    let request = PredictRequest::new(model.clone(), data);
     let mut printed = Printed::default();
     let predicted = task_of(model).predict(&request, &offline(), Stop::never(), &mut printed);
     predicted.unwrap_or_else(|error| panic!("{error}"));

@@ -211,11 +211,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         .expect("a task");
     assert_eq!(entry.name, "score");
     let data = DataRequest::new(place.path("rows.jsonl"));
-    let request = EvalRequest {
-        model: request,
-        data: data.clone(),
-        sequence_length: None,
-    };
+    let request = EvalRequest::new(request, data.clone());
     let metrics = entry
         .eval(&request, &offline(), Stop::never())
         .expect("measures");
@@ -223,12 +219,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         (metrics.primary() - after).abs() <= SAVED,
         "{metrics:?} {after}"
     );
-    let request = PredictRequest {
-        model: request.model,
-        data,
-        sequence_length: None,
-        drop_rows: false,
-    };
+    let request = PredictRequest::new(request.model, data);
     let mut kept = Kept::default();
     let predicted = entry.predict(&request, &offline(), Stop::never(), &mut kept);
     predicted.expect("predicts");
@@ -292,9 +283,8 @@ fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
     assert_ne!(update, UPDATE);
     let evaluate = |entry: &TaskEntry, model: ModelRequest| {
         let request = EvalRequest {
-            model,
-            data: DataRequest::new(place.path("rows.jsonl")),
             sequence_length: Some(32),
+            ..EvalRequest::new(model, DataRequest::new(place.path("rows.jsonl")))
         };
         entry.eval(&request, &offline(), Stop::never())
     };

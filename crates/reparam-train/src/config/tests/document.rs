@@ -10,7 +10,7 @@ use reparam::schema::{Fallback, SettingKind, SettingSpec};
 use super::super::{data, optimizer};
 use super::*;
 use crate::tasks::rows::RowTask;
-use crate::tasks::{MaskedKeys, Questions, Sentences};
+use crate::tasks::{MaskedKeys, Questions, Sentences, Sequences, Words};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";
@@ -20,11 +20,13 @@ const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
 
 /// The tables of the document, in its order.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 22] = [
     "model",
     "data",
     "train",
     "rows data",
+    "sequence data",
+    "token data",
     "question data",
     "embedding data",
     "masked data",
@@ -115,6 +117,8 @@ fn table(name: &str) -> Option<String> {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(data::SPECS),
         "rows data" => settings(RowsDataConfig::<NoKeys>::specs()),
+        "sequence data" => settings(<Sequences as RowTask>::Keys::OWN),
+        "token data" => settings(<Words as RowTask>::Keys::OWN),
         "question data" => settings(<Questions as RowTask>::Keys::OWN),
         "embedding data" => settings(<Sentences as RowTask>::Keys::OWN),
         "masked data" => settings(RowsDataConfig::<MaskedKeys>::specs()),
