@@ -1,13 +1,19 @@
 //! The arguments of every command.
 
+mod explain;
+
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::{DataError, Fields, FieldsError, Format, OnError, Template};
+use reparam_models::architecture::Pooling;
 use reparam_train::config::Precision;
-use reparam_train::{DataRequest, EvalRequest, ModelRequest, TaskEntry, Tasks, Warnings};
+use reparam_train::{
+    Bootstrap, DataRequest, Decoding, EvalRequest, ModelRequest, TaskEntry, Tasks, Warnings,
+};
 
+pub(crate) use self::explain::ExplainArgs;
 use crate::context::Context;
 use crate::env_vars;
 use crate::error::Result;
@@ -137,13 +143,14 @@ pub(crate) enum Command {
             A language model: loss (mean negative log-likelihood per predicted token, in nats) and \
             perplexity. A .txt file is one document; a .jsonl or .json file has one document or example \
             per object. Only the response of an example is scored. Longer documents are cut into pieces \
-            of the sequence length, each scored by itself. A classifier: loss, accuracy and F1. A \
-            regression: squared error and R2.",
+            of the sequence length, each scored by itself. A classifier: loss, accuracy, F1 and which labels \
+            are taken for which. A regression: squared error and R2.",
         after_long_help = "Examples:\n  \
             reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
-            reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json"
+            reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json\n  \
+            reparam eval --model runs/a --data test.jsonl --bootstrap 1000"
     )]
-    Eval(AskArgs),
+    Eval(EvalArgs),
     /// Continue a prompt
     #[command(
         long_about = "Continue a prompt\n\n\
@@ -155,6 +162,18 @@ pub(crate) enum Command {
             --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1"
     )]
     Generate(GenerateArgs),
+    /// Explain what a model says of a text
+    #[command(
+        long_about = "Explain what a model says of a text\n\n\
+            Says how much each token and each word counts for a score: the logit of a label, of the tag of \
+            a word, or of the next token of a language model. See docs/explain.md.",
+        after_long_help = "Examples:\n  \
+            reparam explain --model runs/spam --text \"you have won a prize\"\n  \
+            reparam explain --model runs/spam --text @mail.txt --target ham --output mail.html\n  \
+            reparam explain --model assets/stories260K --text \"Once upon a\" --max-new-tokens 3 \\\n      \
+            --method occlusion --json"
+    )]
+    Explain(ExplainArgs),
     /// Describe a model, adapter, run directory or safetensors file
     #[command(after_long_help = "Examples:\n  \
             reparam inspect assets/stories260K\n  \
@@ -250,12 +269,90 @@ pub(crate) struct StudyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    #[command(flatten)]
+    ask: AskArgs,
+    /// Add 95 % confidence intervals, from N samples of the rows or documents with replacement
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = between(1, 1_000_000))]
+    bootstrap: Option<usize>,
+    /// Seed of these samples
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed, requires = "bootstrap")]
+    seed: u64,
+    #[command(flatten)]
+    labels: LabelArgs,
+    /// Sources and targets: also write targets, and compare them with those of the file: BLEU, chrF, ROUGE-L
+    #[arg(long)]
+    generate: bool,
+    #[command(flatten)]
+    decoding: DecodingArgs,
+}
+
+/// How targets are searched for.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct DecodingArgs {
+    /// Sources and targets: follow N targets at a time [default: 1, the most likely token each time]
+    #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = between(1, 1024))]
+    num_beams: Option<usize>,
+    /// Sources and targets: maximum tokens of a target [default: 128]
+    #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", value_parser = at_least(1))]
+    max_new_tokens: Option<usize>,
+}
+
+impl DecodingArgs {
+    pub(crate) fn asked(self) -> Decoding {
+        Decoding {
+            num_beams: self.num_beams,
+            max_new_tokens: self.max_new_tokens,
+        }
+    }
+}
+
+/// How labels are predicted.
+#[derive(Debug, Args)]
+pub(crate) struct LabelArgs {
+    /// Rows with any number of labels: the probability from which a label is predicted; default: as the run chose, else 0.5
+    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = inside_unit)]
+    pub(crate) threshold: Option<f64>,
+}
+
+impl EvalArgs {
+    /// Starts the work of the command, as [`AskArgs::start`].
+    pub(crate) fn start(self, context: &Context) -> Result<(&TaskEntry, EvalRequest)> {
+        let (task, request) = self.ask.start(context)?;
+        // Who says how targets are written wants them.
+        let decoding = self.decoding.asked();
+        let writes = self.generate || decoding != Decoding::default();
+        let bootstrap = self.bootstrap.map(|samples| Bootstrap {
+            samples: samples as u64,
+            seed: self.seed,
+        });
+        let request = EvalRequest {
+            bootstrap,
+            threshold: self.labels.threshold,
+            generate: writes.then_some(decoding),
+            ..request
+        };
+        Ok((task, request))
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
     #[command(flatten)]
     pub(crate) ask: AskArgs,
     /// Skip rows with missing values instead of refusing them
     #[arg(long)]
     pub(crate) drop_rows: bool,
+    #[command(flatten)]
+    pub(crate) labels: LabelArgs,
+    /// Embeddings: the mean over the tokens, or the first token; default: as the model says, else mean
+    #[arg(long, value_parser = word_of([("mean", Pooling::Mean), ("cls", Pooling::First)]))]
+    pub(crate) pooling: Option<Pooling>,
+    /// Embeddings: scale vectors to a length of 1
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    #[command(flatten)]
+    pub(crate) decoding: DecodingArgs,
 }
 
 /// What a model is asked, and about which data.
@@ -301,10 +398,8 @@ impl AskArgs {
             on_error: self.on_error,
         };
         let request = EvalRequest {
-            model,
-            data,
             sequence_length: self.sequence_length,
-            generate: None,
+            ..EvalRequest::new(model, data)
         };
         Ok((task, request))
     }
@@ -485,6 +580,13 @@ fn temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
         _ => Err("must be a finite number of at least 0".to_owned()),
+    }
+}
+
+fn inside_unit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number < 1.0 => Ok(number),
+        _ => Err("must be greater than 0 and less than 1".to_owned()),
     }
 }
 

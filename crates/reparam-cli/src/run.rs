@@ -53,6 +53,7 @@ fn dispatch(
         Command::Study(args) => commands::study::run(args, &context()?, printer),
         Command::Predict(args) => commands::predict::run(args, &context()?, printer),
         Command::Eval(args) => commands::eval::run(args, &context()?, printer),
+        Command::Explain(args) => commands::explain::run(args, &context()?, printer),
         Command::Generate(args) => commands::generate::run(args, &context, printer),
         Command::Init(args) => commands::init::run(args, &context()?, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),

@@ -46,6 +46,7 @@ pub mod masking;
 pub mod order;
 pub mod pack;
 pub mod preprocess;
+pub mod resample;
 pub mod rows;
 pub mod source;
 pub mod tabular;
@@ -61,13 +62,14 @@ pub use pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, IGNORE_INDEX, Learned, PackReport, PackingStrategy,
     Piece, cut, pack,
 };
+pub use resample::{percentile_interval, resample};
 pub use source::{
     Document, DocumentSource, Fields, FieldsError, FileDigest, Format, OnError, ReadOptions,
     ReadReport, Skipped, Source, Template, read_documents, read_watched, visit_documents,
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{
-    EncodedCorpus, EncodedPiece, EncodedRow, EncodedTarget, EncodedWords, SpecialIds,
-    SpecialTokens, StreamDecoder, TextTokenizer, Window, WindowOptions,
+    EncodedCorpus, EncodedPiece, EncodedRow, EncodedSpans, EncodedTarget, EncodedWords, SpecialIds,
+    SpecialTokens, StreamDecoder, TextTokenizer, Window, WindowOptions, WordSpan,
 };
 pub use watch::{Interrupted, Phase, Progress, Watch};

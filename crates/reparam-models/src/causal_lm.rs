@@ -32,6 +32,16 @@ pub struct TokenBatch<'a> {
     pub bounds: &'a [usize],
 }
 
+impl<'a> TokenBatch<'a> {
+    pub(crate) fn tokens(self) -> Tokens<'a> {
+        Tokens {
+            ids: self.input_ids,
+            positions: self.position_ids,
+            types: None,
+        }
+    }
+}
+
 /// A language model that predicts the next token.
 #[derive(Debug, Clone)]
 pub struct CausalLm {
@@ -268,16 +278,11 @@ impl CausalLm {
 
     /// The hidden states after the last block, `[N, d]`, not normalized.
     fn hidden(&self, batch: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
-        let tokens = Tokens {
-            ids: batch.input_ids,
-            positions: batch.position_ids,
-            types: None,
-        };
         let segments = segments_from_bounds(batch.bounds);
-        self.body.forward(tokens, segments, None, context)
+        self.body.forward(batch.tokens(), segments, None, context)
     }
 
-    fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+    pub(crate) fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
         let logits = match self.packed_head(context) {
             Some(head) => {
                 let norm = self.body.norm.as_ref().map(|norm| norm.fused());

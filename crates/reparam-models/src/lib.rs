@@ -11,6 +11,7 @@ mod cache;
 mod causal_lm;
 mod decoding;
 mod error;
+mod explain;
 mod families;
 mod generate;
 mod initial;

@@ -29,11 +29,23 @@ pub struct RowTokens<'a> {
     pub bounds: &'a [usize],
 }
 
+impl<'a> RowTokens<'a> {
+    pub(crate) fn tokens(self) -> Tokens<'a> {
+        Tokens {
+            ids: self.input_ids,
+            positions: self.position_ids,
+            types: Some(self.token_type_ids),
+        }
+    }
+}
+
 /// The classes of rows or tokens, by index.
 #[derive(Debug, Clone, Copy)]
 pub enum ClassTargets<'a> {
     /// One class each.
     One(&'a [usize]),
+    /// One class each, with what each row or token weighs.
+    Weighted(&'a [usize], &'a [f32]),
     /// Any number of classes each.
     Several(&'a [Vec<usize>]),
 }
@@ -239,14 +251,24 @@ impl Predictor {
     /// Returns the outputs of every row, `[R, n_outputs]`, or of every token, `[N, n_outputs]`: as the head pools.
     pub fn outputs(&self, rows: RowTokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let h = self.hidden(rows, context);
+        self.outputs_of(h, rows.bounds, context)
+    }
+
+    /// The outputs of every row or token, from the hidden states of all tokens.
+    pub(crate) fn outputs_of(
+        &self,
+        h: Tensor<2>,
+        bounds: &[usize],
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let pooled = match self.spec.pooling {
             Pooling::Each => h,
             Pooling::First => {
-                let n_rows = rows.bounds.len() - 1;
-                select(h, rows.bounds[..n_rows].iter().copied())
+                let n_rows = bounds.len() - 1;
+                select(h, bounds[..n_rows].iter().copied())
             }
-            Pooling::Mean => means(h, rows.bounds),
-            Pooling::Last { forward } => ends(h, rows.bounds, forward),
+            Pooling::Mean => means(h, bounds),
+            Pooling::Last { forward } => ends(h, bounds, forward),
         };
         let outputs = self.head(pooled, context);
         match self.spec.normalize {
@@ -266,13 +288,8 @@ impl Predictor {
     }
 
     fn hidden(&self, rows: RowTokens<'_>, context: &ForwardContext) -> Tensor<2> {
-        let tokens = Tokens {
-            ids: rows.input_ids,
-            positions: rows.position_ids,
-            types: Some(rows.token_type_ids),
-        };
         let segments = segments_from_bounds(rows.bounds);
-        let h = self.body.forward(tokens, segments, None, context);
+        let h = self.body.forward(rows.tokens(), segments, None, context);
         // Heads are f32.
         self.body.normalized(h).cast(DType::F32)
     }
@@ -368,8 +385,17 @@ fn ends(h: Tensor<2>, bounds: &[usize], forward: usize) -> Tensor<2> {
     Tensor::cat(vec![last, first.slice([0..n_rows, forward..width])], 1)
 }
 
-/// Returns the scaled sum of the losses of rows or tokens, `[1]`: of one class each the cross-entropy, of several the mean over
-/// classes of the binary cross-entropy.
+/// The logarithm of the probability of a class of each row, `[R, 1]`.
+fn log_probabilities(logits: Tensor<2>, classes: &[usize]) -> Tensor<2> {
+    let n_rows = classes.len();
+    let classes: Vec<i64> = classes.iter().map(|class| *class as i64).collect();
+    let classes = TensorData::new(classes, [n_rows, 1]);
+    let classes = Tensor::<2, Int>::from_data(classes, &logits.device());
+    activation::log_softmax(logits, 1).gather(1, classes)
+}
+
+/// Returns the scaled sum of the losses of rows or tokens, `[1]`: of one class each the cross-entropy, times the weight where there
+/// is one; of several the mean over classes of the binary cross-entropy.
 ///
 /// # Shapes
 ///
@@ -383,12 +409,12 @@ pub fn class_loss(logits: Tensor<2>, targets: ClassTargets<'_>, scale: f32) -> T
     let [n_rows, n_classes] = logits.dims();
     let device = logits.device();
     match targets {
-        ClassTargets::One(classes) => {
-            let classes: Vec<i64> = classes.iter().map(|class| *class as i64).collect();
-            let classes = TensorData::new(classes, [n_rows, 1]);
-            let classes = Tensor::<2, Int>::from_data(classes, &device);
-            let log_probabilities = activation::log_softmax(logits, 1);
-            log_probabilities.gather(1, classes).sum() * (-scale)
+        ClassTargets::One(classes) => log_probabilities(logits, classes).sum() * (-scale),
+        ClassTargets::Weighted(classes, weights) => {
+            let weights = TensorData::new(weights.to_vec(), [n_rows, 1]);
+            let weights = weights.convert_dtype(logits.dtype());
+            let weights = Tensor::<2>::from_data(weights, (&device, logits.dtype()));
+            (log_probabilities(logits, classes) * weights).sum() * (-scale)
         }
         ClassTargets::Several(classes) => {
             let mut wanted = vec![0f32; n_rows * n_classes];

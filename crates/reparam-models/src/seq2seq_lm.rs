@@ -264,7 +264,9 @@ impl Seq2SeqLm {
         };
         let tokens = tokens_of(source);
         let h = self.embed(&self.encoder, tokens, context);
-        let h = self.encoder.run(h, tokens.positions, sight, None, context);
+        let sequences = self.encoder.sequences(tokens.positions, sight, None);
+        let run = (tokens.positions, &sequences);
+        let h = self.encoder.run(h, run, None, context);
         self.last(&self.encoder, h, context)
     }
 
@@ -309,9 +311,9 @@ impl Seq2SeqLm {
             types: None,
         };
         let h = self.embed(&self.decoder, tokens, &context);
-        let h = self
-            .decoder
-            .run(h, &positions, sight, Some(cache), &context);
+        let sequences = self.decoder.sequences(&positions, sight, Some(cache));
+        let run = (&positions[..], &sequences);
+        let h = self.decoder.run(h, run, Some(cache), &context);
         let h = self.last(&self.decoder, h, &context);
         self.logits_of(self.scaled(h), &context)
     }
@@ -341,12 +343,15 @@ impl Seq2SeqLm {
         };
         let tokens = tokens_of(target);
         let h = self.embed(&self.decoder, tokens, context);
-        let h = self.decoder.run(h, tokens.positions, sight, None, context);
+        let sequences = self.decoder.sequences(tokens.positions, sight, None);
+        let run = (tokens.positions, &sequences);
+        let h = self.decoder.run(h, run, None, context);
         self.scaled(self.last(&self.decoder, h, context))
     }
 
     fn embed(&self, stack: &Stack, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
-        stack.embed(&self.tokens, self.spec.unlearned, tokens, context)
+        let table = (&self.tokens, None);
+        stack.embed(table, self.spec.unlearned, tokens, context)
     }
 
     /// The last norm of a stack and the dropout behind it.

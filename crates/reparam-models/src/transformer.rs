@@ -137,13 +137,29 @@ impl Transformer {
         cache: Option<&mut KvCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
+        let h = self.embed(tokens, None, context);
+        let sequences = self.sequences(tokens.positions, segments);
+        self.run(h, (tokens.positions, &sequences), cache, context)
+    }
+
+    /// The hidden states before the first layer, of the tokens or of `vectors` in place of theirs.
+    pub(crate) fn embed(
+        &self,
+        tokens: Tokens<'_>,
+        vectors: Option<Tensor<2>>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        let table = (&self.tokens, vectors);
+        self.stack.embed(table, None, tokens, context)
+    }
+
+    /// What the blocks of a forward pass share.
+    pub(crate) fn sequences(&self, positions: &[u32], segments: Segments) -> Sequences {
         let sight = Sight {
             segments,
             source: None,
         };
-        let stack = &self.stack;
-        let h = stack.embed(&self.tokens, None, tokens, context);
-        stack.run(h, tokens.positions, sight, cache, context)
+        self.stack.sequences(positions, sight, None)
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -197,30 +213,35 @@ impl Stack {
         }
     }
 
-    /// Runs the blocks on embedded tokens: the hidden states after the last one, `[N, d]`, not normalized.
-    pub(crate) fn run(
+    /// What the blocks of a forward pass share.
+    pub(crate) fn sequences(
         &self,
-        h: Tensor<2>,
         positions: &[u32],
         sight: Sight,
-        mut cache: Option<&mut KvCache>,
-        context: &ForwardContext,
-    ) -> Tensor<2> {
+        cache: Option<&KvCache>,
+    ) -> Sequences {
         let table = |rotary: &RotarySpec| {
             RotaryTable::new(positions, &rotary.inverse_frequencies, rotary.head_dim)
         };
-        let n_keys = match &cache {
-            Some(cache) => cache.len() + 1,
-            None => 0,
-        };
+        let n_keys = cache.map_or(0, |cache| cache.len() + 1);
         let keys = sight.segments.iter().map(|segment| segment.k_len);
-        let sequences = Sequences {
+        Sequences {
             rotary: self.architecture.rotary.iter().map(table).collect(),
             bias: self.bias(keys.fold(n_keys, usize::max)),
             segments: sight.segments,
             source: sight.source,
             recompute: self.recompute,
-        };
+        }
+    }
+
+    /// Runs the layers on embedded tokens: the hidden states after the last one, `[N, d]`, not normalized.
+    pub(crate) fn run(
+        &self,
+        h: Tensor<2>,
+        (positions, sequences): (&[u32], &Sequences),
+        mut cache: Option<&mut KvCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let mut h = h;
         if let Some(recurrent) = &self.recurrent {
             let states = cache.as_mut().map(|cache| &mut cache.states);
@@ -228,7 +249,7 @@ impl Stack {
         }
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            h = block.forward(h, &sequences, cache, context);
+            h = block.forward(h, sequences, cache, context);
         }
         if let (Some(cache), Some(last)) = (cache, positions.last()) {
             cache.seen = *last as usize + 1;
@@ -249,10 +270,10 @@ impl Stack {
         Some(embedding(table, &buckets).transpose())
     }
 
-    /// Looks up tokens, `[N, d]`. The vector of `unlearned` gets no gradient here.
+    /// Looks up tokens, `[N, d]`, or takes `vectors` in place of what is looked up. The vector of `unlearned` gets no gradient here.
     pub(crate) fn embed(
         &self,
-        table: &Named<Embedding>,
+        (table, vectors): (&Named<Embedding>, Option<Tensor<2>>),
         unlearned: Option<u32>,
         tokens: Tokens<'_>,
         context: &ForwardContext,
@@ -264,7 +285,11 @@ impl Stack {
         let types = tokens.types.map_or_else(zeros, <[u32]>::to_vec);
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
-        let mut tables = vec![(table, tokens.ids, factor)];
+        let device = table.weight.device();
+        let mut tables = match vectors {
+            None => vec![(table, tokens.ids, factor)],
+            Some(_) => Vec::new(),
+        };
         tables.extend(
             self.positions
                 .iter()
@@ -275,7 +300,15 @@ impl Stack {
                 .iter()
                 .map(|table| (table, &types[..], None)),
         );
-        let mut h = sum_of_rows(&tables, unlearned, &table.weight.device());
+        let vectors = vectors.map(|vectors| match factor {
+            Some(factor) => vectors * factor,
+            None => vectors,
+        });
+        let mut h = match vectors {
+            None => sum_of_rows(&tables, unlearned, &device),
+            Some(vectors) if tables.is_empty() => vectors,
+            Some(vectors) => vectors + sum_of_rows(&tables, None, &device),
+        };
         if let Some(table) = &self.sinusoids {
             let [n, width] = h.dims();
             let positions = rows(tokens.positions, offset(&spec.sinusoids));

@@ -137,12 +137,6 @@ pub fn attention_with_bias(
     let [n, width] = q.dims();
     let device = q.device();
     let dtype = q.dtype();
-    let group = config.n_heads / config.n_kv_heads;
-    let heads = |x: Tensor<2>, start: usize, len: usize, n_heads: usize| {
-        x.narrow(0, start, len)
-            .reshape([len, n_heads, config.head_dim])
-            .swap_dims(0, 1)
-    };
     let mut rows = Vec::new();
     let mut next = 0;
     for segment in segments.iter() {
@@ -153,31 +147,15 @@ pub fn attention_with_bias(
             ));
         }
         next = segment.q_start + segment.q_len;
-        let q = heads(q.clone(), segment.q_start, segment.q_len, config.n_heads);
-        let shared = |x: &Tensor<2>| {
-            heads(x.clone(), segment.k_start, segment.k_len, config.n_kv_heads)
-                .unsqueeze_dim::<4>(1)
-                .repeat_dim(1, group)
-                .reshape([config.n_heads, segment.k_len, config.head_dim])
-        };
-        let mut scores = q.matmul(shared(&k).swap_dims(1, 2)) * config.scale;
-        if let Some(bias) = &bias {
-            scores = scores + distances(bias.clone(), segment);
-        }
-        if let Some(cap) = config.soft_cap {
-            scores = (scores / cap).tanh() * cap;
-        }
-        if config.causal || config.window.is_some() {
-            scores = scores + mask_bias(config, segment.q_len, segment.k_len, &device, dtype);
-        }
-        let mut weights = activation::softmax(scores, 2);
+        let inputs = [q.clone(), k.clone()];
+        let mut weights = biased_weights(inputs, bias.clone(), config, segment);
         if let Some(mask) = &mut mask {
             let shape = weights.dims();
             let mask = mask.by_ref().take(shape.iter().product()).collect();
             let mask = TensorData::new(mask, shape).convert_dtype(dtype);
             weights = weights * Tensor::from_data(mask, (&device, dtype));
         }
-        let out = weights.matmul(shared(&v));
+        let out = weights.matmul(shared_heads(v.clone(), config, segment));
         rows.push(out.swap_dims(0, 1).reshape([segment.q_len, width]));
     }
     if next < n {
@@ -196,6 +174,59 @@ fn distances(bias: Tensor<2>, segment: &Segment) -> Tensor<3> {
     let places = TensorData::new(places, [q_len * k_len]);
     let places = Tensor::<1, Int>::from_data(places, &bias.device());
     bias.select(1, places).reshape([heads, q_len, k_len])
+}
+
+/// How much each query of a segment looks at each key, `[n_heads, q_len, k_len]`: of a query, all together are one.
+///
+/// # Shapes
+///
+/// - q: `[N, n_heads * head_dim]`, k: `[M, n_kv_heads * head_dim]`
+pub fn attention_weights(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    config: AttentionConfig,
+    segment: &Segment,
+) -> Tensor<3> {
+    biased_weights([q, k], None, config, segment)
+}
+
+/// [`attention_weights`] with a bias by distance.
+fn biased_weights(
+    [q, k]: [Tensor<2>; 2],
+    bias: Option<Tensor<2>>,
+    config: AttentionConfig,
+    segment: &Segment,
+) -> Tensor<3> {
+    let (device, dtype) = (q.device(), q.dtype());
+    let (q_len, k_len) = (segment.q_len, segment.k_len);
+    let q = heads(q, (segment.q_start, q_len), config.n_heads, config.head_dim);
+    let k = shared_heads(k, config, segment);
+    let mut scores = q.matmul(k.swap_dims(1, 2)) * config.scale;
+    if let Some(bias) = bias {
+        scores = scores + distances(bias, segment);
+    }
+    if let Some(cap) = config.soft_cap {
+        scores = (scores / cap).tanh() * cap;
+    }
+    if config.causal || config.window.is_some() {
+        scores = scores + mask_bias(config, q_len, k_len, &device, dtype);
+    }
+    activation::softmax(scores, 2)
+}
+
+/// Some rows by head, `[n_heads, len, head_dim]`.
+fn heads(x: Tensor<2>, (start, len): (usize, usize), n_heads: usize, head_dim: usize) -> Tensor<3> {
+    let rows = x.narrow(0, start, len);
+    rows.reshape([len, n_heads, head_dim]).swap_dims(0, 1)
+}
+
+/// The keys or values of a segment for each head of the queries.
+fn shared_heads(x: Tensor<2>, config: AttentionConfig, segment: &Segment) -> Tensor<3> {
+    let rows = (segment.k_start, segment.k_len);
+    heads(x, rows, config.n_kv_heads, config.head_dim)
+        .unsqueeze_dim::<4>(1)
+        .repeat_dim(1, config.n_heads / config.n_kv_heads)
+        .reshape([config.n_heads, segment.k_len, config.head_dim])
 }
 
 /// Zero where a query may see a key, a very negative number elsewhere, `[1, q_len, k_len]`.

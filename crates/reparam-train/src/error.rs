@@ -218,6 +218,78 @@ pub enum TrainError {
         /// The fields.
         needs: &'static str,
     },
+    /// An option that a method of explanation does not look at.
+    #[error("{option} has no effect with --method {method}")]
+    OptionOfMethod {
+        /// The option.
+        option: &'static str,
+        /// The method.
+        method: &'static str,
+    },
+    /// A tokenizer has no token for a baseline.
+    #[error("the tokenizer has no {baseline} token")]
+    NoSuchBaseline {
+        /// The baseline.
+        baseline: &'static str,
+    },
+    /// What attention looks at cannot be had.
+    #[error("this model has no attention weights to follow")]
+    NoAttention,
+    /// The vectors of tokens cannot be had.
+    #[error("this model has no table of token vectors that could be varied")]
+    NoTokenVectors,
+    /// A text without anything to explain.
+    #[error("there is nothing to explain: {problem}")]
+    NothingToExplain {
+        /// Why.
+        problem: String,
+    },
+    /// A label that the model does not have.
+    #[error("the model has no label `{label}`", label = shown(label))]
+    NoSuchLabel {
+        /// The name.
+        label: String,
+        /// The labels of the model.
+        labels: Vec<String>,
+    },
+    /// A setting or option is for labels of another kind.
+    #[error("{option} is for rows with {}, and these labels are of rows with {}",
+        if *several { "any number of labels" } else { "one label each" },
+        if *several { "one label each" } else { "any number" })]
+    WrongLabels {
+        /// What was asked for.
+        option: &'static str,
+        /// Whether it is for rows with any number of labels.
+        several: bool,
+    },
+    /// A weight is given for a label that the model does not have.
+    #[error("data.class_weights has `{label}`, which is no label of this model", label = shown(label))]
+    WeightOfNoLabel {
+        /// The name.
+        label: String,
+        /// The labels of the model.
+        labels: Vec<String>,
+    },
+    /// Something is chosen on held-out rows, and there are none.
+    #[error("{setting} needs held-out rows")]
+    NothingHeldOut {
+        /// What needs them.
+        setting: &'static str,
+    },
+    /// A run shall be decided by a metric that its task does not measure.
+    #[error("the evaluations of this run have no metric `{metric}`", metric = shown(metric))]
+    UnknownMetric {
+        /// The name.
+        metric: String,
+        /// The metrics that they have.
+        known: Vec<String>,
+    },
+    /// A run shall be decided by a metric that has no value on what is held out.
+    #[error("the metric `{metric}` has no value on the held-out rows", metric = shown(metric))]
+    MetricWithoutValue {
+        /// The name.
+        metric: String,
+    },
     /// Rows say nothing that could be measured.
     #[error("there is nothing to compare: all scores or all similarities are the same")]
     NoCorrelation,
@@ -485,6 +557,17 @@ pub enum TrainError {
     },
 }
 
+/// Says which label was meant, or which there are.
+fn meant(label: &str, labels: &[String]) -> String {
+    match reparam_formats::nearest(label, labels.iter().map(String::as_str)) {
+        Some(name) => format!("did you mean `{}`?", shown(name)),
+        None => {
+            let some = labels.iter().take(10).map(|name| shown(name).to_string());
+            format!("the labels are {}", some.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
 impl From<HubError> for TrainError {
     fn from(error: HubError) -> Self {
         match error {
@@ -595,6 +678,26 @@ impl TrainError {
             Self::LossNeeds { .. } => {
                 Some("name the columns with `fields` (or --fields), or choose another `loss`".into())
             }
+            Self::OptionOfMethod { option, .. } => Some(format!("leave {option} out")),
+            Self::NoSuchBaseline { .. } => Some("use --baseline zero".into()),
+            Self::NoAttention => {
+                Some("use --method integrated-gradients, gradient-x-input or occlusion".into())
+            }
+            Self::NoTokenVectors | Self::NothingToExplain { .. } => None,
+            Self::NoSuchLabel { label, labels } => Some(meant(label, labels)),
+            Self::WrongLabels { option, .. } => Some(format!("leave {option} out")),
+            Self::WeightOfNoLabel { label, labels } => Some(meant(label, labels)),
+            Self::NothingHeldOut { .. } => {
+                Some("give `eval` or a positive `eval_fraction` in [data]".into())
+            }
+            Self::UnknownMetric { metric, known } => {
+                let nearest = reparam_formats::nearest(metric, known.iter().map(String::as_str));
+                let meant = nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "));
+                Some(format!("{meant}set train.metric to one of {}", known.join(", ")))
+            }
+            Self::MetricWithoutValue { .. } => Some(
+                "choose another train.metric, or hold out rows that it can be measured on".into(),
+            ),
             Self::NoCorrelation => Some(
                 "give rows with different scores; of a run, name them with `eval`, or hold more out with `eval_fraction`"
                     .into(),
@@ -738,6 +841,13 @@ impl TrainError {
             | Self::ResumeDiffers { .. }
             | Self::NotForTask { .. }
             | Self::NoFields { .. }
+            | Self::UnknownMetric { .. }
+            | Self::OptionOfMethod { .. }
+            | Self::NoSuchBaseline { .. }
+            | Self::NoSuchLabel { .. }
+            | Self::WrongLabels { .. }
+            | Self::WeightOfNoLabel { .. }
+            | Self::NothingHeldOut { .. }
             | Self::DropoutInBf16
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }

@@ -1,14 +1,16 @@
 //! The loss on data that is not trained on.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
 use reparam_data::{
-    Batch, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
+    Batch, Block, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
 };
 use reparam_models::{CausalLm, TokenBatch};
 
+use crate::bootstrap::{Bootstrap, with_intervals};
 use crate::task::DEFAULT_LENGTH;
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError};
@@ -35,6 +37,17 @@ pub fn evaluate_file(
     sequence_length: usize,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
+    evaluate_resampled(session, data, read, (sequence_length, None), stop)
+}
+
+/// As [`evaluate_file`], with confidence intervals if they are asked for: documents are drawn again.
+pub(crate) fn evaluate_resampled(
+    session: &Session,
+    data: PathBuf,
+    read: &ReadOptions,
+    (sequence_length, bootstrap): (usize, Option<Bootstrap>),
+    stop: Stop<'_>,
+) -> Result<Metrics> {
     let dataset = Dataset::build(
         &[data],
         &session.tokenizer,
@@ -42,7 +55,11 @@ pub fn evaluate_file(
             read: read.clone(),
             train_on_prompt: false,
             sequence_length,
-            packing: PackingStrategy::BestFitDecreasing,
+            packing: match bootstrap {
+                None => PackingStrategy::BestFitDecreasing,
+                // A block of two documents has one loss for both.
+                Some(_) => PackingStrategy::None,
+            },
         },
         stop,
     )?;
@@ -59,7 +76,22 @@ pub fn evaluate_file(
     let warning = beyond_positions(session.model.architecture(), longest);
     session.warnings.extend(warning);
     let runtime = &session.runtime;
-    let metrics = runtime.run(|| evaluate(&session.model, &dataset, stop))??;
+    let model = &session.model;
+    let metrics = runtime.run(|| match bootstrap {
+        None => evaluate(model, &dataset, stop),
+        Some(asked) => {
+            let losses = document_losses(model, &dataset, stop)?;
+            let of = |losses: &mut dyn Iterator<Item = &Loss>| {
+                losses
+                    .fold(Loss::default(), |sum, loss| sum.plus(*loss))
+                    .metrics()
+            };
+            let metrics = of(&mut losses.iter());
+            with_intervals(metrics, losses.len(), asked, stop, |drawn| {
+                Ok(of(&mut drawn.iter().map(|document| &losses[*document])))
+            })
+        }
+    })??;
     if !metrics.primary().is_finite() {
         return Err(TrainError::LossNotFinite);
     }
@@ -76,33 +108,79 @@ pub fn evaluate_file(
 ///
 /// [`TrainError::Interrupted`].
 pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<Metrics> {
-    let mut sum = 0.0;
-    let mut tokens = 0_u64;
-    let mut first = 0;
     let total = dataset.report.labelled_tokens as u64;
+    let mut sum = Loss::default();
+    let mut first = 0;
     while first < dataset.blocks.len() {
         stop.check()?;
-        stop.at(Phase::Evaluating, tokens, total);
+        stop.at(Phase::Evaluating, sum.tokens, total);
         let rest = &dataset.blocks[first..];
         let count = at_once(rest.iter().map(|block| block.n_tokens()));
-        let blocks: Vec<usize> = (first..first + count).collect();
-        let batch = dataset.batch(&blocks);
-        let labels = &batch.labels;
-        let loss = model.loss(
-            token_batch(&batch),
-            labels,
-            1.0,
-            &ForwardContext::inference(),
-        );
-        sum += loss.into_scalar::<f32>().elem::<f64>();
-        tokens += batch.n_labelled() as u64;
+        sum = sum.plus(Loss::of(model, dataset, first..first + count));
         first += count;
     }
     stop.at(Phase::Evaluating, total, total);
-    let loss = sum / tokens as f64;
-    Ok(Metrics::lower_is_better("loss", loss)
-        .with("perplexity", loss.exp())
-        .with("tokens", tokens))
+    Ok(sum.metrics())
+}
+
+/// Measures the loss of each document, of which every piece is a block of its own.
+fn document_losses(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<Vec<Loss>> {
+    let total = dataset.report.labelled_tokens as u64;
+    let document = |block: &Block| block.pieces().first().map(Piece::document);
+    let mut losses = Vec::new();
+    let (mut first, mut done) = (0, 0);
+    for blocks in dataset.blocks.chunk_by(|a, b| document(a) == document(b)) {
+        let end = first + blocks.len();
+        let mut sum = Loss::default();
+        while first < end {
+            stop.check()?;
+            stop.at(Phase::Evaluating, done, total);
+            let rest = &dataset.blocks[first..end];
+            let count = at_once(rest.iter().map(|block| block.n_tokens()));
+            let loss = Loss::of(model, dataset, first..first + count);
+            done += loss.tokens;
+            sum = sum.plus(loss);
+            first += count;
+        }
+        losses.push(sum);
+    }
+    stop.at(Phase::Evaluating, total, total);
+    Ok(losses)
+}
+
+/// The summed loss of some tokens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Loss {
+    pub(crate) sum: f64,
+    pub(crate) tokens: u64,
+}
+
+impl Loss {
+    /// That of some blocks.
+    fn of(model: &CausalLm, dataset: &Dataset, blocks: Range<usize>) -> Self {
+        let batch = dataset.batch(&blocks.collect::<Vec<_>>());
+        let context = ForwardContext::inference();
+        let loss = model.loss(token_batch(&batch), &batch.labels, 1.0, &context);
+        Self {
+            sum: loss.into_scalar::<f32>().elem::<f64>(),
+            tokens: batch.n_labelled() as u64,
+        }
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            sum: self.sum + other.sum,
+            tokens: self.tokens + other.tokens,
+        }
+    }
+
+    /// `loss`, `perplexity` and `tokens`.
+    pub(crate) fn metrics(self) -> Metrics {
+        let loss = self.sum / self.tokens as f64;
+        Metrics::lower_is_better("loss", loss)
+            .with("perplexity", loss.exp())
+            .with("tokens", self.tokens)
+    }
 }
 
 /// How many of the first sequences, of these lengths, go through the model together; at least one.

@@ -11,12 +11,14 @@
 
 mod adapter;
 pub mod bench;
+mod bootstrap;
 mod cards;
 pub mod config;
 mod convergence;
 mod error;
 mod evaluate;
 pub mod event;
+pub mod explain;
 mod export;
 mod generate;
 mod history;
@@ -25,6 +27,7 @@ mod json;
 mod keep;
 mod learner;
 mod log;
+mod markup;
 mod memory;
 mod metrics;
 mod model_files;
@@ -45,6 +48,7 @@ pub mod tasks;
 mod trainer;
 mod warnings;
 
+pub use bootstrap::{Bootstrap, INTERVALS, LEVEL};
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
 pub use generate::{FinishReason, Generated};
@@ -56,10 +60,11 @@ pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{
-    BaseOrigin, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, ModelRequest, Origins,
-    PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, Task,
-    TaskEntry, TaskRun, Tasks,
+    BOOTSTRAP, BaseOrigin, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
+    ModelRequest, NORMALIZE, Origins, POOLING, PredictRequest, Predictions, Prepared, Report,
+    ResultKind, RunFacts, RunFile, RunPlan, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
 };
 pub use tasks::regression;
+pub use tasks::rows::CONFUSION;
 pub use trainer::{Measure, Outcome, TrainOptions, train};
 pub use warnings::Warnings;

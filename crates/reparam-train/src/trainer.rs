@@ -399,11 +399,15 @@ impl Trainer<'_> {
         let Some(metrics) = metrics else {
             return Ok(None);
         };
-        let value = metrics.primary();
-        if !value.is_finite() {
+        if !metrics.primary().is_finite() {
             let what = format!("the held-out {}", metrics.primary_name());
             return Err(self.learner.explain(diverged(what, &self.optimizer)));
         }
+        let metrics = match &self.plan.metric {
+            Some(name) => metrics.decided_by(name)?,
+            None => metrics,
+        };
+        let value = metrics.primary();
         let step = self.state.step;
         self.log
             .emit(Event::Evaluation(Evaluation::new(step, &metrics)))?;

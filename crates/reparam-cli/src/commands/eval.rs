@@ -1,9 +1,10 @@
 //! `reparam eval`.
 
 use reparam_data::tabular::TabularError;
-use reparam_train::{Stop, TrainError};
+use reparam_train::{CONFUSION, INTERVALS, Stop, TrainError};
 
-use crate::args::AskArgs;
+use super::matrix::Matrix;
+use crate::args::EvalArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
 use crate::format::measure;
@@ -11,7 +12,7 @@ use crate::output::Printer;
 use crate::progress::Meter;
 
 /// Measures a model and prints it.
-pub(crate) fn run(args: AskArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
+pub(crate) fn run(args: EvalArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, request) = args.start(context)?;
     let meter = Meter::new(printer);
     let watch = Stop::new(&context.stop).with_progress(&meter);
@@ -29,10 +30,21 @@ pub(crate) fn run(args: AskArgs, context: &Context, printer: &mut Printer<'_>) -
     if printer.is_json() {
         return printer.json(&metrics);
     }
-    for (name, value) in metrics.values() {
-        if let Some(text) = measure(value, 6) {
-            printer.row(name, &text)?;
+    let values = metrics.values();
+    for (name, value) in values {
+        let Some(text) = measure(value, 6) else {
+            continue;
+        };
+        let interval = values.get(INTERVALS).map(|all| &all[name.as_str()]);
+        let ends = interval.and_then(|ends| {
+            let [low, high] = [0, 1].map(|end| measure(&ends[end], 6));
+            low.zip(high)
+        });
+        match ends {
+            Some((low, high)) => printer.row(name, &format!("{text} ({low} to {high})"))?,
+            None => printer.row(name, &text)?,
         }
     }
-    Ok(())
+    let matrix = values.get(CONFUSION).and_then(Matrix::of);
+    matrix.map_or(Ok(()), |matrix| matrix.print(printer))
 }

@@ -3,9 +3,11 @@
 pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod inspect;
+mod matrix;
 pub(crate) mod methods;
 pub(crate) mod predict;
 pub(crate) mod study;

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use reparam_data::tabular::TabularError;
-use reparam_train::{Decoding, PredictRequest, Predictions, Stop, TrainError};
+use reparam_train::{PredictRequest, Predictions, Stop, TrainError};
 use serde_json::Value;
 
 use crate::args::PredictArgs;
@@ -16,11 +16,13 @@ use crate::progress::Meter;
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, asked) = args.ask.start(context)?;
     let request = PredictRequest {
-        model: asked.model,
-        data: asked.data,
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
-        decoding: Decoding::default(),
+        threshold: args.labels.threshold,
+        pooling: args.pooling,
+        normalize: args.normalize,
+        decoding: args.decoding.asked(),
+        ..PredictRequest::new(asked.model, asked.data)
     };
     let meter = Meter::new(printer);
     let mut printed = Printed {

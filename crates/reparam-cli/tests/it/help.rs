@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 10] = [
-    "train", "init", "study", "predict", "eval", "generate", "inspect", "bench", "methods",
-    "doctor",
+const VERBS: [&str; 11] = [
+    "train", "init", "study", "predict", "eval", "generate", "explain", "inspect", "bench",
+    "methods", "doctor",
 ];
 
 fn here() -> &'static std::path::Path {
@@ -29,6 +29,7 @@ fn help_lists_the_commands() {
       predict   Predict the rows of a file
       eval      Evaluate a model on a file
       generate  Continue a prompt
+      explain   Explain what a model says of a text
       inspect   Describe a model, adapter, run directory or safetensors file
       bench     Benchmark training steps on random tokens
       methods   List methods and gradient transforms

@@ -11,6 +11,7 @@ mod forms;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupts;
+mod measures;
 mod models;
 mod predict;
 mod regression;

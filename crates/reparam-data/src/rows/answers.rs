@@ -48,6 +48,13 @@ impl AnswerScorer {
         Self::default()
     }
 
+    /// Adds a question with its exact match and its F1, from 0 to 1, as [`measure`](Self::measure) returns them.
+    pub fn count(&mut self, (exact, f1): (f64, f64)) {
+        self.exact += exact;
+        self.f1 += f1;
+        self.examples += 1;
+    }
+
     /// Adds a question: the answer that was given, which is empty for none, and the right ones. Returns its exact match and its
     /// F1, from 0 to 1.
     pub fn add<'a>(
@@ -55,6 +62,13 @@ impl AnswerScorer {
         answer: &str,
         right: impl IntoIterator<Item = &'a str>,
     ) -> (f64, f64) {
+        let measured = Self::measure(answer, right);
+        self.count(measured);
+        measured
+    }
+
+    /// Returns the exact match and the F1 of an answer, from 0 to 1: see [`add`](Self::add).
+    pub fn measure<'a>(answer: &str, right: impl IntoIterator<Item = &'a str>) -> (f64, f64) {
         let right = right
             .into_iter()
             .filter(|right| !words(right, is_eastern(right)).is_empty());
@@ -69,9 +83,6 @@ impl AnswerScorer {
             exact = exact.max(f64::from(u8::from(answer == right)));
             f1 = f1.max(overlap(&answer, &right));
         }
-        self.exact += exact;
-        self.f1 += f1;
-        self.examples += 1;
         (exact, f1)
     }
 

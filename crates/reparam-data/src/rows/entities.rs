@@ -62,6 +62,15 @@ fn share(part: usize, whole: usize) -> f64 {
     }
 }
 
+/// What a sentence adds to [`EntityScorer`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityScore {
+    /// The entities of each type that it has.
+    types: Vec<(String, EntityCounts)>,
+    right: usize,
+    tokens: usize,
+}
+
 /// A run of tokens of one type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entity<'a> {
@@ -172,22 +181,55 @@ impl EntityScorer {
     ///
     /// If there are not as many predictions as classes, or a class is outside.
     pub fn add(&mut self, classes: &[usize], predicted: &[Option<usize>]) {
+        let score = self.score(classes, predicted);
+        self.count(&score);
+    }
+
+    /// Returns what a sentence adds: see [`add`](Self::add).
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[must_use]
+    pub fn score(&self, classes: &[usize], predicted: &[Option<usize>]) -> EntityScore {
         assert_eq!(classes.len(), predicted.len(), "one prediction a token");
         let pairs = classes.iter().zip(predicted);
-        self.right += pairs
-            .filter(|(class, predicted)| **predicted == Some(**class))
-            .count();
-        self.tokens += classes.len();
+        let right = pairs.filter(|(class, predicted)| **predicted == Some(**class));
+        let right = right.count();
         let actual = entities(&self.tags, classes.iter().map(|class| Some(*class)));
         let predicted = entities(&self.tags, predicted.iter().copied());
+        let mut types: BTreeMap<&str, EntityCounts> = BTreeMap::new();
         for entity in &actual {
-            self.types.entry(entity.name.to_owned()).or_default().actual += 1;
+            types.entry(entity.name).or_default().actual += 1;
         }
         for entity in &predicted {
-            let counts = self.types.entry(entity.name.to_owned()).or_default();
+            let counts = types.entry(entity.name).or_default();
             counts.predicted += 1;
             // Entities of one sentence rise, so they are found by halves.
             counts.right += usize::from(actual.binary_search(entity).is_ok());
+        }
+        let types = types.into_iter();
+        EntityScore {
+            types: types
+                .map(|(name, counts)| (name.to_owned(), counts))
+                .collect(),
+            right,
+            tokens: classes.len(),
+        }
+    }
+
+    /// Adds a sentence by what [`score`](Self::score) says of it.
+    pub fn count(&mut self, score: &EntityScore) {
+        self.right += score.right;
+        self.tokens += score.tokens;
+        for (name, counts) in &score.types {
+            let all = match self.types.get_mut(name) {
+                Some(all) => all,
+                None => self.types.entry(name.clone()).or_default(),
+            };
+            all.actual += counts.actual;
+            all.predicted += counts.predicted;
+            all.right += counts.right;
         }
     }
 

@@ -58,11 +58,24 @@ pub struct ClassMetrics {
     pub examples: usize,
 }
 
+/// What a row adds to [`ClassScorer`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassScore {
+    /// Its loss.
+    pub loss: f64,
+    /// The classes that it is of, ascending.
+    pub classes: Vec<usize>,
+    /// Those that are predicted, ascending.
+    pub predicted: Vec<usize>,
+}
+
 /// Counts predictions row by row. The prediction is the class with the largest logit, the first of equals; of several labels,
-/// every class with a probability of at least 0.5.
+/// every class with a probability of at least its threshold, which is 0.5 unless others are given.
 #[derive(Debug, Clone)]
 pub struct ClassScorer {
     kind: LabelKind,
+    /// The least logit of each class with which it is predicted, of several labels.
+    least: Vec<f64>,
     loss: f64,
     right: usize,
     examples: usize,
@@ -80,6 +93,7 @@ impl ClassScorer {
     pub fn new(n_classes: usize, kind: LabelKind) -> Self {
         Self {
             kind,
+            least: vec![0.0; n_classes],
             loss: 0.0,
             right: 0,
             examples: 0,
@@ -89,22 +103,59 @@ impl ClassScorer {
         }
     }
 
+    /// Sets the probability from which each class is predicted, of several labels.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many as classes.
+    #[must_use]
+    pub fn with_thresholds(mut self, thresholds: &[f64]) -> Self {
+        assert_eq!(thresholds.len(), self.least.len(), "one threshold a class");
+        // In logits, so that 0.5 is exactly 0.
+        self.least = thresholds.iter().map(|t| (t / (1.0 - t)).ln()).collect();
+        self
+    }
+
     /// Adds a row with its logits, one a class, and the classes that it is of.
     ///
     /// # Panics
     ///
     /// If there are not as many logits as classes, if a class is outside, or without exactly one class with [`LabelKind::One`].
     pub fn add(&mut self, logits: &[f32], classes: &[usize]) {
+        let score = self.score(logits, classes);
+        self.count(&score);
+    }
+
+    /// Returns what a row adds: see [`add`](Self::add).
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[must_use]
+    pub fn score(&self, logits: &[f32], classes: &[usize]) -> ClassScore {
         assert_eq!(logits.len(), self.actual.len(), "one logit a class");
-        let predicted = self.prediction(logits);
-        self.loss += match (self.kind, classes) {
-            (LabelKind::One, [class]) => log_sum_exp(logits) - f64::from(logits[*class]),
-            (LabelKind::One, _) => panic!("expected one class, found {}", classes.len()),
-            (LabelKind::Several, _) => binary_cross_entropy(logits, classes),
-        };
+        ClassScore {
+            loss: match (self.kind, classes) {
+                (LabelKind::One, [class]) => log_sum_exp(logits) - f64::from(logits[*class]),
+                (LabelKind::One, _) => panic!("expected one class, found {}", classes.len()),
+                (LabelKind::Several, _) => binary_cross_entropy(logits, classes),
+            },
+            classes: classes.to_vec(),
+            predicted: self.prediction(logits),
+        }
+    }
+
+    /// Adds a row by what [`score`](Self::score) says of it.
+    pub fn count(&mut self, score: &ClassScore) {
+        let ClassScore {
+            loss,
+            classes,
+            predicted,
+        } = score;
+        self.loss += loss;
         self.examples += 1;
         self.right += usize::from(predicted == classes);
-        for class in &predicted {
+        for class in predicted {
             self.predicted[*class] += 1;
             self.hits[*class] += usize::from(classes.contains(class));
         }
@@ -128,7 +179,9 @@ impl ClassScorer {
                 });
                 best.into_iter().collect()
             }
-            LabelKind::Several => classes.filter(|class| logits[*class] >= 0.0).collect(),
+            LabelKind::Several => classes
+                .filter(|class| f64::from(logits[*class]) >= self.least[*class])
+                .collect(),
         }
     }
 

@@ -75,6 +75,7 @@ mod tags;
 #[cfg(test)]
 mod testing;
 mod text;
+mod thresholds;
 mod tokens;
 
 pub use crate::source::{Column, Fields, FieldsError, OnError, Skipped};
@@ -84,17 +85,17 @@ pub use bleu::{Bleu, BleuStats};
 pub use bleu_tokens::BleuTokenizer;
 pub use chrf::{Chrf, ChrfStats};
 pub use correlation::{pearson, spearman};
-pub use entities::{Entity, EntityCounts, EntityMetrics, EntityScorer};
+pub use entities::{Entity, EntityCounts, EntityMetrics, EntityScore, EntityScorer};
 pub use error::{Result, RowError};
 pub use format::RowFormat;
 pub use labels::{Classified, LabelKind, Labels};
-pub use metrics::{ClassMetrics, ClassScorer, log_softmax, sigmoid, softmax};
+pub use metrics::{ClassMetrics, ClassScore, ClassScorer, log_softmax, sigmoid, softmax};
 pub use pairs::{EMBEDDING, Pair, PairRow, pair_rows};
 pub use questions::{
     ANSWERED_QUESTION, Answer, AnswerPlaces, QUESTION, QuestionRow, question_rows,
 };
 pub use read::{Row, Rows, RowsOptions, Schema, read_rows};
-pub use retrieval::{RECALL_AT, Retrieval, RetrievalMetrics, RetrievalScorer};
+pub use retrieval::{AnchorScore, RECALL_AT, Retrieval, RetrievalMetrics, RetrievalScorer};
 pub use rouge::{Rouge, RougeStats};
 pub use sequences::{
     EncodedSequence, SOURCE, SOURCE_AND_TARGET, SequenceOptions, SequenceRow, encode_sequences,
@@ -103,4 +104,5 @@ pub use sequences::{
 pub use spans::{Span, SpanLogits, SpanOptions, best_span, encode_questions, span_targets};
 pub use tags::TaggedRow;
 pub use text::{LABELLED_TEXT, LabelValue, RowLabels, TEXT, TextRow, text_rows};
+pub use thresholds::{THRESHOLD, best_threshold};
 pub use tokens::{TAGGED_TOKENS, TOKENS, TokenRow, encode_tokens, token_rows};

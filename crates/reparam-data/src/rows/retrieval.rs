@@ -80,6 +80,15 @@ impl<'a> Texts<'a> {
     }
 }
 
+/// How an anchor finds what is like it, from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AnchorScore {
+    /// For each of [`RECALL_AT`], the share of its positives that are among so many first candidates.
+    pub recall: [f64; RECALL_AT.len()],
+    /// One divided by the rank of the first positive.
+    pub reciprocal: f64,
+}
+
 /// Ranks candidates anchor by anchor.
 #[derive(Debug, Clone, Default)]
 pub struct RetrievalScorer {
@@ -102,6 +111,25 @@ impl RetrievalScorer {
     ///
     /// If there are no positives, or one is outside.
     pub fn add(&mut self, similarities: &[f64], positives: &[usize]) {
+        self.count(&Self::measure(similarities, positives));
+    }
+
+    /// Adds an anchor by what [`measure`](Self::measure) says of it.
+    pub fn count(&mut self, score: &AnchorScore) {
+        for (sum, recall) in self.recall.iter_mut().zip(score.recall) {
+            *sum += recall;
+        }
+        self.reciprocal += score.reciprocal;
+        self.anchors += 1;
+    }
+
+    /// Returns how an anchor finds what is like it: see [`add`](Self::add).
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[must_use]
+    pub fn measure(similarities: &[f64], positives: &[usize]) -> AnchorScore {
         assert!(!positives.is_empty(), "an anchor has a positive");
         let mut found: Vec<f64> = positives.iter().map(|at| similarities[*at]).collect();
         found.sort_by(|a, b| b.total_cmp(a));
@@ -116,12 +144,11 @@ impl RetrievalScorer {
                 rank + others.len() - behind
             })
             .collect();
-        for (recall, depth) in self.recall.iter_mut().zip(RECALL_AT) {
-            let within = ranks.iter().filter(|rank| **rank <= depth).count();
-            *recall += within as f64 / ranks.len() as f64;
+        let within = |depth| ranks.iter().filter(|rank| **rank <= depth).count();
+        AnchorScore {
+            recall: RECALL_AT.map(|depth| within(depth) as f64 / ranks.len() as f64),
+            reciprocal: 1.0 / ranks[0] as f64,
         }
-        self.reciprocal += 1.0 / ranks[0] as f64;
-        self.anchors += 1;
     }
 
     /// Returns the measures, or `None` without anchors.

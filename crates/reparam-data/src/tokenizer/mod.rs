@@ -30,6 +30,7 @@ mod parts;
 mod pieces;
 mod row;
 mod sequence;
+mod spans;
 mod special;
 mod stream;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use guard::is_caught_panic;
 pub use pieces::EncodedPiece;
 pub use row::EncodedRow;
 pub use sequence::EncodedTarget;
+pub use spans::{EncodedSpans, WordSpan};
 pub use special::{SpecialIds, SpecialTokens};
 pub use stream::StreamDecoder;
 pub use windows::{Window, WindowOptions};

@@ -1,6 +1,8 @@
 //! Encoding a row: a text or a pair of texts, cut to a length.
 
-use tokenizers::{PostProcessor, TruncationParams, TruncationStrategy, truncate_encodings};
+use tokenizers::{
+    Encoding, PostProcessor, TruncationParams, TruncationStrategy, truncate_encodings,
+};
 
 use super::guard::guarded;
 use super::{TextTokenizer, encode_error};
@@ -34,6 +36,22 @@ impl TextTokenizer {
         text_pair: Option<&str>,
         max_length: usize,
     ) -> Result<EncodedRow> {
+        let encode = |text: &str| self.encoding(text, false);
+        let (encoding, truncated) = self.row_encoding((text, text_pair), max_length, encode)?;
+        Ok(EncodedRow {
+            ids: encoding.get_ids().to_vec(),
+            type_ids: encoding.get_type_ids().to_vec(),
+            truncated,
+        })
+    }
+
+    /// [`encode_row`](Self::encode_row) with texts encoded as the caller says; whether tokens were cut off is the second.
+    pub(super) fn row_encoding(
+        &self,
+        (text, text_pair): (&str, Option<&str>),
+        max_length: usize,
+        encode: impl Fn(&str) -> Result<Encoding>,
+    ) -> Result<(Encoding, bool)> {
         let processor = self.inner.get_post_processor();
         let of_template = processor.map_or(0, |step| step.added_tokens(text_pair.is_some()));
         if max_length <= of_template {
@@ -42,11 +60,11 @@ impl TextTokenizer {
                 of_template,
             });
         }
-        let first = self.encoding(text, false)?;
+        let first = encode(text)?;
         let second = match text_pair {
             None => None,
             Some(text) => {
-                let mut encoding = self.encoding(text, false)?;
+                let mut encoding = encode(text)?;
                 // The processors that have no template of their own take the type from here.
                 encoding.set_type_ids(vec![1; encoding.len()]);
                 Some(encoding)
@@ -70,10 +88,6 @@ impl TextTokenizer {
         let encoding =
             guarded(|| self.inner.post_process(first, second, true)).map_err(encode_error)?;
         self.check_rows(encoding.get_ids())?;
-        Ok(EncodedRow {
-            ids: encoding.get_ids().to_vec(),
-            type_ids: encoding.get_type_ids().to_vec(),
-            truncated,
-        })
+        Ok((encoding, truncated))
     }
 }

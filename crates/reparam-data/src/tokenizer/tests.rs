@@ -13,6 +13,7 @@ use crate::watch::Watch;
 mod examples;
 mod parts;
 mod rows;
+mod spans;
 mod windows;
 mod words;
 

@@ -46,6 +46,19 @@ impl TextTokenizer {
     ///
     /// [`DataError::NoRoom`] if the template alone fills `max_length`; else those of [`TextTokenizer::encode`].
     pub fn encode_words(&self, words: &[String], max_length: usize) -> Result<EncodedWords> {
+        Ok(self.encode_tokens_of_words(words, max_length)?.0)
+    }
+
+    /// [`encode_words`](Self::encode_words) with the number of the word of each token; `None` of those of the template.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn encode_tokens_of_words(
+        &self,
+        words: &[String],
+        max_length: usize,
+    ) -> Result<(EncodedWords, Vec<Option<usize>>)> {
         let processor = self.inner.get_post_processor();
         let of_template = processor.map_or(0, |step| step.added_tokens(false));
         if max_length <= of_template {
@@ -76,20 +89,24 @@ impl TextTokenizer {
         });
         let encoding = encoding.map_err(encode_error)?;
         self.check_rows(encoding.get_ids())?;
+        let of_tokens = encoding.get_word_ids().iter();
+        let of_tokens = of_tokens.map(|word| word.map(|word| word as usize));
+        let of_tokens: Vec<Option<usize>> = of_tokens.collect();
         let mut first = vec![None; words.len()];
-        for (index, word) in encoding.get_word_ids().iter().enumerate() {
-            if let Some(first) = word.and_then(|word| first.get_mut(word as usize)) {
+        for (index, word) in of_tokens.iter().enumerate() {
+            if let Some(first) = word.and_then(|word| first.get_mut(word)) {
                 first.get_or_insert(index);
             }
         }
-        Ok(EncodedWords {
+        let encoded = EncodedWords {
             row: EncodedRow {
                 ids: encoding.get_ids().to_vec(),
                 type_ids: encoding.get_type_ids().to_vec(),
                 truncated,
             },
             first,
-        })
+        };
+        Ok((encoded, of_tokens))
     }
 
     /// The words with a space before each, if the tokenizer has to be given it.

@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::AttentionBlock;
+use reparam_ops::reference::attention_weights;
 use reparam_ops::{AttentionConfig, Segments, attention_with_bias, rotary};
 
 use super::{Norm, Norms, Sequences, Source};
@@ -35,6 +36,36 @@ impl Attention {
         cache: Option<&mut TensorCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
+        let [q, k, v] = self.q_k_v(x, sequences, context);
+        let (k, v, segments) = match cache {
+            None => (k, v, sequences.segments.clone()),
+            Some(cache) => cache.append(k, v),
+        };
+        self.attended([q, k, v], sequences.bias.clone(), &segments, context)
+    }
+
+    /// How much each token looks at each, `[heads, N, N]`, if all tokens are one sequence; `None` if the weights are packed.
+    pub(crate) fn weights(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> Option<Tensor<3>> {
+        if self.is_packed() {
+            return None;
+        }
+        let segment = sequences.segments.first()?;
+        let [q, k, _] = self.q_k_v(x, sequences, context);
+        Some(attention_weights(q, k, self.config(), segment))
+    }
+
+    /// Queries, keys and values with their norms and positions.
+    fn q_k_v(
+        &self,
+        x: Tensor<2>,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> [Tensor<2>; 3] {
         let [mut q, mut k, v] = self.projections(x, context);
         if let Some(norm) = &self.q_norm {
             q = norm.forward_heads(q);
@@ -46,11 +77,7 @@ impl Attention {
             let table = &sequences.rotary[index];
             (q, k) = (rotary(q, table), rotary(k, table));
         }
-        let (k, v, segments) = match cache {
-            None => (k, v, sequences.segments.clone()),
-            Some(cache) => cache.append(k, v),
-        };
-        self.attended([q, k, v], sequences.bias.clone(), &segments, context)
+        [q, k, v]
     }
 
     /// Attends to a source, whose keys and values are kept where there is a cache.

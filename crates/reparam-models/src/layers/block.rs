@@ -159,6 +159,20 @@ impl Block {
         }
     }
 
+    /// How much each token looks at each: see [`Attention::weights`].
+    pub(crate) fn attention_weights(
+        &self,
+        h: &Tensor<2>,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> Option<Tensor<3>> {
+        let x = match &self.attention_norms.before {
+            Some(norm) => norm.forward(h.clone()),
+            None => h.clone(),
+        };
+        self.attention.weights(x, sequences, context)
+    }
+
     fn attend(
         &self,
         h: Tensor<2>,

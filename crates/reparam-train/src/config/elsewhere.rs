@@ -92,6 +92,8 @@ pub(super) const TABLE: &[Line] = &[
     (Anywhere, &["save_steps", "save_strategy", "save_interval"], &[Key("train", "save_every")]),
     (Anywhere, &["save_total_limit"], &[Key("train", "keep_last")]),
     (Anywhere, &["load_best_model_at_end"], &[Key("train", "keep")]),
+    (Anywhere, &["metric_for_best_model", "monitor"], &[Key("train", "metric")]),
+    (Anywhere, &["greater_is_better"], &[Do("whether more is better follows from the metric: leave it out")]),
     (Anywhere, &["eval_steps", "eval_strategy", "evaluation_strategy", "eval_interval"], &[Key("train", "eval_every")]),
     (Anywhere, &["early_stopping_patience", "early_stopping"], &[Key("train", "patience")]),
     (Anywhere, &["num_workers", "dataloader_num_workers", "num_threads", "n_threads", "threads"], &[Key("train", "threads"), Do("the environment variable REPARAM_THREADS says how many")]),

@@ -188,6 +188,13 @@ impl<D: RunData> RunFile for ModelRun<D> {
                 "remove `eval_every`, or give `eval` or a positive `eval_fraction` in [data]",
             ));
         }
+        if config.train.metric.is_some() && *config.data.eval() == EvalData::Fraction(0.0) {
+            return Err(train.no_effect(
+                "metric",
+                "eval_fraction in [data] is 0, so nothing is held out",
+                "remove `metric`, or give `eval` or a positive `eval_fraction` in [data]",
+            ));
+        }
         D::check(&config, train)?;
         Ok(config)
     }

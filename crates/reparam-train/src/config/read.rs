@@ -158,6 +158,18 @@ fn value(section: &Section<'_>, spec: &SettingSpec, node: &Node) -> Result<Setti
             node,
             |path, node| section.number_of(path, node, range),
         )?),
+        SettingKind::WordOrNumberByName(words, range) => match &node.value {
+            Value::String(word) if words.contains(&word.as_str()) => V::Word(word.clone()),
+            Value::Table(entries) if !entries.is_empty() => {
+                let pairs = entries.iter().map(|entry| {
+                    let path = format!("{key}.{}", entry.key);
+                    let number = section.number_of(&path, &entry.node, range)?;
+                    Ok((entry.key.clone(), number))
+                });
+                V::NumberByName(pairs.collect::<Result<_>>()?)
+            }
+            _ => return Err(section.out_of_range(key, node, spec.kind.describe())),
+        },
         SettingKind::Table(specs) => {
             let Value::Table(entries) = &node.value else {
                 return Err(section.wrong_type(key, node, "a table"));

@@ -150,6 +150,9 @@ pub struct RegressionTrainConfig {
     pub log_every: u64,
     /// Which model the run results in.
     pub keep: Keep,
+    /// The metric of the evaluations that decides; `mse` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -337,6 +340,7 @@ impl RegressionTrainConfig {
             "steps between step events in events.jsonl; the first is always there",
         ),
         Keep::SPEC,
+        train::METRIC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -353,6 +357,7 @@ impl RegressionTrainConfig {
                 eval_every: settings.count("eval_every")?,
                 log_every: settings.count("log_every")?,
                 keep: settings.choice("keep", &Keep::ALL)?,
+                metric: settings.optional("metric", Settings::text)?,
                 stop: StopConfig::of(settings)?,
             })
         })

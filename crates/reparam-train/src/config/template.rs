@@ -287,6 +287,7 @@ fn example(spec: &SettingSpec) -> Option<String> {
         SettingKind::Texts | SettingKind::Modules { .. } => "[\"name\"]".to_owned(),
         SettingKind::CountByPattern { .. } => "{ q_proj = 8 }".to_owned(),
         SettingKind::NumberByPattern(_) => "{ q_proj = 16.0 }".to_owned(),
+        SettingKind::WordOrNumberByName(words, _) => format!("{:?}", words.first()?),
         _ => return None,
     })
 }

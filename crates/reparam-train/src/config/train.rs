@@ -41,6 +41,9 @@ pub struct TrainConfig {
     pub keep_last: u64,
     /// Which model the run results in.
     pub keep: Keep,
+    /// The metric of the evaluations that decides; the task's own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
     /// When the run ends before its last step.
     #[serde(flatten)]
     pub stop: StopConfig,
@@ -148,6 +151,14 @@ const SEED: SettingSpec = SettingSpec {
     meaning: "seed of every random number",
 };
 
+/// The metric that decides.
+pub(super) const METRIC: SettingSpec = optional(
+    "metric",
+    SettingKind::Text,
+    "loss, or the first that eval prints",
+    "metric of the evaluations by which keep and patience choose, such as f1_macro: any that eval prints",
+);
+
 /// A whole number that may be zero, and is by default.
 pub(super) const fn period(key: &'static str, meaning: &'static str) -> SettingSpec {
     SettingSpec {
@@ -234,6 +245,7 @@ impl TrainConfig {
             meaning: "how many of the newest checkpoints stay; 0 for all",
         },
         Keep::SPEC,
+        METRIC,
         StopConfig::SPECS[0],
         StopConfig::SPECS[1],
         StopConfig::SPECS[2],
@@ -302,6 +314,7 @@ impl TrainConfig {
             save_every: settings.optional("save_every", Settings::count)?,
             keep_last: settings.count("keep_last")?,
             keep: settings.choice("keep", &Keep::ALL)?,
+            metric: settings.optional("metric", Settings::text)?,
             stop: StopConfig::of(settings)?,
             sample: match sample {
                 None => None,

@@ -1,5 +1,7 @@
 //! A page of a table, settings and pictures.
 
+use crate::markup::escaped;
+
 /// How the page looks: from a telephone, where a row of the table becomes a list, to print, light and dark.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#222;--paper:#fff;--line:#ccc;--strong:#666;--best:#e8f3ea}
@@ -118,23 +120,6 @@ fn table<const N: usize>(page: &mut String, content: &Page<'_, N>) {
         *page += "</tr>\n";
     }
     *page += "</tbody>\n</table>\n</div>\n";
-}
-
-/// Escapes a text for an element or a quoted attribute. Control characters, which HTML does not allow, become spaces.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            character if character.is_control() => escaped.push(' '),
-            character => escaped.push(character),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use self::request::{
-    DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, ModelRequest, PredictRequest, Predictions,
+    BOOTSTRAP, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
+    ModelRequest, NORMALIZE, POOLING, PredictRequest, Predictions, THRESHOLD,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};
@@ -25,6 +26,7 @@ use crate::config::{
     Catalog, ConfigError, Keep, Override, RunKeys, RunTree, StopConfig, TrainConfig, to_toml,
 };
 use crate::event::Step;
+use crate::explain::{ExplainRequest, Explanation};
 use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
@@ -46,6 +48,8 @@ pub trait Task: Objective + Sized + 'static {
     const TASK_TYPE: Option<&'static str> = None;
     /// A file that only models for it have beside `config.json`; it says more than that does.
     const FILE: Option<&'static str> = None;
+    /// What `eval` and `predict` look at of the options that only some tasks have, such as [`BOOTSTRAP`]; the others are refused.
+    const OPTIONS: &'static [&'static str] = &[];
 
     /// Its run file.
     type Config: RunFile;
@@ -176,6 +180,19 @@ pub trait Task: Objective + Sized + 'static {
     ) -> Result<()> {
         Err(TrainError::not_for_task(Self::NAME, "used for predictions"))
     }
+
+    /// Says why a model says what it says of a text: `reparam explain`.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NotForTask`] for a task without; else what keeps the text from being explained.
+    fn explain_text(
+        _request: &ExplainRequest,
+        _hub: &HubOptions,
+        _stop: Stop<'_>,
+    ) -> Result<Vec<Explanation>> {
+        Err(TrainError::not_for_task(Self::NAME, "explained"))
+    }
 }
 
 /// The run file of a task.
@@ -268,6 +285,8 @@ pub struct RunPlan {
     pub keep_last: u64,
     /// Which model the run results in.
     pub keep: Keep,
+    /// The metric of the evaluations that decides which model is best and when there is no progress; the task's own if absent.
+    pub metric: Option<String>,
     /// When the run ends before its last step.
     pub stop: StopConfig,
     /// What the run results in.
@@ -286,6 +305,7 @@ impl RunPlan {
                 .unwrap_or_else(|| default_save_every(max_steps)),
             keep_last: config.keep_last,
             keep: config.keep,
+            metric: config.metric.clone(),
             stop: config.stop,
             result,
         }

@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use reparam_data::{Fields, OnError, Template};
+use reparam_models::architecture::Pooling;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
 
+use crate::bootstrap::Bootstrap;
 use crate::config::{Catalog, Precision};
 use crate::{Result, TrainError, Warnings};
 
@@ -19,8 +21,35 @@ pub struct EvalRequest {
     pub data: DataRequest,
     /// The most tokens that the model sees at once; if absent [`DEFAULT_LENGTH`], of rows what the model's run had.
     pub sequence_length: Option<usize>,
+    /// How confidence intervals are made, if they are wanted.
+    pub bootstrap: Option<Bootstrap>,
+    /// The probability from which each label is predicted, of rows with any number of labels; that of the run, else 0.5, if absent.
+    pub threshold: Option<f64>,
     /// Whether targets are also written and compared, and how; of a task that writes some.
     pub generate: Option<Decoding>,
+}
+
+impl EvalRequest {
+    /// Asks for the metrics of a model on rows or texts.
+    pub fn new(model: ModelRequest, data: DataRequest) -> Self {
+        Self {
+            model,
+            data,
+            sequence_length: None,
+            bootstrap: None,
+            threshold: None,
+            generate: None,
+        }
+    }
+
+    /// The options that only some tasks look at, as the program calls them.
+    pub(super) fn options(&self) -> impl Iterator<Item = &'static str> {
+        given([
+            (BOOTSTRAP, self.bootstrap.is_some()),
+            (THRESHOLD, self.threshold.is_some()),
+            (GENERATE, self.generate.is_some()),
+        ])
+    }
 }
 
 /// How a model that writes targets searches for them.
@@ -30,6 +59,25 @@ pub struct Decoding {
     pub num_beams: Option<usize>,
     /// The most tokens of a target; 128 if absent.
     pub max_new_tokens: Option<usize>,
+}
+
+/// `--bootstrap` of `reparam eval`, for [`Task::OPTIONS`](super::Task::OPTIONS).
+pub const BOOTSTRAP: &str = "--bootstrap";
+
+/// `--threshold` of `reparam eval` and `reparam predict`.
+pub const THRESHOLD: &str = "--threshold";
+/// `--pooling` of `reparam predict`.
+pub const POOLING: &str = "--pooling";
+/// `--normalize` of `reparam predict`.
+pub const NORMALIZE: &str = "--normalize";
+/// `--generate` of `reparam eval`.
+pub const GENERATE: &str = "--generate";
+/// `--num-beams` and `--max-new-tokens` of `reparam predict`.
+pub const DECODING: &str = "--num-beams or --max-new-tokens";
+
+fn given<const N: usize>(options: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    let given = options.into_iter().filter(|(_, is_given)| *is_given);
+    given.map(|(option, _)| option)
 }
 
 /// The most tokens that a model sees at once, if nothing says it.
@@ -111,8 +159,40 @@ pub struct PredictRequest {
     pub sequence_length: Option<usize>,
     /// Whether rows that lack a value are left out; otherwise they are an error.
     pub drop_rows: bool,
+    /// As in [`EvalRequest`].
+    pub threshold: Option<f64>,
+    /// What the vector of a text is made of; as the model says, if absent.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors are scaled to a length of 1, whatever the model says.
+    pub normalize: bool,
     /// How targets are searched for, of a task that writes some.
     pub decoding: Decoding,
+}
+
+impl PredictRequest {
+    /// Asks for the predictions of a model on rows.
+    pub fn new(model: ModelRequest, data: DataRequest) -> Self {
+        Self {
+            model,
+            data,
+            sequence_length: None,
+            drop_rows: false,
+            threshold: None,
+            pooling: None,
+            normalize: false,
+            decoding: Decoding::default(),
+        }
+    }
+
+    /// The options that only some tasks look at, as the program calls them.
+    pub(super) fn options(&self) -> impl Iterator<Item = &'static str> {
+        given([
+            (THRESHOLD, self.threshold.is_some()),
+            (POOLING, self.pooling.is_some()),
+            (NORMALIZE, self.normalize),
+            (DECODING, self.decoding != Decoding::default()),
+        ])
+    }
 }
 
 /// A model that is only asked.

@@ -12,6 +12,7 @@ use super::{EvalRequest, ModelRequest, PredictRequest, Predictions, RunFile, Tas
 use crate::Stop;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{Catalog, ConfigError, ConfigErrorKind, Override, RunKeys, RunTree, Start};
+use crate::explain::{ExplainRequest, Explanation};
 use crate::inspect::Description;
 use crate::json::read_json;
 use crate::metrics::Metrics;
@@ -28,12 +29,14 @@ pub struct TaskEntry {
     pub summary: &'static str,
     task_type: Option<&'static str>,
     file: Option<&'static str>,
+    options: &'static [&'static str],
     recognizes: fn(&Value) -> bool,
     keys: fn() -> RunKeys,
     read: fn(&RunTree) -> Result<TaskRun, ConfigError>,
     describe: fn(&Path) -> Result<Option<Description>>,
     eval: fn(&EvalRequest, &HubOptions, Stop<'_>) -> Result<Metrics>,
     predict: fn(&PredictRequest, &HubOptions, Stop<'_>, &mut dyn Predictions) -> Result<()>,
+    explain: fn(&ExplainRequest, &HubOptions, Stop<'_>) -> Result<Vec<Explanation>>,
 }
 
 impl TaskEntry {
@@ -45,12 +48,14 @@ impl TaskEntry {
             summary: T::SUMMARY,
             task_type: T::TASK_TYPE,
             file: T::FILE,
+            options: T::OPTIONS,
             recognizes: T::recognizes,
             keys: T::Config::keys,
             read: |tree| Ok(TaskRun::of::<T>(T::Config::read(tree)?)),
             describe: T::describe,
             eval: T::eval,
             predict: T::predict,
+            explain: T::explain_text,
         }
     }
 
@@ -69,6 +74,7 @@ impl TaskEntry {
     ///
     /// As [`Task::eval`].
     pub fn eval(&self, request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
+        self.refuse(request.options())?;
         let (model, hub) = request.model.found(hub)?;
         let request = EvalRequest {
             model,
@@ -76,6 +82,17 @@ impl TaskEntry {
         };
         let runtime = &request.model.runtime;
         runtime.run(|| (self.eval)(&request, &hub, stop))?
+    }
+
+    /// Refuses options that the task does not look at.
+    fn refuse(&self, mut options: impl Iterator<Item = &'static str>) -> Result<()> {
+        match options.find(|option| !self.options.contains(option)) {
+            None => Ok(()),
+            Some(option) => Err(TrainError::NoFields {
+                task: self.name,
+                option,
+            }),
+        }
     }
 
     /// Predicts the rows of files, in order.
@@ -90,6 +107,7 @@ impl TaskEntry {
         stop: Stop<'_>,
         rows: &mut dyn Predictions,
     ) -> Result<()> {
+        self.refuse(request.options())?;
         let (model, hub) = request.model.found(hub)?;
         let request = PredictRequest {
             model,
@@ -97,6 +115,27 @@ impl TaskEntry {
         };
         let runtime = &request.model.runtime;
         runtime.run(|| (self.predict)(&request, &hub, stop, rows))?
+    }
+
+    /// Says why a model says what it says of a text.
+    ///
+    /// # Errors
+    ///
+    /// As [`Task::explain_text`], and an option that the method does not look at.
+    pub fn explain(
+        &self,
+        request: &ExplainRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Explanation>> {
+        request.check()?;
+        let (model, hub) = request.model.found(hub)?;
+        let request = ExplainRequest {
+            model,
+            ..request.clone()
+        };
+        let runtime = &request.model.runtime;
+        runtime.run(|| (self.explain)(&request, &hub, stop))?
     }
 }
 

@@ -15,18 +15,22 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Precision, Sampling};
 use serde_json::{Map, Value, json};
 
+use super::next_token;
 use super::pretrained::{
     Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
 use super::texts::TextCard;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
-use crate::evaluate::{evaluate, evaluate_file, token_batch};
+use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
+use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
 use crate::learner::Objective;
 use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
-use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::task::{
+    BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
+};
 use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, settings};
 
@@ -96,6 +100,7 @@ impl Task for CausalLanguageModel {
     const SUMMARY: &'static str = "predicts the next token";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("CAUSAL_LM");
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP];
 
     type Config = RunConfig;
 
@@ -225,9 +230,18 @@ impl Task for CausalLanguageModel {
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
-        let metrics = evaluate_file(&session, data, &read, sequence_length, stop);
+        let asked = (sequence_length, request.bootstrap);
+        let metrics = evaluate_resampled(&session, data, &read, asked, stop);
         let options = "--format, --fields or --template";
         metrics.map_err(|error| error.of_remembered(remembered.as_deref().zip(Some(options))))
+    }
+
+    fn explain_text(
+        request: &ExplainRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Explanation>> {
+        next_token::explain(Self::NAME, request, hub, stop)
     }
 }
 

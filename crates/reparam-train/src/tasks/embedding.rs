@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use burn::tensor::{Int, Tensor, TensorData, activation};
 use reparam::schema::{Range, SettingKind, SettingSpec, number, optional};
 use reparam_data::rows::{
-    EMBEDDING, LabelKind, Labels, Pair, PairRow, RECALL_AT, Retrieval, RetrievalScorer, RowBatch,
-    RowFormat, Rows, RowsOptions, TEXT, TextRow, encode_texts, pair_rows, pearson, read_rows,
-    spearman, text_rows,
+    AnchorScore, EMBEDDING, LabelKind, Labels, Pair, PairRow, RECALL_AT, Retrieval,
+    RetrievalScorer, RowBatch, RowFormat, Rows, RowsOptions, TEXT, TextRow, encode_texts,
+    pair_rows, pearson, read_rows, spearman, text_rows,
 };
 use reparam_data::{ContentHash, DocumentSource};
 use reparam_models::architecture::{Pooling, PredictorSpec};
@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
 use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::model_files::{MODULES, POOLING, SENTENCES};
+use crate::task::{BOOTSTRAP, NORMALIZE, POOLING as POOLING_OPTION};
 use crate::{Metrics, Result, TrainError};
 
 /// Rows of texts that are alike, or not.
@@ -119,13 +120,17 @@ pub enum Role {
     Alone,
 }
 
-/// Adds up how vectors compare.
-#[derive(Debug, Default)]
-pub struct SentenceScorer {
-    cosines: Vec<f64>,
-    scores: Vec<f64>,
-    ranked: Vec<PairRow>,
-    vectors: HashMap<String, Vec<f32>>,
+/// How the vectors of a row compare.
+#[derive(Debug)]
+pub enum SentenceScore {
+    /// Of two texts with how alike they are: the cosine and that.
+    Pair(f64, f64),
+    /// Of an anchor and a positive: the row and both vectors, which are compared with those of all rows.
+    Ranked(PairRow, [Outputs; 2]),
+    /// An anchor that has been compared with the positives of all rows.
+    Anchor(AnchorScore),
+    /// Of a text alone there is nothing to measure.
+    Alone,
 }
 
 impl RowTask for Sentences {
@@ -140,6 +145,7 @@ impl RowTask for Sentences {
     const HAS_LABELS: bool = false;
     const TOGETHER: bool = true;
     const LENGTH: usize = 512;
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP, POOLING_OPTION, NORMALIZE];
     const FILES: &'static [&'static str] = &[MODULES, POOLING];
 
     type Keys = EmbeddingKeys;
@@ -147,7 +153,7 @@ impl RowTask for Sentences {
     type Target = Role;
     /// The pair, in a row to measure on.
     type About = Option<PairRow>;
-    type Scorer = SentenceScorer;
+    type Scored = SentenceScore;
 
     fn header(_: &Rules) -> &'static str {
         "row,embedding"
@@ -345,7 +351,7 @@ impl RowTask for Sentences {
         }))
     }
 
-    fn weight(role: &Role) -> f64 {
+    fn weight(role: &Role, _: &Rules) -> f64 {
         match role {
             Role::First(_) | Role::Anchor => 1.0,
             Role::Second | Role::Positive | Role::Negative | Role::Alone => 0.0,
@@ -411,36 +417,37 @@ impl RowTask for Sentences {
         Ok(log_probabilities.gather(1, own).sum() * -scale)
     }
 
-    fn scorer(_: &Rules) -> SentenceScorer {
-        SentenceScorer::default()
-    }
-
-    fn score(scorer: &mut SentenceScorer, item: &Item<Self>, outputs: &[Outputs]) {
+    fn score(item: &Item<Self>, outputs: &[Outputs], _: &Rules) -> SentenceScore {
         let Some(row) = &item.about else {
-            return;
+            return SentenceScore::Alone;
         };
         match &row.pair {
             Pair::Scored { score, .. } => {
-                scorer.cosines.push(cosine(&outputs[0], &outputs[1]));
-                scorer.scores.push(*score);
+                SentenceScore::Pair(cosine(&outputs[0], &outputs[1]), *score)
             }
-            Pair::Ranked {
-                anchor, positive, ..
-            } => {
-                let mut add = |text: &String, vector: &Outputs| {
-                    let vectors = &mut scorer.vectors;
-                    vectors
-                        .entry(text.clone())
-                        .or_insert_with(|| vector.clone());
-                };
-                add(anchor, &outputs[0]);
-                add(positive, &outputs[1]);
-                scorer.ranked.push(row.clone());
+            Pair::Ranked { .. } => {
+                let vectors = [0, 1].map(|text| outputs[text].clone());
+                SentenceScore::Ranked(row.clone(), vectors)
             }
         }
     }
 
-    fn finish(scorer: SentenceScorer, _: &Rules) -> Result<Metrics> {
+    fn metrics<'a>(scored: impl Iterator<Item = &'a SentenceScore>, _: &Rules) -> Result<Metrics> {
+        let (mut cosines, mut scores, mut ranked) = (Vec::new(), Vec::new(), Vec::new());
+        let mut found = RetrievalScorer::new();
+        let mut examples = 0_usize;
+        for row in scored {
+            examples += 1;
+            match row {
+                SentenceScore::Pair(cosine, score) => {
+                    cosines.push(*cosine);
+                    scores.push(*score);
+                }
+                SentenceScore::Ranked(row, vectors) => ranked.push((row, vectors)),
+                SentenceScore::Anchor(score) => found.count(score),
+                SentenceScore::Alone => {}
+            }
+        }
         let mut metrics: Option<Metrics> = None;
         let mut add = |name: &str, value: f64| {
             metrics = Some(match metrics.take() {
@@ -448,31 +455,36 @@ impl RowTask for Sentences {
                 Some(metrics) => metrics.with(name, value),
             });
         };
-        if !scorer.scores.is_empty() {
-            let of = |f: fn(&[f64], &[f64]) -> Option<f64>| f(&scorer.cosines, &scorer.scores);
+        if !scores.is_empty() {
+            let of = |f: fn(&[f64], &[f64]) -> Option<f64>| f(&cosines, &scores);
             let none = || TrainError::NoCorrelation;
             add("spearman", of(spearman).ok_or_else(none)?);
             add("pearson", of(pearson).ok_or_else(none)?);
         }
-        let retrieval = Retrieval::of(&scorer.ranked);
-        let mut found = RetrievalScorer::new();
-        for (anchor, positives) in retrieval.anchors.iter().zip(&retrieval.positives) {
-            let anchor = &scorer.vectors[*anchor];
-            let candidates = retrieval.candidates.iter();
-            let similarities: Vec<f64> = candidates
-                .map(|candidate| cosine(anchor, &scorer.vectors[*candidate]))
-                .collect();
-            found.add(&similarities, positives);
-        }
+        anchors(&ranked)
+            .iter()
+            .for_each(|anchor| found.count(anchor));
         if let Some(found) = found.finish() {
             add("mrr", found.mrr);
             for (k, recall) in RECALL_AT.iter().zip(found.recall) {
                 add(&format!("recall@{k}"), recall);
             }
         }
-        let examples = scorer.scores.len() + scorer.ranked.len();
         let metrics = metrics.ok_or(TrainError::NoCorrelation)?;
         Ok(metrics.with("examples", examples))
+    }
+
+    /// Anchors are drawn again, not what they are compared with: fewer different texts would be easier to tell apart.
+    fn drawable(scored: Vec<SentenceScore>) -> Vec<SentenceScore> {
+        let is_ranked = |row: &SentenceScore| matches!(row, SentenceScore::Ranked(..));
+        let (ranked, mut drawable): (Vec<_>, Vec<_>) = scored.into_iter().partition(is_ranked);
+        let ranked = ranked.iter().filter_map(|row| match row {
+            SentenceScore::Ranked(row, vectors) => Some((row, vectors)),
+            _ => None,
+        });
+        let ranked: Vec<_> = ranked.collect();
+        drawable.extend(anchors(&ranked).into_iter().map(SentenceScore::Anchor));
+        drawable
     }
 
     fn prediction(_: &Item<Self>, outputs: &[Outputs], _: &Rules) -> (Value, String) {
@@ -491,6 +503,31 @@ impl RowTask for Sentences {
             }
         }
     }
+}
+
+/// Compares each anchor with the positives of all rows.
+fn anchors(ranked: &[(&PairRow, &[Outputs; 2])]) -> Vec<AnchorScore> {
+    let mut vectors: HashMap<&str, &Outputs> = HashMap::new();
+    for (row, [of_anchor, of_positive]) in ranked {
+        if let Pair::Ranked {
+            anchor, positive, ..
+        } = &row.pair
+        {
+            vectors.entry(anchor).or_insert(of_anchor);
+            vectors.entry(positive).or_insert(of_positive);
+        }
+    }
+    let retrieval = Retrieval::of(ranked.iter().map(|(row, _)| *row));
+    let anchors = retrieval.anchors.iter().zip(&retrieval.positives);
+    let scores = anchors.map(|(anchor, positives)| {
+        let anchor = vectors[anchor];
+        let candidates = retrieval.candidates.iter();
+        let similarities: Vec<f64> = candidates
+            .map(|candidate| cosine(anchor, vectors[candidate]))
+            .collect();
+        RetrievalScorer::measure(&similarities, positives)
+    });
+    scores.collect()
 }
 
 /// The texts of a row.

@@ -23,14 +23,17 @@ use super::pretrained::{
 };
 use super::texts::TextCard;
 use crate::adapter::attach;
+use crate::bootstrap::with_intervals;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig, RowsKeys};
-use crate::evaluate::at_once;
+use crate::evaluate::{Loss, at_once};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
-use crate::task::{BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task};
+use crate::task::{
+    BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
+};
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// What the masks of an evaluation are drawn from.
@@ -158,6 +161,7 @@ impl Task for MaskedLanguageModel {
     const UNIT: &'static str = "tokens";
     /// PEFT has none for it.
     const TASK_TYPE: Option<&'static str> = None;
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP];
 
     type Config = RowsConfig<MaskedKeys>;
 
@@ -291,7 +295,23 @@ impl Task for MaskedLanguageModel {
             error.of_remembered(remembered.as_deref().zip(Some(options)))
         });
         let (pieces, report) = pieces?;
-        let metrics = measure(&model, &pieces.concat(), &masking, stop)?;
+        let lengths: Vec<usize> = pieces.iter().map(Vec::len).collect();
+        let losses = losses(&model, &pieces.concat(), &masking, stop)?;
+        let mut metrics = metrics(&losses)?;
+        if let Some(asked) = request.bootstrap {
+            let mut rest = &losses[..];
+            let documents = lengths.into_iter().map(|n| {
+                let (own, others) = rest.split_at(n);
+                rest = others;
+                own.iter()
+                    .fold(Loss::default(), |sum, loss| sum.plus(*loss))
+            });
+            let documents: Vec<Loss> = documents.filter(|loss| loss.tokens > 0).collect();
+            metrics = with_intervals(metrics, documents.len(), asked, stop, |drawn| {
+                let drawn: Vec<Loss> = drawn.iter().map(|document| documents[*document]).collect();
+                self::metrics(&drawn)
+            })?;
+        }
         if !metrics.primary().is_finite() {
             return Err(TrainError::LossNotFinite);
         }
@@ -393,39 +413,59 @@ fn measure(
     masking: &Masking,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
-    let (mut sum, mut count) = (0.0, 0usize);
-    let total = pieces.len() as u64;
-    let mut first = 0;
-    while first < pieces.len() {
+    metrics(&losses(model, pieces, masking, stop)?)
+}
+
+/// The loss of each piece.
+fn losses(
+    model: &MaskedLm,
+    pieces: &[EncodedPiece],
+    masking: &Masking,
+    stop: Stop<'_>,
+) -> Result<Vec<Loss>> {
+    let total = pieces.len();
+    let mut losses = Vec::with_capacity(total);
+    while losses.len() < total {
         stop.check()?;
-        stop.at(Phase::Evaluating, first as u64, total);
+        let first = losses.len();
+        stop.at(Phase::Evaluating, first as u64, total as u64);
         let some = at_once(pieces[first..].iter().map(|piece| piece.row.ids.len()));
-        let batch = MaskedBatch::new((first..first + some).map(|number| {
+        let masked = (first..first + some).map(|number| {
             let piece = &pieces[number];
-            (
-                piece,
-                masking.mask(piece, [EVAL_SEED, u64::MAX, number as u64]),
-            )
-        }));
+            let masked = masking.mask(piece, [EVAL_SEED, u64::MAX, number as u64]);
+            (piece, masked)
+        });
+        let masked: Vec<_> = masked.collect();
+        let counts: Vec<usize> = masked.iter().map(|(_, m)| m.places.len()).collect();
+        let batch = MaskedBatch::new(masked.into_iter());
         // No piece is without a token to guess, but for one of special tokens alone.
-        if !batch.places.is_empty() {
-            let context = ForwardContext::inference();
-            let logits = model.logits_at(batch.tokens(), &batch.places, &context);
-            let chosen = log_probabilities(logits, &batch.stood);
-            sum -= chosen.iter().sum::<f64>();
-            count += batch.stood.len();
+        let mut chosen = match batch.places.is_empty() {
+            true => Vec::new(),
+            false => {
+                let context = ForwardContext::inference();
+                let logits = model.logits_at(batch.tokens(), &batch.places, &context);
+                log_probabilities(logits, &batch.stood)
+            }
         }
-        first += some;
+        .into_iter();
+        losses.extend(counts.into_iter().map(|count| Loss {
+            sum: -chosen.by_ref().take(count).sum::<f64>(),
+            tokens: count as u64,
+        }));
     }
-    stop.at(Phase::Evaluating, total, total);
-    if count == 0 {
-        return Err(TrainError::NothingToMask);
+    stop.at(Phase::Evaluating, total as u64, total as u64);
+    Ok(losses)
+}
+
+/// `loss`, `perplexity`, `tokens` and the `seed` of the masks.
+fn metrics(losses: &[Loss]) -> Result<Metrics> {
+    let sum = losses
+        .iter()
+        .fold(Loss::default(), |sum, loss| sum.plus(*loss));
+    match sum.tokens {
+        0 => Err(TrainError::NothingToMask),
+        _ => Ok(sum.metrics().with("seed", EVAL_SEED)),
     }
-    let loss = sum / count as f64;
-    Ok(Metrics::lower_is_better("loss", loss)
-        .with("perplexity", loss.exp())
-        .with("tokens", count)
-        .with("seed", EVAL_SEED))
 }
 
 /// The logarithm of the probability of what stood at each place.

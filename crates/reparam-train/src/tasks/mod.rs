@@ -3,6 +3,7 @@
 mod causal_lm;
 mod embedding;
 mod masked_lm;
+mod next_token;
 mod pretrained;
 mod question_answering;
 pub mod regression;
@@ -18,10 +19,10 @@ pub use embedding::{Embedding, Sentences};
 pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};
 pub use regression::Regression;
-pub use seq2seq::{SequenceKeys, SequenceToSequence};
-pub use sequence_classification::{ClassKeys, SequenceClassification, Sequences};
-pub use token_classification::{TokenClassification, Words};
-pub use word_embedding::{WordEmbedding, WordKeys};
+pub use seq2seq::{PairKeys, SequenceToSequence};
+pub use sequence_classification::{SequenceClassification, SequenceKeys, Sequences};
+pub use token_classification::{TokenClassification, WordKeys, Words};
+pub use word_embedding::{VectorKeys, WordEmbedding};
 
 use crate::task::TaskEntry;
 

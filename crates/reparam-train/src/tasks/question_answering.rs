@@ -53,11 +53,12 @@ pub struct AboutQuestion {
     windows: Vec<ContextWindow>,
 }
 
-/// Adds up how questions are answered.
-#[derive(Debug)]
-pub struct QuestionScorer {
-    answers: AnswerScorer,
-    options: SpanOptions,
+/// How a question is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct QuestionScore {
+    /// Exact match and F1.
+    answer: (f64, f64),
+    /// The sum over its windows.
     loss: f64,
     windows: usize,
 }
@@ -77,7 +78,7 @@ impl RowTask for Questions {
     /// The places of the first and the last token of the answer.
     type Target = (usize, usize);
     type About = AboutQuestion;
-    type Scorer = QuestionScorer;
+    type Scored = QuestionScore;
 
     fn header(_: &Rules) -> &'static str {
         "row,answer,start,end,score"
@@ -140,7 +141,7 @@ impl RowTask for Questions {
         }))
     }
 
-    fn weight(_: &(usize, usize)) -> f64 {
+    fn weight(_: &(usize, usize), _: &Rules) -> f64 {
         1.0
     }
 
@@ -155,44 +156,41 @@ impl RowTask for Questions {
         Ok(span_loss(outputs, &batch.bounds, &spans, scale))
     }
 
-    fn scorer(rules: &Rules) -> QuestionScorer {
-        QuestionScorer {
-            answers: AnswerScorer::new(),
-            options: span_options(rules),
-            loss: 0.0,
-            windows: 0,
-        }
-    }
-
-    fn score(scorer: &mut QuestionScorer, item: &Item<Self>, outputs: &[Outputs]) {
+    fn score(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> QuestionScore {
         let logits = ends(outputs);
         // Where an answer stands that is not where it is said to be, nobody knows.
         let mut answers = item.about.row.answers.iter().flatten().peekable();
         let is_known =
             answers.peek().is_none() || answers.any(|answer| answer.characters.is_some());
+        let (mut loss, mut windows) = (0.0, 0);
         let known = item.windows.iter().zip(&logits).filter(|_| is_known);
         for (window, [start, end]) in known {
             let (first, last) = window.target;
-            scorer.loss -= (log_softmax(start, first) + log_softmax(end, last)) / 2.0;
-            scorer.windows += 1;
+            loss -= (log_softmax(start, first) + log_softmax(end, last)) / 2.0;
+            windows += 1;
         }
-        let AboutQuestion { row, .. } = &item.about;
-        let answer = answer(item, &logits, scorer.options).0;
-        let right = row.answers.iter().flatten();
-        scorer
-            .answers
-            .add(&answer, right.map(|answer| &*answer.text));
+        let (answer, _) = answer(item, &logits, span_options(rules));
+        let right = item.about.row.answers.iter().flatten();
+        QuestionScore {
+            answer: AnswerScorer::measure(&answer, right.map(|answer| &*answer.text)),
+            loss,
+            windows,
+        }
     }
 
-    fn finish(scorer: QuestionScorer, _: &Rules) -> Result<Metrics> {
-        let metrics = scorer.answers.finish().ok_or(RowError::NoLabels)?;
+    fn metrics<'a>(scored: impl Iterator<Item = &'a QuestionScore>, _: &Rules) -> Result<Metrics> {
+        let mut answers = AnswerScorer::new();
+        let (mut loss, mut windows) = (0.0, 0);
+        for question in scored {
+            answers.count(question.answer);
+            loss += question.loss;
+            windows += question.windows;
+        }
+        let metrics = answers.finish().ok_or(RowError::NoLabels)?;
         Ok(
             Metrics::higher_is_better("exact_match", metrics.exact_match)
                 .with("f1", metrics.f1)
-                .with(
-                    "loss",
-                    (scorer.windows > 0).then(|| scorer.loss / scorer.windows as f64),
-                )
+                .with("loss", (windows > 0).then(|| loss / windows as f64))
                 .with("examples", metrics.examples),
         )
     }

@@ -5,18 +5,22 @@ use std::path::PathBuf;
 
 use burn::tensor::Tensor;
 use reparam::schema::{SettingKind, SettingSpec, Settings, optional};
+use reparam_data::EncodedRow;
 use reparam_data::rows::{
-    ClassScorer, LABELLED_TEXT, LabelKind, Labels, RowBatch, RowError, RowFormat, Rows,
+    ClassScore, ClassScorer, LABELLED_TEXT, LabelKind, Labels, RowBatch, RowError, RowFormat, Rows,
     RowsOptions, TEXT, TextRow, encode_rows, read_rows, sigmoid, softmax, text_rows,
 };
 use reparam_models::architecture::PredictorSpec;
 use reparam_models::{Architecture, ClassTargets, class_loss};
 use serde_json::{Map, Value, json};
 
-use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use super::rows::threshold;
+use super::rows::weights::{CLASS_WEIGHTS, class_weights, one_class_loss};
+use super::rows::{Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
 use crate::config::{RowsKeys, TEXT_SETTING};
+use crate::explain::{ExplainRequest, Shown};
 use crate::numbers::csv_cell;
-use crate::task::DEFAULT_LENGTH;
+use crate::task::{BOOTSTRAP, DEFAULT_LENGTH, THRESHOLD};
 use crate::{Metrics, Result, TrainError};
 
 /// Rows of text with their classes.
@@ -24,15 +28,17 @@ pub type SequenceClassification = OverRows<Sequences>;
 
 /// The settings of `[data]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClassKeys;
+pub struct SequenceKeys;
 
 /// The key for learning from few rows.
 const FEW: &str = "examples_per_class";
 
-impl RowsKeys for ClassKeys {
+impl RowsKeys for SequenceKeys {
     type Format = RowFormat;
     const OWN: &'static [SettingSpec] = &[
         TEXT_SETTING,
+        CLASS_WEIGHTS,
+        threshold::SETTING,
         optional(
             FEW,
             SettingKind::COUNT,
@@ -55,13 +61,15 @@ impl RowTask for Sequences {
     const HEAD: &'static str = "sequence-classification";
     const MAY_HAVE_SEVERAL: bool = true;
     const LENGTH: usize = DEFAULT_LENGTH;
+    const EXPLAINED: Option<&'static [&'static str]> = Some(&["--pair"]);
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP, THRESHOLD];
 
-    type Keys = ClassKeys;
+    type Keys = SequenceKeys;
     type Row = TextRow;
     /// Its classes, by index.
     type Target = Vec<usize>;
     type About = ();
-    type Scorer = ClassScorer;
+    type Scored = ClassScore;
 
     fn header(rules: &Rules) -> &'static str {
         match rules.labels.kind() {
@@ -149,8 +157,19 @@ impl RowTask for Sequences {
         target.copied().unwrap_or_default()
     }
 
-    fn weight(_: &Vec<usize>) -> f64 {
-        1.0
+    fn class_weights(items: &[Item<Self>], rules: &Rules) -> Result<Vec<f32>> {
+        let windows = items.iter().flat_map(|item| &item.windows);
+        class_weights(
+            rules,
+            windows.flat_map(|window| window.target.iter().copied()),
+        )
+    }
+
+    fn weight(classes: &Vec<usize>, rules: &Rules) -> f64 {
+        match classes[..] {
+            [class] => f64::from(rules.class_weight(class)),
+            _ => 1.0,
+        }
     }
 
     fn loss(
@@ -161,28 +180,19 @@ impl RowTask for Sequences {
         scale: f32,
     ) -> Result<Tensor<1>> {
         let classes: Vec<Vec<usize>> = targets.iter().map(|classes| (*classes).clone()).collect();
-        let single: Vec<usize>;
-        let targets = match rules.labels.kind() {
-            LabelKind::One => {
-                single = classes.concat();
-                ClassTargets::One(&single)
-            }
-            LabelKind::Several => ClassTargets::Several(&classes),
-        };
-        Ok(class_loss(outputs, targets, scale))
-    }
-
-    fn scorer(Rules { labels, .. }: &Rules) -> ClassScorer {
-        ClassScorer::new(labels.len(), labels.kind())
-    }
-
-    fn score(scorer: &mut ClassScorer, item: &Item<Self>, outputs: &[Outputs]) {
-        for (window, logits) in item.windows.iter().zip(outputs) {
-            scorer.add(logits, &window.target);
+        if rules.labels.kind() == LabelKind::Several {
+            return Ok(class_loss(outputs, ClassTargets::Several(&classes), scale));
         }
+        Ok(one_class_loss(outputs, &classes.concat(), rules, scale))
     }
 
-    fn finish(scorer: ClassScorer, _: &Rules) -> Result<Metrics> {
+    fn score(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> ClassScore {
+        scorer(rules).score(&outputs[0], &item.windows[0].target)
+    }
+
+    fn metrics<'a>(scored: impl Iterator<Item = &'a ClassScore>, rules: &Rules) -> Result<Metrics> {
+        let mut scorer = scorer(rules);
+        scored.for_each(|row| scorer.count(row));
         let metrics = scorer.finish().ok_or(RowError::NoLabels)?;
         let mut measured = Metrics::lower_is_better("loss", metrics.loss)
             .with("accuracy", metrics.accuracy)
@@ -194,10 +204,31 @@ impl RowTask for Sequences {
         Ok(measured.with("examples", metrics.examples))
     }
 
+    fn classes(item: &Item<Self>) -> Option<&[usize]> {
+        item.windows.first().map(|window| &window.target[..])
+    }
+
+    fn confusion(scored: &[ClassScore], rules: &Rules) -> Option<Confusion> {
+        let labels = &rules.labels;
+        let pair = |row: &ClassScore| Some((*row.classes.first()?, *row.predicted.first()?));
+        let pairs = scored.iter().filter_map(pair);
+        (labels.kind() == LabelKind::One).then(|| Confusion::of(labels.names(), pairs))
+    }
+
+    fn to_explain(
+        request: &ExplainRequest,
+        encoder: &Encoder<'_>,
+    ) -> Result<(EncodedRow, Shown, Option<usize>)> {
+        let (text, pair) = (&request.text, request.pair.as_deref());
+        let encoded = encoder.tokenizer.encode_spans(text, pair, encoder.length)?;
+        let shown = Shown::of_spans(&encoded, text, pair);
+        Ok((encoded.row, shown, None))
+    }
+
     fn prediction(_: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String) {
         let labels = &rules.labels;
         let logits = &outputs[0];
-        let predicted = ClassScorer::new(labels.len(), labels.kind()).prediction(logits);
+        let predicted = scorer(rules).prediction(logits);
         let names = labels.names();
         let scores: Vec<f64> = match labels.kind() {
             LabelKind::One => softmax(logits),
@@ -223,5 +254,14 @@ impl RowTask for Sequences {
                 csv_cell(&predicted_names.join(";")),
             ),
         }
+    }
+}
+
+fn scorer(rules: &Rules) -> ClassScorer {
+    let labels = &rules.labels;
+    let scorer = ClassScorer::new(labels.len(), labels.kind());
+    match labels.kind() {
+        LabelKind::One => scorer,
+        LabelKind::Several => scorer.with_thresholds(&rules.thresholds),
     }
 }

@@ -4,22 +4,35 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use burn::tensor::{Int, Tensor, TensorData};
+use reparam::schema::SettingSpec;
+use reparam_data::EncodedRow;
 use reparam_data::rows::{
-    EntityScorer, Labels, RowBatch, RowError, Rows, RowsOptions, TAGGED_TOKENS, TOKENS, TokenRow,
-    encode_tokens, log_softmax, read_rows, token_rows,
+    EntityScore, EntityScorer, Labels, RowBatch, RowError, RowFormat, Rows, RowsOptions,
+    TAGGED_TOKENS, TOKENS, TokenRow, encode_tokens, log_softmax, read_rows, token_rows,
 };
+use reparam_models::Architecture;
 use reparam_models::architecture::PredictorSpec;
-use reparam_models::{Architecture, ClassTargets, class_loss};
 use serde_json::{Value, json};
 
-use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
-use crate::config::NoKeys;
+use super::rows::weights::{CLASS_WEIGHTS, class_weights, one_class_loss};
+use super::rows::{Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use crate::config::RowsKeys;
+use crate::explain::{ExplainRequest, Shown};
 use crate::numbers::csv_cell;
 use crate::task::DEFAULT_LENGTH;
-use crate::{Metrics, Result};
+use crate::{Metrics, Result, TrainError};
 
 /// Rows of words with their tags.
 pub type TokenClassification = OverRows<Words>;
+
+/// The settings of `[data]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WordKeys;
+
+impl RowsKeys for WordKeys {
+    type Format = RowFormat;
+    const OWN: &'static [SettingSpec] = &[CLASS_WEIGHTS];
+}
 
 /// What the task `token-classification` is.
 ///
@@ -36,14 +49,14 @@ pub struct AboutWords {
     classes: Vec<usize>,
 }
 
-/// Adds up how tags are met.
+/// How the tags of a row are met.
 #[derive(Debug)]
-pub struct TagScorer {
-    entities: EntityScorer,
-    n_classes: usize,
+pub struct TagScore {
+    entities: EntityScore,
+    /// The sum over the words whose first token the model saw.
     loss: f64,
-    /// Words whose first token the model saw.
-    seen: usize,
+    /// Their classes, as they are and as they are predicted.
+    pairs: Vec<(usize, usize)>,
 }
 
 impl RowTask for Words {
@@ -54,13 +67,14 @@ impl RowTask for Words {
     const CLASS: &'static str = "ForTokenClassification";
     const HEAD: &'static str = "token-classification";
     const LENGTH: usize = DEFAULT_LENGTH;
+    const EXPLAINED: Option<&'static [&'static str]> = Some(&["--word"]);
 
-    type Keys = NoKeys;
+    type Keys = WordKeys;
     type Row = TokenRow;
     /// Tokens, by their place in the row, with their classes.
     type Target = Vec<(usize, usize)>;
     type About = AboutWords;
-    type Scorer = TagScorer;
+    type Scored = TagScore;
 
     fn header(_: &Rules) -> &'static str {
         "row,tags"
@@ -127,15 +141,24 @@ impl RowTask for Words {
         }))
     }
 
-    fn weight(target: &Vec<(usize, usize)>) -> f64 {
-        target.len() as f64
+    fn class_weights(items: &[Item<Self>], rules: &Rules) -> Result<Vec<f32>> {
+        let windows = items.iter().flat_map(|item| &item.windows);
+        let words = windows.flat_map(|window| &window.target);
+        class_weights(rules, words.map(|(_, class)| *class))
+    }
+
+    fn weight(target: &Vec<(usize, usize)>, rules: &Rules) -> f64 {
+        let words = target.iter();
+        words
+            .map(|(_, class)| f64::from(rules.class_weight(*class)))
+            .sum()
     }
 
     fn loss(
         outputs: Tensor<2>,
         batch: &RowBatch,
         targets: &[&Vec<(usize, usize)>],
-        _: &Rules,
+        rules: &Rules,
         scale: f32,
     ) -> Result<Tensor<1>> {
         let rows = batch.bounds.iter().zip(targets);
@@ -148,40 +171,73 @@ impl RowTask for Words {
         let n = places.len();
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [n]), &outputs.device());
         let logits = outputs.select(0, places);
-        Ok(class_loss(logits, ClassTargets::One(&classes), scale))
+        Ok(one_class_loss(logits, &classes, rules, scale))
     }
 
-    fn scorer(rules: &Rules) -> TagScorer {
-        TagScorer {
-            entities: EntityScorer::new(&rules.labels),
-            n_classes: rules.labels.len(),
-            loss: 0.0,
-            seen: 0,
-        }
-    }
-
-    fn score(scorer: &mut TagScorer, item: &Item<Self>, outputs: &[Outputs]) {
-        let logits = &outputs[0];
-        let n = scorer.n_classes;
-        for (place, class) in &item.windows[0].target {
+    fn score(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> TagScore {
+        let (logits, n) = (&outputs[0], rules.labels.len());
+        let losses = item.windows[0].target.iter().map(|(place, class)| {
             let of_token = &logits[place * n..(place + 1) * n];
-            scorer.loss -= log_softmax(of_token, *class);
-            scorer.seen += 1;
-        }
+            -log_softmax(of_token, *class)
+        });
+        let classes = &item.about.classes;
         let predicted = predicted(&item.about, logits, n);
-        scorer.entities.add(&item.about.classes, &predicted);
+        let pairs = classes.iter().zip(&predicted);
+        TagScore {
+            loss: losses.sum(),
+            pairs: pairs.filter_map(|(a, p)| Some((*a, (*p)?))).collect(),
+            entities: EntityScorer::new(&rules.labels).score(classes, &predicted),
+        }
     }
 
-    fn finish(scorer: TagScorer, _: &Rules) -> Result<Metrics> {
-        let metrics = scorer.entities.finish().ok_or(RowError::NoLabels)?;
-        Ok(
-            Metrics::lower_is_better("loss", scorer.loss / scorer.seen as f64)
-                .with("precision", metrics.precision)
-                .with("recall", metrics.recall)
-                .with("f1", metrics.f1)
-                .with("accuracy", metrics.accuracy)
-                .with("tokens", metrics.tokens),
-        )
+    fn metrics<'a>(scored: impl Iterator<Item = &'a TagScore>, rules: &Rules) -> Result<Metrics> {
+        let mut entities = EntityScorer::new(&rules.labels);
+        let (mut loss, mut seen) = (0.0, 0);
+        for row in scored {
+            entities.count(&row.entities);
+            loss += row.loss;
+            seen += row.pairs.len();
+        }
+        let metrics = entities.finish().ok_or(RowError::NoLabels)?;
+        Ok(Metrics::lower_is_better("loss", loss / seen as f64)
+            .with("precision", metrics.precision)
+            .with("recall", metrics.recall)
+            .with("f1", metrics.f1)
+            .with("accuracy", metrics.accuracy)
+            .with("tokens", metrics.tokens))
+    }
+
+    /// By word, of those that the model saw.
+    fn confusion(scored: &[TagScore], rules: &Rules) -> Option<Confusion> {
+        let pairs = scored.iter().flat_map(|row| row.pairs.iter().copied());
+        Some(Confusion::of(rules.labels.names(), pairs))
+    }
+
+    /// The words are what is between white space.
+    fn to_explain(
+        request: &ExplainRequest,
+        encoder: &Encoder<'_>,
+    ) -> Result<(EncodedRow, Shown, Option<usize>)> {
+        let words: Vec<String> = request.text.split_whitespace().map(str::to_owned).collect();
+        let tokenizer = encoder.tokenizer;
+        let (encoded, of_tokens) = tokenizer.encode_tokens_of_words(&words, encoder.length)?;
+        let problem = match request.word {
+            None => {
+                "say with --word, counted from 0, which word's tag is to be explained".to_owned()
+            }
+            Some(word) => match encoded.first.get(word) {
+                Some(Some(place)) => {
+                    let shown = Shown::of_words(&words, of_tokens);
+                    return Ok((encoded.row, shown, Some(*place)));
+                }
+                Some(None) => format!("the word {word} has no token or was cut off"),
+                None => format!(
+                    "there is no word {word} among {}, counted from 0",
+                    words.len()
+                ),
+            },
+        };
+        Err(TrainError::NothingToExplain { problem })
     }
 
     fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String) {

@@ -50,9 +50,9 @@ const WIDTH: &str = "vector_size";
 
 /// The settings of `[data]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WordKeys;
+pub struct VectorKeys;
 
-impl RowsKeys for WordKeys {
+impl RowsKeys for VectorKeys {
     type Format = Format;
     const RUNS_IN_BF16: bool = false;
     const EVAL_MAX: SettingSpec = count(
@@ -178,7 +178,7 @@ struct Lines {
 impl Lines {
     fn read(
         paths: &[PathBuf],
-        config: &RowsConfig<WordKeys>,
+        config: &RowsConfig<VectorKeys>,
         steps: Option<&Preprocessor>,
         of_texts: &mut TextReport,
         watch: Stop<'_>,
@@ -216,7 +216,7 @@ fn corpus<'a>(
 }
 
 /// What the model is: its objective, the numbers of a vector, and the kind of its tokenizer.
-fn checked(config: &RowsConfig<WordKeys>) -> Result<(&NewModelConfig, Predicts, usize)> {
+fn checked(config: &RowsConfig<VectorKeys>) -> Result<(&NewModelConfig, Predicts, usize)> {
     const NAMES: &[&str] = &[ARCHITECTURES[0].0, ARCHITECTURES[1].0];
     let new = config.model.new.as_ref();
     let objective = new.and_then(|new| {
@@ -260,7 +260,7 @@ impl Task for WordEmbedding {
     const SUMMARY: &'static str = "learns vectors of words from the words around them";
     const UNIT: &'static str = "examples";
 
-    type Config = RowsConfig<WordKeys>;
+    type Config = RowsConfig<VectorKeys>;
 
     fn check(config: &Self::Config) -> Result<()> {
         checked(config).map(|_| ())

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use reparam_data::rows::OnError;
 use reparam_train::config::Override;
 use reparam_train::{
-    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
-    Predictions, Stop, TaskRun, Tasks, TrainError,
+    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
+    TaskRun, Tasks, TrainError,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -28,25 +28,25 @@ const ROWS: &str = "Kind\tBody\n\
 
 const FIELDS: &str = "text=Body,label=Kind";
 
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self(tempfile::tempdir().expect("a temporary directory"));
         place.write("rows.tsv", ROWS);
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).expect("writes");
     }
 
     /// A run on the rows, measured on the same.
-    fn config(&self, run: &str, overrides: &[&str]) -> TaskRun {
+    pub(crate) fn config(&self, run: &str, overrides: &[&str]) -> TaskRun {
         let data = self.path("rows.tsv");
         let text = format!(
             "[model]\ntask = \"sequence-classification\"\npath = {:?}\n\
@@ -63,7 +63,7 @@ impl Place {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn train(&self, run: &str, overrides: &[&str]) -> Witness {
+    pub(crate) fn train(&self, run: &str, overrides: &[&str]) -> Witness {
         let mut witness = Witness::default();
         let outcome = witness.run(&self.config(run, overrides), false);
         assert_eq!(
@@ -74,44 +74,41 @@ impl Place {
     }
 
     /// The base, with the adapter of a run.
-    fn adapted(&self, run: &str) -> ModelRequest {
+    pub(crate) fn adapted(&self, run: &str) -> ModelRequest {
         ModelRequest::new(text_of(&repository("testdata/golden/bert/body")))
             .with_adapter(self.path(run).join("adapter"))
     }
 
-    fn model(&self, run: &str) -> ModelRequest {
+    pub(crate) fn model(&self, run: &str) -> ModelRequest {
         ModelRequest::new(text_of(&self.path(run).join("model")))
     }
 
-    fn eval(&self, model: ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
+    pub(crate) fn eval(
+        &self,
+        model: ModelRequest,
+        data: DataRequest,
+    ) -> Result<Metrics, TrainError> {
         let tasks = Tasks::builtin();
         let task = tasks.of_request(None, &model, &offline())?;
         assert_eq!(task.name, "sequence-classification");
-        let request = EvalRequest {
-            model,
-            data,
-            sequence_length: None,
-            generate: None,
-        };
+        let request = EvalRequest::new(model, data);
         task.eval(&request, &offline(), Stop::never())
     }
 
-    fn predict(&self, model: ModelRequest, data: DataRequest) -> Result<Printed, TrainError> {
+    pub(crate) fn predict(
+        &self,
+        model: ModelRequest,
+        data: DataRequest,
+    ) -> Result<Printed, TrainError> {
         let tasks = Tasks::builtin();
         let task = tasks.of_request(None, &model, &offline())?;
-        let request = PredictRequest {
-            model,
-            data,
-            sequence_length: None,
-            drop_rows: false,
-            decoding: Decoding::default(),
-        };
+        let request = PredictRequest::new(model, data);
         let mut printed = Printed::default();
         task.predict(&request, &offline(), Stop::never(), &mut printed)?;
         Ok(printed)
     }
 
-    fn rows(&self) -> DataRequest {
+    pub(crate) fn rows(&self) -> DataRequest {
         DataRequest::new(self.path("rows.tsv"))
     }
 }
@@ -121,9 +118,9 @@ fn text_of(path: &Path) -> String {
 }
 
 #[derive(Debug, Default)]
-struct Printed {
+pub(crate) struct Printed {
     header: String,
-    objects: Vec<Value>,
+    pub(crate) objects: Vec<Value>,
     lines: Vec<String>,
     notes: Vec<String>,
 }
@@ -144,7 +141,7 @@ impl Predictions for Printed {
     }
 }
 
-fn json_of(path: &Path) -> Value {
+pub(crate) fn json_of(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
 }
 
@@ -198,6 +195,7 @@ fn an_adapter_brings_its_head_and_what_peft_has_no_place_for() {
         "matthews",
         "examples",
         "truncated",
+        "confusion",
     ];
     assert_eq!(keys, expected);
     assert_eq!(
@@ -506,12 +504,7 @@ fn what_has_no_effect_is_refused() {
     let body = ModelRequest::new(text_of(&repository("testdata/golden/bert/body")));
     let tasks = Tasks::builtin();
     let task = tasks.find("sequence-classification").expect("a task");
-    let request = EvalRequest {
-        model: body,
-        data: place.rows(),
-        sequence_length: None,
-        generate: None,
-    };
+    let request = EvalRequest::new(body, place.rows());
     let error = task
         .eval(&request, &offline(), Stop::never())
         .expect_err("an error");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use reparam_train::config::Override;
 use reparam_train::{
-    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
-    Predictions, Stop, TaskEntry, TaskRun, Tasks, TrainError,
+    DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
+    TaskEntry, TaskRun, Tasks, TrainError,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -129,12 +129,7 @@ fn task_of(model: &ModelRequest) -> TaskEntry {
 }
 
 fn eval(model: &ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
-    let request = EvalRequest {
-        model: model.clone(),
-        data,
-        sequence_length: None,
-        generate: None,
-    };
+    let request = EvalRequest::new(model.clone(), data);
     task_of(model).eval(&request, &offline(), Stop::never())
 }
 
@@ -153,13 +148,7 @@ impl Predictions for Printed {
 }
 
 fn predict(model: &ModelRequest, data: DataRequest) -> Vec<Value> {
-    let request = PredictRequest {
-        model: model.clone(),
-        data,
-        sequence_length: None,
-        drop_rows: false,
-        decoding: Decoding::default(),
-    };
+    let request = PredictRequest::new(model.clone(), data);
     let mut printed = Printed::default();
     let predicted = task_of(model).predict(&request, &offline(), Stop::never(), &mut printed);
     predicted.unwrap_or_else(|error| panic!("{error}"));

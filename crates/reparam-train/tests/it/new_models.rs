@@ -109,12 +109,10 @@ fn place() -> TempDir {
 
 fn measure(example: &Example, dir: &TempDir) -> Result<Metrics, TrainError> {
     let model = dir.path().join("run");
-    let request = EvalRequest {
-        model: ModelRequest::new(model.to_str().expect("UTF-8")),
-        data: DataRequest::new(example.data()),
-        sequence_length: None,
-        generate: None,
-    };
+    let request = EvalRequest::new(
+        ModelRequest::new(model.to_str().expect("UTF-8")),
+        DataRequest::new(example.data()),
+    );
     let tasks = Tasks::builtin();
     let task = *tasks.of_request(None, &request.model, &offline())?;
     assert_eq!(task.name, example.task);
@@ -300,12 +298,10 @@ fn texts_are_made_uniform_before_they_become_tokens() {
     let rows = |text: &str| {
         let file = dir.path().join("rows.csv");
         std::fs::write(&file, format!("text,label\n{text},food\n")).expect("writes");
-        let request = EvalRequest {
-            model: ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
-            data: DataRequest::new(file),
-            sequence_length: None,
-            generate: None,
-        };
+        let request = EvalRequest::new(
+            ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
+            DataRequest::new(file),
+        );
         let tasks = Tasks::builtin();
         let task = tasks
             .of_request(None, &request.model, &offline())
@@ -433,14 +429,13 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
     let some =
         "{\"source\":\"ninety-two\",\"target\":\"9 2\"}\n{\"source\":\"five\",\"target\":\"5\"}\n";
     std::fs::write(&rows, some).expect("writes");
+    let model = ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8"));
     let request = EvalRequest {
-        model: ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
-        data: DataRequest::new(&rows),
-        sequence_length: None,
         generate: Some(Decoding {
             num_beams: Some(2),
             max_new_tokens: Some(6),
         }),
+        ..EvalRequest::new(model, DataRequest::new(&rows))
     };
     let tasks = Tasks::builtin();
     let task = *tasks
@@ -454,13 +449,7 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
     assert!(metrics.primary().is_finite());
 
     std::fs::write(&rows, "{\"source\":\"ninety-two\"}\n{\"source\":3}\n").expect("writes");
-    let mut request = PredictRequest {
-        model: request.model,
-        data: DataRequest::new(&rows),
-        sequence_length: None,
-        drop_rows: false,
-        decoding: Decoding::default(),
-    };
+    let mut request = PredictRequest::new(request.model, DataRequest::new(&rows));
     let mut printed = Printed::default();
     let error = task.predict(&request, &offline(), Stop::never(), &mut printed);
     let error = error.expect_err("a number is no source").to_string();

@@ -16,8 +16,8 @@ use reparam_models::{Family, Sampling};
 use reparam_train::config::{Catalog, ConfigErrorKind, Precision};
 use reparam_train::event::Event;
 use reparam_train::{
-    DataRequest, Decoding, EvalRequest, ModelRequest, Outcome, PredictRequest, Predictions,
-    Session, Stop, TaskEntry, TaskRun, Tasks, TrainError, inspect,
+    DataRequest, EvalRequest, ModelRequest, Outcome, PredictRequest, Predictions, Session, Stop,
+    TaskEntry, TaskRun, Tasks, TrainError, inspect,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -211,12 +211,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         .expect("a task");
     assert_eq!(entry.name, "score");
     let data = DataRequest::new(place.path("rows.jsonl"));
-    let request = EvalRequest {
-        model: request,
-        data: data.clone(),
-        sequence_length: None,
-        generate: None,
-    };
+    let request = EvalRequest::new(request, data.clone());
     let metrics = entry
         .eval(&request, &offline(), Stop::never())
         .expect("measures");
@@ -224,13 +219,7 @@ fn a_run_of_a_task_a_method_a_transform_and_a_family_from_outside() {
         (metrics.primary() - after).abs() <= SAVED,
         "{metrics:?} {after}"
     );
-    let request = PredictRequest {
-        model: request.model,
-        data,
-        sequence_length: None,
-        drop_rows: false,
-        decoding: Decoding::default(),
-    };
+    let request = PredictRequest::new(request.model, data);
     let mut kept = Kept::default();
     let predicted = entry.predict(&request, &offline(), Stop::never(), &mut kept);
     predicted.expect("predicts");
@@ -294,10 +283,8 @@ fn tasks_of_the_library_take_a_method_and_a_family_from_outside() {
     assert_ne!(update, UPDATE);
     let evaluate = |entry: &TaskEntry, model: ModelRequest| {
         let request = EvalRequest {
-            model,
-            data: DataRequest::new(place.path("rows.jsonl")),
             sequence_length: Some(32),
-            generate: None,
+            ..EvalRequest::new(model, DataRequest::new(place.path("rows.jsonl")))
         };
         entry.eval(&request, &offline(), Stop::never())
     };

@@ -109,6 +109,8 @@ pub enum SettingKind {
     },
     /// A table from patterns of module names to numbers, in its order.
     NumberByPattern(Range),
+    /// One of a few words, or a table from names to numbers.
+    WordOrNumberByName(&'static [&'static str], Range),
     /// A table with settings of its own.
     Table(&'static [SettingSpec]),
     /// A table of keys that another program has: flags, numbers, texts, and lists of numbers or texts.

@@ -81,6 +81,17 @@ impl SettingKind {
                 let pairs = patterns.map(|one| ((*one).to_owned(), number(*range, draw)));
                 SettingValue::NumberByPattern(pairs.collect())
             }
+            Self::WordOrNumberByName(words, range) => {
+                let count = draw(3) as usize;
+                let names = NAMES.iter().rev().take(count);
+                let pairs: Vec<(String, f64)> = names
+                    .map(|name| ((*name).to_owned(), number(*range, draw)))
+                    .collect();
+                match pairs.is_empty() {
+                    true => SettingValue::Word(pick(words, draw).to_owned()),
+                    false => SettingValue::NumberByName(pairs),
+                }
+            }
             Self::Table(specs) => SettingValue::Table(Chosen::sample("", specs, draw).settings),
             Self::Keys => {
                 let keys = NAMES.iter().take(1 + draw(3) as usize);

@@ -241,6 +241,15 @@ impl Settings {
     }
 
     reader! {
+        /// Returns numbers by name.
+        ///
+        /// # Errors
+        ///
+        /// Fails when there are none; see [`Settings`].
+        numbers_by_name -> &[(String, f64)]: NumberByName(pairs) => pairs, "a table of name = number"
+    }
+
+    reader! {
         /// Returns a choice of modules.
         ///
         /// # Errors

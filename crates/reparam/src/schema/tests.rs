@@ -10,7 +10,7 @@ static INNER: [SettingSpec; 2] = [
 ];
 
 /// One setting of every kind.
-static EVERY: [SettingSpec; 19] = [
+static EVERY: [SettingSpec; 20] = [
     number("number", Range::Positive, 1.0, ""),
     SettingSpec {
         key: "word_or_number",
@@ -66,6 +66,12 @@ static EVERY: [SettingSpec; 19] = [
     optional(
         "alphas",
         SettingKind::NumberByPattern(Range::Positive),
+        "",
+        "",
+    ),
+    optional(
+        "weights",
+        SettingKind::WordOrNumberByName(&["balanced"], Range::Positive),
         "",
         "",
     ),
@@ -279,6 +285,16 @@ fn wrong_settings_are_refused_by_name() {
             "alphas",
             V::NumberByPattern(vec![("(".into(), 1.0)]),
             "`(` for `alphas` is not",
+        ),
+        (
+            "weights",
+            V::NumberByName(vec![("spam".into(), 0.0)]),
+            "`weights` must be \"balanced\" or a table of name = number, each a finite number greater than 0",
+        ),
+        (
+            "weights",
+            V::Word("equal".into()),
+            "`weights` must be \"balanced\" or a table",
         ),
         (
             "table",

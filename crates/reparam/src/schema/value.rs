@@ -30,6 +30,8 @@ pub enum SettingValue {
     CountByPattern(Vec<(String, u64)>),
     /// Numbers by the pattern of a module's name; the first that matches counts.
     NumberByPattern(Vec<(String, f64)>),
+    /// Numbers by name.
+    NumberByName(Vec<(String, f64)>),
     /// Settings of a table.
     Table(Vec<(String, SettingValue)>),
     /// Kinds of a catalog.
@@ -137,6 +139,14 @@ impl SettingKind {
             Self::CountByPattern { .. } | Self::NumberByPattern(_) => {
                 "a table of module pattern = value".to_owned()
             }
+            Self::WordOrNumberByName(words, range) => {
+                let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+                let range = range.describe();
+                format!(
+                    "{} or a table of name = number, each {range}",
+                    words.join(", ")
+                )
+            }
             Self::Table(_) => "a table".to_owned(),
             Self::Keys => "a table of key = value".to_owned(),
             Self::Chain => "a list of tables, each with a `kind`".to_owned(),
@@ -170,8 +180,16 @@ impl SettingKind {
             (Self::Number(_) | Self::WordOrNumber(..), V::Count(count)) => {
                 self.accept(key, &V::Number(*count as f64))
             }
-            (Self::WordOrNumber(words, _) | Self::Word(words), V::Word(word)) => {
-                require(words.contains(&word.as_str()))
+            (
+                Self::WordOrNumber(words, _)
+                | Self::WordOrNumberByName(words, _)
+                | Self::Word(words),
+                V::Word(word),
+            ) => require(words.contains(&word.as_str())),
+            (Self::WordOrNumberByName(_, range), V::NumberByName(pairs)) => {
+                let fits =
+                    |(name, number): &(String, f64)| !name.is_empty() && range.contains(*number);
+                require(!pairs.is_empty() && pairs.iter().all(fits))
             }
             (Self::Count { least, most }, V::Count(count)) => {
                 require((least..=most).contains(&count))
@@ -262,7 +280,7 @@ impl std::fmt::Display for SettingValue {
                 .debug_map()
                 .entries(pairs.iter().map(|(k, v)| (k, v)))
                 .finish(),
-            Self::NumberByPattern(pairs) => f
+            Self::NumberByPattern(pairs) | Self::NumberByName(pairs) => f
                 .debug_map()
                 .entries(pairs.iter().map(|(k, v)| (k, v)))
                 .finish(),
@@ -309,7 +327,7 @@ impl Serialize for SettingValue {
             Self::CountByPattern(pairs) => {
                 serializer.collect_map(pairs.iter().map(|(k, v)| (k, v)))
             }
-            Self::NumberByPattern(pairs) => {
+            Self::NumberByPattern(pairs) | Self::NumberByName(pairs) => {
                 serializer.collect_map(pairs.iter().map(|(k, v)| (k, v)))
             }
             Self::Table(settings) => serializer.collect_map(settings.iter().map(|(k, v)| (k, v))),

@@ -10,7 +10,7 @@ use reparam::schema::{Fallback, SettingKind, SettingSpec};
 use super::super::{data, optimizer, text};
 use super::*;
 use crate::tasks::rows::RowTask;
-use crate::tasks::{ClassKeys, MaskedKeys, Questions, Sentences, SequenceKeys, WordKeys};
+use crate::tasks::{MaskedKeys, PairKeys, Questions, Sentences, Sequences, VectorKeys, Words};
 
 /// Set to anything, the test writes the tables instead of comparing them.
 const REWRITE: &str = "REPARAM_REWRITE_DOCS";
@@ -20,15 +20,17 @@ const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- end of table -->";
 
 /// The tables of the document, in its order.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 26] = [
     "model",
     "data",
     "train",
     "rows data",
+    "sequence data",
+    "token data",
     "question data",
     "embedding data",
     "masked data",
-    "sequence data",
+    "pair data",
     "word data",
     "tokenizer",
     "text",
@@ -118,9 +120,11 @@ fn table(name: &str) -> Option<String> {
     Some(match name {
         "model" => settings(ModelConfig::SPECS),
         "data" => settings(data::SPECS),
-        "rows data" => settings(RowsDataConfig::<ClassKeys>::specs()),
-        "sequence data" => settings(<SequenceKeys as RowsKeys>::OWN),
-        "word data" => settings(<WordKeys as RowsKeys>::OWN),
+        "rows data" => settings(RowsDataConfig::<NoKeys>::specs()),
+        "sequence data" => settings(<Sequences as RowTask>::Keys::OWN),
+        "token data" => settings(<Words as RowTask>::Keys::OWN),
+        "pair data" => settings(<PairKeys as RowsKeys>::OWN),
+        "word data" => settings(<VectorKeys as RowsKeys>::OWN),
         "tokenizer" => settings(NewModelConfig::TOKENIZER),
         "text" => settings(&text::KEYS),
         "question data" => settings(<Questions as RowTask>::Keys::OWN),

@@ -150,6 +150,7 @@ fn every_key_is_read() {
         save_every = 4
         keep_last = 3
         keep = "last"
+        metric = "perplexity"
         sample_prompt = "Once"
         sample_tokens = 16
         threads = 2
@@ -243,6 +244,7 @@ fn every_key_is_read() {
             save_every: Some(4),
             keep_last: 3,
             keep: Keep::Last,
+            metric: Some("perplexity".into()),
             stop: StopConfig::default(),
             sample: Some(SampleConfig {
                 prompt: "Once".into(),

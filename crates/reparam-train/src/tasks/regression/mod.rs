@@ -38,8 +38,8 @@ use crate::inspect::{Description, Kind, files, tensors};
 use crate::json::object;
 use crate::learner::{ModuleLearner, Objective};
 use crate::task::{
-    EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts,
-    RunFile as _, RunPlan, Task,
+    BOOTSTRAP, EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind,
+    RunFacts, RunFile as _, RunPlan, Task,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -118,6 +118,7 @@ impl Task for Regression {
     const NAME: &'static str = "regression";
     const SUMMARY: &'static str = "predicts a number from a row of a table";
     const UNIT: &'static str = "rows";
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP];
 
     type Config = RegressionConfig;
 
@@ -200,7 +201,7 @@ impl Task for Regression {
 
     fn eval(request: &EvalRequest, _: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         stop.check()?;
-        predict::eval(request)
+        predict::eval(request, stop)
     }
 
     fn predict(
@@ -324,6 +325,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
             save_every: 0,
             keep_last: 0,
             keep: config.train.keep,
+            metric: config.train.metric.clone(),
             stop: config.train.stop,
             result: ResultKind::Model,
         },

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::report::measure;
 use super::{Regression, RegressionModel};
+use crate::bootstrap::with_intervals;
 use crate::config::Precision;
 use crate::numbers::{csv_cell, readable};
 use crate::task::{DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task};
@@ -23,6 +24,8 @@ pub struct Prediction {
     pub predictions: Vec<f64>,
     /// The lines of the file that were left out for missing values.
     pub dropped: Vec<usize>,
+    /// What they should be, if the file has the target for all these rows.
+    pub y: Option<Vec<f64>>,
     /// How good they are, if the file has the target for all these rows.
     pub metrics: Option<Metrics>,
 }
@@ -59,6 +62,7 @@ pub fn predict_file(
         metrics: is_known
             .then(|| measure(&predictions, &table.y))
             .transpose()?,
+        y: is_known.then_some(table.y),
         rows: table.rows,
         predictions,
         dropped: table.dropped,
@@ -101,15 +105,23 @@ pub(super) fn predict(
 }
 
 /// Measures a model on a file that has the target.
-pub(super) fn eval(request: &EvalRequest) -> Result<Metrics> {
+pub(super) fn eval(request: &EvalRequest, stop: Stop<'_>) -> Result<Metrics> {
     let model = open(&request.model, &request.data, request.sequence_length)?;
     let prediction = predict_file(&model, &request.data.path, MissingPolicy::Error)?;
-    prediction.metrics.ok_or_else(|| {
-        TabularError::NoTarget {
+    let Some((metrics, y)) = prediction.metrics.zip(prediction.y) else {
+        return Err(TabularError::NoTarget {
             path: request.data.path.clone(),
             target: model.target().to_owned(),
         }
-        .into()
+        .into());
+    };
+    let Some(asked) = request.bootstrap else {
+        return Ok(metrics);
+    };
+    let predictions = prediction.predictions;
+    with_intervals(metrics, y.len(), asked, stop, |drawn| {
+        let of = |all: &[f64]| drawn.iter().map(|row| all[*row]).collect::<Vec<_>>();
+        measure(&of(&predictions), &of(&y))
     })
 }
 

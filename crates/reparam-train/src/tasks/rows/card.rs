@@ -7,6 +7,7 @@ use reparam_data::rows::{Fields, LabelKind, RowFormat, RowsOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::threshold::Thresholds;
 use super::{RowTask, Rules};
 use crate::cards;
 use crate::config::RowsKeys as _;
@@ -30,6 +31,9 @@ pub(super) struct Card {
     format: Option<RowFormat>,
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     fields: Fields,
+    /// The probability from which each label is predicted, where it was chosen on held-out rows.
+    #[serde(default, skip_serializing_if = "Thresholds::is_empty")]
+    pub(super) thresholds: Thresholds,
     /// What the run file said of the task's own settings.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     settings: Map<String, Value>,
@@ -60,11 +64,17 @@ impl Card {
             sequence_length: Some(sequence_length),
             format: options.format,
             fields: options.fields.clone(),
+            thresholds: Thresholds::new(),
             settings: match json!(rules.settings) {
                 Value::Object(settings) => settings,
                 _ => Map::new(),
             },
         }
+    }
+
+    /// Takes the thresholds that were chosen.
+    pub(super) fn with_thresholds(self, thresholds: Thresholds) -> Self {
+        Self { thresholds, ..self }
     }
 
     /// Returns the settings of the task's own as in the run, else their defaults.

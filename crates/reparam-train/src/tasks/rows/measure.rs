@@ -2,19 +2,22 @@
 
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam_data::rows::{OnError, RowBatch, Rows};
+use reparam_data::rows::{LabelKind, OnError, RowBatch, Rows};
 use reparam_data::{EncodedRow, Phase};
 use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::Pooling;
 use reparam_models::{Predictor, RowTokens};
 use serde_json::json;
 
+use super::confusion::CONFUSION;
 use super::open::Opened;
 use super::preprocess::{preprocessor, to_predict};
 use super::set::Set;
+use super::threshold::{Thresholds, tuned};
 use super::{Encoder, Item, Outputs, Purpose, RowTask, Rules};
+use crate::bootstrap::with_intervals;
 use crate::evaluate::at_once;
-use crate::task::{EvalRequest, PredictRequest, Predictions};
+use crate::task::{EvalRequest, ModelRequest, PredictRequest, Predictions, THRESHOLD};
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// Measures a model on rows.
@@ -24,21 +27,73 @@ pub(super) fn measure<T: RowTask>(
     rules: &Rules,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
-    let mut scorer = T::scorer(rules);
+    let scored = score(model, rows, rules, stop)?;
+    Ok(T::metrics(scored.iter(), rules)?.with("truncated", rows.truncated()))
+}
+
+/// Measures each row by itself.
+fn score<T: RowTask>(
+    model: &Predictor,
+    rows: &Set<T>,
+    rules: &Rules,
+    stop: Stop<'_>,
+) -> Result<Vec<T::Scored>> {
     let total = rows.items.len();
-    let mut first = 0;
-    while first < total {
+    let mut scored = Vec::with_capacity(total);
+    while scored.len() < total {
         stop.check()?;
-        stop.at(Phase::Evaluating, first as u64, total as u64);
-        let count = at_once(rows.items[first..].iter().map(n_tokens));
-        let items = &rows.items[first..first + count];
-        for (item, outputs) in items.iter().zip(outputs(model, items)) {
-            T::score(&mut scorer, item, &outputs);
-        }
-        first += count;
+        stop.at(Phase::Evaluating, scored.len() as u64, total as u64);
+        let rest = &rows.items[scored.len()..];
+        let items = &rest[..at_once(rest.iter().map(n_tokens))];
+        let outputs = outputs(model, items);
+        let pairs = items.iter().zip(&outputs);
+        scored.extend(pairs.map(|(item, outputs)| T::score(item, outputs, rules)));
     }
     stop.at(Phase::Evaluating, total as u64, total as u64);
-    Ok(T::finish(scorer, rules)?.with("truncated", rows.truncated()))
+    Ok(scored)
+}
+
+/// Chooses the threshold of each label on rows.
+pub(super) fn thresholds<T: RowTask>(
+    model: &Predictor,
+    rows: &Set<T>,
+    rules: &Rules,
+) -> Thresholds {
+    let mut logits = Vec::with_capacity(rows.items.len());
+    while logits.len() < rows.items.len() {
+        let rest = &rows.items[logits.len()..];
+        let outputs = outputs(model, &rest[..at_once(rest.iter().map(n_tokens))]);
+        logits.extend(
+            outputs
+                .into_iter()
+                .map(|mut windows| windows.swap_remove(0)),
+        );
+    }
+    let rows = rows.items.iter().zip(&logits);
+    tuned(
+        rules,
+        rows.filter_map(|(item, logits)| Some((T::classes(item)?, logits))),
+    )
+}
+
+/// Opens a model with another threshold than its own, if one is asked for.
+fn open<T: RowTask>(
+    request: &ModelRequest,
+    threshold: Option<f64>,
+    hub: &HubOptions,
+) -> Result<Opened> {
+    let mut opened = Opened::open::<T>(request, hub)?;
+    let Some(threshold) = threshold else {
+        return Ok(opened);
+    };
+    if opened.rules.labels.kind() == LabelKind::One {
+        return Err(TrainError::WrongLabels {
+            option: THRESHOLD,
+            several: true,
+        });
+    }
+    opened.rules.thresholds.fill(threshold);
+    Ok(opened)
 }
 
 fn n_tokens<T: RowTask>(item: &Item<T>) -> usize {
@@ -90,7 +145,7 @@ pub(super) fn eval<T: RowTask>(
     stop: Stop<'_>,
 ) -> Result<Metrics> {
     request.data.refuse_template(T::NAME)?;
-    let opened = Opened::open::<T>(&request.model, hub)?;
+    let opened = open::<T>(&request.model, request.threshold, hub)?;
     let options = opened.card.options(&request.data)?;
     let remembered = opened.remembered(&request.data);
     let encoder = encoder::<T>(&opened, request.sequence_length, stop);
@@ -102,18 +157,29 @@ pub(super) fn eval<T: RowTask>(
     let rows = to_predict::<T>(rows, steps.as_ref());
     let rows = Set::<T>::encode(rows, &opened.base, &encoder, on_error)?;
     skipped.append(rows.skipped.clone());
-    let metrics = measure(&opened.model, &rows, &opened.rules, stop)?;
+    let rules = &opened.rules;
+    let scored = score(&opened.model, &rows, rules, stop)?;
+    let mut metrics = T::metrics(scored.iter(), rules)?.with("truncated", rows.truncated());
     if !metrics.primary().is_finite() {
         return Err(TrainError::LossNotFinite);
     }
-    Ok(match on_error {
-        OnError::Stop => metrics,
-        OnError::Skip => metrics.with("skipped", skipped.count),
+    if on_error == OnError::Skip {
+        metrics = metrics.with("skipped", skipped.count);
+    }
+    if let Some(confusion) = T::confusion(&scored, rules) {
+        metrics = metrics.with(CONFUSION, confusion.to_json());
+    }
+    let Some(asked) = request.bootstrap else {
+        return Ok(metrics);
+    };
+    let units = T::drawable(scored);
+    with_intervals(metrics, units.len(), asked, stop, |drawn| {
+        T::metrics(drawn.iter().map(|unit| &units[*unit]), rules)
     })
 }
 
 /// What rows are encoded with: the most tokens as asked, else as in the run.
-fn encoder<'a, T: RowTask>(
+pub(super) fn encoder<'a, T: RowTask>(
     opened: &'a Opened,
     asked: Option<usize>,
     watch: Stop<'a>,
@@ -142,7 +208,10 @@ pub(super) fn predict<T: RowTask>(
         });
     }
     request.data.refuse_template(T::NAME)?;
-    let opened = Opened::open::<T>(&request.model, hub)?;
+    let mut opened = open::<T>(&request.model, request.threshold, hub)?;
+    let head = &mut opened.model.spec;
+    head.pooling = request.pooling.unwrap_or(head.pooling);
+    head.normalize |= request.normalize;
     let options = opened.card.options(&request.data)?;
     let remembered = opened.remembered(&request.data);
     let encoder = encoder::<T>(&opened, request.sequence_length, stop);

@@ -4,10 +4,14 @@
 //! is an example to learn.
 
 mod card;
+mod confusion;
+mod explain;
 mod measure;
 mod open;
 mod preprocess;
 mod set;
+pub(super) mod threshold;
+pub(super) mod weights;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,15 +30,20 @@ use reparam_models::{Architecture, NewModel, Precision, Predictor};
 use serde_json::{Map, Value, json};
 
 use self::card::Card;
+pub use self::confusion::{CONFUSION, Confusion};
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
 use self::preprocess::{preprocessor, to_learn, to_predict};
 use self::set::Set;
+use self::threshold::{Thresholds, thresholds};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{EvalData, RowsConfig, RowsKeys};
+use crate::explain::{ExplainRequest, Explanation, Shown};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
-use crate::task::{BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task};
+use crate::task::{
+    BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
+};
 use crate::tasks::pretrained::{
     Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
@@ -82,6 +91,36 @@ pub struct Rules {
     pub labels: Labels,
     /// The settings of [`RowTask::Keys`], or their defaults.
     pub settings: Settings,
+    /// How much each class weighs in the training loss; none if all weigh the same.
+    pub class_weights: Vec<f32>,
+    /// The probability from which each class is predicted; none where classes exclude one another.
+    pub thresholds: Vec<f64>,
+}
+
+impl Rules {
+    /// What outputs mean where nothing was chosen on rows.
+    fn new(labels: Labels, settings: Settings) -> Self {
+        let rules = Self {
+            labels,
+            settings,
+            class_weights: Vec::new(),
+            thresholds: Vec::new(),
+        };
+        rules.with_thresholds(&Thresholds::new())
+    }
+
+    /// Takes the thresholds that were chosen for some labels.
+    fn with_thresholds(self, chosen: &Thresholds) -> Self {
+        Self {
+            thresholds: thresholds(&self, chosen),
+            ..self
+        }
+    }
+
+    /// The weight of a class in the training loss.
+    pub(super) fn class_weight(&self, class: usize) -> f32 {
+        self.class_weights.get(class).copied().unwrap_or(1.0)
+    }
 }
 
 /// What rows are encoded with.
@@ -125,6 +164,10 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     const MAY_HAVE_SEVERAL: bool = false;
     /// The most tokens of a window, where nothing else is asked for.
     const LENGTH: usize;
+    /// As [`Task::OPTIONS`].
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP];
+    /// The options of explanations that it looks at; `None` if there is nothing to explain.
+    const EXPLAINED: Option<&'static [&'static str]> = None;
     /// The files of the model's directory that say more of it than `config.json`.
     const FILES: &'static [&'static str] = &[];
     /// The heading of predictions that are lines.
@@ -138,8 +181,8 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     type Target: fmt::Debug + Clone + Send + Sync;
     /// What is known of a row besides.
     type About: fmt::Debug + Clone + Send + Sync;
-    /// What adds up measurements.
-    type Scorer;
+    /// What a row adds to the metrics.
+    type Scored: fmt::Debug + 'static;
 
     /// Finds the head that is its own; `None` if the family has none. `file` gives a file of the model's directory by its name.
     ///
@@ -212,8 +255,17 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
         0
     }
 
-    /// Returns how much a window weighs in a loss.
-    fn weight(target: &Self::Target) -> f64;
+    /// Returns the weight of each class in the training loss; nothing if all weigh the same.
+    ///
+    /// # Errors
+    ///
+    /// Weights that do not fit the labels.
+    fn class_weights(_items: &[Item<Self>], _rules: &Rules) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+
+    /// Returns how much a window weighs in the training loss.
+    fn weight(target: &Self::Target, rules: &Rules) -> f64;
 
     /// Returns the scaled sum of the losses of a batch, `[1]`, from the outputs of its windows or of their tokens.
     fn loss(
@@ -224,18 +276,45 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
         scale: f32,
     ) -> Result<Tensor<1>>;
 
-    /// Returns what adds up the measurements of rows.
-    fn scorer(rules: &Rules) -> Self::Scorer;
+    /// Measures a row by the outputs of each of its windows.
+    fn score(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> Self::Scored;
 
-    /// Adds a row, with the outputs of each of its windows.
-    fn score(scorer: &mut Self::Scorer, item: &Item<Self>, outputs: &[Outputs]);
-
-    /// Returns what was measured.
+    /// Returns the metrics of rows.
     ///
     /// # Errors
     ///
     /// Rows that nothing can be measured on.
-    fn finish(scorer: Self::Scorer, rules: &Rules) -> Result<Metrics>;
+    fn metrics<'a>(
+        scored: impl Iterator<Item = &'a Self::Scored>,
+        rules: &Rules,
+    ) -> Result<Metrics>;
+
+    /// Makes of measured rows what can be drawn again for confidence intervals, each independent of the others.
+    fn drawable(scored: Vec<Self::Scored>) -> Vec<Self::Scored> {
+        scored
+    }
+
+    /// The classes of a row of which thresholds are chosen; `None` of a task without.
+    fn classes(_item: &Item<Self>) -> Option<&[usize]> {
+        None
+    }
+
+    /// Returns how often each label is predicted as each, of labels that exclude one another.
+    fn confusion(_scored: &[Self::Scored], _rules: &Rules) -> Option<Confusion> {
+        None
+    }
+
+    /// Makes tokens of a text to explain, with what is shown of it, and the place of the token whose output is explained.
+    ///
+    /// # Errors
+    ///
+    /// A text that cannot be encoded, or a word that it does not have.
+    fn to_explain(
+        _request: &ExplainRequest,
+        _encoder: &Encoder<'_>,
+    ) -> Result<(EncodedRow, Shown, Option<usize>)> {
+        Err(TrainError::not_for_task(Self::NAME, "explained"))
+    }
 
     /// Says what is predicted of a row: as an object, and as a line without the row's number.
     fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String);
@@ -263,7 +342,9 @@ impl<T: RowTask> Objective for OverRows<T> {
 
     fn weight(&self, pass: u64) -> f64 {
         let windows = self.train.windows(&self.plan.batch(pass)).into_iter();
-        windows.map(|window| T::weight(&window.target)).sum()
+        windows
+            .map(|window| T::weight(&window.target, &self.rules))
+            .sum()
     }
 
     fn epochs(&self, pass: u64) -> Option<f64> {
@@ -292,6 +373,7 @@ impl<T: RowTask> Task for OverRows<T> {
     const UNIT: &'static str = T::UNIT;
     const TASK_TYPE: Option<&'static str> = Some(T::TASK_TYPE);
     const FILE: Option<&'static str> = T::FILE;
+    const OPTIONS: &'static [&'static str] = T::OPTIONS;
 
     type Config = RowsConfig<T::Keys>;
 
@@ -327,10 +409,7 @@ impl<T: RowTask> Task for OverRows<T> {
             Some(labels) => labels,
             None => T::labels(rows.rows.iter().flatten())?,
         };
-        let rules = Rules {
-            labels,
-            settings: data.own.clone(),
-        };
+        let mut rules = Rules::new(labels, data.own.clone());
         let encoder = Encoder {
             tokenizer: &base.tokenizer,
             rules: &rules,
@@ -367,6 +446,10 @@ impl<T: RowTask> Task for OverRows<T> {
             None => train,
         };
         T::check(&train.items, &rules, Purpose::Learn)?;
+        if T::MAY_HAVE_SEVERAL {
+            threshold::check(&rules, eval.is_some())?;
+        }
+        rules.class_weights = T::class_weights(&train.items, &rules)?;
         if let Some(eval) = &eval {
             T::check(&eval.items, &rules, Purpose::Measure)?;
         }
@@ -386,6 +469,9 @@ impl<T: RowTask> Task for OverRows<T> {
         }
         if T::HAS_LABELS {
             facts["labels"] = json!(rules.labels.names());
+        }
+        if !rules.class_weights.is_empty() {
+            facts["class_weights"] = json!(rules.class_weights);
         }
         let learned = Learned {
             count: train.n_units(),
@@ -431,18 +517,33 @@ impl<T: RowTask> Task for OverRows<T> {
     }
 
     fn save(&self, model: &Predictor, directory: &Path) -> Result<()> {
+        let card = match &self.eval {
+            Some(eval) if T::MAY_HAVE_SEVERAL && threshold::is_tuned(&self.rules) => {
+                let chosen = measure::thresholds(&model.valid(), eval, &self.rules);
+                self.card.clone().with_thresholds(chosen)
+            }
+            _ => self.card.clone(),
+        };
         let whole = || {
-            let (card, config) = (self.card.clone(), self.config.clone());
+            let (card, config) = (card.clone(), self.config.clone());
             let config = card.into_config::<T>(config, model.spec.class);
             (model.valid().to_tensors(), config)
         };
-        let card = cards::text(&self.card);
+        let text = cards::text(&card);
         self.result
-            .save(model, directory, &[(CARD_FILE, &card)], whole)
+            .save(model, directory, &[(CARD_FILE, &text)], whole)
     }
 
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         measure::eval::<T>(request, hub, stop)
+    }
+
+    fn explain_text(
+        request: &ExplainRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+    ) -> Result<Vec<Explanation>> {
+        explain::explain::<T>(request, hub, stop)
     }
 
     fn predict(

@@ -124,7 +124,10 @@ impl Base {
         items: impl IntoIterator<Item = &'a Item<T>>,
     ) -> Result<()> {
         let windows = items.into_iter().flat_map(|item| &item.windows);
-        let types = windows.flat_map(|window| &window.row.type_ids).copied();
+        self.check_type_ids(windows.flat_map(|window| &window.row.type_ids).copied())
+    }
+
+    pub(super) fn check_type_ids(&self, types: impl Iterator<Item = u32>) -> Result<()> {
         let largest = types.max().unwrap_or(0);
         match &self.architecture.embedding.token_types {
             Some(table) if largest as usize >= table.rows => Err(TrainError::TokenType {
@@ -257,7 +260,7 @@ impl Opened {
         Ok(Self {
             base,
             model,
-            rules: Rules { labels, settings },
+            rules: Rules::new(labels, settings).with_thresholds(&card.thresholds),
             card,
             card_path,
         })

@@ -31,18 +31,19 @@ use crate::new_model::Recipe;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
 use crate::task::{
-    BaseOrigin, Decoding, EvalRequest, ModelRequest, PredictRequest, Predictions, Prepared, Task,
+    BaseOrigin, DECODING, Decoding, EvalRequest, GENERATE, ModelRequest, PredictRequest,
+    Predictions, Prepared, Task,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// The settings of `[data]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SequenceKeys;
+pub struct PairKeys;
 
 /// The most tokens of a target, EOS included, where nothing else is asked for.
 const TARGET_LENGTH: usize = 128;
 
-impl RowsKeys for SequenceKeys {
+impl RowsKeys for PairKeys {
     type Format = RowFormat;
     const RUNS_IN_BF16: bool = false;
     const OWN: &'static [SettingSpec] = &[
@@ -106,8 +107,9 @@ impl Task for SequenceToSequence {
     const SUMMARY: &'static str = "writes a target for a source, such as a translation";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("SEQ_2_SEQ_LM");
+    const OPTIONS: &'static [&'static str] = &[GENERATE, DECODING];
 
-    type Config = RowsConfig<SequenceKeys>;
+    type Config = RowsConfig<PairKeys>;
 
     fn recognizes(config: &Value) -> bool {
         is_of_class(
