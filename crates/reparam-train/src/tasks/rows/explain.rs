@@ -11,6 +11,7 @@ use reparam_models::architecture::Pooling;
 
 use super::measure::{encoder, row_tokens};
 use super::open::Opened;
+use super::preprocess::preprocessor;
 use super::{RowTask, Rules};
 use crate::explain::{ExplainRequest, Explanation, Input, Subject, attribute};
 use crate::{Result, Stop, TrainError};
@@ -27,6 +28,15 @@ pub(super) fn explain<T: RowTask>(
     request.refuse(T::NAME, options)?;
     let opened = Opened::open::<T>(&request.model, hub)?;
     let encoder = encoder::<T>(&opened, request.sequence_length, stop);
+    // What is done to texts before they become tokens is done to this one.
+    let mut request = request.clone();
+    if let Some(steps) = preprocessor(&opened.rules.settings)? {
+        let texts = [Some(&mut request.text), request.pair.as_mut()];
+        for text in texts.into_iter().flatten() {
+            *text = steps.apply(text).into_owned();
+        }
+    }
+    let request = &request;
     let (row, shown, place) = T::to_explain(request, &encoder)?;
     if row.truncated {
         let most = encoder.length;
