@@ -37,7 +37,7 @@ impl TextTokenizer {
         max_length: usize,
     ) -> Result<EncodedRow> {
         let encode = |text: &str| self.encoding(text, false);
-        let (encoding, truncated) = self.row_encoding((text, text_pair), max_length, encode)?;
+        let (encoding, truncated, _) = self.row_encoding((text, text_pair), max_length, encode)?;
         Ok(EncodedRow {
             ids: encoding.get_ids().to_vec(),
             type_ids: encoding.get_type_ids().to_vec(),
@@ -45,13 +45,13 @@ impl TextTokenizer {
         })
     }
 
-    /// [`encode_row`](Self::encode_row) with texts encoded as the caller says; whether tokens were cut off is the second.
+    /// [`encode_row`](Self::encode_row) with texts encoded as the caller says: the tokens, whether some were cut off, and how many are of the first text.
     pub(super) fn row_encoding(
         &self,
         (text, text_pair): (&str, Option<&str>),
         max_length: usize,
         encode: impl Fn(&str) -> Result<Encoding>,
-    ) -> Result<(Encoding, bool)> {
+    ) -> Result<(Encoding, bool, usize)> {
         let processor = self.inner.get_post_processor();
         let of_template = processor.map_or(0, |step| step.added_tokens(text_pair.is_some()));
         if max_length <= of_template {
@@ -85,9 +85,10 @@ impl TextTokenizer {
         if let Some(second) = &mut second {
             second.set_overflowing(Vec::new());
         }
+        let n_first = first.len();
         let encoding =
             guarded(|| self.inner.post_process(first, second, true)).map_err(encode_error)?;
         self.check_rows(encoding.get_ids())?;
-        Ok((encoding, truncated))
+        Ok((encoding, truncated, n_first))
     }
 }

@@ -40,20 +40,23 @@ impl TextTokenizer {
         text_pair: Option<&str>,
         max_length: usize,
     ) -> Result<EncodedSpans> {
-        let (encoding, truncated) = self.row_encoding((text, text_pair), max_length, |text| {
+        let texts = (text, text_pair);
+        let (encoding, truncated, n_first) = self.row_encoding(texts, max_length, |text| {
             self.check_white_space(text)?;
             // The faster way to encode keeps no places.
             guarded(|| self.inner.encode(text, false)).map_err(encode_error)
         })?;
         let texts = [text, text_pair.unwrap_or_default()];
-        let sequence_of = |token: usize| {
-            let is_of_template = encoding.get_special_tokens_mask()[token] == 1;
-            encoding
-                .token_to_sequence(token)
-                .filter(|at| *at < 2 && !is_of_template)
-        };
+        // Which text a token is of, the encoding does not say reliably: each text was encoded as the first one.
+        let mut n_before = 0;
+        let sequences = encoding.get_special_tokens_mask().iter().map(|mask| {
+            let is_of_text = *mask == 0;
+            n_before += usize::from(is_of_text);
+            is_of_text.then(|| usize::from(n_before > n_first))
+        });
+        let sequences: Vec<Option<usize>> = sequences.collect();
         let is_whole = [0, 1].map(|sequence| {
-            let own = (0..encoding.len()).filter(|token| sequence_of(*token) == Some(sequence));
+            let own = (0..encoding.len()).filter(|token| sequences[*token] == Some(sequence));
             let mut words = own.map(|token| encoding.get_word_ids()[token]);
             let first = words.next();
             words.all(|word| Some(word) == first)
@@ -62,7 +65,7 @@ impl TextTokenizer {
         let mut spans: Vec<WordSpan> = Vec::new();
         let mut last = None;
         for token in 0..encoding.len() {
-            let Some(sequence) = sequence_of(token) else {
+            let Some(sequence) = sequences[token] else {
                 words.push(None);
                 last = None;
                 continue;
