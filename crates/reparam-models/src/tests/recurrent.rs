@@ -100,7 +100,7 @@ fn tensors_have_the_names_of_torch() {
 #[test]
 fn methods_are_attached_to_recurrent_weights() {
     let directory = golden("recurrent/lstm-causal");
-    let (device, context) = (Device::flex(), ForwardContext::inference());
+    let (device, context) = (Device::flex().autodiff(), ForwardContext::inference());
     let batch = Batch::new("recurrent/lstm-causal");
     let documents = Documents::flat(&batch.ids, &batch.bounds);
     let model = load_in(&directory, &device, Precision::F32);
@@ -189,7 +189,7 @@ fn new_models_begin_as_they_should() {
     let sizes = |model_type: &str| {
         json!({
             "model_type": model_type, "vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "intermediate_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4,
         })
     };
     let std = |values: &[f32]| {
