@@ -34,7 +34,7 @@ pub fn resample(n: usize, seed: u64, sample: u64) -> Vec<usize> {
 /// use reparam_data::percentile_interval;
 ///
 /// let values = (0..=100).map(f64::from).collect();
-/// assert_eq!(percentile_interval(values, 0.9), Some([5.0, 95.0]));
+/// assert_eq!(percentile_interval(values, 0.5), Some([25.0, 75.0]));
 /// ```
 #[must_use]
 pub fn percentile_interval(mut values: Vec<f64>, level: f64) -> Option<[f64; 2]> {

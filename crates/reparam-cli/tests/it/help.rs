@@ -169,8 +169,10 @@ fn help_of_train() {
       masked-lm               guesses masked tokens
       question-answering      finds answers to questions in texts
       regression              predicts a number from a row of a table
+      seq2seq                 writes a target for a source, such as a translation
       sequence-classification classifies texts or pairs of texts
       token-classification    tags words, as those of named entities
+      word-embedding          learns vectors of words from the words around them
     --- stderr
     "#);
 }

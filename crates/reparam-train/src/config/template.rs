@@ -218,7 +218,7 @@ impl Lines {
         let is_needed = match spec.fallback {
             Fallback::Required(_) => true,
             // Of keys that exclude each other none is required by itself.
-            Fallback::Absent(otherwise) => otherwise == "required",
+            Fallback::Absent(otherwise) => otherwise.starts_with("required"),
             _ => false,
         };
         let default = spec.default_value(&self.before);

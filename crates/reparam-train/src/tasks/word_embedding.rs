@@ -45,6 +45,9 @@ use crate::{Metrics, Result, Stop, TrainError};
 /// Positions of a text that an evaluation looks at together.
 const AT_ONCE: usize = 4096;
 
+/// How many batches are looked at for the next example.
+const MOST_EMPTY: u64 = 1000;
+
 /// The key of `config.json` for the numbers of a vector.
 const WIDTH: &str = "vector_size";
 
@@ -129,8 +132,17 @@ impl Objective for WordEmbedding {
 
 impl WordEmbedding {
     fn examples(&self, pass: u64) -> WordBatch {
-        let epoch = self.plan.epochs_before(pass) as u64;
-        self.pairs.batch(epoch, self.plan.batch(pass))
+        let of = |pass: u64| {
+            let epoch = self.plan.epochs_before(pass) as u64;
+            self.pairs.batch(epoch, self.plan.batch(pass))
+        };
+        // Of a small batch all words may be passed over; a step needs an example.
+        let mut passes = pass..pass + MOST_EMPTY;
+        let first = passes.find_map(|pass| {
+            let batch = of(pass);
+            (!batch.targets.is_empty()).then_some(batch)
+        });
+        first.unwrap_or_else(|| of(pass))
     }
 
     fn vectors(&self, model: &WordVectorModel) -> Result<WordVectors> {

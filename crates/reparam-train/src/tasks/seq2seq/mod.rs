@@ -375,12 +375,15 @@ impl Asked {
         })
     }
 
-    /// Greedily and to at most 128 tokens unless it is asked for otherwise; all else as the model says.
+    /// Greedily and to at most 128 tokens, or what the model has positions for, unless it is asked for otherwise; all else as the
+    /// model says.
     fn decoding(&self, asked: Decoding) -> Result<DecodingConfig> {
+        let most = self.model.architecture().max_tokens();
+        let usual = TARGET_LENGTH.min(most.unwrap_or(usize::MAX));
         let config = DecodingConfig {
             num_beams: asked.num_beams.unwrap_or(1),
             num_return_sequences: 1,
-            max_new_tokens: asked.max_new_tokens.unwrap_or(TARGET_LENGTH),
+            max_new_tokens: asked.max_new_tokens.unwrap_or(usual),
             ..self.decoding.clone()
         };
         config.check(self.model.architecture().vocab_size)?;
