@@ -176,6 +176,9 @@ pub enum TrainError {
     /// The tokenizer of a new model cannot be made.
     #[error("the tokenizer of the new model cannot be made: {0}")]
     Vocabulary(#[from] VocabularyError),
+    /// The tokenizer of a new model that writes texts cannot end one.
+    #[error("the tokenizer of the new model has no token that ends a text")]
+    NoSentenceMarks,
     /// A new model has fewer rows than its tokenizer has tokens.
     #[error("the tokenizer has {tokens} tokens, and the model a vocab_size of {rows}")]
     SmallVocabulary {
@@ -656,6 +659,10 @@ impl TrainError {
             Self::WordPairs(error) => error.hint(),
             Self::Preprocess(error) => error.hint(),
             Self::Vocabulary(error) => error.hint(),
+            Self::NoSentenceMarks => Some(
+                "add `sentence_marks = true` to model.tokenizer, or take the tokenizer of a model that has an eos_token"
+                    .into(),
+            ),
             Self::SmallVocabulary { .. } => Some(
                 "leave vocab_size out of model.config, which then is the tokenizer's, or lower vocab_size in model.tokenizer"
                     .into(),
@@ -831,6 +838,7 @@ impl TrainError {
             | Self::NoRank { .. }
             | Self::Runtime(RuntimeError::Isa(_) | RuntimeError::ThreadTaken { .. })
             | Self::NoMethod
+            | Self::NoSentenceMarks
             | Self::SmallVocabulary { .. }
             | Self::UnreadKey { .. }
             | Self::NeedsArchitecture { .. }

@@ -48,6 +48,10 @@ impl OpenedModel {
         let files = tokenizer_files(&config.tokenizer, texts)?;
         let tokenizer = |name: &str| files.get(name).map(Vec::as_slice);
         let tokenizer = TextTokenizer::from_bytes(&name, &SpecialIds::default(), tokenizer)?;
+        let writes = matches!(recipe.of, NewModel::Causal | NewModel::Seq2Seq);
+        if writes && tokenizer.eos_id().is_none() {
+            return Err(TrainError::NoSentenceMarks);
+        }
         let json = configuration(config, &name, recipe.of, Some(&tokenizer))?;
         let mut architecture = families.describe(&json)?;
         check_read(config, &json.json)?;

@@ -64,8 +64,8 @@ impl TextTokenizer {
         let mut words: Vec<Option<usize>> = Vec::with_capacity(encoding.len());
         let mut spans: Vec<WordSpan> = Vec::new();
         let mut last = None;
-        for token in 0..encoding.len() {
-            let Some(sequence) = sequences[token] else {
+        for (token, sequence) in sequences.iter().enumerate() {
+            let Some(sequence) = *sequence else {
                 words.push(None);
                 last = None;
                 continue;

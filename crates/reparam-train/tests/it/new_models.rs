@@ -363,6 +363,11 @@ fn what_a_new_model_cannot_be_is_said() {
             &["model.config={ hidden_size = 2147483648 }"],
             "model.config",
         ),
+        (
+            &EXAMPLES[5],
+            &["model.tokenizer={ kind = \"bpe\", vocab_size = 512 }"],
+            "sentence_marks",
+        ),
         (words, &["model.architecture=lstm"], "skip_gram"),
         (words, &["model.tokenizer={ kind = \"bpe\" }"], "word_level"),
         (words, &["model.config={ hidden_size = 4 }"], "vector_size"),
