@@ -225,7 +225,7 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`TrainError::Interrupted`](crate::TrainError::Interrupted) when it is asked for; labels that can be read in two ways.
+    /// [`TrainError::Interrupted`] when it is asked for; labels that can be read in two ways.
     fn encode(
         rows: Rows<Self::Row>,
         encoder: &Encoder<'_>,
