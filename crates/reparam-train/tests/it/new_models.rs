@@ -311,6 +311,21 @@ fn texts_are_made_uniform_before_they_become_tokens() {
     };
     assert_eq!(rows("We ate THE soup."), rows("we ate the SOUP ."));
     assert_ne!(rows("we ate the soup ."), rows("we ate the cake ."));
+    // A run that trains on does the same where it says nothing.
+    let on = place();
+    let text = format!(
+        "[model]\npath = {:?}\n[data]\ntrain = {:?}\n[method]\nkind = \"lora\"\nrank = 2\n\
+         [train]\nmax_steps = 1\n[output]\ndir = {:?}\n",
+        dir.path().join("run/model"),
+        example.data(),
+        on.path().join("run"),
+    );
+    let run = Tasks::builtin()
+        .parse(&text, "run.toml", &[])
+        .expect("a run file");
+    let mut witness = Witness::default();
+    witness.run(&run, false).expect("a run");
+    assert!(witness.start().data["text"].is_object());
 }
 
 #[test]

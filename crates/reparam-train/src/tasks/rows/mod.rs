@@ -33,7 +33,7 @@ use self::card::Card;
 pub use self::confusion::{CONFUSION, Confusion};
 use self::measure::{measure, row_tokens};
 use self::open::{Base, precision};
-use self::preprocess::{preprocessor, to_learn, to_predict};
+use self::preprocess::{inherited, preprocessor, to_learn, to_predict};
 use self::set::Set;
 use self::threshold::{Thresholds, thresholds};
 use crate::cards::{self, CARD_FILE};
@@ -392,7 +392,8 @@ impl<T: RowTask> Task for OverRows<T> {
         let (rows, mut skipped) =
             Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
-        let steps = preprocessor(&data.own)?;
+        let own = inherited::<T>(&data.own, &beginning, config.model.adapter.as_deref())?;
+        let steps = preprocessor(&own)?;
         let (rows, of_texts) = to_learn::<T>(rows, steps.as_ref());
         let recipe = Recipe::of(config, NewModel::Body);
         let opened = beginning.open(&recipe, || {
@@ -409,7 +410,7 @@ impl<T: RowTask> Task for OverRows<T> {
             Some(labels) => labels,
             None => T::labels(rows.rows.iter().flatten())?,
         };
-        let mut rules = Rules::new(labels, data.own.clone());
+        let mut rules = Rules::new(labels, own);
         let encoder = Encoder {
             tokenizer: &base.tokenizer,
             rules: &rules,

@@ -1,14 +1,18 @@
 //! What is done to the texts of rows before they become tokens.
 
 use std::borrow::Cow;
+use std::path::Path;
 
-use reparam::schema::Settings;
+use reparam::schema::{SettingValue, Settings};
 use reparam_data::preprocess::{Preprocessor, TextReport};
 use reparam_data::rows::Rows;
 
 use super::RowTask;
-use crate::Result;
-use crate::config::text_options;
+use super::card::Card;
+use crate::config::{RowsKeys as _, TEXT_SETTING, text_options};
+use crate::session::adapter_directory;
+use crate::tasks::pretrained::Beginning;
+use crate::{Result, cards};
 
 /// The rows that a report shows.
 const SHOWN: usize = 3;
@@ -20,6 +24,43 @@ pub(super) fn preprocessor(settings: &Settings) -> Result<Option<Preprocessor>> 
         true => Ok(None),
         false => Ok(Some(Preprocessor::new(&options)?)),
     }
+}
+
+/// Returns the settings of a run that trains on: where it does not say what is done to texts, that is what was done to those that its
+/// adapter, else its model has learned from.
+pub(super) fn inherited<T: RowTask>(
+    own: &Settings,
+    beginning: &Beginning<'_>,
+    adapter: Option<&str>,
+) -> Result<Settings> {
+    let specs = T::Keys::OWN;
+    let takes_text = specs.iter().any(|spec| spec.key == TEXT_SETTING.key);
+    let Beginning::Found(opened) = beginning else {
+        return Ok(own.clone());
+    };
+    if own.has(TEXT_SETTING.key) || !takes_text {
+        return Ok(own.clone());
+    }
+    let json = &opened.files.json().json;
+    let of_adapter = match adapter {
+        Some(directory) => {
+            let directory = adapter_directory(Path::new(directory));
+            cards::of_adapter::<Card>(&directory, T::NAME)?
+        }
+        None => None,
+    };
+    let card = match of_adapter {
+        Some(card) => card,
+        None => Card::of_model::<T>(json.path(), json.map())?,
+    };
+    let before = card.settings::<T>(json.path())?;
+    let own = own
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.clone()));
+    let text = before.iter().filter(|(key, _)| *key == TEXT_SETTING.key);
+    let text = text.map(|(key, value)| (key.to_owned(), value.clone()));
+    let all: Vec<(String, SettingValue)> = own.chain(text).collect();
+    Ok(Settings::new("data", specs, &all)?)
 }
 
 /// Does the steps to rows that are learned, leaves out those that become too short, and says what was done.
