@@ -62,7 +62,7 @@ pub use session::Session;
 pub use task::{
     BOOTSTRAP, BaseOrigin, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
     ModelRequest, NORMALIZE, Origins, POOLING, PredictRequest, Predictions, Prepared, Report,
-    ResultKind, RunFacts, RunFile, RunPlan, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
+    ResultKind, RunFacts, RunFile, RunPlan, TARGETS, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
 };
 pub use tasks::regression;
 pub use tasks::rows::CONFUSION;
