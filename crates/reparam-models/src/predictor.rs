@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use reparam::parameters::{self, ParameterList};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
@@ -13,7 +13,7 @@ use crate::architecture::{Architecture, LinearSpec, Pooling, PredictorSpec};
 use crate::layers::{Norm, dropped};
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
-use crate::transformer::{Tokens, Transformer};
+use crate::transformer::{Tokens, Transformer, widened};
 use crate::{ModelError, Precision};
 
 /// A flat batch of rows, each a sequence of tokens.
@@ -290,8 +290,7 @@ impl Predictor {
     fn hidden(&self, rows: RowTokens<'_>, context: &ForwardContext) -> Tensor<2> {
         let segments = segments_from_bounds(rows.bounds);
         let h = self.body.forward(rows.tokens(), segments, None, context);
-        // Heads are f32.
-        self.body.normalized(h).cast(DType::F32)
+        widened(self.body.normalized(h))
     }
 
     fn head(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {

@@ -312,9 +312,7 @@ impl Stack {
         if let Some(table) = &self.sinusoids {
             let [n, width] = h.dims();
             let positions = rows(tokens.positions, offset(&spec.sinusoids));
-            let rows = positions.iter();
-            let rows = rows.flat_map(|at| table.row(*at as usize, width));
-            let rows = TensorData::new(rows.collect::<Vec<f32>>(), [n, width]);
+            let rows = TensorData::new(table.rows(&positions, width), [n, width]);
             let place = (h.device(), h.dtype());
             let rows = Tensor::from_data(rows.convert_dtype(place.1), (&place.0, place.1));
             h = h + rows;
@@ -331,7 +329,7 @@ impl Stack {
         match &self.projection {
             Some(projection) => {
                 let dtype = h.dtype();
-                projection.forward(h.cast(DType::F32), context).cast(dtype)
+                projection.forward(widened(h), context).cast(dtype)
             }
             None => h,
         }
@@ -358,20 +356,28 @@ enum Sinusoids {
 }
 
 impl Sinusoids {
-    /// The vector of one position.
-    fn row(&self, position: usize, width: usize) -> Vec<f32> {
-        let angle = |pair: usize| {
-            let period = 10_000f64.powf(2.0 * pair as f64 / width as f64);
-            position as f64 / period
-        };
+    /// The vectors of positions, one after the other.
+    fn rows(&self, positions: &[u32], width: usize) -> Vec<f32> {
+        let mut rows = Vec::with_capacity(positions.len() * width);
         match self {
-            Self::Stored(table) => table[position * width..][..width].to_vec(),
+            Self::Stored(table) => {
+                for at in positions {
+                    rows.extend_from_slice(&table[*at as usize * width..][..width]);
+                }
+            }
             Self::Computed => {
-                let sines = (0..width.div_ceil(2)).map(|pair| angle(pair).sin() as f32);
-                let cosines = (0..width / 2).map(|pair| angle(pair).cos() as f32);
-                sines.chain(cosines).collect()
+                let pairs = 0..width.div_ceil(2);
+                let periods = pairs.map(|pair| 10_000f64.powf(2.0 * pair as f64 / width as f64));
+                let periods: Vec<f64> = periods.collect();
+                for at in positions {
+                    let at = f64::from(*at);
+                    rows.extend(periods.iter().map(|period| (at / period).sin() as f32));
+                    let cosines = periods[..width / 2].iter();
+                    rows.extend(cosines.map(|period| (at / period).cos() as f32));
+                }
             }
         }
+        rows
     }
 }
 
@@ -481,5 +487,13 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
+    }
+}
+
+/// Makes f32 of bf16, for the few layers that compute in no less.
+pub(crate) fn widened(h: Tensor<2>) -> Tensor<2> {
+    match h.dtype() {
+        DType::BF16 => h.cast(DType::F32),
+        _ => h,
     }
 }
