@@ -139,6 +139,8 @@ fn class_weights_are_those_of_torch() {
     // Weights of two for all are exact in floating point; these labels are balanced.
     assert_eq!(weighted("double", "{ spam = 2, ham = 2 }", &[]).0, loss);
     assert_eq!(weighted("balanced", "balanced", &[]).0, loss);
+    // The result remembers them, and is measured as that of a run without them.
+    eval(&EvalRequest::new(place.adapted("spam"), place.rows())).expect("measures");
     // A step of several batches weighs its rows as one of all of them.
     let parts = ["train.batch_size=2", "train.gradient_accumulation=3"];
     let (in_parts, _) = weighted("parts", "{ spam = 3 }", &parts);

@@ -191,6 +191,16 @@ impl SettingKind {
                     |(name, number): &(String, f64)| !name.is_empty() && range.contains(*number);
                 require(!pairs.is_empty() && pairs.iter().all(fits))
             }
+            // As JSON has it, which tells no table from another.
+            (Self::WordOrNumberByName(..), V::Table(pairs)) => {
+                let number = |(name, value): &(String, V)| match value {
+                    V::Number(number) => Some((name.clone(), *number)),
+                    V::Count(count) => Some((name.clone(), *count as f64)),
+                    _ => None,
+                };
+                let pairs: Option<_> = pairs.iter().map(number).collect();
+                self.accept(key, &V::NumberByName(pairs.ok_or_else(wrong)?))
+            }
             (Self::Count { least, most }, V::Count(count)) => {
                 require((least..=most).contains(&count))
             }

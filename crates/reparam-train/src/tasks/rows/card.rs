@@ -158,16 +158,7 @@ impl Card {
 
     /// Returns how a file is read: as asked, else as in the run.
     pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions> {
-        if data.is_as_in_run() {
-            return Ok(RowsOptions {
-                format: self.format,
-                fields: self.fields.clone(),
-            });
-        }
-        Ok(RowsOptions {
-            format: data.format.as_deref().map(str::parse).transpose()?,
-            fields: data.fields.clone().unwrap_or_default(),
-        })
+        data.row_options(self.format, &self.fields)
     }
 }
 
