@@ -366,6 +366,9 @@ pub(crate) struct AskArgs {
     /// Texts, examples or rows: a file, a directory, or a pattern in quotes
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
+    /// Sequence-to-sequence: the file of the targets, line by line those of the sources in --data
+    #[arg(long, value_name = "PATH")]
+    targets: Option<PathBuf>,
     /// File format (text, jsonl, csv, tsv, lines ...); default: as in training, else by file name
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
@@ -392,6 +395,7 @@ impl AskArgs {
         let task = tasks.of_request(self.task.as_deref(), &model, &context.hub)?;
         let data = DataRequest {
             path: context.expand(self.data),
+            targets: self.targets.map(|path| context.expand(path)),
             format: self.format,
             fields: self.fields,
             template: self.template,
@@ -527,13 +531,18 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) tensors: bool,
     /// Of word vectors: the words nearest to this one
-    #[arg(long, value_name = "WORD", conflicts_with = "tensors")]
+    #[arg(
+        long,
+        value_name = "WORD",
+        group = "question",
+        conflicts_with = "tensors"
+    )]
     pub(crate) nearest: Option<String>,
     /// Of word vectors: what is to C as B is to A
-    #[arg(long, value_names = ["A", "B", "C"], num_args = 3, conflicts_with_all = ["tensors", "nearest"])]
+    #[arg(long, value_names = ["A", "B", "C"], num_args = 3, group = "question", conflicts_with = "tensors")]
     pub(crate) analogy: Option<Vec<String>>,
     /// Maximum words to show
-    #[arg(long, short, value_name = "N", default_value_t = 10)]
+    #[arg(long, short, allow_negative_numbers = true, value_name = "N", default_value = "10", value_parser = at_least(1), requires = "question")]
     pub(crate) k: usize,
 }
 

@@ -1,8 +1,8 @@
 //! Everything from paths to blocks in one call.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,32 @@ pub struct FileShare {
     pub of: usize,
     /// What is counted.
     pub unit: Unit,
+}
+
+impl FileShare {
+    /// Counts the rows of files: of each row, where it is from and whether it is held out.
+    pub fn of_rows<'a>(
+        files: &[FileDigest],
+        rows: impl IntoIterator<Item = (&'a Path, bool)>,
+    ) -> Vec<Self> {
+        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
+        for (path, is_held_out) in rows {
+            let (held_out, of) = counts.entry(path).or_default();
+            *held_out += usize::from(is_held_out);
+            *of += 1;
+        }
+        let shares = files.iter().map(|file| {
+            let count = counts.get(&*file.path).copied();
+            let (held_out, of) = count.unwrap_or_default();
+            Self {
+                file: file.path.clone(),
+                held_out,
+                of,
+                unit: Unit::Rows,
+            }
+        });
+        shares.collect()
+    }
 }
 
 /// What is held out as a whole.

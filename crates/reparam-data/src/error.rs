@@ -425,6 +425,9 @@ pub enum DataError {
         /// The tokens that two windows have in common.
         stride: usize,
     },
+    /// A text has no token, nor has the tokenizer's template.
+    #[error("the text has no token")]
+    NoTokens,
     /// A document of a file cannot be encoded.
     #[error("{place}: {error}")]
     Document {

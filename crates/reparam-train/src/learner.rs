@@ -101,14 +101,14 @@ impl<O: Objective> Learner for ModuleLearner<O> {
     fn pass(&self, step: u64) -> Result<Pass> {
         let first = step * self.accumulation;
         let passes = first..first + self.accumulation;
-        let weighs = |pass: &u64| self.objective.weight(*pass) > 0.0;
-        let passes = passes.filter(weighs);
+        let passes = passes.map(|pass| (pass, self.objective.weight(pass)));
+        let passes: Vec<(u64, f64)> = passes.filter(|(_, weight)| *weight > 0.0).collect();
         // One normalization for the whole step: with a mean for each micro-batch, tokens of a
         // short one would weigh more.
-        let weight: f64 = passes.clone().map(|pass| self.objective.weight(pass)).sum();
+        let weight: f64 = passes.iter().map(|(_, weight)| weight).sum();
         let mut loss = 0.0;
         let mut gradients: Option<ParameterList> = None;
-        for pass in passes {
+        for (pass, _) in passes {
             let context = ForwardContext::training(self.seed, pass);
             let micro = self.objective.loss(&self.model, pass, weight, &context)?;
             loss += micro.clone().into_scalar::<f64>().elem::<f64>();

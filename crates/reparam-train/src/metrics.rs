@@ -9,7 +9,15 @@ use crate::{Result, TrainError};
 const LOWER_IS_BETTER: [&str; 5] = ["loss", "perplexity", "mse", "rmse", "mae"];
 
 /// What stands beside the measures: no model is better for more of it.
-const COUNTS: [&str; 5] = ["tokens", "examples", "truncated", "skipped", "seed"];
+const COUNTS: [&str; 7] = [
+    "tokens",
+    "examples",
+    "truncated",
+    "skipped",
+    "seed",
+    "pairs",
+    "missing",
+];
 
 /// Whether a name is that of a measure, and not of a count beside it.
 pub(crate) fn is_measured(name: &str) -> bool {

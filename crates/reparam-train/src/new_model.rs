@@ -20,6 +20,9 @@ use crate::open::OpenedModel;
 use crate::session::load_tokenizer;
 use crate::{Result, TrainError};
 
+/// The key that `architecture` says.
+const MODEL_TYPE: &str = "model_type";
+
 /// What a new model is made with beside its configuration.
 pub(crate) struct Recipe<'a> {
     pub(crate) catalog: &'a Catalog,
@@ -43,7 +46,9 @@ impl OpenedModel {
         let name = PathBuf::from(format!("new {} model", config.architecture));
         let families = &recipe.catalog.families;
         // What is wrong with the sizes is said before a tokenizer is trained; any size of the vocabulary will do for that.
-        let draft = families.describe(&configuration(config, &name, recipe.of, None)?)?;
+        let draft = configuration(config, &name, recipe.of, None)?;
+        check_read(config, &JsonObject::new(&name, Map::new()))?;
+        let draft = families.describe(&draft)?;
         check_fits(&[("model.config", bytes_of(&draft, recipe.of)?)])?;
         let files = tokenizer_files(&config.tokenizer, texts)?;
         let tokenizer = |name: &str| files.get(name).map(Vec::as_slice);
@@ -178,7 +183,7 @@ fn configuration(
     tokenizer: Option<&TextTokenizer>,
 ) -> Result<ModelJson> {
     let mut map = Map::from_iter([
-        ("model_type".to_owned(), json!(config.architecture)),
+        (MODEL_TYPE.to_owned(), json!(config.architecture)),
         ("dtype".to_owned(), json!("float32")),
         ("vocab_size".to_owned(), json!(1)),
     ]);
@@ -211,7 +216,7 @@ fn configuration(
 fn check_read(config: &NewModelConfig, json: &JsonObject) -> Result<()> {
     let unread = json.unread();
     let mut given = config.config.iter().map(|(key, _)| key);
-    match given.find(|key| unread.contains(key)) {
+    match given.find(|key| *key == MODEL_TYPE || unread.contains(key)) {
         None => Ok(()),
         Some(key) => Err(TrainError::UnreadKey {
             key: key.clone(),

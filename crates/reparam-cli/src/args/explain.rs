@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use reparam_train::TaskEntry;
 use reparam_train::config::Precision;
 use reparam_train::explain::{Attribution, Baseline, ExplainRequest};
@@ -33,7 +34,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, default_value = "integrated-gradients", value_parser = word_of(Attribution::ALL))]
     method: Attribution,
     /// Label, or text that a language model goes on with; default: what the model predicts
-    #[arg(long, value_name = "LABEL", allow_hyphen_values = true)]
+    #[arg(long, value_name = "LABEL", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     target: Option<String>,
     /// Word whose tag is explained, counted from 0
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = at_least(0))]
@@ -52,7 +53,7 @@ pub(crate) struct ExplainArgs {
     #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", value_parser = at_least(2))]
     sequence_length: Option<usize>,
     /// Write a page with the words coloured here, and the same as JSON beside it
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", value_parser = page)]
     pub(crate) output: Option<PathBuf>,
 }
 
@@ -82,5 +83,17 @@ impl ExplainArgs {
             ..ExplainRequest::new(model, text)
         };
         Ok((task, request))
+    }
+}
+
+/// A path of a page, whose name is not that of the JSON beside it.
+fn page(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension() {
+        Some(extension) if extension == "json" => Err(
+            "the page is HTML, and its JSON is written beside it: give a name such as page.html"
+                .to_owned(),
+        ),
+        _ => Ok(path),
     }
 }

@@ -34,7 +34,10 @@ impl<'a> Matrix<'a> {
     /// Prints a table: a line a label as it is, a column a label as it is predicted.
     pub(super) fn print(&self, printer: &mut Printer<'_>) -> Result<()> {
         let shown = self.shown();
-        let names: Vec<String> = shown.iter().map(|label| cut(self.labels[*label])).collect();
+        let names: Vec<String> = shown
+            .iter()
+            .map(|label| cut(&reparam_formats::shown(self.labels[*label]).to_string()))
+            .collect();
         let numbers = shown
             .iter()
             .flat_map(|row| shown.iter().map(|column| count(self.rows[*row][*column])));

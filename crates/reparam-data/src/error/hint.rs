@@ -165,6 +165,9 @@ impl DataError {
             Self::WhiteSpaceRun { .. } => {
                 "shorten it in the data".to_owned()
             }
+            Self::NoTokens => {
+                "it is blank, or data.text takes all its words out: write something into it, or leave it out".to_owned()
+            }
             Self::NoRoom { of_template, .. } => {
                 format!("set sequence_length to {} or more", of_template + 1)
             }

@@ -55,6 +55,7 @@ pub use options::{Normalize, Segment, StopWords, TextOptions};
 pub use report::{Sample, Step, StepReport, TextReport};
 
 use segment::Segmenter;
+pub(crate) use segment::is_han;
 use stop_words::StopList;
 
 /// Does to texts what [`TextOptions`] say. Clones share the dictionary.

@@ -110,7 +110,7 @@ fn runs(mut text: &str) -> impl Iterator<Item = (bool, &str)> {
 }
 
 /// The unified ideographs and their extensions, the compatible ones, and the marks that stand for one (々, 〇).
-fn is_han(character: char) -> bool {
+pub(crate) fn is_han(character: char) -> bool {
     matches!(
         character,
         '\u{3400}'..='\u{4dbf}'

@@ -1,5 +1,6 @@
 //! How well answers meet those of a data set.
 
+use crate::preprocess::is_han;
 use std::collections::HashMap;
 
 #[cfg(test)]
@@ -182,11 +183,11 @@ fn is_eastern(text: &str) -> bool {
 
 /// Chinese characters with their extensions and compatibility forms, and Japanese syllables.
 fn is_eastern_character(character: char) -> bool {
-    matches!(
+    let is_syllable = matches!(
         character,
-        '\u{3005}'..='\u{3007}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}'
-            | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}'
-    )
+        '\u{3006}' | '\u{3040}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}'
+    );
+    is_syllable || is_han(character)
 }
 
 /// Punctuation of Chinese and Japanese texts: their own, the full-width forms, and quotation marks, dashes, dots and ellipses,

@@ -1,6 +1,7 @@
 //! The words that BLEU compares.
 
 use super::ngrams::{is_space, words};
+use crate::preprocess::is_han;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,22 @@ impl BleuTokenizer {
             Self::Zh => "zh",
             Self::Char => "char",
             Self::None => "none",
+        }
+    }
+
+    /// Returns the one for texts in one language: that for Chinese where most of them have Chinese characters.
+    #[must_use]
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut chinese, mut others) = (0_usize, 0_usize);
+        for text in texts {
+            match text.contains(is_han) {
+                true => chinese += 1,
+                false => others += 1,
+            }
+        }
+        match chinese > others {
+            true => Self::Zh,
+            false => Self::V13a,
         }
     }
 

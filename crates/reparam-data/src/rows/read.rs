@@ -158,12 +158,22 @@ impl<T> Rows<T> {
     /// With [`OnError::Stop`] the error of the first row that has one, with all others of its kind;
     /// [`RowError::NothingLeft`] if every row has one.
     pub fn settle(self, on_error: OnError) -> Result<(Vec<T>, Skipped)> {
+        let (rows, skipped) = self.settled(on_error)?;
+        Ok((rows.rows.into_iter().flatten().collect(), skipped))
+    }
+
+    /// [`settle`](Self::settle), with the files that the rows are of.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn settled(self, on_error: OnError) -> Result<(Self, Skipped)> {
         let n_rows = self.rows.len();
         let mut read = Vec::with_capacity(n_rows);
         let mut faults = Faults::new(on_error);
         for row in self.rows {
             match row {
-                Ok(row) => read.push(row),
+                Ok(row) => read.push(Ok(row)),
                 Err(error) => faults.add(error)?,
             }
         }
@@ -172,7 +182,12 @@ impl<T> Rows<T> {
             first: Box::new(first),
         };
         let skipped = faults.finish(read.len(), nothing_left)?;
-        Ok((read, skipped))
+        let rows = Self {
+            rows: read,
+            files: self.files,
+            left_out: self.left_out,
+        };
+        Ok((rows, skipped))
     }
 }
 
@@ -444,7 +459,8 @@ impl File<'_> {
 /// Takes the value of a key; with a dot in it, also that of an object in the object: `translation.de`.
 fn take(object: &mut Map<String, Value>, key: &str) -> Option<Value> {
     if let Some(value) = object.get_mut(key) {
-        return Some(value.take());
+        // Another field may be the same one.
+        return Some(value.clone());
     }
     let (outer, inner) = key.split_once('.')?;
     take(object.get_mut(outer)?.as_object_mut()?, inner)

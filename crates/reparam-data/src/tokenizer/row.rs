@@ -29,8 +29,23 @@ impl TextTokenizer {
     ///
     /// # Errors
     ///
-    /// [`DataError::NoRoom`] if the template alone fills `max_length`; else those of [`TextTokenizer::encode`].
+    /// [`DataError::NoRoom`] if the template alone fills `max_length`, [`DataError::NoTokens`] if text and template have none;
+    /// else those of [`TextTokenizer::encode`].
     pub fn encode_row(
+        &self,
+        text: &str,
+        text_pair: Option<&str>,
+        max_length: usize,
+    ) -> Result<EncodedRow> {
+        let row = self.row(text, text_pair, max_length)?;
+        if row.ids.is_empty() {
+            return Err(DataError::NoTokens);
+        }
+        Ok(row)
+    }
+
+    /// [`encode_row`](Self::encode_row), of which there may be no token.
+    pub(super) fn row(
         &self,
         text: &str,
         text_pair: Option<&str>,

@@ -28,7 +28,7 @@ impl TextTokenizer {
             Some(eos) if !self.template_ends_with(eos)? => eos,
             _ => return self.encode_row(text, None, max_length),
         };
-        let row = self.encode_row(text, None, max_length.saturating_sub(1));
+        let row = self.row(text, None, max_length.saturating_sub(1));
         let mut row = row.map_err(|error| match error {
             DataError::NoRoom { of_template, .. } => DataError::NoRoom {
                 max_length,

@@ -58,7 +58,7 @@ impl WordPairError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Empty => "give more texts, or lower min_count",
-            Self::OneWord => "give more texts, or lower min_count, or set negatives to 0",
+            Self::OneWord => "give more texts, or lower min_count",
             Self::Window => "set window to 1 or more; 5 is usual",
             Self::Subsample { .. } => {
                 "use 1e-5 for large corpora, 1e-3 for small ones, or 0 to keep every word"

@@ -14,9 +14,10 @@ use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub(crate) use self::request::refuse_options_of_texts;
 pub use self::request::{
     BOOTSTRAP, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
-    ModelRequest, NORMALIZE, POOLING, PredictRequest, Predictions, THRESHOLD,
+    ModelRequest, NORMALIZE, POOLING, PredictRequest, Predictions, TARGETS, THRESHOLD,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
+use reparam_data::rows::{RowFormat, RowsOptions};
 use reparam_data::{Fields, OnError, Template};
 use reparam_models::architecture::Pooling;
 use reparam_ops::runtime::Runtime;
@@ -47,7 +48,13 @@ impl EvalRequest {
         given([
             (BOOTSTRAP, self.bootstrap.is_some()),
             (THRESHOLD, self.threshold.is_some()),
-            (GENERATE, self.generate.is_some()),
+            (TARGETS, self.data.targets.is_some()),
+            (GENERATE, self.generate == Some(Decoding::default())),
+            (
+                DECODING,
+                self.generate
+                    .is_some_and(|decoding| decoding != Decoding::default()),
+            ),
         ])
     }
 }
@@ -57,7 +64,7 @@ impl EvalRequest {
 pub struct Decoding {
     /// How many targets are followed at a time; 1, which takes the most likely token each time, if absent.
     pub num_beams: Option<usize>,
-    /// The most tokens of a target; 128 if absent.
+    /// The most tokens of a target; as in training, else 128, if absent.
     pub max_new_tokens: Option<usize>,
 }
 
@@ -70,9 +77,11 @@ pub const THRESHOLD: &str = "--threshold";
 pub const POOLING: &str = "--pooling";
 /// `--normalize` of `reparam predict`.
 pub const NORMALIZE: &str = "--normalize";
+/// `--targets` of `reparam eval` and `reparam predict`.
+pub const TARGETS: &str = "--targets";
 /// `--generate` of `reparam eval`.
 pub const GENERATE: &str = "--generate";
-/// `--num-beams` and `--max-new-tokens` of `reparam predict`.
+/// `--num-beams` and `--max-new-tokens` of both.
 pub const DECODING: &str = "--num-beams or --max-new-tokens";
 
 fn given<const N: usize>(options: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
@@ -88,6 +97,8 @@ pub const DEFAULT_LENGTH: usize = 512;
 pub struct DataRequest {
     /// The file, or a directory or a pattern of files.
     pub path: PathBuf,
+    /// The file of the targets, whose lines belong to those of the other; without it one file has both.
+    pub targets: Option<PathBuf>,
     /// The word for its format; by the file's name, or with fields and template as in the model's run, if absent.
     pub format: Option<String>,
     /// Which column holds which field; those of its format, or with format and template as in the model's run, if absent.
@@ -103,6 +114,7 @@ impl DataRequest {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            targets: None,
             format: None,
             fields: None,
             template: None,
@@ -110,12 +122,43 @@ impl DataRequest {
         }
     }
 
+    /// Returns the files.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        [&self.path]
+            .into_iter()
+            .chain(&self.targets)
+            .cloned()
+            .collect()
+    }
+
+    /// Returns how a file of rows is read: as asked, else with what the run had.
+    pub(crate) fn row_options(
+        &self,
+        format: Option<RowFormat>,
+        fields: &Fields,
+    ) -> Result<RowsOptions> {
+        if self.targets.is_some() && self.format.is_none() {
+            return Ok(RowsOptions {
+                format: Some(RowFormat::Parallel),
+                ..RowsOptions::default()
+            });
+        }
+        if self.is_as_in_run() {
+            let fields = fields.clone();
+            return Ok(RowsOptions { format, fields });
+        }
+        Ok(RowsOptions {
+            format: self.format.as_deref().map(str::parse).transpose()?,
+            fields: self.fields.clone().unwrap_or_default(),
+        })
+    }
+
     /// Returns whether nothing here says how the file is read, so that it is read as those of the model's run were.
     ///
     /// A format, its fields and a template belong together, so that one of them that is asked for takes the place of all.
     pub(crate) fn is_as_in_run(&self) -> bool {
         let no_fields = self.fields.as_ref().is_none_or(Fields::is_empty);
-        self.format.is_none() && no_fields && self.template.is_none()
+        self.format.is_none() && no_fields && self.template.is_none() && self.targets.is_none()
     }
 
     /// Refuses what a task without fields does not look at.
@@ -145,6 +188,33 @@ impl DataRequest {
                 option: "--template",
             }),
         }
+    }
+}
+
+/// Refuses what a task that runs no model of texts, but reads a table, has no use for.
+///
+/// # Errors
+///
+/// [`TrainError::NotForTask`] for an adapter, [`TrainError::NoFields`] for an option.
+pub(crate) fn refuse_options_of_texts(
+    task: &'static str,
+    model: &ModelRequest,
+    data: &DataRequest,
+    sequence_length: Option<usize>,
+) -> Result<()> {
+    if model.adapter.is_some() {
+        return Err(TrainError::not_for_task(task, "given an adapter"));
+    }
+    data.refuse_fields(task)?;
+    let is_csv = matches!(data.format.as_deref(), None | Some("csv"));
+    let others = [
+        ("--format", !is_csv),
+        ("--sequence-length", sequence_length.is_some()),
+        ("--precision", model.precision != Precision::Auto),
+    ];
+    match others.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => Err(TrainError::NoFields { task, option }),
+        None => Ok(()),
     }
 }
 
@@ -190,6 +260,7 @@ impl PredictRequest {
             (THRESHOLD, self.threshold.is_some()),
             (POOLING, self.pooling.is_some()),
             (NORMALIZE, self.normalize),
+            (TARGETS, self.data.targets.is_some()),
             (DECODING, self.decoding != Decoding::default()),
         ])
     }

@@ -9,7 +9,6 @@ use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
     BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadReport, Size, Split, TextTokenizer,
-    read_watched,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Precision, Sampling};
@@ -19,9 +18,9 @@ use super::next_token;
 use super::pretrained::{
     Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
-use super::texts::TextCard;
+use super::texts::{TextCard, texts_of};
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, DataConfig, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
@@ -121,8 +120,9 @@ impl Task for CausalLanguageModel {
             (None, None) => false,
         };
         let recipe = Recipe::of(config, NewModel::Causal);
-        let opened =
-            Beginning::find(config, &hub)?.open(&recipe, || document_texts(&config.data, watch))?;
+        let opened = Beginning::find(config, &hub)?.open(&recipe, || {
+            texts_of(&config.data.train, &config.data.reading(), watch)
+        })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         if precision != Precision::F32 && session.model.architecture().has_dropout() {
             return Err(TrainError::DropoutInBf16);
@@ -243,15 +243,6 @@ impl Task for CausalLanguageModel {
     ) -> Result<Vec<Explanation>> {
         next_token::explain(Self::NAME, request, hub, stop)
     }
-}
-
-/// The texts that the tokenizer of a new model is trained on.
-fn document_texts(data: &DataConfig, watch: Stop<'_>) -> Result<Vec<String>> {
-    let documents = read_watched(&data.train, &data.reading(), watch)?.documents;
-    Ok(documents
-        .into_iter()
-        .map(|document| document.text)
-        .collect())
 }
 
 /// What the run says of its data, of which `read` was read for training and evaluation.

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use super::pretrained::{
     Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
-use super::texts::TextCard;
+use super::texts::{TextCard, texts_of};
 use crate::adapter::attach;
 use crate::bootstrap::with_intervals;
 use crate::cards::{self, CARD_FILE};
@@ -176,11 +176,8 @@ impl Task for MaskedLanguageModel {
     ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let recipe = Recipe::of(config, NewModel::Masked);
-        let opened = Beginning::find(config, &config.model.hub(hub))?.open(&recipe, || {
-            let documents = read_watched(&data.train, &data.reading(), watch)?.documents;
-            let texts = documents.into_iter().map(|document| document.text);
-            Ok(texts.collect())
-        })?;
+        let opened = Beginning::find(config, &config.model.hub(hub))?
+            .open(&recipe, || texts_of(&data.train, &data.reading(), watch))?;
         let settings = &data.own;
         let probability = settings.number("mask_probability")?;
         let masking = masking(&opened, probability, settings.flag("whole_words")?)?;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use reparam_data::{Fields, Format, ReadOptions, Template};
+use reparam_data::{Fields, Format, ReadOptions, Template, read_watched};
 use reparam_formats::config::ModelJson;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::cards::{self, CARD_FILE};
 use crate::task::{DataRequest, ModelRequest};
+use crate::{Result, Stop};
 
 /// How the texts of a run were read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,4 +83,14 @@ impl TextCard {
             _ => Ok((asked, None)),
         }
     }
+}
+
+/// Reads the texts of documents, which the tokenizer of a new model is trained on.
+pub(super) fn texts_of(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    watch: Stop<'_>,
+) -> Result<Vec<String>> {
+    let documents = read_watched(paths, options, watch)?.documents.into_iter();
+    Ok(documents.map(|document| document.text).collect())
 }

@@ -17,8 +17,8 @@ use reparam_data::word_pairs::{
     WordSimilarity,
 };
 use reparam_data::{
-    BatchPlan, ContentHash, Format, Phase, ReadReport, Size, SpecialIds, TextTokenizer, hold_out,
-    read_watched,
+    BatchPlan, ContentHash, FileDigest, Format, Phase, ReadReport, Size, SpecialIds, TextTokenizer,
+    hold_out, read_watched,
 };
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{JsonObject, ModelJson};
@@ -39,7 +39,7 @@ use crate::learner::Objective;
 use crate::model_files::{CONFIG, ModelFiles, VECTORS};
 use crate::new_model::tokenizer_files;
 use crate::open::model_directory;
-use crate::task::{EvalRequest, Prepared, Task};
+use crate::task::{EvalRequest, Prepared, Task, refuse_options_of_texts};
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// Positions of a text that an evaluation looks at together.
@@ -254,6 +254,12 @@ fn checked(config: &RowsConfig<VectorKeys>) -> Result<(&NewModelConfig, Predicts
         let what = "begun with word vectors";
         return Err(TrainError::not_for_task(WordEmbedding::NAME, what));
     }
+    if config.model.dropout.is_some() {
+        return Err(TrainError::not_for_task(
+            WordEmbedding::NAME,
+            "given a dropout",
+        ));
+    }
     let mut keys = new.config.iter();
     if let Some((key, _)) = keys.find(|(key, _)| key != WIDTH) {
         return Err(TrainError::UnreadKey {
@@ -283,8 +289,12 @@ impl Task for WordEmbedding {
         let (data, seed) = (&config.data, config.train.seed);
         let settings = &data.own;
         let similarity = settings.optional("similarity", Settings::word)?;
-        let similarity = similarity.map(|path| WordSimilarity::read(Path::new(path)));
-        let similarity = similarity.transpose()?;
+        let similarity = similarity.map(Path::new);
+        let of_similarity = similarity.map(|path| -> Result<_> {
+            Ok(FileDigest::of(path, &reparam_formats::file::read(path)?))
+        });
+        let of_similarity = of_similarity.transpose()?;
+        let similarity = similarity.map(WordSimilarity::read).transpose()?;
         let text = text_options(settings)?;
         let steps = match text.is_nothing() {
             true => None,
@@ -374,7 +384,7 @@ impl Task for WordEmbedding {
             tokens: pairs.positions(),
             shuffle: data.shuffle,
             facts,
-            files: report.files,
+            files: report.files.into_iter().chain(of_similarity).collect(),
         };
         let loaded = Loaded {
             token_bytes: (4 * width * (1 + options.negatives)) as u128,
@@ -429,7 +439,8 @@ impl Task for WordEmbedding {
     }
 
     fn eval(request: &EvalRequest, hub: &HubOptions, _: Stop<'_>) -> Result<Metrics> {
-        request.data.refuse_template(Self::NAME)?;
+        let (model, data) = (&request.model, &request.data);
+        refuse_options_of_texts(Self::NAME, model, data, request.sequence_length)?;
         let directory = model_directory(&request.model.model, hub)?;
         let vectors = WordVectors::read(&directory.join(VECTORS), Some(Layout::Glove))?;
         let list = WordSimilarity::read(&request.data.path)?;

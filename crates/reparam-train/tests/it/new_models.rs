@@ -384,6 +384,7 @@ fn what_a_new_model_cannot_be_is_said() {
             "sentence_marks",
         ),
         (words, &["model.architecture=lstm"], "skip_gram"),
+        (words, &["model.dropout=0.1"], "dropout"),
         (words, &["model.tokenizer={ kind = \"bpe\" }"], "word_level"),
         (words, &["model.config={ hidden_size = 4 }"], "vector_size"),
         (
@@ -397,6 +398,39 @@ fn what_a_new_model_cannot_be_is_said() {
         let said = format!("{error} {}", error.hint().unwrap_or_default());
         assert!(said.contains(expected), "{overrides:?}: {said}");
     }
+}
+
+/// Tokenizers of words put no token around a text, so that one without words has none.
+#[test]
+fn a_text_without_a_token_is_refused() {
+    let dir = place();
+    let steps = "data.text={ segment = \"words\", stop_words = \"en\" }";
+    let topics = &EXAMPLES[0];
+    topics
+        .run(&dir, &[&SHORT[..], &[steps]].concat())
+        .expect("a run");
+    let model = ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8"));
+    let rows = dir.path().join("rows.jsonl");
+    let some = "{\"text\":\"the bread\"}\n{\"text\":\"the\"}\n";
+    std::fs::write(&rows, some).expect("writes");
+    let tasks = Tasks::builtin();
+    let task = *tasks.of_request(None, &model, &offline()).expect("a task");
+    let mut request = PredictRequest::new(model, DataRequest::new(&rows));
+    let mut printed = Printed::default();
+    let error = task.predict(&request, &offline(), Stop::never(), &mut printed);
+    let error = error.expect_err("a text of stop words");
+    let said = error.to_string();
+    assert!(
+        said.ends_with("rows.jsonl:2: the text has no token"),
+        "{said}"
+    );
+    assert!(error.hint().expect("a hint").contains("data.text"));
+    request.data.on_error = OnError::Skip;
+    let mut printed = Printed::default();
+    task.predict(&request, &offline(), Stop::never(), &mut printed)
+        .expect("predicts");
+    assert!(printed.0[0]["label"].is_string(), "{:?}", printed.0);
+    assert!(printed.0[1]["error"].is_string(), "{:?}", printed.0);
 }
 
 #[derive(Default)]
@@ -467,6 +501,29 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
     let names: Vec<&String> = metrics.values().keys().collect();
     assert_eq!(names, ["loss", "tokens", "bleu", "chrf", "rouge_l"]);
     assert!(metrics.primary().is_finite());
+
+    // Two files say the same as one.
+    let [sources, targets] =
+        [("a", "ninety-two\nfive\n"), ("b", "9 2\n5\n")].map(|(name, text)| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).expect("writes");
+            path
+        });
+    let two = DataRequest {
+        targets: Some(targets),
+        ..DataRequest::new(sources)
+    };
+    let of_two = EvalRequest {
+        data: two.clone(),
+        ..request.clone()
+    };
+    let of_two = task.eval(&of_two, &offline(), Stop::never());
+    assert_eq!(of_two.expect("measures"), metrics);
+    let asked = PredictRequest::new(request.model.clone(), two);
+    let mut printed = Printed::default();
+    task.predict(&asked, &offline(), Stop::never(), &mut printed)
+        .expect("predicts");
+    assert_eq!(printed.0.len(), 2);
 
     std::fs::write(&rows, "{\"source\":\"ninety-two\"}\n{\"source\":3}\n").expect("writes");
     let mut request = PredictRequest::new(request.model, DataRequest::new(&rows));

@@ -8,9 +8,11 @@ use serde_json::json;
 use super::report::measure;
 use super::{Regression, RegressionModel};
 use crate::bootstrap::with_intervals;
-use crate::config::Precision;
 use crate::numbers::{csv_cell, readable};
-use crate::task::{DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task};
+use crate::task::{
+    DataRequest, EvalRequest, ModelRequest, PredictRequest, Predictions, Task,
+    refuse_options_of_texts,
+};
 use crate::{Metrics, Result, Stop, TrainError};
 
 /// What a model predicts for a file.
@@ -131,19 +133,6 @@ fn open(
     data: &DataRequest,
     sequence_length: Option<usize>,
 ) -> Result<RegressionModel> {
-    let task = Regression::NAME;
-    if request.adapter.is_some() {
-        return Err(TrainError::not_for_task(task, "given an adapter"));
-    }
-    data.refuse_fields(task)?;
-    let is_csv = matches!(data.format.as_deref(), None | Some("csv"));
-    let others = [
-        ("--format", !is_csv),
-        ("--sequence-length", sequence_length.is_some()),
-        ("--precision", request.precision != Precision::Auto),
-    ];
-    if let Some((option, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
-        return Err(TrainError::NoFields { task, option });
-    }
+    refuse_options_of_texts(Regression::NAME, request, data, sequence_length)?;
     RegressionModel::load(Path::new(&request.model))
 }

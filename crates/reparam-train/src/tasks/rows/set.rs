@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use reparam_data::rows::{OnError, Rows, RowsOptions, Skipped};
-use reparam_data::{FileDigest, FileShare, Size, Unit, hold_out, permutation};
+use reparam_data::{FileDigest, FileShare, Size, hold_out, permutation};
 
 use super::open::Base;
 use super::{Encoder, Item, Purpose, RowTask, Window};
@@ -47,15 +47,7 @@ impl<T: RowTask> Set<T> {
         on_error: OnError,
         purpose: Purpose,
     ) -> Result<(Rows<T::Row>, Skipped)> {
-        let rows = T::read(paths, options, purpose)?;
-        let (files, left_out) = (rows.files.clone(), rows.left_out.clone());
-        let (rows, skipped) = rows.settle(on_error)?;
-        let rows = Rows {
-            rows: rows.into_iter().map(Ok).collect(),
-            files,
-            left_out,
-        };
-        Ok((rows, skipped))
+        Ok(T::read(paths, options, purpose)?.settled(on_error)?)
     }
 
     /// Makes tokens of rows to learn from.
@@ -76,23 +68,8 @@ impl<T: RowTask> Set<T> {
     pub(super) fn hold_out(self, size: Size, seed: u64) -> Result<(Self, Self, Vec<FileShare>)> {
         let contents: Vec<_> = self.items.iter().map(|item| item.content).collect();
         let held_out = hold_out(&contents, size, seed)?;
-        let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
-        for (item, is_held_out) in self.items.iter().zip(&held_out) {
-            let (chosen, of) = counts.entry(&*item.place.path).or_default();
-            *chosen += usize::from(*is_held_out);
-            *of += 1;
-        }
-        let shares = self.files.iter().map(|file| {
-            let count = counts.get(&*file.path);
-            let (held_out, of) = count.copied().unwrap_or_default();
-            FileShare {
-                file: file.path.clone(),
-                held_out,
-                of,
-                unit: Unit::Rows,
-            }
-        });
-        let shares = shares.collect();
+        let places = self.items.iter().map(|item| &*item.place.path);
+        let shares = FileShare::of_rows(&self.files, places.zip(held_out.iter().copied()));
         let (mut train, mut eval) = (Vec::new(), Vec::new());
         for (item, is_held_out) in self.items.into_iter().zip(held_out) {
             if is_held_out { &mut eval } else { &mut train }.push(item);

@@ -55,11 +55,7 @@ pub(super) fn measure(model: &Seq2SeqLm, pairs: &[Pair], stop: Stop<'_>) -> Resu
         first += count;
     }
     stop.at(Phase::Evaluating, pairs.len() as u64, pairs.len() as u64);
-    let mean = sum / tokens as f64;
-    if !mean.is_finite() {
-        return Err(TrainError::LossNotFinite);
-    }
-    Ok(Metrics::lower_is_better("loss", mean).with("tokens", tokens))
+    Ok(Metrics::lower_is_better("loss", sum / tokens as f64).with("tokens", tokens))
 }
 
 /// Writes a target for a source.
@@ -91,12 +87,8 @@ pub(super) struct Written {
 impl Written {
     /// Begins with nothing written. BLEU splits words as in Chinese where most targets have Chinese characters.
     pub(super) fn new(pairs: &[Pair]) -> Self {
-        let chinese = pairs.iter().filter(|pair| pair.target.chars().any(is_han));
         Self {
-            tokenizer: match 2 * chinese.count() > pairs.len() {
-                true => BleuTokenizer::Zh,
-                false => BleuTokenizer::V13a,
-            },
+            tokenizer: BleuTokenizer::of_texts(pairs.iter().map(|pair| &*pair.target)),
             bleu: BleuStats::default(),
             chrf: ChrfStats::default(),
             rouge: RougeStats::default(),
@@ -116,9 +108,4 @@ impl Written {
             .with("chrf", self.chrf.score())
             .with("rouge_l", rouge.map(|rouge| rouge.rouge_l))
     }
-}
-
-/// Whether BLEU splits a character off as in Chinese.
-fn is_han(character: char) -> bool {
-    matches!(character, '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}')
 }

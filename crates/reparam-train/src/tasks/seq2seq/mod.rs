@@ -3,16 +3,16 @@
 mod measure;
 mod pairs;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use reparam::ForwardContext;
 use reparam::methods::AdapterMeta;
-use reparam::schema::{Range, SettingSpec, count, number};
+use reparam::schema::{Fallback, Range, SettingKind, SettingSpec, number};
 use reparam_data::rows::{RowFormat, Rows};
-use reparam_data::{BatchPlan, Size, TextTokenizer};
+use reparam_data::{BatchPlan, OnError, Phase, Size, TextTokenizer};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{DecodingConfig, NewModel, Precision, Seq2SeqLm};
 use serde_json::{Map, Value, json};
@@ -28,11 +28,12 @@ use crate::config::{EvalData, RowsConfig, RowsKeys};
 use crate::learner::Objective;
 use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
+use crate::numbers::csv_cell;
 use crate::open::OpenedModel;
 use crate::session::{load_adapter, misfit};
 use crate::task::{
     BaseOrigin, DECODING, Decoding, EvalRequest, GENERATE, ModelRequest, PredictRequest,
-    Predictions, Prepared, Task,
+    Predictions, Prepared, TARGETS, Task,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -47,9 +48,13 @@ impl RowsKeys for PairKeys {
     type Format = RowFormat;
     const RUNS_IN_BF16: bool = false;
     const OWN: &'static [SettingSpec] = &[
-        count(
+        SettingSpec::new(
             "max_target_length",
-            TARGET_LENGTH as u64,
+            SettingKind::Count {
+                least: 2,
+                most: u64::MAX,
+            },
+            Fallback::Count(TARGET_LENGTH as u64),
             "maximum tokens of a target, its end included; longer ones are cut",
         ),
         number(
@@ -107,7 +112,7 @@ impl Task for SequenceToSequence {
     const SUMMARY: &'static str = "writes a target for a source, such as a translation";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("SEQ_2_SEQ_LM");
-    const OPTIONS: &'static [&'static str] = &[GENERATE, DECODING];
+    const OPTIONS: &'static [&'static str] = &[GENERATE, DECODING, TARGETS];
 
     type Config = RowsConfig<PairKeys>;
 
@@ -235,24 +240,28 @@ impl Task for SequenceToSequence {
         let asked = Asked::open(&request.model, request.sequence_length, hub)?;
         let options = asked.card.options(&request.data)?;
         let on_error = request.data.on_error;
-        let read = Pairs::read(std::slice::from_ref(&request.data.path), &options, on_error);
-        let (rows, _) =
+        let read = Pairs::read(&request.data.paths(), &options, on_error);
+        let (rows, mut skipped) =
             read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
         let (lengths, first) = (asked.lengths, asked.decoding.forced_bos);
         let tokenizer = &asked.tokenizer;
         let pairs = Pairs::encode(rows, tokenizer, (lengths, first), on_error, stop)?;
+        skipped.append(pairs.skipped);
         let metrics = measure::measure(&asked.model, &pairs.pairs, stop)?;
+        if !metrics.primary().is_finite() {
+            return Err(TrainError::LossNotFinite);
+        }
+        let metrics = match on_error {
+            OnError::Stop => metrics,
+            OnError::Skip => metrics.with("skipped", skipped.count),
+        };
         let Some(decoding) = request.generate else {
             return Ok(metrics);
         };
         let decoding = asked.decoding(decoding)?;
         let mut written = Written::new(&pairs.pairs);
         for (done, pair) in pairs.pairs.iter().enumerate() {
-            stop.at(
-                reparam_data::Phase::Evaluating,
-                done as u64,
-                pairs.pairs.len() as u64,
-            );
+            stop.at(Phase::Evaluating, done as u64, pairs.pairs.len() as u64);
             let text = write(&asked.model, tokenizer, (&pair.source.ids, &decoding), stop)?;
             written.add(&text, &pair.target);
         }
@@ -278,7 +287,7 @@ impl Task for SequenceToSequence {
         let rows = read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
         let decoding = asked.decoding(request.decoding)?;
         to.header("row,text");
-        let mut failed = 0;
+        let (mut failed, mut cut) = (0, 0);
         let total = rows.len();
         for (number, row) in rows.into_iter().enumerate() {
             stop.check()?;
@@ -286,6 +295,7 @@ impl Task for SequenceToSequence {
                 let source = asked
                     .tokenizer
                     .encode_source(&row.source, asked.lengths.source)?;
+                cut += usize::from(source.truncated);
                 write(
                     &asked.model,
                     &asked.tokenizer,
@@ -295,11 +305,11 @@ impl Task for SequenceToSequence {
             });
             let (object, line) = match text {
                 Ok(text) => {
-                    let line = format!("{number},{}", crate::numbers::csv_cell(&text));
+                    let line = format!("{number},{}", csv_cell(&text));
                     (json!({ "text": text }), line)
                 }
                 Err(TrainError::Interrupted) => return Err(TrainError::Interrupted),
-                Err(error) if request.data.on_error == reparam_data::OnError::Stop => {
+                Err(error) if request.data.on_error == OnError::Stop => {
                     return Err(error);
                 }
                 Err(error) => {
@@ -316,6 +326,9 @@ impl Task for SequenceToSequence {
         }
         if failed > 0 {
             to.note(format!("{failed} of {total} rows could not be read"));
+        }
+        if cut > 0 {
+            to.note(format!("{cut} rows cut to {} tokens", asked.lengths.source));
         }
         Ok(())
     }
@@ -341,7 +354,7 @@ struct Asked {
     decoding: DecodingConfig,
     lengths: Lengths,
     card: SequenceCard,
-    card_path: std::path::PathBuf,
+    card_path: PathBuf,
 }
 
 impl Asked {
@@ -375,15 +388,12 @@ impl Asked {
         })
     }
 
-    /// Greedily and to at most 128 tokens, or what the model has positions for, unless it is asked for otherwise; all else as the
-    /// model says.
+    /// Greedily and to as many tokens as in training unless it is asked for otherwise; all else as the model says.
     fn decoding(&self, asked: Decoding) -> Result<DecodingConfig> {
-        let most = self.model.architecture().max_tokens();
-        let usual = TARGET_LENGTH.min(most.unwrap_or(usize::MAX));
         let config = DecodingConfig {
             num_beams: asked.num_beams.unwrap_or(1),
             num_return_sequences: 1,
-            max_new_tokens: asked.max_new_tokens.unwrap_or(usual),
+            max_new_tokens: asked.max_new_tokens.unwrap_or(self.lengths.target),
             ..self.decoding.clone()
         };
         config.check(self.model.architecture().vocab_size)?;

@@ -1,6 +1,5 @@
 //! Sources and targets: how they are read, encoded and held out, and what a result says of that.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use reparam_data::rows::{
@@ -8,7 +7,7 @@ use reparam_data::rows::{
     SequenceOptions, SequenceRow, Skipped, encode_sequences, read_rows, sequence_rows,
 };
 use reparam_data::{
-    ContentHash, EncodedRow, FileDigest, FileShare, Size, TextTokenizer, Unit,
+    ContentHash, EncodedRow, FileDigest, FileShare, Size, TextTokenizer,
     hold_out as choose_held_out,
 };
 use reparam_formats::config::ModelJson;
@@ -72,14 +71,7 @@ impl Pairs {
         on_error: OnError,
     ) -> Result<(Rows<SequenceRow>, Skipped)> {
         let rows = sequence_rows(read_rows(paths, &SOURCE_AND_TARGET, options)?);
-        let (files, left_out) = (rows.files.clone(), rows.left_out.clone());
-        let (rows, skipped) = rows.settle(on_error)?;
-        let rows = Rows {
-            rows: rows.into_iter().map(Ok).collect(),
-            files,
-            left_out,
-        };
-        Ok((rows, skipped))
+        Ok(rows.settled(on_error)?)
     }
 
     /// Makes tokens of rows; `first` is what every target begins with.
@@ -129,15 +121,11 @@ pub(super) fn sources(
     data: &DataRequest,
     options: &RowsOptions,
 ) -> Result<Vec<Result<SequenceRow, RowError>>> {
-    let paths = std::slice::from_ref(&data.path);
-    let rows = sequence_rows(read_rows(paths, &SOURCE, options)?);
-    match data.on_error {
-        OnError::Skip => Ok(rows.rows),
-        OnError::Stop => {
-            let (rows, _) = rows.settle(OnError::Stop)?;
-            Ok(rows.into_iter().map(Ok).collect())
-        }
-    }
+    let rows = sequence_rows(read_rows(&data.paths(), &SOURCE, options)?);
+    Ok(match data.on_error {
+        OnError::Skip => rows.rows,
+        OnError::Stop => rows.settled(OnError::Stop)?.0.rows,
+    })
 }
 
 /// Holds pairs out by their sources: what is learned, what is held out, and how much that is of each file.
@@ -149,22 +137,10 @@ pub(super) fn hold_out(
 ) -> Result<(Vec<Pair>, Vec<Pair>, Vec<FileShare>)> {
     let contents: Vec<_> = pairs.iter().map(|pair| pair.content).collect();
     let held_out = choose_held_out(&contents, size, seed)?;
-    let mut counts: HashMap<&Path, (usize, usize)> = HashMap::new();
-    for (pair, is_held_out) in pairs.iter().zip(&held_out) {
-        let (chosen, of) = counts.entry(&*pair.path).or_default();
-        *chosen += usize::from(*is_held_out);
-        *of += 1;
-    }
-    let shares = files.iter().filter_map(|file| {
-        let (held_out, of) = counts.get(&*file.path).copied()?;
-        Some(FileShare {
-            file: file.path.clone(),
-            held_out,
-            of,
-            unit: Unit::Rows,
-        })
-    });
-    let shares = shares.collect();
+    let places = pairs.iter().map(|pair| &*pair.path);
+    let mut shares = FileShare::of_rows(files, places.zip(held_out.iter().copied()));
+    // A row stands in the file of its source.
+    shares.retain(|share| share.of > 0);
     let (mut train, mut eval) = (Vec::new(), Vec::new());
     for (pair, is_held_out) in pairs.into_iter().zip(held_out) {
         if is_held_out { &mut eval } else { &mut train }.push(pair);
@@ -193,7 +169,10 @@ impl SequenceCard {
             task: task.to_owned(),
             sequence_length: Some(lengths.source),
             max_target_length: Some(lengths.target),
-            format: options.format,
+            // Of what is asked one file may hold both sides.
+            format: options
+                .format
+                .filter(|format| *format != RowFormat::Parallel),
             fields: options.fields.clone(),
         }
     }
@@ -225,15 +204,6 @@ impl SequenceCard {
 
     /// Returns how a file is read: as asked, else as in the run.
     pub(super) fn options(&self, data: &DataRequest) -> Result<RowsOptions> {
-        if data.is_as_in_run() {
-            return Ok(RowsOptions {
-                format: self.format,
-                fields: self.fields.clone(),
-            });
-        }
-        Ok(RowsOptions {
-            format: data.format.as_deref().map(str::parse).transpose()?,
-            fields: data.fields.clone().unwrap_or_default(),
-        })
+        data.row_options(self.format, &self.fields)
     }
 }
