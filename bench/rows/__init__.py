@@ -1,6 +1,6 @@
 """The rows of the benchmark, in the order of the table."""
 
-from . import decode, instructions, start, steps
+from . import decode, instructions, start, steps, texts
 
 ROWS = [
     steps.BF16,
@@ -8,6 +8,9 @@ ROWS = [
     steps.MEMORY,
     steps.LINEAR_SHARE,
     instructions.ROW,
+    texts.MINILM,
+    texts.BERT_BASE,
+    texts.LSTM_ROW,
     start.ROW,
     steps.LONG_SEQUENCE,
     decode.ROW,

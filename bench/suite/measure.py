@@ -58,12 +58,12 @@ class Samples:
         return [value[key] for value in self.values]
 
 
-def check_losses(losses, context, what):
-    """Raises ProgramFailed unless the losses can be those of training steps."""
+def check_losses(losses, context, what, choices=None):
+    """Raises ProgramFailed unless the losses can be those of training steps: of tokens, or of one of so many choices."""
     if not losses or any(not isinstance(loss, (int, float)) or not math.isfinite(loss) for loss in losses):
         raise ProgramFailed(f"{what}: a loss is not finite: {losses}")
-    expected = math.log(context.vocabulary)
-    if context.random and abs(losses[0] - expected) > LOSS_TOLERANCE:
+    expected = math.log(choices or context.vocabulary)
+    if (context.random or choices) and abs(losses[0] - expected) > LOSS_TOLERANCE:
         raise ProgramFailed(f"{what}: the first loss of random weights is {losses[0]:.3f}, not about {expected:.3f}")
 
 

@@ -113,7 +113,7 @@ dir = {json.dumps(str(directory / "run"))}
     return path
 
 
-def train(context, run_file):
+def train(context, run_file, precision="bf16"):
     """Runs `reparam train`; returns what ran, its `start` event, and its steps with their seconds and arrival."""
     done = run([context.reparam, "train", run_file, "--json"])
     events = [(json.loads(line), arrival) for line, arrival in zip(done.lines, done.arrivals) if line.startswith("{")]
@@ -125,6 +125,6 @@ def train(context, run_file):
     ]
     if start is None or not steps:
         raise ProgramFailed("it printed no event of a start and a step")
-    if start["precision"] != "bf16":
-        raise ProgramFailed(f"it computed in {start['precision']}, not bf16")
+    if start["precision"] != precision:
+        raise ProgramFailed(f"it computed in {start['precision']}, not {precision}")
     return done, start, steps

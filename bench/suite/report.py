@@ -20,8 +20,8 @@ def format_value(value, unit):
         return f"{value:.2f} x"
     if unit == "count":
         return f"{value:.0f}"
-    if unit == "tokens/s":
-        return f"{value:.1f} tokens/s" if value < 100 else f"{value:.0f} tokens/s"
+    if unit in ("tokens/s", "rows/s"):
+        return f"{value:.1f} {unit}" if value < 100 else f"{value:.0f} {unit}"
     raise ValueError(f"unknown unit {unit}")
 
 

@@ -39,11 +39,24 @@ def bench():
 
 def train():
     with open(sys.argv[2], encoding="utf-8") as file:
-        model = next(line for line in file if line.startswith("path"))
+        text = file.read()
+    if "sequence-classification" in text:
+        return train_classifier("bf16" if '"bf16"' in text else "f32")
+    model = next(line for line in text.splitlines() if line.startswith("path"))
     data = {"train_tokens": 400, "labelled_tokens": settings().get("labelled", 195), "blocks": 2}
     start = {"event": "start", "precision": "bf16", "data": data}
     step = {"event": "step", "loss": loss(), "weight": 195.0, "unit": "tokens", "per_second": 195e6}
     print(json.dumps(start), json.dumps(step), json.dumps({"event": "finished", "model": model}), sep="\n")
+
+
+def train_classifier(precision):
+    """Two passes over 512 rows, a step each."""
+    step = {"event": "step", "loss": 0.69, "weight": 512.0, "unit": "rows", "per_second": 512.0}
+    print(json.dumps({"event": "start", "precision": precision}), *[json.dumps(step)] * 2, sep="\n")
+
+
+def classifier():
+    return {"rows": 512, "tokens": 5120, "rows_per_s": 128.0, "losses": [0.69]}
 
 
 def instructions():
@@ -76,7 +89,7 @@ def generate():
 
 ANSWERS = {
     "bench": bench, "generate": generate, "peft_step.py": step, "peft_instructions.py": instructions,
-    "transformers_decode.py": decode,
+    "torch_classifier.py": classifier, "transformers_decode.py": decode,
 }  # fmt: skip
 
 
@@ -91,7 +104,7 @@ def main():
         print(json.dumps({"python": "3", "torch": "2"}))
     elif word == "train":
         train()
-    elif word == "make_tokenizer.py":
+    elif word in ("make_tokenizer.py", "make_encoder.py"):
         os.makedirs(option("--out"))
     else:
         print(json.dumps(ANSWERS[word]()))
