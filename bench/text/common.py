@@ -32,8 +32,9 @@ def arguments(doc, tasks, has_steps=True):
         os.environ[name] = str(chosen.threads)
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if not (chosen.work / chosen.task).is_dir():
-        prepare.TASKS[chosen.task](Path(chosen.data), chosen.work / chosen.task)
+    split = "shakespeare" if chosen.task.startswith("shakespeare-") else chosen.task
+    if not (chosen.work / split).is_dir():
+        prepare.TASKS[split](Path(chosen.data), chosen.work / split)
     return chosen
 
 

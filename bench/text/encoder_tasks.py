@@ -192,4 +192,5 @@ TASKS = {
     "ner-en": Tags,
     "squad-small": Answers,
     "stsb-en": Vectors,
+    "stsb-zh": Vectors,
 }
