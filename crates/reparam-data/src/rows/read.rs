@@ -92,6 +92,24 @@ impl Row {
         }
     }
 
+    /// The texts of a field that is one or a list of at least one; `None` for each that is null.
+    pub(super) fn texts(&self, field: &'static str) -> Result<Vec<Option<String>>> {
+        let wrong = |found: String| self.wrong_type(field, "a string or a list of strings", found);
+        match self.value(field) {
+            Some(Value::Array(list)) if list.is_empty() => Err(wrong("an empty list".to_owned())),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|entry| match entry {
+                    Value::String(text) => Ok(Some(text.clone())),
+                    other => Err(wrong(format!("a list with {}", json_type(other)))),
+                })
+                .collect(),
+            Some(Value::String(text)) => Ok(vec![Some(text.clone())]),
+            Some(other) => Err(wrong(json_type(other).to_owned())),
+            None => Ok(vec![None]),
+        }
+    }
+
     /// A field that is a finite number: in JSON a number, in a table a cell that is one. A blank cell has none.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ mod tests;
 /// use reparam_data::rows::RougeStats;
 ///
 /// let rows = [("the cat is on the mat", "the cat sat on the mat"), ("so it is", "so it is")];
-/// let stats = rows.map(|(text, reference)| RougeStats::of(text, reference));
+/// let stats = rows.map(|(text, reference)| RougeStats::of(text, &[reference]));
 /// let rouge = stats.iter().copied().sum::<RougeStats>().mean().unwrap();
 /// assert_eq!(format!("{:.4} {:.4} {:.4}", rouge.rouge_1, rouge.rouge_2, rouge.rouge_l), "0.9167 0.8000 0.9167");
 /// ```
@@ -36,7 +36,7 @@ pub struct Rouge {
 }
 
 impl RougeStats {
-    /// Compares a text with its reference, as Google's `rouge_score` does with `use_stemmer=False`:
+    /// Compares a text with its references, as Google's `rouge_score` does with `use_stemmer=False`:
     ///
     /// ```text
     /// F1 = 2 P R / (P + R),  P = in both / of the text,  R = in both / of the reference
@@ -44,7 +44,8 @@ impl RougeStats {
     ///
     /// counted in words for ROUGE-1, in pairs of words for ROUGE-2, and in words with the longest common subsequence as what is
     /// in both for ROUGE-L; 0 where nothing is in both. Words are runs of ASCII letters and digits in lower case. Of a text in
-    /// another script nothing is left, and its score is 0.
+    /// another script nothing is left, and its score is 0. Of several references each score is that of the one where it is
+    /// greatest (`score_multi`); without references it is 0.
     ///
     /// # References
     ///
@@ -52,9 +53,19 @@ impl RougeStats {
     ///
     /// # Cost
     ///
-    /// The product of the numbers of words.
+    /// The product of the numbers of words, for each reference.
     #[must_use]
-    pub fn of(text: &str, reference: &str) -> Self {
+    pub fn of(text: &str, references: &[&str]) -> Self {
+        let mut sums = [0f64; 3];
+        for reference in references {
+            for (best, score) in sums.iter_mut().zip(Self::scores(text, reference)) {
+                *best = best.max(score);
+            }
+        }
+        Self { sums, texts: 1 }
+    }
+
+    fn scores(text: &str, reference: &str) -> [f64; 3] {
         let [text, reference] = [text, reference].map(str::to_lowercase);
         let [text, reference] = [&text, &reference].map(|text| ascii_words(text));
         let of_ngrams = |n| {
@@ -67,10 +78,7 @@ impl RougeStats {
         };
         let longest = longest_common_subsequence(&text, &reference);
         let of_longest = f1(longest, text.len() as u64, reference.len() as u64);
-        Self {
-            sums: [of_ngrams(1), of_ngrams(2), of_longest],
-            texts: 1,
-        }
+        [of_ngrams(1), of_ngrams(2), of_longest]
     }
 
     /// Returns the means over texts, or `None` without texts.

@@ -62,19 +62,22 @@ pub(super) fn other_names(field: &str) -> &'static [&'static str] {
 pub struct SequenceRow {
     /// What is given, never blank.
     pub source: String,
-    /// What is to be generated, never blank.
+    /// What is to be generated, never blank. Of several targets the first.
     pub target: Option<String>,
+    /// Further targets, each as good as the first, for measures that compare with all of them.
+    pub more_targets: Vec<String>,
     /// Where the source stands.
     pub place: DocumentSource,
 }
 
 /// Takes the sources and the targets of rows.
 ///
-/// A row of which one is blank becomes an error in its place ([`RowError::Blank`]), as does a field of another type.
+/// A target is a string or a list of strings. A row of which one is blank becomes an error in its place ([`RowError::Blank`]), as
+/// does a field of another type.
 #[must_use]
 pub fn sequence_rows(rows: Rows<Row>) -> Rows<SequenceRow> {
     rows.and_then(|row| {
-        let text = |field| match row.text(field)? {
+        let filled = |field, text: Option<String>| match text {
             None => Err(row.wrong_type(field, "a string", "null".to_owned())),
             Some(text) if text.trim().is_empty() => Err(RowError::Blank {
                 place: row.place.clone(),
@@ -82,11 +85,17 @@ pub fn sequence_rows(rows: Rows<Row>) -> Rows<SequenceRow> {
             }),
             Some(text) => Ok(text),
         };
-        let source = text("source")?;
-        let target = row.has("target").then(|| text("target")).transpose()?;
+        let source = filled("source", row.text("source")?)?;
+        let targets = match row.has("target") {
+            true => row.texts("target")?,
+            false => Vec::new(),
+        };
+        let targets = targets.into_iter().map(|text| filled("target", text));
+        let mut targets = targets.collect::<Result<Vec<_>, _>>()?.into_iter();
         Ok(SequenceRow {
             source,
-            target,
+            target: targets.next(),
+            more_targets: targets.collect(),
             place: row.place,
         })
     })
@@ -137,6 +146,7 @@ pub fn encode_sequences<T: Send>(
             source,
             target,
             place,
+            ..
         } = row(&item);
         let encoded = tokenizer.encode_source(source, max_source);
         let target = target.as_ref();

@@ -6,10 +6,12 @@ use crate::rows::{OnError, RowFormat};
 use crate::tokenizer::SpecialIds;
 
 fn tell(row: SequenceRow) -> String {
-    match row.target {
+    let told = match row.target {
         Some(target) => format!("{}>{target}", row.source),
         None => row.source,
-    }
+    };
+    let more = row.more_targets.iter();
+    more.fold(told, |told, target| format!("{told}|{target}"))
 }
 
 fn rows(name: &str, content: &str, format: Option<RowFormat>, fields: &str) -> Rows<SequenceRow> {
@@ -62,6 +64,29 @@ fn the_same_rows_come_from_every_format() {
     ] {
         let rows = told(rows(name, content, format, fields), tell);
         assert_eq!(rows, [Ok("a, b>c".to_owned())], "{content}");
+    }
+}
+
+#[test]
+fn a_row_may_have_several_targets() {
+    let content = [
+        r#"{"source":"a","target":["b","c","d"]}"#,
+        r#"{"source":"a","target":["b"]}"#,
+        r#"{"source":"a","target":[]}"#,
+        r#"{"source":"a","target":["b",1]}"#,
+        r#"{"source":"a","target":["b"," "]}"#,
+    ]
+    .join("\n");
+    let told = told(rows("t.jsonl", &content, None, ""), tell);
+    assert_eq!(told[..2], [Ok("a>b|c|d".to_owned()), Ok("a>b".to_owned())]);
+    for (found, row) in ["an empty list", "a list with a number", "blank"]
+        .iter()
+        .zip(&told[2..])
+    {
+        assert!(
+            row.as_ref().is_err_and(|said| said.contains(found)),
+            "{found}: {row:?}"
+        );
     }
 }
 

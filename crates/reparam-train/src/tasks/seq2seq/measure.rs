@@ -1,5 +1,7 @@
 //! Losses, texts that are written, and how near they come to their targets.
 
+use std::iter;
+
 use burn::tensor::{ElementConversion, Tensor};
 use reparam::ForwardContext;
 use reparam_data::rows::{BleuStats, BleuTokenizer, Chrf, ChrfStats, RougeStats, RowBatch};
@@ -95,10 +97,12 @@ impl Written {
         }
     }
 
-    pub(super) fn add(&mut self, text: &str, target: &str) {
-        self.bleu += BleuStats::of(text, &[target], self.tokenizer);
-        self.chrf += ChrfStats::of(text, &[target], Chrf::Characters);
-        self.rouge += RougeStats::of(text, target);
+    pub(super) fn add(&mut self, text: &str, pair: &Pair) {
+        let more = pair.more_targets.iter().map(|target| &**target);
+        let targets: Vec<&str> = iter::once(&*pair.target).chain(more).collect();
+        self.bleu += BleuStats::of(text, &targets, self.tokenizer);
+        self.chrf += ChrfStats::of(text, &targets, Chrf::Characters);
+        self.rouge += RougeStats::of(text, &targets);
     }
 
     pub(super) fn add_to(&self, metrics: Metrics) -> Metrics {

@@ -263,7 +263,7 @@ impl Task for SequenceToSequence {
         for (done, pair) in pairs.pairs.iter().enumerate() {
             stop.at(Phase::Evaluating, done as u64, pairs.pairs.len() as u64);
             let text = write(&asked.model, tokenizer, (&pair.source.ids, &decoding), stop)?;
-            written.add(&text, &pair.target);
+            written.add(&text, pair);
         }
         Ok(written.add_to(metrics))
     }

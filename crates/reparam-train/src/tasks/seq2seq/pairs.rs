@@ -26,6 +26,8 @@ pub(super) struct Pair {
     pub(super) labels: Vec<u32>,
     /// The target as it is written.
     pub(super) target: String,
+    /// Other targets that are as good.
+    pub(super) more_targets: Vec<String>,
     pub(super) truncated: bool,
     content: ContentHash,
     path: std::sync::Arc<Path>,
@@ -96,6 +98,7 @@ impl Pairs {
                 content: row.content(),
                 path: row.place.path,
                 target: row.target?,
+                more_targets: row.more_targets,
                 truncated: encoded.source.truncated || target.truncated,
                 source: encoded.source,
                 labels: target.labels,
