@@ -15,7 +15,7 @@ use crate::layers::Norm;
 use crate::loader::{Init, Loader};
 use crate::named::{Named, unnamed_module};
 use crate::predictor::{RowTokens, is_of_heads, select};
-use crate::transformer::{Tokens, Transformer};
+use crate::transformer::{Tokens, Transformer, widened};
 use crate::{ModelError, Precision};
 
 /// What is added to logits.
@@ -46,35 +46,41 @@ unnamed_module!(MaskedLm, modules: [body, transform, norm, decoder, bias], data:
 impl MaskedLm {
     /// Loads a model onto a device, frozen.
     ///
-    /// A stored table that differs from that of the embedding is used, as in [`CausalLm::load`](crate::CausalLm::load).
+    /// A stored table that differs from that of the embedding is used, as in [`CausalLm::load`](crate::CausalLm::load). The head is
+    /// f32 in every precision; where the table is packed, the head has a copy of it.
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`]; fails when the
-    /// checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
+    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers;
+    /// fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: Architecture,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
         let spec = Self::head_of(&architecture)?;
-        if precision != Precision::F32 {
+        let is_packed = precision != Precision::F32;
+        if is_packed && architecture.recurrent.is_some() {
             return Err(ModelError::UnsupportedPrecision {
                 model_type: architecture.model_type,
                 precision,
             });
         }
         let architecture = Arc::new(architecture);
-        let loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
+        let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
         let (_, table) = architecture.head_names();
         let stored = format!("{}.weight", spec.decoder);
         let is_own = loader.has(&stored) && !loader.are_equal(&stored, &table)?;
+        let is_copy = is_packed && !is_own;
+        if is_copy {
+            loader.take_from(&stored, &table);
+        }
         let ignored = |name: &str| {
             let mut buffers = architecture.buffers.iter();
             buffers.any(|end| name.ends_with(end)) || is_of_heads(name, &architecture)
         };
         let model = loader.load(&architecture.bias_keys, ignored, |loader| {
-            Self::build(loader, &architecture, &spec, is_own)
+            Self::build(loader, &architecture, &spec, is_own || is_copy)
         })?;
         Ok(model.no_grad())
     }
@@ -97,7 +103,7 @@ impl MaskedLm {
         let body = Transformer::load(loader, architecture, &architecture.prefix)?;
         let (width, vocab_size) = (architecture.table_width(), architecture.vocab_size);
         let norm = spec.transform.norm.as_ref();
-        let transform = loader.linear(&spec.transform.linear);
+        let transform = loader.dense(|loader| loader.linear(&spec.transform.linear));
         let norm = norm.map(|norm| loader.norm(norm));
         let table = LinearSpec::new(spec.decoder, width, vocab_size);
         let bias = Bias {
@@ -107,7 +113,7 @@ impl MaskedLm {
             body,
             transform,
             norm,
-            decoder: has_own_table.then(|| loader.head(&table)),
+            decoder: has_own_table.then(|| loader.dense(|loader| loader.head(&table))),
             bias: Named::new(spec.bias, bias),
             spec: spec.clone(),
         })
@@ -182,6 +188,7 @@ impl MaskedLm {
         let segments = segments_from_bounds(rows.bounds);
         let h = self.body.forward(tokens, segments, None, context);
         let h = select(self.body.normalized(h), places.iter().copied());
+        let h = widened(h);
         let h = self.transform.forward(h, context);
         let h = self.spec.transform.activation.apply(h);
         match &self.norm {

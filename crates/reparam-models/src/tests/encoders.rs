@@ -72,6 +72,16 @@ impl Batch {
         }
     }
 
+    /// The masked places, and what stood there.
+    fn guessed(&self) -> (Vec<usize>, Vec<u32>) {
+        let places = integers(&self.file, "places").into_iter();
+        let stood = self.targets.iter().map(|token| *token as u32);
+        (
+            places.map(|place| place as usize).collect(),
+            stood.collect(),
+        )
+    }
+
     /// Compares outputs, the loss and all gradients.
     pub(super) fn check(
         &self,
@@ -204,7 +214,44 @@ const BF16_TOLERANCE: f64 = 0.06;
 /// Of the length of each gradient.
 const BF16_GRADIENT_TOLERANCE: f64 = 0.1;
 
-/// The packed path computes about the same, outputs and gradients of what LoRA and the head train.
+/// What a model gives: outputs, and gradients by name.
+type Learned = (Vec<f64>, BTreeMap<String, Vec<f64>>);
+
+fn learned(model: &impl Module, outputs: &Tensor<2>, loss: Tensor<1>) -> Learned {
+    let gradients = parameters::take_gradients(model, &mut loss.backward());
+    let gradients = gradients.into_iter();
+    let gradients = gradients.map(|one| (one.name, values(&one.values)));
+    (values(outputs), gradients.collect())
+}
+
+/// Checks that the packed path computes about the same as f32.
+fn check_packed(name: &str, learn: impl Fn(Precision) -> Learned) {
+    let (expected, found) = (learn(Precision::F32), learn(Precision::Bf16));
+    let largest = expected.0.iter().fold(1.0_f64, |max, x| max.max(x.abs()));
+    let difference = max_difference(&expected.0, &found.0);
+    assert!(
+        difference <= BF16_TOLERANCE * largest,
+        "{name}: {difference}"
+    );
+    assert!(difference > 0.0, "{name}: nothing is rounded");
+    assert!(expected.1.keys().eq(found.1.keys()), "{name}");
+    assert!(!expected.1.is_empty(), "{name}: nothing is trained");
+    let length = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let longest = expected.1.values().map(|x| length(x)).fold(0.0, f64::max);
+    for (key, expected) in &expected.1 {
+        let off: Vec<f64> = expected
+            .iter()
+            .zip(&found.1[key])
+            .map(|(a, b)| a - b)
+            .collect();
+        // Of a short one what others leave counts.
+        let scale = length(expected).max(0.05 * longest);
+        let error = length(&off) / scale;
+        assert!(error <= BF16_GRADIENT_TOLERANCE, "{name} {key}: {error}");
+    }
+}
+
+/// Outputs, and gradients of what LoRA and the head train.
 #[test]
 fn heads_run_on_packed_weights() {
     let context = ForwardContext::inference();
@@ -215,7 +262,7 @@ fn heads_run_on_packed_weights() {
         ] {
             let name = format!("encoders/{family}-{head}");
             let batch = Batch::new(&name);
-            let learn = |precision| {
+            check_packed(&name, |precision| {
                 let (checkpoint, architecture) = open(&name);
                 let spec = find(&architecture.heads).expect("a head").clone();
                 let place = (&Device::flex().autodiff(), precision);
@@ -226,36 +273,29 @@ fn heads_run_on_packed_weights() {
                 let model = randomized(model.with_trained_head());
                 let outputs = model.outputs(batch.rows(), &context);
                 let loss = class_loss(outputs.clone(), ClassTargets::One(&batch.targets), 1.0);
-                let gradients = parameters::take_gradients(&model, &mut loss.backward());
-                let gradients = gradients.into_iter();
-                let gradients: BTreeMap<String, Vec<f64>> = gradients
-                    .map(|one| (one.name, values(&one.values)))
-                    .collect();
-                (values(&outputs), gradients)
-            };
-            let (expected, found) = (learn(Precision::F32), learn(Precision::Bf16));
-            let largest = expected.0.iter().fold(1.0_f64, |max, x| max.max(x.abs()));
-            let difference = max_difference(&expected.0, &found.0);
-            assert!(
-                difference <= BF16_TOLERANCE * largest,
-                "{name}: {difference}"
-            );
-            assert!(difference > 0.0, "{name}: nothing is rounded");
-            assert!(expected.1.keys().eq(found.1.keys()), "{name}");
-            let length = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let longest = expected.1.values().map(|x| length(x)).fold(0.0, f64::max);
-            for (key, expected) in &expected.1 {
-                let off: Vec<f64> = expected
-                    .iter()
-                    .zip(&found.1[key])
-                    .map(|(a, b)| a - b)
-                    .collect();
-                // Of a short one what others leave counts.
-                let scale = length(expected).max(0.05 * longest);
-                let error = length(&off) / scale;
-                assert!(error <= BF16_GRADIENT_TOLERANCE, "{name} {key}: {error}");
-            }
+                learned(&model, &outputs, loss)
+            });
         }
+    }
+}
+
+#[test]
+fn masked_language_models_run_on_packed_weights() {
+    let context = ForwardContext::inference();
+    for family in FAMILIES {
+        let name = format!("encoders/{family}-masked");
+        let batch = Batch::new(&name);
+        let (places, stood) = batch.guessed();
+        check_packed(&name, |precision| {
+            let (checkpoint, architecture) = open(&name);
+            let place = (&Device::flex().autodiff(), precision);
+            let model = MaskedLm::load(&checkpoint, architecture, place).expect("a model");
+            let (model, _) = attach(model, &LoraConfig::new(2, 4.0), 3).expect("attached");
+            let model = randomized(model);
+            let outputs = model.logits_at(batch.rows(), &places, &context);
+            let loss = model.loss(batch.rows(), (&places, &stood), 1.0, &context);
+            learned(&model, &outputs, loss)
+        });
     }
 }
 
@@ -269,9 +309,7 @@ fn masked_language_models_compute_what_transformers_computes() {
         let place = (&Device::flex().autodiff(), Precision::F32);
         let model = MaskedLm::load(&checkpoint, architecture, place).expect("a model");
         let model = model.set_require_grad(true);
-        let places = integers(&batch.file, "places").into_iter();
-        let places: Vec<usize> = places.map(|place| place as usize).collect();
-        let stood: Vec<u32> = batch.targets.iter().map(|token| *token as u32).collect();
+        let (places, stood) = batch.guessed();
         let outputs = model.logits_at(batch.rows(), &places, &context);
         let loss = model.loss(batch.rows(), (&places, &stood), 1.0, &context);
         batch.check(&name, (&outputs, &loss), &model, model.architecture());

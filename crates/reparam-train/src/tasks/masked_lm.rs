@@ -19,7 +19,7 @@ use reparam_models::{MaskedLm, NewModel, Precision, RowTokens};
 use serde_json::{Map, Value, json};
 
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_dropout, is_of_class, prepare, token_bytes,
 };
 use super::texts::{TextCard, texts_of};
 use crate::adapter::attach;
@@ -48,7 +48,6 @@ pub struct MaskedKeys;
 
 impl RowsKeys for MaskedKeys {
     type Format = Format;
-    const RUNS_IN_BF16: bool = false;
     const EVAL_MAX: SettingSpec = count(
         "eval_max",
         1000,
@@ -222,15 +221,19 @@ impl Task for MaskedLanguageModel {
             files: report.files,
         };
         let card = TextCard::new(Self::NAME, &data.reading(), &report.formats);
-        let model = load(&opened, Precision::F32)?;
+        // In f32, unless something else is asked for.
+        let precision = train_config.precision.resolve(false);
+        let mut model = load(&opened, precision)?;
+        check_dropout(model.architecture(), precision)?;
+        model.body.recompute = train_config.recompute;
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
-            token_bytes: token_bytes(model.architecture(), Precision::F32),
+            token_bytes: token_bytes(model.architecture(), precision),
             model,
             from: Arc::new(opened.files),
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: opened.tokenizer.digest().clone(),
-            precision: Precision::F32,
+            precision,
             warnings: opened.notes,
             adapter: Adapter::load(config)?,
         };

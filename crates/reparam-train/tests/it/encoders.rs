@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use reparam_train::config::Override;
+use reparam_train::config::{Override, Precision};
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
     TaskEntry, TaskRun, Tasks, TrainError,
@@ -219,6 +219,31 @@ fn what_is_learned_is_saved_measured_and_said() {
             );
         }
         assert!(names(&model).contains(&"model.safetensors".to_owned()));
+    }
+}
+
+#[test]
+fn packed_weights_learn_the_same() {
+    for case in &CASES {
+        let place = Place::new(case);
+        let witness = place.train(case, "run", &["train.precision=bf16"]);
+        assert_eq!(witness.start().precision, "bf16", "{}", case.task);
+        let full = place.train(case, "full", &[]).finished().after;
+        let finished = witness.finished();
+        let adapter = place.path("run").join("adapter");
+        let mut adapted = request(case).with_adapter(&adapter);
+        adapted.precision = Precision::Bf16;
+        let measured = eval(&adapted, place.data(case)).expect("measures");
+        let (measured, best) = (measured.primary(), finished.after.expect("an evaluation"));
+        assert!(
+            (measured - best).abs() <= SAVED,
+            "{} {measured} {best}",
+            case.task
+        );
+        let full = full.expect("an evaluation");
+        let before = finished.before.expect("an evaluation");
+        let (won, wanted) = ((before - best).abs(), (before - full).abs());
+        assert!(won > 0.5 * wanted, "{} {before} {best} {full}", case.task);
     }
 }
 

@@ -26,7 +26,7 @@ use reparam_data::rows::{Labels, RowBatch, RowFormat, Rows, RowsOptions};
 use reparam_data::{BatchPlan, ContentHash, DocumentSource, EncodedRow, TextTokenizer};
 use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::PredictorSpec;
-use reparam_models::{Architecture, NewModel, Precision, Predictor};
+use reparam_models::{Architecture, NewModel, Predictor};
 use serde_json::{Map, Value, json};
 
 use self::card::Card;
@@ -45,7 +45,7 @@ use crate::task::{
     BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
 };
 use crate::tasks::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_dropout, is_of_class, prepare, token_bytes,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -482,9 +482,7 @@ impl<T: RowTask> Task for OverRows<T> {
             files,
         };
         let mut model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
-        if precision != Precision::F32 && model.architecture().has_dropout() {
-            return Err(TrainError::DropoutInBf16);
-        }
+        check_dropout(model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
         let loaded = Loaded {
             token_bytes: token_bytes(model.architecture(), precision),
