@@ -254,10 +254,6 @@ pub fn attention_backward(
 ///
 /// That of [`attention_backward`], and up to three times what the terms add to the forward pass. Memory: for each key, query head
 /// and range of keys two numbers for a bias, `2 head_dim` for either gradient of positions.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "inputs, what they mean, and outputs"
-)]
 pub fn attention_backward_with(
     saved: AttentionSaved<'_>,
     terms: AttentionTerms<'_>,

@@ -38,7 +38,10 @@ fn positioned(
                 (keys, q, pair.q, dq, dkeys),
                 (queries, k, pair.k, dk, dqueries),
             ] {
-                for e in 0..if of.is_empty() { 0 } else { d } {
+                if of.is_empty() {
+                    continue;
+                }
+                for e in 0..d {
                     let place = vector(of, pair) + e;
                     dx[at + e] += scale * ds * of[place];
                     dof[place] += scale * ds * x[at + e];
