@@ -127,7 +127,7 @@ fn forward_block(
             let key_view = transposed_keys.block(task.index, segment.k_len, k_block, keys, head)?;
             let value_view = MatRef::with_strides(&v[at..], keys, d, shape.kv_width(), 1)?;
             let scores = &mut scores[..rows * keys];
-            let query_view = MatRef::new(&*queries, rows, d)?;
+            let query_view = MatRef::new(&queries, rows, d)?;
             let to = MatMut::new(scores, rows, keys)?;
             matmul_serial(to, query_view, key_view, 1.0, 0.0)?;
             let block = BiasBlock {
