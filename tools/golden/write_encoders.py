@@ -5,19 +5,27 @@ Each `FAMILY-HEAD/` is a model directory (no tokenizer) in f32; heads are `seque
 other, each computed alone; `outputs`: [R, 3], [N, 3], [N, 2] or [M, vocabulary] of the M places in `places`; `loss`, the sum
 over rows (`sequence`; `span`: the mean of start and end), tokens (`token`) or places (`masked`), of the targets in `targets`
 (`span`: [R, 2] places in the row); and under `grad.` its gradient for every parameter. A tied table is one parameter.
+`deberta-v2-token.safetensors` also has `attentions`, [layers, heads, 16, 16], of the last row.
 
 Sizes are such that every feature shows: windows are shorter than the rows and alternate with full attention (ModernBERT),
-tables are narrower than blocks (ELECTRA), positions begin behind padding (RoBERTa).
+tables are narrower than blocks (ELECTRA), positions begin behind padding (RoBERTa), rows are longer than the distances that have
+vectors of their own, or any (DeBERTa).
+
+`deberta-v2` has what the published models of version 3 have; `-c2p`, `-p2c` and `-absolute` have the rest, with some of the heads.
+`deberta_rows.json` has the rows of the vectors of distances -600 to 600 of keys after queries, by `position_buckets` and
+`max_relative_positions`.
 
 Weights are normal with standard deviation 0.3, biases too, norm weights 1 plus that.
 """
 
+import json
 import shutil
 
 from golden_common import GOLDEN, flatten, setup, write_tensors
 
 import torch
 import transformers
+from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
 DIRECTORY = GOLDEN / "encoders"
 VOCABULARY = 29
@@ -42,6 +50,38 @@ CONFIGS = {
         sep_token_id=2,
     ),
     "roberta": transformers.RobertaConfig(**WIDE, max_position_embeddings=26, type_vocab_size=1, pad_token_id=1),
+    "deberta-v2": transformers.DebertaV2Config(
+        **WIDE,
+        max_position_embeddings=24,
+        relative_attention=True,
+        pos_att_type="p2c|c2p",
+        position_buckets=6,
+        max_relative_positions=12,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        position_biased_input=False,
+    ),
+    "deberta-v2-c2p": transformers.DebertaV2Config(
+        **WIDE,
+        max_position_embeddings=24,
+        relative_attention=True,
+        pos_att_type=["c2p"],
+        max_relative_positions=5,
+        type_vocab_size=2,
+        embedding_size=6,
+        pooler_hidden_act="tanh",
+    ),
+    "deberta-v2-p2c": transformers.DebertaV2Config(
+        **WIDE,
+        max_position_embeddings=24,
+        relative_attention=True,
+        pos_att_type=["p2c"],
+        position_buckets=8,
+        position_biased_input=False,
+        legacy=False,
+    ),
+    # Its scores are scaled as if there were a second part.
+    "deberta-v2-absolute": transformers.DebertaV2Config(**WIDE, max_position_embeddings=24, pos_att_type=["c2p"]),
 }
 HEADS = {
     "sequence": "SequenceClassification",
@@ -49,6 +89,13 @@ HEADS = {
     "span": "QuestionAnswering",
     "masked": "MaskedLM",
 }
+# Families without all of them.
+SOME_HEADS = {
+    "deberta-v2-c2p": ("sequence", "masked"),
+    "deberta-v2-p2c": ("token", "masked"),
+    "deberta-v2-absolute": ("span",),
+}
+TAKE_TYPES = ("bert", "electra", "deberta-v2-c2p")
 LENGTHS = [11, 5, 16]
 
 
@@ -82,7 +129,7 @@ def outputs(model, head, ids, types, takes_types):
 def case(family, head):
     """The tensors of one golden file, and the model."""
     model = build(family, head)
-    takes_types = family in ("bert", "electra")
+    takes_types = family in TAKE_TYPES
     # 0 and 1 are padding somewhere.
     rows = [torch.randint(3, VOCABULARY, (length,)) for length in LENGTHS]
     types = [torch.arange(len(row)) * 2 // len(row) if takes_types else torch.zeros_like(row) for row in rows]
@@ -122,17 +169,35 @@ def case(family, head):
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             tensors[f"grad.{name}"] = parameter.grad.clone()
+    if (family, head) == ("deberta-v2", "token"):
+        with torch.no_grad():
+            tensors["attentions"] = torch.cat(model(rows[-1][None], output_attentions=True).attentions)
     return model, tensors
+
+
+def rows_of_distances(buckets, max_distance):
+    """The rows of the vectors of distances that a query of 601 tokens to either side looks for."""
+    far = torch.zeros(1, 601, 1)
+    near = build_relative_position(far, far, bucket_size=buckets, max_position=max_distance)[0]
+    span = buckets if buckets > 0 else max_distance
+    # Keys from 600 before the last query, then those up to 600 after the first one.
+    places = torch.cat([near[-1], near[0, 1:]])
+    return torch.clamp(places + span, 0, 2 * span - 1).tolist()
 
 
 def main():
     setup(37)
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     for family in CONFIGS:
-        for head in HEADS:
+        for head in SOME_HEADS.get(family, HEADS):
             model, tensors = case(family, head)
             model.save_pretrained(DIRECTORY / f"{family}-{head}")
             write_tensors(DIRECTORY / f"{family}-{head}.safetensors", tensors)
+    rows = [
+        {"buckets": buckets, "max_distance": max_distance, "rows": rows_of_distances(buckets, max_distance)}
+        for buckets, max_distance in [(256, 512), (32, 128), (6, 12), (8, 24), (-1, 512), (-1, 5)]
+    ]
+    (DIRECTORY / "deberta_rows.json").write_text(json.dumps(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 mod heads;
 mod recurrent;
+mod relative;
 mod seq2seq;
 mod stored;
 
@@ -15,8 +16,11 @@ pub use self::heads::{
     HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
 };
 pub use self::recurrent::{DirectionSpec, RecurrentSpec};
-pub use self::seq2seq::{CrossSpec, RelativeSpec, Seq2SeqSpec};
-use crate::ModelError;
+pub use self::relative::{
+    PositionLayer, PositionsSpec, RelativeBiasSpec, RelativeSpec, RelativeVectorsSpec,
+};
+pub use self::seq2seq::{CrossSpec, Seq2SeqSpec};
+use crate::{ModelError, Precision};
 
 /// A whole model.
 ///
@@ -48,7 +52,7 @@ pub struct Architecture {
     pub recurrent: Option<RecurrentSpec>,
     /// The kinds of rotary positions that attention layers choose from.
     pub rotary: Vec<RotarySpec>,
-    /// The bias of scores by distance.
+    /// What scores are made of by distance.
     pub relative: Option<RelativeSpec>,
     /// What an encoder-decoder has besides; the rest is then its decoder.
     pub seq2seq: Option<Box<Seq2SeqSpec>>,
@@ -93,11 +97,11 @@ pub struct EmbeddingSpec {
     pub sinusoids: Option<TableSpec>,
     /// The table of token types.
     pub token_types: Option<TableSpec>,
-    /// The norm of the sum.
+    /// The norm of the sum, or of what the projection makes of it if that is how wide it is.
     pub norm: Option<NormSpec>,
-    /// The probability of the dropout after all of it; `None` if the family has none there.
+    /// The probability of the dropout after the norm; `None` if the family has none there.
     pub dropout: Option<f64>,
-    /// From the width of the tables to that of the hidden states, after the dropout.
+    /// From the width of the tables to that of the hidden states: before the norm if that is as wide as those, else after the dropout.
     pub projection: Option<LinearSpec>,
 }
 
@@ -235,6 +239,8 @@ pub struct AttentionSpec {
     pub soft_cap: Option<f64>,
     /// Which of [`Architecture::rotary`] turns queries and keys.
     pub rotary: Option<usize>,
+    /// What it makes of the vectors of distances, [`RelativeSpec::Vectors`].
+    pub positions: Option<PositionsSpec>,
     /// The probability of the dropout of the weights that values are summed with; `None` if the family has none there.
     pub dropout: Option<f64>,
     /// The probability of the dropout of the output, before anything else is done with it; `None` if the family has none there.
@@ -255,6 +261,29 @@ impl AttentionSpec {
         (!fits).then(|| {
             format!("queries, keys and values have the widths {widths:?}, their layers {found:?}")
         })
+    }
+
+    fn check_positions(&self, relative: Option<&RelativeSpec>) -> Option<String> {
+        let positions = self.positions.as_ref()?;
+        if !matches!(relative, Some(RelativeSpec::Vectors(_))) {
+            return Some("its positions have no vectors".to_owned());
+        }
+        let is_plain = self.inputs.len() == 3
+            && self.n_kv_heads == self.n_heads
+            && self.rotary.is_none()
+            && self.q_norm.is_none()
+            && self.k_norm.is_none();
+        if !is_plain {
+            let reason = "attention with positions has three inputs, a key head for each query head, and neither norms nor rotary positions";
+            return Some(reason.to_owned());
+        }
+        let width = self.n_heads * self.head_dim;
+        let mut layers = positions.layers().into_iter().flatten();
+        let other = layers.find(|layer| layer.d_out != width)?;
+        Some(format!(
+            "keys have the width {width}, those of positions {}",
+            other.d_out
+        ))
     }
 
     fn check_heads(&self, rotary: &[RotarySpec]) -> Option<String> {
@@ -347,7 +376,12 @@ impl Architecture {
         let blocks = blocks.flat_map(|block| {
             let cross = block.cross.iter_mut().map(|cross| &mut cross.attention);
             let attention = std::iter::once(&mut block.attention).chain(cross);
-            let attention = attention.flat_map(|of| [&mut of.dropout, &mut of.output_dropout]);
+            let attention = attention.flat_map(|of| {
+                let positions = of.positions.iter_mut().map(|of| &mut of.dropout);
+                [&mut of.dropout, &mut of.output_dropout]
+                    .into_iter()
+                    .chain(positions)
+            });
             let FeedForwardSpec {
                 inner_dropout,
                 output_dropout,
@@ -397,6 +431,7 @@ impl Architecture {
             let checks = [
                 block.attention.check_widths(),
                 block.attention.check_heads(&self.rotary),
+                block.attention.check_positions(self.relative.as_ref()),
                 cross.and_then(|cross| cross.attention.check_widths()),
                 cross.and_then(|cross| cross.attention.check_heads(&self.rotary)),
                 cross.and_then(CrossSpec::check),
@@ -423,6 +458,22 @@ impl Architecture {
             Some(spec) => spec.encoder.check(),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a precision in which packed layers would leave out a part of the model.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and for scores by distance, in any but f32.
+    pub(crate) fn check_precision(&self, precision: Precision) -> Result<(), ModelError> {
+        let is_packable = self.recurrent.is_none() && self.relative.is_none();
+        if precision == Precision::F32 || is_packable {
+            return Ok(());
+        }
+        Err(ModelError::UnsupportedPrecision {
+            model_type: self.model_type.clone(),
+            precision,
+        })
     }
 
     /// Returns whether no token sees what comes after it; those of a source do.
@@ -474,7 +525,11 @@ impl Architecture {
             } = block;
             let cross = cross.iter().map(|cross| &cross.attention);
             let attention = std::iter::once(attention).chain(cross);
-            let attention = attention.flat_map(|of| of.inputs.iter().chain([&of.output]));
+            let attention = attention.flat_map(|of| {
+                let positions = of.positions.iter().flat_map(PositionsSpec::layers);
+                let all = of.inputs.iter().chain(positions.flatten());
+                all.chain([&of.output])
+            });
             attention
                 .chain(&feed_forward.inputs)
                 .chain([&feed_forward.output])

@@ -85,12 +85,7 @@ impl CausalLm {
             }
         }
         let architecture = Arc::new(architecture);
-        if precision != Precision::F32 && architecture.recurrent.is_some() {
-            return Err(ModelError::UnsupportedPrecision {
-                model_type: architecture.model_type.clone(),
-                precision,
-            });
-        }
+        architecture.check_precision(precision)?;
         let tied = architecture.head.tied;
         // Older exporters wrote buffers and the tied head along.
         let ignored = |name: &str| {

@@ -87,7 +87,7 @@ impl Predictor {
     /// # Errors
     ///
     /// [`ModelError::NoHead`] if the checkpoint has no last layer and none is to be made, and
-    /// [`ModelError::UnsupportedPrecision`] for recurrent layers; fails when the checkpoint's tensors are not exactly those of the description, or
+    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or
     /// one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
@@ -96,12 +96,7 @@ impl Predictor {
         new_head: Option<NewHead>,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
-        if precision != Precision::F32 && architecture.recurrent.is_some() {
-            return Err(ModelError::UnsupportedPrecision {
-                model_type: architecture.model_type,
-                precision,
-            });
-        }
+        architecture.check_precision(precision)?;
         let architecture = Arc::new(architecture);
         // The class without a head has no name for its body.
         let is_headless = spec.output.is_none() && spec.transform.is_none();

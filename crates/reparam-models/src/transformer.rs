@@ -11,12 +11,12 @@ use reparam_ops::{RotaryTable, Segments, embedding};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec,
-    RecurrentSpec, RotarySpec, TableSpec,
+    PositionsSpec, RecurrentSpec, RelativeSpec, RotarySpec, TableSpec,
 };
 use crate::cache::KvCache;
 use crate::layers::{
-    Attention, Block, CrossAttention, Direction, Embedding, FeedForward, Norm, Norms, Recurrent,
-    Sequences, Source, dropped,
+    Attention, Block, CrossAttention, Direction, Distances, Embedding, FeedForward, Norm, Norms,
+    Recurrent, Sequences, Source, dropped,
 };
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
@@ -59,8 +59,10 @@ pub struct Stack {
     pub embedding_norm: Option<Named<Norm>>,
     /// From the width of the tables to that of the blocks.
     pub projection: Option<Named<Linear>>,
-    /// What scores are biased with by distance, `[buckets, heads]`.
+    /// What scores are biased with by distance, `[buckets, heads]`, or the vectors of distances, `[rows, d]`.
     pub relative: Option<Named<Embedding>>,
+    /// The norm of the vectors of distances.
+    pub relative_norm: Option<Named<Norm>>,
     /// Recurrent layers.
     pub recurrent: Option<Recurrent>,
     /// The blocks.
@@ -78,7 +80,17 @@ pub struct Stack {
 
 unnamed_module!(
     Stack,
-    modules: [positions, token_types, embedding_norm, projection, relative, recurrent, blocks, norm],
+    modules: [
+        positions,
+        token_types,
+        embedding_norm,
+        projection,
+        relative,
+        relative_norm,
+        recurrent,
+        blocks,
+        norm
+    ],
     data: [architecture, sinusoids, recompute]
 );
 
@@ -195,10 +207,19 @@ impl Stack {
                 .recurrent
                 .as_ref()
                 .map(|spec| recurrent(loader, spec, all.init)),
-            relative: all.relative.as_ref().map(|spec| {
-                let heads = all.blocks[0].attention.n_heads;
-                loader.embedding(&spec.path, spec.buckets, heads)
+            relative: all.relative.as_ref().map(|spec| match spec {
+                RelativeSpec::Bias(spec) => {
+                    let heads = all.blocks[0].attention.n_heads;
+                    loader.embedding(&spec.path, spec.buckets, heads)
+                }
+                RelativeSpec::Vectors(spec) => {
+                    loader.embedding(&spec.path, 2 * spec.span, all.width)
+                }
             }),
+            relative_norm: match &all.relative {
+                Some(RelativeSpec::Vectors(spec)) => norm(loader, &spec.norm),
+                Some(RelativeSpec::Bias(_)) | None => None,
+            },
             blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
             norm: norm(loader, &all.norm),
             architecture: architecture.clone(),
@@ -225,9 +246,11 @@ impl Stack {
         };
         let n_keys = cache.map_or(0, |cache| cache.len() + 1);
         let keys = sight.segments.iter().map(|segment| segment.k_len);
+        let (bias, distances) = self.relative(keys.fold(n_keys, usize::max));
         Sequences {
             rotary: self.architecture.rotary.iter().map(table).collect(),
-            bias: self.bias(keys.fold(n_keys, usize::max)),
+            bias,
+            distances,
             segments: sight.segments,
             source: sight.source,
             recompute: self.recompute,
@@ -257,17 +280,34 @@ impl Stack {
         h
     }
 
-    /// What is added to the scores of sequences of up to `n_keys` tokens, `[heads, 2 n_keys - 1]`.
-    fn bias(&self, n_keys: usize) -> Option<Tensor<2>> {
-        let (table, spec) = self
-            .relative
-            .as_ref()
-            .zip(self.architecture.relative.as_ref())?;
-        let reach = n_keys.max(1) as isize - 1;
-        let buckets: Vec<u32> = (-reach..=reach).map(|far| spec.bucket(far)).collect();
+    /// What is added to the scores of sequences of up to `n_keys` tokens, `[heads, 2 n_keys - 1]`, or the vectors of their distances.
+    fn relative(&self, n_keys: usize) -> (Option<Tensor<2>>, Option<Distances>) {
+        let spec = self.architecture.relative.as_ref();
+        let Some((table, spec)) = self.relative.as_ref().zip(spec) else {
+            return (None, None);
+        };
         let table = table.weight.dense();
-        let table = table.expect("a stack with a bias is of ordinary weights");
-        Some(embedding(table, &buckets).transpose())
+        let table = table.expect("a stack with relative positions is of ordinary weights");
+        let reach = n_keys.max(1) as isize - 1;
+        let far = -reach..=reach;
+        match spec {
+            RelativeSpec::Bias(spec) => {
+                let buckets: Vec<u32> = far.map(|far| spec.bucket(far)).collect();
+                (Some(embedding(table, &buckets).transpose()), None)
+            }
+            RelativeSpec::Vectors(spec) => {
+                // Rows go down as distances go up; what no distance has is left out.
+                let (first, last) = (spec.row(reach), spec.row(-reach));
+                let rows: Vec<u32> = (first..=last).collect();
+                let vectors = embedding(table, &rows);
+                let vectors = match &self.relative_norm {
+                    Some(norm) => norm.forward(vectors),
+                    None => vectors,
+                };
+                let places = far.map(|far| spec.row(far) - first).collect();
+                (None, Some(Distances { vectors, places }))
+            }
+        }
     }
 
     /// Looks up tokens, `[N, d]`, or takes `vectors` in place of what is looked up. The vector of `unlearned` gets no gradient here.
@@ -317,6 +357,21 @@ impl Stack {
             let rows = Tensor::from_data(rows.convert_dtype(place.1), (&place.0, place.1));
             h = h + rows;
         }
+        let project = |projection: &Named<Linear>, h: Tensor<2>| {
+            let dtype = h.dtype();
+            projection.forward(widened(h), context).cast(dtype)
+        };
+        let is_first = spec
+            .norm
+            .as_ref()
+            .is_some_and(|norm| norm.width == self.architecture.width);
+        let (first, last) = match is_first {
+            true => (self.projection.as_ref(), None),
+            false => (None, self.projection.as_ref()),
+        };
+        if let Some(projection) = first {
+            h = project(projection, h);
+        }
         if let Some(norm) = &self.embedding_norm {
             h = norm.forward(h);
         }
@@ -326,11 +381,8 @@ impl Stack {
             _ => table.path().to_owned(),
         };
         let h = dropped(h, spec.dropout, &place, context);
-        match &self.projection {
-            Some(projection) => {
-                let dtype = h.dtype();
-                projection.forward(widened(h), context).cast(dtype)
-            }
+        match last {
+            Some(projection) => project(projection, h),
             None => h,
         }
     }
@@ -463,8 +515,12 @@ fn recurrent(loader: &mut Loader<'_>, spec: &RecurrentSpec, init: Initialization
 }
 
 fn attention(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Attention {
+    let positions = spec.positions.as_ref();
+    let [position_key, position_query] = positions.map_or([None; 2], PositionsSpec::layers);
     Attention {
         inputs: List(loader.linears(&spec.inputs)),
+        position_key: position_key.map(|layer| loader.linear(layer)),
+        position_query: position_query.map(|layer| loader.linear(layer)),
         output: loader.linear(&spec.output),
         q_norm: norm(loader, &spec.q_norm),
         k_norm: norm(loader, &spec.k_norm),

@@ -98,72 +98,104 @@ pub fn attention_with_dropout(
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
 ) -> Tensor<2> {
-    attention_with_bias([q, k, v], None, config, segments, dropout)
+    attention_with([q, k, v], ScoreTerms::default(), config, segments, dropout)
 }
 
-/// As [`attention_with_dropout`], with a bias that is added to the scaled scores, before a soft cap and the mask:
+/// What is added to the scaled scores, before a soft cap and the mask:
 ///
 /// ```text
-/// score_ij = scale * q_i . k_j + bias[h, R + j - p_i]
+/// score_ij = scale * (q_i . k_j + q_i . keys[t] + k_j . queries[t]) + bias[h, t]        t = R + j - p_i
 /// ```
 ///
-/// where `p_i` is the position of query `i` among the keys of its segment, the last query being at that of the last key.
+/// where `p_i` is the position of query `i` among the keys of its segment, the last query being at that of the last key. What is
+/// missing adds nothing.
+///
+/// # References
+///
+/// Raffel et al., *Exploring the Limits of Transfer Learning* (arXiv 1910.10683), section 2.1: the bias. He et al., *DeBERTa:
+/// Decoding-enhanced BERT with Disentangled Attention* (arXiv 2006.03654), equation 4: keys and queries of positions.
+#[derive(Debug, Clone, Default)]
+pub struct ScoreTerms {
+    /// By head and distance, `[n_heads, 2 R + 1]`.
+    pub bias: Option<Tensor<2>>,
+    /// What queries are multiplied with by distance, `[2 R + 1, n_heads * head_dim]`.
+    pub keys: Option<Tensor<2>>,
+    /// What keys are multiplied with by distance, `[2 R + 1, n_heads * head_dim]`.
+    pub queries: Option<Tensor<2>>,
+}
+
+impl ScoreTerms {
+    /// All that there is.
+    fn tensors(&self) -> impl Iterator<Item = &Tensor<2>> {
+        let Self {
+            bias,
+            keys,
+            queries,
+        } = self;
+        bias.iter().chain(keys).chain(queries)
+    }
+}
+
+/// As [`attention_with_dropout`], with [terms](ScoreTerms) that are added to the scores.
 ///
 /// # Shapes
 ///
 /// - q, k, v, output: those of [`attention`]
-/// - bias: `[n_heads, 2 R + 1]`, `R` at least the keys of the longest segment less one
+/// - terms: `R` at least the keys of the longest segment less one
 ///
 /// # Cost
 ///
-/// That of [`attention`], and an addition for each pair of query and key and each head. The bias is kept for the backward pass.
+/// That of [`attention`], and for a bias an addition for each pair of query and key and each head; for either kind of positions up to
+/// three times the product of queries and keys, and no memory that grows with the pairs. Terms are kept for the backward pass.
 ///
 /// # Panics
 ///
-/// Panics unless `0 <= p < 1`, if the bias reaches less far, and if a segment has more queries than keys.
-///
-/// # References
-///
-/// Raffel et al., *Exploring the Limits of Transfer Learning* (arXiv 1910.10683), section 2.1.
-pub fn attention_with_bias(
+/// Panics unless `0 <= p < 1`, if a term reaches less far, if a segment has more queries than keys, and if query heads share key
+/// heads where there are positions.
+pub fn attention_with(
     [q, k, v]: [Tensor<2>; 3],
-    bias: Option<Tensor<2>>,
+    terms: ScoreTerms,
     config: AttentionConfig,
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
 ) -> Tensor<2> {
     let dropout = dropout.filter(|(p, _)| *p > 0.0);
-    let is_native = [&q, &k, &v].into_iter().chain(&bias).all(native::is_native);
+    let is_native = [&q, &k, &v]
+        .into_iter()
+        .chain(terms.tensors())
+        .all(native::is_native);
     if !is_native {
-        return reference::attention_with_bias([q, k, v], bias, config, segments, dropout);
+        return reference::attention_with([q, k, v], terms, config, segments, dropout);
     }
     let dropout = dropout.map(|dropout| Kept::new(&config, segments, dropout));
     let (q_dims, k_dims) = (q.dims(), k.dims());
-    let bias_dims = bias.as_ref().map(Tensor::dims);
     let mut operation = Operation::default();
     let [q, k, v] = [q, k, v].map(|tensor| operation.input(tensor));
-    let bias = operation.optional_input(bias);
+    let terms = Terms::new(terms, &mut operation);
     let mut out = vec![0.0; q_dims[0] * q_dims[1]];
     let mut lse = vec![0.0; q_dims[0] * config.n_heads];
     profile::measure(Work::Attention, 0.0, || {
         let [q, k, v] = [&q, &k, &v].map(values);
         let shape = config.shape();
         let dropout = dropout.as_ref().map(Kept::kernel);
-        let (out, lse) = (&mut out, &mut lse);
-        native::run(match bias_of(&bias, bias_dims) {
-            None => kernels::attention_forward(q, k, v, shape, segments, dropout, out, lse),
-            Some(bias) => {
-                kernels::attention_forward_biased(q, k, v, bias, shape, segments, dropout, out, lse)
-            }
-        });
+        native::run(kernels::attention_forward_with(
+            q,
+            k,
+            v,
+            terms.kernel(),
+            shape,
+            segments,
+            dropout,
+            &mut out,
+            &mut lse,
+        ));
     });
     let out = from_values(out, q_dims);
     let segments = segments.clone();
-    operation.output(out.clone(), move |dout, [_, _, _, _]| {
+    operation.output(out.clone(), move |dout, [_, _, _, bias, keys, queries]| {
         let dims = [q_dims, k_dims, k_dims];
         let mut gradients = dims.map(|[rows, cols]| vec![0.0; rows * cols]);
-        let [dq, dk, dv] = &mut gradients;
-        let mut dbias = vec![0.0; bias_dims.map_or(0, |[heads, width]| heads * width)];
+        let mut of_terms = terms.gradients([bias, keys, queries]);
         profile::measure(Work::Attention, 0.0, || {
             let saved = kernels::AttentionSaved {
                 q: values(&q),
@@ -173,31 +205,77 @@ pub fn attention_with_bias(
                 lse: &lse,
                 dout: values(&dout),
             };
-            let shape = config.shape();
             let dropout = dropout.as_ref().map(Kept::kernel);
-            native::run(match bias_of(&bias, bias_dims) {
-                None => kernels::attention_backward(saved, shape, &segments, dropout, dq, dk, dv),
-                Some(bias) => kernels::attention_backward_biased(
-                    saved, bias, shape, &segments, dropout, dq, dk, dv, &mut dbias,
-                ),
-            });
+            let [bias, keys, queries] = of_terms.each_mut().map(Option::as_deref_mut);
+            let of_terms = kernels::TermGradients {
+                bias,
+                keys,
+                queries,
+            };
+            native::run(kernels::attention_backward_with(
+                saved,
+                terms.kernel(),
+                config.shape(),
+                &segments,
+                dropout,
+                gradients.each_mut().map(|of| &mut of[..]),
+                of_terms,
+            ));
         });
         let [dq, dk, dv] = gradients;
         let [dq, dk, dv] = [(dq, q_dims), (dk, k_dims), (dv, k_dims)]
             .map(|(gradient, dims)| Some(from_values(gradient, dims)));
-        [dq, dk, dv, bias_dims.map(|dims| from_values(dbias, dims))]
+        let [bias, keys, queries] = terms.tensors(of_terms);
+        [dq, dk, dv, bias, keys, queries]
     })
 }
 
-fn bias_of(
-    bias: &Option<FlexTensor>,
-    dims: Option<[usize; 2]>,
-) -> Option<kernels::AttentionBias<'_>> {
-    let (bias, [_, width]) = bias.as_ref().zip(dims)?;
-    Some(kernels::AttentionBias {
-        values: values(bias),
-        reach: width / 2,
-    })
+/// [`ScoreTerms`] as an operation holds them, with their shapes.
+struct Terms([Option<(FlexTensor, [usize; 2])>; 3]);
+
+impl Terms {
+    fn new(terms: ScoreTerms, operation: &mut Operation) -> Self {
+        Self([terms.bias, terms.keys, terms.queries].map(|of| {
+            let dims = of.as_ref().map(Tensor::dims);
+            operation.optional_input(of).zip(dims)
+        }))
+    }
+
+    fn kernel(&self) -> kernels::AttentionTerms<'_> {
+        let [bias, keys, queries] = &self.0;
+        let bias = bias
+            .as_ref()
+            .map(|(of, [_, width])| kernels::AttentionBias {
+                values: values(of),
+                reach: width / 2,
+            });
+        let mut rows = keys.iter().chain(queries).map(|(_, [rows, _])| rows / 2);
+        let [keys, queries] = [keys, queries].map(|of| of.as_ref().map(|(of, _)| values(of)));
+        let positions = rows.next().map(|reach| kernels::AttentionPositions {
+            keys,
+            queries,
+            reach,
+        });
+        kernels::AttentionTerms { bias, positions }
+    }
+
+    /// Room for the gradients that are wanted.
+    fn gradients(&self, wanted: [bool; 3]) -> [Option<Vec<f32>>; 3] {
+        let mut wanted = wanted.into_iter();
+        self.0.each_ref().map(|of| {
+            let is_wanted = wanted.next() == Some(true);
+            let (_, [rows, cols]) = of.as_ref().filter(|_| is_wanted)?;
+            Some(vec![0.0; rows * cols])
+        })
+    }
+
+    fn tensors(&self, gradients: [Option<Vec<f32>>; 3]) -> [Option<FlexTensor>; 3] {
+        let mut dims = self.0.iter().map(|of| of.as_ref().map(|(_, dims)| *dims));
+        gradients.map(|gradient| {
+            let dims = dims.next().flatten();
+            gradient.zip(dims).map(|(of, dims)| from_values(of, dims))
+        })
+    }
 }
 
 /// What a dropout keeps.

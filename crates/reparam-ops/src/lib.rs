@@ -39,7 +39,9 @@ pub mod runtime;
 mod tests;
 
 pub use activation::{activation, gated, swiglu};
-pub use attention::{AttentionConfig, attention, attention_with_bias, attention_with_dropout};
+pub use attention::{
+    AttentionConfig, ScoreTerms, attention, attention_with, attention_with_dropout,
+};
 pub use dropout::{DropoutKey, dropout};
 pub use embedding::embedding;
 pub use linear::{LinearPlan, LowRank, linear};

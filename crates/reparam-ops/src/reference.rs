@@ -7,7 +7,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
     Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
-    Segment, Segments, soft_cap,
+    ScoreTerms, Segment, Segments, soft_cap,
 };
 
 mod recurrent;
@@ -119,13 +119,14 @@ pub fn attention_with_dropout(
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
 ) -> Tensor<2> {
-    attention_with_bias([q, k, v], None, config, segments, dropout)
+    let terms = ScoreTerms::default();
+    attention_with([q, k, v], terms, config, segments, dropout)
 }
 
-/// See [`crate::attention_with_bias`]; the segments are in the order of their queries.
-pub fn attention_with_bias(
+/// See [`crate::attention_with`]; the segments are in the order of their queries.
+pub fn attention_with(
     [q, k, v]: [Tensor<2>; 3],
-    bias: Option<Tensor<2>>,
+    terms: ScoreTerms,
     config: AttentionConfig,
     segments: &Segments,
     dropout: Option<(f32, DropoutKey)>,
@@ -148,7 +149,7 @@ pub fn attention_with_bias(
         }
         next = segment.q_start + segment.q_len;
         let inputs = [q.clone(), k.clone()];
-        let mut weights = biased_weights(inputs, bias.clone(), config, segment);
+        let mut weights = attention_weights(inputs, terms.clone(), config, segment);
         if let Some(mask) = &mut mask {
             let shape = weights.dims();
             let mask = mask.by_ref().take(shape.iter().product()).collect();
@@ -164,16 +165,33 @@ pub fn attention_with_bias(
     Tensor::cat(rows, 0)
 }
 
+/// Where the distance of every query and key of a segment is in a row of `width` distances, query by query.
+fn distances(width: usize, segment: &Segment) -> Vec<i64> {
+    let (q_len, k_len) = (segment.q_len, segment.k_len);
+    (0..q_len)
+        .flat_map(|i| (0..k_len).map(move |j| (width / 2 + j + q_len) as i64 - (k_len + i) as i64))
+        .collect()
+}
+
 /// The numbers of a bias by distance for every pair of a segment, `[heads, q_len, k_len]`.
-fn distances(bias: Tensor<2>, segment: &Segment) -> Tensor<3> {
+fn biases(bias: Tensor<2>, segment: &Segment) -> Tensor<3> {
     let [heads, width] = bias.dims();
     let (q_len, k_len) = (segment.q_len, segment.k_len);
-    let places: Vec<i64> = (0..q_len)
-        .flat_map(|i| (0..k_len).map(move |j| (width / 2 + j + q_len) as i64 - (k_len + i) as i64))
-        .collect();
-    let places = TensorData::new(places, [q_len * k_len]);
+    let places = TensorData::new(distances(width, segment), [q_len * k_len]);
     let places = Tensor::<1, Int>::from_data(places, &bias.device());
     bias.select(1, places).reshape([heads, q_len, k_len])
+}
+
+/// The products of some rows by head, `[heads, len, head_dim]`, with the vectors of distances, `[2 R + 1, heads * head_dim]`: for each
+/// row those at its `places`, `[heads, len, places of a row]`.
+fn by_distance(rows: Tensor<3>, vectors: Tensor<2>, places: Vec<i64>) -> Tensor<3> {
+    let [n_heads, len, head_dim] = rows.dims();
+    let [n, _] = vectors.dims();
+    let products = rows.matmul(heads(vectors, (0, n), n_heads, head_dim).swap_dims(1, 2));
+    let of_row = places.len() / len;
+    let places = TensorData::new(places, [1, len, of_row]);
+    let places = Tensor::<3, Int>::from_data(places, &products.device());
+    products.gather(2, places.repeat_dim(0, n_heads))
 }
 
 /// How much each query of a segment looks at each key, `[n_heads, q_len, k_len]`: of a query, all together are one.
@@ -182,18 +200,8 @@ fn distances(bias: Tensor<2>, segment: &Segment) -> Tensor<3> {
 ///
 /// - q: `[N, n_heads * head_dim]`, k: `[M, n_kv_heads * head_dim]`
 pub fn attention_weights(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    config: AttentionConfig,
-    segment: &Segment,
-) -> Tensor<3> {
-    biased_weights([q, k], None, config, segment)
-}
-
-/// [`attention_weights`] with a bias by distance.
-fn biased_weights(
     [q, k]: [Tensor<2>; 2],
-    bias: Option<Tensor<2>>,
+    terms: ScoreTerms,
     config: AttentionConfig,
     segment: &Segment,
 ) -> Tensor<3> {
@@ -201,9 +209,20 @@ fn biased_weights(
     let (q_len, k_len) = (segment.q_len, segment.k_len);
     let q = heads(q, (segment.q_start, q_len), config.n_heads, config.head_dim);
     let k = shared_heads(k, config, segment);
-    let mut scores = q.matmul(k.swap_dims(1, 2)) * config.scale;
-    if let Some(bias) = bias {
-        scores = scores + distances(bias, segment);
+    let mut scores = q.clone().matmul(k.clone().swap_dims(1, 2));
+    if let Some(vectors) = terms.keys {
+        let places = distances(vectors.dims()[0], segment);
+        scores = scores + by_distance(q, vectors, places);
+    }
+    if let Some(vectors) = terms.queries {
+        let of_queries = distances(vectors.dims()[0], segment);
+        let of_key = |j: usize| of_queries[j..].iter().step_by(k_len).copied();
+        let places = (0..k_len).flat_map(of_key).collect();
+        scores = scores + by_distance(k, vectors, places).swap_dims(1, 2);
+    }
+    scores = scores * config.scale;
+    if let Some(bias) = terms.bias {
+        scores = scores + biases(bias, segment);
     }
     if let Some(cap) = config.soft_cap {
         scores = (scores / cap).tanh() * cap;

@@ -444,20 +444,22 @@ fn attention_of_new_tokens_over_a_cache() {
     assert_close(&values(found), &values(expected), TOLERANCE, "output");
 }
 
+/// Attention with terms.
+type WithTerms = fn(
+    [Tensor<2>; 3],
+    ScoreTerms,
+    AttentionConfig,
+    &Segments,
+    Option<(f32, DropoutKey)>,
+) -> Tensor<2>;
+
 #[test]
 fn attention_with_a_bias_by_distance() {
-    type Attention = fn(
-        [Tensor<2>; 3],
-        Option<Tensor<2>>,
-        AttentionConfig,
-        &Segments,
-        Option<(f32, DropoutKey)>,
-    ) -> Tensor<2>;
     fn run(
         inputs: Vec<Tensor<2>>,
         (causal, soft_cap): (bool, Option<f32>),
         dropout: bool,
-        f: Attention,
+        f: WithTerms,
     ) -> Tensor<2> {
         let [q, k, v, bias] = inputs.try_into().expect("four inputs");
         let config = AttentionConfig {
@@ -487,21 +489,73 @@ fn attention_with_a_bias_by_distance() {
             segment(1, 9, 1, 9),
             segment(11, 3, 12, 8),
         ];
-        f(
-            [q, k, v],
-            Some(bias * 3.0),
-            config,
-            &Segments::from(segments),
-            dropout,
-        )
+        let terms = ScoreTerms {
+            bias: Some(bias * 3.0),
+            ..ScoreTerms::default()
+        };
+        f([q, k, v], terms, config, &Segments::from(segments), dropout)
     }
     for of in [(true, None), (false, None), (true, Some(0.7))] {
         for dropout in [false, true] {
             Case::new(
                 // The bias reaches further than it has to.
                 &[[14, 24], [20, 12], [20, 12], [4, 21]],
-                move |inputs| run(inputs, of, dropout, attention_with_bias),
-                move |inputs| run(inputs, of, dropout, reference::attention_with_bias),
+                move |inputs| run(inputs, of, dropout, attention_with),
+                move |inputs| run(inputs, of, dropout, reference::attention_with),
+            )
+            .check();
+        }
+    }
+}
+
+/// Scores of content and position, with each kind of positions and both.
+#[test]
+fn attention_with_positions() {
+    fn run(
+        inputs: Vec<Tensor<2>>,
+        kinds: [bool; 2],
+        (soft_cap, dropout): (Option<f32>, bool),
+        f: WithTerms,
+    ) -> Tensor<2> {
+        let mut inputs = inputs.into_iter();
+        let mut next = || inputs.next().expect("an input for each place");
+        let [q, k, v] = [next(), next(), next()];
+        let [keys, queries] = kinds.map(|is_there| is_there.then(&mut next));
+        let config = AttentionConfig {
+            n_heads: 3,
+            n_kv_heads: 3,
+            head_dim: 4,
+            scale: 0.4,
+            causal: false,
+            window: None,
+            soft_cap,
+        };
+        let key = DropoutKey {
+            seed: 3,
+            step: 5,
+            tensor: 7,
+        };
+        let terms = ScoreTerms {
+            bias: None,
+            keys,
+            queries,
+        };
+        let dropout = dropout.then_some((0.3, key));
+        let segments = segments_from_bounds(&[0, 1, 10, 14]);
+        f([q, k, v], terms, config, &segments, dropout)
+    }
+    for kinds in [[true, true], [true, false], [false, true]] {
+        for of in [(None, false), (Some(0.7), true)] {
+            let mut dims = vec![[14, 12]; 3];
+            // They reach further than they have to.
+            dims.resize(
+                3 + kinds.iter().filter(|is_there| **is_there).count(),
+                [21, 12],
+            );
+            Case::new(
+                &dims,
+                move |inputs| run(inputs, kinds, of, attention_with),
+                move |inputs| run(inputs, kinds, of, reference::attention_with),
             )
             .check();
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::files::PREFIX;
+use super::files::{PREFIX, is_module_of};
 use super::{
     AdapterFiles, Bias, CONFIG_FILE, LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher,
     PeftError,
@@ -294,14 +294,7 @@ fn check_name(
         };
     }
     // A whole module, stored beside the adapter.
-    let is_saved = |module: &str| {
-        let is_named = |name: &String| module == name || module.ends_with(&format!(".{name}"));
-        config.modules_to_save.iter().any(is_named)
-    };
-    if name
-        .rsplit_once('.')
-        .is_some_and(|(module, _)| is_saved(module))
-    {
+    if is_module_of(name, &config.modules_to_save) {
         return Ok(());
     }
     // Part of a name, and what a tensor with it belongs to.

@@ -214,10 +214,11 @@ impl AdapterFiles {
     }
 }
 
-/// Whether a tensor belongs to one of these modules, which are named by the ends of their paths.
-fn is_module_of(tensor: &str, modules: &[String]) -> bool {
+/// Whether a tensor belongs to one of these modules, which are named by the ends of their paths, or to a module inside of one.
+pub(super) fn is_module_of(tensor: &str, modules: &[String]) -> bool {
     let module = tensor.rsplit_once('.').map_or(tensor, |(module, _)| module);
-    let is_it = |name: &String| module == name || module.ends_with(&format!(".{name}"));
+    let path = format!(".{module}.");
+    let is_it = |name: &String| path.contains(&format!(".{name}."));
     modules.iter().any(is_it)
 }
 

@@ -379,6 +379,8 @@ fn what_is_honoured_is_read_and_written() {
         ("m.q_proj.lora_magnitude_vector", &[4][..]),
         ("score.weight", &[3, 4]),
         ("score.bias", &[3]),
+        // Inside of a module that is saved whole.
+        ("score.dense.weight", &[4, 4]),
     ] {
         tensors.insert(name.to_owned(), tensor(shape));
     }

@@ -10,10 +10,11 @@ use rayon::prelude::*;
 
 use super::bias::{self, BiasBlock};
 use super::dropout::{Block, Dropout};
+use super::positions::PositionGradients;
 use super::transposed::Transposed;
 use super::{
-    AttentionBias, AttentionDropout, AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment,
-    block_queries, gather_heads,
+    AttentionDropout, AttentionSaved, AttentionShape, BLOCK_KEYS, Mask, Segment, TermGradients,
+    Terms, block_queries, gather_heads,
 };
 use crate::KernelError;
 use crate::exp::exp_one;
@@ -50,6 +51,7 @@ struct Gradients {
     dv: Vec<f32>,
     /// `[n_rep, 2 k_len - 1]`; empty without a bias.
     dbias: Vec<f32>,
+    positions: PositionGradients,
 }
 
 /// `segments` are checked, not empty, and in the order of their queries.
@@ -57,7 +59,7 @@ pub(super) fn backward(
     saved: AttentionSaved<'_>,
     shape: AttentionShape,
     segments: &[Segment],
-    bias: Option<(AttentionBias<'_>, &mut [f32])>,
+    (terms, dterms): (&Terms<'_>, TermGradients<'_>),
     dropout: Option<AttentionDropout<'_>>,
     [dq, dk, dv]: [&mut [f32]; 3],
 ) -> Result<(), KernelError> {
@@ -68,7 +70,8 @@ pub(super) fn backward(
         saved: &saved,
         shape: &shape,
         delta: &delta(token, &saved, &shape),
-        bias: bias.as_ref().map(|(bias, _)| *bias),
+        terms,
+        wanted: [&dterms.keys, &dterms.queries].map(|of| of.is_some()),
         dropout: dropout.transpose()?,
         keys: Transposed::new(saved.k, &shape, segments, |_| true),
         values: Transposed::new(saved.v, &shape, segments, |_| true),
@@ -109,12 +112,26 @@ pub(super) fn backward(
         });
         scatter(target, shape.kv_width(), shape.head_dim, parts);
     }
-    if let Some((bias, dbias)) = bias {
+    if let Some((bias, dbias)) = terms.bias.zip(dterms.bias) {
         dbias.fill(0.0);
         for (task, gradients) in tasks.iter().zip(&gradients) {
             let of = (&task.segment, task.head);
             bias::scatter(&shape, of, &gradients.dbias, (bias.reach, &mut *dbias));
         }
+    }
+    let picks = [
+        (|gradients| &gradients.positions.keys) as fn(&Gradients) -> &Vec<f32>,
+        |gradients| &gradients.positions.queries,
+    ];
+    for (target, pick) in [dterms.keys, dterms.queries].into_iter().zip(picks) {
+        let Some((target, positions)) = target.zip(terms.positions.as_ref()) else {
+            continue;
+        };
+        let parts = tasks.iter().zip(&gradients).map(|(task, gradients)| {
+            let first = positions.reach() + 1 - task.segment.k_len;
+            (first, task.head, pick(gradients).as_slice())
+        });
+        scatter(target, shape.kv_width(), shape.head_dim, parts);
     }
     Ok(())
 }
@@ -183,14 +200,21 @@ struct Context<'a> {
     saved: &'a AttentionSaved<'a>,
     shape: &'a AttentionShape,
     delta: &'a [f32],
-    bias: Option<AttentionBias<'a>>,
+    terms: &'a Terms<'a>,
+    /// Which gradients of positions are wanted.
+    wanted: [bool; 2],
     dropout: Option<Dropout<'a>>,
     keys: Transposed,
     values: Transposed,
 }
 
 fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, KernelError> {
-    let Context { saved, shape, .. } = *context;
+    let Context {
+        saved,
+        shape,
+        terms,
+        ..
+    } = *context;
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
     let (segment, head) = (&task.segment, task.head);
     let (group, block) = (n_rep * d, block_queries(shape));
@@ -198,10 +222,11 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
         dq: vec![0.0; task.queries.len() * group],
         dk: vec![0.0; task.keys.len() * d],
         dv: vec![0.0; task.keys.len() * d],
-        dbias: match context.bias {
+        dbias: match terms.bias {
             Some(_) => vec![0.0; n_rep * (2 * segment.k_len - 1)],
             None => Vec::new(),
         },
+        positions: PositionGradients::new(segment, d, context.wanted),
     };
     let rows = block.min(task.queries.len()) * n_rep;
     let mut queries = vec![0.0; rows * d];
@@ -209,6 +234,8 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
     let mut lse_delta = vec![[0.0; 2]; rows];
     let mut probabilities = vec![0.0; rows * BLOCK_KEYS];
     let mut dscores = vec![0.0; rows * BLOCK_KEYS];
+    let scratch = terms.scratch(rows);
+    let mut scratch = vec![0.0; scratch];
 
     for first in task.queries.clone().step_by(block) {
         let tokens = block.min(task.queries.end - first);
@@ -263,8 +290,11 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
                 key: k_block,
                 keys,
             };
-            if let Some(bias) = context.bias {
+            if let Some(bias) = terms.bias {
                 biased.apply(bias, shape, p);
+            }
+            if let Some(positions) = &terms.positions {
+                positions.apply(&biased, shape, [queries, k_turned], &mut scratch, p)?;
             }
             let mask = Mask {
                 shape: *shape,
@@ -287,21 +317,26 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
             };
             masked(ds);
             probabilities_block(context.token, p, ds, lse_delta, mask);
-            if context.bias.is_some() {
+            if terms.bias.is_some() {
                 biased.collect(shape, ds, &mut gradients.dbias);
             }
             masked(p);
             let p = MatRef::new(&*p, rows, keys)?;
-            let ds = MatRef::new(&*ds, rows, keys)?;
+            let dscores = &*ds;
+            let ds = MatRef::new(dscores, rows, keys)?;
 
             let own = (k_block - task.keys.start) * d..(k_block - task.keys.start + keys) * d;
             let dv = MatMut::new(&mut gradients.dv[own.clone()], keys, d)?;
             matmul_serial(dv, p.t(), douts, 1.0, 1.0)?;
-            let dk = MatMut::new(&mut gradients.dk[own], keys, d)?;
-            matmul_serial(dk, ds.t(), queries, 1.0, 1.0)?;
+            let dk = &mut gradients.dk[own];
+            matmul_serial(MatMut::new(dk, keys, d)?, ds.t(), queries, 1.0, 1.0)?;
             let own = (first - task.queries.start) * group;
-            let dq = MatMut::new(&mut gradients.dq[own..][..tokens * group], rows, d)?;
-            matmul_serial(dq, ds, k, shape.scale, 1.0)?;
+            let dq = &mut gradients.dq[own..][..tokens * group];
+            matmul_serial(MatMut::new(dq, rows, d)?, ds, k, shape.scale, 1.0)?;
+            if let Some(positions) = &terms.positions {
+                let to = ([dq, dk], &mut gradients.positions);
+                positions.collect(&biased, shape, [queries, k], &mut scratch, dscores, to)?;
+            }
         }
     }
     Ok(gradients)

@@ -29,6 +29,16 @@ pub(super) fn check_bias(
 ) -> Result<(), KernelError> {
     let distances = bias.reach.saturating_mul(2).saturating_add(1);
     check_len("bias", bias.values, &[shape.n_heads, distances])?;
+    check_reach("bias", bias.reach, shape.n_heads, segments)
+}
+
+/// Checks that `width` numbers for each distance of up to `reach` are those of all distances in the segments.
+pub(super) fn check_reach(
+    name: &'static str,
+    reach: usize,
+    width: usize,
+    segments: &[Segment],
+) -> Result<(), KernelError> {
     for (index, segment) in segments.iter().enumerate() {
         if segment.q_len > segment.k_len {
             return Err(KernelError::SegmentLengths {
@@ -37,11 +47,11 @@ pub(super) fn check_bias(
                 k_len: segment.k_len,
             });
         }
-        if segment.k_len > bias.reach + 1 {
+        if segment.k_len > reach + 1 {
             return Err(KernelError::Length {
-                name: "bias",
-                expected: shape.n_heads * (2 * segment.k_len - 1),
-                found: bias.values.len(),
+                name,
+                expected: width * (2 * segment.k_len - 1),
+                found: width * (2 * reach + 1),
             });
         }
     }
@@ -63,7 +73,12 @@ pub(super) struct BiasBlock<'a> {
 
 impl BiasBlock<'_> {
     /// Where the numbers of a row of scores are in a row of distances whose middle is at `reach`.
-    fn distances(&self, shape: &AttentionShape, row: usize, reach: usize) -> Range<usize> {
+    pub(super) fn distances(
+        &self,
+        shape: &AttentionShape,
+        row: usize,
+        reach: usize,
+    ) -> Range<usize> {
         let segment = self.segment;
         let position = segment.k_len - segment.q_len + self.query + row / shape.n_rep();
         let start = reach + self.key - position;

@@ -6,8 +6,7 @@ use super::decode::decode_segment;
 use super::dropout::{Block, Dropout};
 use super::transposed::Transposed;
 use super::{
-    AttentionBias, AttentionDropout, AttentionShape, BLOCK_KEYS, Mask, Segment, block_queries,
-    gather_heads,
+    AttentionDropout, AttentionShape, BLOCK_KEYS, Mask, Segment, Terms, block_queries, gather_heads,
 };
 use crate::KernelError;
 use crate::exp::exp_one;
@@ -38,7 +37,7 @@ pub(super) fn forward(
     v: &[f32],
     shape: AttentionShape,
     segments: &[Segment],
-    bias: Option<AttentionBias<'_>>,
+    terms: &Terms<'_>,
     dropout: Option<AttentionDropout<'_>>,
     out: &mut [f32],
     lse: &mut [f32],
@@ -46,8 +45,9 @@ pub(super) fn forward(
     let token = Token::current();
     let dropout = dropout.map(|dropout| Dropout::new(dropout, &shape, segments));
     let dropout = dropout.transpose()?;
-    // The path of a single query knows neither dropout nor bias.
-    let decodes = |segment: &Segment| segment.q_len == 1 && dropout.is_none() && bias.is_none();
+    // The path of a single query knows neither dropout nor what is added to scores.
+    let is_plain = dropout.is_none() && terms.is_empty();
+    let decodes = |segment: &Segment| segment.q_len == 1 && is_plain;
     out.fill(0.0);
     lse.fill(f32::NEG_INFINITY);
     let block = block_queries(&shape);
@@ -87,7 +87,7 @@ pub(super) fn forward(
     // Later blocks see more keys: starting with them keeps the threads busy to the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(shape.visible(&task.segment, task.first).end));
     par::try_for_each(tasks, |task| {
-        forward_block(token, q, &keys, v, &shape, (bias, dropout.as_ref()), task)
+        forward_block(token, q, &keys, v, &shape, (terms, dropout.as_ref()), task)
     })
 }
 
@@ -97,7 +97,7 @@ fn forward_block(
     transposed_keys: &Transposed,
     v: &[f32],
     shape: &AttentionShape,
-    (bias, dropout): (Option<AttentionBias<'_>>, Option<&Dropout<'_>>),
+    (terms, dropout): (&Terms<'_>, Option<&Dropout<'_>>),
     task: Task<'_>,
 ) -> Result<(), KernelError> {
     let (d, n_rep) = (shape.head_dim, shape.n_rep());
@@ -113,6 +113,8 @@ fn forward_block(
     let mut acc = vec![0.0; rows * d];
     let mut max = vec![0.0; rows];
     let mut sum = vec![0.0; rows];
+    let scratch = terms.scratch(rows);
+    let mut scratch = vec![0.0; scratch];
     for head in 0..shape.n_kv_heads {
         let range = q_start..q_start + tokens;
         gather_heads(token, q, shape, range, head, shape.scale, &mut queries);
@@ -125,22 +127,22 @@ fn forward_block(
             let key_view = transposed_keys.block(task.index, segment.k_len, k_block, keys, head)?;
             let value_view = MatRef::with_strides(&v[at..], keys, d, shape.kv_width(), 1)?;
             let scores = &mut scores[..rows * keys];
-            matmul_serial(
-                MatMut::new(scores, rows, keys)?,
-                MatRef::new(&queries, rows, d)?,
-                key_view,
-                1.0,
-                0.0,
-            )?;
-            if let Some(bias) = bias {
-                let block = BiasBlock {
-                    segment,
-                    head,
-                    query: task.first,
-                    key: k_block,
-                    keys,
-                };
+            let query_view = MatRef::new(&queries, rows, d)?;
+            let to = MatMut::new(scores, rows, keys)?;
+            matmul_serial(to, query_view, key_view, 1.0, 0.0)?;
+            let block = BiasBlock {
+                segment,
+                head,
+                query: task.first,
+                key: k_block,
+                keys,
+            };
+            if let Some(bias) = terms.bias {
                 block.apply(bias, shape, scores);
+            }
+            if let Some(positions) = &terms.positions {
+                let views = [query_view, key_view];
+                positions.apply(&block, shape, views, &mut scratch, scores)?;
             }
             let mask = Mask {
                 shape: *shape,

@@ -11,6 +11,7 @@ mod bias;
 mod decode;
 mod dropout;
 mod forward;
+mod positions;
 mod shape;
 mod soft_cap;
 mod transposed;
@@ -22,6 +23,7 @@ use crate::error::check_len;
 use crate::isa::{Simd, Token, simd_entry};
 
 use bias::check_bias;
+use positions::Positions;
 use shape::{check_keys, sort_segments};
 use soft_cap::SoftCap;
 
@@ -30,6 +32,7 @@ pub use bf16::{
 };
 pub use bias::AttentionBias;
 pub use dropout::AttentionDropout;
+pub use positions::AttentionPositions;
 pub use shape::{AttentionShape, Segment};
 
 #[cfg(test)]
@@ -80,24 +83,53 @@ pub fn attention_forward(
 ) -> Result<(), KernelError> {
     let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
     check_len("out", out, &[q.len()])?;
-    forward::forward(q, k, v, shape, &sorted, None, dropout, out, lse)
+    let terms = Terms::default();
+    forward::forward(q, k, v, shape, &sorted, &terms, dropout, out, lse)
 }
 
-/// As [`attention_forward`], with a bias that is added to the scaled scores, before a soft cap and the mask.
+/// What is added to the scaled scores, before a soft cap and the mask.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AttentionTerms<'a> {
+    /// By head and distance.
+    pub bias: Option<AttentionBias<'a>>,
+    /// By distance and what stands there.
+    pub positions: Option<AttentionPositions<'a>>,
+}
+
+/// Where the gradients of [`AttentionTerms`] go, each like what it is of, overwritten. One that nobody wants may be missing, and has to
+/// be where its term is.
+#[derive(Debug, Default)]
+pub struct TermGradients<'a> {
+    /// That of the bias.
+    pub bias: Option<&'a mut [f32]>,
+    /// That of the keys of the positions.
+    pub keys: Option<&'a mut [f32]>,
+    /// That of their queries.
+    pub queries: Option<&'a mut [f32]>,
+}
+
+/// As [`attention_forward`], with what is added to the scores.
 ///
 /// # Errors
 ///
-/// Those of [`attention_forward`]; [`KernelError::Length`] if the bias is not as long as it says or reaches less far than the
-/// longest segment, and [`KernelError::SegmentLengths`] for a segment with more queries than keys.
+/// Those of [`attention_forward`]; [`KernelError::Length`] if a term is not as long as it says or reaches less far than the longest
+/// segment, [`KernelError::SegmentLengths`] for a segment with more queries than keys, and [`KernelError::Heads`] for positions unless
+/// each query head has a key head of its own.
+///
+/// # Cost
+///
+/// That of [`attention_forward`]. A bias: an addition for each pair and head. Either kind of positions: a product of the queries
+/// or keys of a block with the vectors of all distances in it, which is up to three times the product of queries and keys; 240 KiB for each
+/// thread, and a transposed copy of the positions' keys.
 #[expect(
     clippy::too_many_arguments,
     reason = "inputs, what they mean, and outputs"
 )]
-pub fn attention_forward_biased(
+pub fn attention_forward_with(
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    bias: AttentionBias<'_>,
+    terms: AttentionTerms<'_>,
     shape: AttentionShape,
     segments: &[Segment],
     dropout: Option<AttentionDropout<'_>>,
@@ -106,8 +138,45 @@ pub fn attention_forward_biased(
 ) -> Result<(), KernelError> {
     let sorted = check_inputs(q, k, v, shape, segments, lse.len())?;
     check_len("out", out, &[q.len()])?;
-    check_bias(bias, &shape, segments)?;
-    forward::forward(q, k, v, shape, &sorted, Some(bias), dropout, out, lse)
+    let terms = Terms::new(terms, &shape, segments)?;
+    forward::forward(q, k, v, shape, &sorted, &terms, dropout, out, lse)
+}
+
+/// [`AttentionTerms`] that are checked.
+#[derive(Default)]
+struct Terms<'a> {
+    bias: Option<AttentionBias<'a>>,
+    positions: Option<Positions<'a>>,
+}
+
+impl<'a> Terms<'a> {
+    fn new(
+        terms: AttentionTerms<'a>,
+        shape: &AttentionShape,
+        segments: &[Segment],
+    ) -> Result<Self, KernelError> {
+        if let Some(bias) = terms.bias {
+            check_bias(bias, shape, segments)?;
+        }
+        let positions = terms.positions;
+        let positions = positions.map(|positions| Positions::new(positions, shape, segments));
+        Ok(Self {
+            bias: terms.bias,
+            positions: positions.transpose()?,
+        })
+    }
+
+    /// How many numbers a task over so many rows of scores needs for them.
+    fn scratch(&self, rows: usize) -> usize {
+        match self.positions {
+            Some(_) => (rows + BLOCK_KEYS) * rows.max(BLOCK_KEYS),
+            None => 0,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bias.is_none() && self.positions.is_none()
+    }
 }
 
 /// What [`attention_backward`] reads.
@@ -161,47 +230,58 @@ pub fn attention_backward(
     dv: &mut [f32],
 ) -> Result<(), KernelError> {
     let sorted = check_saved(&saved, shape, segments, [&*dq, dk, dv])?;
-    backward::backward(saved, shape, &sorted, None, dropout, [dq, dk, dv])
+    let terms = (&Terms::default(), TermGradients::default());
+    backward::backward(saved, shape, &sorted, terms, dropout, [dq, dk, dv])
 }
 
-/// The gradients of [`attention_forward_biased`]: that of the bias is the sum of `ds` over the segments, their queries and the
-/// keys at the distance.
+/// The gradients of [`attention_forward_with`]. With the `ds` of [`attention_backward`] and `t = reach + j - p_i`:
+///
+/// ```text
+/// dbias_t    = sum of ds_ij over the pairs of distance t
+/// dkeys_t    = scale sum of ds_ij q_i               dq_i += scale sum_j ds_ij keys_t
+/// dqueries_t = scale sum of ds_ij k_j               dk_j += scale sum_i ds_ij queries_t
+/// ```
 ///
 /// # Shapes
 ///
-/// Those of [`attention_backward`]; `dbias` like the values of the bias, overwritten.
+/// Those of [`attention_backward`], and [`TermGradients`].
 ///
 /// # Errors
 ///
-/// Those of [`attention_forward_biased`].
+/// Those of [`attention_forward_with`]; [`KernelError::Length`] for the gradient of a term that is not there.
 ///
 /// # Cost
 ///
-/// That of [`attention_backward`], and an addition for each pair and head. Memory: two numbers for each key, query head and range of
-/// keys.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "inputs, what they mean, and outputs"
-)]
-pub fn attention_backward_biased(
+/// That of [`attention_backward`], and up to three times what the terms add to the forward pass. Memory: for each key, query head
+/// and range of keys two numbers for a bias, `2 head_dim` for either gradient of positions.
+pub fn attention_backward_with(
     saved: AttentionSaved<'_>,
-    bias: AttentionBias<'_>,
+    terms: AttentionTerms<'_>,
     shape: AttentionShape,
     segments: &[Segment],
     dropout: Option<AttentionDropout<'_>>,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
-    dbias: &mut [f32],
+    [dq, dk, dv]: [&mut [f32]; 3],
+    dterms: TermGradients<'_>,
 ) -> Result<(), KernelError> {
     let sorted = check_saved(&saved, shape, segments, [&*dq, dk, dv])?;
-    check_bias(bias, &shape, segments)?;
-    check_len("dbias", dbias, &[bias.values.len()])?;
+    let bias = terms.bias.map(|bias| bias.values);
+    let positions = terms.positions.map(|of| [of.keys, of.queries]);
+    let [keys, queries] = positions.unwrap_or_default();
+    for (name, of, gradient) in [
+        ("dbias", bias, &dterms.bias),
+        ("dkeys", keys, &dterms.keys),
+        ("dqueries", queries, &dterms.queries),
+    ] {
+        if let Some(gradient) = gradient {
+            check_len(name, gradient, &[of.map_or(0, <[f32]>::len)])?;
+        }
+    }
+    let terms = Terms::new(terms, &shape, segments)?;
     backward::backward(
         saved,
         shape,
         &sorted,
-        Some((bias, dbias)),
+        (&terms, dterms),
         dropout,
         [dq, dk, dv],
     )

@@ -79,7 +79,7 @@ impl Transposed {
 }
 
 /// `target[width, len] = source[len, width]'`, in squares that stay in the first-level cache.
-fn transpose(source: &[f32], width: usize, target: &mut [f32], len: usize) {
+pub(super) fn transpose(source: &[f32], width: usize, target: &mut [f32], len: usize) {
     const SQUARE: usize = 16;
     for column in (0..width).step_by(SQUARE) {
         let columns = SQUARE.min(width - column);

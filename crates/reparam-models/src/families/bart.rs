@@ -286,6 +286,7 @@ impl Stack {
             window: None,
             soft_cap: None,
             rotary: None,
+            positions: None,
             dropout: Some(self.attention_dropout),
             output_dropout: Some(self.dropout),
         }

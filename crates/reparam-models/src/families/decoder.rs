@@ -273,6 +273,7 @@ impl<'a> Decoder<'a> {
                 window: None,
                 soft_cap: None,
                 rotary: Some(0),
+                positions: None,
                 dropout: Some(self.attention_dropout),
                 output_dropout: None,
             },

@@ -230,6 +230,7 @@ impl Encoder<'_> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
+                positions: None,
                 dropout: Some(self.attention_dropout),
                 output_dropout: self.output_dropout,
             },

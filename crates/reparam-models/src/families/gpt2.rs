@@ -75,6 +75,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
+                positions: None,
                 dropout: Some(attention_dropout),
                 output_dropout: Some(dropout),
             },

@@ -2,6 +2,7 @@
 
 mod bart;
 mod bert;
+mod deberta_v2;
 mod decoder;
 mod distilbert;
 mod electra;
@@ -45,6 +46,7 @@ impl Families {
             bart::FAMILY,
             bart::MULTILINGUAL,
             bert::FAMILY,
+            deberta_v2::FAMILY,
             distilbert::FAMILY,
             electra::FAMILY,
             gemma3::FAMILY,

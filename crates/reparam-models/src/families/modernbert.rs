@@ -82,6 +82,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: sliding[layer].then_some(window),
                 soft_cap: None,
                 rotary: Some(if sliding[layer] { LOCAL } else { GLOBAL }),
+                positions: None,
                 dropout: Some(attention_dropout),
                 output_dropout: Some(attention_dropout),
             },

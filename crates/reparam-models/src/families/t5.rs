@@ -7,8 +7,8 @@ use super::{Family, activation_of, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
-    HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RelativeSpec,
-    Seq2SeqSpec,
+    HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RelativeBiasSpec,
+    RelativeSpec, Seq2SeqSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -129,12 +129,12 @@ fn describe(
             },
             recurrent: None,
             rotary: Vec::new(),
-            relative: Some(RelativeSpec {
+            relative: Some(RelativeSpec::Bias(RelativeBiasSpec {
                 path: format!("{first}.relative_attention_bias"),
                 buckets,
                 max_distance,
                 bidirectional: !is_decoder,
-            }),
+            })),
             seq2seq,
             blocks: (0..n_layers)
                 .map(|layer| sizes.block(&format!("{name}.block.{layer}.layer"), is_decoder))
@@ -218,6 +218,7 @@ impl Sizes {
             window: None,
             soft_cap: None,
             rotary: None,
+            positions: None,
             dropout: Some(self.dropout),
             output_dropout: Some(self.dropout),
         }

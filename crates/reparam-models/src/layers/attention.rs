@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::AttentionBlock;
 use reparam_ops::reference::attention_weights;
-use reparam_ops::{AttentionConfig, Segments, attention_with_bias, rotary};
+use reparam_ops::{AttentionConfig, ScoreTerms, Segments, attention_with, embedding, rotary};
 
-use super::{Norm, Norms, Sequences, Source};
-use crate::architecture::AttentionSpec;
+use super::{Norm, Norms, Sequences, Source, dropped};
+use crate::architecture::{AttentionSpec, PositionLayer, PositionsSpec};
 use crate::cache::TensorCache;
 use crate::named::{List, Named, side_by_side, unnamed_module};
 
@@ -16,6 +16,10 @@ use crate::named::{List, Named, side_by_side, unnamed_module};
 pub struct Attention {
     /// Queries, keys and values: three layers, or one whose output holds them side by side.
     pub inputs: List<Named<Linear>>,
+    /// What makes keys of distances, unless that is the layer of the keys.
+    pub position_key: Option<Named<Linear>>,
+    /// What makes queries of distances, unless that is the layer of the queries.
+    pub position_query: Option<Named<Linear>>,
     /// Back to the hidden states.
     pub output: Named<Linear>,
     /// The norm of each head of the queries.
@@ -26,7 +30,11 @@ pub struct Attention {
     pub spec: AttentionSpec,
 }
 
-unnamed_module!(Attention, modules: [inputs, output, q_norm, k_norm], data: [spec]);
+unnamed_module!(
+    Attention,
+    modules: [inputs, position_key, position_query, output, q_norm, k_norm],
+    data: [spec]
+);
 
 impl Attention {
     pub(crate) fn forward(
@@ -36,12 +44,12 @@ impl Attention {
         cache: Option<&mut TensorCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
-        let [q, k, v] = self.q_k_v(x, sequences, context);
+        let ([q, k, v], terms) = self.q_k_v(x, sequences, context);
         let (k, v, segments) = match cache {
             None => (k, v, sequences.segments.clone()),
             Some(cache) => cache.append(k, v),
         };
-        self.attended([q, k, v], sequences.bias.clone(), &segments, context)
+        self.attended([q, k, v], terms, &segments, context)
     }
 
     /// How much each token looks at each, `[heads, N, N]`, if all tokens are one sequence; `None` if the weights are packed.
@@ -55,17 +63,20 @@ impl Attention {
             return None;
         }
         let segment = sequences.segments.first()?;
-        let [q, k, _] = self.q_k_v(x, sequences, context);
-        Some(attention_weights(q, k, self.config(), segment))
+        let ([q, k, _], terms) = self.q_k_v(x, sequences, context);
+        Some(attention_weights([q, k], terms, self.config(), segment))
     }
 
-    /// Queries, keys and values with their norms and positions.
+    /// Queries, keys and values with their norms and positions, and what else scores are made of.
     fn q_k_v(
         &self,
         x: Tensor<2>,
         sequences: &Sequences,
         context: &ForwardContext,
-    ) -> [Tensor<2>; 3] {
+    ) -> ([Tensor<2>; 3], ScoreTerms) {
+        if let Some(positions) = &self.spec.positions {
+            return self.with_distances(x, positions, sequences, context);
+        }
         let [mut q, mut k, v] = self.projections(x, context);
         if let Some(norm) = &self.q_norm {
             q = norm.forward_heads(q);
@@ -77,7 +88,57 @@ impl Attention {
             let table = &sequences.rotary[index];
             (q, k) = (rotary(q, table), rotary(k, table));
         }
-        [q, k, v]
+        let terms = ScoreTerms {
+            bias: sequences.bias.clone(),
+            ..ScoreTerms::default()
+        };
+        ([q, k, v], terms)
+    }
+
+    /// Queries, keys and values of tokens, and keys and queries of distances.
+    fn with_distances(
+        &self,
+        x: Tensor<2>,
+        positions: &PositionsSpec,
+        sequences: &Sequences,
+        context: &ForwardContext,
+    ) -> ([Tensor<2>; 3], ScoreTerms) {
+        let ([q, k, v], Some(distances)) = (&self.inputs[..], &sequences.distances) else {
+            unreachable!("the description is checked when it is loaded")
+        };
+        let place = format!("{}.positions", self.output.path());
+        let vectors = distances.vectors.clone();
+        let vectors = dropped(vectors, positions.dropout, &place, context);
+        let made =
+            |layer: &Named<Linear>, of: &Option<PositionLayer>, own: &Option<Named<Linear>>| {
+                let (of_tokens, of_distances) = match of {
+                    // One input, so that a dropout of the layer's method draws for each row.
+                    Some(PositionLayer::Shared) => {
+                        let ([n, _], [rows, _]) = (x.dims(), vectors.dims());
+                        let joined = Tensor::cat(vec![x.clone(), vectors.clone()], 0);
+                        let joined = layer.forward(joined, context);
+                        (
+                            joined.clone().narrow(0, 0, n),
+                            Some(joined.narrow(0, n, rows)),
+                        )
+                    }
+                    Some(PositionLayer::Own(_)) | None => {
+                        let own = own.as_ref();
+                        let of_distances = own.map(|own| own.forward(vectors.clone(), context));
+                        (layer.forward(x.clone(), context), of_distances)
+                    }
+                };
+                let by_distance = of_distances.map(|rows| embedding(rows, &distances.places));
+                (of_tokens, by_distance)
+            };
+        let (q, queries) = made(q, &positions.queries, &self.position_query);
+        let (k, keys) = made(k, &positions.keys, &self.position_key);
+        let terms = ScoreTerms {
+            bias: None,
+            keys,
+            queries,
+        };
+        ([q, k, v.forward(x.clone(), context)], terms)
     }
 
     /// Attends to a source, whose keys and values are kept where there is a cache.
@@ -108,20 +169,21 @@ impl Attention {
             Some(norm) => norm.forward_heads(q),
             None => q,
         };
-        self.attended([q, k, v], None, &source.segments, context)
+        let terms = ScoreTerms::default();
+        self.attended([q, k, v], terms, &source.segments, context)
     }
 
     fn attended(
         &self,
         inputs: [Tensor<2>; 3],
-        bias: Option<Tensor<2>>,
+        terms: ScoreTerms,
         segments: &Segments,
         context: &ForwardContext,
     ) -> Tensor<2> {
         // Named apart from the layer, whose method may have a dropout of its own.
         let weights = format!("{}.weights", self.output.path());
         let dropout = context.dropout(self.spec.dropout.unwrap_or(0.0), &weights);
-        let out = attention_with_bias(inputs, bias, self.config(), segments, dropout);
+        let out = attention_with(inputs, terms, self.config(), segments, dropout);
         self.output.forward(out, context)
     }
 

@@ -16,11 +16,22 @@ pub(crate) struct Sequences {
     pub(crate) rotary: Vec<RotaryTable>,
     /// What is added to the scores of self-attention by head and distance.
     pub(crate) bias: Option<Tensor<2>>,
+    /// What layers make keys and queries of distances of.
+    pub(crate) distances: Option<Distances>,
     pub(crate) segments: Segments,
     /// What the blocks of a decoder with a source attend to.
     pub(crate) source: Option<Source>,
     /// Whether fused layers compute their activations again in the backward pass.
     pub(crate) recompute: bool,
+}
+
+/// The vectors of distances.
+#[derive(Debug, Clone)]
+pub(crate) struct Distances {
+    /// `[rows, d]`
+    pub(crate) vectors: Tensor<2>,
+    /// The row of each distance, from that to the first key of the longest segment to that to its last one.
+    pub(crate) places: Vec<u32>,
 }
 
 /// The source of an encoder-decoder.

@@ -224,6 +224,16 @@ fn impossible_values_name_key_and_file() {
         ),
         ("gpt2", json!({"n_head": 7}), "n_head"),
         (
+            "deberta-v2",
+            json!({"relative_attention": true}),
+            "pos_att_type",
+        ),
+        (
+            "deberta-v2",
+            json!({"relative_attention": true, "pos_att_type": "c2p", "position_buckets": 1}),
+            "position_buckets",
+        ),
+        (
             "gpt2",
             json!({"layer_norm_epsilon": -1}),
             "layer_norm_epsilon",
@@ -274,6 +284,31 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             "qwen2",
             json!({"num_key_value_heads": 8, "layer_types": vec!["linear_attention"; 5]}),
             "layer_types",
+        ),
+        (
+            "deberta-v2",
+            json!({"conv_kernel_size": 3}),
+            "conv_kernel_size",
+        ),
+        (
+            "deberta-v2",
+            json!({"attention_head_size": 7}),
+            "attention_head_size",
+        ),
+        (
+            "deberta-v2",
+            json!({"pooler_hidden_size": 32}),
+            "pooler_hidden_size",
+        ),
+        (
+            "deberta-v2",
+            json!({"pos_att_type": "c2p|p2p"}),
+            "pos_att_type",
+        ),
+        (
+            "deberta-v2",
+            json!({"relative_attention": true, "pos_att_type": ["c2p"], "norm_rel_ebd": "batch_norm"}),
+            "norm_rel_ebd",
         ),
     ];
     for (family, changes, expected) in cases {

@@ -16,7 +16,7 @@ use super::{
     assert_gradients_close, describe, floats, golden, golden_json, golden_tensors, ids, in_f64,
     integers, max_difference, values,
 };
-use crate::architecture::RelativeSpec;
+use crate::architecture::RelativeBiasSpec;
 use crate::{
     Architecture, CausalLm, DecodingConfig, EarlyStopping, Families, Hypothesis, ModelError,
     Precision, Seq2SeqLm, TokenBatch,
@@ -341,7 +341,7 @@ fn generation_settings_are_read_or_refused() {
 fn buckets_are_those_of_transformers() {
     let expected = &golden_json("seq2seq/cases.json")["buckets"];
     for (index, bidirectional) in [true, false].into_iter().enumerate() {
-        let spec = RelativeSpec {
+        let spec = RelativeBiasSpec {
             path: String::new(),
             buckets: 32,
             max_distance: 128,

@@ -213,6 +213,47 @@ fn a_new_model_is_saved_whole_whatever_the_method() {
     );
 }
 
+/// An encoder with scores by distance, for each task that it has a head for; then adapters of it, in f32 alone.
+#[test]
+fn scores_by_distance_are_learned_for_each_task() {
+    let family = [
+        "model.architecture=deberta-v2",
+        "model.config={ hidden_size = 16, intermediate_size = 24, num_hidden_layers = 2, num_attention_heads = 2, \
+         relative_attention = true, pos_att_type = \"c2p|p2c\", position_buckets = 8, max_relative_positions = 32, \
+         norm_rel_ebd = \"layer_norm\", share_att_key = true, position_biased_input = false }",
+        "model.tokenizer={ kind = \"word_piece\", vocab_size = 300 }",
+    ];
+    for example in &EXAMPLES[..5] {
+        let dir = place();
+        let witness = example.run(&dir, &[&SHORT[..], &family].concat());
+        let witness = witness.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+        let after = witness.finished().after.expect("an evaluation");
+        let metrics = measure(example, &dir);
+        let metrics = metrics.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+        assert!(after.is_finite() && metrics.primary().is_finite());
+        let adapted = |precision: &str| -> Result<Witness, String> {
+            let text = format!(
+                "[model]\ntask = {:?}\npath = {:?}\n[data]\ntrain = {:?}\n[method]\nkind = \"lora\"\nrank = 2\n\
+                 [train]\nmax_steps = 2\nbatch_size = 2\nprecision = {precision:?}\n[output]\ndir = {:?}\n",
+                example.task,
+                dir.path().join("run").join("model"),
+                example.data(),
+                dir.path().join(precision),
+            );
+            let run = Tasks::builtin().parse(&text, "run.toml", &[]);
+            let run = run.map_err(|error| format!("{error} {:?}", error.hint()))?;
+            let mut witness = Witness::default();
+            let outcome = witness.run(&run, false);
+            outcome.map_err(|error| format!("{error} {:?}", error.hint()))?;
+            Ok(witness)
+        };
+        let witness = adapted("f32").unwrap_or_else(|error| panic!("{}: {error}", example.name));
+        assert!(witness.losses().iter().all(|loss| loss.is_finite()));
+        let refused = adapted("bf16").err().unwrap_or_default();
+        assert!(refused.contains("f32"), "{}: {refused}", example.name);
+    }
+}
+
 /// The tokenizer of another model, and word vectors for some of the words.
 #[test]
 fn parts_of_a_new_model_may_come_from_elsewhere() {

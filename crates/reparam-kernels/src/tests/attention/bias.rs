@@ -5,19 +5,33 @@ use super::segments::{mixed_segments, segment};
 use super::{BACKWARD, Case, FORWARD, shape};
 use crate::KernelError;
 use crate::attention::{
-    AttentionBias, AttentionShape, Segment, attention_backward_biased, attention_forward_biased,
+    AttentionBias, AttentionShape, AttentionTerms, Segment, TermGradients, attention_backward_with,
+    attention_forward_with,
 };
 
-/// `out` and the gradients of `sum(dout * out)` by `q`, `k`, `v` and the bias, as the formulas read.
-fn definition(
-    [q, k, v, bias, dout]: [&[f64]; 5],
+/// A query and a key that it sees.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    pub(super) head: usize,
+    /// Where the head of the query and that of the key begin.
+    pub(super) q: usize,
+    pub(super) k: usize,
+    /// How far the key is after the query.
+    pub(super) distance: isize,
+}
+
+/// `out` and the gradients of `sum(dout * out)` by `q`, `k` and `v`, as the formulas read, with what `added` gives added to the scaled
+/// scores; `collect` is told the gradient of each score.
+pub(super) fn definition(
+    [q, k, v, dout]: [&[f64]; 4],
     shape: &AttentionShape,
     segments: &[Segment],
-) -> (Vec<f64>, [Vec<f64>; 4]) {
+    added: impl Fn(Pair) -> f64,
+    mut collect: impl FnMut(Pair, f64),
+) -> (Vec<f64>, [Vec<f64>; 3]) {
     let (heads, d) = (shape.n_heads, shape.head_dim);
-    let width = bias.len() / heads;
     let mut out = vec![0.0; q.len()];
-    let mut gradients = [q, k, v, bias].map(|x| vec![0.0; x.len()]);
+    let mut gradients = [q, k, v].map(|x| vec![0.0; x.len()]);
     for segment in segments {
         for i in 0..segment.q_len {
             for head in 0..heads {
@@ -26,14 +40,16 @@ fn definition(
                     let row = (segment.k_start + j) * shape.n_kv_heads;
                     (row + head / (heads / shape.n_kv_heads)) * d
                 };
-                let place = |j: usize| {
-                    let position = segment.k_len - segment.q_len + i;
-                    head * width + (width - 1) / 2 + j - position
+                let pair = |j: usize| Pair {
+                    head,
+                    q: at_q,
+                    k: at(j),
+                    distance: (j + segment.q_len) as isize - (segment.k_len + i) as isize,
                 };
                 // The scores, and their derivatives by what is capped.
                 let score = |j: usize| {
                     let product = reference::dot(&q[at_q..][..d], &k[at(j)..][..d]);
-                    let score = f64::from(shape.scale) * product + bias[place(j)];
+                    let score = f64::from(shape.scale) * product + added(pair(j));
                     match shape.soft_cap.map(f64::from) {
                         None => (score, 1.0),
                         Some(cap) => {
@@ -61,12 +77,41 @@ fn definition(
                         gradients[1][at(j) + e] += scaled * q[at_q + e];
                         gradients[2][at(j) + e] += p * dout[e];
                     }
-                    gradients[3][place(j)] += ds;
+                    collect(pair(j), ds);
                 }
             }
         }
     }
     (out, gradients)
+}
+
+/// The [`definition`] with a bias, and its gradient too.
+fn biased(
+    [q, k, v, bias, dout]: [&[f64]; 5],
+    shape: &AttentionShape,
+    segments: &[Segment],
+) -> (Vec<f64>, [Vec<f64>; 4]) {
+    let width = bias.len() / shape.n_heads;
+    let place = |pair: Pair| {
+        let middle = pair.head * width + (width - 1) / 2;
+        middle.wrapping_add_signed(pair.distance)
+    };
+    let mut dbias = vec![0.0; bias.len()];
+    let (out, [dq, dk, dv]) = definition(
+        [q, k, v, dout],
+        shape,
+        segments,
+        |pair| bias[place(pair)],
+        |pair, ds| dbias[place(pair)] += ds,
+    );
+    (out, [dq, dk, dv, dbias])
+}
+
+fn terms(values: &[f32], reach: usize) -> AttentionTerms<'_> {
+    AttentionTerms {
+        bias: Some(AttentionBias { values, reach }),
+        positions: None,
+    }
 }
 
 /// A case with a bias that reaches `beyond` further than it has to.
@@ -88,11 +133,8 @@ impl Biased {
         }
     }
 
-    fn bias(&self) -> AttentionBias<'_> {
-        AttentionBias {
-            values: &self.bias,
-            reach: self.reach,
-        }
+    fn terms(&self) -> AttentionTerms<'_> {
+        terms(&self.bias, self.reach)
     }
 
     /// The output and the gradients.
@@ -105,15 +147,19 @@ impl Biased {
             segments,
             ..
         } = &self.case;
-        let bias = self.bias();
+        let terms = self.terms();
         let mut out = vec![f32::NAN; q.len()];
         let mut lse = vec![f32::NAN; q.len() / shape.head_dim];
-        attention_forward_biased(q, k, v, bias, *shape, segments, None, &mut out, &mut lse)
-            .unwrap();
+        attention_forward_with(q, k, v, terms, *shape, segments, None, &mut out, &mut lse).unwrap();
         let mut gradients = [q, k, v, &self.bias].map(|x| vec![f32::NAN; x.len()]);
         let [dq, dk, dv, dbias] = &mut gradients;
         let saved = self.case.saved(&out, &lse);
-        attention_backward_biased(saved, bias, *shape, segments, None, dq, dk, dv, dbias).unwrap();
+        let dterms = TermGradients {
+            bias: Some(dbias),
+            ..TermGradients::default()
+        };
+        let to = [dq, dk, dv].map(|gradient| &mut gradient[..]);
+        attention_backward_with(saved, terms, *shape, segments, None, to, dterms).unwrap();
         (out, gradients)
     }
 
@@ -129,7 +175,7 @@ impl Biased {
         } = &self.case;
         let inputs = [q, k, v, &self.bias, dout].map(|x| wide(x));
         let inputs = inputs.each_ref().map(Vec::as_slice);
-        let (expected, gradients) = definition(inputs, shape, segments);
+        let (expected, gradients) = biased(inputs, shape, segments);
         for token in tokens() {
             let what = format!("{what} {}", token.isa());
             let (out, found) = self.run();
@@ -168,13 +214,13 @@ fn agrees_with_the_definition() {
 fn gradients_are_central_differences() {
     let segments = [segment((0, 3), (0, 5)), Segment::document(5, 3)];
     let shape = shape(4, 2, 6, true);
-    let biased = Biased::new(shape, &segments, 1);
-    let case = &biased.case;
-    let inputs = [&case.q, &case.k, &case.v, &biased.bias].map(|x| wide(x));
+    let with_bias = Biased::new(shape, &segments, 1);
+    let case = &with_bias.case;
+    let inputs = [&case.q, &case.k, &case.v, &with_bias.bias].map(|x| wide(x));
     let dout = wide(&case.dout);
     let all = |inputs: [&[f64]; 4]| {
         let [q, k, v, bias] = inputs;
-        definition([q, k, v, bias, &dout], &shape, &segments)
+        biased([q, k, v, bias, &dout], &shape, &segments)
     };
     let (_, found) = all(inputs.each_ref().map(Vec::as_slice));
     for (place, found) in found.iter().enumerate() {
@@ -205,12 +251,9 @@ fn refuses_a_bias_that_does_not_fit() {
         let biased = Biased::new(heads, &[Segment::document(0, 9)], 0);
         let values = vec![0.0; len];
         let Case { q, k, v, .. } = &biased.case;
-        let values = AttentionBias {
-            values: &values,
-            reach,
-        };
+        let terms = terms(&values, reach);
         let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; q.len() / 4]);
-        attention_forward_biased(q, k, v, values, heads, segments, None, &mut out, &mut lse)
+        attention_forward_with(q, k, v, terms, heads, segments, None, &mut out, &mut lse)
     };
     let nine = [Segment::document(0, 9)];
     assert_eq!(try_with(&nine, 2 * 17, 8), Ok(()));

@@ -11,6 +11,7 @@ mod bias;
 mod decode;
 mod dropout;
 mod masks;
+mod positions;
 mod primitives;
 mod reference;
 mod segments;

@@ -57,6 +57,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 window: None,
                 soft_cap: None,
                 rotary: None,
+                positions: None,
                 dropout: None,
                 output_dropout: None,
             },
