@@ -51,27 +51,21 @@ impl MaskedLm {
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers;
-    /// fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
+    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers and
+    /// scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: Architecture,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
         let spec = Self::head_of(&architecture)?;
-        let is_packed = precision != Precision::F32;
-        if is_packed && architecture.recurrent.is_some() {
-            return Err(ModelError::UnsupportedPrecision {
-                model_type: architecture.model_type,
-                precision,
-            });
-        }
+        architecture.check_precision(precision)?;
         let architecture = Arc::new(architecture);
         let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
         let (_, table) = architecture.head_names();
         let stored = format!("{}.weight", spec.decoder);
         let is_own = loader.has(&stored) && !loader.are_equal(&stored, &table)?;
-        let is_copy = is_packed && !is_own;
+        let is_copy = precision != Precision::F32 && !is_own;
         if is_copy {
             loader.take_from(&stored, &table);
         }
