@@ -39,10 +39,11 @@ impl Seq2SeqLm {
             .collect()
     }
 
-    /// Writes targets for a source, the best first: greedily with one beam, else by beam search. `stopped` is asked before
+    /// Writes targets for a source, the best first: token by token with one beam, else by beam search. `stopped` is asked before
     /// each token.
     ///
-    /// The tokens are those of `generate` in transformers for the source alone, as far as rounding does not decide between two.
+    /// The tokens are those of `generate` in transformers for the source alone, as far as rounding does not decide between two and
+    /// none is drawn; what is drawn follows from the seed and the source.
     ///
     /// # Errors
     ///
@@ -79,7 +80,7 @@ impl Seq2SeqLm {
             stopped: &stopped,
         };
         match config.num_beams {
-            1 => Ok(vec![search::greedy(&mut decoder, config)?]),
+            1 => Ok(vec![search::one_by_one(&mut decoder, config)?]),
             _ => search::beams(&mut decoder, config),
         }
     }

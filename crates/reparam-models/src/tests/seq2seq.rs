@@ -19,7 +19,7 @@ use super::{
 use crate::architecture::RelativeSpec;
 use crate::{
     Architecture, CausalLm, DecodingConfig, EarlyStopping, Families, Hypothesis, ModelError,
-    Precision, Seq2SeqLm, TokenBatch,
+    Precision, Sampling, Seq2SeqLm, TokenBatch,
 };
 
 /// Logits are of size one to ten; both sides are rounded to `f32` through four layers.
@@ -248,6 +248,70 @@ fn targets_are_those_of_transformers_and_of_a_plain_search() {
     }
 }
 
+/// As many of each token are drawn as the probabilities of the first token say, by the seed, and never what is forbidden.
+#[test]
+fn targets_are_drawn() {
+    let model = load_on("bart", &Device::flex());
+    let settings = json!({
+        "do_sample": true, "temperature": 1.5, "top_k": 0, "max_new_tokens": 1, "bad_words_ids": [[5], [9]],
+    });
+    let config = decoding(&model, &settings);
+    let source = [7, 4, 11];
+    let draw = |seed| {
+        let sampling = Sampling {
+            seed,
+            ..config.sampling
+        };
+        let config = DecodingConfig {
+            sampling,
+            ..config.clone()
+        };
+        let found = model.generate(&source, &config, || false);
+        found.expect("a target")[0].tokens[0] as usize
+    };
+    assert_eq!(draw(3), draw(3));
+    let batch = |input_ids| TokenBatch {
+        input_ids,
+        position_ids: &[0, 1, 2],
+        bounds: &[0, 3],
+    };
+    let target = TokenBatch {
+        input_ids: &[2],
+        position_ids: &[0],
+        bounds: &[0, 1],
+    };
+    let logits = model.logits(batch(&source), target, &ForwardContext::inference());
+    let mut weights = values(&logits);
+    weights.iter_mut().for_each(|x| *x = (*x / 1.5).exp());
+    (weights[5], weights[9]) = (0.0, 0.0);
+    let sum: f64 = weights.iter().sum();
+    let n = 1000;
+    let mut counts = vec![0.0; weights.len()];
+    (0..n).for_each(|seed| counts[draw(seed)] += 1.0);
+    for (token, (count, weight)) in counts.iter().zip(&weights).enumerate() {
+        let p = weight / sum;
+        // Five standard deviations of a binomial.
+        let deviation = 5.0 * (n as f64 * p * (1.0 - p)).sqrt();
+        assert!(
+            (count - p * n as f64).abs() <= deviation,
+            "{token}: {count}"
+        );
+    }
+    let one = DecodingConfig {
+        sampling: Sampling {
+            top_k: 1,
+            ..config.sampling
+        },
+        ..config.clone()
+    };
+    let most = DecodingConfig {
+        sampling: Sampling::greedy(),
+        ..config.clone()
+    };
+    let [one, most] = [one, most].map(|config| model.generate(&source, &config, || false));
+    assert_eq!(one.expect("a target"), most.expect("a target"));
+}
+
 #[test]
 fn several_targets_come_with_the_best_first() {
     let model = load_on("t5", &Device::flex());
@@ -332,7 +396,6 @@ fn generation_settings_are_read_or_refused() {
         DecodingConfig::greedy(&bart).expect("an encoder-decoder")
     );
     for (key, value) in [
-        ("do_sample", json!(true)),
         ("num_beam_groups", json!(2)),
         ("encoder_no_repeat_ngram_size", json!(3)),
         ("suppress_tokens", json!([3])),
@@ -341,8 +404,13 @@ fn generation_settings_are_read_or_refused() {
         let is_named = |error| matches!(error, Err(ModelError::UnsupportedSetting { setting, .. }) if setting == key);
         assert!(is_named(refused), "{key}");
     }
+    assert!(read(&json!({"typical_p": 0.9}), &bart).is_ok());
+    let drawn = read(&json!({"typical_p": 0.9, "do_sample": true}), &bart);
+    assert!(matches!(drawn, Err(ModelError::UnsupportedSetting { .. })));
     for settings in [
         json!({"num_beams": 0}),
+        json!({"num_beams": 2, "do_sample": true}),
+        json!({"do_sample": true, "top_p": 0.0}),
         json!({"num_return_sequences": 2}),
         json!({"max_new_tokens": 0}),
         json!({"repetition_penalty": 0.0}),

@@ -545,6 +545,7 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
         generate: Some(Decoding {
             num_beams: Some(2),
             max_new_tokens: Some(6),
+            sampling: None,
         }),
         ..EvalRequest::new(model, DataRequest::new(&rows))
     };
