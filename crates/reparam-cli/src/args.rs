@@ -1,12 +1,14 @@
 //! The arguments of every command.
 
 mod explain;
+mod sampling;
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use reparam_data::{DataError, Fields, FieldsError, Format, OnError, Template};
+use reparam_models::Sampling;
 use reparam_models::architecture::Pooling;
 use reparam_train::config::Precision;
 use reparam_train::{
@@ -14,6 +16,7 @@ use reparam_train::{
 };
 
 pub(crate) use self::explain::ExplainArgs;
+pub(crate) use self::sampling::SamplingArgs;
 use crate::context::Context;
 use crate::env_vars;
 use crate::error::Result;
@@ -299,9 +302,10 @@ pub(crate) struct DecodingArgs {
 }
 
 impl DecodingArgs {
-    pub(crate) fn asked(self) -> Decoding {
+    pub(crate) fn asked(self, sampling: Option<Sampling>) -> Decoding {
         Decoding {
             num_beams: self.num_beams,
+            sampling,
             max_new_tokens: self.max_new_tokens,
         }
     }
@@ -320,7 +324,7 @@ impl EvalArgs {
     pub(crate) fn start(self, context: &Context) -> Result<(&TaskEntry, EvalRequest)> {
         let (task, request) = self.ask.start(context)?;
         // Who says how targets are written wants them.
-        let decoding = self.decoding.asked();
+        let decoding = self.decoding.asked(None);
         let writes = self.generate || decoding != Decoding::default();
         let bootstrap = self.bootstrap.map(|samples| Bootstrap {
             samples: samples as u64,
@@ -353,6 +357,8 @@ pub(crate) struct PredictArgs {
     pub(crate) normalize: bool,
     #[command(flatten)]
     pub(crate) decoding: DecodingArgs,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
 }
 
 /// What a model is asked, and about which data.
@@ -452,18 +458,8 @@ pub(crate) struct GenerateArgs {
     /// Maximum number of tokens to generate
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "64", value_parser = at_least(1))]
     pub(crate) max_new_tokens: usize,
-    /// Sampling temperature; 0 is greedy
-    #[arg(long, allow_negative_numbers = true, value_name = "T", default_value = "0", value_parser = temperature)]
-    pub(crate) temperature: f64,
-    /// Sample from the K most likely tokens
-    #[arg(long, allow_negative_numbers = true, value_name = "K", value_parser = at_least(1))]
-    pub(crate) top_k: Option<usize>,
-    /// Sample from the fewest tokens whose probabilities sum to P
-    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = probability)]
-    pub(crate) top_p: Option<f64>,
-    /// Sampling seed; unused at temperature 0
-    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
-    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
 }
 
 #[derive(Debug, Args)]

@@ -15,7 +15,9 @@ use reparam_ops::Activation;
 pub use self::heads::{
     HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
 };
-pub use self::recurrent::{DirectionSpec, RecurrentSpec};
+pub use self::recurrent::{
+    DirectionSpec, GlobalAttentionSpec, RecurrentCrossSpec, RecurrentSpec, ScoreSpec, StartSpec,
+};
 pub use self::relative::{
     PositionLayer, PositionsSpec, RelativeBiasSpec, RelativeSpec, RelativeVectorsSpec,
 };
@@ -454,9 +456,33 @@ impl Architecture {
         if let Some(reason) = self.relative.as_ref().and_then(RelativeSpec::check) {
             return refuse(0, reason);
         }
-        match &self.seq2seq {
-            Some(spec) => spec.encoder.check(),
-            None => Ok(()),
+        let Some(spec) = &self.seq2seq else {
+            return match self.recurrent.as_ref().and_then(|of| of.cross.as_ref()) {
+                Some(_) => refuse(0, "there is no source to read".to_owned()),
+                None => Ok(()),
+            };
+        };
+        if let Some(reason) = self.check_source(spec) {
+            return refuse(0, reason);
+        }
+        spec.encoder.check()
+    }
+
+    /// Checks what the stack of a decoder takes from its encoder.
+    fn check_source(&self, spec: &Seq2SeqSpec) -> Option<String> {
+        let (start, vocab_size) = (spec.decoder_start, self.vocab_size);
+        if start as usize >= vocab_size {
+            return Some(format!(
+                "targets begin with the token {start} of {vocab_size}"
+            ));
+        }
+        if spec.encoder.table_width() != self.table_width() {
+            return Some("encoder and decoder have one table of token vectors".to_owned());
+        }
+        let recurrent = self.recurrent.as_ref()?;
+        match (&recurrent.cross, &spec.encoder.recurrent) {
+            (Some(cross), Some(encoder)) => cross.check(recurrent, encoder),
+            _ => Some("recurrent layers of a decoder read those of an encoder".to_owned()),
         }
     }
 
@@ -482,6 +508,12 @@ impl Architecture {
         self.seq2seq.is_none()
             && !recurrent.is_some_and(RecurrentSpec::is_bidirectional)
             && self.blocks.iter().all(|block| block.attention.causal)
+    }
+
+    /// Returns the number of recurrent layers and blocks, of an encoder-decoder those of the decoder.
+    pub fn n_layers(&self) -> usize {
+        let recurrent = self.recurrent.as_ref();
+        recurrent.map_or(0, |spec| spec.layers.len()) + self.blocks.len()
     }
 
     /// Returns the width of the tables that the embedding adds up.
@@ -513,10 +545,11 @@ impl Architecture {
         Some(table.rows - table.offset)
     }
 
-    /// Returns the linear layers of recurrent layers and blocks, in order.
-    pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
+    /// Returns the linear layers of recurrent layers and blocks, in order, those of an encoder first.
+    pub fn linears(&self) -> Box<dyn Iterator<Item = &LinearSpec> + '_> {
+        let encoder = self.seq2seq.iter().flat_map(|spec| spec.encoder.linears());
         let recurrent = self.recurrent.iter().flat_map(RecurrentSpec::linears);
-        recurrent.chain(self.blocks.iter().flat_map(|block| {
+        let blocks = self.blocks.iter().flat_map(|block| {
             let BlockSpec {
                 attention,
                 cross,
@@ -533,7 +566,8 @@ impl Architecture {
             attention
                 .chain(&feed_forward.inputs)
                 .chain([&feed_forward.output])
-        }))
+        });
+        Box::new(encoder.chain(recurrent).chain(blocks))
     }
 
     /// Returns the path of a module of the body in a class with a head.

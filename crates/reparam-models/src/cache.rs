@@ -12,7 +12,7 @@ use reparam_ops::{RecurrentState, Segment, Segments};
 #[derive(Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
-    /// The states of recurrent layers, once a token was seen.
+    /// The states of recurrent layers, by layer, then by direction, once a token was seen.
     pub(crate) states: Vec<RecurrentState>,
     /// How many tokens were seen.
     pub(crate) seen: usize,
@@ -43,12 +43,18 @@ impl KvCache {
         if from.iter().enumerate().all(|(to, from)| to == *from) {
             return;
         }
+        let from: Vec<i64> = from.iter().map(|from| *from as i64).collect();
+        let from = TensorData::new(from.clone(), [from.len()]);
+        let on = |device: &Device| Tensor::<1, Int>::from_data(from.clone(), device);
         for layer in &mut self.layers {
             if let LayerCache::Tensors(cache) = layer {
-                let from: Vec<i64> = from.iter().map(|from| *from as i64).collect();
-                let from = TensorData::new(from.clone(), [from.len()]);
-                let from = Tensor::from_data(from, &cache.k.device());
+                let from = on(&cache.k.device());
                 cache.reorder(&from);
+            }
+        }
+        for RecurrentState { h, c } in &mut self.states {
+            for state in std::iter::once(h).chain(c) {
+                *state = state.clone().select(0, on(&state.device()));
             }
         }
     }

@@ -61,12 +61,12 @@ impl Architecture {
     ///
     /// # Errors
     ///
-    /// [`ModelError::NotCausal`], [`ModelError::NoSuchHead`], and what [`check`](Self::check) finds.
+    /// [`ModelError::NotCausal`], [`ModelError::IsSeq2Seq`], [`ModelError::NoSuchHead`], and what [`check`](Self::check) finds.
     pub fn new_tensors(&self, of: NewModel) -> Result<Vec<NewTensor>, ModelError> {
         let architecture = Arc::new(self.clone());
         let device = Device::flex();
         let planned = match of {
-            NewModel::Causal if !self.is_causal() => {
+            NewModel::Causal if self.seq2seq.is_none() && !self.is_causal() => {
                 return Err(ModelError::NotCausal {
                     model_type: self.model_type.clone(),
                 });

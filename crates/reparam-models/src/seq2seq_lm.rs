@@ -32,7 +32,7 @@ pub struct Seq2SeqLm {
     pub decoder: Stack,
     /// The output head; `None` if it is the table of token vectors.
     pub head: Option<Named<OutputHead<Linear>>>,
-    /// What is added to the logits, if the checkpoint had it.
+    /// What is added to the logits, if the checkpoint had it and it is not zero.
     logits_bias: Option<Arc<[f32]>>,
     spec: Arc<Seq2SeqSpec>,
 }
@@ -101,7 +101,9 @@ impl Seq2SeqLm {
         let own = LinearSpec::new(&head.path, architecture.width, vocab_size);
         let logits_bias = spec
             .logits_bias
-            .and_then(|name| loader.optional_values(name, &[1, vocab_size]));
+            .and_then(|name| loader.optional_values(name, &[1, vocab_size]))
+            // Added, it costs a copy of the head.
+            .filter(|bias| bias.iter().any(|x| *x != 0.0));
         Self {
             tokens,
             encoder,
@@ -155,7 +157,7 @@ impl Seq2SeqLm {
 
     /// Returns the effective weights under the names of transformers.
     pub fn to_tensors(&self) -> ParameterList {
-        let mut tensors = parameters::effective(self);
+        let mut tensors = self.architecture().stored(parameters::effective(self));
         if let Some(name) = self.spec.logits_bias {
             let zeros = || vec![0.0; self.architecture().vocab_size];
             let bias = self
@@ -235,10 +237,7 @@ impl Seq2SeqLm {
     ) -> Tensor<1> {
         let h = self.hidden(source, target, context);
         let (head, plan) = self.planned_head(context);
-        // A bias costs a copy of the head.
-        let bias = self.logits_bias.as_ref();
-        let bias = bias.filter(|bias| bias.iter().any(|x| *x != 0.0));
-        let bias = bias.map(|bias| bias_like(bias, &h));
+        let bias = self.logits_bias.as_ref().map(|bias| bias_like(bias, &h));
         smoothed_linear_cross_entropy(h, (head, bias), plan, labels, (scale, label_smoothing))
     }
 
@@ -258,16 +257,32 @@ impl Seq2SeqLm {
 
     /// Returns the normalized hidden states of sources, `[N, d]`.
     pub fn encode(&self, source: TokenBatch<'_>, context: &ForwardContext) -> Tensor<2> {
+        self.read(source, Segments::from([]), context).states
+    }
+
+    /// Encodes sources for a decoder; `segments` says which tokens of it see what.
+    pub(crate) fn read(
+        &self,
+        source: TokenBatch<'_>,
+        segments: Segments,
+        context: &ForwardContext,
+    ) -> Source {
         let sight = Sight {
             segments: segments_from_bounds(source.bounds),
             source: None,
         };
-        let tokens = tokens_of(source);
+        let tokens = source.tokens();
         let h = self.embed(&self.encoder, tokens, context);
         let sequences = self.encoder.sequences(tokens.positions, sight, None);
+        let mut last = Vec::new();
+        let h = self.encoder.recur(h, &sequences, Some(&mut last), context);
         let run = (tokens.positions, &sequences);
-        let h = self.encoder.run(h, run, None, context);
-        self.last(&self.encoder, h, context)
+        let h = self.encoder.run_blocks(h, run, None, context);
+        Source {
+            states: self.last(&self.encoder, h, context),
+            segments,
+            last,
+        }
     }
 
     /// Returns an empty cache for `n` targets of up to `capacity` tokens of the same source.
@@ -281,29 +296,32 @@ impl Seq2SeqLm {
         KvCache::new(layers.collect(), capacity)
     }
 
-    /// Feeds the next token of each cached target and returns their logits, `[n, vocab]`; `states` are those of the source that
-    /// they have in common.
+    /// Reads one source for `n` targets.
+    pub(crate) fn read_for(&self, source: TokenBatch<'_>, n: usize) -> Source {
+        let segment = Segment {
+            q_start: 0,
+            q_len: n,
+            k_start: 0,
+            k_len: source.input_ids.len(),
+        };
+        let context = ForwardContext::generation();
+        self.read(source, Segments::from([segment]), &context)
+    }
+
+    /// Feeds the next token of each cached target of a [source](Self::read_for) and returns their logits, `[n, vocab]`.
     pub(crate) fn next_logits(
         &self,
         tokens: &[u32],
-        states: &Tensor<2>,
+        source: &Source,
         cache: &mut KvCache,
     ) -> Tensor<2> {
         let positions = vec![cache.len() as u32; tokens.len()];
         let context = cache.context.clone();
-        let segment = Segment {
-            q_start: 0,
-            q_len: tokens.len(),
-            k_start: 0,
-            k_len: states.dims()[0],
-        };
+        let bounds: Vec<usize> = (0..=tokens.len()).collect();
         let sight = Sight {
-            // That of the cache takes its place.
-            segments: Segments::from([]),
-            source: Some(Source {
-                states: states.clone(),
-                segments: Segments::from([segment]),
-            }),
+            // Attention to what was seen takes those of its cache.
+            segments: segments_from_bounds(&bounds),
+            source: Some(source.clone()),
         };
         let tokens = Tokens {
             ids: tokens,
@@ -336,12 +354,9 @@ impl Seq2SeqLm {
         });
         let sight = Sight {
             segments: segments_from_bounds(to),
-            source: Some(Source {
-                states: self.encode(source, context),
-                segments: pairs.collect(),
-            }),
+            source: Some(self.read(source, pairs.collect(), context)),
         };
-        let tokens = tokens_of(target);
+        let tokens = target.tokens();
         let h = self.embed(&self.decoder, tokens, context);
         let sequences = self.decoder.sequences(tokens.positions, sight, None);
         let run = (tokens.positions, &sequences);
@@ -349,7 +364,12 @@ impl Seq2SeqLm {
         self.scaled(self.last(&self.decoder, h, context))
     }
 
-    fn embed(&self, stack: &Stack, tokens: Tokens<'_>, context: &ForwardContext) -> Tensor<2> {
+    pub(crate) fn embed(
+        &self,
+        stack: &Stack,
+        tokens: Tokens<'_>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         let table = (&self.tokens, None);
         stack.embed(table, self.spec.unlearned, tokens, context)
     }
@@ -391,14 +411,6 @@ impl Seq2SeqLm {
 
     fn device(&self) -> Device {
         self.tokens.weight.device()
-    }
-}
-
-fn tokens_of<'a>(batch: TokenBatch<'a>) -> Tokens<'a> {
-    Tokens {
-        ids: batch.input_ids,
-        positions: batch.position_ids,
-        types: None,
     }
 }
 

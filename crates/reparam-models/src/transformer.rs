@@ -6,17 +6,17 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::frozen_embedding;
-use reparam_ops::{RotaryTable, Segments, embedding};
+use reparam_ops::{RecurrentState, RotaryTable, Segments, embedding};
 
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec,
-    PositionsSpec, RecurrentSpec, RelativeSpec, RotarySpec, TableSpec,
+    PositionsSpec, RecurrentCrossSpec, RecurrentSpec, RelativeSpec, RotarySpec, TableSpec,
 };
 use crate::cache::KvCache;
 use crate::layers::{
-    Attention, Block, CrossAttention, Direction, Distances, Embedding, FeedForward, Norm, Norms,
-    Recurrent, Sequences, Source, dropped,
+    Attention, Block, CrossAttention, Direction, Distances, Embedding, FeedForward,
+    GlobalAttention, Norm, Norms, Recurrent, RecurrentCross, Sequences, Source, Start, dropped,
 };
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
@@ -265,11 +265,33 @@ impl Stack {
         mut cache: Option<&mut KvCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
-        let mut h = h;
-        if let Some(recurrent) = &self.recurrent {
-            let states = cache.as_mut().map(|cache| &mut cache.states);
-            h = recurrent.forward(h, &sequences.segments, states, context);
+        let states = cache.as_mut().map(|cache| &mut cache.states);
+        let h = self.recur(h, sequences, states, context);
+        self.run_blocks(h, (positions, sequences), cache, context)
+    }
+
+    /// Runs the recurrent layers: see [`Recurrent::forward`].
+    pub(crate) fn recur(
+        &self,
+        h: Tensor<2>,
+        sequences: &Sequences,
+        states: Option<&mut Vec<RecurrentState>>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
+        match &self.recurrent {
+            Some(recurrent) => recurrent.forward(h, sequences, states, context),
+            None => h,
         }
+    }
+
+    /// Runs the blocks.
+    pub(crate) fn run_blocks(
+        &self,
+        mut h: Tensor<2>,
+        (positions, sequences): (&[u32], &Sequences),
+        mut cache: Option<&mut KvCache>,
+        context: &ForwardContext,
+    ) -> Tensor<2> {
         for (index, block) in self.blocks.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| &mut cache.layers[index]);
             h = block.forward(h, sequences, cache, context);
@@ -376,14 +398,26 @@ impl Stack {
             h = norm.forward(h);
         }
         // Two stacks with one table draw apart.
-        let place = match (&self.architecture.seq2seq, self.blocks.first()) {
-            (Some(_), Some(block)) => format!("{}.embedding", block.attention.output.path()),
-            _ => table.path().to_owned(),
+        let place = match &self.architecture.seq2seq {
+            Some(_) => format!("{}.embedding", self.first_path()),
+            None => table.path().to_owned(),
         };
         let h = dropped(h, spec.dropout, &place, context);
         match last {
             Some(projection) => project(projection, h),
             None => h,
+        }
+    }
+
+    /// The path of a layer that no other stack has.
+    fn first_path(&self) -> &str {
+        let recurrent = self.recurrent.as_ref();
+        let recurrent = recurrent.and_then(|recurrent| recurrent.layers.first()?.first());
+        let block = self.blocks.first();
+        match (recurrent, block) {
+            (Some(direction), _) => direction.hidden.path(),
+            (None, Some(block)) => block.attention.output.path(),
+            (None, None) => unreachable!("a description has a layer"),
         }
     }
 
@@ -510,7 +544,27 @@ fn recurrent(loader: &mut Loader<'_>, spec: &RecurrentSpec, init: Initialization
     loader.begin_as(init, None);
     Recurrent {
         layers,
+        cross: spec.cross.as_ref().map(|of| recurrent_cross(loader, of)),
         spec: spec.clone(),
+    }
+}
+
+fn recurrent_cross(loader: &mut Loader<'_>, spec: &RecurrentCrossSpec) -> RecurrentCross {
+    let starts = spec.starts.iter().map(|start| Start {
+        h: start.h.as_ref().map(|linear| loader.linear(linear)),
+        c: start.c.as_ref().map(|linear| loader.linear(linear)),
+        spec: start.clone(),
+    });
+    let starts = List(starts.collect());
+    let attention = &spec.attention;
+    let inputs = attention.score.linears().into_iter();
+    RecurrentCross {
+        starts,
+        attention: GlobalAttention {
+            inputs: List(inputs.map(|linear| loader.linear(linear)).collect()),
+            output: loader.linear(&attention.output),
+            spec: attention.clone(),
+        },
     }
 }
 

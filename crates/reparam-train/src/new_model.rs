@@ -23,6 +23,9 @@ use crate::{Result, TrainError};
 /// The key that `architecture` says.
 const MODEL_TYPE: &str = "model_type";
 
+/// The key that says what targets begin with.
+const START: &str = "decoder_start_token_id";
+
 /// What a new model is made with beside its configuration.
 pub(crate) struct Recipe<'a> {
     pub(crate) catalog: &'a Catalog,
@@ -200,13 +203,14 @@ fn configuration(
         let special = tokenizer.map(TextTokenizer::special_tokens);
         let first = special.and_then(|special| special.bos.or(special.eos).or(special.pad));
         map.insert("is_encoder_decoder".to_owned(), json!(true));
-        map.insert(
-            "decoder_start_token_id".to_owned(),
-            json!(first.unwrap_or(0)),
-        );
+        map.insert(START.to_owned(), json!(first.unwrap_or(0)));
     }
     for (key, value) in &config.config {
         map.insert(key.clone(), json!(value));
+    }
+    if tokenizer.is_none() && map.contains_key(START) {
+        // The one token of a draft.
+        map.insert(START.to_owned(), json!(0));
     }
     let text = Value::Object(map).to_string();
     Ok(ModelJson::parse(&name.join(CONFIG), &text)?)

@@ -14,7 +14,6 @@ use crate::error::{CliError, Result};
 use crate::format::counted;
 use crate::output::Printer;
 use crate::prompt;
-use crate::wrong_use::conflict;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -30,7 +29,8 @@ pub(crate) fn run(
     context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
 ) -> Result<()> {
-    let sampling = sampling(&args)?;
+    let sampling = args.sampling.asked("generate")?;
+    let sampling = sampling.unwrap_or_else(Sampling::greedy);
     let prompt = prompt::read(&args.prompt)?;
     let prompt = match args.format {
         Some(format) => format.prompt(&prompt),
@@ -82,30 +82,4 @@ pub(crate) fn run(
         generated.tokens_per_s
     ));
     Ok(())
-}
-
-/// How the next token is chosen; refuses options that temperature 0 leaves without effect.
-fn sampling(args: &GenerateArgs) -> Result<Sampling> {
-    if args.temperature > 0.0 {
-        return Ok(Sampling {
-            temperature: args.temperature,
-            top_k: args.top_k.unwrap_or(0),
-            top_p: args.top_p.unwrap_or(1.0),
-            seed: args.seed,
-        });
-    }
-    let idle = [
-        ("--top-k", args.top_k.is_some()),
-        ("--top-p", args.top_p.is_some()),
-    ];
-    match idle.into_iter().find(|(_, given)| *given) {
-        None => Ok(Sampling::greedy()),
-        Some((flag, _)) => Err(conflict(
-            "generate",
-            format!(
-                "{flag} has no effect at temperature 0, which takes the most likely token; \
-             give a --temperature greater than 0"
-            ),
-        )),
-    }
 }

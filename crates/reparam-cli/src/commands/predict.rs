@@ -14,6 +14,7 @@ use crate::progress::Meter;
 
 /// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
+    let sampling = args.sampling.asked("predict")?;
     let (task, asked) = args.ask.start(context)?;
     let request = PredictRequest {
         sequence_length: asked.sequence_length,
@@ -21,7 +22,7 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
         threshold: args.labels.threshold,
         pooling: args.pooling,
         normalize: args.normalize,
-        decoding: args.decoding.asked(),
+        decoding: args.decoding.asked(sampling),
         ..PredictRequest::new(asked.model, asked.data)
     };
     let meter = Meter::new(printer);

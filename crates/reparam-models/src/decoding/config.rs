@@ -2,7 +2,7 @@
 
 use reparam_formats::config::JsonObject;
 
-use crate::{Architecture, ModelError};
+use crate::{Architecture, ModelError, Sampling};
 
 /// When a beam search ends besides at the greatest length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,8 +18,10 @@ pub enum EarlyStopping {
 /// How targets are searched for; what is not set does nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecodingConfig {
-    /// How many targets are followed at a time; 1 takes the most likely token each time.
+    /// How many targets are followed at a time; 1 chooses one token each time.
     pub num_beams: usize,
+    /// How that token is chosen; several beams are those of the most likely tokens.
+    pub sampling: Sampling,
     /// How many of the finished targets are returned, at most `num_beams`.
     pub num_return_sequences: usize,
     /// The greatest number of tokens after the start token.
@@ -66,6 +68,14 @@ const UNSUPPORTED: [(&str, f64); 8] = [
     ("prompt_lookup_num_tokens", 0.0),
 ];
 
+/// The same where tokens are drawn.
+const UNSUPPORTED_DRAWN: [(&str, f64); 4] = [
+    ("typical_p", 1.0),
+    ("min_p", 0.0),
+    ("epsilon_cutoff", 0.0),
+    ("eta_cutoff", 0.0),
+];
+
 /// The same for keys that hold no number.
 const UNSUPPORTED_LISTS: [&str; 9] = [
     "sequence_bias",
@@ -92,6 +102,7 @@ impl DecodingConfig {
         };
         Ok(Self {
             num_beams: 1,
+            sampling: Sampling::greedy(),
             num_return_sequences: 1,
             max_new_tokens: MAX_NEW_TOKENS,
             min_new_tokens: 0,
@@ -130,6 +141,7 @@ impl DecodingConfig {
         };
         let config = Self {
             num_beams: size("num_beams")?.unwrap_or(1),
+            sampling: sampling(json)?,
             num_return_sequences: size("num_return_sequences")?.unwrap_or(1),
             max_new_tokens: new("max_new_tokens", "max_length")?.unwrap_or(MAX_NEW_TOKENS),
             min_new_tokens: new("min_new_tokens", "min_length")?.unwrap_or(0),
@@ -167,6 +179,11 @@ impl DecodingConfig {
         if !(1..=MOST_BEAMS).contains(&self.num_beams) {
             return refuse("num_beams", "from 1 to 1024", &self.num_beams);
         }
+        self.sampling.check()?;
+        if self.num_beams > 1 && self.sampling.temperature > 0.0 {
+            let found = self.sampling.temperature;
+            return refuse("temperature", "0 where there are several beams", &found);
+        }
         if !(1..=self.num_beams).contains(&self.num_return_sequences) {
             let found = self.num_return_sequences;
             return refuse("num_return_sequences", "from 1 to num_beams", &found);
@@ -197,6 +214,19 @@ impl DecodingConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// With the defaults of transformers where tokens are drawn at all.
+fn sampling(json: &JsonObject) -> Result<Sampling, ModelError> {
+    if json.bool("do_sample")? != Some(true) {
+        return Ok(Sampling::greedy());
+    }
+    Ok(Sampling {
+        temperature: json.f64("temperature")?.unwrap_or(1.0),
+        top_k: json.usize("top_k")?.unwrap_or(50),
+        top_p: json.f64("top_p")?.unwrap_or(1.0),
+        seed: 0,
+    })
 }
 
 fn early_stopping(json: &JsonObject) -> Result<EarlyStopping, ModelError> {
@@ -239,12 +269,13 @@ fn refuse_others(json: &JsonObject) -> Result<(), ModelError> {
             supported,
         })
     };
-    if json.bool("do_sample")? == Some(true) {
-        return refuse("do_sample", &true, "false");
-    }
-    for (key, neutral) in UNSUPPORTED {
+    let drawn = match json.bool("do_sample")? {
+        Some(true) => &UNSUPPORTED_DRAWN[..],
+        _ => &[],
+    };
+    for (key, neutral) in UNSUPPORTED.iter().chain(drawn) {
         match json.get(key) {
-            Some(found) if found.as_f64() != Some(neutral) => {
+            Some(found) if found.as_f64() != Some(*neutral) => {
                 return refuse(key, found, "leave it out");
             }
             _ => {}

@@ -4,12 +4,12 @@ mod config;
 mod scores;
 mod search;
 
-use burn::tensor::{Tensor, TensorData};
-use reparam::ForwardContext;
+use burn::tensor::TensorData;
 
 pub use config::{DecodingConfig, EarlyStopping};
 
 use crate::cache::KvCache;
+use crate::layers::Source;
 use crate::{ModelError, Seq2SeqLm, TokenBatch};
 
 /// A target that was found.
@@ -39,10 +39,11 @@ impl Seq2SeqLm {
             .collect()
     }
 
-    /// Writes targets for a source, the best first: greedily with one beam, else by beam search. `stopped` is asked before
+    /// Writes targets for a source, the best first: token by token with one beam, else by beam search. `stopped` is asked before
     /// each token.
     ///
-    /// The tokens are those of `generate` in transformers for the source alone, as far as rounding does not decide between two.
+    /// The tokens are those of `generate` in transformers for the source alone, as far as rounding does not decide between two and
+    /// none is drawn; what is drawn follows from the seed and the source.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl Seq2SeqLm {
     /// # Cost
     ///
     /// The source is read once. A token costs a pass of the decoder over one token of each beam; keys and values of all beams are
-    /// kept, those of the source once. Generate from `valid()` of a model that is trained: else everything is kept for a backward
+    /// kept, those of the source once; of recurrent layers their states. Generate from `valid()` of a model that is trained: else everything is kept for a backward
     /// pass.
     pub fn generate(
         &self,
@@ -74,12 +75,12 @@ impl Seq2SeqLm {
         };
         let mut decoder = Decoder {
             model: self,
-            states: self.encode(batch, &ForwardContext::generation()),
+            source: self.read_for(batch, config.num_beams),
             cache: self.new_cache(config.num_beams, config.max_new_tokens),
             stopped: &stopped,
         };
         match config.num_beams {
-            1 => Ok(vec![search::greedy(&mut decoder, config)?]),
+            1 => Ok(vec![search::one_by_one(&mut decoder, config)?]),
             _ => search::beams(&mut decoder, config),
         }
     }
@@ -88,7 +89,7 @@ impl Seq2SeqLm {
 /// A decoder at work on the targets of one source.
 struct Decoder<'a> {
     model: &'a Seq2SeqLm,
-    states: Tensor<2>,
+    source: Source,
     cache: KvCache,
     stopped: &'a dyn Fn() -> bool,
 }
@@ -102,9 +103,9 @@ impl Decoder<'_> {
         let position = self.cache.len();
         let logits = self
             .model
-            .next_logits(tokens, &self.states, &mut self.cache);
+            .next_logits(tokens, &self.source, &mut self.cache);
         let logits: TensorData = logits.into_data().convert::<f32>();
-        let logits = logits.as_slice::<f32>().unwrap_or_default().to_vec();
+        let logits = logits.as_slice::<f32>().expect("converted above").to_vec();
         match logits.iter().all(|x| x.is_finite()) {
             true => Ok(logits),
             false => Err(ModelError::NonFinite { position }),

@@ -1,22 +1,27 @@
-//! Greedy search and beam search.
+//! Tokens one by one, and beam search.
 
 use super::scores::{log_softmax, process};
 use super::{Decoder, DecodingConfig, EarlyStopping, Hypothesis};
 use crate::ModelError;
+use crate::sampling::Sampler;
 
 /// What is added to the scores of what must not be chosen, as in transformers.
 const NEVER: f32 = -1e9;
 
-/// The most likely token each time.
-pub(super) fn greedy(
+/// One token each time, the most likely one or one that is drawn.
+pub(super) fn one_by_one(
     decoder: &mut Decoder<'_>,
     config: &DecodingConfig,
 ) -> Result<Hypothesis, ModelError> {
+    let mut sampler = Sampler::new(config.sampling);
     let mut tokens = vec![config.decoder_start];
     for _ in 0..config.max_new_tokens {
         let mut scores = decoder.next(&tokens[tokens.len() - 1..])?;
         process(config, &tokens, &mut scores);
-        let token = best(&scores, 1)[0] as u32;
+        let position = tokens.len() - 1;
+        let token = sampler
+            .choose(&scores)
+            .ok_or(ModelError::NonFinite { position })?;
         tokens.push(token);
         if config.eos.contains(&token) {
             break;

@@ -4,7 +4,7 @@ use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
 use super::encoder::linear;
-use super::{Family, activation, probability, refuse, unsupported};
+use super::{Family, activation, initialization, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
@@ -162,7 +162,7 @@ pub(super) fn describe(json: &ModelJson, kind: Kind) -> Result<Architecture, Mod
         is_static: kind.is_static,
         is_before: kind.is_before,
         special,
-        std: raw.f64("init_std")?.unwrap_or(0.02),
+        init: initialization(raw, "init_std")?,
     };
     let seq2seq = Seq2SeqSpec {
         class: kind.class,
@@ -188,8 +188,7 @@ struct Shared<'a> {
     is_static: bool,
     is_before: bool,
     special: SpecialTokens,
-    /// Of new weights.
-    std: f64,
+    init: Initialization,
 }
 
 impl Stack {
@@ -266,7 +265,7 @@ impl Stack {
             heads: HeadsSpec::default(),
             buffers: vec!["encoder.version", "decoder.version"],
             bias_keys: Vec::new(),
-            init: Initialization::Normal(shared.std),
+            init: shared.init,
         }
     }
 

@@ -239,7 +239,7 @@ impl<'a> Decoder<'a> {
             heads: HeadsSpec::default(),
             buffers: vec!["rotary_emb.inv_freq"],
             bias_keys: Vec::new(),
-            init: super::initialization(raw)?,
+            init: super::initialization(raw, "initializer_range")?,
         })
     }
 

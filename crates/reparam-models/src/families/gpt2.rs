@@ -132,6 +132,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
         bias_keys: Vec::new(),
-        init: super::initialization(raw)?,
+        init: super::initialization(raw, "initializer_range")?,
     })
 }

@@ -152,12 +152,12 @@ fn probability(json: &JsonObject, key: &'static str, default: f64) -> Result<f64
     }
 }
 
-/// Reads what new weights are drawn from.
-fn initialization(json: &JsonObject) -> Result<Initialization, ModelError> {
-    let std = json.f64("initializer_range")?.unwrap_or(0.02);
+/// Reads what new weights are drawn from: the standard deviation that a key says.
+fn initialization(json: &JsonObject, key: &'static str) -> Result<Initialization, ModelError> {
+    let std = json.f64(key)?.unwrap_or(0.02);
     if !(std.is_finite() && std >= 0.0) {
         let reason = "it has to be at least 0";
-        return Err(json.invalid("initializer_range", reason).into());
+        return Err(json.invalid(key, reason).into());
     }
     Ok(Initialization::Normal(std))
 }

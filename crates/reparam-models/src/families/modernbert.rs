@@ -138,7 +138,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         heads: heads(json, width, norm("head.norm".to_owned()))?,
         buffers: Vec::new(),
         bias_keys: vec![(".attn.", "attention_bias"), (".mlp.", "mlp_bias")],
-        init: super::initialization(raw)?,
+        init: super::initialization(raw, "initializer_range")?,
     })
 }
 

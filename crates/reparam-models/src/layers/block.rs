@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
-use reparam_ops::{RotaryTable, Segments, dropout};
+use reparam_ops::{RecurrentState, RotaryTable, Segments, dropout};
 
 use super::{Attention, FeedForward, Norm};
 use crate::cache::LayerCache;
@@ -41,6 +41,8 @@ pub(crate) struct Source {
     pub(crate) states: Tensor<2>,
     /// Which of them the tokens of the decoder see.
     pub(crate) segments: Segments,
+    /// Where recurrent layers of the encoder end, by layer, then by direction.
+    pub(crate) last: Vec<RecurrentState>,
 }
 
 /// The norms of half a block `f`: `h' = after(h + inside(f(before(h))))`.

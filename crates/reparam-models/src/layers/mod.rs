@@ -5,6 +5,7 @@ mod block;
 mod feed_forward;
 mod norm;
 mod recurrent;
+mod recurrent_cross;
 
 use burn::module::Module;
 use reparam::Weight;
@@ -15,6 +16,7 @@ pub(crate) use block::{Distances, Sequences, Source, dropped};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
 pub use recurrent::{Direction, Recurrent};
+pub use recurrent_cross::{GlobalAttention, RecurrentCross, Start};
 
 /// A table of vectors.
 #[derive(Module, Debug)]

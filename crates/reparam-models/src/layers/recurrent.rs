@@ -2,9 +2,9 @@
 
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
-use reparam_ops::{Cell, RecurrentState, Segments, recurrent};
+use reparam_ops::{Cell, RecurrentState, recurrent};
 
-use super::dropped;
+use super::{RecurrentCross, Sequences, dropped};
 use crate::architecture::RecurrentSpec;
 use crate::named::{List, Named, unnamed_module};
 
@@ -13,11 +13,13 @@ use crate::named::{List, Named, unnamed_module};
 pub struct Recurrent {
     /// The layers.
     pub layers: List<List<Direction>>,
+    /// What the layers of a decoder read of the source.
+    pub cross: Option<RecurrentCross>,
     /// What they are.
     pub spec: RecurrentSpec,
 }
 
-unnamed_module!(Recurrent, modules: [layers], data: [spec]);
+unnamed_module!(Recurrent, modules: [layers, cross], data: [spec]);
 
 /// One direction of a layer.
 #[derive(Debug, Clone)]
@@ -32,22 +34,35 @@ pub struct Direction {
 unnamed_module!(Direction, modules: [input, hidden], data: []);
 
 impl Recurrent {
-    /// The states of the last layer, `[N, directions * hidden]`. With `states`, one a layer, of the one sequence that there is,
-    /// it begins where they are and leaves them where it ends.
+    /// The states of the last layer, `[N, directions * hidden]`, or what attention to a source makes of them. With `states`, by
+    /// layer, then by direction, it begins where they are and leaves them where it ends; without segments there is one sequence.
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
-        segments: &Segments,
-        mut states: Option<&mut Vec<RecurrentState>>,
+        sequences: &Sequences,
+        states: Option<&mut Vec<RecurrentState>>,
         context: &ForwardContext,
     ) -> Tensor<2> {
         let [n, _] = x.dims();
+        let segments = &sequences.segments;
         let mut bounds = vec![0];
         match segments.is_empty() {
             true => bounds.push(n),
             false => bounds.extend(segments.iter().map(|one| one.q_start + one.q_len)),
         }
+        let read = self.cross.as_ref().zip(sequences.source.as_ref());
+        let mut first = Vec::new();
+        let mut states = match (states, read) {
+            (None, Some(_)) => Some(&mut first),
+            (states, _) => states,
+        };
+        if let (Some((cross, source)), Some(states)) = (read, &mut states)
+            && states.is_empty()
+        {
+            **states = cross.first(source, bounds.len() - 1, context);
+        }
         let (cell, n_layers) = (self.spec.cell, self.layers.len());
+        let mut place = 0;
         let mut h = x;
         for (index, directions) in self.layers.iter().enumerate() {
             let run = |direction: &Direction, initial, is_reverse| {
@@ -57,15 +72,16 @@ impl Recurrent {
             for (is_reverse, direction) in [false, true].into_iter().zip(directions.iter()) {
                 let initial = states
                     .as_ref()
-                    .and_then(|states| states.get(index))
+                    .and_then(|states| states.get(place))
                     .cloned();
                 let (output, last) = run(direction, initial, is_reverse);
                 if let Some(states) = &mut states {
-                    match states.get_mut(index) {
+                    match states.get_mut(place) {
                         Some(state) => *state = last,
                         None => states.push(last),
                     }
                 }
+                place += 1;
                 outputs.push(output);
             }
             h = Tensor::cat(outputs, 1);
@@ -75,7 +91,10 @@ impl Recurrent {
                 h = dropped(h, self.spec.dropout, first.hidden.path(), context);
             }
         }
-        h
+        match read {
+            Some((cross, source)) => cross.attention.forward(h, source, context),
+            None => h,
+        }
     }
 }
 

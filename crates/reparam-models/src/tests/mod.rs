@@ -11,6 +11,7 @@ mod logits;
 mod lora;
 mod methods;
 mod recurrent;
+mod recurrent_seq2seq;
 mod relative;
 mod seq2seq;
 mod seq2seq_stored;

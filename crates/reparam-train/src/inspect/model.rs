@@ -75,7 +75,7 @@ fn describe_config(
 fn sizes(architecture: &Architecture) -> Vec<(&'static str, Value)> {
     let mut properties = vec![
         ("hidden_size", json!(architecture.width)),
-        ("num_hidden_layers", json!(architecture.blocks.len())),
+        ("num_hidden_layers", json!(architecture.n_layers())),
     ];
     if let Some(block) = architecture.blocks.first() {
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);

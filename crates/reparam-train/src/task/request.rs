@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use reparam_data::rows::{RowFormat, RowsOptions};
 use reparam_data::{Fields, OnError, Template};
+use reparam_models::Sampling;
 use reparam_models::architecture::Pooling;
 use reparam_ops::runtime::Runtime;
 use serde_json::Value;
@@ -60,10 +61,12 @@ impl EvalRequest {
 }
 
 /// How a model that writes targets searches for them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Decoding {
-    /// How many targets are followed at a time; 1, which takes the most likely token each time, if absent.
+    /// How many targets are followed at a time; 1, which chooses one token each time, if absent.
     pub num_beams: Option<usize>,
+    /// How that token is chosen; the most likely one, if absent.
+    pub sampling: Option<Sampling>,
     /// The most tokens of a target; as in training, else 128, if absent.
     pub max_new_tokens: Option<usize>,
 }
@@ -81,8 +84,8 @@ pub const NORMALIZE: &str = "--normalize";
 pub const TARGETS: &str = "--targets";
 /// `--generate` of `reparam eval`.
 pub const GENERATE: &str = "--generate";
-/// `--num-beams` and `--max-new-tokens` of both.
-pub const DECODING: &str = "--num-beams or --max-new-tokens";
+/// `--num-beams` and `--max-new-tokens` of both, `--temperature` of `reparam predict`.
+pub const DECODING: &str = "--num-beams, --max-new-tokens or --temperature";
 
 fn given<const N: usize>(options: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
     let given = options.into_iter().filter(|(_, is_given)| *is_given);

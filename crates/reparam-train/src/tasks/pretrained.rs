@@ -281,15 +281,13 @@ pub(super) fn check_dropout(architecture: &Architecture, precision: Precision) -
     }
 }
 
-/// Returns the bytes that each token keeps in a training pass at least: one hidden state a block.
+/// Returns the bytes that each token keeps in a training pass at least: one hidden state a layer.
 pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> u128 {
     let number = match precision {
         Precision::F32 => 4,
         _ => 2,
     };
-    let recurrent = architecture.recurrent.as_ref();
-    let layers = architecture.blocks.len() + recurrent.map_or(0, |spec| spec.layers.len());
-    number * architecture.width as u128 * layers as u128
+    number * architecture.width as u128 * architecture.n_layers() as u128
 }
 
 impl Saved {

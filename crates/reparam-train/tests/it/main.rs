@@ -13,6 +13,7 @@ mod inspect;
 mod instructions;
 mod measures;
 mod new_models;
+mod recurrent;
 mod regression;
 mod resume;
 mod runs;

@@ -24,7 +24,7 @@ struct Example {
     data: &'static str,
 }
 
-const EXAMPLES: [Example; 8] = [
+const EXAMPLES: [Example; 9] = [
     Example {
         name: "topics",
         task: "sequence-classification",
@@ -57,6 +57,11 @@ const EXAMPLES: [Example; 8] = [
     },
     Example {
         name: "numbers",
+        task: "seq2seq",
+        data: "numbers.jsonl",
+    },
+    Example {
+        name: "numbers-lstm",
         task: "seq2seq",
         data: "numbers.jsonl",
     },
@@ -161,7 +166,13 @@ fn examples_make_models_that_can_be_measured() {
 /// bits.
 #[test]
 fn new_models_come_out_to_the_same_bits() {
-    for example in [&EXAMPLES[0], &EXAMPLES[5], &EXAMPLES[6], &EXAMPLES[7]] {
+    for example in [
+        &EXAMPLES[0],
+        &EXAMPLES[5],
+        &EXAMPLES[6],
+        &EXAMPLES[7],
+        &EXAMPLES[8],
+    ] {
         let longer = [
             "train.max_steps=12",
             "train.eval_every=0",
@@ -371,7 +382,7 @@ fn texts_are_made_uniform_before_they_become_tokens() {
 
 #[test]
 fn what_a_new_model_cannot_be_is_said() {
-    let [topics, .., words] = &EXAMPLES;
+    let [topics, .., lstm, words] = &EXAMPLES;
     for (example, overrides, expected) in [
         (topics, &["model.path=x"][..], "path"),
         (topics, &["model.revision=x"], "revision"),
@@ -423,6 +434,52 @@ fn what_a_new_model_cannot_be_is_said() {
             &EXAMPLES[5],
             &["model.tokenizer={ kind = \"bpe\", vocab_size = 512 }"],
             "sentence_marks",
+        ),
+        (
+            &EXAMPLES[5],
+            &[
+                "model.architecture=gru",
+                "model.config={ hidden_size = 8, is_encoder_decoder = true }",
+            ],
+            "decoder_start_token_id",
+        ),
+        (
+            &EXAMPLES[5],
+            &[
+                "model.architecture=gru",
+                "model.config={ hidden_size = 8, is_encoder_decoder = true, decoder_start_token_id = 0 }",
+            ],
+            "encoder-decoder",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, atention = \"dot\" }"],
+            "attention_score",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, classifier_pooling = \"last\" }"],
+            "classifier_pooling",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, attention_score = \"concat\" }"],
+            "dot, general, additive",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, bidirectional = true, attention_score = \"dot\" }"],
+            "16",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, decoder_start_token_id = 70000 }"],
+            "70000",
+        ),
+        (
+            lstm,
+            &["model.config={ hidden_size = 8, is_encoder_decoder = false }"],
+            "no encoder-decoder",
         ),
         (words, &["model.architecture=lstm"], "skip_gram"),
         (words, &["model.dropout=0.1"], "dropout"),
@@ -529,6 +586,7 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
         generate: Some(Decoding {
             num_beams: Some(2),
             max_new_tokens: Some(6),
+            sampling: None,
         }),
         ..EvalRequest::new(model, DataRequest::new(&rows))
     };

@@ -14,7 +14,7 @@ use reparam::schema::{Fallback, Range, SettingKind, SettingSpec, number};
 use reparam_data::rows::{RowFormat, Rows};
 use reparam_data::{BatchPlan, OnError, Phase, Size, TextTokenizer};
 use reparam_formats::hub::HubOptions;
-use reparam_models::{DecodingConfig, NewModel, Precision, Seq2SeqLm};
+use reparam_models::{DecodingConfig, NewModel, Precision, Sampling, Seq2SeqLm};
 use serde_json::{Map, Value, json};
 
 use self::measure::{Written, loss, write};
@@ -392,6 +392,7 @@ impl Asked {
     fn decoding(&self, asked: Decoding) -> Result<DecodingConfig> {
         let config = DecodingConfig {
             num_beams: asked.num_beams.unwrap_or(1),
+            sampling: asked.sampling.unwrap_or_else(Sampling::greedy),
             num_return_sequences: 1,
             max_new_tokens: asked.max_new_tokens.unwrap_or(self.lengths.target),
             ..self.decoding.clone()

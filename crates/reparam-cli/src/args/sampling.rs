@@ -1,0 +1,54 @@
+//! How tokens are drawn.
+
+use clap::Args;
+use reparam_models::Sampling;
+
+use super::{at_least, probability, seed, temperature};
+use crate::error::Result;
+use crate::wrong_use::conflict;
+
+/// How a token is chosen.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct SamplingArgs {
+    /// Sampling temperature; 0 is greedy
+    #[arg(long, allow_negative_numbers = true, value_name = "T", default_value = "0", value_parser = temperature)]
+    temperature: f64,
+    /// Sample from the K most likely tokens
+    #[arg(long, allow_negative_numbers = true, value_name = "K", value_parser = at_least(1))]
+    top_k: Option<usize>,
+    /// Sample from the fewest tokens whose probabilities sum to P
+    #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = probability)]
+    top_p: Option<f64>,
+    /// Sampling seed; unused at temperature 0
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// How the next token is drawn, `None` if it is the most likely one; refuses options of `command` that temperature 0 leaves
+    /// without effect.
+    pub(crate) fn asked(self, command: &'static str) -> Result<Option<Sampling>> {
+        if self.temperature > 0.0 {
+            return Ok(Some(Sampling {
+                temperature: self.temperature,
+                top_k: self.top_k.unwrap_or(0),
+                top_p: self.top_p.unwrap_or(1.0),
+                seed: self.seed,
+            }));
+        }
+        let idle = [
+            ("--top-k", self.top_k.is_some()),
+            ("--top-p", self.top_p.is_some()),
+        ];
+        match idle.into_iter().find(|(_, given)| *given) {
+            None => Ok(None),
+            Some((flag, _)) => Err(conflict(
+                command,
+                format!(
+                    "{flag} has no effect at temperature 0, which takes the most likely token; \
+                     give a --temperature greater than 0"
+                ),
+            )),
+        }
+    }
+}
