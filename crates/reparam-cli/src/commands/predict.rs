@@ -15,6 +15,7 @@ use crate::progress::Meter;
 /// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let (task, asked) = args.ask.start(context)?;
+    let examples = args.examples.asked(args.seed, context);
     let request = PredictRequest {
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
@@ -22,6 +23,7 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
         pooling: args.pooling,
         normalize: args.normalize,
         decoding: args.decoding.asked(),
+        examples,
         ..PredictRequest::new(asked.model, asked.data)
     };
     let meter = Meter::new(printer);
