@@ -1,12 +1,13 @@
 //! The arguments of every command.
 
+mod examples;
 mod explain;
 mod sampling;
 
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use reparam_data::{DataError, Fields, FieldsError, Format, OnError, Template};
 use reparam_models::Sampling;
 use reparam_models::architecture::Pooling;
@@ -15,6 +16,7 @@ use reparam_train::{
     Bootstrap, DataRequest, Decoding, EvalRequest, ModelRequest, TaskEntry, Tasks, Warnings,
 };
 
+pub(crate) use self::examples::ExampleArgs;
 pub(crate) use self::explain::ExplainArgs;
 pub(crate) use self::sampling::SamplingArgs;
 use crate::context::Context;
@@ -137,7 +139,9 @@ pub(crate) enum Command {
             the target of a regression, its errors go to standard error.",
         after_long_help = "Examples:\n  \
             reparam predict --model runs/houses --data new.csv > predictions.csv\n  \
-            reparam predict --model runs/houses/model --data new.csv --drop-rows --json"
+            reparam predict --model runs/houses/model --data new.csv --drop-rows --json\n  \
+            reparam predict --model base --task sequence-classification --data new.csv \\\n      \
+            --examples solved.csv --shots 4"
     )]
     Predict(PredictArgs),
     /// Evaluate a model on a file
@@ -151,7 +155,9 @@ pub(crate) enum Command {
         after_long_help = "Examples:\n  \
             reparam eval --model assets/stories260K --data assets/tinyshakespeare.txt\n  \
             reparam eval --model base --adapter runs/a/adapter --data test.jsonl --json\n  \
-            reparam eval --model runs/a --data test.jsonl --bootstrap 1000"
+            reparam eval --model runs/a --data test.jsonl --bootstrap 1000\n  \
+            reparam eval --model base --task sequence-classification --data test.csv \\\n      \
+            --examples solved.csv --shots 4 --seed 1"
     )]
     Eval(EvalArgs),
     /// Continue a prompt
@@ -272,17 +278,20 @@ pub(crate) struct StudyArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("drawn").args(["bootstrap", "shots"]).multiple(true))]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     ask: AskArgs,
     /// Add 95 % confidence intervals, from N samples of the rows or documents with replacement
     #[arg(long, allow_negative_numbers = true, value_name = "N", value_parser = between(1, 1_000_000))]
     bootstrap: Option<usize>,
-    /// Seed of these samples
-    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed, requires = "bootstrap")]
+    /// Seed of these samples, and of the examples that are drawn
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed, requires = "drawn")]
     seed: u64,
     #[command(flatten)]
     labels: LabelArgs,
+    #[command(flatten)]
+    examples: ExampleArgs,
     /// Sources and targets: also write targets, and compare them with those of the file: BLEU, chrF, ROUGE-L
     #[arg(long)]
     generate: bool,
@@ -334,6 +343,7 @@ impl EvalArgs {
             bootstrap,
             threshold: self.labels.threshold,
             generate: writes.then_some(decoding),
+            examples: self.examples.asked(self.seed, context),
             ..request
         };
         Ok((task, request))
@@ -359,6 +369,8 @@ pub(crate) struct PredictArgs {
     pub(crate) decoding: DecodingArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) examples: ExampleArgs,
 }
 
 /// What a model is asked, and about which data.

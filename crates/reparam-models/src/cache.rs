@@ -8,8 +8,9 @@ use reparam_ops::{RecurrentState, Segment, Segments};
 /// The keys and values of one sequence, or of several that are equally long, for every layer of a model that does not change.
 ///
 /// The buffers grow by doubling: most steps write one row and copy
-/// nothing, and a generation that may be long takes no memory for what it never says.
-#[derive(Debug)]
+/// nothing, and a generation that may be long takes no memory for what it never says. A clone goes on by itself: what several
+/// texts begin with is read once.
+#[derive(Debug, Clone)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     /// The states of recurrent layers, by layer, then by direction, once a token was seen.
@@ -74,7 +75,7 @@ impl KvCache {
 const FIRST_ROWS: usize = 64;
 
 /// The part of a cache that belongs to one layer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum LayerCache {
     /// Of a layer with ordinary weights.
     Tensors(Box<TensorCache>),
@@ -83,7 +84,7 @@ pub(crate) enum LayerCache {
 }
 
 /// Keys and values as tensors, of one sequence or of several that are equally long.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TensorCache {
     /// `[sequences, rows, width]`, of which the first `len` rows are in use.
     k: Tensor<3>,

@@ -245,6 +245,19 @@ impl CausalLm {
     ///
     /// Panics when the cache is full or `tokens` is empty.
     pub fn next_logits(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
+        self.logits_of_last(1, tokens, cache)
+    }
+
+    /// Feeds the next tokens of a cached sequence and returns the logits of all of them, `[n, vocab]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`next_logits`](Self::next_logits).
+    pub fn all_next_logits(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
+        self.logits_of_last(tokens.len(), tokens, cache)
+    }
+
+    fn logits_of_last(&self, count: usize, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
         let start = cache.len();
         assert!(
             !tokens.is_empty() && start + tokens.len() <= cache.capacity(),
@@ -261,7 +274,7 @@ impl CausalLm {
         };
         let logits = || {
             let h = self.body.forward(input, none, Some(cache), &context);
-            self.logits_of(h.narrow(0, tokens.len() - 1, 1), &context)
+            self.logits_of(h.narrow(0, tokens.len() - count, count), &context)
         };
         // A single token is many short products; those of more tokens, and of f32 weights, share their work otherwise.
         if tokens.len() == 1 && self.body.tokens.weight.as_packed().is_some() {

@@ -1,5 +1,6 @@
 //! Why work on a model could not be done.
 
+mod examples;
 mod hint;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use reparam_models::ModelError;
 use reparam_ops::runtime::RuntimeError;
 use thiserror::Error;
 
+pub use self::examples::ExamplesError;
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
 use crate::numbers::{bytes, given, readable};
@@ -314,6 +316,9 @@ pub enum TrainError {
     /// Rows, or the labels of a model, cannot be used.
     #[error(transparent)]
     Rows(RowError),
+    /// A model cannot tell rows apart by examples.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
     /// What a run wrote beside its result cannot be used.
     #[error("{}: {problem}", path.display(), problem = shown_sentence(problem))]
     Card {
@@ -594,6 +599,7 @@ impl TrainError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::StudyRun { source, .. } => source.kind(),
+            Self::Examples(error) if error.is_of_request() => FailureKind::Config,
             Self::Config(_)
             | Self::Data(DataError::NoPrompts { .. })
             | Self::DoesNotFit { .. }

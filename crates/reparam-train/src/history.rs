@@ -50,6 +50,7 @@ impl History {
             y_label: y_label.to_owned(),
             curves,
             mark: None,
+            bars: Vec::new(),
         };
         let mut panels = vec![panel("Loss", "loss", vec![training])];
         if !self.held_out.is_empty() {

@@ -49,7 +49,7 @@ mod trainer;
 mod warnings;
 
 pub use bootstrap::{Bootstrap, INTERVALS, LEVEL};
-pub use error::{Result, TrainError};
+pub use error::{ExamplesError, Result, TrainError};
 pub use evaluate::{evaluate, evaluate_file};
 pub use generate::{FinishReason, Generated};
 pub use learner::{Learner, ModuleLearner, Objective, Pass};
@@ -60,9 +60,10 @@ pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{
-    BOOTSTRAP, BaseOrigin, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
-    ModelRequest, NORMALIZE, Origins, POOLING, PredictRequest, Predictions, Prepared, Report,
-    ResultKind, RunFacts, RunFile, RunPlan, TARGETS, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
+    BOOTSTRAP, BaseOrigin, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EXAMPLES, EvalRequest,
+    ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE, Origins, POOLING,
+    PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, SHOTS,
+    TARGETS, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
 };
 pub use tasks::regression;
 pub use tasks::rows::CONFUSION;

@@ -9,12 +9,13 @@ use crate::{Result, TrainError};
 const LOWER_IS_BETTER: [&str; 5] = ["loss", "perplexity", "mse", "rmse", "mae"];
 
 /// What stands beside the measures: no model is better for more of it.
-const COUNTS: [&str; 7] = [
+const COUNTS: [&str; 8] = [
     "tokens",
     "examples",
     "truncated",
     "skipped",
     "seed",
+    "shots",
     "pairs",
     "missing",
 ];

@@ -100,6 +100,19 @@ pub(crate) struct Panel {
     pub(crate) curves: Vec<Curve>,
     /// What is pointed at.
     pub(crate) mark: Option<Mark>,
+    /// How far the points of the first curve spread.
+    pub(crate) bars: Vec<Bar>,
+}
+
+/// A line up and down at a point, in the colour of the first curve.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Bar {
+    /// Its `x`.
+    pub(crate) at: f64,
+    /// Where it ends below.
+    pub(crate) low: f64,
+    /// Where it ends above.
+    pub(crate) high: f64,
 }
 
 /// The picture could not be drawn.
@@ -167,12 +180,14 @@ fn draw(svg: &mut String, panels: &[Panel]) -> Drawn {
 /// Draws axes and curves; the places of the axes are pixels of the whole picture, `root`.
 fn draw_chart(root: &Area<'_>, area: &Area<'_>, panel: &Panel) -> Drawn {
     let log_y = spans_decades(&panel.curves);
+    let ends = |bar: &Bar| drawable(&[(bar.at, bar.low), (bar.at, bar.high)], log_y);
+    let bars: Vec<_> = panel.bars.iter().map(ends).collect();
     let points: Vec<_> = panel
         .curves
         .iter()
         .map(|curve| drawable(&curve.points, log_y))
         .collect();
-    let all = || points.iter().flatten();
+    let all = || points.iter().chain(&bars).flatten();
     let x = Axis::linear(all().map(|(x, _)| *x));
     let y = match log_y {
         true => Axis::logarithmic(all().map(|(_, y)| *y)),
@@ -228,6 +243,9 @@ fn draw_chart(root: &Area<'_>, area: &Area<'_>, panel: &Panel) -> Drawn {
         for place in marked(pixels.len(), number) {
             look.mark(root, pixels[place])?;
         }
+    }
+    for bar in &bars {
+        look::bar(root, &pixels(bar))?;
     }
     if let Some(mark) = &panel.mark {
         for pixel in pixels(&drawable(&[mark.at], log_y)) {

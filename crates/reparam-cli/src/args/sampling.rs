@@ -19,9 +19,9 @@ pub(crate) struct SamplingArgs {
     /// Sample from the fewest tokens whose probabilities sum to P
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = probability)]
     top_p: Option<f64>,
-    /// Sampling seed; unused at temperature 0
+    /// Seed of what is drawn: tokens at a temperature above 0, and examples
     #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl SamplingArgs {

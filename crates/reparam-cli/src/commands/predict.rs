@@ -16,6 +16,7 @@ use crate::progress::Meter;
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let sampling = args.sampling.asked("predict")?;
     let (task, asked) = args.ask.start(context)?;
+    let examples = args.examples.asked(args.sampling.seed, context);
     let request = PredictRequest {
         sequence_length: asked.sequence_length,
         drop_rows: args.drop_rows,
@@ -23,6 +24,7 @@ pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_
         pooling: args.pooling,
         normalize: args.normalize,
         decoding: args.decoding.asked(sampling),
+        examples,
         ..PredictRequest::new(asked.model, asked.data)
     };
     let meter = Meter::new(printer);

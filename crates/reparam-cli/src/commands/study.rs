@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use reparam_train::TrainError;
-use reparam_train::study::{StudyRequest, StudyRun, Vary, study};
+use reparam_train::study::{Repeated, StudyRequest, StudyRun, Vary, study};
 
 use crate::args::StudyArgs;
 use crate::context::Context;
@@ -47,25 +47,42 @@ pub(crate) fn run(args: StudyArgs, context: &Context, printer: &mut Printer<'_>)
         failed?;
         return printer.json(&study);
     }
-    let mut rows = vec![StudyRun::COLUMNS.map(str::to_owned)];
-    rows.extend(study.runs.iter().map(StudyRun::row));
-    for row in &rows {
-        printer.line(&aligned(row, &rows))?;
+    let runs = study.runs.iter().map(StudyRun::row);
+    table(StudyRun::COLUMNS, runs, &[0, 3], printer)?;
+    if !study.settings.is_empty() {
+        let settings = study.settings.iter().map(Repeated::row);
+        table(Repeated::COLUMNS, settings, &[0], printer)?;
     }
-    printer.line("")?;
-    if let Some(best) = study.best {
-        printer.row("best", &study.runs[best].label)?;
+    match (study.best_setting, study.best) {
+        (Some(best), _) => printer.row("best", &study.settings[best].in_words())?,
+        (None, Some(best)) => printer.row("best", &study.runs[best].label)?,
+        (None, None) => {}
     }
     printer.row("page", &study.page.display().to_string())?;
     Ok(failed?)
 }
 
-/// Returns a row with its cells as wide as the widest of their column; the first column and the fourth are text.
-fn aligned(row: &[String; 9], rows: &[[String; 9]]) -> String {
+/// Prints a table and an empty line; some of its columns are text.
+fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    text: &[usize],
+    printer: &mut Printer<'_>,
+) -> Result<()> {
+    let mut all = vec![header.map(str::to_owned)];
+    all.extend(rows);
+    for row in &all {
+        printer.line(&aligned(row, &all, text))?;
+    }
+    printer.line("")
+}
+
+/// Returns a row with its cells as wide as the widest of their column; columns of text begin at the left.
+fn aligned<const N: usize>(row: &[String; N], rows: &[[String; N]], text: &[usize]) -> String {
     let cells = row.iter().enumerate().map(|(column, cell)| {
         let widths = rows.iter().map(|row| row[column].chars().count());
         let width = widths.max().unwrap_or(0);
-        if [0, 3].contains(&column) {
+        if text.contains(&column) {
             format!("{cell:<width$}")
         } else {
             format!("{cell:>width$}")

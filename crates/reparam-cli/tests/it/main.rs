@@ -5,6 +5,7 @@ mod config;
 mod data;
 #[cfg(unix)]
 mod docs;
+mod examples;
 mod failures;
 mod files;
 mod forms;

@@ -55,7 +55,11 @@ impl Template {
     }
 
     /// Fills in the fields. Returns the text, and of an example how many bytes of it are the prompt.
-    pub(super) fn fill<'a>(
+    ///
+    /// # Errors
+    ///
+    /// Those of `value`, which gives what a field holds.
+    pub fn fill<'a>(
         &self,
         mut value: impl FnMut(&str) -> Result<std::borrow::Cow<'a, str>>,
     ) -> Result<(String, Option<usize>)> {

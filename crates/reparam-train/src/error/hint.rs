@@ -63,6 +63,7 @@ impl TrainError {
                 "set the width of the token vectors to {found} in model.config, such as embedding_size of recurrent nets"
             )),
             Self::WordVectors(error) => error.hint(),
+            Self::Examples(error) => error.hint(),
             Self::WordPairs(error) => error.hint(),
             Self::Preprocess(error) => error.hint(),
             Self::Vocabulary(error) => error.hint(),

@@ -44,6 +44,17 @@ pub(super) fn ring(area: &Area<'_>, at: (i32, i32)) -> Drawn {
     area.draw(&Circle::new(at, 2 * SIZE, INK.stroke_width(4)))
 }
 
+/// Draws a line up and down with a short one across each of its ends.
+pub(super) fn bar(area: &Area<'_>, ends: &[(i32, i32)]) -> Drawn {
+    let line = Look::of(0).colour.stroke_width(3);
+    area.draw(&PathElement::new(ends.to_vec(), line))?;
+    for (x, y) in ends {
+        let across = vec![(x - SIZE, *y), (x + SIZE, *y)];
+        area.draw(&PathElement::new(across, line))?;
+    }
+    Ok(())
+}
+
 /// The form of a marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {

@@ -17,6 +17,7 @@ fn panel(curves: impl IntoIterator<Item = Curve>) -> Panel {
         y_label: "mean squared error".to_owned(),
         curves: curves.into_iter().collect(),
         mark: None,
+        bars: Vec::new(),
     }
 }
 
@@ -224,6 +225,37 @@ fn one_point_is_a_marker_and_a_mark_is_a_ring() {
     assert!(marked(400, 5).all(|place| place < 400));
 }
 
+/// A bar is a line up and down with one across each end and has room within the axes.
+#[test]
+fn bars_go_as_far_as_they_say() {
+    let with = |bars: &[(f64, f64, f64)]| {
+        let bars = bars.iter().map(|(at, low, high)| Bar {
+            at: *at,
+            low: *low,
+            high: *high,
+        });
+        let panel = Panel {
+            bars: bars.collect(),
+            ..panel([curve("a", [(1.0, 5.0), (2.0, 6.0)])])
+        };
+        picture(&[panel]).unwrap()
+    };
+    // No other line is as wide.
+    let paths = |svg: &str| svg.matches("stroke-width=\"3\"").count();
+    let plain = with(&[]);
+    assert_eq!(paths(&plain), 0);
+    let barred = with(&[(1.0, 4.0, 6.0), (2.0, -3.0, 15.0)]);
+    assert_eq!(paths(&barred), 6);
+    let labels = |svg: &str| {
+        texts(svg)
+            .iter()
+            .filter_map(|text| text.parse().ok())
+            .fold(0.0, f64::max)
+    };
+    assert!(labels(&plain) < 10.0 && labels(&barred) >= 10.0);
+    assert!(!with(&[(1.0, f64::NAN, 6.0)]).contains("NaN"));
+}
+
 #[test]
 fn panels_stand_below_each_other() {
     let height = |svg: &str| -> i32 {
@@ -256,6 +288,7 @@ fn texts_are_escaped_and_legends_are_not_cut() {
             curve(&spaced, [(1.0, 1.0)]),
         ],
         mark: None,
+        bars: Vec::new(),
     }])
     .unwrap();
     assert!(!svg.contains("<script") && !svg.contains('\u{1}') && !svg.contains('\u{ffff}'));

@@ -36,18 +36,23 @@ td::before{content:attr(data-label)}
 @media print{body{margin:0;max-width:none}figure,tr{break-inside:avoid}}
 ";
 
-/// What is on a page.
-pub(super) struct Page<'a, const N: usize> {
-    /// Its heading.
-    pub(super) title: &'a str,
-    /// What is said below it, a paragraph each.
-    pub(super) facts: &'a [String],
-    /// The table. The first cell of a row is its heading. A column in which every cell is a number or a dash is aligned to
-    /// the right.
+/// A table. The first cell of a row is its heading. A column in which every cell is a number or a dash is aligned to the right.
+pub(super) struct Table<'a, const N: usize> {
     pub(super) header: &'a [&'a str; N],
     pub(super) rows: &'a [[String; N]],
     /// The row that is marked.
     pub(super) best: Option<usize>,
+}
+
+/// What is on a page.
+pub(super) struct Page<'a, const N: usize, const M: usize> {
+    /// Its heading.
+    pub(super) title: &'a str,
+    /// What is said below it, a paragraph each.
+    pub(super) facts: &'a [String],
+    /// What settings give over several seeds, above all runs.
+    pub(super) over_seeds: Option<Table<'a, M>>,
+    pub(super) table: Table<'a, N>,
     /// A heading and a picture each. The picture goes into the page as it is and must come from
     /// [`picture`](crate::plot::picture); all other text is escaped.
     pub(super) sections: &'a [(String, String)],
@@ -56,7 +61,7 @@ pub(super) struct Page<'a, const N: usize> {
 }
 
 /// Returns one HTML page without scripts that loads nothing.
-pub(super) fn html<const N: usize>(content: &Page<'_, N>) -> String {
+pub(super) fn html<const N: usize, const M: usize>(content: &Page<'_, N, M>) -> String {
     let title = escaped(content.title);
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -66,7 +71,10 @@ pub(super) fn html<const N: usize>(content: &Page<'_, N>) -> String {
     for fact in content.facts {
         page += &format!("<p>{}</p>\n", escaped(fact));
     }
-    table(&mut page, content);
+    if let Some(over_seeds) = &content.over_seeds {
+        table(&mut page, over_seeds);
+    }
+    table(&mut page, &content.table);
     page += "<div class=\"pictures\">\n";
     for (heading, svg) in content.sections {
         let heading = escaped(heading);
@@ -88,7 +96,7 @@ pub(super) fn html<const N: usize>(content: &Page<'_, N>) -> String {
     page
 }
 
-fn table<const N: usize>(page: &mut String, content: &Page<'_, N>) {
+fn table<const N: usize>(page: &mut String, content: &Table<'_, N>) {
     let is_number = |cell: &str| cell == "-" || cell.parse::<f64>().is_ok();
     let class: [&str; N] = std::array::from_fn(|column| {
         let mut cells = content.rows.iter().map(|row| row[column].as_str());
@@ -133,12 +141,19 @@ mod tests {
         let page = html(&Page {
             title: "Study <1> & \"2\"",
             facts: &["2 runs, <today>".to_owned()],
-            header: &["method", "mse & more", "note"],
-            rows: &[
-                row(["<b>full</b>", "1.5e-3", "it's"]),
-                row(["lora", "-", "\u{7}"]),
-            ],
-            best: Some(0),
+            over_seeds: Some(Table {
+                header: &["<k>", "mean"],
+                rows: &[["4", "0.5"].map(str::to_owned)],
+                best: None,
+            }),
+            table: Table {
+                header: &["method", "mse & more", "note"],
+                rows: &[
+                    row(["<b>full</b>", "1.5e-3", "it's"]),
+                    row(["lora", "-", "\u{7}"]),
+                ],
+                best: Some(0),
+            },
             sections: &[("Loss & more".to_owned(), svg)],
             settings: &[("train.seed".to_owned(), "\"<0>\"".to_owned())],
         });
@@ -152,6 +167,8 @@ mod tests {
              <td class=\"n\" data-label=\"mse &amp; more\">1.5e-3</td><td data-label=\"note\">it&#39;s</td></tr>",
             "<tr><th scope=\"row\">lora</th><td class=\"n\" data-label=\"mse &amp; more\">-</td>",
             "<th scope=\"col\" class=\"n\">mse &amp; more</th>",
+            "<th scope=\"col\" class=\"n\">&lt;k&gt;</th>",
+            "<tr><th scope=\"row\" class=\"n\">4</th><td class=\"n\" data-label=\"mean\">0.5</td></tr>",
             "<dt>train.seed</dt><dd>&quot;&lt;0&gt;&quot;</dd>",
         ] {
             assert!(page.contains(part), "{part} is not in {page}");

@@ -2,6 +2,7 @@
 
 mod html;
 mod page;
+mod seeds;
 mod vary;
 
 use std::fs;
@@ -16,6 +17,7 @@ use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
 pub use crate::plot::PlotError;
+pub use seeds::Repeated;
 pub use vary::{Vary, VaryError};
 
 use self::vary::{Variant, combinations};
@@ -44,8 +46,13 @@ pub struct StudyRequest {
 pub struct Study {
     /// The runs, in order.
     pub runs: Vec<StudyRun>,
-    /// Which run is the best: by what is held out, else by the last loss; `None` if all failed.
+    /// Which run is the best: by what is held out, else by the last loss; `None` if all failed. Where seeds repeat settings, it
+    /// is one of the best setting.
     pub best: Option<usize>,
+    /// The settings, where several runs of one differ in `train.seed` alone; else none.
+    pub settings: Vec<Repeated>,
+    /// Which setting is the best, by its mean.
+    pub best_setting: Option<usize>,
     /// The page with table and pictures.
     pub page: PathBuf,
     /// The first run that failed otherwise than by divergence, as an error.
@@ -154,7 +161,8 @@ impl Observer for Curves {
 ///
 /// The output directory of the run file gets `study.json`, `study.html` with everything on one page, `held_out.svg` where
 /// something is held out, `loss.svg`, `grad_variance.svg` and `update_variance.svg`, and below it a run directory for each
-/// run. A run that fails, by divergence or because its settings or its data do not suit the task, is a row of the table
+/// run. Where values of `train.seed` repeat settings, there is also `settings.json` with what they give on average, and, if one
+/// other key with numbers is varied, `settings.svg`. A run that fails, by divergence or because its settings or its data do not suit the task, is a row of the table
 /// like the others; unless it diverged, it is also [`Study::failed`]. `on_run` is told of each run when it is done.
 ///
 /// Each run has a thread, so that it can compute with as many threads as its run file says.
@@ -223,17 +231,32 @@ pub fn study(
     };
     fs::create_dir_all(&directory)
         .map_err(|source| FormatError::io("create", &directory, source))?;
-    let best = best(&runs, &all_curves);
+    let decides = Decides::of(&runs, &all_curves);
+    let settings = Repeated::of(&variants, &runs, &decides);
+    let best_setting = decides.best(settings.iter().map(|setting| setting.mean).enumerate());
+    let among: Vec<usize> = match best_setting {
+        Some(best) => settings[best].runs.clone(),
+        None => (0..runs.len()).collect(),
+    };
+    let values = among
+        .into_iter()
+        .map(|run| (run, decides.value(&runs[run])));
+    let best = decides.best(values);
     let made = page::Made {
         run_file: &request.run_file,
         began,
-        settings: in_common(configs.iter().map(String::as_str)),
+        shared: in_common(configs.iter().map(String::as_str)),
         best,
+        settings: &settings,
+        best_setting,
+        key: vary::only_key(&request.vary),
     };
     let page = page::write(&directory, &made, &runs, &all_curves)?;
     Ok(Some(Study {
         runs,
         best,
+        settings,
+        best_setting,
         page,
         failed,
     }))
@@ -260,24 +283,54 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Returns which run has the best result: by what is held out, else by its last loss.
-fn best(runs: &[StudyRun], curves: &[(String, Curves)]) -> Option<usize> {
-    let done = || {
-        let runs = runs.iter().zip(curves).enumerate();
-        runs.filter(|(_, (run, _))| run.failed.is_none())
-    };
-    let held_out = done().filter_map(|(number, (run, (_, curves)))| {
-        Some((number, run.held_out_after?, !curves.higher_is_better))
-    });
-    let last = done().map(|(number, (run, _))| (number, run.last_loss, true));
-    let least = |best: Option<(usize, f64, bool)>, (number, value, lower): (usize, f64, bool)| {
-        let is_best = best.is_none_or(|(_, than, _)| is_better(value, than, lower));
-        let better = (number, value, lower);
-        if is_best { Some(better) } else { best }
-    };
-    let best = held_out.fold(None, least);
-    let best = best.or_else(|| last.fold(None, least));
-    best.map(|(number, ..)| number)
+/// Which number of a run decides: of what is held out, else the last loss.
+#[derive(Debug)]
+struct Decides {
+    metric: String,
+    held_out: bool,
+    lower_is_better: bool,
+}
+
+impl Decides {
+    fn of(runs: &[StudyRun], curves: &[(String, Curves)]) -> Self {
+        let mut runs = runs.iter().zip(curves);
+        let found = runs.find_map(|(run, (_, curves))| {
+            run.held_out_after.filter(|_| run.failed.is_none())?;
+            Some(Self {
+                metric: run.metric.clone()?,
+                held_out: true,
+                lower_is_better: !curves.higher_is_better,
+            })
+        });
+        found.unwrap_or_else(|| Self {
+            metric: "loss".to_owned(),
+            held_out: false,
+            lower_is_better: true,
+        })
+    }
+
+    /// The number of a run that came to its end.
+    fn value(&self, run: &StudyRun) -> Option<f64> {
+        match (&run.failed, self.held_out) {
+            (Some(_), _) => None,
+            (None, true) => run.held_out_after,
+            (None, false) => Some(run.last_loss),
+        }
+    }
+
+    /// The place of the best of some numbers.
+    fn best(&self, values: impl Iterator<Item = (usize, Option<f64>)>) -> Option<usize> {
+        let values = values.filter_map(|(place, value)| Some((place, value?)));
+        let better = |best: (usize, f64), other: (usize, f64)| match is_better(
+            other.1,
+            best.1,
+            self.lower_is_better,
+        ) {
+            true => other,
+            false => best,
+        };
+        values.reduce(better).map(|(place, _)| place)
+    }
 }
 
 /// Returns the configuration of a run, with a directory of its own below the study's.

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::html::{Page, html};
-use super::{Curves, Point, StudyRun};
+use super::html::{Page, Table, html};
+use super::{Curves, Point, Repeated, StudyRun};
 use crate::event::StopReason;
 use crate::json::text_of;
 use crate::numbers::short;
-use crate::plot::{Curve, Kind, Mark, Panel, picture};
+use crate::plot::{Bar, Curve, Kind, Mark, Panel, picture};
 use crate::{Result, TrainError};
 
 /// The page with everything on it.
@@ -19,9 +19,15 @@ pub(super) struct Made<'a> {
     pub(super) run_file: &'a Path,
     pub(super) began: SystemTime,
     /// What all runs have in common, by key.
-    pub(super) settings: Vec<(String, String)>,
+    pub(super) shared: Vec<(String, String)>,
     /// Which run is the best.
     pub(super) best: Option<usize>,
+    /// The settings that seeds repeat.
+    pub(super) settings: &'a [Repeated],
+    /// Which setting is the best.
+    pub(super) best_setting: Option<usize>,
+    /// What the one key is called that is varied besides the seed.
+    pub(super) key: Option<&'a str>,
 }
 
 /// A picture: its file, its heading, the label of its axis, and what it shows of a step.
@@ -62,7 +68,8 @@ pub(super) fn write(
     runs: &[StudyRun],
     all: &[(String, Curves)],
 ) -> Result<PathBuf> {
-    let mut pictures: Vec<(&str, Panel)> = held_out(made, runs, all).into_iter().collect();
+    let mut pictures: Vec<(&str, Panel)> = spread(made).into_iter().collect();
+    pictures.extend(held_out(made, runs, all));
     for (file, heading, y_label, value) in PICTURES {
         let points = |curves: &Curves| -> Vec<(f64, f64)> {
             let points = curves.steps.iter();
@@ -81,25 +88,40 @@ pub(super) fn write(
     }
     let json = text_of(&directory.join("study.json"), &runs)?;
     super::write(directory, "study.json", &json)?;
+    if !made.settings.is_empty() {
+        let json = text_of(&directory.join("settings.json"), &made.settings)?;
+        super::write(directory, "settings.json", &json)?;
+    }
     let ended = SystemTime::now();
     let metric = runs.iter().find_map(|run| run.metric.as_deref());
+    let best_setting = made.best_setting.map(|best| &made.settings[best]);
+    let rows: Vec<_> = made.settings.iter().map(Repeated::row).collect();
     let page = Page {
         title: &format!("Study of {}", made.run_file.display()),
         facts: &[
             format!("{} runs, {} to {}", runs.len(), utc(made.began), utc(ended)),
-            match (made.best, metric) {
-                (Some(best), Some(metric)) => {
+            match (best_setting, made.best, metric) {
+                (Some(setting), ..) => format!("best on average: {}", setting.in_words()),
+                (None, Some(best), Some(metric)) => {
                     format!("best by the held-out {metric}: {}", runs[best].label)
                 }
-                (Some(best), None) => format!("best by the last loss: {}", runs[best].label),
-                (None, _) => "no run came to its end".to_owned(),
+                (None, Some(best), None) => format!("best by the last loss: {}", runs[best].label),
+                (None, None, _) => "no run came to its end".to_owned(),
             },
         ],
         sections: &sections,
-        header: &COLUMNS,
-        rows: &runs.iter().map(row).collect::<Vec<_>>(),
-        best: made.best,
-        settings: &made.settings,
+        over_seeds: (!rows.is_empty()).then_some(Table {
+            header: &Repeated::COLUMNS,
+            rows: &rows,
+            best: made.best_setting,
+        }),
+        table: Table {
+            header: &COLUMNS,
+            rows: &runs.iter().map(row).collect::<Vec<_>>(),
+            // Of runs that differ in their seed alone none is better.
+            best: made.best.filter(|_| best_setting.is_none()),
+        },
+        settings: &made.shared,
     };
     super::write(directory, PAGE, &html(&page))
 }
@@ -122,7 +144,41 @@ fn panel(
         y_label: y_label.to_owned(),
         curves: curves.collect(),
         mark: None,
+        bars: Vec::new(),
     }
+}
+
+/// The picture of what settings give over their seeds, by the number that is varied; none where it is no number.
+fn spread(made: &Made<'_>) -> Option<(&'static str, Panel)> {
+    let settings = made.settings;
+    let metric = settings.first()?.metric.clone();
+    let point = |setting: &Repeated| Some((setting.number?, setting.mean?));
+    let mut points: Vec<(f64, f64)> = settings.iter().filter_map(point).collect();
+    if points.len() < 2 || settings.iter().any(|setting| setting.number.is_none()) {
+        return None;
+    }
+    points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let bars = settings.iter().filter_map(|setting| {
+        let ((at, mean), deviation) = (point(setting)?, setting.standard_deviation?);
+        Some(Bar {
+            at,
+            low: mean - deviation,
+            high: mean + deviation,
+        })
+    });
+    let panel = Panel {
+        title: format!("{metric} over seeds"),
+        x_label: made.key.unwrap_or_default().to_owned(),
+        bars: bars.collect(),
+        curves: vec![Curve {
+            label: "mean, with one standard deviation to either side".to_owned(),
+            points,
+            kind: Kind::Exact,
+        }],
+        y_label: metric,
+        mark: None,
+    };
+    Some(("settings.svg", panel))
 }
 
 /// The picture of what the runs were measured by; none where nothing is held out.
@@ -138,7 +194,8 @@ fn held_out(
     };
     let heading = format!("Held-out {metric}");
     let mut panel = panel(&heading, metric, all, points, Kind::Exact);
-    panel.mark = made.best.and_then(|best| {
+    let best = made.best.filter(|_| made.best_setting.is_none());
+    panel.mark = best.and_then(|best| {
         let run = &runs[best];
         let (step, value) = (run.best_step?, run.held_out_after?);
         Some(Mark {

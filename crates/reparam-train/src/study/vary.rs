@@ -111,19 +111,41 @@ fn split(list: &str) -> Vec<String> {
 }
 
 /// One choice of all varied values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Variant {
     /// The last parts of the keys with their values, as in `lambda=0.1`.
     pub(super) label: String,
+    /// The same without the seed, whose values repeat a setting.
+    pub(super) setting: String,
+    /// The value of the one key besides the seed, if it is a number.
+    pub(super) number: Option<f64>,
     pub(super) overrides: Vec<Override>,
+}
+
+/// The key whose values repeat a setting.
+const SEED: &str = "train.seed";
+
+/// What the setting of a study is called that varies the seed alone.
+const AS_IT_IS: &str = "as the run file";
+
+/// Returns what the one key is called that is varied besides the seed; `None` if there is none, or there are several.
+pub(super) fn only_key(vary: &[Vary]) -> Option<&str> {
+    let mut others = vary.iter().filter(|other| other.key != SEED);
+    match (others.next(), others.next()) {
+        (Some(only), None) => Some(shown(&only.key, vary)),
+        _ => None,
+    }
 }
 
 /// Returns every combination of the values, the last key varying fastest.
 pub(super) fn combinations(vary: &[Vary]) -> Vec<Variant> {
     let mut variants = vec![Variant {
         label: String::new(),
+        setting: String::new(),
+        number: None,
         overrides: Vec::new(),
     }];
+    let has_one = only_key(vary).is_some();
     for Vary { key, values } in vary {
         let name = shown(key, vary);
         variants = variants
@@ -132,14 +154,32 @@ pub(super) fn combinations(vary: &[Vary]) -> Vec<Variant> {
                 values.iter().map(move |value| {
                     let mut overrides = variant.overrides.clone();
                     overrides.push(Override::vary(format!("{key}={value}")));
-                    let comma = if variant.label.is_empty() { "" } else { ", " };
+                    let with = |before: &str| {
+                        let comma = if before.is_empty() { "" } else { ", " };
+                        format!("{before}{comma}{name}={value}")
+                    };
+                    let (setting, number) = match key == SEED {
+                        true => (variant.setting.clone(), variant.number),
+                        false => (
+                            with(&variant.setting),
+                            value.parse().ok().filter(|_| has_one),
+                        ),
+                    };
                     Variant {
-                        label: format!("{}{comma}{name}={value}", variant.label),
+                        label: with(&variant.label),
+                        setting,
+                        number,
                         overrides,
                     }
                 })
             })
             .collect();
+    }
+    for variant in variants
+        .iter_mut()
+        .filter(|variant| variant.setting.is_empty())
+    {
+        variant.setting = AS_IT_IS.to_owned();
     }
     variants
 }
@@ -222,6 +262,26 @@ mod tests {
             [
                 "b=1, d=x", "b=1, d=y", "b=1, d=z", "b=2, d=x", "b=2, d=y", "b=2, d=z"
             ]
+        );
+    }
+
+    #[test]
+    fn a_seed_repeats_a_setting() {
+        let parse = |text: &str| Vary::parse(text).unwrap();
+        let vary = [parse("train.seed=1,2"), parse("data.few=4,8")];
+        let variants = combinations(&vary);
+        let of = |variant: &Variant| (variant.setting.clone(), variant.number);
+        let settings: Vec<_> = variants.iter().map(of).collect();
+        let expected = [("few=4", Some(4.0)), ("few=8", Some(8.0))].map(|(a, b)| (a.to_owned(), b));
+        assert_eq!(settings, [&expected[..], &expected[..]].concat());
+        assert_eq!(variants[1].label, "seed=1, few=8");
+        assert_eq!(only_key(&vary), Some("few"));
+        let alone = &combinations(&vary[..1])[0];
+        assert_eq!((alone.setting.as_str(), alone.number), (AS_IT_IS, None));
+        let more = [&vary[..], &[parse("a.b=1")]].concat();
+        assert_eq!(
+            (only_key(&more), combinations(&more)[0].number),
+            (None, None)
         );
     }
 

@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::request::refuse_options_of_texts;
 pub use self::request::{
-    BOOTSTRAP, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EvalRequest, GENERATE,
-    ModelRequest, NORMALIZE, POOLING, PredictRequest, Predictions, TARGETS, THRESHOLD,
+    BOOTSTRAP, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EXAMPLES, EvalRequest,
+    ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE, POOLING, PredictRequest,
+    Predictions, SHOTS, TARGETS, THRESHOLD,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};

@@ -1,5 +1,6 @@
 //! What a trained model is asked.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -29,6 +30,8 @@ pub struct EvalRequest {
     pub threshold: Option<f64>,
     /// Whether targets are also written and compared, and how; of a task that writes some.
     pub generate: Option<Decoding>,
+    /// What a model without a head tells rows apart by.
+    pub examples: Option<ExamplesRequest>,
 }
 
 impl EvalRequest {
@@ -41,6 +44,7 @@ impl EvalRequest {
             bootstrap: None,
             threshold: None,
             generate: None,
+            examples: None,
         }
     }
 
@@ -56,6 +60,33 @@ impl EvalRequest {
                 self.generate
                     .is_some_and(|decoding| decoding != Decoding::default()),
             ),
+        ])
+        .chain(self.examples.iter().flat_map(ExamplesRequest::options))
+    }
+}
+
+/// Solved examples, by which a model without a head tells rows apart.
+///
+/// A language model reads some of them before each row; an embedding model compares rows with the mean of each class.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExamplesRequest {
+    /// Their file, a directory or a pattern of files, written as that of the rows.
+    pub path: Option<PathBuf>,
+    /// How many of them: of a language model before each row, of an embedding model of each class; there all if absent.
+    pub shots: Option<usize>,
+    /// What they are drawn by.
+    pub seed: u64,
+    /// What a language model says for labels; the names of those that are not there.
+    pub words: BTreeMap<String, String>,
+}
+
+impl ExamplesRequest {
+    /// The options that ask for them, as the program calls them.
+    pub(crate) fn options(&self) -> impl Iterator<Item = &'static str> {
+        given([
+            (SHOTS, self.shots.is_some()),
+            (EXAMPLES, self.path.is_some()),
+            (LABEL_WORDS, !self.words.is_empty()),
         ])
     }
 }
@@ -86,6 +117,13 @@ pub const TARGETS: &str = "--targets";
 pub const GENERATE: &str = "--generate";
 /// `--num-beams` and `--max-new-tokens` of both, `--temperature` of `reparam predict`.
 pub const DECODING: &str = "--num-beams, --max-new-tokens or --temperature";
+
+/// `--shots` of `reparam eval` and `reparam predict`.
+pub const SHOTS: &str = "--shots";
+/// `--examples` of both.
+pub const EXAMPLES: &str = "--examples";
+/// `--label-words` of both.
+pub const LABEL_WORDS: &str = "--label-words";
 
 fn given<const N: usize>(options: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
     let given = options.into_iter().filter(|(_, is_given)| *is_given);
@@ -240,6 +278,8 @@ pub struct PredictRequest {
     pub normalize: bool,
     /// How targets are searched for, of a task that writes some.
     pub decoding: Decoding,
+    /// As in [`EvalRequest`].
+    pub examples: Option<ExamplesRequest>,
 }
 
 impl PredictRequest {
@@ -254,6 +294,7 @@ impl PredictRequest {
             pooling: None,
             normalize: false,
             decoding: Decoding::default(),
+            examples: None,
         }
     }
 
@@ -266,6 +307,7 @@ impl PredictRequest {
             (TARGETS, self.data.targets.is_some()),
             (DECODING, self.decoding != Decoding::default()),
         ])
+        .chain(self.examples.iter().flat_map(ExamplesRequest::options))
     }
 }
 

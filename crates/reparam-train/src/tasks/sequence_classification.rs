@@ -1,5 +1,9 @@
 //! The task `sequence-classification`: classifying rows of text.
 
+mod examples;
+mod prototypes;
+mod shots;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -10,6 +14,7 @@ use reparam_data::rows::{
     ClassScore, ClassScorer, LABELLED_TEXT, LabelKind, Labels, RowBatch, RowError, RowFormat, Rows,
     RowsOptions, TEXT, TextRow, encode_rows, read_rows, sigmoid, softmax, text_rows,
 };
+use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::PredictorSpec;
 use reparam_models::{Architecture, ClassTargets, class_loss};
 use serde_json::{Map, Value, json};
@@ -20,8 +25,11 @@ use super::rows::{Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask,
 use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::explain::{ExplainRequest, Shown};
 use crate::numbers::csv_cell;
-use crate::task::{BOOTSTRAP, DEFAULT_LENGTH, THRESHOLD};
-use crate::{Metrics, Result, TrainError};
+use crate::task::{
+    BOOTSTRAP, DEFAULT_LENGTH, EXAMPLES, EvalRequest, LABEL_WORDS, PredictRequest, Predictions,
+    SHOTS, THRESHOLD,
+};
+use crate::{Metrics, Result, Stop, TrainError};
 
 /// Rows of text with their classes.
 pub type SequenceClassification = OverRows<Sequences>;
@@ -62,7 +70,7 @@ impl RowTask for Sequences {
     const MAY_HAVE_SEVERAL: bool = true;
     const LENGTH: usize = DEFAULT_LENGTH;
     const EXPLAINED: Option<&'static [&'static str]> = Some(&["--pair"]);
-    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP, THRESHOLD];
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP, THRESHOLD, SHOTS, EXAMPLES, LABEL_WORDS];
 
     type Keys = SequenceKeys;
     type Row = TextRow;
@@ -215,6 +223,23 @@ impl RowTask for Sequences {
         (labels.kind() == LabelKind::One).then(|| Confusion::of(labels.names(), pairs))
     }
 
+    fn eval_by_examples(
+        request: &EvalRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+    ) -> Result<Metrics> {
+        examples::eval(request, hub, stop)
+    }
+
+    fn predict_by_examples(
+        request: &PredictRequest,
+        hub: &HubOptions,
+        stop: Stop<'_>,
+        to: &mut dyn Predictions,
+    ) -> Result<()> {
+        examples::predict(request, hub, stop, to)
+    }
+
     fn to_explain(
         request: &ExplainRequest,
         encoder: &Encoder<'_>,
@@ -226,34 +251,38 @@ impl RowTask for Sequences {
     }
 
     fn prediction(_: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String) {
-        let labels = &rules.labels;
-        let logits = &outputs[0];
-        let predicted = scorer(rules).prediction(logits);
-        let names = labels.names();
-        let scores: Vec<f64> = match labels.kind() {
-            LabelKind::One => softmax(logits),
-            LabelKind::Several => logits.iter().map(|logit| sigmoid(*logit)).collect(),
-        };
-        let by_name: Map<String, Value> = names
-            .iter()
-            .zip(&scores)
-            .map(|(name, score)| (name.clone(), json!(score)))
-            .collect();
-        let predicted_names: Vec<&str> = predicted
-            .iter()
-            .map(|class| names[*class].as_str())
-            .collect();
-        match (labels.kind(), &predicted[..]) {
-            (LabelKind::One, [class]) => {
-                let name = &names[*class];
-                let line = format!("{},{:.6}", csv_cell(name), scores[*class]);
-                (json!({ "label": name, "scores": by_name }), line)
-            }
-            _ => (
-                json!({ "labels": predicted_names, "scores": by_name }),
-                csv_cell(&predicted_names.join(";")),
-            ),
+        said(&outputs[0], rules)
+    }
+}
+
+/// Says which labels are predicted: as an object, and as a line.
+fn said(logits: &[f32], rules: &Rules) -> (Value, String) {
+    let labels = &rules.labels;
+    let predicted = scorer(rules).prediction(logits);
+    let names = labels.names();
+    let scores: Vec<f64> = match labels.kind() {
+        LabelKind::One => softmax(logits),
+        LabelKind::Several => logits.iter().map(|logit| sigmoid(*logit)).collect(),
+    };
+    let by_name: Map<String, Value> = names
+        .iter()
+        .zip(&scores)
+        .map(|(name, score)| (name.clone(), json!(score)))
+        .collect();
+    let predicted_names: Vec<&str> = predicted
+        .iter()
+        .map(|class| names[*class].as_str())
+        .collect();
+    match (labels.kind(), &predicted[..]) {
+        (LabelKind::One, [class]) => {
+            let name = &names[*class];
+            let line = format!("{},{:.6}", csv_cell(name), scores[*class]);
+            (json!({ "label": name, "scores": by_name }), line)
         }
+        _ => (
+            json!({ "labels": predicted_names, "scores": by_name }),
+            csv_cell(&predicted_names.join(";")),
+        ),
     }
 }
 

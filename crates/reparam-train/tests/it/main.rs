@@ -7,6 +7,7 @@ mod causal_lm;
 mod classification;
 mod encoders;
 mod evaluation;
+mod examples;
 mod explain;
 mod golden_steps;
 mod inspect;

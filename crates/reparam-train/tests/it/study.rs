@@ -272,6 +272,74 @@ fn the_best_run_is_marked() {
     assert!(page.contains("prefers-color-scheme:dark"));
 }
 
+/// Runs that differ in their seed alone are one setting with a mean, and no seed is chosen.
+#[test]
+fn seeds_repeat_a_setting() {
+    let place = Place::new();
+    let text = REGRESSION.replace("[train]", "[train]\nbatch_size = 4");
+    let vary = ["optimizer.learning_rate=0.1,0.001", "train.seed=1,2,3"];
+    let study = place.finish(&text, &vary);
+    assert_eq!(study.runs.len(), 6);
+    let settings = &study.settings;
+    assert_eq!(settings.len(), 2);
+    for (setting, (label, runs)) in settings
+        .iter()
+        .zip([("learning_rate=0.1", 0..3), ("learning_rate=0.001", 3..6)])
+    {
+        let runs: Vec<usize> = runs.collect();
+        assert_eq!((setting.label.as_str(), &setting.runs), (label, &runs));
+        assert_eq!((setting.seeds, setting.metric.as_str()), (3, "mse"));
+        let values = runs.iter().map(|run| study.runs[*run].held_out_after);
+        let values: Vec<f64> = values.collect::<Option<_>>().expect("three numbers");
+        assert!(
+            values[0] != values[1],
+            "the order of rows follows from the seed"
+        );
+        let mean = values.iter().sum::<f64>() / 3.0;
+        let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
+        let close = |found: Option<f64>, expected: f64| {
+            let found = found.expect("a number");
+            assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+        };
+        close(setting.mean, mean);
+        close(setting.standard_deviation, (squares / 2.0).sqrt());
+    }
+    assert_eq!(study.best_setting, Some(0));
+    assert!(settings[0].runs.contains(&study.best.expect("a run")));
+
+    let read = |name: &str| std::fs::read_to_string(place.path("study").join(name)).expect(name);
+    let json: Value = serde_json::from_str(&read("settings.json")).expect("JSON");
+    assert_eq!(json, serde_json::to_value(settings).expect("JSON"));
+    assert_eq!(json[0]["seeds"], 3);
+    let (page, svg) = (read("study.html"), read("settings.svg"));
+    assert!(page.contains(&svg));
+    assert!(text_of(&svg).contains("mse over seeds") && text_of(&svg).contains("learning_rate"));
+    assert!(page.contains("learning_rate=0.1 (best)") && page.contains("standard deviation"));
+    assert_eq!(page.matches("class=\"best\"").count(), 1);
+    let text = text_of(&page);
+    assert!(
+        text.contains("best on average: learning_rate=0.1 (mse "),
+        "{text}"
+    );
+    assert!(text.contains(" over 3 seeds)"));
+    let held_out = text_of(&read("held_out.svg"));
+    assert!(!held_out.contains("best:"), "{held_out}");
+}
+
+/// A study of seeds alone says how far one number is to be trusted, and one without repetitions says nothing of it.
+#[test]
+fn what_no_other_key_varies_is_one_setting() {
+    let place = Place::new();
+    let text = REGRESSION.replace("[train]", "[train]\nbatch_size = 4");
+    let study = place.finish(&text, &["train.seed=1,2"]);
+    assert_eq!((study.settings.len(), study.settings[0].seeds), (1, 2));
+    assert!(!place.names().contains(&"settings.svg".to_owned()));
+    let place = Place::new();
+    let study = place.finish(&text, &["train.max_steps=2,4"]);
+    assert!(study.settings.is_empty() && study.best_setting.is_none());
+    assert!(!place.names().contains(&"settings.json".to_owned()));
+}
+
 #[test]
 fn each_run_computes_with_as_many_threads_as_it_says() {
     let place = Place::new();

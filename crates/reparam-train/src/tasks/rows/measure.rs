@@ -1,15 +1,17 @@
 //! Measuring a model with a head, and predicting with it.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam_data::rows::{LabelKind, OnError, RowBatch, Rows};
+use reparam_data::rows::{LabelKind, OnError, RowBatch, RowError, Rows, Skipped};
 use reparam_data::{EncodedRow, Phase};
 use reparam_formats::hub::HubOptions;
 use reparam_models::architecture::Pooling;
 use reparam_models::{Predictor, RowTokens};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::confusion::CONFUSION;
+use super::confusion::{CONFUSION, Confusion};
 use super::open::Opened;
 use super::preprocess::{preprocessor, to_predict};
 use super::set::Set;
@@ -96,13 +98,13 @@ fn open<T: RowTask>(
     Ok(opened)
 }
 
-fn n_tokens<T: RowTask>(item: &Item<T>) -> usize {
+pub(super) fn n_tokens<T: RowTask>(item: &Item<T>) -> usize {
     let windows = item.windows.iter();
     windows.map(|window| window.row.ids.len()).sum()
 }
 
 /// Computes what a model gives for each window of each row.
-fn outputs<'a, T: RowTask>(
+pub(super) fn outputs<'a, T: RowTask>(
     model: &Predictor,
     items: impl IntoIterator<Item = &'a Item<T>> + Clone,
 ) -> Vec<Vec<Outputs>> {
@@ -144,6 +146,9 @@ pub(super) fn eval<T: RowTask>(
     hub: &HubOptions,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
+    if request.examples.is_some() {
+        return T::eval_by_examples(request, hub, stop);
+    }
     request.data.refuse_template(T::NAME)?;
     let opened = open::<T>(&request.model, request.threshold, hub)?;
     let options = opened.card.options(&request.data)?;
@@ -159,22 +164,38 @@ pub(super) fn eval<T: RowTask>(
     skipped.append(rows.skipped.clone());
     let rules = &opened.rules;
     let scored = score(&opened.model, &rows, rules, stop)?;
-    let mut metrics = T::metrics(scored.iter(), rules)?.with("truncated", rows.truncated());
-    if !metrics.primary().is_finite() {
-        return Err(TrainError::LossNotFinite);
-    }
-    if on_error == OnError::Skip {
-        metrics = metrics.with("skipped", skipped.count);
-    }
-    if let Some(confusion) = T::confusion(&scored, rules) {
-        metrics = metrics.with(CONFUSION, confusion.to_json());
-    }
+    let metrics = T::metrics(scored.iter(), rules)?.with("truncated", rows.truncated());
+    let metrics = completed(metrics, T::confusion(&scored, rules), request, &skipped)?;
     let Some(asked) = request.bootstrap else {
         return Ok(metrics);
     };
     let units = T::drawable(scored);
     with_intervals(metrics, units.len(), asked, stop, |drawn| {
         T::metrics(drawn.iter().map(|unit| &units[*unit]), rules)
+    })
+}
+
+/// Adds to the metrics of rows what stands beside them.
+///
+/// # Errors
+///
+/// [`TrainError::LossNotFinite`].
+pub(in crate::tasks) fn completed(
+    metrics: Metrics,
+    confusion: Option<Confusion>,
+    request: &EvalRequest,
+    skipped: &Skipped,
+) -> Result<Metrics> {
+    if !metrics.primary().is_finite() {
+        return Err(TrainError::LossNotFinite);
+    }
+    let metrics = match request.data.on_error {
+        OnError::Skip => metrics.with("skipped", skipped.count),
+        OnError::Stop => metrics,
+    };
+    Ok(match confusion {
+        Some(confusion) => metrics.with(CONFUSION, confusion.to_json()),
+        None => metrics,
     })
 }
 
@@ -207,6 +228,9 @@ pub(super) fn predict<T: RowTask>(
             option: "--drop-rows",
         });
     }
+    if request.examples.is_some() {
+        return T::predict_by_examples(request, hub, stop, to);
+    }
     request.data.refuse_template(T::NAME)?;
     let mut opened = open::<T>(&request.model, request.threshold, hub)?;
     let head = &mut opened.model.spec;
@@ -220,47 +244,70 @@ pub(super) fn predict<T: RowTask>(
     let rows = read.map_err(|error| error.of_remembered(remembered))?;
     let steps = preprocessor(&opened.rules.settings)?;
     let rows = to_predict::<T>(rows, steps.as_ref());
-    let mut rows = T::encode(rows, &encoder, false)?;
-    if request.data.on_error == OnError::Stop {
-        let files = std::mem::take(&mut rows.files);
-        let left_out = std::mem::take(&mut rows.left_out);
-        let settled = rows.settle(OnError::Stop);
-        let (read, _) =
-            settled.map_err(|error| TrainError::from(error).of_remembered(remembered))?;
-        rows = Rows {
-            rows: read.into_iter().map(Ok).collect(),
-            files,
-            left_out,
-        };
-    }
-    let rows: Vec<_> = rows.rows.into_iter().collect();
+    let rows = T::encode(rows, &encoder, false)?;
+    let rows = in_place(rows, request.data.on_error);
+    let rows = rows.map_err(|error| error.of_remembered(remembered))?;
     opened.base.check_types(rows.iter().flatten())?;
-    // With what follows the number of a row that could not be read.
     let header = T::header(&opened.rules);
+    let predicted = |items: &[&Item<T>]| {
+        let outputs = outputs(&opened.model, items.iter().copied());
+        let rows = items.iter().zip(&outputs);
+        Ok(rows
+            .map(|(item, outputs)| T::prediction(item, outputs, &opened.rules))
+            .collect())
+    };
+    if say(&rows, header, n_tokens, predicted, stop, to)?.is_break() {
+        return Ok(());
+    }
+    let cut = rows.iter().flatten().filter(|row| row.truncated).count();
+    say_cut(cut, encoder.length, to);
+    Ok(())
+}
+
+/// Returns rows to predict, each read or, where such are skipped, in error.
+pub(in crate::tasks) fn in_place<R>(
+    rows: Rows<R>,
+    on_error: OnError,
+) -> Result<Vec<Result<R, RowError>>> {
+    match on_error {
+        OnError::Skip => Ok(rows.rows),
+        OnError::Stop => Ok(rows.settle(on_error)?.0.into_iter().map(Ok).collect()),
+    }
+}
+
+/// Says what is predicted of rows, of so many at once as their lengths allow; `Break` if the reader wants no more.
+pub(in crate::tasks) fn say<R>(
+    rows: &[Result<R, RowError>],
+    header: &'static str,
+    length: impl Fn(&R) -> usize,
+    mut predicted: impl FnMut(&[&R]) -> Result<Vec<(Value, String)>>,
+    stop: Stop<'_>,
+    to: &mut dyn Predictions,
+) -> Result<ControlFlow<()>> {
+    // With what follows the number of a row that could not be read.
     let blank: String = header.chars().filter(|c| *c == ',').collect();
     to.header(header);
     let mut first = 0;
     while first < rows.len() {
         stop.check()?;
         let lengths = rows[first..].iter();
-        let count = at_once(lengths.map(|row| row.as_ref().map_or(0, n_tokens)));
+        let count = at_once(lengths.map(|row| row.as_ref().map_or(0, &length)));
         let some = &rows[first..first + count];
-        let read: Vec<&Item<T>> = some.iter().flatten().collect();
-        let mut outputs = outputs(&opened.model, read.iter().copied()).into_iter();
+        let read: Vec<&R> = some.iter().flatten().collect();
+        let mut predicted = predicted(&read)?.into_iter();
         for (number, row) in (first..).zip(some) {
             let (object, text) = match row {
                 Err(error) => (
                     json!({ "row": number, "error": error.to_string() }),
                     format!("{number}{blank}"),
                 ),
-                Ok(item) => {
-                    let outputs = outputs.next().unwrap_or_default();
-                    let (object, text) = T::prediction(item, &outputs, &opened.rules);
+                Ok(_) => {
+                    let (object, text) = predicted.next().unwrap_or_default();
                     (object, format!("{number},{text}"))
                 }
             };
             if to.row(object, text).is_break() {
-                return Ok(());
+                return Ok(ControlFlow::Break(()));
             }
         }
         first += count;
@@ -269,9 +316,12 @@ pub(super) fn predict<T: RowTask>(
     if failed > 0 {
         to.note(format!("{failed} of {} rows could not be read", rows.len()));
     }
-    let cut = rows.iter().flatten().filter(|row| row.truncated).count();
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Says how many rows were cut, if any were.
+pub(in crate::tasks) fn say_cut(cut: usize, length: usize, to: &mut dyn Predictions) {
     if cut > 0 {
-        to.note(format!("{cut} rows cut to {} tokens", encoder.length));
+        to.note(format!("{cut} rows cut to {length} tokens"));
     }
-    Ok(())
 }

@@ -6,11 +6,12 @@
 mod card;
 mod confusion;
 mod explain;
-mod measure;
+pub(super) mod measure;
 mod open;
 mod preprocess;
 mod set;
 pub(super) mod threshold;
+pub(super) mod vectors;
 pub(super) mod weights;
 
 use std::borrow::Cow;
@@ -99,7 +100,7 @@ pub struct Rules {
 
 impl Rules {
     /// What outputs mean where nothing was chosen on rows.
-    fn new(labels: Labels, settings: Settings) -> Self {
+    pub(super) fn new(labels: Labels, settings: Settings) -> Self {
         let rules = Self {
             labels,
             settings,
@@ -302,6 +303,30 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     /// Returns how often each label is predicted as each, of labels that exclude one another.
     fn confusion(_scored: &[Self::Scored], _rules: &Rules) -> Option<Confusion> {
         None
+    }
+
+    /// Measures a model without a head by the examples of the request; of a task with [`EXAMPLES`](crate::EXAMPLES) among its
+    /// options.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Examples`], and rows that cannot be measured.
+    fn eval_by_examples(_: &EvalRequest, _: &HubOptions, _: Stop<'_>) -> Result<Metrics> {
+        Err(TrainError::not_for_task(Self::NAME, "asked by examples"))
+    }
+
+    /// Predicts rows as [`eval_by_examples`](Self::eval_by_examples) measures them.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    fn predict_by_examples(
+        _: &PredictRequest,
+        _: &HubOptions,
+        _: Stop<'_>,
+        _: &mut dyn Predictions,
+    ) -> Result<()> {
+        Err(TrainError::not_for_task(Self::NAME, "asked by examples"))
     }
 
     /// Makes tokens of a text to explain, with what is shown of it, and the place of the token whose output is explained.

@@ -212,6 +212,43 @@ fn card_of<T: RowTask>(adapter: &Path) -> Result<Option<Card>> {
     cards::of_adapter(adapter, T::NAME)
 }
 
+/// What a model is, where it is asked by examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::tasks) enum Body {
+    /// It, or its adapter, has a head for the task.
+    Headed,
+    /// It predicts the next token.
+    Causal,
+    /// It writes targets for sources.
+    Seq2seq,
+    /// It gives each token a vector that knows all others.
+    Encoder,
+}
+
+impl Body {
+    /// Finds out what a model is, and whether it has the head of a task.
+    pub(in crate::tasks) fn of<T: RowTask>(
+        request: &ModelRequest,
+        hub: &HubOptions,
+    ) -> Result<Self> {
+        let opened = OpenedModel::open(&request.model, hub, &request.catalog, None)?;
+        let architecture = &opened.architecture;
+        let body = match (&architecture.seq2seq, architecture.is_causal()) {
+            (Some(_), _) => Self::Seq2seq,
+            (None, true) => Self::Causal,
+            (None, false) => Self::Encoder,
+        };
+        let file = |name: &str| opened.files.bytes(name).map(<[u8]>::to_vec);
+        if T::head(architecture, &file)?.is_none() {
+            return Ok(body);
+        }
+        let base = Base::of::<T>(opened)?;
+        let adapter = request.adapter.as_deref().map(load_adapter).transpose()?;
+        let is_headed = base.classes_of(adapter.as_ref()).is_some() || base.labels()?.is_some();
+        Ok(if is_headed { Self::Headed } else { body })
+    }
+}
+
 /// A model that is only asked.
 pub(super) struct Opened {
     pub(super) base: Base,
