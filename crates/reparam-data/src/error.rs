@@ -491,6 +491,22 @@ pub enum DataError {
         /// Most tokens of a block.
         sequence_length: usize,
     },
+    /// Examples cannot be read as streams.
+    #[error(
+        "{examples} of the documents have a prompt and a response, which are not read as streams"
+    )]
+    StreamsOfExamples {
+        /// How many.
+        examples: usize,
+    },
+    /// There are more streams than tokens.
+    #[error("{tokens} tokens that have a next one cannot be read as {n_streams} streams")]
+    TooFewForStreams {
+        /// The tokens.
+        tokens: usize,
+        /// The streams.
+        n_streams: usize,
+    },
     /// Not one token is to be predicted.
     #[error(
         "nothing to learn: {documents} documents with {tokens} tokens, none of them to be predicted"

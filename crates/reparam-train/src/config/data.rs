@@ -44,6 +44,8 @@ pub struct DataConfig {
     pub packing: PackingStrategy,
     /// Whether the order of the blocks is drawn anew, from the seed, for each epoch.
     pub shuffle: bool,
+    /// Whether the states of a recurrent model go on from step to step.
+    pub carry_state: bool,
 }
 
 /// What the loss is measured on, apart from the training data.
@@ -155,6 +157,27 @@ impl DataConfig {
         }
     }
 
+    /// Refuses what streams have no use for: they are read as they come.
+    fn in_order(self, section: &Section<'_>) -> Result<Self> {
+        let is_said = |key: &str| section.find(key).is_some();
+        let unused = [
+            ("shuffle", self.shuffle),
+            ("packing", self.packing != PackingStrategy::Sequential),
+            ("train_on_prompt", self.train_on_prompt),
+        ];
+        for (key, is_other) in unused {
+            if is_other && is_said(key) {
+                let reason = "`carry_state` reads documents in the order of the files";
+                return Err(section.no_effect(key, reason, format!("remove `{key}`")));
+            }
+        }
+        Ok(Self {
+            shuffle: false,
+            packing: PackingStrategy::Sequential,
+            ..self
+        })
+    }
+
     /// The files to train on.
     pub const TRAIN: SettingSpec = required(
         "train",
@@ -236,6 +259,11 @@ pub(super) const SPECS: &[SettingSpec] = &[
              files; none: one piece a block",
     ),
     DataConfig::SHUFFLE,
+    flag(
+        "carry_state",
+        false,
+        "recurrent models: each step goes on in the texts where the step before ended, with its states, see carried states",
+    ),
 ];
 
 impl RunData for DataConfig {
@@ -247,7 +275,7 @@ impl RunData for DataConfig {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let template = template(section)?;
-        let config = section.typed(SPECS, |settings| {
+        let mut config = section.typed(SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
@@ -261,8 +289,12 @@ impl RunData for DataConfig {
                 train_on_prompt: settings.flag("train_on_prompt")?,
                 packing: settings.choice("packing", &PACKING)?,
                 shuffle: settings.flag("shuffle")?,
+                carry_state: settings.flag("carry_state")?,
             })
         })?;
+        if config.carry_state {
+            config = config.in_order(section)?;
+        }
         check_eval_max(section, &config.eval)?;
         config.reading().check().map_err(|source| {
             let key = match source {

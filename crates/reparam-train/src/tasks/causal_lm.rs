@@ -8,7 +8,8 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadReport, Size, Split, TextTokenizer,
+    BatchPlan, Dataset, DatasetOptions, FileShare, Format, Piece, ReadReport, Size, Split,
+    TextTokenizer,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Precision, Sampling};
@@ -24,14 +25,15 @@ use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
-use crate::learner::Objective;
+use crate::learner::{Carried, Objective};
 use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
+use crate::streams::{carried_of, states_of};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
 };
 use crate::warnings::beyond_positions;
-use crate::{Metrics, Result, Session, Stop, TrainError, settings};
+use crate::{Metrics, Result, Session, Stop, TrainError, settings, streams};
 
 /// The key of `config.json` that says whether the output head is the embedding.
 const TIED: &str = "tie_word_embeddings";
@@ -92,6 +94,30 @@ impl Objective for CausalLanguageModel {
         let scale = (1.0 / total) as f32;
         Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
     }
+
+    fn loss_from(
+        &self,
+        model: &CausalLm,
+        pass: u64,
+        total: f64,
+        (before, context): (&Carried, &ForwardContext),
+    ) -> Result<(Tensor<1>, Carried)> {
+        if self.train.streams().is_none() {
+            return Ok((self.loss(model, pass, total, context)?, Carried::new()));
+        }
+        let blocks = self.plan.batch(pass);
+        let number = pass % self.plan.accumulation();
+        let mut pieces = blocks
+            .iter()
+            .map(|block| &self.train.blocks[*block].pieces()[0]);
+        let states = match pieces.any(Piece::continues) {
+            true => states_of(before, number, blocks.len(), model.architecture())?,
+            false => Vec::new(),
+        };
+        let scale = (1.0 / total) as f32;
+        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context);
+        Ok((loss, carried_of(left, number)))
+    }
 }
 
 impl Task for CausalLanguageModel {
@@ -129,6 +155,12 @@ impl Task for CausalLanguageModel {
         }
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
+        }
+        let architecture = session.model.architecture();
+        if config.data.carry_state && !architecture.has_state() {
+            return Err(TrainError::Stateless {
+                model_type: architecture.model_type.clone(),
+            });
         }
         let length = config.train.sequence_length;
         session.model.check_length(length)?;
@@ -254,7 +286,7 @@ fn data_facts(
     sequence_length: usize,
 ) -> Value {
     let report = &train.report;
-    json!({
+    let mut facts = json!({
         "train_tokens": report.tokens,
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
@@ -266,7 +298,11 @@ fn data_facts(
         "skipped": read.skipped.count,
         "skipped_rows": read.skipped.first,
         "left_out": read.left_out,
-    })
+    });
+    if let Some(streams) = train.streams() {
+        facts["streams"] = streams.into();
+    }
+    facts
 }
 
 /// The formats of the files, in a word.
@@ -276,7 +312,7 @@ fn formats(read: &ReadReport) -> String {
 }
 
 fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {
-    let options = settings::dataset(&config.data, config.train.sequence_length);
+    let options = settings::dataset(&config.data, &config.train);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
     Ok(match &config.data.eval {
@@ -284,6 +320,7 @@ fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<S
             // Measured as `eval` and a held-out part are: by the responses.
             let measured = DatasetOptions {
                 train_on_prompt: false,
+                streams: options.streams.map(|_| 1),
                 ..options.clone()
             };
             Split {

@@ -16,6 +16,7 @@ mod new_models;
 mod regression;
 mod resume;
 mod runs;
+mod streams;
 mod study;
 mod toys;
 mod witness;

@@ -179,6 +179,7 @@ fn every_key_is_read() {
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
             shuffle: false,
+            carry_state: false,
         },
         method: Some(
             Chosen::new("lora")
