@@ -16,6 +16,8 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Fields(error) => error.hint(),
+            Self::Text(error) => return error.hint(),
+            Self::NothingOfResponse { .. } => "leave the row out with on_error = \"skip\", or do less to texts".to_owned(),
             Self::FieldsOfNoForm { .. } => format!("name the fields of one of these: {}", known_fields(None)),
             Self::Template { .. } => {
                 "write fields in braces, as in \"Question: {question}\\nAnswer: {answer}\"; a brace itself is written twice"

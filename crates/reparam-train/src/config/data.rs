@@ -6,13 +6,15 @@ use reparam::schema::{
     Range, SchemaError, SettingKind, SettingSpec, SettingValue, Settings, count, flag, number,
     optional, required, word,
 };
+use reparam_data::preprocess::TextOptions;
 use reparam_data::{DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template};
 use serde::{Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::read::setting;
 use super::section::Section;
-use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, words};
+use super::text::{TEXT_SETTING, text_options};
+use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, text, words};
 
 /// `[data]`: the texts to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,6 +36,9 @@ pub struct DataConfig {
     /// What makes a text of a row's fields, instead of a format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// What is done to texts before they become tokens; as in the run of the model if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextOptions>,
     /// What is done with a row that cannot be read.
     #[serde(serialize_with = "write_on_error")]
     pub on_error: OnError,
@@ -154,6 +159,7 @@ impl DataConfig {
             fields: self.fields.clone(),
             template: self.template.clone(),
             on_error: self.on_error,
+            text: self.text.clone().unwrap_or_default(),
         }
     }
 
@@ -245,6 +251,7 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "",
         "makes a text of a row's fields, see templates",
     ),
+    TEXT_SETTING,
     DataConfig::ON_ERROR,
     flag(
         "train_on_prompt",
@@ -275,6 +282,7 @@ impl RunData for DataConfig {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let template = template(section)?;
+        text::check(section, &section.read(&[TEXT_SETTING])?)?;
         let mut config = section.typed(SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
@@ -285,6 +293,10 @@ impl RunData for DataConfig {
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
                 fields,
                 template,
+                text: settings
+                    .has(TEXT_SETTING.key)
+                    .then(|| text_options(settings))
+                    .transpose()?,
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
                 packing: settings.choice("packing", &PACKING)?,

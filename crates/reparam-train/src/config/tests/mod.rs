@@ -175,6 +175,7 @@ fn every_key_is_read() {
             format: Some(Format::Alpaca),
             fields: "output=answer".parse().unwrap(),
             template: None,
+            text: None,
             on_error: OnError::Skip,
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
