@@ -11,7 +11,7 @@ use crate::error::{DataError, Result};
 use crate::order::{Candidate, ContentHash, HeldOut, Size, hold_out_documents};
 use crate::pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
-    pack,
+    joined, pack, streams,
 };
 use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_watched};
 use crate::tokenizer::{EncodedCorpus, TextTokenizer};
@@ -25,6 +25,7 @@ mod tests;
 pub struct Dataset {
     corpus: Arc<Corpus>,
     learned: Learned,
+    streams: Option<usize>,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Counts.
@@ -44,6 +45,9 @@ pub struct DatasetOptions {
     pub sequence_length: usize,
     /// How pieces are put together into blocks.
     pub packing: PackingStrategy,
+    /// Reads documents as so many streams instead of packing pieces: the blocks of a step, one a stream, go on where those
+    /// of the step before end, and every token of a document but the first is predicted. Held-out texts are one stream.
+    pub streams: Option<usize>,
 }
 
 /// A data set, and what is held out of it.
@@ -134,7 +138,10 @@ impl Dataset {
         let read = Read::of(paths, tokenizer, options, watch)?;
         let learned = options.learned();
         let cut = cut(&read.corpus, options.sequence_length, learned)?;
-        Self::of(&read.corpus, cut, learned, options, read.report)
+        match options.streams {
+            None => Self::of(&read.corpus, cut, learned, options, read.report),
+            Some(n) => Self::of_streams(&read.corpus, &joined(cut), n, options, read.report),
+        }
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -142,7 +149,7 @@ impl Dataset {
     /// Documents are chosen by `seed` and by what they say, so that neither their order nor that of the files matters, and
     /// the same document is on one side however often it is there. They stay whole where that comes within half of `size`,
     /// which is measured in predicted tokens; else every n-th stretch of the pieces of each is held out. The documents are
-    /// parted before they are packed, so that no block has both.
+    /// parted before they are packed, so that no block has both. In streams a stretch begins anew behind one of the other part.
     ///
     /// `train_on_prompt` changes what is learned, not what is measured by: what is held out is the same, and its prompts are
     /// not predicted.
@@ -171,6 +178,20 @@ impl Dataset {
         let held_out = read.hold_out(&measured, size, seed)?;
         let shares = read.shares(&measured, &held_out);
         let (mut eval, rest) = measured.partition(|piece| held_out.has(piece));
+        if let Some(n_streams) = options.streams {
+            rest.check(corpus)?;
+            eval.check(corpus)?;
+            let (rest, mut eval) = (joined(rest), joined(eval));
+            eval.sort_by_cached_key(|stretch| read.place(stretch, seed));
+            let of = |stretches: &[Piece], n| {
+                Self::of_streams(corpus, stretches, n, options, read.report.clone())
+            };
+            return Ok(Split {
+                train: of(&rest, n_streams)?,
+                eval: Some(of(&eval, 1)?),
+                held_out: shares,
+            });
+        }
         // Their order is that of their hashes, so that the sums of the loss are the same in each order of files.
         eval.pieces
             .sort_by_cached_key(|piece| read.place(piece, seed));
@@ -214,6 +235,7 @@ impl Dataset {
             train_on_prompt: false,
             sequence_length,
             packing,
+            streams: None,
         };
         let cut = cut(&corpus, sequence_length, Learned::Masked)?;
         Self::of(
@@ -238,10 +260,37 @@ impl Dataset {
         Ok(Self {
             corpus: Arc::clone(corpus),
             learned,
+            streams: None,
             blocks,
             report,
             read,
         })
+    }
+
+    fn of_streams(
+        corpus: &Arc<Corpus>,
+        stretches: &[Piece],
+        n_streams: usize,
+        options: &DatasetOptions,
+        read: ReadReport,
+    ) -> Result<Self> {
+        let length = options.sequence_length;
+        let (cut, blocks) = streams(stretches, n_streams, length)?;
+        let report = PackReport::count(&cut, &blocks, length);
+        Ok(Self {
+            corpus: Arc::clone(corpus),
+            learned: options.learned(),
+            streams: Some(n_streams),
+            blocks,
+            report,
+            read,
+        })
+    }
+
+    /// Returns how many streams the blocks are of, if they go on from step to step.
+    #[must_use]
+    pub fn streams(&self) -> Option<usize> {
+        self.streams
     }
 
     /// Concatenates the blocks with these indices, as [`BatchPlan::batch`](crate::BatchPlan::batch) gives them.

@@ -8,6 +8,7 @@ use reparam_formats::identify::Kind;
 use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
+use crate::preprocess::PreprocessError;
 use crate::source::{DocumentSource, Fault, FieldsError, Format, and_others};
 use crate::watch::Interrupted;
 
@@ -45,6 +46,16 @@ pub enum DataError {
     TemplateAndFormat {
         /// The format.
         format: Format,
+    },
+
+    /// The options of texts do not fit together.
+    #[error(transparent)]
+    Text(#[from] PreprocessError),
+    /// What is done to texts leaves nothing of a response.
+    #[error("{place}: nothing is left of the response when `text` is done to it")]
+    NothingOfResponse {
+        /// The row.
+        place: DocumentSource,
     },
 
     // Reading.
@@ -491,6 +502,22 @@ pub enum DataError {
         /// Most tokens of a block.
         sequence_length: usize,
     },
+    /// Examples cannot be read as streams.
+    #[error(
+        "{examples} of the documents have a prompt and a response, which are not read as streams"
+    )]
+    StreamsOfExamples {
+        /// How many.
+        examples: usize,
+    },
+    /// There are more streams than tokens.
+    #[error("{tokens} tokens that have a next one cannot be read as {n_streams} streams")]
+    TooFewForStreams {
+        /// The tokens.
+        tokens: usize,
+        /// The streams.
+        n_streams: usize,
+    },
     /// Not one token is to be predicted.
     #[error(
         "nothing to learn: {documents} documents with {tokens} tokens, none of them to be predicted"
@@ -590,6 +617,7 @@ impl Fault for DataError {
             Self::AmbiguousFields { place, .. } => (place, "ambiguous".to_owned()),
             Self::FieldNotString { place, field, .. } => (place, format!("type {field}")),
             Self::EmptyResponse { place, field } => (place, format!("empty {field}")),
+            Self::NothingOfResponse { place } => (place, "nothing left".to_owned()),
             Self::Ragged { place, .. } => (place, "ragged".to_owned()),
             Self::Unlearnable { place, .. } => (place, "unlearnable".to_owned()),
             Self::Document { place, .. } => (place, "encode".to_owned()),

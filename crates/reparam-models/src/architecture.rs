@@ -516,6 +516,11 @@ impl Architecture {
         recurrent.map_or(0, |spec| spec.layers.len()) + self.blocks.len()
     }
 
+    /// Returns whether all that a token knows of those before it is a state, which a later piece of the text can begin with.
+    pub fn has_state(&self) -> bool {
+        self.recurrent.is_some() && self.blocks.is_empty()
+    }
+
     /// Returns the width of the tables that the embedding adds up.
     pub fn table_width(&self) -> usize {
         match (&self.embedding.projection, &self.recurrent) {

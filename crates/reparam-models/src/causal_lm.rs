@@ -11,7 +11,8 @@ use reparam_ops::fused::{
     BlockCache, FusedLinear, norm_linear_cross_entropy, norm_logits, with_team,
 };
 use reparam_ops::{
-    LinearPlan, Segments, linear, linear_cross_entropy, segments_from_bounds, soft_cap,
+    LinearPlan, RecurrentState, Segments, linear, linear_cross_entropy, segments_from_bounds,
+    soft_cap,
 };
 
 use crate::architecture::{Architecture, LinearSpec};
@@ -191,7 +192,56 @@ impl CausalLm {
         scale: f32,
         context: &ForwardContext,
     ) -> Tensor<1> {
-        let h = self.hidden(batch, context);
+        self.loss_of(self.hidden(batch, context), labels, scale, context)
+    }
+
+    /// Returns the loss of [`loss`](Self::loss) of sequences that begin with `states`, and the states after their last tokens.
+    ///
+    /// There is a state for each recurrent layer; without any, all begin with zeros. No gradient flows into the states, nor
+    /// through those that are returned: a loss of later tokens does not reach what was before them.
+    ///
+    /// # Shapes
+    ///
+    /// With `B` sequences and `H` units, `h` and, of an LSTM, `c` are `[B, H]`.
+    ///
+    /// # Panics
+    ///
+    /// Unless the model [has a state](Architecture::has_state), and for states of other shapes.
+    pub fn loss_from(
+        &self,
+        batch: TokenBatch<'_>,
+        labels: &[i32],
+        scale: f32,
+        states: Vec<RecurrentState>,
+        context: &ForwardContext,
+    ) -> (Tensor<1>, Vec<RecurrentState>) {
+        assert!(self.architecture().has_state(), "a model without states");
+        let device = self.body.device();
+        let detached = |x: Tensor<2>| x.detach().to_device(&device);
+        let all = |states: Vec<RecurrentState>| -> Vec<RecurrentState> {
+            let states = states
+                .into_iter()
+                .map(|RecurrentState { h, c }| RecurrentState {
+                    h: detached(h),
+                    c: c.map(detached),
+                });
+            states.collect()
+        };
+        let mut cache = KvCache::new(Vec::new(), batch.input_ids.len());
+        cache.states = all(states);
+        let segments = segments_from_bounds(batch.bounds);
+        let h = (self.body).forward(batch.tokens(), segments, Some(&mut cache), context);
+        let loss = self.loss_of(h, labels, scale, context);
+        (loss, all(cache.states))
+    }
+
+    fn loss_of(
+        &self,
+        h: Tensor<2>,
+        labels: &[i32],
+        scale: f32,
+        context: &ForwardContext,
+    ) -> Tensor<1> {
         match self.packed_head(context) {
             Some(head) => {
                 let norm = self.body.norm.as_ref().map(|norm| norm.fused());

@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::config::{Override, Precision, RunConfig};
 use crate::evaluate::token_batch;
-use crate::learner::{self, ModuleLearner, Objective, Stepped};
+use crate::learner::{self, Carried, ModuleLearner, Objective, Stepped};
 use crate::memory::{minor_page_faults, peak_rss_bytes};
 use crate::{ModelRequest, RunFile as _, Session, TrainError};
 
@@ -165,6 +165,7 @@ fn bench_in(
     model.body.recompute = request.recompute;
     let vocabulary = model.vocab_size();
     let mut learner = ModuleLearner {
+        carried: Carried::new(),
         objective: RandomTokens {
             request: request.clone(),
             vocabulary,

@@ -112,6 +112,18 @@ pub enum TrainError {
         /// The checkpoint.
         path: PathBuf,
     },
+    /// A model goes on from a state that is not there.
+    #[error("the step before has left no state `{name}` of the model's size")]
+    NoState {
+        /// Its name in the file of the checkpoint.
+        name: String,
+    },
+    /// A state is to be carried of a model that has none.
+    #[error("`data.carry_state` has no effect: a model of type {model_type} has no state to carry", model_type = shown(model_type))]
+    Stateless {
+        /// `model_type` of its `config.json`.
+        model_type: String,
+    },
     /// The work was asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -638,6 +650,7 @@ impl TrainError {
             | Self::WeightOfNoLabel { .. }
             | Self::NothingHeldOut { .. }
             | Self::DropoutInBf16
+            | Self::Stateless { .. }
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }
             | Self::Warmup { .. } => FailureKind::Config,

@@ -9,11 +9,12 @@ use reparam_data::{
     Batch, Block, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
 };
 use reparam_models::{CausalLm, TokenBatch};
+use reparam_ops::RecurrentState;
 
 use crate::bootstrap::{Bootstrap, with_intervals};
 use crate::task::DEFAULT_LENGTH;
 use crate::warnings::beyond_positions;
-use crate::{Metrics, Result, Session, Stop, TrainError};
+use crate::{Metrics, Result, Session, Stop, TrainError, streams};
 
 /// The tokens that are evaluated at once: enough to keep the threads busy, and no more than a usual step has, since what is
 /// kept of their memory is of other sizes than a step's.
@@ -60,6 +61,8 @@ pub(crate) fn evaluate_resampled(
                 // A block of two documents has one loss for both.
                 Some(_) => PackingStrategy::None,
             },
+            // Each piece stands by itself, however the model was trained.
+            streams: None,
         },
         stop,
     )?;
@@ -102,7 +105,7 @@ pub(crate) fn evaluate_resampled(
 }
 
 /// Measures the loss of a model on a data set: the summed negative log-likelihood of all predicted tokens divided by
-/// their number, in nats, with `exp` of it and the number.
+/// their number, in nats, with `exp` of it and the number. Of streams, states are carried from block to block.
 ///
 /// # Errors
 ///
@@ -110,14 +113,24 @@ pub(crate) fn evaluate_resampled(
 pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<Metrics> {
     let total = dataset.report.labelled_tokens as u64;
     let mut sum = Loss::default();
-    let mut first = 0;
+    let (mut first, mut states) = (0, Vec::new());
     while first < dataset.blocks.len() {
         stop.check()?;
         stop.at(Phase::Evaluating, sum.tokens, total);
         let rest = &dataset.blocks[first..];
-        let count = at_once(rest.iter().map(|block| block.n_tokens()));
-        sum = sum.plus(Loss::of(model, dataset, first..first + count));
-        first += count;
+        let loss = match dataset.streams() {
+            None => {
+                let count = at_once(rest.iter().map(|block| block.n_tokens()));
+                first += count;
+                Loss::of(model, dataset, first - count..first)
+            }
+            Some(streams) => {
+                let count = streams.min(rest.len());
+                first += count;
+                Loss::of_step(model, dataset, first - count..first, &mut states)
+            }
+        };
+        sum = sum.plus(loss);
     }
     stop.at(Phase::Evaluating, total, total);
     Ok(sum.metrics())
@@ -164,6 +177,26 @@ impl Loss {
         Self {
             sum: loss.into_scalar::<f32>().elem::<f64>(),
             tokens: batch.n_labelled() as u64,
+        }
+    }
+
+    /// That of the blocks of a step, which go on from `states` and leave theirs there.
+    fn of_step(
+        model: &CausalLm,
+        dataset: &Dataset,
+        blocks: Range<usize>,
+        states: &mut Vec<RecurrentState>,
+    ) -> Self {
+        let blocks: Vec<usize> = blocks.collect();
+        let (before, context) = (std::mem::take(states), ForwardContext::inference());
+        let (loss, left) = streams::loss(model, dataset, &blocks, (before, 1.0), &context);
+        *states = left;
+        let tokens = blocks
+            .iter()
+            .map(|block| dataset.blocks[*block].n_labelled());
+        Self {
+            sum: loss.into_scalar::<f32>().elem::<f64>(),
+            tokens: tokens.sum::<usize>() as u64,
         }
     }
 

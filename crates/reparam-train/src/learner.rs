@@ -1,15 +1,21 @@
 //! A model with what it learns from, as one step sees it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
-use burn::tensor::{ElementConversion, Tensor};
+use burn::tensor::{ElementConversion, Tensor, TensorData};
 use reparam::ForwardContext;
 use reparam::methods::Methods;
 use reparam::optim::{OptimError, Optimizer, StepReport};
 use reparam::parameters::{self, ParameterList};
 
 use crate::{Result, TrainError};
+
+/// What a step leaves for the next one besides the parameters, such as the states of recurrent layers: numbers by name.
+///
+/// No gradient flows through them. They are part of a checkpoint, as f32.
+pub type Carried = BTreeMap<String, TensorData>;
 
 /// A loss that is a sum over the micro-batches of a step.
 ///
@@ -42,6 +48,24 @@ pub trait Objective {
         total: f64,
         context: &ForwardContext,
     ) -> Result<Tensor<1>>;
+
+    /// Returns the loss of a micro-batch that goes on from what the step `before` has left, and what it leaves itself, under
+    /// names that no other micro-batch of a step uses.
+    ///
+    /// By default nothing is carried.
+    ///
+    /// # Errors
+    ///
+    /// As [`loss`](Self::loss), and something that is not there.
+    fn loss_from(
+        &self,
+        model: &Self::Model,
+        pass: u64,
+        total: f64,
+        (_before, context): (&Carried, &ForwardContext),
+    ) -> Result<(Tensor<1>, Carried)> {
+        Ok((self.loss(model, pass, total, context)?, Carried::new()))
+    }
 }
 
 /// What the trainer sees of a model: its trained numbers, and the loss and gradient of a step.
@@ -59,8 +83,8 @@ pub trait Learner {
     /// A batch that cannot be made.
     fn pass(&self, step: u64) -> Result<Pass>;
 
-    /// Advances what methods keep beside their parameters, once after each step.
-    fn after_step(&mut self);
+    /// Advances what methods keep beside their parameters and takes what the step has left, once after each step.
+    fn after_step(&mut self, carried: Carried);
 }
 
 /// What went over a step's micro-batches.
@@ -72,6 +96,8 @@ pub struct Pass {
     pub weight: f64,
     /// Its gradients, in the order of the parameters.
     pub gradients: ParameterList,
+    /// What it leaves for the next step.
+    pub carried: Carried,
 }
 
 /// A Burn module that learns an [`Objective`].
@@ -85,6 +111,8 @@ pub struct ModuleLearner<O: Objective> {
     pub seed: u64,
     /// Micro-batches in a step.
     pub accumulation: u64,
+    /// What the last finished step has left.
+    pub carried: Carried,
     /// Where the methods on the model are looked up.
     pub methods: Methods,
 }
@@ -106,11 +134,13 @@ impl<O: Objective> Learner for ModuleLearner<O> {
         // One normalization for the whole step: with a mean for each micro-batch, tokens of a
         // short one would weigh more.
         let weight: f64 = passes.iter().map(|(_, weight)| weight).sum();
-        let mut loss = 0.0;
+        let (mut loss, mut carried) = (0.0, Carried::new());
         let mut gradients: Option<ParameterList> = None;
         for (pass, _) in passes {
             let context = ForwardContext::training(self.seed, pass);
-            let micro = self.objective.loss(&self.model, pass, weight, &context)?;
+            let from = (&self.carried, &context);
+            let (micro, left) = self.objective.loss_from(&self.model, pass, weight, from)?;
+            carried.extend(left);
             loss += micro.clone().into_scalar::<f64>().elem::<f64>();
             let micro = parameters::take_gradients(&self.model, &mut micro.backward());
             gradients = Some(match gradients {
@@ -122,10 +152,12 @@ impl<O: Objective> Learner for ModuleLearner<O> {
             loss,
             weight,
             gradients: gradients.unwrap_or_default(),
+            carried,
         })
     }
 
-    fn after_step(&mut self) {
+    fn after_step(&mut self, carried: Carried) {
+        self.carried = carried;
         self.model = self.methods.after_step(self.model.clone());
     }
 }
@@ -166,6 +198,7 @@ pub(crate) fn step<L: Learner + ?Sized>(
         loss,
         weight,
         mut gradients,
+        carried,
     } = learner.pass(number)?;
     if !loss.is_finite() {
         return Err(diverged("the loss".to_owned(), optimizer));
@@ -186,7 +219,7 @@ pub(crate) fn step<L: Learner + ?Sized>(
     check(learner, loss, &report)?;
     learner.assign(moved);
     let update = updating.elapsed();
-    learner.after_step();
+    learner.after_step(carried);
     Ok(Stepped {
         loss,
         weight,

@@ -8,11 +8,11 @@ use reparam::optim::{
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
 use reparam::schema::{SchemaError, Settings};
-use reparam_data::DatasetOptions;
+use reparam_data::{DatasetOptions, ReadOptions};
 
 use crate::config::{
     Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
-    ScheduleConfig, UpdateConfig,
+    ScheduleConfig, TrainConfig, UpdateConfig,
 };
 use crate::{Result, TrainError};
 
@@ -152,12 +152,15 @@ fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
     Schedule::warmup(warmup_steps, decay, least).map_err(TrainError::Update)
 }
 
-/// Returns how the training files become blocks of `sequence_length` tokens.
-pub(crate) fn dataset(data: &DataConfig, sequence_length: usize) -> DatasetOptions {
+/// Returns how the training files, which are read so, become blocks.
+pub(crate) fn dataset(data: &DataConfig, train: &TrainConfig, read: ReadOptions) -> DatasetOptions {
+    // A step is one update: each of its micro-batches has streams of its own.
+    let streams = train.batch_size.saturating_mul(train.gradient_accumulation);
     DatasetOptions {
-        read: data.reading(),
+        read,
         train_on_prompt: data.train_on_prompt,
-        sequence_length,
+        sequence_length: train.sequence_length,
         packing: data.packing,
+        streams: data.carry_state.then_some(streams),
     }
 }

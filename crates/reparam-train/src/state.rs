@@ -1,16 +1,21 @@
 //! The state of a run as a value: what a checkpoint holds, and what a run goes on from.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::TensorData;
 use reparam::optim::{self, Optimizer};
 use reparam_formats::atomic::AtomicDirectory;
+use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_formats::{FormatError, file};
 use serde::{Deserialize, Serialize};
 
 use crate::convergence::Seen;
 use crate::event::{Step, StopReason};
 use crate::json::text_of;
+use crate::learner::Carried;
 use crate::provenance::Fingerprint;
 use crate::task::{At, TaskLearner};
 use crate::{Result, TrainError};
@@ -20,13 +25,15 @@ const FOLDER: &str = "state";
 const STATE: &str = "state.json";
 const THETA: &str = "theta.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+const CARRIED: &str = "carried.safetensors";
 
 /// The version of the form of a checkpoint; it changes when a reader of the old form would fail.
 const SCHEMA_VERSION: u32 = 2;
 
 /// Where a run stands between two steps.
 ///
-/// Beside it a checkpoint has theta, with what methods keep, and the state of every transform of the update. The schedule
+/// Beside it a checkpoint has theta, with what methods keep, the state of every transform of the update, and what the step has
+/// left for the next one. The schedule
 /// and dropout are functions of the step, the data's order is one of the passes; everything else of a run follows from
 /// its configuration and the files that [`Fingerprint`] stands for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +125,7 @@ impl TrainState {
         let folder = make_folder(directory.path())?;
         learner.save_theta(At::Trained, &folder.join(THETA))?;
         optim::save_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
+        save_carried(learner.carried(), &folder.join(CARRIED))?;
         let file = folder.join(STATE);
         let json = text_of(&file, self)?;
         fs::write(&file, json).map_err(|error| FormatError::io("write", &file, error))?;
@@ -144,6 +152,7 @@ impl TrainState {
     ) -> Result<()> {
         let folder = path.join(FOLDER);
         learner.load_theta(&folder.join(THETA))?;
+        learner.carry(load_carried(&folder.join(CARRIED))?);
         optim::load_state(optimizer, &folder.join(OPTIMIZER)).map_err(TrainError::Update)?;
         if optimizer.steps_done() != self.step {
             return Err(TrainError::CheckpointMixed {
@@ -172,6 +181,40 @@ pub(crate) fn save_best(
 /// Returns the file of theta of what [`save_best`] wrote.
 pub(crate) fn theta_of(path: &Path) -> PathBuf {
     path.join(FOLDER).join(THETA)
+}
+
+/// Writes what a step has left; nothing if that is nothing.
+fn save_carried(carried: &Carried, path: &Path) -> Result<()> {
+    if carried.is_empty() {
+        return Ok(());
+    }
+    let numbers = carried.iter().map(|(name, data)| {
+        let values: Vec<f32> = data.iter::<f32>().collect();
+        (name, data.shape().to_vec(), values)
+    });
+    let numbers: Vec<_> = numbers.collect();
+    let tensors: Vec<TensorToWrite<'_>> = numbers
+        .iter()
+        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
+        .collect();
+    write_safetensors(path, &tensors, &BTreeMap::new())?;
+    Ok(())
+}
+
+/// Reads what [`save_carried`] wrote.
+fn load_carried(path: &Path) -> Result<Carried> {
+    if !file::is_there(path)? {
+        return Ok(Carried::new());
+    }
+    let stored = Checkpoint::open_file(path)?;
+    let tensors = stored.tensors().map(|(name, tensor)| {
+        let values = tensor.to_finite_f32_vec()?;
+        Ok((
+            name.to_owned(),
+            TensorData::new(values, tensor.shape.to_vec()),
+        ))
+    });
+    tensors.collect()
 }
 
 fn make_folder(directory: &Path) -> Result<PathBuf> {

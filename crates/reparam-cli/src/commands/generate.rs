@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use reparam_data::Format;
 use reparam_models::Sampling;
-use reparam_train::tasks::trained_format;
+use reparam_train::tasks::TrainedTexts;
 use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
 
@@ -40,8 +40,8 @@ pub(crate) fn run(
     context.watch_interrupts(None)?;
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
-    let trained = trained_format(&request, &session, &context.hub)?;
-    if args.format.is_none() && trained == Some(Format::Alpaca) {
+    let trained = TrainedTexts::of(&request, &session, &context.hub)?;
+    if args.format.is_none() && trained.format == Some(Format::Alpaca) {
         printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
     }
     let warnings = request.warnings;
@@ -60,7 +60,8 @@ pub(crate) fn run(
         }
     };
     let (prompt, most) = (&prompt, args.max_new_tokens);
-    let generated = session.generate(prompt, most, sampling, stop, &mut on_text);
+    let prepared = trained.prepared(prompt);
+    let generated = session.generate(&prepared, most, sampling, stop, &mut on_text);
     printer.warn_all(&warnings);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;

@@ -20,6 +20,7 @@ fn options(sequence_length: usize) -> DatasetOptions {
         train_on_prompt: false,
         sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
+        streams: None,
     }
 }
 

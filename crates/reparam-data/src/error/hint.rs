@@ -16,6 +16,8 @@ impl DataError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Fields(error) => error.hint(),
+            Self::Text(error) => return error.hint(),
+            Self::NothingOfResponse { .. } => "leave the row out with on_error = \"skip\", or do less to texts".to_owned(),
             Self::FieldsOfNoForm { .. } => format!("name the fields of one of these: {}", known_fields(None)),
             Self::Template { .. } => {
                 "write fields in braces, as in \"Question: {question}\\nAnswer: {answer}\"; a brace itself is written twice"
@@ -178,6 +180,8 @@ impl DataError {
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
+            Self::StreamsOfExamples { .. } => "remove carry_state: a response begins with its prompt, not with what was read before".to_owned(),
+            Self::TooFewForStreams { .. } => "lower batch_size or gradient_accumulation, whose product is the streams, or eval_fraction".to_owned(),
             Self::NothingToLearn { masked: true, .. } => {
                 "the loss masks leave no token to predict; check them, or lengthen sequence_length".to_owned()
             }

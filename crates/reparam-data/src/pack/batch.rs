@@ -90,7 +90,10 @@ impl Batch {
                     .filter(|_| predicted)
                     .unwrap_or(IGNORE_INDEX)
             }));
-            batch.labels.push(IGNORE_INDEX);
+            batch.labels.push(match corpus.next(piece) {
+                Some(id) => i32::try_from(id).unwrap_or(IGNORE_INDEX),
+                None => IGNORE_INDEX,
+            });
             batch.bounds.push(batch.input_ids.len());
         }
         batch

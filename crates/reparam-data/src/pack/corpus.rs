@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::Piece;
 use crate::error::{DataError, Result};
 
 /// The token ids of one document.
@@ -161,6 +162,11 @@ impl Corpus {
     /// Ids by their place among all.
     pub(super) fn slice(&self, range: Range<usize>) -> &[u32] {
         &self.ids[range]
+    }
+
+    /// What the last token of a piece predicts.
+    pub(super) fn next(&self, piece: &Piece) -> Option<u32> {
+        piece.goes_on.then(|| self.ids[piece.range().end])
     }
 
     /// Whether the token at a place among all is to be predicted.

@@ -8,13 +8,16 @@ use crate::error::{DataError, Result};
 /// A stretch of one document of a [`Corpus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    document: usize,
-    start: usize,
+    pub(super) document: usize,
+    pub(super) start: usize,
     /// Where it begins in the corpus.
-    begin: usize,
-    len: usize,
-    n_labelled: usize,
-    of_example: bool,
+    pub(super) begin: usize,
+    pub(super) len: usize,
+    pub(super) n_labelled: usize,
+    pub(super) of_example: bool,
+    /// Whether its last token predicts the one behind it, as in a stream.
+    pub(super) goes_on: bool,
+    pub(super) continues: bool,
 }
 
 impl Piece {
@@ -36,11 +39,17 @@ impl Piece {
         self.of_example
     }
 
+    /// Whether it goes on where the block of the same stream one step before ended, so that a state can be carried over.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        self.continues
+    }
+
     /// Number of tokens.
     #[must_use]
     #[expect(
         clippy::len_without_is_empty,
-        reason = "a piece has at least two tokens"
+        reason = "a piece has at least one token"
     )]
     pub fn len(&self) -> usize {
         self.len
@@ -119,6 +128,8 @@ pub fn cut(corpus: &Corpus, sequence_length: usize, learned: Learned) -> Result<
                     false => end - begin - 1,
                 },
                 of_example,
+                goes_on: false,
+                continues: false,
             };
             if piece.n_labelled == 0 {
                 cut.dropped.push(piece);

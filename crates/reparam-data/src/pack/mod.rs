@@ -6,11 +6,14 @@
 //! the bounds of its pieces; attention stays inside the bounds. Blocks are not padded. A [`Batch`] is a
 //! concatenation of blocks.
 //!
+//! Instead, documents may be read as *streams* ([`DatasetOptions::streams`](crate::DatasetOptions::streams)): equal parts of
+//! all texts, of which each step has the next `sequence_length` tokens. A piece then *continues* the one before.
+//!
 //! # Labels
 //!
 //! `labels[i]` is the id to be predicted *at* position `i`, the next token of the same piece, so they are already
-//! shifted. It is [`IGNORE_INDEX`] at the last position of each piece, and where the loss mask says that the next
-//! token is not to be learned.
+//! shifted. At the last position of each piece it is [`IGNORE_INDEX`], in a stream the token behind the piece. It is
+//! [`IGNORE_INDEX`] where the loss mask says that the next token is not to be learned.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +25,7 @@ mod batch;
 mod corpus;
 mod cut;
 mod report;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +33,7 @@ pub use batch::{Batch, Block};
 pub use corpus::{Corpus, EncodedDocument};
 pub use cut::{Cut, Piece, cut};
 pub use report::PackReport;
+pub(crate) use streams::{joined, streams};
 
 /// The label of a position that predicts nothing, as in PyTorch's cross-entropy.
 pub const IGNORE_INDEX: i32 = -100;

@@ -399,3 +399,77 @@ proptest! {
         }
     }
 }
+
+/// What streams are: all tokens with their next ones, in order, in parts of which none is more than a token longer.
+fn check_streams(lengths: &[usize], n_streams: usize, length: usize) {
+    let corpus = Corpus::of(documents(lengths)).unwrap();
+    let whole = cut(&corpus, length, Learned::Masked).unwrap();
+    let stretches = joined(whole);
+    let pairs: Vec<(u32, i32)> = (0..corpus.n_documents())
+        .flat_map(|document| corpus.ids(document).windows(2))
+        .map(|pair| (pair[0], pair[1] as i32))
+        .collect();
+    let found = streams(&stretches, n_streams, length);
+    if pairs.len() < n_streams {
+        assert!(matches!(found, Err(DataError::TooFewForStreams { .. })));
+        return;
+    }
+    let (_, blocks) = found.unwrap();
+    let steps = blocks.len().div_ceil(n_streams);
+    let mut all = Vec::new();
+    let (mut shortest, mut longest) = (usize::MAX, 0);
+    for stream in 0..n_streams {
+        let before = all.len();
+        let mut end = None;
+        for step in 0..steps {
+            let Some(block) = blocks.get(step * n_streams + stream) else {
+                assert_eq!(step + 1, steps);
+                continue;
+            };
+            let is_last = all.len() + length > before + pairs.len() / n_streams;
+            assert!(block.n_tokens() == length || is_last);
+            for (at, piece) in block.pieces().iter().enumerate() {
+                let (ids, labels) = seen(&corpus, piece);
+                let goes_on = end == Some((piece.document(), piece.start()));
+                assert_eq!(piece.continues(), at == 0 && goes_on);
+                assert_eq!(piece.n_labelled(), labels.len());
+                end = Some((piece.document(), piece.start() + piece.len()));
+                all.extend(ids.into_iter().zip(labels));
+            }
+        }
+        shortest = shortest.min(all.len() - before);
+        longest = longest.max(all.len() - before);
+    }
+    assert_eq!(all, pairs);
+    assert!(longest - shortest <= 1);
+}
+
+proptest! {
+    #[test]
+    fn streams_have_every_token_once(
+        lengths in prop::collection::vec(1usize..30, 1..8),
+        n_streams in 1usize..9,
+        length in 2usize..12,
+    ) {
+        prop_assume!(lengths.iter().any(|length| *length > 1));
+        check_streams(&lengths, n_streams, length);
+    }
+}
+
+#[test]
+fn streams_are_of_documents() {
+    let masked = EncodedDocument {
+        ids: vec![1, 2, 3],
+        loss_mask: Some(vec![false, true, true]),
+    };
+    let (_, cut) = pieces_of(&[masked], 3).unwrap();
+    let stretches = joined(cut);
+    let error = streams(&stretches, 1, 3).unwrap_err();
+    assert!(matches!(
+        error,
+        DataError::StreamsOfExamples { examples: 1 }
+    ));
+    let (_, cut) = pieces_of(&documents(&[3]), 3).unwrap();
+    let error = streams(&joined(cut), 0, 3).unwrap_err();
+    assert!(matches!(error, DataError::ZeroBatchSize));
+}

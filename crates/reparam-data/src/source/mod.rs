@@ -9,7 +9,7 @@
 //! - A row that cannot be read is an error, with all others of its kind in the file, or left out and counted: [`OnError`].
 //!
 //! The bytes of a text are kept as they are, white space and Unicode form included, because the tokenizer decides what
-//! they mean. Two things say how a file is written and are no part of its text: a byte order mark at its start is removed, and
+//! they mean, unless [`ReadOptions::text`] says what is done to them. Two things say how a file is written and are no part of its text: a byte order mark at its start is removed, and
 //! line ends `\r\n` are read as `\n`. Strings of JSON and cells of tables are kept to the
 //! byte.
 
@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::error::{DataError, Result};
+use crate::preprocess::{Preprocessor, Segment, TextOptions, TextReport};
 use crate::watch::{Phase, Watch};
 
 mod content;
@@ -131,9 +132,18 @@ pub struct ReadOptions {
     pub template: Option<Template>,
     /// What is done with a row that cannot be read.
     pub on_error: OnError,
+    /// What is done to the text of each document; of an example to its prompt and to its response.
+    pub text: TextOptions,
 }
 
 impl ReadOptions {
+    /// Returns the options for what is measured: no document is left out, however short.
+    #[must_use]
+    pub fn measured(mut self) -> Self {
+        self.text.min_length = 0;
+        self
+    }
+
     /// Reads files of this format.
     #[must_use]
     pub fn of(format: Format) -> Self {
@@ -147,8 +157,9 @@ impl ReadOptions {
     ///
     /// # Errors
     ///
-    /// [`DataError::Fields`], [`DataError::FieldsOfNoForm`], [`DataError::TemplateAndFormat`].
+    /// [`DataError::Fields`], [`DataError::FieldsOfNoForm`], [`DataError::TemplateAndFormat`], [`DataError::Text`].
     pub fn check(&self) -> Result<()> {
+        self.text.check()?;
         Shape::check(self)
     }
 }
@@ -166,6 +177,8 @@ pub struct ReadReport {
     pub skipped: Skipped,
     /// Files of directories and patterns that were left out, for their names do not say that they hold data.
     pub left_out: Vec<PathBuf>,
+    /// What was done to texts, if something was to be done.
+    pub text: Option<TextReport>,
 }
 
 /// What a list of files holds.
@@ -233,6 +246,11 @@ fn visit(
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadReport> {
     options.check()?;
+    let steps = match options.text.is_nothing() {
+        true => None,
+        false => Some(Preprocessor::new(&options.text)?),
+    };
+    let mut of_texts = TextReport::new(SHOWN_TEXTS);
     let is_data = |path: &Path| Format::of_name(path).is_some();
     let found = paths::find(paths, is_data)?;
     let mut report = ReadReport {
@@ -255,6 +273,8 @@ fn visit(
             documents: 0,
             is_blank: true,
             line_ends: 0,
+            steps: steps.as_ref(),
+            of_texts: &mut of_texts,
             each: &mut *each,
         };
         let digest = reading.read()?;
@@ -267,8 +287,12 @@ fn visit(
         }
     }
     watch.at(Phase::Reading, total, total);
+    report.text = steps.map(|_| of_texts);
     Ok(report)
 }
+
+/// The texts that a report shows.
+const SHOWN_TEXTS: usize = 3;
 
 /// A file whose documents are being read.
 struct Reading<'a> {
@@ -283,6 +307,9 @@ struct Reading<'a> {
     is_blank: bool,
     /// The line ends of a text that were changed.
     line_ends: usize,
+    /// What is done to texts.
+    steps: Option<&'a Preprocessor>,
+    of_texts: &'a mut TextReport,
     each: &'a mut dyn FnMut(Document) -> Result<()>,
 }
 
@@ -452,7 +479,14 @@ impl Reading<'_> {
         if self.faults.failed() {
             return Ok(());
         }
-        (self.each)(document)
+        match self.steps {
+            None => (self.each)(document),
+            Some(steps) => match prepared(document, steps, self.of_texts) {
+                Ok(Some(document)) => (self.each)(document),
+                Ok(None) => Ok(()),
+                Err(error) => self.faults.add(error),
+            },
+        }
     }
 
     /// Returns the format that the file was found to have, and what was left out.
@@ -487,6 +521,52 @@ impl Reading<'_> {
             path: self.path.to_path_buf(),
         }
     }
+}
+
+/// Does the steps to a text; `None` if it is too short to be learned.
+///
+/// # Errors
+///
+/// [`DataError::NothingOfResponse`].
+fn prepared(
+    document: Document,
+    steps: &Preprocessor,
+    report: &mut TextReport,
+) -> Result<Option<Document>> {
+    let Document {
+        text,
+        prompt_len,
+        source,
+    } = document;
+    let Some(len) = prompt_len else {
+        return Ok(steps.apply_row(&text, report).map(|text| Document {
+            text: text.into_owned(),
+            prompt_len,
+            source,
+        }));
+    };
+    let (prompt, response) = text.split_at(len);
+    let both = steps
+        .apply_row(prompt, report)
+        .zip(steps.apply_row(response, report));
+    let Some((prompt, response)) = both else {
+        return Ok(None);
+    };
+    if response.trim().is_empty() {
+        return Err(DataError::NothingOfResponse { place: source });
+    }
+    let mut text = prompt.into_owned();
+    // Words have one space between them, here too.
+    if steps.options().segment != Segment::None && !text.is_empty() {
+        text.push(' ');
+    }
+    let prompt_len = Some(text.len());
+    text.push_str(&response);
+    Ok(Some(Document {
+        text,
+        prompt_len,
+        source,
+    }))
 }
 
 /// The extension in lower case.

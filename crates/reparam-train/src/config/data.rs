@@ -6,13 +6,15 @@ use reparam::schema::{
     Range, SchemaError, SettingKind, SettingSpec, SettingValue, Settings, count, flag, number,
     optional, required, word,
 };
+use reparam_data::preprocess::TextOptions;
 use reparam_data::{DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template};
 use serde::{Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
 use super::read::setting;
 use super::section::Section;
-use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, words};
+use super::text::{TEXT_SETTING, text_options};
+use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, text, words};
 
 /// `[data]`: the texts to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,6 +36,9 @@ pub struct DataConfig {
     /// What makes a text of a row's fields, instead of a format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// What is done to texts before they become tokens; as in the run of the model if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextOptions>,
     /// What is done with a row that cannot be read.
     #[serde(serialize_with = "write_on_error")]
     pub on_error: OnError,
@@ -44,6 +49,8 @@ pub struct DataConfig {
     pub packing: PackingStrategy,
     /// Whether the order of the blocks is drawn anew, from the seed, for each epoch.
     pub shuffle: bool,
+    /// Whether the states of a recurrent model go on from step to step.
+    pub carry_state: bool,
 }
 
 /// What the loss is measured on, apart from the training data.
@@ -152,7 +159,29 @@ impl DataConfig {
             fields: self.fields.clone(),
             template: self.template.clone(),
             on_error: self.on_error,
+            text: self.text.clone().unwrap_or_default(),
         }
+    }
+
+    /// Refuses what streams have no use for: they are read as they come.
+    fn in_order(self, section: &Section<'_>) -> Result<Self> {
+        let is_said = |key: &str| section.find(key).is_some();
+        let unused = [
+            ("shuffle", self.shuffle),
+            ("packing", self.packing != PackingStrategy::Sequential),
+            ("train_on_prompt", self.train_on_prompt),
+        ];
+        for (key, is_other) in unused {
+            if is_other && is_said(key) {
+                let reason = "`carry_state` reads documents in the order of the files";
+                return Err(section.no_effect(key, reason, format!("remove `{key}`")));
+            }
+        }
+        Ok(Self {
+            shuffle: false,
+            packing: PackingStrategy::Sequential,
+            ..self
+        })
     }
 
     /// The files to train on.
@@ -222,6 +251,7 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "",
         "makes a text of a row's fields, see templates",
     ),
+    TEXT_SETTING,
     DataConfig::ON_ERROR,
     flag(
         "train_on_prompt",
@@ -236,6 +266,11 @@ pub(super) const SPECS: &[SettingSpec] = &[
              files; none: one piece a block",
     ),
     DataConfig::SHUFFLE,
+    flag(
+        "carry_state",
+        false,
+        "recurrent models: each step goes on in the texts where the step before ended, with its states, see carried states",
+    ),
 ];
 
 impl RunData for DataConfig {
@@ -247,7 +282,8 @@ impl RunData for DataConfig {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let template = template(section)?;
-        let config = section.typed(SPECS, |settings| {
+        text::check(section, &section.read(&[TEXT_SETTING])?)?;
+        let mut config = section.typed(SPECS, |settings| {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
@@ -257,12 +293,20 @@ impl RunData for DataConfig {
                     .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
                 fields,
                 template,
+                text: settings
+                    .has(TEXT_SETTING.key)
+                    .then(|| text_options(settings))
+                    .transpose()?,
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
                 packing: settings.choice("packing", &PACKING)?,
                 shuffle: settings.flag("shuffle")?,
+                carry_state: settings.flag("carry_state")?,
             })
         })?;
+        if config.carry_state {
+            config = config.in_order(section)?;
+        }
         check_eval_max(section, &config.eval)?;
         config.reading().check().map_err(|source| {
             let key = match source {

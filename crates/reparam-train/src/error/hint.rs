@@ -44,6 +44,12 @@ impl TrainError {
                     .into(),
             ),
             Self::CheckpointMixed { .. } => Some("remove this checkpoint".into()),
+            Self::NoState { .. } => {
+                Some("remove the newest checkpoint, whose carried.safetensors is gone or not its own".into())
+            }
+            Self::Stateless { .. } => {
+                Some("remove `carry_state`, which is for recurrent models; others see the tokens of one piece".into())
+            }
             Self::Interrupted | Self::NotForTask { .. } | Self::Task(_) => None,
             Self::NoFields { option, .. } => Some(format!("leave {option} out")),
             Self::NeedsArchitecture { known, .. } => Some(format!(

@@ -14,7 +14,7 @@ use reparam_models::ModelError;
 use super::{Origins, Report, RunFacts, RunFile, RunPlan, Task};
 use crate::Stop;
 use crate::event::Step;
-use crate::learner::{Learner, ModuleLearner};
+use crate::learner::{Carried, Learner, ModuleLearner};
 use crate::metrics::Metrics;
 use crate::{Result, TrainError};
 
@@ -218,6 +218,10 @@ pub(crate) trait TaskLearner: Learner {
     fn save_theta(&self, at: At<'_>, path: &Path) -> Result<()>;
     /// Reads what [`save_theta`](Self::save_theta) wrote.
     fn load_theta(&mut self, path: &Path) -> Result<()>;
+    /// What the last finished step has left for the next one.
+    fn carried(&self) -> &Carried;
+    /// Goes on from what a step has left.
+    fn carry(&mut self, carried: Carried);
 }
 
 impl<T: Task> ModuleLearner<T> {
@@ -275,5 +279,13 @@ impl<T: Task> TaskLearner for ModuleLearner<T> {
     fn load_theta(&mut self, path: &Path) -> Result<()> {
         self.model = self.at(At::File(path))?;
         Ok(())
+    }
+
+    fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    fn carry(&mut self, carried: Carried) {
+        self.carried = carried;
     }
 }

@@ -1,5 +1,6 @@
 //! The task `causal-lm`: predicting the next token of texts.
 
+use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -7,8 +8,10 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
+use reparam_data::preprocess::Preprocessor;
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, FileShare, Format, ReadReport, Size, Split, TextTokenizer,
+    BatchPlan, Dataset, DatasetOptions, FileShare, Format, Piece, ReadOptions, ReadReport, Size,
+    Split, TextTokenizer,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Precision, Sampling};
@@ -24,14 +27,15 @@ use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
-use crate::learner::Objective;
+use crate::learner::{Carried, Objective};
 use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
+use crate::streams::{carried_of, states_of};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
 };
 use crate::warnings::beyond_positions;
-use crate::{Metrics, Result, Session, Stop, TrainError, settings};
+use crate::{Metrics, Result, Session, Stop, TrainError, settings, streams};
 
 /// The key of `config.json` that says whether the output head is the embedding.
 const TIED: &str = "tie_word_embeddings";
@@ -47,25 +51,48 @@ pub struct CausalLanguageModel {
     end_of_text: Vec<u32>,
     /// The text to generate before and after.
     sample: Option<SampleConfig>,
+    /// What is done to it first.
+    texts: TrainedTexts,
     card: TextCard,
     /// The base's `config.json`.
     config: Map<String, Value>,
     result: Saved,
 }
 
-/// Returns the format of the examples that a model or its adapter was trained on, if it is said there.
-///
-/// # Errors
-///
-/// A base that is not found, and a card that cannot be read.
-pub fn trained_format(
-    request: &ModelRequest,
-    session: &Session,
-    hub: &HubOptions,
-) -> Result<Option<Format>> {
-    let (request, _) = request.found(hub)?;
-    let card = TextCard::of(&request, session.files.json(), CausalLanguageModel::NAME)?;
-    Ok(card.and_then(|(card, _)| card.format.or(card.examples)))
+/// How the texts were that a model or its adapter was trained on, as far as it is said there.
+#[derive(Debug, Default)]
+pub struct TrainedTexts {
+    /// The format of the examples.
+    pub format: Option<Format>,
+    steps: Option<Preprocessor>,
+}
+
+impl TrainedTexts {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// A base that is not found, and a card that cannot be read.
+    pub fn of(request: &ModelRequest, session: &Session, hub: &HubOptions) -> Result<Self> {
+        let (request, _) = request.found(hub)?;
+        let card = TextCard::of(&request, session.files.json(), CausalLanguageModel::NAME)?;
+        Ok(match card {
+            None => Self::default(),
+            Some((card, _)) => Self {
+                format: card.format.or(card.examples),
+                steps: card.steps()?,
+            },
+        })
+    }
+
+    /// Does to a prompt what was done to the texts.
+    #[must_use]
+    pub fn prepared<'a>(&self, prompt: &'a str) -> Cow<'a, str> {
+        match &self.steps {
+            Some(steps) => steps.apply(prompt),
+            None => Cow::Borrowed(prompt),
+        }
+    }
 }
 
 impl Objective for CausalLanguageModel {
@@ -91,6 +118,30 @@ impl Objective for CausalLanguageModel {
         let batch = self.train.batch(&self.plan.batch(pass));
         let scale = (1.0 / total) as f32;
         Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
+    }
+
+    fn loss_from(
+        &self,
+        model: &CausalLm,
+        pass: u64,
+        total: f64,
+        (before, context): (&Carried, &ForwardContext),
+    ) -> Result<(Tensor<1>, Carried)> {
+        if self.train.streams().is_none() {
+            return Ok((self.loss(model, pass, total, context)?, Carried::new()));
+        }
+        let blocks = self.plan.batch(pass);
+        let number = pass % self.plan.accumulation();
+        let mut pieces = blocks
+            .iter()
+            .map(|block| &self.train.blocks[*block].pieces()[0]);
+        let states = match pieces.any(Piece::continues) {
+            true => states_of(before, number, blocks.len(), model.architecture())?,
+            false => Vec::new(),
+        };
+        let scale = (1.0 / total) as f32;
+        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context);
+        Ok((loss, carried_of(left, number)))
     }
 }
 
@@ -128,15 +179,26 @@ impl Task for CausalLanguageModel {
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }
+        let architecture = session.model.architecture();
+        if config.data.carry_state && !architecture.has_state() {
+            return Err(TrainError::Stateless {
+                model_type: architecture.model_type.clone(),
+            });
+        }
         let length = config.train.sequence_length;
         session.model.check_length(length)?;
         warnings.extend(beyond_positions(session.model.architecture(), length));
         session.model.body.recompute = config.train.recompute;
+        let (own, adapted) = (config.data.text.clone(), config.model.adapter.as_deref());
+        let reading = ReadOptions {
+            text: TextCard::inherited(own, adapted, session.files.json(), Self::NAME)?,
+            ..config.data.reading()
+        };
         let Split {
             train,
             eval,
             held_out,
-        } = load_data(config, &session, watch)?;
+        } = load_data(config, &session, &reading, watch)?;
         let mut config_json = session.files.json().json.map().clone();
         // What the checkpoint was found to be, where the file says otherwise.
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
@@ -176,7 +238,11 @@ impl Task for CausalLanguageModel {
             meta.fan_in_fan_out = model.stores_transposed(modules);
             model
         };
-        let card = TextCard::new(Self::NAME, &config.data.reading(), &train.read.formats);
+        let card = TextCard::new(Self::NAME, &reading, &train.read.formats);
+        let texts = TrainedTexts {
+            steps: card.steps()?,
+            ..TrainedTexts::default()
+        };
         prepare(config, base, data, adapt, |plan, result| Self {
             train,
             eval,
@@ -184,6 +250,7 @@ impl Task for CausalLanguageModel {
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
             sample: config.train.sample.clone(),
+            texts,
             card,
             config: config_json,
             result,
@@ -209,7 +276,8 @@ impl Task for CausalLanguageModel {
         let Some(SampleConfig { prompt, tokens }) = &self.sample else {
             return Ok(None);
         };
-        let request = (prompt.as_str(), *tokens, Sampling::greedy());
+        let prepared = self.texts.prepared(prompt);
+        let request = (&*prepared, *tokens, Sampling::greedy());
         let (tokenizer, end) = (&self.tokenizer, &self.end_of_text);
         let mut go_on = |_: &str| ControlFlow::Continue(());
         let generated = generate(model, tokenizer, end, request, stop, &mut go_on)?;
@@ -252,7 +320,7 @@ fn data_facts(
     sequence_length: usize,
 ) -> Value {
     let report = &train.report;
-    json!({
+    let mut facts = json!({
         "train_tokens": report.tokens,
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
@@ -264,7 +332,14 @@ fn data_facts(
         "skipped": read.skipped.count,
         "skipped_rows": read.skipped.first,
         "left_out": read.left_out,
-    })
+    });
+    if let Some(streams) = train.streams() {
+        facts["streams"] = streams.into();
+    }
+    if let Some(text) = &train.read.text {
+        facts["text"] = json!(text);
+    }
+    facts
 }
 
 /// The formats of the files, in a word.
@@ -273,15 +348,22 @@ fn formats(read: &ReadReport) -> String {
     names.join(" and ")
 }
 
-fn load_data(config: &RunConfig, session: &Session, watch: Stop<'_>) -> Result<Split> {
-    let options = settings::dataset(&config.data, config.train.sequence_length);
+fn load_data(
+    config: &RunConfig,
+    session: &Session,
+    reading: &ReadOptions,
+    watch: Stop<'_>,
+) -> Result<Split> {
+    let options = settings::dataset(&config.data, &config.train, reading.clone());
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
     Ok(match &config.data.eval {
         EvalData::Files(files) => {
             // Measured as `eval` and a held-out part are: by the responses.
             let measured = DatasetOptions {
+                read: reading.clone().measured(),
                 train_on_prompt: false,
+                streams: options.streams.map(|_| 1),
                 ..options.clone()
             };
             Split {

@@ -25,7 +25,7 @@ use super::texts::{TextCard, texts_of};
 use crate::adapter::attach;
 use crate::bootstrap::with_intervals;
 use crate::cards::{self, CARD_FILE};
-use crate::config::{EvalData, RowsConfig, RowsKeys};
+use crate::config::{EvalData, RowsConfig, RowsKeys, TEXT_SETTING, text_options};
 use crate::evaluate::{Loss, at_once};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
@@ -61,6 +61,7 @@ impl RowsKeys for MaskedKeys {
             "share of tokens to guess, or of words with whole_words",
         ),
         flag("whole_words", false, "mask all tokens of a word together"),
+        TEXT_SETTING,
     ];
 }
 
@@ -175,17 +176,29 @@ impl Task for MaskedLanguageModel {
     ) -> Result<Prepared<Self>> {
         let (data, train_config) = (&config.data, &config.train);
         let recipe = Recipe::of(config, NewModel::Masked);
-        let opened = Beginning::find(config, &config.model.hub(hub))?
-            .open(&recipe, || texts_of(&data.train, &data.reading(), watch))?;
         let settings = &data.own;
+        let own = settings
+            .has(TEXT_SETTING.key)
+            .then(|| text_options(settings));
+        let own = own.transpose()?;
+        let mut reading = ReadOptions {
+            text: own.clone().unwrap_or_default(),
+            ..data.reading()
+        };
+        let opened = Beginning::find(config, &config.model.hub(hub))?
+            .open(&recipe, || texts_of(&data.train, &reading, watch))?;
+        let adapted = config.model.adapter.as_deref();
+        reading.text = TextCard::inherited(own, adapted, opened.files.json(), Self::NAME)?;
         let probability = settings.number("mask_probability")?;
         let masking = masking(&opened, probability, settings.flag("whole_words")?)?;
         let length = length(&opened, train_config.sequence_length);
-        let read = |paths: &[PathBuf]| pieces(paths, &data.reading(), (&opened, length), watch);
-        let (documents, mut report) = read(&data.train)?;
+        let read = |paths: &[PathBuf], reading: &ReadOptions| {
+            pieces(paths, reading, (&opened, length), watch)
+        };
+        let (documents, mut report) = read(&data.train, &reading)?;
         let (train, eval) = match &data.eval {
             EvalData::Files(paths) => {
-                let (eval, of_eval) = read(paths)?;
+                let (eval, of_eval) = read(paths, &reading.clone().measured())?;
                 report.files.extend(of_eval.files);
                 report.skipped.append(of_eval.skipped);
                 report.left_out.extend(of_eval.left_out);
@@ -204,11 +217,7 @@ impl Task for MaskedLanguageModel {
         let n_tokens = |pieces: &[EncodedPiece]| -> usize {
             pieces.iter().map(|piece| piece.row.ids.len()).sum()
         };
-        let learned = Learned {
-            count: train.len(),
-            tokens: n_tokens(&train),
-            shuffle: data.shuffle,
-            facts: json!({
+        let mut facts = json!({
                 "train_tokens": n_tokens(&train),
                 "pieces": train.len(),
                 "eval_tokens": eval.as_deref().map_or(0, n_tokens),
@@ -217,10 +226,18 @@ impl Task for MaskedLanguageModel {
                 "skipped": report.skipped.count,
                 "skipped_rows": report.skipped.first,
                 "left_out": report.left_out,
-            }),
+        });
+        if let Some(text) = &report.text {
+            facts["text"] = json!(text);
+        }
+        let learned = Learned {
+            count: train.len(),
+            tokens: n_tokens(&train),
+            shuffle: data.shuffle,
+            facts,
             files: report.files,
         };
-        let card = TextCard::new(Self::NAME, &data.reading(), &report.formats);
+        let card = TextCard::new(Self::NAME, &reading, &report.formats);
         // In f32, unless something else is asked for.
         let precision = train_config.precision.resolve(false);
         let mut model = load(&opened, precision)?;

@@ -14,7 +14,7 @@ mod texts;
 mod token_classification;
 mod word_embedding;
 
-pub use causal_lm::{CausalLanguageModel, trained_format};
+pub use causal_lm::{CausalLanguageModel, TrainedTexts};
 pub use embedding::{Embedding, Sentences};
 pub use masked_lm::{MaskedKeys, MaskedLanguageModel};
 pub use question_answering::{QuestionAnswering, Questions};

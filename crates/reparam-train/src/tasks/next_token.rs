@@ -7,6 +7,7 @@ use reparam_data::rows::softmax;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, TokenBatch};
 
+use super::causal_lm::TrainedTexts;
 use crate::config::Precision;
 use crate::explain::{ExplainRequest, Explanation, Input, Shown, Subject, attribute};
 use crate::task::ModelRequest;
@@ -27,8 +28,10 @@ pub(super) fn explain(
     };
     let session = Session::open_request(&model, hub)?;
     let tokenizer = &session.tokenizer;
-    let encoded = tokenizer.encode_spans(&request.text, None, usize::MAX)?;
-    let mut shown = Shown::of_spans(&encoded, &request.text, None);
+    let trained = TrainedTexts::of(&model, &session, hub)?;
+    let text = trained.prepared(&request.text);
+    let encoded = tokenizer.encode_spans(&text, None, usize::MAX)?;
+    let mut shown = Shown::of_spans(&encoded, &text, None);
     let mut ids = encoded.row.ids;
     if ids.is_empty() {
         return Err(TrainError::NothingToExplain {

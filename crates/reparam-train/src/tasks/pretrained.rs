@@ -17,7 +17,7 @@ use crate::adapter::{AdapterBase, attach};
 use crate::config::{Catalog, ModelRun, NewModelConfig};
 use crate::export::save_model;
 use crate::json::object;
-use crate::learner::{ModuleLearner, Objective};
+use crate::learner::{Carried, ModuleLearner, Objective};
 use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
 use crate::new_model::Recipe;
@@ -212,6 +212,7 @@ where
     let modules = report.modules.into_iter();
     Ok(Prepared {
         learner: ModuleLearner {
+            carried: Carried::new(),
             accumulation: plan.accumulation(),
             objective: task(plan, result),
             model,

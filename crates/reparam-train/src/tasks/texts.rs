@@ -1,12 +1,14 @@
 //! How the texts of a run were read: what its result says of it, and how other files are read because of that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use reparam_data::preprocess::{Preprocessor, TextOptions};
 use reparam_data::{Fields, Format, ReadOptions, Template, read_watched};
 use reparam_formats::config::ModelJson;
 use serde::{Deserialize, Serialize};
 
 use crate::cards::{self, CARD_FILE};
+use crate::session::adapter_directory;
 use crate::task::{DataRequest, ModelRequest};
 use crate::{Result, Stop};
 
@@ -23,6 +25,21 @@ pub(super) struct TextCard {
     /// The format of all examples where nothing but their fields said it; other data need not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) examples: Option<Format>,
+    #[serde(default, skip_serializing_if = "CardSettings::is_default")]
+    settings: CardSettings,
+}
+
+/// What a run file said of the task's own settings that a prediction needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct CardSettings {
+    #[serde(default)]
+    text: TextOptions,
+}
+
+impl CardSettings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl TextCard {
@@ -51,15 +68,50 @@ impl TextCard {
             format: read.format,
             fields: read.fields.clone(),
             template: read.template.clone(),
+            settings: CardSettings {
+                text: read.text.clone(),
+            },
         }
     }
 
-    /// Returns how files are read, and which file says it if it was not asked for.
+    /// Returns what a run does to texts that says `own` of it: where it says nothing, that is what was done to those that its
+    /// adapter, else its model, has learned from.
+    pub(super) fn inherited(
+        own: Option<TextOptions>,
+        adapter: Option<&str>,
+        json: &ModelJson,
+        task: &str,
+    ) -> Result<TextOptions> {
+        if let Some(own) = own {
+            return Ok(own);
+        }
+        let json = &json.json;
+        let mut card: Option<Self> = match adapter {
+            Some(directory) => cards::of_adapter(&adapter_directory(Path::new(directory)), task)?,
+            None => None,
+        };
+        if card.is_none() {
+            card = cards::of_model(json.path(), json.map(), task)?;
+        }
+        Ok(card.map(|card| card.settings.text).unwrap_or_default())
+    }
+
+    /// Returns what is done to a text, if something is.
+    pub(super) fn steps(&self) -> Result<Option<Preprocessor>> {
+        preprocessor(&self.settings.text)
+    }
+
+    /// Returns how files are read to be measured, and which file says it if it was not asked for.
     pub(super) fn reading(
         card: Option<(Self, PathBuf)>,
         data: &DataRequest,
     ) -> Result<(ReadOptions, Option<PathBuf>)> {
+        let text = |card: &Self| card.settings.text.clone();
         let asked = ReadOptions {
+            text: card
+                .as_ref()
+                .map(|(card, _)| text(card))
+                .unwrap_or_default(),
             format: data.format.as_deref().map(str::parse).transpose()?,
             fields: data.fields.clone().unwrap_or_default(),
             template: data.template.clone(),
@@ -67,6 +119,7 @@ impl TextCard {
         };
         let by_default = ReadOptions {
             on_error: data.on_error,
+            text: asked.text.clone(),
             ..ReadOptions::default()
         };
         match card {
@@ -76,12 +129,21 @@ impl TextCard {
                     fields: card.fields,
                     template: card.template,
                     on_error: data.on_error,
+                    text: asked.text,
                 };
                 let path = (remembered != by_default).then_some(path);
-                Ok((remembered, path))
+                Ok((remembered.measured(), path))
             }
-            _ => Ok((asked, None)),
+            _ => Ok((asked.measured(), None)),
         }
+    }
+}
+
+/// Prepares the steps that are asked for; `None` if there is nothing to do.
+pub(super) fn preprocessor(options: &TextOptions) -> Result<Option<Preprocessor>> {
+    match options.is_nothing() {
+        true => Ok(None),
+        false => Ok(Some(Preprocessor::new(options)?)),
     }
 }
 

@@ -29,7 +29,7 @@ use reparam_models::{Precision, WordExamples, WordVectorModel};
 use serde_json::{Map, Value, json};
 
 use super::pretrained::{Adapter, Learned, Loaded, Saved, prepare};
-use super::texts::TextCard;
+use super::texts::{TextCard, preprocessor};
 use crate::adapter::AdapterBase;
 use crate::cards::{self, CARD_FILE};
 use crate::config::{
@@ -295,11 +295,7 @@ impl Task for WordEmbedding {
         });
         let of_similarity = of_similarity.transpose()?;
         let similarity = similarity.map(WordSimilarity::read).transpose()?;
-        let text = text_options(settings)?;
-        let steps = match text.is_nothing() {
-            true => None,
-            false => Some(Preprocessor::new(&text)?),
-        };
+        let steps = preprocessor(&text_options(settings)?)?;
         let mut of_texts = TextReport::new(3);
         let read = |paths: &[PathBuf], report: &mut TextReport| {
             Lines::read(paths, config, steps.as_ref(), report, watch)

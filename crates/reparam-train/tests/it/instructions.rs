@@ -119,6 +119,7 @@ fn ids_and_labels_are_those_of_transformers() {
         train_on_prompt: false,
         sequence_length: 512,
         packing: PackingStrategy::None,
+        streams: None,
     };
     let paths = [place.path("data.json")];
     let dataset =

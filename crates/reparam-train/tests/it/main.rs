@@ -18,6 +18,7 @@ mod recurrent;
 mod regression;
 mod resume;
 mod runs;
+mod streams;
 mod study;
 mod toys;
 mod witness;

@@ -7,9 +7,10 @@ use reparam_data::OnError;
 use reparam_train::config::Override;
 use reparam_train::event::Event;
 use reparam_train::inspect::{WordQuestion, ask_words};
+use reparam_train::tasks::TrainedTexts;
 use reparam_train::{
     DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
-    Predictions, Stop, TaskRun, Tasks, TrainError,
+    Predictions, Session, Stop, TaskRun, Tasks, TrainError,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ struct Example {
     data: &'static str,
 }
 
-const EXAMPLES: [Example; 9] = [
+const EXAMPLES: [Example; 10] = [
     Example {
         name: "topics",
         task: "sequence-classification",
@@ -59,6 +60,11 @@ const EXAMPLES: [Example; 9] = [
         name: "numbers",
         task: "seq2seq",
         data: "numbers.jsonl",
+    },
+    Example {
+        name: "characters",
+        task: "causal-lm",
+        data: "texts.txt",
     },
     Example {
         name: "numbers-lstm",
@@ -166,13 +172,7 @@ fn examples_make_models_that_can_be_measured() {
 /// bits.
 #[test]
 fn new_models_come_out_to_the_same_bits() {
-    for example in [
-        &EXAMPLES[0],
-        &EXAMPLES[5],
-        &EXAMPLES[6],
-        &EXAMPLES[7],
-        &EXAMPLES[8],
-    ] {
+    for example in [0, 5, 6, 7, 8, 9].map(|number| &EXAMPLES[number]) {
         let longer = [
             "train.max_steps=12",
             "train.eval_every=0",
@@ -378,6 +378,86 @@ fn texts_are_made_uniform_before_they_become_tokens() {
     let mut witness = Witness::default();
     witness.run(&run, false).expect("a run");
     assert!(witness.start().data["text"].is_object());
+}
+
+/// Language models of both kinds do it, too: to what they learn and measure, and again to what their result is given.
+#[test]
+fn texts_of_language_models_are_made_uniform() {
+    let text = "data.text={ normalize = \"nfkc\", lowercase = true, min_length = 40 }";
+    for (example, shown) in [(&EXAMPLES[5], "my sister"), (&EXAMPLES[4], "")] {
+        let (dir, plain) = (place(), place());
+        let witness = example.run(&dir, &[&SHORT[..], &[text]].concat());
+        let said = witness.expect("a run").start().data["text"].clone();
+        let steps = said["steps"].as_array().expect("steps").iter();
+        let steps: Vec<&str> = steps.filter_map(|step| step["step"].as_str()).collect();
+        assert_eq!(steps, ["normalize", "lowercase"]);
+        assert_eq!(said["samples"].as_array().map(Vec::len), Some(3));
+        let first = said["samples"][0]["after"].as_str().expect("a text");
+        assert!(first.starts_with("nobody expected"), "{first}");
+        let tokenizer = String::from_utf8(bytes(&dir, "model/tokenizer.json")).expect("UTF-8");
+        let of_plain = example.run(&plain, &SHORT).expect("a run");
+        assert!(of_plain.start().data.get("text").is_none());
+        // A vocabulary of the prepared texts, and none of the others.
+        let plain = String::from_utf8(bytes(&plain, "model/tokenizer.json")).expect("UTF-8");
+        assert!(
+            plain != tokenizer && !tokenizer.contains("Nob"),
+            "{}",
+            example.name
+        );
+        let model = dir.path().join("run");
+        let request = ModelRequest::new(model.to_str().expect("UTF-8"));
+        let measured = |text: &str| {
+            let file = dir.path().join("lines.txt");
+            std::fs::write(&file, text).expect("writes");
+            let data = DataRequest {
+                format: Some("lines".to_owned()),
+                ..DataRequest::new(file)
+            };
+            let request = EvalRequest::new(request.clone(), data);
+            let tasks = Tasks::builtin();
+            let task = *tasks
+                .of_request(None, &request.model, &offline())
+                .expect("a task");
+            let metrics = task
+                .eval(&request, &offline(), Stop::never())
+                .expect("measures");
+            (metrics.get("loss").expect("a loss"), metrics.get("tokens"))
+        };
+        // Short texts are measured like others.
+        assert_eq!(measured("We ate THE soup."), measured("we ate the soup."));
+        assert_ne!(measured("we ate the soup."), measured("we ate the cake."));
+        if !shown.is_empty() {
+            let session = Session::open_request(&request, &offline()).expect("a model");
+            let texts = TrainedTexts::of(&request, &session, &offline()).expect("a card");
+            assert_eq!(texts.prepared("My SISTER"), shown);
+        }
+        // A run that trains on does the same unless it says otherwise.
+        for (own, is_said) in [("", true), ("text = {}", false)] {
+            let on = place();
+            let text = format!(
+                "[model]\npath = {:?}\n[data]\ntrain = {:?}\nformat = \"lines\"\n{own}\n\
+                 [method]\nkind = \"lora\"\nrank = 2\n\
+                 [train]\nmax_steps = 1\nbatch_size = 2\n[output]\ndir = {:?}\n",
+                dir.path().join("run/model"),
+                example.data(),
+                on.path().join("run"),
+            );
+            let run = Tasks::builtin().parse(&text, "run.toml", &[]);
+            let mut witness = Witness::default();
+            witness
+                .run(&run.expect("a run file"), false)
+                .expect("a run");
+            assert_eq!(witness.start().data.get("text").is_some(), is_said, "{own}");
+            // And says so in its own result, of which an adapter is.
+            let card = std::fs::read_to_string(on.path().join("run/adapter/reparam.json"));
+            let card: Value = serde_json::from_str(&card.expect("a card")).expect("JSON");
+            assert_eq!(
+                card["settings"]["text"]["lowercase"] == true,
+                is_said,
+                "{card}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tables, templates, chosen fields, and rows that cannot be read.
 
 use super::*;
+use crate::preprocess::StopWords;
 
 /// The documents of a file, each as its prompt and the rest, and the report.
 fn read_as(
@@ -429,4 +430,64 @@ fn the_digest_of_lines_is_that_of_the_file() {
     let source = read_documents(std::slice::from_ref(&path), &ReadOptions::default()).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert_eq!(source.report.files, [FileDigest::of(&path, &bytes)]);
+}
+
+#[test]
+fn texts_are_prepared() {
+    let with = |text: TextOptions| ReadOptions {
+        text,
+        ..ReadOptions::default()
+    };
+    let lower = with(TextOptions {
+        lowercase: true,
+        min_length: 3,
+        ..TextOptions::default()
+    });
+    let content = "{\"text\": \"One\"}\n{\"text\": \" No \"}\n{\"text\": \"three\"}\n";
+    let (found, report) = read_as("a.jsonl", content, &lower).unwrap();
+    assert_eq!(found, [pair("", "one"), pair("", "three")]);
+    let said = report.text.expect("a report");
+    assert_eq!(
+        (said.texts, said.texts_changed, said.dropped_short),
+        (3, 2, 1)
+    );
+    // What is measured stays, however short.
+    let found = documents("a.jsonl", content, &lower.clone().measured());
+    assert_eq!(
+        found,
+        [pair("", "one"), pair("", " no "), pair("", "three")]
+    );
+    assert_eq!(
+        read_as("a.jsonl", content, &with(TextOptions::default()))
+            .unwrap()
+            .1
+            .text,
+        None
+    );
+    // A prompt and its response are two texts, whose words stay apart.
+    let segmented = with(TextOptions {
+        lowercase: true,
+        strip_html: true,
+        segment: Segment::Words,
+        ..TextOptions::default()
+    });
+    let content = "{\"prompt\": \"What's <i>2+2</i>? \", \"completion\": \" Four.\"}\n";
+    let found = documents("a.jsonl", content, &segmented);
+    assert_eq!(found, [pair("what's 2 + 2 ? ", "four .")]);
+    // What nothing is left of is a fault of its row.
+    let rows = format!("{content}{{\"prompt\": \"x\", \"completion\": \"<br>\"}}\n");
+    let error = read_as("a.jsonl", &rows, &segmented).unwrap_err();
+    assert!(error.to_string().contains(":2: nothing is left"), "{error}");
+    let skip = ReadOptions {
+        on_error: OnError::Skip,
+        ..segmented
+    };
+    let (found, report) = read_as("a.jsonl", &rows, &skip).unwrap();
+    assert_eq!((found.len(), report.skipped.count), (1, 1));
+    let unsegmented = with(TextOptions {
+        stop_words: StopWords::En,
+        ..TextOptions::default()
+    });
+    let error = read_as("a.txt", "x", &unsegmented).unwrap_err();
+    assert!(matches!(error, DataError::Text(_)) && error.hint().is_some());
 }

@@ -175,10 +175,12 @@ fn every_key_is_read() {
             format: Some(Format::Alpaca),
             fields: "output=answer".parse().unwrap(),
             template: None,
+            text: None,
             on_error: OnError::Skip,
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
             shuffle: false,
+            carry_state: false,
         },
         method: Some(
             Chosen::new("lora")

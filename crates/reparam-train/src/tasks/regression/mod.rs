@@ -36,7 +36,7 @@ use crate::config::{
 use crate::event::Step;
 use crate::inspect::{Description, Kind, files, tensors};
 use crate::json::object;
-use crate::learner::{ModuleLearner, Objective};
+use crate::learner::{Carried, ModuleLearner, Objective};
 use crate::task::{
     BOOTSTRAP, EvalRequest, Origins, PredictRequest, Predictions, Prepared, Report, ResultKind,
     RunFacts, RunFile as _, RunPlan, Task,
@@ -310,6 +310,7 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
     task.before = task.train_loss(&network);
     Ok(Prepared {
         learner: ModuleLearner {
+            carried: Carried::new(),
             objective: task,
             model: network,
             seed: config.train.seed,

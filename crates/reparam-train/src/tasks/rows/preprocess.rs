@@ -12,6 +12,7 @@ use super::card::Card;
 use crate::config::{RowsKeys as _, TEXT_SETTING, text_options};
 use crate::session::adapter_directory;
 use crate::tasks::pretrained::Beginning;
+use crate::tasks::texts;
 use crate::{Result, cards};
 
 /// The rows that a report shows.
@@ -19,11 +20,7 @@ const SHOWN: usize = 3;
 
 /// Prepares the steps that settings ask for; `None` if there is nothing to do.
 pub(super) fn preprocessor(settings: &Settings) -> Result<Option<Preprocessor>> {
-    let options = text_options(settings)?;
-    match options.is_nothing() {
-        true => Ok(None),
-        false => Ok(Some(Preprocessor::new(&options)?)),
-    }
+    texts::preprocessor(&text_options(settings)?)
 }
 
 /// Returns the settings of a run that trains on: where it does not say what is done to texts, that is what was done to those that its

@@ -14,7 +14,7 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, TokenBatch};
 use reparam_train::config::{DataConfig, Precision, TaskConfig, TaskKeys};
 use reparam_train::{
-    BaseOrigin, EvalRequest, Metrics, ModelRequest, ModuleLearner, Objective, Origins,
+    BaseOrigin, Carried, EvalRequest, Metrics, ModelRequest, ModuleLearner, Objective, Origins,
     PredictRequest, Predictions, Prepared, ResultKind, RunFacts, RunPlan, Session, Stop, Task,
     TrainError,
 };
@@ -261,6 +261,7 @@ impl Task for Score {
         };
         Ok(Prepared {
             learner: ModuleLearner {
+                carried: Carried::new(),
                 objective: Self {
                     plan,
                     train,
