@@ -19,12 +19,21 @@ pub(crate) struct SamplingArgs {
     /// Sample from the fewest tokens whose probabilities sum to P
     #[arg(long, allow_negative_numbers = true, value_name = "P", value_parser = probability)]
     top_p: Option<f64>,
-    /// Seed of what is drawn: tokens at a temperature above 0, and examples
-    #[arg(long, allow_negative_numbers = true, value_name = "SEED", default_value = "0", value_parser = seed)]
-    pub(crate) seed: u64,
+    /// Seed of what is drawn; default: 0
+    #[arg(long, allow_negative_numbers = true, value_name = "SEED", value_parser = seed)]
+    seed: Option<u64>,
 }
 
 impl SamplingArgs {
+    pub(crate) fn seed(self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// Whether a seed is given that draws no token.
+    pub(crate) fn is_seed_left(self) -> bool {
+        self.seed.is_some() && self.temperature == 0.0
+    }
+
     /// How the next token is drawn, `None` if it is the most likely one; refuses options of `command` that temperature 0 leaves
     /// without effect.
     pub(crate) fn asked(self, command: &'static str) -> Result<Option<Sampling>> {
@@ -33,7 +42,7 @@ impl SamplingArgs {
                 temperature: self.temperature,
                 top_k: self.top_k.unwrap_or(0),
                 top_p: self.top_p.unwrap_or(1.0),
-                seed: self.seed,
+                seed: self.seed(),
             }));
         }
         let idle = [

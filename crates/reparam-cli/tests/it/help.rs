@@ -228,9 +228,7 @@ fn help_of_generate() {
               Sample from the fewest tokens whose probabilities sum to P
 
           --seed <SEED>
-              Sampling seed; unused at temperature 0
-
-              [default: 0]
+              Seed of what is drawn; default: 0
 
       -h, --help
               Print help (see a summary with '-h')
