@@ -24,6 +24,11 @@ pub(crate) struct ExampleArgs {
 }
 
 impl ExampleArgs {
+    /// Whether some are drawn.
+    pub(crate) fn are_drawn(&self) -> bool {
+        self.shots.is_some_and(|shots| shots > 0)
+    }
+
     /// Returns what is asked for, drawn by a seed; `None` if nothing is.
     pub(crate) fn asked(self, seed: u64, context: &Context) -> Option<ExamplesRequest> {
         let asked = ExamplesRequest {

@@ -16,11 +16,11 @@ use crate::wrong_use::conflict;
 /// Prints a prediction a row, as text or as an object.
 pub(crate) fn run(args: PredictArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
     let sampling = args.sampling.asked("predict")?;
-    let examples = args.examples.asked(args.sampling.seed(), context);
-    if examples.is_none() && args.sampling.is_seed_left() {
+    if !args.examples.are_drawn() && args.sampling.is_seed_left() {
         let problem = "--seed has no effect where nothing is drawn; give --temperature or --shots";
         return Err(conflict("predict", problem.to_owned()));
     }
+    let examples = args.examples.asked(args.sampling.seed(), context);
     let (task, asked) = args.ask.start(context)?;
     let request = PredictRequest {
         sequence_length: asked.sequence_length,

@@ -135,7 +135,17 @@ impl Labels {
             let labels = row.labels.iter().flat_map(RowLabels::values);
             labels.map(|label| (&row.place, label))
         }))?;
-        Ok(rows.and_then(|text| {
+        Ok(self.classes_as(rows, reading))
+    }
+
+    /// As [`classes`](Self::classes), of labels that are names: none is an index.
+    #[must_use]
+    pub fn classes_by_name(&self, rows: Rows<TextRow>) -> Rows<Classified> {
+        self.classes_as(rows, Reading::Names)
+    }
+
+    fn classes_as(&self, rows: Rows<TextRow>, reading: Reading) -> Rows<Classified> {
+        rows.and_then(|text| {
             let given = match (&text.labels, self.kind) {
                 (None, _) => return Err(RowError::NoLabel { place: text.place }),
                 (Some(RowLabels::Several(labels)), LabelKind::One) if labels.len() != 1 => {
@@ -155,7 +165,7 @@ impl Labels {
                 classes: classes.into_iter().collect(),
                 text,
             })
-        }))
+        })
     }
 
     fn index(&self, label: &LabelValue) -> Option<usize> {
@@ -165,6 +175,7 @@ impl Labels {
     pub(super) fn class(&self, label: &LabelValue, reading: Reading) -> Option<usize> {
         let name = self.indices.get(label.text()).copied();
         match reading {
+            Reading::Names => name,
             Reading::NamesFirst => name.or_else(|| self.index(label)),
             Reading::Indices => self.index(label),
         }
@@ -215,6 +226,8 @@ impl Labels {
 /// What the labels of rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
+    /// A name.
+    Names,
     /// A name, else an index.
     NamesFirst,
     /// An index.

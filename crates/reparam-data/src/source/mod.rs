@@ -556,11 +556,11 @@ fn prepared(
         return Err(DataError::NothingOfResponse { place: source });
     }
     let mut text = prompt.into_owned();
-    // Words have one space between them, here too.
+    let prompt_len = Some(text.len());
+    // Words have one space between them, here too. Tokenizers make one token of it and the word behind it, which is learned.
     if steps.options().segment != Segment::None && !text.is_empty() {
         text.push(' ');
     }
-    let prompt_len = Some(text.len());
     text.push_str(&response);
     Ok(Some(Document {
         text,

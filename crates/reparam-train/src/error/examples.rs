@@ -34,6 +34,12 @@ pub enum ExamplesError {
     /// Nothing says what the labels are.
     #[error("nothing says what the labels are")]
     NoLabels,
+    /// One label alone has a word.
+    #[error("--label-words has one label, `{label}`", label = shown(label))]
+    OneWord {
+        /// The label.
+        label: String,
+    },
     /// Rows of examples have any number of labels.
     #[error("examples have one label each, and those of the file have `labels`")]
     SeveralLabels,
@@ -135,6 +141,8 @@ impl ExamplesError {
                     .to_owned()
             }
             Self::SeveralLabels => "give rows with `label`".to_owned(),
+            Self::OneWord { .. } => "give a second LABEL=WORD".to_owned(),
+            Self::TooFew { wanted: 0, .. } => "leave --shots out, or give at least 1".to_owned(),
             Self::TooFew { found, .. } | Self::TooFewBeside { found, .. } => {
                 format!("give more examples, or at most --shots {found}")
             }
@@ -167,6 +175,7 @@ impl ExamplesError {
                 | Self::NoFile
                 | Self::NoNumber
                 | Self::NoLabels
+                | Self::OneWord { .. }
                 | Self::Template { .. }
                 | Self::WordOfNoLabel { .. }
                 | Self::SameWord { .. }

@@ -233,7 +233,12 @@ pub fn study(
         .map_err(|source| FormatError::io("create", &directory, source))?;
     let decides = Decides::of(&runs, &all_curves);
     let settings = Repeated::of(&variants, &runs, &decides);
-    let best_setting = decides.best(settings.iter().map(|setting| setting.mean).enumerate());
+    // Means over different seeds do not compare.
+    let most = settings.iter().map(|setting| setting.seeds).max();
+    let means = settings
+        .iter()
+        .map(|setting| setting.mean.filter(|_| Some(setting.seeds) == most));
+    let best_setting = decides.best(means.enumerate());
     let among: Vec<usize> = match best_setting {
         Some(best) => settings[best].runs.clone(),
         None => (0..runs.len()).collect(),

@@ -110,13 +110,12 @@ impl Repeated {
         let deviation = self
             .standard_deviation
             .map_or_else(String::new, |deviation| format!(" +- {}", short(deviation)));
-        format!(
-            "{} ({} {}{deviation} over {} seeds)",
-            self.label,
-            self.metric,
-            short(mean),
-            self.seeds
-        )
+        let seeds = match self.seeds {
+            1 => "1 seed".to_owned(),
+            n => format!("{n} seeds"),
+        };
+        let (label, metric) = (&self.label, &self.metric);
+        format!("{label} ({metric} {}{deviation} over {seeds})", short(mean))
     }
 }
 
@@ -149,6 +148,7 @@ mod tests {
         assert_eq!(four.in_words(), "k=1 (accuracy 4 +- 1.633 over 4 seeds)");
         let one = of(&[3.0]);
         assert_eq!((one.mean, one.standard_deviation), (Some(3.0), None));
+        assert_eq!(one.in_words(), "k=1 (accuracy 3 over 1 seed)");
         let none = of(&[]);
         assert_eq!(
             none.row(),

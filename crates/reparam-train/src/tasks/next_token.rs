@@ -39,7 +39,16 @@ pub(super) fn explain(
         });
     }
     let wanted = match &request.target {
-        Some(text) => Some(tokenizer.encode(text, false)?),
+        Some(text) => {
+            let begins = text.starts_with(char::is_whitespace);
+            let text = trained.prepared(text);
+            // It goes on behind the text.
+            let goes_on = match begins && !text.starts_with(char::is_whitespace) {
+                true => format!(" {text}"),
+                false => text.into_owned(),
+            };
+            Some(tokenizer.encode(&goes_on, false)?)
+        }
         None => None,
     };
     let asked_for = request.max_new_tokens.unwrap_or(1);
@@ -66,7 +75,7 @@ pub(super) fn explain(
         let logits = subject.logits(&input);
         let token = match &wanted {
             Some(wanted) => wanted[number],
-            None => largest(&logits),
+            None => largest(&logits) as u32,
         };
         subject.token = token;
         let asked = request.asked(tokenizer, &shown.words);
@@ -84,12 +93,13 @@ pub(super) fn explain(
     Ok(explanations)
 }
 
-fn largest(logits: &[f32]) -> u32 {
-    let better = |best: usize, token: usize| match logits[token] > logits[best] {
-        true => token,
+/// The place of the largest number, of equal ones the first.
+pub(super) fn largest<T: PartialOrd>(numbers: &[T]) -> usize {
+    let better = |best: usize, place: usize| match numbers[place] > numbers[best] {
+        true => place,
         false => best,
     };
-    (0..logits.len()).reduce(better).unwrap_or(0) as u32
+    (0..numbers.len()).reduce(better).unwrap_or(0)
 }
 
 /// The logit of a token behind the last one.

@@ -361,8 +361,14 @@ fn what_cannot_be_asked_is_refused_by_name() {
         (
             CAUSAL,
             with(0, words(&[("a", "b")])),
-            "has the label `a`",
-            "",
+            "has one label, `a`",
+            "second LABEL=WORD",
+        ),
+        (
+            ENCODER,
+            place.asked(Some(0)),
+            "0 examples of each label",
+            "leave --shots out",
         ),
         (
             CAUSAL,
@@ -427,6 +433,34 @@ fn rows_with_other_labels_or_fields_are_refused_by_place() {
     assert_eq!(
         (metrics.get("examples"), metrics.get("skipped")),
         (Some(1.0), Some(1.0))
+    );
+
+    // A number is a name like others, not the place of one.
+    place.write("examples.csv", "text,label\nhello,1\nbye,2\nsee you,3\n");
+    place.write("rows.csv", "text,label\nhello,0\nbye,1\n");
+    let error = place.eval(CAUSAL, place.asked(Some(1)));
+    let error = error.expect_err("a label").to_string();
+    assert!(
+        error.contains("rows.csv:2") && error.contains("`0`"),
+        "{error}"
+    );
+
+    // What examples lose is said.
+    place.write("examples.csv", &format!("{EXAMPLES}nothing,\n"));
+    place.write("rows.csv", ROWS);
+    let mut data = place.data("rows.csv");
+    data.on_error = OnError::Skip;
+    let request = EvalRequest {
+        examples: Some(place.asked(Some(1))),
+        ..EvalRequest::new(at(CAUSAL), data)
+    };
+    let warnings = request.model.warnings.clone();
+    eval(&request).expect("metrics");
+    let said = warnings.take();
+    assert!(
+        said.iter()
+            .any(|warning| warning.starts_with("examples left out") && warning.ends_with(": 1")),
+        "{said:?}"
     );
 
     place.write("rows.csv", "text,text_pair,label\nhello,there,ham\n");

@@ -473,7 +473,7 @@ fn texts_are_prepared() {
     });
     let content = "{\"prompt\": \"What's <i>2+2</i>? \", \"completion\": \" Four.\"}\n";
     let found = documents("a.jsonl", content, &segmented);
-    assert_eq!(found, [pair("what's 2 + 2 ? ", "four .")]);
+    assert_eq!(found, [pair("what's 2 + 2 ?", " four .")]);
     // What nothing is left of is a fault of its row.
     let rows = format!("{content}{{\"prompt\": \"x\", \"completion\": \"<br>\"}}\n");
     let error = read_as("a.jsonl", &rows, &segmented).unwrap_err();

@@ -5,10 +5,11 @@
 //! predicted.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use reparam::schema::Settings;
 use reparam_data::rows::{
-    ClassScore, Classified, Fields, LabelKind, Labels, RowError, Rows, RowsOptions, TextRow,
+    ClassScore, Classified, Fields, LabelKind, Labels, Rows, RowsOptions, TextRow,
 };
 use reparam_data::{Phase, permutation};
 use reparam_formats::hub::HubOptions;
@@ -24,7 +25,7 @@ use crate::task::{
 use crate::tasks::rows::measure::{completed, in_place, say, say_cut};
 use crate::tasks::rows::vectors::Body;
 use crate::tasks::rows::{Purpose, RowTask, Rules};
-use crate::{ExamplesError, Metrics, Result, Stop, TrainError};
+use crate::{ExamplesError, Metrics, Result, Stop, TrainError, Warnings};
 
 /// The rows that are looked at together.
 const ROWS_AT_ONCE: usize = 64;
@@ -91,7 +92,7 @@ impl Opened {
             });
         }
         let (labels, examples) = match &asked.path {
-            Some(path) => read(path, data, asked.seed)?,
+            Some(path) => read(path, data, asked.seed, &model.warnings)?,
             None => (of_words(body, asked)?, Vec::new()),
         };
         let settings = Settings::new("data", SequenceKeys::OWN, &[])?;
@@ -129,7 +130,7 @@ fn of_words(body: Body, asked: &ExamplesRequest) -> Result<Labels> {
     let names: Vec<String> = asked.words.keys().cloned().collect();
     match &names[..] {
         [] => Err(ExamplesError::NoLabels.into()),
-        [label] => Err(RowError::OneLabel {
+        [label] => Err(ExamplesError::OneWord {
             label: label.clone(),
         }
         .into()),
@@ -143,15 +144,27 @@ fn options(data: &DataRequest) -> Result<RowsOptions> {
 }
 
 /// Reads examples, in an order that follows from the seed and what they say, and their labels.
-fn read(path: &std::path::Path, data: &DataRequest, seed: u64) -> Result<(Labels, Vec<Example>)> {
+fn read(
+    path: &Path,
+    data: &DataRequest,
+    seed: u64,
+    warnings: &Warnings,
+) -> Result<(Labels, Vec<Example>)> {
     let paths = [path.to_owned()];
     let rows = Sequences::read(&paths, &options(data)?, Purpose::Measure)?;
-    let (rows, _) = rows.settled(data.on_error)?;
+    let (rows, mut skipped) = rows.settled(data.on_error)?;
     let labels = Sequences::labels(rows.rows.iter().flatten())?;
     if labels.kind() == LabelKind::Several {
         return Err(ExamplesError::SeveralLabels.into());
     }
-    let (mut rows, _) = labels.classes(rows)?.settle(data.on_error)?;
+    let (mut rows, more) = labels.classes_by_name(rows).settle(data.on_error)?;
+    skipped.append(more);
+    if skipped.count > 0 {
+        warnings.add(format!(
+            "examples left out, since they cannot be read: {}",
+            skipped.count
+        ));
+    }
     rows.sort_by_key(|row| row.text.content());
     let order = permutation(rows.len(), seed, 0).into_iter();
     let drawn = order.map(|index| {
@@ -170,7 +183,11 @@ pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> R
     let mut opened = Opened::open((&request.model, data), &asked, rest, (hub, stop))?;
     let paths = std::slice::from_ref(&data.path);
     let rows = Sequences::read(paths, &options(data)?, Purpose::Measure)?;
-    let (rows, skipped) = opened.rules.labels.classes(rows)?.settle(data.on_error)?;
+    let (rows, skipped) = opened
+        .rules
+        .labels
+        .classes_by_name(rows)
+        .settle(data.on_error)?;
     opened.model.check(&rows);
     let rules = &opened.rules;
     let scorer = scorer(rules);

@@ -12,12 +12,14 @@
 
 use burn::tensor::Tensor;
 use reparam_data::Template;
-use reparam_data::rows::{Labels, TextRow};
+use reparam_data::rows::{Labels, TextRow, log_softmax};
 use reparam_formats::hub::HubOptions;
 use reparam_models::KvCache;
 
 use super::examples::{ByExamples, Example, Said};
 use crate::task::{DataRequest, ExamplesRequest, ModelRequest};
+use crate::tasks::causal_lm::TrainedTexts;
+use crate::tasks::next_token::largest;
 use crate::warnings::beyond_positions;
 use crate::{ExamplesError, Result, Session, Stop};
 
@@ -35,6 +37,8 @@ const BETWEEN: &str = "\n\n";
 pub(super) struct Shots {
     session: Session,
     template: Template,
+    /// What is done to texts first, and to words.
+    trained: TrainedTexts,
     /// What is said for each label, by its index.
     words: Vec<String>,
     /// In the order in which they are drawn.
@@ -90,8 +94,9 @@ impl Shots {
             None => TEMPLATE.parse()?,
         };
         check(&template)?;
-        let words = words(labels, asked)?;
         let session = Session::open_request(request, hub)?;
+        let trained = TrainedTexts::of(request, &session, hub)?;
+        let words = words(labels, asked, &trained)?;
         let architecture = session.model.architecture();
         // With more rotary positions than it was made for a model still says something; a table of positions has an end.
         let most = length.unwrap_or(architecture.max_positions);
@@ -103,6 +108,7 @@ impl Shots {
         Ok(Self {
             session,
             template,
+            trained,
             words,
             examples,
             shots,
@@ -121,11 +127,10 @@ impl Shots {
             _ => {
                 let (text, prompt) = self.template.fill(|field| {
                     Ok(match field {
-                        "text" => row.text.as_str(),
-                        "text_pair" => pair.unwrap_or_default(),
-                        _ => word,
-                    }
-                    .into())
+                        "text" => self.trained.prepared(&row.text),
+                        "text_pair" => self.trained.prepared(pair.unwrap_or_default()),
+                        _ => word.into(),
+                    })
                 })?;
                 return Ok((text, prompt.unwrap_or_default()));
             }
@@ -177,7 +182,16 @@ impl Shots {
         // A text that begins with that token itself is not given another.
         let first_text = first.and_then(|id| tokenizer.token(id));
         let begins = first_text.is_some_and(|token| context.starts_with(&token));
-        let mut ids = tokenizer.encode(context, !begins)?;
+        let encode = |text: &str, with_template: bool| -> Result<Vec<u32>> {
+            let mut ids = tokenizer.encode(text, with_template)?;
+            let ends = |ids: &[u32]| special.eos.is_some() && ids.last() == special.eos.as_ref();
+            // Nothing follows an end that the template has put behind the text.
+            if with_template && ends(&ids) && !ends(&tokenizer.encode(text, false)?) {
+                ids.pop();
+            }
+            Ok(ids)
+        };
+        let mut ids = encode(context, !begins)?;
         let is_empty = context.is_empty();
         if is_empty {
             ids = vec![first.ok_or_else(|| ExamplesError::EmptyPrompt {
@@ -186,7 +200,7 @@ impl Shots {
         }
         let continuation = |word: &String| -> Result<Vec<u32>> {
             let said = format!("{text}{word}");
-            let mut tokens = tokenizer.encode(&said, !begins && !is_empty)?;
+            let mut tokens = encode(&said, !begins && !is_empty)?;
             let given = match is_empty {
                 false => ids.len().min(tokens.len()),
                 true => usize::from(tokens.first() == ids.first()),
@@ -228,7 +242,7 @@ impl Shots {
                 read.len() - 1
             });
             let (_, cache, logits) = &read[place];
-            let mut sum = log_probability(logits, continuation[0]);
+            let mut sum = log_softmax(logits, continuation[0] as usize);
             let given = &continuation[..continuation.len() - 1];
             if !given.is_empty() {
                 let model = &self.session.model;
@@ -236,7 +250,7 @@ impl Shots {
                 let rows = logits.chunks_exact(model.vocab_size());
                 let rows = rows.zip(&continuation[1..]);
                 sum += rows
-                    .map(|(logits, token)| log_probability(logits, *token))
+                    .map(|(logits, token)| log_softmax(logits, *token as usize))
                     .sum::<f64>();
             }
             sums.push(sum);
@@ -310,7 +324,11 @@ impl ByExamples for Shots {
 }
 
 /// What is said for each label, by its index.
-fn words(labels: &Labels, asked: &ExamplesRequest) -> Result<Vec<String>, ExamplesError> {
+fn words(
+    labels: &Labels,
+    asked: &ExamplesRequest,
+    trained: &TrainedTexts,
+) -> Result<Vec<String>, ExamplesError> {
     let names = labels.names();
     if let Some(label) = asked.words.keys().find(|label| !names.contains(label)) {
         return Err(ExamplesError::WordOfNoLabel {
@@ -318,7 +336,10 @@ fn words(labels: &Labels, asked: &ExamplesRequest) -> Result<Vec<String>, Exampl
             labels: names.to_vec(),
         });
     }
-    let word = |name: &String| asked.words.get(name).unwrap_or(name).clone();
+    let word = |name: &String| {
+        let word = asked.words.get(name).unwrap_or(name);
+        trained.prepared(word).into_owned()
+    };
     let words: Vec<String> = names.iter().map(word).collect();
     let repeated = words
         .iter()
@@ -361,21 +382,4 @@ fn is_space(c: char) -> bool {
 
 fn numbers(logits: Tensor<2>) -> Vec<f32> {
     logits.into_data().iter::<f32>().collect()
-}
-
-/// The logarithm of the probability of a token, in f64.
-fn log_probability(logits: &[f32], token: u32) -> f64 {
-    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let most = f64::from(most);
-    let sum: f64 = logits.iter().map(|x| (f64::from(*x) - most).exp()).sum();
-    f64::from(logits[token as usize]) - most - sum.ln()
-}
-
-/// The place of the largest number, of equal ones the first.
-fn largest(numbers: &[f64]) -> usize {
-    let better = |best: usize, place: usize| match numbers[place] > numbers[best] {
-        true => place,
-        false => best,
-    };
-    (0..numbers.len()).reduce(better).unwrap_or(0)
 }

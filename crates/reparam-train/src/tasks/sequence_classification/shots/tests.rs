@@ -71,6 +71,7 @@ fn ids(list: &Value) -> Vec<u32> {
 fn of_case(golden: &Value, case: &Value) -> Shots {
     Shots {
         session: session(),
+        trained: TrainedTexts::default(),
         template: case["template"]
             .as_str()
             .expect("a text")
@@ -97,7 +98,7 @@ fn at_once(model: &reparam_models::CausalLm, context: &[u32], continuation: &[u3
     let logits = numbers(model.logits(batch, &ForwardContext::inference()));
     let rows = logits.chunks_exact(model.vocab_size());
     let rows = rows.skip(context.len() - 1).zip(continuation);
-    rows.map(|(logits, token)| log_probability(logits, *token))
+    rows.map(|(logits, token)| log_softmax(logits, *token as usize))
         .sum()
 }
 
@@ -264,7 +265,7 @@ fn words_belong_to_labels_and_differ() {
             words: pairs.collect(),
             ..ExamplesRequest::default()
         };
-        words(&labels, &asked)
+        words(&labels, &asked, &TrainedTexts::default())
     };
     assert_eq!(
         of(&[("neg", "bad")]),
