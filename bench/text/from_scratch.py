@@ -31,7 +31,7 @@ def main():
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(chosen.threads)
     folder = chosen.work / "shakespeare"
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder / Path(model["tokenizer"]).name))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder / Path(model["tokenizer"]["path"]).name))
     length = train["sequence_length"]
 
     def pieces(part):

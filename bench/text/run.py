@@ -2,6 +2,7 @@
 
     run.py [--rows sms-spam,ner-en,...] [--seeds 0,1,2] [--threads 2] [--reparam PATH] [--data DIR] [--results FILE]
 
+Seconds are those of training alone, those of the processor and the memory of all that a side does: reading, training, measuring.
 Each run is a process of its own; a line of JSON of each is added to FILE (default `bench/text/.data/results.jsonl`). What the file
 has already is not run again, so an interrupted comparison goes on where it stopped. Run it from the root of the repository, on
 an idle machine; on another one the seconds of the processor, which are there, too, say more than those of the clock.
@@ -71,15 +72,17 @@ def ours(name, row, seed, chosen):
         base = chosen.data / "models/all-MiniLM-L6-v2"
         if row.base:
             command += ["--model", base]
-        events, seconds, processor, peak = measured(command)
+        events, _, processor, peak = measured(command)
         model = ["--model", base, "--adapter", out / "adapter"] if row.base else ["--model", out / "model"]
         data = row.eval or ["--data", f"{{work}}/{row.task}/test.json" + ("" if row.task == "squad-small" else "l")]
         data = [word.format(work=chosen.work) for word in data]
-        metrics, eval_seconds, _, _ = measured([chosen.reparam, "eval", *model, *data, "--json"])
+        metrics, eval_seconds, more, peak_of_eval = measured([chosen.reparam, "eval", *model, *data, "--json"])
         steps = [event for event in events if event["event"] == "step"]
+        seconds = sum(event["weight"] / event["per_second"] for event in steps)
         curve = {event["step"]: event["loss"] for event in events if event["event"] == "eval" and "loss" in event}
         return {
-            "metrics": metrics[-1], "seconds": seconds, "processor_seconds": processor, "peak_memory_bytes": peak,
+            "metrics": metrics[-1], "seconds": seconds, "processor_seconds": processor + more,
+            "peak_memory_bytes": max(peak, peak_of_eval),
             "eval_seconds": eval_seconds, "steps": len(steps), "losses": [steps[0]["loss"], steps[-1]["loss"]],
             "curve": curve,
         }  # fmt: skip
@@ -129,13 +132,13 @@ def main():
     for seed in map(int, chosen.seeds.split(",")):
         for name in rows:
             for side, run in (("theirs", theirs), ("ours", ours)):
-                key = {"row": name, "side": side, "seed": seed}
+                key = {"row": name, "side": side, "seed": seed, "threads": chosen.threads}
                 is_there = any(all(one[part] == key[part] for part in key) for one in results)
                 no_side = ROWS[name].run is None and (side == "ours" or seed > 0)
                 if is_there or no_side or chosen.side not in (None, side):
                     continue
                 print(f"{name}, {side}, seed {seed}", file=sys.stderr, flush=True)
-                result = {**key, "threads": chosen.threads, **run(name, ROWS[name], seed, chosen)}
+                result = {**key, **run(name, ROWS[name], seed, chosen)}
                 results.append(result)
                 with file.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(result) + "\n")

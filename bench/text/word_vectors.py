@@ -2,7 +2,7 @@
 
     word_vectors.py --task word-vectors [--seed 0] [--data DIR] [--threads 2]
 
-Skip-gram with negative sampling. Measured by Spearman's correlation with WordSim353 over the pairs of which both words are known,
+Skip-gram with negative sampling; the learning rate and the batches are gensim's own. Measured by Spearman's correlation with WordSim353 over the pairs of which both words are known,
 in lower case.
 """
 

@@ -39,9 +39,15 @@ pub struct MaskedLm {
     /// What is added to the logits.
     pub bias: Named<Bias>,
     spec: MaskedSpec,
+    /// Whether `decoder` is a copy of the embedding's table, which is packed.
+    is_copy: bool,
 }
 
-unnamed_module!(MaskedLm, modules: [body, transform, norm, decoder, bias], data: [spec]);
+unnamed_module!(
+    MaskedLm,
+    modules: [body, transform, norm, decoder, bias],
+    data: [spec, is_copy]
+);
 
 impl MaskedLm {
     /// Loads a model onto a device, frozen.
@@ -76,7 +82,13 @@ impl MaskedLm {
         let model = loader.load(&architecture.bias_keys, ignored, |loader| {
             Self::build(loader, &architecture, &spec, is_own || is_copy)
         })?;
-        Ok(model.no_grad())
+        Ok(Self { is_copy, ..model }.no_grad())
+    }
+
+    /// Returns the path of the head where it is a copy of the embedding's table: no layer of the checkpoint.
+    pub fn copy_path(&self) -> Option<String> {
+        let decoder = self.decoder.as_ref().filter(|_| self.is_copy);
+        decoder.map(|decoder| decoder.path().to_owned())
     }
 
     pub(crate) fn head_of(architecture: &Architecture) -> Result<MaskedSpec, ModelError> {
@@ -110,6 +122,7 @@ impl MaskedLm {
             decoder: has_own_table.then(|| loader.dense(|loader| loader.head(&table))),
             bias: Named::new(spec.bias, bias),
             spec: spec.clone(),
+            is_copy: false,
         })
     }
 

@@ -55,6 +55,12 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
+    /// Draws other numbers from the same seed for each text.
+    pub(crate) fn with_stream(mut self, stream: u64) -> Self {
+        self.rng.set_stream(stream);
+        self
+    }
+
     pub(crate) fn new(sampling: Sampling) -> Self {
         Self {
             sampling,
@@ -143,6 +149,23 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         assert_eq!(draw(Sampling::greedy(), &[0.0, 3.0, 3.0], 2), [1, 1]);
+    }
+
+    #[test]
+    fn each_stream_has_numbers_of_its_own() {
+        let sampling = Sampling {
+            temperature: 1.0,
+            seed: 7,
+            ..Sampling::greedy()
+        };
+        let draw = |stream| -> Vec<u32> {
+            let mut sampler = Sampler::new(sampling).with_stream(stream);
+            let tokens = (0..32).map(|_| sampler.choose(&[0.0; 16]));
+            tokens.map(|token| token.expect("finite logits")).collect()
+        };
+        assert_eq!(draw(0), self::draw(sampling, &[0.0; 16], 32));
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
     }
 
     #[test]

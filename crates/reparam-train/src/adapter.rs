@@ -17,6 +17,11 @@ pub(crate) trait AdapterBase: Module {
         None
     }
 
+    /// Returns the paths of modules that no method is attached to: what is trained whole.
+    fn trained_whole(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns the base as it is under this adapter.
     #[must_use]
     fn under(self, _adapter: &AdapterFiles) -> Self {
@@ -58,9 +63,18 @@ fn is_of_head(adapter: &AdapterFiles, architecture: &Architecture) -> bool {
     adapter.tensors.keys().any(|name| name.starts_with(&head))
 }
 
-impl AdapterBase for Predictor {}
+impl AdapterBase for Predictor {
+    fn trained_whole(&self) -> Vec<String> {
+        self.trained.clone()
+    }
+}
 
-impl AdapterBase for MaskedLm {}
+impl AdapterBase for MaskedLm {
+    /// The copy of a table is none of the model's layers.
+    fn trained_whole(&self) -> Vec<String> {
+        self.copy_path().into_iter().collect()
+    }
+}
 
 /// Attaches an adapter to the base that was made of `from`.
 pub(crate) fn attach<M: AdapterBase>(

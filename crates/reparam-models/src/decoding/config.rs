@@ -48,6 +48,8 @@ pub struct DecodingConfig {
     pub forced_eos: Vec<u32>,
     /// Tokens in a row that never come.
     pub bad_words: Vec<Vec<u32>>,
+    /// Which of the targets that are drawn with one seed this is: each has numbers of its own.
+    pub stream: u64,
 }
 
 /// What a target has at most where nothing says more: the default of transformers.
@@ -116,6 +118,7 @@ impl DecodingConfig {
             forced_bos: None,
             forced_eos: Vec::new(),
             bad_words: Vec::new(),
+            stream: 0,
         })
     }
 
@@ -157,6 +160,7 @@ impl DecodingConfig {
             forced_bos: json.token_id("forced_bos_token_id")?,
             forced_eos: json.token_ids("forced_eos_token_id")?.unwrap_or_default(),
             bad_words: bad_words(json)?,
+            stream: 0,
         };
         config.check(architecture.vocab_size)?;
         Ok(config)

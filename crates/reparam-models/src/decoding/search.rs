@@ -13,7 +13,7 @@ pub(super) fn one_by_one(
     decoder: &mut Decoder<'_>,
     config: &DecodingConfig,
 ) -> Result<Hypothesis, ModelError> {
-    let mut sampler = Sampler::new(config.sampling);
+    let mut sampler = Sampler::new(config.sampling).with_stream(config.stream);
     let mut tokens = vec![config.decoder_start];
     for _ in 0..config.max_new_tokens {
         let mut scores = decoder.next(&tokens[tokens.len() - 1..])?;

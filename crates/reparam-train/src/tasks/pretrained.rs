@@ -179,6 +179,13 @@ where
             attach(base.model, adapter.tensors, &base.from, &catalog.methods)?
         }
         (None, Some(method)) => {
+            let method = match method.spec().peft {
+                Some(_) => {
+                    let selection = method.selection().clone();
+                    method.with_selection(selection.without_trained(base.model.trained_whole()))
+                }
+                None => method,
+            };
             let (model, report) = methods::attach(base.model, &*method, seed)?;
             (model, report, method)
         }

@@ -242,14 +242,15 @@ fn scores_by_distance_are_learned_for_each_task() {
         let metrics = measure(example, &dir);
         let metrics = metrics.unwrap_or_else(|error| panic!("{}: {error}", example.name));
         assert!(after.is_finite() && metrics.primary().is_finite());
-        let adapted = |precision: &str| -> Result<Witness, String> {
+        let model = dir.path().join("run").join("model");
+        let adapted = |precision: &str, targets: &str| -> Result<Witness, String> {
             let text = format!(
-                "[model]\ntask = {:?}\npath = {:?}\n[data]\ntrain = {:?}\n[method]\nkind = \"lora\"\nrank = 2\n\
+                "[model]\ntask = {:?}\npath = {model:?}\n[data]\ntrain = {:?}\n[method]\nkind = \"lora\"\nrank = 2\n\
+                 target_modules = {targets}\n\
                  [train]\nmax_steps = 2\nbatch_size = 2\nprecision = {precision:?}\n[output]\ndir = {:?}\n",
                 example.task,
-                dir.path().join("run").join("model"),
                 example.data(),
-                dir.path().join(precision),
+                dir.path().join(format!("{precision}{}", targets.len())),
             );
             let run = Tasks::builtin().parse(&text, "run.toml", &[]);
             let run = run.map_err(|error| format!("{error} {:?}", error.hint()))?;
@@ -258,9 +259,27 @@ fn scores_by_distance_are_learned_for_each_task() {
             outcome.map_err(|error| format!("{error} {:?}", error.hint()))?;
             Ok(witness)
         };
-        let witness = adapted("f32").unwrap_or_else(|error| panic!("{}: {error}", example.name));
-        assert!(witness.losses().iter().all(|loss| loss.is_finite()));
-        let refused = adapted("bf16").err().unwrap_or_default();
+        // The layer before the last one is called `dense`, too, and where it is trained whole has no factors.
+        for targets in ["\"all-linear\"", "[\"dense\"]"] {
+            let witness = adapted("f32", targets);
+            let witness = witness.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+            assert!(witness.losses().iter().all(|loss| loss.is_finite()));
+            let name = format!("f32{}/adapter", targets.len());
+            let adapter = dir.path().join(name);
+            let weights = std::fs::read(adapter.join("adapter_model.safetensors")).expect("a file");
+            let weights = String::from_utf8_lossy(&weights);
+            assert!(weights.contains("output.dense.lora_A"));
+            let is_whole = example.task == "sequence-classification";
+            assert!(!(is_whole && weights.contains("pooler.dense.lora_A")));
+            let request = ModelRequest::new(model.to_str().expect("UTF-8")).with_adapter(adapter);
+            let request = EvalRequest::new(request, DataRequest::new(example.data()));
+            let tasks = Tasks::builtin();
+            let task = tasks.find(example.task).expect("a task");
+            let metrics = task.eval(&request, &offline(), Stop::never());
+            let metrics = metrics.unwrap_or_else(|error| panic!("{}: {error}", example.name));
+            assert!(metrics.primary().is_finite(), "{}", example.name);
+        }
+        let refused = adapted("bf16", "\"all-linear\"").err().unwrap_or_default();
         assert!(refused.contains("f32"), "{}: {refused}", example.name);
     }
 }

@@ -217,7 +217,7 @@ fn stored_name(
 }
 
 /// Whether a module is one of those that are saved whole, or inside of one.
-fn is_saved(module: &str, modules_to_save: &[String]) -> bool {
+pub(super) fn is_saved(module: &str, modules_to_save: &[String]) -> bool {
     modules_to_save.iter().any(|saved| {
         let path = format!(".{module}.");
         path.contains(&format!(".{saved}."))
@@ -278,7 +278,8 @@ impl Methods {
             .iter()
             .map(|module| module.module.as_str())
             .collect();
-        check_targets(files, &linears, &adapted)?;
+        let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
+        check_targets(files, (&linears, &saved), &adapted)?;
         let method = match last_names(&linears, &adapted) {
             None => method,
             Some(names) => {
@@ -286,7 +287,6 @@ impl Methods {
                 method.with_selection(selection)
             }
         };
-        let saved = files.config.strings("modules_to_save")?.unwrap_or_default();
         let mut left: BTreeSet<&str> = files.tensors.keys().map(String::as_str).collect();
         let mut changes = HashMap::new();
         let mut missing = Vec::new();
@@ -397,10 +397,11 @@ fn last_names(linears: &[LinearModule], adapted: &BTreeSet<&str>) -> Option<Targ
     is_same.then(|| TargetModules::Names(names.into_iter().collect()))
 }
 
-/// Checks that each layer that the configuration targets has tensors.
+/// Checks that each layer that the configuration targets has tensors, but for those in modules that are saved whole, which PEFT
+/// leaves out.
 fn check_targets(
     files: &AdapterFiles,
-    linears: &[LinearModule],
+    (linears, saved): (&[LinearModule], &[String]),
     adapted: &BTreeSet<&str>,
 ) -> Result<()> {
     let modules = |key| files.config.get(key).and_then(TargetModules::from_value);
@@ -416,6 +417,7 @@ fn check_targets(
             Some(exclude) => peft::target_matches(exclude, path)?,
             None => false,
         };
+        let is_excluded = is_excluded || is_saved(path, saved);
         if !is_excluded && peft::target_matches(&targets, path)? && !adapted.contains(path.as_str())
         {
             missing.push(path.clone());

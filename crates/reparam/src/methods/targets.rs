@@ -8,6 +8,7 @@ use reparam_formats::peft::{
 };
 
 use super::Result;
+use super::peft::is_saved;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Entry, Part, beside, walk};
 
@@ -53,6 +54,8 @@ pub struct Selection {
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
     pub exclude_modules: Option<TargetModules>,
+    /// Paths of modules that are trained whole: no layer inside of them is selected, as in PEFT. Not a setting: a model says it.
+    pub trained_whole: Vec<String>,
     /// The layer numbers to take; all if `None`.
     pub layers_to_transform: Option<Vec<usize>>,
     /// The names of the list of layers, when it is not one of the usual ones.
@@ -70,6 +73,7 @@ impl Default for Selection {
             whole: false,
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
+            trained_whole: Vec::new(),
             layers_to_transform: None,
             layers_pattern: Vec::new(),
             bias: Biases::None,
@@ -157,9 +161,19 @@ impl Selection {
             exclude_modules: exclude.cloned(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
+            trained_whole: Vec::new(),
             bias: bias.unwrap_or_default(),
             weight_layout: WeightLayout::OutIn,
         })
+    }
+
+    /// Sets which modules are trained whole.
+    #[must_use]
+    pub fn without_trained(self, trained_whole: Vec<String>) -> Self {
+        Self {
+            trained_whole,
+            ..self
+        }
     }
 
     /// Sets which linear layers are selected; it is no longer the whole model.
@@ -250,6 +264,7 @@ impl Selection {
             .iter()
             .copied()
             .filter(|linear| !(all_linear && linear.is_output_head))
+            .filter(|linear| !is_saved(&linear.path, &self.trained_whole))
             .collect();
         let paths: Vec<&str> = candidates
             .iter()

@@ -285,12 +285,13 @@ impl Task for SequenceToSequence {
         let options = asked.card.options(&request.data)?;
         let read = pairs::sources(&request.data, &options);
         let rows = read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
-        let decoding = asked.decoding(request.decoding)?;
+        let mut decoding = asked.decoding(request.decoding)?;
         to.header("row,text");
         let (mut failed, mut cut) = (0, 0);
         let total = rows.len();
         for (number, row) in rows.into_iter().enumerate() {
             stop.check()?;
+            decoding.stream = number as u64;
             let text = row.map_err(TrainError::from).and_then(|row| {
                 let source = asked
                     .tokenizer
