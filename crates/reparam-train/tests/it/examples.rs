@@ -463,6 +463,7 @@ fn rows_with_other_labels_or_fields_are_refused_by_place() {
         "{said:?}"
     );
 
+    place.write("examples.csv", EXAMPLES);
     place.write("rows.csv", "text,text_pair,label\nhello,there,ham\n");
     for (model, shots, problem) in [
         (CAUSAL, Some(1), "the template no {text_pair}"),
