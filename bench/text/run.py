@@ -79,7 +79,7 @@ def ours(name, row, seed, chosen):
         metrics, eval_seconds, more, peak_of_eval = measured([chosen.reparam, "eval", *model, *data, "--json"])
         steps = [event for event in events if event["event"] == "step"]
         seconds = sum(event["weight"] / event["per_second"] for event in steps)
-        curve = {event["step"]: event["loss"] for event in events if event["event"] == "eval" and "loss" in event}
+        curve = {event["step"]: event["metrics"][event["primary"]] for event in events if event["event"] == "evaluation"}
         return {
             "metrics": metrics[-1], "seconds": seconds, "processor_seconds": processor + more,
             "peak_memory_bytes": max(peak, peak_of_eval),
