@@ -104,6 +104,30 @@ def flatten(documents):
     return torch.tensor(sum(documents, []), dtype=torch.int64), torch.tensor(bounds, dtype=torch.int64)
 
 
+def seq2seq_tensors(model, rows, labels, shifted, logits):
+    """What a golden file of an encoder-decoder has: a batch, its logits, its summed losses, and the gradients of the smoothed one."""
+    targets = torch.cat(labels)
+    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    smoothed = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
+    smoothed.backward()
+    source, source_bounds = flatten([row.tolist() for row in rows])
+    flat, bounds = flatten([label.tolist() for label in labels])
+    tensors = {
+        "source": source,
+        "source_bounds": source_bounds,
+        "labels": flat,
+        "bounds": bounds,
+        "decoder_input": torch.cat(shifted),
+        "logits": logits.detach(),
+        "loss": loss.detach().reshape(1),
+        "smoothed": smoothed.detach().reshape(1),
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            tensors[f"grad.{name}"] = parameter.grad.clone()
+    return tensors
+
+
 def mean_nll(model, documents):
     """Summed negative log-likelihood over predicted tokens / their number; each document is its own sequence."""
     total, count = 0.0, 0

@@ -12,7 +12,7 @@ import copy
 import json
 import shutil
 
-from golden_common import GOLDEN, flatten, setup, write_json, write_tensors
+from golden_common import GOLDEN, seq2seq_tensors, setup, write_json, write_tensors
 
 import torch
 from torch import nn
@@ -148,25 +148,7 @@ def computed(net, rows, labels):
     shifted = [torch.cat([torch.tensor([START]), label[:-1]]) for label in labels]
     shifted = [row.masked_fill(row == -100, PAD) for row in shifted]
     logits = torch.cat([net(row, before) for row, before in zip(rows, shifted)])
-    targets = torch.cat(labels)
-    loss = nn.functional.cross_entropy(logits, targets, reduction="sum")
-    smoothed = nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
-    smoothed.backward()
-    source, source_bounds = flatten([row.tolist() for row in rows])
-    flat, bounds = flatten([label.tolist() for label in labels])
-    tensors = {
-        "source": source,
-        "source_bounds": source_bounds,
-        "labels": flat,
-        "bounds": bounds,
-        "decoder_input": torch.cat(shifted),
-        "logits": logits.detach(),
-        "loss": loss.detach().reshape(1),
-        "smoothed": smoothed.detach().reshape(1),
-    }
-    for name, parameter in net.named_parameters():
-        tensors[f"grad.{name}"] = parameter.grad.clone()
-    return tensors
+    return seq2seq_tensors(net, rows, labels, shifted, logits)
 
 
 def scores_of(net, source, tokens):

@@ -18,7 +18,7 @@ Weights are normal with standard deviation 0.5 (tables of BART, mBART and Marian
 import copy
 import shutil
 
-from golden_common import GOLDEN, flatten, setup, write_json, write_tensors
+from golden_common import GOLDEN, seq2seq_tensors, setup, write_json, write_tensors
 
 import peft
 import torch
@@ -133,27 +133,10 @@ def computed(model, rows, labels):
     """The tensors of one golden file."""
     logits = torch.cat([model(input_ids=row[None], labels=label[None]).logits[0] for row, label in zip(rows, labels)])
     shifted = [model.prepare_decoder_input_ids_from_labels(label[None])[0] for label in labels]
+    tensors = seq2seq_tensors(model, rows, labels, shifted, logits)
     targets = torch.cat(labels)
-    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    smoothed = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
     mean = LabelSmoother(epsilon=0.1)({"logits": logits[None]}, targets[None])
-    assert abs(mean - smoothed / (targets != -100).sum()) < 1e-5
-    smoothed.backward()
-    source, source_bounds = flatten([row.tolist() for row in rows])
-    flat, bounds = flatten([label.tolist() for label in labels])
-    tensors = {
-        "source": source,
-        "source_bounds": source_bounds,
-        "labels": flat,
-        "bounds": bounds,
-        "decoder_input": torch.cat(shifted),
-        "logits": logits.detach(),
-        "loss": loss.detach().reshape(1),
-        "smoothed": smoothed.detach().reshape(1),
-    }
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            tensors[f"grad.{name}"] = parameter.grad.clone()
+    assert abs(mean - tensors["smoothed"] / (targets != -100).sum()) < 1e-5
     return tensors
 
 
