@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import resource
 import sys
 from importlib.metadata import version
@@ -42,6 +43,24 @@ def rows(chosen, part):
     """The rows of a part of the split, `train` or `test`."""
     path = chosen.work / chosen.task / f"{part}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def batches(rows, size, seed, steps):
+    """So many batches, of the rows in a new order each epoch."""
+    order, shuffled, done = list(rows), random.Random(seed), 0
+    while True:
+        shuffled.shuffle(order)
+        for first in range(0, len(order), size):
+            if done == steps:
+                return
+            yield order[first : first + size]
+            done += 1
+
+
+def steps_of(chosen, rows, size, epochs):
+    """The steps of so many epochs, or fewer if the flags say so."""
+    steps = -(-len(rows) // size) * epochs
+    return steps if chosen.steps is None else min(steps, chosen.steps)
 
 
 def class_metrics(actual, predicted, labels):

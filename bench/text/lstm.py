@@ -9,7 +9,6 @@ padded to the longest of a batch and packed.
 """
 
 import collections
-import random
 import re
 import time
 
@@ -72,23 +71,16 @@ def main():
     model = Classifier()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     loss = torch.nn.CrossEntropyLoss()
-    shuffled = random.Random(chosen.seed)
-    done = 0
-    for _ in range(EPOCHS):
-        shuffled.shuffle(train)
-        for first in range(0, len(train), BATCH):
-            if chosen.steps is not None and done >= chosen.steps:
-                break
-            batch = train[first : first + BATCH]
-            if tags:
-                known = [torch.tensor([labels.index(tag) for tag in row["tags"][: 2 * LENGTH]]) for row in batch]
-                targets = pad_sequence(known, batch_first=True, padding_value=-100).flatten()
-            else:
-                targets = torch.tensor([labels.index(row["label"]) for row in batch])
-            optimizer.zero_grad()
-            loss(model(batch).reshape(-1, len(labels)), targets).backward()
-            optimizer.step()
-            done += 1
+    steps = common.steps_of(chosen, train, BATCH, EPOCHS)
+    for batch in common.batches(train, BATCH, chosen.seed, steps):
+        if tags:
+            known = [torch.tensor([labels.index(tag) for tag in row["tags"][: 2 * LENGTH]]) for row in batch]
+            targets = pad_sequence(known, batch_first=True, padding_value=-100).flatten()
+        else:
+            targets = torch.tensor([labels.index(row["label"]) for row in batch])
+        optimizer.zero_grad()
+        loss(model(batch).reshape(-1, len(labels)), targets).backward()
+        optimizer.step()
     seconds = time.perf_counter() - start
     model.eval()
     predicted = []
@@ -106,7 +98,7 @@ def main():
         metrics = common.class_metrics([row["label"] for row in test], predicted, labels)
     size = sum(parameter.numel() for parameter in model.parameters())
     common.report(
-        "lstm", chosen, metrics, seconds, ["torch"], train=len(train), test=len(test), steps=done, epochs=EPOCHS, words=len(ids), parameters=size
+        "lstm", chosen, metrics, seconds, ["torch"], train=len(train), test=len(test), steps=steps, epochs=EPOCHS, words=len(ids), parameters=size
     )
 
 

@@ -11,7 +11,6 @@ after the last step, on the test set, as `reparam eval` measures it; time is tha
 trains the same with reparam.
 """
 
-import random
 import time
 import tomllib
 import warnings
@@ -50,25 +49,17 @@ def main():
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=run["optimizer"]["learning_rate"], weight_decay=0.0)
     batch_size, epochs = run["train"]["batch_size"], run["train"]["epochs"]
-    steps = round(-(-len(task.train) // batch_size) * epochs)
+    steps = -(-len(task.train) // batch_size) * epochs
     warmup = -(-steps // 10)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps)
-    shuffled = random.Random(chosen.seed)
     model.train()
-    start, done = time.perf_counter(), 0
-    limit = steps if chosen.steps is None else min(steps, chosen.steps)
-    while done < limit:
-        order = task.train[:]
-        shuffled.shuffle(order)
-        for first in range(0, len(order), batch_size):
-            task.loss(model, order[first : first + batch_size]).backward()
-            torch.nn.utils.clip_grad_norm_(trained, run["optimizer"]["clip_grad_norm"])
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            done += 1
-            if done == limit:
-                break
+    start, limit = time.perf_counter(), common.steps_of(chosen, task.train, batch_size, epochs)
+    for rows in common.batches(task.train, batch_size, chosen.seed, limit):
+        task.loss(model, rows).backward()
+        torch.nn.utils.clip_grad_norm_(trained, run["optimizer"]["clip_grad_norm"])
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
     seconds = time.perf_counter() - start
     model.eval()
     with torch.no_grad():
@@ -80,7 +71,7 @@ def main():
         seconds,
         ["torch", "transformers", "peft"],
         train=len(task.train),
-        steps=done,
+        steps=limit,
         trained_parameters=sum(parameter.numel() for parameter in trained),
     )
 

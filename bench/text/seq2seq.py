@@ -7,7 +7,6 @@ file, warm-up over the first tenth, gradients bounded to norm 1; unlike reparam 
 and measured by sacreBLEU: BLEU with 13a, chrF.
 """
 
-import random
 import time
 import tomllib
 from pathlib import Path
@@ -54,28 +53,21 @@ def main():
     model = transformers.BartForConditionalGeneration(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=run["optimizer"]["learning_rate"], weight_decay=0.0)
     batch_size, epochs = run["train"]["batch_size"], run["train"]["epochs"]
-    steps = -(-len(train) * epochs // batch_size)
+    steps = -(-len(train) // batch_size) * epochs
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, -(-steps // 10), steps)
     limits = {"truncation": True, "max_length": run["train"]["sequence_length"], "padding": True, "return_tensors": "pt"}
     smoothed = torch.nn.CrossEntropyLoss(label_smoothing=run["data"]["label_smoothing"])
-    shuffled, done = random.Random(chosen.seed), 0
-    limit = steps if chosen.steps is None else min(steps, chosen.steps)
+    limit = common.steps_of(chosen, train, batch_size, epochs)
     model.train()
-    while done < limit:
-        shuffled.shuffle(train)
-        for first in range(0, len(train), batch_size):
-            part = train[first : first + batch_size]
-            sources, targets = (tokenizer([row[side] for row in part], **limits) for side in ("source", "target"))
-            labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, -100)
-            logits = model(input_ids=sources["input_ids"], attention_mask=sources["attention_mask"], labels=labels).logits
-            smoothed(logits.flatten(0, 1), labels.flatten()).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), run["optimizer"]["clip_grad_norm"])
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            done += 1
-            if done == limit:
-                break
+    for part in common.batches(train, batch_size, chosen.seed, limit):
+        sources, targets = (tokenizer([row[side] for row in part], **limits) for side in ("source", "target"))
+        labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, -100)
+        logits = model(input_ids=sources["input_ids"], attention_mask=sources["attention_mask"], labels=labels).logits
+        smoothed(logits.flatten(0, 1), labels.flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), run["optimizer"]["clip_grad_norm"])
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
     seconds = time.perf_counter() - start
     model.eval()
     written, begin = [], time.perf_counter()
@@ -96,7 +88,7 @@ def main():
     }
     size = sum(parameter.numel() for parameter in model.parameters())
     common.report(
-        "seq2seq", chosen, metrics, seconds, ["torch", "transformers", "sacrebleu"], train=len(train), test=len(test), steps=done,
+        "seq2seq", chosen, metrics, seconds, ["torch", "transformers", "sacrebleu"], train=len(train), test=len(test), steps=limit,
         parameters=size, generate_seconds=round(time.perf_counter() - begin, 1), first=written[0],
     )  # fmt: skip
 
