@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use reparam::parameters::{self, ParameterList};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::peft::is_inside;
 use reparam_ops::segments_from_bounds;
 
 use crate::architecture::{Architecture, LinearSpec, Pooling, PredictorSpec};
@@ -87,8 +88,8 @@ impl Predictor {
     /// # Errors
     ///
     /// [`ModelError::NoHead`] if the checkpoint has no last layer and none is to be made, and
-    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or
-    /// one of them holds NaN or infinity.
+    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and scores by distance; fails when the checkpoint's tensors are not
+    /// exactly those of the description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: Architecture,
@@ -194,7 +195,7 @@ impl Predictor {
         };
         let mut trained: Vec<String> = spec.saved.iter().map(|name| (*name).to_owned()).collect();
         for path in drawn {
-            if !trained.iter().any(|saved| is_inside(&path, saved)) {
+            if !is_inside(&path, &trained) {
                 trained.push(path);
             }
         }
@@ -214,7 +215,7 @@ impl Predictor {
     #[must_use]
     pub fn with_trained_head(self) -> Self {
         let trained = &self.trained;
-        let is_trained = |path: &str| trained.iter().any(|saved| is_inside(path, saved));
+        let is_trained = |path: &str| is_inside(path, trained);
         Self {
             pooler: self.pooler.map(|layer| unfrozen(layer, is_trained)),
             transform: self.transform.map(|layer| unfrozen(layer, is_trained)),
@@ -324,11 +325,6 @@ fn has_layer(checkpoint: &Checkpoint, path: &str) -> bool {
 pub fn normalized(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().powi_scalar(2).sum_dim(1).sqrt();
     x / length.clamp_min(1e-12)
-}
-
-/// Returns whether a module is one of a name or inside of one.
-fn is_inside(path: &str, name: &str) -> bool {
-    format!(".{path}.").contains(&format!(".{name}."))
 }
 
 fn unfrozen<M: Module>(module: Named<M>, is_trained: impl Fn(&str) -> bool) -> Named<M> {

@@ -17,8 +17,8 @@ pub(crate) trait AdapterBase: Module {
         None
     }
 
-    /// Returns the paths of modules that no method is attached to: what is trained whole.
-    fn trained_whole(&self) -> Vec<String> {
+    /// Returns the modules that no method is attached to, not even by name.
+    fn untargeted(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -64,14 +64,15 @@ fn is_of_head(adapter: &AdapterFiles, architecture: &Architecture) -> bool {
 }
 
 impl AdapterBase for Predictor {
-    fn trained_whole(&self) -> Vec<String> {
+    /// What is trained whole.
+    fn untargeted(&self) -> Vec<String> {
         self.trained.clone()
     }
 }
 
 impl AdapterBase for MaskedLm {
     /// The copy of a table is none of the model's layers.
-    fn trained_whole(&self) -> Vec<String> {
+    fn untargeted(&self) -> Vec<String> {
         self.copy_path().into_iter().collect()
     }
 }

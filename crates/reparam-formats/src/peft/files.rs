@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::adapter::Tensor;
-use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE};
+use super::{CONFIG_FILE, PeftError, WEIGHTS_FILE, is_inside};
 use crate::FormatError;
 use crate::atomic::{AtomicDirectory, write_file_atomic};
 use crate::checkpoint::Checkpoint;
@@ -214,12 +214,10 @@ impl AdapterFiles {
     }
 }
 
-/// Whether a tensor belongs to one of these modules, which are named by the ends of their paths, or to a module inside of one.
+/// Whether a tensor belongs to one of these modules or to a module [inside](is_inside) of one.
 pub(super) fn is_module_of(tensor: &str, modules: &[String]) -> bool {
     let module = tensor.rsplit_once('.').map_or(tensor, |(module, _)| module);
-    let path = format!(".{module}.");
-    let is_it = |name: &String| path.contains(&format!(".{name}."));
-    modules.iter().any(is_it)
+    is_inside(module, modules)
 }
 
 /// Takes out the name that an adapter has among others in memory. PEFT leaves it out when it saves one, and some trainers that

@@ -18,7 +18,9 @@ pub use error::PeftError;
 pub use files::AdapterFiles;
 pub use keys::{KeySpec, KeyUsage, check_keys, config_of};
 pub use rules::{LoraNumbers, LoraRules};
-pub use targets::{EntryMatches, ModuleMatcher, TargetModules, TargetReport, target_matches};
+pub use targets::{
+    EntryMatches, ModuleMatcher, TargetModules, TargetReport, is_inside, target_matches,
+};
 
 /// The name of the configuration file in an adapter directory.
 pub const CONFIG_FILE: &str = "adapter_config.json";

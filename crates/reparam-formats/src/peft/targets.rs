@@ -51,6 +51,14 @@ impl TargetModules {
     }
 }
 
+/// Returns whether a module is one of those that are named by a part of their paths, as `modules_to_save` names them, or inside of
+/// one: `classifier` is `model.classifier`, and `model.classifier.dense` is inside of it.
+pub fn is_inside(module: &str, names: &[impl AsRef<str>]) -> bool {
+    let path = format!(".{module}.");
+    let mut names = names.iter();
+    names.any(|name| path.contains(&format!(".{}.", name.as_ref())))
+}
+
 /// Returns whether `target` alone matches the module at `path`.
 ///
 /// # Errors

@@ -182,7 +182,7 @@ where
             let method = match method.spec().peft {
                 Some(_) => {
                     let selection = method.selection().clone();
-                    method.with_selection(selection.without_trained(base.model.trained_whole()))
+                    method.with_selection(selection.with_untargeted(base.model.untargeted()))
                 }
                 None => method,
             };

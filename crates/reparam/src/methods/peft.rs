@@ -205,7 +205,7 @@ fn stored_name(
     let is_adapted = adapted.contains(module);
     match &entry.part {
         Part::Tensor { .. } => Some(entry.name.clone()),
-        Part::Own { .. } if is_saved(module, modules_to_save) => Some(entry.name.clone()),
+        Part::Own { .. } if peft::is_inside(module, modules_to_save) => Some(entry.name.clone()),
         Part::Own { field, .. } if field == "bias" => match biases {
             Biases::None => None,
             Biases::All | Biases::Targets if is_adapted => Some(beside(module, "base_layer.bias")),
@@ -214,14 +214,6 @@ fn stored_name(
         },
         Part::Own { .. } => None,
     }
-}
-
-/// Whether a module is one of those that are saved whole, or inside of one.
-pub(super) fn is_saved(module: &str, modules_to_save: &[String]) -> bool {
-    modules_to_save.iter().any(|saved| {
-        let path = format!(".{module}.");
-        path.contains(&format!(".{saved}."))
-    })
 }
 
 impl Methods {
@@ -417,7 +409,7 @@ fn check_targets(
             Some(exclude) => peft::target_matches(exclude, path)?,
             None => false,
         };
-        let is_excluded = is_excluded || is_saved(path, saved);
+        let is_excluded = is_excluded || peft::is_inside(path, saved);
         if !is_excluded && peft::target_matches(&targets, path)? && !adapted.contains(path.as_str())
         {
             missing.push(path.clone());

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use burn::module::{Module, ParamId};
 use reparam_formats::peft::{
-    LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules, target_matches,
+    LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules, is_inside, target_matches,
 };
 
 use super::Result;
-use super::peft::is_saved;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Entry, Part, beside, walk};
 
@@ -54,8 +53,9 @@ pub struct Selection {
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
     pub exclude_modules: Option<TargetModules>,
-    /// Paths of modules that are trained whole: no layer inside of them is selected, as in PEFT. Not a setting: a model says it.
-    pub trained_whole: Vec<String>,
+    /// Modules of which no layer is selected, not even by name: those that are trained whole, as in PEFT, and layers that a checkpoint
+    /// does not have. Not a setting: the model says it.
+    pub untargeted: Vec<String>,
     /// The layer numbers to take; all if `None`.
     pub layers_to_transform: Option<Vec<usize>>,
     /// The names of the list of layers, when it is not one of the usual ones.
@@ -73,7 +73,7 @@ impl Default for Selection {
             whole: false,
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
-            trained_whole: Vec::new(),
+            untargeted: Vec::new(),
             layers_to_transform: None,
             layers_pattern: Vec::new(),
             bias: Biases::None,
@@ -161,19 +161,16 @@ impl Selection {
             exclude_modules: exclude.cloned(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
-            trained_whole: Vec::new(),
+            untargeted: Vec::new(),
             bias: bias.unwrap_or_default(),
             weight_layout: WeightLayout::OutIn,
         })
     }
 
-    /// Sets which modules are trained whole.
+    /// Sets which modules have no layer that is selected.
     #[must_use]
-    pub fn without_trained(self, trained_whole: Vec<String>) -> Self {
-        Self {
-            trained_whole,
-            ..self
-        }
+    pub fn with_untargeted(self, untargeted: Vec<String>) -> Self {
+        Self { untargeted, ..self }
     }
 
     /// Sets which linear layers are selected; it is no longer the whole model.
@@ -264,7 +261,7 @@ impl Selection {
             .iter()
             .copied()
             .filter(|linear| !(all_linear && linear.is_output_head))
-            .filter(|linear| !is_saved(&linear.path, &self.trained_whole))
+            .filter(|linear| !is_inside(&linear.path, &self.untargeted))
             .collect();
         let paths: Vec<&str> = candidates
             .iter()

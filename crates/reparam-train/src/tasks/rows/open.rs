@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use reparam_data::TextTokenizer;
 use reparam_data::rows::{LabelKind, Labels};
 use reparam_formats::hub::HubOptions;
-use reparam_formats::peft::AdapterFiles;
+use reparam_formats::peft::{AdapterFiles, is_inside};
 use reparam_models::architecture::PredictorSpec;
 use reparam_models::{Architecture, ModelError, NewHead, Precision, Predictor};
 
@@ -170,7 +170,7 @@ impl Base {
 impl Base {
     /// Checks that no layer of a head stays as it was drawn.
     fn check_saved(&self, model: &Predictor, adapter: &AdapterFiles) -> Result<()> {
-        let is_in = |name: &str, module: &str| format!(".{name}").contains(&format!(".{module}."));
+        let is_in = |name: &str, module: &String| is_inside(name, std::slice::from_ref(module));
         let is_saved = |module: &String| {
             let mut own = adapter.tensors.keys();
             let mut stored = self.files.weights().names();
