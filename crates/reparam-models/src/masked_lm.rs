@@ -57,8 +57,9 @@ impl MaskedLm {
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers and
-    /// scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
+    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers
+    /// and scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or one of them holds
+    /// NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: Architecture,

@@ -55,17 +55,17 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Draws other numbers from the same seed for each text.
-    pub(crate) fn with_stream(mut self, stream: u64) -> Self {
-        self.rng.set_stream(stream);
-        self
-    }
-
     pub(crate) fn new(sampling: Sampling) -> Self {
         Self {
             sampling,
             rng: ChaCha8Rng::seed_from_u64(sampling.seed),
         }
+    }
+
+    /// Draws other numbers from the same seed in each stream.
+    pub(crate) fn with_stream(mut self, stream: u64) -> Self {
+        self.rng.set_stream(stream);
+        self
     }
 
     /// Returns the next token, or `None` when a logit is NaN or plus infinity.

@@ -234,8 +234,7 @@ fn task_gradients(context: &Context<'_>, task: &Task) -> Result<Gradients, Kerne
     let mut lse_delta = vec![[0.0; 2]; rows];
     let mut probabilities = vec![0.0; rows * BLOCK_KEYS];
     let mut dscores = vec![0.0; rows * BLOCK_KEYS];
-    let scratch = terms.scratch(rows);
-    let mut scratch = vec![0.0; scratch];
+    let mut scratch = vec![0.0; terms.scratch(rows)];
 
     for first in task.queries.clone().step_by(block) {
         let tokens = block.min(task.queries.end - first);

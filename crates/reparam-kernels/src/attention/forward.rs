@@ -113,8 +113,7 @@ fn forward_block(
     let mut acc = vec![0.0; rows * d];
     let mut max = vec![0.0; rows];
     let mut sum = vec![0.0; rows];
-    let scratch = terms.scratch(rows);
-    let mut scratch = vec![0.0; scratch];
+    let mut scratch = vec![0.0; terms.scratch(rows)];
     for head in 0..shape.n_kv_heads {
         let range = q_start..q_start + tokens;
         gather_heads(token, q, shape, range, head, shape.scale, &mut queries);

@@ -48,7 +48,7 @@ pub struct DecodingConfig {
     pub forced_eos: Vec<u32>,
     /// Tokens in a row that never come.
     pub bad_words: Vec<Vec<u32>>,
-    /// Which of the targets that are drawn with one seed this is: each has numbers of its own.
+    /// The stream of random numbers: what is drawn with one seed for several sources is independent if each has its own.
     pub stream: u64,
 }
 

@@ -43,7 +43,7 @@ impl Seq2SeqLm {
     /// each token.
     ///
     /// The tokens are those of `generate` in transformers for the source alone, as far as rounding does not decide between two and
-    /// none is drawn; what is drawn follows from the seed and the source.
+    /// none is drawn; what is drawn follows from the seed, the stream and the source.
     ///
     /// # Errors
     ///
@@ -53,8 +53,8 @@ impl Seq2SeqLm {
     /// # Cost
     ///
     /// The source is read once. A token costs a pass of the decoder over one token of each beam; keys and values of all beams are
-    /// kept, those of the source once; of recurrent layers their states. Generate from `valid()` of a model that is trained: else everything is kept for a backward
-    /// pass.
+    /// kept, those of the source once; of recurrent layers their states. Additive attention makes the keys of the source again for
+    /// each token. Generate from `valid()` of a model that is trained: else everything is kept for a backward pass.
     pub fn generate(
         &self,
         source: &[u32],

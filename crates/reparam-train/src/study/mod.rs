@@ -233,12 +233,7 @@ pub fn study(
         .map_err(|source| FormatError::io("create", &directory, source))?;
     let decides = Decides::of(&runs, &all_curves);
     let settings = Repeated::of(&variants, &runs, &decides);
-    // Means over different seeds do not compare.
-    let most = settings.iter().map(|setting| setting.seeds).max();
-    let means = settings
-        .iter()
-        .map(|setting| setting.mean.filter(|_| Some(setting.seeds) == most));
-    let best_setting = decides.best(means.enumerate());
+    let best_setting = decides.best_setting(&settings);
     let among: Vec<usize> = match best_setting {
         Some(best) => settings[best].runs.clone(),
         None => (0..runs.len()).collect(),
@@ -321,6 +316,15 @@ impl Decides {
             (None, true) => run.held_out_after,
             (None, false) => Some(run.last_loss),
         }
+    }
+
+    /// The place of the setting with the best mean, of those that most seeds came to an end with: means over different seeds do not
+    /// compare.
+    fn best_setting(&self, settings: &[Repeated]) -> Option<usize> {
+        let most = settings.iter().map(|setting| setting.seeds).max()?;
+        let means = settings.iter();
+        let means = means.map(|setting| setting.mean.filter(|_| setting.seeds == most));
+        self.best(means.enumerate())
     }
 
     /// The place of the best of some numbers.

@@ -123,23 +123,38 @@ impl Repeated {
 mod tests {
     use super::*;
 
+    fn of(values: &[f64]) -> Repeated {
+        let mut setting = Repeated {
+            label: "k=1".to_owned(),
+            runs: Vec::new(),
+            seeds: 0,
+            metric: "accuracy".to_owned(),
+            mean: None,
+            standard_deviation: None,
+            lowest: None,
+            highest: None,
+            number: None,
+        };
+        setting.measure(values);
+        setting
+    }
+
+    #[test]
+    fn a_setting_that_lost_seeds_is_not_the_best() {
+        let decides = |lower_is_better| Decides {
+            metric: "mse".to_owned(),
+            held_out: true,
+            lower_is_better,
+        };
+        let settings = [of(&[5.0, 7.0]), of(&[1.0]), of(&[4.0, 6.0]), of(&[])];
+        assert_eq!(decides(true).best_setting(&settings), Some(2));
+        assert_eq!(decides(false).best_setting(&settings), Some(0));
+        assert_eq!(decides(true).best_setting(&settings[3..]), None);
+        assert_eq!(decides(true).best_setting(&[]), None);
+    }
+
     #[test]
     fn the_deviation_is_that_of_a_sample() {
-        let of = |values: &[f64]| {
-            let mut setting = Repeated {
-                label: "k=1".to_owned(),
-                runs: Vec::new(),
-                seeds: 0,
-                metric: "accuracy".to_owned(),
-                mean: None,
-                standard_deviation: None,
-                lowest: None,
-                highest: None,
-                number: None,
-            };
-            setting.measure(values);
-            setting
-        };
         let four = of(&[2.0, 4.0, 4.0, 6.0]);
         assert_eq!((four.seeds, four.mean), (4, Some(4.0)));
         assert_eq!((four.lowest, four.highest), (Some(2.0), Some(6.0)));

@@ -218,14 +218,14 @@ impl Task for MaskedLanguageModel {
             pieces.iter().map(|piece| piece.row.ids.len()).sum()
         };
         let mut facts = json!({
-                "train_tokens": n_tokens(&train),
-                "pieces": train.len(),
-                "eval_tokens": eval.as_deref().map_or(0, n_tokens),
-                "sequence_length": length,
-                "mask_probability": masking.probability,
-                "skipped": report.skipped.count,
-                "skipped_rows": report.skipped.first,
-                "left_out": report.left_out,
+            "train_tokens": n_tokens(&train),
+            "pieces": train.len(),
+            "eval_tokens": eval.as_deref().map_or(0, n_tokens),
+            "sequence_length": length,
+            "mask_probability": masking.probability,
+            "skipped": report.skipped.count,
+            "skipped_rows": report.skipped.first,
+            "left_out": report.left_out,
         });
         if let Some(text) = &report.text {
             facts["text"] = json!(text);

@@ -172,6 +172,32 @@ fn a_language_model_without_examples_is_as_in_the_harness() {
     assert!((measured - loss).abs() < 1e-4, "{measured} {loss}");
 }
 
+/// A tokenizer that ends every text does not end a prompt before its label.
+#[test]
+fn an_end_that_a_template_appends_is_not_read() {
+    let place = Place::new();
+    let model = place.0.path().join("model");
+    std::fs::create_dir(&model).expect("a directory");
+    for file in std::fs::read_dir(repository(CAUSAL)).expect("files") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), model.join(file.file_name())).expect("copies");
+    }
+    let tokenizer = model.join("tokenizer.json");
+    let text = std::fs::read_to_string(&tokenizer).expect("a file");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    let template = &mut json["post_processor"];
+    let end = json!({ "SpecialToken": { "id": "</s>", "type_id": 0 } });
+    template["single"].as_array_mut().expect("a list").push(end);
+    template["special_tokens"]["</s>"] = json!({ "id": "</s>", "ids": [2], "tokens": ["</s>"] });
+    std::fs::write(&tokenizer, json.to_string()).expect("writes");
+    let model = model.to_str().expect("UTF-8");
+    let plain = place.predict(CAUSAL, place.asked(Some(2)), "rows.csv");
+    assert_eq!(
+        place.predict(model, place.asked(Some(2)), "rows.csv"),
+        plain
+    );
+}
+
 /// The draw follows from the seed and what the examples say, not from the order of their file.
 #[test]
 fn examples_are_drawn_by_the_seed() {

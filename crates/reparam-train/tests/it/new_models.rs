@@ -4,13 +4,15 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use reparam_data::OnError;
+use reparam_models::Sampling;
 use reparam_train::config::Override;
 use reparam_train::event::Event;
+use reparam_train::explain::ExplainRequest;
 use reparam_train::inspect::{WordQuestion, ask_words};
 use reparam_train::tasks::TrainedTexts;
 use reparam_train::{
-    DataRequest, Decoding, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest,
-    Predictions, Session, Stop, TaskRun, Tasks, TrainError,
+    DataRequest, Decoding, EvalRequest, ExamplesRequest, Metrics, ModelRequest, Outcome,
+    PredictRequest, Predictions, Session, Stop, TaskRun, Tasks, TrainError,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -449,6 +451,7 @@ fn texts_of_language_models_are_made_uniform() {
             let session = Session::open_request(&request, &offline()).expect("a model");
             let texts = TrainedTexts::of(&request, &session, &offline()).expect("a card");
             assert_eq!(texts.prepared("My SISTER"), shown);
+            prompts_are_prepared(&request, &dir);
         }
         // A run that trains on does the same unless it says otherwise.
         for (own, is_said) in [("", true), ("text = {}", false)] {
@@ -477,6 +480,45 @@ fn texts_of_language_models_are_made_uniform() {
             );
         }
     }
+}
+
+/// What explains a text, and what scores labels behind one, does to it what was done in training.
+fn prompts_are_prepared(model: &ModelRequest, dir: &TempDir) {
+    let tasks = Tasks::builtin();
+    let explained = |text: &str, target: &str| {
+        let request = ExplainRequest {
+            target: Some(target.to_owned()),
+            steps: Some(4),
+            ..ExplainRequest::new(model.clone(), text)
+        };
+        let task = tasks.find("causal-lm").expect("a task");
+        let explained = task.explain(&request, &offline(), Stop::never());
+        format!("{:?}", explained.expect("an explanation"))
+    };
+    let small = explained("we ate", " the soup");
+    assert_eq!(explained("We ATE", " THE Soup"), small);
+    assert_ne!(explained("we ate", " the cake"), small);
+    let scores = |text: &str, yes: &str| {
+        let file = dir.path().join("row.jsonl");
+        std::fs::write(&file, serde_json::json!({ "text": text }).to_string()).expect("writes");
+        let words = [("a", yes), ("b", "no")].map(|(label, word)| (label.into(), word.into()));
+        let request = PredictRequest {
+            examples: Some(ExamplesRequest {
+                shots: Some(0),
+                words: words.into(),
+                ..ExamplesRequest::default()
+            }),
+            ..PredictRequest::new(model.clone(), DataRequest::new(file))
+        };
+        let task = tasks.find("sequence-classification").expect("a task");
+        let mut printed = Printed::default();
+        let predicted = task.predict(&request, &offline(), Stop::never(), &mut printed);
+        predicted.expect("predicts");
+        printed.0[0].clone()
+    };
+    let small = scores("we ate the soup", "yes");
+    assert_eq!(scores("We ate THE soup", "Yes"), small);
+    assert_ne!(scores("we ate the cake", "yes"), small);
 }
 
 #[test]
@@ -722,6 +764,27 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
     task.predict(&asked, &offline(), Stop::never(), &mut printed)
         .expect("predicts");
     assert_eq!(printed.0.len(), 2);
+
+    // Each row is drawn by itself, and all of them by the seed.
+    std::fs::write(&rows, "{\"source\":\"five\"}\n{\"source\":\"five\"}\n").expect("writes");
+    let drawn = |seed: u64| {
+        let sampling = Sampling {
+            temperature: 3.0,
+            top_k: 0,
+            top_p: 1.0,
+            seed,
+        };
+        let mut asked = PredictRequest::new(request.model.clone(), DataRequest::new(&rows));
+        asked.decoding.sampling = Some(sampling);
+        let mut printed = Printed::default();
+        let predicted = task.predict(&asked, &offline(), Stop::never(), &mut printed);
+        predicted.expect("predicts");
+        printed.0
+    };
+    let first = drawn(1);
+    assert_ne!(first[0], first[1]);
+    assert_eq!(drawn(1), first);
+    assert_ne!(drawn(2), first);
 
     std::fs::write(&rows, "{\"source\":\"ninety-two\"}\n{\"source\":3}\n").expect("writes");
     let mut request = PredictRequest::new(request.model, DataRequest::new(&rows));
