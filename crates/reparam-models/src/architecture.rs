@@ -22,7 +22,7 @@ pub use self::relative::{
     PositionLayer, PositionsSpec, RelativeBiasSpec, RelativeSpec, RelativeVectorsSpec,
 };
 pub use self::seq2seq::{CrossSpec, Seq2SeqSpec};
-use crate::{ModelError, Precision};
+use crate::ModelError;
 
 /// A whole model.
 ///
@@ -145,7 +145,7 @@ pub enum NormKind {
 }
 
 /// A linear layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinearSpec {
     /// The path.
     pub path: String,
@@ -159,6 +159,8 @@ pub struct LinearSpec {
     pub transposed: bool,
     /// How the checkpoint calls weight and bias, where that is not `path.weight` and `path.bias`.
     pub stored: Option<[String; 2]>,
+    /// The standard deviation of the weight of a new layer, where that is not [`Architecture::init`]'s.
+    pub std: Option<f64>,
 }
 
 impl LinearSpec {
@@ -171,6 +173,7 @@ impl LinearSpec {
             bias: false,
             transposed: false,
             stored: None,
+            std: None,
         }
     }
 }
@@ -212,6 +215,12 @@ pub struct NormsSpec {
     pub inside: Option<NormSpec>,
     /// On the sum.
     pub after: Option<NormSpec>,
+}
+
+impl NormsSpec {
+    fn all(&self) -> [&Option<NormSpec>; 3] {
+        [&self.before, &self.inside, &self.after]
+    }
 }
 
 /// Self-attention.
@@ -456,6 +465,16 @@ impl Architecture {
         if let Some(reason) = self.relative.as_ref().and_then(RelativeSpec::check) {
             return refuse(0, reason);
         }
+        if let Some(norm) = self
+            .norms()
+            .find(|norm| !(norm.eps >= 0.0 && norm.eps < 1.0))
+        {
+            let NormSpec { path, eps, .. } = norm;
+            return refuse(
+                0,
+                format!("the epsilon of the norm `{path}` is {eps}, not from 0 to 1"),
+            );
+        }
         let Some(spec) = &self.seq2seq else {
             return match self.recurrent.as_ref().and_then(|of| of.cross.as_ref()) {
                 Some(_) => refuse(0, "there is no source to read".to_owned()),
@@ -484,22 +503,6 @@ impl Architecture {
             (Some(cross), Some(encoder)) => cross.check(recurrent, encoder),
             _ => Some("recurrent layers of a decoder read those of an encoder".to_owned()),
         }
-    }
-
-    /// Refuses a precision in which packed layers would leave out a part of the model.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and for scores by distance, in any but f32.
-    pub(crate) fn check_precision(&self, precision: Precision) -> Result<(), ModelError> {
-        let is_packable = self.recurrent.is_none() && self.relative.is_none();
-        if precision == Precision::F32 || is_packable {
-            return Ok(());
-        }
-        Err(ModelError::UnsupportedPrecision {
-            model_type: self.model_type.clone(),
-            precision,
-        })
     }
 
     /// Returns whether no token sees what comes after it; those of a source do.
@@ -573,6 +576,21 @@ impl Architecture {
                 .chain([&feed_forward.output])
         });
         Box::new(encoder.chain(recurrent).chain(blocks))
+    }
+
+    /// The norms of the body, those of an encoder left out.
+    fn norms(&self) -> impl Iterator<Item = &NormSpec> {
+        let blocks = self.blocks.iter().flat_map(|block| {
+            let AttentionSpec { q_norm, k_norm, .. } = &block.attention;
+            let cross = block.cross.iter().flat_map(|of| of.norms.all());
+            let own = block.attention_norms.all().into_iter();
+            let own = own.chain([q_norm, k_norm]).chain(cross);
+            own.chain(block.feed_forward_norms.all())
+        });
+        [&self.embedding.norm, &self.norm]
+            .into_iter()
+            .chain(blocks)
+            .flatten()
     }
 
     /// Returns the path of a module of the body in a class with a head.

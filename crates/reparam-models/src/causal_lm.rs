@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use reparam::methods::{AttachedModule, planned};
 use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear, OutputHead};
@@ -19,6 +19,7 @@ use crate::architecture::{Architecture, LinearSpec};
 use crate::cache::{KvCache, LayerCache, TensorCache};
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
+use crate::precision::narrowed;
 use crate::transformer::{Tokens, Transformer};
 use crate::{ModelError, Precision};
 
@@ -86,7 +87,6 @@ impl CausalLm {
             }
         }
         let architecture = Arc::new(architecture);
-        architecture.check_precision(precision)?;
         let tied = architecture.head.tied;
         // Older exporters wrote buffers and the tied head along.
         let ignored = |name: &str| {
@@ -245,7 +245,7 @@ impl CausalLm {
         match self.packed_head(context) {
             Some(head) => {
                 let norm = self.body.norm.as_ref().map(|norm| norm.fused());
-                norm_linear_cross_entropy(h, norm, head, self.soft_cap(), labels, scale)
+                norm_linear_cross_entropy(narrowed(h), norm, head, self.soft_cap(), labels, scale)
             }
             None => {
                 let h = self.body.normalized(h);
@@ -275,10 +275,15 @@ impl CausalLm {
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
     pub fn new_cache(&self, capacity: usize) -> KvCache {
-        let (device, dtype) = (self.body.device().inner(), self.body.dtype());
+        let device = self.body.device().inner();
+        let dtype = match self.body.dtype() {
+            DType::BF16 => DType::F32,
+            dtype => dtype,
+        };
+        let has_bias = self.body.relative.is_some();
         let layers = self.body.blocks.iter().map(|block| {
             let [_, width, _] = block.attention.spec.widths();
-            match block.attention.is_packed() {
+            match block.attention.is_packed() && !has_bias {
                 true => LayerCache::Fused(BlockCache::default()),
                 false => {
                     let cache = TensorCache::new(1, width, capacity, (&device, dtype));
@@ -344,7 +349,7 @@ impl CausalLm {
         let logits = match self.packed_head(context) {
             Some(head) => {
                 let norm = self.body.norm.as_ref().map(|norm| norm.fused());
-                norm_logits(h, norm, head)
+                norm_logits(narrowed(h), norm, head)
             }
             None => {
                 let (head, plan) = self.dense_head(context);

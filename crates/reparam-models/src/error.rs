@@ -5,7 +5,6 @@ use reparam_formats::checkpoint::LoadMismatch;
 use reparam_formats::config::ConfigError;
 use thiserror::Error;
 
-use crate::Precision;
 use reparam_formats::shown;
 
 /// Why a model could not be loaded or run.
@@ -82,14 +81,6 @@ pub enum ModelError {
     /// A generation was asked to stop.
     #[error("the generation was stopped")]
     Stopped,
-    /// A model does not run in a precision.
-    #[error("`{model_type}` models do not run in {} for this task", precision.name())]
-    UnsupportedPrecision {
-        /// The family.
-        model_type: String,
-        /// The precision.
-        precision: Precision,
-    },
     /// The family drops nothing out in training.
     #[error("`{model_type}` models have no dropout to set")]
     NoDropout {
@@ -178,9 +169,6 @@ impl ModelError {
                 Some("use an encoder-decoder, such as a t5, bart or marian model".into())
             }
             Self::OwnTable { .. } | Self::Stopped => None,
-            Self::UnsupportedPrecision { .. } => {
-                Some("use precision = \"f32\" (or --precision f32)".into())
-            }
             Self::NoDropout { .. } => Some("remove model.dropout".into()),
             Self::NoSuchHead { .. } => {
                 Some("use an encoder, such as a bert, roberta or modernbert model".into())
@@ -194,7 +182,9 @@ impl ModelError {
             )),
             Self::BeyondBf16 { .. } => Some("use precision = \"f32\" (or --precision f32)".into()),
             Self::EmptyPrompt => Some("give a prompt that is not empty".into()),
-            Self::Sampling { .. } => None,
+            Self::Sampling { setting, .. } => {
+                Some(format!("leave {setting} out, or give it such a value"))
+            }
             Self::NonFinite { .. } => {
                 Some("the weights or the adapter are damaged, or the adapter diverged".into())
             }

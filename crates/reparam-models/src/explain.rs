@@ -24,12 +24,11 @@ impl Transformer {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let h = self.embed(tokens, Some(vectors), context);
-        let sequences = self.sequences(tokens.positions, segments_from_bounds(bounds));
+        let sequences = self.sequences(tokens.positions, segments_from_bounds(bounds), None);
         self.run(h, (tokens.positions, &sequences), None, context)
     }
 
-    /// How much each token of one sequence looks at each in every block, `[heads, N, N]`; `None` if the weights are packed
-    /// or layers are recurrent.
+    /// How much each token of one sequence looks at each in every block, `[heads, N, N]`; `None` if layers are recurrent.
     fn attention_weights(
         &self,
         tokens: Tokens<'_>,
@@ -39,7 +38,7 @@ impl Transformer {
             return None;
         }
         let bounds = [0, tokens.ids.len()];
-        let sequences = self.sequences(tokens.positions, segments_from_bounds(&bounds));
+        let sequences = self.sequences(tokens.positions, segments_from_bounds(&bounds), None);
         let mut h = self.embed(tokens, None, context);
         let mut all = Vec::with_capacity(self.blocks.len());
         for block in self.blocks.iter() {
@@ -74,7 +73,7 @@ impl Predictor {
     }
 
     /// Returns how much each token of one row looks at each in every block, `[heads, N, N]`, where all that one looks at is one;
-    /// `None` if the weights are packed.
+    /// `None` if layers are recurrent.
     pub fn attention_weights(
         &self,
         row: RowTokens<'_>,
@@ -110,7 +109,7 @@ impl CausalLm {
     }
 
     /// Returns how much each token of one sequence looks at each in every block, `[heads, N, N]`, where all that one looks at is
-    /// one; `None` if the weights are packed.
+    /// one; `None` if layers are recurrent.
     pub fn attention_weights(
         &self,
         sequence: TokenBatch<'_>,

@@ -56,8 +56,7 @@ impl NewTensor {
 impl Architecture {
     /// Returns the tensors of a new model, as [`init`](Self::init) says what they start from.
     ///
-    /// What differs from transformers: a residual layer of GPT-2 and every layer of T5 starts as any other, and the vector of a padding token is drawn,
-    /// too; batches have no padding.
+    /// What differs from transformers: the vector of a padding token is drawn, too; batches have no padding.
     ///
     /// # Errors
     ///

@@ -140,17 +140,19 @@ impl<'a> Loader<'a> {
         (self.init, self.fan) = (init, fan);
     }
 
-    fn linear_init(&self, d_in: usize) -> Init {
-        match self.init {
-            Initialization::Normal(std) => Init::Normal(std),
-            Initialization::Torch => Init::Uniform((self.fan.unwrap_or(d_in) as f64).powf(-0.5)),
+    fn linear_init(&self, spec: &LinearSpec) -> Init {
+        match (self.init, spec.std) {
+            (_, Some(std)) | (Initialization::Normal(std), None) => Init::Normal(std),
+            (Initialization::Torch, None) => {
+                Init::Uniform((self.fan.unwrap_or(spec.d_in) as f64).powf(-0.5))
+            }
         }
     }
 
-    fn bias_init(&self, d_in: usize) -> Init {
+    fn bias_init(&self, spec: &LinearSpec) -> Init {
         match self.init {
             Initialization::Normal(_) => Init::Zeros,
-            Initialization::Torch => self.linear_init(d_in),
+            Initialization::Torch => self.linear_init(spec),
         }
     }
 
@@ -386,14 +388,14 @@ impl<'a> Loader<'a> {
             .iter()
             .zip(&names)
             .map(|(spec, [_, name])| {
-                let init = self.bias_init(spec.d_in);
+                let init = self.bias_init(spec);
                 spec.bias.then(|| self.vector(name, spec.d_out, init))
             })
             .collect();
         let weights: Vec<Described> = specs
             .iter()
             .zip(names)
-            .map(|(spec, [name, _])| Described::new(name, spec, self.linear_init(spec.d_in)))
+            .map(|(spec, [name, _])| Described::new(name, spec, self.linear_init(spec)))
             .collect();
         let linears: Vec<Linear> = match self.precision.packed() {
             None => {

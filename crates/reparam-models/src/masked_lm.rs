@@ -14,8 +14,9 @@ use crate::architecture::{Architecture, LinearSpec, MaskedSpec};
 use crate::layers::Norm;
 use crate::loader::{Init, Loader};
 use crate::named::{Named, unnamed_module};
+use crate::precision::widened;
 use crate::predictor::{RowTokens, is_of_heads, select};
-use crate::transformer::{Tokens, Transformer, widened};
+use crate::transformer::{Tokens, Transformer};
 use crate::{ModelError, Precision};
 
 /// What is added to logits.
@@ -57,16 +58,14 @@ impl MaskedLm {
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoSuchHead`] if the family has no such class, and [`ModelError::UnsupportedPrecision`] for recurrent layers
-    /// and scores by distance; fails when the checkpoint's tensors are not exactly those of the description, or one of them holds
-    /// NaN or infinity.
+    /// [`ModelError::NoSuchHead`] if the family has no such class; fails when the checkpoint's tensors are not exactly those of the
+    /// description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         architecture: Architecture,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
         let spec = Self::head_of(&architecture)?;
-        architecture.check_precision(precision)?;
         let architecture = Arc::new(architecture);
         let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
         let (_, table) = architecture.head_names();

@@ -1,5 +1,6 @@
 //! In which precision a model computes.
 
+use burn::tensor::{DType, Tensor};
 use reparam_ops::fused::PackedDType;
 
 /// What a model's frozen weights and activations are.
@@ -7,8 +8,10 @@ use reparam_ops::fused::PackedDType;
 pub enum Precision {
     /// 32-bit floating point throughout. Any method can be attached.
     F32,
-    /// Frozen weights are packed as bf16 and activations lie in memory as bf16; sums are `f32`. Low-rank methods can be
-    /// attached, whose factors, gradients and optimizer state stay `f32`.
+    /// Frozen weights are packed as bf16 and what fused operations keep lies in memory as bf16; sums are `f32`. Heads, tables of an
+    /// encoder-decoder, and what no fused operation has (dropout, attention to a source, scores by distance, recurrent layers)
+    /// compute in `f32` between layers with packed weights. Low-rank methods can be attached, whose factors, gradients and optimizer
+    /// state stay `f32`.
     Bf16,
     /// As [`Precision::Bf16`], with frozen weights of 8-bit integers and a scale for each of their rows: half the memory, and
     /// up to twice the speed of decoding. For inference.
@@ -32,5 +35,21 @@ impl Precision {
             Self::Bf16 => Some(PackedDType::Bf16),
             Self::Int8 => Some(PackedDType::Int8),
         }
+    }
+}
+
+/// Makes `f32` of bf16, for what computes in no less.
+pub(crate) fn widened(h: Tensor<2>) -> Tensor<2> {
+    match h.dtype() {
+        DType::BF16 => h.cast(DType::F32),
+        _ => h,
+    }
+}
+
+/// Makes bf16 of `f32`, for fused operations.
+pub(crate) fn narrowed(h: Tensor<2>) -> Tensor<2> {
+    match h.dtype() {
+        DType::F32 => h.cast(DType::BF16),
+        _ => h,
     }
 }

@@ -14,7 +14,8 @@ use crate::architecture::{Architecture, LinearSpec, Pooling, PredictorSpec};
 use crate::layers::{Norm, dropped};
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
-use crate::transformer::{Tokens, Transformer, widened};
+use crate::precision::widened;
+use crate::transformer::{Tokens, Transformer};
 use crate::{ModelError, Precision};
 
 /// A flat batch of rows, each a sequence of tokens.
@@ -87,8 +88,7 @@ impl Predictor {
     ///
     /// # Errors
     ///
-    /// [`ModelError::NoHead`] if the checkpoint has no last layer and none is to be made, and
-    /// [`ModelError::UnsupportedPrecision`] for recurrent layers and scores by distance; fails when the checkpoint's tensors are not
+    /// [`ModelError::NoHead`] if the checkpoint has no last layer and none is to be made; fails when the checkpoint's tensors are not
     /// exactly those of the description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
@@ -97,7 +97,6 @@ impl Predictor {
         new_head: Option<NewHead>,
         (device, precision): (&Device, Precision),
     ) -> Result<Self, ModelError> {
-        architecture.check_precision(precision)?;
         let architecture = Arc::new(architecture);
         // The class without a head has no name for its body.
         let is_headless = spec.output.is_none() && spec.transform.is_none();

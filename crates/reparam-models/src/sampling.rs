@@ -68,14 +68,12 @@ impl Sampler {
         self
     }
 
-    /// Returns the next token, or `None` when a logit is NaN or plus infinity.
+    /// Returns the next token, or `None` when a logit is NaN or plus infinity, or no token is left to choose from.
     ///
     /// The filters apply in the order of `transformers`: temperature, top-k, top-p.
     pub(crate) fn choose(&mut self, logits: &[f32]) -> Option<u32> {
-        if logits
-            .iter()
-            .any(|logit| logit.is_nan() || *logit == f32::INFINITY)
-        {
+        let is_broken = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
+        if logits.iter().any(is_broken) || logits.iter().all(|logit| logit.is_infinite()) {
             return None;
         }
         if self.sampling.temperature == 0.0 {
@@ -172,6 +170,18 @@ mod tests {
     fn nan_is_reported() {
         let mut sampler = Sampler::new(Sampling::greedy());
         assert_eq!(sampler.choose(&[0.0, f32::NAN]), None);
+    }
+
+    #[test]
+    fn nothing_is_chosen_of_nothing() {
+        for temperature in [0.0, 1.0] {
+            let mut sampler = Sampler::new(Sampling {
+                temperature,
+                ..Sampling::greedy()
+            });
+            assert_eq!(sampler.choose(&[f32::NEG_INFINITY; 3]), None);
+            assert_eq!(sampler.choose(&[f32::NEG_INFINITY, 0.0]), Some(1));
+        }
     }
 
     #[test]

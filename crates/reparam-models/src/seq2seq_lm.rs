@@ -18,6 +18,7 @@ use crate::cache::{KvCache, LayerCache, TensorCache};
 use crate::layers::{Embedding, Source, dropped};
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
+use crate::precision::widened;
 use crate::transformer::{Sight, Stack, Tokens};
 use crate::{ModelError, Precision, TokenBatch};
 
@@ -47,13 +48,12 @@ impl Seq2SeqLm {
     /// Loads a model onto a device, frozen.
     ///
     /// The table of token vectors may have any of the names that transformers knows it by. A head with other numbers is used, as
-    /// in [`CausalLm::load`](crate::CausalLm::load).
+    /// in [`CausalLm::load`](crate::CausalLm::load). The table and the head are `f32` in every precision.
     ///
     /// # Errors
     ///
-    /// [`ModelError::NotSeq2Seq`] for a model without an encoder, [`ModelError::UnsupportedPrecision`], and
-    /// [`ModelError::OwnTable`] if a stack has another table; fails when the checkpoint's tensors are not exactly those of the
-    /// description, or one of them holds NaN or infinity.
+    /// [`ModelError::NotSeq2Seq`] for a model without an encoder, and [`ModelError::OwnTable`] if a stack has another table; fails
+    /// when the checkpoint's tensors are not exactly those of the description, or one of them holds NaN or infinity.
     pub fn load(
         checkpoint: &Checkpoint,
         mut architecture: Architecture,
@@ -63,12 +63,6 @@ impl Seq2SeqLm {
             let model_type = architecture.model_type;
             return Err(ModelError::NotSeq2Seq { model_type });
         };
-        if precision != Precision::F32 {
-            return Err(ModelError::UnsupportedPrecision {
-                model_type: architecture.model_type,
-                precision,
-            });
-        }
         architecture.check()?;
         let mut loader = Loader::new(checkpoint, device, precision, &architecture.prefix);
         let copies = find_table(&mut loader, &mut architecture, &spec)?;
@@ -93,7 +87,7 @@ impl Seq2SeqLm {
         let (width, table) = (architecture.table_width(), &architecture.embedding.tokens);
         loader.enter(&architecture.prefix);
         loader.begin_as(architecture.init, None);
-        let tokens = loader.embedding(table, vocab_size, width);
+        let tokens = loader.dense(|loader| loader.embedding(table, vocab_size, width));
         let encoder = Stack::load(loader, &Arc::new(spec.encoder.clone()));
         let decoder = Stack::load(loader, architecture);
         loader.enter("");
@@ -108,7 +102,7 @@ impl Seq2SeqLm {
             tokens,
             encoder,
             decoder,
-            head: (!head.tied).then(|| loader.head(&own)),
+            head: (!head.tied).then(|| loader.dense(|loader| loader.head(&own))),
             logits_bias: logits_bias.map(Into::into),
             spec: spec.clone(),
         }
@@ -376,7 +370,7 @@ impl Seq2SeqLm {
 
     /// The last norm of a stack and the dropout behind it.
     fn last(&self, stack: &Stack, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
-        let h = stack.normalized(h);
+        let h = widened(stack.normalized(h));
         let path = stack.norm.as_ref().map_or("", |norm| norm.path());
         dropped(h, self.spec.output_dropout, path, context)
     }

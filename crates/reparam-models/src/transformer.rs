@@ -20,6 +20,7 @@ use crate::layers::{
 };
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
+use crate::precision::widened;
 
 /// Embeddings and blocks, as an [`Architecture`] describes them.
 ///
@@ -150,7 +151,7 @@ impl Transformer {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let h = self.embed(tokens, None, context);
-        let sequences = self.sequences(tokens.positions, segments);
+        let sequences = self.sequences(tokens.positions, segments, cache.as_deref());
         self.run(h, (tokens.positions, &sequences), cache, context)
     }
 
@@ -166,12 +167,17 @@ impl Transformer {
     }
 
     /// What the blocks of a forward pass share.
-    pub(crate) fn sequences(&self, positions: &[u32], segments: Segments) -> Sequences {
+    pub(crate) fn sequences(
+        &self,
+        positions: &[u32],
+        segments: Segments,
+        cache: Option<&KvCache>,
+    ) -> Sequences {
         let sight = Sight {
             segments,
             source: None,
         };
-        self.stack.sequences(positions, sight, None)
+        self.stack.sequences(positions, sight, cache)
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -207,14 +213,19 @@ impl Stack {
                 .recurrent
                 .as_ref()
                 .map(|spec| recurrent(loader, spec, all.init)),
-            relative: all.relative.as_ref().map(|spec| match spec {
-                RelativeSpec::Bias(spec) => {
-                    let heads = all.blocks[0].attention.n_heads;
-                    loader.embedding(&spec.path, spec.buckets, heads)
-                }
-                RelativeSpec::Vectors(spec) => {
-                    loader.embedding(&spec.path, 2 * spec.span, all.width)
-                }
+            relative: all.relative.as_ref().map(|spec| {
+                let heads = all.blocks[0].attention.n_heads;
+                let (path, rows, width, init) = match spec {
+                    RelativeSpec::Bias(spec) => {
+                        let init = Initialization::Normal(spec.std);
+                        (&spec.path, spec.buckets, heads, init)
+                    }
+                    RelativeSpec::Vectors(spec) => (&spec.path, 2 * spec.span, all.width, all.init),
+                };
+                loader.begin_as(init, None);
+                let table = loader.dense(|loader| loader.embedding(path, rows, width));
+                loader.begin_as(all.init, None);
+                table
             }),
             relative_norm: match &all.relative {
                 Some(RelativeSpec::Vectors(spec)) => norm(loader, &spec.norm),
@@ -244,7 +255,9 @@ impl Stack {
         let table = |rotary: &RotarySpec| {
             RotaryTable::new(positions, &rotary.inverse_frequencies, rotary.head_dim)
         };
-        let n_keys = cache.map_or(0, |cache| cache.len() + 1);
+        // Tokens that follow others in a cache see those, too.
+        let last = cache.and(positions.last());
+        let n_keys = last.map_or(0, |last| *last as usize + 1);
         let keys = sight.segments.iter().map(|segment| segment.k_len);
         let (bias, distances) = self.relative(keys.fold(n_keys, usize::max));
         Sequences {
@@ -309,7 +322,7 @@ impl Stack {
             return (None, None);
         };
         let table = table.weight.dense();
-        let table = table.expect("a stack with relative positions is of ordinary weights");
+        let table = table.expect("what distances are looked up in is never packed");
         let reach = n_keys.max(1) as isize - 1;
         let far = -reach..=reach;
         match spec {
@@ -480,21 +493,21 @@ fn sum_of_rows(
     if let Some(packed) = packed.collect::<Option<Vec<_>>>() {
         return frozen_embedding(&packed, device);
     }
-    let rows = tables
-        .iter()
-        .enumerate()
-        .map(|(index, (table, ids, factor))| {
-            let table = table.weight.dense();
-            let rows = embedding(table.expect("the tables of a model are of one kind"), ids);
-            let rows = match unlearned.filter(|_| index == 0) {
-                Some(id) => without_gradient(rows, ids, id),
-                None => rows,
-            };
-            match factor {
-                Some(factor) => rows * *factor,
-                None => rows,
-            }
-        });
+    let rows = tables.iter().enumerate();
+    let rows = rows.map(|(index, (table, ids, factor))| {
+        if let Some(numbers) = table.weight.as_packed() {
+            return widened(frozen_embedding(&[(numbers, ids, *factor)], device));
+        }
+        let rows = embedding(table.weight.param().val(), ids);
+        let rows = match unlearned.filter(|_| index == 0) {
+            Some(id) => without_gradient(rows, ids, id),
+            None => rows,
+        };
+        match factor {
+            Some(factor) => rows * *factor,
+            None => rows,
+        }
+    });
     rows.reduce(|sum, rows| sum + rows)
         .unwrap_or_else(|| unreachable!("there is the table of tokens"))
 }
@@ -534,7 +547,7 @@ fn recurrent(loader: &mut Loader<'_>, spec: &RecurrentSpec, init: Initialization
     loader.begin_as(init, Some(spec.hidden));
     let mut direction = |of: &DirectionSpec| Direction {
         input: loader.linear(&of.input),
-        hidden: loader.linear(&of.hidden),
+        hidden: loader.dense(|loader| loader.linear(&of.hidden)),
     };
     let layers = spec.layers.iter().map(|directions| {
         let directions = directions.iter().map(&mut direction);
@@ -597,13 +610,5 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
-    }
-}
-
-/// Makes f32 of bf16, for the few layers that compute in no less.
-pub(crate) fn widened(h: Tensor<2>) -> Tensor<2> {
-    match h.dtype() {
-        DType::BF16 => h.cast(DType::F32),
-        _ => h,
     }
 }

@@ -357,9 +357,6 @@ pub enum TrainError {
         /// The rows of the model's table.
         rows: usize,
     },
-    /// Fused operations do not drop out what the model itself drops out.
-    #[error("this model has dropout of its own, which training in bf16 does not support yet")]
-    DropoutInBf16,
     /// What the task of a caller found wrong with its settings, its files or its model.
     #[error(transparent)]
     Task(Box<dyn std::error::Error + Send + Sync>),
@@ -649,7 +646,6 @@ impl TrainError {
             | Self::WrongLabels { .. }
             | Self::WeightOfNoLabel { .. }
             | Self::NothingHeldOut { .. }
-            | Self::DropoutInBf16
             | Self::Stateless { .. }
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam_ops::fused::{FusedLinear, PackedWeight};
+use reparam_ops::fused::{FusedLinear, PackedWeight, packed_linear};
 
 use crate::methods::{self, Base};
 use crate::{ForwardContext, Weight};
@@ -95,14 +95,14 @@ impl Linear {
     /// - x: `[N, d_in]`
     /// - output: `[N, d_out]`
     ///
-    /// # Panics
+    /// # Numerics
     ///
-    /// Panics when the weight is packed: such a layer is part of a fused operation.
+    /// With a packed weight, those of [`packed_linear`].
     pub fn forward(&self, x: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
-        let Weight::Dense(weight) = &self.weight else {
-            panic!("a packed weight runs in fused operations only");
-        };
-        let y = methods::linear(x, weight, context);
+        if let Some(layer) = self.fused(context) {
+            return packed_linear(x, layer);
+        }
+        let y = methods::linear(x, self.weight.param(), context);
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze::<2>(),
             None => y,

@@ -22,7 +22,7 @@ pub struct RecurrentSpec {
 }
 
 /// One direction of a recurrent layer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DirectionSpec {
     /// From the input to the gates.
     pub input: LinearSpec,

@@ -18,7 +18,7 @@ pub enum RelativeSpec {
 /// ```
 ///
 /// Near distances have a bucket each, far ones share buckets whose widths grow with the distance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RelativeBiasSpec {
     /// The path of the table, `[buckets, heads]`.
     pub path: String,
@@ -28,6 +28,8 @@ pub struct RelativeBiasSpec {
     pub max_distance: usize,
     /// Whether keys after the query have buckets of their own: half of them.
     pub bidirectional: bool,
+    /// The standard deviation of a new table.
+    pub std: f64,
 }
 
 /// A table of vectors of distances, of which that of a key is `norm(table[row(j - i)])`.
@@ -62,7 +64,7 @@ pub struct PositionsSpec {
 }
 
 /// The layer that makes keys or queries of distances.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PositionLayer {
     /// That which makes those of tokens.
     Shared,

@@ -3,11 +3,11 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation, probability, refuse, required_layers};
+use super::{Family, activation, deviation, probability, refuse, required_layers};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
-    LinearSpec, NormKind, NormSpec, NormsSpec, TableSpec,
+    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, TableSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -38,6 +38,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let max_positions = raw.size("n_positions")?.unwrap_or(1024);
     let attention_dropout = probability(raw, "attn_pdrop", 0.1)?;
     let dropout = probability(raw, "resid_pdrop", 0.1)?;
+    let std = deviation(raw, "initializer_range", 0.02)?;
+    let n_layers = required_layers(json, "n_layer")?;
     let norm = |path: String| NormSpec {
         path,
         kind: NormKind::Layer,
@@ -49,6 +51,11 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             bias: true,
             transposed: true,
             ..LinearSpec::new(format!("h.{layer}.{name}"), d_in, d_out)
+        };
+        // Each adds to the hidden states, which are to begin as large in a deep model as in another.
+        let last = |name: &str, d_in: usize| LinearSpec {
+            std: Some(std / (2.0 * n_layers as f64).sqrt()),
+            ..linear(name, d_in, width)
         };
         let before = |name: &str| NormsSpec {
             before: Some(norm(format!("h.{layer}.{name}"))),
@@ -64,7 +71,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         BlockSpec {
             attention: AttentionSpec {
                 inputs: vec![linear("attn.c_attn", width, 3 * width)],
-                output: linear("attn.c_proj", width, width),
+                output: last("attn.c_proj", width),
                 q_norm: None,
                 k_norm: None,
                 n_heads,
@@ -84,7 +91,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             feed_forward: FeedForwardSpec {
                 inputs: vec![linear("mlp.c_fc", width, inner)],
                 gated: false,
-                output: linear("mlp.c_proj", inner, width),
+                output: last("mlp.c_proj", inner),
                 activation,
                 inner_dropout: None,
                 output_dropout: Some(dropout),
@@ -121,7 +128,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         rotary: Vec::new(),
         relative: None,
         seq2seq: None,
-        blocks: (0..required_layers(json, "n_layer")?).map(block).collect(),
+        blocks: (0..n_layers).map(block).collect(),
         norm: Some(norm("ln_f".to_owned())),
         head: HeadSpec {
             path: "lm_head".to_owned(),
@@ -132,6 +139,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         // The causal mask.
         buffers: vec![".attn.bias", ".attn.masked_bias"],
         bias_keys: Vec::new(),
-        init: super::initialization(raw, "initializer_range")?,
+        init: Initialization::Normal(std),
     })
 }

@@ -154,12 +154,16 @@ fn probability(json: &JsonObject, key: &'static str, default: f64) -> Result<f64
 
 /// Reads what new weights are drawn from: the standard deviation that a key says.
 fn initialization(json: &JsonObject, key: &'static str) -> Result<Initialization, ModelError> {
-    let std = json.f64(key)?.unwrap_or(0.02);
+    Ok(Initialization::Normal(deviation(json, key, 0.02)?))
+}
+
+fn deviation(json: &JsonObject, key: &'static str, default: f64) -> Result<f64, ModelError> {
+    let std = json.f64(key)?.unwrap_or(default);
     if !(std.is_finite() && std >= 0.0) {
         let reason = "it has to be at least 0";
         return Err(json.invalid(key, reason).into());
     }
-    Ok(Initialization::Normal(std))
+    Ok(std)
 }
 
 /// Refuses a switch that the file turns on.

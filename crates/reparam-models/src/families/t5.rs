@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation_of, probability, refuse, unsupported};
+use super::{Family, activation_of, deviation, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
@@ -65,6 +65,8 @@ struct Sizes {
     n_heads: usize,
     eps: f64,
     dropout: f64,
+    /// What all deviations of a new model are multiplied by.
+    factor: f64,
     gated: bool,
     activation: Activation,
 }
@@ -90,6 +92,7 @@ fn describe(
         n_heads: raw.size("num_heads")?.unwrap_or(defaults.n_heads),
         eps: raw.f64("layer_norm_epsilon")?.unwrap_or(1e-6),
         dropout: probability(raw, "dropout_rate", 0.1)?,
+        factor: deviation(raw, "initializer_factor", 1.0)?,
         gated,
         activation,
     };
@@ -134,6 +137,7 @@ fn describe(
                 buckets,
                 max_distance,
                 bidirectional: !is_decoder,
+                std: sizes.factor * (sizes.width as f64).powf(-0.5),
             })),
             seq2seq,
             blocks: (0..n_layers)
@@ -150,8 +154,8 @@ fn describe(
             // The first checkpoints had it, and no model reads it.
             buffers: vec!["layer.1.EncDecAttention.relative_attention_bias.weight"],
             bias_keys: Vec::new(),
-            // transformers draws each kind of layer from another width.
-            init: Initialization::Normal(0.05),
+            // The table and a head; `Sizes::drawn` is how layers begin.
+            init: Initialization::Normal(sizes.factor),
         }
     };
     let seq2seq = Seq2SeqSpec {
@@ -186,6 +190,14 @@ fn feed_forward(json: &ModelJson, default: &str) -> Result<(bool, Activation), M
 }
 
 impl Sizes {
+    /// A layer whose weight begins with the deviation `factor / sqrt(fan)`.
+    fn drawn(&self, linear: LinearSpec, fan: usize) -> LinearSpec {
+        LinearSpec {
+            std: Some(self.factor * (fan as f64).powf(-0.5)),
+            ..linear
+        }
+    }
+
     fn norm(&self, path: String) -> NormSpec {
         NormSpec {
             path,
@@ -204,10 +216,21 @@ impl Sizes {
 
     fn attention(&self, path: &str, causal: bool) -> AttentionSpec {
         let inner = self.n_heads * self.d_kv;
-        let input = |name: &str| LinearSpec::new(format!("{path}.{name}"), self.width, inner);
+        let input = |(name, fan): (&str, usize)| {
+            self.drawn(
+                LinearSpec::new(format!("{path}.{name}"), self.width, inner),
+                fan,
+            )
+        };
+        // Nothing divides the scores, so queries begin smaller.
+        let queries = self.width.saturating_mul(self.d_kv);
+        let inputs = [("q", queries), ("k", self.width), ("v", self.width)];
         AttentionSpec {
-            inputs: ["q", "k", "v"].map(input).to_vec(),
-            output: LinearSpec::new(format!("{path}.o"), inner, self.width),
+            inputs: inputs.map(input).to_vec(),
+            output: self.drawn(
+                LinearSpec::new(format!("{path}.o"), inner, self.width),
+                inner,
+            ),
             q_norm: None,
             k_norm: None,
             n_heads: self.n_heads,
@@ -243,10 +266,18 @@ impl Sizes {
             feed_forward: FeedForwardSpec {
                 inputs: inputs
                     .iter()
-                    .map(|name| LinearSpec::new(dense(name), self.width, self.d_ff))
+                    .map(|name| {
+                        self.drawn(
+                            LinearSpec::new(dense(name), self.width, self.d_ff),
+                            self.width,
+                        )
+                    })
                     .collect(),
                 gated: self.gated,
-                output: LinearSpec::new(dense("wo"), self.d_ff, self.width),
+                output: self.drawn(
+                    LinearSpec::new(dense("wo"), self.d_ff, self.width),
+                    self.d_ff,
+                ),
                 activation: self.activation,
                 inner_dropout: Some(self.dropout),
                 output_dropout: Some(self.dropout),

@@ -6,7 +6,7 @@ use reparam_ops::fused::AttentionBlock;
 use reparam_ops::reference::attention_weights;
 use reparam_ops::{AttentionConfig, ScoreTerms, Segments, attention_with, embedding, rotary};
 
-use super::{Norm, Norms, Sequences, Source, dropped};
+use super::{Norm, Norms, Sequences, Source, dropped, drops};
 use crate::architecture::{AttentionSpec, PositionLayer, PositionsSpec};
 use crate::cache::TensorCache;
 use crate::named::{List, Named, side_by_side, unnamed_module};
@@ -52,16 +52,13 @@ impl Attention {
         self.attended([q, k, v], terms, &segments, context)
     }
 
-    /// How much each token looks at each, `[heads, N, N]`, if all tokens are one sequence; `None` if the weights are packed.
+    /// How much each token looks at each, `[heads, N, N]`, if all tokens are one sequence.
     pub(crate) fn weights(
         &self,
         x: Tensor<2>,
         sequences: &Sequences,
         context: &ForwardContext,
     ) -> Option<Tensor<3>> {
-        if self.is_packed() {
-            return None;
-        }
         let segment = sequences.segments.first()?;
         let ([q, k, _], terms) = self.q_k_v(x, sequences, context);
         Some(attention_weights([q, k], terms, self.config(), segment))
@@ -222,13 +219,20 @@ impl Attention {
         }
     }
 
-    /// The whole block as one operation, if its weights are packed.
+    /// The whole block as one operation, if its weights are packed and it is nothing else than that operation has.
     pub(crate) fn fused<'a>(
         &self,
         norms: &Norms,
         sequences: &'a Sequences,
         context: &ForwardContext,
     ) -> Option<AttentionBlock<'a>> {
+        let spec = &self.spec;
+        if spec.positions.is_some()
+            || sequences.bias.is_some()
+            || drops([spec.dropout, spec.output_dropout], context)
+        {
+            return None;
+        }
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));
         Some(AttentionBlock {
             inputs: inputs.collect::<Option<_>>()?,
@@ -237,7 +241,7 @@ impl Attention {
             q_norm: self.q_norm.as_ref().map(|norm| norm.fused()),
             k_norm: self.k_norm.as_ref().map(|norm| norm.fused()),
             config: self.config(),
-            rotary: self.spec.rotary.map(|index| &sequences.rotary[index]),
+            rotary: spec.rotary.map(|index| &sequences.rotary[index]),
             recompute: sequences.recompute,
         })
     }

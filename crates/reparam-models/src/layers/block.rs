@@ -8,6 +8,7 @@ use reparam_ops::{RecurrentState, RotaryTable, Segments, dropout};
 use super::{Attention, FeedForward, Norm};
 use crate::cache::LayerCache;
 use crate::named::{Named, unnamed_module};
+use crate::precision::{narrowed, widened};
 
 /// What the blocks of one forward pass share.
 #[derive(Debug, Clone)]
@@ -119,9 +120,18 @@ pub(crate) fn dropped(
     context: &ForwardContext,
 ) -> Tensor<2> {
     match context.dropout(probability.unwrap_or(0.0), &format!("{path}.output")) {
-        Some((p, key)) => dropout(x, p, key),
+        Some((p, key)) => dropout(widened(x), p, key),
         None => x,
     }
+}
+
+/// Whether any of these dropouts is on in this pass. Fused operations have none.
+pub(crate) fn drops<const N: usize>(
+    probabilities: [Option<f64>; N],
+    context: &ForwardContext,
+) -> bool {
+    let mut probabilities = probabilities.into_iter().flatten();
+    probabilities.any(|p| context.dropout(p, "").is_some())
 }
 
 /// Why a layer never meets a cache of the other kind.
@@ -140,7 +150,7 @@ impl CrossAttention {
             None => None,
             Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
         };
-        self.norms.around(h, |x| {
+        self.norms.around(widened(h), |x| {
             let out = self.attention.read(x, source, cache, context);
             let Attention { output, spec, .. } = &self.attention;
             dropped(out, spec.output_dropout, output.path(), context)
@@ -163,8 +173,8 @@ impl Block {
         };
         let norms = &self.feed_forward_norms;
         match self.feed_forward.fused(norms, sequences, context) {
-            Some(block) => mlp_block(h, block),
-            None => norms.around(h, |x| {
+            Some(block) => mlp_block(narrowed(h), block),
+            None => norms.around(widened(h), |x| {
                 let out = self.feed_forward.forward(x, context);
                 let FeedForward { output, spec, .. } = &self.feed_forward;
                 dropped(out, spec.output_dropout, output.path(), context)
@@ -179,9 +189,10 @@ impl Block {
         sequences: &Sequences,
         context: &ForwardContext,
     ) -> Option<Tensor<3>> {
+        let h = widened(h.clone());
         let x = match &self.attention_norms.before {
-            Some(norm) => norm.forward(h.clone()),
-            None => h.clone(),
+            Some(norm) => norm.forward(h),
+            None => h,
         };
         self.attention.weights(x, sequences, context)
     }
@@ -194,24 +205,21 @@ impl Block {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let norms = &self.attention_norms;
-        match (self.attention.fused(norms, sequences, context), cache) {
-            (Some(block), None) => attention_block(h, block, &sequences.segments),
+        let cache = match (self.attention.fused(norms, sequences, context), cache) {
+            (Some(block), None) => {
+                return attention_block(narrowed(h), block, &sequences.segments);
+            }
             (Some(block), Some(LayerCache::Fused(cache))) => {
-                attention_block_cached(h, block, cache)
+                return attention_block_cached(narrowed(h), block, cache);
             }
-            (None, cache) => {
-                let cache = match cache {
-                    Some(LayerCache::Tensors(cache)) => Some(&mut **cache),
-                    None => None,
-                    Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
-                };
-                norms.around(h, |x| {
-                    let out = self.attention.forward(x, sequences, cache, context);
-                    let Attention { output, spec, .. } = &self.attention;
-                    dropped(out, spec.output_dropout, output.path(), context)
-                })
-            }
-            (Some(_), Some(LayerCache::Tensors(_))) => unreachable!("{CACHE_OF_MODEL}"),
-        }
+            (_, Some(LayerCache::Tensors(cache))) => Some(&mut **cache),
+            (None, None) => None,
+            (None, Some(LayerCache::Fused(_))) => unreachable!("{CACHE_OF_MODEL}"),
+        };
+        norms.around(widened(h), |x| {
+            let out = self.attention.forward(x, sequences, cache, context);
+            let Attention { output, spec, .. } = &self.attention;
+            dropped(out, spec.output_dropout, output.path(), context)
+        })
     }
 }

@@ -5,7 +5,7 @@ use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::MlpBlock;
 use reparam_ops::{activation, gated};
 
-use super::{Norms, Sequences, dropped};
+use super::{Norms, Sequences, dropped, drops};
 use crate::architecture::FeedForwardSpec;
 use crate::named::{List, Named, side_by_side, unnamed_module};
 
@@ -45,13 +45,16 @@ impl FeedForward {
         self.output.forward(inner, context)
     }
 
-    /// The whole block as one operation, if its weights are packed.
+    /// The whole block as one operation, if its weights are packed and no dropout is on.
     pub(crate) fn fused(
         &self,
         norms: &Norms,
         sequences: &Sequences,
         context: &ForwardContext,
     ) -> Option<MlpBlock> {
+        if drops([self.spec.inner_dropout, self.spec.output_dropout], context) {
+            return None;
+        }
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));
         Some(MlpBlock {
             inputs: inputs.collect::<Option<_>>()?,

@@ -12,7 +12,7 @@ use reparam::Weight;
 
 pub use attention::Attention;
 pub use block::{Block, CrossAttention, Norms};
-pub(crate) use block::{Distances, Sequences, Source, dropped};
+pub(crate) use block::{Distances, Sequences, Source, dropped, drops};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
 pub use recurrent::{Direction, Recurrent};

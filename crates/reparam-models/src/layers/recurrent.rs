@@ -7,6 +7,7 @@ use reparam_ops::{Cell, RecurrentState, recurrent};
 use super::{RecurrentCross, Sequences, dropped};
 use crate::architecture::RecurrentSpec;
 use crate::named::{List, Named, unnamed_module};
+use crate::precision::widened;
 
 /// Recurrent layers one after the other.
 #[derive(Debug, Clone)]
@@ -63,7 +64,7 @@ impl Recurrent {
         }
         let (cell, n_layers) = (self.spec.cell, self.layers.len());
         let mut place = 0;
-        let mut h = x;
+        let mut h = widened(x);
         for (index, directions) in self.layers.iter().enumerate() {
             let run = |direction: &Direction, initial, is_reverse| {
                 direction.forward(h.clone(), initial, (cell, &bounds, is_reverse), context)
@@ -108,7 +109,7 @@ impl Direction {
     ) -> (Tensor<2>, RecurrentState) {
         let xw = self.input.forward(x, context);
         let w_hh = self.hidden.weight.dense();
-        let w_hh = w_hh.expect("recurrent layers are loaded in f32");
+        let w_hh = w_hh.expect("these weights are never packed");
         let b_hh = self.hidden.bias.as_ref().map(|bias| bias.val());
         recurrent(xw, w_hh, b_hh, initial, cell, bounds, is_reverse)
     }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use reparam::methods::{LoraConfig, attach};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 
-use super::families::randomized;
 use super::{
     assert_gradients_close, describe, floats, golden, golden_tensors, integers, max_difference,
     values,
@@ -28,10 +26,11 @@ const GRADIENT_TOLERANCE: f64 = 5e-5;
 /// What rounding leaves of a gradient that is zero.
 const ZERO: f64 = 2e-6;
 
-const FAMILIES: [&str; 5] = ["bert", "distilbert", "electra", "modernbert", "roberta"];
+/// Those with golden files of every head.
+const WHOLE: [&str; 5] = ["bert", "distilbert", "electra", "modernbert", "roberta"];
 
-/// Those whose layers do not run packed, with the heads that there are golden files of.
-const UNPACKED: [(&str, &[&str]); 4] = [
+/// Those with golden files of some heads.
+const OTHERS: [(&str, &[&str]); 4] = [
     ("deberta-v2", &["sequence", "token", "span", "masked"]),
     ("deberta-v2-c2p", &["sequence", "masked"]),
     ("deberta-v2-p2c", &["token", "masked"]),
@@ -39,12 +38,10 @@ const UNPACKED: [(&str, &[&str]); 4] = [
 ];
 
 /// The families with golden files of a head.
-fn families_with(head: &str) -> impl Iterator<Item = &'static str> {
-    let unpacked = UNPACKED.into_iter();
-    let unpacked = unpacked.filter(move |(_, heads)| heads.contains(&head));
-    FAMILIES
-        .into_iter()
-        .chain(unpacked.map(|(family, _)| family))
+pub(super) fn families_with(head: &str) -> impl Iterator<Item = &'static str> {
+    let others = OTHERS.into_iter();
+    let others = others.filter(move |(_, heads)| heads.contains(&head));
+    WHOLE.into_iter().chain(others.map(|(family, _)| family))
 }
 
 /// What a golden file has of a batch.
@@ -90,7 +87,7 @@ impl Batch {
     }
 
     /// The masked places, and what stood there.
-    fn guessed(&self) -> (Vec<usize>, Vec<u32>) {
+    pub(super) fn guessed(&self) -> (Vec<usize>, Vec<u32>) {
         let places = integers(&self.file, "places").into_iter();
         let stood = self.targets.iter().map(|token| *token as u32);
         (
@@ -224,96 +221,6 @@ fn layers_that_a_head_lacks_are_drawn() {
                 "{name} {module}"
             );
         }
-    }
-}
-
-/// Outputs of size one, of which rounding to eight bits in each of a few layers leaves this.
-const BF16_TOLERANCE: f64 = 0.06;
-/// Of the length of each gradient.
-const BF16_GRADIENT_TOLERANCE: f64 = 0.1;
-
-/// What a model gives: outputs, and gradients by name.
-type Learned = (Vec<f64>, BTreeMap<String, Vec<f64>>);
-
-fn learned(model: &impl Module, outputs: &Tensor<2>, loss: Tensor<1>) -> Learned {
-    let gradients = parameters::take_gradients(model, &mut loss.backward());
-    let gradients = gradients.into_iter();
-    let gradients = gradients.map(|one| (one.name, values(&one.values)));
-    (values(outputs), gradients.collect())
-}
-
-/// Checks that the packed path computes about the same as f32.
-fn check_packed(name: &str, learn: impl Fn(Precision) -> Learned) {
-    let (expected, found) = (learn(Precision::F32), learn(Precision::Bf16));
-    let largest = expected.0.iter().fold(1.0_f64, |max, x| max.max(x.abs()));
-    let difference = max_difference(&expected.0, &found.0);
-    assert!(
-        difference <= BF16_TOLERANCE * largest,
-        "{name}: {difference}"
-    );
-    assert!(difference > 0.0, "{name}: nothing is rounded");
-    assert!(expected.1.keys().eq(found.1.keys()), "{name}");
-    assert!(!expected.1.is_empty(), "{name}: nothing is trained");
-    let length = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let longest = expected.1.values().map(|x| length(x)).fold(0.0, f64::max);
-    for (key, expected) in &expected.1 {
-        let off: Vec<f64> = expected
-            .iter()
-            .zip(&found.1[key])
-            .map(|(a, b)| a - b)
-            .collect();
-        // Of a short one what others leave counts.
-        let scale = length(expected).max(0.05 * longest);
-        let error = length(&off) / scale;
-        assert!(error <= BF16_GRADIENT_TOLERANCE, "{name} {key}: {error}");
-    }
-}
-
-/// Outputs, and gradients of what LoRA and the head train.
-#[test]
-fn heads_run_on_packed_weights() {
-    let context = ForwardContext::inference();
-    for family in FAMILIES {
-        for (head, find, n_outputs) in [
-            ("sequence", (|all| all.sequence.as_ref()) as Head, 3),
-            ("token", |all| all.token.as_ref(), 3),
-        ] {
-            let name = format!("encoders/{family}-{head}");
-            let batch = Batch::new(&name);
-            check_packed(&name, |precision| {
-                let (checkpoint, architecture) = open(&name);
-                let spec = find(&architecture.heads).expect("a head").clone();
-                let place = (&Device::flex().autodiff(), precision);
-                let model =
-                    Predictor::load(&checkpoint, architecture, (spec, n_outputs), None, place);
-                let (model, _) =
-                    attach(model.expect("a model"), &LoraConfig::new(2, 4.0), 3).expect("attached");
-                let model = randomized(model.with_trained_head());
-                let outputs = model.outputs(batch.rows(), &context);
-                let loss = class_loss(outputs.clone(), ClassTargets::One(&batch.targets), 1.0);
-                learned(&model, &outputs, loss)
-            });
-        }
-    }
-}
-
-#[test]
-fn masked_language_models_run_on_packed_weights() {
-    let context = ForwardContext::inference();
-    for family in FAMILIES {
-        let name = format!("encoders/{family}-masked");
-        let batch = Batch::new(&name);
-        let (places, stood) = batch.guessed();
-        check_packed(&name, |precision| {
-            let (checkpoint, architecture) = open(&name);
-            let place = (&Device::flex().autodiff(), precision);
-            let model = MaskedLm::load(&checkpoint, architecture, place).expect("a model");
-            let (model, _) = attach(model, &LoraConfig::new(2, 4.0), 3).expect("attached");
-            let model = randomized(model);
-            let outputs = model.logits_at(batch.rows(), &places, &context);
-            let loss = model.loss(batch.rows(), (&places, &stood), 1.0, &context);
-            learned(&model, &outputs, loss)
-        });
     }
 }
 

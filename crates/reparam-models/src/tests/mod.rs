@@ -10,6 +10,8 @@ mod generation;
 mod logits;
 mod lora;
 mod methods;
+mod new_models;
+mod packed;
 mod recurrent;
 mod recurrent_seq2seq;
 mod relative;
@@ -27,9 +29,10 @@ use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules};
+use reparam_formats::safetensors::TensorToWrite;
 use serde_json::Value;
 
-use crate::{Architecture, CausalLm, Families, Precision, TokenBatch};
+use crate::{Architecture, CausalLm, Families, NewTensor, Precision, TokenBatch};
 
 const STORIES: &str = "assets/stories260K";
 
@@ -91,6 +94,16 @@ fn describe(json: &ModelJson) -> Architecture {
     families
         .describe(json)
         .expect("a configuration of a family")
+}
+
+/// A checkpoint of the tensors of a new model.
+fn drawn_checkpoint(planned: &[NewTensor], seed: u64) -> Checkpoint {
+    let drawn: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(seed)).collect();
+    let tensors = planned.iter().zip(&drawn);
+    let tensors: Vec<TensorToWrite<'_>> = tensors
+        .map(|(tensor, values)| TensorToWrite::f32(tensor.name(), tensor.shape(), values))
+        .collect();
+    Checkpoint::in_memory("new".as_ref(), &tensors).expect("a checkpoint")
 }
 
 /// Tokens with what a batch needs besides; each document is its own sequence.

@@ -1,4 +1,4 @@
-//! Recurrent nets against `torch.nn`, and new models.
+//! Recurrent nets against `torch.nn`.
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -133,25 +133,6 @@ fn methods_are_attached_to_recurrent_weights() {
     assert!(max_difference(&found, &adapted) <= 1e-5);
 }
 
-/// Recurrent layers have no packed form.
-#[test]
-fn recurrent_nets_run_in_f32_alone() {
-    let directory = golden("recurrent/lstm-causal");
-    let checkpoint = Checkpoint::open(&directory).expect("a checkpoint");
-    let json = ModelJson::load(&directory).expect("a configuration");
-    let loaded = CausalLm::load(
-        &checkpoint,
-        describe(&json),
-        &Device::flex(),
-        Precision::Bf16,
-    );
-    let error = loaded.expect_err("it is refused");
-    assert!(
-        matches!(error, ModelError::UnsupportedPrecision { .. }),
-        "{error}"
-    );
-}
-
 #[test]
 fn what_a_recurrent_net_cannot_be_is_refused() {
     let parse = |value: serde_json::Value| {
@@ -181,66 +162,4 @@ fn what_a_recurrent_net_cannot_be_is_refused() {
         .new_tensors(NewModel::Causal)
         .expect_err("it sees what comes");
     assert!(matches!(error, ModelError::NotCausal { .. }), "{error}");
-}
-
-/// A new model has the tensors that it is loaded from, each from its own distribution.
-#[test]
-fn new_models_begin_as_they_should() {
-    let sizes = |model_type: &str| {
-        json!({
-            "model_type": model_type, "vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 2,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96, "n_embd": 64, "n_layer": 2, "n_head": 4,
-        })
-    };
-    let std = |values: &[f32]| {
-        let squares: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
-        (squares / values.len() as f64).sqrt()
-    };
-    for model_type in [
-        "llama",
-        "gpt2",
-        "qwen3",
-        "gemma3_text",
-        "lstm",
-        "gru",
-        "rnn",
-    ] {
-        let text = sizes(model_type).to_string();
-        let json = ModelJson::parse("config.json".as_ref(), &text).expect("a configuration");
-        let architecture = describe(&json);
-        let planned = architecture.new_tensors(NewModel::Causal).expect("tensors");
-        let drawn: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(7)).collect();
-        let again: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(7)).collect();
-        assert_eq!(drawn, again);
-        let is_recurrent = architecture.recurrent.is_some();
-        for (tensor, values) in planned.iter().zip(&drawn) {
-            let name = tensor.name();
-            let is_norm = name.contains("norm") || name.contains("ln_");
-            let expected = match (is_norm, is_recurrent) {
-                (true, _) if name.ends_with("bias") || model_type == "gemma3_text" => 0.0,
-                (true, _) => 1.0,
-                (false, false) if name.ends_with("bias") => 0.0,
-                (false, false) => 0.02,
-                (false, true) if name.contains("embedding") => 1.0,
-                // Uniform up to 1/8.
-                (false, true) => 0.125 / 3f64.sqrt(),
-            };
-            let found = std(values);
-            assert!(
-                (found - expected).abs() <= 0.08 * expected,
-                "{model_type} {name}: {found}"
-            );
-        }
-        let tensors: Vec<TensorToWrite<'_>> = planned
-            .iter()
-            .zip(&drawn)
-            .map(|(tensor, values)| TensorToWrite::f32(tensor.name(), tensor.shape(), values))
-            .collect();
-        let checkpoint = Checkpoint::in_memory("new".as_ref(), &tensors).expect("a checkpoint");
-        let place = (&Device::flex(), Precision::F32);
-        let model = CausalLm::load(&checkpoint, architecture, place.0, place.1).expect("a model");
-        let documents = Documents::new([&[1u32, 2, 3, 4][..]]);
-        let logits = model.logits(documents.batch(), &ForwardContext::inference());
-        assert!(values(&logits).iter().all(|logit| logit.is_finite()));
-    }
 }

@@ -2,13 +2,11 @@
 
 use burn::tensor::Device;
 use reparam::ForwardContext;
-use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::safetensors::TensorToWrite;
 use serde_json::{Value, json};
 
 use super::seq2seq::{Batch, RECURRENT, load_on, open};
-use super::{describe, values};
+use super::{describe, drawn_checkpoint, values};
 use crate::architecture::{ScoreSpec, StartSpec};
 use crate::{
     Architecture, CausalLm, DecodingConfig, ModelError, NewModel, Precision, Seq2SeqLm, TokenBatch,
@@ -116,13 +114,7 @@ fn new_models_have_what_they_are_loaded_from() {
     ] {
         let all = minimal(kind, keys);
         let planned = all.new_tensors(NewModel::Seq2Seq).expect("tensors");
-        let drawn: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(5)).collect();
-        let tensors: Vec<TensorToWrite<'_>> = planned
-            .iter()
-            .zip(&drawn)
-            .map(|(tensor, values)| TensorToWrite::f32(tensor.name(), tensor.shape(), values))
-            .collect();
-        let checkpoint = Checkpoint::in_memory("new".as_ref(), &tensors).expect("a checkpoint");
+        let checkpoint = drawn_checkpoint(&planned, 5);
         let place = (&Device::flex(), Precision::F32);
         let model = Seq2SeqLm::load(&checkpoint, all.clone(), place).expect("a model");
         let batch = batch(&[3, 4, 5], &[0, 2, 3]);

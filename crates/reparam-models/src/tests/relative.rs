@@ -9,12 +9,9 @@ use reparam::{ForwardContext, parameters};
 use reparam_formats::peft::TargetModules;
 
 use super::encoders::{Batch, open, predictor};
-use super::{STORIES, floats, golden_json, ids, max_difference, repository, values};
-use crate::architecture::{RelativeBiasSpec, RelativeSpec, RelativeVectorsSpec};
-use crate::{
-    Architecture, CausalLm, ClassTargets, ModelError, NewModel, Precision, Predictor, RowTokens,
-    class_loss,
-};
+use super::{floats, golden_json, ids, max_difference, values};
+use crate::architecture::RelativeVectorsSpec;
+use crate::{Architecture, ClassTargets, NewModel, Precision, Predictor, RowTokens, class_loss};
 
 /// Every family of checkpoints with vectors of distances that there are golden files of.
 const WITH_VECTORS: [&str; 3] = [
@@ -92,51 +89,6 @@ fn packed_rows_are_single_rows() {
         }
         let difference = max_difference(&all, &single);
         assert!(difference < 1e-5, "{name}: {difference:e}");
-    }
-}
-
-/// Layers that packed blocks would leave out of their scores.
-#[test]
-fn packed_layers_with_scores_by_distance_are_refused() {
-    let device = Device::flex();
-    let (checkpoint, architecture) = open("encoders/deberta-v2-token");
-    let with_bias = |architecture: Architecture| Architecture {
-        relative: Some(RelativeSpec::Bias(RelativeBiasSpec {
-            path: "bias".to_owned(),
-            buckets: 8,
-            max_distance: 16,
-            bidirectional: true,
-        })),
-        ..architecture
-    };
-    let (bert, biased) = open("encoders/bert-token");
-    for precision in [Precision::Bf16, Precision::Int8] {
-        for (checkpoint, architecture) in [
-            (&checkpoint, architecture.clone()),
-            (&bert, with_bias(biased.clone())),
-        ] {
-            let head = (architecture.heads.token.clone().expect("a head"), 3);
-            let place = (&device, precision);
-            let refused = Predictor::load(checkpoint, architecture, head, None, place);
-            check_refused(refused.map(|_| ()), precision);
-        }
-        let directory = repository(STORIES);
-        let json = reparam_formats::config::ModelJson::load(&directory).expect("a configuration");
-        let checkpoint = reparam_formats::checkpoint::Checkpoint::open(&directory);
-        let architecture = with_bias(super::describe(&json));
-        let checkpoint = checkpoint.expect("a checkpoint");
-        let refused = CausalLm::load(&checkpoint, architecture, &device, precision);
-        check_refused(refused.map(|_| ()), precision);
-    }
-}
-
-#[track_caller]
-fn check_refused(refused: Result<(), ModelError>, expected: Precision) {
-    let error = refused.expect_err("it leaves out what is added to scores");
-    assert!(error.hint().is_some_and(|hint| hint.contains("f32")));
-    match error {
-        ModelError::UnsupportedPrecision { precision, .. } => assert_eq!(precision, expected),
-        other => panic!("{other}"),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) const RECURRENT: [&str; 6] = [
 /// Relative to the largest element of each tensor.
 const RECURRENT_TOLERANCE: f64 = 5e-5;
 
-fn all() -> impl Iterator<Item = &'static str> {
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
     MODELS.into_iter().chain(RECURRENT)
 }
 
@@ -67,8 +67,12 @@ pub(super) fn open(name: &str) -> (Checkpoint, Architecture) {
 }
 
 pub(super) fn load_on(name: &str, device: &Device) -> Seq2SeqLm {
+    load_in(name, (device, Precision::F32))
+}
+
+pub(super) fn load_in(name: &str, place: (&Device, Precision)) -> Seq2SeqLm {
     let (checkpoint, architecture) = open(name);
-    Seq2SeqLm::load(&checkpoint, architecture, (device, Precision::F32)).expect("a model")
+    Seq2SeqLm::load(&checkpoint, architecture, place).expect("a model")
 }
 
 /// Sequences one behind the other.
@@ -102,7 +106,7 @@ impl Flat {
 pub(super) struct Batch {
     file: Checkpoint,
     pub(super) source: Flat,
-    labels: Vec<i32>,
+    pub(super) labels: Vec<i32>,
     bounds: Vec<usize>,
 }
 
@@ -443,6 +447,7 @@ fn buckets_are_those_of_transformers() {
             buckets: 32,
             max_distance: 128,
             bidirectional,
+            std: 0.0,
         };
         let found: Vec<u32> = (-200..=200).map(|distance| spec.bucket(distance)).collect();
         assert_eq!(found, ids(&expected[index]), "{bidirectional}");
@@ -546,11 +551,6 @@ fn other_models_are_told_apart() {
     let (checkpoint, t5) = open("t5");
     let as_decoder = CausalLm::load(&checkpoint, t5.clone(), place.0, place.1);
     assert!(matches!(as_decoder, Err(ModelError::IsSeq2Seq { model_type }) if model_type == "t5"));
-    let in_bf16 = Seq2SeqLm::load(&checkpoint, t5.clone(), (place.0, Precision::Bf16));
-    assert!(matches!(
-        in_bf16,
-        Err(ModelError::UnsupportedPrecision { .. })
-    ));
     let decoder = Architecture {
         seq2seq: None,
         ..t5

@@ -10,7 +10,7 @@ use reparam_kernels::packed;
 use super::buffer::Buffer;
 use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed};
 use super::packed::{FusedLinear, PackedWeight};
-use super::slices::view;
+use super::slices::{rounded, view};
 use super::stack::{NODES, PartGradients, Stack};
 use super::states;
 use crate::IGNORE_INDEX;
@@ -225,10 +225,7 @@ impl Rows<'_> {
             let Some(dx) = dx.as_deref_mut() else {
                 continue;
             };
-            let mut dy = Buffer::dirty(logits.len());
-            dy.par_iter_mut()
-                .zip(&logits)
-                .for_each(|(dy, gradient)| *dy = Bf16::from_f32(*gradient));
+            let dy = rounded(&logits);
             drop(logits);
             let mut drows = Buffer::dirty(rows.len());
             let (pending, mut own) = self.stack.backward(&dy, &t, Some(&mut drows));

@@ -4,13 +4,14 @@
 //! happens between them is done while the numbers are at hand, nothing is kept that can be made again cheaply, and Burn's graph has one
 //! node for half a layer, so that a hidden state has one reader and its gradient is summed in place.
 //!
-//! The operations run where weights are frozen, with or without low-rank factors. Everything else goes through
-//! the operations of the crate's root.
+//! The operations run where weights are frozen, with or without low-rank factors. What has no fused operation goes through those of
+//! the crate's root in `f32`, with [`packed_linear`] for its layers.
 
 mod attention_block;
 mod block;
 mod buffer;
 mod head;
+mod linear;
 mod mlp_block;
 mod norm;
 mod packed;
@@ -26,6 +27,7 @@ pub(crate) use states::States;
 
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
+pub use linear::packed_linear;
 pub use mlp_block::{MlpBlock, mlp_block};
 pub use norm::{FusedNorm, norm};
 pub use packed::{FusedLinear, PackedDType, PackedWeight};

@@ -29,6 +29,32 @@ pub(super) fn map_from(x: &[Bf16], f: impl Fn(usize, f32) -> f32 + Sync) -> Buff
     out
 }
 
+/// The nearest bf16 numbers.
+pub(super) fn rounded(x: &[f32]) -> Buffer<Bf16> {
+    let mut out = Buffer::dirty(x.len());
+    out.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(out, x)| {
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = Bf16::from_f32(*x);
+            }
+        });
+    out
+}
+
+/// The same numbers in `f32`.
+pub(super) fn widened(x: &[Bf16]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(out, x)| {
+            for (out, x) in out.iter_mut().zip(x) {
+                *out = x.to_f32();
+            }
+        });
+    out
+}
+
 /// The sums over all rows of `f(x, its index)` in some columns of a matrix, each in the order of the rows.
 pub(super) fn column_sums(
     x: &[Bf16],

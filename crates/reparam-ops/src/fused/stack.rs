@@ -27,10 +27,12 @@ use crate::linear::LowRank;
 use crate::native::{from_values, primitive_and_tracked_node, run, values};
 use crate::profile::{self, Work};
 
-/// The layers of one stack of weights, in its order.
+/// The layers of one stack of weights, in its order, or one of them.
 #[derive(Debug, Clone)]
 pub(super) struct Stack {
     weight: Arc<WeightStack>,
+    /// The place of the only layer in the stack of weights, if it is not for all of them.
+    only: Option<usize>,
     parts: Vec<Part>,
     /// The sum of the ranks.
     rank: usize,
@@ -110,19 +112,43 @@ impl Stack {
     ///
     /// Panics when the layers are not one stack, or a tensor does not fit its layer.
     pub(super) fn new(layers: Vec<FusedLinear>) -> (Self, Vec<Option<NodeGuard>>) {
+        let n_layers = layers.len();
+        let (stack, nodes) = Self::of(layers, None);
+        assert_eq!(
+            stack.weight.part_rows().len(),
+            n_layers,
+            "the layers are the whole stack"
+        );
+        (stack, nodes)
+    }
+
+    /// Takes apart one layer, of whatever stack.
+    ///
+    /// # Panics
+    ///
+    /// Panics when a tensor does not fit the layer.
+    pub(super) fn single(layer: FusedLinear) -> (Self, Vec<Option<NodeGuard>>) {
+        let place = layer.weight.part;
+        Self::of(vec![layer], Some(place))
+    }
+
+    fn of(layers: Vec<FusedLinear>, only: Option<usize>) -> (Self, Vec<Option<NodeGuard>>) {
         let weight = layers[0].weight.stack.clone();
         let d_in = weight.cols();
         let n_layers = layers.len();
+        let first = only.map_or(0, |place| weight.part_rows()[place].start);
         let mut nodes = Vec::with_capacity(NODES * n_layers);
         let mut parts = Vec::with_capacity(n_layers);
         let mut rank_so_far = 0;
         let mut is_trained = false;
         for (index, layer) in layers.into_iter().enumerate() {
+            let place = only.unwrap_or(index);
             assert!(
-                Arc::ptr_eq(&layer.weight.stack, &weight) && layer.weight.part == index,
+                Arc::ptr_eq(&layer.weight.stack, &weight) && layer.weight.part == place,
                 "the layers of a fused operation share one stack of weights, in its order"
             );
-            let columns = weight.part_rows()[index].clone();
+            let rows = &weight.part_rows()[place];
+            let columns = rows.start - first..rows.end - first;
             let FusedLinear { bias, plan, .. } = layer;
             is_trained |= plan.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
             let low_rank = merged(plan.low_rank).map(|term| {
@@ -168,14 +194,10 @@ impl Stack {
                 low_rank,
             });
         }
-        assert_eq!(
-            weight.part_rows().len(),
-            n_layers,
-            "the layers are the whole stack"
-        );
         let stack = Self {
             rank: rank_so_far,
             weight,
+            only,
             parts,
             is_trained,
         };
@@ -198,7 +220,15 @@ impl Stack {
 
     /// The width of the outputs side by side; between two of them may be columns of nothing.
     pub(super) fn width(&self) -> usize {
-        self.weight.rows()
+        match self.only {
+            None => self.weight.rows(),
+            Some(_) => self.parts[0].columns.len(),
+        }
+    }
+
+    /// The place of a layer in the stack of weights; of all layers together, if they are one, its place.
+    fn place(&self, index: Option<usize>) -> Option<usize> {
+        self.only.or(index)
     }
 
     /// The columns of one layer's output.
@@ -234,7 +264,7 @@ impl Stack {
                     ..Epilogue::default()
                 };
                 let (x, out) = (view(x, n, d_in), matrix_mut(y, n, width));
-                run(self.weight.product(None, x, epilogue, out));
+                run(self.weight.product(self.place(None), x, epilogue, out));
                 return;
             }
             for (index, part) in self.parts.iter().enumerate() {
@@ -306,7 +336,9 @@ impl Stack {
     fn layer(&self, index: usize, x: &[Bf16], epilogue: Epilogue<'_>, out: MatrixMut<'_>) {
         let scaled = self.parts[index].scaled_input(x);
         let x = view(scaled.or(x), x.len() / self.d_in(), self.d_in());
-        run(self.weight.product(Some(index), x, epilogue, out));
+        run(self
+            .weight
+            .product(self.place(Some(index)), x, epilogue, out));
     }
 
     /// The low-rank term of a layer, given `t` of all.
@@ -451,7 +483,7 @@ impl Stack {
             let dy = columns_of(dy, n, width, &columns);
             let out = matrix_mut(dx, n, d_in);
             let packed = self.weight.packed();
-            let weight = match index {
+            let weight = match self.place(index) {
                 None => PackedView::from(&*packed),
                 Some(index) => packed.part(index).expect("made with the stack"),
             };

@@ -372,6 +372,32 @@ fn mlp_blocks_equal_their_composition() {
     }
 }
 
+/// One layer after the other, of a stack and alone, between activations in `f32`.
+#[test]
+fn single_layers_equal_their_composition() {
+    for (what, extras) in extras() {
+        let parts = layers([INNER, D, D], D, 10, extras);
+        let back = layers([D], INNER, 20, extras);
+        let all: Vec<&Layer> = parts.iter().chain(&back).collect();
+        let of = |forward: fn(&Layer, Tensor<2>) -> Tensor<2>| {
+            let [inner, left, right] = &parts;
+            let last = &back[0];
+            run(
+                37,
+                &all,
+                |h| h,
+                move |h| {
+                    let inner = forward(inner, h.clone());
+                    forward(last, inner) + forward(left, h.clone()) * forward(right, h)
+                },
+            )
+        };
+        let expected = of(Layer::forward);
+        let found = of(|layer, x| packed_linear(x, layer.fused.clone()));
+        assert_all_close(&found, &expected, what);
+    }
+}
+
 /// The widths of queries, keys and values.
 fn qkv_widths() -> [usize; 3] {
     let kv = CONFIG.n_kv_heads * CONFIG.head_dim;

@@ -146,9 +146,6 @@ impl TrainError {
             Self::TokenType { .. } => {
                 Some("use the tokenizer that belongs to the model, or rows without text_pair".into())
             }
-            Self::DropoutInBf16 => {
-                Some("set model.dropout = 0, or train.precision = \"f32\"".into())
-            }
             Self::NoTask { tasks, .. } | Self::UnknownTask { tasks, .. } => {
                 Some(format!("choose one with --task: {}", tasks.join(", ")))
             }

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::next_token;
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_dropout, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
 use super::texts::{TextCard, texts_of};
 use crate::cards::{self, CARD_FILE};
@@ -175,7 +175,6 @@ impl Task for CausalLanguageModel {
             texts_of(&config.data.train, &config.data.reading(), watch)
         })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
-        check_dropout(session.model.architecture(), precision)?;
         if config.train.recompute && precision == Precision::F32 {
             return Err(TrainError::RecomputeInF32);
         }

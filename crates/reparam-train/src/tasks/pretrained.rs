@@ -281,14 +281,6 @@ fn least_bytes<M: Module>(
     Ok(parts)
 }
 
-/// Checks that a model can be trained in this precision: packed blocks have no dropout.
-pub(super) fn check_dropout(architecture: &Architecture, precision: Precision) -> Result<()> {
-    match precision != Precision::F32 && architecture.has_dropout() {
-        true => Err(TrainError::DropoutInBf16),
-        false => Ok(()),
-    }
-}
-
 /// Returns the bytes that each token keeps in a training pass at least: one hidden state a layer.
 pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> u128 {
     let number = match precision {

@@ -46,7 +46,7 @@ use crate::task::{
     BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
 };
 use crate::tasks::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_dropout, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -507,7 +507,6 @@ impl<T: RowTask> Task for OverRows<T> {
             files,
         };
         let mut model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
-        check_dropout(model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
         let loaded = Loaded {
             token_bytes: token_bytes(model.architecture(), precision),

@@ -13,6 +13,7 @@ use reparam::methods::AdapterMeta;
 use reparam::schema::{Fallback, Range, SettingKind, SettingSpec, number};
 use reparam_data::rows::{RowFormat, Rows};
 use reparam_data::{BatchPlan, OnError, Phase, Size, TextTokenizer};
+use reparam_formats::config::JsonObject;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{DecodingConfig, NewModel, Precision, Sampling, Seq2SeqLm};
 use serde_json::{Map, Value, json};
@@ -46,7 +47,6 @@ const TARGET_LENGTH: usize = 128;
 
 impl RowsKeys for PairKeys {
     type Format = RowFormat;
-    const RUNS_IN_BF16: bool = false;
     const OWN: &'static [SettingSpec] = &[
         SettingSpec::new(
             "max_target_length",
@@ -191,16 +191,21 @@ impl Task for SequenceToSequence {
             }),
             files: all.files,
         };
-        let model = load(&opened)?;
+        // In f32, unless something else is asked for.
+        let precision = train_config.precision.resolve(false);
+        let mut model = load(&opened, precision)?;
+        for stack in [&mut model.encoder, &mut model.decoder] {
+            stack.recompute = train_config.recompute;
+        }
         let card = SequenceCard::new(Self::NAME, lengths, &options);
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
-            token_bytes: token_bytes(model.architecture(), Precision::F32),
+            token_bytes: token_bytes(model.architecture(), precision),
             model,
             files: [&BaseOrigin::FILES[..], &[GENERATION]].concat(),
             tokenizer: opened.tokenizer.digest().clone(),
             from: Arc::new(opened.files),
-            precision: Precision::F32,
+            precision,
             warnings: opened.notes,
             adapter: Adapter::load(config)?,
         };
@@ -335,17 +340,21 @@ impl Task for SequenceToSequence {
     }
 }
 
-fn load(opened: &OpenedModel) -> Result<Seq2SeqLm> {
-    let place = (&Device::flex(), Precision::F32);
+fn load(opened: &OpenedModel, precision: Precision) -> Result<Seq2SeqLm> {
+    let place = (&Device::flex(), precision);
     let model = Seq2SeqLm::load(opened.files.weights(), opened.architecture.clone(), place);
     model.map_err(|error| misfit(error, opened.files.json()))
 }
 
 /// How a model searches for targets: what `generation_config.json` says, else what `config.json` does, as older models have it.
+/// Whether and how tokens are drawn is for whoever asks to say.
 fn decoding(opened: &OpenedModel) -> Result<DecodingConfig> {
     let json = opened.files.object(GENERATION)?;
     let json = json.as_ref().unwrap_or(&opened.files.json().json);
-    Ok(DecodingConfig::read(json, &opened.architecture)?)
+    let mut map = json.map().clone();
+    map.insert("do_sample".to_owned(), json!(false));
+    let json = JsonObject::new(json.path(), map);
+    Ok(DecodingConfig::read(&json, &opened.architecture)?)
 }
 
 /// A model that is only asked.
@@ -360,15 +369,9 @@ struct Asked {
 
 impl Asked {
     fn open(request: &ModelRequest, length: Option<usize>, hub: &HubOptions) -> Result<Self> {
-        if request.precision.resolve(false) != Precision::F32 {
-            return Err(TrainError::not_for_task(
-                SequenceToSequence::NAME,
-                "computed in another precision than f32",
-            ));
-        }
         let opened = OpenedModel::open(&request.model, hub, &request.catalog, None)?;
         let decoding = decoding(&opened)?;
-        let mut model = load(&opened)?;
+        let mut model = load(&opened, request.precision.resolve(false))?;
         if let Some(directory) = &request.adapter {
             let files = load_adapter(directory)?;
             let methods = &request.catalog.methods;
