@@ -245,6 +245,39 @@ fn examples_are_drawn_by_the_seed() {
     ));
 }
 
+/// A row that no prompt can be made of is skipped where others are that cannot be read.
+#[test]
+fn rows_without_a_prompt_are_skipped() {
+    let place = Place::new();
+    // The second row is one of six examples, beside which are five.
+    place.write(
+        "rows.csv",
+        "text,label\nhello there,ham\nsee you at five,ham\n",
+    );
+    let skipping = |name: &str| DataRequest {
+        on_error: OnError::Skip,
+        ..place.data(name)
+    };
+    let asked = Some(place.asked(Some(6)));
+    let request = EvalRequest {
+        examples: asked.clone(),
+        ..EvalRequest::new(at(CAUSAL), skipping("rows.csv"))
+    };
+    let metrics = eval(&request).expect("metrics");
+    assert_eq!(
+        (metrics.get("examples"), metrics.get("skipped")),
+        (Some(1.0), Some(1.0))
+    );
+    let request = PredictRequest {
+        examples: asked,
+        ..PredictRequest::new(at(CAUSAL), skipping("rows.csv"))
+    };
+    let found = predict(CLASSIFY, &request).expect("a line a row");
+    assert!(found[0].get("label").is_some());
+    let error = found[1]["error"].as_str().expect("what is wrong");
+    assert!(error.contains("rows.csv:3"), "{error}");
+}
+
 /// A prompt that is too long loses its beginning, and the rows of which that is so are counted.
 #[test]
 fn long_prompts_are_cut() {

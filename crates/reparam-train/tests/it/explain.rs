@@ -115,6 +115,48 @@ fn a_label_is_explained_by_the_words() {
     assert_eq!(error.hint().as_deref(), Some("did you mean `spam`?"));
 }
 
+/// A pair is explained as it is predicted, by the words of both of its texts.
+#[test]
+fn a_pair_is_explained_by_the_words_of_both_texts() {
+    let place = Place::new();
+    place.train("run", &[]);
+    let (text, pair) = ("you have won", "a prize for you!");
+    let row = serde_json::json!({ "text": text, "text_pair": pair });
+    place.write("pair.jsonl", &row.to_string());
+    let data = DataRequest {
+        fields: Some("text=text,text_pair=text_pair".parse().expect("fields")),
+        ..DataRequest::new(place.path("pair.jsonl"))
+    };
+    let predicted = place.predict(place.adapted("run"), data);
+    let predicted = predicted.expect("predicts").objects.remove(0);
+    let request = ExplainRequest {
+        pair: Some(pair.to_owned()),
+        steps: Some(128),
+        ..ExplainRequest::new(place.adapted("run"), text)
+    };
+    let explained = one(&request);
+    assert_eq!(predicted["label"], explained.target.as_str());
+    let score = &predicted["scores"][&explained.target];
+    assert!(close(
+        explained.probability,
+        score.as_f64().expect("a score")
+    ));
+    let words = explained.words.iter().map(|word| word.text.as_str());
+    assert!(words.eq(["you", "have", "won", "a", "prize", "for", "you", "!"]));
+    let error = explained.completeness_error.expect("an error");
+    assert!(error < TOLERANCE, "{error:e}");
+    // Each text counts, and where a word stands does.
+    let halves = explained.words.split_at(3);
+    for half in [halves.0, halves.1] {
+        assert!(half.iter().any(|word| word.attribution.abs() > 1e-6));
+    }
+    let alone = one(&ExplainRequest {
+        pair: None,
+        ..request
+    });
+    assert_ne!(alone.probability, explained.probability);
+}
+
 /// The last logits of some tokens.
 fn logits(ids: &[u32]) -> Vec<f64> {
     let session = stories();

@@ -1,5 +1,6 @@
 //! Measuring a model with a head, and predicting with it.
 
+use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
@@ -276,8 +277,8 @@ pub(in crate::tasks) fn in_place<R>(
 }
 
 /// Says what is predicted of rows, of so many at once as their lengths allow; `Break` if the reader wants no more.
-pub(in crate::tasks) fn say<R>(
-    rows: &[Result<R, RowError>],
+pub(in crate::tasks) fn say<R, E: Display>(
+    rows: &[Result<R, E>],
     header: &'static str,
     length: impl Fn(&R) -> usize,
     mut predicted: impl FnMut(&[&R]) -> Result<Vec<(Value, String)>>,

@@ -11,7 +11,7 @@ use reparam::schema::Settings;
 use reparam_data::rows::{
     ClassScore, Classified, Fields, LabelKind, Labels, Rows, RowsOptions, TextRow,
 };
-use reparam_data::{Phase, permutation};
+use reparam_data::{OnError, Phase, Skipped, permutation};
 use reparam_formats::hub::HubOptions;
 
 use super::prototypes::Prototypes;
@@ -52,6 +52,11 @@ pub(super) trait ByExamples {
     ///
     /// [`TrainError::Interrupted`]; a row that cannot be read.
     fn say(&mut self, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<Said>>;
+
+    /// Refuses a row that it cannot say anything of, which then may be skipped.
+    fn fits(&self, _row: &TextRow) -> Result<()> {
+        Ok(())
+    }
 
     /// The most tokens that it reads at once.
     fn length(&self) -> usize;
@@ -183,11 +188,27 @@ pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> R
     let mut opened = Opened::open((&request.model, data), &asked, rest, (hub, stop))?;
     let paths = std::slice::from_ref(&data.path);
     let rows = Sequences::read(paths, &options(data)?, Purpose::Measure)?;
-    let (rows, skipped) = opened
+    let (rows, mut skipped) = opened
         .rules
         .labels
         .classes_by_name(rows)
         .settle(data.on_error)?;
+    let rows = match data.on_error {
+        OnError::Stop => rows,
+        OnError::Skip => {
+            let fits = |row: &Classified| match opened.model.fits(&row.text) {
+                Ok(()) => true,
+                Err(error) => {
+                    skipped.append(Skipped {
+                        count: 1,
+                        first: vec![error.to_string()],
+                    });
+                    false
+                }
+            };
+            rows.into_iter().filter(fits).collect()
+        }
+    };
     opened.model.check(&rows);
     let rules = &opened.rules;
     let scorer = scorer(rules);
@@ -249,7 +270,15 @@ pub(super) fn predict(
     let mut opened = Opened::open((&request.model, data), &asked, rest, (hub, stop))?;
     let paths = std::slice::from_ref(&data.path);
     let rows: Rows<TextRow> = Sequences::read(paths, &options(data)?, Purpose::Predict)?;
-    let rows = in_place(rows, data.on_error)?;
+    let rows = in_place(rows, data.on_error)?.into_iter();
+    let rows = rows.map(|row| -> Result<TextRow> {
+        let row = row?;
+        if data.on_error == OnError::Skip {
+            opened.model.fits(&row)?;
+        }
+        Ok(row)
+    });
+    let rows: Vec<Result<TextRow>> = rows.collect();
     let (rules, model) = (&opened.rules, &mut opened.model);
     let mut cut = 0;
     let predicted = |rows: &[&TextRow]| {

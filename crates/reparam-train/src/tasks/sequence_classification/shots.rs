@@ -142,11 +142,12 @@ impl Shots {
         .into())
     }
 
-    /// Makes the prompt of a row.
-    fn prompt(&self, row: &TextRow) -> Result<Prompt> {
-        let is_other =
-            |(text, _): &&Example| (&text.text, &text.text_pair) != (&row.text, &row.text_pair);
-        let others = self.examples.iter().filter(is_other);
+    /// The examples before a row, which does not stand among them.
+    fn beside(&self, row: &TextRow) -> Result<Vec<&Example>> {
+        let others = self
+            .examples
+            .iter()
+            .filter(|example| is_other(example, row));
         let drawn: Vec<&Example> = others.take(self.shots).collect();
         if drawn.len() < self.shots {
             return Err(ExamplesError::TooFewBeside {
@@ -156,8 +157,13 @@ impl Shots {
             }
             .into());
         }
+        Ok(drawn)
+    }
+
+    /// Makes the prompt of a row.
+    fn prompt(&self, row: &TextRow) -> Result<Prompt> {
         let mut text = String::new();
-        for (example, class) in drawn {
+        for (example, class) in self.beside(row)? {
             text += &self.filled(example, &self.words[*class])?.0;
             text += BETWEEN;
         }
@@ -169,7 +175,7 @@ impl Shots {
             continuations,
             is_usual: self.examples[..self.shots]
                 .iter()
-                .all(|example| is_other(&example)),
+                .all(|example| is_other(example, row)),
         })
     }
 
@@ -298,7 +304,16 @@ impl Shots {
     }
 }
 
+fn is_other((example, _): &Example, row: &TextRow) -> bool {
+    (&example.text, &example.text_pair) != (&row.text, &row.text_pair)
+}
+
 impl ByExamples for Shots {
+    fn fits(&self, row: &TextRow) -> Result<()> {
+        self.beside(row)?;
+        self.filled(row, "").map(|_| ())
+    }
+
     fn say(&mut self, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<Said>> {
         let mut all = Vec::with_capacity(rows.len());
         for row in rows {
