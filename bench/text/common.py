@@ -7,12 +7,14 @@ import platform
 import random
 import resource
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
 import prepare
 
-WORK = Path(__file__).resolve().parent / ".data"
+HERE = Path(__file__).resolve().parent
+WORK = HERE / ".data"
 
 
 def arguments(doc, tasks, has_steps=True):
@@ -23,6 +25,7 @@ def arguments(doc, tasks, has_steps=True):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=os.environ.get("REPARAM_DATA"), help="directory of the data sets ($REPARAM_DATA)")
     parser.add_argument("--work", type=Path, default=WORK, help="directory of the splits, see prepare.py")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of the run file, such as train.epochs=2")
     if has_steps:
         parser.add_argument("--steps", type=int, help="stop after so many steps (peft_encoder.py also measures few rows), to see that it works; the figures are no results")
     chosen = parser.parse_args()
@@ -39,10 +42,34 @@ def arguments(doc, tasks, has_steps=True):
     return chosen
 
 
+def changed(chosen):
+    """What `--set` says, by section and key."""
+    found = {}
+    for word in chosen.set:
+        key, value = word.split("=", 1)
+        section, key = key.split(".", 1)
+        found.setdefault(section, {})[key] = tomllib.loads(f"value = {value}")["value"]
+    return found
+
+
+def settings(chosen):
+    """The run file of the task, with what `--set` says."""
+    run = tomllib.loads((HERE / f"{chosen.task}.toml").read_text(encoding="utf-8"))
+    for section, values in changed(chosen).items():
+        run.setdefault(section, {}).update(values)
+    return run
+
+
 def rows(chosen, part):
-    """The rows of a part of the split, `train` or `test`."""
+    """The rows of a part of the split, `train` or `test`; of those to learn as many of each class as `data.examples_per_class` says."""
     path = chosen.work / chosen.task / f"{part}.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    count = changed(chosen).get("data", {}).get("examples_per_class")
+    if part != "train" or count is None:
+        return found
+    random.Random(chosen.seed).shuffle(found)
+    labels = sorted({row["label"] for row in found})
+    return [row for label in labels for row in [row for row in found if row["label"] == label][:count]]
 
 
 def batches(rows, size, seed, steps):

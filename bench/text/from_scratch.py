@@ -11,7 +11,6 @@ masked one those of a mask that stays the same.
 import math
 import random
 import time
-import tomllib
 from pathlib import Path
 
 import common
@@ -24,8 +23,7 @@ def main():
     import torch
     import transformers
 
-    path = Path(__file__).resolve().parent / f"{chosen.task}.toml"
-    run = tomllib.loads(path.read_text(encoding="utf-8"))
+    run = common.settings(chosen)
     model, train = run["model"], run["train"]
     masked = model["task"] == "masked-lm"
     torch.manual_seed(chosen.seed)

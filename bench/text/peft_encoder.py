@@ -12,18 +12,10 @@ trains the same with reparam.
 """
 
 import time
-import tomllib
 import warnings
-from pathlib import Path
 
 import common
 import encoder_tasks
-
-
-def settings(task):
-    """The run file of a task; what it leaves out has the value that both sides use."""
-    path = Path(__file__).resolve().parent / f"{task}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def main():
@@ -35,7 +27,7 @@ def main():
     warnings.filterwarnings("ignore", category=FutureWarning)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    run = settings(chosen.task)
+    run = common.settings(chosen)
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(chosen.threads)
     task = encoder_tasks.TASKS[chosen.task](chosen, run)

@@ -26,8 +26,18 @@ HERE = Path(__file__).resolve().parent
 class Row:
     """A run file of ours, the program of the peer with its task, and the measure that is compared."""
 
-    def __init__(self, run, program, task, measure, base=False, eval=None):
+    def __init__(self, run, program, task, measure, base=False, eval=None, sets=()):
         self.run, self.program, self.task, self.measure, self.base, self.eval = run, program, task, measure, base, eval
+        self.sets = [word for value in sets for word in ("--set", value)]
+
+
+def few(count):
+    """Both ways to learn SMS spam from so many examples of each class, which each seed draws."""
+    sets = [f"data.examples_per_class={count}", "train.epochs=15"]
+    return {
+        f"sms-spam-{count}-tfidf": Row(None, "tfidf.py", "sms-spam", "f1_macro", sets=sets[:1]),
+        f"sms-spam-{count}": Row("sms-spam", "peft_encoder.py", "sms-spam", "f1_macro", base=True, sets=sets),
+    }
 
 
 ROWS = {
@@ -46,6 +56,9 @@ ROWS = {
     "e2e": Row("e2e", "seq2seq.py", "e2e", "bleu", eval=["--data", "{work}/e2e/test.jsonl", "--generate", "--max-new-tokens", "100"]),
     "shakespeare-llama": Row("shakespeare-llama", "from_scratch.py", "shakespeare-llama", "loss", eval=["--data", "{work}/shakespeare/test.txt", "--sequence-length", "128"]),
     "shakespeare-bert": Row("shakespeare-bert", "from_scratch.py", "shakespeare-bert", "loss", eval=["--data", "{work}/shakespeare/test.txt", "--sequence-length", "128"]),
+    **few(8),
+    **few(32),
+    **few(128),
     "word-vectors": Row("word-vectors", "word_vectors.py", "word-vectors", "spearman", eval=["--data", "{work}/word-vectors/wordsim353.tsv"]),
 }
 
@@ -68,7 +81,7 @@ def ours(name, row, seed, chosen):
     with tempfile.TemporaryDirectory(prefix="reparam-text-") as directory:
         out = Path(directory) / "run"
         file = HERE / f"{row.run}.toml"
-        command = [chosen.reparam, "train", file, "--json", "--output", out, "--set", f"train.seed={seed}", "--set", f"train.threads={chosen.threads}"]
+        command = [chosen.reparam, "train", file, "--json", "--output", out, "--set", f"train.seed={seed}", "--set", f"train.threads={chosen.threads}", *row.sets]
         base = chosen.data / "models/all-MiniLM-L6-v2"
         if row.base:
             command += ["--model", base]
@@ -89,7 +102,7 @@ def ours(name, row, seed, chosen):
 
 
 def theirs(name, row, seed, chosen):
-    command = [sys.executable, HERE / row.program, "--task", row.task, "--seed", seed, "--threads", chosen.threads, "--data", chosen.data, "--work", chosen.work]
+    command = [sys.executable, HERE / row.program, "--task", row.task, "--seed", seed, "--threads", chosen.threads, "--data", chosen.data, "--work", chosen.work, *row.sets]
     objects, _, processor, peak = measured(command)
     return {**objects[-1], "processor_seconds": processor, "peak_memory_bytes": peak}
 
@@ -134,11 +147,13 @@ def main():
             for side, run in (("theirs", theirs), ("ours", ours)):
                 key = {"row": name, "side": side, "seed": seed, "threads": chosen.threads}
                 is_there = any(all(one[part] == key[part] for part in key) for one in results)
-                no_side = ROWS[name].run is None and (side == "ours" or seed > 0)
+                row = ROWS[name]
+                # Without a draw of rows, every seed of a baseline is the same.
+                no_side = row.run is None and (side == "ours" or (seed > 0 and not row.sets))
                 if is_there or no_side or chosen.side not in (None, side):
                     continue
                 print(f"{name}, {side}, seed {seed}", file=sys.stderr, flush=True)
-                result = {**key, **run(name, ROWS[name], seed, chosen)}
+                result = {**key, **run(name, row, seed, chosen)}
                 results.append(result)
                 with file.open("a", encoding="utf-8") as out:
                     out.write(json.dumps(result) + "\n")

@@ -8,8 +8,6 @@ and measured by sacreBLEU: BLEU with 13a, chrF.
 """
 
 import time
-import tomllib
-from pathlib import Path
 
 import common
 
@@ -38,8 +36,7 @@ def main():
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    path = Path(__file__).resolve().parent / f"{chosen.task}.toml"
-    run = tomllib.loads(path.read_text(encoding="utf-8"))
+    run = common.settings(chosen)
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(chosen.threads)
     train, test = (common.rows(chosen, part) for part in ("train", "test"))

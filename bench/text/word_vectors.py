@@ -7,9 +7,6 @@ in lower case.
 """
 
 import time
-import tomllib
-from pathlib import Path
-
 import common
 
 
@@ -25,8 +22,7 @@ def main():
     from gensim.models import Word2Vec
     from scipy.stats import spearmanr
 
-    path = Path(__file__).resolve().parent / "word-vectors.toml"
-    run = tomllib.loads(path.read_text(encoding="utf-8"))
+    run = common.settings(chosen)
     model, data = run["model"], run["data"]
     folder = chosen.work / chosen.task
     start = time.perf_counter()
