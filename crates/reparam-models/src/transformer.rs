@@ -132,11 +132,19 @@ impl Transformer {
                 model_type: all.model_type.clone(),
             });
         }
+        // What says how tensors are called elsewhere has to know where they are.
+        let own = match all.prefix == prefix {
+            true => architecture.clone(),
+            false => Arc::new(Architecture {
+                prefix: prefix.to_owned(),
+                ..all.clone()
+            }),
+        };
         loader.enter(prefix);
         loader.begin_as(all.init, None);
         let transformer = Self {
             tokens: loader.embedding(&all.embedding.tokens, all.vocab_size, all.table_width()),
-            stack: Stack::load(loader, architecture),
+            stack: Stack::load(loader, &own),
         };
         loader.enter("");
         Ok(transformer)

@@ -12,8 +12,10 @@ use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::encoders::open;
 use super::{Documents, STORIES, describe, repository, values};
-use crate::{CausalLm, ModelError, Precision};
+use crate::architecture::{Pooling, PredictorSpec};
+use crate::{CausalLm, ModelError, Precision, Predictor, RowTokens};
 
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
@@ -181,4 +183,56 @@ fn biases_need_a_key_of_the_configuration() {
         hint.starts_with("set `attention_bias` and `mlp_bias`"),
         "{hint}"
     );
+}
+
+/// A class without a head has no name for its body; its tensors have their names and layouts all the same.
+#[test]
+fn classes_without_a_head_are_stored_as_they_are_read() {
+    for name in [
+        "recurrent/lstm-sequence",
+        "families/gpt2",
+        "encoders/bert-sequence",
+    ] {
+        let (checkpoint, architecture) = open(name);
+        let prefix = format!("{}.", architecture.prefix);
+        let load = |checkpoint: &Checkpoint| {
+            let head = PredictorSpec::pooled(Pooling::Mean, false);
+            let place = (&Device::flex(), Precision::F32);
+            Predictor::load(checkpoint, architecture.clone(), (head, 0), None, place)
+        };
+        let outputs = |model: &Predictor| {
+            let rows = RowTokens {
+                input_ids: &[3, 5, 2, 7],
+                token_type_ids: &[0; 4],
+                position_ids: &[0, 1, 2, 0],
+                bounds: &[0, 3, 4],
+            };
+            values(&model.outputs(rows, &ForwardContext::inference()))
+        };
+        let model = load(&checkpoint).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let tensors: Tensors = model
+            .to_tensors()
+            .into_iter()
+            .map(|tensor| {
+                let numbers = tensor.values.into_data().iter::<f32>().collect();
+                (tensor.name, tensor.shape, numbers)
+            })
+            .collect();
+        for (own, shape, numbers) in &tensors {
+            let stored = checkpoint.expect(&format!("{prefix}{own}"), shape);
+            let stored = stored.unwrap_or_else(|error| panic!("{name} {own}: {error}"));
+            assert_eq!(
+                &stored.to_f32_vec().expect("numbers"),
+                numbers,
+                "{name} {own}"
+            );
+        }
+        let written: Vec<TensorToWrite<'_>> = tensors
+            .iter()
+            .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
+            .collect();
+        let again = Checkpoint::in_memory("again".as_ref(), &written).expect("a checkpoint");
+        let again = load(&again).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(outputs(&model), outputs(&again), "{name}");
+    }
 }

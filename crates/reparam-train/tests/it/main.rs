@@ -5,6 +5,7 @@ mod best;
 mod bf16;
 mod causal_lm;
 mod classification;
+mod encoder_decoders;
 mod encoders;
 mod evaluation;
 mod examples;
