@@ -192,5 +192,4 @@ TASKS = {
     "ner-en": Tags,
     "squad-small": Answers,
     "stsb-en": Vectors,
-    "stsb-zh": Vectors,
 }

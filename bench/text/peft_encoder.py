@@ -1,6 +1,6 @@
 """Trains LoRA on an encoder with transformers and PEFT: the settings are those of the run file of the task beside this program.
 
-    peft_encoder.py --task sms-spam|chinese-sentiment|ner-en|squad-small|stsb-en|stsb-zh [--seed 0] [--data DIR] [--threads 2]
+    peft_encoder.py --task sms-spam|chinese-sentiment|ner-en|squad-small|stsb-en [--seed 0] [--data DIR] [--threads 2]
 
 AdamW without weight decay, the schedule of the run file, gradients bounded to norm 1, batches in a new order each epoch, padded to
 their longest row, in f32, the model's own dropouts on. A new head is trained beside the adapter. What is measured is the model

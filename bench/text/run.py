@@ -51,7 +51,7 @@ ROWS = {
     "ner-zh-lstm": Row("ner-zh-lstm", "lstm.py", "ner-zh", "f1"),
     "squad-small": Row("squad-small", "peft_encoder.py", "squad-small", "exact_match", base=True),
     "stsb-en": Row("stsb-en", "peft_encoder.py", "stsb-en", "spearman", base=True),
-    "stsb-zh": Row("stsb-zh", "peft_encoder.py", "stsb-zh", "spearman", base=True),
+    "stsb-zh": Row("stsb-zh", "siamese.py", "stsb-zh", "spearman"),
     "multi30k": Row("multi30k", "seq2seq.py", "multi30k", "bleu", eval=["--data", "{work}/multi30k/test.jsonl", "--generate", "--max-new-tokens", "100"]),
     "e2e": Row("e2e", "seq2seq.py", "e2e", "bleu", eval=["--data", "{work}/e2e/test.jsonl", "--generate", "--max-new-tokens", "100"]),
     "shakespeare-llama": Row("shakespeare-llama", "from_scratch.py", "shakespeare-llama", "loss", eval=["--data", "{work}/shakespeare/test.txt", "--sequence-length", "128"]),
