@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 WORK = HERE / ".data"
 
 
-def arguments(doc, tasks, has_steps=True):
+def arguments(doc, tasks, has_steps=True, settable=None):
     """Reads the flags, limits the threads of all libraries that are imported later, and makes the split if it is missing."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=tasks, required=True)
@@ -29,6 +29,8 @@ def arguments(doc, tasks, has_steps=True):
     if has_steps:
         parser.add_argument("--steps", type=int, help="stop after so many steps (peft_encoder.py also measures few rows), to see that it works; the figures are no results")
     chosen = parser.parse_args()
+    if settable is not None and (other := [word for word in chosen.set if word.split("=")[0] not in settable]):
+        parser.error(f"this program reads no run file: --set takes {', '.join(settable)}, not {other[0]}")
     if chosen.data is None:
         parser.error("say where the data sets are: --data or REPARAM_DATA")
     # Libraries read these once, when they are imported.

@@ -35,7 +35,7 @@ def entity_metrics(test, predicted):
 
 
 def main():
-    chosen = common.arguments(__doc__, ["sms-spam", "chinese-sentiment", "ner-zh"])
+    chosen = common.arguments(__doc__, ["sms-spam", "chinese-sentiment", "ner-zh"], settable=["data.examples_per_class"])
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 

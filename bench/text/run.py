@@ -4,11 +4,12 @@
 
 Seconds are those of training alone, those of the processor and the memory of all that a side does: reading, training, measuring.
 Each run is a process of its own; a line of JSON of each is added to FILE (default `bench/text/.data/results.jsonl`). What the file
-has already is not run again, so an interrupted comparison goes on where it stopped. Run it from the root of the repository, on
+has already of the same recipe is not run again, so an interrupted comparison goes on where it stopped. Run it from the root of the repository, on
 an idle machine; on another one the seconds of the processor, which are there, too, say more than those of the clock.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -25,6 +26,12 @@ HERE = Path(__file__).resolve().parent
 
 class Row:
     """A run file of ours, the program of the peer with its task, and the measure that is compared."""
+
+    def recipe(self):
+        """What changes when a result of before would be of another recipe."""
+        task = HERE / f"{self.run or self.task}.toml"
+        text = task.read_text(encoding="utf-8") if task.exists() else ""
+        return hashlib.sha256(json.dumps([text, self.sets]).encode()).hexdigest()[:12]
 
     def __init__(self, run, program, task, measure, base=False, eval=None, sets=()):
         self.run, self.program, self.task, self.measure, self.base, self.eval = run, program, task, measure, base, eval
@@ -112,7 +119,8 @@ def table(results, rows):
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in rows:
         for side in ("theirs", "ours"):
-            found = [one for one in results if (one["row"], one["side"]) == (name, side)]
+            of = (name, side, ROWS[name].recipe())
+            found = [one for one in results if (one["row"], one["side"], one.get("recipe")) == of]
             if not found:
                 continue
             measure = ROWS[name].measure
@@ -145,8 +153,8 @@ def main():
     for seed in map(int, chosen.seeds.split(",")):
         for name in rows:
             for side, run in (("theirs", theirs), ("ours", ours)):
-                key = {"row": name, "side": side, "seed": seed, "threads": chosen.threads}
-                is_there = any(all(one[part] == key[part] for part in key) for one in results)
+                key = {"row": name, "side": side, "seed": seed, "threads": chosen.threads, "recipe": ROWS[name].recipe()}
+                is_there = any(all(one.get(part) == key[part] for part in key) for one in results)
                 row = ROWS[name]
                 # Without a draw of rows, every seed of a baseline is the same.
                 no_side = row.run is None and (side == "ours" or (seed > 0 and not row.sets))

@@ -19,7 +19,7 @@ STRENGTHS = [1.0, 10.0, 100.0]
 
 
 def main():
-    chosen = common.arguments(__doc__, list(FEATURES), has_steps=False)
+    chosen = common.arguments(__doc__, list(FEATURES), has_steps=False, settable=["data.examples_per_class"])
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV, StratifiedKFold

@@ -505,6 +505,31 @@ impl Architecture {
         }
     }
 
+    /// Returns whether any half of a block runs as one operation in training where weights are packed: one without dropout of its
+    /// own, and attention without scores by distance.
+    pub fn fuses_in_training(&self) -> bool {
+        let is_on = |p: &Option<f64>| p.is_some_and(|p| p > 0.0);
+        let encoder = self
+            .seq2seq
+            .iter()
+            .any(|spec| spec.encoder.fuses_in_training());
+        encoder
+            || self.blocks.iter().any(|block| {
+                let AttentionSpec {
+                    dropout,
+                    output_dropout,
+                    ..
+                } = &block.attention;
+                let feed_forward = [
+                    &block.feed_forward.inner_dropout,
+                    &block.feed_forward.output_dropout,
+                ];
+                let attends =
+                    self.relative.is_none() && ![dropout, output_dropout].into_iter().any(is_on);
+                attends || !feed_forward.into_iter().any(is_on)
+            })
+    }
+
     /// Returns whether no token sees what comes after it; those of a source do.
     pub fn is_causal(&self) -> bool {
         let recurrent = self.recurrent.as_ref();
@@ -593,7 +618,7 @@ impl Architecture {
             .flatten()
     }
 
-    /// Returns the path of a module of the body in a class with a head.
+    /// Returns the path of a module of the body in the class that the prefix is of.
     pub fn full_path(&self, path: &str) -> String {
         match self.prefix.is_empty() {
             true => path.to_owned(),

@@ -77,9 +77,9 @@ const FIRST_ROWS: usize = 64;
 /// The part of a cache that belongs to one layer.
 #[derive(Debug, Clone)]
 pub(crate) enum LayerCache {
-    /// Of a layer with ordinary weights.
+    /// Of a layer that computes in `f32`.
     Tensors(Box<TensorCache>),
-    /// Of a layer with packed weights.
+    /// Of a fused layer.
     Fused(BlockCache),
 }
 

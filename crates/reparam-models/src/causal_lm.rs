@@ -262,9 +262,10 @@ impl CausalLm {
 
     /// Returns the bytes that keys and values of so many tokens take.
     pub fn cache_bytes(&self, n_tokens: usize) -> u128 {
+        let has_bias = self.body.relative.is_some();
         let layers = self.body.blocks.iter().map(|block| {
             let [_, width, _] = block.attention.spec.widths();
-            let number = match block.attention.is_packed() {
+            let number = match block.attention.is_packed() && !has_bias {
                 true => 2,
                 false => 4,
             };

@@ -182,6 +182,10 @@ impl ModelError {
             )),
             Self::BeyondBf16 { .. } => Some("use precision = \"f32\" (or --precision f32)".into()),
             Self::EmptyPrompt => Some("give a prompt that is not empty".into()),
+            Self::Sampling {
+                setting: "token ids",
+                ..
+            } => Some("correct the ids in generation_config.json or config.json".into()),
             Self::Sampling { setting, .. } => {
                 Some(format!("leave {setting} out, or give it such a value"))
             }

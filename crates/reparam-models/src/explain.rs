@@ -5,6 +5,7 @@ use reparam::ForwardContext;
 use reparam_ops::{embedding, segments_from_bounds};
 
 use crate::causal_lm::{CausalLm, TokenBatch};
+use crate::precision::widened;
 use crate::predictor::{Predictor, RowTokens, select};
 use crate::transformer::{Tokens, Transformer};
 
@@ -69,7 +70,7 @@ impl Predictor {
         let h = self
             .body
             .hidden_of(vectors, rows.tokens(), rows.bounds, context);
-        self.outputs_of(self.body.normalized(h), rows.bounds, context)
+        self.outputs_of(widened(self.body.normalized(h)), rows.bounds, context)
     }
 
     /// Returns how much each token of one row looks at each in every block, `[heads, N, N]`, where all that one looks at is one;

@@ -56,7 +56,8 @@ impl NewTensor {
 impl Architecture {
     /// Returns the tensors of a new model, as [`init`](Self::init) says what they start from.
     ///
-    /// What differs from transformers: the vector of a padding token is drawn, too; batches have no padding.
+    /// What differs from transformers: the vector of a padding token is drawn, too, for batches have no padding; the norms of T5 begin
+    /// with 1 whatever `initializer_factor` is; the normal distribution of ModernBERT is not cut off at three deviations.
     ///
     /// # Errors
     ///

@@ -74,8 +74,8 @@ pub struct Stack {
     pub architecture: Arc<Architecture>,
     /// Positions that are not learned.
     sinusoids: Option<Sinusoids>,
-    /// Whether layers with packed weights keep their input alone and compute their activations again in the backward pass:
-    /// less memory for about a third more time. Layers with ordinary weights do not look at it.
+    /// Whether fused halves of blocks keep their input alone and compute their activations again in the backward pass: less memory
+    /// for about a third more time. What is not fused does not look at it.
     pub recompute: bool,
 }
 
@@ -132,7 +132,7 @@ impl Transformer {
                 model_type: all.model_type.clone(),
             });
         }
-        // What says how tensors are called elsewhere has to know where they are.
+        // The names of tensors follow from the prefix of the class that is loaded.
         let own = match all.prefix == prefix {
             true => architecture.clone(),
             false => Arc::new(Architecture {
@@ -390,7 +390,7 @@ impl Stack {
         let mut h = match vectors {
             None => sum_of_rows(&tables, unlearned, &device),
             Some(vectors) if tables.is_empty() => vectors,
-            Some(vectors) => vectors + sum_of_rows(&tables, None, &device),
+            Some(vectors) => vectors + widened(sum_of_rows(&tables, None, &device)),
         };
         if let Some(table) = &self.sinusoids {
             let [n, width] = h.dims();

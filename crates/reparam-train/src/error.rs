@@ -439,6 +439,11 @@ pub enum TrainError {
     /// Activations are recomputed in bf16 only.
     #[error("recomputing activations has no effect in f32")]
     RecomputeInF32,
+    /// No half of a block of the model is an operation that recomputes.
+    #[error(
+        "recomputing activations has no effect: all parts of this model have dropout of their own, scores by distance or recurrent layers"
+    )]
+    NothingRecomputed,
     /// Weights of 8-bit integers are for inference.
     #[error("the precision \"int8\" is for inference, not for training")]
     Int8InTraining,
@@ -613,6 +618,7 @@ impl TrainError {
             | Self::Data(DataError::NoPrompts { .. })
             | Self::DoesNotFit { .. }
             | Self::RecomputeInF32
+            | Self::NothingRecomputed
             | Self::Int8InTraining
             | Self::BatchTooLarge { .. }
             | Self::NetworkTooLarge { .. }

@@ -13,7 +13,7 @@ impl Architecture {
             .any(|linear| linear.transposed && weight == Some(&*self.full_path(&linear.path)))
     }
 
-    /// Returns tensors of a class with a head as its checkpoint has them: under their names, and transposed where it stores them so.
+    /// Returns tensors of a model as its checkpoint has them: under their names, and transposed where it stores them so.
     pub(crate) fn stored(&self, mut tensors: ParameterList) -> ParameterList {
         let names = self.stored_names();
         for tensor in &mut tensors {

@@ -5,11 +5,11 @@ use reparam_formats::config::{ModelJson, RopeDefaults, RopeParameters, SpecialTo
 use reparam_ops::Activation;
 
 use super::decoder::sliding_layers;
-use super::{Family, activation, probability, unsupported};
+use super::{Family, activation, deviation, probability, unsupported};
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
-    HeadSpec, HeadsSpec, LinearSpec, MaskedSpec, NormKind, NormSpec, NormsSpec, Pooling,
-    PredictorSpec, RotarySpec, TransformSpec,
+    HeadSpec, HeadsSpec, Initialization, LinearSpec, MaskedSpec, NormKind, NormSpec, NormsSpec,
+    Pooling, PredictorSpec, RotarySpec, TransformSpec,
 };
 use crate::{ModelError, inverse_frequencies};
 
@@ -58,6 +58,13 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         ..LinearSpec::new(path, d_in, d_out)
     };
     let n_layers = json.layers("num_hidden_layers")?.unwrap_or(22);
+    let std = deviation(raw, "initializer_range", 0.02)?;
+    // What adds to the hidden states, which are to begin as large in a deep model as in another, and layers of heads.
+    let last_std = std / (2.0 * n_layers as f64).sqrt();
+    let last = |path: String, d_in: usize, bias: bool| LinearSpec {
+        std: Some(last_std),
+        ..linear(path, d_in, width, bias)
+    };
     let every = raw.size("global_attn_every_n_layers")?.unwrap_or(3);
     let sliding = sliding_layers(json, n_layers, |layer| !layer.is_multiple_of(every))?;
     // The file counts the tokens on both sides.
@@ -71,7 +78,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         BlockSpec {
             attention: AttentionSpec {
                 inputs: vec![linear(path("attn.Wqkv"), width, 3 * width, attention_bias)],
-                output: linear(path("attn.Wo"), width, width, attention_bias),
+                output: last(path("attn.Wo"), width, attention_bias),
                 q_norm: None,
                 k_norm: None,
                 n_heads,
@@ -95,7 +102,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             feed_forward: FeedForwardSpec {
                 inputs: vec![linear(path("mlp.Wi"), width, 2 * inner, mlp_bias)],
                 gated: true,
-                output: linear(path("mlp.Wo"), inner, width, mlp_bias),
+                output: last(path("mlp.Wo"), inner, mlp_bias),
                 activation: function,
                 inner_dropout: None,
                 output_dropout: None,
@@ -135,10 +142,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             tied: true,
             soft_cap: None,
         },
-        heads: heads(json, width, norm("head.norm".to_owned()))?,
+        heads: heads(json, (width, last_std), norm("head.norm".to_owned()))?,
         buffers: Vec::new(),
         bias_keys: vec![(".attn.", "attention_bias"), (".mlp.", "mlp_bias")],
-        init: super::initialization(raw, "initializer_range")?,
+        init: Initialization::Normal(std),
     })
 }
 
@@ -165,7 +172,11 @@ fn rotary(
     .collect()
 }
 
-fn heads(json: &ModelJson, width: usize, norm: NormSpec) -> Result<HeadsSpec, ModelError> {
+fn heads(
+    json: &ModelJson,
+    (width, last_std): (usize, f64),
+    norm: NormSpec,
+) -> Result<HeadsSpec, ModelError> {
     let raw = &json.json;
     if let Some(false) = raw.bool("decoder_bias")? {
         return Err(unsupported("decoder_bias", false, "true"));
@@ -174,6 +185,7 @@ fn heads(json: &ModelJson, width: usize, norm: NormSpec) -> Result<HeadsSpec, Mo
     let transform = TransformSpec {
         linear: LinearSpec {
             bias: raw.bool("classifier_bias")?.unwrap_or(false),
+            std: Some(last_std),
             ..LinearSpec::new("head.dense", width, width)
         },
         in_body: false,
@@ -181,7 +193,6 @@ fn heads(json: &ModelJson, width: usize, norm: NormSpec) -> Result<HeadsSpec, Mo
         norm: Some(norm),
     };
     let dropout = probability(raw, "classifier_dropout", 0.0)?;
-    let std = raw.f64("initializer_range")?.unwrap_or(0.02);
     let predictor = |class, pooling| PredictorSpec {
         class,
         pooling,
@@ -190,7 +201,7 @@ fn heads(json: &ModelJson, width: usize, norm: NormSpec) -> Result<HeadsSpec, Mo
         dropout: Some(dropout),
         output: Some("classifier".to_owned()),
         normalize: false,
-        std,
+        std: (width as f64).powf(-0.5),
         saved: vec!["classifier"],
     };
     let pooling = match raw.str("classifier_pooling")? {

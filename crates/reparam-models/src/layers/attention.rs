@@ -219,7 +219,7 @@ impl Attention {
         }
     }
 
-    /// The whole block as one operation, if its weights are packed and it is nothing else than that operation has.
+    /// The whole block as one operation, if its weights are packed and the operation has all that it does.
     pub(crate) fn fused<'a>(
         &self,
         norms: &Norms,

@@ -39,7 +39,7 @@ fn load(family: &str, device: &Device) -> CausalLm {
 }
 
 /// The golden sequences, each its own document.
-fn documents(file: &Checkpoint) -> Documents {
+pub(super) fn documents(file: &Checkpoint) -> Documents {
     let shape = file.require("input_ids").expect("input").shape.to_vec();
     let ids: Vec<u32> = integers(file, "input_ids")
         .into_iter()

@@ -6,7 +6,7 @@ use reparam_formats::config::ModelJson;
 use serde_json::json;
 
 use super::{Documents, describe, drawn_checkpoint, values};
-use crate::{CausalLm, NewModel, Precision};
+use crate::{CausalLm, Families, NewModel, Precision};
 
 fn deviation(values: &[f32]) -> f64 {
     let squares: f64 = values.iter().map(|x| f64::from(*x).powi(2)).sum();
@@ -68,7 +68,7 @@ fn new_models_begin_as_they_should() {
     }
 }
 
-/// The deviations of transformers' T5, by kind of layer.
+/// The deviations of transformers' T5, by kind of layer; norms begin with 1, there with `initializer_factor`.
 #[test]
 fn layers_of_t5_begin_by_their_kind() {
     let json = json!({
@@ -102,4 +102,43 @@ fn layers_of_t5_begin_by_their_kind() {
         n_layers += 1;
     }
     assert_eq!(n_layers, 51);
+}
+
+/// Those of ModernBERT that add to the hidden states, and those of heads.
+#[test]
+fn layers_of_modernbert_begin_by_their_kind() {
+    let json = json!({
+        "model_type": "modernbert", "vocab_size": 300, "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 64,
+        "num_hidden_layers": 8, "initializer_range": 0.04,
+    });
+    let json = ModelJson::parse("config.json".as_ref(), &json.to_string());
+    let architecture = describe(&json.expect("a configuration"));
+    let planned = architecture.new_tensors(NewModel::Masked).expect("tensors");
+    let mut n_last = 0;
+    for tensor in planned.iter().filter(|tensor| tensor.shape().len() == 2) {
+        let is_last = tensor.name().contains("Wo") || tensor.name().contains("head.dense");
+        let expected = if is_last { 0.04 / 4.0 } else { 0.04 };
+        let found = deviation(&tensor.values(7));
+        let off = (found / expected - 1.0).abs();
+        assert!(off <= 0.05, "{}: {found} is not {expected}", tensor.name());
+        n_last += usize::from(is_last);
+    }
+    assert_eq!(n_last, 17);
+    let head = architecture.heads.sequence.expect("a head");
+    assert!((head.std - 48f64.powf(-0.5)).abs() < 1e-12);
+}
+
+#[test]
+fn an_epsilon_is_a_small_number() {
+    for (family, key) in [("bert", "layer_norm_eps"), ("t5", "layer_norm_epsilon")] {
+        for eps in [-1.0, 1.0] {
+            let json = json!({
+                "model_type": family, "vocab_size": 30, "decoder_start_token_id": 0, key: eps,
+            });
+            let json = ModelJson::parse("config.json".as_ref(), &json.to_string());
+            let refused = Families::builtin().describe(&json.expect("a configuration"));
+            let refused = refused.expect_err("an epsilon").to_string();
+            assert!(refused.contains("epsilon of the norm"), "{refused}");
+        }
+    }
 }

@@ -13,8 +13,8 @@ use reparam_formats::safetensors::TensorToWrite;
 use super::encoders::{Batch, Head, families_with, open};
 use super::families::randomized;
 use super::generation::check_cache;
-use super::{Documents, STORIES, integers, max_difference, repository, values};
-use super::{describe, seq2seq};
+use super::{Documents, STORIES, max_difference, repository, values};
+use super::{describe, families, golden_tensors, seq2seq};
 use crate::architecture::{RelativeBiasSpec, RelativeSpec};
 use crate::{
     Architecture, CausalLm, ClassTargets, MaskedLm, Precision, Predictor, Seq2SeqLm, TokenBatch,
@@ -25,7 +25,7 @@ use crate::{
 const BF16_TOLERANCE: f64 = 0.02;
 /// Of the length of each gradient.
 const BF16_GRADIENT_TOLERANCE: f64 = 0.1;
-/// The same where a neuron of T5's ten, which is nearly zero, may be on the other side.
+/// The same where rounding may turn one of T5's ten rectified neurons off.
 const RECTIFIED_TOLERANCE: f64 = 0.25;
 
 /// Whether a weight makes scores that nothing divides, those of T5: of size four, which these random ones have, scores make each rounding
@@ -36,8 +36,9 @@ fn is_score(name: &str) -> bool {
         .any(|part| name.contains(part))
 }
 
-/// A checkpoint of numbers that bf16 holds, so that weights are the same in both precisions and what is compared is how they compute.
-fn rounded(checkpoint: &Checkpoint) -> Checkpoint {
+/// A checkpoint of numbers that bf16 holds, so that weights are the same in both precisions and what is compared is how they compute;
+/// what makes scores that nothing divides is a quarter of what is stored.
+fn conditioned(checkpoint: &Checkpoint) -> Checkpoint {
     let stored: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
         .names()
         .map(|name| {
@@ -94,6 +95,7 @@ fn check(what: &str, learn: impl Fn(Precision) -> Learned) {
         let off: Vec<f64> = pairs.map(|(a, b)| a - b).collect();
         // Of a short one what others leave counts.
         let scale = length(expected).max(0.05 * longest);
+        assert!(length(&found.1[key]) > 0.0, "{what} {key}: no gradient");
         let error = length(&off) / scale;
         assert!(error <= tolerance, "{what} {key}: {error}");
     }
@@ -145,7 +147,7 @@ fn heads() {
         for (pass, context) in passes() {
             check(&format!("{name} {pass}"), |precision| {
                 let (checkpoint, architecture) = open(&name);
-                let checkpoint = rounded(&checkpoint);
+                let checkpoint = conditioned(&checkpoint);
                 let spec = find(&architecture.heads).expect("a head").clone();
                 let place = (&Device::flex().autodiff(), precision);
                 let model =
@@ -169,7 +171,7 @@ fn masked_language_models() {
         for (pass, context) in passes() {
             check(&format!("{name} {pass}"), |precision| {
                 let (checkpoint, architecture) = open(&name);
-                let checkpoint = rounded(&checkpoint);
+                let checkpoint = conditioned(&checkpoint);
                 let place = (&Device::flex().autodiff(), precision);
                 let model = MaskedLm::load(&checkpoint, architecture.clone(), place);
                 let model = adapted(model.expect("a model"), &architecture);
@@ -181,25 +183,35 @@ fn masked_language_models() {
     }
 }
 
-/// Recurrent ones; `families` has the others.
+/// Recurrent ones, and those with dropout of their own; `families` has all others.
 #[test]
 fn language_models() {
-    for name in ["lstm-causal", "gru-causal", "rnn-causal"] {
-        let name = format!("recurrent/{name}");
-        let batch = Batch::new(&name);
-        let labels = integers(&batch.file, "targets").into_iter();
-        let labels: Vec<i32> = labels.map(|label| label as i32).collect();
-        let documents = Documents::flat(&batch.ids, &batch.bounds);
+    for name in [
+        "recurrent/lstm-causal",
+        "recurrent/gru-causal",
+        "recurrent/rnn-causal",
+        "families/gpt2",
+        "families/phi3",
+    ] {
+        let documents = match name.starts_with("recurrent") {
+            true => {
+                let batch = Batch::new(name);
+                Documents::flat(&batch.ids, &batch.bounds)
+            }
+            false => families::documents(&golden_tensors(&format!("{name}.golden.safetensors"))),
+        };
         for (pass, context) in passes() {
             check(&format!("{name} {pass}"), |precision| {
-                let (checkpoint, architecture) = open(&name);
-                let checkpoint = rounded(&checkpoint);
+                let (checkpoint, mut architecture) = open(name);
+                if architecture.recurrent.is_none() {
+                    architecture.set_dropout(0.1).expect("places");
+                }
+                let checkpoint = conditioned(&checkpoint);
                 let device = Device::flex().autodiff();
                 let model = CausalLm::load(&checkpoint, architecture.clone(), &device, precision);
-                let model = model.expect("a model");
-                let model = adapted(model, &architecture);
+                let model = adapted(model.expect("a model"), &architecture);
                 let outputs = model.logits(documents.batch(), &context);
-                let loss = model.loss(documents.batch(), &labels, 1.0, &context);
+                let loss = model.loss(documents.batch(), &documents.labels, 1.0, &context);
                 learned(&model, &outputs, loss)
             });
         }
@@ -214,7 +226,7 @@ fn encoder_decoders() {
             check(&format!("{name} {pass}"), |precision| {
                 let (checkpoint, architecture) = seq2seq::open(name);
                 let place = (&Device::flex().autodiff(), precision);
-                let model = Seq2SeqLm::load(&rounded(&checkpoint), architecture.clone(), place);
+                let model = Seq2SeqLm::load(&conditioned(&checkpoint), architecture.clone(), place);
                 let model = adapted(model.expect("a model"), &architecture);
                 let target = batch.target(&model);
                 let (source, target) = (batch.source.batch(), target.batch());
@@ -226,19 +238,24 @@ fn encoder_decoders() {
     }
 }
 
-/// The states that layers keep are those that they recompute.
+/// What is fused computes again what it would keep; the rest does not look at it.
 #[test]
 fn recomputing_changes_nothing() {
-    let context = ForwardContext::inference();
-    for name in seq2seq::all() {
+    for name in seq2seq::MODELS {
+        let (_, architecture) = seq2seq::open(name);
+        assert!(!architecture.fuses_in_training(), "{name}: it drops out");
         let batch = seq2seq::Batch::new(name);
         let with = |recompute| {
+            let (checkpoint, mut architecture) = seq2seq::open(name);
+            architecture.set_dropout(0.0).expect("places");
+            assert!(architecture.fuses_in_training(), "{name}");
             let place = (&Device::flex().autodiff(), Precision::Bf16);
-            let mut model = seq2seq::load_in(name, place);
+            let model = Seq2SeqLm::load(&checkpoint, architecture.clone(), place);
+            let mut model = model.expect("a model");
             model.encoder.recompute = recompute;
             model.decoder.recompute = recompute;
-            let architecture = model.architecture().clone();
             let model = adapted(model, &architecture);
+            let context = ForwardContext::training(1, 2);
             let target = batch.target(&model);
             let (source, target) = (batch.source.batch(), target.batch());
             let outputs = model.logits(source, target, &context);
@@ -247,6 +264,8 @@ fn recomputing_changes_nothing() {
         };
         assert_eq!(with(false), with(true), "{name}");
     }
+    let (_, recurrent) = seq2seq::open("lstm-general");
+    assert!(!recurrent.fuses_in_training());
 }
 
 /// Targets token by token, several of one source, against all tokens at once.
@@ -309,7 +328,7 @@ fn decoders_with_scores_by_distance() {
         .map(|(name, shape, numbers)| TensorToWrite::f32(name, shape, numbers))
         .collect();
     let checkpoint = Checkpoint::in_memory("own".as_ref(), &tensors);
-    let checkpoint = rounded(&checkpoint.expect("a checkpoint"));
+    let checkpoint = conditioned(&checkpoint.expect("a checkpoint"));
     let architecture = Architecture {
         relative: Some(RelativeSpec::Bias(RelativeBiasSpec {
             path: "bias".to_owned(),

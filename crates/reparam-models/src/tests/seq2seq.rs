@@ -31,7 +31,7 @@ const GRADIENT_TOLERANCE: f64 = 1e-4;
 /// What rounding leaves of a gradient that is zero.
 const ZERO: f64 = 1e-5;
 
-const MODELS: [&str; 5] = ["t5", "t5-v1_1", "bart", "mbart", "marian"];
+pub(super) const MODELS: [&str; 5] = ["t5", "t5-v1_1", "bart", "mbart", "marian"];
 
 /// Those that `torch.nn` computes, with two layers and attention over the source.
 pub(super) const RECURRENT: [&str; 6] = [

@@ -95,7 +95,7 @@ pub enum Precision {
     /// bf16 where the machine multiplies bf16 natively, the checkpoint's weights are bf16 and the method runs in it; else f32.
     /// Weights are never rounded without being asked.
     Auto,
-    /// Weights and activations in bf16, sums in 32-bit floating point; with `lora` only.
+    /// Weights in bf16, and activations where operations are fused; sums in 32-bit floating point. With methods that have a plan.
     Bf16,
     /// 32-bit floating point.
     F32,
@@ -221,7 +221,7 @@ impl TrainConfig {
             "recompute",
             false,
             "bf16: keep the input of each half of a layer alone and compute the rest again in the \
-             backward pass: less memory, slower steps",
+             backward pass: less memory, slower steps; not halves with dropout of their own",
         ),
         period(
             "eval_every",

@@ -155,6 +155,7 @@ impl TrainError {
             Self::RecomputeInF32 => {
                 Some("remove it, or use precision = \"bf16\" (or --precision bf16), which rounds weights stored in other types".into())
             }
+            Self::NothingRecomputed => Some("remove train.recompute, or set model.dropout = 0".into()),
             Self::Int8InTraining => Some("use \"auto\", \"bf16\" or \"f32\"".into()),
             Self::Tabular(error) => error.hint(),
             Self::NetworkTooLarge { .. } => Some("make the layers of model.hidden narrower".into()),

@@ -14,12 +14,12 @@ use reparam_data::{
     Split, TextTokenizer,
 };
 use reparam_formats::hub::HubOptions;
-use reparam_models::{CausalLm, NewModel, Precision, Sampling};
+use reparam_models::{CausalLm, NewModel, Sampling};
 use serde_json::{Map, Value, json};
 
 use super::next_token;
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
 };
 use super::texts::{TextCard, texts_of};
 use crate::cards::{self, CARD_FILE};
@@ -175,10 +175,8 @@ impl Task for CausalLanguageModel {
             texts_of(&config.data.train, &config.data.reading(), watch)
         })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
-        if config.train.recompute && precision == Precision::F32 {
-            return Err(TrainError::RecomputeInF32);
-        }
         let architecture = session.model.architecture();
+        check_recompute(config.train.recompute, architecture, precision)?;
         if config.data.carry_state && !architecture.has_state() {
             return Err(TrainError::Stateless {
                 model_type: architecture.model_type.clone(),

@@ -19,7 +19,7 @@ use reparam_models::{MaskedLm, NewModel, Precision, RowTokens};
 use serde_json::{Map, Value, json};
 
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
 };
 use super::texts::{TextCard, texts_of};
 use crate::adapter::attach;
@@ -241,6 +241,7 @@ impl Task for MaskedLanguageModel {
         // In f32, unless something else is asked for.
         let precision = train_config.precision.resolve(false);
         let mut model = load(&opened, precision)?;
+        check_recompute(train_config.recompute, model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {

@@ -281,6 +281,19 @@ fn least_bytes<M: Module>(
     Ok(parts)
 }
 
+/// Checks that there is something to compute again, where that is asked for.
+pub(super) fn check_recompute(
+    recompute: bool,
+    architecture: &Architecture,
+    precision: Precision,
+) -> Result<()> {
+    match (recompute, precision) {
+        (true, Precision::F32) => Err(TrainError::RecomputeInF32),
+        (true, _) if !architecture.fuses_in_training() => Err(TrainError::NothingRecomputed),
+        _ => Ok(()),
+    }
+}
+
 /// Returns the bytes that each token keeps in a training pass at least: one hidden state a layer.
 pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> u128 {
     let number = match precision {

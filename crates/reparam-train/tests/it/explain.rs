@@ -145,7 +145,11 @@ fn a_pair_is_explained_by_the_words_of_both_texts() {
     assert!(words.eq(["you", "have", "won", "a", "prize", "for", "you", "!"]));
     let error = explained.completeness_error.expect("an error");
     assert!(error < TOLERANCE, "{error:e}");
-    // Each text counts, and where a word stands does.
+    // Each text counts, and a word by where it stands.
+    assert_ne!(
+        explained.words[0].attribution,
+        explained.words[6].attribution
+    );
     let halves = explained.words.split_at(3);
     for half in [halves.0, halves.1] {
         assert!(half.iter().any(|word| word.attribution.abs() > 1e-6));

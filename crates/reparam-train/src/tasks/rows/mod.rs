@@ -46,7 +46,7 @@ use crate::task::{
     BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
 };
 use crate::tasks::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -507,6 +507,7 @@ impl<T: RowTask> Task for OverRows<T> {
             files,
         };
         let mut model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
+        check_recompute(train_config.recompute, model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
         let loaded = Loaded {
             token_bytes: token_bytes(model.architecture(), precision),

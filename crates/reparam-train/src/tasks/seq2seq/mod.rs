@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use self::measure::{Written, loss, write};
 use self::pairs::{Lengths, Pair, Pairs, SequenceCard, texts};
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
 };
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
@@ -135,7 +135,7 @@ impl Task for SequenceToSequence {
             target: data.own.size("max_target_length")?,
         };
         let lengths = lengths.within(&opened.architecture);
-        let first = decoding(&opened)?.forced_bos;
+        let first = decoding(&opened, false)?.forced_bos;
         let encode = |rows: Rows<_>| {
             Pairs::encode(
                 rows,
@@ -194,6 +194,7 @@ impl Task for SequenceToSequence {
         // In f32, unless something else is asked for.
         let precision = train_config.precision.resolve(false);
         let mut model = load(&opened, precision)?;
+        check_recompute(train_config.recompute, model.architecture(), precision)?;
         for stack in [&mut model.encoder, &mut model.decoder] {
             stack.recompute = train_config.recompute;
         }
@@ -242,7 +243,8 @@ impl Task for SequenceToSequence {
 
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         request.data.refuse_template(Self::NAME)?;
-        let asked = Asked::open(&request.model, request.sequence_length, hub)?;
+        let draws = request.generate.is_some_and(draws);
+        let asked = Asked::open((&request.model, draws), request.sequence_length, hub)?;
         let options = asked.card.options(&request.data)?;
         let on_error = request.data.on_error;
         let read = Pairs::read(&request.data.paths(), &options, on_error);
@@ -286,7 +288,8 @@ impl Task for SequenceToSequence {
             });
         }
         request.data.refuse_template(Self::NAME)?;
-        let asked = Asked::open(&request.model, request.sequence_length, hub)?;
+        let of = (&request.model, draws(request.decoding));
+        let asked = Asked::open(of, request.sequence_length, hub)?;
         let options = asked.card.options(&request.data)?;
         let read = pairs::sources(&request.data, &options);
         let rows = read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
@@ -347,14 +350,25 @@ fn load(opened: &OpenedModel, precision: Precision) -> Result<Seq2SeqLm> {
 }
 
 /// How a model searches for targets: what `generation_config.json` says, else what `config.json` does, as older models have it.
-/// Whether and how tokens are drawn is for whoever asks to say.
-fn decoding(opened: &OpenedModel) -> Result<DecodingConfig> {
+/// Whether and how tokens are drawn is for whoever asks to say; other keys that would draw them otherwise count only then.
+fn decoding(opened: &OpenedModel, draws: bool) -> Result<DecodingConfig> {
     let json = opened.files.object(GENERATION)?;
     let json = json.as_ref().unwrap_or(&opened.files.json().json);
     let mut map = json.map().clone();
-    map.insert("do_sample".to_owned(), json!(false));
+    let is_set = map.get("do_sample") == Some(&json!(true));
+    map.insert("do_sample".to_owned(), json!(draws && is_set));
+    if draws {
+        map.insert("num_beams".to_owned(), json!(1));
+    }
     let json = JsonObject::new(json.path(), map);
     Ok(DecodingConfig::read(&json, &opened.architecture)?)
+}
+
+/// Whether tokens are drawn.
+fn draws(asked: Decoding) -> bool {
+    asked
+        .sampling
+        .is_some_and(|sampling| sampling.temperature > 0.0)
 }
 
 /// A model that is only asked.
@@ -368,9 +382,13 @@ struct Asked {
 }
 
 impl Asked {
-    fn open(request: &ModelRequest, length: Option<usize>, hub: &HubOptions) -> Result<Self> {
+    fn open(
+        (request, draws): (&ModelRequest, bool),
+        length: Option<usize>,
+        hub: &HubOptions,
+    ) -> Result<Self> {
         let opened = OpenedModel::open(&request.model, hub, &request.catalog, None)?;
-        let decoding = decoding(&opened)?;
+        let decoding = decoding(&opened, draws)?;
         let mut model = load(&opened, request.precision.resolve(false))?;
         if let Some(directory) = &request.adapter {
             let files = load_adapter(directory)?;

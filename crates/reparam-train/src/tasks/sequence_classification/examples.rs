@@ -195,19 +195,7 @@ pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> R
         .settle(data.on_error)?;
     let rows = match data.on_error {
         OnError::Stop => rows,
-        OnError::Skip => {
-            let fits = |row: &Classified| match opened.model.fits(&row.text) {
-                Ok(()) => true,
-                Err(error) => {
-                    skipped.append(Skipped {
-                        count: 1,
-                        first: vec![error.to_string()],
-                    });
-                    false
-                }
-            };
-            rows.into_iter().filter(fits).collect()
-        }
+        OnError::Skip => fitting(rows, &*opened.model, &mut skipped)?,
     };
     opened.model.check(&rows);
     let rules = &opened.rules;
@@ -239,6 +227,36 @@ pub(super) fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> R
     with_intervals(metrics, scored.len(), bootstrap, stop, |drawn| {
         measured(drawn.iter().map(|row| &scored[*row]), rules)
     })
+}
+
+/// Returns the rows that a model can say something of, and counts the others.
+///
+/// # Errors
+///
+/// What is wrong with the first, if there is no other.
+fn fitting(
+    rows: Vec<Classified>,
+    model: &dyn ByExamples,
+    skipped: &mut Skipped,
+) -> Result<Vec<Classified>> {
+    let mut first = None;
+    let mut fit = Vec::with_capacity(rows.len());
+    for row in rows {
+        match model.fits(&row.text) {
+            Ok(()) => fit.push(row),
+            Err(error) => {
+                skipped.append(Skipped {
+                    count: 1,
+                    first: vec![error.to_string()],
+                });
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        Some(error) if fit.is_empty() => Err(error),
+        _ => Ok(fit),
+    }
 }
 
 /// The metrics of rows, with `accuracy_norm` where labels have a length.

@@ -84,6 +84,10 @@ impl Prototypes {
 }
 
 impl ByExamples for Prototypes {
+    fn fits(&self, row: &TextRow) -> Result<()> {
+        is_one_text(row)
+    }
+
     fn say(&mut self, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<Said>> {
         let vectors = vectors(&self.model, rows, stop)?.into_iter();
         let all = vectors.map(|(vector, is_cut)| {
@@ -117,15 +121,20 @@ impl ByExamples for Prototypes {
     }
 }
 
-/// The vectors of texts, scaled to a length of 1, and whether each text was cut.
-fn vectors(model: &Asked, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<(Vec<f64>, bool)>> {
-    if let Some(row) = rows.iter().find(|row| row.text_pair.is_some()) {
-        return Err(ExamplesError::Pair {
+fn is_one_text(row: &TextRow) -> Result<()> {
+    match row.text_pair {
+        None => Ok(()),
+        Some(_) => Err(ExamplesError::Pair {
             place: row.place.clone(),
             problem: "an embedding is of one text, and the row has a `text_pair`",
         }
-        .into());
+        .into()),
     }
+}
+
+/// The vectors of texts, scaled to a length of 1, and whether each text was cut.
+fn vectors(model: &Asked, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<(Vec<f64>, bool)>> {
+    rows.iter().try_for_each(|row| is_one_text(row))?;
     let texts = rows.iter().map(|row| SentenceRow::Text((*row).clone()));
     let outputs = model.outputs::<Sentences>(texts.collect(), stop)?;
     let vectors = outputs.into_iter().map(|(windows, is_cut)| {

@@ -310,8 +310,17 @@ fn is_other((example, _): &Example, row: &TextRow) -> bool {
 
 impl ByExamples for Shots {
     fn fits(&self, row: &TextRow) -> Result<()> {
-        self.beside(row)?;
-        self.filled(row, "").map(|_| ())
+        let is_alone = self.beside(row)?.is_empty();
+        let (text, length) = self.filled(row, "")?;
+        let is_empty = is_alone && text[..length].trim_end_matches(is_space).is_empty();
+        let special = self.session.tokenizer.special_tokens();
+        match is_empty && special.bos.or(special.eos).is_none() {
+            false => Ok(()),
+            true => Err(ExamplesError::EmptyPrompt {
+                place: row.place.clone(),
+            }
+            .into()),
+        }
     }
 
     fn say(&mut self, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<Said>> {
