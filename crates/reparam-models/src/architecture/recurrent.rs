@@ -135,7 +135,7 @@ pub enum ScoreSpec {
         /// `W_s`
         key: LinearSpec,
         /// `v`, to one number.
-        energy: LinearSpec,
+        energy: Box<LinearSpec>,
     },
 }
 

@@ -272,7 +272,7 @@ fn attention(
         "additive" => ScoreSpec::Additive {
             query: linear("query", width, width),
             key: linear("key", source, width),
-            energy: linear("energy", width, 1),
+            energy: Box::new(linear("energy", width, 1)),
         },
         other => {
             let supported = "dot, general, additive";
