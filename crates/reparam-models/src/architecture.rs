@@ -164,6 +164,13 @@ pub struct LinearSpec {
 }
 
 impl LinearSpec {
+    /// Has the weight of a new layer drawn with a standard deviation of its own.
+    #[must_use]
+    pub fn with_std(self, std: f64) -> Self {
+        let std = Some(std);
+        Self { std, ..self }
+    }
+
     /// Returns a layer without a bias that is stored as `[d_out, d_in]`.
     pub fn new(path: impl Into<String>, d_in: usize, d_out: usize) -> Self {
         Self {
@@ -217,12 +224,6 @@ pub struct NormsSpec {
     pub after: Option<NormSpec>,
 }
 
-impl NormsSpec {
-    fn all(&self) -> [&Option<NormSpec>; 3] {
-        [&self.before, &self.inside, &self.after]
-    }
-}
-
 /// Self-attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttentionSpec {
@@ -263,6 +264,11 @@ impl AttentionSpec {
     pub fn widths(&self) -> [usize; 3] {
         let kv = self.n_kv_heads * self.head_dim;
         [self.n_heads * self.head_dim, kv, kv]
+    }
+
+    /// What is dropped out of it in training: weights, and the output.
+    pub(crate) fn dropouts(&self) -> [Option<f64>; 2] {
+        [self.dropout, self.output_dropout]
     }
 
     fn check_widths(&self) -> Option<String> {
@@ -333,6 +339,11 @@ pub struct FeedForwardSpec {
 }
 
 impl FeedForwardSpec {
+    /// What is dropped out of it in training: before the last layer, and behind it.
+    pub(crate) fn dropouts(&self) -> [Option<f64>; 2] {
+        [self.inner_dropout, self.output_dropout]
+    }
+
     fn check_widths(&self) -> Option<String> {
         let inner = self.output.d_in;
         let found: Vec<usize> = self.inputs.iter().map(|linear| linear.d_out).collect();
@@ -465,16 +476,6 @@ impl Architecture {
         if let Some(reason) = self.relative.as_ref().and_then(RelativeSpec::check) {
             return refuse(0, reason);
         }
-        if let Some(norm) = self
-            .norms()
-            .find(|norm| !(norm.eps >= 0.0 && norm.eps < 1.0))
-        {
-            let NormSpec { path, eps, .. } = norm;
-            return refuse(
-                0,
-                format!("the epsilon of the norm `{path}` is {eps}, not from 0 to 1"),
-            );
-        }
         let Some(spec) = &self.seq2seq else {
             return match self.recurrent.as_ref().and_then(|of| of.cross.as_ref()) {
                 Some(_) => refuse(0, "there is no source to read".to_owned()),
@@ -508,26 +509,14 @@ impl Architecture {
     /// Returns whether any half of a block runs as one operation in training where weights are packed: one without dropout of its
     /// own, and attention without scores by distance.
     pub fn fuses_in_training(&self) -> bool {
-        let is_on = |p: &Option<f64>| p.is_some_and(|p| p > 0.0);
-        let encoder = self
-            .seq2seq
-            .iter()
-            .any(|spec| spec.encoder.fuses_in_training());
-        encoder
-            || self.blocks.iter().any(|block| {
-                let AttentionSpec {
-                    dropout,
-                    output_dropout,
-                    ..
-                } = &block.attention;
-                let feed_forward = [
-                    &block.feed_forward.inner_dropout,
-                    &block.feed_forward.output_dropout,
-                ];
-                let attends =
-                    self.relative.is_none() && ![dropout, output_dropout].into_iter().any(is_on);
-                attends || !feed_forward.into_iter().any(is_on)
-            })
+        let is_off = |p: Option<f64>| p.is_none_or(|p| p == 0.0);
+        let attends =
+            |of: &AttentionSpec| self.relative.is_none() && of.dropouts().into_iter().all(is_off);
+        let feeds = |of: &FeedForwardSpec| of.dropouts().into_iter().all(is_off);
+        let mut blocks = self.blocks.iter();
+        let fuses = blocks.any(|block| attends(&block.attention) || feeds(&block.feed_forward));
+        let mut encoder = self.seq2seq.iter();
+        fuses || encoder.any(|spec| spec.encoder.fuses_in_training())
     }
 
     /// Returns whether no token sees what comes after it; those of a source do.
@@ -601,21 +590,6 @@ impl Architecture {
                 .chain([&feed_forward.output])
         });
         Box::new(encoder.chain(recurrent).chain(blocks))
-    }
-
-    /// The norms of the body, those of an encoder left out.
-    fn norms(&self) -> impl Iterator<Item = &NormSpec> {
-        let blocks = self.blocks.iter().flat_map(|block| {
-            let AttentionSpec { q_norm, k_norm, .. } = &block.attention;
-            let cross = block.cross.iter().flat_map(|of| of.norms.all());
-            let own = block.attention_norms.all().into_iter();
-            let own = own.chain([q_norm, k_norm]).chain(cross);
-            own.chain(block.feed_forward_norms.all())
-        });
-        [&self.embedding.norm, &self.norm]
-            .into_iter()
-            .chain(blocks)
-            .flatten()
     }
 
     /// Returns the path of a module of the body in the class that the prefix is of.

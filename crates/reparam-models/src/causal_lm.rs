@@ -17,6 +17,7 @@ use reparam_ops::{
 
 use crate::architecture::{Architecture, LinearSpec};
 use crate::cache::{KvCache, LayerCache, TensorCache};
+use crate::layers::Attention;
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
 use crate::precision::narrowed;
@@ -262,16 +263,20 @@ impl CausalLm {
 
     /// Returns the bytes that keys and values of so many tokens take.
     pub fn cache_bytes(&self, n_tokens: usize) -> u128 {
-        let has_bias = self.body.relative.is_some();
         let layers = self.body.blocks.iter().map(|block| {
             let [_, width, _] = block.attention.spec.widths();
-            let number = match block.attention.is_packed() && !has_bias {
+            let number = match self.caches_fused(&block.attention) {
                 true => 2,
                 false => 4,
             };
             2 * number * width as u128
         });
         layers.sum::<u128>().saturating_mul(n_tokens as u128)
+    }
+
+    /// Whether a layer decodes as one operation, which has a cache of its own.
+    fn caches_fused(&self, attention: &Attention) -> bool {
+        attention.is_packed() && self.body.relative.is_none()
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
@@ -281,10 +286,9 @@ impl CausalLm {
             DType::BF16 => DType::F32,
             dtype => dtype,
         };
-        let has_bias = self.body.relative.is_some();
         let layers = self.body.blocks.iter().map(|block| {
             let [_, width, _] = block.attention.spec.widths();
-            match block.attention.is_packed() && !has_bias {
+            match self.caches_fused(&block.attention) {
                 true => LayerCache::Fused(BlockCache::default()),
                 false => {
                     let cache = TensorCache::new(1, width, capacity, (&device, dtype));

@@ -8,10 +8,10 @@ use reparam_ops::fused::PackedDType;
 pub enum Precision {
     /// 32-bit floating point throughout. Any method can be attached.
     F32,
-    /// Frozen weights are packed as bf16 and what fused operations keep lies in memory as bf16; sums are `f32`. Heads of encoders, the
-    /// table and head of encoder-decoders, and what no fused operation has (dropout, attention to a source, scores by distance, recurrent layers)
-    /// compute in `f32` between layers with packed weights. Low-rank methods can be attached, whose factors, gradients and optimizer
-    /// state stay `f32`.
+    /// Frozen weights are packed as bf16 and what fused operations keep lies in memory as bf16; sums are `f32`. Heads of encoders,
+    /// the table and head of encoder-decoders, and what no fused operation has (dropout, attention to a source, scores by
+    /// distance, recurrent layers) compute in `f32` between layers with packed weights. Low-rank methods can be attached, whose
+    /// factors, gradients and optimizer state stay `f32`.
     Bf16,
     /// As [`Precision::Bf16`], with frozen weights of 8-bit integers and a scale for each of their rows: half the memory, and
     /// up to twice the speed of decoding. For inference.

@@ -5,7 +5,7 @@ use reparam_formats::config::{JsonObject, ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
 use super::encoder::{BERT_NAMES, Encoder, Names, linear, refuse_others};
-use super::{Family, activation, probability, unsupported};
+use super::{Family, activation, epsilon, probability, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, HeadActivation, HeadsSpec, LinearSpec, MaskedSpec, NormSpec, Pooling,
@@ -38,7 +38,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         inner: raw.size("intermediate_size")?.unwrap_or(6144),
         n_layers: json.layers("num_hidden_layers")?.unwrap_or(24),
         n_heads: raw.size("num_attention_heads")?.unwrap_or(24),
-        eps: raw.f64("layer_norm_eps")?.unwrap_or(1e-7),
+        eps: epsilon(raw, "layer_norm_eps", 1e-7)?,
         activation: activation(raw, "hidden_act", Activation::Gelu)?,
         dropout,
         output_dropout: Some(dropout),

@@ -5,7 +5,7 @@ use reparam_formats::config::{
 };
 use reparam_ops::Activation;
 
-use super::{activation, probability, required_layers};
+use super::{activation, epsilon, probability, required_layers};
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
     LinearSpec, NormKind, NormSpec, NormsSpec, RotarySpec,
@@ -95,11 +95,7 @@ impl<'a> Decoder<'a> {
             let reason = format!("it does not divide num_attention_heads, {n_heads}");
             return Err(raw.invalid("num_key_value_heads", reason).into());
         }
-        let eps = raw.f64("rms_norm_eps")?.unwrap_or(defaults.eps);
-        if eps < 0.0 {
-            let reason = "it has to be at least 0";
-            return Err(raw.invalid("rms_norm_eps", reason).into());
-        }
+        let eps = epsilon(raw, "rms_norm_eps", defaults.eps)?;
         let (key, default) = defaults.activation;
         Ok(Self {
             width,

@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::refuse;
+use super::{epsilon, refuse};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
@@ -265,7 +265,7 @@ pub(super) fn read<'a>(
         inner: raw.size("intermediate_size")?.unwrap_or(defaults.inner),
         n_layers: json.layers("num_hidden_layers")?.unwrap_or(12),
         n_heads: raw.size("num_attention_heads")?.unwrap_or(defaults.n_heads),
-        eps: raw.f64("layer_norm_eps")?.unwrap_or(1e-12),
+        eps: epsilon(raw, "layer_norm_eps", 1e-12)?,
         activation: super::activation(raw, "hidden_act", Activation::Gelu)?,
         dropout,
         output_dropout: Some(dropout),

@@ -3,7 +3,10 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation, deviation, probability, refuse, required_layers};
+use super::{
+    Family, activation, deviation, epsilon, probability, refuse, required_layers,
+    residual_deviation,
+};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
@@ -24,11 +27,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         let reason = format!("it does not divide n_embd, {width}");
         return Err(raw.invalid("n_head", reason).into());
     }
-    let eps = raw.f64("layer_norm_epsilon")?.unwrap_or(1e-5);
-    if eps < 0.0 {
-        let reason = "it has to be at least 0";
-        return Err(raw.invalid("layer_norm_epsilon", reason).into());
-    }
+    let eps = epsilon(raw, "layer_norm_epsilon", 1e-5)?;
     let inner = raw.size("n_inner")?.unwrap_or(4 * width);
     let activation = activation(raw, "activation_function", Activation::GeluTanh)?;
     let scaled = raw.bool("scale_attn_weights")?.unwrap_or(true);
@@ -52,10 +51,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             transposed: true,
             ..LinearSpec::new(format!("h.{layer}.{name}"), d_in, d_out)
         };
-        // Each adds to the hidden states, which are to begin as large in a deep model as in another.
-        let last = |name: &str, d_in: usize| LinearSpec {
-            std: Some(std / (2.0 * n_layers as f64).sqrt()),
-            ..linear(name, d_in, width)
+        let last = |name: &str, d_in: usize| {
+            linear(name, d_in, width).with_std(residual_deviation(std, n_layers))
         };
         let before = |name: &str| NormsSpec {
             before: Some(norm(format!("h.{layer}.{name}"))),

@@ -157,6 +157,22 @@ fn initialization(json: &JsonObject, key: &'static str) -> Result<Initialization
     Ok(Initialization::Normal(deviation(json, key, 0.02)?))
 }
 
+/// Reads what a norm adds to the mean square.
+fn epsilon(json: &JsonObject, key: &'static str, default: f64) -> Result<f64, ModelError> {
+    let eps = json.f64(key)?.unwrap_or(default);
+    match (0.0..1.0).contains(&eps) {
+        true => Ok(eps),
+        false => Err(json
+            .invalid(key, "it has to be at least 0 and below 1")
+            .into()),
+    }
+}
+
+/// The standard deviation of layers that add to the hidden states, which are to begin as large in a deep model as in another.
+fn residual_deviation(std: f64, n_layers: usize) -> f64 {
+    std / (2.0 * n_layers as f64).sqrt()
+}
+
 fn deviation(json: &JsonObject, key: &'static str, default: f64) -> Result<f64, ModelError> {
     let std = json.f64(key)?.unwrap_or(default);
     if !(std.is_finite() && std >= 0.0) {

@@ -5,7 +5,7 @@ use reparam_formats::config::{ModelJson, RopeDefaults, RopeParameters, SpecialTo
 use reparam_ops::Activation;
 
 use super::decoder::sliding_layers;
-use super::{Family, activation, deviation, probability, unsupported};
+use super::{Family, activation, deviation, epsilon, probability, residual_deviation, unsupported};
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
     HeadSpec, HeadsSpec, Initialization, LinearSpec, MaskedSpec, NormKind, NormSpec, NormsSpec,
@@ -32,7 +32,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         return Err(raw.invalid("num_attention_heads", reason).into());
     }
     let head_dim = width / n_heads;
-    let eps = raw.f64("norm_eps")?.unwrap_or(1e-5);
+    let eps = epsilon(raw, "norm_eps", 1e-5)?;
     let kind = match raw.bool("norm_bias")?.unwrap_or(false) {
         true => NormKind::Layer,
         false => NormKind::LayerWithoutBias,
@@ -59,12 +59,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     };
     let n_layers = json.layers("num_hidden_layers")?.unwrap_or(22);
     let std = deviation(raw, "initializer_range", 0.02)?;
-    // What adds to the hidden states, which are to begin as large in a deep model as in another, and layers of heads.
-    let last_std = std / (2.0 * n_layers as f64).sqrt();
-    let last = |path: String, d_in: usize, bias: bool| LinearSpec {
-        std: Some(last_std),
-        ..linear(path, d_in, width, bias)
-    };
+    // Of heads, too.
+    let last_std = residual_deviation(std, n_layers);
+    let last =
+        |path: String, d_in: usize, bias: bool| linear(path, d_in, width, bias).with_std(last_std);
     let every = raw.size("global_attn_every_n_layers")?.unwrap_or(3);
     let sliding = sliding_layers(json, n_layers, |layer| !layer.is_multiple_of(every))?;
     // The file counts the tokens on both sides.

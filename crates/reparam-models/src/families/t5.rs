@@ -3,7 +3,7 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{Family, activation_of, deviation, probability, refuse, unsupported};
+use super::{Family, activation_of, deviation, epsilon, probability, refuse, unsupported};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
@@ -90,7 +90,7 @@ fn describe(
         d_kv: raw.size("d_kv")?.unwrap_or(64),
         d_ff: raw.size("d_ff")?.unwrap_or(defaults.d_ff),
         n_heads: raw.size("num_heads")?.unwrap_or(defaults.n_heads),
-        eps: raw.f64("layer_norm_epsilon")?.unwrap_or(1e-6),
+        eps: epsilon(raw, "layer_norm_epsilon", 1e-6)?,
         dropout: probability(raw, "dropout_rate", 0.1)?,
         factor: deviation(raw, "initializer_factor", 1.0)?,
         gated,
@@ -154,7 +154,7 @@ fn describe(
             // The first checkpoints had it, and no model reads it.
             buffers: vec!["layer.1.EncDecAttention.relative_attention_bias.weight"],
             bias_keys: Vec::new(),
-            // The table and a head; `Sizes::drawn` is how layers begin.
+            // The table and a head; `Sizes::linear` is how layers begin.
             init: Initialization::Normal(sizes.factor),
         }
     };
@@ -191,11 +191,9 @@ fn feed_forward(json: &ModelJson, default: &str) -> Result<(bool, Activation), M
 
 impl Sizes {
     /// A layer whose weight begins with the deviation `factor / sqrt(fan)`.
-    fn drawn(&self, linear: LinearSpec, fan: usize) -> LinearSpec {
-        LinearSpec {
-            std: Some(self.factor * (fan as f64).powf(-0.5)),
-            ..linear
-        }
+    fn linear(&self, path: String, d_in: usize, d_out: usize, fan: usize) -> LinearSpec {
+        let std = self.factor * (fan as f64).powf(-0.5);
+        LinearSpec::new(path, d_in, d_out).with_std(std)
     }
 
     fn norm(&self, path: String) -> NormSpec {
@@ -217,20 +215,14 @@ impl Sizes {
     fn attention(&self, path: &str, causal: bool) -> AttentionSpec {
         let inner = self.n_heads * self.d_kv;
         let input = |(name, fan): (&str, usize)| {
-            self.drawn(
-                LinearSpec::new(format!("{path}.{name}"), self.width, inner),
-                fan,
-            )
+            self.linear(format!("{path}.{name}"), self.width, inner, fan)
         };
         // Nothing divides the scores, so queries begin smaller.
         let queries = self.width.saturating_mul(self.d_kv);
         let inputs = [("q", queries), ("k", self.width), ("v", self.width)];
         AttentionSpec {
             inputs: inputs.map(input).to_vec(),
-            output: self.drawn(
-                LinearSpec::new(format!("{path}.o"), inner, self.width),
-                inner,
-            ),
+            output: self.linear(format!("{path}.o"), inner, self.width, inner),
             q_norm: None,
             k_norm: None,
             n_heads: self.n_heads,
@@ -266,18 +258,10 @@ impl Sizes {
             feed_forward: FeedForwardSpec {
                 inputs: inputs
                     .iter()
-                    .map(|name| {
-                        self.drawn(
-                            LinearSpec::new(dense(name), self.width, self.d_ff),
-                            self.width,
-                        )
-                    })
+                    .map(|name| self.linear(dense(name), self.width, self.d_ff, self.width))
                     .collect(),
                 gated: self.gated,
-                output: self.drawn(
-                    LinearSpec::new(dense("wo"), self.d_ff, self.width),
-                    self.d_ff,
-                ),
+                output: self.linear(dense("wo"), self.d_ff, self.width, self.d_ff),
                 activation: self.activation,
                 inner_dropout: Some(self.dropout),
                 output_dropout: Some(self.dropout),

@@ -227,10 +227,7 @@ impl Attention {
         context: &ForwardContext,
     ) -> Option<AttentionBlock<'a>> {
         let spec = &self.spec;
-        if spec.positions.is_some()
-            || sequences.bias.is_some()
-            || drops([spec.dropout, spec.output_dropout], context)
-        {
+        if spec.positions.is_some() || sequences.bias.is_some() || drops(spec.dropouts(), context) {
             return None;
         }
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));

@@ -126,10 +126,7 @@ pub(crate) fn dropped(
 }
 
 /// Whether any of these dropouts is on in this pass. Fused operations have none.
-pub(crate) fn drops<const N: usize>(
-    probabilities: [Option<f64>; N],
-    context: &ForwardContext,
-) -> bool {
+pub(crate) fn drops(probabilities: [Option<f64>; 2], context: &ForwardContext) -> bool {
     let mut probabilities = probabilities.into_iter().flatten();
     probabilities.any(|p| context.dropout(p, "").is_some())
 }

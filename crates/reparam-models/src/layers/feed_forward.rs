@@ -52,7 +52,7 @@ impl FeedForward {
         sequences: &Sequences,
         context: &ForwardContext,
     ) -> Option<MlpBlock> {
-        if drops([self.spec.inner_dropout, self.spec.output_dropout], context) {
+        if drops(self.spec.dropouts(), context) {
             return None;
         }
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));
