@@ -11,10 +11,9 @@ use reparam_formats::config::ModelJson;
 use reparam_formats::peft::AdapterFiles;
 use serde_json::Value;
 
-use super::families::write;
 use super::{
     assert_gradients_close, describe, floats, golden, golden_json, golden_tensors, integers,
-    max_difference, values,
+    max_difference, values, write,
 };
 use crate::architecture::PredictorSpec;
 use crate::{

@@ -10,13 +10,12 @@ use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{AdapterFiles, TargetModules};
-use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use serde_json::Value;
 
 use super::generation::{check_cache, greedy};
 use super::{
     Documents, assert_gradients_close, describe, differentiate, floats, golden, golden_json,
-    golden_tensors, ids, in_f64, integers, load_in, max_difference, values,
+    golden_tensors, ids, in_f64, integers, load_in, max_difference, tensors_of, values, write,
 };
 use crate::{CausalLm, ModelError, Precision, Sampling};
 
@@ -365,23 +364,11 @@ fn renamed(family: &str, to: &Path, rename: impl Fn(&str) -> String) {
     let from = golden(&name_in(family, ""));
     std::fs::copy(from.join("config.json"), to.join("config.json")).expect("copies");
     let checkpoint = Checkpoint::open(&from).expect("a checkpoint");
-    let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
-        .tensors()
-        .map(|(name, view)| {
-            let values = view.to_f32_vec().expect("floats");
-            (rename(name), view.shape.to_vec(), values)
-        })
-        .collect();
+    let mut tensors = tensors_of(&checkpoint);
+    tensors
+        .iter_mut()
+        .for_each(|(name, ..)| *name = rename(name));
     write(to, &tensors);
-}
-
-pub(super) fn write(directory: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)]) {
-    let tensors: Vec<TensorToWrite<'_>> = tensors
-        .iter()
-        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
-        .collect();
-    let path = directory.join("model.safetensors");
-    write_safetensors(&path, &tensors, &BTreeMap::new()).expect("an empty directory");
 }
 
 /// What the class without a head saves lacks the prefix; the first GPT-2 is published like that.

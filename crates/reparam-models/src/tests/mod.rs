@@ -25,11 +25,12 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
 use reparam::methods::{WeightLayout, attach_adapter};
+use reparam::parameters::ParameterList;
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::{self, AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules};
-use reparam_formats::safetensors::TensorToWrite;
+use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use serde_json::Value;
 
 use crate::{Architecture, CausalLm, Families, NewTensor, Precision, TokenBatch};
@@ -96,14 +97,51 @@ fn describe(json: &ModelJson) -> Architecture {
         .expect("a configuration of a family")
 }
 
+/// A name, a shape and numbers.
+type Named = (String, Vec<usize>, Vec<f32>);
+type Tensors = Vec<Named>;
+
+fn tensors_of(checkpoint: &Checkpoint) -> Tensors {
+    let tensors = checkpoint.tensors().map(|(name, view)| {
+        let values = view.to_f32_vec().expect("floats");
+        (name.to_owned(), view.shape.to_vec(), values)
+    });
+    tensors.collect()
+}
+
+/// Tensors as a model gives them.
+fn listed(list: ParameterList) -> Tensors {
+    let tensors = list.into_iter().map(|tensor| {
+        let numbers = tensor.values.into_data().iter::<f32>().collect();
+        (tensor.name, tensor.shape, numbers)
+    });
+    tensors.collect()
+}
+
+fn to_write(tensors: &[Named]) -> Vec<TensorToWrite<'_>> {
+    let tensors = tensors.iter();
+    tensors
+        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
+        .collect()
+}
+
+fn in_memory(tensors: &[Named]) -> Checkpoint {
+    Checkpoint::in_memory("memory".as_ref(), &to_write(tensors)).expect("a checkpoint")
+}
+
+/// Writes the weights of a model directory.
+fn write(directory: &Path, tensors: &[Named]) {
+    let path = directory.join("model.safetensors");
+    write_safetensors(&path, &to_write(tensors), &BTreeMap::new()).expect("writes");
+}
+
 /// A checkpoint of the tensors of a new model.
 fn drawn_checkpoint(planned: &[NewTensor], seed: u64) -> Checkpoint {
-    let drawn: Vec<Vec<f32>> = planned.iter().map(|tensor| tensor.values(seed)).collect();
-    let tensors = planned.iter().zip(&drawn);
-    let tensors: Vec<TensorToWrite<'_>> = tensors
-        .map(|(tensor, values)| TensorToWrite::f32(tensor.name(), tensor.shape(), values))
-        .collect();
-    Checkpoint::in_memory("new".as_ref(), &tensors).expect("a checkpoint")
+    let drawn = planned.iter().map(|tensor| {
+        let name = tensor.name().to_owned();
+        (name, tensor.shape().to_vec(), tensor.values(seed))
+    });
+    in_memory(&drawn.collect::<Tensors>())
 }
 
 /// Tokens with what a batch needs besides; each document is its own sequence.

@@ -7,14 +7,16 @@ use burn::tensor::{Device, Tensor, bf16};
 use reparam::methods::{LoraConfig, attach};
 use reparam::{ForwardContext, parameters};
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
 use reparam_formats::peft::TargetModules;
-use reparam_formats::safetensors::TensorToWrite;
 
 use super::encoders::{Batch, Head, families_with, open};
 use super::families::randomized;
 use super::generation::check_cache;
-use super::{Documents, STORIES, max_difference, repository, values};
-use super::{describe, families, golden_tensors, seq2seq};
+use super::{
+    Documents, STORIES, describe, families, golden_tensors, in_memory, max_difference, repository,
+    seq2seq, tensors_of, values,
+};
 use crate::architecture::{RelativeBiasSpec, RelativeSpec};
 use crate::{
     Architecture, CausalLm, ClassTargets, MaskedLm, Precision, Predictor, Seq2SeqLm, TokenBatch,
@@ -39,21 +41,13 @@ fn is_score(name: &str) -> bool {
 /// A checkpoint of numbers that bf16 holds, so that weights are the same in both precisions and what is compared is how they compute;
 /// what makes scores that nothing divides is a quarter of what is stored.
 fn conditioned(checkpoint: &Checkpoint) -> Checkpoint {
-    let stored: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
-        .names()
-        .map(|name| {
-            let tensor = checkpoint.require(name).expect("it is there");
-            let numbers = tensor.to_f32_vec().expect("numbers").into_iter();
-            let factor = if is_score(name) { 0.25 } else { 1.0 };
-            let numbers = numbers.map(|x| factor * bf16::from_f32(x).to_f32());
-            (name.to_owned(), tensor.shape.to_vec(), numbers.collect())
-        })
-        .collect();
-    let tensors = stored.iter();
-    let tensors: Vec<TensorToWrite<'_>> = tensors
-        .map(|(name, shape, numbers)| TensorToWrite::f32(name, shape, numbers))
-        .collect();
-    Checkpoint::in_memory("rounded".as_ref(), &tensors).expect("a checkpoint")
+    let mut tensors = tensors_of(checkpoint);
+    for (name, _, numbers) in &mut tensors {
+        let factor = if is_score(name) { 0.25 } else { 1.0 };
+        let all = numbers.iter_mut();
+        all.for_each(|x| *x = factor * bf16::from_f32(*x).to_f32());
+    }
+    in_memory(&tensors)
 }
 
 /// What a model gives: outputs, and gradients by name.
@@ -307,28 +301,12 @@ fn encoder_decoders_with_a_cache() {
 #[test]
 fn decoders_with_scores_by_distance() {
     let directory = repository(STORIES);
-    let json = reparam_formats::config::ModelJson::load(&directory).expect("a configuration");
-    let checkpoint = Checkpoint::open(&directory);
-    let checkpoint = checkpoint.expect("a checkpoint");
-    let plain = describe(&json);
+    let plain = describe(&ModelJson::load(&directory).expect("a configuration"));
     let n_heads = plain.blocks[0].attention.n_heads;
     let table: Vec<f32> = (0..8 * n_heads).map(|i| (i as f32).sin()).collect();
-    let name = plain.full_path("bias.weight");
-    let stored: Vec<(String, Vec<usize>, Vec<f32>)> = checkpoint
-        .names()
-        .map(|name| {
-            let tensor = checkpoint.require(name).expect("it is there");
-            let numbers = tensor.to_f32_vec().expect("numbers");
-            (name.to_owned(), tensor.shape.to_vec(), numbers)
-        })
-        .chain([(name, vec![8, n_heads], table)])
-        .collect();
-    let tensors: Vec<_> = stored
-        .iter()
-        .map(|(name, shape, numbers)| TensorToWrite::f32(name, shape, numbers))
-        .collect();
-    let checkpoint = Checkpoint::in_memory("own".as_ref(), &tensors);
-    let checkpoint = conditioned(&checkpoint.expect("a checkpoint"));
+    let mut tensors = tensors_of(&Checkpoint::open(&directory).expect("a checkpoint"));
+    tensors.push((plain.full_path("bias.weight"), vec![8, n_heads], table));
+    let checkpoint = conditioned(&in_memory(&tensors));
     let architecture = Architecture {
         relative: Some(RelativeSpec::Bias(RelativeBiasSpec {
             path: "bias".to_owned(),

@@ -4,17 +4,17 @@ use burn::module::Module;
 use burn::tensor::Device;
 use reparam::ForwardContext;
 use reparam::methods::{LoraConfig, attach};
-use reparam::parameters::NamedTensor;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
 use reparam_formats::peft::TargetModules;
-use reparam_formats::safetensors::TensorToWrite;
 use serde_json::json;
 
 use super::encoders::{Batch, Head, predictor};
 use super::families::randomized;
 use super::generation::check_cache;
-use super::{Documents, describe, golden, integers, load_in, max_difference, values};
+use super::{
+    Documents, describe, golden, in_memory, integers, listed, load_in, max_difference, values,
+};
 use crate::{CausalLm, ClassTargets, ModelError, NewModel, Precision, class_loss, span_loss};
 
 #[test]
@@ -116,17 +116,7 @@ fn methods_are_attached_to_recurrent_weights() {
     let model = randomized(model);
     let adapted = values(&model.logits(documents.batch(), &context));
     assert!(max_difference(&adapted, &plain) > 1e-3);
-    let numbers = |tensor: &NamedTensor| tensor.values.to_data().iter::<f32>().collect();
-    let merged = model.to_tensors();
-    let merged: Vec<(String, Vec<usize>, Vec<f32>)> = merged
-        .iter()
-        .map(|tensor| (tensor.name.clone(), tensor.shape.clone(), numbers(tensor)))
-        .collect();
-    let tensors: Vec<TensorToWrite<'_>> = merged
-        .iter()
-        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
-        .collect();
-    let checkpoint = Checkpoint::in_memory("merged".as_ref(), &tensors).expect("a checkpoint");
+    let checkpoint = in_memory(&listed(model.to_tensors()));
     let architecture = model.architecture().clone();
     let merged = CausalLm::load(&checkpoint, architecture, &device, Precision::F32);
     let found = values(&merged.expect("a model").logits(documents.batch(), &context));

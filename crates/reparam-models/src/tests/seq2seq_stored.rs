@@ -5,31 +5,19 @@ use reparam::ForwardContext;
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use tempfile::TempDir;
 
-use super::{describe, golden, max_difference, values};
+use super::{Tensors, describe, golden, max_difference, tensors_of, values, write};
 use crate::{ModelError, Precision, Seq2SeqLm, TokenBatch};
-
-type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 /// Writes a golden model with changed tensors, and loads it.
 fn load(name: &str, change: &dyn Fn(&mut Tensors)) -> Result<Seq2SeqLm, ModelError> {
     let directory = TempDir::new().expect("a directory");
     let from = golden(&format!("seq2seq/{name}"));
     let base = Checkpoint::open(&from).expect("a checkpoint");
-    let tensors = base.tensors().map(|(name, view)| {
-        let values = view.to_f32_vec().expect("floats");
-        (name.to_owned(), view.shape.to_vec(), values)
-    });
-    let mut tensors: Tensors = tensors.collect();
+    let mut tensors = tensors_of(&base);
     change(&mut tensors);
-    let tensors: Vec<TensorToWrite<'_>> = tensors
-        .iter()
-        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
-        .collect();
-    let path = directory.path().join("model.safetensors");
-    write_safetensors(&path, &tensors, &Default::default()).expect("writes");
+    write(directory.path(), &tensors);
     let checkpoint = Checkpoint::open(directory.path()).expect("a checkpoint");
     let json = ModelJson::load(&from).expect("a configuration");
     let place = (&Device::flex(), Precision::F32);

@@ -8,19 +8,18 @@ use reparam::ForwardContext;
 use reparam_formats::FormatError;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::ModelJson;
-use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::encoders::open;
-use super::{Documents, STORIES, describe, repository, values};
+use super::{
+    Documents, STORIES, Tensors, describe, in_memory, listed, repository, tensors_of, values, write,
+};
 use crate::architecture::{Pooling, PredictorSpec};
 use crate::{CausalLm, ModelError, Precision, Predictor, RowTokens};
 
 const TABLE: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
-
-type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 /// Writes stories260K with changed tensors and settings, and loads it.
 fn load(
@@ -30,18 +29,9 @@ fn load(
 ) -> Result<CausalLm, ModelError> {
     let directory = TempDir::new().expect("a directory");
     let base = Checkpoint::open(&repository(STORIES)).expect("a checkpoint");
-    let tensors = base.tensors().map(|(name, view)| {
-        let values = view.to_f32_vec().expect("floats");
-        (name.to_owned(), view.shape.to_vec(), values)
-    });
-    let mut tensors: Tensors = tensors.collect();
+    let mut tensors = tensors_of(&base);
     change(&mut tensors);
-    let tensors: Vec<TensorToWrite<'_>> = tensors
-        .iter()
-        .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
-        .collect();
-    let path = directory.path().join("model.safetensors");
-    write_safetensors(&path, &tensors, &Default::default()).expect("writes");
+    write(directory.path(), &tensors);
     let text = fs::read_to_string(repository(STORIES).join("config.json")).expect("a file");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
     for (key, value) in settings.as_object().expect("an object") {
@@ -210,14 +200,7 @@ fn classes_without_a_head_are_stored_as_they_are_read() {
             values(&model.outputs(rows, &ForwardContext::inference()))
         };
         let model = load(&checkpoint).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let tensors: Tensors = model
-            .to_tensors()
-            .into_iter()
-            .map(|tensor| {
-                let numbers = tensor.values.into_data().iter::<f32>().collect();
-                (tensor.name, tensor.shape, numbers)
-            })
-            .collect();
+        let tensors = listed(model.to_tensors());
         for (own, shape, numbers) in &tensors {
             let stored = checkpoint.expect(&format!("{prefix}{own}"), shape);
             let stored = stored.unwrap_or_else(|error| panic!("{name} {own}: {error}"));
@@ -227,12 +210,8 @@ fn classes_without_a_head_are_stored_as_they_are_read() {
                 "{name} {own}"
             );
         }
-        let written: Vec<TensorToWrite<'_>> = tensors
-            .iter()
-            .map(|(name, shape, values)| TensorToWrite::f32(name, shape, values))
-            .collect();
-        let again = Checkpoint::in_memory("again".as_ref(), &written).expect("a checkpoint");
-        let again = load(&again).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let again = load(&in_memory(&tensors));
+        let again = again.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(outputs(&model), outputs(&again), "{name}");
     }
 }
