@@ -160,8 +160,8 @@ impl Shots {
         Ok(drawn)
     }
 
-    /// Makes the prompt of a row.
-    fn prompt(&self, row: &TextRow) -> Result<Prompt> {
+    /// What stands before the label of a row: the examples, and the row.
+    fn text(&self, row: &TextRow) -> Result<String> {
         let mut text = String::new();
         for (example, class) in self.beside(row)? {
             text += &self.filled(example, &self.words[*class])?.0;
@@ -169,7 +169,25 @@ impl Shots {
         }
         let (own, length) = self.filled(row, "")?;
         text += &own[..length];
-        let (context, continuations) = self.encode(row, &text)?;
+        let is_empty = text.trim_end_matches(is_space).is_empty();
+        match is_empty && self.first_token().is_none() {
+            false => Ok(text),
+            true => Err(ExamplesError::EmptyPrompt {
+                place: row.place.clone(),
+            }
+            .into()),
+        }
+    }
+
+    /// What begins a prompt.
+    fn first_token(&self) -> Option<u32> {
+        let special = self.session.tokenizer.special_tokens();
+        special.bos.or(special.eos)
+    }
+
+    /// Makes the prompt of a row.
+    fn prompt(&self, row: &TextRow) -> Result<Prompt> {
+        let (context, continuations) = self.encode(&self.text(row)?)?;
         Ok(Prompt {
             context,
             continuations,
@@ -180,10 +198,9 @@ impl Shots {
     }
 
     /// Makes tokens of a prompt and of each label behind it.
-    fn encode(&self, row: &TextRow, text: &str) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
+    fn encode(&self, text: &str) -> Result<(Vec<u32>, Vec<Vec<u32>>)> {
         let tokenizer = &self.session.tokenizer;
-        let special = tokenizer.special_tokens();
-        let first = special.bos.or(special.eos);
+        let (special, first) = (tokenizer.special_tokens(), self.first_token());
         let context = text.trim_end_matches(is_space);
         // A text that begins with that token itself is not given another.
         let first_text = first.and_then(|id| tokenizer.token(id));
@@ -200,9 +217,7 @@ impl Shots {
         let mut ids = encode(context, !begins)?;
         let is_empty = context.is_empty();
         if is_empty {
-            ids = vec![first.ok_or_else(|| ExamplesError::EmptyPrompt {
-                place: row.place.clone(),
-            })?];
+            ids = first.into_iter().collect();
         }
         let continuation = |word: &String| -> Result<Vec<u32>> {
             let said = format!("{text}{word}");
@@ -310,17 +325,7 @@ fn is_other((example, _): &Example, row: &TextRow) -> bool {
 
 impl ByExamples for Shots {
     fn fits(&self, row: &TextRow) -> Result<()> {
-        let is_alone = self.beside(row)?.is_empty();
-        let (text, length) = self.filled(row, "")?;
-        let is_empty = is_alone && text[..length].trim_end_matches(is_space).is_empty();
-        let special = self.session.tokenizer.special_tokens();
-        match is_empty && special.bos.or(special.eos).is_none() {
-            false => Ok(()),
-            true => Err(ExamplesError::EmptyPrompt {
-                place: row.place.clone(),
-            }
-            .into()),
-        }
+        self.text(row).map(|_| ())
     }
 
     fn say(&mut self, rows: &[&TextRow], stop: Stop<'_>) -> Result<Vec<Said>> {

@@ -115,7 +115,7 @@ fn labels_are_scored_as_the_harness_scores_them() {
         for ((text, class), expected) in texts.iter().zip(case["rows"].as_array().expect("rows")) {
             let prompt = shots.prompt(text).expect("a prompt");
             // The harness keeps what stands between prompt and label apart.
-            let of_text = shots.encode(text, expected["prompt"].as_str().expect("a text"));
+            let of_text = shots.encode(expected["prompt"].as_str().expect("a text"));
             let (context, _) = of_text.expect("tokens");
             assert_eq!(context, prompt.context, "{name}");
             let continuations = &prompt.continuations;
