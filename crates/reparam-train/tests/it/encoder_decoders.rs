@@ -9,8 +9,8 @@ use reparam_train::{
 use serde_json::Value;
 
 use crate::new_models::{EXAMPLES, Printed, place};
-use crate::offline;
 use crate::witness::Witness;
+use crate::{measured, offline, task_of};
 
 /// An adapter of an encoder-decoder learns in bf16 what it does in f32, with the dropout of the model, which both draw alike, and is
 /// measured in either.
@@ -50,12 +50,7 @@ fn encoder_decoders_learn_in_bf16() {
         let measure = |precision| {
             let mut model = ModelRequest::new(dir.path().join("bf16").to_str().expect("UTF-8"));
             model.precision = precision;
-            let request = EvalRequest::new(model, DataRequest::new(&rows));
-            let tasks = Tasks::builtin();
-            let task = tasks.find(example.task).expect("a task");
-            task.eval(&request, &offline(), Stop::never())
-                .expect("measures")
-                .primary()
+            measured(&EvalRequest::new(model, DataRequest::new(&rows))).primary()
         };
         let (full, packed) = (measure(Precision::F32), measure(Precision::Bf16));
         let int8 = measure(Precision::Int8);
@@ -110,13 +105,8 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
         }),
         ..EvalRequest::new(model, DataRequest::new(&rows))
     };
-    let tasks = Tasks::builtin();
-    let task = *tasks
-        .of_request(None, &request.model, &offline())
-        .expect("a task");
-    let metrics = task
-        .eval(&request, &offline(), Stop::never())
-        .expect("measures");
+    let task = task_of(&request.model);
+    let metrics = measured(&request);
     let names: Vec<&String> = metrics.values().keys().collect();
     assert_eq!(names, ["loss", "tokens", "bleu", "chrf", "rouge_l"]);
     assert!(metrics.primary().is_finite());
@@ -136,8 +126,7 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
         data: two.clone(),
         ..request.clone()
     };
-    let of_two = task.eval(&of_two, &offline(), Stop::never());
-    assert_eq!(of_two.expect("measures"), metrics);
+    assert_eq!(measured(&of_two), metrics);
     let asked = PredictRequest::new(request.model.clone(), two);
     let mut printed = Printed::default();
     task.predict(&asked, &offline(), Stop::never(), &mut printed)
@@ -177,4 +166,36 @@ fn adapters_of_encoder_decoders_are_measured_and_write_targets() {
         .expect("predicts");
     assert!(printed.0[0]["text"].is_string(), "{:?}", printed.0);
     assert!(printed.0[1]["error"].is_string(), "{:?}", printed.0);
+}
+
+/// What `generation_config.json` says of drawing counts where tokens are drawn, and there what is not done is refused.
+#[test]
+fn settings_of_drawing_count_where_tokens_are_drawn() {
+    let dir = place();
+    let example = EXAMPLES.iter().find(|one| one.task == "seq2seq");
+    let short = ["train.max_steps=2", "train.eval_every=0"];
+    example
+        .expect("an example")
+        .run(&dir, &short)
+        .expect("a run");
+    let model = dir.path().join("run/model");
+    let settings = "{\"do_sample\": true, \"num_beams\": 4, \"typical_p\": 0.9}";
+    std::fs::write(model.join("generation_config.json"), settings).expect("writes");
+    let rows = dir.path().join("rows.jsonl");
+    std::fs::write(&rows, "{\"source\":\"five\"}\n").expect("writes");
+    let predict = |temperature: f64| {
+        let model = ModelRequest::new(model.to_str().expect("UTF-8"));
+        let mut request = PredictRequest::new(model, DataRequest::new(&rows));
+        request.decoding.sampling = Some(Sampling {
+            temperature,
+            ..Sampling::greedy()
+        });
+        let task = task_of(&request.model);
+        let mut printed = Printed::default();
+        let predicted = task.predict(&request, &offline(), Stop::never(), &mut printed);
+        predicted.map(|()| printed.0.len())
+    };
+    assert_eq!(predict(0.0).expect("the most likely tokens"), 1);
+    let refused = predict(1.0).expect_err("a way to draw that is not done");
+    assert!(refused.to_string().contains("typical_p"), "{refused}");
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use reparam_train::config::{Override, Precision};
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
-    TaskEntry, TaskRun, Tasks, TrainError,
+    TaskRun, Tasks, TrainError,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::witness::Witness;
-use crate::{names, offline, repository};
+use crate::{names, offline, repository, task_of};
 
 /// The same numbers, measured in the run and on what is read back.
 const SAVED: f64 = 1e-6;
@@ -119,13 +119,6 @@ fn base(case: &Case) -> PathBuf {
 
 fn request(case: &Case) -> ModelRequest {
     ModelRequest::new(base(case).to_str().expect("UTF-8"))
-}
-
-/// The task that a model says it is for.
-fn task_of(model: &ModelRequest) -> TaskEntry {
-    let tasks = Tasks::builtin();
-    let task = tasks.of_request(None, model, &offline());
-    *task.unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn eval(model: &ModelRequest, data: DataRequest) -> Result<Metrics, TrainError> {
@@ -245,6 +238,28 @@ fn packed_weights_learn_the_same() {
         let (won, wanted) = ((before - best).abs(), (before - full).abs());
         assert!(won > 0.5 * wanted, "{} {before} {best} {full}", case.task);
     }
+}
+
+/// With its own dropout on, no half of a block of BERT recomputes anything.
+#[test]
+fn recomputing_nothing_is_refused() {
+    let case = &CASES[0];
+    let place = Place::new(case);
+    let packed = ["train.precision=bf16", "train.recompute=true"];
+    place.train(case, "run", &packed);
+    let dropping = [&packed[..], &["model.dropout=0.1"]].concat();
+    let mut witness = Witness::default();
+    let refused = witness.run(&place.config(case, "dropping", &dropping), false);
+    let refused = refused.expect_err("nothing is computed again");
+    assert!(
+        matches!(refused, TrainError::NothingRecomputed),
+        "{refused}"
+    );
+    assert!(
+        refused
+            .hint()
+            .is_some_and(|hint| hint.contains("model.dropout = 0"))
+    );
 }
 
 fn task_type(case: &Case) -> Value {

@@ -278,6 +278,37 @@ fn rows_without_a_prompt_are_skipped() {
     assert!(error.contains("rows.csv:3"), "{error}");
 }
 
+/// An embedding is of one text; where every row is a pair, that is said.
+#[test]
+fn pairs_are_skipped_by_prototypes() {
+    let place = Place::new();
+    let pair = "{\"text\":\"see you\",\"text_pair\":\"at five\",\"label\":\"ham\"}\n";
+    let alone = "{\"text\":\"hello there\",\"label\":\"ham\"}\n";
+    place.write("rows.jsonl", &format!("{alone}{pair}"));
+    place.write("pairs.jsonl", pair);
+    let request = |rows: &str| EvalRequest {
+        examples: Some(place.asked(None)),
+        ..EvalRequest::new(
+            at(ENCODER),
+            DataRequest {
+                on_error: OnError::Skip,
+                ..place.data(rows)
+            },
+        )
+    };
+    let metrics = eval(&request("rows.jsonl")).expect("metrics");
+    assert_eq!(
+        (metrics.get("examples"), metrics.get("skipped")),
+        (Some(1.0), Some(1.0))
+    );
+    let error = eval(&request("pairs.jsonl")).expect_err("no row is left");
+    let said = error.to_string();
+    assert!(
+        said.contains("pairs.jsonl:1") && said.contains("text_pair"),
+        "{said}"
+    );
+}
+
 /// A prompt that is too long loses its beginning, and the rows of which that is so are counted.
 #[test]
 fn long_prompts_are_cut() {

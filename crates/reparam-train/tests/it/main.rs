@@ -29,7 +29,9 @@ use std::path::{Path, PathBuf};
 
 use reparam_formats::hub::HubOptions;
 use reparam_train::config::Precision;
-use reparam_train::{Runtime, RuntimeOptions, Session};
+use reparam_train::{
+    EvalRequest, Metrics, ModelRequest, Runtime, RuntimeOptions, Session, Stop, TaskEntry, Tasks,
+};
 
 /// Resolves a path in the repository.
 fn repository(path: &str) -> PathBuf {
@@ -60,6 +62,19 @@ fn stories() -> Session {
     let path = repository("assets/stories260K");
     Session::open(path.to_str().expect("UTF-8"), &offline(), Precision::F32)
         .expect("the built-in model")
+}
+
+/// The task that a model says it is for.
+fn task_of(model: &ModelRequest) -> TaskEntry {
+    let tasks = Tasks::builtin();
+    let task = tasks.of_request(None, model, &offline());
+    *task.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What that task measures of a model.
+fn measured(request: &EvalRequest) -> Metrics {
+    let metrics = task_of(&request.model).eval(request, &offline(), Stop::never());
+    metrics.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The entries of a directory, sorted.

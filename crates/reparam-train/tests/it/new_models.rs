@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::witness::Witness;
-use crate::{names, offline, repository};
+use crate::{measured, names, offline, repository, task_of};
 
 /// An example, the file that its result is measured on, and whether the measure in the run is on the same rows.
 pub(crate) struct Example {
@@ -376,12 +376,7 @@ fn texts_are_made_uniform_before_they_become_tokens() {
             ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8")),
             DataRequest::new(file),
         );
-        let tasks = Tasks::builtin();
-        let task = tasks
-            .of_request(None, &request.model, &offline())
-            .expect("a task");
-        let metrics = task.eval(&request, &offline(), Stop::never());
-        metrics.expect("measures").get("loss").expect("a loss")
+        measured(&request).get("loss").expect("a loss")
     };
     assert_eq!(rows("We ate THE soup."), rows("we ate the SOUP ."));
     assert_ne!(rows("we ate the soup ."), rows("we ate the cake ."));
@@ -428,7 +423,7 @@ fn texts_of_language_models_are_made_uniform() {
         );
         let model = dir.path().join("run");
         let request = ModelRequest::new(model.to_str().expect("UTF-8"));
-        let measured = |text: &str| {
+        let losses = |text: &str| {
             let file = dir.path().join("lines.txt");
             std::fs::write(&file, text).expect("writes");
             let data = DataRequest {
@@ -436,18 +431,12 @@ fn texts_of_language_models_are_made_uniform() {
                 ..DataRequest::new(file)
             };
             let request = EvalRequest::new(request.clone(), data);
-            let tasks = Tasks::builtin();
-            let task = *tasks
-                .of_request(None, &request.model, &offline())
-                .expect("a task");
-            let metrics = task
-                .eval(&request, &offline(), Stop::never())
-                .expect("measures");
+            let metrics = measured(&request);
             (metrics.get("loss").expect("a loss"), metrics.get("tokens"))
         };
         // Short texts are measured like others.
-        assert_eq!(measured("We ate THE soup."), measured("we ate the soup."));
-        assert_ne!(measured("we ate the soup."), measured("we ate the cake."));
+        assert_eq!(losses("We ate THE soup."), losses("we ate the soup."));
+        assert_ne!(losses("we ate the soup."), losses("we ate the cake."));
         if !shown.is_empty() {
             let session = Session::open_request(&request, &offline()).expect("a model");
             let texts = TrainedTexts::of(&request, &session, &offline()).expect("a card");
@@ -653,8 +642,7 @@ fn a_text_without_a_token_is_refused() {
     let rows = dir.path().join("rows.jsonl");
     let some = "{\"text\":\"the bread\"}\n{\"text\":\"the\"}\n";
     std::fs::write(&rows, some).expect("writes");
-    let tasks = Tasks::builtin();
-    let task = *tasks.of_request(None, &model, &offline()).expect("a task");
+    let task = task_of(&model);
     let mut request = PredictRequest::new(model, DataRequest::new(&rows));
     let mut printed = Printed::default();
     let error = task.predict(&request, &offline(), Stop::never(), &mut printed);

@@ -10,8 +10,8 @@ use reparam_train::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::offline;
 use crate::witness::Witness;
+use crate::{offline, task_of};
 
 /// Letters, and the same from the last to the first; each row once.
 fn rows(n: usize) -> Vec<Value> {
@@ -117,8 +117,7 @@ fn letters_are_turned_round() {
     assert!(weights("run") == weights("parts"));
 
     let model = ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8"));
-    let tasks = Tasks::builtin();
-    let task = *tasks.of_request(None, &model, &offline()).expect("a task");
+    let task = task_of(&model);
     assert_eq!(task.name, "seq2seq");
     for num_beams in [1, 4] {
         let decoding = Decoding {
@@ -151,6 +150,7 @@ fn letters_are_turned_round() {
         assert!(exact >= 55, "{num_beams}: {exact} of {}", held_out.len());
     }
 
+    let tasks = Tasks::builtin();
     let other = tasks.find("causal-lm").expect("a task");
     let request = EvalRequest::new(model, DataRequest::new(&test));
     let error = other
@@ -192,8 +192,7 @@ fn adapters_train_on_from_a_recurrent_encoder_decoder() {
     }
     let model = ModelRequest::new(dir.path().join("run").to_str().expect("UTF-8"));
     let data = DataRequest::new(dir.path().join("train.jsonl"));
-    let tasks = Tasks::builtin();
-    let task = *tasks.of_request(None, &model, &offline()).expect("a task");
+    let task = task_of(&model);
     let adapted = task
         .eval(
             &EvalRequest::new(model, data.clone()),
