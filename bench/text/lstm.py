@@ -24,6 +24,20 @@ def words(row):
     return row["tokens"][: 2 * LENGTH] if "tokens" in row else WORD.findall(row["text"].lower())[:LENGTH]
 
 
+def states_of(embedding, lstm, texts):
+    """The states of texts, lists of tokens, which are zero behind the end of each, and the lengths."""
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+    # A text without words is one unknown word.
+    texts = [text or [UNKNOWN] for text in texts]
+    lengths = torch.tensor([len(text) for text in texts])
+    padded = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
+    packed = pack_padded_sequence(embedding(padded), lengths, batch_first=True, enforce_sorted=False)
+    states, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True)
+    return states, lengths
+
+
 def entity_metrics(test, predicted):
     from seqeval.metrics import accuracy_score, f1_score, precision_score, recall_score
 
@@ -37,7 +51,7 @@ def entity_metrics(test, predicted):
 def main():
     chosen = common.arguments(__doc__, ["sms-spam", "chinese-sentiment", "ner-zh"], settable=["data.examples_per_class"])
     import torch
-    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+    from torch.nn.utils.rnn import pad_sequence
 
     torch.manual_seed(chosen.seed)
     torch.set_num_threads(chosen.threads)
@@ -57,15 +71,10 @@ def main():
             self.head = torch.nn.Linear(2 * WIDTH, len(labels))
 
         def forward(self, rows):
-            # A text without words is one unknown word.
-            texts = [[ids.get(word, UNKNOWN) for word in words(row)] or [UNKNOWN] for row in rows]
-            lengths = torch.tensor([len(text) for text in texts])
-            padded = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
-            packed = pack_padded_sequence(self.embedding(padded), lengths, batch_first=True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+            texts = [[ids.get(word, UNKNOWN) for word in words(row)] for row in rows]
+            states, lengths = states_of(self.embedding, self.lstm, texts)
             if tags:
                 return self.head(states)
-            # Behind the end of a text, states are zero.
             return self.head(states.sum(1) / lengths.unsqueeze(1))
 
     model = Classifier()

@@ -27,15 +27,14 @@ HERE = Path(__file__).resolve().parent
 class Row:
     """A run file of ours, the program of the peer with its task, and the measure that is compared."""
 
-    def recipe(self):
-        """What changes when a result of before would be of another recipe."""
-        task = HERE / f"{self.run or self.task}.toml"
-        text = task.read_text(encoding="utf-8") if task.exists() else ""
-        return hashlib.sha256(json.dumps([text, self.sets]).encode()).hexdigest()[:12]
-
     def __init__(self, run, program, task, measure, base=False, eval=None, sets=()):
         self.run, self.program, self.task, self.measure, self.base, self.eval = run, program, task, measure, base, eval
         self.sets = [word for value in sets for word in ("--set", value)]
+
+    def recipe(self):
+        """Results of another recipe are not this row's. A baseline without a run file has only its flags."""
+        text = (HERE / f"{self.run}.toml").read_text(encoding="utf-8") if self.run else ""
+        return hashlib.sha256(json.dumps([text, self.sets]).encode()).hexdigest()[:12]
 
 
 def few(count):

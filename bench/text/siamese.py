@@ -11,7 +11,7 @@ without decay, the schedule of the run file, gradients bounded to norm 1. The mo
 import time
 
 import common
-from lstm import UNKNOWN, WORD
+from lstm import UNKNOWN, WORD, states_of
 
 AT_ONCE = 64
 
@@ -21,7 +21,6 @@ def main():
     import torch
     import transformers
     from scipy.stats import spearmanr
-    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
     run = common.settings(chosen)
     sizes, training = run["model"]["config"], run["train"]
@@ -43,12 +42,8 @@ def main():
             self.lstm = torch.nn.LSTM(sizes["embedding_size"], sizes["hidden_size"], batch_first=True, bidirectional=True)
 
         def forward(self, texts):
-            texts = [[ids.get(word, UNKNOWN) for word in words(text)] or [UNKNOWN] for text in texts]
-            lengths = torch.tensor([len(text) for text in texts])
-            padded = pad_sequence([torch.tensor(text) for text in texts], batch_first=True)
-            packed = pack_padded_sequence(self.embedding(padded), lengths, batch_first=True, enforce_sorted=False)
-            states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
-            # Behind the end of a text, states are zero.
+            texts = [[ids.get(word, UNKNOWN) for word in words(text)] for text in texts]
+            states, lengths = states_of(self.embedding, self.lstm, texts)
             return states.sum(1) / lengths.unsqueeze(1)
 
     model = Sentences()
