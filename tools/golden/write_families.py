@@ -5,12 +5,13 @@ Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensor
 `NAME.golden.json` has that loss, the prompt and the greedy continuation, and for Gemma 3 the loss with logits capped.
 `NAME.legacy_config.json` describes the same model in the older form that most published checkpoints have; this script
 fails unless transformers computes the same from both.
+`ropes.json` has the losses of one of the models with rotary positions of every type, of a long sequence and a short one.
 `NAME.adapter/` is a random LoRA of all linear layers as PEFT writes it, of the families whose layers are joined or stored the
 other way, and `adapter_loss` the loss with it.
 
 Sizes are such that every feature shows: windows are shorter than the sequences, key heads fewer than query heads, heads
 wider than `hidden_size / heads` where a family allows it, a part of each head is rotated (Phi-3), layer types alternate with
-rotary bases of their own (Gemma 3, Qwen2), and weights are stored as `[d_in, d_out]` (GPT-2).
+rotary bases of their own (Gemma 3, OLMo 3), every second layer has no positions (SmolLM3), and weights are stored as `[d_in, d_out]` (GPT-2).
 
 Weights are normal with standard deviation 0.2, biases too, norm weights as they are initialized plus that.
 """
@@ -22,8 +23,10 @@ from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, wri
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
-from transformers import Gemma3TextConfig, GPT2Config, MistralConfig, Phi3Config, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, GPTNeoConfig, MinistralConfig
+from transformers import MistralConfig, Olmo2Config, Olmo3Config, OPTConfig, Phi3Config, Qwen2Config, Qwen3Config
+from transformers import SmolLM3Config, StableLmConfig, Starcoder2Config
 
 LENGTH = 24
 PROMPT = 8
@@ -42,6 +45,21 @@ COMMON = {
     "pad_token_id": 0,
 }
 DEFAULT = {"rope_type": "default"}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "beta_fast": 4.0,
+    "beta_slow": 0.1,
+    "original_max_position_embeddings": 32,
+}
+POSITIONS = {
+    "vocab_size": 72,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 CONFIGS = {
     "qwen2": Qwen2Config(
@@ -84,10 +102,87 @@ CONFIGS = {
         sliding_window=9,
         rope_parameters={**DEFAULT, "rope_theta": 1e4, "partial_rotary_factor": 0.5},
     ),
+    "gemma": GemmaConfig(**COMMON, num_hidden_layers=2, head_dim=16),
+    "gemma2": Gemma2Config(
+        **COMMON,
+        num_hidden_layers=2,
+        head_dim=16,
+        query_pre_attn_scalar=24,
+        sliding_window=6,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=4.0,
+    ),
+    "ministral": MinistralConfig(
+        **COMMON,
+        num_hidden_layers=2,
+        head_dim=16,
+        sliding_window=7,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=YARN,
+    ),
+    "smollm3": SmolLM3Config(**COMMON, num_hidden_layers=2, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=6),
+    "starcoder2": Starcoder2Config(**COMMON, num_hidden_layers=2, sliding_window=9),
+    "stablelm": StableLmConfig(
+        **COMMON,
+        num_hidden_layers=2,
+        use_qkv_bias=True,
+        rope_parameters={**DEFAULT, "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
+    "olmo2": Olmo2Config(**COMMON, num_hidden_layers=2),
+    "olmo3": Olmo3Config(
+        **COMMON,
+        num_hidden_layers=2,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"sliding_attention": {**DEFAULT, "rope_theta": 1e4}, "full_attention": YARN},
+    ),
+    "opt": OPTConfig(**POSITIONS, hidden_size=32, ffn_dim=48, num_attention_heads=4, num_hidden_layers=2),
+    "gpt_neo": GPTNeoConfig(
+        **POSITIONS,
+        hidden_size=32,
+        intermediate_size=48,
+        num_heads=4,
+        num_layers=2,
+        attention_types=[[["global", "local"], 1]],
+        window_size=7,
+    ),
 }
 
 # Whose layers are joined, or stored the other way.
 ADAPTED = ["gpt2", "phi3"]
+
+# Rotary positions of every type, each on the model of `ROPE_FAMILY`: what its configuration says, and the longest sequence it is for.
+ROPE_FAMILY = "qwen3"
+EIGHT = [1.0, 1.1, 1.3, 1.6, 2.0, 2.5, 3.1, 3.8]
+LONG = {
+    "rope_type": "longrope",
+    "short_factor": EIGHT,
+    "long_factor": [2 * factor for factor in EIGHT],
+}
+ROPES = [
+    ({"rope_type": "linear", "factor": 2.0}, 128),
+    ({"rope_type": "dynamic", "factor": 2.0}, 24),
+    ({"rope_type": "dynamic", "factor": 3.0}, 16),
+    (YARN, 128),
+    ({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 16}, 128),
+    ({**YARN, "truncate": False, "attention_factor": 1.5}, 128),
+    ({**YARN, "mscale": 0.7, "mscale_all_dim": 1.3}, 128),
+    ({**LONG, "original_max_position_embeddings": 24}, 128),
+    ({**LONG, "original_max_position_embeddings": 16}, 128),
+    ({**LONG, "original_max_position_embeddings": 16, "factor": 0.5}, 128),
+    ({**LONG, "original_max_position_embeddings": 16, "attention_factor": 1.25}, 128),
+    (
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+        128,
+    ),
+]
+SHORT = 12
 
 # What the older form says in place of `rope_parameters`.
 LEGACY = {
@@ -180,6 +275,26 @@ def write_legacy_config(name, ids, expected):
         shutil.rmtree(trial)
 
 
+def write_ropes():
+    """The mean loss of a long sequence and of a short one, each by itself, with every type of rotary positions."""
+    directory = GOLDEN / "families" / ROPE_FAMILY
+    ids = torch.randint(3, COMMON["vocab_size"], (LENGTH + SHORT,))
+    sequences = [ids[:LENGTH].unsqueeze(0), ids[LENGTH:].unsqueeze(0)]
+    cases = []
+    for parameters, longest in ROPES:
+        config = AutoConfig.from_pretrained(directory)
+        config.max_position_embeddings = longest
+        config.rope_parameters = {"rope_theta": 1e4, **parameters}
+        model = AutoModelForCausalLM.from_pretrained(directory, config=config, attn_implementation="eager").eval()
+        with torch.no_grad():
+            # The short one first: transformers keeps the frequencies of a longer one for a while.
+            losses = [mean_loss(model, sequence).item() for sequence in reversed(sequences)]
+        changes = {"max_position_embeddings": longest, "rope_parameters": config.rope_parameters}
+        cases.append({"config": changes, "short": losses[0], "long": losses[1]})
+    tokens = [sequence[0].tolist() for sequence in sequences]
+    write_json(directory.parent / "ropes.json", {"family": ROPE_FAMILY, "long": tokens[0], "short": tokens[1], "cases": cases})
+
+
 def main():
     setup(11)
     for name, config in CONFIGS.items():
@@ -207,6 +322,7 @@ def main():
         write_json(directory.parent / f"{name}.golden.json", golden)
         if name in LEGACY:
             write_legacy_config(name, ids, logits)
+    write_ropes()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 mod heads;
 mod recurrent;
 mod relative;
+mod rotary;
 mod seq2seq;
 mod stored;
 
@@ -21,6 +22,7 @@ pub use self::recurrent::{
 pub use self::relative::{
     PositionLayer, PositionsSpec, RelativeBiasSpec, RelativeSpec, RelativeVectorsSpec,
 };
+pub use self::rotary::{RotarySpec, StretchSpec};
 pub use self::seq2seq::{CrossSpec, Seq2SeqSpec};
 use crate::ModelError;
 
@@ -183,15 +185,6 @@ impl LinearSpec {
             std: None,
         }
     }
-}
-
-/// Rotary positions of one kind.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RotarySpec {
-    /// Radians a token, one for each pair of rotated elements; the rotated elements are the first ones of a head.
-    pub inverse_frequencies: Vec<f32>,
-    /// The size of a head.
-    pub head_dim: usize,
 }
 
 /// A block: attention, in a decoder with a source attention to that, then a feed-forward layer.

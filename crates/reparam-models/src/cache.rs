@@ -19,6 +19,8 @@ pub struct KvCache {
     pub(crate) seen: usize,
     /// What passes share: the plans of the layers.
     pub(crate) context: ForwardContext,
+    /// The tokens of a single sequence that were seen, where a longer one may have to be read again.
+    pub(crate) tokens: Vec<u32>,
     capacity: usize,
 }
 
@@ -30,6 +32,7 @@ impl KvCache {
             states: Vec::new(),
             seen: 0,
             context: ForwardContext::generation(),
+            tokens: Vec::new(),
             capacity,
         }
     }
@@ -37,6 +40,12 @@ impl KvCache {
     /// Returns how many tokens were seen.
     pub fn len(&self) -> usize {
         self.seen
+    }
+
+    /// Forgets the keys and values of all tokens.
+    pub(crate) fn clear(&mut self, empty: Vec<LayerCache>) {
+        self.layers = empty;
+        self.seen = 0;
     }
 
     /// Has each sequence go on from one of those before, by number.

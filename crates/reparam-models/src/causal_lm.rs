@@ -1,5 +1,6 @@
 //! A body with the output head of a language model.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor};
@@ -318,12 +319,13 @@ impl CausalLm {
     }
 
     fn logits_of_last(&self, count: usize, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
-        let start = cache.len();
+        let capacity = cache.capacity();
         assert!(
-            !tokens.is_empty() && start + tokens.len() <= cache.capacity(),
-            "the cache holds {} tokens",
-            cache.capacity()
+            !tokens.is_empty() && cache.len() + tokens.len() <= capacity,
+            "the cache holds {capacity} tokens"
         );
+        let tokens = &*self.unread(tokens, cache);
+        let start = cache.len();
         let positions: Vec<u32> = (start..start + tokens.len()).map(|p| p as u32).collect();
         let context = cache.context.clone();
         let none = Segments::from([]);
@@ -342,6 +344,22 @@ impl CausalLm {
         } else {
             logits()
         }
+    }
+
+    /// What has to be read of a sequence that goes on with `tokens`: only those, unless the keys before them would be turned otherwise
+    /// in the longer sequence. Then it is all of it, and the cache becomes empty.
+    fn unread<'t>(&self, tokens: &'t [u32], cache: &mut KvCache) -> Cow<'t, [u32]> {
+        let rotary = &self.architecture().rotary;
+        if rotary.iter().all(|rotary| rotary.stretch.is_none()) {
+            return Cow::Borrowed(tokens);
+        }
+        let (before, after) = (cache.len(), cache.len() + tokens.len());
+        cache.tokens.extend_from_slice(tokens);
+        if before == 0 || !rotary.iter().any(|rotary| rotary.changes(before, after)) {
+            return Cow::Borrowed(tokens);
+        }
+        cache.clear(self.new_cache(cache.capacity()).layers);
+        Cow::Owned(cache.tokens.clone())
     }
 
     /// The hidden states after the last block, `[N, d]`, not normalized.

@@ -43,7 +43,6 @@ pub use precision::Precision;
 pub use predictor::{
     ClassTargets, NewHead, Predictor, RowTokens, class_loss, normalized, span_loss,
 };
-pub use rope::inverse_frequencies;
 pub use sampling::Sampling;
 pub use seq2seq_lm::Seq2SeqLm;
 pub use transformer::{Stack, Transformer};

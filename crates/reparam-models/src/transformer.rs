@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam::{ForwardContext, Linear};
 use reparam_ops::fused::frozen_embedding;
-use reparam_ops::{RecurrentState, RotaryTable, Segments, embedding};
+use reparam_ops::{RecurrentState, RotaryTable, Segment, Segments, embedding};
 
 use crate::ModelError;
 use crate::architecture::{
@@ -197,6 +197,28 @@ impl Transformer {
     }
 }
 
+/// The angles of a batch. Only long sequences are turned by frequencies of their own.
+fn rotary_table(
+    rotary: &RotarySpec,
+    positions: &[u32],
+    segments: &Segments,
+    longest: usize,
+) -> RotaryTable {
+    let table = |positions: &[u32], length: usize| {
+        let factor = rotary.attention_factor as f32;
+        let frequencies = rotary.frequencies(length);
+        RotaryTable::new(positions, &frequencies, factor, rotary.head_dim)
+    };
+    if segments.is_empty() || !rotary.changes(0, longest) {
+        return table(positions, longest);
+    }
+    let of = |segment: &Segment| {
+        let tokens = segment.q_start..segment.q_start + segment.q_len;
+        table(&positions[tokens], segment.k_len)
+    };
+    RotaryTable::join(segments.iter().map(of))
+}
+
 impl Stack {
     /// Fills the modules from where the loader is; the description is checked.
     pub(crate) fn load(loader: &mut Loader<'_>, architecture: &Arc<Architecture>) -> Self {
@@ -260,14 +282,13 @@ impl Stack {
         sight: Sight,
         cache: Option<&KvCache>,
     ) -> Sequences {
-        let table = |rotary: &RotarySpec| {
-            RotaryTable::new(positions, &rotary.inverse_frequencies, rotary.head_dim)
-        };
         // Tokens that follow others in a cache see those, too.
         let last = cache.and(positions.last());
         let n_keys = last.map_or(0, |last| *last as usize + 1);
         let keys = sight.segments.iter().map(|segment| segment.k_len);
-        let (bias, distances) = self.relative(keys.fold(n_keys, usize::max));
+        let longest = keys.fold(n_keys, usize::max);
+        let (bias, distances) = self.relative(longest);
+        let table = |rotary: &RotarySpec| rotary_table(rotary, positions, &sight.segments, longest);
         Sequences {
             rotary: self.architecture.rotary.iter().map(table).collect(),
             bias,

@@ -27,15 +27,42 @@ impl RotaryTable {
     /// Computes the table for a list of positions and heads of `head_dim` elements.
     ///
     /// `inverse_frequencies` holds one number for each pair of rotated elements, in radians a token: at most `head_dim / 2`.
+    /// Cosines and sines are multiplied by `attention_factor`; 1 turns and does not stretch.
     /// The angles are computed in `f32`, as the reference implementation does.
-    pub fn new(position_ids: &[u32], inverse_frequencies: &[f32], head_dim: usize) -> Self {
-        let (cos, sin) = kernels::rotary_tables(position_ids, inverse_frequencies, 1.0)
-            .expect("a list of frequencies has one element a pair");
+    pub fn new(
+        position_ids: &[u32],
+        inverse_frequencies: &[f32],
+        attention_factor: f32,
+        head_dim: usize,
+    ) -> Self {
+        let (cos, sin) =
+            kernels::rotary_tables(position_ids, inverse_frequencies, attention_factor)
+                .expect("a list of frequencies has one element a pair");
         Self {
             cos: cos.into(),
             sin: sin.into(),
             head_dim,
             turned: inverse_frequencies.len() * 2,
+        }
+    }
+
+    /// Joins the tables of sequences that follow one another, of the same heads.
+    ///
+    /// # Panics
+    ///
+    /// Panics without a table.
+    pub fn join(tables: impl IntoIterator<Item = Self>) -> Self {
+        let mut tables = tables.into_iter();
+        let first = tables.next().expect("there is a sequence");
+        let (mut cos, mut sin) = (first.cos.to_vec(), first.sin.to_vec());
+        for table in tables {
+            cos.extend_from_slice(&table.cos);
+            sin.extend_from_slice(&table.sin);
+        }
+        Self {
+            cos: cos.into(),
+            sin: sin.into(),
+            ..first
         }
     }
 

@@ -320,7 +320,7 @@ fn rotary_positions() {
         f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>,
     ) -> Tensor<2> {
         let [x] = inputs.try_into().expect("one input");
-        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01], head_dim);
+        let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01], 1.0, head_dim);
         assert_eq!((table.len(), table.is_empty()), (6, false));
         // A sum in front makes `x` shared, so that rotating in place would be noticed.
         f(x.clone(), &table) + x

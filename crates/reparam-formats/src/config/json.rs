@@ -199,6 +199,17 @@ impl JsonObject {
         self.read(key, "a number", Value::as_f64)
     }
 
+    /// Reads a list of numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::WrongType`].
+    pub fn f64s(&self, key: &str) -> Result<Option<Vec<f64>>, ConfigError> {
+        self.read(key, "a list of numbers", |value| {
+            value.as_array()?.iter().map(Value::as_f64).collect()
+        })
+    }
+
     /// Reads `true` or `false`.
     ///
     /// # Errors

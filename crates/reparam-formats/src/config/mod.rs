@@ -10,7 +10,7 @@ use std::path::Path;
 
 pub use error::ConfigError;
 pub use json::JsonObject;
-pub use rope::{RopeDefaults, RopeParameters, RopeScaling};
+pub use rope::{RopeDefaults, RopeParameters, RopeScaling, YarnScaling};
 
 use crate::FormatError;
 use crate::checkpoint::Checkpoint;

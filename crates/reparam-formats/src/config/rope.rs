@@ -1,12 +1,16 @@
 //! The parameters of the rotary position embedding.
 
+mod scaling;
+
 use super::{ConfigError, JsonObject};
+
+pub use self::scaling::{RopeScaling, YarnScaling};
 
 /// How positions are turned into rotation angles.
 ///
 /// With `d` the rotated part of a head, pair `i` of `d / 2` turns by `position * f_i`, where
 /// `f_i = theta^(-2i/d)`, changed by the scaling.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RopeParameters {
     /// The base `theta` of the frequencies.
     pub theta: f64,
@@ -16,43 +20,17 @@ pub struct RopeParameters {
     pub scaling: RopeScaling,
 }
 
-/// A change of the rotary frequencies `f_i`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RopeScaling {
-    /// The frequencies are used as they are.
-    Default,
-    /// All frequencies are divided by `factor`.
-    Linear {
-        /// The ratio of the new context length to the old one.
-        factor: f64,
-    },
-    /// Llama 3.1: waves longer than `original / low_freq_factor` positions are divided by
-    /// `factor`, those shorter than `original / high_freq_factor` are kept, and the ones between
-    /// are interpolated.
-    Llama3 {
-        /// The ratio of the new context length to the old one.
-        factor: f64,
-        /// Bounds the long waves.
-        low_freq_factor: f64,
-        /// Bounds the short waves; larger than `low_freq_factor`.
-        high_freq_factor: f64,
-        /// The context length `original` of the first training, in tokens.
-        original_max_position_embeddings: usize,
-    },
-}
-
-impl RopeScaling {
-    /// The values of `rope_type` that are supported.
-    pub const TYPES: [&'static str; 3] = ["default", "linear", "llama3"];
-}
-
 /// What a family takes where its configuration says nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeDefaults {
     /// The base of the frequencies.
     pub theta: f64,
+    /// Which part of each head is rotated.
+    pub share: f64,
     /// The model's own context length, in tokens.
     pub max_positions: usize,
+    /// The context length of the first training, in tokens, if the family has a default of its own.
+    pub original_max_positions: Option<usize>,
 }
 
 impl RopeParameters {
@@ -128,58 +106,12 @@ fn read_object(
             Some(rope_type) => rope_type,
             None => object.str("type")?.unwrap_or("default"),
         };
-        scaling = match rope_type {
-            "default" => RopeScaling::Default,
-            "linear" => RopeScaling::Linear {
-                factor: positive(object, "factor")?,
-            },
-            "llama3" => llama3(config, object, defaults)?,
-            other => {
-                return Err(ConfigError::UnsupportedRope {
-                    path: object.path().to_path_buf(),
-                    rope_type: other.to_owned(),
-                });
-            }
-        };
+        scaling = RopeScaling::read(rope_type, config, object, defaults)?;
     }
     Ok(RopeParameters {
         theta: theta.unwrap_or(defaults.theta),
-        share: share.unwrap_or(1.0),
+        share: share.unwrap_or(defaults.share),
         scaling,
-    })
-}
-
-fn llama3(
-    config: &JsonObject,
-    object: &JsonObject,
-    defaults: RopeDefaults,
-) -> Result<RopeScaling, ConfigError> {
-    let key = "original_max_position_embeddings";
-    // A value beside the object wins; without any, the model's own context length is meant.
-    let original = match config.usize(key)? {
-        Some(original) => original,
-        None => match object.usize(key)? {
-            Some(original) => original,
-            None => config
-                .usize("max_position_embeddings")?
-                .unwrap_or(defaults.max_positions),
-        },
-    };
-    if original == 0 {
-        return Err(object.invalid(key, "it has to be at least 1"));
-    }
-    let low_freq_factor = positive(object, "low_freq_factor")?;
-    let high_freq_factor = positive(object, "high_freq_factor")?;
-    if high_freq_factor <= low_freq_factor {
-        let reason =
-            format!("it has to be larger than low_freq_factor, which is {low_freq_factor}");
-        return Err(object.invalid("high_freq_factor", reason));
-    }
-    Ok(RopeScaling::Llama3 {
-        factor: positive(object, "factor")?,
-        low_freq_factor,
-        high_freq_factor,
-        original_max_position_embeddings: original,
     })
 }
 
@@ -187,15 +119,6 @@ fn theta(object: &JsonObject, key: &str) -> Result<Option<f64>, ConfigError> {
     match object.f64(key)? {
         Some(theta) if theta <= 0.0 => Err(object.invalid(key, "it has to be larger than 0")),
         theta => Ok(theta),
-    }
-}
-
-fn positive(object: &JsonObject, key: &str) -> Result<f64, ConfigError> {
-    let value = object.f64(key)?.ok_or_else(|| object.missing(key))?;
-    if value > 0.0 {
-        Ok(value)
-    } else {
-        Err(object.invalid(key, "it has to be larger than 0"))
     }
 }
 

@@ -5,13 +5,15 @@ use proptest::prelude::*;
 use reparam_formats::FormatError;
 use reparam_formats::config::{
     ConfigError, GenerationConfig, ModelJson, RopeDefaults, RopeParameters, RopeScaling,
-    SpecialTokens,
+    SpecialTokens, YarnScaling,
 };
 use serde_json::{Value, json};
 
 const DEFAULTS: RopeDefaults = RopeDefaults {
     theta: 10_000.0,
+    share: 1.0,
     max_positions: 2048,
+    original_max_positions: None,
 };
 
 fn parse(value: &Value) -> Result<ModelJson, ConfigError> {
@@ -135,6 +137,50 @@ fn both_styles_of_rope_are_read() {
     }
 }
 
+/// The factors that follow from others are those of transformers, whose losses prove them in the crate of the models.
+#[test]
+fn stretched_ropes_are_read() {
+    let scaling = |keys: Value| rope(keys).unwrap().scaling;
+    let dynamic = json!({"rope_type": "dynamic", "factor": 2});
+    let expected = RopeScaling::Dynamic {
+        factor: 2.0,
+        max_position_embeddings: 64,
+    };
+    let keys = json!({"rope_scaling": dynamic, "max_position_embeddings": 64});
+    assert_eq!(scaling(keys), expected);
+    let yarn = json!({"rope_type": "yarn", "original_max_position_embeddings": 512});
+    let expected = YarnScaling {
+        factor: 4.0,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        truncate: true,
+        attention_factor: 0.1 * 4.0_f64.ln() + 1.0,
+        original_max_position_embeddings: 512,
+    };
+    let found = scaling(json!({"rope_scaling": yarn}));
+    assert_eq!(found, RopeScaling::Yarn(expected));
+    assert_eq!(found.attention_factor(), expected.attention_factor);
+    let lists = json!({"short_factor": [1, 2], "long_factor": [3, 4.5]});
+    let expected = RopeScaling::LongRope {
+        short_factor: vec![1.0, 2.0],
+        long_factor: vec![3.0, 4.5],
+        attention_factor: (1.0 + 2.0_f64.ln() / 1024.0_f64.ln()).sqrt(),
+        original_max_position_embeddings: 1024,
+    };
+    // Phi-3's first files call it otherwise; the original length stands beside the object.
+    for name in ["longrope", "su", "yarn"] {
+        let mut object = lists.clone();
+        object["type"] = json!(name);
+        let keys = json!({"rope_scaling": object, "original_max_position_embeddings": 1024});
+        assert_eq!(scaling(keys), expected, "{name}");
+    }
+    let missing = rope(json!({"rope_scaling": {"type": "longrope", "short_factor": [1]}}));
+    assert!(matches!(
+        missing,
+        Err(ConfigError::MissingKey { key, .. }) if key == "rope_scaling.long_factor"
+    ));
+}
+
 #[test]
 fn layer_types_have_ropes_of_their_own() {
     let read = |keys: Value, layer_type: &str, takes_scaling: bool| {
@@ -162,7 +208,7 @@ fn layer_types_have_ropes_of_their_own() {
 
 #[test]
 fn other_ropes_are_refused_by_name() {
-    for rope_type in ["yarn", "dynamic", "longrope", "mrope"] {
+    for rope_type in ["mrope", "proportional"] {
         let error = rope(json!({"rope_scaling": {"type": rope_type, "factor": 2}})).unwrap_err();
         assert!(
             matches!(&error, ConfigError::UnsupportedRope { rope_type: found, .. } if found == rope_type)
@@ -193,6 +239,22 @@ fn impossible_values_name_key_and_file() {
             json!({"rope_scaling": {"type": "llama3", "factor": 8, "low_freq_factor": 4,
                 "high_freq_factor": 4}}),
             "rope_scaling.high_freq_factor",
+        ),
+        (
+            json!({"rope_scaling": {"type": "dynamic", "factor": -1}}),
+            "rope_scaling.factor",
+        ),
+        (
+            json!({"rope_scaling": {"type": "yarn", "factor": 2, "beta_fast": 1, "beta_slow": 2}}),
+            "rope_scaling.beta_fast",
+        ),
+        (
+            json!({"rope_scaling": {"type": "yarn", "original_max_position_embeddings": 0}}),
+            "rope_scaling.original_max_position_embeddings",
+        ),
+        (
+            json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 0], "long_factor": [1]}}),
+            "rope_scaling.short_factor",
         ),
     ];
     for (changes, expected) in cases {

@@ -1,16 +1,16 @@
 //! What the decoders with rotary positions and gated feed-forward layers have in common.
 
 use reparam_formats::config::{
-    ConfigError, ModelJson, RopeDefaults, RopeParameters, SpecialTokens,
+    ConfigError, JsonObject, ModelJson, RopeDefaults, RopeParameters, SpecialTokens,
 };
 use reparam_ops::Activation;
 
-use super::{activation, epsilon, probability, required_layers};
+use super::{activation, deviation, epsilon, probability, required_layers};
+use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
-    LinearSpec, NormKind, NormSpec, NormsSpec, RotarySpec,
+    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RotarySpec,
 };
-use crate::{ModelError, inverse_frequencies};
 
 /// The most elements of a head: a hundred times those of published models. More is almost certainly a typo, and a table of
 /// that size would end the process for want of memory.
@@ -26,13 +26,20 @@ pub(super) struct Defaults {
     /// `head_dim`; without one `hidden_size / num_attention_heads`.
     pub(super) head_dim: Option<usize>,
     pub(super) max_positions: usize,
-    pub(super) eps: f64,
+    /// The key of what norms add to the mean square, and that.
+    pub(super) eps: (&'static str, f64),
     /// The key of the activation function.
     pub(super) activation: (&'static str, Activation),
     pub(super) tied: bool,
     pub(super) special: SpecialTokens,
     /// The base of the rotary frequencies.
     pub(super) theta: f64,
+    /// `original_max_position_embeddings`; without one what the settings of rotary positions say.
+    pub(super) original_max_positions: Option<usize>,
+    /// `partial_rotary_factor`.
+    pub(super) turned: f64,
+    /// `initializer_range`.
+    pub(super) std: f64,
 }
 
 impl Default for Defaults {
@@ -42,11 +49,14 @@ impl Default for Defaults {
             n_kv_heads: None,
             head_dim: None,
             max_positions: 2048,
-            eps: 1e-6,
+            eps: ("rms_norm_eps", 1e-6),
             activation: ("hidden_act", Activation::Silu),
             tied: false,
             special: SpecialTokens::default(),
             theta: 10_000.0,
+            original_max_positions: None,
+            turned: 1.0,
+            std: 0.02,
         }
     }
 }
@@ -72,7 +82,7 @@ pub(super) struct Decoder<'a> {
     pub(super) head_dim: usize,
     pub(super) eps: f64,
     pub(super) norm: NormKind,
-    activation: Activation,
+    pub(super) activation: Activation,
     attention_dropout: f64,
 }
 
@@ -95,7 +105,8 @@ impl<'a> Decoder<'a> {
             let reason = format!("it does not divide num_attention_heads, {n_heads}");
             return Err(raw.invalid("num_key_value_heads", reason).into());
         }
-        let eps = epsilon(raw, "rms_norm_eps", defaults.eps)?;
+        let (key, default) = defaults.eps;
+        let eps = epsilon(raw, key, default)?;
         let (key, default) = defaults.activation;
         Ok(Self {
             width,
@@ -126,7 +137,9 @@ impl<'a> Decoder<'a> {
     pub(super) fn rope_defaults(&self, theta: f64) -> Result<RopeDefaults, ModelError> {
         Ok(RopeDefaults {
             theta,
+            share: self.defaults.turned,
             max_positions: self.max_positions()?,
+            original_max_positions: self.defaults.original_max_positions,
         })
     }
 
@@ -145,15 +158,13 @@ impl<'a> Decoder<'a> {
             let reason = format!("the head dimension is {head_dim}, the most is {MOST_HEAD_DIM}");
             return Err(invalid(reason));
         }
-        let inverse_frequencies = inverse_frequencies(rope, head_dim);
-        if inverse_frequencies.is_empty() || 2 * inverse_frequencies.len() > head_dim {
+        let rotary = RotarySpec::new(rope, head_dim, &self.json.json)?;
+        let pairs = rotary.inverse_frequencies.len();
+        if pairs == 0 || 2 * pairs > head_dim {
             let reason = format!("the head dimension {head_dim} has to be even to be rotated");
             return Err(invalid(reason));
         }
-        Ok(RotarySpec {
-            inverse_frequencies,
-            head_dim,
-        })
+        Ok(rotary)
     }
 
     /// Refuses rotary positions of a part of each head, which the family does not have.
@@ -189,6 +200,24 @@ impl<'a> Decoder<'a> {
         };
         attention.q_norm = Some(norm("q_norm"));
         attention.k_norm = Some(norm("k_norm"));
+    }
+
+    /// Gives both halves of a block a norm before and one behind, as Gemma has them since its second version.
+    pub(super) fn norm_outputs(&self, layer: usize, block: &mut BlockSpec) {
+        let norm = |name: &str| Some(self.norm(format!("layers.{layer}.{name}")));
+        block.attention_norms.inside = norm("post_attention_layernorm");
+        block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
+        block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
+    }
+
+    /// Reads what scores are multiplied by: one over the root of a setting.
+    pub(super) fn scale_of(&self, key: &'static str, default: f64) -> Result<f64, ModelError> {
+        let raw = &self.json.json;
+        let squared = raw.f64(key)?.unwrap_or(default);
+        match squared > 0.0 {
+            true => Ok(squared.powf(-0.5)),
+            false => Err(raw.invalid(key, "it has to be larger than 0").into()),
+        }
     }
 
     /// Describes the whole model; `adapt` changes the plain block of a layer.
@@ -235,7 +264,7 @@ impl<'a> Decoder<'a> {
             heads: HeadsSpec::default(),
             buffers: vec!["rotary_emb.inv_freq"],
             bias_keys: Vec::new(),
-            init: super::initialization(raw, "initializer_range")?,
+            init: Initialization::Normal(deviation(raw, "initializer_range", self.defaults.std)?),
         })
     }
 
@@ -291,12 +320,28 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Gives queries, keys and values biases, and the output too if `output`.
-pub(super) fn bias_attention(attention: &mut AttentionSpec, output: bool) {
+/// Says whether queries, keys and values have biases, and whether the output has one.
+pub(super) fn bias_attention(attention: &mut AttentionSpec, inputs: bool, output: bool) {
     for linear in &mut attention.inputs {
-        linear.bias = true;
+        linear.bias = inputs;
     }
     attention.output.bias = output;
+}
+
+/// Says whether the layers of a feed-forward layer have biases.
+pub(super) fn bias_feed_forward(feed_forward: &mut FeedForwardSpec, bias: bool) {
+    let inputs = feed_forward.inputs.iter_mut();
+    for linear in inputs.chain([&mut feed_forward.output]) {
+        linear.bias = bias;
+    }
+}
+
+/// What is found under a key, where `null` means none and a missing key `default`.
+pub(super) fn or_null<T>(raw: &JsonObject, key: &str, found: Option<T>, default: T) -> Option<T> {
+    match raw.contains(key) {
+        true => found,
+        false => Some(default),
+    }
 }
 
 /// Reads which layers have a window, in layers of the types `full_attention` and `sliding_attention`.

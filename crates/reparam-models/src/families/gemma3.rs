@@ -1,10 +1,11 @@
 //! Gemma 3, text only: norms `1 + w` before and after each half of a block and on queries and keys, token vectors times
 //! `sqrt(d)`, and layers with a window that have rotary positions of their own.
 
-use reparam_formats::config::{ModelJson, RopeParameters, SpecialTokens};
+use reparam_formats::config::{ModelJson, RopeParameters};
 use reparam_ops::Activation;
 
-use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, sliding_layers};
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, or_null, sliding_layers};
+use super::gemma::special_tokens;
 use super::{Family, unsupported};
 use crate::architecture::{NormKind, RotarySpec};
 use crate::{Architecture, ModelError};
@@ -25,11 +26,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         max_positions: 131_072,
         activation: ("hidden_activation", Activation::GeluTanh),
         tied: true,
-        special: SpecialTokens {
-            bos: Some(2),
-            eos: vec![1],
-            pad: Some(0),
-        },
+        special: special_tokens(),
         ..Defaults::default()
     };
     let raw = &json.json;
@@ -41,10 +38,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     }
     let rotary = rotary(json, &decoder)?;
     let bidirectional = raw.bool("use_bidirectional_attention")?.unwrap_or(false);
-    let window = match raw.contains("sliding_window") {
-        true => raw.size("sliding_window")?,
-        false => Some(4096),
-    };
+    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
     // The file counts the tokens on both sides.
     let window = window.map(|window| {
         if bidirectional {
@@ -58,27 +52,18 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         !(layer + 1).is_multiple_of(every)
     })?;
     let bias = raw.bool("attention_bias")?.unwrap_or(false);
-    let scalar = raw.f64("query_pre_attn_scalar")?.unwrap_or(256.0);
-    if scalar <= 0.0 {
-        let reason = "it has to be larger than 0";
-        return Err(raw.invalid("query_pre_attn_scalar", reason).into());
-    }
+    let scale = decoder.scale_of("query_pre_attn_scalar", 256.0)?;
     let mut architecture = decoder.describe(rotary, |layer, block| {
         let attention = &mut block.attention;
-        if bias {
-            bias_attention(attention, true);
-        }
+        bias_attention(attention, bias, bias);
         decoder.norm_heads(layer, attention);
-        attention.scale = scalar.powf(-0.5);
+        attention.scale = scale;
         attention.causal = !bidirectional;
         (attention.window, attention.rotary) = match sliding[layer] {
             true => (window, Some(SLIDING)),
             false => (None, Some(FULL)),
         };
-        let norm = |name: &str| Some(decoder.norm(format!("layers.{layer}.{name}")));
-        block.attention_norms.inside = norm("post_attention_layernorm");
-        block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
-        block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
+        decoder.norm_outputs(layer, block);
     })?;
     architecture.bias_keys = vec![ATTENTION_BIAS];
     architecture.embedding.factor = Some((decoder.width as f64).sqrt());

@@ -3,7 +3,9 @@
 use reparam_formats::config::ModelJson;
 
 use super::Family;
-use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, sentencepiece_tokens};
+use super::decoder::{
+    ATTENTION_BIAS, Decoder, Defaults, bias_attention, bias_feed_forward, sentencepiece_tokens,
+};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -22,17 +24,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let attention_bias = json.json.bool("attention_bias")?.unwrap_or(false);
     let mlp_bias = json.json.bool("mlp_bias")?.unwrap_or(false);
     let architecture = decoder.describe(vec![rotary], |_, block| {
-        if attention_bias {
-            bias_attention(&mut block.attention, true);
-        }
-        let feed_forward = &mut block.feed_forward;
-        for linear in feed_forward
-            .inputs
-            .iter_mut()
-            .chain([&mut feed_forward.output])
-        {
-            linear.bias = mlp_bias;
-        }
+        bias_attention(&mut block.attention, attention_bias, attention_bias);
+        bias_feed_forward(&mut block.feed_forward, mlp_bias);
     })?;
     Ok(Architecture {
         bias_keys: vec![ATTENTION_BIAS, ("mlp.", "mlp_bias")],

@@ -3,7 +3,7 @@
 use reparam_formats::config::ModelJson;
 
 use super::Family;
-use super::decoder::{Decoder, Defaults, sentencepiece_tokens};
+use super::decoder::{Decoder, Defaults, or_null, sentencepiece_tokens};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -21,9 +21,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
-    let window = match json.json.contains("sliding_window") {
-        true => json.json.size("sliding_window")?,
-        false => Some(4096),
-    };
+    let raw = &json.json;
+    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
     decoder.describe(vec![rotary], |_, block| block.attention.window = window)
 }

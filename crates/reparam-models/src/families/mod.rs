@@ -7,17 +7,26 @@ mod decoder;
 mod distilbert;
 mod electra;
 mod encoder;
+mod gemma;
+mod gemma2;
 mod gemma3;
 mod gpt2;
+mod gpt_neo;
 mod llama;
 mod marian;
+mod ministral;
 mod mistral;
 mod modernbert;
+mod olmo2;
+mod opt;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod recurrent;
 mod roberta;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 mod t5;
 
 use reparam_formats::config::{JsonObject, ModelJson};
@@ -49,20 +58,30 @@ impl Families {
             deberta_v2::FAMILY,
             distilbert::FAMILY,
             electra::FAMILY,
+            gemma::FAMILY,
+            gemma2::FAMILY,
             gemma3::FAMILY,
             gpt2::FAMILY,
+            gpt_neo::FAMILY,
             recurrent::GRU,
             llama::FAMILY,
             recurrent::LSTM,
             marian::FAMILY,
+            ministral::FAMILY,
             mistral::FAMILY,
             modernbert::FAMILY,
+            olmo2::FAMILY,
+            olmo2::WITH_WINDOWS,
+            opt::FAMILY,
             phi3::FAMILY,
             qwen2::FAMILY,
             qwen3::FAMILY,
             recurrent::RNN,
             roberta::FAMILY,
             roberta::XLM,
+            smollm3::FAMILY,
+            stablelm::FAMILY,
+            starcoder2::FAMILY,
             t5::FAMILY,
             t5::MULTILINGUAL,
         ])

@@ -6,12 +6,12 @@ use reparam_ops::Activation;
 
 use super::decoder::sliding_layers;
 use super::{Family, activation, deviation, epsilon, probability, residual_deviation, unsupported};
+use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
     HeadSpec, HeadsSpec, Initialization, LinearSpec, MaskedSpec, NormKind, NormSpec, NormsSpec,
     Pooling, PredictorSpec, RotarySpec, TransformSpec,
 };
-use crate::{ModelError, inverse_frequencies};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "modernbert",
@@ -154,13 +154,12 @@ fn rotary(
     let read = |layer_type: &str, key: &str, theta: f64| {
         let defaults = RopeDefaults {
             theta,
+            share: 1.0,
             max_positions,
+            original_max_positions: None,
         };
         let rope = RopeParameters::read_type(&json.json, layer_type, key, false, defaults)?;
-        Ok(RotarySpec {
-            inverse_frequencies: inverse_frequencies(&rope, head_dim),
-            head_dim,
-        })
+        RotarySpec::new(&rope, head_dim, &json.json)
     };
     [
         read("full_attention", "global_rope_theta", 160_000.0),

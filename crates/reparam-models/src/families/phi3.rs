@@ -16,7 +16,8 @@ pub(super) const FAMILY: Family = Family {
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         max_positions: 4096,
-        eps: 1e-5,
+        eps: ("rms_norm_eps", 1e-5),
+        original_max_positions: Some(4096),
         special: SpecialTokens {
             bos: Some(1),
             eos: vec![32_000],

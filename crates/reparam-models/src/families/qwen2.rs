@@ -22,7 +22,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     decoder.whole_heads(&rotary)?;
     let windows = windows(json, decoder.n_layers)?;
     decoder.describe(vec![rotary], |layer, block| {
-        bias_attention(&mut block.attention, false);
+        bias_attention(&mut block.attention, true, false);
         block.attention.window = windows[layer];
     })
 }

@@ -26,9 +26,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let bias = json.json.bool("attention_bias")?.unwrap_or(false);
     let architecture = decoder.describe(vec![rotary], |layer, block| {
         let attention = &mut block.attention;
-        if bias {
-            bias_attention(attention, true);
-        }
+        bias_attention(attention, bias, bias);
         attention.window = windows[layer];
         decoder.norm_heads(layer, attention);
     })?;

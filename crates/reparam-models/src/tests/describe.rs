@@ -16,6 +16,9 @@ fn minimal(family: &str) -> Value {
         "gpt2" => json!({
             "model_type": "gpt2", "n_embd": 64, "n_layer": 5, "n_head": 8, "vocab_size": 512
         }),
+        "gpt_neo" => json!({
+            "model_type": "gpt_neo", "hidden_size": 64, "num_layers": 5, "num_heads": 8, "vocab_size": 512
+        }),
         "t5" => json!({"model_type": "t5", "decoder_start_token_id": 0}),
         family => json!({
             "model_type": family, "hidden_size": 64, "intermediate_size": 172,
@@ -59,7 +62,8 @@ fn defaults_are_those_of_transformers() {
         Vec<u32>,
         Option<u32>,
     );
-    let cases: [(&str, Expected); 7] = [
+    let gpt2_tokens = (Some(50_256), vec![50_256]);
+    let cases: [(&str, Expected); 17] = [
         ("llama", (8, 8, 2048, false, Some(1), vec![2], None)),
         ("mistral", (8, 8, 131_072, false, Some(1), vec![2], None)),
         ("qwen2", (32, 8, 32_768, false, None, vec![], None)),
@@ -73,10 +77,38 @@ fn defaults_are_those_of_transformers() {
             (8, 8, 4096, false, Some(1), vec![32_000], Some(32_000)),
         ),
         ("gpt2", (8, 8, 1024, true, Some(50_256), vec![50_256], None)),
+        ("gemma", (16, 256, 8192, true, Some(2), vec![1], Some(0))),
+        ("gemma2", (4, 256, 8192, true, Some(2), vec![1], Some(0))),
+        (
+            "gpt_neo",
+            (8, 8, 2048, true, Some(50_256), vec![50_256], None),
+        ),
+        ("ministral", (8, 8, 131_072, false, Some(1), vec![2], None)),
+        ("olmo2", (8, 8, 2048, false, None, vec![50_279], Some(1))),
+        ("olmo3", (8, 8, 2048, false, None, vec![50_279], Some(1))),
+        ("opt", (8, 8, 2048, true, Some(2), vec![2], Some(1))),
+        (
+            "smollm3",
+            (
+                4,
+                8,
+                32_768,
+                true,
+                Some(128_000),
+                vec![128_001],
+                Some(128_004),
+            ),
+        ),
+        ("stablelm", (32, 8, 4096, false, Some(0), vec![0], None)),
+        (
+            "starcoder2",
+            (2, 8, 4096, true, gpt2_tokens.0, gpt2_tokens.1, None),
+        ),
     ];
     for (family, expected) in cases {
         let changes = match expected.0 {
             32 => json!({"num_attention_heads": 64, "hidden_size": 512}),
+            16 => json!({"num_attention_heads": 16}),
             _ => json!({}),
         };
         let all = with(family, changes).expect(family);
@@ -223,6 +255,37 @@ fn impossible_values_name_key_and_file() {
             "layer_types",
         ),
         ("gpt2", json!({"n_head": 7}), "n_head"),
+        ("gpt_neo", json!({"num_heads": 7}), "num_heads"),
+        (
+            "gpt_neo",
+            json!({"attention_types": [[["local"], 1_u64 << 60]]}),
+            "attention_types",
+        ),
+        (
+            "opt",
+            json!({"num_attention_heads": 7}),
+            "num_attention_heads",
+        ),
+        (
+            "smollm3",
+            json!({"no_rope_layers": [1, 0]}),
+            "no_rope_layers",
+        ),
+        (
+            "gemma2",
+            json!({"final_logit_softcapping": 0}),
+            "final_logit_softcapping",
+        ),
+        (
+            "llama",
+            json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 2], "long_factor": [1, 2]}}),
+            "short_factor",
+        ),
+        (
+            "llama",
+            json!({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 2.0}}),
+            "rope_theta",
+        ),
         (
             "deberta-v2",
             json!({"relative_attention": true}),
@@ -248,7 +311,7 @@ fn impossible_values_name_key_and_file() {
             other => panic!("{expected}: {other:?}"),
         }
     }
-    for family in ["llama", "gpt2"] {
+    for family in ["llama", "gpt2", "gpt_neo"] {
         for key in minimal(family).as_object().expect("an object").keys() {
             let mut value = minimal(family);
             value.as_object_mut().expect("an object").remove(key);
@@ -274,6 +337,33 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             "gpt2",
             json!({"activation_function": "mish"}),
             "activation_function",
+        ),
+        (
+            "opt",
+            json!({"word_embed_proj_dim": 32}),
+            "word_embed_proj_dim",
+        ),
+        ("opt", json!({"layerdrop": 0.1}), "layerdrop"),
+        (
+            "opt",
+            json!({"layer_norm_elementwise_affine": false}),
+            "layer_norm_elementwise_affine",
+        ),
+        (
+            "gpt_neo",
+            json!({"attention_types": [[["global", "far"], 5]], "num_layers": 10}),
+            "attention_types",
+        ),
+        ("stablelm", json!({"qk_layernorm": true}), "qk_layernorm"),
+        (
+            "stablelm",
+            json!({"use_parallel_residual": true}),
+            "use_parallel_residual",
+        ),
+        (
+            "gemma2",
+            json!({"use_bidirectional_attention": true}),
+            "use_bidirectional_attention",
         ),
         (
             "gemma3_text",
@@ -317,7 +407,7 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             other => panic!("{expected}: {other:?}"),
         }
     }
-    let scaling = json!({"rope_scaling": {"type": "longrope", "factor": 2}});
+    let scaling = json!({"rope_scaling": {"type": "mrope", "factor": 2}});
     assert!(matches!(
         with("phi3", scaling),
         Err(ModelError::Config(ConfigError::UnsupportedRope { .. }))
@@ -369,11 +459,15 @@ proptest! {
             "layer_types", "sliding_window", "sliding_window_pattern", "partial_rotary_factor",
             "max_window_layers", "query_pre_attn_scalar", "n_positions", "n_inner", "d_model", "d_kv",
             "num_heads", "relative_attention_num_buckets", "relative_attention_max_distance",
-            "feed_forward_proj", "encoder_attention_heads", "max_position_embeddings",
+            "feed_forward_proj", "encoder_attention_heads", "max_position_embeddings", "ffn_dim",
+            "attention_types", "window_size", "no_rope_layers", "no_rope_layer_interval", "intermediate_size",
         ]),
         text in prop_oneof![
             Just("null".to_owned()), Just("-1".to_owned()), Just("1e400".to_owned()),
             Just("18446744073709551616".to_owned()), Just(r#"{"rope_type":"llama3"}"#.to_owned()),
+            Just(r#"{"rope_type":"yarn","factor":1e300,"rope_theta":1e-300}"#.to_owned()),
+            Just(r#"{"rope_type":"longrope","short_factor":[],"long_factor":[1]}"#.to_owned()),
+            Just(r#"[[["local"],3],[["global","local"],1]]"#.to_owned()),
             (0_u64..300).prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()),
             "[^\"\\\\]{0,6}".prop_map(|s| format!("\"{s}\"")), ".{0,20}",
         ],
@@ -399,6 +493,20 @@ fn each_family_drops_out_where_transformers_does() {
         ("qwen2", attention_alone),
         ("qwen3", attention_alone),
         ("gemma3_text", attention_alone),
+        ("gemma", attention_alone),
+        ("gemma2", attention_alone),
+        ("ministral", attention_alone),
+        ("olmo2", attention_alone),
+        ("smollm3", attention_alone),
+        ("opt", ["", "dropout", "attention_dropout"]),
+        (
+            "gpt_neo",
+            ["embed_dropout", "resid_dropout", "attention_dropout"],
+        ),
+        (
+            "starcoder2",
+            ["embedding_dropout", "residual_dropout", "attention_dropout"],
+        ),
     ] {
         let places = |all: &Architecture| {
             let block = &all.blocks[1];

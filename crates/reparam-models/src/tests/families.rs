@@ -19,7 +19,24 @@ use super::{
 };
 use crate::{CausalLm, ModelError, Precision, Sampling};
 
-const FAMILIES: [&str; 6] = ["gemma3_text", "gpt2", "mistral", "phi3", "qwen2", "qwen3"];
+const FAMILIES: [&str; 16] = [
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neo",
+    "ministral",
+    "mistral",
+    "olmo2",
+    "olmo3",
+    "opt",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+];
 
 /// Logits are of size one to ten; both sides are rounded to `f32` through a few layers.
 const LOGIT_TOLERANCE: f64 = 2e-5;

@@ -15,6 +15,7 @@ mod packed;
 mod recurrent;
 mod recurrent_seq2seq;
 mod relative;
+mod ropes;
 mod seq2seq;
 mod seq2seq_stored;
 mod stored;

@@ -406,7 +406,7 @@ fn qkv_widths() -> [usize; 3] {
 
 fn rotary_table(positions: std::ops::Range<u32>) -> RotaryTable {
     let positions: Vec<u32> = positions.collect();
-    RotaryTable::new(&positions, &[1.0, 0.3, 0.1], 6)
+    RotaryTable::new(&positions, &[1.0, 0.3, 0.1], 1.0, 6)
 }
 
 fn attention_of<'a>(

@@ -251,7 +251,7 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
     let positions: Vec<u32> = (0..n as u32).collect();
     let frequencies = [1.0, 0.3, 0.1];
     let table = (*turned > 0)
-        .then(|| RotaryTable::new(&positions, &frequencies[..turned / 2], config.head_dim));
+        .then(|| RotaryTable::new(&positions, &frequencies[..turned / 2], 1.0, config.head_dim));
     let segments = segments_from_bounds(&[0, 1, 18, n]);
     let turn = |x: Tensor<2>| match &table {
         Some(table) => rotary(x, table),
@@ -306,7 +306,7 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
     for (first, last) in [(0, 4), (4, 5), (5, 21), (21, n)] {
         let table = table.as_ref().map(|_| {
             let positions: Vec<u32> = (first as u32..last as u32).collect();
-            RotaryTable::new(&positions, &frequencies[..turned / 2], config.head_dim)
+            RotaryTable::new(&positions, &frequencies[..turned / 2], 1.0, config.head_dim)
         });
         let block = AttentionBlock {
             rotary: table.as_ref(),

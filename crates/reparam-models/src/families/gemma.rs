@@ -1,0 +1,53 @@
+//! Gemma: Llama with norms `1 + w`, token vectors times `sqrt(d)`, and a gate of GELU.
+
+use reparam_formats::config::{ModelJson, SpecialTokens};
+use reparam_ops::Activation;
+
+use super::Family;
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention};
+use crate::architecture::NormKind;
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "gemma",
+    describe,
+};
+
+/// The special tokens of all Gemmas.
+pub(super) fn special_tokens() -> SpecialTokens {
+    SpecialTokens {
+        bos: Some(2),
+        eos: vec![1],
+        pad: Some(0),
+    }
+}
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        n_kv_heads: Some(16),
+        head_dim: Some(256),
+        max_positions: 8192,
+        activation: ("hidden_act", Activation::GeluTanh),
+        tied: true,
+        special: special_tokens(),
+        ..Defaults::default()
+    };
+    let raw = &json.json;
+    let mut decoder = Decoder::read(json, defaults)?;
+    decoder.norm = NormKind::RmsPlusOne;
+    // The first files say `gelu`, and mean its approximation.
+    if decoder.activation == Activation::Gelu {
+        decoder.activation = Activation::GeluTanh;
+    }
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let bias = raw.bool("attention_bias")?.unwrap_or(false);
+    let bidirectional = raw.bool("use_bidirectional_attention")?.unwrap_or(false);
+    let mut architecture = decoder.describe(vec![rotary], |_, block| {
+        bias_attention(&mut block.attention, bias, bias);
+        block.attention.causal = !bidirectional;
+    })?;
+    architecture.bias_keys = vec![ATTENTION_BIAS];
+    architecture.embedding.factor = Some((decoder.width as f64).sqrt());
+    Ok(architecture)
+}

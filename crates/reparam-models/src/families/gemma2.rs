@@ -1,0 +1,57 @@
+//! Gemma 2: Gemma with norms before and after each half of a block, scores and logits that are capped, and a window in every
+//! second layer.
+
+use reparam_formats::config::ModelJson;
+use reparam_ops::Activation;
+
+use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, or_null, sliding_layers};
+use super::gemma::special_tokens;
+use super::{Family, refuse};
+use crate::architecture::NormKind;
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "gemma2",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let defaults = Defaults {
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        max_positions: 8192,
+        activation: ("hidden_activation", Activation::GeluTanh),
+        tied: true,
+        special: special_tokens(),
+        ..Defaults::default()
+    };
+    let raw = &json.json;
+    refuse(raw, "use_bidirectional_attention")?;
+    let mut decoder = Decoder::read(json, defaults)?;
+    decoder.norm = NormKind::RmsPlusOne;
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
+    let sliding = sliding_layers(json, decoder.n_layers, |layer| layer.is_multiple_of(2))?;
+    let cap = |key, default| match raw.f64(key)? {
+        Some(cap) if cap <= 0.0 => Err(ModelError::from(
+            raw.invalid(key, "it has to be larger than 0"),
+        )),
+        found => Ok(or_null(raw, key, found, default)),
+    };
+    let soft_cap = cap("attn_logit_softcapping", 50.0)?;
+    let scale = decoder.scale_of("query_pre_attn_scalar", 256.0)?;
+    let bias = raw.bool("attention_bias")?.unwrap_or(false);
+    let mut architecture = decoder.describe(vec![rotary], |layer, block| {
+        let attention = &mut block.attention;
+        bias_attention(attention, bias, bias);
+        attention.scale = scale;
+        attention.soft_cap = soft_cap;
+        attention.window = window.filter(|_| sliding[layer]);
+        decoder.norm_outputs(layer, block);
+    })?;
+    architecture.bias_keys = vec![ATTENTION_BIAS];
+    architecture.embedding.factor = Some((decoder.width as f64).sqrt());
+    architecture.head.soft_cap = cap("final_logit_softcapping", 30.0)?;
+    Ok(architecture)
+}
