@@ -224,9 +224,9 @@ pub struct AttentionSpec {
     pub inputs: Vec<LinearSpec>,
     /// Back to the hidden states.
     pub output: LinearSpec,
-    /// The norm of each head of the queries.
+    /// The norm of each head of the queries, or of all of them if it is as wide.
     pub q_norm: Option<NormSpec>,
-    /// The norm of each head of the keys.
+    /// The norm of each head of the keys, or of all of them if it is as wide.
     pub k_norm: Option<NormSpec>,
     /// Query heads.
     pub n_heads: usize,
@@ -305,7 +305,9 @@ impl AttentionSpec {
         }
         let fits = |rotary: &RotarySpec| {
             let turned = 2 * rotary.inverse_frequencies.len();
-            rotary.head_dim == self.head_dim && (1..=rotary.head_dim).contains(&turned)
+            rotary.head_dim == self.head_dim
+                && (1..=rotary.head_dim).contains(&turned)
+                && rotary.stretch_fits()
         };
         let fits = self
             .rotary

@@ -42,9 +42,10 @@ impl KvCache {
         self.seen
     }
 
-    /// Forgets the keys and values of all tokens.
-    pub(crate) fn clear(&mut self, empty: Vec<LayerCache>) {
-        self.layers = empty;
+    /// Forgets what layers made of the tokens, which are to be read again.
+    pub(crate) fn begin_again(&mut self, layers: Vec<LayerCache>) {
+        self.layers = layers;
+        self.states.clear();
         self.seen = 0;
     }
 

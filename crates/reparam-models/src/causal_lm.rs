@@ -302,6 +302,11 @@ impl CausalLm {
 
     /// Feeds the next tokens of a cached sequence and returns the last one's logits, `[1, vocab]`.
     ///
+    /// # Cost
+    ///
+    /// Of the new tokens alone, unless rotary positions of the types `longrope` or `dynamic` turn the longer sequence otherwise: then all
+    /// of it is read again, with `longrope` once, with `dynamic` at each call beyond the model's length.
+    ///
     /// # Panics
     ///
     /// Panics when the cache is full or `tokens` is empty.
@@ -358,7 +363,7 @@ impl CausalLm {
         if before == 0 || !rotary.iter().any(|rotary| rotary.changes(before, after)) {
             return Cow::Borrowed(tokens);
         }
-        cache.clear(self.new_cache(cache.capacity()).layers);
+        cache.begin_again(self.new_cache(cache.capacity()).layers);
         Cow::Owned(cache.tokens.clone())
     }
 

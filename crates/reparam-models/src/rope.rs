@@ -17,7 +17,7 @@ impl RotarySpec {
         head_dim: usize,
         raw: &JsonObject,
     ) -> Result<Self, ModelError> {
-        let turned = (head_dim as f64 * rope.share) as usize;
+        let turned = rope.turned(head_dim);
         let pairs = turned.div_ceil(2);
         if let RopeScaling::LongRope {
             short_factor,
@@ -25,11 +25,11 @@ impl RotarySpec {
             ..
         } = &rope.scaling
         {
-            for (key, divisors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
+            for (name, divisors) in [("short_factor", short_factor), ("long_factor", long_factor)] {
                 if divisors.len() != pairs {
                     let found = divisors.len();
-                    let reason = format!("it has {found} numbers for {pairs} pairs of a head");
-                    return Err(raw.invalid(key, reason).into());
+                    let reason = format!("{name} has {found} numbers for {pairs} pairs of a head");
+                    return Err(invalid(raw, reason));
                 }
             }
         }
@@ -39,12 +39,31 @@ impl RotarySpec {
             attention_factor: rope.scaling.attention_factor(),
             stretch: stretch(rope, turned),
         };
-        if made.inverse_frequencies.iter().any(|f| !f.is_finite()) {
-            let reason = "the frequencies of rotary positions are not finite with it";
-            return Err(raw.invalid("rope_theta", reason).into());
+        let stretched = match &made.stretch {
+            Some(StretchSpec::Fixed {
+                inverse_frequencies,
+                ..
+            }) => &inverse_frequencies[..],
+            _ => &[],
+        };
+        let mut frequencies = made.inverse_frequencies.iter().chain(stretched);
+        if frequencies.any(|f| !f.is_finite()) {
+            return Err(invalid(raw, "its frequencies are not finite".to_owned()));
+        }
+        let factor = made.attention_factor as f32;
+        if !(factor.is_finite() && factor > 0.0) {
+            let factor = made.attention_factor;
+            return Err(invalid(raw, format!("its attention factor is {factor}")));
         }
         Ok(made)
     }
+}
+
+/// The error of settings that cannot be turned by, which may be of several keys.
+fn invalid(raw: &JsonObject, reason: String) -> ModelError {
+    let mut keys = ["rope_scaling", "rope_parameters"].into_iter();
+    let key = keys.find(|key| raw.get(key).is_some_and(|value| !value.is_null()));
+    raw.invalid(key.unwrap_or("rope_theta"), reason).into()
 }
 
 /// Returns the frequencies of the `turned` elements of a head, in radians a token and in pairs.

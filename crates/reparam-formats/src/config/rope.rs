@@ -2,6 +2,9 @@
 
 mod scaling;
 
+use serde_json::Value;
+
+use self::scaling::Lengths;
 use super::{ConfigError, JsonObject};
 
 pub use self::scaling::{RopeScaling, YarnScaling};
@@ -31,6 +34,8 @@ pub struct RopeDefaults {
     pub max_positions: usize,
     /// The context length of the first training, in tokens, if the family has a default of its own.
     pub original_max_positions: Option<usize>,
+    /// Other names that the family's files have for types of scaling.
+    pub aliases: &'static [(&'static str, &'static str)],
 }
 
 impl RopeParameters {
@@ -49,18 +54,18 @@ impl RopeParameters {
             None => filled(config, "rope_parameters")?,
         };
         if let Some(object) = &object
-            && object.map().values().any(serde_json::Value::is_object)
+            && object.map().values().any(Value::is_object)
         {
-            return Err(ConfigError::UnsupportedRope {
-                path: object.path().to_path_buf(),
-                rope_type: "one per layer type".to_owned(),
-            });
+            return Err(unsupported(object, "one per layer type"));
         }
-        read_object(config, object.as_ref(), "rope_theta", defaults)
+        let lengths = Lengths::beside(config, object.as_ref(), defaults)?;
+        read_object(config, object.as_ref(), "rope_theta", (defaults, lengths))
     }
 
     /// Reads the parameters of the layers of one type, where each type has its own: the object of that name in
-    /// `rope_parameters`, or the older `theta_key` and, if `takes_scaling`, `rope_scaling`.
+    /// `rope_parameters`, or the older `theta_key` and, if `takes_scaling`, `rope_scaling`, which changes what the object says.
+    ///
+    /// As transformers reads them, an `original_max_position_embeddings` of the model has no effect, and `truncate` is refused.
     ///
     /// # Errors
     ///
@@ -73,14 +78,46 @@ impl RopeParameters {
         defaults: RopeDefaults,
     ) -> Result<Self, ConfigError> {
         let own = match filled(config, "rope_parameters")? {
-            Some(all) => filled(&all, layer_type)?,
+            Some(all) if all.map().values().all(|of| of.is_object() || of.is_null()) => {
+                filled(&all, layer_type)?
+            }
+            Some(all) => return Err(unsupported(&all, "one for all layer types")),
             None => None,
         };
         let scaling = match takes_scaling {
             true => filled(config, "rope_scaling")?,
             false => None,
         };
-        read_object(config, scaling.or(own).as_ref(), theta_key, defaults)
+        let theta = match (&own, &scaling) {
+            (Some(own), Some(_)) => theta(own, "rope_theta")?,
+            _ => None,
+        };
+        let defaults = RopeDefaults {
+            theta: theta.unwrap_or(defaults.theta),
+            ..defaults
+        };
+        let object = scaling.or(own);
+        if let Some(object) = &object
+            && object.bool("truncate")? == Some(false)
+        {
+            let reason =
+                "it has no effect in transformers where layer types have parameters of their own";
+            return Err(object.invalid("truncate", reason));
+        }
+        let lengths = Lengths::inside(config, object.as_ref(), defaults)?;
+        read_object(config, object.as_ref(), theta_key, (defaults, lengths))
+    }
+
+    /// Returns how many elements of a head are rotated, the first ones.
+    pub fn turned(&self, head_dim: usize) -> usize {
+        (head_dim as f64 * self.share) as usize
+    }
+}
+
+fn unsupported(object: &JsonObject, rope_type: &str) -> ConfigError {
+    ConfigError::UnsupportedRope {
+        path: object.path().to_path_buf(),
+        rope_type: rope_type.to_owned(),
     }
 }
 
@@ -95,7 +132,7 @@ fn read_object(
     config: &JsonObject,
     object: Option<&JsonObject>,
     theta_key: &str,
-    defaults: RopeDefaults,
+    (defaults, lengths): (RopeDefaults, Lengths),
 ) -> Result<RopeParameters, ConfigError> {
     let (mut theta, mut share) = (theta(config, theta_key)?, share(config)?);
     let mut scaling = RopeScaling::Default;
@@ -106,7 +143,12 @@ fn read_object(
             Some(rope_type) => rope_type,
             None => object.str("type")?.unwrap_or("default"),
         };
-        scaling = RopeScaling::read(rope_type, config, object, defaults)?;
+        let mut aliases = defaults.aliases.iter();
+        let rope_type = match aliases.find(|(alias, _)| *alias == rope_type) {
+            Some((_, rope_type)) => rope_type,
+            None => rope_type,
+        };
+        scaling = RopeScaling::read(rope_type, object, lengths)?;
     }
     Ok(RopeParameters {
         theta: theta.unwrap_or(defaults.theta),

@@ -14,6 +14,7 @@ const DEFAULTS: RopeDefaults = RopeDefaults {
     share: 1.0,
     max_positions: 2048,
     original_max_positions: None,
+    aliases: &[],
 };
 
 fn parse(value: &Value) -> Result<ModelJson, ConfigError> {
@@ -137,7 +138,7 @@ fn both_styles_of_rope_are_read() {
     }
 }
 
-/// The factors that follow from others are those of transformers, whose losses prove them in the crate of the models.
+/// A missing factor of YaRN is the ratio of the lengths, as transformers has it for `null`.
 #[test]
 fn stretched_ropes_are_read() {
     let scaling = |keys: Value| rope(keys).unwrap().scaling;
@@ -167,13 +168,19 @@ fn stretched_ropes_are_read() {
         attention_factor: (1.0 + 2.0_f64.ln() / 1024.0_f64.ln()).sqrt(),
         original_max_position_embeddings: 1024,
     };
-    // Phi-3's first files call it otherwise; the original length stands beside the object.
-    for name in ["longrope", "su", "yarn"] {
-        let mut object = lists.clone();
-        object["type"] = json!(name);
-        let keys = json!({"rope_scaling": object, "original_max_position_embeddings": 1024});
-        assert_eq!(scaling(keys), expected, "{name}");
-    }
+    let mut object = lists;
+    object["type"] = json!("longrope");
+    // The original length stands beside the object.
+    let keys = json!({"rope_scaling": object, "original_max_position_embeddings": 1024});
+    assert_eq!(scaling(keys), expected);
+    object["type"] = json!("own");
+    let defaults = RopeDefaults {
+        aliases: &[("own", "longrope")],
+        original_max_positions: Some(1024),
+        ..DEFAULTS
+    };
+    let found = RopeParameters::read(&with(json!({"rope_scaling": object})).json, defaults);
+    assert_eq!(found.unwrap().scaling, expected);
     let missing = rope(json!({"rope_scaling": {"type": "longrope", "short_factor": [1]}}));
     assert!(matches!(
         missing,

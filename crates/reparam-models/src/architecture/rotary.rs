@@ -62,6 +62,18 @@ impl RotarySpec {
         }
     }
 
+    /// Whether long sequences have a length and as many frequencies.
+    pub(super) fn stretch_fits(&self) -> bool {
+        match &self.stretch {
+            Some(StretchSpec::Fixed {
+                inverse_frequencies,
+                ..
+            }) => inverse_frequencies.len() == self.inverse_frequencies.len(),
+            Some(StretchSpec::Dynamic { beyond, .. }) => *beyond > 0,
+            None => true,
+        }
+    }
+
     /// Returns whether the first tokens of a sequence are turned otherwise once it has grown from `before` to `after` tokens.
     pub fn changes(&self, before: usize, after: usize) -> bool {
         match &self.stretch {

@@ -36,6 +36,8 @@ pub(super) struct Defaults {
     pub(super) theta: f64,
     /// `original_max_position_embeddings`; without one what the settings of rotary positions say.
     pub(super) original_max_positions: Option<usize>,
+    /// Other names of types of rotary positions.
+    pub(super) rope_aliases: &'static [(&'static str, &'static str)],
     /// `partial_rotary_factor`.
     pub(super) turned: f64,
     /// `initializer_range`.
@@ -55,6 +57,7 @@ impl Default for Defaults {
             special: SpecialTokens::default(),
             theta: 10_000.0,
             original_max_positions: None,
+            rope_aliases: &[],
             turned: 1.0,
             std: 0.02,
         }
@@ -140,6 +143,7 @@ impl<'a> Decoder<'a> {
             share: self.defaults.turned,
             max_positions: self.max_positions()?,
             original_max_positions: self.defaults.original_max_positions,
+            aliases: self.defaults.rope_aliases,
         })
     }
 
@@ -158,13 +162,14 @@ impl<'a> Decoder<'a> {
             let reason = format!("the head dimension is {head_dim}, the most is {MOST_HEAD_DIM}");
             return Err(invalid(reason));
         }
-        let rotary = RotarySpec::new(rope, head_dim, &self.json.json)?;
-        let pairs = rotary.inverse_frequencies.len();
-        if pairs == 0 || 2 * pairs > head_dim {
-            let reason = format!("the head dimension {head_dim} has to be even to be rotated");
+        let turned = rope.turned(head_dim);
+        if turned == 0 || !turned.is_multiple_of(2) {
+            let reason = format!(
+                "{turned} of the {head_dim} elements of a head are rotated, which has to be an even number"
+            );
             return Err(invalid(reason));
         }
-        Ok(rotary)
+        RotarySpec::new(rope, head_dim, &self.json.json)
     }
 
     /// Refuses rotary positions of a part of each head, which the family does not have.
@@ -336,11 +341,25 @@ pub(super) fn bias_feed_forward(feed_forward: &mut FeedForwardSpec, bias: bool) 
     }
 }
 
-/// What is found under a key, where `null` means none and a missing key `default`.
-pub(super) fn or_null<T>(raw: &JsonObject, key: &str, found: Option<T>, default: T) -> Option<T> {
+/// Reads the window of layers that have one; `null` means none.
+pub(super) fn window_or(raw: &JsonObject, default: usize) -> Result<Option<usize>, ConfigError> {
+    let key = "sliding_window";
     match raw.contains(key) {
-        true => found,
-        false => Some(default),
+        true => raw.size(key),
+        false => Ok(Some(default)),
+    }
+}
+
+/// Reads what scores or logits are capped at; `null` means nothing.
+pub(super) fn cap_or(
+    raw: &JsonObject,
+    key: &str,
+    default: Option<f64>,
+) -> Result<Option<f64>, ConfigError> {
+    match raw.f64(key)? {
+        Some(cap) if cap <= 0.0 => Err(raw.invalid(key, "it has to be larger than 0")),
+        None if !raw.contains(key) => Ok(default),
+        found => Ok(found),
     }
 }
 

@@ -3,8 +3,8 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::Family;
 use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention};
+use super::{Family, refuse};
 use crate::architecture::NormKind;
 use crate::{Architecture, ModelError};
 
@@ -33,6 +33,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         ..Defaults::default()
     };
     let raw = &json.json;
+    // transformers does one thing or another with it, by the implementation of attention.
+    refuse(raw, "use_bidirectional_attention")?;
     let mut decoder = Decoder::read(json, defaults)?;
     decoder.norm = NormKind::RmsPlusOne;
     // The first files say `gelu`, and mean its approximation.
@@ -42,10 +44,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
     let bias = raw.bool("attention_bias")?.unwrap_or(false);
-    let bidirectional = raw.bool("use_bidirectional_attention")?.unwrap_or(false);
     let mut architecture = decoder.describe(vec![rotary], |_, block| {
         bias_attention(&mut block.attention, bias, bias);
-        block.attention.causal = !bidirectional;
     })?;
     architecture.bias_keys = vec![ATTENTION_BIAS];
     architecture.embedding.factor = Some((decoder.width as f64).sqrt());

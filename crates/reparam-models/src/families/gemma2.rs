@@ -4,7 +4,9 @@
 use reparam_formats::config::ModelJson;
 use reparam_ops::Activation;
 
-use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, or_null, sliding_layers};
+use super::decoder::{
+    ATTENTION_BIAS, Decoder, Defaults, bias_attention, cap_or, sliding_layers, window_or,
+};
 use super::gemma::special_tokens;
 use super::{Family, refuse};
 use crate::architecture::NormKind;
@@ -31,15 +33,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     decoder.norm = NormKind::RmsPlusOne;
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
-    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
+    let window = window_or(raw, 4096)?;
     let sliding = sliding_layers(json, decoder.n_layers, |layer| layer.is_multiple_of(2))?;
-    let cap = |key, default| match raw.f64(key)? {
-        Some(cap) if cap <= 0.0 => Err(ModelError::from(
-            raw.invalid(key, "it has to be larger than 0"),
-        )),
-        found => Ok(or_null(raw, key, found, default)),
-    };
-    let soft_cap = cap("attn_logit_softcapping", 50.0)?;
+    let soft_cap = cap_or(raw, "attn_logit_softcapping", Some(50.0))?;
     let scale = decoder.scale_of("query_pre_attn_scalar", 256.0)?;
     let bias = raw.bool("attention_bias")?.unwrap_or(false);
     let mut architecture = decoder.describe(vec![rotary], |layer, block| {
@@ -52,6 +48,6 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     })?;
     architecture.bias_keys = vec![ATTENTION_BIAS];
     architecture.embedding.factor = Some((decoder.width as f64).sqrt());
-    architecture.head.soft_cap = cap("final_logit_softcapping", 30.0)?;
+    architecture.head.soft_cap = cap_or(raw, "final_logit_softcapping", Some(30.0))?;
     Ok(architecture)
 }

@@ -4,7 +4,9 @@
 use reparam_formats::config::{ModelJson, RopeParameters};
 use reparam_ops::Activation;
 
-use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, or_null, sliding_layers};
+use super::decoder::{
+    ATTENTION_BIAS, Decoder, Defaults, bias_attention, cap_or, sliding_layers, window_or,
+};
 use super::gemma::special_tokens;
 use super::{Family, unsupported};
 use crate::architecture::{NormKind, RotarySpec};
@@ -38,7 +40,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     }
     let rotary = rotary(json, &decoder)?;
     let bidirectional = raw.bool("use_bidirectional_attention")?.unwrap_or(false);
-    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
+    let window = window_or(raw, 4096)?;
     // The file counts the tokens on both sides.
     let window = window.map(|window| {
         if bidirectional {
@@ -67,7 +69,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     })?;
     architecture.bias_keys = vec![ATTENTION_BIAS];
     architecture.embedding.factor = Some((decoder.width as f64).sqrt());
-    architecture.head.soft_cap = raw.f64("final_logit_softcapping")?;
+    architecture.head.soft_cap = cap_or(raw, "final_logit_softcapping", None)?;
     Ok(architecture)
 }
 

@@ -137,6 +137,7 @@ fn local_layers(raw: &JsonObject, n_layers: usize) -> Result<Vec<bool>, ModelErr
             .collect());
     };
     let wrong = || raw.wrong_type(key, "a list of [kinds, times]");
+    let other_number = || raw.invalid(key, format!("it is not of {n_layers} layers"));
     let mut layers = Vec::new();
     for group in groups.as_array().ok_or_else(wrong)? {
         let [kinds, times] = &group.as_array().ok_or_else(wrong)?[..] else {
@@ -144,17 +145,15 @@ fn local_layers(raw: &JsonObject, n_layers: usize) -> Result<Vec<bool>, ModelErr
         };
         let kinds = kinds.as_array().ok_or_else(wrong)?;
         let times = times.as_u64().ok_or_else(wrong)?;
-        // No more than there can be, whatever the file says.
-        for _ in 0..times.min(n_layers as u64 + 1) {
-            layers.extend(kinds);
-            if layers.len() > n_layers {
-                break;
-            }
+        // Never more than there can be, whatever the file says.
+        let most = (n_layers - layers.len()) / kinds.len().max(1);
+        if kinds.is_empty() || times > most as u64 {
+            return Err(other_number().into());
         }
+        (0..times).for_each(|_| layers.extend(kinds));
     }
     if layers.len() != n_layers {
-        let reason = format!("it is not of {n_layers} layers");
-        return Err(raw.invalid(key, reason).into());
+        return Err(other_number().into());
     }
     let layers = layers.into_iter();
     layers

@@ -1,13 +1,19 @@
-//! Mistral: Llama with a sliding window in every layer.
+//! Mistral: Llama with a sliding window, in every layer or in some.
 
 use reparam_formats::config::ModelJson;
 
 use super::Family;
-use super::decoder::{Decoder, Defaults, or_null, sentencepiece_tokens};
+use super::decoder::{Decoder, Defaults, sentencepiece_tokens, sliding_layers, window_or};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
+    describe,
+};
+
+/// The name of what transformers makes of a Mistral whose file lists the types of its layers.
+pub(super) const MINISTRAL: Family = Family {
+    model_type: "ministral",
     describe,
 };
 
@@ -21,7 +27,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
-    let raw = &json.json;
-    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
-    decoder.describe(vec![rotary], |_, block| block.attention.window = window)
+    let window = window_or(&json.json, 4096)?;
+    let sliding = sliding_layers(json, decoder.n_layers, |_| true)?;
+    decoder.describe(vec![rotary], |layer, block| {
+        block.attention.window = window.filter(|_| sliding[layer]);
+    })
 }

@@ -14,7 +14,6 @@ mod gpt2;
 mod gpt_neo;
 mod llama;
 mod marian;
-mod ministral;
 mod mistral;
 mod modernbert;
 mod olmo2;
@@ -67,8 +66,8 @@ impl Families {
             llama::FAMILY,
             recurrent::LSTM,
             marian::FAMILY,
-            ministral::FAMILY,
             mistral::FAMILY,
+            mistral::MINISTRAL,
             modernbert::FAMILY,
             olmo2::FAMILY,
             olmo2::WITH_WINDOWS,
@@ -125,6 +124,9 @@ impl Families {
     pub fn describe(&self, json: &ModelJson) -> Result<Architecture, ModelError> {
         let architecture = (self.find(&json.model_type)?.describe)(json)?;
         architecture.check()?;
+        if json.json.bool("is_causal")? == Some(false) && architecture.is_causal() {
+            return Err(unsupported("is_causal", false, "true"));
+        }
         Ok(architecture)
     }
 }

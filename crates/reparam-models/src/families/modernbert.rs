@@ -157,6 +157,7 @@ fn rotary(
             share: 1.0,
             max_positions,
             original_max_positions: None,
+            aliases: &[],
         };
         let rope = RopeParameters::read_type(&json.json, layer_type, key, false, defaults)?;
         RotarySpec::new(&rope, head_dim, &json.json)

@@ -1,10 +1,12 @@
 //! OLMo 2 and 3: Llama with norms behind each half of a block in place of before it, and norms of all queries and all keys. OLMo 3
-//! has a window in three of four layers, whose positions are never scaled.
+//! has a window in three of four layers, with positions of their own.
 
 use reparam_formats::config::{ModelJson, RopeParameters, SpecialTokens};
 
-use super::Family;
-use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention, or_null, sliding_layers};
+use super::decoder::{
+    ATTENTION_BIAS, Decoder, Defaults, bias_attention, sliding_layers, window_or,
+};
+use super::{Family, unsupported};
 use crate::architecture::{BlockSpec, NormSpec, NormsSpec, RotarySpec};
 use crate::{Architecture, ModelError};
 
@@ -45,13 +47,23 @@ fn describe_with_windows(json: &ModelJson) -> Result<Architecture, ModelError> {
     const SLIDING: usize = 1;
     let raw = &json.json;
     let decoder = Decoder::read(json, defaults(THETA))?;
+    // transformers takes it for one kind of layers alone.
+    if let Some(theta) = raw.f64("rope_theta")?
+        && theta != THETA
+    {
+        return Err(unsupported(
+            "rope_theta",
+            theta,
+            "500000, others in rope_parameters by type of layer",
+        ));
+    }
     let rotary = [("full_attention", true), ("sliding_attention", false)].map(|(of, is_scaled)| {
         let defaults = decoder.rope_defaults(THETA)?;
         let rope = RopeParameters::read_type(raw, of, "rope_theta", is_scaled, defaults)?;
         decoder.rotary_of(&rope)
     });
     let rotary = rotary.into_iter().collect::<Result<_, ModelError>>()?;
-    let window = or_null(raw, "sliding_window", raw.size("sliding_window")?, 4096);
+    let window = window_or(raw, 4096)?;
     let sliding = sliding_layers(json, decoder.n_layers, |layer| {
         !(layer + 1).is_multiple_of(4)
     })?;

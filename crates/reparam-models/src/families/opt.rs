@@ -57,10 +57,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let block = |layer: usize| {
         let linear = |name: &str, d_in: usize, d_out: usize| LinearSpec {
             bias,
-            ..LinearSpec::new(format!("layers.{layer}.{name}"), d_in, d_out)
+            ..LinearSpec::new(format!("decoder.layers.{layer}.{name}"), d_in, d_out)
         };
         let norms = |name: &str| {
-            let norm = norm(format!("layers.{layer}.{name}"));
+            let norm = norm(format!("decoder.layers.{layer}.{name}"));
             let mut norms = NormsSpec::default();
             let place = match is_before {
                 true => &mut norms.before,
@@ -114,12 +114,12 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             eos: vec![2],
             pad: Some(1),
         })?,
-        prefix: "model.decoder".to_owned(),
+        prefix: "model".to_owned(),
         embedding: EmbeddingSpec {
-            tokens: "embed_tokens".to_owned(),
+            tokens: "decoder.embed_tokens".to_owned(),
             factor: None,
             positions: Some(TableSpec {
-                path: "embed_positions".to_owned(),
+                path: "decoder.embed_positions".to_owned(),
                 rows: max_positions.saturating_add(OFFSET),
                 offset: OFFSET,
             }),
@@ -134,7 +134,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         relative: None,
         seq2seq: None,
         blocks: (0..n_layers).map(block).collect(),
-        norm: (is_before && !without_last).then(|| norm("final_layer_norm".to_owned())),
+        norm: (is_before && !without_last).then(|| norm("decoder.final_layer_norm".to_owned())),
         head: HeadSpec {
             path: "lm_head".to_owned(),
             tied: raw.bool("tie_word_embeddings")?.unwrap_or(true),

@@ -18,6 +18,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         max_positions: 4096,
         eps: ("rms_norm_eps", 1e-5),
         original_max_positions: Some(4096),
+        rope_aliases: &[("su", "longrope"), ("yarn", "longrope")],
         special: SpecialTokens {
             bos: Some(1),
             eos: vec![32_000],

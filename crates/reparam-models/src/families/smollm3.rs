@@ -31,11 +31,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
     let turned = turned_layers(json, decoder.n_layers)?;
-    let window = match raw.bool("use_sliding_window")? {
-        Some(true) => raw.size("sliding_window")?,
-        _ => None,
-    };
-    let sliding = sliding_layers(json, decoder.n_layers, |layer| !turned[layer])?;
+    let window = raw.size("sliding_window")?;
+    // Says nothing of layers that are listed.
+    let slides = raw.bool("use_sliding_window")?.unwrap_or(false);
+    let sliding = sliding_layers(json, decoder.n_layers, |layer| slides && !turned[layer])?;
     let attention_bias = raw.bool("attention_bias")?.unwrap_or(false);
     let mlp_bias = raw.bool("mlp_bias")?.unwrap_or(false);
     let architecture = decoder.describe(vec![rotary], |layer, block| {
@@ -59,7 +58,8 @@ fn turned_layers(json: &ModelJson, n_layers: usize) -> Result<Vec<bool>, ModelEr
         None => Ok((1..=n_layers)
             .map(|layer| !layer.is_multiple_of(every))
             .collect()),
-        Some(listed) if listed.len() == n_layers => {
+        // A longer list is that of a model that was cut.
+        Some(listed) if listed.len() >= n_layers => {
             Ok(listed.into_iter().map(|turned| turned != 0.0).collect())
         }
         Some(listed) => {

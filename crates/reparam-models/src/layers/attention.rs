@@ -22,9 +22,9 @@ pub struct Attention {
     pub position_query: Option<Named<Linear>>,
     /// Back to the hidden states.
     pub output: Named<Linear>,
-    /// The norm of each head of the queries.
+    /// The norm of each head of the queries, or of all of them if it is as wide.
     pub q_norm: Option<Named<Norm>>,
-    /// The norm of each head of the keys.
+    /// The norm of each head of the keys, or of all of them if it is as wide.
     pub k_norm: Option<Named<Norm>>,
     /// What it is.
     pub spec: AttentionSpec,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::describe as describe_valid;
 use crate::architecture::{AttentionSpec, BlockSpec};
 use crate::{Architecture, Families, Family, ModelError};
+use reparam_ops::Activation;
 
 /// A configuration with the required keys only.
 fn minimal(family: &str) -> Value {
@@ -124,6 +125,41 @@ fn defaults_are_those_of_transformers() {
         );
         assert_eq!(found, expected, "{family}");
     }
+    // The second frequency says the base: theta^(-2 / turned elements).
+    for (family, theta, turned, eps) in [
+        ("llama", 1e4_f64, 8, 1e-6),
+        ("smollm3", 2e6, 8, 1e-6),
+        ("olmo2", 1e4, 8, 1e-5),
+        ("olmo3", 5e5, 8, 1e-5),
+        ("starcoder2", 1e4, 8, 1e-5),
+        ("stablelm", 1e4, 4, 1e-5),
+    ] {
+        // Heads of 8 elements, of StableLM of 16.
+        let changes = match family {
+            "stablelm" => json!({"num_attention_heads": 32, "hidden_size": 512}),
+            _ => json!({}),
+        };
+        let all = with(family, changes).expect(family);
+        let found = &all.rotary[0].inverse_frequencies;
+        assert_eq!(found.len(), turned / 2, "{family}");
+        let expected = theta.powf(-2.0 / turned as f64);
+        let difference = (f64::from(found[1]) - expected).abs();
+        assert!(difference <= 1e-6 * expected, "{family}");
+        assert_eq!(all.norm.expect("a norm").eps, eps, "{family}");
+    }
+    let bare = json!({"enable_bias": false, "do_layer_norm_before": false});
+    let opt = with("opt", bare).expect("valid");
+    assert!(opt.norm.is_none() && opt.linears().all(|linear| !linear.bias));
+    let norms = &opt.blocks[0].feed_forward_norms;
+    assert!(norms.before.is_none() && norms.after.is_some());
+    let activation = |family: &str, changes: Value| {
+        let all = with(family, changes).expect(family);
+        all.blocks[0].feed_forward.activation
+    };
+    let gelu = json!({"num_attention_heads": 16, "hidden_act": "gelu"});
+    assert_eq!(activation("gemma", gelu), Activation::GeluTanh);
+    assert_eq!(activation("opt", json!({})), Activation::Relu);
+    assert_eq!(activation("starcoder2", json!({})), Activation::GeluTanh);
     let llama = with("llama", json!({})).expect("valid");
     let norm = llama.norm.as_ref().expect("a norm");
     assert_eq!((norm.eps, norm.path.as_str()), (1e-6, "norm"));
@@ -147,6 +183,10 @@ fn null_means_none_and_lists_are_read() {
     assert_eq!(all.special.bos, None);
     assert_eq!(all.special.eos, [3, 5]);
     assert_eq!(all.special.pad, None);
+    let uncapped = json!({"attn_logit_softcapping": null, "final_logit_softcapping": null, "sliding_window": null});
+    let all = with("gemma2", uncapped).expect("valid");
+    let capped = (attention(&all, 0).soft_cap, all.head.soft_cap);
+    assert_eq!((capped, attention(&all, 0).window), ((None, None), None));
     let none = with("llama", json!({"eos_token_id": null})).expect("valid");
     assert_eq!(none.special.eos, [0_u32; 0]);
     // As many as query heads, where a family's default is another number.
@@ -182,6 +222,32 @@ fn windows_are_where_transformers_has_them() {
     });
     let expected = [Some(4096), None, None, None, Some(4096)];
     assert_eq!(windows(&with("qwen3", listed).expect("valid")), expected);
+    let listed = json!({"sliding_window": 6, "layer_types": [
+        "full_attention", "sliding_attention", "full_attention", "full_attention", "full_attention"
+    ]});
+    for family in ["mistral", "ministral", "smollm3"] {
+        let all = with(family, listed.clone()).expect("valid");
+        assert_eq!(windows(&all), [None, Some(6), None, None, None], "{family}");
+    }
+    let (wide, near) = (Some(4096), Some(256));
+    for (family, expected) in [
+        ("ministral", [wide; 5]),
+        ("gemma2", [wide, None, wide, None, wide]),
+        ("olmo3", [wide, wide, wide, None, wide]),
+        ("smollm3", [None; 5]),
+        ("starcoder2", [None; 5]),
+        ("gpt_neo", [None, near, None, near, None]),
+    ] {
+        let all = with(family, json!({})).expect("valid");
+        assert_eq!(windows(&all), expected, "{family}");
+    }
+    let sliding = json!({"use_sliding_window": true, "sliding_window": 6, "no_rope_layers": [1, 0, 1, 1, 0, 1, 1]});
+    let all = with("smollm3", sliding).expect("valid");
+    assert_eq!(windows(&all), [None, Some(6), None, None, Some(6)]);
+    let turned: Vec<_> = (0..5)
+        .map(|layer| attention(&all, layer).rotary.is_some())
+        .collect();
+    assert_eq!(turned, [true, false, true, true, false]);
     let all = with("gemma3_text", json!({"num_hidden_layers": 7})).expect("valid");
     let expected = [
         Some(4096),
@@ -262,6 +328,11 @@ fn impossible_values_name_key_and_file() {
             "attention_types",
         ),
         (
+            "gpt_neo",
+            json!({"attention_types": [[[], 1_u64 << 60], [["local"], 5]]}),
+            "attention_types",
+        ),
+        (
             "opt",
             json!({"num_attention_heads": 7}),
             "num_attention_heads",
@@ -279,12 +350,36 @@ fn impossible_values_name_key_and_file() {
         (
             "llama",
             json!({"rope_scaling": {"type": "longrope", "short_factor": [1, 2], "long_factor": [1, 2]}}),
-            "short_factor",
+            "rope_scaling",
+        ),
+        (
+            "llama",
+            json!({"rope_parameters": {
+                "rope_type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [1, 1, 1, 1e-60]
+            }}),
+            "rope_parameters",
+        ),
+        (
+            "llama",
+            json!({"rope_scaling": {"type": "yarn", "factor": 2.0, "attention_factor": 1e39}}),
+            "rope_scaling",
+        ),
+        (
+            "stablelm",
+            json!({"num_attention_heads": 32, "hidden_size": 640}),
+            "hidden_size",
+        ),
+        (
+            "olmo3",
+            json!({"rope_parameters": {"full_attention": {
+                "rope_type": "yarn", "factor": 2.0, "truncate": false
+            }}}),
+            "rope_parameters.full_attention.truncate",
         ),
         (
             "llama",
             json!({"rope_theta": 1.0, "rope_scaling": {"type": "yarn", "factor": 2.0}}),
-            "rope_theta",
+            "rope_scaling",
         ),
         (
             "deberta-v2",
@@ -361,6 +456,14 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             "use_parallel_residual",
         ),
         (
+            "gemma",
+            json!({"num_attention_heads": 16, "use_bidirectional_attention": true}),
+            "use_bidirectional_attention",
+        ),
+        ("llama", json!({"is_causal": false}), "is_causal"),
+        ("gpt2", json!({"is_causal": false}), "is_causal"),
+        ("olmo3", json!({"rope_theta": 1e6}), "rope_theta"),
+        (
             "gemma2",
             json!({"use_bidirectional_attention": true}),
             "use_bidirectional_attention",
@@ -435,6 +538,68 @@ fn a_family_is_added_from_outside() {
     assert!(families.model_types().contains(&"toy"));
     let all = families.describe(&json).expect("it is there now");
     assert_eq!(windows(&all), [Some(3), None, Some(3), None, Some(3)]);
+}
+
+#[test]
+fn older_and_newer_settings_of_positions_mean_the_same() {
+    let yarn = json!({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64});
+    let mut with_theta = yarn.clone();
+    with_theta["rope_theta"] = json!(5e5);
+    for (family, older, newer) in [
+        (
+            "gemma2",
+            json!({"rope_theta": 3e4}),
+            json!({"rope_parameters": {"rope_type": "default", "rope_theta": 3e4}}),
+        ),
+        (
+            "olmo2",
+            json!({"rope_theta": 5e5, "rope_scaling": yarn}),
+            json!({"rope_parameters": with_theta}),
+        ),
+        (
+            "olmo3",
+            json!({"rope_theta": 5e5, "rope_scaling": yarn}),
+            json!({"rope_parameters": {
+                "full_attention": with_theta, "sliding_attention": {"rope_theta": 5e5}
+            }}),
+        ),
+        (
+            "stablelm",
+            json!({"num_attention_heads": 32, "rope_theta": 2e4, "partial_rotary_factor": 1.0}),
+            json!({"num_attention_heads": 32, "rope_parameters": {
+                "rope_theta": 2e4, "partial_rotary_factor": 1.0
+            }}),
+        ),
+    ] {
+        let [older, newer] = [older, newer].map(|changes| with(family, changes).expect(family));
+        assert_eq!(older, newer, "{family}");
+    }
+    // What stands beside parameters by type of layer has no effect on them.
+    let nested = json!({"rope_parameters": {"full_attention": with_theta}});
+    let mut beside = nested.clone();
+    beside["original_max_position_embeddings"] = json!(8);
+    let [plain, beside] = [nested, beside].map(|changes| with("olmo3", changes).expect("valid"));
+    assert_eq!(plain, beside);
+    let phi = |name: &str| {
+        let scaling = json!({
+            "type": name, "short_factor": [1, 2, 3, 4], "long_factor": [2, 3, 4, 5],
+        });
+        with(
+            "phi3",
+            json!({"rope_scaling": scaling, "max_position_embeddings": 8192}),
+        )
+    };
+    let expected = phi("longrope").expect("valid");
+    let factor = (1.0 + 2.0_f64.ln() / 4096.0_f64.ln()).sqrt();
+    assert_eq!(expected.rotary[0].attention_factor, factor);
+    for name in ["su", "yarn"] {
+        assert_eq!(phi(name).expect("valid"), expected, "{name}");
+    }
+    let flat = json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0}});
+    assert!(matches!(
+        with("olmo3", flat),
+        Err(ModelError::Config(ConfigError::UnsupportedRope { .. }))
+    ));
 }
 
 #[test]

@@ -270,6 +270,27 @@ fn assert_gradients_close(
     );
 }
 
+/// The same for gradients of which some are zero but for rounding, less than `zero` on both sides: what is added to all keys of a
+/// head, or to the logits of all tokens, changes no probability. Returns how many are not.
+fn assert_gradients_close_or_zero(
+    found: &BTreeMap<String, Vec<f64>>,
+    expected: &BTreeMap<String, Vec<f64>>,
+    (tolerance, zero): (f64, f64),
+    what: &str,
+) -> usize {
+    assert!(found.keys().eq(expected.keys()), "{what}: other parameters");
+    let is_zero = |values: &[f64]| values.iter().all(|x| x.abs() < zero);
+    let all = expected.clone().into_iter();
+    let (zeros, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        all.partition(|(_, values)| is_zero(values));
+    for key in zeros.keys() {
+        assert!(is_zero(&found[key]), "{what}: {key}");
+    }
+    let found = others.keys().map(|key| (key.clone(), found[key].clone()));
+    assert_gradients_close(&found.collect(), &others, tolerance, what);
+    others.len()
+}
+
 /// Returns the largest difference divided by the largest expected number.
 fn relative_difference(found: &[f64], expected: &[f64]) -> f64 {
     let largest = expected.iter().fold(0.0_f64, |max, x| max.max(x.abs()));

@@ -32,9 +32,9 @@ pub struct AttentionBlock<'a> {
     pub inputs: Vec<FusedLinear>,
     /// Back to the width of the hidden states.
     pub output: FusedLinear,
-    /// The norm of each head of the queries.
+    /// The norm of each head of the queries, or of all of them if it is as wide.
     pub q_norm: Option<FusedNorm>,
-    /// The norm of each head of the keys.
+    /// The norm of each head of the keys, or of all of them if it is as wide.
     pub k_norm: Option<FusedNorm>,
     /// The heads.
     pub config: AttentionConfig,

@@ -81,14 +81,12 @@ impl RopeScaling {
     pub const TYPES: [&'static str; 6] =
         ["default", "linear", "dynamic", "yarn", "longrope", "llama3"];
 
-    /// Reads the settings of a type from the object that names it. Values of the model are in `config`.
+    /// Reads the settings of a type from the object that names it.
     pub(super) fn read(
         rope_type: &str,
-        config: &JsonObject,
         object: &JsonObject,
-        defaults: RopeDefaults,
+        lengths: Lengths,
     ) -> Result<Self, ConfigError> {
-        let lengths = || Lengths::read(config, object, defaults);
         match rope_type {
             "default" => Ok(Self::Default),
             "linear" => Ok(Self::Linear {
@@ -96,17 +94,12 @@ impl RopeScaling {
             }),
             "dynamic" => Ok(Self::Dynamic {
                 factor: required(object, "factor")?,
-                max_position_embeddings: lengths()?.max,
+                max_position_embeddings: lengths.max,
             }),
-            // The first files of Phi-3 call it otherwise.
-            "longrope" | "su" => longrope(object, lengths()?),
-            "yarn" if object.contains("short_factor") => longrope(object, lengths()?),
-            "yarn" => yarn(object, lengths()?),
-            "llama3" => llama3(object, lengths()?),
-            other => Err(ConfigError::UnsupportedRope {
-                path: object.path().to_path_buf(),
-                rope_type: other.to_owned(),
-            }),
+            "yarn" => yarn(object, lengths),
+            "longrope" => longrope(object, lengths),
+            "llama3" => llama3(object, lengths),
+            other => Err(super::unsupported(object, other)),
         }
     }
 
@@ -122,40 +115,59 @@ impl RopeScaling {
     }
 }
 
-/// The lengths of contexts, in tokens.
+/// The lengths of contexts, in tokens, at least 1.
 #[derive(Debug, Clone, Copy)]
-struct Lengths {
+pub(super) struct Lengths {
     /// The model's own, `max_position_embeddings`.
     max: usize,
     /// That of the first training.
     original: usize,
 }
 
+const ORIGINAL: &str = "original_max_position_embeddings";
+
 impl Lengths {
-    fn read(
+    /// Reads those of a model whose layers share their positions: what stands beside the object wins, the family's default included.
+    pub(super) fn beside(
         config: &JsonObject,
-        object: &JsonObject,
+        object: Option<&JsonObject>,
         defaults: RopeDefaults,
     ) -> Result<Self, ConfigError> {
-        let max = config.usize("max_position_embeddings")?;
-        let max = max.unwrap_or(defaults.max_positions);
-        let key = "original_max_position_embeddings";
-        // A value beside the object wins, the family's default included; without any, the model's own context length is meant.
-        let beside = config.usize(key)?.or(defaults.original_max_positions);
-        let (original, from) = match beside {
-            Some(original) => (original, config),
-            None => (object.usize(key)?.unwrap_or(max), object),
-        };
-        match original {
-            0 => Err(from.invalid(key, "it has to be at least 1")),
-            original => Ok(Self { max, original }),
+        match config.size(ORIGINAL)?.or(defaults.original_max_positions) {
+            Some(original) => Ok(Self {
+                max: max_positions(config, defaults)?,
+                original,
+            }),
+            None => Self::inside(config, object, defaults),
         }
+    }
+
+    /// Reads those of layers with positions of their own. Without an original length, that of the model is meant.
+    pub(super) fn inside(
+        config: &JsonObject,
+        object: Option<&JsonObject>,
+        defaults: RopeDefaults,
+    ) -> Result<Self, ConfigError> {
+        let max = max_positions(config, defaults)?;
+        let original = match object {
+            Some(object) => object.size(ORIGINAL)?,
+            None => None,
+        };
+        Ok(Self {
+            max,
+            original: original.unwrap_or(max),
+        })
     }
 
     /// How much longer the model's context is than that of the first training.
     fn ratio(self) -> f64 {
         self.max as f64 / self.original as f64
     }
+}
+
+fn max_positions(config: &JsonObject, defaults: RopeDefaults) -> Result<usize, ConfigError> {
+    let found = config.size("max_position_embeddings")?;
+    Ok(found.unwrap_or(defaults.max_positions))
 }
 
 fn yarn(object: &JsonObject, lengths: Lengths) -> Result<RopeScaling, ConfigError> {
