@@ -11,7 +11,8 @@ other way, and `adapter_loss` the loss with it.
 
 Sizes are such that every feature shows: windows are shorter than the sequences, key heads fewer than query heads, heads
 wider than `hidden_size / heads` where a family allows it, a part of each head is rotated (Phi-3), layer types alternate with
-rotary bases of their own (Gemma 3, OLMo 3), every second layer has no positions (SmolLM3), and weights are stored as `[d_in, d_out]` (GPT-2).
+rotary bases of their own (Gemma 3, OLMo 3), every second layer has no positions (SmolLM3, Cohere 2), weights are stored as `[d_in, d_out]` (GPT-2),
+halves of a block stand side by side (Phi, GPT-J, GPT-NeoX, Cohere, Falcon), and factors are none that change nothing (Granite).
 
 Weights are normal with standard deviation 0.2, biases too, norm weights as they are initialized plus that.
 """
@@ -24,8 +25,9 @@ from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, wri
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, GPTNeoConfig, MinistralConfig
-from transformers import MistralConfig, Olmo2Config, Olmo3Config, OPTConfig, Phi3Config, Qwen2Config, Qwen3Config
+from transformers import BloomConfig, Cohere2Config, CohereConfig, FalconConfig, Glm4Config, GlmConfig, GPTJConfig, GPTNeoXConfig
+from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, GPTNeoConfig, GraniteConfig, MinistralConfig
+from transformers import MistralConfig, Olmo2Config, Olmo3Config, OPTConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen3Config
 from transformers import SmolLM3Config, StableLmConfig, Starcoder2Config
 
 LENGTH = 24
@@ -53,6 +55,7 @@ YARN = {
     "beta_slow": 0.1,
     "original_max_position_embeddings": 32,
 }
+HALF = {**DEFAULT, "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 POSITIONS = {
     "vocab_size": 72,
     "max_position_embeddings": 64,
@@ -146,10 +149,63 @@ CONFIGS = {
         attention_types=[[["global", "local"], 1]],
         window_size=7,
     ),
+    "phi": PhiConfig(**COMMON, num_hidden_layers=2, qk_layernorm=True, rope_parameters=HALF),
+    "gptj": GPTJConfig(
+        vocab_size=72,
+        n_embd=32,
+        n_head=4,
+        n_layer=2,
+        n_inner=48,
+        n_positions=64,
+        rotary_dim=4,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "gpt_neox": GPTNeoXConfig(
+        **POSITIONS,
+        hidden_size=32,
+        intermediate_size=48,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        rope_parameters=HALF,
+    ),
+    "cohere": CohereConfig(**COMMON, num_hidden_layers=2, logit_scale=0.5),
+    "cohere2": Cohere2Config(
+        **COMMON,
+        num_hidden_layers=2,
+        logit_scale=0.5,
+        sliding_window=6,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    "granite": GraniteConfig(
+        **COMMON,
+        num_hidden_layers=2,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.25,
+        residual_multiplier=0.4,
+        logits_scaling=0.7,
+    ),
+    "glm": GlmConfig(**COMMON, num_hidden_layers=2, head_dim=16, rope_parameters=HALF),
+    "glm4": Glm4Config(**COMMON, num_hidden_layers=2, head_dim=16, rope_parameters=HALF),
+    "falcon": FalconConfig(**POSITIONS, hidden_size=32, ffn_hidden_size=48, num_attention_heads=4, num_hidden_layers=2),
+    "falcon_new": FalconConfig(
+        **POSITIONS,
+        hidden_size=32,
+        ffn_hidden_size=48,
+        num_attention_heads=4,
+        num_kv_heads=2,
+        num_hidden_layers=2,
+        new_decoder_architecture=True,
+        bias=True,
+    ),
+    "bloom": BloomConfig(
+        vocab_size=72, hidden_size=24, n_layer=2, n_head=6, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    ),
+    "stablelm_parallel": StableLmConfig(**COMMON, num_hidden_layers=2, use_parallel_residual=True, rope_parameters=HALF),
 }
 
 # Whose layers are joined, or stored the other way.
-ADAPTED = ["gpt2", "phi3"]
+ADAPTED = ["gpt2", "phi3", "gpt_neox", "falcon_new"]
 
 # Rotary positions of every type, each on the model of `ROPE_FAMILY`: what its configuration says, and the longest sequence it is for.
 ROPE_FAMILY = "qwen3"
@@ -193,6 +249,8 @@ LEGACY = {
         "sliding_window_pattern": 3,
     },
     "phi3": {"rope_theta": 1e4, "partial_rotary_factor": 0.5, "rope_scaling": None},
+    "phi": {"rope_theta": 1e4, "partial_rotary_factor": 0.5, "rope_scaling": None},
+    "gpt_neox": {"rotary_emb_base": 1e4, "rotary_pct": 0.5},
 }
 
 

@@ -200,6 +200,7 @@ fn rotary<T: Number>(bencher: Bencher<'_, '_>) {
         n_heads,
         head_dim: HEAD_DIM,
         turned: HEAD_DIM,
+        interleaved: false,
     };
     let run = |x: &mut [T], inverse| rotary_rows(x, heads, &cos, &sin, inverse);
     run(&mut turned, false).expect("shapes fit");

@@ -1,4 +1,4 @@
-//! Rotary position embedding in the convention of Hugging Face's `rotate_half`.
+//! Rotary position embedding, in the convention of Hugging Face's `rotate_half` or of neighbours.
 
 use rayon::prelude::*;
 
@@ -90,6 +90,7 @@ pub fn rotary<T: Number>(
         n_heads,
         head_dim,
         turned: head_dim,
+        interleaved: false,
     };
     let tokens = check_tables(cos, sin, heads)?;
     check_len("x", x, &[tokens, n_heads, head_dim])?;
@@ -108,12 +109,14 @@ pub struct Heads {
     pub head_dim: usize,
     /// How many of them are turned, the first ones: an even number up to `head_dim`.
     pub turned: usize,
+    /// Whether pairs are neighbours, as in GPT-J: `x_{2i}` and `x_{2i+1}` in place of `x_i` and `x_{i+h}`.
+    pub interleaved: bool,
 }
 
 /// [`rotary`] of the heads of rows that hold something else, too, or of a part of each head: what is not turned stays as it is.
 ///
 /// Queries and keys that lie side by side are turned by one call with the heads of both. In the formula of [`rotary`], `h`
-/// is half of what is turned.
+/// is half of what is turned; interleaved heads have their pairs elsewhere.
 ///
 /// # Shapes
 ///
@@ -210,6 +213,10 @@ fn rotary_generic<S: PairSimd, T: Number>(
         .zip(sin.chunks_exact(half))
     {
         for head in x.chunks_exact_mut(heads.head_dim).take(heads.n_heads) {
+            if heads.interleaved {
+                turn_neighbours(&mut head[..heads.turned], cos, sin, sign);
+                continue;
+            }
             for_groups!(half, |at| {
                 let behind: Group = at.after(half);
                 let (a, b) = (read(simd, head, at), read(simd, head, behind));
@@ -220,5 +227,16 @@ fn rotary_generic<S: PairSimd, T: Number>(
                 write(simd, simd.mul_add_lanes(b, cos, from_a), head, behind);
             });
         }
+    }
+}
+
+/// Turns a head whose pairs are neighbours.
+#[inline(always)]
+fn turn_neighbours<T: Number>(head: &mut [T], cos: &[f32], sin: &[f32], sign: f32) {
+    let pairs = head.as_chunks_mut::<2>().0.iter_mut();
+    for (([a, b], cos), sin) in pairs.zip(cos).zip(sin) {
+        let (x, y, sin) = (a.to_f32(), b.to_f32(), sign * sin);
+        *a = T::from_f32(x * cos - y * sin);
+        *b = T::from_f32(y * cos + x * sin);
     }
 }

@@ -200,12 +200,38 @@ pub struct BlockSpec {
     pub feed_forward: FeedForwardSpec,
     /// The norms around it.
     pub feed_forward_norms: NormsSpec,
+    /// Whether the feed-forward layer reads what attention reads, the input of the block, in place of what attention makes of it:
+    ///
+    /// ```text
+    /// h' = h + attention(before(h)) + feed_forward(before'(h))
+    /// ```
+    ///
+    /// `before'` is attention's `before` where the feed-forward layer has no norm of its own.
+    pub parallel: bool,
 }
 
-/// Where the norms of half a block `f` are:
+impl BlockSpec {
+    /// Puts both halves side by side, behind the norm of attention.
+    pub fn share_norm(&mut self) {
+        self.feed_forward_norms.before = None;
+        self.parallel = true;
+    }
+
+    fn check_parallel(&self) -> Option<String> {
+        if !self.parallel {
+            return None;
+        }
+        let norms = [&self.attention_norms, &self.feed_forward_norms];
+        let is_plain = self.cross.is_none() && norms.iter().all(|norms| norms.after.is_none());
+        let reason = "parallel halves have no norm after their sum, and read no source";
+        (!is_plain).then(|| reason.to_owned())
+    }
+}
+
+/// Where the norms of half a block `f` are, and what it is multiplied by:
 ///
 /// ```text
-/// h' = after(h + inside(f(before(h))))
+/// h' = after(h + factor * inside(f(before(h))))
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NormsSpec {
@@ -215,6 +241,8 @@ pub struct NormsSpec {
     pub inside: Option<NormSpec>,
     /// On the sum.
     pub after: Option<NormSpec>,
+    /// What is added is multiplied by this.
+    pub factor: Option<f64>,
 }
 
 /// Self-attention.
@@ -222,6 +250,8 @@ pub struct NormsSpec {
 pub struct AttentionSpec {
     /// Queries, keys and values: three layers, or one whose output holds them side by side.
     pub inputs: Vec<LinearSpec>,
+    /// Whether the output of that one layer holds the heads in groups: for each key head its queries, its key and its value.
+    pub grouped: bool,
     /// Back to the hidden states.
     pub output: LinearSpec,
     /// The norm of each head of the queries, or of all of them if it is as wide.
@@ -267,7 +297,11 @@ impl AttentionSpec {
     fn check_widths(&self) -> Option<String> {
         let widths = self.widths();
         let found: Vec<usize> = self.inputs.iter().map(|linear| linear.d_out).collect();
-        let fits = found == widths || found == [widths.iter().sum::<usize>()];
+        let is_joined = found == [widths.iter().sum::<usize>()];
+        let fits = found == widths || is_joined;
+        if self.grouped && !is_joined {
+            return Some("heads in groups are those of one layer".to_owned());
+        }
         (!fits).then(|| {
             format!("queries, keys and values have the widths {widths:?}, their layers {found:?}")
         })
@@ -358,8 +392,25 @@ pub struct HeadSpec {
     pub path: String,
     /// Whether its weight is the table of token vectors.
     pub tied: bool,
+    /// Whether it has a bias; one that is tied has none.
+    pub bias: bool,
+    /// What hidden states, and so logits, are multiplied by.
+    pub factor: Option<f64>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub soft_cap: Option<f64>,
+}
+
+impl HeadSpec {
+    /// Returns a head at a path.
+    pub fn new(path: impl Into<String>, tied: bool) -> Self {
+        Self {
+            path: path.into(),
+            tied,
+            bias: false,
+            factor: None,
+            soft_cap: None,
+        }
+    }
 }
 
 impl Architecture {
@@ -443,6 +494,12 @@ impl Architecture {
         if self.blocks.is_empty() && self.recurrent.is_none() {
             return refuse(0, "there is none".to_owned());
         }
+        if self.head.tied && self.head.bias {
+            return refuse(
+                0,
+                "a head that is the table of tokens has no bias".to_owned(),
+            );
+        }
         for (index, block) in self.blocks.iter().enumerate() {
             let cross = block.cross.as_ref();
             let checks = [
@@ -453,6 +510,7 @@ impl Architecture {
                 cross.and_then(|cross| cross.attention.check_heads(&self.rotary)),
                 cross.and_then(CrossSpec::check),
                 block.feed_forward.check_widths(),
+                block.check_parallel(),
             ];
             if let Some(reason) = checks.into_iter().flatten().next() {
                 return refuse(index, reason);

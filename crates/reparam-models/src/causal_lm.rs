@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use burn::module::Param;
 use burn::tensor::{DType, Device, Tensor};
 use reparam::methods::{AttachedModule, planned};
 use reparam::parameters::{self, NamedTensor};
 use reparam::{ForwardContext, Linear, OutputHead};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_ops::fused::{
-    BlockCache, FusedLinear, norm_linear_cross_entropy, norm_logits, with_team,
+    BlockCache, FusedLinear, FusedNorm, norm_linear_cross_entropy, norm_logits, with_team,
 };
 use reparam_ops::{
     LinearPlan, RecurrentState, Segments, linear, linear_cross_entropy, segments_from_bounds,
@@ -21,7 +22,7 @@ use crate::cache::{KvCache, LayerCache, TensorCache};
 use crate::layers::Attention;
 use crate::loader::Loader;
 use crate::named::{Named, unnamed_module};
-use crate::precision::narrowed;
+use crate::precision::{narrowed, widened};
 use crate::transformer::{Tokens, Transformer};
 use crate::{ModelError, Precision};
 
@@ -108,7 +109,11 @@ impl CausalLm {
         let body = Transformer::load(loader, architecture, &architecture.prefix)?;
         let head = (!architecture.head.tied).then(|| {
             let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-            loader.head(&LinearSpec::new(&architecture.head.path, width, vocab_size))
+            let head = &architecture.head;
+            loader.head(&LinearSpec {
+                bias: head.bias,
+                ..LinearSpec::new(&head.path, width, vocab_size)
+            })
         });
         Ok(Self { body, head })
     }
@@ -246,13 +251,13 @@ impl CausalLm {
     ) -> Tensor<1> {
         match self.packed_head(context) {
             Some(head) => {
-                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
-                norm_linear_cross_entropy(narrowed(h), norm, head, self.soft_cap(), labels, scale)
+                let (h, norm) = self.packed_last(h);
+                norm_linear_cross_entropy(h, norm, head, self.soft_cap(), labels, scale)
             }
             None => {
-                let h = self.body.normalized(h);
-                let (head, plan) = self.dense_head(context);
-                linear_cross_entropy(h, (head, None), plan, self.soft_cap(), labels, scale)
+                let h = self.scaled(self.body.normalized(h));
+                let (weight, bias, plan) = self.dense_head(context);
+                linear_cross_entropy(h, (weight, bias), plan, self.soft_cap(), labels, scale)
             }
         }
     }
@@ -277,7 +282,7 @@ impl CausalLm {
 
     /// Whether a layer decodes as one operation, which has a cache of its own.
     fn caches_fused(&self, attention: &Attention) -> bool {
-        attention.is_packed() && self.body.relative.is_none()
+        attention.is_packed() && self.architecture().relative.is_none()
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
@@ -376,17 +381,48 @@ impl CausalLm {
     pub(crate) fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
         let logits = match self.packed_head(context) {
             Some(head) => {
-                let norm = self.body.norm.as_ref().map(|norm| norm.fused());
-                norm_logits(narrowed(h), norm, head)
+                let (h, norm) = self.packed_last(h);
+                norm_logits(h, norm, head)
             }
             None => {
-                let (head, plan) = self.dense_head(context);
-                linear(self.body.normalized(h), head, plan)
+                let (weight, bias, plan) = self.dense_head(context);
+                let logits = linear(self.scaled(self.body.normalized(h)), weight, plan);
+                match bias {
+                    Some(bias) => logits + bias.unsqueeze::<2>(),
+                    None => logits,
+                }
             }
         };
         match self.soft_cap() {
             Some(cap) => soft_cap(logits, cap),
             None => logits,
+        }
+    }
+
+    /// What the head is given, times the factor of the logits.
+    fn scaled(&self, h: Tensor<2>) -> Tensor<2> {
+        match self.architecture().head.factor {
+            Some(factor) => h * factor,
+            None => h,
+        }
+    }
+
+    /// The last hidden states and the norm before a head that is packed; the norm has the factor of the logits, if there is one.
+    fn packed_last(&self, h: Tensor<2>) -> (Tensor<2>, Option<FusedNorm>) {
+        let norm = self.body.norm.as_ref().map(|norm| norm.fused());
+        let Some(factor) = self.architecture().head.factor else {
+            return (narrowed(h), norm);
+        };
+        match norm {
+            Some(norm) => {
+                let norm = FusedNorm {
+                    weight: norm.weight * factor,
+                    shift: norm.shift.map(|shift| shift * factor),
+                    ..norm
+                };
+                (narrowed(h), Some(norm))
+            }
+            None => (narrowed(widened(h) * factor), None),
         }
     }
 
@@ -406,12 +442,13 @@ impl CausalLm {
         }
     }
 
-    /// The output head, if it is none that is packed, with the plan of what is attached.
-    fn dense_head(&self, context: &ForwardContext) -> (Tensor<2>, LinearPlan) {
-        let weight = match &self.head {
-            Some(head) => &head.weight,
-            None => &self.body.tokens.weight,
+    /// The weight and the bias of the output head, if it is none that is packed, with the plan of what is attached.
+    fn dense_head(&self, context: &ForwardContext) -> (Tensor<2>, Option<Tensor<1>>, LinearPlan) {
+        let (weight, bias) = match &self.head {
+            Some(head) => (&head.weight, head.bias.as_ref().map(Param::val)),
+            None => (&self.body.tokens.weight, None),
         };
-        planned(weight.param(), context)
+        let (weight, plan) = planned(weight.param(), context);
+        (weight, bias, plan)
     }
 }

@@ -37,6 +37,7 @@ impl RotarySpec {
             inverse_frequencies: inverse_frequencies(rope, turned),
             head_dim,
             attention_factor: rope.scaling.attention_factor(),
+            interleaved: false,
             stretch: stretch(rope, turned),
         };
         let stretched = match &made.stretch {

@@ -267,7 +267,9 @@ impl Seq2SeqLm {
         };
         let tokens = source.tokens();
         let h = self.embed(&self.encoder, tokens, context);
-        let sequences = self.encoder.sequences(tokens.positions, sight, None);
+        let sequences = self
+            .encoder
+            .sequences(tokens.positions, sight, None, &self.tokens);
         let mut last = Vec::new();
         let h = self.encoder.recur(h, &sequences, Some(&mut last), context);
         let run = (tokens.positions, &sequences);
@@ -323,7 +325,9 @@ impl Seq2SeqLm {
             types: None,
         };
         let h = self.embed(&self.decoder, tokens, &context);
-        let sequences = self.decoder.sequences(&positions, sight, Some(cache));
+        let sequences = self
+            .decoder
+            .sequences(&positions, sight, Some(cache), &self.tokens);
         let run = (&positions[..], &sequences);
         let h = self.decoder.run(h, run, Some(cache), &context);
         let h = self.last(&self.decoder, h, &context);
@@ -352,7 +356,9 @@ impl Seq2SeqLm {
         };
         let tokens = target.tokens();
         let h = self.embed(&self.decoder, tokens, context);
-        let sequences = self.decoder.sequences(tokens.positions, sight, None);
+        let sequences = self
+            .decoder
+            .sequences(tokens.positions, sight, None, &self.tokens);
         let run = (tokens.positions, &sequences);
         let h = self.decoder.run(h, run, None, context);
         self.scaled(self.last(&self.decoder, h, context))
@@ -376,7 +382,7 @@ impl Seq2SeqLm {
     }
 
     fn scaled(&self, h: Tensor<2>) -> Tensor<2> {
-        match self.spec.head_factor {
+        match self.architecture().head.factor {
             Some(factor) => h * factor,
             None => h,
         }

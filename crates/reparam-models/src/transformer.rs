@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use reparam::{ForwardContext, Linear};
+use reparam::{ForwardContext, Linear, Weight};
 use reparam_ops::fused::frozen_embedding;
 use reparam_ops::{RecurrentState, RotaryTable, Segment, Segments, embedding};
 
@@ -185,7 +185,7 @@ impl Transformer {
             segments,
             source: None,
         };
-        self.stack.sequences(positions, sight, cache)
+        self.stack.sequences(positions, sight, cache, &self.tokens)
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -207,7 +207,11 @@ fn rotary_table(
     let table = |positions: &[u32], length: usize| {
         let factor = rotary.attention_factor as f32;
         let frequencies = rotary.frequencies(length);
-        RotaryTable::new(positions, &frequencies, factor, rotary.head_dim)
+        let table = RotaryTable::new(positions, &frequencies, factor, rotary.head_dim);
+        match rotary.interleaved {
+            true => table.interleaved(),
+            false => table,
+        }
     };
     if segments.is_empty() || !rotary.changes(0, longest) {
         return table(positions, longest);
@@ -243,9 +247,10 @@ impl Stack {
                 .recurrent
                 .as_ref()
                 .map(|spec| recurrent(loader, spec, all.init)),
-            relative: all.relative.as_ref().map(|spec| {
+            relative: all.relative.as_ref().and_then(|spec| {
                 let heads = all.blocks[0].attention.n_heads;
                 let (path, rows, width, init) = match spec {
+                    RelativeSpec::Slopes(_) => return None,
                     RelativeSpec::Bias(spec) => {
                         let init = Initialization::Normal(spec.std);
                         (&spec.path, spec.buckets, heads, init)
@@ -255,11 +260,11 @@ impl Stack {
                 loader.begin_as(init, None);
                 let table = loader.dense(|loader| loader.embedding(path, rows, width));
                 loader.begin_as(all.init, None);
-                table
+                Some(table)
             }),
             relative_norm: match &all.relative {
                 Some(RelativeSpec::Vectors(spec)) => norm(loader, &spec.norm),
-                Some(RelativeSpec::Bias(_)) | None => None,
+                Some(RelativeSpec::Slopes(_) | RelativeSpec::Bias(_)) | None => None,
             },
             blocks: List(all.blocks.iter().map(|spec| block(loader, spec)).collect()),
             norm: norm(loader, &all.norm),
@@ -275,19 +280,20 @@ impl Stack {
         }
     }
 
-    /// What the blocks of a forward pass share.
+    /// What the blocks of a forward pass over tokens of the table share.
     pub(crate) fn sequences(
         &self,
         positions: &[u32],
         sight: Sight,
         cache: Option<&KvCache>,
+        tokens: &Embedding,
     ) -> Sequences {
         // Tokens that follow others in a cache see those, too.
         let last = cache.and(positions.last());
         let n_keys = last.map_or(0, |last| *last as usize + 1);
         let keys = sight.segments.iter().map(|segment| segment.k_len);
         let longest = keys.fold(n_keys, usize::max);
-        let (bias, distances) = self.relative(longest);
+        let (bias, distances) = self.relative(longest, &tokens.weight);
         let table = |rotary: &RotarySpec| rotary_table(rotary, positions, &sight.segments, longest);
         Sequences {
             rotary: self.architecture.rotary.iter().map(table).collect(),
@@ -345,16 +351,30 @@ impl Stack {
     }
 
     /// What is added to the scores of sequences of up to `n_keys` tokens, `[heads, 2 n_keys - 1]`, or the vectors of their distances.
-    fn relative(&self, n_keys: usize) -> (Option<Tensor<2>>, Option<Distances>) {
+    fn relative(&self, n_keys: usize, tokens: &Weight) -> (Option<Tensor<2>>, Option<Distances>) {
+        let reach = n_keys.max(1) as isize - 1;
+        let far = -reach..=reach;
         let spec = self.architecture.relative.as_ref();
+        if let Some(RelativeSpec::Slopes(slopes)) = spec {
+            let of_head = |slope: f64| far.clone().map(move |far| slope * far as f64);
+            let biases: Vec<f64> = slopes.iter().copied().flat_map(of_head).collect();
+            let biases = TensorData::new(biases, [slopes.len(), far.count()]);
+            // Scores of packed layers are in f32, too.
+            let dtype = match tokens.dtype() {
+                DType::BF16 => DType::F32,
+                dtype => dtype,
+            };
+            let biases = biases.convert_dtype(dtype);
+            let biases = Tensor::from_data(biases, (&tokens.device(), dtype));
+            return (Some(biases), None);
+        }
         let Some((table, spec)) = self.relative.as_ref().zip(spec) else {
             return (None, None);
         };
         let table = table.weight.dense();
         let table = table.expect("what distances are looked up in is never packed");
-        let reach = n_keys.max(1) as isize - 1;
-        let far = -reach..=reach;
         match spec {
+            RelativeSpec::Slopes(_) => (None, None),
             RelativeSpec::Bias(spec) => {
                 let buckets: Vec<u32> = far.map(|far| spec.bucket(far)).collect();
                 (Some(embedding(table, &buckets).transpose()), None)
@@ -569,6 +589,7 @@ fn norms(loader: &mut Loader<'_>, spec: &NormsSpec) -> Norms {
         before: norm(loader, &spec.before),
         inside: norm(loader, &spec.inside),
         after: norm(loader, &spec.after),
+        factor: spec.factor,
     }
 }
 
@@ -639,5 +660,6 @@ fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
         },
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
+        parallel: spec.parallel,
     }
 }

@@ -84,13 +84,28 @@ pub fn rotary(x: Tensor<2>, table: &RotaryTable) -> Tensor<2> {
         Tensor::<3>::from_data(data.convert_dtype(dtype), (&device, dtype))
     };
     let (cos, sin) = (table_tensor(&table.cos), table_tensor(&table.sin));
-    let x = x.reshape([n, width / head_dim, head_dim]);
-    let first = x.clone().narrow(2, 0, half);
-    let second = x.clone().narrow(2, half, half);
-    let mut parts = vec![
+    let heads = width / head_dim;
+    let x = x.reshape([n, heads, head_dim]);
+    let rotated = x.clone().narrow(2, 0, turned);
+    // The two of each pair, `[n, heads, half]`: of neighbours the columns of `[half, 2]`, else the rows of `[2, half]`.
+    let (shape, axis) = match table.interleaved {
+        true => ([n, heads, half, 2], 3),
+        false => ([n, heads, 2, half], 2),
+    };
+    let pairs = rotated.reshape(shape);
+    let one = |which: usize| {
+        pairs
+            .clone()
+            .narrow(axis, which, 1)
+            .reshape([n, heads, half])
+    };
+    let (first, second) = (one(0), one(1));
+    let turned_pairs = [
         first.clone() * cos.clone() - second.clone() * sin.clone(),
         second * cos + first * sin,
     ];
+    let rotated = Tensor::stack::<4>(turned_pairs.to_vec(), axis).reshape([n, heads, turned]);
+    let mut parts = vec![rotated];
     if turned < head_dim {
         parts.push(x.narrow(2, turned, head_dim - turned));
     }

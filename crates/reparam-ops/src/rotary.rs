@@ -21,6 +21,9 @@ pub struct RotaryTable {
     pub head_dim: usize,
     /// How many elements of a head are rotated, the first ones; the others stay as they are.
     pub turned: usize,
+    /// Whether the pairs that are rotated are neighbours, `x[2 i]` and `x[2 i + 1]`, as in GPT-J; else they are half of the rotated
+    /// part apart.
+    pub interleaved: bool,
 }
 
 impl RotaryTable {
@@ -43,6 +46,16 @@ impl RotaryTable {
             sin: sin.into(),
             head_dim,
             turned: inverse_frequencies.len() * 2,
+            interleaved: false,
+        }
+    }
+
+    /// Rotates neighbours.
+    #[must_use]
+    pub fn interleaved(self) -> Self {
+        Self {
+            interleaved: true,
+            ..self
         }
     }
 
@@ -83,6 +96,7 @@ impl RotaryTable {
             n_heads,
             head_dim: self.head_dim,
             turned: self.turned,
+            interleaved: self.interleaved,
         }
     }
 }
@@ -96,8 +110,8 @@ impl RotaryTable {
 /// y2 = x2 cos + x1 sin
 /// ```
 ///
-/// The pairing of element `i` with `i + h` is that of Hugging Face's checkpoints; the original
-/// code pairs neighbours.
+/// The pairing of element `i` with `i + h` is that of most of Hugging Face's checkpoints. An [interleaved](RotaryTable::interleaved)
+/// table pairs neighbours, as the original code does: `x1 = x[0], x[2], ..` and `x2 = x[1], x[3], ..`.
 ///
 /// # Shapes
 ///

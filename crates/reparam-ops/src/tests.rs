@@ -316,21 +316,26 @@ fn gated_activations() {
 fn rotary_positions() {
     fn run(
         inputs: Vec<Tensor<2>>,
-        head_dim: usize,
+        (head_dim, interleaved): (usize, bool),
         f: fn(Tensor<2>, &RotaryTable) -> Tensor<2>,
     ) -> Tensor<2> {
         let [x] = inputs.try_into().expect("one input");
         let table = RotaryTable::new(&[0, 1, 2, 0, 1, 900], &[1.0, 0.3, 0.01], 1.0, head_dim);
         assert_eq!((table.len(), table.is_empty()), (6, false));
+        let table = match interleaved {
+            true => table.interleaved(),
+            false => table,
+        };
         // A sum in front makes `x` shared, so that rotating in place would be noticed.
         f(x.clone(), &table) + x
     }
     // Of the larger heads a part is rotated.
-    for head_dim in [6, 9, 18] {
+    let cases = [6, 9, 18].map(|head_dim| [false, true].map(|pairs| (head_dim, pairs)));
+    for heads in cases.into_iter().flatten() {
         Case::new(
             &[[6, 18]],
-            move |inputs| run(inputs, head_dim, rotary),
-            move |inputs| run(inputs, head_dim, reference::rotary),
+            move |inputs| run(inputs, heads, rotary),
+            move |inputs| run(inputs, heads, reference::rotary),
         )
         .check();
     }

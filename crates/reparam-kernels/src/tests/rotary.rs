@@ -37,6 +37,7 @@ fn check(tokens_len: usize, heads: usize, d: usize) {
         n_heads: heads,
         head_dim: d,
         turned: d,
+        interleaved: false,
     };
     for token in tokens() {
         let what = format!("{} {tokens_len} x {heads} x {d}", token.isa());
@@ -108,6 +109,7 @@ fn check_rows(n: usize, heads: usize, d: usize, behind: usize) {
             n_heads: heads,
             head_dim: d,
             turned: d,
+            interleaved: false,
         };
         rotary_rows(&mut actual, heads, &cos, &sin, inverse).unwrap();
         assert_eq!(actual, expected);
@@ -140,6 +142,7 @@ fn nan_stays_in_its_pair() {
         n_heads: heads,
         head_dim: d,
         turned: d,
+        interleaved: false,
     };
     for token in tokens() {
         // The last pair of the second head of the second token is in an incomplete group.
@@ -167,6 +170,7 @@ fn a_part_of_each_head_is_turned_alone() {
             n_heads,
             head_dim,
             turned,
+            interleaved: false,
         };
         let parts = |x: &[f32]| -> Vec<f32> {
             x.chunks(head_dim)
@@ -189,6 +193,7 @@ fn a_part_of_each_head_is_turned_alone() {
         n_heads: 1,
         head_dim: 4,
         turned: 6,
+        interleaved: false,
     };
     let table = [1.0; 3];
     assert!(matches!(
@@ -199,6 +204,46 @@ fn a_part_of_each_head_is_turned_alone() {
             ..
         })
     ));
+}
+
+/// Neighbours are turned as the two halves of a head are that has them apart.
+#[test]
+fn neighbours_are_turned_as_the_halves_of_a_sorted_head() {
+    let (n, n_heads) = (5, 3);
+    for (head_dim, turned) in [(2, 2), (8, 4), (40, 24), (64, 64), (34, 34)] {
+        let x = numbers(1, n * n_heads * head_dim);
+        let (cos, sin) = (numbers(2, n * turned / 2), numbers(3, n * turned / 2));
+        let halved = Heads {
+            row_stride: n_heads * head_dim,
+            n_heads,
+            head_dim,
+            turned,
+            interleaved: false,
+        };
+        let interleaved = Heads {
+            interleaved: true,
+            ..halved
+        };
+        let sorted = |x: &[f32]| -> Vec<f32> {
+            let heads = x.chunks(head_dim).flat_map(|head| {
+                let (turned, rest) = head.split_at(turned);
+                let even = turned.iter().step_by(2);
+                let odd = turned.iter().skip(1).step_by(2);
+                even.chain(odd).chain(rest)
+            });
+            heads.copied().collect()
+        };
+        for inverse in [false, true] {
+            let mut expected = sorted(&x);
+            rotary_rows(&mut expected, halved, &cos, &sin, inverse).unwrap();
+            for token in tokens() {
+                let mut actual = x.clone();
+                rotary_rows(&mut actual, interleaved, &cos, &sin, inverse).unwrap();
+                let what = format!("{} {turned} of {head_dim}", token.isa());
+                assert_close(&what, &sorted(&actual), &wide(&expected), TOLERANCE);
+            }
+        }
+    }
 }
 
 #[test]
@@ -215,6 +260,7 @@ fn refuses_rows_that_overlap_or_are_missing() {
             n_heads: 2,
             head_dim: 4,
             turned: 4,
+            interleaved: false,
         };
         rotary_rows(&mut vec![0.0_f32; len], heads, &table, &table, false)
     };

@@ -143,6 +143,7 @@ impl Places {
             n_heads: 2,
             head_dim: 42,
             turned: 42,
+            interleaved: false,
         };
         let [cos, sin] = [0; 2].map(|_| self.input::<f32>(3 * 21));
         let mut turned = self.input::<T>(2 * (2 * 42 + 3) + 84);

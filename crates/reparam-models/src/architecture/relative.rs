@@ -2,9 +2,15 @@
 
 use super::{LinearSpec, NormSpec};
 
-/// What scores of self-attention are made of besides queries and keys; all layers of a stack share the table.
+/// What scores of self-attention are made of besides queries and keys; all layers of a stack share it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RelativeSpec {
+    /// Each head looks less at what is farther away, by a slope of its own:
+    ///
+    /// ```text
+    /// score_ij += slopes[head] (j - i)
+    /// ```
+    Slopes(Vec<f64>),
     /// A number by head and distance is added.
     Bias(RelativeBiasSpec),
     /// Distances have vectors, which each layer makes keys and queries of, as its [`PositionsSpec`] says.
@@ -83,8 +89,35 @@ impl PositionsSpec {
 }
 
 impl RelativeSpec {
+    /// Returns the slopes of ALiBi for so many heads: with the largest power of two `n` up to their number,
+    ///
+    /// ```text
+    /// 2^(-8 (h + 1) / n)           for the first n heads
+    /// 2^(-4 (2 (h - n) + 1) / n)   for those behind them
+    /// ```
+    ///
+    /// # References
+    ///
+    /// Press et al., *Train Short, Test Long* (arXiv 2108.12409), section 3; numbers that are no power of two as in the authors'
+    /// code and in BLOOM.
+    pub fn alibi(n_heads: usize) -> Self {
+        let whole = match n_heads {
+            0 => 1,
+            n_heads => 1_usize << n_heads.ilog2(),
+        };
+        let slope = |head: usize| {
+            let power = match head.checked_sub(whole) {
+                None => 8.0 * (head + 1) as f64,
+                Some(behind) => 4.0 * (2 * behind + 1) as f64,
+            };
+            (-power / whole as f64).exp2()
+        };
+        Self::Slopes((0..n_heads).map(slope).collect())
+    }
+
     pub(super) fn check(&self) -> Option<String> {
         match self {
+            Self::Slopes(_) => None,
             Self::Bias(spec) => spec.check(),
             Self::Vectors(spec) => spec.check(),
         }
@@ -166,5 +199,25 @@ impl RelativeVectorsSpec {
         let shares = |max_distance| half > 0 && max_distance > half;
         let fits = fits && self.max_distance.is_none_or(shares);
         (!fits).then(|| "the rows of its relative positions do not fit together".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RelativeSpec;
+
+    /// The slopes of the paper for eight heads, and what its authors' code has for twelve.
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        let halves = |n: i32| {
+            (1..=n)
+                .map(|power| 0.5_f64.powi(power))
+                .collect::<Vec<f64>>()
+        };
+        assert_eq!(RelativeSpec::alibi(8), RelativeSpec::Slopes(halves(8)));
+        let mut twelve = halves(8);
+        twelve.extend([0.5_f64, 1.5, 2.5, 3.5].map(|power| (-power).exp2()));
+        assert_eq!(RelativeSpec::alibi(12), RelativeSpec::Slopes(twelve));
+        assert_eq!(RelativeSpec::alibi(0), RelativeSpec::Slopes(Vec::new()));
     }
 }

@@ -13,6 +13,8 @@ pub struct RotarySpec {
     pub head_dim: usize,
     /// What cosines and sines are multiplied by.
     pub attention_factor: f64,
+    /// Whether the pairs that are rotated are neighbours, as in GPT-J; else half of what is rotated apart, as in Llama.
+    pub interleaved: bool,
     /// What long sequences are turned by in place of `inverse_frequencies`.
     pub stretch: Option<StretchSpec>,
 }

@@ -25,8 +25,6 @@ pub struct Seq2SeqSpec {
     pub unlearned: Option<u32>,
     /// The probability of the dropout behind the last norm of both stacks; `None` if the family has none there.
     pub output_dropout: Option<f64>,
-    /// What hidden states are multiplied by before the head.
-    pub head_factor: Option<f64>,
     /// The name of what is added to the logits, `[1, vocab]`, in the class with the head; it is not trained, and zero where a
     /// checkpoint has none.
     pub logits_bias: Option<&'static str>,

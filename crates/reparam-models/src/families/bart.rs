@@ -171,7 +171,6 @@ pub(super) fn describe(json: &ModelJson, kind: Kind) -> Result<Architecture, Mod
         last_starts: kind.last_starts,
         unlearned: shared.special.pad,
         output_dropout: None,
-        head_factor: None,
         logits_bias: Some("final_logits_bias"),
         table_copies: vec!["encoder.embed_tokens", "decoder.embed_tokens"],
     };
@@ -210,8 +209,8 @@ impl Stack {
         };
         NormsSpec {
             before,
-            inside: None,
             after,
+            ..NormsSpec::default()
         }
     }
 
@@ -257,11 +256,7 @@ impl Stack {
                 })
                 .collect(),
             norm: (shared.is_before).then(|| self.norm(path("layer_norm"))),
-            head: HeadSpec {
-                path: "lm_head".to_owned(),
-                tied: shared.tied,
-                soft_cap: None,
-            },
+            head: HeadSpec::new("lm_head", shared.tied),
             heads: HeadsSpec::default(),
             buffers: vec!["encoder.version", "decoder.version"],
             bias_keys: Vec::new(),
@@ -275,6 +270,7 @@ impl Stack {
         AttentionSpec {
             inputs: ["q_proj", "k_proj", "v_proj"].map(layer).to_vec(),
             output: layer("out_proj"),
+            grouped: false,
             q_norm: None,
             k_norm: None,
             n_heads: self.n_heads,
@@ -310,6 +306,7 @@ impl Stack {
                 output_dropout: Some(self.dropout),
             },
             feed_forward_norms: norms("final_layer_norm"),
+            parallel: false,
         }
     }
 }

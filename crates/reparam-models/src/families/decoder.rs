@@ -1,4 +1,4 @@
-//! What the decoders with rotary positions and gated feed-forward layers have in common.
+//! What decoders have in common: Llama's blocks, which a family changes where its own are others.
 
 use reparam_formats::config::{
     ConfigError, JsonObject, ModelJson, RopeDefaults, RopeParameters, SpecialTokens,
@@ -19,15 +19,62 @@ const MOST_HEAD_DIM: usize = 1 << 16;
 /// The key that gives the layers of attention biases: see [`Architecture::bias_keys`].
 pub(super) const ATTENTION_BIAS: (&str, &str) = ("self_attn.", "attention_bias");
 
+/// How a family calls what all of them have in `config.json`.
+#[derive(Clone, Copy)]
+pub(super) struct Keys {
+    pub(super) width: &'static str,
+    pub(super) n_heads: &'static str,
+    /// None where each query head has a key head.
+    pub(super) n_kv_heads: Option<&'static str>,
+    /// None where heads share the width.
+    pub(super) head_dim: Option<&'static str>,
+    pub(super) n_layers: &'static str,
+    pub(super) inner: &'static str,
+    pub(super) max_positions: &'static str,
+}
+
+impl Keys {
+    /// Llama's.
+    pub(super) const LLAMA: Self = Self {
+        width: "hidden_size",
+        n_heads: "num_attention_heads",
+        n_kv_heads: Some("num_key_value_heads"),
+        head_dim: Some("head_dim"),
+        n_layers: "num_hidden_layers",
+        inner: "intermediate_size",
+        max_positions: "max_position_embeddings",
+    };
+
+    /// Those of GPT-2 and GPT-J.
+    pub(super) const GPT2: Self = Self {
+        width: "n_embd",
+        n_heads: "n_head",
+        n_kv_heads: None,
+        head_dim: None,
+        n_layers: "n_layer",
+        inner: "n_inner",
+        max_positions: "n_positions",
+    };
+}
+
 /// What a family takes where `config.json` says nothing.
 pub(super) struct Defaults {
+    pub(super) keys: Keys,
+    /// What comes before the number of a layer in its path.
+    pub(super) layers: &'static str,
+    /// How wide the feed-forward layer is where hidden states are so wide; without it the file has to say it.
+    pub(super) inner: Option<fn(usize) -> usize>,
     /// `num_key_value_heads`; without one as many as query heads, as for `null`.
     pub(super) n_kv_heads: Option<usize>,
     /// `head_dim`; without one `hidden_size / num_attention_heads`.
     pub(super) head_dim: Option<usize>,
     pub(super) max_positions: usize,
-    /// The key of what norms add to the mean square, and that.
-    pub(super) eps: (&'static str, f64),
+    /// What norms compute.
+    pub(super) norm: NormKind,
+    /// The key of what norms add to the mean square, if there is one, and that.
+    pub(super) eps: (Option<&'static str>, f64),
+    /// The key of the dropout of attention's weights, and that.
+    pub(super) attention_dropout: (&'static str, f64),
     /// The key of the activation function.
     pub(super) activation: (&'static str, Activation),
     pub(super) tied: bool,
@@ -40,18 +87,23 @@ pub(super) struct Defaults {
     pub(super) rope_aliases: &'static [(&'static str, &'static str)],
     /// `partial_rotary_factor`.
     pub(super) turned: f64,
-    /// `initializer_range`.
-    pub(super) std: f64,
+    /// The key of the standard deviation of new weights, and that.
+    pub(super) std: (&'static str, f64),
 }
 
 impl Default for Defaults {
     /// Those that most families share.
     fn default() -> Self {
         Self {
+            keys: Keys::LLAMA,
+            layers: "layers",
+            inner: None,
             n_kv_heads: None,
             head_dim: None,
             max_positions: 2048,
-            eps: ("rms_norm_eps", 1e-6),
+            norm: NormKind::Rms,
+            eps: (Some("rms_norm_eps"), 1e-6),
+            attention_dropout: ("attention_dropout", 0.0),
             activation: ("hidden_act", Activation::Silu),
             tied: false,
             special: SpecialTokens::default(),
@@ -59,7 +111,7 @@ impl Default for Defaults {
             original_max_positions: None,
             rope_aliases: &[],
             turned: 1.0,
-            std: 0.02,
+            std: ("initializer_range", 0.02),
         }
     }
 }
@@ -97,31 +149,46 @@ impl<'a> Decoder<'a> {
     /// Fails when one is missing, zero or does not divide another.
     pub(super) fn read(json: &'a ModelJson, defaults: Defaults) -> Result<Self, ModelError> {
         let raw = &json.json;
-        let width = raw.required_size("hidden_size")?;
-        let n_heads = raw.required_size("num_attention_heads")?;
-        let n_kv_heads = match raw.size("num_key_value_heads")? {
-            Some(n_kv_heads) => n_kv_heads,
-            None if raw.contains("num_key_value_heads") => n_heads,
-            None => defaults.n_kv_heads.unwrap_or(n_heads),
+        let keys = defaults.keys;
+        let width = raw.required_size(keys.width)?;
+        let n_heads = raw.required_size(keys.n_heads)?;
+        let n_kv_heads = match keys.n_kv_heads {
+            Some(key) => match raw.size(key)? {
+                Some(n_kv_heads) => n_kv_heads,
+                None if raw.contains(key) => n_heads,
+                None => defaults.n_kv_heads.unwrap_or(n_heads),
+            },
+            None => n_heads,
         };
         if !n_heads.is_multiple_of(n_kv_heads) {
-            let reason = format!("it does not divide num_attention_heads, {n_heads}");
-            return Err(raw.invalid("num_key_value_heads", reason).into());
+            let reason = format!("it does not divide {}, {n_heads}", keys.n_heads);
+            let key = keys.n_kv_heads.unwrap_or(keys.n_heads);
+            return Err(raw.invalid(key, reason).into());
         }
+        let inner = match (raw.size(keys.inner)?, defaults.inner) {
+            (Some(inner), _) => inner,
+            (None, Some(inner)) => inner(width),
+            (None, None) => return Err(raw.missing(keys.inner).into()),
+        };
+        let (key, default) = defaults.attention_dropout;
+        let attention_dropout = probability(raw, key, default)?;
         let (key, default) = defaults.eps;
-        let eps = epsilon(raw, key, default)?;
+        let eps = match key {
+            Some(key) => epsilon(raw, key, default)?,
+            None => default,
+        };
         let (key, default) = defaults.activation;
         Ok(Self {
             width,
-            inner: raw.required_size("intermediate_size")?,
-            n_layers: required_layers(json, "num_hidden_layers")?,
+            inner,
+            n_layers: required_layers(json, keys.n_layers)?,
             n_heads,
             n_kv_heads,
-            head_dim: head_dim(json, defaults.head_dim, width, n_heads)?,
+            head_dim: head_dim(raw, &defaults, width, n_heads)?,
             eps,
-            norm: NormKind::Rms,
+            norm: defaults.norm,
             activation: activation(raw, key, default)?,
-            attention_dropout: probability(raw, "attention_dropout", 0.0)?,
+            attention_dropout,
             json,
             defaults,
         })
@@ -152,11 +219,9 @@ impl<'a> Decoder<'a> {
         let head_dim = self.head_dim;
         let invalid = |reason: String| {
             let raw = &self.json.json;
-            let key = match raw.get("head_dim") {
-                Some(_) => "head_dim",
-                None => "hidden_size",
-            };
-            ModelError::from(raw.invalid(key, reason))
+            let keys = self.defaults.keys;
+            let head_dim = keys.head_dim.filter(|key| raw.contains(key));
+            ModelError::from(raw.invalid(head_dim.unwrap_or(keys.width), reason))
         };
         if head_dim > MOST_HEAD_DIM {
             let reason = format!("the head dimension is {head_dim}, the most is {MOST_HEAD_DIM}");
@@ -183,8 +248,90 @@ impl<'a> Decoder<'a> {
     }
 
     fn max_positions(&self) -> Result<usize, ConfigError> {
-        let found = self.json.json.size("max_position_embeddings")?;
+        let found = self.json.json.size(self.defaults.keys.max_positions)?;
         Ok(found.unwrap_or(self.defaults.max_positions))
+    }
+
+    /// The standard deviation of new weights.
+    pub(super) fn std(&self) -> Result<f64, ModelError> {
+        let (key, default) = self.defaults.std;
+        deviation(&self.json.json, key, default)
+    }
+
+    /// Returns the path of a module of a layer.
+    pub(super) fn path(&self, layer: usize, name: &str) -> String {
+        format!("{}.{layer}.{name}", self.defaults.layers)
+    }
+
+    /// Returns a layer of a block.
+    pub(super) fn linear(
+        &self,
+        layer: usize,
+        name: &str,
+        [d_in, d_out]: [usize; 2],
+        bias: bool,
+    ) -> LinearSpec {
+        LinearSpec {
+            bias,
+            ..LinearSpec::new(self.path(layer, name), d_in, d_out)
+        }
+    }
+
+    /// Returns a norm before half a block alone.
+    pub(super) fn before(&self, layer: usize, name: &str) -> NormsSpec {
+        NormsSpec {
+            before: Some(self.norm(self.path(layer, name))),
+            ..NormsSpec::default()
+        }
+    }
+
+    /// Makes a feed-forward layer one without a gate.
+    pub(super) fn without_gate(
+        &self,
+        layer: usize,
+        [up, down]: [&str; 2],
+        bias: bool,
+        feed_forward: &mut FeedForwardSpec,
+    ) {
+        feed_forward.gated = false;
+        feed_forward.inputs = vec![self.linear(layer, up, [self.width, self.inner], bias)];
+        feed_forward.output = self.linear(layer, down, [self.inner, self.width], bias);
+    }
+
+    /// Gives a feed-forward layer gate and up in one layer.
+    pub(super) fn joined_gate(&self, layer: usize, feed_forward: &mut FeedForwardSpec) {
+        let sizes = [self.width, self.inner.saturating_mul(2)];
+        feed_forward.inputs = vec![self.linear(layer, "mlp.gate_up_proj", sizes, false)];
+    }
+
+    /// Gives attention the layers of the paths: queries, keys and values apart, and the output.
+    pub(super) fn attention_layers(
+        &self,
+        layer: usize,
+        [q, k, v, output]: [&str; 4],
+        attention: &mut AttentionSpec,
+    ) {
+        let widths = attention.widths();
+        let inputs = [q, k, v].into_iter().zip(widths);
+        let linear = |name: &str, sizes| self.linear(layer, name, sizes, false);
+        attention.inputs = inputs
+            .map(|(name, width)| linear(name, [self.width, width]))
+            .collect();
+        attention.output = linear(output, [widths[0], self.width]);
+    }
+
+    /// Gives attention one layer for queries, keys and values, and the output.
+    pub(super) fn joined_attention(
+        &self,
+        layer: usize,
+        [qkv, output]: [&str; 2],
+        bias: bool,
+        attention: &mut AttentionSpec,
+    ) {
+        let widths = attention.widths();
+        let joined = widths.into_iter().fold(0, usize::saturating_add);
+        attention.inputs = vec![self.linear(layer, qkv, [self.width, joined], bias)];
+        attention.output = self.linear(layer, output, [widths[0], self.width], bias);
     }
 
     /// Returns a norm of the hidden states.
@@ -201,7 +348,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn norm_heads(&self, layer: usize, attention: &mut AttentionSpec) {
         let norm = |name: &str| NormSpec {
             width: self.head_dim,
-            ..self.norm(format!("layers.{layer}.self_attn.{name}"))
+            ..self.norm(self.path(layer, &format!("self_attn.{name}")))
         };
         attention.q_norm = Some(norm("q_norm"));
         attention.k_norm = Some(norm("k_norm"));
@@ -209,7 +356,7 @@ impl<'a> Decoder<'a> {
 
     /// Gives both halves of a block a norm before and one behind, as Gemma has them since its second version.
     pub(super) fn norm_outputs(&self, layer: usize, block: &mut BlockSpec) {
-        let norm = |name: &str| Some(self.norm(format!("layers.{layer}.{name}")));
+        let norm = |name: &str| Some(self.norm(self.path(layer, name)));
         block.attention_norms.inside = norm("post_attention_layernorm");
         block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
         block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
@@ -232,8 +379,10 @@ impl<'a> Decoder<'a> {
         mut adapt: impl FnMut(usize, &mut BlockSpec),
     ) -> Result<Architecture, ModelError> {
         let raw = &self.json.json;
+        let is_turned = !rotary.is_empty();
         let blocks = (0..self.n_layers).map(|layer| {
             let mut block = self.block(layer);
+            block.attention.rotary = is_turned.then_some(0);
             adapt(layer, &mut block);
             block
         });
@@ -261,15 +410,11 @@ impl<'a> Decoder<'a> {
             seq2seq: None,
             blocks: blocks.collect(),
             norm: Some(self.norm("norm")),
-            head: HeadSpec {
-                path: "lm_head".to_owned(),
-                tied: tied.unwrap_or(self.defaults.tied),
-                soft_cap: None,
-            },
+            head: HeadSpec::new("lm_head", tied.unwrap_or(self.defaults.tied)),
             heads: HeadsSpec::default(),
             buffers: vec!["rotary_emb.inv_freq"],
             bias_keys: Vec::new(),
-            init: Initialization::Normal(deviation(raw, "initializer_range", self.defaults.std)?),
+            init: Initialization::Normal(self.std()?),
         })
     }
 
@@ -278,13 +423,8 @@ impl<'a> Decoder<'a> {
         let (width, inner) = (self.width, self.inner);
         let q_width = self.n_heads * self.head_dim;
         let kv_width = self.n_kv_heads * self.head_dim;
-        let linear = |name: &str, d_in: usize, d_out: usize| {
-            LinearSpec::new(format!("layers.{layer}.{name}"), d_in, d_out)
-        };
-        let before = |name: &str| NormsSpec {
-            before: Some(self.norm(format!("layers.{layer}.{name}"))),
-            ..NormsSpec::default()
-        };
+        let linear =
+            |name: &str, d_in: usize, d_out: usize| self.linear(layer, name, [d_in, d_out], false);
         BlockSpec {
             attention: AttentionSpec {
                 inputs: vec![
@@ -293,6 +433,7 @@ impl<'a> Decoder<'a> {
                     linear("self_attn.v_proj", width, kv_width),
                 ],
                 output: linear("self_attn.o_proj", q_width, width),
+                grouped: false,
                 q_norm: None,
                 k_norm: None,
                 n_heads: self.n_heads,
@@ -307,7 +448,7 @@ impl<'a> Decoder<'a> {
                 dropout: Some(self.attention_dropout),
                 output_dropout: None,
             },
-            attention_norms: before("input_layernorm"),
+            attention_norms: self.before(layer, "input_layernorm"),
             cross: None,
             feed_forward: FeedForwardSpec {
                 inputs: vec![
@@ -320,7 +461,8 @@ impl<'a> Decoder<'a> {
                 inner_dropout: None,
                 output_dropout: None,
             },
-            feed_forward_norms: before("post_attention_layernorm"),
+            feed_forward_norms: self.before(layer, "post_attention_layernorm"),
+            parallel: false,
         }
     }
 }
@@ -394,20 +536,28 @@ pub(super) fn sliding_layers(
 }
 
 fn head_dim(
-    json: &ModelJson,
-    default: Option<usize>,
+    raw: &JsonObject,
+    defaults: &Defaults,
     width: usize,
     n_heads: usize,
 ) -> Result<usize, ConfigError> {
-    let raw = &json.json;
-    let default = default.filter(|_| !raw.contains("head_dim"));
-    match raw.size("head_dim")?.or(default) {
+    let keys = defaults.keys;
+    let found = match keys.head_dim {
+        Some(key) => {
+            let default = defaults.head_dim.filter(|_| !raw.contains(key));
+            raw.size(key)?.or(default)
+        }
+        None => None,
+    };
+    match found {
         Some(head_dim) => Ok(head_dim),
         None if width.is_multiple_of(n_heads) => Ok(width / n_heads),
         None => {
-            let reason =
-                format!("it does not divide hidden_size, {width}, and head_dim is not given");
-            Err(raw.invalid("num_attention_heads", reason))
+            let mut reason = format!("it does not divide {}, {width}", keys.width);
+            if let Some(key) = keys.head_dim {
+                reason = format!("{reason}, and {key} is not given");
+            }
+            Err(raw.invalid(keys.n_heads, reason))
         }
     }
 }

@@ -195,11 +195,7 @@ impl Encoder<'_> {
             seq2seq: None,
             blocks: (0..self.n_layers).map(|layer| self.block(layer)).collect(),
             norm: None,
-            head: HeadSpec {
-                path: decoder.to_owned(),
-                tied: true,
-                soft_cap: None,
-            },
+            head: HeadSpec::new(decoder, true),
             heads,
             buffers: vec!["embeddings.position_ids", "embeddings.token_type_ids"],
             bias_keys: Vec::new(),
@@ -220,6 +216,7 @@ impl Encoder<'_> {
             attention: AttentionSpec {
                 inputs: inputs.to_vec(),
                 output: linear(path(names.output), width, width),
+                grouped: false,
                 q_norm: None,
                 k_norm: None,
                 n_heads: self.n_heads,
@@ -245,6 +242,7 @@ impl Encoder<'_> {
                 output_dropout: Some(self.dropout),
             },
             feed_forward_norms: after(names.norm),
+            parallel: false,
         }
     }
 }

@@ -13,30 +13,29 @@ pub(super) const FAMILY: Family = Family {
     describe,
 };
 
-/// The special tokens of all Gemmas.
-pub(super) fn special_tokens() -> SpecialTokens {
-    SpecialTokens {
-        bos: Some(2),
-        eos: vec![1],
-        pad: Some(0),
+/// What Gemma takes where a file says nothing; the later ones have most of it, too.
+pub(super) fn defaults() -> Defaults {
+    Defaults {
+        n_kv_heads: Some(16),
+        head_dim: Some(256),
+        max_positions: 8192,
+        norm: NormKind::RmsPlusOne,
+        activation: ("hidden_act", Activation::GeluTanh),
+        tied: true,
+        special: SpecialTokens {
+            bos: Some(2),
+            eos: vec![1],
+            pad: Some(0),
+        },
+        ..Defaults::default()
     }
 }
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
-    let defaults = Defaults {
-        n_kv_heads: Some(16),
-        head_dim: Some(256),
-        max_positions: 8192,
-        activation: ("hidden_act", Activation::GeluTanh),
-        tied: true,
-        special: special_tokens(),
-        ..Defaults::default()
-    };
     let raw = &json.json;
     // transformers does one thing or another with it, by the implementation of attention.
     refuse(raw, "use_bidirectional_attention")?;
-    let mut decoder = Decoder::read(json, defaults)?;
-    decoder.norm = NormKind::RmsPlusOne;
+    let mut decoder = Decoder::read(json, defaults())?;
     // The first files say `gelu`, and mean its approximation.
     if decoder.activation == Activation::Gelu {
         decoder.activation = Activation::GeluTanh;

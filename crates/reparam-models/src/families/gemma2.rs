@@ -7,9 +7,7 @@ use reparam_ops::Activation;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, cap_or, sliding_layers, window_or,
 };
-use super::gemma::special_tokens;
-use super::{Family, refuse};
-use crate::architecture::NormKind;
+use super::{Family, gemma, refuse};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -20,17 +18,12 @@ pub(super) const FAMILY: Family = Family {
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         n_kv_heads: Some(4),
-        head_dim: Some(256),
-        max_positions: 8192,
         activation: ("hidden_activation", Activation::GeluTanh),
-        tied: true,
-        special: special_tokens(),
-        ..Defaults::default()
+        ..gemma::defaults()
     };
     let raw = &json.json;
     refuse(raw, "use_bidirectional_attention")?;
-    let mut decoder = Decoder::read(json, defaults)?;
-    decoder.norm = NormKind::RmsPlusOne;
+    let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
     let window = window_or(raw, 4096)?;

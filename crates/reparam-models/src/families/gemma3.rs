@@ -7,9 +7,8 @@ use reparam_ops::Activation;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, cap_or, sliding_layers, window_or,
 };
-use super::gemma::special_tokens;
-use super::{Family, unsupported};
-use crate::architecture::{NormKind, RotarySpec};
+use super::{Family, gemma, unsupported};
+use crate::architecture::RotarySpec;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -24,16 +23,12 @@ const SLIDING: usize = 1;
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         n_kv_heads: Some(4),
-        head_dim: Some(256),
         max_positions: 131_072,
         activation: ("hidden_activation", Activation::GeluTanh),
-        tied: true,
-        special: special_tokens(),
-        ..Defaults::default()
+        ..gemma::defaults()
     };
     let raw = &json.json;
-    let mut decoder = Decoder::read(json, defaults)?;
-    decoder.norm = NormKind::RmsPlusOne;
+    let decoder = Decoder::read(json, defaults)?;
     // transformers reads this setting and does not apply it.
     if let Some(cap) = raw.f64("attn_logit_softcapping")? {
         return Err(unsupported("attn_logit_softcapping", cap, "null"));

@@ -3,15 +3,10 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::{
-    Family, activation, deviation, epsilon, probability, refuse, required_layers,
-    residual_deviation,
-};
-use crate::ModelError;
-use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
-    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, TableSpec,
-};
+use super::decoder::{Decoder, Defaults, Keys};
+use super::{Family, probability, refuse, residual_deviation};
+use crate::architecture::{NormKind, TableSpec};
+use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gpt2",
@@ -19,123 +14,63 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
-    let raw = &json.json;
-    refuse(raw, "add_cross_attention")?;
-    let width = raw.required_size("n_embd")?;
-    let n_heads = raw.required_size("n_head")?;
-    if !width.is_multiple_of(n_heads) {
-        let reason = format!("it does not divide n_embd, {width}");
-        return Err(raw.invalid("n_head", reason).into());
-    }
-    let eps = epsilon(raw, "layer_norm_epsilon", 1e-5)?;
-    let inner = raw.size("n_inner")?.unwrap_or(4 * width);
-    let activation = activation(raw, "activation_function", Activation::GeluTanh)?;
-    let scaled = raw.bool("scale_attn_weights")?.unwrap_or(true);
-    let by_layer = raw
-        .bool("scale_attn_by_inverse_layer_idx")?
-        .unwrap_or(false);
-    let max_positions = raw.size("n_positions")?.unwrap_or(1024);
-    let attention_dropout = probability(raw, "attn_pdrop", 0.1)?;
-    let dropout = probability(raw, "resid_pdrop", 0.1)?;
-    let std = deviation(raw, "initializer_range", 0.02)?;
-    let n_layers = required_layers(json, "n_layer")?;
-    let norm = |path: String| NormSpec {
-        path,
-        kind: NormKind::Layer,
-        width,
-        eps,
-    };
-    let block = |layer: usize| {
-        let linear = |name: &str, d_in: usize, d_out: usize| LinearSpec {
-            bias: true,
-            transposed: true,
-            ..LinearSpec::new(format!("h.{layer}.{name}"), d_in, d_out)
-        };
-        let last = |name: &str, d_in: usize| {
-            linear(name, d_in, width).with_std(residual_deviation(std, n_layers))
-        };
-        let before = |name: &str| NormsSpec {
-            before: Some(norm(format!("h.{layer}.{name}"))),
-            ..NormsSpec::default()
-        };
-        let head_dim = width / n_heads;
-        let root = if scaled {
-            (head_dim as f64).sqrt()
-        } else {
-            1.0
-        };
-        let depth = if by_layer { (layer + 1) as f64 } else { 1.0 };
-        BlockSpec {
-            attention: AttentionSpec {
-                inputs: vec![linear("attn.c_attn", width, 3 * width)],
-                output: last("attn.c_proj", width),
-                q_norm: None,
-                k_norm: None,
-                n_heads,
-                n_kv_heads: n_heads,
-                head_dim,
-                scale: 1.0 / (root * depth),
-                causal: true,
-                window: None,
-                soft_cap: None,
-                rotary: None,
-                positions: None,
-                dropout: Some(attention_dropout),
-                output_dropout: Some(dropout),
-            },
-            attention_norms: before("ln_1"),
-            cross: None,
-            feed_forward: FeedForwardSpec {
-                inputs: vec![linear("mlp.c_fc", width, inner)],
-                gated: false,
-                output: last("mlp.c_proj", inner),
-                activation,
-                inner_dropout: None,
-                output_dropout: Some(dropout),
-            },
-            feed_forward_norms: before("ln_2"),
-        }
-    };
-    Ok(Architecture {
-        model_type: json.model_type.clone(),
-        width,
-        vocab_size: raw.required_size("vocab_size")?,
-        max_positions,
-        special: json.special_tokens(SpecialTokens {
+    let defaults = Defaults {
+        keys: Keys::GPT2,
+        layers: "h",
+        inner: Some(|width| width.saturating_mul(4)),
+        max_positions: 1024,
+        norm: NormKind::Layer,
+        eps: (Some("layer_norm_epsilon"), 1e-5),
+        activation: ("activation_function", Activation::GeluTanh),
+        attention_dropout: ("attn_pdrop", 0.1),
+        tied: true,
+        special: SpecialTokens {
             bos: Some(50_256),
             eos: vec![50_256],
             pad: None,
-        })?,
-        prefix: "transformer".to_owned(),
-        embedding: EmbeddingSpec {
-            tokens: "wte".to_owned(),
-            factor: None,
-            positions: Some(TableSpec {
-                path: "wpe".to_owned(),
-                rows: max_positions,
-                offset: 0,
-            }),
-            sinusoids: None,
-            token_types: None,
-            norm: None,
-            dropout: Some(probability(raw, "embd_pdrop", 0.1)?),
-            projection: None,
         },
-        recurrent: None,
-        rotary: Vec::new(),
-        relative: None,
-        seq2seq: None,
-        blocks: (0..n_layers).map(block).collect(),
-        norm: Some(norm("ln_f".to_owned())),
-        head: HeadSpec {
-            path: "lm_head".to_owned(),
-            tied: raw.bool("tie_word_embeddings")?.unwrap_or(true),
-            soft_cap: None,
-        },
-        heads: HeadsSpec::default(),
-        // The causal mask.
-        buffers: vec![".attn.bias", ".attn.masked_bias"],
-        bias_keys: Vec::new(),
-        init: Initialization::Normal(std),
-    })
+        ..Defaults::default()
+    };
+    let raw = &json.json;
+    refuse(raw, "add_cross_attention")?;
+    let decoder = Decoder::read(json, defaults)?;
+    let scaled = raw.bool("scale_attn_weights")?.unwrap_or(true);
+    let by_layer = raw.bool("scale_attn_by_inverse_layer_idx")?;
+    let dropout = probability(raw, "resid_pdrop", 0.1)?;
+    let std = residual_deviation(decoder.std()?, decoder.n_layers);
+    let mut architecture = decoder.describe(Vec::new(), |layer, block| {
+        let attention = &mut block.attention;
+        decoder.joined_attention(layer, ["attn.c_attn", "attn.c_proj"], true, attention);
+        if !scaled {
+            attention.scale = 1.0;
+        }
+        if by_layer == Some(true) {
+            attention.scale /= (layer + 1) as f64;
+        }
+        attention.output_dropout = Some(dropout);
+        let feed_forward = &mut block.feed_forward;
+        decoder.without_gate(layer, ["mlp.c_fc", "mlp.c_proj"], true, feed_forward);
+        feed_forward.output_dropout = Some(dropout);
+        for output in [&mut attention.output, &mut feed_forward.output] {
+            output.std = Some(std);
+            output.transposed = true;
+        }
+        for input in attention.inputs.iter_mut().chain(&mut feed_forward.inputs) {
+            input.transposed = true;
+        }
+        block.attention_norms = decoder.before(layer, "ln_1");
+        block.feed_forward_norms = decoder.before(layer, "ln_2");
+    })?;
+    architecture.prefix = "transformer".to_owned();
+    architecture.embedding.tokens = "wte".to_owned();
+    architecture.embedding.positions = Some(TableSpec {
+        path: "wpe".to_owned(),
+        rows: architecture.max_positions,
+        offset: 0,
+    });
+    architecture.embedding.dropout = Some(probability(raw, "embd_pdrop", 0.1)?);
+    architecture.norm = Some(decoder.norm("ln_f"));
+    // The causal mask.
+    architecture.buffers = vec![".attn.bias", ".attn.masked_bias"];
+    Ok(architecture)
 }

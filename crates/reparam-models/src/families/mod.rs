@@ -2,22 +2,30 @@
 
 mod bart;
 mod bert;
+mod bloom;
+mod cohere;
 mod deberta_v2;
 mod decoder;
 mod distilbert;
 mod electra;
 mod encoder;
+mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod glm;
 mod gpt2;
 mod gpt_neo;
+mod gpt_neox;
+mod gptj;
+mod granite;
 mod llama;
 mod marian;
 mod mistral;
 mod modernbert;
 mod olmo2;
 mod opt;
+mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -54,14 +62,23 @@ impl Families {
             bart::FAMILY,
             bart::MULTILINGUAL,
             bert::FAMILY,
+            bloom::FAMILY,
+            cohere::FAMILY,
+            cohere::WITH_WINDOWS,
             deberta_v2::FAMILY,
             distilbert::FAMILY,
             electra::FAMILY,
+            falcon::FAMILY,
             gemma::FAMILY,
             gemma2::FAMILY,
             gemma3::FAMILY,
+            glm::FAMILY,
+            glm::WITH_OUTPUT_NORMS,
             gpt2::FAMILY,
             gpt_neo::FAMILY,
+            gpt_neox::FAMILY,
+            gptj::FAMILY,
+            granite::FAMILY,
             recurrent::GRU,
             llama::FAMILY,
             recurrent::LSTM,
@@ -72,6 +89,7 @@ impl Families {
             olmo2::FAMILY,
             olmo2::WITH_WINDOWS,
             opt::FAMILY,
+            phi::FAMILY,
             phi3::FAMILY,
             qwen2::FAMILY,
             qwen3::FAMILY,

@@ -77,6 +77,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             attention: AttentionSpec {
                 inputs: vec![linear(path("attn.Wqkv"), width, 3 * width, attention_bias)],
                 output: last(path("attn.Wo"), width, attention_bias),
+                grouped: false,
                 q_norm: None,
                 k_norm: None,
                 n_heads,
@@ -106,6 +107,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 output_dropout: None,
             },
             feed_forward_norms: before("mlp_norm"),
+            parallel: false,
         }
     };
     Ok(Architecture {
@@ -135,11 +137,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         seq2seq: None,
         blocks: (0..n_layers).map(block).collect(),
         norm: Some(norm("final_norm".to_owned())),
-        head: HeadSpec {
-            path: "decoder".to_owned(),
-            tied: true,
-            soft_cap: None,
-        },
+        head: HeadSpec::new("decoder", true),
         heads: heads(json, (width, last_std), norm("head.norm".to_owned()))?,
         buffers: Vec::new(),
         bias_keys: vec![(".attn.", "attention_bias"), (".mlp.", "mlp_bias")],

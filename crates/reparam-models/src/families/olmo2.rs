@@ -23,7 +23,7 @@ pub(super) const WITH_WINDOWS: Family = Family {
 
 fn defaults(theta: f64) -> Defaults {
     Defaults {
-        eps: ("rms_norm_eps", 1e-5),
+        eps: (Some("rms_norm_eps"), 1e-5),
         special: SpecialTokens {
             bos: None,
             eos: vec![50_279],

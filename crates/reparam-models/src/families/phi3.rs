@@ -5,7 +5,6 @@ use reparam_formats::config::{ModelJson, SpecialTokens};
 
 use super::decoder::{Decoder, Defaults};
 use super::{Family, probability};
-use crate::architecture::LinearSpec;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -16,7 +15,7 @@ pub(super) const FAMILY: Family = Family {
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         max_positions: 4096,
-        eps: ("rms_norm_eps", 1e-5),
+        eps: (Some("rms_norm_eps"), 1e-5),
         original_max_positions: Some(4096),
         rope_aliases: &[("su", "longrope"), ("yarn", "longrope")],
         special: SpecialTokens {
@@ -32,14 +31,11 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     // transformers reads `embd_pdrop` and does not apply it.
     let dropout = probability(&json.json, "resid_pdrop", 0.0)?;
     decoder.describe(vec![rotary], |layer, block| {
-        let joined = |name: &str, d_out: usize| {
-            let path = format!("layers.{layer}.{name}");
-            vec![LinearSpec::new(path, decoder.width, d_out)]
-        };
         let attention = &mut block.attention;
-        attention.inputs = joined("self_attn.qkv_proj", attention.widths().iter().sum());
+        let layers = ["self_attn.qkv_proj", "self_attn.o_proj"];
+        decoder.joined_attention(layer, layers, false, attention);
         attention.window = window;
-        block.feed_forward.inputs = joined("mlp.gate_up_proj", 2 * decoder.inner);
+        decoder.joined_gate(layer, &mut block.feed_forward);
         attention.output_dropout = Some(dropout);
         block.feed_forward.output_dropout = Some(dropout);
     })

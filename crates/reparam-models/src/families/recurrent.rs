@@ -179,11 +179,7 @@ impl Layers {
             seq2seq: None,
             blocks: Vec::new(),
             norm: None,
-            head: HeadSpec {
-                path: "lm_head".to_owned(),
-                tied,
-                soft_cap: None,
-            },
+            head: HeadSpec::new("lm_head", tied),
             heads: HeadsSpec::default(),
             buffers: Vec::new(),
             bias_keys: Vec::new(),
@@ -214,7 +210,6 @@ fn encoder_decoder(json: &ModelJson, keys: Layers) -> Result<Architecture, Model
         last_starts: false,
         unlearned: None,
         output_dropout: None,
-        head_factor: None,
         logits_bias: None,
         table_copies: Vec::new(),
     };

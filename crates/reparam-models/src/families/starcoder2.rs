@@ -3,9 +3,9 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::decoder::{Decoder, Defaults, bias_attention, bias_feed_forward};
+use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability};
-use crate::architecture::{LinearSpec, NormKind};
+use crate::architecture::NormKind;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -17,7 +17,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         n_kv_heads: Some(2),
         max_positions: 4096,
-        eps: ("norm_epsilon", 1e-5),
+        eps: (Some("norm_epsilon"), 1e-5),
         activation: ("hidden_act", Activation::GeluTanh),
         tied: true,
         special: SpecialTokens {
@@ -25,27 +25,21 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             eos: vec![50_256],
             pad: None,
         },
-        std: 0.018_042,
+        std: ("initializer_range", 0.018_042),
+        norm: NormKind::Layer,
         ..Defaults::default()
     };
     let raw = &json.json;
-    let mut decoder = Decoder::read(json, defaults)?;
-    decoder.norm = NormKind::Layer;
+    let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     decoder.whole_heads(&rotary)?;
     let window = raw.size("sliding_window")?;
     let bias = raw.bool("use_bias")?.unwrap_or(true);
     let dropout = probability(raw, "residual_dropout", 0.0)?;
     let mut architecture = decoder.describe(vec![rotary], |layer, block| {
-        let linear = |name: &str, d_in: usize, d_out: usize| {
-            LinearSpec::new(format!("layers.{layer}.mlp.{name}"), d_in, d_out)
-        };
         let feed_forward = &mut block.feed_forward;
-        feed_forward.gated = false;
-        feed_forward.inputs = vec![linear("c_fc", decoder.width, decoder.inner)];
-        feed_forward.output = linear("c_proj", decoder.inner, decoder.width);
+        decoder.without_gate(layer, ["mlp.c_fc", "mlp.c_proj"], bias, feed_forward);
         feed_forward.output_dropout = Some(dropout);
-        bias_feed_forward(feed_forward, bias);
         let attention = &mut block.attention;
         attention.window = window;
         attention.output_dropout = Some(dropout);

@@ -144,11 +144,10 @@ fn describe(
                 .map(|layer| sizes.block(&format!("{name}.block.{layer}.layer"), is_decoder))
                 .collect(),
             norm: Some(sizes.norm(format!("{name}.final_layer_norm"))),
+            // A checkpoint with another head has its own, whatever the file says.
             head: HeadSpec {
-                path: "lm_head".to_owned(),
-                // A checkpoint with another head has its own, whatever the file says.
-                tied: true,
-                soft_cap: None,
+                factor: scales.then(|| (sizes.width as f64).powf(-0.5)),
+                ..HeadSpec::new("lm_head", true)
             },
             heads: HeadsSpec::default(),
             // The first checkpoints had it, and no model reads it.
@@ -165,7 +164,6 @@ fn describe(
         last_starts: false,
         unlearned: None,
         output_dropout: Some(sizes.dropout),
-        head_factor: scales.then(|| (sizes.width as f64).powf(-0.5)),
         logits_bias: None,
         table_copies: vec!["encoder.embed_tokens", "decoder.embed_tokens"],
     };
@@ -223,6 +221,7 @@ impl Sizes {
         AttentionSpec {
             inputs: inputs.map(input).to_vec(),
             output: self.linear(format!("{path}.o"), inner, self.width, inner),
+            grouped: false,
             q_norm: None,
             k_norm: None,
             n_heads: self.n_heads,
@@ -267,6 +266,7 @@ impl Sizes {
                 output_dropout: Some(self.dropout),
             },
             feed_forward_norms: norms(last),
+            parallel: false,
         }
     }
 }

@@ -194,11 +194,31 @@ impl Attention {
             ],
             [qkv] => {
                 let joined = qkv.forward(x, context);
+                if self.spec.grouped {
+                    return self.ungrouped(joined);
+                }
                 side_by_side(self.spec.widths())
                     .map(|columns| joined.clone().narrow(1, columns.start, columns.len()))
             }
             others => unreachable!("{} layers are checked when they are loaded", others.len()),
         }
+    }
+
+    /// Queries, keys and values of what holds the heads in groups.
+    fn ungrouped(&self, joined: Tensor<2>) -> [Tensor<2>; 3] {
+        let AttentionSpec {
+            n_heads,
+            n_kv_heads: groups,
+            head_dim,
+            ..
+        } = self.spec;
+        let queries = n_heads / groups;
+        let [n, _] = joined.dims();
+        let joined = joined.reshape([n, groups, queries + 2, head_dim]);
+        [(0, queries), (queries, 1), (queries + 1, 1)].map(|(first, heads)| {
+            let part = joined.clone().narrow(2, first, heads);
+            part.reshape([n, groups * heads * head_dim])
+        })
     }
 
     /// Whether the weights are packed.
@@ -233,6 +253,7 @@ impl Attention {
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));
         Some(AttentionBlock {
             inputs: inputs.collect::<Option<_>>()?,
+            grouped: spec.grouped,
             output: self.output.fused(context)?,
             norms: norms.fused(),
             q_norm: self.q_norm.as_ref().map(|norm| norm.fused()),

@@ -1,5 +1,7 @@
 //! One block of a model.
 
+use std::borrow::Cow;
+
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
@@ -46,7 +48,7 @@ pub(crate) struct Source {
     pub(crate) last: Vec<RecurrentState>,
 }
 
-/// The norms of half a block `f`: `h' = after(h + inside(f(before(h))))`.
+/// The norms of half a block `f`: `h' = after(h + factor * inside(f(before(h))))`.
 #[derive(Debug, Clone)]
 pub struct Norms {
     /// On the input.
@@ -55,18 +57,30 @@ pub struct Norms {
     pub inside: Option<Named<Norm>>,
     /// On the sum.
     pub after: Option<Named<Norm>>,
+    /// What is added is multiplied by this.
+    pub factor: Option<f64>,
 }
 
-unnamed_module!(Norms, modules: [before, inside, after], data: []);
+unnamed_module!(Norms, modules: [before, inside, after], data: [factor]);
 
 impl Norms {
-    fn around(&self, h: Tensor<2>, f: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    /// Half a block that reads `h` and is added to `sum`.
+    fn around(
+        &self,
+        h: Tensor<2>,
+        sum: Tensor<2>,
+        f: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
         let apply = |norm: &Option<Named<Norm>>, x: Tensor<2>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let out = apply(&self.inside, f(apply(&self.before, h.clone())));
-        apply(&self.after, h + out)
+        let out = apply(&self.inside, f(apply(&self.before, h)));
+        let out = match self.factor {
+            Some(factor) => out * factor,
+            None => out,
+        };
+        apply(&self.after, sum + out)
     }
 
     pub(crate) fn fused(&self) -> FusedNorms {
@@ -75,6 +89,7 @@ impl Norms {
             before: fused(&self.before),
             inside: fused(&self.inside),
             after: fused(&self.after),
+            factor: self.factor.map(|factor| factor as f32),
         }
     }
 }
@@ -91,7 +106,7 @@ pub struct CrossAttention {
 unnamed_module!(CrossAttention, modules: [attention, norms], data: []);
 
 /// One block: attention, in a decoder with a source attention to that, and feed-forward, each with its norms, each added to its
-/// input.
+/// input or, [in parallel](crate::BlockSpec::parallel), to that of the block.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Attention.
@@ -104,12 +119,14 @@ pub struct Block {
     pub attention_norms: Norms,
     /// The norms around the feed-forward layer.
     pub feed_forward_norms: Norms,
+    /// Whether the feed-forward layer reads what attention reads.
+    pub parallel: bool,
 }
 
 unnamed_module!(
     Block,
     modules: [attention, cross, feed_forward, attention_norms, feed_forward_norms],
-    data: []
+    data: [parallel]
 );
 
 /// Drops out what the module at `path` gives, where there is a dropout.
@@ -147,7 +164,8 @@ impl CrossAttention {
             None => None,
             Some(LayerCache::Fused(_)) => unreachable!("{CACHE_OF_MODEL}"),
         };
-        self.norms.around(widened(h), |x| {
+        let h = widened(h);
+        self.norms.around(h.clone(), h, |x| {
             let out = self.attention.read(x, source, cache, context);
             let Attention { output, spec, .. } = &self.attention;
             dropped(out, spec.output_dropout, output.path(), context)
@@ -163,19 +181,30 @@ impl Block {
         mut cache: Option<&mut LayerCache>,
         context: &ForwardContext,
     ) -> Tensor<2> {
+        let input = self.parallel.then(|| h.clone());
         let h = self.attend(h, sequences, cache.as_deref_mut(), context);
         let h = match (&self.cross, &sequences.source) {
             (Some(cross), Some(source)) => cross.attend(h, source, cache, context),
             _ => h,
         };
-        let norms = &self.feed_forward_norms;
-        match self.feed_forward.fused(norms, sequences, context) {
-            Some(block) => mlp_block(narrowed(h), block),
-            None => norms.around(widened(h), |x| {
-                let out = self.feed_forward.forward(x, context);
-                let FeedForward { output, spec, .. } = &self.feed_forward;
-                dropped(out, spec.output_dropout, output.path(), context)
-            }),
+        let mut norms = Cow::Borrowed(&self.feed_forward_norms);
+        if self.parallel && norms.before.is_none() {
+            norms.to_mut().before = self.attention_norms.before.clone();
+        }
+        match self.feed_forward.fused(&norms, sequences, context) {
+            Some(block) => match input {
+                Some(input) => mlp_block(narrowed(input), Some(narrowed(h)), block),
+                None => mlp_block(narrowed(h), None, block),
+            },
+            None => {
+                let h = widened(h);
+                let input = input.map_or_else(|| h.clone(), widened);
+                norms.around(input, h, |x| {
+                    let out = self.feed_forward.forward(x, context);
+                    let FeedForward { output, spec, .. } = &self.feed_forward;
+                    dropped(out, spec.output_dropout, output.path(), context)
+                })
+            }
         }
     }
 
@@ -213,7 +242,8 @@ impl Block {
             (None, None) => None,
             (None, Some(LayerCache::Fused(_))) => unreachable!("{CACHE_OF_MODEL}"),
         };
-        norms.around(widened(h), |x| {
+        let h = widened(h);
+        norms.around(h.clone(), h, |x| {
             let out = self.attention.forward(x, sequences, cache, context);
             let Attention { output, spec, .. } = &self.attention;
             dropped(out, spec.output_dropout, output.path(), context)

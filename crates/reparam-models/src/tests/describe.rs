@@ -17,6 +17,10 @@ fn minimal(family: &str) -> Value {
         "gpt2" => json!({
             "model_type": "gpt2", "n_embd": 64, "n_layer": 5, "n_head": 8, "vocab_size": 512
         }),
+        // Heads of 64 elements, as many as are turned where nothing is said.
+        "gptj" => json!({
+            "model_type": "gptj", "n_embd": 512, "n_layer": 5, "n_head": 8, "vocab_size": 512
+        }),
         "gpt_neo" => json!({
             "model_type": "gpt_neo", "hidden_size": 64, "num_layers": 5, "num_heads": 8, "vocab_size": 512
         }),
@@ -64,7 +68,7 @@ fn defaults_are_those_of_transformers() {
         Option<u32>,
     );
     let gpt2_tokens = (Some(50_256), vec![50_256]);
-    let cases: [(&str, Expected); 17] = [
+    let cases: [(&str, Expected); 27] = [
         ("llama", (8, 8, 2048, false, Some(1), vec![2], None)),
         ("mistral", (8, 8, 131_072, false, Some(1), vec![2], None)),
         ("qwen2", (32, 8, 32_768, false, None, vec![], None)),
@@ -103,7 +107,48 @@ fn defaults_are_those_of_transformers() {
         ("stablelm", (32, 8, 4096, false, Some(0), vec![0], None)),
         (
             "starcoder2",
-            (2, 8, 4096, true, gpt2_tokens.0, gpt2_tokens.1, None),
+            (2, 8, 4096, true, gpt2_tokens.0, gpt2_tokens.1.clone(), None),
+        ),
+        ("bloom", (8, 8, 2048, true, Some(1), vec![2], None)),
+        (
+            "cohere",
+            (8, 8, 8192, true, Some(5), vec![255_001], Some(0)),
+        ),
+        (
+            "cohere2",
+            (8, 8, 8192, true, Some(5), vec![255_001], Some(0)),
+        ),
+        ("falcon", (1, 8, 2048, true, Some(11), vec![11], None)),
+        ("gpt_neox", (8, 8, 2048, false, Some(0), vec![2], None)),
+        (
+            "gptj",
+            (8, 64, 2048, false, gpt2_tokens.0, gpt2_tokens.1, None),
+        ),
+        ("granite", (8, 8, 2048, false, Some(1), vec![2], None)),
+        ("phi", (8, 8, 2048, false, Some(1), vec![2], None)),
+        (
+            "glm",
+            (
+                2,
+                128,
+                131_072,
+                false,
+                None,
+                vec![151_329, 151_336, 151_338],
+                Some(151_329),
+            ),
+        ),
+        (
+            "glm4",
+            (
+                2,
+                128,
+                131_072,
+                false,
+                None,
+                vec![151_329, 151_336, 151_338],
+                Some(151_329),
+            ),
         ),
     ];
     for (family, expected) in cases {
@@ -133,10 +178,19 @@ fn defaults_are_those_of_transformers() {
         ("olmo3", 5e5, 8, 1e-5),
         ("starcoder2", 1e4, 8, 1e-5),
         ("stablelm", 1e4, 4, 1e-5),
+        ("cohere", 5e5, 8, 1e-5),
+        ("cohere2", 1e4, 8, 1e-5),
+        ("falcon", 1e4, 8, 1e-5),
+        ("glm4", 1e4, 64, 1.5625e-7),
+        ("gpt_neox", 1e4, 4, 1e-5),
+        ("gptj", 1e4, 64, 1e-5),
+        ("granite", 1e4, 8, 1e-6),
+        ("phi", 1e4, 4, 1e-5),
     ] {
-        // Heads of 8 elements, of StableLM of 16.
+        // Heads of 8 elements, of some of 16.
         let changes = match family {
             "stablelm" => json!({"num_attention_heads": 32, "hidden_size": 512}),
+            "gpt_neox" => json!({"hidden_size": 128}),
             _ => json!({}),
         };
         let all = with(family, changes).expect(family);
@@ -160,6 +214,41 @@ fn defaults_are_those_of_transformers() {
     assert_eq!(activation("gemma", gelu), Activation::GeluTanh);
     assert_eq!(activation("opt", json!({})), Activation::Relu);
     assert_eq!(activation("starcoder2", json!({})), Activation::GeluTanh);
+    for (family, is_parallel, has_own_norm, is_interleaved) in [
+        ("cohere", true, false, true),
+        ("falcon", true, false, false),
+        ("glm4", false, true, true),
+        ("gpt_neox", true, true, false),
+        ("gptj", true, false, true),
+        ("phi", true, false, false),
+        ("stablelm", false, true, false),
+    ] {
+        let changes = match family {
+            "stablelm" => json!({"num_attention_heads": 32, "hidden_size": 512}),
+            "gpt_neox" => json!({"hidden_size": 128}),
+            _ => json!({}),
+        };
+        let all = with(family, changes).expect(family);
+        let (block, rotary) = (&all.blocks[0], &all.rotary[0]);
+        let own = block.feed_forward_norms.before.is_some();
+        let found = (block.parallel, own, rotary.interleaved);
+        assert_eq!(
+            found,
+            (is_parallel, has_own_norm, is_interleaved),
+            "{family}"
+        );
+    }
+    let blocks = |changes: Value| with("falcon", changes).expect("valid").blocks;
+    let groups = json!({"new_decoder_architecture": true, "num_kv_heads": 4});
+    let found = blocks(groups).remove(0);
+    assert!(found.attention.grouped && found.feed_forward_norms.before.is_some());
+    let apart = json!({"multi_query": false, "parallel_attn": false});
+    let found = blocks(apart).remove(0);
+    assert!(found.attention.grouped && found.attention.n_kv_heads == 8 && !found.parallel);
+    let older =
+        json!({"hidden_size": null, "n_embed": 64, "num_attention_heads": null, "n_head": 4});
+    let bloom = with("bloom", older).expect("valid");
+    assert_eq!((bloom.width, attention(&bloom, 0).n_heads), (64, 4));
     let llama = with("llama", json!({})).expect("valid");
     let norm = llama.norm.as_ref().expect("a norm");
     assert_eq!((norm.eps, norm.path.as_str()), (1e-6, "norm"));
@@ -236,6 +325,7 @@ fn windows_are_where_transformers_has_them() {
         ("olmo3", [wide, wide, wide, None, wide]),
         ("smollm3", [None; 5]),
         ("starcoder2", [None; 5]),
+        ("cohere2", [wide, wide, wide, None, wide]),
         ("gpt_neo", [None, near, None, near, None]),
     ] {
         let all = with(family, json!({})).expect("valid");
@@ -322,6 +412,20 @@ fn impossible_values_name_key_and_file() {
         ),
         ("gpt2", json!({"n_head": 7}), "n_head"),
         ("gpt_neo", json!({"num_heads": 7}), "num_heads"),
+        ("gptj", json!({"rotary_dim": 66}), "rotary_dim"),
+        ("gptj", json!({"rotary_dim": 7}), "n_embd"),
+        ("gpt_neox", json!({"rotary_pct": 0}), "rotary_pct"),
+        (
+            "granite",
+            json!({"residual_multiplier": 0}),
+            "residual_multiplier",
+        ),
+        ("granite", json!({"logits_scaling": -1}), "logits_scaling"),
+        (
+            "falcon",
+            json!({"new_decoder_architecture": true, "num_kv_heads": 3}),
+            "num_kv_heads",
+        ),
         (
             "gpt_neo",
             json!({"attention_types": [[["local"], 1_u64 << 60]]}),
@@ -450,10 +554,23 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             "attention_types",
         ),
         ("stablelm", json!({"qk_layernorm": true}), "qk_layernorm"),
+        ("cohere", json!({"use_qk_norm": true}), "use_qk_norm"),
+        ("falcon", json!({"alibi": true}), "alibi"),
+        ("falcon", json!({"hidden_dropout": 0.1}), "hidden_dropout"),
         (
-            "stablelm",
-            json!({"use_parallel_residual": true}),
-            "use_parallel_residual",
+            "falcon",
+            json!({"new_decoder_architecture": true, "parallel_attn": false}),
+            "parallel_attn",
+        ),
+        (
+            "falcon",
+            json!({"num_ln_in_parallel_attn": 3}),
+            "num_ln_in_parallel_attn",
+        ),
+        (
+            "bloom",
+            json!({"apply_residual_connection_post_layernorm": true}),
+            "apply_residual_connection_post_layernorm",
         ),
         (
             "gemma",

@@ -593,7 +593,7 @@ fn families_have_the_defaults_of_transformers() {
         assert_eq!(all.head.path, "lm_head", "{family}");
         assert!(!all.is_causal() && all.head.tied, "{family}");
     }
-    let factor = |all: &Architecture| all.seq2seq.as_ref().expect("an encoder").head_factor;
+    let factor = |all: &Architecture| all.head.factor;
     assert_eq!(factor(&minimal("t5")), Some(512f64.powf(-0.5)));
     assert_eq!(factor(&minimal("mt5")), None);
     // As files of version 1.1 say it, of late and before.

@@ -12,7 +12,7 @@ use reparam_kernels::attention::{
 };
 use reparam_kernels::rotary::rotary_rows;
 
-use super::block::{Block, BlockGradients, apply};
+use super::block::{Block, BlockGradients, INPUT_NODES, apply};
 use super::buffer::Buffer;
 use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, Statistics};
 use super::packed::FusedLinear;
@@ -30,6 +30,8 @@ pub struct AttentionBlock<'a> {
     pub norms: FusedNorms,
     /// Queries, keys and values, which share a stack; or one layer whose output holds them side by side.
     pub inputs: Vec<FusedLinear>,
+    /// Whether the output of that one layer holds, for each key head, its queries, its key and its value.
+    pub grouped: bool,
     /// Back to the width of the hidden states.
     pub output: FusedLinear,
     /// The norm of each head of the queries, or of all of them if it is as wide.
@@ -49,7 +51,7 @@ pub struct AttentionBlock<'a> {
 /// ```text
 /// x       = before(h)
 /// q, k, v = rotary(q_norm(q(x))), rotary(k_norm(k(x))), v(x)
-/// h'      = after(h + inside(output(attention(q, k, v))))
+/// h'      = after(h + factor * inside(output(attention(q, k, v))))
 /// ```
 ///
 /// # Shapes
@@ -62,8 +64,8 @@ pub struct AttentionBlock<'a> {
 ///
 /// # Numerics
 ///
-/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm
-/// comes between.
+/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm or a
+/// factor comes between.
 ///
 /// # Cost
 ///
@@ -75,8 +77,9 @@ pub struct AttentionBlock<'a> {
 ///
 /// Panics when the inputs are not one layer or three, or anything else does not fit.
 pub fn attention_block(h: Tensor<2>, block: AttentionBlock<'_>, segments: &Segments) -> Tensor<2> {
-    /// Those of the input, the layer of the output and the norms.
-    const REST: usize = 1 + NODES + RESIDUAL_NODES + 2 * NORM_NODES;
+    /// Those of the inputs, the layer of the output and the norms.
+    const REST: usize = INPUT_NODES + NODES + RESIDUAL_NODES + 2 * NORM_NODES;
+    let h = (h, None);
     let recompute = block.recompute;
     let n_inputs = block.inputs.len();
     let (core, nodes) = Core::new(block, segments.clone());
@@ -137,6 +140,7 @@ pub fn attention_block_cached(
 struct Core {
     residual: Residual,
     qkv: Stack,
+    grouped: bool,
     o: Stack,
     /// The norms of the heads of queries and of keys.
     head_norms: [Option<Norm>; 2],
@@ -179,6 +183,7 @@ impl Core {
         let core = Self {
             residual,
             qkv,
+            grouped: block.grouped,
             o,
             head_norms: [q_norm, k_norm],
             config: block.config,
@@ -213,6 +218,7 @@ impl Core {
         let t = self.qkv.project(&x);
         let mut qkv = self.qkv.output_buffer(h.len() / self.qkv.d_in());
         self.qkv.forward(&x, &t, &mut qkv, false);
+        self.regroup(&mut qkv, false);
         let raw = self.normalize(&mut qkv);
         self.rotate(&mut qkv, false);
         Inputs { x, t, qkv, raw }
@@ -288,6 +294,46 @@ impl Core {
             })
             .sum();
         pairs * n_heads as f64
+    }
+
+    /// Brings queries, keys and values that lie in groups side by side, or back.
+    fn regroup(&self, qkv: &mut [Bf16], inverse: bool) {
+        if !self.grouped {
+            return;
+        }
+        let AttentionConfig {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            ..
+        } = self.config;
+        let queries = n_heads / n_kv_heads;
+        // Where each head of the parts stands in the groups.
+        let place = |part: usize| match part {
+            query if query < n_heads => query / queries * (queries + 2) + query % queries,
+            other => {
+                let (which, group) = (
+                    (other - n_heads) / n_kv_heads,
+                    (other - n_heads) % n_kv_heads,
+                );
+                group * (queries + 2) + queries + which
+            }
+        };
+        qkv.par_chunks_mut(self.qkv.width())
+            .with_min_len(ROWS)
+            .for_each_init(Vec::new, |from, row| {
+                from.clear();
+                from.extend_from_slice(row);
+                for part in 0..n_heads + 2 * n_kv_heads {
+                    let (part, group) = (part * head_dim, place(part) * head_dim);
+                    let (to, at) = if inverse {
+                        (group, part)
+                    } else {
+                        (part, group)
+                    };
+                    row[to..to + head_dim].copy_from_slice(&from[at..at + head_dim]);
+                }
+            });
     }
 
     /// Normalizes the heads of queries and keys that have a norm; returns what they were.
@@ -404,6 +450,7 @@ impl Block for Core {
         h: &[Bf16],
         kept: Option<(Attended, Outputs)>,
         dy: &mut FlexTensor,
+        dh: Option<&mut FlexTensor>,
         wants_dh: bool,
     ) -> BlockGradients {
         // Kept, they would be a fifth of the memory of all activations; the product costs a twentieth of the step.
@@ -454,9 +501,10 @@ impl Block for Core {
         self.rotate(&mut dqkv, true);
         let head_norms = self.normalize_backward(&mut dqkv, &raw);
         drop(raw);
+        self.regroup(&mut dqkv, true);
 
         let wants_dx = wants_dh || self.residual.wants_input_gradient();
-        let dh = wants_dx.then(|| halves_mut(dy));
+        let dh = wants_dx.then(|| halves_mut(dh.unwrap_or(dy)));
         let (mut layers, before) =
             self.residual
                 .backward_inputs(&self.qkv, dqkv, &t, (h, || x), dh);

@@ -7,7 +7,7 @@ use reparam_kernels::Bf16;
 use reparam_kernels::activation::{activation_backward, activation_forward};
 use reparam_kernels::gated::{GatedRows, gated_backward_in_place, gated_forward};
 
-use super::block::{Block, BlockGradients, apply};
+use super::block::{Block, BlockGradients, INPUT_NODES, apply};
 use super::buffer::Buffer;
 use super::packed::FusedLinear;
 use super::residual::{FusedNorms, Outputs, RESIDUAL_NODES, Residual};
@@ -34,26 +34,26 @@ pub struct MlpBlock {
     pub recompute: bool,
 }
 
-/// Applies a feed-forward block to bf16 hidden states.
+/// Applies a feed-forward block to bf16 hidden states, and adds to `sum`, which is `h` where none is given.
 ///
 /// ```text
 /// x  = before(h)
-/// h' = after(h + inside(down(act(gate(x)) * up(x))))      or, without a gate,
-/// h' = after(h + inside(down(act(up(x)))))
+/// h' = after(sum + factor * inside(down(act(gate(x)) * up(x))))      or, without a gate,
+/// h' = after(sum + factor * inside(down(act(up(x)))))
 /// ```
 ///
 /// # Shapes
 ///
-/// - h, output: `[N, d]`, bf16
+/// - h, sum, output: `[N, d]`, bf16
 ///
 /// # Gradients
 ///
-/// For `h`, the low-rank factors, scales and biases, and the norms; weights are frozen.
+/// For `h`, `sum`, the low-rank factors, scales and biases, and the norms; weights are frozen.
 ///
 /// # Numerics
 ///
-/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm
-/// comes between.
+/// What lies in memory between two steps is bf16, sums are `f32`; the residual is added before the rounding, unless a norm or a
+/// factor comes between.
 ///
 /// # Cost
 ///
@@ -63,10 +63,16 @@ pub struct MlpBlock {
 ///
 /// # Panics
 ///
-/// Panics when the inputs are not one layer or two, or anything else does not fit.
-pub fn mlp_block(h: Tensor<2>, block: MlpBlock) -> Tensor<2> {
-    /// Those of the input, the layer of the output and the norms.
-    const REST: usize = 1 + NODES + RESIDUAL_NODES;
+/// Panics when the inputs are not one layer or two, there is a norm after another sum than that with `h`, or anything else does not
+/// fit.
+pub fn mlp_block(h: Tensor<2>, sum: Option<Tensor<2>>, block: MlpBlock) -> Tensor<2> {
+    /// Those of the inputs, the layer of the output and the norms.
+    const REST: usize = INPUT_NODES + NODES + RESIDUAL_NODES;
+    assert!(
+        sum.is_none() || block.norms.after.is_none(),
+        "a norm after the sum of parallel halves"
+    );
+    let h = (h, sum);
     let n_inputs = block.inputs.len();
     let (gate_up, mut nodes) = Stack::new(block.inputs);
     let (down, down_nodes) = Stack::new(vec![block.down]);
@@ -208,6 +214,7 @@ impl Block for Core {
         h: &[Bf16],
         kept: Option<Activations>,
         dy: &mut FlexTensor,
+        dh: Option<&mut FlexTensor>,
         wants_dh: bool,
     ) -> BlockGradients {
         let Activations {
@@ -229,7 +236,7 @@ impl Block for Core {
         drop((act, g));
 
         let wants_dx = wants_dh || self.residual.wants_input_gradient();
-        let dh = wants_dx.then(|| halves_mut(dy));
+        let dh = wants_dx.then(|| halves_mut(dh.unwrap_or(dy)));
         let input = (h, || self.residual.input(h));
         let (mut layers, before) =
             self.residual

@@ -8,6 +8,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::NodeGuard;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use reparam_kernels::{Bf16, layer_norm, number, rms_norm};
 
 use super::buffer::Buffer;
@@ -227,6 +228,13 @@ impl Norm {
 /// `to += x`, rounded once.
 pub(super) fn add(x: &[Bf16], to: &mut [Bf16]) {
     run(number::add(x, to));
+}
+
+/// `x *= factor`, rounded once.
+pub(super) fn scale(factor: f32, x: &mut [Bf16]) {
+    x.par_iter_mut()
+        .with_min_len(1 << 12)
+        .for_each(|x| *x = Bf16::from_f32(factor * x.to_f32()));
 }
 
 /// Applies a norm to bf16 rows, `[N, d]`, as an operation of its own: where it stands between no two layers of a block.

@@ -4,13 +4,13 @@ use burn::backend::autodiff::ops::NodeGuard;
 use reparam_kernels::Bf16;
 
 use super::buffer::Buffer;
-use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, add};
+use super::norm::{FusedNorm, NORM_NODES, Norm, NormGradients, Normed, add, scale};
 use super::stack::{PartGradients, Stack};
 
-/// The norms around half a layer `f`:
+/// The norms around half a layer `f`, and what it is multiplied by:
 ///
 /// ```text
-/// h' = after(h + inside(f(before(h))))
+/// h' = after(h + factor * inside(f(before(h))))
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct FusedNorms {
@@ -20,6 +20,8 @@ pub struct FusedNorms {
     pub inside: Option<FusedNorm>,
     /// On the sum.
     pub after: Option<FusedNorm>,
+    /// What is added is multiplied by this.
+    pub factor: Option<f32>,
 }
 
 /// The nodes of the three norms.
@@ -31,6 +33,7 @@ pub(super) struct Residual {
     before: Option<Norm>,
     inside: Option<Norm>,
     after: Option<Norm>,
+    factor: Option<f32>,
 }
 
 /// What the norms behind the layer read, which the backward pass needs again.
@@ -53,6 +56,7 @@ impl Residual {
             before,
             inside,
             after,
+            factor: norms.factor,
         };
         (residual, nodes.into_iter().flatten().collect())
     }
@@ -87,13 +91,18 @@ impl Residual {
     /// Makes `h'` of `y`, which holds `h`. `layer` writes its output, or adds it if it is told so.
     pub(super) fn output(&self, y: &mut [Bf16], layer: impl FnOnce(&mut [Bf16], bool)) -> Outputs {
         let mut outputs = Outputs::default();
-        match &self.inside {
-            None => layer(y, true),
-            Some(norm) => {
+        match (&self.inside, self.factor) {
+            (None, None) => layer(y, true),
+            (norm, factor) => {
                 let mut out = Buffer::dirty(y.len());
                 layer(&mut out, false);
-                add(&norm.forward(&out).0, y);
-                outputs.layer = Some(out);
+                let mut normed = norm.as_ref().map(|norm| norm.forward(&out).0);
+                let added = normed.as_deref_mut().unwrap_or(&mut out);
+                if let Some(factor) = factor {
+                    scale(factor, added);
+                }
+                add(added, y);
+                outputs.layer = norm.as_ref().map(|_| out);
             }
         }
         if let Some(norm) = &self.after {
@@ -117,14 +126,20 @@ impl Residual {
             let dsum = Buffer::copy_of(dy);
             gradients[1] = norm.backward(&dsum, sum, &statistics, dy);
         }
+        let scaled = self.factor.map(|factor| {
+            let mut scaled = Buffer::copy_of(dy);
+            scale(factor, &mut scaled);
+            scaled
+        });
         let dlayer = match (&self.inside, &outputs.layer) {
             (Some(norm), Some(out)) => {
                 let (_, statistics) = norm.forward(out);
                 let mut dlayer = Buffer::dirty(dy.len());
-                gradients[0] = norm.backward(dy, out, &statistics, &mut dlayer);
+                let dnormed = scaled.as_deref().unwrap_or(dy);
+                gradients[0] = norm.backward(dnormed, out, &statistics, &mut dlayer);
                 Some(dlayer)
             }
-            _ => None,
+            _ => scaled,
         };
         (dlayer, gradients)
     }

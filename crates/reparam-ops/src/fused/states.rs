@@ -38,6 +38,14 @@ pub(super) fn copy_of(source: &FlexTensor) -> FlexTensor {
     copy
 }
 
+/// Takes a bf16 tensor of zeros, as large as another.
+pub(super) fn zeros(like: &FlexTensor) -> FlexTensor {
+    let shape = like.layout().shape();
+    let mut zeros = dirty([shape[0], shape[1]]);
+    halves_mut(&mut zeros).fill(Bf16::ZERO);
+    zeros
+}
+
 /// Gives a tensor back, if nobody else holds it and it is not a part of a larger one.
 pub(super) fn recycle(tensor: FlexTensor) {
     let layout = tensor.layout();

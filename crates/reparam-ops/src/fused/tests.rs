@@ -305,7 +305,7 @@ fn mlp(
             activation: Activation::Silu,
             recompute,
         };
-        mlp_block(h, block)
+        mlp_block(h, None, block)
     }
 }
 
@@ -416,6 +416,7 @@ fn attention_of<'a>(
     recompute: bool,
 ) -> AttentionBlock<'a> {
     AttentionBlock {
+        grouped: false,
         norms: before(),
         inputs: qkv.iter().map(|layer| layer.fused.clone()).collect(),
         output: o[0].fused.clone(),

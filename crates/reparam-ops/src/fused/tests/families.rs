@@ -57,9 +57,15 @@ fn apply_heads(norm: &Option<FusedNorm>, x: Tensor<2>) -> Tensor<2> {
     apply(norm, x.reshape([n * width / d, d])).reshape([n, width])
 }
 
-fn around(norms: &FusedNorms, h: Tensor<2>, f: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
-    let out = f(apply(&norms.before, h.clone()));
-    apply(&norms.after, h + apply(&norms.inside, out))
+fn around(
+    norms: &FusedNorms,
+    h: Tensor<2>,
+    sum: Option<Tensor<2>>,
+    f: impl Fn(Tensor<2>) -> Tensor<2>,
+) -> Tensor<2> {
+    let out = apply(&norms.inside, f(apply(&norms.before, h.clone())));
+    let out = out * norms.factor.unwrap_or(1.0);
+    apply(&norms.after, sum.unwrap_or(h) + out)
 }
 
 /// The places of norms that families have, by name.
@@ -79,7 +85,24 @@ fn placements(is_trained: bool) -> Vec<(&'static str, FusedNorms)> {
             FusedNorms {
                 before: rms(82),
                 inside: rms(83),
-                after: None,
+                ..FusedNorms::default()
+            },
+        ),
+        (
+            "a factor",
+            FusedNorms {
+                before: rms(88),
+                factor: Some(0.22),
+                ..FusedNorms::default()
+            },
+        ),
+        (
+            "a factor behind a norm",
+            FusedNorms {
+                before: rms(89),
+                inside: layer(90),
+                factor: Some(0.22),
+                ..FusedNorms::default()
             },
         ),
         (
@@ -95,6 +118,7 @@ fn placements(is_trained: bool) -> Vec<(&'static str, FusedNorms)> {
                 before: layer(85),
                 inside: layer(86),
                 after: rms(87),
+                factor: None,
             },
         ),
     ]
@@ -151,6 +175,25 @@ fn check_mlp(
     extras: Extras,
     what: &str,
 ) {
+    check_mlp_added(norms, (gated_block, joined), function, extras, false, what);
+    // A norm after the sum has no place in parallel halves.
+    if norms.after.is_none() {
+        let what = format!("{what}, apart");
+        check_mlp_added(norms, (gated_block, joined), function, extras, true, &what);
+    }
+}
+
+/// `is_apart` has the block added to something else than its input.
+fn check_mlp_added(
+    norms: &FusedNorms,
+    (gated_block, joined): (bool, bool),
+    function: Activation,
+    extras: Extras,
+    is_apart: bool,
+    what: &str,
+) {
+    // Exact in bf16, and another part of the gradient of `h` than that of the block.
+    let sum = |h: &Tensor<2>| is_apart.then(|| h.clone() * -0.5);
     let inputs = inputs(gated_block, joined, extras);
     let down = layers([D], INNER, 20, extras);
     let all: Vec<&Layer> = inputs.iter().chain(&down).collect();
@@ -165,7 +208,10 @@ fn check_mlp(
         ([up], false) => activation(up.forward(x), function),
         _ => unreachable!("one or two"),
     };
-    let composed = |h| around(norms, h, |x| down[0].forward(inner(x)));
+    let composed = |h: Tensor<2>| {
+        let sum = sum(&h);
+        around(norms, h, sum, |x| down[0].forward(inner(x)))
+    };
     let expected = run(37, &all, &all_norms, |h| h, composed);
     let fused = |recompute| {
         let block = MlpBlock {
@@ -176,8 +222,9 @@ fn check_mlp(
             activation: function,
             recompute,
         };
-        run(37, &all, &all_norms, as_bf16, move |h| {
-            mlp_block(h, block.clone())
+        run(37, &all, &all_norms, as_bf16, |h: Tensor<2>| {
+            let sum = sum(&h);
+            mlp_block(h, sum, block.clone())
         })
     };
     let kept = fused(false);
@@ -216,6 +263,10 @@ struct Attention {
     norms: FusedNorms,
     head_norms: [Option<FusedNorm>; 2],
     joined: bool,
+    /// Whether the output of one layer holds, for each key head, its queries, its key and its value.
+    grouped: bool,
+    /// Whether neighbours are turned.
+    interleaved: bool,
     /// How many of the six elements of a head are turned.
     turned: usize,
     config: AttentionConfig,
@@ -226,6 +277,8 @@ fn plain() -> Attention {
         norms: before(),
         head_norms: [None, None],
         joined: false,
+        grouped: false,
+        interleaved: false,
         turned: 6,
         config: CONFIG,
     }
@@ -236,6 +289,8 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
         norms,
         head_norms,
         joined,
+        grouped,
+        interleaved,
         turned,
         config,
     } = case;
@@ -250,8 +305,15 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
     let all_norms = [&norms.before, &norms.inside, &norms.after, q_norm, k_norm];
     let positions: Vec<u32> = (0..n as u32).collect();
     let frequencies = [1.0, 0.3, 0.1];
-    let table = (*turned > 0)
-        .then(|| RotaryTable::new(&positions, &frequencies[..turned / 2], 1.0, config.head_dim));
+    let table_of = |positions: &[u32]| {
+        let frequencies = &frequencies[..turned / 2];
+        let table = RotaryTable::new(positions, frequencies, 1.0, config.head_dim);
+        match interleaved {
+            true => table.interleaved(),
+            false => table,
+        }
+    };
+    let table = (*turned > 0).then(|| table_of(&positions));
     let segments = segments_from_bounds(&[0, 1, 18, n]);
     let turn = |x: Tensor<2>| match &table {
         Some(table) => rotary(x, table),
@@ -263,7 +325,19 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
             [joined] => {
                 let y = joined.forward(x);
                 let [q, k, v] = widths;
-                [(0, q), (q, k), (q + k, v)].map(|(at, width)| y.clone().narrow(1, at, width))
+                match grouped {
+                    false => [(0, q), (q, k), (q + k, v)]
+                        .map(|(at, width)| y.clone().narrow(1, at, width)),
+                    true => {
+                        let (groups, d) = (config.n_kv_heads, config.head_dim);
+                        let queries = config.n_heads / groups;
+                        let y = y.reshape([n, groups, queries + 2, d]);
+                        [(0, queries), (queries, 1), (queries + 1, 1)].map(|(at, heads)| {
+                            let part = y.clone().narrow(2, at, heads);
+                            part.reshape([n, groups * heads * d])
+                        })
+                    }
+                }
             }
             _ => unreachable!("one or three"),
         };
@@ -271,10 +345,17 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
         let k = turn(apply_heads(k_norm, k));
         output[0].forward(attention(q, k, v, *config, &segments))
     };
-    let expected = run(n, &all, &all_norms, |h| h, |h| around(norms, h, attend));
+    let expected = run(
+        n,
+        &all,
+        &all_norms,
+        |h| h,
+        |h| around(norms, h, None, attend),
+    );
     let block = |recompute| AttentionBlock {
         norms: norms.clone(),
         inputs: inputs.iter().map(|layer| layer.fused.clone()).collect(),
+        grouped: *grouped,
         output: output[0].fused.clone(),
         q_norm: q_norm.clone(),
         k_norm: k_norm.clone(),
@@ -306,7 +387,7 @@ fn check_attention(case: &Attention, extras: Extras, what: &str) {
     for (first, last) in [(0, 4), (4, 5), (5, 21), (21, n)] {
         let table = table.as_ref().map(|_| {
             let positions: Vec<u32> = (first as u32..last as u32).collect();
-            RotaryTable::new(&positions, &frequencies[..turned / 2], 1.0, config.head_dim)
+            table_of(&positions)
         });
         let block = AttentionBlock {
             rotary: table.as_ref(),
@@ -364,6 +445,23 @@ fn attention_blocks_of_every_family_equal_their_composition() {
             "one layer",
             Attention {
                 joined: true,
+                ..plain()
+            },
+        ),
+        (
+            "one layer of groups",
+            Attention {
+                joined: true,
+                grouped: true,
+                head_norms: head_norms(false),
+                ..plain()
+            },
+        ),
+        (
+            "neighbours",
+            Attention {
+                interleaved: true,
+                turned: 4,
                 ..plain()
             },
         ),

@@ -47,6 +47,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                     .map(|name| linear(name, width, width))
                     .to_vec(),
                 output: linear("mix", width, width),
+                grouped: false,
                 q_norm: None,
                 k_norm: None,
                 n_heads,
@@ -72,6 +73,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 output_dropout: None,
             },
             feed_forward_norms: before(path("second")),
+            parallel: false,
         }
     };
     Ok(Architecture {
@@ -101,11 +103,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         seq2seq: None,
         blocks: (0..depth).map(block).collect(),
         norm: Some(norm("roof".to_owned())),
-        head: HeadSpec {
-            path: "speaker".to_owned(),
-            tied: false,
-            soft_cap: None,
-        },
+        head: HeadSpec::new("speaker", false),
         bias_keys: Vec::new(),
         init: Initialization::Normal(0.02),
         heads: match causal {

@@ -114,7 +114,7 @@ impl Mlp {
                     activation: Activation::Silu,
                     recompute: false,
                 };
-                mlp_block(h.cast(DType::BF16), block).cast(DType::F32)
+                mlp_block(h.cast(DType::BF16), None, block).cast(DType::F32)
             }
             _ => {
                 let x = rms_norm(h.clone(), norm(h.is_autodiff()), EPS);

@@ -1,0 +1,100 @@
+//! Falcon: layer norms, no gate, queries, keys and values in one layer, and both halves of a block side by side, behind one norm or
+//! behind one each.
+
+use reparam_formats::config::{ModelJson, SpecialTokens};
+use reparam_ops::Activation;
+
+use super::decoder::{Decoder, Defaults, Keys};
+use super::{Family, probability, refuse, unsupported};
+use crate::architecture::NormKind;
+use crate::{Architecture, ModelError};
+
+pub(super) const FAMILY: Family = Family {
+    model_type: "falcon",
+    describe,
+};
+
+fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
+    let raw = &json.json;
+    refuse(raw, "alibi")?;
+    let is_new = raw.bool("new_decoder_architecture")?.unwrap_or(false);
+    // In the new architecture keys are shared by groups of queries, before it by all or by none.
+    let shares_all = !is_new && raw.bool("multi_query")?.unwrap_or(true);
+    let is_parallel = raw.bool("parallel_attn")?.unwrap_or(true);
+    if is_new && !is_parallel {
+        let key = "parallel_attn";
+        return Err(unsupported(
+            key,
+            false,
+            "true with new_decoder_architecture",
+        ));
+    }
+    let n_norms = match raw.size("num_ln_in_parallel_attn")? {
+        Some(found @ (1 | 2)) => Some(found),
+        Some(found) => return Err(unsupported("num_ln_in_parallel_attn", found, "1, 2")),
+        None => None,
+    };
+    let has_two_norms = is_new && n_norms != Some(1);
+    let defaults = Defaults {
+        keys: Keys {
+            n_kv_heads: is_new.then_some("num_kv_heads"),
+            head_dim: None,
+            inner: "ffn_hidden_size",
+            ..Keys::LLAMA
+        },
+        layers: "h",
+        inner: Some(|width| width.saturating_mul(4)),
+        norm: NormKind::Layer,
+        eps: (Some("layer_norm_epsilon"), 1e-5),
+        activation: ("activation", Activation::Gelu),
+        tied: true,
+        special: SpecialTokens {
+            bos: Some(11),
+            eos: vec![11],
+            pad: None,
+        },
+        ..Defaults::default()
+    };
+    let mut decoder = Decoder::read(json, defaults)?;
+    if shares_all {
+        decoder.n_kv_heads = 1;
+    }
+    let rotary = decoder.rotary()?;
+    decoder.whole_heads(&rotary)?;
+    let dropout = probability(raw, "hidden_dropout", 0.0)?;
+    if is_parallel && dropout > 0.0 {
+        // One mask for the sum of both halves, where there are two here.
+        return Err(unsupported(
+            "hidden_dropout",
+            dropout,
+            "0 with parallel_attn",
+        ));
+    }
+    let attention_dropout = probability(raw, "attention_dropout", 0.0)?;
+    let bias = raw.bool("bias")?.unwrap_or(false);
+    let mut architecture = decoder.describe(vec![rotary], |layer, block| {
+        let attention = &mut block.attention;
+        let layers = ["self_attention.query_key_value", "self_attention.dense"];
+        decoder.joined_attention(layer, layers, bias, attention);
+        attention.grouped = !shares_all;
+        // transformers drops no weights of attention, in spite of the key's name.
+        attention.dropout = None;
+        attention.output_dropout = (!is_parallel).then_some(attention_dropout);
+        let feed_forward = &mut block.feed_forward;
+        let layers = ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"];
+        decoder.without_gate(layer, layers, bias, feed_forward);
+        feed_forward.output_dropout = (!is_parallel).then_some(dropout);
+        if has_two_norms {
+            block.attention_norms = decoder.before(layer, "ln_attn");
+            block.feed_forward_norms = decoder.before(layer, "ln_mlp");
+            block.parallel = true;
+        } else if is_parallel {
+            block.share_norm();
+        }
+    })?;
+    architecture.prefix = "transformer".to_owned();
+    architecture.embedding.tokens = "word_embeddings".to_owned();
+    architecture.norm = Some(decoder.norm("ln_f"));
+    architecture.bias_keys = vec![(".self_attention.", "bias"), (".mlp.", "bias")];
+    Ok(architecture)
+}
