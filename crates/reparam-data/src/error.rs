@@ -319,7 +319,15 @@ pub enum DataError {
     },
 
     // Tokenizing.
-    /// The model directory has no `tokenizer.json`.
+    /// A tokenizer of the time before `tokenizer.json` cannot be read.
+    #[error("cannot make a tokenizer of {}: {message}", path.display(), message = shown_sentence(message))]
+    OlderTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The model directory has no tokenizer.
     #[error("no tokenizer.json in {}", directory.display())]
     NoTokenizer {
         /// The model directory.

@@ -25,6 +25,7 @@ mod nearest;
 pub mod peft;
 pub mod safetensors;
 mod shown;
+pub mod tokenizer_files;
 pub mod word_vectors;
 
 pub use error::FormatError;

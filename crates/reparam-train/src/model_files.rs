@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use reparam_data::tokenizer::tokenizer_json;
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{JsonObject, ModelJson};
+use reparam_formats::tokenizer_files::OLDER_TOKENIZER_FILES;
 use reparam_formats::{FormatError, file};
 
 use serde_json::Value;
@@ -47,6 +49,31 @@ const COMPANIONS: [&str; 11] = [
     "config_sentence_transformers.json",
 ];
 
+/// Keeps the `tokenizer.json` that is made of older files, if there are some.
+fn keep_older_tokenizer(
+    directory: &Path,
+    json: &ModelJson,
+    kept: &mut BTreeMap<&'static str, Vec<u8>>,
+) -> Result<()> {
+    let mut older = BTreeMap::new();
+    for name in OLDER_TOKENIZER_FILES {
+        let path = directory.join(name);
+        if file::is_there(&path)? {
+            older.insert(name, file::read(&path)?);
+        }
+    }
+    let bytes = |name: &str| {
+        kept.get(name)
+            .or_else(|| older.get(name))
+            .map(Vec::as_slice)
+    };
+    let made = tokenizer_json(directory, Some(&json.model_type), bytes)?;
+    if let Some(made) = made {
+        kept.insert(TOKENIZER[0], made);
+    }
+    Ok(())
+}
+
 /// The files of a model's directory, as they were when it was opened.
 ///
 /// Small files are kept in memory and the weights stay open, so that what a run says of its base, and what it saves beside the
@@ -84,6 +111,9 @@ impl ModelFiles {
             if file::is_there(&path)? {
                 kept.insert(name, file::read(&path)?);
             }
+        }
+        if !kept.contains_key(TOKENIZER[0]) {
+            keep_older_tokenizer(directory, &json, &mut kept)?;
         }
         Ok(Self {
             directory: directory.to_path_buf(),

@@ -133,12 +133,17 @@ impl DataError {
             }
             Self::Format(error) => return error.hint(),
             Self::NoTokenizer { others, .. } if !others.is_empty() => format!(
-                "{} is there, but only the tokenizer.json format is read; load the model with \
+                "{} is there, whose format is not read; load the model with \
                  transformers' AutoTokenizer and call save_pretrained to write one",
                 list(others)
             ),
             Self::NoTokenizer { .. } => {
                 "copy the tokenizer.json that belongs to the model into its directory".to_owned()
+            }
+            Self::OlderTokenizer { .. } => {
+                "name the right tokenizer_class in tokenizer_config.json, or load the model with transformers' \
+                 AutoTokenizer and call save_pretrained, which writes a tokenizer.json"
+                    .to_owned()
             }
             Self::InvalidTokenizer { .. } => {
                 "the file may be cut short, or written by a newer version of tokenizers; download it again"

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::identify::{Kind, expect_kind_of_bytes};
+use reparam_formats::tokenizer_files::OLDER_TOKENIZER_FILES;
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
@@ -26,6 +27,7 @@ use crate::source::{Document, FileDigest, read_file};
 
 mod corpus;
 mod guard;
+mod older;
 mod parts;
 mod pieces;
 mod row;
@@ -40,6 +42,7 @@ mod words;
 
 pub use corpus::EncodedCorpus;
 pub use guard::is_caught_panic;
+pub use older::tokenizer_json;
 pub use pieces::EncodedPiece;
 pub use row::EncodedRow;
 pub use sequence::EncodedTarget;
@@ -89,7 +92,7 @@ pub struct TextTokenizer {
 impl TextTokenizer {
     /// Loads the tokenizer of a directory in Hugging Face layout.
     ///
-    /// Reads `tokenizer.json`, and if they are there `tokenizer_config.json` and `special_tokens_map.json`, which name
+    /// Reads `tokenizer.json`, or makes it of [older files](tokenizer_json), and if they are there `tokenizer_config.json` and `special_tokens_map.json`, which name
     /// the special tokens (the first of the two wins). `config_ids` come from the model's configuration and fill in what
     /// neither names. Tokens that `tokenizer_config.json` adds to the vocabulary (`added_tokens_decoder`) are added.
     ///
@@ -101,12 +104,18 @@ impl TextTokenizer {
     /// [`DataError::Dropout`]; [`DataError::UnsupportedDecoder`].
     pub fn from_model_dir(directory: &Path, config_ids: &SpecialIds) -> Result<Self> {
         let mut read = BTreeMap::new();
-        for name in FILES {
+        for name in FILES.into_iter().chain(OLDER_TOKENIZER_FILES) {
             match read_file(&directory.join(name)) {
                 Err(DataError::NotFound { .. }) => {}
                 bytes => {
                     read.insert(name, bytes?);
                 }
+            }
+        }
+        if !read.contains_key(FILES[0]) {
+            let made = tokenizer_json(directory, None, |name| read.get(name).map(Vec::as_slice))?;
+            if let Some(made) = made {
+                read.insert(FILES[0], made);
             }
         }
         Self::from_bytes(directory, config_ids, |name| {
@@ -452,14 +461,7 @@ fn encode_error(message: String) -> DataError {
 }
 
 fn no_tokenizer(directory: &Path) -> DataError {
-    const OTHERS: [&str; 6] = [
-        "tokenizer.model",
-        "spiece.model",
-        "vocab.json",
-        "vocab.txt",
-        "tiktoken.model",
-        "tekken.json",
-    ];
+    const OTHERS: [&str; 2] = ["tiktoken.model", "tekken.json"];
     let others = OTHERS.iter().filter(|name| directory.join(name).exists());
     let others = others.map(|name| (*name).to_owned()).collect();
     DataError::NoTokenizer {

@@ -452,13 +452,9 @@ fn a_missing_tokenizer_is_reported_with_what_is_there() {
     );
     assert!(error.hint().unwrap().contains("git lfs pull"));
     fs::remove_file(directory.path().join("tokenizer.json")).unwrap();
-    fs::write(directory.path().join("tokenizer.model"), "x").unwrap();
-    assert!(
-        load()
-            .hint()
-            .unwrap()
-            .starts_with("`tokenizer.model` is there")
-    );
+    fs::write(directory.path().join("tekken.json"), "x").unwrap();
+    let hint = load().hint().unwrap();
+    assert!(hint.starts_with("`tekken.json` is there"), "{hint}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::names::{Commit, Etag, FileName};
 use crate::FormatError;
 use crate::atomic::write_file_atomic;
 use crate::checkpoint::{INDEX_FILE, ShardIndex};
+use crate::tokenizer_files::{OLDER_TOKENIZER_FILES, TOKENIZER_FILE};
 
 /// How much of a model the cache has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,7 +137,8 @@ pub(super) fn look_up(id: &str, options: &HubOptions) -> Cached {
     let snapshot = folder.snapshot(&commit);
     let has = |file: &str| snapshot.join(file).is_file();
     let has_weights = has("model.safetensors") || has_all_shards(&snapshot);
-    match (has("config.json") && has_weights, has("tokenizer.json")) {
+    let has_tokenizer = has(TOKENIZER_FILE) || OLDER_TOKENIZER_FILES.into_iter().any(has);
+    match (has("config.json") && has_weights, has_tokenizer) {
         (true, true) => Cached::Complete(snapshot),
         (true, false) => Cached::Usable(snapshot),
         (false, _) => Cached::Nothing,

@@ -26,6 +26,7 @@ pub use error::HubError;
 
 use crate::FormatError;
 use crate::checkpoint::{INDEX_FILE, ShardIndex, is_pickle};
+use crate::tokenizer_files::{OLDER_TOKENIZER_FILES, TOKENIZER_FILE};
 use cache::Cached;
 use client::Client;
 use spec::Spec;
@@ -201,7 +202,12 @@ fn download(
         });
     }
     client.fetch(commit, "config.json", progress)?;
-    for file in OPTIONAL_FILES.into_iter().filter(|file| has(file)) {
+    let older: &[&str] = match has(TOKENIZER_FILE) {
+        true => &[],
+        false => &OLDER_TOKENIZER_FILES,
+    };
+    let optional = OPTIONAL_FILES.iter().chain(older);
+    for file in optional.filter(|file| has(file)) {
         client.fetch(commit, file, progress)?;
     }
     let snapshot = client.folder().snapshot(commit);
