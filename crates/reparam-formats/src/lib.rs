@@ -8,6 +8,7 @@
 //! - [`checkpoint`] reads `model.safetensors`, single or sharded.
 //! - [`safetensors`] writes such files.
 //! - [`atomic`] writes files and directories that are never seen half written.
+//! - [`chat_templates`] finds the chat templates of a checkpoint.
 //! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
 //! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
 //! - [`identify`] says what a file or a directory is, whatever its name says.
@@ -15,6 +16,7 @@
 //! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
 
 pub mod atomic;
+pub mod chat_templates;
 pub mod checkpoint;
 pub mod config;
 mod error;

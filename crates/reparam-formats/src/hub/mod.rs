@@ -25,6 +25,7 @@ use std::time::Duration;
 pub use error::HubError;
 
 use crate::FormatError;
+use crate::chat_templates::more_name;
 use crate::checkpoint::{INDEX_FILE, ShardIndex, is_pickle};
 use crate::tokenizer_files::{OLDER_TOKENIZER_FILES, TOKENIZER_FILE};
 use cache::Cached;
@@ -38,12 +39,13 @@ pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Files that are wanted where the repository has them.
-const OPTIONAL_FILES: [&str; 8] = [
+const OPTIONAL_FILES: [&str; 9] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    "chat_template.json",
     "modules.json",
     "sentence_bert_config.json",
     "1_Pooling/config.json",
@@ -208,6 +210,10 @@ fn download(
     };
     let optional = OPTIONAL_FILES.iter().chain(older);
     for file in optional.filter(|file| has(file)) {
+        client.fetch(commit, file, progress)?;
+    }
+    let more_templates = info.files.iter().filter(|file| more_name(file).is_some());
+    for file in more_templates {
         client.fetch(commit, file, progress)?;
     }
     let snapshot = client.folder().snapshot(commit);
