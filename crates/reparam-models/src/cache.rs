@@ -70,6 +70,16 @@ impl KvCache {
         }
     }
 
+    /// Makes room for up to `capacity` tokens.
+    pub(crate) fn make_room(&mut self, capacity: usize) {
+        self.capacity = self.capacity.max(capacity);
+        for layer in &mut self.layers {
+            if let LayerCache::Tensors(cache) = layer {
+                cache.capacity = cache.capacity.max(capacity);
+            }
+        }
+    }
+
     /// Returns whether no token was seen.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -19,12 +19,28 @@ pub enum StopReason {
 pub struct Generation<'a> {
     model: &'a CausalLm,
     cache: KvCache,
+    /// The tokens that the cache has seen.
+    seen: Vec<u32>,
     sampler: Sampler,
     /// The tokens that the model has not seen yet.
     pending: Vec<u32>,
     remaining: usize,
     end_of_text: Vec<u32>,
     stop: Option<StopReason>,
+}
+
+/// What a model has read of a text, so that a longer one that begins alike is read from there on.
+#[derive(Debug, Clone)]
+pub struct TextRead {
+    cache: KvCache,
+    tokens: Vec<u32>,
+}
+
+impl TextRead {
+    /// Returns the tokens that were read.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
 }
 
 impl CausalLm {
@@ -43,17 +59,42 @@ impl CausalLm {
         sampling: Sampling,
         end_of_text: &[u32],
     ) -> Result<Generation<'_>, ModelError> {
+        self.generate_behind(None, prompt, max_new_tokens, sampling, end_of_text)
+    }
+
+    /// [`generate`](Self::generate) behind what was read before: where the prompt begins with it, only the rest is read.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn generate_behind(
+        &self,
+        read: Option<TextRead>,
+        prompt: &[u32],
+        max_new_tokens: usize,
+        sampling: Sampling,
+        end_of_text: &[u32],
+    ) -> Result<Generation<'_>, ModelError> {
         sampling.check()?;
         if prompt.is_empty() {
             return Err(ModelError::EmptyPrompt);
         }
         let n_tokens = prompt.len().saturating_add(max_new_tokens);
         self.check_length(n_tokens)?;
+        // One token at least has to be read, for what follows it.
+        let begins =
+            |read: &TextRead| read.tokens.len() < prompt.len() && prompt.starts_with(&read.tokens);
+        let TextRead { mut cache, tokens } = read.filter(begins).unwrap_or_else(|| TextRead {
+            cache: self.new_cache(n_tokens),
+            tokens: Vec::new(),
+        });
+        cache.make_room(n_tokens);
         Ok(Generation {
             model: self,
-            cache: self.new_cache(n_tokens),
+            cache,
             sampler: Sampler::new(sampling),
-            pending: prompt.to_vec(),
+            pending: prompt[tokens.len()..].to_vec(),
+            seen: tokens,
             remaining: max_new_tokens,
             end_of_text: end_of_text.to_vec(),
             stop: None,
@@ -67,6 +108,14 @@ impl Generation<'_> {
         self.stop
     }
 
+    /// Returns what was read, for a text that goes on.
+    pub fn into_read(self) -> TextRead {
+        TextRead {
+            cache: self.cache,
+            tokens: self.seen,
+        }
+    }
+
     fn advance(&mut self) -> Result<Option<u32>, ModelError> {
         if self.stop.is_some() {
             return Ok(None);
@@ -77,6 +126,7 @@ impl Generation<'_> {
         }
         self.remaining -= 1;
         let logits = self.model.next_logits(&self.pending, &mut self.cache);
+        self.seen.append(&mut self.pending);
         let logits: TensorData = logits.into_data().convert::<f32>();
         let logits = logits.as_slice::<f32>().unwrap_or_default();
         let position = self.cache.len() - 1;

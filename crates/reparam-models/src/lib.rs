@@ -35,7 +35,7 @@ pub use causal_lm::{CausalLm, TokenBatch};
 pub use decoding::{DecodingConfig, EarlyStopping, Hypothesis};
 pub use error::ModelError;
 pub use families::{Families, Family};
-pub use generate::{Generation, StopReason};
+pub use generate::{Generation, StopReason, TextRead};
 pub use initial::{NewModel, NewTensor};
 pub use masked_lm::MaskedLm;
 pub use named::{List, Named};

@@ -128,6 +128,37 @@ fn a_generation_ends_at_the_end_of_the_text() {
     assert_eq!(generation.stop_reason(), Some(StopReason::MaxNewTokens));
 }
 
+/// What was read is not read again, and what is said is the same, whatever the text goes on with.
+#[test]
+fn a_text_goes_on_from_what_was_read() {
+    let model = load(STORIES);
+    let all = text();
+    let mut generation = model
+        .generate(&all[..9], 5, Sampling::greedy(), &[])
+        .expect("a prompt");
+    let said: Vec<u32> = generation
+        .by_ref()
+        .collect::<Result<_, _>>()
+        .expect("finite logits");
+    let read = generation.into_read();
+    let longer = [&all[..9], &said, &all[9..14]].concat();
+    // The last token that was said is not read yet.
+    assert_eq!(read.tokens(), &longer[..13]);
+    // Longer than what there was room for, the same with another end, another text, and one that is not longer.
+    for prompt in [&longer, &all[..14], &all[3..14], &longer[..9]] {
+        let mut generation = model
+            .generate_behind(Some(read.clone()), prompt, 70, Sampling::greedy(), &[])
+            .expect("a prompt");
+        let found: Vec<u32> = generation
+            .by_ref()
+            .collect::<Result<_, _>>()
+            .expect("finite logits");
+        assert_eq!(found, greedy(&model, prompt, 70, &[]));
+        let read = generation.into_read();
+        assert_eq!(read.tokens(), &[prompt, &found[..69]].concat());
+    }
+}
+
 #[test]
 fn settings_out_of_range_are_refused() {
     let model = load(STORIES);
