@@ -1,5 +1,6 @@
 //! The arguments of every command.
 
+mod chat;
 mod examples;
 mod explain;
 mod sampling;
@@ -16,6 +17,7 @@ use reparam_train::{
     Bootstrap, DataRequest, Decoding, EvalRequest, ModelRequest, TaskEntry, Tasks, Warnings,
 };
 
+pub(crate) use self::chat::{ChatArgs, TemplateArgs};
 pub(crate) use self::examples::ExampleArgs;
 pub(crate) use self::explain::ExplainArgs;
 pub(crate) use self::sampling::SamplingArgs;
@@ -171,6 +173,18 @@ pub(crate) enum Command {
             --max-new-tokens 200 --temperature 0.8 --top-p 0.95 --seed 1"
     )]
     Generate(GenerateArgs),
+    /// Hold a conversation with a model
+    #[command(
+        long_about = "Hold a conversation with a model\n\n\
+            Each line of standard input is said to the model, in the model's own chat template, and the answer is \
+            printed as it is generated. Ctrl-C breaks an answer off; Ctrl-D ends the conversation. A line that \
+            begins with / is a command; /help lists them. Decoding is greedy at temperature 0, the default.",
+        after_long_help = "Examples:\n  \
+            reparam chat --model HuggingFaceTB/SmolLM2-135M-Instruct\n  \
+            reparam chat --model base --adapter runs/a/adapter --system \"Be short.\" --temperature 0.7\n  \
+            reparam chat --model base --chat-template chatml --json < questions.txt > answers.jsonl"
+    )]
+    Chat(ChatArgs),
     /// Explain what a model says of a text
     #[command(
         long_about = "Explain what a model says of a text\n\n\
@@ -232,6 +246,9 @@ pub(crate) struct TrainArgs {
     /// Text made of each row's fields, as in "Question: {question} Answer: {answer}", instead of data.template
     #[arg(long, value_name = "TEXT")]
     pub(crate) template: Option<String>,
+    /// Chat template of conversations (chatml, llama3 ... or a .jinja file), instead of data.chat_template; default: the model's
+    #[arg(long, value_name = "NAME_OR_FILE")]
+    pub(crate) chat_template: Option<String>,
     /// Stop at a row that cannot be read, or skip it, instead of data.on_error
     #[arg(long, value_name = "error|skip")]
     pub(crate) on_error: Option<String>,
@@ -297,6 +314,9 @@ pub(crate) struct EvalArgs {
     generate: bool,
     #[command(flatten)]
     decoding: DecodingArgs,
+    /// Conversations: chatml, llama3, zephyr, vicuna, alpaca, mistral-instruct or a .jinja file; default: as in training, else the model's
+    #[arg(long, value_name = "NAME_OR_FILE")]
+    chat_template: Option<String>,
 }
 
 /// How targets are searched for.
@@ -344,6 +364,10 @@ impl EvalArgs {
             threshold: self.labels.threshold,
             generate: writes.then_some(decoding),
             examples: self.examples.asked(self.seed, context),
+            data: DataRequest {
+                chat_template: self.chat_template,
+                ..request.data
+            },
             ..request
         };
         Ok((task, request))
@@ -417,6 +441,7 @@ impl AskArgs {
             format: self.format,
             fields: self.fields,
             template: self.template,
+            chat_template: None,
             on_error: self.on_error,
         };
         let request = EvalRequest {
@@ -467,6 +492,11 @@ pub(crate) struct GenerateArgs {
     /// it is
     #[arg(long, value_name = "FORMAT", value_parser = word_of([(Format::Alpaca.name(), Format::Alpaca)]))]
     pub(crate) format: Option<Format>,
+    /// Say the prompt in a conversation: the model's chat template is put around it
+    #[arg(long, conflicts_with = "format")]
+    pub(crate) chat: bool,
+    #[command(flatten)]
+    pub(crate) template: TemplateArgs,
     /// Maximum number of tokens to generate
     #[arg(long, allow_negative_numbers = true, value_name = "N", default_value = "64", value_parser = at_least(1))]
     pub(crate) max_new_tokens: usize,

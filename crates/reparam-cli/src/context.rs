@@ -79,6 +79,11 @@ impl Context {
         })
     }
 
+    /// Makes Ctrl-C end an answer while there is one, which `keeps` says, and else the process.
+    pub(crate) fn watch_answers(&self) -> Result<()> {
+        interrupt::watch_answers(Arc::clone(&self.stop), Arc::clone(&self.keeps))
+    }
+
     /// Makes the first Ctrl-C ask the work to stop, and the second one end the process.
     pub(crate) fn watch_interrupts(&self, said: Option<&'static str>) -> Result<()> {
         interrupt::watch(Arc::clone(&self.stop), Arc::clone(&self.keeps), said)

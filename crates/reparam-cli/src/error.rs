@@ -73,6 +73,15 @@ pub(crate) enum CliError {
     /// The prompt is not text.
     #[error("the prompt from {from} is not UTF-8 text: byte {offset} is invalid")]
     PromptNotUtf8 { from: String, offset: usize },
+    /// What is said cannot be read.
+    #[error("cannot read standard input")]
+    Input(#[source] std::io::Error),
+    /// The conversation cannot be saved.
+    #[error("cannot write {}", path.display())]
+    Save {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// The work failed.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -140,7 +149,11 @@ impl CliError {
                 _ => "bug",
             },
             Self::Output(_) if self.is_broken_pipe() => "broken_pipe",
-            Self::Output(_) | Self::Interrupts(_) | Self::Signals(_) => "io",
+            Self::Input(_)
+            | Self::Save { .. }
+            | Self::Output(_)
+            | Self::Interrupts(_)
+            | Self::Signals(_) => "io",
             Self::Interrupted { .. } | Self::StudyInterrupted | Self::Stopped => "interrupted",
             Self::Bug { .. } => "bug",
         }
@@ -197,7 +210,9 @@ impl CliError {
             | Self::Interrupts(_)
             | Self::Signals(_)
             | Self::Stopped
-            | Self::StudyInterrupted => None,
+            | Self::StudyInterrupted
+            | Self::Input(_)
+            | Self::Save { .. } => None,
         };
         hint.into_iter().collect()
     }
@@ -220,6 +235,11 @@ impl CliError {
     /// The error and its causes in one line.
     pub(crate) fn message(&self) -> String {
         self.chain().join(": ")
+    }
+
+    /// Whether standard output cannot be written to.
+    pub(crate) fn is_of_output(&self) -> bool {
+        matches!(self, Self::Output(_))
     }
 
     pub(crate) fn is_broken_pipe(&self) -> bool {

@@ -40,6 +40,20 @@ pub(crate) fn watch(
     .map_err(CliError::Interrupts)
 }
 
+/// Watches for interrupts of a conversation: while `answering`, one sets `stop`, which ends the answer, and a second one ends the
+/// process; else the first one does.
+pub(crate) fn watch_answers(stop: Arc<AtomicBool>, answering: Arc<AtomicBool>) -> Result<()> {
+    ctrlc::set_handler(move || {
+        let is_second = is_second(&stop);
+        if answering.load(Ordering::Relaxed) && !is_second {
+            return;
+        }
+        let _ = writeln!(std::io::stderr(), "\nerror: interrupted");
+        exit_now();
+    })
+    .map_err(CliError::Interrupts)
+}
+
 /// Makes a write beyond the file-size limit fail like one to a full disk.
 ///
 /// The system's own answer is a signal that ends the process, with temporary files left behind.

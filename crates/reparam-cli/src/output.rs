@@ -136,6 +136,19 @@ impl<'a> Printer<'a> {
         self.text(&format!("{}\n", plain_json(line)))
     }
 
+    /// Asks for a line, where somebody sees it.
+    pub(crate) fn ask(&mut self, sign: &str) {
+        if self.streams.err_is_terminal && !self.quiet && !self.json {
+            self.say(sign);
+        }
+    }
+
+    /// Says an error that does not end the program.
+    pub(crate) fn say_error(&mut self, error: &CliError) {
+        let text = self.render(error);
+        self.say(&text);
+    }
+
     /// Says something beside the result, unless told to be quiet.
     pub(crate) fn note(&mut self, note: &str) {
         if !self.quiet {

@@ -50,6 +50,11 @@ pub(crate) fn of_train(args: &TrainArgs) -> Result<Vec<Override>> {
         ("--format", ["data", "format"], &args.format),
         ("--fields", ["data", "fields"], &args.fields),
         ("--template", ["data", "template"], &args.template),
+        (
+            "--chat-template",
+            ["data", "chat_template"],
+            &args.chat_template,
+        ),
         ("--on-error", ["data", "on_error"], &args.on_error),
     ] {
         all.extend(value.iter().map(|value| Override::flag(flag, place, value)));

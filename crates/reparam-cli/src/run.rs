@@ -54,6 +54,7 @@ fn dispatch(
         Command::Predict(args) => commands::predict::run(args, &context()?, printer),
         Command::Eval(args) => commands::eval::run(args, &context()?, printer),
         Command::Explain(args) => commands::explain::run(args, &context()?, printer),
+        Command::Chat(args) => commands::chat::run(args, &context, printer),
         Command::Generate(args) => commands::generate::run(args, &context, printer),
         Command::Init(args) => commands::init::run(args, &context()?, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),

@@ -338,10 +338,18 @@ impl Read {
                 source.report.line_ends
             ));
         }
+        let turns = source.report.turns;
+        if turns.not_located > 0 && !options.train_on_prompt {
+            watch.note(&format!(
+                "{} turns of the assistant are read and not learned: the chat template writes them otherwise once another \
+                 message follows; {} are learned",
+                turns.not_located, turns.learned
+            ));
+        }
         let has_prompts = source
             .documents
             .iter()
-            .any(|document| document.prompt_len.is_some());
+            .any(|document| document.prompt_len.is_some() || document.turns.is_some());
         if options.train_on_prompt && !has_prompts {
             let documents = source.documents.len();
             return Err(DataError::NoPrompts { documents });

@@ -8,6 +8,7 @@ use reparam_formats::identify::Kind;
 use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
+use crate::chat::ChatError;
 use crate::preprocess::PreprocessError;
 use crate::source::{DocumentSource, Fault, FieldsError, Format, and_others};
 use crate::watch::Interrupted;
@@ -51,6 +52,18 @@ pub enum DataError {
     /// The options of texts do not fit together.
     #[error(transparent)]
     Text(#[from] PreprocessError),
+    /// Something is to be done to the texts of a file of conversations, whose texts a chat template makes.
+    #[error("{place}: `text` has no effect on a conversation")]
+    TextOfConversation {
+        /// The row.
+        place: DocumentSource,
+    },
+    /// A format of conversations is chosen where they are of no use.
+    #[error("the format `{format}` is one of conversations, which this task does not learn from")]
+    NoConversations {
+        /// The format.
+        format: Format,
+    },
     /// What is done to texts leaves nothing of a response.
     #[error("{place}: nothing is left of the response when `text` is done to it")]
     NothingOfResponse {
@@ -239,6 +252,17 @@ pub enum DataError {
         /// What it is.
         what: Unlearnable,
     },
+    /// A conversation, or what its template makes of it.
+    #[error("{place}: {error}")]
+    Chat {
+        /// Where it stands.
+        place: DocumentSource,
+        /// What is wrong.
+        error: ChatError,
+    },
+    /// A chat template that no row asks for.
+    #[error(transparent)]
+    ChatTemplate(#[from] ChatError),
     /// The array of a file is empty.
     #[error("{} holds no document: its array is empty", path.display())]
     EmptyArray {
@@ -546,6 +570,13 @@ pub enum DataError {
         documents: usize,
     },
 
+    /// A setting of conversations, where there are none.
+    #[error("{key} has no effect: the data have no conversations")]
+    NoTurns {
+        /// The setting.
+        key: &'static str,
+    },
+
     // Ordering.
     /// A plan over no blocks.
     #[error("there are no blocks to batch")]
@@ -626,6 +657,14 @@ impl Fault for DataError {
             Self::FieldNotString { place, field, .. } => (place, format!("type {field}")),
             Self::EmptyResponse { place, field } => (place, format!("empty {field}")),
             Self::NothingOfResponse { place } => (place, "nothing left".to_owned()),
+            // Without a template, no row can be read.
+            Self::Chat {
+                error: ChatError::NoTemplate | ChatError::Syntax { .. } | ChatError::TooLong { .. },
+                ..
+            } => return None,
+            Self::Chat { place, error } => {
+                (place, format!("chat {:?}", std::mem::discriminant(error)))
+            }
             Self::Ragged { place, .. } => (place, "ragged".to_owned()),
             Self::Unlearnable { place, .. } => (place, "unlearnable".to_owned()),
             Self::Document { place, .. } => (place, "encode".to_owned()),

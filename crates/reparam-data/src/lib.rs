@@ -8,6 +8,7 @@
 //!
 //! - [`source`] reads files, directories and patterns of texts, JSON and tables into [`Document`]s, texts or prompts with
 //!   responses, and keeps a digest of every file.
+//! - [`chat`] renders conversations by the model's own template, and says what of the text the assistant says.
 //! - [`tokenizer`] encodes a document as its own template does, appends the end-of-text token, and masks prompts.
 //! - [`mod@pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
 //!   each piece begins, so that a document never sees another.
@@ -40,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod chat;
 pub mod dataset;
 pub mod error;
 pub mod masking;
@@ -64,8 +66,9 @@ pub use pack::{
 };
 pub use resample::{percentile_interval, resample};
 pub use source::{
-    Document, DocumentSource, Fields, FieldsError, FileDigest, Format, OnError, ReadOptions,
-    ReadReport, Skipped, Source, Template, read_documents, read_watched, visit_documents,
+    ChatOptions, Document, DocumentSource, Fields, FieldsError, FileDigest, Format, LearnedTurns,
+    OnError, ReadOptions, ReadReport, Skipped, Source, Template, TurnCount, read_documents,
+    read_watched, visit_documents,
 };
 pub use tabular::{Table, TabularError};
 pub use tokenizer::{

@@ -615,7 +615,7 @@ impl TrainError {
             Self::StudyRun { source, .. } => source.kind(),
             Self::Examples(error) if error.is_of_request() => FailureKind::Config,
             Self::Config(_)
-            | Self::Data(DataError::NoPrompts { .. })
+            | Self::Data(DataError::NoPrompts { .. } | DataError::NoTurns { .. })
             | Self::DoesNotFit { .. }
             | Self::RecomputeInF32
             | Self::NothingRecomputed

@@ -12,13 +12,14 @@ use crate::Result;
 use crate::model_files::{CONFIG, ModelFiles};
 
 /// Writes weights, named and laid out as transformers does, with what else was read of the directory of their base, as a
-/// directory of its own. `config` is the text of its `config.json`.
+/// directory of its own. `config` is the text of its `config.json`, and `others` are files by name, which replace those of the base.
 ///
 /// Weights are stored in `f32`; whoever loads them rounds to the type that `config.json` names.
 pub(crate) fn save_model(
     mut weights: ParameterList,
     base: &ModelFiles,
     config: &str,
+    others: &[(&str, &str)],
     target: &Path,
 ) -> Result<()> {
     weights.sort_by(|a, b| a.name.cmp(&b.name));
@@ -51,6 +52,9 @@ pub(crate) fn save_model(
             })?;
         }
         write_file_atomic(&path, bytes)?;
+    }
+    for (name, text) in others {
+        write_file_atomic(&directory.path().join(name), text.as_bytes())?;
     }
     write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
     Ok(directory.commit()?)

@@ -5,6 +5,7 @@
 //! - [`train()`] makes the steps of any of them, and [`study`] the same run under several settings;
 //! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
 //! - [`mod@bench`] measures training steps;
+//! - [`mod@chat`] renders conversations for a loaded model, and holds one with it;
 //! - [`Session`] is a loaded language model for everything else: [`evaluate_file`], generation.
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
@@ -13,6 +14,7 @@ mod adapter;
 pub mod bench;
 mod bootstrap;
 mod cards;
+pub mod chat;
 pub mod config;
 mod convergence;
 mod error;
@@ -61,10 +63,10 @@ pub use reparam_data::{Phase, Progress, Watch, Watch as Stop};
 pub use reparam_ops::runtime::{Runtime, RuntimeError, RuntimeOptions};
 pub use session::Session;
 pub use task::{
-    BOOTSTRAP, BaseOrigin, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EXAMPLES, EvalRequest,
-    ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE, Origins, POOLING,
-    PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts, RunFile, RunPlan, SHOTS,
-    TARGETS, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
+    BOOTSTRAP, BaseOrigin, CHAT_TEMPLATE, DECODING, DEFAULT_LENGTH, DataRequest, Decoding,
+    EXAMPLES, EvalRequest, ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE,
+    Origins, POOLING, PredictRequest, Predictions, Prepared, Report, ResultKind, RunFacts, RunFile,
+    RunPlan, SHOTS, TARGETS, THRESHOLD, Task, TaskEntry, TaskRun, Tasks,
 };
 pub use tasks::regression;
 pub use tasks::rows::CONFUSION;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use reparam_data::tokenizer::tokenizer_json;
+use reparam_formats::chat_templates::{ChatTemplates, MORE_TEMPLATES, TEMPLATE_FILE, more_name};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_formats::tokenizer_files::OLDER_TOKENIZER_FILES;
@@ -23,6 +24,9 @@ pub(crate) const POOLING: &str = "1_Pooling/config.json";
 /// The most tokens that it is given.
 pub(crate) const SENTENCES: &str = "sentence_bert_config.json";
 
+/// What says how a conversation becomes a text, beside the configuration of the tokenizer.
+pub(crate) const CHAT: [&str; 2] = [TEMPLATE_FILE, "chat_template.json"];
+
 /// Word vectors beside the model that learned them, in GloVe's form.
 pub(crate) const VECTORS: &str = "vectors.txt";
 
@@ -40,8 +44,8 @@ const COMPANIONS: [&str; 11] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
+    CHAT[0],
+    CHAT[1],
     // Of sentence-transformers.
     MODULES,
     POOLING,
@@ -53,7 +57,7 @@ const COMPANIONS: [&str; 11] = [
 fn keep_older_tokenizer(
     directory: &Path,
     json: &ModelJson,
-    kept: &mut BTreeMap<&'static str, Vec<u8>>,
+    kept: &mut BTreeMap<String, Vec<u8>>,
 ) -> Result<()> {
     let mut older = BTreeMap::new();
     for name in OLDER_TOKENIZER_FILES {
@@ -69,7 +73,7 @@ fn keep_older_tokenizer(
     };
     let made = tokenizer_json(directory, Some(&json.model_type), bytes)?;
     if let Some(made) = made {
-        kept.insert(TOKENIZER[0], made);
+        kept.insert(TOKENIZER[0].to_owned(), made);
     }
     Ok(())
 }
@@ -83,7 +87,7 @@ pub struct ModelFiles {
     directory: PathBuf,
     json: ModelJson,
     weights: Checkpoint,
-    kept: BTreeMap<&'static str, Vec<u8>>,
+    kept: BTreeMap<String, Vec<u8>>,
 }
 
 impl ModelFiles {
@@ -105,12 +109,16 @@ impl ModelFiles {
         let json = ModelJson::parse(&path, &config)?;
         look(&json)?;
         let weights = Checkpoint::open(directory)?;
-        let mut kept = BTreeMap::from([(CONFIG, config.into_bytes())]);
+        let mut kept = BTreeMap::from([(CONFIG.to_owned(), config.into_bytes())]);
         for name in COMPANIONS {
             let path = directory.join(name);
             if file::is_there(&path)? {
-                kept.insert(name, file::read(&path)?);
+                kept.insert(name.to_owned(), file::read(&path)?);
             }
+        }
+        for name in more_templates(directory) {
+            let bytes = file::read(&directory.join(&name))?;
+            kept.insert(name, bytes);
         }
         if !kept.contains_key(TOKENIZER[0]) {
             keep_older_tokenizer(directory, &json, &mut kept)?;
@@ -130,9 +138,10 @@ impl ModelFiles {
         weights: Checkpoint,
         kept: BTreeMap<&'static str, Vec<u8>>,
     ) -> Self {
-        let mut kept = kept;
+        let kept = kept.into_iter();
+        let mut kept: BTreeMap<_, _> = kept.map(|(name, bytes)| (name.to_owned(), bytes)).collect();
         let config = Value::Object(json.json.map().clone());
-        kept.insert(CONFIG, format!("{config:#}\n").into_bytes());
+        kept.insert(CONFIG.to_owned(), format!("{config:#}\n").into_bytes());
         Self {
             directory: name,
             json,
@@ -172,8 +181,31 @@ impl ModelFiles {
     }
 
     /// Returns what else a copy of the model needs beside its weights and its configuration, by name.
-    pub(crate) fn companions(&self) -> impl Iterator<Item = (&'static str, &[u8])> {
-        let companions = COMPANIONS.into_iter();
-        companions.filter_map(|name| Some((name, self.bytes(name)?)))
+    pub(crate) fn companions(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let is_one = |name: &str| COMPANIONS.contains(&name) || more_name(name).is_some();
+        let kept = self.kept.iter();
+        kept.filter(move |(name, _)| is_one(name))
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
     }
+
+    /// Returns the chat templates of the model.
+    pub(crate) fn chat_templates(&self) -> Result<ChatTemplates> {
+        let kept = self.kept.iter();
+        let files = kept.map(|(name, bytes)| (name.as_str(), bytes.as_slice()));
+        Ok(ChatTemplates::of_files(&self.directory, files)?)
+    }
+}
+
+/// The names of the further chat templates of a directory.
+fn more_templates(directory: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory.join(MORE_TEMPLATES)) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut names: Vec<String> = names
+        .map(|name| format!("{MORE_TEMPLATES}/{name}"))
+        .filter(|name| more_name(name).is_some())
+        .collect();
+    names.sort_unstable();
+    names
 }

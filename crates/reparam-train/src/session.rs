@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use reparam_data::{SpecialIds, TextTokenizer};
+use reparam_formats::chat_templates::TemplateText;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::config::{GenerationConfig, ModelJson, SpecialTokens};
 use reparam_formats::hub::HubOptions;
@@ -19,7 +20,7 @@ use crate::config::Catalog;
 use crate::model_files::{GENERATION, ModelFiles};
 use crate::open::OpenedModel;
 use crate::task::ModelRequest;
-use crate::{TrainError, Warnings, config};
+use crate::{TrainError, Warnings, chat, config};
 
 /// A loaded model, its tokenizer and where they came from.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Session {
     pub tokenizer: TextTokenizer,
     /// The tokens that end a text.
     pub end_of_text: Vec<u32>,
+    /// The chat template of its adapter, if that has one of its own.
+    pub adapter_template: Option<TemplateText>,
     /// What was read of the model's directory.
     pub files: Arc<ModelFiles>,
     /// Where its family was found and methods are looked up.
@@ -90,7 +93,7 @@ impl Session {
             let adapter = load_adapter(directory)?;
             let runs_packed = runs_packed(&request.catalog, &adapter)?;
             let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
-            session.attach(adapter)
+            session.with_template_of(directory)?.attach(adapter)
         })?
     }
 
@@ -149,6 +152,7 @@ impl Session {
             end_of_text: end_of_text(&files, &opened.tokenizer)?,
             model,
             tokenizer: opened.tokenizer,
+            adapter_template: None,
             files: Arc::new(files),
             catalog,
             runtime: request.runtime.clone(),
@@ -165,7 +169,15 @@ impl Session {
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
         let adapter = load_adapter(directory)?;
         let runtime = self.runtime.clone();
-        runtime.run(|| self.attach(adapter))?
+        let session = self.with_template_of(directory)?;
+        runtime.run(|| session.attach(adapter))?
+    }
+
+    fn with_template_of(self, adapter: &Path) -> Result<Self, TrainError> {
+        Ok(Self {
+            adapter_template: chat::template_of_adapter(&adapter_directory(adapter))?,
+            ..self
+        })
     }
 
     fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {

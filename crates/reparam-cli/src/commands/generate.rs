@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use reparam_data::Format;
 use reparam_models::Sampling;
+use reparam_train::chat::Chat;
 use reparam_train::tasks::TrainedTexts;
 use reparam_train::{Generated, Session, Stop};
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub(crate) fn run(
     context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
 ) -> Result<()> {
+    args.check()?;
     let sampling = args.sampling.asked("generate")?;
     let sampling = sampling.unwrap_or_else(Sampling::greedy);
     let prompt = prompt::read(&args.prompt)?;
@@ -41,8 +43,14 @@ pub(crate) fn run(
     let request = args.model.request(&context);
     let session = Session::open_request(&request, &context.hub)?;
     let trained = TrainedTexts::of(&request, &session, &context.hub)?;
-    if args.format.is_none() && trained.format == Some(Format::Alpaca) {
-        printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
+    match trained.format {
+        Some(Format::Alpaca) if args.format.is_none() && !args.chat => {
+            printer.note("it was trained on Alpaca's examples: --format alpaca writes the prompt as they have it");
+        }
+        Some(format) if format.is_of_conversations() && !args.chat => {
+            printer.note("it was trained on conversations: --chat writes the prompt as one");
+        }
+        _ => {}
     }
     let warnings = request.warnings;
     let is_json = printer.is_json();
@@ -60,8 +68,17 @@ pub(crate) fn run(
         }
     };
     let (prompt, most) = (&prompt, args.max_new_tokens);
-    let prepared = trained.prepared(prompt);
-    let generated = session.generate(&prepared, most, sampling, stop, &mut on_text);
+    let generated = match args.chat {
+        true => {
+            let (chosen, system) = (&args.template.chat_template, &args.template.system);
+            let chat = Chat::new(&session, chosen.as_deref(), system.as_deref());
+            chat.and_then(|mut chat| chat.answer(prompt, Some(most), sampling, stop, &mut on_text))
+        }
+        false => {
+            let prepared = trained.prepared(prompt);
+            session.generate(&prepared, most, sampling, stop, &mut on_text)
+        }
+    };
     printer.warn_all(&warnings);
     // Output that could not be written is why the text was broken off, so it comes first.
     written?;

@@ -1,6 +1,7 @@
 //! The commands, one file a verb.
 
 pub(crate) mod bench;
+pub(crate) mod chat;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;

@@ -164,8 +164,8 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
         (
             "chat.jsonl",
             b"{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}\n",
-            "the messages of a conversation (`messages`) cannot be learned from yet",
-            "\"completion\"",
+            "chat.jsonl:1: the model has no chat template",
+            "--chat-template chatml",
         ),
         (
             "alpaca.jsonl",

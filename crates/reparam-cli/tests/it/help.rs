@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 11] = [
-    "train", "init", "study", "predict", "eval", "generate", "explain", "inspect", "bench",
+const VERBS: [&str; 12] = [
+    "train", "init", "study", "predict", "eval", "generate", "chat", "explain", "inspect", "bench",
     "methods", "doctor",
 ];
 
@@ -29,6 +29,7 @@ fn help_lists_the_commands() {
       predict   Predict the rows of a file
       eval      Evaluate a model on a file
       generate  Continue a prompt
+      chat      Hold a conversation with a model
       explain   Explain what a model says of a text
       inspect   Describe a model, adapter, run directory or safetensors file
       bench     Benchmark training steps on random tokens
@@ -120,6 +121,10 @@ fn help_of_train() {
               Text made of each row's fields, as in "Question: {question} Answer: {answer}", instead of
               data.template
 
+          --chat-template <NAME_OR_FILE>
+              Chat template of conversations (chatml, llama3 ... or a .jinja file), instead of
+              data.chat_template; default: the model's
+
           --on-error <error|skip>
               Stop at a row that cannot be read, or skip it, instead of data.on_error
 
@@ -210,6 +215,16 @@ fn help_of_generate() {
               Alpaca's template; default: as it is
 
               [possible values: alpaca]
+
+          --chat
+              Say the prompt in a conversation: the model's chat template is put around it
+
+          --system <TEXT>
+              What the model is told before the conversation
+
+          --chat-template <NAME_OR_FILE>
+              Chat template: chatml, llama3, zephyr, vicuna, alpaca, mistral-instruct or a .jinja file;
+              default: the adapter's, else the model's
 
           --max-new-tokens <N>
               Maximum number of tokens to generate

@@ -1,5 +1,7 @@
 //! The program as a process: exit codes, standard output and standard error.
 
+#[cfg(unix)]
+mod chat;
 mod commands;
 mod config;
 mod data;

@@ -12,7 +12,10 @@ fn words_of_other_programs_are_answered() {
     let cases: &[(&[&str], &str)] = &[
         (&["resume", "run.toml"], "`reparam train RUN_FILE --resume` goes on with a run"),
         (&["merge", "--model", "m"], "merge_and_unload"),
-        (&["chat"], "`reparam generate --model MODEL --prompt TEXT`"),
+        (&["repl"], "`reparam chat`"),
+        (&["run"], "`reparam chat --model MODEL`"),
+        (&["train", "run.toml", "--train-on-inputs"], "--set data.train_on_prompt=VALUE"),
+        (&["train", "run.toml", "--mask-history"], "--set data.train_on_turns=VALUE"),
         (&["serve"], "llama.cpp or vLLM"),
         (&["fine-tune"], "`reparam train`"),
         (&["Finetune"], "`reparam train`"),

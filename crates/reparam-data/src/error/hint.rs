@@ -17,6 +17,9 @@ impl DataError {
         let hint = match self {
             Self::Fields(error) => error.hint(),
             Self::Text(error) => return error.hint(),
+            Self::TextOfConversation { .. } => "remove `text`: the template makes the text of a conversation".to_owned(),
+            Self::NoConversations { .. } => "choose another format, or train a causal language model".to_owned(),
+            Self::Chat { error, .. } | Self::ChatTemplate(error) => return error.hint(),
             Self::NothingOfResponse { .. } => "leave the row out with on_error = \"skip\", or do less to texts".to_owned(),
             Self::FieldsOfNoForm { .. } => format!("name the fields of one of these: {}", known_fields(None)),
             Self::Template { .. } => {
@@ -122,6 +125,7 @@ impl DataError {
                 format!("set format (or --format) to one of {}", list(&Format::ALL))
             }
             Self::UnknownFormat { .. } => format!("the formats are {}", list(&Format::ALL)),
+            Self::NoTurns { key } => format!("remove `{key}`, or give the data as conversations: rows with `messages`"),
             Self::NoPrompts { .. } => {
                 "remove it, or give the data as examples with a prompt and a response".to_owned()
             }

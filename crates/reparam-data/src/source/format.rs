@@ -12,8 +12,8 @@ use crate::error::{DataError, Result};
 
 /// How documents and examples are written in a file.
 ///
-/// Without one, the name of a file says how it is written, and the fields of its first row what it holds. The last two say
-/// what the rows hold; how they are written, the name says then, too.
+/// Without one, the name of a file says how it is written, and the fields of its first row what it holds. Those behind
+/// the tables say what the rows hold; how they are written, the name says then, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
@@ -35,11 +35,19 @@ pub enum Format {
     /// published with Alpaca, which has two forms and ends in `### Response:` without a line end; the response is `output`
     /// as it is.
     Alpaca,
+    /// Rows with `messages`, a list of objects with `role` and `content`, and with `tools` where there are some; or with
+    /// `prompt` and `completion` that are such lists. A chat template makes texts of them.
+    Messages,
+    /// Rows with `conversations`, a list of objects with `from` and `value`, and with `system` and `tools` where there are some.
+    Sharegpt,
+    /// Rows with `instruction`, `output` and, if there is more to say, `input`, `system` and `history`, a list of pairs, as
+    /// conversations.
+    AlpacaChat,
 }
 
 impl Format {
     /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Text,
         Self::Lines,
         Self::Jsonl,
@@ -47,6 +55,9 @@ impl Format {
         Self::Tsv,
         Self::PromptCompletion,
         Self::Alpaca,
+        Self::Messages,
+        Self::Sharegpt,
+        Self::AlpacaChat,
     ];
 
     /// The extensions that say how a file is written.
@@ -72,6 +83,9 @@ impl Format {
             Self::Tsv => "tsv",
             Self::PromptCompletion => "prompt_completion",
             Self::Alpaca => "alpaca",
+            Self::Messages => "messages",
+            Self::Sharegpt => "sharegpt",
+            Self::AlpacaChat => "alpaca_chat",
         }
     }
 
@@ -84,9 +98,22 @@ impl Format {
         }
     }
 
+    /// Whether what a model is asked has to be written as the rows are: with Alpaca's words around it, or as a conversation.
+    #[must_use]
+    pub const fn is_of_examples(self) -> bool {
+        matches!(self, Self::Alpaca) || self.is_of_conversations()
+    }
+
     /// Whether it says what the rows are and not how they are written.
-    pub(super) const fn is_of_rows(self) -> bool {
-        matches!(self, Self::PromptCompletion | Self::Alpaca)
+    #[must_use]
+    pub const fn is_of_rows(self) -> bool {
+        matches!(self, Self::PromptCompletion | Self::Alpaca) || self.is_of_conversations()
+    }
+
+    /// Whether a row is a conversation, which a chat template makes a text of.
+    #[must_use]
+    pub const fn is_of_conversations(self) -> bool {
+        matches!(self, Self::Messages | Self::Sharegpt | Self::AlpacaChat)
     }
 
     /// How a file is written, by its name alone.

@@ -1,7 +1,7 @@
 //! Reading documents and examples from files of text, JSON and tables.
 //!
 //! A *document* is a text to learn as a whole. An *example* is a prompt with its response: the prompt is given, the
-//! response is learned.
+//! response is learned. A *conversation* is a text that a chat template makes of messages; the assistant's turns are learned.
 //!
 //! - Paths may be files, directories and patterns; how a file is written, its name says: see [`Format`].
 //! - What a row of JSON or of a table is, the fields of the file's first one say, or [`ReadOptions`] with a format, with
@@ -14,6 +14,7 @@
 //! byte.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,11 +22,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::chat::Rendered;
 use crate::error::{DataError, Result};
 use crate::preprocess::{Preprocessor, Segment, TextOptions, TextReport};
 use crate::watch::{Phase, Watch};
 
 mod content;
+mod conversation;
 mod faults;
 mod fields;
 mod format;
@@ -39,6 +42,7 @@ mod template;
 mod tests;
 
 pub(crate) use content::{read_file, utf8};
+pub use conversation::{ChatOptions, TurnCount};
 pub(crate) use faults::{Fault, Faults, and_others};
 pub use faults::{OnError, Skipped};
 pub use fields::{Column, Fields, FieldsError};
@@ -48,6 +52,7 @@ pub(crate) use shape::known_fields;
 pub use template::Template;
 
 use content::{Lines, into_utf8};
+use conversation::Compiled;
 use line_ends::unix_line_ends;
 use shape::{Shape, is_key_of_field};
 
@@ -59,6 +64,8 @@ pub struct Document {
     /// How many bytes of the text, from its start, are the prompt of an example: given, not to be predicted. A
     /// document has none.
     pub prompt_len: Option<usize>,
+    /// Of a conversation, what of the text is the assistant's. The text is whole then: it has its special tokens.
+    pub turns: Option<LearnedTurns>,
     /// Where it stands.
     pub source: DocumentSource,
 }
@@ -71,6 +78,15 @@ impl Document {
             error: Box::new(error),
         }
     }
+}
+
+/// What the assistant says in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearnedTurns {
+    /// The bytes of it, in their order.
+    pub parts: Vec<Range<usize>>,
+    /// Whether the template marks them, so that they end where it says and not before what separates two turns.
+    pub marked: bool,
 }
 
 /// Where a document stands.
@@ -134,6 +150,8 @@ pub struct ReadOptions {
     pub on_error: OnError,
     /// What is done to the text of each document; of an example to its prompt and to its response.
     pub text: TextOptions,
+    /// How conversations become texts; `None` where there is no use for them.
+    pub chat: Option<ChatOptions>,
 }
 
 impl ReadOptions {
@@ -179,6 +197,8 @@ pub struct ReadReport {
     pub left_out: Vec<PathBuf>,
     /// What was done to texts, if something was to be done.
     pub text: Option<TextReport>,
+    /// The turns of the assistant in conversations.
+    pub turns: TurnCount,
 }
 
 /// What a list of files holds.
@@ -273,12 +293,15 @@ fn visit(
             documents: 0,
             is_blank: true,
             line_ends: 0,
+            turns: TurnCount::default(),
+            templates: Compiled::default(),
             steps: steps.as_ref(),
             of_texts: &mut of_texts,
             each: &mut *each,
         };
         let digest = reading.read()?;
         report.line_ends += reading.line_ends;
+        report.turns.add(reading.turns);
         let (format, skipped) = reading.finish()?;
         report.files.push(digest);
         report.skipped.append(skipped);
@@ -307,6 +330,8 @@ struct Reading<'a> {
     is_blank: bool,
     /// The line ends of a text that were changed.
     line_ends: usize,
+    turns: TurnCount,
+    templates: Compiled,
     /// What is done to texts.
     steps: Option<&'a Preprocessor>,
     of_texts: &'a mut TextReport,
@@ -340,7 +365,12 @@ impl Reading<'_> {
             }
             Format::Csv => self.table(&text, Dialect::of_csv(&text))?,
             Format::Tsv => self.table(&text, Dialect::TSV)?,
-            Format::Jsonl | Format::PromptCompletion | Format::Alpaca => {
+            Format::Jsonl
+            | Format::PromptCompletion
+            | Format::Alpaca
+            | Format::Messages
+            | Format::Sharegpt
+            | Format::AlpacaChat => {
                 let options = self.options;
                 let is_field = |key: &str| is_key_of_field(key, options);
                 json::objects(&path, &text, is_field, |object, place| {
@@ -390,6 +420,7 @@ impl Reading<'_> {
         self.document(Ok(Document {
             text,
             prompt_len: None,
+            turns: None,
             source,
         }))
     }
@@ -456,13 +487,41 @@ impl Reading<'_> {
             let shape = match self.shape {
                 Some(shape) => shape,
                 None => {
-                    let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-                    *self.shape.insert(Shape::of(&keys, self.options, &place)?)
+                    let shape = Shape::of_row(&row, self.options, &place)?;
+                    *self.shape.insert(shape)
                 }
             };
-            shape.document(row, place)
+            match shape {
+                Shape::Conversation(form, options, chat) => {
+                    let rendered = form
+                        .conversation(row, &options.fields)
+                        .and_then(|conversation| self.templates.render(&conversation, chat));
+                    match rendered {
+                        Ok(rendered) => Ok(self.conversation(rendered, place)),
+                        Err(error) => Err(DataError::Chat { place, error }),
+                    }
+                }
+                _ => shape.document(row, place),
+            }
         });
         self.document(document)
+    }
+
+    fn conversation(&mut self, rendered: Rendered, source: DocumentSource) -> Document {
+        self.turns.add(TurnCount {
+            conversations: 1,
+            learned: rendered.learned.len(),
+            not_located: rendered.not_located,
+        });
+        Document {
+            text: rendered.text,
+            prompt_len: None,
+            turns: Some(LearnedTurns {
+                parts: rendered.learned,
+                marked: rendered.marked,
+            }),
+            source,
+        }
     }
 
     fn document(&mut self, document: Result<Document>) -> Result<()> {
@@ -527,7 +586,7 @@ impl Reading<'_> {
 ///
 /// # Errors
 ///
-/// [`DataError::NothingOfResponse`].
+/// [`DataError::NothingOfResponse`]; [`DataError::TextOfConversation`].
 fn prepared(
     document: Document,
     steps: &Preprocessor,
@@ -536,12 +595,17 @@ fn prepared(
     let Document {
         text,
         prompt_len,
+        turns,
         source,
     } = document;
+    if turns.is_some() {
+        return Err(DataError::TextOfConversation { place: source });
+    }
     let Some(len) = prompt_len else {
         return Ok(steps.apply_row(&text, report).map(|text| Document {
             text: text.into_owned(),
             prompt_len,
+            turns,
             source,
         }));
     };
@@ -565,6 +629,7 @@ fn prepared(
     Ok(Some(Document {
         text,
         prompt_len,
+        turns,
         source,
     }))
 }

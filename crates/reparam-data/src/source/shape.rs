@@ -6,6 +6,7 @@ use std::fmt;
 use reparam_formats::nearest;
 use serde_json::{Map, Value};
 
+use super::conversation::{ChatForm, ChatOptions};
 use super::{Document, DocumentSource, Format, ReadOptions, Template, json_type};
 use crate::error::{DataError, Result, Unlearnable};
 
@@ -77,6 +78,8 @@ pub(super) enum Shape<'a> {
     Form(&'static Form, &'a ReadOptions),
     /// By a template of fields.
     Template(&'a Template, &'a ReadOptions),
+    /// As messages, by a chat template.
+    Conversation(ChatForm, &'a ReadOptions, &'a ChatOptions),
 }
 
 impl<'a> Shape<'a> {
@@ -89,7 +92,15 @@ impl<'a> Shape<'a> {
                 None => Ok(fields.check(template.fields())?),
             };
         }
-        if FORMS.iter().any(|form| form.is_allowed(options)) {
+        if let Some(format) = options.format.filter(|format| format.is_of_conversations())
+            && options.chat.is_none()
+        {
+            return Err(DataError::NoConversations { format });
+        }
+        let chat_forms = || ChatForm::ALL.into_iter().filter(|form| form.is_of(options));
+        if FORMS.iter().any(|form| form.is_allowed(options))
+            || chat_forms().any(|form| form.has_named(&options.fields))
+        {
             return Ok(());
         }
         let of_format = FORMS.iter().filter(|form| match options.format {
@@ -98,6 +109,7 @@ impl<'a> Shape<'a> {
         });
         let mut known: Vec<&str> = of_format
             .flat_map(|form| form.fields().chain(form.optional))
+            .chain(chat_forms().flat_map(ChatForm::fields))
             .collect();
         known.sort_unstable();
         known.dedup();
@@ -106,6 +118,41 @@ impl<'a> Shape<'a> {
         Err(DataError::FieldsOfNoForm {
             fields: fields.to_string(),
         })
+    }
+
+    /// Finds out what the rows are of which this is the first.
+    pub(super) fn of_row(
+        row: &Map<String, Value>,
+        options: &'a ReadOptions,
+        place: &DocumentSource,
+    ) -> Result<Self> {
+        let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+        let chat = options.chat.as_ref().filter(|_| options.template.is_none());
+        let found = chat.and_then(|chat| Some((ChatForm::of(row, options)?, chat)));
+        let Some((form, chat)) = found else {
+            return Self::of(&keys, options, place);
+        };
+        let conversation = Self::Conversation(form, options, chat);
+        if options.format == Some(form.format()) || form.takes_precedence() {
+            return Ok(conversation);
+        }
+        // A row may have the text of its messages beside them.
+        match Self::of(&keys, options, place) {
+            Err(_) => Ok(conversation),
+            Ok(other) if options.format.is_some() => Ok(other),
+            Ok(other) => {
+                let container = Format::container(&place.path, None).unwrap_or(Format::Jsonl);
+                let forms = match other {
+                    Self::Form(form, _) => form.to_string(),
+                    _ => "a text".to_owned(),
+                };
+                Err(DataError::AmbiguousFields {
+                    place: place.clone(),
+                    forms: vec![forms, form.to_string()],
+                    formats: vec![other.format(container), form.format()],
+                })
+            }
+        }
     }
 
     /// Finds out what the rows are whose first one, or header, has these keys.
@@ -166,6 +213,12 @@ impl<'a> Shape<'a> {
                     .map(|field| (options.fields.key(field), true))
                     .collect()
             }
+            Self::Conversation(form, options, _) => {
+                let fields = form.fields();
+                fields
+                    .map(|field| (options.fields.key(field), false))
+                    .collect()
+            }
             Self::Form(form, options) => {
                 let required = form.fields().map(|field| (options.fields.key(field), true));
                 let optional = form.optional.into_iter();
@@ -180,6 +233,7 @@ impl<'a> Shape<'a> {
     pub(super) fn format(self, container: Format) -> Format {
         match self {
             Self::Form(form, _) if form.format.is_of_rows() => form.format,
+            Self::Conversation(form, ..) => form.format(),
             _ => container,
         }
     }
@@ -220,9 +274,18 @@ impl<'a> Shape<'a> {
                 let (text, prompt_len) = form.fill(&mut row, options, &source)?;
                 (text, prompt_len, form.response)
             }
+            // A template makes documents of these.
+            Self::Conversation(form, ..) => {
+                return Err(DataError::Unlearnable {
+                    place: source,
+                    what: Unlearnable::Messages(form.to_string()),
+                });
+            }
         };
         if prompt_len.is_some_and(|prompt| text[prompt..].trim().is_empty()) {
-            let (Self::Template(_, options) | Self::Form(_, options)) = self;
+            let (Self::Template(_, options)
+            | Self::Form(_, options)
+            | Self::Conversation(_, options, _)) = self;
             return Err(DataError::EmptyResponse {
                 place: source,
                 field: options.fields.key(response).to_owned(),
@@ -231,6 +294,7 @@ impl<'a> Shape<'a> {
         Ok(Document {
             text,
             prompt_len,
+            turns: None,
             source,
         })
     }
@@ -270,9 +334,10 @@ pub(super) fn is_key_of_field(key: &str, options: &ReadOptions) -> bool {
             .fields()
             .any(|field| options.fields.key(field) == key);
     }
-    let mut fields = FORMS
+    let fields = FORMS
         .iter()
         .flat_map(|form| form.fields().chain(form.optional));
+    let mut fields = fields.chain(ChatForm::ALL.into_iter().filter_map(ChatForm::list));
     fields.any(|field| options.fields.key(field) == key)
 }
 
@@ -283,7 +348,10 @@ pub(crate) fn known_fields(format: Option<Format>) -> String {
         ..ReadOptions::default()
     };
     let allowed = FORMS.iter().filter(|form| form.is_allowed(&options));
-    let forms: Vec<String> = allowed.map(ToString::to_string).collect();
+    let forms = allowed.map(ToString::to_string);
+    let chat = ChatForm::ALL.into_iter();
+    let chat = chat.filter(|form| format.is_none_or(|format| format == form.format()));
+    let forms: Vec<String> = forms.chain(chat.map(|form| form.to_string())).collect();
     forms.join("; ")
 }
 

@@ -5,6 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod conversations;
 mod examples;
 mod rows;
 

@@ -52,7 +52,8 @@ impl TextTokenizer {
         watch.at(Phase::Tokenizing, 0, total as u64);
         let (mut some, mut bytes) = (Vec::new(), 0);
         for document in documents {
-            let is_long = document.prompt_len.is_none() && document.text.len() > AT_ONCE;
+            let is_whole = document.prompt_len.is_none() && document.turns.is_none();
+            let is_long = is_whole && document.text.len() > AT_ONCE;
             if is_long || bytes > AT_ONCE {
                 encoding.several(std::mem::take(&mut some))?;
                 bytes = 0;

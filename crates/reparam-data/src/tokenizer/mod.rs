@@ -10,6 +10,10 @@
 //! Prompt and response are encoded as one text, so that the tokens are those of the text and no token ends at the
 //! border because of it. A token that begins before the border belongs to the prompt. The tokens of the template in front of
 //! the text are given like the prompt; the response, what the template puts behind it and the EOS are predicted.
+//!
+//! # Conversations
+//!
+//! A chat template has written the special tokens of a conversation into its text, so that nothing is added to it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -37,6 +41,7 @@ mod special;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod windows;
 mod words;
 
@@ -234,6 +239,10 @@ impl TextTokenizer {
 
     /// Encodes a document or an example, and counts the tokens that begin or end a text in its text.
     fn encode_and_count(&self, document: &Document) -> Result<(EncodedDocument, usize)> {
+        if let Some(turns) = &document.turns {
+            let encoded = self.encode_turns(&document.text, turns);
+            return Ok((encoded.map_err(|error| document.located(error))?, 0));
+        }
         let eos = self.eos()?;
         let encoding = match document.prompt_len {
             None => self.encoding(&document.text, true),

@@ -14,6 +14,7 @@ mod examples;
 mod parts;
 mod rows;
 mod spans;
+mod turns;
 mod windows;
 mod words;
 
@@ -51,6 +52,7 @@ fn document(text: &str) -> Document {
     Document {
         text: text.to_owned(),
         prompt_len: None,
+        turns: None,
         source: DocumentSource {
             path: Arc::from(Path::new("a.txt")),
             line: 1,
@@ -592,6 +594,7 @@ fn what_cannot_be_encoded_is_located() {
         for prompt_len in [None, Some(1)] {
             let bad = Document {
                 prompt_len,
+                turns: None,
                 source: DocumentSource {
                     path: Arc::from(Path::new("b.json")),
                     line: 3,

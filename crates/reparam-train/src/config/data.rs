@@ -6,8 +6,11 @@ use reparam::schema::{
     Range, SchemaError, SettingKind, SettingSpec, SettingValue, Settings, count, flag, number,
     optional, required, word,
 };
+use reparam_data::chat::Turns;
 use reparam_data::preprocess::TextOptions;
-use reparam_data::{DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template};
+use reparam_data::{
+    ChatOptions, DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template,
+};
 use serde::{Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
@@ -15,6 +18,7 @@ use super::read::setting;
 use super::section::Section;
 use super::text::{TEXT_SETTING, text_options};
 use super::{Precision, Result, RunConfig, RunData, runs_in_bf16, text, words};
+use crate::chat;
 
 /// `[data]`: the texts to train on and to evaluate with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +40,12 @@ pub struct DataConfig {
     /// What makes a text of a row's fields, instead of a format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Template>,
+    /// What makes texts of conversations: a name or a path; the model's own if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
+    /// Which of the assistant's turns are learned.
+    #[serde(serialize_with = "write_turns")]
+    pub train_on_turns: Turns,
     /// What is done to texts before they become tokens; as in the run of the model if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextOptions>,
@@ -125,15 +135,21 @@ pub(super) fn fields(section: &Section<'_>) -> Result<Fields> {
     })
 }
 
-pub(super) const FORMATS: [(&str, Format); Format::ALL.len()] = {
-    let mut words = [("", Format::Text); Format::ALL.len()];
+/// The formats of files of texts. Conversations are behind them among all formats.
+pub(super) const FORMATS: [(&str, Format); 7] = words_of();
+
+/// The formats of what a causal language model learns from.
+const ALL_FORMATS: [(&str, Format); Format::ALL.len()] = words_of();
+
+const fn words_of<const N: usize>() -> [(&'static str, Format); N] {
+    let mut words = [("", Format::Text); N];
     let mut i = 0;
     while i < words.len() {
         words[i] = (Format::ALL[i].name(), Format::ALL[i]);
         i += 1;
     }
     words
-};
+}
 
 /// The format of files of texts.
 pub(super) const FORMAT: SettingSpec = optional(
@@ -142,6 +158,10 @@ pub(super) const FORMAT: SettingSpec = optional(
     "by extension and fields",
     "file format, see formats",
 );
+
+fn write_turns<S: Serializer>(turns: &Turns, serializer: S) -> Result<S::Ok, S::Error> {
+    words::write(&Turns::WORDS, turns, serializer)
+}
 
 fn write_packing<S: Serializer>(
     packing: &PackingStrategy,
@@ -160,6 +180,11 @@ impl DataConfig {
             template: self.template.clone(),
             on_error: self.on_error,
             text: self.text.clone().unwrap_or_default(),
+            // The templates are those of the model, which is not read yet.
+            chat: Some(ChatOptions {
+                turns: self.train_on_turns,
+                ..ChatOptions::default()
+            }),
         }
     }
 
@@ -243,7 +268,12 @@ pub(super) const SPECS: &[SettingSpec] = &[
     DataConfig::EVAL,
     DataConfig::EVAL_FRACTION,
     DataConfig::EVAL_MAX,
-    FORMAT,
+    optional(
+        "format",
+        SettingKind::Word(&words::names(&ALL_FORMATS)),
+        "by extension and fields",
+        "file format, see formats",
+    ),
     DataConfig::FIELDS,
     optional(
         "template",
@@ -251,12 +281,24 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "",
         "makes a text of a row's fields, see templates",
     ),
+    optional(
+        "chat_template",
+        SettingKind::Text,
+        "the model's own",
+        "makes texts of conversations: chatml, llama3, zephyr, vicuna, alpaca, mistral-instruct or a .jinja file, see conversations",
+    ),
     TEXT_SETTING,
     DataConfig::ON_ERROR,
     flag(
         "train_on_prompt",
         false,
-        "also learn the prompts of examples; an error if there are none",
+        "also learn the prompts of examples and all else of conversations; an error if there are none",
+    ),
+    word(
+        "train_on_turns",
+        &words::names(&Turns::WORDS),
+        "all",
+        "which of the assistant's turns in conversations are learned: all, or the last",
     ),
     word(
         "packing",
@@ -282,6 +324,7 @@ impl RunData for DataConfig {
         section.exclusive("eval_fraction", "eval")?;
         let fields = fields(section)?;
         let template = template(section)?;
+        let chat_template = chat_template(section)?;
         text::check(section, &section.read(&[TEXT_SETTING])?)?;
         let mut config = section.typed(SPECS, |settings| {
             let eval = EvalData::of(settings)?;
@@ -290,9 +333,11 @@ impl RunData for DataConfig {
                 eval_max: eval.max(settings)?,
                 eval,
                 format: settings
-                    .optional("format", |settings, key| settings.choice(key, &FORMATS))?,
+                    .optional("format", |settings, key| settings.choice(key, &ALL_FORMATS))?,
                 fields,
                 template,
+                chat_template,
+                train_on_turns: settings.choice("train_on_turns", &Turns::WORDS)?,
                 text: settings
                     .has(TEXT_SETTING.key)
                     .then(|| text_options(settings))
@@ -319,6 +364,26 @@ impl RunData for DataConfig {
             (Some(template), _) => template.response().is_none(),
             (None, format) => matches!(format, Some(Format::Text | Format::Lines)),
         };
+        let is_other = |format: Format| format.is_of_rows() && !format.is_of_conversations();
+        let has_no_turns =
+            has_no_prompts || config.template.is_some() || config.format.is_some_and(is_other);
+        // A resolved file says the default, too.
+        let learns_last = config.train_on_turns != Turns::default();
+        let of_turns = [
+            ("chat_template", config.chat_template.is_some()),
+            ("train_on_turns", learns_last),
+        ];
+        if let Some((key, _)) = of_turns
+            .into_iter()
+            .find(|(_, is_set)| *is_set && has_no_turns)
+        {
+            let reason = "rows of this `format` or `template` are no conversations";
+            return Err(section.no_effect(key, reason, format!("remove `{key}`")));
+        }
+        if config.train_on_prompt && learns_last {
+            let reason = "`train_on_prompt` learns whole conversations";
+            return Err(section.no_effect("train_on_turns", reason, "remove one of the two"));
+        }
         if config.train_on_prompt && has_no_prompts {
             return Err(section.no_effect(
                 "train_on_prompt",
@@ -361,6 +426,22 @@ fn template(section: &Section<'_>) -> Result<Option<Template>> {
     template
         .map(Some)
         .map_err(|source| section.at("template", ConfigErrorKind::Data { source }))
+}
+
+fn chat_template(section: &Section<'_>) -> Result<Option<String>> {
+    let Some(entry) = section.find("chat_template") else {
+        return Ok(None);
+    };
+    let name = section.string_of("chat_template", &entry.node, "a string")?;
+    chat::check_name(&name).map_err(|error| {
+        section.at(
+            "chat_template",
+            ConfigErrorKind::Data {
+                source: error.into(),
+            },
+        )
+    })?;
+    Ok(Some(name))
 }
 
 /// The error for recomputing where nothing runs in bf16.

@@ -38,10 +38,6 @@ const CPU: Answer = Do("it computes on the CPU, with all cores: leave it out");
 const QUANTIZED: Answer = Do(
     "no training on bases of 4 or 8 bits: take the model in bf16 or f32; a lower `batch_size` or `sequence_length` in [train] saves memory",
 );
-const FORMAT: Answer = Do(
-    "no chat template is applied: write prompts in the model's own format; format = \"alpaca\" in [data] writes Alpaca's",
-);
-
 #[rustfmt::skip]
 pub(super) const TABLE: &[Line] = &[
     // Keys, by their sections; and flags.
@@ -56,7 +52,10 @@ pub(super) const TABLE: &[Line] = &[
     (Anywhere, &["dataset_text_field", "text_field", "text_column"], &[Flag("--fields"), Key("data", "fields")]),
     (Anywhere, &["label_column", "target_column"], &[Key("data", "target"), Key("data", "fields")]),
     (Anywhere, &["train_on_inputs", "train_on_input"], &[Key("data", "train_on_prompt")]),
-    (Anywhere, &["template", "chat_template", "prompt_template", "apply_chat_template"], &[FORMAT]),
+    (Anywhere, &["template", "prompt_template"], &[Flag("--chat-template"), Key("data", "chat_template")]),
+    (Anywhere, &["apply_chat_template"], &[Do("conversations are written by the model's chat template: leave it out")]),
+    (Anywhere, &["train_on", "mask_history", "last_turn_only"], &[Key("data", "train_on_turns")]),
+    (Anywhere, &["assistant_only_loss", "completion_only_loss", "train_on_responses_only"], &[Do("only responses and the assistant's turns are learned: leave it out")]),
     (Anywhere, &["peft", "peft_type", "finetuning_type", "fine_tune_type", "train_type"], &[Flag("--method"), Key("method", "kind")]),
     (Anywhere, &["r", "lora_r", "lora_rank", "lora_dim"], &[Key("method", "rank")]),
     (Anywhere, &["lora_alpha"], &[Key("method", "alpha")]),
@@ -110,7 +109,8 @@ pub(super) const TABLE: &[Line] = &[
     (Anywhere, &["prompt_file", "file"], &[Flag("--data"), Do("--prompt @FILE reads a file, --prompt - standard input")]),
     (Anywhere, &["do_sample"], &[Flag("--temperature")]),
     (Anywhere, &["num_beams", "repetition_penalty", "repeat_penalty", "min_p"], &[Do("tokens are chosen by --temperature, --top-k and --top-p alone")]),
-    (Anywhere, &["system", "system_prompt", "chat", "interactive", "conversation"], &[Do("there is no chat: write the conversation so far, in the model's own format, as --prompt")]),
+    (Anywhere, &["system_prompt", "system_message"], &[Flag("--system"), Do("`reparam chat --system TEXT` begins a conversation with it")]),
+    (Anywhere, &["system", "chat", "interactive", "conversation", "multiturn_conv"], &[Do("`reparam chat --model MODEL` holds a conversation")]),
     (Anywhere, &["verbose", "v", "debug"], &[Do("--json prints all that there is to say")]),
     // Values.
     (Value("kind"), &["full_finetune", "full_finetuning", "full_fine_tuning", "finetune", "fft", "sft"], &[Set("method", "kind", "\"full\"")]),
@@ -131,7 +131,8 @@ pub(super) const TABLE: &[Line] = &[
     // Commands.
     (Command, &["resume", "continue"], &[Do("`reparam train RUN_FILE --resume` goes on with a run")]),
     (Command, &["finetune", "fine_tune", "sft", "lora", "qlora", "fit", "pretrain"], &[Do("it is called `reparam train` here")]),
-    (Command, &["chat", "run", "infer", "inference", "complete", "prompt", "sample"], &[Do("`reparam generate --model MODEL --prompt TEXT` continues a text; a conversation has to be in the model's own format")]),
+    (Command, &["run", "infer", "inference", "complete", "prompt", "sample"], &[Do("`reparam generate --model MODEL --prompt TEXT` continues a text, `reparam chat --model MODEL` holds a conversation")]),
+    (Command, &["talk", "repl", "interactive", "conversation", "chat_cli"], &[Do("it is called `reparam chat` here")]),
     (Command, &["test", "evaluate", "validate", "perplexity"], &[Do("it is called `reparam eval` here")]),
     (Command, &["classify"], &[Do("it is called `reparam predict` here")]),
     (Command, &["merge", "fuse", "merge_and_unload", "export"], &[Do("PEFT merges the adapter: PeftModel.from_pretrained(base, \"RUN/adapter\").merge_and_unload()")]),

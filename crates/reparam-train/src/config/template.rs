@@ -283,6 +283,7 @@ fn example(spec: &SettingSpec) -> Option<String> {
         SettingKind::Text if spec.key == "template" => {
             r#""Question: {question}\nAnswer: {answer}""#.to_owned()
         }
+        SettingKind::Text if spec.key == "chat_template" => "\"chatml\"".to_owned(),
         SettingKind::Text | SettingKind::Pattern => "\"name\"".to_owned(),
         SettingKind::Texts | SettingKind::Modules { .. } => "[\"name\"]".to_owned(),
         SettingKind::CountByPattern { .. } => "{ q_proj = 8 }".to_owned(),

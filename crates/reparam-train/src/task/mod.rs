@@ -16,9 +16,9 @@ use serde_json::{Map, Value};
 
 pub(crate) use self::request::refuse_options_of_texts;
 pub use self::request::{
-    BOOTSTRAP, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EXAMPLES, EvalRequest,
-    ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE, POOLING, PredictRequest,
-    Predictions, SHOTS, TARGETS, THRESHOLD,
+    BOOTSTRAP, CHAT_TEMPLATE, DECODING, DEFAULT_LENGTH, DataRequest, Decoding, EXAMPLES,
+    EvalRequest, ExamplesRequest, GENERATE, LABEL_WORDS, ModelRequest, NORMALIZE, POOLING,
+    PredictRequest, Predictions, SHOTS, TARGETS, THRESHOLD,
 };
 pub use self::run::TaskRun;
 pub(crate) use self::run::{At, PreparedRun, TaskLearner};

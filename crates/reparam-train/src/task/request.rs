@@ -54,6 +54,7 @@ impl EvalRequest {
             (BOOTSTRAP, self.bootstrap.is_some()),
             (THRESHOLD, self.threshold.is_some()),
             (TARGETS, self.data.targets.is_some()),
+            (CHAT_TEMPLATE, self.data.chat_template.is_some()),
             (GENERATE, self.generate == Some(Decoding::default())),
             (
                 DECODING,
@@ -113,6 +114,8 @@ pub const POOLING: &str = "--pooling";
 pub const NORMALIZE: &str = "--normalize";
 /// `--targets` of `reparam eval` and `reparam predict`.
 pub const TARGETS: &str = "--targets";
+/// `--chat-template` of `reparam eval`.
+pub const CHAT_TEMPLATE: &str = "--chat-template";
 /// `--generate` of `reparam eval`.
 pub const GENERATE: &str = "--generate";
 /// `--num-beams` and `--max-new-tokens` of both, `--temperature` of `reparam predict`.
@@ -146,6 +149,8 @@ pub struct DataRequest {
     pub fields: Option<Fields>,
     /// What makes a text of a row's fields; none, or with format and fields as in the model's run, if absent.
     pub template: Option<Template>,
+    /// The name or the path of what makes texts of conversations; that of the adapter or the model, if absent.
+    pub chat_template: Option<String>,
     /// What is done with a row that cannot be read.
     pub on_error: OnError,
 }
@@ -159,6 +164,7 @@ impl DataRequest {
             format: None,
             fields: None,
             template: None,
+            chat_template: None,
             on_error: OnError::Stop,
         }
     }

@@ -8,11 +8,13 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam::methods::{AdapterMeta, AttachedModule};
+use reparam_data::chat::Turns;
 use reparam_data::preprocess::Preprocessor;
 use reparam_data::{
-    BatchPlan, Dataset, DatasetOptions, FileShare, Format, Piece, ReadOptions, ReadReport, Size,
-    Split, TextTokenizer,
+    BatchPlan, ChatOptions, DataError, Dataset, DatasetOptions, FileDigest, FileShare, Format,
+    Piece, ReadOptions, ReadReport, Size, Split, TextTokenizer,
 };
+use reparam_formats::chat_templates::{ChatTemplates, TEMPLATE_FILE, TemplateText};
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Sampling};
 use serde_json::{Map, Value, json};
@@ -28,14 +30,15 @@ use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
 use crate::learner::{Carried, Objective};
-use crate::model_files::GENERATION;
+use crate::model_files::{CHAT, GENERATION};
 use crate::new_model::Recipe;
+use crate::session::adapter_directory;
 use crate::streams::{carried_of, states_of};
 use crate::task::{
-    BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
+    BOOTSTRAP, BaseOrigin, CHAT_TEMPLATE, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
 };
 use crate::warnings::beyond_positions;
-use crate::{Metrics, Result, Session, Stop, TrainError, settings, streams};
+use crate::{Metrics, Result, Session, Stop, TrainError, chat, settings, streams};
 
 /// The key of `config.json` that says whether the output head is the embedding.
 const TIED: &str = "tie_word_embeddings";
@@ -54,6 +57,8 @@ pub struct CausalLanguageModel {
     /// What is done to it first.
     texts: TrainedTexts,
     card: TextCard,
+    /// The chat template of the result, where it is not the base's own.
+    template: Option<TemplateText>,
     /// The base's `config.json`.
     config: Map<String, Value>,
     result: Saved,
@@ -150,7 +155,7 @@ impl Task for CausalLanguageModel {
     const SUMMARY: &'static str = "predicts the next token";
     const UNIT: &'static str = "tokens";
     const TASK_TYPE: Option<&'static str> = Some("CAUSAL_LM");
-    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP];
+    const OPTIONS: &'static [&'static str] = &[BOOTSTRAP, CHAT_TEMPLATE];
 
     type Config = RunConfig;
 
@@ -171,8 +176,21 @@ impl Task for CausalLanguageModel {
             (None, None) => false,
         };
         let recipe = Recipe::of(config, NewModel::Causal);
+        let template = chosen_template(config)?;
+        let with_chat = |templates: ChatTemplates| ReadOptions {
+            chat: Some(ChatOptions {
+                templates,
+                turns: config.data.train_on_turns,
+            }),
+            ..config.data.reading()
+        };
         let opened = Beginning::find(config, &hub)?.open(&recipe, || {
-            texts_of(&config.data.train, &config.data.reading(), watch)
+            let templates = ChatTemplates::default();
+            let templates = match template.clone() {
+                Some(template) => templates.with(template),
+                None => templates,
+            };
+            texts_of(&config.data.train, &with_chat(templates), watch)
         })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         let architecture = session.model.architecture();
@@ -189,13 +207,15 @@ impl Task for CausalLanguageModel {
         let (own, adapted) = (config.data.text.clone(), config.model.adapter.as_deref());
         let reading = ReadOptions {
             text: TextCard::inherited(own, adapted, session.files.json(), Self::NAME)?,
-            ..config.data.reading()
+            ..with_chat(session.templates_with(template.clone())?)
         };
         let Split {
             train,
             eval,
             held_out,
         } = load_data(config, &session, &reading, watch)?;
+        let conversations = train.read.turns.conversations;
+        check_chat(config, conversations)?;
         let mut config_json = session.files.json().json.map().clone();
         // What the checkpoint was found to be, where the file says otherwise.
         if !session.model.architecture().head.tied && config_json.contains_key(TIED) {
@@ -206,6 +226,10 @@ impl Task for CausalLanguageModel {
             read.files.extend(eval.read.files.iter().cloned());
             read.skipped.append(eval.read.skipped.clone());
             read.left_out.extend(eval.read.left_out.iter().cloned());
+        }
+        if let Some(template) = template.as_ref().filter(|template| template.from.is_file()) {
+            let digest = FileDigest::of(&template.from, template.text.as_bytes());
+            read.files.push(digest);
         }
         let data = Learned {
             count: train.blocks.len(),
@@ -225,7 +249,10 @@ impl Task for CausalLanguageModel {
             token_bytes,
             model: session.model,
             from: session.files,
-            files: [&BaseOrigin::FILES[..], &[GENERATION]].concat(),
+            files: match conversations {
+                0 => [&BaseOrigin::FILES[..], &[GENERATION]].concat(),
+                _ => [&BaseOrigin::FILES[..], &[GENERATION], &CHAT].concat(),
+            },
             tokenizer: session.tokenizer.digest().clone(),
             precision,
             warnings: warnings.take(),
@@ -249,6 +276,7 @@ impl Task for CausalLanguageModel {
             sample: config.train.sample.clone(),
             texts,
             card,
+            template: template.filter(|_| conversations > 0),
             config: config_json,
             result,
         })
@@ -265,8 +293,11 @@ impl Task for CausalLanguageModel {
             (model.valid().to_tensors(), config)
         };
         let card = cards::text(&self.card);
-        self.result
-            .save(model, directory, &[(CARD_FILE, &card)], whole)
+        let mut files = vec![(CARD_FILE, card.as_str())];
+        if let Some(template) = &self.template {
+            files.push((TEMPLATE_FILE, &template.text));
+        }
+        self.result.save(model, directory, &files, whole)
     }
 
     fn sample(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<(String, String)>> {
@@ -287,7 +318,9 @@ impl Task for CausalLanguageModel {
     fn eval(request: &EvalRequest, hub: &HubOptions, stop: Stop<'_>) -> Result<Metrics> {
         let session = Session::open_request(&request.model, hub)?;
         let card = TextCard::of(&request.model, session.files.json(), Self::NAME)?;
-        let (read, remembered) = TextCard::reading(card, &request.data)?;
+        let chosen = request.data.chat_template.as_deref();
+        let templates = session.chat_templates(chosen)?;
+        let (read, remembered) = TextCard::reading(card, &request.data, Some(templates))?;
         let data = request.data.path.clone();
         let most = session.model.architecture().max_tokens();
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
@@ -305,6 +338,28 @@ impl Task for CausalLanguageModel {
         stop: Stop<'_>,
     ) -> Result<Vec<Explanation>> {
         next_token::explain(Self::NAME, request, hub, stop)
+    }
+}
+
+/// The chat template that a run chooses, or that of the adapter that it trains on from.
+fn chosen_template(config: &RunConfig) -> Result<Option<TemplateText>> {
+    match (&config.data.chat_template, &config.model.adapter) {
+        (Some(name), _) => chat::chosen_template(name).map(Some),
+        (None, Some(adapter)) => chat::template_of_adapter(&adapter_directory(Path::new(adapter))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Refuses settings of conversations where there are none.
+fn check_chat(config: &RunConfig, conversations: usize) -> Result<()> {
+    let data = &config.data;
+    let keys = [
+        ("chat_template", data.chat_template.is_some()),
+        ("train_on_turns", data.train_on_turns != Turns::default()),
+    ];
+    match keys.into_iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) if conversations == 0 => Err(DataError::NoTurns { key }.into()),
+        _ => Ok(()),
     }
 }
 
@@ -332,6 +387,12 @@ fn data_facts(
     });
     if let Some(streams) = train.streams() {
         facts["streams"] = streams.into();
+    }
+    let turns = train.read.turns;
+    if turns.conversations > 0 {
+        facts["conversations"] = turns.conversations.into();
+        facts["turns"] = turns.learned.into();
+        facts["turns_not_located"] = turns.not_located.into();
     }
     if let Some(text) = &train.read.text {
         facts["text"] = json!(text);

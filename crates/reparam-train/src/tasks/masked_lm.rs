@@ -304,7 +304,7 @@ impl Task for MaskedLanguageModel {
                 .no_grad();
         }
         let card = TextCard::of(&request.model, opened.files.json(), Self::NAME)?;
-        let (read, remembered) = TextCard::reading(card, &request.data)?;
+        let (read, remembered) = TextCard::reading(card, &request.data, None)?;
         let length = length(&opened, request.sequence_length.unwrap_or(DEFAULT_LENGTH));
         let paths = [request.data.path.clone()];
         let pieces = pieces(&paths, &read, (&opened, length), stop).map_err(|error| {

@@ -14,6 +14,7 @@ use reparam_models::{Architecture, NewModel, Precision};
 use serde_json::Value;
 
 use crate::adapter::{AdapterBase, attach};
+use crate::cards::CARD_FILE;
 use crate::config::{Catalog, ModelRun, NewModelConfig};
 use crate::export::save_model;
 use crate::json::object;
@@ -304,7 +305,8 @@ pub(super) fn token_bytes(architecture: &Architecture, precision: Precision) -> 
 }
 
 impl Saved {
-    /// Writes an adapter with `files` beside it, or a model: its tensors and its `config.json`.
+    /// Writes an adapter with `files` beside it, or a model: its tensors, its `config.json`, which has what a card says, and the
+    /// other files.
     pub(super) fn save<M: Module>(
         &self,
         model: &M,
@@ -318,7 +320,9 @@ impl Saved {
             }
             Self::Model { base } => {
                 let (tensors, config) = whole();
-                save_model(tensors, base, &config, directory)
+                let is_other = |file: &&(&str, &str)| file.0 != CARD_FILE;
+                let others: Vec<_> = files.iter().filter(is_other).copied().collect();
+                save_model(tensors, base, &config, &others, directory)
             }
         }
     }

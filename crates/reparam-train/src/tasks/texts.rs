@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use reparam_data::chat::Turns;
 use reparam_data::preprocess::{Preprocessor, TextOptions};
-use reparam_data::{Fields, Format, ReadOptions, Template, read_watched};
+use reparam_data::{ChatOptions, Fields, Format, ReadOptions, Template, read_watched};
+use reparam_formats::chat_templates::ChatTemplates;
 use reparam_formats::config::ModelJson;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +27,7 @@ pub(super) struct TextCard {
     /// The format of all examples where nothing but their fields said it; other data need not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) examples: Option<Format>,
-    #[serde(default, skip_serializing_if = "CardSettings::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     settings: CardSettings,
 }
 
@@ -34,12 +36,13 @@ pub(super) struct TextCard {
 struct CardSettings {
     #[serde(default)]
     text: TextOptions,
+    /// Which turns of the assistant were learned.
+    #[serde(default, skip_serializing_if = "is_default")]
+    turns: Turns,
 }
 
-impl CardSettings {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl TextCard {
@@ -61,15 +64,23 @@ impl TextCard {
 
     /// Says how data were read, which had these formats.
     pub(super) fn new(task: &str, read: &ReadOptions, formats: &[Format]) -> Self {
-        let told = read.format.is_none() && formats == [Format::Alpaca];
+        let told = match (read.format, formats) {
+            (None, [format]) => Some(*format).filter(|format| format.is_of_examples()),
+            _ => None,
+        };
         Self {
-            examples: told.then_some(Format::Alpaca),
+            examples: told,
             task: task.to_owned(),
             format: read.format,
             fields: read.fields.clone(),
             template: read.template.clone(),
             settings: CardSettings {
                 text: read.text.clone(),
+                turns: read
+                    .chat
+                    .as_ref()
+                    .map(|chat| chat.turns)
+                    .unwrap_or_default(),
             },
         }
     }
@@ -101,13 +112,20 @@ impl TextCard {
         preprocessor(&self.settings.text)
     }
 
-    /// Returns how files are read to be measured, and which file says it if it was not asked for.
+    /// Returns how files are read to be measured, conversations by `templates`, and which file says it if it was not asked for.
     pub(super) fn reading(
         card: Option<(Self, PathBuf)>,
         data: &DataRequest,
+        templates: Option<ChatTemplates>,
     ) -> Result<(ReadOptions, Option<PathBuf>)> {
         let text = |card: &Self| card.settings.text.clone();
+        let turns = card.as_ref().map(|(card, _)| card.settings.turns);
+        let chat = templates.map(|templates| ChatOptions {
+            templates,
+            turns: turns.unwrap_or_default(),
+        });
         let asked = ReadOptions {
+            chat,
             text: card
                 .as_ref()
                 .map(|(card, _)| text(card))
@@ -120,6 +138,7 @@ impl TextCard {
         let by_default = ReadOptions {
             on_error: data.on_error,
             text: asked.text.clone(),
+            chat: asked.chat.clone(),
             ..ReadOptions::default()
         };
         match card {
@@ -130,6 +149,7 @@ impl TextCard {
                     template: card.template,
                     on_error: data.on_error,
                     text: asked.text,
+                    chat: asked.chat,
                 };
                 let path = (remembered != by_default).then_some(path);
                 Ok((remembered.measured(), path))

@@ -5,6 +5,7 @@ use super::*;
 fn example(prompt: &str, response: &str) -> Document {
     Document {
         prompt_len: Some(prompt.len()),
+        turns: None,
         ..document(&format!("{prompt}{response}"))
     }
 }

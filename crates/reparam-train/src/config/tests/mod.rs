@@ -9,6 +9,7 @@ mod template;
 mod update;
 
 use reparam::schema::{Chosen, SettingValue, TargetModules};
+use reparam_data::chat::Turns;
 use reparam_data::{Format, OnError, PackingStrategy};
 
 use super::*;
@@ -177,6 +178,8 @@ fn every_key_is_read() {
             template: None,
             text: None,
             on_error: OnError::Skip,
+            chat_template: None,
+            train_on_turns: Turns::All,
             train_on_prompt: true,
             packing: PackingStrategy::Sequential,
             shuffle: false,
