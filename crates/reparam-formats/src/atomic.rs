@@ -35,6 +35,17 @@ pub(crate) fn write_with<F>(path: &Path, fill: F) -> Result<(), FormatError>
 where
     F: FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 {
+    write_through(path, |writer| {
+        fill(writer).map_err(|source| FormatError::io("write", path, source))
+    })
+}
+
+/// [`write_with`] where making the content can fail in other ways than writing it.
+pub(crate) fn write_through<F, E>(path: &Path, fill: F) -> Result<(), E>
+where
+    F: FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
+    E: From<FormatError>,
+{
     let failed = |source| FormatError::io("write", path, source);
     let parent = parent_of(path);
     let mut builder = tempfile::Builder::new();
@@ -52,14 +63,14 @@ where
     let temporary = builder.tempfile_in(parent).map_err(failed)?;
 
     let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
-    fill(&mut writer).map_err(failed)?;
+    fill(&mut writer)?;
     writer.flush().map_err(failed)?;
     drop(writer);
     temporary.as_file().sync_all().map_err(failed)?;
     temporary
         .persist(path)
         .map_err(|error| failed(error.error))?;
-    sync_directory(parent).map_err(failed)
+    Ok(sync_directory(parent).map_err(failed)?)
 }
 
 /// Builds a directory under a temporary name and renames it into place.

@@ -11,6 +11,8 @@
 //! - [`chat_templates`] finds the chat templates of a checkpoint.
 //! - [`config`] reads `config.json` and `generation_config.json`; what they mean is known by the model families.
 //! - [`peft`] reads and writes LoRA adapter directories of PEFT, and matches `target_modules`.
+//! - [`gguf`] writes models and adapters for llama.cpp, [`mlx`] adapters for MLX.
+//! - [`weights`] is where conversions read numbers, [`rounding`] how they round them.
 //! - [`identify`] says what a file or a directory is, whatever its name says.
 //! - [`word_vectors`] reads and writes tables of word vectors.
 //! - [`hub`] finds a model: a local directory, or a download into the Hugging Face cache.
@@ -21,13 +23,17 @@ pub mod checkpoint;
 pub mod config;
 mod error;
 pub mod file;
+pub mod gguf;
 pub mod hub;
 pub mod identify;
+pub mod mlx;
 mod nearest;
 pub mod peft;
+pub mod rounding;
 pub mod safetensors;
 mod shown;
 pub mod tokenizer_files;
+pub mod weights;
 pub mod word_vectors;
 
 pub use error::FormatError;

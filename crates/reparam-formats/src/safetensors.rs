@@ -8,7 +8,7 @@ use std::path::Path;
 use half::{bf16, f16};
 
 use crate::FormatError;
-use crate::atomic::write_with;
+use crate::atomic::{write_through, write_with};
 use crate::checkpoint::{Dtype, header};
 
 /// A tensor to be written.
@@ -123,9 +123,106 @@ fn write_all<W: Write>(
     Ok(())
 }
 
-/// Renders the header, padded with blanks so that the data begins at a multiple of 8 bytes.
+/// A tensor whose numbers are given while the file is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamedTensor {
+    /// The name; `__metadata__` is the format's own and not allowed.
+    pub name: String,
+    /// The shape; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The element type.
+    pub dtype: Dtype,
+}
+
+impl StreamedTensor {
+    /// Returns the size in the file, in bytes; `None` if it is larger than the address space.
+    pub fn n_bytes(&self) -> Option<usize> {
+        let dims = self.shape.iter();
+        dims.copied()
+            .try_fold(self.dtype.size(), |size, dim| size.checked_mul(dim))
+    }
+}
+
+/// Takes the bytes of one tensor, little-endian and row-major, a part at a time.
+pub type TakeBytes<'a, E> = dyn FnMut(&[u8]) -> Result<(), E> + 'a;
+
+/// Writes a file whose numbers are made one tensor after another, replacing an older file in one step. `fill` is asked for the
+/// bytes of each tensor in turn.
+///
+/// # Errors
+///
+/// [`FormatError::InvalidTensor`] for a repeated or reserved name, or where `fill` gives other than the bytes of the shape; what `fill`
+/// fails with; those of the file system. The target is then untouched.
+pub fn write_streamed<E: From<FormatError>>(
+    path: &Path,
+    tensors: &[StreamedTensor],
+    metadata: &BTreeMap<String, String>,
+    mut fill: impl FnMut(&StreamedTensor, &mut TakeBytes<'_, E>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut entries = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        let too_large = || FormatError::InvalidTensor {
+            name: tensor.name.clone(),
+            detail: "it would be larger than the address space".to_owned(),
+        };
+        entries.push(HeaderEntry {
+            name: &tensor.name,
+            shape: &tensor.shape,
+            dtype: tensor.dtype,
+            size: tensor.n_bytes().ok_or_else(too_large)?,
+        });
+    }
+    let header = render(&entries, metadata)?;
+    write_through(path, |writer| {
+        let failed = |source| FormatError::io("write", path, source);
+        writer
+            .write_all(&(header.len() as u64).to_le_bytes())
+            .and_then(|()| writer.write_all(header.as_bytes()))
+            .map_err(failed)?;
+        for (tensor, entry) in tensors.iter().zip(&entries) {
+            let mut given = 0;
+            fill(tensor, &mut |bytes| {
+                given += bytes.len();
+                Ok(writer.write_all(bytes).map_err(failed)?)
+            })?;
+            if given != entry.size {
+                return Err(FormatError::InvalidTensor {
+                    name: tensor.name.clone(),
+                    detail: format!("{given} bytes were given for {}", entry.size),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What the header says of a tensor.
+struct HeaderEntry<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+    dtype: Dtype,
+    size: usize,
+}
+
 fn render_header(
     tensors: &[TensorToWrite<'_>],
+    metadata: &BTreeMap<String, String>,
+) -> Result<String, FormatError> {
+    let entries = tensors.iter().map(|tensor| {
+        Ok(HeaderEntry {
+            name: tensor.name,
+            shape: tensor.shape,
+            dtype: tensor.dtype(),
+            size: tensor.checked_size()?,
+        })
+    });
+    render(&entries.collect::<Result<Vec<_>, FormatError>>()?, metadata)
+}
+
+/// Renders the header, padded with blanks so that the data begins at a multiple of 8 bytes.
+fn render(
+    tensors: &[HeaderEntry<'_>],
     metadata: &BTreeMap<String, String>,
 ) -> Result<String, FormatError> {
     // A JSON string literal is what `Value::String` prints.
@@ -141,26 +238,25 @@ fn render_header(
     }
     let mut begin = 0_usize;
     for tensor in tensors {
-        let size = tensor.checked_size()?;
-        if !seen.insert(tensor.name) {
-            return Err(FormatError::InvalidTensor {
-                name: tensor.name.to_owned(),
-                detail: "the name is given twice".to_owned(),
-            });
+        let invalid = |detail: &str| FormatError::InvalidTensor {
+            name: tensor.name.to_owned(),
+            detail: detail.to_owned(),
+        };
+        if tensor.name == "__metadata__" {
+            return Err(invalid("the name belongs to the format"));
         }
-        let end = begin
-            .checked_add(size)
-            .ok_or_else(|| FormatError::InvalidTensor {
-                name: tensor.name.to_owned(),
-                detail: "the file would be larger than the address space".to_owned(),
-            })?;
+        if !seen.insert(tensor.name) {
+            return Err(invalid("the name is given twice"));
+        }
+        let end = begin.checked_add(tensor.size);
+        let end = end.ok_or_else(|| invalid("the file would be larger than the address space"))?;
         let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
         let mut entry = quoted(tensor.name);
         // Writing to a string cannot fail.
         let _ = write!(
             entry,
             ":{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{begin},{end}]}}",
-            tensor.dtype(),
+            tensor.dtype,
             shape.join(",")
         );
         entries.push(entry);

@@ -139,6 +139,45 @@ impl<'a> StoredTensor<'a> {
         result
     }
 
+    /// Reads the elements from `first` on, as many as `to` takes, exactly and all of them finite.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::NotFloat`] for integers and booleans, [`FormatError::NonFinite`]; those of [`InputFile::read_at`].
+    ///
+    /// # Panics
+    ///
+    /// As [`read_f32`](Self::read_f32).
+    pub fn read_finite_f64(&self, first: usize, to: &mut [f64]) -> Result<(), FormatError> {
+        if self.dtype == Dtype::F64 {
+            assert!(
+                to.len() <= self.n_elements() && first <= self.n_elements() - to.len(),
+                "a tensor of {} elements has none there",
+                self.n_elements()
+            );
+            self.file
+                .read_at(bytemuck::cast_slice_mut(to), self.begin + 8 * first as u64)?;
+            for value in to.iter_mut() {
+                *value = f64::from_bits(u64::from_le(value.to_bits()));
+            }
+        } else {
+            let mut narrow = vec![0.0_f32; to.len()];
+            self.read_f32(first, &mut narrow)?;
+            for (wide, value) in to.iter_mut().zip(narrow) {
+                *wide = f64::from(value);
+            }
+        }
+        match to.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => Err(FormatError::NonFinite {
+                name: self.name.to_owned(),
+                path: self.file().to_path_buf(),
+                index: first + index,
+                value: to[index],
+            }),
+        }
+    }
+
     /// Checks that every element is finite. Integers are.
     ///
     /// # Errors
