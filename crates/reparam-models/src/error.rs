@@ -52,6 +52,14 @@ pub enum ModelError {
         /// What does not fit.
         reason: String,
     },
+    /// llama.cpp would compute another model, or has none of the family.
+    #[error("this `{model_type}` model cannot be written as GGUF: {reason}")]
+    NotInGguf {
+        /// The family.
+        model_type: String,
+        /// What llama.cpp does not have, or does otherwise.
+        reason: String,
+    },
     /// A model whose tokens see what comes after them predicts no next token.
     #[error("this `{model_type}` model is an encoder and cannot predict the next token")]
     NotCausal {
@@ -158,7 +166,7 @@ impl ModelError {
                 ))
             }
             Self::UnsupportedSetting { supported, .. } => Some(format!("supported: {supported}")),
-            Self::Description { .. } => None,
+            Self::Description { .. } | Self::NotInGguf { .. } => None,
             Self::NotCausal { .. } => {
                 Some("use it for an encoder task, such as sequence-classification".into())
             }

@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod families;
 mod generate;
+pub mod gguf;
 mod initial;
 pub mod layers;
 mod loader;

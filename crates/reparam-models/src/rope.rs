@@ -39,6 +39,8 @@ impl RotarySpec {
             attention_factor: rope.scaling.attention_factor(),
             interleaved: false,
             stretch: stretch(rope, turned),
+            theta: rope.theta,
+            scaling: rope.scaling.clone(),
         };
         let stretched = match &made.stretch {
             Some(StretchSpec::Fixed {

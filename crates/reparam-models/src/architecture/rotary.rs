@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use reparam_formats::config::RopeScaling;
+
 use crate::rope::{dynamic_theta, frequencies};
 
 /// Rotary positions of one kind.
@@ -17,6 +19,10 @@ pub struct RotarySpec {
     pub interleaved: bool,
     /// What long sequences are turned by in place of `inverse_frequencies`.
     pub stretch: Option<StretchSpec>,
+    /// The base that the frequencies are of.
+    pub theta: f64,
+    /// How they were made of it, for formats that say that.
+    pub scaling: RopeScaling,
 }
 
 /// The frequencies of sequences of more than `beyond` tokens.

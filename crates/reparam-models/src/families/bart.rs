@@ -21,6 +21,7 @@ pub(super) const FAMILY: Family = Family {
         };
         describe(json, kind)
     },
+    gguf: None,
 };
 
 /// mBART: norms before each part of a block and at the end, and targets that begin with the code of their language.
@@ -38,6 +39,7 @@ pub(super) const MULTILINGUAL: Family = Family {
         };
         describe(json, kind)
     },
+    gguf: None,
 };
 
 /// BART without its name and start.

@@ -12,6 +12,7 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "bert",
     describe,
+    gguf: None,
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

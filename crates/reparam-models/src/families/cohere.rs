@@ -12,6 +12,7 @@ use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "cohere",
+    gguf: None,
     describe: |json| {
         refuse(&json.json, "use_qk_norm")?;
         let decoder = Decoder::read(json, defaults(Keys::LLAMA, 500_000.0))?;
@@ -22,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
 /// Command R7B and those after it.
 pub(super) const WITH_WINDOWS: Family = Family {
     model_type: "cohere2",
+    gguf: None,
     describe: describe_with_windows,
 };
 

@@ -15,6 +15,7 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "deberta-v2",
     describe,
+    gguf: None,
 };
 
 const NAMES: Names = Names {

@@ -13,6 +13,7 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "distilbert",
     describe,
+    gguf: None,
 };
 
 const NAMES: Names = Names {

@@ -13,6 +13,7 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "electra",
     describe,
+    gguf: None,
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -6,11 +6,18 @@ use reparam_ops::Activation;
 use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention};
 use super::{Family, refuse};
 use crate::architecture::NormKind;
+use crate::gguf::{GgufFamily, GgufHead};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gemma",
     describe,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        head: GgufHead::Table,
+        scales_embedding: true,
+        ..GgufFamily::new("gemma")
+    }),
 };
 
 /// What Gemma takes where a file says nothing; the later ones have most of it, too.

@@ -8,12 +8,37 @@ use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, cap_or, sliding_layers, window_or,
 };
 use super::{Family, gemma, refuse};
+use crate::gguf::{GgufFamily, GgufHead, GgufWindows, root_of_head};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gemma2",
     describe,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        head: GgufHead::Table,
+        scales_embedding: true,
+        windows: GgufWindows::Groups {
+            layers: 2,
+            optional: false,
+            own_theta: true,
+        },
+        soft_caps: true,
+        scale,
+        ..GgufFamily::new("gemma2")
+    }),
 };
+
+/// llama.cpp takes the scale of the largest model from the width of its hidden states, and knows it by its layers.
+fn scale(architecture: &Architecture) -> f64 {
+    const LAYERS_OF_27B: usize = 46;
+    match architecture.blocks.first() {
+        Some(block) if architecture.blocks.len() == LAYERS_OF_27B => {
+            1.0 / ((architecture.width / block.attention.n_heads.max(1)) as f64).sqrt()
+        }
+        _ => root_of_head(architecture),
+    }
+}
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {

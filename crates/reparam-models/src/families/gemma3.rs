@@ -9,16 +9,40 @@ use super::decoder::{
 };
 use super::{Family, gemma, unsupported};
 use crate::architecture::RotarySpec;
+use crate::gguf::{GgufFamily, GgufHead, GgufWindows, root_of_head};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gemma3_text",
     describe,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        head: GgufHead::OwnOrTable,
+        scales_embedding: true,
+        windows: GgufWindows::Groups {
+            layers: 6,
+            optional: false,
+            own_theta: true,
+        },
+        scale,
+        ..GgufFamily::new("gemma3")
+    }),
 };
 
 /// Places of the two kinds of rotary positions.
 const FULL: usize = 0;
 const SLIDING: usize = 1;
+
+/// llama.cpp takes the scale of the largest model from the width of its hidden states, and knows it by its layers.
+fn scale(architecture: &Architecture) -> f64 {
+    const LAYERS_OF_27B: usize = 62;
+    match architecture.blocks.first() {
+        Some(block) if architecture.blocks.len() == LAYERS_OF_27B => {
+            1.0 / ((architecture.width / block.attention.n_heads.max(1)) as f64).sqrt()
+        }
+        _ => root_of_head(architecture),
+    }
+}
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {

@@ -9,12 +9,14 @@ use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "glm",
+    gguf: None,
     describe: |json| describe(json, false),
 };
 
 /// GLM-4-0414 and those after it.
 pub(super) const WITH_OUTPUT_NORMS: Family = Family {
     model_type: "glm4",
+    gguf: None,
     describe: |json| describe(json, true),
 };
 

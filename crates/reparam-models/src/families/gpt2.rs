@@ -7,10 +7,17 @@ use super::decoder::{Decoder, Defaults, Keys};
 use super::{Family, probability, refuse, residual_deviation};
 use crate::architecture::{NormKind, TableSpec};
 use crate::{Architecture, ModelError};
+use crate::gguf::{GgufBiases, GgufFamily};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gpt2",
     describe,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        biases: GgufBiases::ALL,
+        square_queries: true,
+        ..GgufFamily::new("gpt2")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

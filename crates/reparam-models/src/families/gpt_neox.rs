@@ -11,6 +11,7 @@ use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gpt_neox",
+    gguf: None,
     describe,
 };
 

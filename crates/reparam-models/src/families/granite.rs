@@ -10,6 +10,7 @@ use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "granite",
+    gguf: None,
     describe,
 };
 

@@ -6,11 +6,18 @@ use super::Family;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, bias_feed_forward, sentencepiece_tokens,
 };
+use crate::gguf::{GgufBiases, GgufFamily, GgufFrequencies};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "llama",
     describe,
+    gguf: Some(GgufFamily {
+        rotates_neighbours: true,
+        biases: GgufBiases::ANY,
+        frequencies: GgufFrequencies::Factors,
+        ..GgufFamily::new("llama")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

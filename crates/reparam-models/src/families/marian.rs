@@ -9,6 +9,7 @@ use crate::{Architecture, ModelError};
 pub(super) const FAMILY: Family = Family {
     model_type: "marian",
     describe,
+    gguf: None,
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

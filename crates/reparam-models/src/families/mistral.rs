@@ -4,17 +4,26 @@ use reparam_formats::config::ModelJson;
 
 use super::Family;
 use super::decoder::{Decoder, Defaults, sentencepiece_tokens, sliding_layers, window_or};
+use crate::gguf::GgufFamily;
 use crate::{Architecture, ModelError};
+
+/// llama.cpp computes it as a Llama, without windows.
+const GGUF: GgufFamily = GgufFamily {
+    rotates_neighbours: true,
+    ..GgufFamily::new("llama")
+};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mistral",
     describe,
+    gguf: Some(GGUF),
 };
 
 /// The name of what transformers makes of a Mistral whose file lists the types of its layers.
 pub(super) const MINISTRAL: Family = Family {
     model_type: "ministral",
     describe,
+    gguf: Some(GGUF),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

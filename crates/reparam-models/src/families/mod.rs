@@ -37,9 +37,11 @@ mod starcoder2;
 mod t5;
 
 use reparam_formats::config::{JsonObject, ModelJson};
+use reparam_formats::gguf::GgufModel;
 use reparam_ops::Activation;
 
 use crate::architecture::Initialization;
+use crate::gguf::{self, GgufFamily};
 use crate::{Architecture, ModelError};
 
 /// A model family: what its `config.json` means.
@@ -49,6 +51,8 @@ pub struct Family {
     pub model_type: &'static str,
     /// Reads `config.json`, with the family's defaults where a key is missing.
     pub describe: fn(&ModelJson) -> Result<Architecture, ModelError>,
+    /// What llama.cpp computes for it, if it has the family.
+    pub gguf: Option<GgufFamily>,
 }
 
 /// The families that models are opened with.
@@ -146,6 +150,29 @@ impl Families {
             return Err(unsupported("is_causal", false, "true"));
         }
         Ok(architecture)
+    }
+
+    /// Returns what llama.cpp has to know of a model; `is_tied` says whether the head is the table of token vectors.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::UnsupportedFamily`]; [`ModelError::NotInGguf`] for a model that llama.cpp does not have, or would compute
+    /// otherwise.
+    pub fn gguf(
+        &self,
+        architecture: &Architecture,
+        is_tied: bool,
+    ) -> Result<GgufModel, ModelError> {
+        let family = self.find(&architecture.model_type)?;
+        let Some(gguf) = &family.gguf else {
+            let known = self.0.iter().filter(|family| family.gguf.is_some());
+            let known: Vec<&str> = known.map(|family| family.model_type).collect();
+            return Err(ModelError::NotInGguf {
+                model_type: architecture.model_type.clone(),
+                reason: format!("this is done for {}", known.join(", ")),
+            });
+        };
+        gguf::describe(gguf, architecture, is_tied)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "modernbert",
     describe,
+    gguf: None,
 };
 
 /// Places of the two kinds of rotary positions.

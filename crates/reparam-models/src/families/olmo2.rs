@@ -8,17 +8,32 @@ use super::decoder::{
 };
 use super::{Family, unsupported};
 use crate::architecture::{BlockSpec, NormSpec, NormsSpec, RotarySpec};
+use crate::gguf::{GgufFamily, GgufHead, GgufWindows};
 use crate::{Architecture, ModelError};
+
+/// llama.cpp has one architecture for both.
+const GGUF: GgufFamily = GgufFamily {
+    square_queries: true,
+    head: GgufHead::Own,
+    windows: GgufWindows::Groups {
+        layers: 4,
+        optional: true,
+        own_theta: false,
+    },
+    ..GgufFamily::new("olmo2")
+};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "olmo2",
     describe,
+    gguf: Some(GGUF),
 };
 
 /// OLMo 3.
 pub(super) const WITH_WINDOWS: Family = Family {
     model_type: "olmo3",
     describe: describe_with_windows,
+    gguf: Some(GGUF),
 };
 
 fn defaults(theta: f64) -> Defaults {

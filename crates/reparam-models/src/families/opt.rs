@@ -11,6 +11,7 @@ use crate::{Architecture, ModelError};
 pub(super) const FAMILY: Family = Family {
     model_type: "opt",
     describe,
+    gguf: None,
 };
 
 /// The rows of the table of positions that no token has.

@@ -5,11 +5,17 @@ use reparam_formats::config::{ModelJson, SpecialTokens};
 
 use super::decoder::{Decoder, Defaults};
 use super::{Family, probability};
+use crate::gguf::{GgufFamily, GgufFrequencies};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "phi3",
     describe,
+    gguf: Some(GgufFamily {
+        square_queries: true,
+        frequencies: GgufFrequencies::ShortAndLong,
+        ..GgufFamily::new("phi3")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

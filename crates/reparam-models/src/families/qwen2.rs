@@ -4,11 +4,17 @@ use reparam_formats::config::ModelJson;
 
 use super::Family;
 use super::decoder::{Decoder, Defaults, bias_attention, sliding_layers};
+use crate::gguf::{GgufBiases, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen2",
     describe,
+    gguf: Some(GgufFamily {
+        biases: GgufBiases::INPUTS,
+        square_queries: true,
+        ..GgufFamily::new("qwen2")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -5,11 +5,13 @@ use reparam_formats::config::ModelJson;
 use super::Family;
 use super::decoder::{ATTENTION_BIAS, Decoder, Defaults, bias_attention};
 use super::qwen2::windows;
+use crate::gguf::GgufFamily;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3",
     describe,
+    gguf: Some(GgufFamily::new("qwen3")),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

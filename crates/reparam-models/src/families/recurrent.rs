@@ -50,11 +50,13 @@ use crate::architecture::{
 pub(super) const LSTM: Family = Family {
     model_type: "lstm",
     describe: |json| describe(json, Cell::Lstm),
+    gguf: None,
 };
 
 pub(super) const GRU: Family = Family {
     model_type: "gru",
     describe: |json| describe(json, Cell::Gru),
+    gguf: None,
 };
 
 pub(super) const RNN: Family = Family {
@@ -64,6 +66,7 @@ pub(super) const RNN: Family = Family {
         Some("relu") => describe(json, Cell::Relu),
         Some(other) => Err(unsupported("nonlinearity", other, "tanh, relu")),
     },
+    gguf: None,
 };
 
 fn describe(json: &ModelJson, cell: Cell) -> Result<Architecture, ModelError> {

@@ -13,11 +13,13 @@ use crate::architecture::{
 pub(super) const FAMILY: Family = Family {
     model_type: "roberta",
     describe: |json| describe(json, &CLASSES),
+    gguf: None,
 };
 
 pub(super) const XLM: Family = Family {
     model_type: "xlm-roberta",
     describe: |json| describe(json, &XLM_CLASSES),
+    gguf: None,
 };
 
 /// The classes of transformers: for sequences, tokens, spans and masked tokens.

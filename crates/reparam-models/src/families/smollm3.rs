@@ -6,11 +6,17 @@ use super::Family;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, bias_feed_forward, sliding_layers,
 };
+use crate::gguf::GgufFamily;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "smollm3",
     describe,
+    gguf: Some(GgufFamily {
+        rotates_neighbours: true,
+        unrotated: Some(4),
+        ..GgufFamily::new("smollm3")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -5,11 +5,18 @@ use reparam_formats::config::{ModelJson, SpecialTokens};
 use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability, refuse};
 use crate::architecture::NormKind;
+use crate::gguf::{GgufBiases, GgufFamily, GgufHead};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "stablelm",
     describe,
+    gguf: Some(GgufFamily {
+        biases: GgufBiases::INPUTS,
+        square_queries: true,
+        head: GgufHead::Own,
+        ..GgufFamily::new("stablelm")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -6,11 +6,18 @@ use reparam_ops::Activation;
 use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability};
 use crate::architecture::NormKind;
+use crate::gguf::{GgufBiases, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "starcoder2",
     describe,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        biases: GgufBiases::ALL,
+        square_queries: true,
+        ..GgufFamily::new("starcoder2")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -30,6 +30,7 @@ pub(super) const FAMILY: Family = Family {
         };
         describe(json, &defaults, "T5ForConditionalGeneration", scales)
     },
+    gguf: None,
 };
 
 pub(super) const MULTILINGUAL: Family = Family {
@@ -45,6 +46,7 @@ pub(super) const MULTILINGUAL: Family = Family {
         };
         describe(json, &defaults, "MT5ForConditionalGeneration", false)
     },
+    gguf: None,
 };
 
 /// What a family takes where `config.json` says nothing.

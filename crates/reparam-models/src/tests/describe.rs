@@ -651,6 +651,7 @@ fn a_family_is_added_from_outside() {
     let families = Families::builtin().with(Family {
         model_type: "toy",
         describe: toy,
+        gguf: None,
     });
     assert!(families.model_types().contains(&"toy"));
     let all = families.describe(&json).expect("it is there now");

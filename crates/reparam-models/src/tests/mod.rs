@@ -7,6 +7,7 @@ mod equivalence;
 mod families;
 mod full;
 mod generation;
+mod gguf;
 mod logits;
 mod lora;
 mod methods;

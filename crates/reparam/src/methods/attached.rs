@@ -93,6 +93,12 @@ pub struct Theta<'a> {
     tensors: &'a [NamedParam],
 }
 
+impl<'a> Theta<'a> {
+    pub(super) fn of(tensors: &'a [NamedParam]) -> Self {
+        Self { tensors }
+    }
+}
+
 impl Theta<'_> {
     /// Returns a matrix by its name.
     ///

@@ -264,6 +264,34 @@ impl NewTensor {
         }
     }
 
+    /// Returns its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns its shape.
+    pub(super) fn shape(&self) -> Vec<usize> {
+        match &self.value {
+            NewValue::Vector(tensor) => tensor.dims().to_vec(),
+            NewValue::Matrix(tensor) => tensor.dims().to_vec(),
+        }
+    }
+
+    /// Gives it other values, as many as it has.
+    pub(super) fn with_values(self, values: Vec<f64>, options: (&Device, DType)) -> Self {
+        let value = match self.value {
+            NewValue::Vector(tensor) => {
+                let data = TensorData::new(values, tensor.dims());
+                NewValue::Vector(Tensor::from_data(data, options))
+            }
+            NewValue::Matrix(tensor) => {
+                let data = TensorData::new(values, tensor.dims());
+                NewValue::Matrix(Tensor::from_data(data, options))
+            }
+        };
+        Self { value, ..self }
+    }
+
     /// Keeps it from being trained.
     pub fn frozen(self) -> Self {
         Self {

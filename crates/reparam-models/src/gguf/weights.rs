@@ -1,0 +1,154 @@
+//! What llama.cpp calls the tensors of a model.
+
+use reparam_formats::gguf::{GgufWeight, Layout, Source};
+
+use super::{GgufFamily, GgufHead};
+use crate::Architecture;
+use crate::architecture::{BlockSpec, LinearSpec, NormKind, NormSpec};
+
+/// Returns the tensors of the checkpoint with their names in a file.
+pub(super) fn weights(
+    family: &GgufFamily,
+    architecture: &Architecture,
+    is_tied: bool,
+) -> Vec<GgufWeight> {
+    let mut all = Names {
+        architecture,
+        weights: Vec::new(),
+    };
+    let table = architecture.full_path(&architecture.embedding.tokens);
+    all.put(
+        "token_embd.weight",
+        &table,
+        "weight",
+        Layout::AsStored,
+        false,
+    );
+    if let Some(positions) = &architecture.embedding.positions {
+        let path = architecture.full_path(&positions.path);
+        // llama.cpp adds them to token vectors in f32.
+        all.put(
+            "position_embd.weight",
+            &path,
+            "weight",
+            Layout::AsStored,
+            true,
+        );
+    }
+    for (layer, block) in architecture.blocks.iter().enumerate() {
+        all.block(family, layer, block);
+    }
+    if let Some(norm) = &architecture.norm {
+        all.norm("output_norm", norm);
+    }
+    match (is_tied, family.head) {
+        (false, _) => all.put(
+            "output.weight",
+            &architecture.head.path,
+            "weight",
+            Layout::AsStored,
+            false,
+        ),
+        (true, GgufHead::Own) => {
+            all.put("output.weight", &table, "weight", Layout::AsStored, false)
+        }
+        (true, GgufHead::OwnOrTable | GgufHead::Table) => {}
+    }
+    all.weights
+}
+
+struct Names<'a> {
+    architecture: &'a Architecture,
+    weights: Vec<GgufWeight>,
+}
+
+impl Names<'_> {
+    fn put(&mut self, name: &str, path: &str, field: &str, layout: Layout, keeps_f32: bool) {
+        self.weights.push(GgufWeight {
+            name: name.to_owned(),
+            source: Source::Stored {
+                name: format!("{path}.{field}"),
+                layout,
+                keeps_f32,
+            },
+        });
+    }
+
+    fn norm(&mut self, name: &str, norm: &NormSpec) {
+        let path = self.architecture.full_path(&norm.path);
+        let layout = match norm.kind {
+            NormKind::RmsPlusOne => Layout::PlusOne,
+            _ => Layout::AsStored,
+        };
+        self.put(&format!("{name}.weight"), &path, "weight", layout, true);
+        if norm.kind == NormKind::Layer {
+            self.put(
+                &format!("{name}.bias"),
+                &path,
+                "bias",
+                Layout::AsStored,
+                true,
+            );
+        }
+    }
+
+    fn linear(&mut self, name: &str, linear: &LinearSpec, layout: Layout) {
+        let path = self.architecture.full_path(&linear.path);
+        let of_weight = match linear.transposed {
+            true => Layout::Transposed,
+            false => layout,
+        };
+        self.put(&format!("{name}.weight"), &path, "weight", of_weight, false);
+        if linear.bias {
+            self.put(&format!("{name}.bias"), &path, "bias", layout, true);
+        }
+    }
+
+    fn block(&mut self, family: &GgufFamily, layer: usize, block: &BlockSpec) {
+        let name = |name: &str| format!("blk.{layer}.{name}");
+        let (attention, feed_forward) = (&block.attention, &block.feed_forward);
+        let pairs = |heads| match family.rotates_neighbours {
+            true => Layout::Pairs { heads },
+            false => Layout::AsStored,
+        };
+        let heads = [
+            pairs(attention.n_heads),
+            pairs(attention.n_kv_heads),
+            Layout::AsStored,
+        ];
+        let inputs: &[(&str, Layout)] = match attention.inputs.len() {
+            1 => &[("attn_qkv", Layout::AsStored)],
+            _ => &[
+                ("attn_q", heads[0]),
+                ("attn_k", heads[1]),
+                ("attn_v", heads[2]),
+            ],
+        };
+        for ((of, layout), linear) in inputs.iter().zip(&attention.inputs) {
+            self.linear(&name(of), linear, *layout);
+        }
+        self.linear(&name("attn_output"), &attention.output, Layout::AsStored);
+        // Up alone without a gate, or with both in one layer.
+        let inputs: &[&str] = match feed_forward.inputs.len() {
+            1 => &["ffn_up"],
+            _ => &["ffn_gate", "ffn_up"],
+        };
+        for (of, linear) in inputs.iter().zip(&feed_forward.inputs) {
+            self.linear(&name(of), linear, Layout::AsStored);
+        }
+        self.linear(&name("ffn_down"), &feed_forward.output, Layout::AsStored);
+        let norms = [
+            ("attn_norm", &block.attention_norms.before),
+            ("post_attention_norm", &block.attention_norms.inside),
+            ("attn_q_norm", &attention.q_norm),
+            ("attn_k_norm", &attention.k_norm),
+            ("ffn_norm", &block.feed_forward_norms.before),
+            ("post_ffw_norm", &block.feed_forward_norms.inside),
+        ];
+        for (of, norm) in norms {
+            if let Some(norm) = norm {
+                self.norm(&name(of), norm);
+            }
+        }
+    }
+}
