@@ -122,6 +122,7 @@ impl AdapterFiles {
     /// [`PeftError::OtherBase`], and those of reading the base.
     pub fn over(mut self, base: &Checkpoint, tied: &[(&str, &str)]) -> Result<Self, PeftError> {
         let saved = self.config.strings("modules_to_save")?.unwrap_or_default();
+        let trains_biases = !matches!(self.config.str("bias")?, None | Some("none"));
         let stored: Vec<String> = self.tensors.keys().cloned().collect();
         for name in stored {
             let (of_base, is_certain) = match name.strip_suffix(BASE_WEIGHT) {
@@ -134,6 +135,10 @@ impl AdapterFiles {
                 _ => None,
             });
             let weight = base.get(&of_base).or_else(|| base.get(of_tied?));
+            // A bias that is trained is no copy either.
+            if trains_biases && name.ends_with(".bias") {
+                continue;
+            }
             let refuse = |problem| PeftError::OtherBase {
                 name: of_base.clone(),
                 problem,

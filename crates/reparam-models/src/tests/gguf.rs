@@ -145,7 +145,7 @@ fn windows_that_llama_cpp_does_not_have_bound_the_context() {
     );
     let usual = of(["sliding"; 4]).expect("a model");
     assert_eq!(setting(&usual, "attention.sliding_window_pattern"), None);
-    let error = of(["sliding", "sliding", "full", "sliding"]).expect_err("no period");
+    let error = of(["full", "sliding", "sliding", "full"]).expect_err("no period");
     assert!(error.to_string().contains("period"), "{error}");
 }
 
@@ -168,7 +168,7 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_what_it_is() {
             "gemma2",
             json!({"final_logit_softcapping": null}),
             true,
-            "caps",
+            "cap logits",
         ),
         ("gemma", json!({}), false, "output head"),
         (

@@ -108,7 +108,8 @@ fn numbers_come_back_in_every_type_and_layout() {
         let file = written(&model(all.clone()), &mut weights, dtype).expect("a file");
         let at = |name: &str| &file.tensors[name];
         assert_eq!((at("a").kind, &*at("a").shape), (kind, &[3, 32][..]));
-        let error = if kind == 8 { 0.3 } else { 0.0 };
+        // Half a step of the largest block.
+        let error = if kind == 8 { 0.4 } else { 0.0 };
         for (found, expected) in at("a").values.iter().zip(ramp(96)) {
             assert!(
                 (found - f64::from(expected)).abs() <= error,
