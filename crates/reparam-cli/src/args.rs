@@ -1,8 +1,10 @@
 //! The arguments of every command.
 
 mod chat;
+mod convert;
 mod examples;
 mod explain;
+mod merge;
 mod sampling;
 
 use std::path::PathBuf;
@@ -18,8 +20,10 @@ use reparam_train::{
 };
 
 pub(crate) use self::chat::{ChatArgs, TemplateArgs};
+pub(crate) use self::convert::{ConvertArgs, Target, request as read_request};
 pub(crate) use self::examples::ExampleArgs;
 pub(crate) use self::explain::ExplainArgs;
+pub(crate) use self::merge::MergeArgs;
 pub(crate) use self::sampling::SamplingArgs;
 use crate::context::Context;
 use crate::env_vars;
@@ -197,6 +201,32 @@ pub(crate) enum Command {
             --method occlusion --json"
     )]
     Explain(ExplainArgs),
+    /// Merge adapters into their base model
+    #[command(
+        long_about = "Merge adapters into their base model\n\n\
+            Writes a model directory in Hugging Face layout, with the base's configuration, tokenizer and chat template. \
+            Weights are summed in f64 and rounded once; for each, the error of that rounding is printed beside the \
+            change. With --data, the merged model is compared with the adapter, and --max-kl refuses one that diverges.",
+        after_long_help = "Examples:\n  \
+            reparam merge --model base --adapter runs/a/adapter --output merged\n  \
+            reparam merge --model base --adapter a --adapter b --weight 0.5 --weight 0.5 --output both\n  \
+            reparam merge --model base --adapter a --dtype bf16 --data held-out.txt --max-kl 1e-3 --output merged"
+    )]
+    Merge(MergeArgs),
+    /// Write a model or an adapter for another program
+    #[command(
+        long_about = "Write a model or an adapter for another program\n\n\
+            To gguf: a model with its tokenizer, or a LoRA adapter, as one file for llama.cpp. To mlx: an adapter of PEFT \
+            as one of MLX, or a model directory. To peft: an adapter of MLX as one of PEFT. With --adapter, the adapter is \
+            written, and --model is its base; with --merge, the base with the adapter in it. See docs/convert.md.",
+        after_long_help = "Examples:\n  \
+            reparam convert --model assets/stories260K --to gguf --output stories.gguf\n  \
+            reparam convert --model base --to gguf --dtype q8_0 --output base.gguf\n  \
+            reparam convert --adapter runs/a/adapter --to gguf --output adapter.gguf\n  \
+            reparam convert --model base --adapter runs/a/adapter --merge --to gguf --output merged.gguf\n  \
+            reparam convert --adapter runs/a/adapter --to mlx --output mlx-adapter"
+    )]
+    Convert(ConvertArgs),
     /// Describe a model, adapter, run directory or safetensors file
     #[command(after_long_help = "Examples:\n  \
             reparam inspect assets/stories260K\n  \

@@ -57,6 +57,8 @@ fn dispatch(
         Command::Chat(args) => commands::chat::run(args, &context, printer),
         Command::Generate(args) => commands::generate::run(args, &context, printer),
         Command::Init(args) => commands::init::run(args, &context()?, printer),
+        Command::Merge(args) => commands::merge::run(args, &context()?, printer),
+        Command::Convert(args) => commands::convert::run(args, &context()?, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),
         Command::Bench(args) => commands::bench::run(args, &context()?, printer),
         Command::Methods => commands::methods::run(printer),

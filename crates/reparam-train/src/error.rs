@@ -14,7 +14,9 @@ use reparam_data::word_pairs::WordPairError;
 use reparam_data::{DataError, DocumentSource, TabularError};
 use reparam_formats::FormatError;
 use reparam_formats::config::ConfigError as ModelConfigError;
+use reparam_formats::gguf::GgufError;
 use reparam_formats::hub::HubError;
+use reparam_formats::mlx::MlxError;
 use reparam_formats::peft::PeftError;
 use reparam_formats::word_vectors::WordVectorError;
 use reparam_models::ModelError;
@@ -24,6 +26,7 @@ use thiserror::Error;
 pub use self::examples::ExamplesError;
 use crate::config::ConfigError;
 use crate::event::{Failure, FailureKind};
+use crate::merge::MergeError;
 use crate::numbers::{bytes, given, readable};
 use reparam_formats::{shown, shown_sentence};
 
@@ -49,6 +52,15 @@ pub enum TrainError {
     /// The adapter cannot be used.
     #[error(transparent)]
     Peft(#[from] PeftError),
+    /// The model or adapter cannot be written for llama.cpp.
+    #[error(transparent)]
+    Gguf(GgufError),
+    /// The adapter cannot be one of MLX, or of PEFT.
+    #[error(transparent)]
+    Mlx(#[from] MlxError),
+    /// Adapters could not be merged.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// What was asked for needs more memory than there is.
     #[error("this needs at least {} of memory, and there is {}", bytes(*need), bytes(u128::from(*have)))]
     DoesNotFit {
@@ -653,6 +665,11 @@ impl TrainError {
             | Self::WeightOfNoLabel { .. }
             | Self::NothingHeldOut { .. }
             | Self::Stateless { .. }
+            | Self::Merge(
+                MergeError::TooFar { .. }
+                | MergeError::Factor { .. }
+                | MergeError::ComparesOneAdapter,
+            )
             | Self::NoTask { .. }
             | Self::UnknownTask { .. }
             | Self::Warmup { .. } => FailureKind::Config,
@@ -682,6 +699,18 @@ impl TrainError {
             message: self.to_string(),
             kind: self.kind(),
             hints: self.hint().into_iter().collect(),
+        }
+    }
+}
+
+/// What is wrong with a file, its configuration or an adapter is that, whatever it was to become.
+impl From<GgufError> for TrainError {
+    fn from(error: GgufError) -> Self {
+        match error {
+            GgufError::File(error) => error.into(),
+            GgufError::Config(error) => error.into(),
+            GgufError::Peft(error) => error.into(),
+            error => Self::Gguf(error),
         }
     }
 }

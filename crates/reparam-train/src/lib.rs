@@ -6,6 +6,7 @@
 //! - [`event`] defines what a run tells its observers and writes to `events.jsonl`;
 //! - [`mod@bench`] measures training steps;
 //! - [`mod@chat`] renders conversations for a loaded model, and holds one with it;
+//! - [`mod@merge`] puts adapters into the weights of their base, [`convert`] writes the formats of other programs;
 //! - [`Session`] is a loaded language model for everything else: [`evaluate_file`], generation.
 //!
 //! Nothing here prints, exits or reads environment variables: the program `reparam` does.
@@ -17,6 +18,7 @@ mod cards;
 pub mod chat;
 pub mod config;
 mod convergence;
+pub mod convert;
 mod error;
 mod evaluate;
 pub mod event;
@@ -31,6 +33,7 @@ mod learner;
 mod log;
 mod markup;
 mod memory;
+pub mod merge;
 mod metrics;
 mod model_files;
 mod new_model;

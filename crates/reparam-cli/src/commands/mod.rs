@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod explain;
@@ -9,6 +10,7 @@ pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod inspect;
 mod matrix;
+pub(crate) mod merge;
 pub(crate) mod methods;
 pub(crate) mod predict;
 pub(crate) mod study;

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 12] = [
-    "train", "init", "study", "predict", "eval", "generate", "chat", "explain", "inspect", "bench",
-    "methods", "doctor",
+const VERBS: [&str; 14] = [
+    "train", "init", "study", "predict", "eval", "generate", "chat", "explain", "merge", "convert",
+    "inspect", "bench", "methods", "doctor",
 ];
 
 fn here() -> &'static std::path::Path {
@@ -31,6 +31,8 @@ fn help_lists_the_commands() {
       generate  Continue a prompt
       chat      Hold a conversation with a model
       explain   Explain what a model says of a text
+      merge     Merge adapters into their base model
+      convert   Write a model or an adapter for another program
       inspect   Describe a model, adapter, run directory or safetensors file
       bench     Benchmark training steps on random tokens
       methods   List methods and gradient transforms

@@ -4,6 +4,7 @@
 mod chat;
 mod commands;
 mod config;
+mod convert;
 mod data;
 #[cfg(unix)]
 mod docs;

@@ -11,15 +11,15 @@ fn words_of_other_programs_are_answered() {
     #[rustfmt::skip]
     let cases: &[(&[&str], &str)] = &[
         (&["resume", "run.toml"], "`reparam train RUN_FILE --resume` goes on with a run"),
-        (&["merge", "--model", "m"], "merge_and_unload"),
         (&["repl"], "`reparam chat`"),
         (&["run"], "`reparam chat --model MODEL`"),
         (&["train", "run.toml", "--train-on-inputs"], "--set data.train_on_prompt=VALUE"),
         (&["train", "run.toml", "--mask-history"], "--set data.train_on_turns=VALUE"),
+        (&["fuse", "--model", "m"], "`reparam merge --model BASE"),
         (&["serve"], "llama.cpp or vLLM"),
         (&["fine-tune"], "`reparam train`"),
         (&["Finetune"], "`reparam train`"),
-        (&["convert"], "convert_lora_to_gguf.py"),
+        (&["gguf"], "`reparam convert --model MODEL --to gguf"),
         (&["train", "run.toml", "--lr", "1e-3"], "it is called `learning_rate` here: --set optimizer.learning_rate=VALUE"),
         (&["train", "run.toml", "--learning-rate=1e-3"], "it is a key of the run file: --set optimizer.learning_rate=VALUE"),
         (&["train", "run.toml", "--epochs", "2"], "--set train.epochs=VALUE"),

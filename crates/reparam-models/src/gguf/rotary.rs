@@ -25,6 +25,9 @@ pub(super) fn settings(
     let Some(full) = kinds.next() else {
         return Ok(Rotary::default());
     };
+    if architecture.rotary.iter().any(|kind| kind.interleaved) {
+        return Err("it rotates neighbours".to_owned());
+    }
     let mut rotary = Rotary::default();
     let turned = 2 * full.inverse_frequencies.len();
     let count = |number: usize| GgufValue::U32(u32::try_from(number).unwrap_or(u32::MAX));

@@ -14,6 +14,9 @@ impl TrainError {
             Self::Format(error) => error.hint(),
             Self::ModelConfig(error) => error.hint(),
             Self::Peft(error) => error.hint(),
+            Self::Gguf(error) => error.hint(),
+            Self::Mlx(error) => error.hint(),
+            Self::Merge(error) => error.hint(),
             Self::Data(error) => error.hint(),
             Self::Model(error) => error.hint(),
             Self::ModelOfAnotherKind { error, advice } => {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use reparam_data::rows::{RowFormat, RowsOptions};
-use reparam_data::{Fields, OnError, Template};
+use reparam_data::{Fields, OnError, ReadOptions, Template};
 use reparam_models::Sampling;
 use reparam_models::architecture::Pooling;
 use reparam_ops::runtime::Runtime;
@@ -198,6 +198,18 @@ impl DataRequest {
             format: self.format.as_deref().map(str::parse).transpose()?,
             fields: self.fields.clone().unwrap_or_default(),
         })
+    }
+
+    /// Returns how a file of texts is read to be measured.
+    pub(crate) fn text_options(&self) -> Result<ReadOptions> {
+        let options = ReadOptions {
+            format: self.format.as_deref().map(str::parse).transpose()?,
+            fields: self.fields.clone().unwrap_or_default(),
+            template: self.template.clone(),
+            on_error: self.on_error,
+            ..ReadOptions::default()
+        };
+        Ok(options.measured())
     }
 
     /// Returns whether nothing here says how the file is read, so that it is read as those of the model's run were.

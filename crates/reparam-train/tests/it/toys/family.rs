@@ -19,6 +19,7 @@ use crate::repository;
 pub(crate) const FAMILY: Family = Family {
     model_type: "toy",
     describe,
+    gguf: None,
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

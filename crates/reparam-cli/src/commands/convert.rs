@@ -1,0 +1,137 @@
+//! `reparam convert`.
+
+use std::path::Path;
+
+use reparam_formats::checkpoint::Dtype;
+use reparam_formats::gguf::GgufDtype;
+use reparam_train::convert::{adapter_to_gguf, adapter_to_mlx, adapter_to_peft, model_to_gguf};
+use reparam_train::merge::{MergeRequest, merge};
+use reparam_train::{ModelRequest, Stop};
+use serde_json::json;
+
+use crate::args::{ConvertArgs, Target};
+use crate::context::Context;
+use crate::error::Result;
+use crate::output::Printer;
+use crate::wrong_use::conflict;
+
+/// Writes a model or an adapter for another program.
+pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
+    context.watch_interrupts(None)?;
+    let output = context.expand(args.output.clone());
+    let model = args.model(context);
+    let adapter = args.adapter.clone().map(|path| context.expand(path));
+    // What is asked of a request without a model: where things are looked up.
+    let any = crate::args::read_request(String::new(), context);
+    let warnings = model.as_ref().unwrap_or(&any).warnings.clone();
+    let written = match (&adapter, model) {
+        (Some(adapter), model) if !args.merge => {
+            let model = model.as_ref();
+            write_adapter(&args, adapter, model, (&output, &any), context)
+        }
+        (adapter, Some(model)) => write_model(&args, adapter.as_deref(), model, &output, context),
+        // The arguments require a model or an adapter.
+        (_, None) => Err(conflict(
+            "convert",
+            "there is neither --model nor --adapter".to_owned(),
+        )),
+    };
+    printer.warn_all(&warnings);
+    let (what, dtype) = written?;
+    let path = output.display().to_string();
+    if printer.is_json() {
+        let format = args.to.word();
+        let dtype = dtype.map(GgufDtype::name);
+        return printer
+            .json(&json!({ "output": path, "kind": what, "format": format, "dtype": dtype }));
+    }
+    let dtype = dtype.map_or(String::new(), |dtype| format!(" ({dtype})"));
+    printer.row(what, &format!("{path}{dtype}"))
+}
+
+/// What was written, and the type of its matrices.
+type Written = (&'static str, Option<GgufDtype>);
+
+/// Writes an adapter by itself.
+fn write_adapter(
+    args: &ConvertArgs,
+    adapter: &Path,
+    model: Option<&ModelRequest>,
+    (output, any): (&Path, &ModelRequest),
+    context: &Context,
+) -> Result<Written> {
+    if args.to != Target::Gguf {
+        let word = args.to.word();
+        if args.dtype.is_some() {
+            let problem =
+                format!("--dtype has no effect on an adapter that is written --to {word}");
+            return Err(conflict("convert", problem));
+        }
+        if model.is_some() {
+            let problem = format!(
+                "--model has no effect on an adapter that is written --to {word}; give --merge to write the model"
+            );
+            return Err(conflict("convert", problem));
+        }
+    }
+    let dtype = match args.to {
+        Target::Gguf => {
+            let dtype = args.dtype.unwrap_or(GgufDtype::F32);
+            adapter_to_gguf(adapter, model, dtype, output, any, &context.hub)?;
+            Some(dtype)
+        }
+        Target::Mlx => {
+            adapter_to_mlx(adapter, output)?;
+            None
+        }
+        Target::Peft => {
+            adapter_to_peft(adapter, output)?;
+            None
+        }
+    };
+    Ok(("adapter", dtype))
+}
+
+/// Writes a whole model, with an adapter merged into it if there is one.
+fn write_model(
+    args: &ConvertArgs,
+    adapter: Option<&Path>,
+    model: ModelRequest,
+    output: &Path,
+    context: &Context,
+) -> Result<Written> {
+    let model = match adapter {
+        Some(adapter) => model.with_adapter(adapter),
+        None => model,
+    };
+    match args.to {
+        Target::Gguf => {
+            let dtype = model_to_gguf(&model, args.dtype, output, &context.hub)?;
+            Ok(("model", Some(dtype)))
+        }
+        Target::Mlx => {
+            let dtype = match args.dtype {
+                None => None,
+                Some(GgufDtype::F32) => Some(Dtype::F32),
+                Some(GgufDtype::F16) => Some(Dtype::F16),
+                Some(GgufDtype::BF16) => Some(Dtype::BF16),
+                Some(GgufDtype::Q8_0) => {
+                    let problem = "--dtype q8_0 is of GGUF; MLX quantizes what it reads";
+                    return Err(conflict("convert", problem.to_owned()));
+                }
+            };
+            let (found, hub) = model.found(&context.hub)?;
+            let adapters = found.adapter.clone().map(|path| (path, 1.0));
+            let request = MergeRequest {
+                dtype,
+                ..MergeRequest::new(found, adapters.into_iter().collect())
+            };
+            merge(&request, output, &hub, Stop::new(&context.stop))?;
+            Ok(("model", args.dtype))
+        }
+        Target::Peft => {
+            let problem = "--to peft writes an adapter; give --adapter without --merge";
+            Err(conflict("convert", problem.to_owned()))
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Merging adapters and writing the formats of other programs.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::{Workplace, model, repository};
+
+fn adapter(name: &str) -> String {
+    let path = repository().join("testdata/golden/peft").join(name);
+    path.display().to_string()
+}
+
+fn begins(path: &Path) -> Vec<u8> {
+    std::fs::read(path).expect("a file")[..4].to_vec()
+}
+
+#[test]
+fn models_and_adapters_become_files_of_llama_cpp() {
+    let workplace = Workplace::new();
+    let (model, adapter) = (model(), adapter("patterns"));
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["--model", &model], "model", "f32"),
+        (&["--model", &model, "--dtype", "q8_0"], "model", "q8_0"),
+        (
+            &["--adapter", &adapter, "--model", &model],
+            "adapter",
+            "f32",
+        ),
+        (
+            &[
+                "--adapter",
+                &adapter,
+                "--model",
+                &model,
+                "--merge",
+                "--dtype",
+                "bf16",
+            ],
+            "model",
+            "bf16",
+        ),
+    ];
+    for (args, kind, dtype) in cases {
+        let all = [
+            &["convert", "--json", "--to", "gguf", "--output", "a.gguf"],
+            args,
+        ]
+        .concat();
+        let report = workplace.reparam(&all).succeeded().json();
+        let expected = json!({"dtype": dtype, "format": "gguf", "kind": kind, "output": "a.gguf"});
+        assert_eq!(report, expected);
+        assert_eq!(begins(&workplace.root().join("a.gguf")), b"GGUF");
+    }
+}
+
+#[test]
+fn what_has_no_effect_or_no_meaning_is_wrong_use() {
+    let workplace = Workplace::new();
+    let (model, adapter) = (model(), adapter("plain"));
+    let cases: [(&[&str], &str); 7] = [
+        (&["--to", "gguf"], "--model"),
+        (&["--to", "gguf", "--model", &model, "--merge"], "--adapter"),
+        (&["--to", "peft", "--model", &model], "writes an adapter"),
+        (
+            &["--to", "mlx", "--adapter", &adapter, "--dtype", "f16"],
+            "no effect",
+        ),
+        (
+            &["--to", "mlx", "--adapter", &adapter, "--model", &model],
+            "no effect",
+        ),
+        (
+            &["--to", "mlx", "--model", &model, "--dtype", "q8_0"],
+            "MLX quantizes",
+        ),
+        (&["--to", "onnx", "--model", &model], "onnx"),
+    ];
+    for (args, said) in cases {
+        let all = [&["convert", "--output", "out"], args].concat();
+        let outcome = workplace.reparam(&all);
+        assert_eq!(outcome.code, Some(2), "{args:?}: {}", outcome.err);
+        assert!(outcome.err.contains(said), "{args:?}: {}", outcome.err);
+        assert!(!workplace.root().join("out").exists());
+    }
+}
+
+#[test]
+fn what_an_adapter_file_has_no_place_for_is_merged() {
+    let workplace = Workplace::new();
+    let dora = repository().join("testdata/golden/methods/dora");
+    let dora = dora.display().to_string();
+    let model = model();
+    let args = [
+        "convert",
+        "--to",
+        "gguf",
+        "--output",
+        "a.gguf",
+        "--adapter",
+        &dora,
+        "--model",
+        &model,
+    ];
+    workplace.reparam(&args).failed(1, "use_dora", "--merge");
+    let merged = [&args[..], &["--merge"]].concat();
+    workplace.reparam(&merged).succeeded();
+}
+
+#[test]
+fn an_adapter_goes_to_mlx_and_back_with_the_same_bits() {
+    let workplace = Workplace::new();
+    let plain = adapter("plain");
+    let convert = |adapter: &str, to: &str, output: &str| {
+        let args = [
+            "convert",
+            "--adapter",
+            adapter,
+            "--to",
+            to,
+            "--output",
+            output,
+        ];
+        workplace.reparam(&args).succeeded();
+    };
+    convert(&plain, "mlx", "mlx");
+    convert("mlx", "peft", "peft");
+    let bytes =
+        |path: &Path| std::fs::read(path.join("adapter_model.safetensors")).expect("a file");
+    let again = workplace.root().join("peft");
+    assert_eq!(bytes(Path::new(&plain)), bytes(&again));
+    workplace
+        .reparam(&[
+            "convert",
+            "--adapter",
+            &plain,
+            "--to",
+            "peft",
+            "--output",
+            "no",
+        ])
+        .failed(1, "is not an adapter of MLX", "mlx_lm.lora");
+}
+
+#[test]
+fn a_merged_model_is_evaluated_as_its_adapter() {
+    let workplace = Workplace::new();
+    let (model, adapter) = (model(), adapter("rslora"));
+    let text = workplace.root().join("text.txt");
+    std::fs::write(
+        text,
+        "Once upon a time, there was a little girl named Lily.",
+    )
+    .expect("writes");
+    let merge = [
+        "merge",
+        "--model",
+        &model,
+        "--adapter",
+        &adapter,
+        "--output",
+        "merged",
+    ];
+    let args = [
+        &merge[..],
+        &["--json", "--data", "text.txt", "--max-kl", "1e-6"],
+    ]
+    .concat();
+    let report = workplace.reparam(&args).succeeded().json();
+    assert_eq!(report["layers"].as_array().map(Vec::len), Some(35));
+    assert!(
+        report["kl"].as_f64().is_some_and(|kl| kl < 1e-9),
+        "{report}"
+    );
+    let loss = |args: &[&str]| {
+        let all = [
+            &["eval", "--json", "--data", "text.txt", "--precision", "f32"],
+            args,
+        ]
+        .concat();
+        workplace.reparam(&all).succeeded().json()["loss"]
+            .as_f64()
+            .expect("a loss")
+    };
+    let difference =
+        loss(&["--model", "merged"]) - loss(&["--model", &model, "--adapter", &adapter]);
+    assert!(difference.abs() < 1e-5, "{difference}");
+    // By people it is read a weight a line.
+    let text = workplace.reparam(&merge).succeeded().out;
+    assert!(
+        text.contains("model.layers.0.mlp.down_proj.weight") && text.contains("error"),
+        "{text}"
+    );
+    let weights = [&merge[..], &["--weight", "1", "--weight", "2"]].concat();
+    assert_eq!(workplace.reparam(&weights).code, Some(2));
+}

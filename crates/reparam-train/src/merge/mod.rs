@@ -1,0 +1,179 @@
+//! Adapters merged into the weights of their base.
+
+mod compare;
+mod error;
+mod report;
+mod weights;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
+use reparam_formats::checkpoint::Dtype;
+use reparam_formats::hub::HubOptions;
+use serde_json::{Map, Value};
+
+pub use self::compare::Agreement;
+pub use self::error::MergeError;
+pub use self::report::{MergeReport, MergedLayer};
+pub(crate) use self::weights::MergedWeights;
+use crate::model_files::{CONFIG, ModelFiles};
+use crate::open::OpenedModel;
+use crate::session::load_adapter;
+use crate::task::{DataRequest, ModelRequest};
+use crate::{Result, Stop};
+
+/// The shard size of transformers.
+pub const SHARD_SIZE: u64 = 5_000_000_000;
+
+/// What is merged, and how the result is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergeRequest {
+    /// The base; its adapter is not looked at.
+    pub model: ModelRequest,
+    /// The adapters, each with what its change is multiplied by.
+    pub adapters: Vec<(PathBuf, f64)>,
+    /// The type of the weights; that of each tensor of the base if absent.
+    pub dtype: Option<Dtype>,
+    /// The most bytes of a file of weights.
+    pub shard_size: u64,
+    /// Texts on which the adapter and the merged model are compared.
+    pub data: Option<DataRequest>,
+    /// The most tokens that both see at once.
+    pub sequence_length: usize,
+    /// The largest mean divergence per token, in nats, with which the result is written.
+    pub max_kl: Option<f64>,
+}
+
+impl MergeRequest {
+    /// Asks for one adapter in its base, in the base's types.
+    pub fn new(model: ModelRequest, adapters: Vec<(PathBuf, f64)>) -> Self {
+        Self {
+            model,
+            adapters,
+            dtype: None,
+            shard_size: SHARD_SIZE,
+            data: None,
+            sequence_length: crate::task::DEFAULT_LENGTH,
+            max_kl: None,
+        }
+    }
+}
+
+/// A base with adapters that are to be merged into it.
+pub(crate) struct Opened {
+    pub(crate) model: OpenedModel,
+    adapters: Vec<(PathBuf, f64)>,
+}
+
+impl Opened {
+    /// Opens the base and checks that the adapters are of it.
+    pub(crate) fn find(
+        model: &ModelRequest,
+        adapters: &[(PathBuf, f64)],
+        hub: &HubOptions,
+    ) -> Result<Self> {
+        let opened = OpenedModel::open(&model.model, hub, &model.catalog, None)?;
+        Ok(Self {
+            model: opened,
+            adapters: adapters.to_vec(),
+        })
+    }
+
+    /// Returns the weights with the adapters in them.
+    pub(crate) fn weights(&self, model: &ModelRequest) -> Result<MergedWeights<'_>> {
+        let mut loaded = Vec::new();
+        for (directory, factor) in &self.adapters {
+            if !factor.is_finite() {
+                return Err(MergeError::Factor { factor: *factor }.into());
+            }
+            loaded.push((load_adapter(directory)?, *factor));
+        }
+        let methods = &model.catalog.methods;
+        MergedWeights::new(&self.model.files, &self.model.architecture, loaded, methods)
+    }
+}
+
+/// Merges adapters into their base and writes the result as a model directory, which is there as a whole or not at all.
+///
+/// Of several adapters, each change `W_i - W0` is multiplied by its factor, and their sum is added to `W0`.
+///
+/// # Numerics
+///
+/// All sums are in f64, and each number is rounded once, to the type in which it is written.
+///
+/// # Errors
+///
+/// Fails when model and adapter do not fit, [`MergeError::TooFar`] if the merged model says something else than the
+/// adapter by more than is asked for, and those of files; [`TrainError::Interrupted`](crate::TrainError::Interrupted).
+pub fn merge(
+    request: &MergeRequest,
+    output: &Path,
+    hub: &HubOptions,
+    stop: Stop<'_>,
+) -> Result<MergeReport> {
+    request.model.runtime.run(|| {
+        let opened = Opened::find(&request.model, &request.adapters, hub)?;
+        let mut weights = opened.weights(&request.model)?;
+        let files = &opened.model.files;
+        let directory = AtomicDirectory::create(output)?;
+        let mut report = write::write(request, &mut weights, directory.path(), stop)?;
+        let config = config_of(files, request.dtype, weights.unties());
+        write_companions(files, directory.path())?;
+        write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
+        if let Some(data) = &request.data {
+            let agreement = compare::compare(request, data, directory.path(), hub, stop)?;
+            if let Some(bound) = request.max_kl.filter(|bound| agreement.kl > *bound) {
+                let kl = agreement.kl;
+                return Err(MergeError::TooFar { kl, bound }.into());
+            }
+            report.agreement = Some(agreement);
+        }
+        directory.commit()?;
+        Ok(report)
+    })?
+}
+
+/// Writes what the base has beside its weights.
+fn write_companions(files: &ModelFiles, directory: &Path) -> Result<()> {
+    for (name, bytes) in files.companions() {
+        let path = directory.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|source| reparam_formats::FormatError::Io {
+                action: "create",
+                path: parent.to_owned(),
+                source,
+            })?;
+        }
+        write_file_atomic(&path, bytes)?;
+    }
+    Ok(())
+}
+
+/// The base's `config.json`, with the type of the weights and whether head and embedding are one.
+fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> String {
+    let mut config: Map<String, Value> = files.json().json.map().clone();
+    let word = dtype.and_then(|dtype| match dtype {
+        Dtype::F32 => Some("float32"),
+        Dtype::F16 => Some("float16"),
+        Dtype::BF16 => Some("bfloat16"),
+        _ => None,
+    });
+    if let Some(word) = word {
+        // transformers 4 and 5 have different words for it.
+        let known = ["dtype", "torch_dtype"].into_iter();
+        let there: Vec<&str> = known.filter(|key| config.contains_key(*key)).collect();
+        let keys = if there.is_empty() {
+            vec!["dtype"]
+        } else {
+            there
+        };
+        for key in keys {
+            config.insert(key.to_owned(), word.into());
+        }
+    }
+    if unties {
+        config.insert("tie_word_embeddings".to_owned(), false.into());
+    }
+    format!("{:#}\n", Value::Object(config))
+}
