@@ -667,6 +667,7 @@ impl TrainError {
             | Self::Stateless { .. }
             | Self::Merge(
                 MergeError::TooFar { .. }
+                | MergeError::OutputTaken { .. }
                 | MergeError::Factor { .. }
                 | MergeError::ComparesOneAdapter,
             )

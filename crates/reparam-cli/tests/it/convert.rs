@@ -186,6 +186,10 @@ fn a_merged_model_is_evaluated_as_its_adapter() {
         loss(&["--model", "merged"]) - loss(&["--model", &model, "--adapter", &adapter]);
     assert!(difference.abs() < 1e-5, "{difference}");
     // By people it is read a weight a line.
+    workplace
+        .reparam(&merge)
+        .failed(1, "merged has files already", "--output");
+    std::fs::remove_dir_all(workplace.root().join("merged")).expect("removes");
     let text = workplace.reparam(&merge).succeeded().out;
     assert!(
         text.contains("model.layers.0.mlp.down_proj.weight") && text.contains("error"),

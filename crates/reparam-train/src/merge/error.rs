@@ -1,5 +1,7 @@
 //! Why adapters could not be merged.
 
+use std::path::PathBuf;
+
 use reparam_formats::checkpoint::Dtype;
 use reparam_formats::shown;
 use thiserror::Error;
@@ -17,6 +19,12 @@ pub enum MergeError {
         kl: f64,
         /// The largest that is accepted.
         bound: f64,
+    },
+    /// Something is where the merged model is to go.
+    #[error("{} has files already", path.display())]
+    OutputTaken {
+        /// The directory.
+        path: PathBuf,
     },
     /// A factor is no number.
     #[error("the change of an adapter cannot be multiplied by {factor}")]
@@ -66,6 +74,9 @@ impl MergeError {
     pub fn hint(&self) -> Option<String> {
         let text = match self {
             Self::TooFar { .. } => "write it with --dtype f32, or accept more with --max-kl",
+            Self::OutputTaken { .. } => {
+                "choose another directory with --output, or remove this one"
+            }
             Self::Beyond { .. } => "use --dtype bf16 or --dtype f32",
             Self::NotInBase { .. } => {
                 "use base and adapter together (--model BASE --adapter ADAPTER): a model with a new head is one of another class"

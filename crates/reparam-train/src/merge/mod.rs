@@ -104,7 +104,7 @@ impl Opened {
 ///
 /// # Errors
 ///
-/// Fails when model and adapter do not fit, [`MergeError::TooFar`] if the merged model says something else than the
+/// Fails when model and adapter do not fit, [`MergeError::OutputTaken`], [`MergeError::TooFar`] if the merged model says something else than the
 /// adapter by more than is asked for, and those of files; [`TrainError::Interrupted`](crate::TrainError::Interrupted).
 pub fn merge(
     request: &MergeRequest,
@@ -113,6 +113,7 @@ pub fn merge(
     stop: Stop<'_>,
 ) -> Result<MergeReport> {
     request.model.runtime.run(|| {
+        check_free(output)?;
         let opened = Opened::find(&request.model, &request.adapters, hub)?;
         let mut weights = opened.weights(&request.model)?;
         let files = &opened.model.files;
@@ -132,6 +133,18 @@ pub fn merge(
         directory.commit()?;
         Ok(report)
     })?
+}
+
+/// Refuses a directory with files: an index or a shard of another model among them would be read with this one's.
+fn check_free(output: &Path) -> Result<()> {
+    let is_taken = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+    match is_taken {
+        true => Err(MergeError::OutputTaken {
+            path: output.to_owned(),
+        }
+        .into()),
+        false => Ok(()),
+    }
 }
 
 /// Writes what the base has beside its weights.

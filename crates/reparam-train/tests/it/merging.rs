@@ -244,6 +244,14 @@ fn what_cannot_be_merged_writes_nothing() {
     let mut request = asked(&base, &[&plain]);
     request.adapters[0].1 = f64::NAN;
     assert!(refused(&request).contains("NaN"));
+    // Nor is a model written beside another's files.
+    let taken = place.path().join("taken");
+    std::fs::create_dir(&taken).expect("a directory");
+    std::fs::write(taken.join("model.safetensors"), "").expect("writes");
+    let request = asked(&base, &[&plain]);
+    let error = merge(&request, &taken, &offline(), Stop::never()).expect_err("taken");
+    assert!(error.to_string().contains("has files already"), "{error}");
+    std::fs::remove_dir_all(&taken).expect("removes");
     let missing = place.path().join("nothing");
     assert!(refused(&asked(&base, &[&missing])).contains("nothing"));
     let mut request = asked(&base, &[&plain, &plain]);
