@@ -122,7 +122,8 @@ fn fill(
             take(&bytes)?;
         }
         let layer = measured(tensor, &merged, &before)?;
-        return Ok(Some(layer));
+        // Most methods leave the bias of an adapted layer as it is.
+        return Ok((layer.max_change > 0.0).then_some(layer));
     }
     if base.dtype == tensor.dtype {
         take(&base.bytes()?)?;
