@@ -94,11 +94,14 @@ fn check_range(tensor: &TensorEntry, values: &[f64]) -> Result<(), GgufError> {
     }
 }
 
-/// Renders all that stands before the numbers, and returns with it elements and bytes of each tensor.
+/// Elements and bytes of each tensor.
+type Sizes = Vec<(usize, usize)>;
+
+/// Renders all that stands before the numbers, and returns with it the sizes of the tensors.
 fn header(
     metadata: &[(String, GgufValue)],
     tensors: &[TensorEntry],
-) -> Result<(Vec<u8>, Vec<(usize, usize)>), FormatError> {
+) -> Result<(Vec<u8>, Sizes), FormatError> {
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend((tensors.len() as u64).to_le_bytes());

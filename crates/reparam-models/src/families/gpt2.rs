@@ -6,8 +6,8 @@ use reparam_ops::Activation;
 use super::decoder::{Decoder, Defaults, Keys};
 use super::{Family, probability, refuse, residual_deviation};
 use crate::architecture::{NormKind, TableSpec};
-use crate::{Architecture, ModelError};
 use crate::gguf::{GgufBiases, GgufFamily};
+use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "gpt2",
