@@ -4,6 +4,8 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
+use reparam_data::chat::Turns;
+use reparam_data::source::{ChatOptions, ReadOptions};
 use reparam_data::{Dataset, DatasetOptions, PackingStrategy};
 use reparam_formats::hub::HubOptions;
 use serde::Serialize;
@@ -59,8 +61,15 @@ pub(super) fn compare(
         adapter: None,
         ..request.model.clone()
     })?;
+    let templates = with_adapter.chat_templates(data.chat_template.as_deref())?;
     let options = DatasetOptions {
-        read: data.text_options()?,
+        read: ReadOptions {
+            chat: Some(ChatOptions {
+                templates,
+                turns: Turns::default(),
+            }),
+            ..data.text_options()?
+        },
         train_on_prompt: false,
         sequence_length: request.sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
