@@ -713,6 +713,7 @@ mod tests {
             };
             // The shell takes redirections and quotes away.
             let example = example.split(" > ").next().unwrap_or_default();
+            let example = example.split(" < ").next().unwrap_or_default();
             let words = example.split('"').enumerate().flat_map(|(index, part)| {
                 if index % 2 == 1 {
                     vec![part]

@@ -74,13 +74,13 @@ fn a_model_learns_conversations_and_holds_them() {
         (&json!(4), &json!(6))
     );
     assert_eq!(data["turns_not_located"], 0);
-    // The template is beside the adapter, which knows how it was taught.
+    // The template is in the model, which knows how it was taught.
     assert!(
         workplace
-            .read_text("run/adapter/chat_template.jinja")
+            .read_text("run/model/chat_template.jinja")
             .contains("generation")
     );
-    let adapted = ["--model", &model, "--adapter", "run/adapter"];
+    let adapted = ["--model", "run/model"];
 
     let lines = format!("{}\n\n{}\n", ASKED[0].0, ASKED[1].0);
     let chat = [&["chat"][..], &adapted].concat();

@@ -133,6 +133,12 @@ impl ChatTemplate {
         Ok(on_own_stack(render)??.text)
     }
 
+    /// The token that ends a text.
+    pub(super) fn eos(&self) -> Option<&str> {
+        let token = self.tokens.get("eos_token")?;
+        (!token.is_empty()).then_some(token.as_str())
+    }
+
     /// What it is called in messages.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -218,7 +218,7 @@ fn the_turns_of_the_assistant_are_located_or_left_out() {
         (
             "phi-3-mini-4k-instruct",
             two,
-            &["one<|end|>\n", "two<|end|>\n"],
+            &["one<|end|>\n", "two<|end|>\n<|endoftext|>"],
             0,
         ),
         ("yi-1.5-9b-chat", &two[..2], &["one<|im_end|>\n"], 0),

@@ -134,6 +134,12 @@ impl ChatTemplate {
     ) -> Option<usize> {
         // A template may refuse the beginning of a conversation that it takes as a whole.
         let prefix = self.text(context, messages, add_generation_prompt).ok()?;
-        whole.starts_with(&prefix.text).then_some(prefix.text.len())
+        let text = prefix.text.as_str();
+        if whole.starts_with(text) {
+            return Some(text.len());
+        }
+        // Some templates end with EOS what they write, which only the last turn of the whole has then.
+        let open = text.strip_suffix(self.eos()?)?;
+        whole.starts_with(open).then_some(open.len())
     }
 }
