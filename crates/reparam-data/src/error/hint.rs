@@ -145,7 +145,7 @@ impl DataError {
                 "copy the tokenizer.json that belongs to the model into its directory".to_owned()
             }
             Self::OlderTokenizer { .. } => {
-                "name the right tokenizer_class in tokenizer_config.json, or load the model with transformers' \
+                "put all files of the tokenizer into the directory, name the right tokenizer_class in tokenizer_config.json, or load the model with transformers' \
                  AutoTokenizer and call save_pretrained, which writes a tokenizer.json"
                     .to_owned()
             }

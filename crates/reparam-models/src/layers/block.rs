@@ -106,7 +106,7 @@ pub struct CrossAttention {
 unnamed_module!(CrossAttention, modules: [attention, norms], data: []);
 
 /// One block: attention, in a decoder with a source attention to that, and feed-forward, each with its norms, each added to its
-/// input or, [in parallel](crate::BlockSpec::parallel), to that of the block.
+/// input or, [in parallel](crate::architecture::BlockSpec::parallel), to that of the block.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Attention.
