@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
 use reparam_formats::config::ModelJson;
+use reparam_formats::file::InputFile;
 use reparam_formats::gguf::{
     AdapterOptions, GgufDtype, GgufTokenizer, ModelOptions, TokenizerFiles, write_adapter,
     write_model,
@@ -14,7 +15,7 @@ use reparam_formats::mlx::{MlxAdapter, from_peft, to_peft};
 use reparam_formats::weights::Weights as _;
 use serde_json::Value;
 
-use crate::merge::{MergedWeights, Opened};
+use crate::merge::{MergeError, MergedWeights, Opened, check_free};
 use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::open::{OpenedModel, model_directory};
 use crate::session::{adapter_directory, load_adapter};
@@ -40,6 +41,7 @@ pub fn model_to_gguf(
     output: &Path,
     hub: &HubOptions,
 ) -> Result<GgufDtype> {
+    check_gguf(output)?;
     let (request, hub) = &request.found(hub)?;
     request.runtime.run(|| {
         let adapter = request.adapter.iter().map(|path| (path.clone(), 1.0));
@@ -54,7 +56,9 @@ pub fn model_to_gguf(
         } = &opened.model;
         let families = &request.catalog.families;
         let model = families.gguf(architecture, weights.is_tied())?;
-        let tokenizer = gguf_tokenizer(files, tokenizer, architecture.vocab_size)?;
+        let template = opened.template()?.map(|template| template.text);
+        let rows = architecture.vocab_size;
+        let tokenizer = gguf_tokenizer(files, tokenizer, template, rows)?;
         for note in model.notes.iter().chain(tokenizer.notes()) {
             request.warnings.add(note.clone());
         }
@@ -68,6 +72,23 @@ pub fn model_to_gguf(
         write_model(output, &model, &tokenizer, &mut weights, options)?;
         Ok(dtype)
     })?
+}
+
+/// Refuses a file that is none of GGUF: it may be what is converted.
+fn check_gguf(output: &Path) -> Result<()> {
+    const MAGIC: &[u8; 4] = b"GGUF";
+    if !output.is_file() {
+        return Ok(());
+    }
+    let mut begin = [0; MAGIC.len()];
+    let read = InputFile::open(output).and_then(|file| file.read_at(&mut begin, 0));
+    match read.is_ok() && begin == *MAGIC {
+        true => Ok(()),
+        false => Err(MergeError::OutputTaken {
+            path: output.to_owned(),
+        }
+        .into()),
+    }
 }
 
 /// The type of a stored tensor; f32 for one that GGUF has no type for.
@@ -88,6 +109,7 @@ pub fn adapter_to_gguf(
     request: &ModelRequest,
     hub: &HubOptions,
 ) -> Result<()> {
+    check_gguf(output)?;
     let files = load_adapter(adapter)?;
     let (base, hub) = match model {
         Some(model) => (model.model.clone(), hub.clone()),
@@ -120,6 +142,7 @@ pub fn adapter_to_gguf(
 ///
 /// [`TrainError::Mlx`] for what MLX's adapters have no place for, and those of files.
 pub fn adapter_to_mlx(adapter: &Path, output: &Path) -> Result<()> {
+    check_free(output)?;
     Ok(from_peft(load_adapter(adapter)?)?.save(output)?)
 }
 
@@ -134,6 +157,7 @@ pub fn adapter_to_peft(adapter: &Path, output: &Path) -> Result<()> {
             directory: adapter.to_owned(),
         });
     }
+    check_free(output)?;
     Ok(to_peft(&MlxAdapter::load(adapter)?)?.save(output)?)
 }
 
@@ -141,6 +165,7 @@ pub fn adapter_to_peft(adapter: &Path, output: &Path) -> Result<()> {
 fn gguf_tokenizer(
     files: &ModelFiles,
     tokenizer: &TextTokenizer,
+    template: Option<String>,
     rows: usize,
 ) -> Result<GgufTokenizer> {
     let path = files.directory().join(TOKENIZER[0]);
@@ -148,7 +173,10 @@ fn gguf_tokenizer(
         return Err(FormatError::NoSuchFile { path }.into());
     };
     let text = reparam_formats::file::text_of(&path, bytes.to_vec())?;
-    let template = chat_template(files)?;
+    let template = match template {
+        Some(template) => Some(template),
+        None => chat_template(files)?,
+    };
     let special = tokenizer.special_tokens();
     Ok(GgufTokenizer::read(&TokenizerFiles {
         path: &path,

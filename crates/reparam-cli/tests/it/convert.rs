@@ -188,7 +188,7 @@ fn a_merged_model_is_evaluated_as_its_adapter() {
     // By people it is read a weight a line.
     workplace
         .reparam(&merge)
-        .failed(1, "merged has files already", "--output");
+        .failed(1, "merged is there already", "--output");
     std::fs::remove_dir_all(workplace.root().join("merged")).expect("removes");
     let text = workplace.reparam(&merge).succeeded().out;
     assert!(

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::identify::{Kind, expect_kind_of_bytes};
-use reparam_formats::tokenizer_files::OLDER_TOKENIZER_FILES;
+use reparam_formats::tokenizer_files::{ADDED_TOKENS_FILE, OLDER_TOKENIZER_FILES};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
@@ -109,7 +109,8 @@ impl TextTokenizer {
     /// [`DataError::Dropout`]; [`DataError::UnsupportedDecoder`].
     pub fn from_model_dir(directory: &Path, config_ids: &SpecialIds) -> Result<Self> {
         let mut read = BTreeMap::new();
-        for name in FILES.into_iter().chain(OLDER_TOKENIZER_FILES) {
+        let older = OLDER_TOKENIZER_FILES.into_iter().chain([ADDED_TOKENS_FILE]);
+        for name in FILES.into_iter().chain(older) {
             match read_file(&directory.join(name)) {
                 Err(DataError::NotFound { .. }) => {}
                 bytes => {

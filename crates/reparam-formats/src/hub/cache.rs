@@ -137,7 +137,10 @@ pub(super) fn look_up(id: &str, options: &HubOptions) -> Cached {
     let snapshot = folder.snapshot(&commit);
     let has = |file: &str| snapshot.join(file).is_file();
     let has_weights = has("model.safetensors") || has_all_shards(&snapshot);
-    let has_tokenizer = has(TOKENIZER_FILE) || OLDER_TOKENIZER_FILES.into_iter().any(has);
+    // A vocabulary alone has no merges.
+    let mut older = OLDER_TOKENIZER_FILES.into_iter();
+    let has_older = older.any(|file| has(file) && (file != "vocab.json" || has("merges.txt")));
+    let has_tokenizer = has(TOKENIZER_FILE) || has_older;
     match (has("config.json") && has_weights, has_tokenizer) {
         (true, true) => Cached::Complete(snapshot),
         (true, false) => Cached::Usable(snapshot),

@@ -27,7 +27,7 @@ pub use error::HubError;
 use crate::FormatError;
 use crate::chat_templates::more_name;
 use crate::checkpoint::{INDEX_FILE, ShardIndex, is_pickle};
-use crate::tokenizer_files::{OLDER_TOKENIZER_FILES, TOKENIZER_FILE};
+use crate::tokenizer_files::{ADDED_TOKENS_FILE, OLDER_TOKENIZER_FILES, TOKENIZER_FILE};
 use cache::Cached;
 use client::Client;
 use spec::Spec;
@@ -208,7 +208,12 @@ fn download(
         true => &[],
         false => &OLDER_TOKENIZER_FILES,
     };
-    let optional = OPTIONAL_FILES.iter().chain(older);
+    let added: &[&str] = if older.is_empty() {
+        &[]
+    } else {
+        &[ADDED_TOKENS_FILE]
+    };
+    let optional = OPTIONAL_FILES.iter().chain(older).chain(added);
     for file in optional.filter(|file| has(file)) {
         client.fetch(commit, file, progress)?;
     }

@@ -101,7 +101,7 @@ pub fn to_peft(adapter: &MlxAdapter) -> Result<PeftAdapter, MlxError> {
         reason,
     };
     let mut tensors = BTreeMap::new();
-    let mut targets = BTreeSet::new();
+    let mut modules = BTreeSet::new();
     for (name, tensor) in &adapter.tensors {
         let is_matrix = tensor.shape.len() == 2;
         let (module, own) = if let Some(module) = name.strip_suffix(A).filter(|_| is_matrix) {
@@ -115,7 +115,7 @@ pub fn to_peft(adapter: &MlxAdapter) -> Result<PeftAdapter, MlxError> {
         } else {
             return Err(refuse(name, "it is no factor of LoRA"));
         };
-        targets.insert(module.rsplit('.').next().unwrap_or(module).to_owned());
+        modules.insert(module);
         let (rows, columns) = (tensor.shape[1], tensor.shape[0]);
         let value = |row: usize, column: usize| tensor.data[column * rows + row];
         tensors.insert(own, filled([rows, columns], value));
@@ -125,12 +125,30 @@ pub fn to_peft(adapter: &MlxAdapter) -> Result<PeftAdapter, MlxError> {
         lora_alpha: adapter.scale * adapter.rank as f64,
         lora_dropout: adapter.dropout,
         use_dora: adapter.is_dora,
-        target_modules: Some(TargetModules::Names(targets.into_iter().collect())),
+        target_modules: Some(TargetModules::Names(targets(&modules))),
         base_model_name_or_path: adapter.model.clone(),
         task_type: Some("CAUSAL_LM".to_owned()),
         ..LoraAdapterConfig::default()
     };
     Ok(PeftAdapter::new(config, tensors)?)
+}
+
+/// The names of the modules: the last parts alone where each is in every layer up to the last one that has any, else whole paths, since
+/// MLX adapts the last layers of a model if it is told so.
+fn targets(modules: &BTreeSet<&str>) -> Vec<String> {
+    let last = |module: &str| module.rsplit('.').next().unwrap_or(module).to_owned();
+    let layer = |module: &str| {
+        module
+            .split('.')
+            .find_map(|part| part.parse::<usize>().ok())
+    };
+    let names: BTreeSet<String> = modules.iter().map(|module| last(module)).collect();
+    let layers: BTreeSet<Option<usize>> = modules.iter().map(|module| layer(module)).collect();
+    let all = layers.iter().copied().eq((0..layers.len()).map(Some));
+    match all && modules.len() == names.len() * layers.len() {
+        true => names.into_iter().collect(),
+        false => modules.iter().map(|module| (*module).to_owned()).collect(),
+    }
 }
 
 /// Returns the scaling that the most modules have; 1 if it is zero for all.

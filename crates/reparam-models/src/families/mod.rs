@@ -197,12 +197,12 @@ fn activation_of(key: &'static str, name: &str) -> Result<Activation, ModelError
     match name {
         "silu" | "swish" => Ok(Activation::Silu),
         "gelu" => Ok(Activation::Gelu),
-        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         other => Err(unsupported(
             key,
             other,
-            "silu, gelu, gelu_new, gelu_pytorch_tanh, relu",
+            "silu, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu",
         )),
     }
 }

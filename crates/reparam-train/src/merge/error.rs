@@ -21,9 +21,9 @@ pub enum MergeError {
         bound: f64,
     },
     /// Something is where the merged model is to go.
-    #[error("{} has files already", path.display())]
+    #[error("{} is there already, and would be lost", path.display())]
     OutputTaken {
-        /// The directory.
+        /// The directory, or a file that is none of the format.
         path: PathBuf,
     },
     /// A factor is no number.

@@ -9,6 +9,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
+use reparam_formats::chat_templates::{TEMPLATE_FILE, TemplateText};
 use reparam_formats::checkpoint::Dtype;
 use reparam_formats::hub::HubOptions;
 use serde_json::{Map, Value};
@@ -17,8 +18,10 @@ pub use self::compare::Agreement;
 pub use self::error::MergeError;
 pub use self::report::{MergeReport, MergedLayer};
 pub(crate) use self::weights::MergedWeights;
+use crate::chat::template_of_adapter;
 use crate::model_files::{CONFIG, ModelFiles};
 use crate::open::OpenedModel;
+use crate::session::adapter_directory;
 use crate::session::load_adapter;
 use crate::task::{DataRequest, ModelRequest};
 use crate::{Result, Stop};
@@ -80,6 +83,17 @@ impl Opened {
         })
     }
 
+    /// Returns the chat template that an adapter was trained with in place of the base's, of several the first one's.
+    pub(crate) fn template(&self) -> Result<Option<TemplateText>> {
+        let adapters = self.adapters.iter();
+        let templates = adapters.map(|(path, _)| template_of_adapter(&adapter_directory(path)));
+        Ok(templates
+            .collect::<Result<Vec<_>>>()?
+            .into_iter()
+            .flatten()
+            .next())
+    }
+
     /// Returns the weights with the adapters in them.
     pub(crate) fn weights(&self, model: &ModelRequest) -> Result<MergedWeights<'_>> {
         let mut loaded = Vec::new();
@@ -121,6 +135,12 @@ pub fn merge(
         let mut report = write::write(request, &mut weights, directory.path(), stop)?;
         let config = config_of(files, request.dtype, weights.unties());
         write_companions(files, directory.path())?;
+        if let Some(template) = opened.template()? {
+            write_file_atomic(
+                &directory.path().join(TEMPLATE_FILE),
+                template.text.as_bytes(),
+            )?;
+        }
         write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
         if let Some(data) = &request.data {
             let agreement = compare::compare(request, data, directory.path(), hub, stop)?;
@@ -136,7 +156,7 @@ pub fn merge(
 }
 
 /// Refuses a directory with files: an index or a shard of another model among them would be read with this one's.
-fn check_free(output: &Path) -> Result<()> {
+pub(crate) fn check_free(output: &Path) -> Result<()> {
     let is_taken = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
     match is_taken {
         true => Err(MergeError::OutputTaken {

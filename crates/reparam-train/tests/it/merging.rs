@@ -250,7 +250,7 @@ fn what_cannot_be_merged_writes_nothing() {
     std::fs::write(taken.join("model.safetensors"), "").expect("writes");
     let request = asked(&base, &[&plain]);
     let error = merge(&request, &taken, &offline(), Stop::never()).expect_err("taken");
-    assert!(error.to_string().contains("has files already"), "{error}");
+    assert!(error.to_string().contains("is there already"), "{error}");
     std::fs::remove_dir_all(&taken).expect("removes");
     let missing = place.path().join("nothing");
     assert!(refused(&asked(&base, &[&missing])).contains("nothing"));

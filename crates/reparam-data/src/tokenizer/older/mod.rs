@@ -15,7 +15,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reparam_formats::tokenizer_files::OLDER_TOKENIZER_FILES;
+use reparam_formats::tokenizer_files::{ADDED_TOKENS_FILE, OLDER_TOKENIZER_FILES};
 use serde_json::{Map, Value, json};
 
 use self::classes::{CLASSES, Class};
@@ -25,11 +25,12 @@ use crate::error::{DataError, Result};
 
 const CONFIG: &str = "tokenizer_config.json";
 const MAP: &str = "special_tokens_map.json";
+const ADDED: &str = ADDED_TOKENS_FILE;
 
-/// Makes the `tokenizer.json` of a directory that has none; `None` if it has no older files either.
+/// Makes the `tokenizer.json` of a directory that has none; `None` if it has no older files of its class either.
 ///
 /// `model_type` is that of `config.json`; `bytes` gives a file of a name, if it is there: [`OLDER_TOKENIZER_FILES`],
-/// `tokenizer_config.json` and `special_tokens_map.json` are asked for.
+/// `added_tokens.json`, `tokenizer_config.json` and `special_tokens_map.json` are asked for.
 ///
 /// # Errors
 ///
@@ -54,13 +55,17 @@ pub fn tokenizer_json<'a>(
         bytes: &bytes,
     };
     let class = older.class(model_type, first)?;
+    if !class.files.iter().any(|name| found.contains(name)) {
+        return Ok(None);
+    }
     let missing = class.files.iter().find(|name| !found.contains(name));
     if let Some(missing) = missing {
         let files = found.join(", ");
         let message = format!("{} needs {missing}, and there is {files}", class.names[0]);
         return Err(older.invalid(missing, message));
     }
-    let made = (class.make)(&older)?;
+    let mut made = (class.make)(&older)?;
+    older.add_more(&mut made)?;
     Ok(Some(made.written()))
 }
 
@@ -164,6 +169,36 @@ impl<'a> Older<'_, 'a> {
             Ok((*key, content.to_owned()))
         });
         Ok(Roles(roles.collect::<Result<_>>()?))
+    }
+
+    /// Adds the tokens of `added_tokens.json`, and those that files call special.
+    fn add_more(&self, made: &mut Made) -> Result<()> {
+        let listed = [&self.config, &self.map].into_iter();
+        let listed = listed.filter_map(|file| file.get("additional_special_tokens")?.as_array());
+        let special: Vec<&str> = listed
+            .flatten()
+            .filter_map(|token| token.get("content").unwrap_or(token).as_str())
+            .collect();
+        if let Some(bytes) = (self.bytes)(ADDED) {
+            let ids: BTreeMap<String, u32> = serde_json::from_slice(bytes).map_err(|error| {
+                self.invalid(ADDED, format!("it is not tokens with ids: {error}"))
+            })?;
+            let mut ids: Vec<(u32, &String)> = ids.iter().map(|(token, id)| (*id, token)).collect();
+            ids.sort_unstable();
+            for (id, token) in ids {
+                made.model.ids.entry(token.clone()).or_insert(id);
+                add(
+                    &mut made.model,
+                    &mut made.added,
+                    token,
+                    special.contains(&&**token),
+                );
+            }
+        }
+        for token in special {
+            add(&mut made.model, &mut made.added, token, true);
+        }
+        Ok(())
     }
 
     /// The model of SentencePiece of the class, which has to be of an algorithm.
@@ -313,11 +348,26 @@ impl SpmModel {
     }
 }
 
+/// Has a token found in texts as a whole; one that the model does not know comes behind all others.
+fn add(model: &mut Model, added: &mut BTreeMap<u32, (String, bool)>, token: &str, special: bool) {
+    let next = model
+        .ids
+        .values()
+        .max()
+        .map_or(0, |most| most.saturating_add(1));
+    let id = *model.ids.entry(token.to_owned()).or_insert(next);
+    let known = added
+        .entry(id)
+        .or_insert_with(|| (token.to_owned(), special));
+    known.1 |= special;
+}
+
 /// The parts of a `tokenizer.json`.
 struct Made {
     model: Model,
     roles: Roles,
-    added: Vec<Value>,
+    /// Tokens that are found in a text before it is divided, by id, and whether they are special.
+    added: BTreeMap<u32, (String, bool)>,
     normalizer: Value,
     pre_tokenizer: Value,
     post_processor: Value,
@@ -341,30 +391,14 @@ impl Made {
     fn with_added(mut model: Model, tokens: Vec<(String, bool)>, roles: Roles) -> Self {
         let special = roles.0.iter().map(|(_, token)| (token.clone(), true));
         let tokens = tokens.into_iter().chain(special);
-        let mut next = model.ids.values().max().map_or(0, |most| most + 1);
-        let mut added: Vec<(u32, String, bool)> = Vec::new();
+        let mut added = BTreeMap::new();
         for (token, special) in tokens {
-            if let Some(known) = added.iter_mut().find(|(_, known, _)| *known == token) {
-                known.2 |= special;
-                continue;
-            }
-            let id = *model.ids.entry(token.clone()).or_insert(next);
-            if id == next {
-                next += 1;
-            }
-            added.push((id, token, special));
+            add(&mut model, &mut added, &token, special);
         }
-        added.sort_by_key(|(id, ..)| *id);
-        let added = added.into_iter().map(|(id, content, special)| {
-            json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": special,
-            })
-        });
         Self {
             model,
             roles,
-            added: added.collect(),
+            added,
             normalizer: Value::Null,
             pre_tokenizer: Value::Null,
             post_processor: Value::Null,
@@ -398,11 +432,18 @@ impl Made {
     }
 
     fn written(self) -> Vec<u8> {
+        let added = self.added.into_iter().map(|(id, (content, special))| {
+            json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special,
+            })
+        });
+        let added: Vec<Value> = added.collect();
         let all = json!({
             "version": "1.0",
             "truncation": null,
             "padding": null,
-            "added_tokens": self.added,
+            "added_tokens": added,
             "normalizer": self.normalizer,
             "pre_tokenizer": self.pre_tokenizer,
             "post_processor": self.post_processor,

@@ -103,13 +103,14 @@ fn the_model_type_says_the_class_where_nothing_else_does() {
     assert!(make(Some("t5")).expect("reads").is_some());
     for (model_type, expected) in [
         (None, "does not say its tokenizer_class"),
-        (Some("llama"), "needs tokenizer.model"),
         (Some("vit"), "does not say"),
     ] {
         let error = make(model_type).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert!(error.contains("dir/"), "{error}");
     }
+    // Files of another class are none of a tokenizer.
+    assert!(make(Some("llama")).expect("no files, no error").is_none());
     let nothing = tokenizer_json(Path::new("dir"), Some("t5"), |_| None);
     assert!(nothing.expect("no files, no error").is_none());
 }
@@ -171,6 +172,13 @@ fn what_does_not_fit_is_said_with_its_file() {
         let has_hint = !matches!(error, DataError::InvalidTokenizerConfig { .. });
         assert_eq!(error.hint().is_some(), has_hint);
     }
+    let huge = |asked: &str| match asked {
+        "vocab.json" => Some(&b"{\"a\": 4294967295}"[..]),
+        "merges.txt" => Some(&b""[..]),
+        _ => None,
+    };
+    let made = tokenizer_json(Path::new("dir"), Some("gpt2"), huge);
+    assert!(made.expect("it is for the library to refuse").is_some());
     let merges = |text: &'static str| {
         let of = move |asked: &str| match asked {
             "vocab.json" => Some(&b"{\"a\": 0, \"b\": 1, \"ab\": 2}"[..]),
@@ -242,4 +250,27 @@ fn ids_of_published_vocabularies_are_those_of_transformers() {
         }
         assert!(n_texts >= 46, "{name}: {n_texts} texts");
     }
+}
+
+/// What older files add to the vocabulary is one token, as in transformers.
+#[test]
+fn added_and_special_tokens_are_tokens() {
+    let files = files(&golden("qwen2"));
+    let config = r#"{"tokenizer_class": "Qwen2Tokenizer", "additional_special_tokens": ["<|im_end|>", "<|new|>"]}"#;
+    let added = r#"{"<|im_end|>": 601, "<|im_start|>": 600}"#;
+    let bytes = |name: &str| match name {
+        "tokenizer_config.json" => Some(config.as_bytes()),
+        "added_tokens.json" => Some(added.as_bytes()),
+        name => files.get(name).map(Vec::as_slice),
+    };
+    let made = tokenizer_json(Path::new("dir"), None, bytes).expect("reads");
+    let made = tokenizers::Tokenizer::from_bytes(made.expect("files")).expect("a tokenizer");
+    let encoded = made
+        .encode("<|im_start|><|im_end|><|new|>", true)
+        .expect("encodes");
+    assert_eq!(encoded.get_ids(), [600, 601, 602]);
+    assert_eq!(
+        made.decode(&[600, 601, 602], true).expect("decodes"),
+        "<|im_start|>"
+    );
 }
