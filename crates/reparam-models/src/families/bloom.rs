@@ -49,15 +49,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let decoder = Decoder::read(json, defaults)?;
     let dropout = probability(raw, "hidden_dropout", 0.0)?;
     let mut architecture = decoder.describe(Vec::new(), |layer, block| {
-        let attention = &mut block.attention;
-        let layers = ["self_attention.query_key_value", "self_attention.dense"];
-        decoder.joined_attention(layer, layers, true, attention);
-        attention.grouped = true;
-        attention.output_dropout = Some(dropout);
-        let feed_forward = &mut block.feed_forward;
-        let layers = ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"];
-        decoder.without_gate(layer, layers, true, feed_forward);
-        feed_forward.output_dropout = Some(dropout);
+        decoder.megatron_layers(layer, "self_attention", [true; 2], block);
+        block.attention.grouped = true;
+        block.attention.output_dropout = Some(dropout);
+        block.feed_forward.output_dropout = Some(dropout);
     })?;
     architecture.prefix = "transformer".to_owned();
     architecture.embedding.tokens = "word_embeddings".to_owned();

@@ -1,5 +1,7 @@
 //! What decoders have in common: Llama's blocks, which a family changes where its own are others.
 
+mod parts;
+
 use reparam_formats::config::{
     ConfigError, JsonObject, ModelJson, RopeDefaults, RopeParameters, SpecialTokens,
 };
@@ -9,8 +11,10 @@ use super::{activation, deviation, epsilon, probability, required_layers};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
-    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RotarySpec,
+    Initialization, NormKind, RotarySpec,
 };
+
+pub(super) use self::parts::{bias_attention, bias_feed_forward, learned_positions};
 
 /// The most elements of a head: a hundred times those of published models. More is almost certainly a typo, and a table of
 /// that size would end the process for want of memory.
@@ -263,105 +267,6 @@ impl<'a> Decoder<'a> {
         format!("{}.{layer}.{name}", self.defaults.layers)
     }
 
-    /// Returns a layer of a block.
-    pub(super) fn linear(
-        &self,
-        layer: usize,
-        name: &str,
-        [d_in, d_out]: [usize; 2],
-        bias: bool,
-    ) -> LinearSpec {
-        LinearSpec {
-            bias,
-            ..LinearSpec::new(self.path(layer, name), d_in, d_out)
-        }
-    }
-
-    /// Returns a norm before half a block alone.
-    pub(super) fn before(&self, layer: usize, name: &str) -> NormsSpec {
-        NormsSpec {
-            before: Some(self.norm(self.path(layer, name))),
-            ..NormsSpec::default()
-        }
-    }
-
-    /// Makes a feed-forward layer one without a gate.
-    pub(super) fn without_gate(
-        &self,
-        layer: usize,
-        [up, down]: [&str; 2],
-        bias: bool,
-        feed_forward: &mut FeedForwardSpec,
-    ) {
-        feed_forward.gated = false;
-        feed_forward.inputs = vec![self.linear(layer, up, [self.width, self.inner], bias)];
-        feed_forward.output = self.linear(layer, down, [self.inner, self.width], bias);
-    }
-
-    /// Gives a feed-forward layer gate and up in one layer.
-    pub(super) fn joined_gate(&self, layer: usize, feed_forward: &mut FeedForwardSpec) {
-        let sizes = [self.width, self.inner.saturating_mul(2)];
-        feed_forward.inputs = vec![self.linear(layer, "mlp.gate_up_proj", sizes, false)];
-    }
-
-    /// Gives attention the layers of the paths: queries, keys and values apart, and the output.
-    pub(super) fn attention_layers(
-        &self,
-        layer: usize,
-        [q, k, v, output]: [&str; 4],
-        attention: &mut AttentionSpec,
-    ) {
-        let widths = attention.widths();
-        let inputs = [q, k, v].into_iter().zip(widths);
-        let linear = |name: &str, sizes| self.linear(layer, name, sizes, false);
-        attention.inputs = inputs
-            .map(|(name, width)| linear(name, [self.width, width]))
-            .collect();
-        attention.output = linear(output, [widths[0], self.width]);
-    }
-
-    /// Gives attention one layer for queries, keys and values, and the output.
-    pub(super) fn joined_attention(
-        &self,
-        layer: usize,
-        [qkv, output]: [&str; 2],
-        bias: bool,
-        attention: &mut AttentionSpec,
-    ) {
-        let widths = attention.widths();
-        let joined = widths.into_iter().fold(0, usize::saturating_add);
-        attention.inputs = vec![self.linear(layer, qkv, [self.width, joined], bias)];
-        attention.output = self.linear(layer, output, [widths[0], self.width], bias);
-    }
-
-    /// Returns a norm of the hidden states.
-    pub(super) fn norm(&self, path: impl Into<String>) -> NormSpec {
-        NormSpec {
-            path: path.into(),
-            kind: self.norm,
-            width: self.width,
-            eps: self.eps,
-        }
-    }
-
-    /// Gives attention a norm of each head of queries and of keys.
-    pub(super) fn norm_heads(&self, layer: usize, attention: &mut AttentionSpec) {
-        let norm = |name: &str| NormSpec {
-            width: self.head_dim,
-            ..self.norm(self.path(layer, &format!("self_attn.{name}")))
-        };
-        attention.q_norm = Some(norm("q_norm"));
-        attention.k_norm = Some(norm("k_norm"));
-    }
-
-    /// Gives both halves of a block a norm before and one behind, as Gemma has them since its second version.
-    pub(super) fn norm_outputs(&self, layer: usize, block: &mut BlockSpec) {
-        let norm = |name: &str| Some(self.norm(self.path(layer, name)));
-        block.attention_norms.inside = norm("post_attention_layernorm");
-        block.feed_forward_norms.before = norm("pre_feedforward_layernorm");
-        block.feed_forward_norms.inside = norm("post_feedforward_layernorm");
-    }
-
     /// Reads what scores are multiplied by: one over the root of a setting.
     pub(super) fn scale_of(&self, key: &'static str, default: f64) -> Result<f64, ModelError> {
         let raw = &self.json.json;
@@ -464,22 +369,6 @@ impl<'a> Decoder<'a> {
             feed_forward_norms: self.before(layer, "post_attention_layernorm"),
             parallel: false,
         }
-    }
-}
-
-/// Says whether queries, keys and values have biases, and whether the output has one.
-pub(super) fn bias_attention(attention: &mut AttentionSpec, inputs: bool, output: bool) {
-    for linear in &mut attention.inputs {
-        linear.bias = inputs;
-    }
-    attention.output.bias = output;
-}
-
-/// Says whether the layers of a feed-forward layer have biases.
-pub(super) fn bias_feed_forward(feed_forward: &mut FeedForwardSpec, bias: bool) {
-    let inputs = feed_forward.inputs.iter_mut();
-    for linear in inputs.chain([&mut feed_forward.output]) {
-        linear.bias = bias;
     }
 }
 

@@ -74,17 +74,13 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let attention_dropout = probability(raw, "attention_dropout", 0.0)?;
     let bias = raw.bool("bias")?.unwrap_or(false);
     let mut architecture = decoder.describe(vec![rotary], |layer, block| {
+        decoder.megatron_layers(layer, "self_attention", [bias; 2], block);
         let attention = &mut block.attention;
-        let layers = ["self_attention.query_key_value", "self_attention.dense"];
-        decoder.joined_attention(layer, layers, bias, attention);
         attention.grouped = !shares_all;
         // transformers drops no weights of attention, in spite of the key's name.
         attention.dropout = None;
         attention.output_dropout = (!is_parallel).then_some(attention_dropout);
-        let feed_forward = &mut block.feed_forward;
-        let layers = ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"];
-        decoder.without_gate(layer, layers, bias, feed_forward);
-        feed_forward.output_dropout = (!is_parallel).then_some(dropout);
+        block.feed_forward.output_dropout = (!is_parallel).then_some(dropout);
         if has_two_norms {
             block.attention_norms = decoder.before(layer, "ln_attn");
             block.feed_forward_norms = decoder.before(layer, "ln_mlp");

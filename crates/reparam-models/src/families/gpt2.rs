@@ -3,9 +3,9 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::decoder::{Decoder, Defaults, Keys};
+use super::decoder::{Decoder, Defaults, Keys, learned_positions};
 use super::{Family, probability, refuse, residual_deviation};
-use crate::architecture::{NormKind, TableSpec};
+use crate::architecture::NormKind;
 use crate::gguf::{GgufBiases, GgufFamily};
 use crate::{Architecture, ModelError};
 
@@ -65,18 +65,11 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         for input in attention.inputs.iter_mut().chain(&mut feed_forward.inputs) {
             input.transposed = true;
         }
-        block.attention_norms = decoder.before(layer, "ln_1");
-        block.feed_forward_norms = decoder.before(layer, "ln_2");
+        decoder.gpt2_norms(layer, block);
     })?;
-    architecture.prefix = "transformer".to_owned();
-    architecture.embedding.tokens = "wte".to_owned();
-    architecture.embedding.positions = Some(TableSpec {
-        path: "wpe".to_owned(),
-        rows: architecture.max_positions,
-        offset: 0,
-    });
+    decoder.gpt2_paths(&mut architecture);
+    learned_positions("wpe", 0, &mut architecture);
     architecture.embedding.dropout = Some(probability(raw, "embd_pdrop", 0.1)?);
-    architecture.norm = Some(decoder.norm("ln_f"));
     // The causal mask.
     architecture.buffers = vec![".attn.bias", ".attn.masked_bias"];
     Ok(architecture)

@@ -3,9 +3,9 @@
 use reparam_formats::config::{JsonObject, ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::decoder::{Decoder, Defaults, Keys};
+use super::decoder::{Decoder, Defaults, Keys, learned_positions};
 use super::{Family, probability, unsupported};
-use crate::architecture::{NormKind, TableSpec};
+use crate::architecture::NormKind;
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -53,18 +53,11 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         let feed_forward = &mut block.feed_forward;
         decoder.without_gate(layer, ["mlp.c_fc", "mlp.c_proj"], true, feed_forward);
         feed_forward.output_dropout = Some(dropout);
-        block.attention_norms = decoder.before(layer, "ln_1");
-        block.feed_forward_norms = decoder.before(layer, "ln_2");
+        decoder.gpt2_norms(layer, block);
     })?;
-    architecture.prefix = "transformer".to_owned();
-    architecture.embedding.tokens = "wte".to_owned();
-    architecture.embedding.positions = Some(TableSpec {
-        path: "wpe".to_owned(),
-        rows: architecture.max_positions,
-        offset: 0,
-    });
+    decoder.gpt2_paths(&mut architecture);
+    learned_positions("wpe", 0, &mut architecture);
     architecture.embedding.dropout = Some(probability(raw, "embed_dropout", 0.0)?);
-    architecture.norm = Some(decoder.norm("ln_f"));
     // The causal masks.
     architecture.buffers = vec![".attn.attention.bias", ".attn.attention.masked_bias"];
     Ok(architecture)

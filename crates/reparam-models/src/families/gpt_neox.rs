@@ -49,15 +49,10 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let bias = raw.bool("attention_bias")?.unwrap_or(true);
     let is_parallel = raw.bool("use_parallel_residual")?.unwrap_or(true);
     let mut architecture = decoder.describe(vec![rotary], |layer, block| {
-        let attention = &mut block.attention;
-        let layers = ["attention.query_key_value", "attention.dense"];
-        decoder.joined_attention(layer, layers, bias, attention);
-        attention.grouped = true;
-        attention.output_dropout = Some(dropout);
-        let feed_forward = &mut block.feed_forward;
-        let layers = ["mlp.dense_h_to_4h", "mlp.dense_4h_to_h"];
-        decoder.without_gate(layer, layers, true, feed_forward);
-        feed_forward.output_dropout = Some(dropout);
+        decoder.megatron_layers(layer, "attention", [bias, true], block);
+        block.attention.grouped = true;
+        block.attention.output_dropout = Some(dropout);
+        block.feed_forward.output_dropout = Some(dropout);
         block.parallel = is_parallel;
     })?;
     architecture.prefix = "gpt_neox".to_owned();

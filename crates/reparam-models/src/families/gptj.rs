@@ -61,10 +61,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         block.attention_norms = decoder.before(layer, "ln_1");
         block.share_norm();
     })?;
-    architecture.prefix = "transformer".to_owned();
-    architecture.embedding.tokens = "wte".to_owned();
+    decoder.gpt2_paths(&mut architecture);
     architecture.embedding.dropout = Some(probability(raw, "embd_pdrop", 0.0)?);
-    architecture.norm = Some(decoder.norm("ln_f"));
     architecture.head.bias = true;
     architecture.buffers = vec![".attn.bias", ".attn.masked_bias", ".attn.embed_positions"];
     Ok(architecture)

@@ -3,9 +3,9 @@
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
-use super::decoder::{Decoder, Defaults, Keys, bias_attention};
+use super::decoder::{Decoder, Defaults, Keys, bias_attention, learned_positions};
 use super::{Family, probability, unsupported};
-use crate::architecture::{NormKind, NormsSpec, TableSpec};
+use crate::architecture::{NormKind, NormsSpec};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -78,11 +78,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         block.feed_forward_norms = norms("final_layer_norm");
     })?;
     architecture.embedding.tokens = "decoder.embed_tokens".to_owned();
-    architecture.embedding.positions = Some(TableSpec {
-        path: "decoder.embed_positions".to_owned(),
-        rows: architecture.max_positions.saturating_add(OFFSET),
-        offset: OFFSET,
-    });
+    learned_positions("decoder.embed_positions", OFFSET, &mut architecture);
     architecture.norm =
         (is_before && !without_last).then(|| decoder.norm("decoder.final_layer_norm"));
     architecture.buffers = Vec::new();
