@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
+use reparam_formats::chat_templates::TemplateText;
 use reparam_formats::config::ModelJson;
 use reparam_formats::file::InputFile;
 use reparam_formats::gguf::{
@@ -13,7 +14,6 @@ use reparam_formats::gguf::{
 use reparam_formats::hub::HubOptions;
 use reparam_formats::mlx::{MlxAdapter, from_peft, to_peft};
 use reparam_formats::weights::Weights as _;
-use serde_json::Value;
 
 use crate::merge::{MergeError, MergedWeights, Opened, check_free};
 use crate::model_files::{ModelFiles, TOKENIZER};
@@ -56,9 +56,8 @@ pub fn model_to_gguf(
         } = &opened.model;
         let families = &request.catalog.families;
         let model = families.gguf(architecture, weights.is_tied())?;
-        let template = opened.template()?.map(|template| template.text);
         let rows = architecture.vocab_size;
-        let tokenizer = gguf_tokenizer(files, tokenizer, template, rows)?;
+        let tokenizer = gguf_tokenizer(files, tokenizer, opened.template()?, rows)?;
         for note in model.notes.iter().chain(tokenizer.notes()) {
             request.warnings.add(note.clone());
         }
@@ -165,7 +164,7 @@ pub fn adapter_to_peft(adapter: &Path, output: &Path) -> Result<()> {
 fn gguf_tokenizer(
     files: &ModelFiles,
     tokenizer: &TextTokenizer,
-    template: Option<String>,
+    template: Option<TemplateText>,
     rows: usize,
 ) -> Result<GgufTokenizer> {
     let path = files.directory().join(TOKENIZER[0]);
@@ -173,39 +172,16 @@ fn gguf_tokenizer(
         return Err(FormatError::NoSuchFile { path }.into());
     };
     let text = reparam_formats::file::text_of(&path, bytes.to_vec())?;
-    let template = match template {
-        Some(template) => Some(template),
-        None => chat_template(files)?,
-    };
+    let own = files.chat_templates()?;
+    let template = template.as_ref().or_else(|| own.template(false));
     let special = tokenizer.special_tokens();
     Ok(GgufTokenizer::read(&TokenizerFiles {
         path: &path,
         tokenizer: &text,
-        chat_template: template.as_deref(),
+        chat_template: template.map(|template| &*template.text),
         bos: special.bos,
         eos: special.eos,
         pad: special.pad,
         rows,
     })?)
-}
-
-/// Returns the chat template of a model: that of its file, else the one in `tokenizer_config.json`, of several the default.
-fn chat_template(files: &ModelFiles) -> Result<Option<String>> {
-    const FILE: &str = "chat_template.jinja";
-    if let Some(bytes) = files.bytes(FILE) {
-        let path = files.directory().join(FILE);
-        return Ok(Some(reparam_formats::file::text_of(&path, bytes.to_vec())?));
-    }
-    let Some(config) = files.object(TOKENIZER[1])? else {
-        return Ok(None);
-    };
-    Ok(match config.get("chat_template") {
-        Some(Value::String(template)) => Some(template.clone()),
-        Some(Value::Array(several)) => several.iter().find_map(|one| {
-            let is_default = one.get("name")?.as_str()? == "default";
-            let template = one.get("template")?.as_str()?.to_owned();
-            is_default.then_some(template)
-        }),
-        _ => None,
-    })
 }

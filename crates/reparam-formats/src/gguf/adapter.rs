@@ -5,7 +5,7 @@ use std::path::Path;
 use super::model::text;
 use super::write::{TensorEntry, write};
 use super::{GgufDtype, GgufError, GgufModel, GgufValue, Layout, Source};
-use crate::peft::{AdapterFiles, PeftAdapter};
+use crate::peft::{AdapterFiles, PeftAdapter, most_common};
 
 /// How an adapter is written.
 #[derive(Debug, Clone, Copy)]
@@ -131,25 +131,14 @@ fn lora_only(files: AdapterFiles) -> Result<PeftAdapter, GgufError> {
     }
 }
 
-/// Returns the alpha that gives the most modules their scaling without a change of `B`; 1 if all scalings are zero.
+/// Returns the alpha that gives the most modules their scaling without a change of `B`.
 fn common_alpha(adapter: &PeftAdapter) -> f64 {
-    let modules = adapter
-        .module_paths()
-        .filter_map(|module| adapter.pair(module));
+    let modules = adapter.module_paths();
+    let pairs = modules.filter_map(|module| adapter.pair(module));
     // What llama.cpp divides by the rank.
-    let mut alphas: Vec<f64> = modules
-        .map(|pair| pair.numbers.scaling * pair.numbers.rank as f64)
-        .filter(|alpha| *alpha != 0.0)
-        .collect();
-    alphas.sort_by(f64::total_cmp);
-    let mut best = (0, 1.0);
-    for same in alphas.chunk_by(|a, b| (a - b).abs() <= 1e-9 * a.abs()) {
-        if same.len() > best.0 {
-            best = (same.len(), same[0]);
-        }
-    }
+    let alphas = pairs.map(|pair| pair.numbers.scaling * pair.numbers.rank as f64);
     // As it is in the file, so that what is divided by is what llama.cpp multiplies by.
-    f64::from(best.1 as f32)
+    f64::from(most_common(alphas) as f32)
 }
 
 /// Returns what the file calls the weight of a module, and how its rows are laid out.

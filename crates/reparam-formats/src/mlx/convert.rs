@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{MlxAdapter, MlxError};
-use crate::peft::{AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules, Tensor};
+use crate::peft::{
+    AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules, Tensor, most_common,
+};
 
 const A: &str = ".lora_a";
 const B: &str = ".lora_b";
@@ -39,7 +41,8 @@ pub fn from_peft(files: AdapterFiles) -> Result<MlxAdapter, MlxError> {
             "MLX names and stores such layers otherwise",
         ));
     }
-    let scale = common_scale(&adapter);
+    let modules = adapter.module_paths();
+    let scale = most_common(modules.filter_map(|module| adapter.scaling_for(module)));
     let rank = adapter
         .module_paths()
         .filter_map(|module| adapter.rank_for(module));
@@ -149,23 +152,6 @@ fn targets(modules: &BTreeSet<&str>) -> Vec<String> {
         true => names.into_iter().collect(),
         false => modules.iter().map(|module| (*module).to_owned()).collect(),
     }
-}
-
-/// Returns the scaling that the most modules have; 1 if it is zero for all.
-fn common_scale(adapter: &PeftAdapter) -> f64 {
-    let modules = adapter.module_paths();
-    let mut scales: Vec<f64> = modules
-        .filter_map(|module| adapter.scaling_for(module))
-        .filter(|scale| *scale != 0.0)
-        .collect();
-    scales.sort_by(f64::total_cmp);
-    let mut best = (0, 1.0);
-    for same in scales.chunk_by(|a, b| a == b) {
-        if same.len() > best.0 {
-            best = (same.len(), same[0]);
-        }
-    }
-    best.1
 }
 
 fn scaled(value: f32, factor: f64) -> f32 {

@@ -17,6 +17,7 @@ pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VE
 pub use error::PeftError;
 pub use files::AdapterFiles;
 pub use keys::{KeySpec, KeyUsage, check_keys, config_of};
+pub(crate) use rules::most_common;
 pub use rules::{LoraNumbers, LoraRules};
 pub use targets::{
     EntryMatches, ModuleMatcher, TargetModules, TargetReport, is_inside, target_matches,

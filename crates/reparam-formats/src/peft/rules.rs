@@ -154,3 +154,18 @@ impl<T: Copy> Patterns<T> {
         Ok(())
     }
 }
+
+/// Returns the number that most of them are, but for rounding, zeros aside; 1 if all are zero.
+///
+/// Formats with one scaling for all modules get that of the most, whose factors then stay as they are.
+pub(crate) fn most_common(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.filter(|number| *number != 0.0).collect();
+    numbers.sort_by(f64::total_cmp);
+    let mut best = (0, 1.0);
+    for same in numbers.chunk_by(|a, b| (a - b).abs() <= 1e-9 * a.abs()) {
+        if same.len() > best.0 {
+            best = (same.len(), same[0]);
+        }
+    }
+    best.1
+}

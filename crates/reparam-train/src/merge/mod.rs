@@ -21,8 +21,7 @@ pub(crate) use self::weights::MergedWeights;
 use crate::chat::template_of_adapter;
 use crate::model_files::{CONFIG, ModelFiles};
 use crate::open::OpenedModel;
-use crate::session::adapter_directory;
-use crate::session::load_adapter;
+use crate::session::{adapter_directory, load_adapter};
 use crate::task::{DataRequest, ModelRequest};
 use crate::{Result, Stop};
 

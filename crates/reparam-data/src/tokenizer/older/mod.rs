@@ -267,9 +267,10 @@ impl<'a> Older<'_, 'a> {
             return Ok(made);
         }
         let around = |text| {
-            let before = bos.iter().map(|(token, id)| Part::Token(token, *id));
-            let behind = eos.iter().map(|(token, id)| Part::Token(token, *id));
-            before.chain([text]).chain(behind).collect::<Vec<_>>()
+            let before = bos.map(|(token, id)| Part::Token(token, id));
+            let behind = eos.map(|(token, id)| Part::Token(token, id));
+            let parts = [before, Some(text), behind];
+            parts.into_iter().flatten().collect::<Vec<_>>()
         };
         let single = around(Part::A);
         let pair = [&single[..], &around(Part::B)].concat();
@@ -407,18 +408,14 @@ impl Made {
     }
 
     /// The token of a role and its id, if the class has the role.
-    fn of_role(&self, role: &str) -> Option<(String, u32)> {
+    fn of_role(&self, role: &str) -> Option<(&str, u32)> {
         let (_, token) = self.roles.0.iter().find(|(known, _)| *known == role)?;
-        Some((token.clone(), *self.model.ids.get(token)?))
+        Some((token, *self.model.ids.get(token)?))
     }
 
     /// The same as a part of a template.
     fn part(&self, of: &Older<'_, '_>, role: &str) -> Result<Part<'_>> {
-        let found = self.roles.0.iter().find(|(known, _)| *known == role);
-        let part = found.and_then(|(_, token)| {
-            let id = self.model.ids.get(token)?;
-            Some(Part::Token(token, *id))
-        });
+        let part = self.of_role(role).map(|(token, id)| Part::Token(token, id));
         part.ok_or_else(|| of.wrong(role, "a token of the vocabulary"))
     }
 
