@@ -14,21 +14,22 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 SEED = 0
+DEVIATION = 0.02
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-COMMON = {
+SMOLLM2 = {
+    "model_type": "llama",
     "vocab_size": 49152,
     "max_position_embeddings": 8192,
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
-    "initializer_range": 0.02,
 }
-# From the config.json of HuggingFaceTB's SmolLM2 models.
+# From the config.json of the published models.
 PRESETS = {
     "smollm2-135m": {
-        **COMMON,
+        **SMOLLM2,
         "hidden_size": 576,
         "num_hidden_layers": 30,
         "num_attention_heads": 9,
@@ -37,7 +38,7 @@ PRESETS = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
     },
     "smollm2-360m": {
-        **COMMON,
+        **SMOLLM2,
         "hidden_size": 960,
         "num_hidden_layers": 32,
         "num_attention_heads": 15,
@@ -46,13 +47,63 @@ PRESETS = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
     },
     "smollm2-1.7b": {
-        **COMMON,
+        **SMOLLM2,
         "hidden_size": 2048,
         "num_hidden_layers": 24,
         "num_attention_heads": 32,
         "num_key_value_heads": 32,
         "intermediate_size": 8192,
         "rope_parameters": {"rope_type": "default", "rope_theta": 130000.0},
+    },
+    "qwen3-0.6b": {
+        "model_type": "qwen3",
+        "vocab_size": 151936,
+        "hidden_size": 1024,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 40960,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+    },
+    "llama-3.2-1b": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 64,
+        "intermediate_size": 8192,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    },
+    "gemma-3-1b": {
+        "model_type": "gemma3_text",
+        "vocab_size": 262144,
+        "hidden_size": 1152,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 256,
+        "intermediate_size": 6912,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 512,
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": True,
     },
 }
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -83,14 +134,13 @@ def main():
     shape = PRESETS[arguments.preset]
     tokenizer = byte_tokenizer()
     assert len(tokenizer) <= shape["vocab_size"]
-    config = LlamaConfig(**shape, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=None)
-    model = LlamaForCausalLM(config)
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape, **special))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            else:
-                parameter.normal_(0.0, shape["initializer_range"])
+            # A norm multiplies by 1 at first, which in Gemma is a weight of 0.
+            if not name.endswith("norm.weight"):
+                parameter.normal_(0.0, DEVIATION)
     model.to(DTYPES[arguments.dtype]).save_pretrained(arguments.out)
     tokenizer.save_pretrained(arguments.out)
     mark = {"preset": arguments.preset, "dtype": arguments.dtype, "seed": SEED}

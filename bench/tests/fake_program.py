@@ -106,6 +106,10 @@ def main():
         train()
     elif word in ("make_tokenizer.py", "make_encoder.py"):
         os.makedirs(option("--out"))
+    elif word == "make_model.py":
+        os.makedirs(option("--out"))
+        with open(os.path.join(option("--out"), "config.json"), "w", encoding="utf-8") as file:
+            json.dump({"vocab_size": 49152}, file)
     else:
         print(json.dumps(ANSWERS[word]()))
 
