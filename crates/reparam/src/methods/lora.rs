@@ -15,6 +15,7 @@ use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
+    TARGET_PARAMETERS,
 };
 use super::{
     Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec,
@@ -30,7 +31,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
     formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
-    settings: &SETTINGS,
+    settings: &const { with_parameters(SETTINGS) },
     tensors: &TENSORS,
     runs_packed: true,
     peft: Some(PeftFormat {
@@ -42,6 +43,12 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     build: |settings, _| Ok(Arc::new(LoraConfig::from_settings(settings)?)),
     ..MethodSpec::DEFAULT
 };
+
+/// The settings with that of LoRA alone.
+const fn with_parameters(shared: [SettingSpec; 12]) -> [SettingSpec; 13] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = shared;
+    [a, b, c, d, e, f, TARGET_PARAMETERS, g, h, i, j, k, l]
+}
 
 /// The settings that LoRA and DoRA share.
 pub(super) const SETTINGS: [SettingSpec; 12] = [
@@ -223,6 +230,7 @@ impl LoraConfig {
                 target_modules: TargetModules::Names(
                     adapter.module_paths().map(str::to_owned).collect(),
                 ),
+                target_parameters: config.target_parameters.clone(),
                 bias: match config.bias {
                     Bias::None => Biases::None,
                     Bias::All => Biases::All,
@@ -249,7 +257,9 @@ impl LoraConfig {
         let numbers = layers.iter().map(|layer| {
             let rank = rules.numbers_for(&layer.path)?.rank as u128;
             let [rows, cols] = layer.shape.map(|size| size as u128);
-            Ok(rank.saturating_mul(rows + cols))
+            let parameter = layer.parameter.as_ref();
+            let n_experts = parameter.map_or(1, |of| of.n_experts as u128);
+            Ok(rank.saturating_mul(rows + cols.saturating_mul(n_experts)))
         });
         numbers.sum()
     }
@@ -259,28 +269,40 @@ impl LoraConfig {
         let path = &layer.module.path;
         let numbers = self.rules()?.numbers_for(path)?;
         let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
-        let name = layer.module.tensor_name(A);
+        let parameter = layer.module.parameter.as_ref();
+        let experts = parameter.map(|of| Experts {
+            n: of.n_experts,
+            wrapped: of.wrapped,
+        });
+        let n_experts = experts.map_or(1, |experts| experts.n);
+        let [a_name, b_name] = names(experts);
+        let name = layer.module.tensor_name(&a_name);
+        let (rows, d_out) = (rank * n_experts, layer.d_out / n_experts);
         let a = match self.init {
             FactorInit::Kaiming => {
-                init::uniform(rank * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
+                init::uniform(rows * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
             }
-            FactorInit::Gaussian => init::normal(rank * d_in, 1.0 / rank as f64, seed, &name),
+            FactorInit::Gaussian => init::normal(rows * d_in, 1.0 / rank as f64, seed, &name),
         };
-        let b = vec![0.0; layer.d_out * rank];
+        let b = vec![0.0; d_out * rows];
         let part = LowRankPart {
             scaling: numbers.scaling,
             dropout: self.dropout,
             dropout_tensor: init::name_key(&name),
+            experts,
         };
         let start = Start {
             rank: Some(rank),
             scaling: Some(numbers.scaling),
             ..Start::new(part)
         }
-        .with(NewTensor::matrix(A, layer.place.tensor(a, [rank, d_in])))
         .with(NewTensor::matrix(
-            B,
-            layer.place.tensor(b, [layer.d_out, rank]),
+            a_name,
+            layer.place.tensor(a, [rows, d_in]),
+        ))
+        .with(NewTensor::matrix(
+            b_name,
+            layer.place.tensor(b, [d_out, rows]),
         ));
         Ok((part, start))
     }
@@ -365,13 +387,37 @@ pub(super) struct LowRankPart {
     pub(super) dropout: f64,
     /// Tells this weight's dropout masks from others'; from the name of `A`.
     pub(super) dropout_tensor: u64,
+    /// Whose factors they are, if those of experts.
+    experts: Option<Experts>,
+}
+
+/// Experts, whose factors are side by side in PEFT's order: `A` is `[E r, d_in]` with the experts one below the other, and `B` is
+/// `[d_out, r E]`, in which column `j E + e` is column `j` of expert `e`.
+#[derive(Debug, Clone, Copy)]
+struct Experts {
+    n: usize,
+    wrapped: usize,
+}
+
+/// The names of the factors: each parameter of the same module that is adapted later wraps it.
+fn names(experts: Option<Experts>) -> [String; 2] {
+    let inside = "base_layer.".repeat(experts.map_or(0, |experts| experts.wrapped));
+    [A, B].map(|name| format!("{inside}{name}"))
 }
 
 impl LowRankPart {
+    fn factors(&self, theta: &Theta<'_>) -> [Tensor<2>; 2] {
+        match self.experts {
+            None => [A, B].map(|name| theta.matrix(name)),
+            experts => names(experts).map(|name| theta.matrix(&name)),
+        }
+    }
+
     pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
+        let [a, b] = self.factors(theta);
         LowRank {
-            a: theta.matrix(A),
-            b: theta.matrix(B),
+            a,
+            b,
             scaling: self.scaling,
             dropout: dropout(self.dropout, self.dropout_tensor, context),
         }
@@ -392,9 +438,19 @@ pub(super) fn dropout(
 
 /// LoRA on one weight is its low-rank part.
 impl Method for LowRankPart {
-    /// `W0 + s B A`
+    /// `W0 + s B A`, of experts an expert at a time.
     fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
+        let [a, b] = self.factors(theta);
+        let n_experts = self.experts.map_or(1, |experts| experts.n);
+        if n_experts == 1 {
+            return base + b.matmul(a) * self.scaling;
+        }
+        let ([rows, d_in], [d_out, _]) = (a.dims(), b.dims());
+        let rank = rows / n_experts;
+        let a = a.reshape([n_experts, rank, d_in]);
+        let b = b.reshape([d_out, rank, n_experts]).permute([2, 0, 1]);
+        let change = b.matmul(a).reshape([n_experts * d_out, d_in]);
+        base + change * self.scaling
     }
 
     fn plan(

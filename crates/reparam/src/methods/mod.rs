@@ -80,8 +80,9 @@ pub use scale::ScaleConfig;
 pub use sigma_reparam::{GammaInit, SigmaReparamConfig};
 pub use spec::{Build, BuildContext, MethodSpec, Methods, TensorSpec, after_step};
 pub use targets::{
-    ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, LinearModule,
-    Selection, TARGET_MODULES, WeightLayout, linear_modules,
+    ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, ExpertParameter, LAYERS_PATTERN,
+    LAYERS_TO_TRANSFORM, LinearModule, Selection, TARGET_MODULES, TARGET_PARAMETERS, WeightLayout,
+    linear_modules,
 };
 pub use theta_file::{load_theta, save_theta};
 pub use vera::VeraConfig;

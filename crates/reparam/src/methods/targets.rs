@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use burn::module::{Module, ParamId};
 use reparam_formats::peft::{
-    LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules, is_inside, target_matches,
+    LayerIndices, LoraAdapterConfig, ModuleMatcher, PeftError, TargetModules, is_inside,
+    target_matches, targets_parameter,
 };
 
 use super::Result;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Entry, Part, beside, walk};
+use reparam_formats::nearest;
 
 /// In which order a layer stores its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,6 +55,9 @@ pub struct Selection {
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
     pub exclude_modules: Option<TargetModules>,
+    /// Which parameters besides, that are no linear layer's: those of experts, by the ends of their paths. The other rules leave them
+    /// alone.
+    pub target_parameters: Vec<String>,
     /// Modules of which no layer is selected, not even by name: those that are trained whole, as in PEFT, and layers that a checkpoint
     /// does not have. Not a setting: the model says it.
     pub untargeted: Vec<String>,
@@ -73,6 +78,7 @@ impl Default for Selection {
             whole: false,
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
+            target_parameters: Vec::new(),
             untargeted: Vec::new(),
             layers_to_transform: None,
             layers_pattern: Vec::new(),
@@ -96,6 +102,14 @@ pub const EXCLUDE_MODULES: SettingSpec = optional(
     SettingKind::Modules { all_linear: false },
     "none",
     "modules left out of them, by the same rules",
+);
+
+/// `target_parameters` of a run file, for methods that have factors of them.
+pub const TARGET_PARAMETERS: SettingSpec = optional(
+    "target_parameters",
+    SettingKind::Texts,
+    "none",
+    "parameters to adapt besides that are no linear layer's: the ends of their paths, as in [\"mlp.experts.down_proj\"]",
 );
 
 /// `layers_to_transform` of a run file.
@@ -145,6 +159,7 @@ impl Selection {
         check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
+        let parameters = settings.optional("target_parameters", Settings::texts)?;
         let bias = settings.optional("bias", |settings, key| {
             settings.choice(
                 key,
@@ -159,6 +174,7 @@ impl Selection {
             whole: false,
             target_modules: settings.modules("target_modules")?.clone(),
             exclude_modules: exclude.cloned(),
+            target_parameters: parameters.map(<[String]>::to_vec).unwrap_or_default(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
             untargeted: Vec::new(),
@@ -233,6 +249,7 @@ impl Selection {
         LoraAdapterConfig {
             target_modules: Some(self.target_modules.clone()),
             exclude_modules: self.exclude_modules.clone(),
+            target_parameters: self.target_parameters.clone(),
             layers_to_transform: self.layers_to_transform.clone().map(LayerIndices::List),
             layers_pattern: self.layers_pattern.clone(),
             ..LoraAdapterConfig::default()
@@ -256,6 +273,9 @@ impl Selection {
         }
         let rules = self.rules();
         rules.validate()?;
+        if !self.target_parameters.is_empty() && self.target_modules.is_empty() {
+            return Ok(Vec::new());
+        }
         let all_linear = self.target_modules == TargetModules::AllLinear;
         let candidates: Vec<&LinearModule> = linears
             .iter()
@@ -277,6 +297,50 @@ impl Selection {
         }
         Ok(selected)
     }
+
+    /// Returns the selected ones of all parameters that are no linear layer's, each with where PEFT has its factors.
+    ///
+    /// # Errors
+    ///
+    /// Fails when an entry matches nothing.
+    pub(super) fn select_parameters(
+        &self,
+        parameters: Vec<LinearModule>,
+    ) -> Result<Vec<LinearModule>> {
+        let is_selected =
+            |own: &LinearModule| targets_parameter(&self.target_parameters, &own.path);
+        for target in &self.target_parameters {
+            let one = std::slice::from_ref(target);
+            if !parameters
+                .iter()
+                .any(|own| targets_parameter(one, &own.path))
+            {
+                let names = parameters.iter().map(|own| &*own.path);
+                return Err(PeftError::NoMatch {
+                    option: "target_parameters",
+                    pattern: target.clone(),
+                    nearest: nearest(target, names.map(last_two)).map(str::to_owned),
+                }
+                .into());
+            }
+        }
+        let mut selected: Vec<LinearModule> = parameters.into_iter().filter(is_selected).collect();
+        let modules: Vec<String> = selected.iter().map(|own| own.module().to_owned()).collect();
+        for (at, own) in selected.iter_mut().enumerate() {
+            let later = modules[at + 1..].iter();
+            let wrapped = later.filter(|module| **module == modules[at]).count();
+            if let Some(parameter) = &mut own.parameter {
+                parameter.wrapped = wrapped;
+            }
+        }
+        Ok(selected)
+    }
+}
+
+/// The module and the name of a parameter.
+fn last_two(path: &str) -> &str {
+    let dot = path.rmatch_indices('.').nth(1);
+    dot.map_or(path, |(dot, _)| &path[dot + 1..])
 }
 
 /// PEFT refuses the same combinations, because it would ignore one of the keys.
@@ -326,11 +390,31 @@ pub struct LinearModule {
     pub is_packed: bool,
     /// Whether it is the output head, which `all-linear` leaves out.
     pub is_output_head: bool,
+    /// What it is if it is no linear layer but a parameter that only `target_parameters` reach; its path then ends with the parameter's
+    /// name.
+    pub parameter: Option<ExpertParameter>,
     pub(super) weight_id: ParamId,
     pub(super) bias_id: Option<ParamId>,
 }
 
+/// A parameter with the weights of experts, one below the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpertParameter {
+    /// The number of experts; 1 for a router.
+    pub n_experts: usize,
+    /// How many parameters of the same module are adapted that come after it.
+    pub wrapped: usize,
+}
+
 impl LinearModule {
+    /// Returns the path of the module in which the weight is.
+    pub fn module(&self) -> &str {
+        match &self.parameter {
+            None => &self.path,
+            Some(_) => self.path.rsplit_once('.').map_or("", |(module, _)| module),
+        }
+    }
+
     /// Returns whether a method is attached to the weight.
     pub fn is_reparameterized(&self) -> bool {
         !self.methods.is_empty()
@@ -338,7 +422,7 @@ impl LinearModule {
 
     /// Returns the name of a tensor beside the weight.
     pub fn tensor_name(&self, name: &str) -> String {
-        beside(&self.path, name)
+        beside(self.module(), name)
     }
 
     /// Returns `(d_out, d_in)`, given how the layer stores its weight.
@@ -356,6 +440,12 @@ impl LinearModule {
 /// A layer is a struct named `Linear` with a two-dimensional `weight`: this crate's, Burn's, or a
 /// user's own.
 pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
+    all_modules(model).0
+}
+
+/// Returns the linear layers, and the parameters that are none's but those of experts.
+pub(super) fn all_modules<M: Module>(model: &M) -> (Vec<LinearModule>, Vec<LinearModule>) {
+    let mut parameters: Vec<LinearModule> = Vec::new();
     let mut found: Vec<LinearModule> = Vec::new();
     let mut first: Option<(String, ParamId)> = None;
     walk(model, |entry, param| match &entry.part {
@@ -367,6 +457,7 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                     methods: methods.clone(),
                     is_packed: !param.is_there(),
                     is_output_head: entry.is_in_output_head,
+                    parameter: None,
                     weight_id: entry.id,
                     bias_id: first
                         .take_if(|(module, _)| *module == entry.module)
@@ -380,7 +471,24 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                 None => first = Some((entry.module.clone(), entry.id)),
             }
         }
-        _ => {}
+        Part::Own { field, methods } => {
+            if let (Some(n_experts), [rows, cols]) = (entry.n_experts, &entry.shape[..]) {
+                parameters.push(LinearModule {
+                    path: beside(&entry.module, field),
+                    shape: [*rows, *cols],
+                    methods: methods.clone(),
+                    is_packed: !param.is_there(),
+                    is_output_head: false,
+                    parameter: Some(ExpertParameter {
+                        n_experts,
+                        wrapped: 0,
+                    }),
+                    weight_id: entry.id,
+                    bias_id: None,
+                });
+            }
+        }
+        Part::Tensor { .. } => {}
     });
-    found
+    (found, parameters)
 }
