@@ -35,6 +35,8 @@ pub struct ExpertsSpec {
     pub stored: Option<[String; 2]>,
     /// What checkpoints call gate, up and down of an expert.
     pub names: [&'static str; 3],
+    /// Whether PEFT takes these names for the experts' in all layers, so that those of a layer without experts cannot be adapted.
+    pub taken_by_peft: bool,
     /// What every token goes through besides, and what it is multiplied by the sigmoid of.
     pub shared: Option<Box<SharedExpertSpec>>,
 }
@@ -115,6 +117,17 @@ impl Architecture {
     pub(crate) fn experts(&self) -> impl Iterator<Item = (&FeedForwardSpec, &ExpertsSpec)> {
         let layers = self.blocks.iter().map(|block| &block.feed_forward);
         layers.filter_map(|layer| Some((layer, layer.experts.as_ref()?)))
+    }
+
+    /// Returns the feed-forward layers that no adapter of PEFT can be of: see [`ExpertsSpec::taken_by_peft`].
+    pub fn untargeted(&self) -> Vec<String> {
+        if !self.experts().any(|(_, experts)| experts.taken_by_peft) {
+            return Vec::new();
+        }
+        let layers = self.blocks.iter().map(|block| &block.feed_forward);
+        let dense = layers.filter(|layer| layer.experts.is_none());
+        let linears = dense.flat_map(|layer| layer.inputs.iter().chain([&layer.output]));
+        linears.map(|linear| self.full_path(&linear.path)).collect()
     }
 
     /// Returns whether some feed-forward layers have experts.

@@ -18,6 +18,7 @@ pub(super) const FAMILY: Family = Family {
 const NAMES: ExpertNames = ExpertNames {
     place: Some("block_sparse_moe"),
     layers: ["w1", "w3", "w2"],
+    taken_by_peft: true,
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -15,6 +15,11 @@ pub(super) const FAMILY: Family = Family {
     gguf: None,
 };
 
+const NAMES: ExpertNames = ExpertNames {
+    taken_by_peft: true,
+    ..ExpertNames::QWEN
+};
+
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let raw = &json.json;
     let defaults = Defaults {
@@ -48,7 +53,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         decoder.norm_heads(layer, attention);
         if sparse[layer] {
             let feed_forward = &mut block.feed_forward;
-            decoder.with_experts(layer, &sizes, &ExpertNames::QWEN, feed_forward);
+            decoder.with_experts(layer, &sizes, &NAMES, feed_forward);
         }
     })?;
     Ok(Architecture {

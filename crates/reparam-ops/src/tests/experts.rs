@@ -189,3 +189,51 @@ fn packed_experts_run_outside_of_a_graph() {
     let y = packed_expert_linear(x, &packed, None, &ExpertRows::new(&[1, 2]));
     assert_close(&values(y), &[2.0; 9], 1e-2, "output");
 }
+
+#[test]
+fn experts_have_the_same_bits_on_any_number_of_threads() {
+    let (n, d_in, d_out, n_experts, rank) = (200, 48, 40, 5, 3);
+    let rows = ExpertRows::new(&[70, 0, 5, 100, 25]);
+    let weight = numbers(n_experts * d_out * d_in, 2);
+    let packed = PackedWeight::pack_experts(
+        n_experts,
+        [d_out, d_in],
+        PackedDType::Bf16,
+        |expert, range, to| {
+            let first = expert * d_out * d_in;
+            for (to, at) in to.iter_mut().zip(range) {
+                *to = weight[first + at] as f32;
+            }
+        },
+    );
+    let run = |is_packed: bool| {
+        let make = |seed, dims: [usize; 2]| {
+            tensor(&numbers(dims[0] * dims[1], seed), dims, DType::F32).require_grad()
+        };
+        let inputs = [
+            make(1, [n, d_in]),
+            make(3, [n_experts * rank, d_in]),
+            make(4, [d_out, rank * n_experts]),
+        ];
+        let [x, a, b] = inputs.clone();
+        let factors = Some(term(a, b));
+        let y = match is_packed {
+            true => packed_expert_linear(x, &packed, factors, &rows),
+            false => {
+                let weight = tensor(&weight, [n_experts * d_out, d_in], DType::F32);
+                expert_linear(x, weight, factors, &rows)
+            }
+        };
+        let gradients = Case::objective(y.clone()).backward();
+        let gradients = inputs.map(|input| values(input.grad(&gradients).expect("trained")));
+        (values(y), gradients)
+    };
+    for is_packed in [false, true] {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("a small pool").install(|| run(is_packed))
+        };
+        let one = on(1);
+        assert!(one == on(2) && one == on(3), "{is_packed}");
+    }
+}

@@ -2,28 +2,26 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use reparam_formats::peft::{
     AdapterFiles, Bias, InitLoraWeights, LoraAdapterConfig, LoraNumbers, LoraRules, PeftAdapter,
     TargetModules,
 };
-use reparam_ops::{DropoutKey, LinearPlan, LowRank};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::low_rank::{LowRankPart, names};
 use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
+use super::target_parameters::TARGET_PARAMETERS;
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
-    TARGET_PARAMETERS,
 };
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec,
-    Theta, init,
+    Biases, Layer, LinearModule, MethodConfig, MethodSpec, Result, Start, TensorSpec, init,
 };
-use crate::ForwardContext;
 use crate::schema::{
-    Fallback, MOST, Range, SettingKind, SettingSpec, Settings, flag, number, optional, size, word,
+    Fallback, MOST, Range, SchemaError, SettingKind, SettingSpec, Settings, flag, number, optional,
+    size, word,
 };
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
@@ -174,6 +172,14 @@ impl LoraConfig {
     }
 
     pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
+        if settings.has("target_parameters") && settings.number("dropout")? > 0.0 {
+            return Err(SchemaError::NoEffect {
+                setting: "dropout",
+                reason: "the factors of `target_parameters` have none, as in PEFT",
+                fix: "remove `dropout`, or `target_parameters`",
+            }
+            .into());
+        }
         Ok(Self {
             rank: settings.size("rank")?,
             alpha: settings.number("alpha")?,
@@ -270,12 +276,8 @@ impl LoraConfig {
         let numbers = self.rules()?.numbers_for(path)?;
         let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
         let parameter = layer.module.parameter.as_ref();
-        let experts = parameter.map(|of| Experts {
-            n: of.n_experts,
-            wrapped: of.wrapped,
-        });
-        let n_experts = experts.map_or(1, |experts| experts.n);
-        let [a_name, b_name] = names(experts);
+        let n_experts = parameter.map_or(1, |of| of.n_experts);
+        let [a_name, b_name] = names(parameter);
         let name = layer.module.tensor_name(&a_name);
         let (rows, d_out) = (rank * n_experts, layer.d_out / n_experts);
         let a = match self.init {
@@ -289,12 +291,12 @@ impl LoraConfig {
             scaling: numbers.scaling,
             dropout: self.dropout,
             dropout_tensor: init::name_key(&name),
-            experts,
+            experts: parameter.cloned(),
         };
         let start = Start {
             rank: Some(rank),
             scaling: Some(numbers.scaling),
-            ..Start::new(part)
+            ..Start::new(part.clone())
         }
         .with(NewTensor::matrix(
             a_name,
@@ -356,9 +358,12 @@ impl MethodConfig for LoraConfig {
             TargetModules::Names(names) => names.as_slice(),
             _ => &[],
         };
-        let numbers: Vec<LoraNumbers> = modules
-            .iter()
-            .map(|module| rules.numbers_for(module))
+        // Patterns are asked about whole paths, of which these are the ends.
+        let parameters = self.selection.target_parameters.iter();
+        let parameters = parameters.map(|target| format!("model.{target}"));
+        let paths = modules.iter().cloned().chain(parameters);
+        let numbers: Vec<LoraNumbers> = paths
+            .map(|path| rules.numbers_for(&path))
             .collect::<Result<_, _>>()?;
         let mut ranks: Vec<usize> = numbers.iter().map(|numbers| numbers.rank).collect();
         ranks.sort_unstable();
@@ -375,98 +380,6 @@ impl MethodConfig for LoraConfig {
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
         Some(self.peft_config_with(meta, false))
-    }
-}
-
-/// The low-rank part of one adapted weight.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LowRankPart {
-    /// The effective multiplier.
-    pub(super) scaling: f64,
-    /// The dropout probability.
-    pub(super) dropout: f64,
-    /// Tells this weight's dropout masks from others'; from the name of `A`.
-    pub(super) dropout_tensor: u64,
-    /// Whose factors they are, if those of experts.
-    experts: Option<Experts>,
-}
-
-/// Experts, whose factors are side by side in PEFT's order: `A` is `[E r, d_in]` with the experts one below the other, and `B` is
-/// `[d_out, r E]`, in which column `j E + e` is column `j` of expert `e`.
-#[derive(Debug, Clone, Copy)]
-struct Experts {
-    n: usize,
-    wrapped: usize,
-}
-
-/// The names of the factors: each parameter of the same module that is adapted later wraps it.
-fn names(experts: Option<Experts>) -> [String; 2] {
-    let inside = "base_layer.".repeat(experts.map_or(0, |experts| experts.wrapped));
-    [A, B].map(|name| format!("{inside}{name}"))
-}
-
-impl LowRankPart {
-    fn factors(&self, theta: &Theta<'_>) -> [Tensor<2>; 2] {
-        match self.experts {
-            None => [A, B].map(|name| theta.matrix(name)),
-            experts => names(experts).map(|name| theta.matrix(&name)),
-        }
-    }
-
-    pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
-        let [a, b] = self.factors(theta);
-        LowRank {
-            a,
-            b,
-            scaling: self.scaling,
-            dropout: dropout(self.dropout, self.dropout_tensor, context),
-        }
-    }
-}
-
-/// Returns the probability and the key of this pass's dropout, if there is any.
-pub(super) fn dropout(
-    probability: f64,
-    tensor: u64,
-    context: &ForwardContext,
-) -> Option<(f32, DropoutKey)> {
-    let key = context.dropout_key(tensor)?;
-    // A probability just below one must not become one by rounding.
-    let p = (probability as f32).min(1.0 - f32::EPSILON);
-    (p > 0.0).then_some((p, key))
-}
-
-/// LoRA on one weight is its low-rank part.
-impl Method for LowRankPart {
-    /// `W0 + s B A`, of experts an expert at a time.
-    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        let [a, b] = self.factors(theta);
-        let n_experts = self.experts.map_or(1, |experts| experts.n);
-        if n_experts == 1 {
-            return base + b.matmul(a) * self.scaling;
-        }
-        let ([rows, d_in], [d_out, _]) = (a.dims(), b.dims());
-        let rank = rows / n_experts;
-        let a = a.reshape([n_experts, rank, d_in]);
-        let b = b.reshape([d_out, rank, n_experts]).permute([2, 0, 1]);
-        let change = b.matmul(a).reshape([n_experts * d_out, d_in]);
-        base + change * self.scaling
-    }
-
-    fn plan(
-        &self,
-        _base: &Base<'_>,
-        theta: &Theta<'_>,
-        context: &ForwardContext,
-    ) -> Option<LinearPlan> {
-        Some(LinearPlan {
-            low_rank: vec![self.term(theta, context)],
-            ..LinearPlan::default()
-        })
-    }
-
-    fn has_dropout(&self) -> bool {
-        self.dropout > 0.0
     }
 }
 

@@ -4,14 +4,13 @@ use std::collections::BTreeSet;
 
 use burn::module::{Module, ParamId};
 use reparam_formats::peft::{
-    LayerIndices, LoraAdapterConfig, ModuleMatcher, PeftError, TargetModules, is_inside,
-    target_matches, targets_parameter,
+    LayerIndices, LoraAdapterConfig, ModuleMatcher, TargetModules, is_inside, target_matches,
 };
 
 use super::Result;
+use super::target_parameters::ExpertParameter;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Entry, Part, beside, walk};
-use reparam_formats::nearest;
 
 /// In which order a layer stores its weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,14 +103,6 @@ pub const EXCLUDE_MODULES: SettingSpec = optional(
     "modules left out of them, by the same rules",
 );
 
-/// `target_parameters` of a run file, for methods that have factors of them.
-pub const TARGET_PARAMETERS: SettingSpec = optional(
-    "target_parameters",
-    SettingKind::Texts,
-    "none",
-    "parameters to adapt besides that are no linear layer's: the ends of their paths, as in [\"mlp.experts.down_proj\"]",
-);
-
 /// `layers_to_transform` of a run file.
 pub const LAYERS_TO_TRANSFORM: SettingSpec = optional(
     "layers_to_transform",
@@ -160,6 +151,14 @@ impl Selection {
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
         let parameters = settings.optional("target_parameters", Settings::texts)?;
+        if parameters.is_none() && settings.modules("target_modules")?.is_empty() {
+            return Err(SchemaError::Value {
+                setting: "target_modules".to_owned(),
+                expected: TARGET_MODULES.kind.describe(),
+                found: "[]".to_owned(),
+            }
+            .into());
+        }
         let bias = settings.optional("bias", |settings, key| {
             settings.choice(
                 key,
@@ -297,50 +296,6 @@ impl Selection {
         }
         Ok(selected)
     }
-
-    /// Returns the selected ones of all parameters that are no linear layer's, each with where PEFT has its factors.
-    ///
-    /// # Errors
-    ///
-    /// Fails when an entry matches nothing.
-    pub(super) fn select_parameters(
-        &self,
-        parameters: Vec<LinearModule>,
-    ) -> Result<Vec<LinearModule>> {
-        let is_selected =
-            |own: &LinearModule| targets_parameter(&self.target_parameters, &own.path);
-        for target in &self.target_parameters {
-            let one = std::slice::from_ref(target);
-            if !parameters
-                .iter()
-                .any(|own| targets_parameter(one, &own.path))
-            {
-                let names = parameters.iter().map(|own| &*own.path);
-                return Err(PeftError::NoMatch {
-                    option: "target_parameters",
-                    pattern: target.clone(),
-                    nearest: nearest(target, names.map(last_two)).map(str::to_owned),
-                }
-                .into());
-            }
-        }
-        let mut selected: Vec<LinearModule> = parameters.into_iter().filter(is_selected).collect();
-        let modules: Vec<String> = selected.iter().map(|own| own.module().to_owned()).collect();
-        for (at, own) in selected.iter_mut().enumerate() {
-            let later = modules[at + 1..].iter();
-            let wrapped = later.filter(|module| **module == modules[at]).count();
-            if let Some(parameter) = &mut own.parameter {
-                parameter.wrapped = wrapped;
-            }
-        }
-        Ok(selected)
-    }
-}
-
-/// The module and the name of a parameter.
-fn last_two(path: &str) -> &str {
-    let dot = path.rmatch_indices('.').nth(1);
-    dot.map_or(path, |(dot, _)| &path[dot + 1..])
 }
 
 /// PEFT refuses the same combinations, because it would ignore one of the keys.
@@ -395,15 +350,6 @@ pub struct LinearModule {
     pub parameter: Option<ExpertParameter>,
     pub(super) weight_id: ParamId,
     pub(super) bias_id: Option<ParamId>,
-}
-
-/// A parameter with the weights of experts, one below the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpertParameter {
-    /// The number of experts; 1 for a router.
-    pub n_experts: usize,
-    /// How many parameters of the same module are adapted that come after it.
-    pub wrapped: usize,
 }
 
 impl LinearModule {

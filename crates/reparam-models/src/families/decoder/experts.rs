@@ -25,6 +25,8 @@ pub(in crate::families) struct ExpertNames {
     pub(in crate::families) place: Option<&'static str>,
     /// Gate, up and down of an expert.
     pub(in crate::families) layers: [&'static str; 3],
+    /// See [`ExpertsSpec::taken_by_peft`].
+    pub(in crate::families) taken_by_peft: bool,
 }
 
 impl ExpertNames {
@@ -32,6 +34,7 @@ impl ExpertNames {
     pub(in crate::families) const QWEN: Self = Self {
         place: None,
         layers: ["gate_proj", "up_proj", "down_proj"],
+        taken_by_peft: false,
     };
 }
 
@@ -122,6 +125,7 @@ impl Decoder<'_> {
             path,
             stored,
             names: names.layers,
+            taken_by_peft: names.taken_by_peft,
             shared: None,
         });
     }
