@@ -3,6 +3,7 @@
 //! Paths are those of the modules in transformers, inside of the body's class (`layers.0.self_attn.q_proj`); in a class with
 //! a head they stand behind [`Architecture::prefix`].
 
+mod experts;
 mod heads;
 mod recurrent;
 mod relative;
@@ -13,6 +14,7 @@ mod stored;
 use reparam_formats::config::SpecialTokens;
 use reparam_ops::Activation;
 
+pub use self::experts::{ExpertPart, ExpertsSpec, SharedExpertSpec};
 pub use self::heads::{
     HeadActivation, HeadsSpec, MaskedSpec, Pooling, PredictorSpec, TransformSpec,
 };
@@ -361,6 +363,8 @@ pub struct FeedForwardSpec {
     pub output: LinearSpec,
     /// The activation function.
     pub activation: Activation,
+    /// The experts, each of which is what the rest says, if it is several layers that tokens choose from.
+    pub experts: Option<ExpertsSpec>,
     /// The probability of the dropout before the last layer; `None` if the family has none there.
     pub inner_dropout: Option<f64>,
     /// The probability of the dropout of the output, before anything else is done with it; `None` if the family has none there.
@@ -371,6 +375,10 @@ impl FeedForwardSpec {
     /// What is dropped out of it in training: before the last layer, and behind it.
     pub(crate) fn dropouts(&self) -> [Option<f64>; 2] {
         [self.inner_dropout, self.output_dropout]
+    }
+
+    fn check_experts(&self) -> Option<String> {
+        self.experts.as_ref()?.check(self)
     }
 
     fn check_widths(&self) -> Option<String> {
@@ -510,6 +518,7 @@ impl Architecture {
                 cross.and_then(|cross| cross.attention.check_heads(&self.rotary)),
                 cross.and_then(CrossSpec::check),
                 block.feed_forward.check_widths(),
+                block.feed_forward.check_experts(),
                 block.check_parallel(),
             ];
             if let Some(reason) = checks.into_iter().flatten().next() {
@@ -565,7 +574,8 @@ impl Architecture {
         let is_off = |p: Option<f64>| p.is_none_or(|p| p == 0.0);
         let attends =
             |of: &AttentionSpec| self.relative.is_none() && of.dropouts().into_iter().all(is_off);
-        let feeds = |of: &FeedForwardSpec| of.dropouts().into_iter().all(is_off);
+        let feeds =
+            |of: &FeedForwardSpec| of.experts.is_none() && of.dropouts().into_iter().all(is_off);
         let mut blocks = self.blocks.iter();
         let fuses = blocks.any(|block| attends(&block.attention) || feeds(&block.feed_forward));
         let mut encoder = self.seq2seq.iter();
@@ -620,7 +630,7 @@ impl Architecture {
         Some(table.rows - table.offset)
     }
 
-    /// Returns the linear layers of recurrent layers and blocks, in order, those of an encoder first.
+    /// Returns the linear layers of recurrent layers and blocks, in order, those of an encoder first. Routers and experts are none.
     pub fn linears(&self) -> Box<dyn Iterator<Item = &LinearSpec> + '_> {
         let encoder = self.seq2seq.iter().flat_map(|spec| spec.encoder.linears());
         let recurrent = self.recurrent.iter().flat_map(RecurrentSpec::linears);
@@ -638,9 +648,16 @@ impl Architecture {
                 let all = of.inputs.iter().chain(positions.flatten());
                 all.chain([&of.output])
             });
-            attention
-                .chain(&feed_forward.inputs)
-                .chain([&feed_forward.output])
+            let shared = feed_forward.experts.as_ref().map(|of| of.shared.as_ref());
+            let (layer, gate) = match shared {
+                None => (Some(feed_forward), None),
+                Some(None) => (None, None),
+                Some(Some(shared)) => (Some(&shared.feed_forward), Some(&shared.gate)),
+            };
+            let layers = layer
+                .into_iter()
+                .flat_map(|of| of.inputs.iter().chain([&of.output]));
+            attention.chain(layers).chain(gate)
         });
         Box::new(encoder.chain(recurrent).chain(blocks))
     }

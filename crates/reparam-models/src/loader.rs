@@ -1,5 +1,7 @@
 //! Filling modules from a checkpoint.
 
+mod experts;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -10,6 +12,7 @@ use reparam_formats::FormatError;
 use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
+pub(crate) use self::experts::ExpertModules;
 use crate::architecture::{Initialization, LinearSpec, NormKind, NormSpec};
 use crate::layers::{Embedding, Norm};
 use crate::named::Named;
@@ -448,26 +451,36 @@ impl<'a> Loader<'a> {
             let Some(source) = sources.get(part) else {
                 return to.fill(0.0);
             };
-            let first = range.start;
-            let checked = source.read(range, to).and_then(|()| {
-                let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
-                let Some(at) = to.iter().position(|x| !is_usable(x)) else {
-                    return Ok(());
-                };
-                // Asked only to name the element.
-                if let Source::Stored(tensor) = source {
-                    tensor.check_finite()?;
-                }
-                Err(ModelError::BeyondBf16 {
-                    name: self.stored(&weights[part].name),
-                    index: first + at,
-                    value: to[at],
-                })
-            });
+            let checked = self.read_checked(source, &weights[part].name, range, to);
             if let Err(error) = checked {
                 self.unusable(error);
                 sources.fill_with(|| Source::Nothing);
             }
+        })
+    }
+
+    /// Reads a part of a tensor that is to be packed.
+    fn read_checked(
+        &self,
+        source: &Source<'_>,
+        name: &str,
+        range: Range<usize>,
+        to: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let first = range.start;
+        source.read(range, to)?;
+        let is_usable = |x: &f32| bf16::from_f32(*x).is_finite();
+        let Some(at) = to.iter().position(|x| !is_usable(x)) else {
+            return Ok(());
+        };
+        // Asked only to name the element.
+        if let Source::Stored(tensor) = source {
+            tensor.check_finite()?;
+        }
+        Err(ModelError::BeyondBf16 {
+            name: self.stored(name),
+            index: first + at,
+            value: to[at],
         })
     }
 

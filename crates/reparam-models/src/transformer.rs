@@ -10,15 +10,17 @@ use reparam_ops::{RecurrentState, RotaryTable, Segment, Segments, embedding};
 
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, DirectionSpec, Initialization, NormSpec, NormsSpec,
-    PositionsSpec, RecurrentCrossSpec, RecurrentSpec, RelativeSpec, RotarySpec, TableSpec,
+    Architecture, AttentionSpec, BlockSpec, DirectionSpec, ExpertsSpec, FeedForwardSpec,
+    Initialization, NormSpec, NormsSpec, PositionsSpec, RecurrentCrossSpec, RecurrentSpec,
+    RelativeSpec, RotarySpec, TableSpec,
 };
 use crate::cache::KvCache;
 use crate::layers::{
-    Attention, Block, CrossAttention, Direction, Distances, Embedding, FeedForward,
-    GlobalAttention, Norm, Norms, Recurrent, RecurrentCross, Sequences, Source, Start, dropped,
+    Attention, Block, CrossAttention, Direction, Distances, Embedding, Experts, FeedForward,
+    GlobalAttention, Norm, Norms, Recurrent, RecurrentCross, Sequences, SharedExpert, Source,
+    Start, dropped,
 };
-use crate::loader::Loader;
+use crate::loader::{ExpertModules, Loader};
 use crate::named::{List, Named, unnamed_module};
 use crate::precision::widened;
 
@@ -645,19 +647,47 @@ fn attention(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Attention {
     }
 }
 
+fn feed_forward(loader: &mut Loader<'_>, spec: &FeedForwardSpec) -> FeedForward {
+    FeedForward {
+        inputs: List(loader.linears(&spec.inputs)),
+        output: loader.linear(&spec.output),
+        spec: spec.clone(),
+    }
+}
+
+fn experts(loader: &mut Loader<'_>, layer: &FeedForwardSpec, spec: &ExpertsSpec) -> Experts {
+    let ExpertModules {
+        router,
+        gate_up,
+        down,
+    } = loader.experts(layer, spec);
+    let shared = spec.shared.as_ref().map(|shared| SharedExpert {
+        feed_forward: feed_forward(loader, &shared.feed_forward),
+        gate: loader.linear(&shared.gate),
+    });
+    Experts {
+        router,
+        gate_up,
+        down,
+        shared,
+        layer: layer.clone(),
+        spec: spec.clone(),
+    }
+}
+
 fn block(loader: &mut Loader<'_>, spec: &BlockSpec) -> Block {
-    let feed_forward = &spec.feed_forward;
+    let layer = &spec.feed_forward;
     Block {
         attention: attention(loader, &spec.attention),
         cross: spec.cross.as_ref().map(|cross| CrossAttention {
             attention: attention(loader, &cross.attention),
             norms: norms(loader, &cross.norms),
         }),
-        feed_forward: FeedForward {
-            inputs: List(loader.linears(&feed_forward.inputs)),
-            output: loader.linear(&feed_forward.output),
-            spec: feed_forward.clone(),
-        },
+        feed_forward: layer.experts.is_none().then(|| feed_forward(loader, layer)),
+        experts: layer
+            .experts
+            .as_ref()
+            .map(|spec| experts(loader, layer, spec)),
         attention_norms: norms(loader, &spec.attention_norms),
         feed_forward_norms: norms(loader, &spec.feed_forward_norms),
         parallel: spec.parallel,

@@ -25,6 +25,7 @@ mod activation;
 mod attention;
 mod dropout;
 mod embedding;
+mod experts;
 pub mod fused;
 mod linear;
 mod loss;
@@ -44,6 +45,7 @@ pub use attention::{
 };
 pub use dropout::{DropoutKey, dropout};
 pub use embedding::embedding;
+pub use experts::{ExpertRows, expert_linear};
 pub use linear::{LinearPlan, LowRank, linear};
 pub use loss::{IGNORE_INDEX, linear_cross_entropy, smoothed_linear_cross_entropy, soft_cap};
 pub use norm::{layer_norm, rms_norm};

@@ -6,8 +6,8 @@
 use burn::tensor::{DType, Int, Tensor, TensorData, activation};
 
 use crate::{
-    Activation, AttentionConfig, DropoutKey, IGNORE_INDEX, LinearPlan, LowRank, RotaryTable,
-    ScoreTerms, Segment, Segments, soft_cap,
+    Activation, AttentionConfig, DropoutKey, ExpertRows, IGNORE_INDEX, LinearPlan, LowRank,
+    RotaryTable, ScoreTerms, Segment, Segments, soft_cap,
 };
 
 mod recurrent;
@@ -33,6 +33,36 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {
 pub(crate) fn low_rank(x: Tensor<2>, term: LowRank) -> Tensor<2> {
     let z = term.dropped(&x).unwrap_or(x);
     z.matmul(term.a.transpose()).matmul(term.b.transpose()) * term.scaling
+}
+
+/// See [`crate::expert_linear`].
+pub fn expert_linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    low_rank: Option<LowRank>,
+    rows: &ExpertRows,
+) -> Tensor<2> {
+    let n_experts = rows.n_experts();
+    let d_out = weight.dims()[0] / n_experts;
+    let parts = rows.used().map(|(expert, rows)| {
+        let x = x.clone().narrow(0, rows.start, rows.len());
+        let own = weight.clone().narrow(0, expert * d_out, d_out);
+        let y = x.clone().matmul(own.transpose());
+        let Some(term) = &low_rank else { return y };
+        let rank = term.a.dims()[0] / n_experts;
+        let b = term.b.clone().reshape([d_out, rank, n_experts]);
+        let own = LowRank {
+            a: term.a.clone().narrow(0, expert * rank, rank),
+            b: b.narrow(2, expert, 1).reshape([d_out, rank]),
+            ..term.clone()
+        };
+        y + self::low_rank(x, own)
+    });
+    let parts: Vec<Tensor<2>> = parts.collect();
+    match parts.is_empty() {
+        true => x.matmul(weight.narrow(0, 0, d_out).transpose()),
+        false => Tensor::cat(parts, 0),
+    }
 }
 
 /// `sqrt(square + eps)`, and NaN where the square overflowed: dividing by infinity would make zeros of it, as if it were a number.

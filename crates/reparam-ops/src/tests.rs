@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::*;
 
+mod experts;
 mod recurrent;
 
 /// Products of up to a few hundred terms in `f32`, in another order than Burn's.

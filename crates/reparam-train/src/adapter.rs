@@ -34,6 +34,10 @@ impl AdapterBase for CausalLm {
         self.tied_names()
     }
 
+    fn untargeted(&self) -> Vec<String> {
+        self.architecture().untargeted()
+    }
+
     /// As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
     fn under(self, adapter: &AdapterFiles) -> Self {
         match is_of_head(adapter, self.architecture()) {

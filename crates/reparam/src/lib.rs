@@ -42,6 +42,7 @@
 //! ```
 
 mod context;
+mod expert_weight;
 mod linear;
 pub mod methods;
 pub mod optim;
@@ -52,6 +53,7 @@ mod walk;
 mod weight;
 
 pub use context::ForwardContext;
+pub use expert_weight::ExpertWeight;
 pub use linear::Linear;
 pub use output_head::OutputHead;
 pub use weight::{Packed, PackedError, Weight};

@@ -17,6 +17,8 @@ const REPARAMETERIZATION: &str = "Reparameterization";
 pub(crate) mod container {
     /// The name is none; what is inside is an output head.
     pub(crate) const OUTPUT_HEAD: &str = "OutputHead";
+    /// The name is the number of experts whose weights the parameter inside is, which is no linear layer's.
+    pub(crate) const EXPERTS: &str = "Experts";
     /// The name is that of a method on the weight; empty, before the tensors of all of them.
     pub(crate) const LISTED: &str = "Listed";
     /// The name is that of a method, around its tensors.
@@ -45,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) is_in_linear: bool,
     /// Whether it is inside of an output head.
     pub(crate) is_in_output_head: bool,
+    /// Of how many experts it is the weights, if it is.
+    pub(crate) n_experts: Option<usize>,
     /// Whether a method is attached that takes the weight transposed.
     pub(crate) is_transposed: bool,
 }
@@ -203,7 +207,8 @@ impl Path {
         let named: Vec<&Step> = names
             .iter()
             .filter(|(_, container)| {
-                !container.starts_with("Enum:") && container != container::OUTPUT_HEAD
+                let is_no_name = [container::OUTPUT_HEAD, container::EXPERTS];
+                !container.starts_with("Enum:") && !is_no_name.contains(&container.as_str())
             })
             .collect();
         match named.split_last() {
@@ -288,6 +293,10 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
         let (module, field, is_in_linear) = Path::field(outside);
         let mut containers = outside.iter().map(|(_, container)| container);
         let is_in_output_head = containers.any(|container| container == container::OUTPUT_HEAD);
+        let n_experts = outside.iter().find_map(|(name, container)| {
+            let is_number = container == container::EXPERTS;
+            is_number.then(|| name.parse().ok())?
+        });
         let of_method = inside.iter().find(|(_, kind)| kind == container::METHOD);
         let tensor_of = |method: &str| Part::Tensor {
             method: method.to_owned(),
@@ -319,6 +328,7 @@ impl<F: FnMut(&Entry, &dyn AnyParam)> ModuleVisitor for Visitor<F> {
             shape,
             is_in_linear,
             is_in_output_head,
+            n_experts,
             is_transposed: false,
         };
         self.waiting = Some((entry, Box::new(param.clone())));

@@ -127,7 +127,7 @@ fn lora_only(files: AdapterFiles) -> Result<PeftAdapter, GgufError> {
         .find(|name| !factors.contains(name))
     {
         None => Ok(adapter),
-        Some(name) => Err(refuse(name, "it is no factor of LoRA")),
+        Some(name) => Err(refuse(name, "it is no factor of a linear layer")),
     }
 }
 

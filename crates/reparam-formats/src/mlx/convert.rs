@@ -80,7 +80,7 @@ pub fn from_peft(files: AdapterFiles) -> Result<MlxAdapter, MlxError> {
         }
     }
     if let Some(name) = left.first() {
-        return Err(refuse(name, "it is no factor of LoRA"));
+        return Err(refuse(name, "it is no factor of a linear layer"));
     }
     Ok(MlxAdapter {
         is_dora: config.use_dora,

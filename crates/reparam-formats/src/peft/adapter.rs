@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::files::{PREFIX, is_module_of};
+use super::parameters::parameters_at;
 use super::{
     AdapterFiles, Bias, CONFIG_FILE, LoraAdapterConfig, LoraNumbers, LoraRules, ModuleMatcher,
     PeftError,
@@ -45,6 +46,8 @@ pub struct PeftAdapter {
     tensors: BTreeMap<String, Tensor>,
     /// The adapted modules, by path.
     modules: BTreeMap<String, LoraNumbers>,
+    /// The adapted parameters that are no linear layer's, by path.
+    parameters: BTreeMap<String, LoraNumbers>,
 }
 
 impl PeftAdapter {
@@ -100,7 +103,9 @@ impl PeftAdapter {
         if paths.is_empty() {
             return Err(PeftError::Empty);
         }
+        let of_parameters = parameters_at(&config.target_parameters, &paths)?;
         let mut modules = BTreeMap::new();
+        let mut parameters = BTreeMap::new();
         for path in paths {
             let factor = |name: String, missing| {
                 let module = path.to_owned();
@@ -110,6 +115,21 @@ impl PeftAdapter {
             };
             let a = factor(Self::a_name(path), "lora_A")?;
             let b = factor(Self::b_name(path), "lora_B")?;
+            if let Some(parameter) = of_parameters.get(path) {
+                let numbers = rules.numbers_for(parameter)?;
+                // The rank of each expert, one after the other.
+                let all = a.shape[0];
+                if all != b.shape[1] || !all.is_multiple_of(numbers.rank) {
+                    return Err(PeftError::WrongRank {
+                        module: parameter.clone(),
+                        expected: numbers.rank,
+                        a_shape: a.shape.clone(),
+                        b_shape: b.shape.clone(),
+                    });
+                }
+                parameters.insert(parameter.clone(), numbers);
+                continue;
+            }
             let numbers = rules.numbers_for(path)?;
             if a.shape[0] != numbers.rank || b.shape[1] != numbers.rank {
                 return Err(PeftError::WrongRank {
@@ -132,6 +152,7 @@ impl PeftAdapter {
             config,
             tensors,
             modules,
+            parameters,
         })
     }
 
@@ -178,7 +199,7 @@ impl PeftAdapter {
     pub fn check_writable(&self) -> Result<(), PeftError> {
         let written = LoraAdapterConfig::parse(Path::new(CONFIG_FILE), &self.config.render())?;
         let rules = LoraRules::new(&written)?;
-        for (module, numbers) in &self.modules {
+        for (module, numbers) in self.modules.iter().chain(&self.parameters) {
             let module = module.clone();
             if rules.rank_for(&module)? != numbers.rank {
                 return Err(PeftError::PatternOrder {
@@ -209,6 +230,11 @@ impl PeftAdapter {
     /// Iterates over the paths of the adapted modules, sorted.
     pub fn module_paths(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
+    }
+
+    /// Iterates over the paths of the adapted parameters that are no linear layer's, sorted.
+    pub fn parameter_paths(&self) -> impl Iterator<Item = &str> {
+        self.parameters.keys().map(String::as_str)
     }
 
     /// Returns the factors of an adapted module.

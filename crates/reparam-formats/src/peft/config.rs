@@ -83,6 +83,8 @@ pub struct LoraAdapterConfig {
     pub target_modules: Option<TargetModules>,
     /// Which of them are not.
     pub exclude_modules: Option<TargetModules>,
+    /// Which parameters are adapted that are no linear layer's, such as those of experts: the ends of their paths.
+    pub target_parameters: Vec<String>,
     /// Which layers are adapted; only with a list of names as `target_modules`.
     pub layers_to_transform: Option<LayerIndices>,
     /// The name, or names, of the list that the layers are in; any if empty.
@@ -121,6 +123,7 @@ impl Default for LoraAdapterConfig {
             use_rslora: false,
             target_modules: None,
             exclude_modules: None,
+            target_parameters: Vec::new(),
             layers_to_transform: None,
             layers_pattern: Vec::new(),
             rank_pattern: Vec::new(),
@@ -184,6 +187,7 @@ impl LoraAdapterConfig {
             use_rslora: raw.bool("use_rslora")?.unwrap_or(defaults.use_rslora),
             target_modules: targets(raw, "target_modules")?,
             exclude_modules: targets(raw, "exclude_modules")?.filter(|names| !names.is_empty()),
+            target_parameters: raw.strings("target_parameters")?.unwrap_or_default(),
             layers_to_transform: layers_to_transform(raw)?,
             layers_pattern: layers_pattern(raw)?,
             rank_pattern: pattern(raw, "rank_pattern", "a positive whole number", |value| {
@@ -238,6 +242,12 @@ impl LoraAdapterConfig {
         {
             let reason = format!("PEFT knows {}", TASK_TYPES.join(", "));
             return Err(raw.invalid("task_type", reason).into());
+        }
+        let is_plain = self.lora_dropout == 0.0 && !self.use_dora && !self.fan_in_fan_out;
+        if !self.target_parameters.is_empty() && !is_plain {
+            return Err(PeftError::Contradiction {
+                reason: "target_parameters work with neither lora_dropout nor use_dora nor fan_in_fan_out, in PEFT as here",
+            });
         }
         let is_list = matches!(self.target_modules, Some(TargetModules::Names(_)) | None);
         if self.layers_to_transform.is_some() && !is_list {
@@ -319,7 +329,10 @@ impl LoraAdapterConfig {
                 .collect::<Map<_, _>>(),
             "revision": self.revision,
             "target_modules": self.target_modules.as_ref().map(TargetModules::to_value),
-            "target_parameters": null,
+            "target_parameters": match self.target_parameters.as_slice() {
+                [] => Value::Null,
+                targets => json!(targets),
+            },
             "task_type": self.task_type,
             "trainable_token_indices": null,
             "use_bdlora": null,

@@ -141,6 +141,19 @@ pub enum PeftError {
         /// The module.
         module: String,
     },
+    /// A module has factors for more or fewer parameters than `target_parameters` match.
+    #[error(
+        "the adapter has factors for {found} parameters of '{module}', of which its target_parameters match {expected}",
+        module = shown(module)
+    )]
+    WrongParameters {
+        /// The module.
+        module: String,
+        /// How many are targeted.
+        expected: usize,
+        /// How many have factors.
+        found: usize,
+    },
     /// The adapter adapts nothing.
     #[error("the adapter has no lora_A and lora_B for any module")]
     Empty,
@@ -199,7 +212,10 @@ impl PeftError {
                 "PEFT sorts the patterns when it writes them; make each module match only one"
                     .to_owned()
             }
-            Self::WrongRank { .. } | Self::IncompletePair { .. } | Self::NotTargeted { .. } => {
+            Self::WrongRank { .. }
+            | Self::IncompletePair { .. }
+            | Self::NotTargeted { .. }
+            | Self::WrongParameters { .. } => {
                 "adapter_config.json and adapter_model.safetensors are of different adapters, or one \
                  was edited"
                     .to_owned()

@@ -8,7 +8,7 @@ use super::PeftError;
 use crate::config::JsonObject;
 
 /// Keys that [`super::LoraAdapterConfig`] holds.
-const HONOURED: [&str; 22] = [
+const HONOURED: [&str; 23] = [
     "alpha_pattern",
     "auto_mapping",
     "base_model_name_or_path",
@@ -28,6 +28,7 @@ const HONOURED: [&str; 22] = [
     "rank_pattern",
     "revision",
     "target_modules",
+    "target_parameters",
     "task_type",
     "use_dora",
     "use_rslora",
@@ -64,7 +65,7 @@ const fn feature(key: &'static str, empty_is_off: bool, reason: &'static str) ->
     }
 }
 
-const REFUSED: [Feature; 13] = [
+const REFUSED: [Feature; 12] = [
     feature(
         "alora_invocation_tokens",
         false,
@@ -93,11 +94,6 @@ const REFUSED: [Feature; 13] = [
     feature("lora_bias", false, "lora_B has a bias of its own"),
     feature("megatron_config", true, "the layers are Megatron's"),
     feature("monteclora_config", false, "MonteCLoRA samples its factors"),
-    feature(
-        "target_parameters",
-        true,
-        "parameters without a module of their own are adapted",
-    ),
     feature(
         "trainable_token_indices",
         true,

@@ -9,6 +9,7 @@ mod error;
 mod features;
 mod files;
 mod keys;
+mod parameters;
 mod rules;
 mod targets;
 
@@ -17,6 +18,7 @@ pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VE
 pub use error::PeftError;
 pub use files::AdapterFiles;
 pub use keys::{KeySpec, KeyUsage, check_keys, config_of};
+pub use parameters::{parameter_places, targets_parameter};
 pub(crate) use rules::most_common;
 pub use rules::{LoraNumbers, LoraRules};
 pub use targets::{

@@ -42,7 +42,7 @@ impl TargetModules {
     }
 
     /// Returns whether it is an empty list or an empty string, which PEFT takes as not given.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         match self {
             Self::AllLinear => false,
             Self::Pattern(pattern) => pattern.is_empty(),

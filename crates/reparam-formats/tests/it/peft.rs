@@ -325,7 +325,6 @@ fn what_cannot_be_honoured_is_refused_by_name() {
         ("velora_config", json!({"num_groups": 64})),
         ("use_bdlora", json!({"nblocks": 2})),
         ("arrow_config", json!({"top_k": 3})),
-        ("target_parameters", json!(["w"])),
         ("ensure_weight_tying", json!(true)),
         ("init_lora_weights", json!("pissa")),
         ("init_lora_weights", json!("pissa_niter_16")),

@@ -1,7 +1,7 @@
 //! How checkpoints name and lay out what a model holds otherwise.
 
 use burn::tensor::Tensor;
-use reparam::parameters::ParameterList;
+use reparam::parameters::{NamedTensor, ParameterList};
 
 use super::Architecture;
 
@@ -27,7 +27,51 @@ impl Architecture {
                 tensor.name.clone_from(stored);
             }
         }
-        tensors
+        self.split_experts(tensors)
+    }
+
+    /// Gives the layers of each expert, of which a model holds those of all in one, names of their own.
+    fn split_experts(&self, tensors: ParameterList) -> ParameterList {
+        if !self.has_experts() {
+            return tensors;
+        }
+        let mut split = ParameterList::new();
+        for tensor in tensors {
+            let found = self.experts().find_map(|(layer, experts)| {
+                let layers = |gate_up: bool| {
+                    let rows = match gate_up {
+                        true => vec![layer.output.d_in; 2],
+                        false => vec![layer.output.d_out],
+                    };
+                    let names = (0..experts.n_experts).flat_map(move |expert| {
+                        let [gate, up, down] = experts.stored_layers(expert);
+                        if gate_up { vec![gate, up] } else { vec![down] }
+                    });
+                    (rows, names.collect::<Vec<_>>())
+                };
+                match &*tensor.name {
+                    name if name == self.full_path(&experts.gate_up()) => Some(layers(true)),
+                    name if name == self.full_path(&experts.down()) => Some(layers(false)),
+                    _ => None,
+                }
+            });
+            let Some((rows, names)) = found else {
+                split.push(tensor);
+                continue;
+            };
+            let d_in = tensor.shape[1];
+            let mut first = 0;
+            for (at, name) in names.into_iter().enumerate() {
+                let rows = rows[at % rows.len()];
+                split.push(NamedTensor {
+                    name: self.full_path(&name),
+                    shape: vec![rows, d_in],
+                    values: tensor.values.clone().narrow(0, first, rows * d_in),
+                });
+                first += rows * d_in;
+            }
+        }
+        split
     }
 
     /// Names of tensors of which checkpoints have others, with those.
@@ -38,9 +82,14 @@ impl Architecture {
             let names = ["weight", "bias"].map(|name| format!("{path}.{name}"));
             Some(names.into_iter().zip(stored.iter()))
         });
+        let routers = self.experts().map(|(_, experts)| {
+            let name = self.full_path(&format!("{}.weight", experts.router.path));
+            (name, self.full_path(&experts.stored_router()))
+        });
+        let linears = linears.flatten();
         linears
-            .flatten()
             .map(|(name, stored)| (name, self.full_path(stored)))
+            .chain(routers)
             .collect()
     }
 }

@@ -304,6 +304,7 @@ impl Stack {
                 gated: false,
                 output: linear(place("fc2"), self.inner, self.width),
                 activation: self.activation,
+                experts: None,
                 inner_dropout: Some(self.activation_dropout),
                 output_dropout: Some(self.dropout),
             },

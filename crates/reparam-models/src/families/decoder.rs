@@ -1,5 +1,6 @@
 //! What decoders have in common: Llama's blocks, which a family changes where its own are others.
 
+mod experts;
 mod parts;
 
 use reparam_formats::config::{
@@ -14,6 +15,9 @@ use crate::architecture::{
     Initialization, NormKind, RotarySpec,
 };
 
+pub(super) use self::experts::{
+    ExpertNames, ExpertSizes, expert_counts, sparse_layers, without_balancing,
+};
 pub(super) use self::parts::{bias_attention, bias_feed_forward, learned_positions};
 
 /// The most elements of a head: a hundred times those of published models. More is almost certainly a typo, and a table of
@@ -363,6 +367,7 @@ impl<'a> Decoder<'a> {
                 gated: true,
                 output: linear("mlp.down_proj", inner, width),
                 activation: self.activation,
+                experts: None,
                 inner_dropout: None,
                 output_dropout: None,
             },

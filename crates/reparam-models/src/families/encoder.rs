@@ -238,6 +238,7 @@ impl Encoder<'_> {
                 gated: false,
                 output: linear(path(names.down), self.inner, width),
                 activation: self.activation,
+                experts: None,
                 inner_dropout: None,
                 output_dropout: Some(self.dropout),
             },

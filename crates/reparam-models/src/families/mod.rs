@@ -22,13 +22,16 @@ mod granite;
 mod llama;
 mod marian;
 mod mistral;
+mod mixtral;
 mod modernbert;
 mod olmo2;
 mod opt;
 mod phi;
 mod phi3;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod recurrent;
 mod roberta;
 mod smollm3;
@@ -89,6 +92,7 @@ impl Families {
             marian::FAMILY,
             mistral::FAMILY,
             mistral::MINISTRAL,
+            mixtral::FAMILY,
             modernbert::FAMILY,
             olmo2::FAMILY,
             olmo2::WITH_WINDOWS,
@@ -96,7 +100,9 @@ impl Families {
             phi::FAMILY,
             phi3::FAMILY,
             qwen2::FAMILY,
+            qwen2_moe::FAMILY,
             qwen3::FAMILY,
+            qwen3_moe::FAMILY,
             recurrent::RNN,
             roberta::FAMILY,
             roberta::XLM,

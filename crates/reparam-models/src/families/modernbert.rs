@@ -104,6 +104,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 gated: true,
                 output: last(path("mlp.Wo"), inner, mlp_bias),
                 activation: function,
+                experts: None,
                 inner_dropout: None,
                 output_dropout: None,
             },

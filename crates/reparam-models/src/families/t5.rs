@@ -264,6 +264,7 @@ impl Sizes {
                 gated: self.gated,
                 output: self.linear(dense("wo"), self.d_ff, self.width, self.d_ff),
                 activation: self.activation,
+                experts: None,
                 inner_dropout: Some(self.dropout),
                 output_dropout: Some(self.dropout),
             },

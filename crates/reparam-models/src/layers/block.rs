@@ -7,7 +7,7 @@ use reparam::ForwardContext;
 use reparam_ops::fused::{FusedNorms, attention_block, attention_block_cached, mlp_block};
 use reparam_ops::{RecurrentState, RotaryTable, Segments, dropout};
 
-use super::{Attention, FeedForward, Norm};
+use super::{Attention, Experts, FeedForward, Norm};
 use crate::cache::LayerCache;
 use crate::named::{Named, unnamed_module};
 use crate::precision::{narrowed, widened};
@@ -113,8 +113,10 @@ pub struct Block {
     pub attention: Attention,
     /// Attention to the source of an encoder-decoder.
     pub cross: Option<CrossAttention>,
-    /// Feed-forward.
-    pub feed_forward: FeedForward,
+    /// Feed-forward, where it is one layer for all tokens.
+    pub feed_forward: Option<FeedForward>,
+    /// Feed-forward, where tokens choose among experts.
+    pub experts: Option<Experts>,
     /// The norms around attention.
     pub attention_norms: Norms,
     /// The norms around the feed-forward layer.
@@ -125,7 +127,7 @@ pub struct Block {
 
 unnamed_module!(
     Block,
-    modules: [attention, cross, feed_forward, attention_norms, feed_forward_norms],
+    modules: [attention, cross, feed_forward, experts, attention_norms, feed_forward_norms],
     data: [parallel]
 );
 
@@ -191,7 +193,9 @@ impl Block {
         if self.parallel && norms.before.is_none() {
             norms.to_mut().before = self.attention_norms.before.clone();
         }
-        match self.feed_forward.fused(&norms, sequences, context) {
+        let fused = self.feed_forward.as_ref();
+        let fused = fused.and_then(|layer| layer.fused(&norms, sequences, context));
+        match fused {
             Some(block) => match input {
                 Some(input) => mlp_block(narrowed(input), Some(narrowed(h)), block),
                 None => mlp_block(narrowed(h), None, block),
@@ -199,12 +203,21 @@ impl Block {
             None => {
                 let h = widened(h);
                 let input = input.map_or_else(|| h.clone(), widened);
-                norms.around(input, h, |x| {
-                    let out = self.feed_forward.forward(x, context);
-                    let FeedForward { output, spec, .. } = &self.feed_forward;
-                    dropped(out, spec.output_dropout, output.path(), context)
-                })
+                norms.around(input, h, |x| self.feed(x, context))
             }
+        }
+    }
+
+    /// The feed-forward layer, or the experts.
+    fn feed(&self, x: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+        match (&self.feed_forward, &self.experts) {
+            (Some(layer), _) => {
+                let out = layer.forward(x, context);
+                let FeedForward { output, spec, .. } = layer;
+                dropped(out, spec.output_dropout, output.path(), context)
+            }
+            (None, Some(experts)) => experts.forward(x, context),
+            (None, None) => unreachable!("a block is made with one of the two"),
         }
     }
 

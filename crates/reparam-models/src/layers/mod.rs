@@ -2,6 +2,7 @@
 
 mod attention;
 mod block;
+mod experts;
 mod feed_forward;
 mod norm;
 mod recurrent;
@@ -13,6 +14,7 @@ use reparam::Weight;
 pub use attention::Attention;
 pub use block::{Block, CrossAttention, Norms};
 pub(crate) use block::{Distances, Sequences, Source, dropped, drops};
+pub use experts::{Experts, SharedExpert};
 pub use feed_forward::FeedForward;
 pub use norm::Norm;
 pub use recurrent::{Direction, Recurrent};

@@ -38,7 +38,7 @@ fn parse(value: &Value) -> Result<Architecture, ModelError> {
 }
 
 /// Describes the minimal configuration with some keys replaced.
-fn with(family: &str, changes: Value) -> Result<Architecture, ModelError> {
+pub(super) fn with(family: &str, changes: Value) -> Result<Architecture, ModelError> {
     let mut value = minimal(family);
     for (key, change) in changes.as_object().expect("an object") {
         value[key] = change.clone();

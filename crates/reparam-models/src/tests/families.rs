@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{CausalLm, ModelError, Precision, Sampling};
 
-const FAMILIES: [&str; 28] = [
+const FAMILIES: [&str; 31] = [
     "bloom",
     "cohere",
     "cohere2",
@@ -39,13 +39,16 @@ const FAMILIES: [&str; 28] = [
     "granite",
     "ministral",
     "mistral",
+    "mixtral",
     "olmo2",
     "olmo3",
     "opt",
     "phi",
     "phi3",
     "qwen2",
+    "qwen2_moe",
     "qwen3",
+    "qwen3_moe",
     "smollm3",
     "stablelm",
     "stablelm_parallel",

@@ -4,6 +4,7 @@ mod bert;
 mod describe;
 mod encoders;
 mod equivalence;
+mod experts;
 mod families;
 mod full;
 mod generation;

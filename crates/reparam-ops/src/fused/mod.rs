@@ -10,6 +10,7 @@
 mod attention_block;
 mod block;
 mod buffer;
+mod experts;
 mod head;
 mod linear;
 mod mlp_block;
@@ -26,6 +27,7 @@ pub(crate) use buffer::Pool;
 pub(crate) use states::States;
 
 pub use attention_block::{AttentionBlock, BlockCache, attention_block, attention_block_cached};
+pub use experts::packed_expert_linear;
 pub use head::{frozen_embedding, norm_linear_cross_entropy, norm_logits};
 pub use linear::packed_linear;
 pub use mlp_block::{MlpBlock, mlp_block};

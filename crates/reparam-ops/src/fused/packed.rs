@@ -34,7 +34,8 @@ pub enum PackedDType {
 #[derive(Debug, Clone)]
 pub struct PackedWeight {
     pub(crate) stack: Arc<WeightStack>,
-    pub(crate) part: usize,
+    /// The weights of the stack that it is, one below the other: one, or those of several experts.
+    pub(crate) parts: Range<usize>,
 }
 
 /// Numbers that are converted at a time: 1 MiB of `f32`.
@@ -86,9 +87,49 @@ impl PackedWeight {
         (0..shapes.len())
             .map(|part| Self {
                 stack: stack.clone(),
-                part,
+                parts: part..part + 1,
             })
             .collect()
+    }
+
+    /// Packs the weights of several experts, all of one shape, as one weight, `[E d_out, d_in]`; `read` is that of
+    /// [`pack`](Self::pack).
+    ///
+    /// # Panics
+    ///
+    /// Panics when there is no expert.
+    pub fn pack_experts(
+        n_experts: usize,
+        shape: [usize; 2],
+        numbers: PackedDType,
+        read: impl FnMut(usize, Range<usize>, &mut [f32]),
+    ) -> Self {
+        let mut experts = Self::pack(&vec![shape; n_experts], numbers, read);
+        Self {
+            parts: 0..n_experts,
+            ..experts.swap_remove(0)
+        }
+    }
+
+    /// Returns the number of experts that it is the weights of: 1 for an ordinary weight.
+    pub fn n_experts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Returns the weight of one expert.
+    pub(super) fn expert(&self, expert: usize) -> Self {
+        let part = self.parts.start + expert;
+        assert!(part < self.parts.end, "there is no such expert");
+        Self {
+            stack: self.stack.clone(),
+            parts: part..part + 1,
+        }
+    }
+
+    /// Returns the place in the stack of an ordinary weight.
+    pub(super) fn part(&self) -> usize {
+        assert_eq!(self.parts.len(), 1, "experts are multiplied one by one");
+        self.parts.start
     }
 
     /// Returns the rows `range` as `f32`, row-major: for what needs the numbers themselves, such as norms, a start from singular
@@ -100,8 +141,11 @@ impl PackedWeight {
     pub fn rows_f32(&self, range: Range<usize>) -> Vec<f32> {
         let [rows, cols] = self.dims();
         assert!(range.end <= rows, "the weight has {rows} rows");
-        let first = self.stack.part_rows()[self.part].start;
-        let ids: Vec<u32> = range.map(|row| (first + row) as u32).collect();
+        // Parts begin at whole panels, so that rows of nothing may be between two of them.
+        let parts = self.stack.part_rows();
+        let per_part = rows / self.parts.len().max(1);
+        let place = |row: usize| parts[self.parts.start + row / per_part].start + row % per_part;
+        let ids: Vec<u32> = range.map(|row| place(row) as u32).collect();
         let mut values = vec![Bf16::ZERO; ids.len() * cols];
         run(self.stack.rows_of(&ids, &mut values));
         values.into_iter().map(Bf16::to_f32).collect()
@@ -109,7 +153,7 @@ impl PackedWeight {
 
     /// Returns the squared Euclidean norm of each row, computed once.
     pub fn row_square_norms(&self) -> &[f32] {
-        self.stack.square_norms[self.part].get_or_init(|| {
+        self.stack.square_norms[self.part()].get_or_init(|| {
             let [rows, cols] = self.dims();
             (0..rows)
                 .into_par_iter()
@@ -140,13 +184,15 @@ impl PackedWeight {
 
     /// Returns `[d_out, d_in]`.
     pub fn dims(&self) -> [usize; 2] {
-        [self.stack.part_rows()[self.part].len(), self.stack.cols()]
+        let parts = &self.stack.part_rows()[self.parts.clone()];
+        let rows = parts.iter().map(Range::len).sum();
+        [rows, self.stack.cols()]
     }
 
     /// `out = x W'`
     pub(super) fn product(&self, x: Matrix<'_>, out: MatrixMut<'_>) -> Result<(), KernelError> {
         self.stack
-            .product(Some(self.part), x, Epilogue::default(), out)
+            .product(Some(self.part()), x, Epilogue::default(), out)
     }
 }
 

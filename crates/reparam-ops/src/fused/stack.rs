@@ -128,7 +128,7 @@ impl Stack {
     ///
     /// Panics when a tensor does not fit the layer.
     pub(super) fn single(layer: FusedLinear) -> (Self, Vec<Option<NodeGuard>>) {
-        let place = layer.weight.part;
+        let place = layer.weight.part();
         Self::of(vec![layer], Some(place))
     }
 
@@ -144,7 +144,7 @@ impl Stack {
         for (index, layer) in layers.into_iter().enumerate() {
             let place = only.unwrap_or(index);
             assert!(
-                Arc::ptr_eq(&layer.weight.stack, &weight) && layer.weight.part == place,
+                Arc::ptr_eq(&layer.weight.stack, &weight) && layer.weight.part() == place,
                 "the layers of a fused operation share one stack of weights, in its order"
             );
             let rows = &weight.part_rows()[place];
@@ -202,6 +202,18 @@ impl Stack {
             is_trained,
         };
         (stack, nodes)
+    }
+
+    /// Asks for the gradients of all factors, whose tensors here are parts of those that are tracked.
+    pub(super) fn track_factors(&mut self) {
+        for factors in self
+            .parts
+            .iter_mut()
+            .filter_map(|part| part.low_rank.as_mut())
+        {
+            factors.is_tracked = true;
+            self.is_trained = true;
+        }
     }
 
     /// Whether anything of the layers is tracked.
@@ -769,6 +781,12 @@ impl PartGradients {
                 add(sum, part.into_iter());
             }
         }
+    }
+
+    /// Returns those of `A` and `B`; what is not wanted is empty.
+    pub(super) fn into_factors(self) -> [Vec<f32>; 2] {
+        let [a, b, ..] = self.of;
+        [a, b]
     }
 
     /// Multiplies all of them.

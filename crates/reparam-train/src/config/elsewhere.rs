@@ -61,6 +61,7 @@ pub(super) const TABLE: &[Line] = &[
     (Anywhere, &["lora_alpha"], &[Key("method", "alpha")]),
     (Anywhere, &["lora_dropout"], &[Key("method", "dropout")]),
     (Anywhere, &["lora_target", "lora_target_modules", "lora_modules"], &[Key("method", "target_modules")]),
+    (Anywhere, &["lora_target_parameters"], &[Key("method", "target_parameters")]),
     (Anywhere, &["lora_bias"], &[Key("method", "bias")]),
     (Anywhere, &["init_lora_weights"], &[Key("method", "init")]),
     (Anywhere, &["use_dora", "dora"], &[Set("method", "kind", "\"dora\"")]),

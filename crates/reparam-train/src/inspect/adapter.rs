@@ -78,9 +78,11 @@ fn checked(path: &Path, tasks: &Tasks) -> Result<Vec<(&'static str, Value)>> {
         ("revision", json!(config.str("revision")?)),
     ];
     properties.extend(method.properties()?);
-    properties.extend([
-        ("adapted_modules", json!(modules)),
-        ("trainable_parameters", json!(trained)),
-    ]);
+    properties.push(("adapted_modules", json!(modules)));
+    let parameters = &method.selection().target_parameters;
+    if !parameters.is_empty() {
+        properties.push(("target_parameters", json!(parameters)));
+    }
+    properties.push(("trainable_parameters", json!(trained)));
     Ok(properties)
 }

@@ -78,13 +78,28 @@ fn sizes(architecture: &Architecture) -> Vec<(&'static str, Value)> {
         ("num_hidden_layers", json!(architecture.n_layers())),
     ];
     if let Some(block) = architecture.blocks.first() {
-        let (attention, feed_forward) = (&block.attention, &block.feed_forward);
+        let attention = &block.attention;
         properties.extend([
             ("num_attention_heads", json!(attention.n_heads)),
             ("num_key_value_heads", json!(attention.n_kv_heads)),
             ("head_dim", json!(attention.head_dim)),
-            ("intermediate_size", json!(feed_forward.output.d_in)),
         ]);
+        let mut layers = architecture.blocks.iter().map(|block| &block.feed_forward);
+        let dense = layers.clone().find(|layer| layer.experts.is_none());
+        properties.extend(dense.map(|layer| ("intermediate_size", json!(layer.output.d_in))));
+        let sparse = layers.find_map(|layer| Some((layer, layer.experts.as_ref()?)));
+        if let Some((layer, experts)) = sparse {
+            let shared = experts.shared.as_ref();
+            properties.extend([
+                ("num_experts", json!(experts.n_experts)),
+                ("num_experts_per_tok", json!(experts.per_token)),
+                ("moe_intermediate_size", json!(layer.output.d_in)),
+            ]);
+            properties.extend(shared.map(|shared| {
+                let inner = shared.feed_forward.output.d_in;
+                ("shared_expert_intermediate_size", json!(inner))
+            }));
+        }
     }
     properties.extend([
         ("vocab_size", json!(architecture.vocab_size)),

@@ -20,6 +20,8 @@ pub(crate) struct MergedWeights<'a> {
     stored: BTreeMap<String, &'a str>,
     /// The layers that store their weight `[d_in, d_out]`.
     transposed: BTreeSet<String>,
+    /// Tensors of routers and experts, with the parameter that each is a part of and the first of its rows there.
+    experts: BTreeMap<String, (String, usize)>,
     adapters: Vec<(Merge, f64)>,
     /// The weight of the head and that of the table that it is, where the base has one for both and an adapter changes the head.
     untied: Option<(String, String)>,
@@ -49,6 +51,8 @@ impl<'a> MergedWeights<'a> {
         let transposed = transposed
             .map(|linear| architecture.full_path(&linear.path))
             .collect();
+        let experts = architecture.expert_parts().into_iter();
+        let experts = experts.map(|(name, part)| (name, (part.parameter, part.rows.start)));
         let is_tied = architecture.head.tied
             && match (stored.get(&head), stored.get(&table)) {
                 (Some(head), Some(table)) => base.are_equal(head, table)?,
@@ -58,6 +62,7 @@ impl<'a> MergedWeights<'a> {
             base,
             stored,
             transposed,
+            experts: experts.collect(),
             adapters: Vec::new(),
             untied: None,
             is_tied,
@@ -74,7 +79,11 @@ impl<'a> MergedWeights<'a> {
             if is_tied && is_of_head {
                 weights.untied = Some((head.clone(), table.clone()));
             }
-            let merge = methods.merge(adapter, |path| weights.linear_shape(path))?;
+            let merge = methods.merge(
+                adapter,
+                |path| weights.linear_shape(path),
+                architecture.expert_parameters(),
+            )?;
             weights.check_whole(&merge)?;
             weights.adapters.push((merge, factor));
         }
@@ -116,7 +125,11 @@ impl<'a> MergedWeights<'a> {
     /// Whether an adapter changes a tensor.
     pub(crate) fn changes(&self, name: &str) -> bool {
         let mut adapters = self.adapters.iter();
+        let part = self.experts.get(name);
         adapters.any(|(merge, _)| {
+            if part.is_some_and(|(parameter, _)| merge.adapts_parameter(parameter)) {
+                return true;
+            }
             let module = name.strip_suffix(".weight").or(name.strip_suffix(".bias"));
             module.is_some_and(|module| merge.adapts(module)) || merge.whole(name).is_some()
         })
@@ -175,6 +188,13 @@ impl<'a> MergedWeights<'a> {
                 .into());
             }
         };
+        if let Some((parameter, first)) = self.experts.get(name)
+            && merge.adapts_parameter(parameter)
+        {
+            let mut merged = base;
+            merge.add_to_rows(parameter, *first, &mut merged)?;
+            return Ok(Some(merged));
+        }
         if let Some(module) = name
             .strip_suffix(".weight")
             .filter(|module| merge.adapts(module))

@@ -8,7 +8,7 @@ use reparam_ops::fused::{PackedDType, PackedWeight};
 
 use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
 use super::method::{Base, Layer, MethodConfig, Place, Start};
-use super::targets::{LinearModule, linear_modules};
+use super::targets::{LinearModule, all_modules};
 use super::{Biases, MethodError, Result, WeightLayout};
 use crate::ForwardContext;
 use crate::walk::{Change, entries, on_graph, rewrite};
@@ -22,6 +22,8 @@ pub struct AttachedModule {
     pub rank: Option<usize>,
     /// The constant that multiplies its trained part, for methods that have one.
     pub scaling: Option<f64>,
+    /// Whether it is no linear layer but a parameter with weights of experts, by the parameter's path.
+    pub is_parameter: bool,
 }
 
 /// What attaching a method did.
@@ -60,14 +62,27 @@ pub fn attach_all<M: Module>(
     methods: &[&dyn MethodConfig],
     seed: u64,
 ) -> Result<(M, AttachReport)> {
-    let linears = linear_modules(&model);
+    let (linears, mut parameters) = all_modules(&model);
     let kinds: Vec<&'static str> = methods.iter().map(|method| method.spec().kind).collect();
     let attached = linears
         .iter()
+        .chain(&parameters)
         .find_map(|linear| Some((linear, linear.methods.first()?)));
     if let Some((linear, attached)) = attached {
         let kind = kinds.first().copied().unwrap_or_default();
         return Err(MethodError::already_attached(linear, attached, kind));
+    }
+    match methods {
+        [method] => parameters = method.selection().select_parameters(parameters)?,
+        methods => {
+            let mut all = methods.iter();
+            if let Some(method) = all.find(|of| !of.selection().target_parameters.is_empty()) {
+                return Err(MethodError::ParametersBeside {
+                    method: method.spec().kind,
+                });
+            }
+            parameters.clear();
+        }
     }
     let mut candidates: Vec<&LinearModule> = linears.iter().collect();
     let mut selected: Vec<Vec<&LinearModule>> = Vec::new();
@@ -81,7 +96,8 @@ pub fn attach_all<M: Module>(
                 spec.kind,
             ));
         }
-        let own = method.selection().select(&candidates)?;
+        let mut own = method.selection().select(&candidates)?;
+        own.extend(&parameters);
         let is_alone = methods.len() == 1;
         if let Some(packed) = own.iter().find(|linear| linear.is_packed)
             && !(spec.runs_packed && is_alone)
@@ -101,6 +117,7 @@ pub fn attach_all<M: Module>(
         selected: &selected,
         linears: linears
             .iter()
+            .chain(&parameters)
             .map(|linear| (linear.weight_id, linear))
             .collect(),
         shared: vec![None; methods.len()],
@@ -135,9 +152,11 @@ pub fn least_numbers<M: Module>(
     model: &M,
     method: &dyn MethodConfig,
 ) -> Result<Option<(&'static str, u128)>> {
-    let linears = linear_modules(model);
+    let (linears, parameters) = all_modules(model);
+    let parameters = method.selection().select_parameters(parameters)?;
     let candidates: Vec<&LinearModule> = linears.iter().collect();
-    let selected = method.selection().select(&candidates)?;
+    let mut selected = method.selection().select(&candidates)?;
+    selected.extend(&parameters);
     method.check(&selected)?;
     method.least_numbers(&selected)
 }
@@ -330,6 +349,7 @@ impl<'a> Attach<'a> {
                     module: linear.path.clone(),
                     rank,
                     scaling,
+                    is_parameter: linear.parameter.is_some(),
                 });
             }
         }

@@ -7,7 +7,8 @@ use reparam_ops::LinearPlan;
 use reparam_ops::fused::PackedWeight;
 use serde_json::{Map, Value};
 
-use super::lora::{self, A, B, LoraConfig, LowRankPart};
+use super::lora::{self, A, B, LoraConfig};
+use super::low_rank::LowRankPart;
 use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
 use super::weight_norm::{lengths, row_norms};

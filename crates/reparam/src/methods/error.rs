@@ -62,6 +62,12 @@ pub enum MethodError {
         /// The method over it.
         above: &'static str,
     },
+    /// Parameters that are no linear layer's are to be adapted by one of several methods.
+    #[error("`{method}` is one of several methods, and has target_parameters")]
+    ParametersBeside {
+        /// The method.
+        method: &'static str,
+    },
     /// PEFT does not have the method.
     #[error("PEFT has no adapter file for `{method}`")]
     NoAdapterFile {
@@ -214,6 +220,7 @@ impl MethodError {
             Self::BiasFirst { .. } => {
                 Some("put `weight` before `bias` in the layer's struct".into())
             }
+            Self::ParametersBeside { .. } => Some("attach it alone, or leave out target_parameters".into()),
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
             Self::DropoutBelow { method, .. } => {
                 Some(format!("set the dropout of `{method}` to 0"))

@@ -2,27 +2,26 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
 use reparam_formats::peft::{
     AdapterFiles, Bias, InitLoraWeights, LoraAdapterConfig, LoraNumbers, LoraRules, PeftAdapter,
     TargetModules,
 };
-use reparam_ops::{DropoutKey, LinearPlan, LowRank};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::low_rank::{LowRankPart, names};
 use super::method::{NewTensor, selected};
 use super::peft::{AdapterMeta, PeftFormat};
+use super::target_parameters::TARGET_PARAMETERS;
 use super::targets::{
     ADAPTER_BIAS, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, Selection, TARGET_MODULES,
 };
 use super::{
-    Base, Biases, Layer, LinearModule, Method, MethodConfig, MethodSpec, Result, Start, TensorSpec,
-    Theta, init,
+    Biases, Layer, LinearModule, MethodConfig, MethodSpec, Result, Start, TensorSpec, init,
 };
-use crate::ForwardContext;
 use crate::schema::{
-    Fallback, MOST, Range, SettingKind, SettingSpec, Settings, flag, number, optional, size, word,
+    Fallback, MOST, Range, SchemaError, SettingKind, SettingSpec, Settings, flag, number, optional,
+    size, word,
 };
 
 pub(super) static SPEC: MethodSpec = MethodSpec {
@@ -30,7 +29,7 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     summary: "Low-rank adaptation: a product of two thin matrices is added to a frozen weight",
     formula: "W = W0 + s B A,  s = alpha / rank, or alpha / sqrt(rank) with use_rslora",
     source: "arXiv 2106.09685, equation 3; rsLoRA: arXiv 2312.03732",
-    settings: &SETTINGS,
+    settings: &const { with_parameters(SETTINGS) },
     tensors: &TENSORS,
     runs_packed: true,
     peft: Some(PeftFormat {
@@ -42,6 +41,12 @@ pub(super) static SPEC: MethodSpec = MethodSpec {
     build: |settings, _| Ok(Arc::new(LoraConfig::from_settings(settings)?)),
     ..MethodSpec::DEFAULT
 };
+
+/// The settings with that of LoRA alone.
+const fn with_parameters(shared: [SettingSpec; 12]) -> [SettingSpec; 13] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = shared;
+    [a, b, c, d, e, f, TARGET_PARAMETERS, g, h, i, j, k, l]
+}
 
 /// The settings that LoRA and DoRA share.
 pub(super) const SETTINGS: [SettingSpec; 12] = [
@@ -167,6 +172,14 @@ impl LoraConfig {
     }
 
     pub(super) fn from_settings(settings: &Settings) -> Result<Self> {
+        if settings.has("target_parameters") && settings.number("dropout")? > 0.0 {
+            return Err(SchemaError::NoEffect {
+                setting: "dropout",
+                reason: "the factors of `target_parameters` have none, as in PEFT",
+                fix: "remove `dropout`, or `target_parameters`",
+            }
+            .into());
+        }
         Ok(Self {
             rank: settings.size("rank")?,
             alpha: settings.number("alpha")?,
@@ -223,6 +236,7 @@ impl LoraConfig {
                 target_modules: TargetModules::Names(
                     adapter.module_paths().map(str::to_owned).collect(),
                 ),
+                target_parameters: config.target_parameters.clone(),
                 bias: match config.bias {
                     Bias::None => Biases::None,
                     Bias::All => Biases::All,
@@ -249,7 +263,9 @@ impl LoraConfig {
         let numbers = layers.iter().map(|layer| {
             let rank = rules.numbers_for(&layer.path)?.rank as u128;
             let [rows, cols] = layer.shape.map(|size| size as u128);
-            Ok(rank.saturating_mul(rows + cols))
+            let parameter = layer.parameter.as_ref();
+            let n_experts = parameter.map_or(1, |of| of.n_experts as u128);
+            Ok(rank.saturating_mul(rows + cols.saturating_mul(n_experts)))
         });
         numbers.sum()
     }
@@ -259,28 +275,36 @@ impl LoraConfig {
         let path = &layer.module.path;
         let numbers = self.rules()?.numbers_for(path)?;
         let (rank, d_in, seed) = (numbers.rank, layer.d_in, layer.place.seed);
-        let name = layer.module.tensor_name(A);
+        let parameter = layer.module.parameter.as_ref();
+        let n_experts = parameter.map_or(1, |of| of.n_experts);
+        let [a_name, b_name] = names(parameter);
+        let name = layer.module.tensor_name(&a_name);
+        let (rows, d_out) = (rank * n_experts, layer.d_out / n_experts);
         let a = match self.init {
             FactorInit::Kaiming => {
-                init::uniform(rank * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
+                init::uniform(rows * d_in, 1.0 / (d_in as f64).sqrt(), seed, &name)
             }
-            FactorInit::Gaussian => init::normal(rank * d_in, 1.0 / rank as f64, seed, &name),
+            FactorInit::Gaussian => init::normal(rows * d_in, 1.0 / rank as f64, seed, &name),
         };
-        let b = vec![0.0; layer.d_out * rank];
+        let b = vec![0.0; d_out * rows];
         let part = LowRankPart {
             scaling: numbers.scaling,
             dropout: self.dropout,
             dropout_tensor: init::name_key(&name),
+            experts: parameter.cloned(),
         };
         let start = Start {
             rank: Some(rank),
             scaling: Some(numbers.scaling),
-            ..Start::new(part)
+            ..Start::new(part.clone())
         }
-        .with(NewTensor::matrix(A, layer.place.tensor(a, [rank, d_in])))
         .with(NewTensor::matrix(
-            B,
-            layer.place.tensor(b, [layer.d_out, rank]),
+            a_name,
+            layer.place.tensor(a, [rows, d_in]),
+        ))
+        .with(NewTensor::matrix(
+            b_name,
+            layer.place.tensor(b, [d_out, rows]),
         ));
         Ok((part, start))
     }
@@ -334,9 +358,12 @@ impl MethodConfig for LoraConfig {
             TargetModules::Names(names) => names.as_slice(),
             _ => &[],
         };
-        let numbers: Vec<LoraNumbers> = modules
-            .iter()
-            .map(|module| rules.numbers_for(module))
+        // Patterns are asked about whole paths, of which these are the ends.
+        let parameters = self.selection.target_parameters.iter();
+        let parameters = parameters.map(|target| format!("model.{target}"));
+        let paths = modules.iter().cloned().chain(parameters);
+        let numbers: Vec<LoraNumbers> = paths
+            .map(|path| rules.numbers_for(&path))
             .collect::<Result<_, _>>()?;
         let mut ranks: Vec<usize> = numbers.iter().map(|numbers| numbers.rank).collect();
         ranks.sort_unstable();
@@ -353,64 +380,6 @@ impl MethodConfig for LoraConfig {
 
     fn peft_config(&self, meta: &AdapterMeta) -> Option<Map<String, Value>> {
         Some(self.peft_config_with(meta, false))
-    }
-}
-
-/// The low-rank part of one adapted weight.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LowRankPart {
-    /// The effective multiplier.
-    pub(super) scaling: f64,
-    /// The dropout probability.
-    pub(super) dropout: f64,
-    /// Tells this weight's dropout masks from others'; from the name of `A`.
-    pub(super) dropout_tensor: u64,
-}
-
-impl LowRankPart {
-    pub(super) fn term(&self, theta: &Theta<'_>, context: &ForwardContext) -> LowRank {
-        LowRank {
-            a: theta.matrix(A),
-            b: theta.matrix(B),
-            scaling: self.scaling,
-            dropout: dropout(self.dropout, self.dropout_tensor, context),
-        }
-    }
-}
-
-/// Returns the probability and the key of this pass's dropout, if there is any.
-pub(super) fn dropout(
-    probability: f64,
-    tensor: u64,
-    context: &ForwardContext,
-) -> Option<(f32, DropoutKey)> {
-    let key = context.dropout_key(tensor)?;
-    // A probability just below one must not become one by rounding.
-    let p = (probability as f32).min(1.0 - f32::EPSILON);
-    (p > 0.0).then_some((p, key))
-}
-
-/// LoRA on one weight is its low-rank part.
-impl Method for LowRankPart {
-    /// `W0 + s B A`
-    fn weight(&self, base: Tensor<2>, theta: &Theta<'_>) -> Tensor<2> {
-        base + theta.matrix(B).matmul(theta.matrix(A)) * self.scaling
-    }
-
-    fn plan(
-        &self,
-        _base: &Base<'_>,
-        theta: &Theta<'_>,
-        context: &ForwardContext,
-    ) -> Option<LinearPlan> {
-        Some(LinearPlan {
-            low_rank: vec![self.term(theta, context)],
-            ..LinearPlan::default()
-        })
-    }
-
-    fn has_dropout(&self) -> bool {
-        self.dropout > 0.0
     }
 }
 

@@ -9,8 +9,8 @@ use reparam_formats::peft::{self, AdapterFiles, TargetModules};
 
 use super::attached::{NamedParam, Theta};
 use super::{
-    Layer, LinearModule, Method, MethodConfig, MethodError, Methods, NewTensor, Place, Result,
-    WeightLayout,
+    ExpertParameter, Layer, LinearModule, Method, MethodConfig, MethodError, Methods, NewTensor,
+    Place, Result, WeightLayout,
 };
 use crate::walk::beside;
 
@@ -27,9 +27,23 @@ pub struct Merge {
     config: Arc<dyn MethodConfig>,
     files: AdapterFiles,
     modules: BTreeMap<String, LinearModule>,
+    /// The parameters with weights of experts, by their paths.
+    parameters: BTreeMap<String, Experts>,
     /// Tensors that the layers share.
     shared: Vec<NewTensor>,
     device: Device,
+}
+
+/// The factors of experts, in PEFT's order.
+#[derive(Debug)]
+struct Experts {
+    n_experts: usize,
+    /// `[E d_out, d_in]`
+    shape: [usize; 2],
+    rank: usize,
+    scaling: f64,
+    /// What the adapter calls `A` and `B`.
+    names: [String; 2],
 }
 
 /// A method on one layer, with the values of the adapter.
@@ -40,7 +54,8 @@ struct OnModule {
 }
 
 impl Methods {
-    /// Prepares an adapter for being merged; `shape` returns the `[d_out, d_in]` of a linear layer of the base.
+    /// Prepares an adapter for being merged; `shape` returns the `[d_out, d_in]` of a linear layer of the base, and `parameters` are those
+    /// with weights of experts in the model's order: path, number of experts, and `[E d_out, d_in]`.
     ///
     /// # Errors
     ///
@@ -49,6 +64,7 @@ impl Methods {
         &self,
         files: AdapterFiles,
         shape: impl Fn(&str) -> Option<[usize; 2]>,
+        parameters: Vec<(String, usize, [usize; 2])>,
     ) -> Result<Merge> {
         let (_, format) = self.of_adapter(&files)?;
         let config = (format.read)(&files)?;
@@ -69,17 +85,34 @@ impl Methods {
                 methods: Vec::new(),
                 is_packed: false,
                 is_output_head: false,
+                parameter: None,
                 weight_id: ParamId::new(),
                 bias_id: None,
             };
             modules.insert(path, module);
         }
+        let parameters = parameters
+            .into_iter()
+            .map(|(path, n_experts, shape)| LinearModule {
+                path,
+                shape,
+                methods: Vec::new(),
+                is_packed: false,
+                is_output_head: false,
+                parameter: Some(ExpertParameter {
+                    n_experts,
+                    wrapped: 0,
+                }),
+                weight_id: ParamId::new(),
+                bias_id: None,
+            });
+        let parameters = config.selection().select_parameters(parameters.collect())?;
         mismatch("the model has no such linear layers", unknown)?;
         let layout = WeightLayout::OutIn;
         let selection = config.selection().clone().with_weight_layout(layout);
         let config = config.with_selection(selection);
         let device = Device::flex();
-        let layers: Vec<&LinearModule> = modules.values().collect();
+        let layers: Vec<&LinearModule> = modules.values().chain(&parameters).collect();
         config.check(&layers)?;
         let place = place(&device);
         let shared = config.shared(&layers, &place)?;
@@ -88,8 +121,13 @@ impl Methods {
             config,
             files,
             modules,
+            parameters: BTreeMap::new(),
             device,
         };
+        for parameter in &parameters {
+            let experts = merge.experts(parameter)?;
+            merge.parameters.insert(parameter.path.clone(), experts);
+        }
         let shared = shared.into_iter().map(|tensor| merge.filled(tensor, ""));
         merge.shared = shared.collect::<Result<_>>()?;
         merge.check_names()?;
@@ -101,6 +139,84 @@ impl Merge {
     /// Iterates over the adapted layers.
     pub fn modules(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
+    }
+
+    /// Returns whether a parameter with weights of experts is adapted.
+    pub fn adapts_parameter(&self, path: &str) -> bool {
+        self.parameters.contains_key(path)
+    }
+
+    /// Adds to rows of such a parameter, from `first` on, what its factors make of them: `base += s B_e A_e`, of each row's expert.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rows are none of the parameter's.
+    pub fn add_to_rows(&self, path: &str, first: usize, base: &mut [f64]) -> Result<()> {
+        let problem = || MethodError::AdapterMismatch {
+            problem: "the adapter has no such rows",
+            names: vec![path.to_owned()],
+        };
+        let experts = self.parameters.get(path).ok_or_else(problem)?;
+        let Experts {
+            n_experts,
+            shape: [all_rows, d_in],
+            rank,
+            scaling,
+            ..
+        } = *experts;
+        let factors = experts
+            .names
+            .each_ref()
+            .map(|name| self.files.tensors.get(name));
+        let [Some(a), Some(b)] = factors else {
+            return Err(problem());
+        };
+        if first + base.len() / d_in > all_rows {
+            return Err(problem());
+        }
+        let d_out = all_rows / n_experts;
+        for (row, base) in (first..).zip(base.chunks_exact_mut(d_in)) {
+            let (expert, row) = (row / d_out, row % d_out);
+            for j in 0..rank {
+                let b = f64::from(b.data[(row * rank + j) * n_experts + expert]);
+                let a = &a.data[(expert * rank + j) * d_in..][..d_in];
+                for (base, a) in base.iter_mut().zip(a) {
+                    *base += scaling * b * f64::from(*a);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the factors of a parameter.
+    fn experts(&self, parameter: &LinearModule) -> Result<Experts> {
+        let [d_out, d_in] = parameter.shape;
+        let nothing = || Tensor::<2>::zeros([d_out, d_in], (&self.device, DType::F64));
+        let start = self.config.start(&Layer {
+            module: parameter,
+            d_out,
+            d_in,
+            place: place(&self.device),
+            base: &nothing,
+        })?;
+        let problem = "the method has no factors of experts";
+        let Ok([a, b]) = <[NewTensor; 2]>::try_from(start.tensors) else {
+            let names = vec![parameter.path.clone()];
+            return Err(MethodError::AdapterMismatch { problem, names });
+        };
+        let place = parameter.module();
+        let names = [a.name(), b.name()].map(|name| beside(place, name));
+        for tensor in [a, b] {
+            self.filled(tensor, place)?;
+        }
+        let n_experts = parameter.parameter.as_ref().map_or(1, |of| of.n_experts);
+        Ok(Experts {
+            n_experts,
+            shape: parameter.shape,
+            rank: start.rank.unwrap_or(0),
+            scaling: start.scaling.unwrap_or(0.0),
+            names,
+        })
     }
 
     /// Returns whether a layer is adapted.
@@ -239,7 +355,9 @@ impl Merge {
         let names = self.files.tensors.keys();
         let shared: BTreeSet<&str> = self.shared.iter().map(NewTensor::name).collect();
         let is_own = |name: &&String| {
+            let mut experts = self.parameters.values();
             shared.contains(name.as_str())
+                || experts.any(|experts| experts.names.contains(*name))
                 || spec.tensors.iter().any(|tensor| {
                     let module = name.strip_suffix(tensor.name);
                     let module = module.and_then(|module| module.strip_suffix('.'));

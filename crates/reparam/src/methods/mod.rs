@@ -42,6 +42,7 @@ mod full;
 mod ia3;
 mod init;
 mod lora;
+mod low_rank;
 mod merge;
 mod method;
 mod overparameterized;
@@ -49,6 +50,7 @@ mod peft;
 mod scale;
 mod sigma_reparam;
 mod spec;
+mod target_parameters;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -79,6 +81,7 @@ pub use peft::{AdapterMeta, PeftFormat, attach_adapter, to_adapter};
 pub use scale::ScaleConfig;
 pub use sigma_reparam::{GammaInit, SigmaReparamConfig};
 pub use spec::{Build, BuildContext, MethodSpec, Methods, TensorSpec, after_step};
+pub use target_parameters::{ExpertParameter, TARGET_PARAMETERS};
 pub use targets::{
     ADAPTER_BIAS, BIAS, Biases, EXCLUDE_MODULES, LAYERS_PATTERN, LAYERS_TO_TRANSFORM, LinearModule,
     Selection, TARGET_MODULES, WeightLayout, linear_modules,

@@ -60,12 +60,16 @@ pub struct AdapterMeta {
 impl AdapterMeta {
     /// Describes an adapter of the modules of a report.
     pub fn new(method: &dyn MethodConfig, modules: &[AttachedModule]) -> Self {
-        let modules: Vec<String> = modules.iter().map(|module| module.module.clone()).collect();
+        let paths = |of: &mut dyn Iterator<Item = &AttachedModule>| -> Vec<String> {
+            of.map(|module| module.module.clone()).collect()
+        };
+        let layers = paths(&mut modules.iter().filter(|module| !module.is_parameter));
+        let modules = paths(&mut modules.iter());
         Self {
             base_model_name_or_path: None,
             revision: None,
             task_type: None,
-            target_modules: written_targets(&method.selection().target_modules, &modules),
+            target_modules: written_targets(&method.selection().target_modules, &layers),
             modules,
             modules_to_save: Vec::new(),
             fan_in_fan_out: false,
@@ -268,6 +272,7 @@ impl Methods {
         let adapted: BTreeSet<&str> = report
             .modules
             .iter()
+            .filter(|module| !module.is_parameter)
             .map(|module| module.module.as_str())
             .collect();
         let saved = files.config.strings("modules_to_save")?.unwrap_or_default();

@@ -8,6 +8,7 @@ use reparam_formats::peft::{
 };
 
 use super::Result;
+use super::target_parameters::ExpertParameter;
 use crate::schema::{SchemaError, SettingKind, SettingSpec, Settings, optional, word};
 use crate::walk::{Entry, Part, beside, walk};
 
@@ -53,6 +54,9 @@ pub struct Selection {
     pub target_modules: TargetModules,
     /// Which of them are not, by the same rules.
     pub exclude_modules: Option<TargetModules>,
+    /// Which parameters besides, that are no linear layer's: those of experts, by the ends of their paths. The other rules leave them
+    /// alone.
+    pub target_parameters: Vec<String>,
     /// Modules of which no layer is selected, not even by name: those that are trained whole, as in PEFT, and layers that a checkpoint
     /// does not have. Not a setting: the model says it.
     pub untargeted: Vec<String>,
@@ -73,6 +77,7 @@ impl Default for Selection {
             whole: false,
             target_modules: TargetModules::AllLinear,
             exclude_modules: None,
+            target_parameters: Vec::new(),
             untargeted: Vec::new(),
             layers_to_transform: None,
             layers_pattern: Vec::new(),
@@ -145,6 +150,15 @@ impl Selection {
         check_layers(settings)?;
         let exclude = settings.optional("exclude_modules", Settings::modules)?;
         let patterns = settings.optional("layers_pattern", Settings::texts)?;
+        let parameters = settings.optional("target_parameters", Settings::texts)?;
+        if parameters.is_none() && settings.modules("target_modules")?.is_empty() {
+            return Err(SchemaError::Value {
+                setting: "target_modules".to_owned(),
+                expected: TARGET_MODULES.kind.describe(),
+                found: "[]".to_owned(),
+            }
+            .into());
+        }
         let bias = settings.optional("bias", |settings, key| {
             settings.choice(
                 key,
@@ -159,6 +173,7 @@ impl Selection {
             whole: false,
             target_modules: settings.modules("target_modules")?.clone(),
             exclude_modules: exclude.cloned(),
+            target_parameters: parameters.map(<[String]>::to_vec).unwrap_or_default(),
             layers_to_transform: settings.optional("layers_to_transform", Settings::counts)?,
             layers_pattern: patterns.map(<[String]>::to_vec).unwrap_or_default(),
             untargeted: Vec::new(),
@@ -233,6 +248,7 @@ impl Selection {
         LoraAdapterConfig {
             target_modules: Some(self.target_modules.clone()),
             exclude_modules: self.exclude_modules.clone(),
+            target_parameters: self.target_parameters.clone(),
             layers_to_transform: self.layers_to_transform.clone().map(LayerIndices::List),
             layers_pattern: self.layers_pattern.clone(),
             ..LoraAdapterConfig::default()
@@ -256,6 +272,9 @@ impl Selection {
         }
         let rules = self.rules();
         rules.validate()?;
+        if !self.target_parameters.is_empty() && self.target_modules.is_empty() {
+            return Ok(Vec::new());
+        }
         let all_linear = self.target_modules == TargetModules::AllLinear;
         let candidates: Vec<&LinearModule> = linears
             .iter()
@@ -326,11 +345,22 @@ pub struct LinearModule {
     pub is_packed: bool,
     /// Whether it is the output head, which `all-linear` leaves out.
     pub is_output_head: bool,
+    /// What it is if it is no linear layer but a parameter that only `target_parameters` reach; its path then ends with the parameter's
+    /// name.
+    pub parameter: Option<ExpertParameter>,
     pub(super) weight_id: ParamId,
     pub(super) bias_id: Option<ParamId>,
 }
 
 impl LinearModule {
+    /// Returns the path of the module in which the weight is.
+    pub fn module(&self) -> &str {
+        match &self.parameter {
+            None => &self.path,
+            Some(_) => self.path.rsplit_once('.').map_or("", |(module, _)| module),
+        }
+    }
+
     /// Returns whether a method is attached to the weight.
     pub fn is_reparameterized(&self) -> bool {
         !self.methods.is_empty()
@@ -338,7 +368,7 @@ impl LinearModule {
 
     /// Returns the name of a tensor beside the weight.
     pub fn tensor_name(&self, name: &str) -> String {
-        beside(&self.path, name)
+        beside(self.module(), name)
     }
 
     /// Returns `(d_out, d_in)`, given how the layer stores its weight.
@@ -356,6 +386,12 @@ impl LinearModule {
 /// A layer is a struct named `Linear` with a two-dimensional `weight`: this crate's, Burn's, or a
 /// user's own.
 pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
+    all_modules(model).0
+}
+
+/// Returns the linear layers, and the parameters that are none's but those of experts.
+pub(super) fn all_modules<M: Module>(model: &M) -> (Vec<LinearModule>, Vec<LinearModule>) {
+    let mut parameters: Vec<LinearModule> = Vec::new();
     let mut found: Vec<LinearModule> = Vec::new();
     let mut first: Option<(String, ParamId)> = None;
     walk(model, |entry, param| match &entry.part {
@@ -367,6 +403,7 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                     methods: methods.clone(),
                     is_packed: !param.is_there(),
                     is_output_head: entry.is_in_output_head,
+                    parameter: None,
                     weight_id: entry.id,
                     bias_id: first
                         .take_if(|(module, _)| *module == entry.module)
@@ -380,7 +417,24 @@ pub fn linear_modules<M: Module>(model: &M) -> Vec<LinearModule> {
                 None => first = Some((entry.module.clone(), entry.id)),
             }
         }
-        _ => {}
+        Part::Own { field, methods } => {
+            if let (Some(n_experts), [rows, cols]) = (entry.n_experts, &entry.shape[..]) {
+                parameters.push(LinearModule {
+                    path: beside(&entry.module, field),
+                    shape: [*rows, *cols],
+                    methods: methods.clone(),
+                    is_packed: !param.is_there(),
+                    is_output_head: false,
+                    parameter: Some(ExpertParameter {
+                        n_experts,
+                        wrapped: 0,
+                    }),
+                    weight_id: entry.id,
+                    bias_id: None,
+                });
+            }
+        }
+        Part::Tensor { .. } => {}
     });
-    found
+    (found, parameters)
 }

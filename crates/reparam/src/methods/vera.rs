@@ -7,7 +7,7 @@ use reparam_formats::peft::{AdapterFiles, KeySpec, KeyUsage, check_keys, config_
 use reparam_ops::{LinearPlan, LowRank};
 use serde_json::{Map, Value, json};
 
-use super::lora::dropout;
+use super::low_rank::dropout;
 use super::method::{NewTensor, Place, selected};
 use super::peft::{AdapterMeta, PeftFormat, key, targets_of};
 use super::targets::{

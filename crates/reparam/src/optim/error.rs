@@ -1,5 +1,6 @@
 //! What can go wrong in an update.
 
+use reparam_formats::shown;
 use thiserror::Error;
 
 use crate::schema::SchemaError;
@@ -79,6 +80,14 @@ pub enum OptimError {
         /// What is missing.
         problem: String,
     },
+    /// A transform works on the product of two factors, and these are those of several experts.
+    #[error("`{transform}` cannot work on `{name}`, which has the factors of all experts", name = shown(name))]
+    OfExperts {
+        /// The transform.
+        transform: &'static str,
+        /// The factor.
+        name: String,
+    },
     /// A matrix of rank factors cannot be inverted.
     #[error("`{transform}` cannot invert the Gram matrix of `{name}`")]
     Singular {
@@ -122,6 +131,9 @@ impl OptimError {
                     .into(),
             ),
             Self::NoEffect { .. } => Some("leave the transform out".into()),
+            Self::OfExperts { .. } => {
+                Some("choose another optimizer, or leave out `target_parameters`".into())
+            }
             Self::Singular { .. } => {
                 Some("a factor is not finite or its damping is too small".into())
             }

@@ -227,7 +227,8 @@ impl SettingKind {
             }
             (Self::Modules { all_linear }, V::Modules(modules)) => match modules {
                 TargetModules::AllLinear => require(*all_linear),
-                TargetModules::Names(names) => require(!names.is_empty()),
+                // What an empty list means the methods say.
+                TargetModules::Names(names) => require(*all_linear || !names.is_empty()),
                 TargetModules::Pattern(pattern) => {
                     whole_name(key, pattern)?;
                     require(!pattern.is_empty())
