@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use crate::*;
 
 mod recurrent;
+mod state_space;
 
 /// Products of up to a few hundred terms in `f32`, in another order than Burn's.
 const TOLERANCE: f64 = 2e-5;

@@ -34,6 +34,14 @@ impl AdapterBase for CausalLm {
         self.tied_names()
     }
 
+    /// Those of Mamba whose stored weight transformers reads past what is attached: PEFT refuses adapters of the last layer, and one of
+    /// the steps would do nothing there.
+    fn untargeted(&self) -> Vec<String> {
+        let layers = self.body.state_space.iter().flat_map(|of| of.layers.iter());
+        let layers = layers.flat_map(|layer| [&layer.step, &layer.output]);
+        layers.map(|layer| layer.path().to_owned()).collect()
+    }
+
     /// As in PEFT, what is attached to the head of a tied model leaves its embedding as it is.
     fn under(self, adapter: &AdapterFiles) -> Self {
         match is_of_head(adapter, self.architecture()) {

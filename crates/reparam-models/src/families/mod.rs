@@ -20,9 +20,11 @@ mod gpt_neox;
 mod gptj;
 mod granite;
 mod llama;
+mod mamba;
 mod marian;
 mod mistral;
 mod modernbert;
+mod olmo;
 mod olmo2;
 mod opt;
 mod phi;
@@ -86,10 +88,12 @@ impl Families {
             recurrent::GRU,
             llama::FAMILY,
             recurrent::LSTM,
+            mamba::FAMILY,
             marian::FAMILY,
             mistral::FAMILY,
             mistral::MINISTRAL,
             modernbert::FAMILY,
+            olmo::FAMILY,
             olmo2::FAMILY,
             olmo2::WITH_WINDOWS,
             opt::FAMILY,
