@@ -5,9 +5,10 @@ Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensor
 `NAME.golden.json` has that loss, the prompt and the greedy continuation, and for Gemma 3 the loss with logits capped.
 `NAME.legacy_config.json` describes the same model in the older form that most published checkpoints have; this script
 fails unless transformers computes the same from both.
+With names of `ADDED`, only those are written.
 `ropes.json` has the losses of one of the models with rotary positions of every type, of a long sequence and a short one.
 `NAME.adapter/` is a random LoRA of all linear layers as PEFT writes it, of the families whose layers are joined or stored the
-other way, and `adapter_loss` the loss with it.
+other way, and of some of Mamba's, and `adapter_loss` the loss with it.
 
 Sizes are such that every feature shows: windows are shorter than the sequences, key heads fewer than query heads, heads
 wider than `hidden_size / heads` where a family allows it, a part of each head is rotated (Phi-3), layer types alternate with
@@ -19,6 +20,7 @@ Weights are normal with standard deviation 0.2, biases too, norm weights as they
 
 import json
 import shutil
+import sys
 
 from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, write_json, write_tensors
 
@@ -27,7 +29,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers import BloomConfig, Cohere2Config, CohereConfig, FalconConfig, Glm4Config, GlmConfig, GPTJConfig, GPTNeoXConfig
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, GPTNeoConfig, GraniteConfig, MinistralConfig
-from transformers import MistralConfig, Olmo2Config, Olmo3Config, OPTConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen3Config
+from transformers import MambaConfig, MistralConfig, Olmo2Config, Olmo3Config, OlmoConfig, OPTConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen3Config
 from transformers import SmolLM3Config, StableLmConfig, Starcoder2Config
 
 LENGTH = 24
@@ -204,8 +206,59 @@ CONFIGS = {
     "stablelm_parallel": StableLmConfig(**COMMON, num_hidden_layers=2, use_parallel_residual=True, rope_parameters=HALF),
 }
 
+# Each begins with the seed anew, so that it can be written alone.
+ADDED = {
+    "olmo": OlmoConfig(**COMMON, num_hidden_layers=2, clip_qkv=1.0),
+    "falcon_alibi": FalconConfig(
+        **POSITIONS,
+        hidden_size=32,
+        ffn_hidden_size=48,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        alibi=True,
+        multi_query=False,
+        parallel_attn=False,
+        bias=True,
+    ),
+    "cohere_norms": CohereConfig(**COMMON, num_hidden_layers=2, logit_scale=0.5, use_qk_norm=True),
+    "stablelm_norms": StableLmConfig(
+        **COMMON, num_hidden_layers=2, use_parallel_residual=True, qk_layernorm=True, rope_parameters=HALF
+    ),
+    "opt_narrow": OPTConfig(
+        **POSITIONS,
+        hidden_size=32,
+        ffn_dim=48,
+        num_attention_heads=4,
+        num_hidden_layers=2,
+        word_embed_proj_dim=16,
+        do_layer_norm_before=False,
+    ),
+    "phi_plain": PhiConfig(**COMMON, num_hidden_layers=2, rope_parameters=HALF),
+    "mamba": MambaConfig(
+        vocab_size=72, hidden_size=32, state_size=8, num_hidden_layers=2, time_step_rank=4, bos_token_id=1, eos_token_id=2
+    ),
+    "mamba_biased": MambaConfig(
+        vocab_size=72,
+        hidden_size=20,
+        state_size=5,
+        num_hidden_layers=2,
+        expand=3,
+        conv_kernel=3,
+        use_bias=True,
+        use_conv_bias=False,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+}
+
+# transformers 5.23 adds the bias by distance twice where attention is eager.
+SDPA = ["falcon_alibi"]
+
 # Whose layers are joined, or stored the other way.
-ADAPTED = ["gpt2", "phi3", "gpt_neox", "falcon_new"]
+ADAPTED = ["gpt2", "phi3", "gpt_neox", "falcon_new", "mamba"]
+# PEFT refuses an adapter of the last layer of Mamba's, and transformers reads the stored weight of that of the steps alone.
+TARGETS = {"mamba": ["in_proj", "x_proj"]}
 
 # Rotary positions of every type, each on the model of `ROPE_FAMILY`: what its configuration says, and the longest sequence it is for.
 ROPE_FAMILY = "qwen3"
@@ -259,8 +312,8 @@ def build(config):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            is_norm = "norm" in name or ".ln_" in name
-            parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter if is_norm else 0.0))
+            is_kept = any(part in name for part in ["norm", ".ln_", ".A_log", ".D", "dt_proj.bias"])
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + (parameter if is_kept else 0.0))
     return model.eval()
 
 
@@ -297,7 +350,8 @@ def greedy_case(model, vocabulary):
 def write_adapter(directory, ids):
     """Writes a random adapter of all linear layers, and returns the loss with it."""
     torch.manual_seed(12)
-    config = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    modules = TARGETS.get(directory.name, "all-linear")
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=modules, task_type="CAUSAL_LM")
     model = get_peft_model(load_base(str(directory)), config).eval()
     randomize(lora_factors(model).values(), std=0.2)
     target = directory.parent / f"{directory.name}.adapter"
@@ -353,34 +407,47 @@ def write_ropes():
     write_json(directory.parent / "ropes.json", {"family": ROPE_FAMILY, "long": tokens[0], "short": tokens[1], "cases": cases})
 
 
-def main():
-    setup(11)
-    for name, config in CONFIGS.items():
-        directory = GOLDEN / "families" / name
-        shutil.rmtree(directory, ignore_errors=True)
-        build(config).save_pretrained(directory)
+def write(name, config):
+    """Writes the model of a family and what it computes."""
+    directory = GOLDEN / "families" / name
+    shutil.rmtree(directory, ignore_errors=True)
+    build(config).save_pretrained(directory)
+    if name in SDPA:
+        model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="sdpa").eval()
+    else:
         model = load_base(str(directory))
-        ids = torch.randint(3, config.vocab_size, (2, LENGTH))
-        loss = mean_loss(model, ids)
-        loss.backward()
+    ids = torch.randint(3, config.vocab_size, (2, LENGTH))
+    loss = mean_loss(model, ids)
+    loss.backward()
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits
+    gradients = {f"grad.{key}": parameter.grad for key, parameter in model.named_parameters()}
+    path = directory.parent / f"{name}.golden.safetensors"
+    write_tensors(path, {"input_ids": ids, "logits": logits, **gradients})
+    golden = {"loss": loss.item(), **greedy_case(model, config.vocab_size)}
+    if name == "gemma3_text":
+        model.config.final_logit_softcapping = 3.0
         with torch.no_grad():
-            logits = model(input_ids=ids, use_cache=False).logits
-        gradients = {f"grad.{key}": parameter.grad for key, parameter in model.named_parameters()}
-        path = directory.parent / f"{name}.golden.safetensors"
-        write_tensors(path, {"input_ids": ids, "logits": logits, **gradients})
-        golden = {"loss": loss.item(), **greedy_case(model, config.vocab_size)}
-        if name == "gemma3_text":
-            model.config.final_logit_softcapping = 3.0
-            with torch.no_grad():
-                golden["final_logit_softcapping"] = 3.0
-                golden["capped_loss"] = mean_loss(model, ids).item()
-            model.config.final_logit_softcapping = None
-        if name in ADAPTED:
-            golden["adapter_loss"] = write_adapter(directory, ids)
-        write_json(directory.parent / f"{name}.golden.json", golden)
-        if name in LEGACY:
-            write_legacy_config(name, ids, logits)
-    write_ropes()
+            golden["final_logit_softcapping"] = 3.0
+            golden["capped_loss"] = mean_loss(model, ids).item()
+        model.config.final_logit_softcapping = None
+    if name in ADAPTED:
+        golden["adapter_loss"] = write_adapter(directory, ids)
+    write_json(directory.parent / f"{name}.golden.json", golden)
+    if name in LEGACY:
+        write_legacy_config(name, ids, logits)
+
+
+def main():
+    names = sys.argv[1:]
+    if not names:
+        setup(11)
+        for name, config in CONFIGS.items():
+            write(name, config)
+        write_ropes()
+    for name in names or ADDED:
+        setup(11)
+        write(name, ADDED[name])
 
 
 if __name__ == "__main__":

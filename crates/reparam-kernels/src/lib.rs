@@ -1,7 +1,7 @@
 //! CPU kernels: slices of `f32` in, slices of `f32` out; matrix products also over bf16.
 //!
 //! This crate knows nothing of tensors, models or files. Each module holds one operation of a
-//! transformer, forward and backward, over row-major slices; the layers above decide what is
+//! model, forward and backward, over row-major slices; the layers above decide what is
 //! computed, saved and recomputed.
 //!
 //! # Conventions
@@ -29,8 +29,8 @@
 //!
 //! Few places only: entering a function compiled for a detected instruction set, the vector
 //! instructions of such a set, the call into `gemm` after the bounds of the views were checked,
-//! in [`packed`] the innermost loop, and in [`packed`], [`attention`] and [`recurrent`] the tasks
-//! that write their own parts of one output.
+//! in [`packed`] the innermost loop, and in [`packed`], [`attention`], [`recurrent`] and
+//! [`selective_scan`] the tasks that write their own parts of one output.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -38,6 +38,7 @@ pub mod activation;
 pub mod attention;
 pub mod bf16;
 pub mod capabilities;
+pub mod causal_conv;
 pub mod cross_entropy;
 pub mod embedding;
 mod error;
@@ -56,6 +57,7 @@ mod par;
 pub mod recurrent;
 pub mod rms_norm;
 pub mod rotary;
+pub mod selective_scan;
 mod shared;
 pub mod swiglu;
 pub mod team;

@@ -9,6 +9,7 @@ mod recurrent;
 mod relative;
 mod rotary;
 mod seq2seq;
+mod state_space;
 mod stored;
 
 use reparam_formats::config::SpecialTokens;
@@ -26,6 +27,7 @@ pub use self::relative::{
 };
 pub use self::rotary::{RotarySpec, StretchSpec};
 pub use self::seq2seq::{CrossSpec, Seq2SeqSpec};
+pub use self::state_space::{MixerSpec, StateSpaceSpec, StepsSpec};
 use crate::ModelError;
 
 /// A whole model.
@@ -33,6 +35,7 @@ use crate::ModelError;
 /// ```text
 /// h      = norm(factor * tokens[id] + positions[position] + types[type])
 /// h      = recurrent layers(h)
+/// h      = state-space layers(h)
 /// h      = block(h)                          for each block
 /// logits = head(norm(h))
 /// ```
@@ -56,6 +59,8 @@ pub struct Architecture {
     pub embedding: EmbeddingSpec,
     /// Recurrent layers.
     pub recurrent: Option<RecurrentSpec>,
+    /// State-space layers.
+    pub state_space: Option<StateSpaceSpec>,
     /// The kinds of rotary positions that attention layers choose from.
     pub rotary: Vec<RotarySpec>,
     /// What scores are made of by distance.
@@ -103,6 +108,8 @@ pub struct EmbeddingSpec {
     pub sinusoids: Option<TableSpec>,
     /// The table of token types.
     pub token_types: Option<TableSpec>,
+    /// From the width of the table of token vectors to that of what is added to them.
+    pub token_projection: Option<LinearSpec>,
     /// The norm of the sum, or of what the projection makes of it if that is how wide it is.
     pub norm: Option<NormSpec>,
     /// The probability of the dropout after the norm; `None` if the family has none there.
@@ -146,6 +153,8 @@ pub enum NormKind {
     Layer,
     /// `(x - mean(x)) / std(x) * w`
     LayerWithoutBias,
+    /// `(x - mean(x)) / std(x)`
+    LayerWithoutWeight,
 }
 
 /// A linear layer.
@@ -260,6 +269,10 @@ pub struct AttentionSpec {
     pub q_norm: Option<NormSpec>,
     /// The norm of each head of the keys, or of all of them if it is as wide.
     pub k_norm: Option<NormSpec>,
+    /// Which weights these norms have.
+    pub norm_weights: HeadWeights,
+    /// Queries, keys and values are kept within this of 0, before any norm.
+    pub clip: Option<f64>,
     /// Query heads.
     pub n_heads: usize,
     /// Key and value heads; divides `n_heads`.
@@ -284,7 +297,24 @@ pub struct AttentionSpec {
     pub output_dropout: Option<f64>,
 }
 
+/// Which weights the norms of heads have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HeadWeights {
+    /// The same for all heads, or, of a norm that is as wide as all of them, of its own for each element.
+    #[default]
+    Shared,
+    /// Of its own for each head, as rows of one matrix, `[heads, head_dim]`.
+    Rows,
+    /// Of its own for each head, whose vector is that of a norm at `path.norms.HEAD`.
+    Apart,
+}
+
 impl AttentionSpec {
+    /// Returns whether the fused operation has all that it does, but for dropout and what scores are made of by distance.
+    pub(crate) fn fuses(&self) -> bool {
+        self.positions.is_none() && self.clip.is_none() && self.norm_weights == HeadWeights::Shared
+    }
+
     /// Returns the widths of queries, keys and values.
     pub fn widths(&self) -> [usize; 3] {
         let kv = self.n_kv_heads * self.head_dim;
@@ -309,6 +339,19 @@ impl AttentionSpec {
         })
     }
 
+    fn check_norms(&self) -> Option<String> {
+        if self.norm_weights == HeadWeights::Shared {
+            return None;
+        }
+        let fits = |norm: &NormSpec| {
+            norm.width == self.head_dim
+                && matches!(norm.kind, NormKind::Rms | NormKind::LayerWithoutBias)
+        };
+        let mut norms = self.q_norm.iter().chain(&self.k_norm);
+        let reason = "norms with weights for each head are as wide as one, and have no bias";
+        (!norms.all(fits)).then(|| reason.to_owned())
+    }
+
     fn check_positions(&self, relative: Option<&RelativeSpec>) -> Option<String> {
         let positions = self.positions.as_ref()?;
         if !matches!(relative, Some(RelativeSpec::Vectors(_))) {
@@ -318,9 +361,10 @@ impl AttentionSpec {
             && self.n_kv_heads == self.n_heads
             && self.rotary.is_none()
             && self.q_norm.is_none()
-            && self.k_norm.is_none();
+            && self.k_norm.is_none()
+            && self.clip.is_none();
         if !is_plain {
-            let reason = "attention with positions has three inputs, a key head for each query head, and neither norms nor rotary positions";
+            let reason = "attention with positions has three inputs, a key head for each query head, and neither norms, clipping nor rotary positions";
             return Some(reason.to_owned());
         }
         let width = self.n_heads * self.head_dim;
@@ -402,6 +446,8 @@ pub struct HeadSpec {
     pub tied: bool,
     /// Whether it has a bias; one that is tied has none.
     pub bias: bool,
+    /// From the width of the hidden states to that of its input; the path is one of the body.
+    pub projection: Option<LinearSpec>,
     /// What hidden states, and so logits, are multiplied by.
     pub factor: Option<f64>,
     /// Logits become `cap * tanh(logit / cap)`.
@@ -415,6 +461,7 @@ impl HeadSpec {
             path: path.into(),
             tied,
             bias: false,
+            projection: None,
             factor: None,
             soft_cap: None,
         }
@@ -499,7 +546,14 @@ impl Architecture {
         {
             return refuse(0, reason);
         }
-        if self.blocks.is_empty() && self.recurrent.is_none() {
+        let state_space = self.state_space.as_ref();
+        if let Some(reason) = state_space.and_then(|spec| spec.check(self.width)) {
+            return refuse(0, reason);
+        }
+        if state_space.is_some() && self.seq2seq.is_some() {
+            return refuse(0, "state-space layers read no source".to_owned());
+        }
+        if self.blocks.is_empty() && self.recurrent.is_none() && state_space.is_none() {
             return refuse(0, "there is none".to_owned());
         }
         if self.head.tied && self.head.bias {
@@ -508,11 +562,15 @@ impl Architecture {
                 "a head that is the table of tokens has no bias".to_owned(),
             );
         }
+        if let Some(reason) = self.check_projections() {
+            return refuse(0, reason);
+        }
         for (index, block) in self.blocks.iter().enumerate() {
             let cross = block.cross.as_ref();
             let checks = [
                 block.attention.check_widths(),
                 block.attention.check_heads(&self.rotary),
+                block.attention.check_norms(),
                 block.attention.check_positions(self.relative.as_ref()),
                 cross.and_then(|cross| cross.attention.check_widths()),
                 cross.and_then(|cross| cross.attention.check_heads(&self.rotary)),
@@ -550,6 +608,27 @@ impl Architecture {
         spec.encoder.check()
     }
 
+    /// Checks what stands between the table of token vectors and the hidden states, and between these and the head.
+    fn check_projections(&self) -> Option<String> {
+        let EmbeddingSpec {
+            token_projection,
+            projection,
+            ..
+        } = &self.embedding;
+        let width = self.width;
+        let reaches = |linear: &LinearSpec| linear.d_out == width;
+        let fits = match (token_projection, projection) {
+            (Some(_), Some(_)) => false,
+            (tokens, all) => tokens.iter().chain(all).all(reaches),
+        };
+        let begins = |linear: &LinearSpec| linear.d_in == width;
+        let head = &self.head;
+        let is_narrow = token_projection.is_some() || head.projection.is_some();
+        let ends = !(is_narrow && head.tied) || self.head_width() == self.table_width();
+        let fits = fits && ends && head.projection.iter().all(begins);
+        (!fits).then(|| format!("its projections do not fit hidden states of {width} numbers"))
+    }
+
     /// Checks what the stack of a decoder takes from its encoder.
     fn check_source(&self, spec: &Seq2SeqSpec) -> Option<String> {
         let (start, vocab_size) = (spec.decoder_start, self.vocab_size);
@@ -572,8 +651,9 @@ impl Architecture {
     /// own, and attention without scores by distance.
     pub fn fuses_in_training(&self) -> bool {
         let is_off = |p: Option<f64>| p.is_none_or(|p| p == 0.0);
-        let attends =
-            |of: &AttentionSpec| self.relative.is_none() && of.dropouts().into_iter().all(is_off);
+        let attends = |of: &AttentionSpec| {
+            self.relative.is_none() && of.fuses() && of.dropouts().into_iter().all(is_off)
+        };
         let feeds =
             |of: &FeedForwardSpec| of.experts.is_none() && of.dropouts().into_iter().all(is_off);
         let mut blocks = self.blocks.iter();
@@ -590,24 +670,42 @@ impl Architecture {
             && self.blocks.iter().all(|block| block.attention.causal)
     }
 
-    /// Returns the number of recurrent layers and blocks, of an encoder-decoder those of the decoder.
+    /// Returns the number of recurrent layers, state-space layers and blocks, of an encoder-decoder those of the decoder.
     pub fn n_layers(&self) -> usize {
         let recurrent = self.recurrent.as_ref();
-        recurrent.map_or(0, |spec| spec.layers.len()) + self.blocks.len()
+        let state_space = self.state_space.as_ref();
+        recurrent.map_or(0, |spec| spec.layers.len())
+            + state_space.map_or(0, |spec| spec.layers.len())
+            + self.blocks.len()
     }
 
-    /// Returns whether all that a token knows of those before it is a state, which a later piece of the text can begin with.
+    /// Returns whether all that a token knows of those before it is the state of recurrent layers, which a later piece of the text can
+    /// begin with.
     pub fn has_state(&self) -> bool {
-        self.recurrent.is_some() && self.blocks.is_empty()
+        self.recurrent.is_some() && self.state_space.is_none() && self.blocks.is_empty()
     }
 
-    /// Returns the width of the tables that the embedding adds up.
+    /// Returns the width of the table of token vectors.
     pub fn table_width(&self) -> usize {
+        match &self.embedding.token_projection {
+            Some(projection) => projection.d_in,
+            None => self.added_width(),
+        }
+    }
+
+    /// Returns the width of what the embedding adds up.
+    pub(crate) fn added_width(&self) -> usize {
         match (&self.embedding.projection, &self.recurrent) {
             (Some(projection), _) => projection.d_in,
             (None, Some(recurrent)) => recurrent.d_in(),
             (None, None) => self.width,
         }
+    }
+
+    /// Returns the width of what the output head reads.
+    pub(crate) fn head_width(&self) -> usize {
+        let projection = self.head.projection.as_ref();
+        projection.map_or(self.width, |projection| projection.d_out)
     }
 
     /// Returns the names of the weight of the output head and of the table of token vectors.
@@ -630,7 +728,8 @@ impl Architecture {
         Some(table.rows - table.offset)
     }
 
-    /// Returns the linear layers of recurrent layers and blocks, in order, those of an encoder first. Routers and experts are none.
+    /// Returns the linear layers of recurrent layers, state-space layers and blocks, in order, those of an encoder first, and those between the table of
+    /// token vectors and them, and them and the head. Routers and experts are none.
     pub fn linears(&self) -> Box<dyn Iterator<Item = &LinearSpec> + '_> {
         let encoder = self.seq2seq.iter().flat_map(|spec| spec.encoder.linears());
         let recurrent = self.recurrent.iter().flat_map(RecurrentSpec::linears);
@@ -659,7 +758,19 @@ impl Architecture {
                 .flat_map(|of| of.inputs.iter().chain([&of.output]));
             attention.chain(layers).chain(gate)
         });
-        Box::new(encoder.chain(recurrent).chain(blocks))
+        let projections = [&self.embedding.token_projection, &self.head.projection];
+        let projections = projections.into_iter().flatten();
+        let state_space = self.state_space.iter().flat_map(StateSpaceSpec::linears);
+        let layers = encoder.chain(recurrent).chain(state_space).chain(blocks);
+        Box::new(layers.chain(projections))
+    }
+
+    /// Returns the paths of the linear layers that no adapter of PEFT can be of, and so none of ours is.
+    pub fn untargeted(&self) -> Vec<String> {
+        let state_space = self.state_space.iter();
+        let layers = state_space.flat_map(StateSpaceSpec::read_past_adapters);
+        let layers = layers.chain(self.beside_experts());
+        layers.map(|linear| self.full_path(&linear.path)).collect()
     }
 
     /// Returns the path of a module of the body in the class that the prefix is of.

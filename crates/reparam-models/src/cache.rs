@@ -1,9 +1,11 @@
-//! Keys and values of the tokens that were already seen.
+//! What layers keep of the tokens that were already seen: keys and values, or states.
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use reparam::ForwardContext;
 use reparam_ops::fused::BlockCache;
 use reparam_ops::{RecurrentState, Segment, Segments};
+
+use crate::layers::MixerState;
 
 /// The keys and values of one sequence, or of several that are equally long, for every layer of a model that does not change.
 ///
@@ -15,6 +17,8 @@ pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     /// The states of recurrent layers, by layer, then by direction, once a token was seen.
     pub(crate) states: Vec<RecurrentState>,
+    /// The states of state-space layers, of a single sequence, once a token was seen.
+    pub(crate) mixers: Vec<MixerState>,
     /// How many tokens were seen.
     pub(crate) seen: usize,
     /// What passes share: the plans of the layers.
@@ -30,6 +34,7 @@ impl KvCache {
         Self {
             layers,
             states: Vec::new(),
+            mixers: Vec::new(),
             seen: 0,
             context: ForwardContext::generation(),
             tokens: Vec::new(),
@@ -46,6 +51,7 @@ impl KvCache {
     pub(crate) fn begin_again(&mut self, layers: Vec<LayerCache>) {
         self.layers = layers;
         self.states.clear();
+        self.mixers.clear();
         self.seen = 0;
     }
 

@@ -52,11 +52,13 @@ impl<'a> TokenBatch<'a> {
 pub struct CausalLm {
     /// Everything but the head.
     pub body: Transformer,
+    /// From the hidden states to what the head reads.
+    pub projection: Option<Named<Linear>>,
     /// The output head; `None` if it is the table of token vectors.
     pub head: Option<Named<OutputHead<Linear>>>,
 }
 
-unnamed_module!(CausalLm, modules: [body, head], data: []);
+unnamed_module!(CausalLm, modules: [body, projection, head], data: []);
 
 impl CausalLm {
     /// Loads a model onto a device, frozen.
@@ -107,15 +109,22 @@ impl CausalLm {
         architecture: &Arc<Architecture>,
     ) -> Result<Self, ModelError> {
         let body = Transformer::load(loader, architecture, &architecture.prefix)?;
-        let head = (!architecture.head.tied).then(|| {
-            let (width, vocab_size) = (architecture.width, architecture.vocab_size);
-            let head = &architecture.head;
+        let head = &architecture.head;
+        loader.enter(&architecture.prefix);
+        let projection = head.projection.as_ref().map(|spec| loader.linear(spec));
+        loader.enter("");
+        let head = (!head.tied).then(|| {
+            let (width, vocab_size) = (architecture.head_width(), architecture.vocab_size);
             loader.head(&LinearSpec {
                 bias: head.bias,
                 ..LinearSpec::new(&head.path, width, vocab_size)
             })
         });
-        Ok(Self { body, head })
+        Ok(Self {
+            body,
+            projection,
+            head,
+        })
     }
 
     /// Returns the names of the head's weight and of the table of token vectors, if they are one.
@@ -251,11 +260,11 @@ impl CausalLm {
     ) -> Tensor<1> {
         match self.packed_head(context) {
             Some(head) => {
-                let (h, norm) = self.packed_last(h);
+                let (h, norm) = self.packed_last(h, context);
                 norm_linear_cross_entropy(h, norm, head, self.soft_cap(), labels, scale)
             }
             None => {
-                let h = self.scaled(self.body.normalized(h));
+                let h = self.scaled(self.read_by_head(h, context));
                 let (weight, bias, plan) = self.dense_head(context);
                 linear_cross_entropy(h, (weight, bias), plan, self.soft_cap(), labels, scale)
             }
@@ -267,7 +276,7 @@ impl CausalLm {
         self.logits_of(self.hidden(batch, context), context)
     }
 
-    /// Returns the bytes that keys and values of so many tokens take.
+    /// Returns the bytes that keys and values of so many tokens take, and what state-space layers keep of all of them.
     pub fn cache_bytes(&self, n_tokens: usize) -> u128 {
         let layers = self.body.blocks.iter().map(|block| {
             let [_, width, _] = block.attention.spec.widths();
@@ -277,12 +286,14 @@ impl CausalLm {
             };
             2 * number * width as u128
         });
-        layers.sum::<u128>().saturating_mul(n_tokens as u128)
+        let tokens = layers.sum::<u128>().saturating_mul(n_tokens as u128);
+        let state_space = self.architecture().state_space.as_ref();
+        tokens.saturating_add(state_space.map_or(0, |spec| 4 * spec.kept() as u128))
     }
 
     /// Whether a layer decodes as one operation, which has a cache of its own.
     fn caches_fused(&self, attention: &Attention) -> bool {
-        attention.is_packed() && self.architecture().relative.is_none()
+        attention.is_packed() && attention.spec.fuses() && self.architecture().relative.is_none()
     }
 
     /// Returns an empty cache for a sequence of up to `capacity` tokens.
@@ -381,12 +392,12 @@ impl CausalLm {
     pub(crate) fn logits_of(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
         let logits = match self.packed_head(context) {
             Some(head) => {
-                let (h, norm) = self.packed_last(h);
+                let (h, norm) = self.packed_last(h, context);
                 norm_logits(h, norm, head)
             }
             None => {
                 let (weight, bias, plan) = self.dense_head(context);
-                let logits = linear(self.scaled(self.body.normalized(h)), weight, plan);
+                let logits = linear(self.scaled(self.read_by_head(h, context)), weight, plan);
                 match bias {
                     Some(bias) => logits + bias.unsqueeze::<2>(),
                     None => logits,
@@ -399,6 +410,15 @@ impl CausalLm {
         }
     }
 
+    /// The last hidden states as the head reads them, but for the factor of the logits.
+    fn read_by_head(&self, h: Tensor<2>, context: &ForwardContext) -> Tensor<2> {
+        let h = self.body.normalized(h);
+        match &self.projection {
+            Some(projection) => projection.forward(widened(h), context),
+            None => h,
+        }
+    }
+
     /// What the head is given, times the factor of the logits.
     fn scaled(&self, h: Tensor<2>) -> Tensor<2> {
         match self.architecture().head.factor {
@@ -408,7 +428,15 @@ impl CausalLm {
     }
 
     /// The last hidden states and the norm before a head that is packed; the norm has the factor of the logits, if there is one.
-    fn packed_last(&self, h: Tensor<2>) -> (Tensor<2>, Option<FusedNorm>) {
+    fn packed_last(
+        &self,
+        h: Tensor<2>,
+        context: &ForwardContext,
+    ) -> (Tensor<2>, Option<FusedNorm>) {
+        if self.projection.is_some() {
+            let h = self.read_by_head(h, context);
+            return (narrowed(self.scaled(h)), None);
+        }
         let norm = self.body.norm.as_ref().map(|norm| norm.fused());
         let Some(factor) = self.architecture().head.factor else {
             return (narrowed(h), norm);

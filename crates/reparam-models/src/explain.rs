@@ -29,13 +29,13 @@ impl Transformer {
         self.run(h, (tokens.positions, &sequences), None, context)
     }
 
-    /// How much each token of one sequence looks at each in every block, `[heads, N, N]`; `None` if layers are recurrent.
+    /// How much each token of one sequence looks at each in every block, `[heads, N, N]`; `None` if layers do not attend.
     fn attention_weights(
         &self,
         tokens: Tokens<'_>,
         context: &ForwardContext,
     ) -> Option<Vec<Tensor<3>>> {
-        if self.recurrent.is_some() {
+        if self.recurrent.is_some() || self.state_space.is_some() {
             return None;
         }
         let bounds = [0, tokens.ids.len()];
@@ -74,7 +74,7 @@ impl Predictor {
     }
 
     /// Returns how much each token of one row looks at each in every block, `[heads, N, N]`, where all that one looks at is one;
-    /// `None` if layers are recurrent.
+    /// `None` if layers do not attend.
     pub fn attention_weights(
         &self,
         row: RowTokens<'_>,
@@ -110,7 +110,7 @@ impl CausalLm {
     }
 
     /// Returns how much each token of one sequence looks at each in every block, `[heads, N, N]`, where all that one looks at is
-    /// one; `None` if layers are recurrent.
+    /// one; `None` if layers do not attend.
     pub fn attention_weights(
         &self,
         sequence: TokenBatch<'_>,

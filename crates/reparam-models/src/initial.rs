@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use reparam::methods::{normal, uniform};
 
-use crate::architecture::Architecture;
+use crate::architecture::{Architecture, StepsSpec};
 use crate::loader::{Init, Loader, Planned};
 use crate::transformer::Transformer;
 use crate::{CausalLm, MaskedLm, ModelError, Seq2SeqLm};
@@ -49,15 +49,35 @@ impl NewTensor {
             Init::Ones => vec![1.0; len],
             Init::Normal(std) => normal(len, std, seed, name),
             Init::Uniform(bound) => uniform(len, bound, seed, name),
+            Init::LogCounts => {
+                let width = shape.last().copied().unwrap_or(1).max(1);
+                let count = |place: usize| (place % width + 1) as f64;
+                (0..len).map(|place| count(place).ln() as f32).collect()
+            }
+            Init::Steps(steps) => {
+                let drawn = uniform(len, 1.0, seed, name).into_iter();
+                drawn
+                    .map(|x| before_softplus(steps, f64::from(x)))
+                    .collect()
+            }
         }
     }
+}
+
+/// The number whose softplus is a step, of a number in -1..1.
+fn before_softplus(steps: StepsSpec, x: f64) -> f32 {
+    let (least, most) = (steps.least.ln(), steps.most.ln());
+    let step = (least + (most - least) * (x + 1.0) / 2.0).exp();
+    let step = step.max(steps.floor);
+    (step + (-(-step).exp_m1()).ln()) as f32
 }
 
 impl Architecture {
     /// Returns the tensors of a new model, as [`init`](Self::init) says what they start from.
     ///
     /// What differs from transformers: the vector of a padding token is drawn, too, for batches have no padding; the norms of T5 begin
-    /// with 1 whatever `initializer_factor` is; the normal distribution of ModernBERT is not cut off at three deviations.
+    /// with 1 whatever `initializer_factor` is; the normal distribution of ModernBERT is not cut off at three deviations; the last linear
+    /// layer of a Mamba's is normal, with the deviation of a uniform distribution there.
     ///
     /// # Errors
     ///

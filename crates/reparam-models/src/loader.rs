@@ -13,9 +13,9 @@ use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
 use reparam_ops::fused::{PackedDType, PackedWeight};
 
 pub(crate) use self::experts::ExpertModules;
-use crate::architecture::{Initialization, LinearSpec, NormKind, NormSpec};
-use crate::layers::{Embedding, Norm};
-use crate::named::Named;
+use crate::architecture::{HeadWeights, Initialization, LinearSpec, NormKind, NormSpec, StepsSpec};
+use crate::layers::{Embedding, HeadNorm, HeadRows, Norm};
+use crate::named::{List, Named};
 use crate::{ModelError, Precision};
 
 /// Takes tensors out of a checkpoint by name.
@@ -39,6 +39,8 @@ pub(crate) struct Loader<'a> {
     /// What linear layers and tables are drawn from in a new model, and what takes the place of `d_in` in that.
     init: Initialization,
     fan: Option<usize>,
+    /// What the next linear layer of a new model begins with, where it makes the steps of a state space.
+    steps: Option<StepsSpec>,
     unusable: Option<ModelError>,
 }
 
@@ -60,6 +62,10 @@ pub(crate) enum Init {
     Normal(f64),
     /// Uniform numbers up to this bound.
     Uniform(f64),
+    /// In each row the logarithms of 1, 2, 3 and so on.
+    LogCounts,
+    /// Numbers whose softplus are steps of a state space.
+    Steps(StepsSpec),
 }
 
 /// The weight of a layer: its name and shape in memory, and whether it is stored the other way.
@@ -120,6 +126,7 @@ impl<'a> Loader<'a> {
             plan: Some(Vec::new()),
             init: Initialization::Normal(0.0),
             fan: None,
+            steps: None,
             unusable: None,
         }
     }
@@ -144,6 +151,9 @@ impl<'a> Loader<'a> {
     }
 
     fn linear_init(&self, spec: &LinearSpec) -> Init {
+        if let Some(steps) = self.steps {
+            return Init::Uniform(steps.bound);
+        }
         match (self.init, spec.std) {
             (_, Some(std)) | (Initialization::Normal(std), None) => Init::Normal(std),
             (Initialization::Torch, None) => {
@@ -153,9 +163,10 @@ impl<'a> Loader<'a> {
     }
 
     fn bias_init(&self, spec: &LinearSpec) -> Init {
-        match self.init {
-            Initialization::Normal(_) => Init::Zeros,
-            Initialization::Torch => self.linear_init(spec),
+        match (self.steps, self.init) {
+            (Some(steps), _) => Init::Steps(steps),
+            (None, Initialization::Normal(_)) => Init::Zeros,
+            (None, Initialization::Torch) => self.linear_init(spec),
         }
     }
 
@@ -301,9 +312,15 @@ impl<'a> Loader<'a> {
         Param::from_tensor(Tensor::from_data(data, self.device)).set_require_grad(false)
     }
 
-    pub(crate) fn vector(&mut self, name: &str, width: usize, init: Init) -> Param<Tensor<1>> {
-        let values = self.values(name, &[width], init);
-        self.frozen(values, [width])
+    /// A tensor by its whole name, in f32 whatever the precision.
+    pub(crate) fn parameter<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+        init: Init,
+    ) -> Param<Tensor<D>> {
+        let values = self.values(name, &shape, init);
+        self.frozen(values, shape)
     }
 
     fn matrix(&mut self, weight: &Described) -> Param<Tensor<2>> {
@@ -348,24 +365,70 @@ impl<'a> Loader<'a> {
         };
         let init = match spec.kind {
             NormKind::RmsPlusOne => Init::Zeros,
-            NormKind::Rms | NormKind::Layer | NormKind::LayerWithoutBias => Init::Ones,
+            NormKind::Rms
+            | NormKind::Layer
+            | NormKind::LayerWithoutBias
+            | NormKind::LayerWithoutWeight => Init::Ones,
         };
+        let has_weight = spec.kind != NormKind::LayerWithoutWeight;
         let norm = Norm {
-            weight: self.vector(&format!("{path}.{weight}"), spec.width, init),
+            weight: has_weight
+                .then(|| self.parameter(&format!("{path}.{weight}"), [spec.width], init)),
             bias: match spec.kind {
                 NormKind::Layer => {
-                    Some(self.vector(&format!("{path}.{bias}"), spec.width, Init::Zeros))
+                    Some(self.parameter(&format!("{path}.{bias}"), [spec.width], Init::Zeros))
                 }
-                NormKind::Rms | NormKind::RmsPlusOne | NormKind::LayerWithoutBias => None,
+                NormKind::Rms
+                | NormKind::RmsPlusOne
+                | NormKind::LayerWithoutBias
+                | NormKind::LayerWithoutWeight => None,
             },
             kind: spec.kind,
+            width: spec.width,
             eps: spec.eps,
         };
         Named::new(path, norm)
     }
 
+    /// The norm of so many heads.
+    pub(crate) fn head_norm(
+        &mut self,
+        spec: &NormSpec,
+        (weights, heads): (HeadWeights, usize),
+    ) -> HeadNorm {
+        let (mut norms, mut rows) = (Vec::new(), None);
+        match weights {
+            HeadWeights::Shared => norms.push(self.norm(spec)),
+            HeadWeights::Apart => norms.extend((0..heads).map(|head| {
+                self.norm(&NormSpec {
+                    path: format!("{}.norms.{head}", spec.path),
+                    ..spec.clone()
+                })
+            })),
+            HeadWeights::Rows => {
+                let path = self.path(&spec.path);
+                let name = format!("{path}.weight");
+                let weight = self.parameter(&name, [heads, spec.width], Init::Ones);
+                rows = Some(Named::new(path, HeadRows { weight }));
+            }
+        }
+        HeadNorm {
+            norms: List(norms),
+            rows,
+            spec: spec.clone(),
+        }
+    }
+
     pub(crate) fn linear(&mut self, spec: &LinearSpec) -> Named<Linear> {
         self.linears(std::slice::from_ref(spec)).remove(0)
+    }
+
+    /// The layer that makes the steps of a state space.
+    pub(crate) fn steps(&mut self, spec: &LinearSpec, steps: StepsSpec) -> Named<Linear> {
+        self.steps = Some(steps);
+        let linear = self.linear(spec);
+        self.steps = None;
+        linear
     }
 
     /// How weight and bias of a layer are called.
@@ -392,7 +455,7 @@ impl<'a> Loader<'a> {
             .zip(&names)
             .map(|(spec, [_, name])| {
                 let init = self.bias_init(spec);
-                spec.bias.then(|| self.vector(name, spec.d_out, init))
+                spec.bias.then(|| self.parameter(name, [spec.d_out], init))
             })
             .collect();
         let weights: Vec<Described> = specs

@@ -113,7 +113,7 @@ impl MaskedLm {
         let norm = norm.map(|norm| loader.norm(norm));
         let table = LinearSpec::new(spec.decoder, width, vocab_size);
         let bias = Bias {
-            bias: loader.vector(&format!("{}.bias", spec.bias), vocab_size, Init::Zeros),
+            bias: loader.parameter(&format!("{}.bias", spec.bias), [vocab_size], Init::Zeros),
         };
         Ok(Self {
             body,

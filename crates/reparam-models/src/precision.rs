@@ -10,7 +10,7 @@ pub enum Precision {
     F32,
     /// Frozen weights are packed as bf16 and what fused operations keep lies in memory as bf16; sums are `f32`. Heads of encoders,
     /// the table and head of encoder-decoders, and what no fused operation has (dropout, attention to a source, scores by
-    /// distance, recurrent layers) compute in `f32` between layers with packed weights. Low-rank methods can be attached, whose
+    /// distance, clipping, norms with weights for each head, recurrent and state-space layers) compute in `f32` between layers with packed weights. Low-rank methods can be attached, whose
     /// factors, gradients and optimizer state stay `f32`.
     Bf16,
     /// As [`Precision::Bf16`], with frozen weights of 8-bit integers and a scale for each of their rows: half the memory, and

@@ -11,16 +11,16 @@ use reparam_ops::{RecurrentState, RotaryTable, Segment, Segments, embedding};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, DirectionSpec, ExpertsSpec, FeedForwardSpec,
-    Initialization, NormSpec, NormsSpec, PositionsSpec, RecurrentCrossSpec, RecurrentSpec,
-    RelativeSpec, RotarySpec, TableSpec,
+    Initialization, MixerSpec, NormSpec, NormsSpec, PositionsSpec, RecurrentCrossSpec,
+    RecurrentSpec, RelativeSpec, RotarySpec, StateSpaceSpec, TableSpec,
 };
 use crate::cache::KvCache;
 use crate::layers::{
-    Attention, Block, CrossAttention, Direction, Distances, Embedding, Experts, FeedForward,
-    GlobalAttention, Norm, Norms, Recurrent, RecurrentCross, Sequences, SharedExpert, Source,
-    Start, dropped,
+    Attention, Block, Conv, CrossAttention, Direction, Distances, Embedding, Experts, FeedForward,
+    GlobalAttention, Mixer, Norm, Norms, Recurrent, RecurrentCross, Scan, Sequences, SharedExpert,
+    Source, Start, StateSpace, dropped,
 };
-use crate::loader::{ExpertModules, Loader};
+use crate::loader::{ExpertModules, Init, Loader};
 use crate::named::{List, Named, unnamed_module};
 use crate::precision::widened;
 
@@ -60,6 +60,8 @@ pub struct Stack {
     pub token_types: Option<Named<Embedding>>,
     /// The norm of their sum.
     pub embedding_norm: Option<Named<Norm>>,
+    /// From the width of the table of token vectors to that of what is added to them.
+    pub token_projection: Option<Named<Linear>>,
     /// From the width of the tables to that of the blocks.
     pub projection: Option<Named<Linear>>,
     /// What scores are biased with by distance, `[buckets, heads]`, or the vectors of distances, `[rows, d]`.
@@ -68,6 +70,8 @@ pub struct Stack {
     pub relative_norm: Option<Named<Norm>>,
     /// Recurrent layers.
     pub recurrent: Option<Recurrent>,
+    /// State-space layers.
+    pub state_space: Option<StateSpace>,
     /// The blocks.
     pub blocks: List<Block>,
     /// The norm after the last block.
@@ -86,11 +90,13 @@ unnamed_module!(
     modules: [
         positions,
         token_types,
+        token_projection,
         embedding_norm,
         projection,
         relative,
         relative_norm,
         recurrent,
+        state_space,
         blocks,
         norm
     ],
@@ -232,14 +238,18 @@ impl Stack {
         let embedding = &all.embedding;
         let table = |loader: &mut Loader<'_>, table: &Option<TableSpec>| {
             let table = table.as_ref()?;
-            Some(loader.embedding(&table.path, table.rows, all.table_width()))
+            Some(loader.embedding(&table.path, table.rows, all.added_width()))
         };
         let positions = table(loader, &embedding.positions);
         let sinusoids = embedding.sinusoids.as_ref();
-        let width = all.table_width();
+        let width = all.added_width();
         Self {
             positions,
             token_types: table(loader, &embedding.token_types),
+            token_projection: embedding
+                .token_projection
+                .as_ref()
+                .map(|spec| loader.linear(spec)),
             embedding_norm: norm(loader, &embedding.norm),
             projection: embedding
                 .projection
@@ -249,6 +259,10 @@ impl Stack {
                 .recurrent
                 .as_ref()
                 .map(|spec| recurrent(loader, spec, all.init)),
+            state_space: all
+                .state_space
+                .as_ref()
+                .map(|spec| state_space(loader, spec)),
             relative: all.relative.as_ref().and_then(|spec| {
                 let heads = all.blocks[0].attention.n_heads;
                 let (path, rows, width, init) = match spec {
@@ -317,6 +331,11 @@ impl Stack {
     ) -> Tensor<2> {
         let states = cache.as_mut().map(|cache| &mut cache.states);
         let h = self.recur(h, sequences, states, context);
+        let mixers = cache.as_mut().map(|cache| &mut cache.mixers);
+        let h = match &self.state_space {
+            Some(layers) => layers.forward(h, sequences, mixers, context),
+            None => h,
+        };
         self.run_blocks(h, (positions, sequences), cache, context)
     }
 
@@ -412,6 +431,19 @@ impl Stack {
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
         let device = table.weight.device();
+        let multiplied = |vectors: Tensor<2>| match factor {
+            Some(factor) => vectors * factor,
+            None => vectors,
+        };
+        let vectors = vectors.map(multiplied);
+        let vectors = match &self.token_projection {
+            None => vectors,
+            Some(projection) => {
+                let looked_up = || sum_of_rows(&[(table, tokens.ids, factor)], unlearned, &device);
+                let narrow = widened(vectors.unwrap_or_else(looked_up));
+                Some(projection.forward(narrow, context))
+            }
+        };
         let mut tables = match vectors {
             None => vec![(table, tokens.ids, factor)],
             Some(_) => Vec::new(),
@@ -426,10 +458,6 @@ impl Stack {
                 .iter()
                 .map(|table| (table, &types[..], None)),
         );
-        let vectors = vectors.map(|vectors| match factor {
-            Some(factor) => vectors * factor,
-            None => vectors,
-        });
         let mut h = match vectors {
             None => sum_of_rows(&tables, unlearned, &device),
             Some(vectors) if tables.is_empty() => vectors,
@@ -477,11 +505,12 @@ impl Stack {
     fn first_path(&self) -> &str {
         let recurrent = self.recurrent.as_ref();
         let recurrent = recurrent.and_then(|recurrent| recurrent.layers.first()?.first());
-        let block = self.blocks.first();
-        match (recurrent, block) {
-            (Some(direction), _) => direction.hidden.path(),
-            (None, Some(block)) => block.attention.output.path(),
-            (None, None) => unreachable!("a description has a layer"),
+        let mixer = self.state_space.as_ref().and_then(|of| of.layers.first());
+        match (recurrent, mixer, self.blocks.first()) {
+            (Some(direction), ..) => direction.hidden.path(),
+            (None, Some(mixer), _) => mixer.output.path(),
+            (None, None, Some(block)) => block.attention.output.path(),
+            (None, None, None) => unreachable!("a description has a layer"),
         }
     }
 
@@ -633,16 +662,57 @@ fn recurrent_cross(loader: &mut Loader<'_>, spec: &RecurrentCrossSpec) -> Recurr
     }
 }
 
+fn state_space(loader: &mut Loader<'_>, spec: &StateSpaceSpec) -> StateSpace {
+    let (channels, taps) = (spec.channels, spec.taps);
+    let mut layer = |of: &MixerSpec| {
+        let [path, conv] = [&of.path, &of.conv].map(|path| loader.path(path));
+        Mixer {
+            norm: loader.norm(&of.norm),
+            input: loader.linear(&of.input),
+            conv: {
+                let init = Init::Uniform((taps as f64).powf(-0.5));
+                let (name, shape) = (format!("{conv}.weight"), [channels, 1, taps]);
+                let weight = loader.parameter(&name, shape, init);
+                let bias = format!("{conv}.bias");
+                let bias = (of.conv_bias).then(|| loader.parameter(&bias, [channels], Init::Zeros));
+                Named::new(conv, Conv { weight, bias })
+            },
+            selection: loader.linear(&of.selection),
+            step: loader.steps(&of.step, of.steps),
+            scan: {
+                let shape = [channels, spec.states];
+                let decays = loader.parameter(&format!("{path}.A_log"), shape, Init::LogCounts);
+                let skips = loader.parameter(&format!("{path}.D"), [channels], Init::Ones);
+                let scan = Scan {
+                    A_log: decays,
+                    D: skips,
+                };
+                Named::new(path, scan)
+            },
+            output: loader.linear(&of.output),
+            spec: of.clone(),
+        }
+    };
+    StateSpace {
+        layers: List(spec.layers.iter().map(&mut layer).collect()),
+        spec: spec.clone(),
+    }
+}
+
 fn attention(loader: &mut Loader<'_>, spec: &AttentionSpec) -> Attention {
     let positions = spec.positions.as_ref();
     let [position_key, position_query] = positions.map_or([None; 2], PositionsSpec::layers);
+    let norm = |norm: &Option<NormSpec>, heads: usize, loader: &mut Loader<'_>| {
+        let norm = norm.as_ref()?;
+        Some(loader.head_norm(norm, (spec.norm_weights, heads)))
+    };
     Attention {
         inputs: List(loader.linears(&spec.inputs)),
         position_key: position_key.map(|layer| loader.linear(layer)),
         position_query: position_query.map(|layer| loader.linear(layer)),
         output: loader.linear(&spec.output),
-        q_norm: norm(loader, &spec.q_norm),
-        k_norm: norm(loader, &spec.k_norm),
+        q_norm: norm(&spec.q_norm, spec.n_heads, loader),
+        k_norm: norm(&spec.k_norm, spec.n_kv_heads, loader),
         spec: spec.clone(),
     }
 }

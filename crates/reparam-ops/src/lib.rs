@@ -36,6 +36,7 @@ mod recurrent;
 pub mod reference;
 mod rotary;
 pub mod runtime;
+mod state_space;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,7 @@ pub use reparam_kernels::attention::Segment;
 pub use reparam_kernels::gated::Activation;
 pub use reparam_kernels::recurrent::Cell;
 pub use rotary::{RotaryTable, rotary};
+pub use state_space::{ScanInputs, causal_conv, selective_scan};
 
 use std::sync::Arc;
 

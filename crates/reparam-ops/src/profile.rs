@@ -27,7 +27,7 @@ pub enum Work {
     Rotary,
     /// The rows of the embedding.
     Embedding,
-    /// The steps of recurrent layers, with their products.
+    /// The steps of recurrent layers, with their products, and the convolutions and scans of state-space layers.
     Recurrent,
 }
 

@@ -11,7 +11,9 @@ use crate::{
 };
 
 mod recurrent;
+mod state_space;
 pub use recurrent::recurrent;
+pub use state_space::{causal_conv, selective_scan};
 
 /// See [`crate::linear`].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, plan: LinearPlan) -> Tensor<2> {

@@ -6,6 +6,7 @@ use crate::*;
 
 mod experts;
 mod recurrent;
+mod state_space;
 
 /// Products of up to a few hundred terms in `f32`, in another order than Burn's.
 const TOLERANCE: f64 = 2e-5;

@@ -62,6 +62,10 @@ pub enum Layout {
     },
     /// The norm multiplies by `1 + w`; the file has that sum.
     PlusOne,
+    /// The checkpoint has the logarithm of what the file has the negative of.
+    MinusExp,
+    /// The checkpoint has dimensions of one element, which the file has not.
+    Squeezed,
 }
 
 impl Layout {
@@ -175,7 +179,8 @@ where
                 return Err(misfit(format!("{heads} heads of an even width")).into());
             }
         }
-        Layout::AsStored | Layout::PlusOne => {}
+        Layout::Squeezed => shape.retain(|size| *size != 1),
+        Layout::AsStored | Layout::PlusOne | Layout::MinusExp => {}
     }
     let row = shape.last().copied().unwrap_or(1);
     let dtype = match keeps_f32 || shape.len() < 2 {
@@ -204,7 +209,7 @@ fn stored<W: Weights>(
         _ => entry.shape.last().copied().unwrap_or(1),
     };
     match layout {
-        Layout::AsStored => {
+        Layout::AsStored | Layout::Squeezed => {
             // Whole rows, so that blocks are whole, too.
             let row = entry.shape.last().copied().unwrap_or(1).max(1);
             let at_once = row.saturating_mul((PIECE / row).max(1)).min(n);
@@ -216,10 +221,15 @@ fn stored<W: Weights>(
             }
             Ok(())
         }
-        Layout::PlusOne => {
+        Layout::PlusOne | Layout::MinusExp => {
             let mut values = vec![0.0; n];
             weights.read(name, 0, &mut values)?;
-            values.iter_mut().for_each(|value| *value += 1.0);
+            for value in &mut values {
+                *value = match layout {
+                    Layout::MinusExp => -value.exp(),
+                    _ => *value + 1.0,
+                };
+            }
             take(&values)
         }
         Layout::Pairs { .. } => {

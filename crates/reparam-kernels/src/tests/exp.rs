@@ -1,5 +1,7 @@
 use super::tokens;
-use crate::exp::{MAX_ULP, TANH_MAX_ULP, exp_lanes, exp_one, tanh_lanes};
+use crate::exp::{
+    MAX_ULP, SOFTPLUS_MAX_ULP, TANH_MAX_ULP, exp_lanes, exp_one, softplus_lanes, tanh_lanes,
+};
 use crate::isa::{Kernel, PairSimd, Token};
 use crate::number::{for_groups, read, write};
 
@@ -189,5 +191,42 @@ fn tangents_are_within_the_stated_bound() {
         let mut nan = [0.0; 16];
         token.dispatch(Tanh(&[f32::NAN; 16], &mut nan));
         assert!(nan.iter().all(|x| x.is_nan()));
+    }
+}
+
+#[test]
+fn the_softplus_is_within_the_stated_bound() {
+    struct Softplus<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Softplus<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: PairSimd>(self, simd: S) {
+            for_groups!(self.0.len(), |at| {
+                let x = read(simd, self.0, at);
+                write(simd, softplus_lanes(simd, x), self.1, at);
+            });
+        }
+    }
+    let near = (1.0e-4_f32.to_bits()..110.0_f32.to_bits()).step_by(499);
+    let near = near.clone().chain(near.map(|bits| bits | 1 << 31));
+    let x: Vec<f32> = finite_bits(9973).chain(near).map(f32::from_bits).collect();
+    let mut y = vec![0.0; x.len()];
+    for token in tokens() {
+        token.dispatch(Softplus(&x, &mut y));
+        for (&x, &y) in x.iter().zip(&y) {
+            let exact = f64::from(x).max(0.0) + (-f64::from(x).abs()).exp().ln_1p();
+            let exponent = (exact.log2().floor() as i32).max(-126);
+            let error = (f64::from(y) - exact).abs() / 2.0_f64.powi(exponent - 23);
+            assert!(
+                error <= SOFTPLUS_MAX_ULP,
+                "{}: ln(1 + exp({x})) is {y}: {error}",
+                token.isa()
+            );
+        }
+        let mut edges = [0.0; 3];
+        let at = [f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        token.dispatch(Softplus(&at, &mut edges));
+        assert_eq!(edges[..2], [f32::INFINITY, 0.0]);
+        assert!(edges[2].is_nan());
     }
 }

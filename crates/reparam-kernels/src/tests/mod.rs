@@ -4,6 +4,7 @@
 mod activation;
 mod attention;
 mod bf16;
+mod causal_conv;
 mod cross_entropy;
 mod embedding;
 mod exp;
@@ -18,6 +19,7 @@ mod packed;
 mod recurrent;
 mod reference;
 mod rotary;
+mod selective_scan;
 mod swiglu;
 mod team;
 mod unaligned;

@@ -7,6 +7,7 @@ use crate::attention::{
     AttentionSaved, AttentionSavedBf16, AttentionShape, QkvGradient, Rows, Segment,
     attention_backward, attention_backward_bf16, attention_forward, attention_forward_bf16,
 };
+use crate::causal_conv::{ConvShape, causal_conv_backward, causal_conv_forward};
 use crate::cross_entropy::{IGNORE, linear_cross_entropy};
 use crate::embedding::{embedding_backward, embedding_forward, embedding_packed};
 use crate::gated::{GatedRows, gated_backward_in_place, gated_forward};
@@ -19,6 +20,9 @@ use crate::packed::{
 };
 use crate::rms_norm::{rms_norm_backward, rms_norm_backward_add, rms_norm_forward};
 use crate::rotary::{Heads, rotary_rows};
+use crate::selective_scan::{
+    ScanGrads, ScanInputs, ScanShape, selective_scan_backward, selective_scan_forward,
+};
 use crate::swiglu::{swiglu_backward, swiglu_forward};
 
 /// Numbers in a buffer that holds sevens before and behind them.
@@ -190,6 +194,65 @@ impl Places {
         }
     }
 
+    fn along_sequences(&mut self) {
+        // A group of channels and an incomplete one.
+        let (tokens, channels, taps, states) = (40, 21, 4, 3);
+        let bounds = [0, 35, 40];
+        let len = tokens * channels;
+        let [x, dt, dy] = [0; 3].map(|_| self.input::<f32>(len));
+        let [weight, bias] = [channels * taps, channels].map(|len| self.input::<f32>(len));
+        let [mut y, mut dx] = [0; 2].map(|_| self.input::<f32>(len));
+        let [mut dweight, mut dbias] = [channels * taps, channels].map(|len| self.input(len));
+        let shape = ConvShape {
+            channels,
+            taps,
+            bounds: &bounds,
+        };
+        let (x, w, b) = (x.get(), weight.get(), Some(bias.get()));
+        causal_conv_forward(shape, x, w, b, y.get_mut()).unwrap();
+        let to = (dx.get_mut(), dweight.get_mut(), Some(dbias.get_mut()));
+        causal_conv_backward(shape, dy.get(), x, w, b, to.0, to.1, to.2).unwrap();
+        for output in [y, dx, dweight, dbias] {
+            self.keep(output);
+        }
+
+        let shape = ScanShape {
+            channels,
+            states,
+            bounds: &bounds,
+        };
+        let [a, d] = [channels * states, channels].map(|len| self.input::<f32>(len));
+        let [b, c] = [0; 2].map(|_| self.input::<f32>(tokens * states));
+        let inputs = ScanInputs {
+            u: x,
+            dt: dt.get(),
+            a: a.get(),
+            b: b.get(),
+            c: c.get(),
+            d: d.get(),
+        };
+        let mut y = self.input::<f32>(len);
+        let [mut last, mut kept] =
+            [2 * states * channels, shape.kept()].map(|len| self.input::<f32>(len));
+        let to = (y.get_mut(), last.get_mut(), Some(kept.get_mut()));
+        selective_scan_forward(shape, inputs, None, to.0, to.1, to.2).unwrap();
+        let [mut du, mut ddt] = [0; 2].map(|_| self.input::<f32>(len));
+        let [mut da, mut dd] = [channels * states, channels].map(|len| self.input::<f32>(len));
+        let [mut db, mut dc] = [0; 2].map(|_| self.input::<f32>(tokens * states));
+        let grads = ScanGrads {
+            du: du.get_mut(),
+            ddt: ddt.get_mut(),
+            da: da.get_mut(),
+            db: db.get_mut(),
+            dc: dc.get_mut(),
+            dd: dd.get_mut(),
+        };
+        selective_scan_backward(shape, inputs, dy.get(), kept.get(), grads).unwrap();
+        for output in [y, last, kept, du, ddt, da, db, dc, dd] {
+            self.keep(output);
+        }
+    }
+
     fn packed<T: Number>(&mut self)
     where
         for<'a> Values<'a>: From<&'a [T]>,
@@ -337,6 +400,11 @@ fn element_by_element() {
 #[test]
 fn kernels_over_f32_alone() {
     assert_places_agree(Places::over_f32);
+}
+
+#[test]
+fn kernels_along_sequences() {
+    assert_places_agree(Places::along_sequences);
 }
 
 #[test]

@@ -119,15 +119,12 @@ impl Architecture {
         layers.filter_map(|layer| Some((layer, layer.experts.as_ref()?)))
     }
 
-    /// Returns the feed-forward layers that no adapter of PEFT can be of: see [`ExpertsSpec::taken_by_peft`].
-    pub fn untargeted(&self) -> Vec<String> {
-        if !self.experts().any(|(_, experts)| experts.taken_by_peft) {
-            return Vec::new();
-        }
+    /// The linear layers of feed-forward layers that no adapter of PEFT can be of: see [`ExpertsSpec::taken_by_peft`].
+    pub(super) fn beside_experts(&self) -> impl Iterator<Item = &LinearSpec> {
+        let some = self.experts().any(|(_, experts)| experts.taken_by_peft);
         let layers = self.blocks.iter().map(|block| &block.feed_forward);
-        let dense = layers.filter(|layer| layer.experts.is_none());
-        let linears = dense.flat_map(|layer| layer.inputs.iter().chain([&layer.output]));
-        linears.map(|linear| self.full_path(&linear.path)).collect()
+        let dense = layers.filter(move |layer| some && layer.experts.is_none());
+        dense.flat_map(|layer| layer.inputs.iter().chain([&layer.output]))
     }
 
     /// Returns whether some feed-forward layers have experts.

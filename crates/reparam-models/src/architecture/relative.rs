@@ -89,7 +89,7 @@ impl PositionsSpec {
 }
 
 impl RelativeSpec {
-    /// Returns the slopes of ALiBi for so many heads: with the largest power of two `n` up to their number,
+    /// Returns the slopes of ALiBi for so many heads: with the largest power of two `n` up to their number, `factor` times
     ///
     /// ```text
     /// 2^(-8 (h + 1) / n)           for the first n heads
@@ -100,7 +100,7 @@ impl RelativeSpec {
     ///
     /// Press et al., *Train Short, Test Long* (arXiv 2108.12409), section 3; numbers that are no power of two as in the authors'
     /// code and in BLOOM.
-    pub fn alibi(n_heads: usize) -> Self {
+    pub fn alibi(n_heads: usize, factor: f64) -> Self {
         let whole = match n_heads {
             0 => 1,
             n_heads => 1_usize << n_heads.ilog2(),
@@ -110,7 +110,7 @@ impl RelativeSpec {
                 None => 8.0 * (head + 1) as f64,
                 Some(behind) => 4.0 * (2 * behind + 1) as f64,
             };
-            (-power / whole as f64).exp2()
+            factor * (-power / whole as f64).exp2()
         };
         Self::Slopes((0..n_heads).map(slope).collect())
     }
@@ -214,10 +214,13 @@ mod tests {
                 .map(|power| 0.5_f64.powi(power))
                 .collect::<Vec<f64>>()
         };
-        assert_eq!(RelativeSpec::alibi(8), RelativeSpec::Slopes(halves(8)));
+        assert_eq!(RelativeSpec::alibi(8, 1.0), RelativeSpec::Slopes(halves(8)));
         let mut twelve = halves(8);
         twelve.extend([0.5_f64, 1.5, 2.5, 3.5].map(|power| (-power).exp2()));
-        assert_eq!(RelativeSpec::alibi(12), RelativeSpec::Slopes(twelve));
-        assert_eq!(RelativeSpec::alibi(0), RelativeSpec::Slopes(Vec::new()));
+        assert_eq!(RelativeSpec::alibi(12, 1.0), RelativeSpec::Slopes(twelve));
+        assert_eq!(
+            RelativeSpec::alibi(0, 1.0),
+            RelativeSpec::Slopes(Vec::new())
+        );
     }
 }

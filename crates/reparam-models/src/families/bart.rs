@@ -8,7 +8,7 @@ use super::{Family, activation, initialization, probability, refuse, unsupported
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
-    HeadsSpec, Initialization, NormKind, NormSpec, NormsSpec, Seq2SeqSpec, TableSpec,
+    HeadWeights, HeadsSpec, Initialization, NormKind, NormSpec, NormsSpec, Seq2SeqSpec, TableSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -243,11 +243,13 @@ impl Stack {
                 positions: learned,
                 sinusoids,
                 token_types: None,
+                token_projection: None,
                 norm: (!shared.is_static).then(|| self.norm(norm)),
                 dropout: Some(self.dropout),
                 projection: None,
             },
             recurrent: None,
+            state_space: None,
             rotary: Vec::new(),
             relative: None,
             seq2seq,
@@ -275,6 +277,8 @@ impl Stack {
             grouped: false,
             q_norm: None,
             k_norm: None,
+            norm_weights: HeadWeights::Shared,
+            clip: None,
             n_heads: self.n_heads,
             n_kv_heads: self.n_heads,
             head_dim,

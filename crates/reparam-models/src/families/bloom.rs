@@ -57,7 +57,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     architecture.prefix = "transformer".to_owned();
     architecture.embedding.tokens = "word_embeddings".to_owned();
     architecture.embedding.norm = Some(decoder.norm("word_embeddings_layernorm"));
-    architecture.relative = Some(RelativeSpec::alibi(decoder.n_heads));
+    architecture.relative = Some(RelativeSpec::alibi(decoder.n_heads, 1.0));
     architecture.norm = Some(decoder.norm("ln_f"));
     Ok(architecture)
 }

@@ -1,22 +1,35 @@
 //! Cohere's Command: layer norms without bias, rotary positions of neighbours, both halves of a block side by side behind one norm,
-//! and logits times a factor. Its second form has a window in three of four layers, and positions only in those.
+//! and logits times a factor. Command R+ has norms of queries and keys, with weights for each head. The second form has a window in
+//! three of four layers, and positions only in those.
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
+use super::Family;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, Keys, bias_attention, sliding_layers, window_or,
 };
-use super::{Family, refuse};
-use crate::architecture::{BlockSpec, NormKind};
+use crate::architecture::{BlockSpec, HeadWeights, NormKind};
+use crate::gguf::{GgufFactors, GgufFamily, GgufHead};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "cohere",
-    gguf: None,
+    gguf: Some(GgufFamily {
+        rotates_neighbours: true,
+        parallel: Some(true),
+        factors: GgufFactors::Logits,
+        head: GgufHead::Table,
+        ..GgufFamily::new("command-r")
+    }),
     describe: |json| {
-        refuse(&json.json, "use_qk_norm")?;
+        let has_norms = json.json.bool("use_qk_norm")?.unwrap_or(false);
         let decoder = Decoder::read(json, defaults(Keys::LLAMA, 500_000.0))?;
-        describe(json, &decoder, |_, _| {})
+        describe(json, &decoder, |layer, block| {
+            if has_norms {
+                decoder.norm_heads(layer, &mut block.attention);
+                block.attention.norm_weights = HeadWeights::Rows;
+            }
+        })
     },
 };
 

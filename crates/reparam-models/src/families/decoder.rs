@@ -11,8 +11,8 @@ use reparam_ops::Activation;
 use super::{activation, deviation, epsilon, probability, required_layers};
 use crate::ModelError;
 use crate::architecture::{
-    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadsSpec,
-    Initialization, NormKind, RotarySpec,
+    Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec, HeadWeights,
+    HeadsSpec, Initialization, NormKind, RotarySpec,
 };
 
 pub(super) use self::experts::{
@@ -309,11 +309,13 @@ impl<'a> Decoder<'a> {
                 positions: None,
                 sinusoids: None,
                 token_types: None,
+                token_projection: None,
                 norm: None,
                 dropout: None,
                 projection: None,
             },
             recurrent: None,
+            state_space: None,
             rotary,
             relative: None,
             seq2seq: None,
@@ -345,6 +347,8 @@ impl<'a> Decoder<'a> {
                 grouped: false,
                 q_norm: None,
                 k_norm: None,
+                norm_weights: HeadWeights::Shared,
+                clip: None,
                 n_heads: self.n_heads,
                 n_kv_heads: self.n_kv_heads,
                 head_dim: self.head_dim,

@@ -7,8 +7,8 @@ use super::{epsilon, refuse};
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
-    HeadSpec, HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling,
-    PredictorSpec, TableSpec, TransformSpec,
+    HeadSpec, HeadWeights, HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec,
+    Pooling, PredictorSpec, TableSpec, TransformSpec,
 };
 
 /// How the modules of a block are called.
@@ -185,11 +185,13 @@ impl Encoder<'_> {
                 )),
                 sinusoids: None,
                 token_types: token_types.map(|rows| table("token_type_embeddings", rows, 0)),
+                token_projection: None,
                 norm: Some(self.norm("embeddings.LayerNorm")),
                 dropout: Some(self.dropout),
                 projection: None,
             },
             recurrent: None,
+            state_space: None,
             rotary: Vec::new(),
             relative: None,
             seq2seq: None,
@@ -219,6 +221,8 @@ impl Encoder<'_> {
                 grouped: false,
                 q_norm: None,
                 k_norm: None,
+                norm_weights: HeadWeights::Shared,
+                clip: None,
                 n_heads: self.n_heads,
                 n_kv_heads: self.n_heads,
                 head_dim,

@@ -1,12 +1,12 @@
 //! Falcon: layer norms, no gate, queries, keys and values in one layer, and both halves of a block side by side, behind one norm or
-//! behind one each.
+//! behind one each. Falcon-RW has scores that fall with the distance in place of rotary positions, and halves one after the other.
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
 use super::decoder::{Decoder, Defaults, Keys};
-use super::{Family, probability, refuse, unsupported};
-use crate::architecture::NormKind;
+use super::{Family, probability, unsupported};
+use crate::architecture::{NormKind, RelativeSpec};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -17,7 +17,6 @@ pub(super) const FAMILY: Family = Family {
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let raw = &json.json;
-    refuse(raw, "alibi")?;
     let is_new = raw.bool("new_decoder_architecture")?.unwrap_or(false);
     // In the new architecture keys are shared by groups of queries, before it by all or by none.
     let shares_all = !is_new && raw.bool("multi_query")?.unwrap_or(true);
@@ -60,8 +59,12 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     if shares_all {
         decoder.n_kv_heads = 1;
     }
-    let rotary = decoder.rotary()?;
-    decoder.whole_heads(&rotary)?;
+    let falls = raw.bool("alibi")?.unwrap_or(false);
+    let mut rotary = Vec::new();
+    if !falls {
+        rotary.push(decoder.rotary()?);
+        decoder.whole_heads(&rotary[0])?;
+    }
     let dropout = probability(raw, "hidden_dropout", 0.0)?;
     if is_parallel && dropout > 0.0 {
         // One mask for the sum of both halves, where there are two here.
@@ -73,12 +76,12 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     }
     let attention_dropout = probability(raw, "attention_dropout", 0.0)?;
     let bias = raw.bool("bias")?.unwrap_or(false);
-    let mut architecture = decoder.describe(vec![rotary], |layer, block| {
+    let mut architecture = decoder.describe(rotary, |layer, block| {
         decoder.megatron_layers(layer, "self_attention", [bias; 2], block);
         let attention = &mut block.attention;
         attention.grouped = !shares_all;
-        // transformers drops no weights of attention, in spite of the key's name.
-        attention.dropout = None;
+        // transformers drops weights of attention only where scores fall with the distance, in spite of the key's name.
+        attention.dropout = falls.then_some(attention_dropout);
         attention.output_dropout = (!is_parallel).then_some(attention_dropout);
         block.feed_forward.output_dropout = (!is_parallel).then_some(dropout);
         if has_two_norms {
@@ -89,6 +92,9 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             block.share_norm();
         }
     })?;
+    // The bias is scaled as the scores are. transformers rounds it to bf16, and where attention is `eager` adds it twice.
+    let scale = (decoder.head_dim as f64).powf(-0.5);
+    architecture.relative = falls.then(|| RelativeSpec::alibi(decoder.n_heads, scale));
     architecture.prefix = "transformer".to_owned();
     architecture.embedding.tokens = "word_embeddings".to_owned();
     architecture.norm = Some(decoder.norm("ln_f"));

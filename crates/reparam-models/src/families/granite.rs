@@ -6,11 +6,16 @@ use super::Family;
 use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, bias_attention, bias_feed_forward, sentencepiece_tokens,
 };
+use crate::gguf::{GgufFactors, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "granite",
-    gguf: None,
+    gguf: Some(GgufFamily {
+        rotates_neighbours: true,
+        factors: GgufFactors::All,
+        ..GgufFamily::new("granite")
+    }),
     describe,
 };
 

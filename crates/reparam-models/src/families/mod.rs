@@ -20,10 +20,12 @@ mod gpt_neox;
 mod gptj;
 mod granite;
 mod llama;
+mod mamba;
 mod marian;
 mod mistral;
 mod mixtral;
 mod modernbert;
+mod olmo;
 mod olmo2;
 mod opt;
 mod phi;
@@ -89,11 +91,13 @@ impl Families {
             recurrent::GRU,
             llama::FAMILY,
             recurrent::LSTM,
+            mamba::FAMILY,
             marian::FAMILY,
             mistral::FAMILY,
             mistral::MINISTRAL,
             mixtral::FAMILY,
             modernbert::FAMILY,
+            olmo::FAMILY,
             olmo2::FAMILY,
             olmo2::WITH_WINDOWS,
             opt::FAMILY,

@@ -9,8 +9,8 @@ use super::{Family, activation, deviation, epsilon, probability, residual_deviat
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation,
-    HeadSpec, HeadsSpec, Initialization, LinearSpec, MaskedSpec, NormKind, NormSpec, NormsSpec,
-    Pooling, PredictorSpec, RotarySpec, TransformSpec,
+    HeadSpec, HeadWeights, HeadsSpec, Initialization, LinearSpec, MaskedSpec, NormKind, NormSpec,
+    NormsSpec, Pooling, PredictorSpec, RotarySpec, TransformSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -81,6 +81,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 grouped: false,
                 q_norm: None,
                 k_norm: None,
+                norm_weights: HeadWeights::Shared,
+                clip: None,
                 n_heads,
                 n_kv_heads: n_heads,
                 head_dim,
@@ -129,11 +131,13 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             positions: None,
             sinusoids: None,
             token_types: None,
+            token_projection: None,
             norm: Some(norm("embeddings.norm".to_owned())),
             dropout: Some(probability(raw, "embedding_dropout", 0.0)?),
             projection: None,
         },
         recurrent: None,
+        state_space: None,
         rotary: rotary(json, (head_dim, max_positions))?,
         relative: None,
         seq2seq: None,

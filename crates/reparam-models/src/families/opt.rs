@@ -1,11 +1,12 @@
-//! OPT: layer norms, learned positions, biases, and feed-forward layers of ReLU without a gate.
+//! OPT: layer norms, learned positions, biases, and feed-forward layers of ReLU without a gate. The one of 350 million parameters has
+//! norms behind the halves of a block, none after the last, and token vectors that are narrower than the hidden states.
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_ops::Activation;
 
 use super::decoder::{Decoder, Defaults, Keys, bias_attention, learned_positions};
 use super::{Family, probability, unsupported};
-use crate::architecture::{NormKind, NormsSpec};
+use crate::architecture::{LinearSpec, NormKind, NormsSpec};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
@@ -41,11 +42,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     };
     let raw = &json.json;
     let decoder = Decoder::read(json, defaults)?;
-    if let Some(found) = raw.size("word_embed_proj_dim")?
-        && found != decoder.width
-    {
-        return Err(unsupported("word_embed_proj_dim", found, "hidden_size"));
-    }
+    let narrow = raw.size("word_embed_proj_dim")?;
+    let narrow = narrow.filter(|narrow| *narrow != decoder.width);
     if raw.bool("layer_norm_elementwise_affine")? == Some(false) {
         let key = "layer_norm_elementwise_affine";
         return Err(unsupported(key, false, "true"));
@@ -81,6 +79,12 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     learned_positions("decoder.embed_positions", OFFSET, &mut architecture);
     architecture.norm =
         (is_before && !without_last).then(|| decoder.norm("decoder.final_layer_norm"));
+    if let Some(narrow) = narrow {
+        let linear =
+            |name: &str, d_in, d_out| LinearSpec::new(format!("decoder.{name}"), d_in, d_out);
+        architecture.embedding.token_projection = Some(linear("project_in", narrow, decoder.width));
+        architecture.head.projection = Some(linear("project_out", decoder.width, narrow));
+    }
     architecture.buffers = Vec::new();
     architecture.bias_keys = vec![("layers.", "enable_bias")];
     Ok(architecture)

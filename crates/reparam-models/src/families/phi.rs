@@ -7,11 +7,20 @@ use reparam_ops::Activation;
 use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability};
 use crate::architecture::{NormKind, NormSpec};
+use crate::gguf::{GgufBiases, GgufFamily, GgufHead};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "phi",
-    gguf: None,
+    gguf: Some(GgufFamily {
+        activation: Activation::GeluTanh,
+        biases: GgufBiases::ALL,
+        parallel: Some(true),
+        head: GgufHead::Own,
+        head_bias: true,
+        head_norms: false,
+        ..GgufFamily::new("phi2")
+    }),
     describe,
 };
 

@@ -1,10 +1,11 @@
-//! StableLM: Llama with layer norms, and rotary positions of a part of each head; in some both halves of a block side by side.
+//! StableLM: Llama with layer norms, and rotary positions of a part of each head; in some both halves of a block side by side, and
+//! norms of queries and keys of their own for each head.
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
 use super::decoder::{Decoder, Defaults, bias_attention};
-use super::{Family, probability, refuse};
-use crate::architecture::NormKind;
+use super::{Family, probability};
+use crate::architecture::{HeadWeights, NormKind, NormSpec};
 use crate::gguf::{GgufBiases, GgufFamily, GgufHead};
 use crate::{Architecture, ModelError};
 
@@ -14,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
     gguf: Some(GgufFamily {
         biases: GgufBiases::INPUTS,
         square_queries: true,
+        parallel: None,
         head: GgufHead::Own,
         ..GgufFamily::new("stablelm")
     }),
@@ -34,14 +36,25 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
         ..Defaults::default()
     };
     let raw = &json.json;
-    refuse(raw, "qk_layernorm")?;
+    let has_norms = raw.bool("qk_layernorm")?.unwrap_or(false);
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     let bias = raw.bool("use_qkv_bias")?.unwrap_or(false);
     let dropout = probability(raw, "hidden_dropout", 0.0)?;
     let is_parallel = raw.bool("use_parallel_residual")?.unwrap_or(false);
-    let architecture = decoder.describe(vec![rotary], |_, block| {
-        bias_attention(&mut block.attention, bias, false);
+    let architecture = decoder.describe(vec![rotary], |layer, block| {
+        let attention = &mut block.attention;
+        bias_attention(attention, bias, false);
+        if has_norms {
+            let norm = |name: &str| NormSpec {
+                kind: NormKind::LayerWithoutBias,
+                width: decoder.head_dim,
+                ..decoder.norm(decoder.path(layer, &format!("self_attn.{name}")))
+            };
+            attention.q_norm = Some(norm("q_layernorm"));
+            attention.k_norm = Some(norm("k_layernorm"));
+            attention.norm_weights = HeadWeights::Apart;
+        }
         block.feed_forward.output_dropout = Some(dropout);
         if is_parallel {
             block.share_norm();

@@ -7,8 +7,8 @@ use super::{Family, activation_of, deviation, epsilon, probability, refuse, unsu
 use crate::ModelError;
 use crate::architecture::{
     Architecture, AttentionSpec, BlockSpec, CrossSpec, EmbeddingSpec, FeedForwardSpec, HeadSpec,
-    HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, RelativeBiasSpec,
-    RelativeSpec, Seq2SeqSpec,
+    HeadWeights, HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec,
+    RelativeBiasSpec, RelativeSpec, Seq2SeqSpec,
 };
 
 pub(super) const FAMILY: Family = Family {
@@ -128,11 +128,13 @@ fn describe(
                 positions: None,
                 sinusoids: None,
                 token_types: None,
+                token_projection: None,
                 norm: None,
                 dropout: Some(sizes.dropout),
                 projection: None,
             },
             recurrent: None,
+            state_space: None,
             rotary: Vec::new(),
             relative: Some(RelativeSpec::Bias(RelativeBiasSpec {
                 path: format!("{first}.relative_attention_bias"),
@@ -226,6 +228,8 @@ impl Sizes {
             grouped: false,
             q_norm: None,
             k_norm: None,
+            norm_weights: HeadWeights::Shared,
+            clip: None,
             n_heads: self.n_heads,
             n_kv_heads: self.n_heads,
             head_dim: self.d_kv,

@@ -2,9 +2,9 @@
 
 use reparam_formats::gguf::GgufValue;
 
-use super::{GgufFamily, GgufHead, GgufWindows};
+use super::{GgufFactors, GgufFamily, GgufHead, GgufWindows};
 use crate::Architecture;
-use crate::architecture::{BlockSpec, NormSpec};
+use crate::architecture::{AttentionSpec, BlockSpec, HeadWeights, NormSpec};
 
 /// What the windows of a model come to.
 pub(super) struct Windows {
@@ -27,9 +27,12 @@ pub(super) fn check(
     };
     let is_decoder = architecture.is_causal()
         && architecture.recurrent.is_none()
+        && architecture.state_space.is_none()
         && architecture.relative.is_none()
         && architecture.embedding.norm.is_none()
         && architecture.embedding.projection.is_none()
+        && architecture.embedding.token_projection.is_none()
+        && architecture.head.projection.is_none()
         && architecture.embedding.sinusoids.is_none()
         && architecture.embedding.token_types.is_none();
     if !is_decoder {
@@ -59,7 +62,7 @@ fn check_tokens(
     let wanted = family
         .scales_embedding
         .then(|| (architecture.width as f64).sqrt());
-    if !is_near(architecture.embedding.factor, wanted) {
+    if family.factors != GgufFactors::All && !is_near(architecture.embedding.factor, wanted) {
         return Err("its token vectors are multiplied by another factor".to_owned());
     }
     if family.head == GgufHead::Table && !is_tied {
@@ -68,11 +71,14 @@ fn check_tokens(
     if architecture.head.soft_cap.is_some() != family.soft_caps {
         return Err(caps(family, "logits"));
     }
-    if architecture.head.factor.is_some() {
+    if architecture.head.factor.is_some() && family.factors == GgufFactors::None {
         return Err("its logits are multiplied by a factor".to_owned());
     }
-    if architecture.head.bias {
-        return Err("its output head has a bias".to_owned());
+    if architecture.head.bias != family.head_bias {
+        return Err(match family.head_bias {
+            true => "its output head has no bias, which llama.cpp's has".to_owned(),
+            false => "its output head has a bias".to_owned(),
+        });
     }
     Ok(())
 }
@@ -98,18 +104,38 @@ fn check_block(
     block: &BlockSpec,
 ) -> Result<(), String> {
     let (attention, feed_forward) = (&block.attention, &block.feed_forward);
-    if block.parallel {
-        return Err("both halves read the input of the block".to_owned());
+    if family
+        .parallel
+        .is_some_and(|parallel| parallel != block.parallel)
+    {
+        return Err(match block.parallel {
+            true => "both halves read the input of the block".to_owned(),
+            false => "its halves follow one another, which llama.cpp's do not".to_owned(),
+        });
+    }
+    if block.parallel && block.feed_forward_norms.before.is_some() {
+        return Err("both halves have a norm of the input of the block".to_owned());
+    }
+    let norms_heads = attention.q_norm.is_some() || attention.k_norm.is_some();
+    if norms_heads && !family.head_norms {
+        return Err("it has norms of heads, which llama.cpp does not read".to_owned());
+    }
+    if attention.norm_weights != HeadWeights::Shared {
+        return Err("its norms of heads have weights for each".to_owned());
+    }
+    if attention.clip.is_some() && !family.clips {
+        return Err("queries, keys and values are kept within bounds".to_owned());
     }
     if attention.grouped {
         return Err("queries, keys and values lie head by head in one layer".to_owned());
     }
     let halves = [&block.attention_norms, &block.feed_forward_norms];
-    if halves.iter().any(|half| half.factor.is_some()) {
+    let has_factor = halves.iter().any(|half| half.factor.is_some());
+    if has_factor && family.factors != GgufFactors::All {
         return Err("what a half adds is multiplied by a factor".to_owned());
     }
     let scale = (family.scale)(architecture);
-    if !is_near(Some(attention.scale), Some(scale)) {
+    if family.factors != GgufFactors::All && !is_near(Some(attention.scale), Some(scale)) {
         let found = attention.scale;
         return Err(format!(
             "scores are multiplied by {found}, by llama.cpp with {scale}"
@@ -154,10 +180,24 @@ fn check_alike(first: &BlockSpec, block: &BlockSpec) -> Result<(), String> {
         let heads = [attention.n_heads, attention.n_kv_heads, attention.head_dim];
         (heads, block.feed_forward.output.d_in)
     };
-    let cap = |block: &BlockSpec| block.attention.soft_cap;
-    match sizes(first) == sizes(block) && cap(first) == cap(block) {
+    let numbers = |block: &BlockSpec| {
+        let AttentionSpec {
+            soft_cap,
+            clip,
+            scale,
+            ..
+        } = &block.attention;
+        (*soft_cap, *clip, *scale)
+    };
+    let factors = |block: &BlockSpec| {
+        let halves = [&block.attention_norms, &block.feed_forward_norms];
+        halves.map(|half| half.factor)
+    };
+    let [own, other] = factors(block);
+    let is_alike = numbers(first) == numbers(block) && factors(first) == factors(block);
+    match sizes(first) == sizes(block) && is_alike && own == other {
         true => Ok(()),
-        false => Err("its sizes are others than those of the first layer".to_owned()),
+        false => Err("its sizes or factors are others than those of the first layer".to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod rotary;
+mod state_space;
 mod weights;
 
 use reparam_formats::gguf::{GgufModel, GgufValue};
@@ -39,6 +40,16 @@ pub struct GgufFamily {
     pub unrotated: Option<usize>,
     /// Whether it reads factors of the frequencies.
     pub frequencies: GgufFrequencies,
+    /// Whether both halves of a block read the input of the block, behind one norm; `None` if they may.
+    pub parallel: Option<bool>,
+    /// Which factors it reads.
+    pub factors: GgufFactors,
+    /// Whether it reads norms of the heads of queries and keys.
+    pub head_norms: bool,
+    /// Whether its output head has a bias.
+    pub head_bias: bool,
+    /// Whether it reads bounds of queries, keys and values.
+    pub clips: bool,
     /// What it multiplies scores by, where that is not one over the root of a head's width.
     pub scale: fn(&Architecture) -> f64,
 }
@@ -58,6 +69,11 @@ impl GgufFamily {
             scales_embedding: false,
             unrotated: None,
             frequencies: GgufFrequencies::Plain,
+            parallel: Some(false),
+            factors: GgufFactors::None,
+            head_norms: true,
+            head_bias: false,
+            clips: false,
             scale: root_of_head,
         }
     }
@@ -137,6 +153,17 @@ pub enum GgufHead {
     Table,
 }
 
+/// Which factors an architecture of llama.cpp reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GgufFactors {
+    /// None.
+    None,
+    /// What logits are multiplied by.
+    Logits,
+    /// Of token vectors, of scores, of each half of a block, and what logits are divided by.
+    All,
+}
+
 /// Which changes of the frequencies an architecture of llama.cpp reads as tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GgufFrequencies {
@@ -162,9 +189,13 @@ pub(crate) fn describe(
         model_type: architecture.model_type.clone(),
         reason,
     };
+    if let Some(spec) = &architecture.state_space {
+        return state_space::describe(family, architecture, (spec, is_tied)).map_err(refuse);
+    }
     let windows = check::check(family, architecture, is_tied).map_err(refuse)?;
     let mut settings = settings(architecture, windows.context);
     settings.extend(windows.settings);
+    settings.extend(factors(family, architecture));
     let mut weights = weights::weights(family, architecture, is_tied);
     let rotary = rotary::settings(family, architecture, windows.sliding.as_deref());
     let rotary = rotary.map_err(refuse)?;
@@ -178,6 +209,30 @@ pub(crate) fn describe(
         weights,
         notes,
     })
+}
+
+/// The factors and bounds that an architecture reads; they are checked.
+fn factors(family: &GgufFamily, architecture: &Architecture) -> Vec<(&'static str, GgufValue)> {
+    let mut settings = Vec::new();
+    let Some(block) = architecture.blocks.first() else {
+        return settings;
+    };
+    let of_logits = architecture.head.factor;
+    match family.factors {
+        GgufFactors::None => {}
+        GgufFactors::Logits => settings.push(("logit_scale", of_logits)),
+        GgufFactors::All => settings.extend([
+            ("embedding_scale", architecture.embedding.factor),
+            ("residual_scale", block.attention_norms.factor),
+            ("attention.scale", Some(block.attention.scale)),
+            ("logit_scale", of_logits.map(f64::recip)),
+        ]),
+    }
+    settings.push(("attention.clamp_kqv", block.attention.clip));
+    let settings = settings.into_iter();
+    settings
+        .filter_map(|(key, value)| Some((key, number(value?))))
+        .collect()
 }
 
 /// The sizes, which all architectures have.
@@ -215,7 +270,9 @@ fn settings(architecture: &Architecture, context: usize) -> Vec<(&'static str, G
     if let Some(norm) = &architecture.norm {
         let key = match norm.kind {
             NormKind::Rms | NormKind::RmsPlusOne => "attention.layer_norm_rms_epsilon",
-            NormKind::Layer | NormKind::LayerWithoutBias => "attention.layer_norm_epsilon",
+            NormKind::Layer | NormKind::LayerWithoutBias | NormKind::LayerWithoutWeight => {
+                "attention.layer_norm_epsilon"
+            }
         };
         settings.push((key, number(norm.eps)));
     }

@@ -25,7 +25,10 @@ pub(super) fn settings(
     let Some(full) = kinds.next() else {
         return Ok(Rotary::default());
     };
-    if architecture.rotary.iter().any(|kind| kind.interleaved) {
+    let mut kinds_alike = architecture.rotary.iter();
+    if !kinds_alike.all(|kind| kind.interleaved == full.interleaved)
+        || (full.interleaved && !family.rotates_neighbours)
+    {
         return Err("it rotates neighbours".to_owned());
     }
     let mut rotary = Rotary::default();

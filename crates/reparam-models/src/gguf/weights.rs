@@ -54,6 +54,10 @@ pub(super) fn weights(
         }
         (true, GgufHead::OwnOrTable | GgufHead::Table) => {}
     }
+    if architecture.head.bias {
+        let path = &architecture.head.path;
+        all.put("output.bias", path, "bias", Layout::AsStored, true);
+    }
     all.weights
 }
 
@@ -75,6 +79,9 @@ impl Names<'_> {
     }
 
     fn norm(&mut self, name: &str, norm: &NormSpec) {
+        if norm.kind == NormKind::LayerWithoutWeight {
+            return;
+        }
         let path = self.architecture.full_path(&norm.path);
         let layout = match norm.kind {
             NormKind::RmsPlusOne => Layout::PlusOne,
@@ -107,7 +114,13 @@ impl Names<'_> {
     fn block(&mut self, family: &GgufFamily, layer: usize, block: &BlockSpec) {
         let name = |name: &str| format!("blk.{layer}.{name}");
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
-        let pairs = |heads| match family.rotates_neighbours {
+        // What a checkpoint has as neighbours stays so.
+        let are_apart = self
+            .architecture
+            .rotary
+            .iter()
+            .all(|kind| !kind.interleaved);
+        let pairs = |heads| match family.rotates_neighbours && are_apart {
             true => Layout::Pairs { heads },
             false => Layout::AsStored,
         };

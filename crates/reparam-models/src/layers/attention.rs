@@ -6,7 +6,7 @@ use reparam_ops::fused::AttentionBlock;
 use reparam_ops::reference::attention_weights;
 use reparam_ops::{AttentionConfig, ScoreTerms, Segments, attention_with, embedding, rotary};
 
-use super::{Norm, Norms, Sequences, Source, dropped, drops};
+use super::{HeadNorm, Norms, Sequences, Source, dropped, drops};
 use crate::architecture::{AttentionSpec, PositionLayer, PositionsSpec};
 use crate::cache::TensorCache;
 use crate::named::{List, Named, side_by_side, unnamed_module};
@@ -22,10 +22,10 @@ pub struct Attention {
     pub position_query: Option<Named<Linear>>,
     /// Back to the hidden states.
     pub output: Named<Linear>,
-    /// The norm of each head of the queries, or of all of them if it is as wide.
-    pub q_norm: Option<Named<Norm>>,
-    /// The norm of each head of the keys, or of all of them if it is as wide.
-    pub k_norm: Option<Named<Norm>>,
+    /// The norm of the heads of the queries.
+    pub q_norm: Option<HeadNorm>,
+    /// The norm of the heads of the keys.
+    pub k_norm: Option<HeadNorm>,
     /// What it is.
     pub spec: AttentionSpec,
 }
@@ -74,12 +74,12 @@ impl Attention {
         if let Some(positions) = &self.spec.positions {
             return self.with_distances(x, positions, sequences, context);
         }
-        let [mut q, mut k, v] = self.projections(x, context);
+        let [mut q, mut k, v] = self.projections(x, context).map(|x| self.clipped(x));
         if let Some(norm) = &self.q_norm {
-            q = norm.forward_heads(q);
+            q = norm.forward(q);
         }
         if let Some(norm) = &self.k_norm {
-            k = norm.forward_heads(k);
+            k = norm.forward(k);
         }
         if let Some(index) = self.spec.rotary {
             let table = &sequences.rotary[index];
@@ -150,20 +150,21 @@ impl Attention {
             unreachable!("the layers are checked when they are loaded")
         };
         let states = || {
-            let k = k.forward(source.states.clone(), context);
+            let k = self.clipped(k.forward(source.states.clone(), context));
             let k = match &self.k_norm {
-                Some(norm) => norm.forward_heads(k),
+                Some(norm) => norm.forward(k),
                 None => k,
             };
-            [k, v.forward(source.states.clone(), context)]
+            let v = v.forward(source.states.clone(), context);
+            [k, self.clipped(v)]
         };
         let [k, v] = match cache {
             None => states(),
             Some(kept) => kept.get_or_insert_with(states).clone(),
         };
-        let q = q.forward(x, context);
+        let q = self.clipped(q.forward(x, context));
         let q = match &self.q_norm {
-            Some(norm) => norm.forward_heads(q),
+            Some(norm) => norm.forward(q),
             None => q,
         };
         let terms = ScoreTerms::default();
@@ -201,6 +202,14 @@ impl Attention {
                     .map(|columns| joined.clone().narrow(1, columns.start, columns.len()))
             }
             others => unreachable!("{} layers are checked when they are loaded", others.len()),
+        }
+    }
+
+    /// Keeps queries, keys or values within the bound, if there is one.
+    fn clipped(&self, x: Tensor<2>) -> Tensor<2> {
+        match self.spec.clip {
+            Some(most) => x.clamp(-most, most),
+            None => x,
         }
     }
 
@@ -247,7 +256,7 @@ impl Attention {
         context: &ForwardContext,
     ) -> Option<AttentionBlock<'a>> {
         let spec = &self.spec;
-        if spec.positions.is_some() || sequences.bias.is_some() || drops(spec.dropouts(), context) {
+        if !spec.fuses() || sequences.bias.is_some() || drops(spec.dropouts(), context) {
             return None;
         }
         let inputs = self.inputs.iter().map(|linear| linear.fused(context));
@@ -256,8 +265,8 @@ impl Attention {
             grouped: spec.grouped,
             output: self.output.fused(context)?,
             norms: norms.fused(),
-            q_norm: self.q_norm.as_ref().map(|norm| norm.fused()),
-            k_norm: self.k_norm.as_ref().map(|norm| norm.fused()),
+            q_norm: self.q_norm.as_ref().and_then(HeadNorm::fused),
+            k_norm: self.k_norm.as_ref().and_then(HeadNorm::fused),
             config: self.config(),
             rotary: spec.rotary.map(|index| &sequences.rotary[index]),
             recompute: sequences.recompute,

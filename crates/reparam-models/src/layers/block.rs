@@ -28,6 +28,18 @@ pub(crate) struct Sequences {
     pub(crate) recompute: bool,
 }
 
+impl Sequences {
+    /// Where the sequences of `n` tokens lie; without segments there is one.
+    pub(crate) fn bounds(&self, n: usize) -> Vec<usize> {
+        let mut bounds = vec![0];
+        match self.segments.is_empty() {
+            true => bounds.push(n),
+            false => bounds.extend(self.segments.iter().map(|one| one.q_start + one.q_len)),
+        }
+        bounds
+    }
+}
+
 /// The vectors of distances.
 #[derive(Debug, Clone)]
 pub(crate) struct Distances {

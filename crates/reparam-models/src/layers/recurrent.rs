@@ -45,12 +45,7 @@ impl Recurrent {
         context: &ForwardContext,
     ) -> Tensor<2> {
         let [n, _] = x.dims();
-        let segments = &sequences.segments;
-        let mut bounds = vec![0];
-        match segments.is_empty() {
-            true => bounds.push(n),
-            false => bounds.extend(segments.iter().map(|one| one.q_start + one.q_len)),
-        }
+        let bounds = sequences.bounds(n);
         let read = self.cross.as_ref().zip(sequences.source.as_ref());
         let mut first = Vec::new();
         let mut states = match (states, read) {

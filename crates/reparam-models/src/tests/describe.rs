@@ -7,7 +7,7 @@ use reparam_formats::config::{ConfigError, ModelJson};
 use serde_json::{Value, json};
 
 use super::describe as describe_valid;
-use crate::architecture::{AttentionSpec, BlockSpec};
+use crate::architecture::{AttentionSpec, BlockSpec, HeadWeights, RelativeSpec};
 use crate::{Architecture, Families, Family, ModelError};
 use reparam_ops::Activation;
 
@@ -23,6 +23,9 @@ fn minimal(family: &str) -> Value {
         }),
         "gpt_neo" => json!({
             "model_type": "gpt_neo", "hidden_size": 64, "num_layers": 5, "num_heads": 8, "vocab_size": 512
+        }),
+        "mamba" => json!({
+            "model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 5, "vocab_size": 512
         }),
         "t5" => json!({"model_type": "t5", "decoder_start_token_id": 0}),
         family => json!({
@@ -68,7 +71,7 @@ fn defaults_are_those_of_transformers() {
         Option<u32>,
     );
     let gpt2_tokens = (Some(50_256), vec![50_256]);
-    let cases: [(&str, Expected); 27] = [
+    let cases: [(&str, Expected); 28] = [
         ("llama", (8, 8, 2048, false, Some(1), vec![2], None)),
         ("mistral", (8, 8, 131_072, false, Some(1), vec![2], None)),
         ("qwen2", (32, 8, 32_768, false, None, vec![], None)),
@@ -89,6 +92,7 @@ fn defaults_are_those_of_transformers() {
             (8, 8, 2048, true, Some(50_256), vec![50_256], None),
         ),
         ("ministral", (8, 8, 131_072, false, Some(1), vec![2], None)),
+        ("olmo", (8, 8, 2048, false, None, vec![50_279], Some(1))),
         ("olmo2", (8, 8, 2048, false, None, vec![50_279], Some(1))),
         ("olmo3", (8, 8, 2048, false, None, vec![50_279], Some(1))),
         ("opt", (8, 8, 2048, true, Some(2), vec![2], Some(1))),
@@ -174,6 +178,7 @@ fn defaults_are_those_of_transformers() {
     for (family, theta, turned, eps) in [
         ("llama", 1e4_f64, 8, 1e-6),
         ("smollm3", 2e6, 8, 1e-6),
+        ("olmo", 1e4, 8, 1e-5),
         ("olmo2", 1e4, 8, 1e-5),
         ("olmo3", 5e5, 8, 1e-5),
         ("starcoder2", 1e4, 8, 1e-5),
@@ -442,6 +447,22 @@ fn impossible_values_name_key_and_file() {
             "num_attention_heads",
         ),
         (
+            "opt",
+            json!({"word_embed_proj_dim": 0}),
+            "word_embed_proj_dim",
+        ),
+        ("olmo", json!({"clip_qkv": 0}), "clip_qkv"),
+        ("mamba", json!({"expand": 0}), "expand"),
+        ("mamba", json!({"expand": 0.001}), "expand"),
+        (
+            "mamba",
+            json!({"intermediate_size": 64}),
+            "intermediate_size",
+        ),
+        ("mamba", json!({"state_size": 0}), "state_size"),
+        ("mamba", json!({"time_step_rank": 0}), "time_step_rank"),
+        ("mamba", json!({"time_step_min": 0}), "time_step_min"),
+        (
             "smollm3",
             json!({"no_rope_layers": [1, 0]}),
             "no_rope_layers",
@@ -537,11 +558,6 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             json!({"activation_function": "mish"}),
             "activation_function",
         ),
-        (
-            "opt",
-            json!({"word_embed_proj_dim": 32}),
-            "word_embed_proj_dim",
-        ),
         ("opt", json!({"layerdrop": 0.1}), "layerdrop"),
         (
             "opt",
@@ -553,9 +569,13 @@ fn what_a_family_does_not_run_is_refused_by_name() {
             json!({"attention_types": [[["global", "far"], 5]], "num_layers": 10}),
             "attention_types",
         ),
-        ("stablelm", json!({"qk_layernorm": true}), "qk_layernorm"),
-        ("cohere", json!({"use_qk_norm": true}), "use_qk_norm"),
-        ("falcon", json!({"alibi": true}), "alibi"),
+        ("mamba", json!({"hidden_act": "gelu"}), "hidden_act"),
+        (
+            "mamba",
+            json!({"time_step_init_scheme": "constant"}),
+            "time_step_init_scheme",
+        ),
+        ("mamba", json!({"time_step_rank": "all"}), "time_step_rank"),
         ("falcon", json!({"hidden_dropout": 0.1}), "hidden_dropout"),
         (
             "falcon",
@@ -632,6 +652,72 @@ fn what_a_family_does_not_run_is_refused_by_name() {
         with("phi3", scaling),
         Err(ModelError::Config(ConfigError::UnsupportedRope { .. }))
     ));
+}
+
+#[test]
+fn state_spaces_are_described() {
+    let all = with("mamba", json!({})).expect("valid");
+    let spec = all.state_space.as_ref().expect("state-space layers");
+    assert_eq!((spec.channels, spec.states, spec.taps), (128, 16, 4));
+    let layer = &spec.layers[4];
+    let linears = [&layer.input, &layer.selection, &layer.step, &layer.output];
+    let sizes = linears.map(|linear| (linear.d_in, linear.d_out, linear.bias));
+    let expected = [
+        (64, 256, false),
+        (128, 36, false),
+        (4, 128, true),
+        (128, 64, false),
+    ];
+    assert_eq!((sizes, layer.conv_bias), (expected, true));
+    assert_eq!(spec.kept(), 5 * 128 * (3 + 16));
+    assert_eq!(
+        (all.n_layers(), all.head.tied, all.special.eos.clone()),
+        (5, true, vec![0])
+    );
+    assert!(all.is_causal() && !all.has_state() && !all.fuses_in_training());
+    let steps = json!({"time_step_rank": 9, "time_step_scale": 3.0, "expand": 1.5});
+    let all = with("mamba", steps).expect("valid");
+    let spec = all.state_space.as_ref().expect("state-space layers");
+    assert_eq!((spec.channels, spec.layers[0].step.d_in), (96, 9));
+    assert_eq!(spec.layers[0].steps.bound, 1.0);
+    for other in ["mamba2", "falcon_mamba"] {
+        match with(other, json!({})) {
+            Err(ModelError::UnsupportedFamily { found, supported }) => {
+                assert!(found == other && supported.contains(&"mamba"));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn parts_that_only_some_models_have_are_described() {
+    let narrow = with("opt", json!({"word_embed_proj_dim": 16})).expect("valid");
+    assert_eq!((narrow.table_width(), narrow.width), (16, 64));
+    let ends = [&narrow.embedding.token_projection, &narrow.head.projection];
+    let ends = ends.map(|linear| linear.as_ref().map(|linear| (linear.d_in, linear.d_out)));
+    assert_eq!(ends, [Some((16, 64)), Some((64, 16))]);
+    let plain = with("opt", json!({"word_embed_proj_dim": 64})).expect("valid");
+    assert!(plain.embedding.token_projection.is_none() && plain.head.projection.is_none());
+    let falling = with("falcon", json!({"alibi": true})).expect("valid");
+    assert!(falling.rotary.is_empty());
+    // As the scores of heads of 8 elements.
+    let RelativeSpec::Slopes(slopes) = falling.relative.expect("slopes") else {
+        panic!("no slopes");
+    };
+    assert!((slopes[0] - 0.5 / 8f64.sqrt()).abs() < 1e-15);
+    let clipped = with("olmo", json!({"clip_qkv": 8.0})).expect("valid");
+    assert_eq!(attention(&clipped, 1).clip, Some(8.0));
+    let norms = json!({"qk_layernorm": true, "num_attention_heads": 32, "hidden_size": 512});
+    for (family, changes, weights) in [
+        ("stablelm", norms, HeadWeights::Apart),
+        ("cohere", json!({"use_qk_norm": true}), HeadWeights::Rows),
+    ] {
+        let all = with(family, changes).expect(family);
+        let spec = attention(&all, 1);
+        assert_eq!(spec.norm_weights, weights, "{family}");
+        assert!(!spec.fuses() && spec.q_norm.is_some() && spec.k_norm.is_some());
+    }
 }
 
 /// A caller's family: Llama under another name, with every second layer without attention to what is far.
@@ -743,6 +829,7 @@ proptest! {
             "max_window_layers", "query_pre_attn_scalar", "n_positions", "n_inner", "d_model", "d_kv",
             "num_heads", "relative_attention_num_buckets", "relative_attention_max_distance",
             "feed_forward_proj", "encoder_attention_heads", "max_position_embeddings", "ffn_dim",
+            "state_size", "expand", "time_step_rank", "conv_kernel", "word_embed_proj_dim", "clip_qkv",
             "attention_types", "window_size", "no_rope_layers", "no_rope_layer_interval", "intermediate_size",
         ]),
         text in prop_oneof![

@@ -190,6 +190,19 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_what_it_is() {
         ("llama", json!({"rope_parameters": yarn}), true, "YaRN"),
         ("qwen2", json!({"rope_parameters": llama3}), true, "stretch"),
         (
+            "cohere",
+            json!({"use_qk_norm": true}),
+            true,
+            "weights for each",
+        ),
+        (
+            "phi",
+            json!({"qk_layernorm": true}),
+            false,
+            "norms of heads",
+        ),
+        ("cohere", json!({}), false, "output head"),
+        (
             "smollm3",
             json!({"no_rope_layers": [1, 0, 1, 0]}),
             true,
@@ -204,6 +217,101 @@ fn what_llama_cpp_would_compute_otherwise_is_refused_by_what_it_is() {
     // A family that llama.cpp does not have, or not in this form, says which are there.
     let error = gguf("gpt_neo", json!({"num_layers": 2, "num_heads": 8}), true).expect_err("none");
     assert!(error.to_string().contains("starcoder2"), "{error}");
+}
+
+#[test]
+fn factors_and_bounds_are_settings() {
+    let f32_of = |model: &GgufModel, key: &str| match setting(model, key) {
+        Some(GgufValue::F32(value)) => *value,
+        other => panic!("{key}: {other:?}"),
+    };
+    let keys = json!({
+        "embedding_multiplier": 3.0, "attention_multiplier": 0.25, "residual_multiplier": 0.5, "logits_scaling": 8.0,
+    });
+    let granite = gguf("granite", keys, true).expect("a model");
+    for (key, expected) in [
+        ("embedding_scale", 3.0),
+        ("attention.scale", 0.25),
+        ("residual_scale", 0.5),
+        ("logit_scale", 8.0),
+    ] {
+        assert_eq!(f32_of(&granite, key), expected, "{key}");
+    }
+    let cohere = gguf("cohere", json!({"logit_scale": 0.5}), true).expect("a model");
+    assert_eq!(f32_of(&cohere, "logit_scale"), 0.5);
+    assert_eq!(setting(&cohere, "embedding_scale"), None);
+    let olmo = gguf("olmo", json!({"clip_qkv": 8.0, "head_dim": null}), true).expect("a model");
+    assert_eq!(f32_of(&olmo, "attention.clamp_kqv"), 8.0);
+    // Its norms have no tensors.
+    let mut weights = olmo.weights.iter();
+    assert!(weights.all(|weight| !weight.name.contains("norm")));
+    // Neighbours stay where they are; what is half a head apart is moved together.
+    let layout = |model: &GgufModel| {
+        let mut weights = model.weights.iter();
+        let q = weights.find(|weight| weight.name == "blk.0.attn_q.weight");
+        match q.map(|weight| &weight.source) {
+            Some(Source::Stored { layout, .. }) => *layout,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(layout(&cohere), Layout::AsStored);
+    assert_eq!(layout(&olmo), Layout::Pairs { heads: 8 });
+}
+
+#[test]
+fn state_spaces_have_names_of_their_own() {
+    let keys = json!({"intermediate_size": 128, "state_size": 5, "time_step_rank": 3});
+    let model = gguf("mamba", keys.clone(), true).expect("a model");
+    for (key, expected) in [
+        ("ssm.conv_kernel", 4),
+        ("ssm.inner_size", 128),
+        ("ssm.state_size", 5),
+        ("ssm.time_step_rank", 3),
+        ("block_count", 4),
+        ("attention.head_count", 0),
+    ] {
+        assert_eq!(
+            setting(&model, key),
+            Some(&GgufValue::U32(expected)),
+            "{key}"
+        );
+    }
+    let of = |name: &str| {
+        let mut weights = model.weights.iter();
+        weights
+            .find(|weight| weight.name == name)
+            .map(|weight| weight.source.clone())
+    };
+    let stored = |name: &str, layout, keeps_f32| {
+        Some(Source::Stored {
+            name: format!("backbone.layers.2.{name}"),
+            layout,
+            keeps_f32,
+        })
+    };
+    let conv = stored("mixer.conv1d.weight", Layout::Squeezed, true);
+    assert_eq!(of("blk.2.ssm_conv1d.weight"), conv);
+    assert_eq!(
+        of("blk.2.ssm_a"),
+        stored("mixer.A_log", Layout::MinusExp, true)
+    );
+    assert_eq!(
+        of("blk.2.ssm_in.weight"),
+        stored("mixer.in_proj.weight", Layout::AsStored, false)
+    );
+    assert_eq!(model.weights.len(), 2 + 4 * 10);
+    for (changes, said) in [
+        (json!({"expand": 1, "intermediate_size": 64}), "64 channels"),
+        (json!({"use_bias": true}), "biases"),
+        (json!({"use_conv_bias": false}), "biases"),
+    ] {
+        let mut keys = keys.clone();
+        for (key, change) in changes.as_object().expect("an object") {
+            keys[key] = change.clone();
+        }
+        let error = gguf("mamba", keys, true).expect_err(said);
+        assert!(error.to_string().contains(said), "{error}");
+    }
 }
 
 #[test]

@@ -68,6 +68,65 @@ fn new_models_begin_as_they_should() {
     }
 }
 
+/// Decays, steps and taps of Mamba are none of one distribution.
+#[test]
+fn layers_of_mamba_begin_by_their_kind() {
+    let json = json!({
+        "model_type": "mamba", "vocab_size": 300, "hidden_size": 64, "num_hidden_layers": 4, "state_size": 6,
+        "time_step_scale": 0.5, "time_step_floor": 0.002, "rescale_prenorm_residual": true,
+    });
+    let json = ModelJson::parse("config.json".as_ref(), &json.to_string());
+    let architecture = describe(&json.expect("a configuration"));
+    let planned = architecture.new_tensors(NewModel::Causal).expect("tensors");
+    let uniform = |bound: f64| bound / 3f64.sqrt();
+    for tensor in &planned {
+        let (name, values) = (tensor.name(), tensor.values(7));
+        let expected = match name
+            .split_once("mixer.")
+            .map_or(name, |(_, of_layer)| of_layer)
+        {
+            "A_log" => {
+                let counts = values.iter().map(|x| f64::from(*x).exp());
+                let expected = (0..values.len()).map(|place| (place % 6 + 1) as f64);
+                assert!(counts.zip(expected).all(|(a, b)| (a - b).abs() < 1e-5));
+                continue;
+            }
+            "dt_proj.bias" => {
+                let steps = values.iter().map(|x| f64::from(*x).exp().ln_1p());
+                let steps: Vec<f64> = steps.collect();
+                assert!(
+                    steps
+                        .iter()
+                        .all(|step| (0.001_999..0.100_01).contains(step))
+                );
+                let floors = steps.iter().filter(|step| **step < 0.002_001).count();
+                // ln 2 of ln 100.
+                assert!((5..40).contains(&floors), "{floors} of {}", steps.len());
+                continue;
+            }
+            "conv1d.bias" => 0.0,
+            "D" => 1.0,
+            name if name.contains("norm") => 1.0,
+            "conv1d.weight" => uniform(0.5),
+            "dt_proj.weight" => uniform(0.5 / 2.0),
+            "out_proj.weight" => uniform(128f64.powf(-0.5)) / 2.0,
+            _ => 0.1,
+        };
+        let found = deviation(&values);
+        assert!(
+            (found - expected).abs() <= 0.08 * expected,
+            "{name}: {found}"
+        );
+    }
+    assert_eq!(planned.len(), 2 + 4 * 10);
+    let checkpoint = drawn_checkpoint(&planned, 7);
+    let place = (&Device::flex(), Precision::F32);
+    let model = CausalLm::load(&checkpoint, architecture, place.0, place.1).expect("a model");
+    let documents = Documents::new([&[1u32, 2, 3, 4][..]]);
+    let logits = model.logits(documents.batch(), &ForwardContext::inference());
+    assert!(values(&logits).iter().all(|logit| logit.is_finite()));
+}
+
 /// The deviations of transformers' T5, by kind of layer; norms begin with 1, there with `initializer_factor`.
 #[test]
 fn layers_of_t5_begin_by_their_kind() {

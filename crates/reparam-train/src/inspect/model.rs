@@ -101,6 +101,13 @@ fn sizes(architecture: &Architecture) -> Vec<(&'static str, Value)> {
             }));
         }
     }
+    if let Some(spec) = &architecture.state_space {
+        properties.extend([
+            ("intermediate_size", json!(spec.channels)),
+            ("state_size", json!(spec.states)),
+            ("conv_kernel", json!(spec.taps)),
+        ]);
+    }
     properties.extend([
         ("vocab_size", json!(architecture.vocab_size)),
         ("max_position_embeddings", json!(architecture.max_positions)),

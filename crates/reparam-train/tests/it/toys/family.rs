@@ -6,9 +6,9 @@ use std::path::Path;
 use reparam_formats::config::{ModelJson, SpecialTokens};
 use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_models::architecture::{
-    AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec, HeadsSpec,
-    Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling, PredictorSpec, TableSpec,
-    TransformSpec,
+    AttentionSpec, BlockSpec, EmbeddingSpec, FeedForwardSpec, HeadActivation, HeadSpec,
+    HeadWeights, HeadsSpec, Initialization, LinearSpec, NormKind, NormSpec, NormsSpec, Pooling,
+    PredictorSpec, TableSpec, TransformSpec,
 };
 use reparam_models::{Architecture, Family, ModelError};
 use reparam_ops::Activation;
@@ -51,6 +51,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 grouped: false,
                 q_norm: None,
                 k_norm: None,
+                norm_weights: HeadWeights::Shared,
+                clip: None,
                 n_heads,
                 n_kv_heads: n_heads,
                 head_dim,
@@ -94,11 +96,13 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             }),
             sinusoids: None,
             token_types: None,
+            token_projection: None,
             norm: None,
             dropout: None,
             projection: None,
         },
         recurrent: None,
+        state_space: None,
         rotary: Vec::new(),
         relative: None,
         seq2seq: None,
