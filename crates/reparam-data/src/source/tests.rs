@@ -7,6 +7,7 @@ use super::*;
 
 mod conversations;
 mod examples;
+mod readers;
 mod rows;
 
 /// A directory, and the path of the file in it that has these bytes.

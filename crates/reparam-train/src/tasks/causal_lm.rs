@@ -120,7 +120,7 @@ impl Objective for CausalLanguageModel {
         total: f64,
         context: &ForwardContext,
     ) -> Result<Tensor<1>> {
-        let batch = self.train.batch(&self.plan.batch(pass));
+        let batch = self.train.batch(&self.plan.batch(pass))?;
         let scale = (1.0 / total) as f32;
         Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
     }
@@ -145,7 +145,7 @@ impl Objective for CausalLanguageModel {
             false => Vec::new(),
         };
         let scale = (1.0 / total) as f32;
-        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context);
+        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context)?;
         Ok((loss, carried_of(left, number)))
     }
 }
@@ -213,7 +213,7 @@ impl Task for CausalLanguageModel {
             train,
             eval,
             held_out,
-        } = load_data(config, &session, &reading, watch)?;
+        } = load_data(config, &session, &reading, &hub, watch)?;
         let conversations = train.read.turns.conversations;
         check_chat(config, conversations)?;
         let mut config_json = session.files.json().json.map().clone();
@@ -376,6 +376,7 @@ fn data_facts(
         "train_tokens": report.tokens,
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
+        "dropped_examples": report.dropped_examples,
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
@@ -410,9 +411,11 @@ fn load_data(
     config: &RunConfig,
     session: &Session,
     reading: &ReadOptions,
+    hub: &HubOptions,
     watch: Stop<'_>,
 ) -> Result<Split> {
-    let options = settings::dataset(&config.data, &config.train, reading.clone());
+    let cache = config.data.cache.directory(hub);
+    let options = settings::dataset(&config.data, &config.train, reading.clone(), cache);
     let tokenizer = &session.tokenizer;
     let train = &config.data.train;
     Ok(match &config.data.eval {
