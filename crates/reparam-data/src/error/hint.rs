@@ -37,9 +37,7 @@ impl DataError {
                 "`~` is not expanded here; write the whole path".to_owned()
             }
             Self::NotFound { path, .. } if looks_like_id(path) => {
-                "files are read, not ids of data sets; download its files, as in \
-                 `hf download OWNER/NAME --repo-type dataset --local-dir data`, and name them"
-                    .to_owned()
+                format!("to train on the data set of the hub, write hf://datasets/{}", path.display())
             }
             Self::NotFound { missing_directory: Some(directory), .. } => {
                 format!("the directory {} does not exist", directory.display())

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -32,6 +32,7 @@ use crate::generate::{FinishReason, generate};
 use crate::learner::{Carried, Objective};
 use crate::model_files::{CHAT, GENERATION};
 use crate::new_model::Recipe;
+use crate::open::data_files;
 use crate::session::adapter_directory;
 use crate::streams::{carried_of, states_of};
 use crate::task::{
@@ -184,13 +185,14 @@ impl Task for CausalLanguageModel {
             }),
             ..config.data.reading()
         };
+        let files = data_files(&config.data.train, &hub)?;
         let opened = Beginning::find(config, &hub)?.open(&recipe, || {
             let templates = ChatTemplates::default();
             let templates = match template.clone() {
                 Some(template) => templates.with(template),
                 None => templates,
             };
-            texts_of(&config.data.train, &with_chat(templates), watch)
+            texts_of(&files, &with_chat(templates), watch)
         })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         let architecture = session.model.architecture();
@@ -213,7 +215,7 @@ impl Task for CausalLanguageModel {
             train,
             eval,
             held_out,
-        } = load_data(config, &session, &reading, &hub, watch)?;
+        } = load_data((config, &files), &session, &reading, &hub, watch)?;
         let conversations = train.read.turns.conversations;
         check_chat(config, conversations)?;
         let mut config_json = session.files.json().json.map().clone();
@@ -407,8 +409,9 @@ fn formats(read: &ReadReport) -> String {
     names.join(" and ")
 }
 
+/// Reads the texts to train on, which are in `train`, and to measure on.
 fn load_data(
-    config: &RunConfig,
+    (config, train): (&RunConfig, &[PathBuf]),
     session: &Session,
     reading: &ReadOptions,
     hub: &HubOptions,
@@ -417,9 +420,9 @@ fn load_data(
     let cache = config.data.cache.directory(hub);
     let options = settings::dataset(&config.data, &config.train, reading.clone(), cache);
     let tokenizer = &session.tokenizer;
-    let train = &config.data.train;
     Ok(match &config.data.eval {
         EvalData::Files(files) => {
+            let files = data_files(files, hub)?;
             // Measured as `eval` and a held-out part are: by the responses.
             let measured = DatasetOptions {
                 read: reading.clone().measured(),
@@ -429,7 +432,7 @@ fn load_data(
             };
             Split {
                 train: Dataset::build(train, tokenizer, &options, watch)?,
-                eval: Some(Dataset::build(files, tokenizer, &measured, watch)?),
+                eval: Some(Dataset::build(&files, tokenizer, &measured, watch)?),
                 held_out: Vec::new(),
             }
         }
