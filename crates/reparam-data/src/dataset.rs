@@ -1,24 +1,28 @@
 //! Everything from paths to blocks in one call.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Cache;
 use crate::error::{DataError, Result};
 use crate::order::{Candidate, ContentHash, HeldOut, Size, hold_out_documents};
 use crate::pack::{
-    Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
-    joined, pack, streams,
+    Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece,
+    TooLong, cut, joined, pack, streams,
 };
-use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_watched};
-use crate::tokenizer::{EncodedCorpus, TextTokenizer};
+use crate::source::{FileDigest, ReadOptions, ReadReport};
+use crate::tokenizer::TextTokenizer;
 use crate::watch::Watch;
 
 #[cfg(test)]
 mod tests;
+pub(crate) mod texts;
+
+use texts::Texts;
 
 /// Packed documents, what came of packing them, and what they were read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +52,10 @@ pub struct DatasetOptions {
     /// Reads documents as so many streams instead of packing pieces: the blocks of a step, one a stream, go on where those
     /// of the step before end, and every token of a document but the first is predicted. Held-out texts are one stream.
     pub streams: Option<usize>,
+    /// What is done with examples that are longer than a piece; those that are measured on included.
+    pub too_long: TooLong,
+    /// Where the tokens are kept; in memory alone if `None`.
+    pub cache: Option<Cache>,
 }
 
 /// A data set, and what is held out of it.
@@ -137,11 +145,14 @@ impl Dataset {
     ) -> Result<Self> {
         let read = Read::of(paths, tokenizer, options, watch)?;
         let learned = options.learned();
-        let cut = cut(&read.corpus, options.sequence_length, learned)?;
-        match options.streams {
-            None => Self::of(&read.corpus, cut, learned, options, read.report),
-            Some(n) => Self::of_streams(&read.corpus, &joined(cut), n, options, read.report),
-        }
+        let (cut, dropped_examples) = read.cut(learned, options)?;
+        let report = read.texts.report;
+        let mut built = match options.streams {
+            None => Self::of(&read.corpus, cut, learned, options, report),
+            Some(n) => Self::of_streams(&read.corpus, &joined(cut), n, options, report),
+        }?;
+        built.report.dropped_examples = dropped_examples;
+        Ok(built)
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -173,8 +184,8 @@ impl Dataset {
             });
         }
         let read = Read::of(paths, tokenizer, options, watch)?;
-        let (corpus, length) = (&read.corpus, options.sequence_length);
-        let measured = cut(corpus, length, Learned::Masked)?;
+        let corpus = &read.corpus;
+        let (measured, dropped_examples) = read.cut(Learned::Masked, options)?;
         let held_out = read.hold_out(&measured, size, seed)?;
         let shares = read.shares(&measured, &held_out);
         let (mut eval, rest) = measured.partition(|piece| held_out.has(piece));
@@ -184,7 +195,7 @@ impl Dataset {
             let (rest, mut eval) = (joined(rest), joined(eval));
             eval.sort_by_cached_key(|stretch| read.place(stretch, seed));
             let of = |stretches: &[Piece], n| {
-                Self::of_streams(corpus, stretches, n, options, read.report.clone())
+                Self::of_streams(corpus, stretches, n, options, read.texts.report.clone())
             };
             return Ok(Split {
                 train: of(&rest, n_streams)?,
@@ -198,20 +209,21 @@ impl Dataset {
         let train = match options.learned() {
             Learned::Masked => rest,
             Learned::All => {
-                let all = cut(corpus, length, Learned::All)?;
+                let (all, _) = read.cut(Learned::All, options)?;
                 all.partition(|piece| !held_out.has(piece)).0
             }
         };
         train.check(corpus)?;
         eval.check(corpus)?;
-        let train = Self::of(
+        let mut train = Self::of(
             corpus,
             train,
             options.learned(),
             options,
-            read.report.clone(),
+            read.texts.report.clone(),
         )?;
-        let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
+        train.report.dropped_examples = dropped_examples;
+        let eval = Self::of(corpus, eval, Learned::Masked, options, read.texts.report)?;
         Ok(Split {
             train,
             eval: Some(eval),
@@ -236,6 +248,8 @@ impl Dataset {
             sequence_length,
             packing,
             streams: None,
+            too_long: TooLong::Cut,
+            cache: None,
         };
         let cut = cut(&corpus, sequence_length, Learned::Masked)?;
         Self::of(
@@ -295,11 +309,14 @@ impl Dataset {
 
     /// Concatenates the blocks with these indices, as [`BatchPlan::batch`](crate::BatchPlan::batch) gives them.
     ///
+    /// # Errors
+    ///
+    /// [`DataError::File`] if the tokens are in a file of the cache that can no longer be read.
+    ///
     /// # Panics
     ///
     /// If an index is not below the number of blocks, which a plan over these blocks never gives.
-    #[must_use]
-    pub fn batch(&self, indices: &[usize]) -> Batch {
+    pub fn batch(&self, indices: &[usize]) -> Result<Batch> {
         let blocks = indices.iter().map(|&index| &self.blocks[index]);
         Batch::concat(&self.corpus, self.learned, blocks)
     }
@@ -314,13 +331,10 @@ impl DatasetOptions {
     }
 }
 
-/// Documents as tokens, with where they come from.
+/// What was read, with its tokens where blocks share them.
 struct Read {
     corpus: Arc<Corpus>,
-    hashes: Vec<ContentHash>,
-    report: ReadReport,
-    /// The file of each document, by its place in the report.
-    files: Vec<u32>,
+    texts: Texts,
 }
 
 impl Read {
@@ -330,15 +344,17 @@ impl Read {
         options: &DatasetOptions,
         watch: Watch<'_>,
     ) -> Result<Self> {
-        let source = read_watched(paths, &options.read, watch)?;
+        let cache = options.cache.as_ref();
+        let mut texts = Texts::read(paths, tokenizer, &options.read, cache, watch)?;
         watch.check()?;
-        if source.report.line_ends > 0 {
+        let report = &texts.report;
+        if report.line_ends > 0 {
             watch.note(&format!(
                 "{} line ends \\r\\n of the files are read as \\n",
-                source.report.line_ends
+                report.line_ends
             ));
         }
-        let turns = source.report.turns;
+        let turns = report.turns;
         if turns.not_located > 0 && !options.train_on_prompt {
             watch.note(&format!(
                 "{} turns of the assistant are read and not learned: the chat template writes them otherwise once another \
@@ -346,30 +362,50 @@ impl Read {
                 turns.not_located, turns.learned
             ));
         }
-        let has_prompts = source
-            .documents
-            .iter()
-            .any(|document| document.prompt_len.is_some() || document.turns.is_some());
-        if options.train_on_prompt && !has_prompts {
-            let documents = source.documents.len();
+        if options.train_on_prompt && !texts.corpus.has_masks() {
+            let documents = texts.corpus.n_documents();
             return Err(DataError::NoPrompts { documents });
         }
-        let files = files(&source.documents, &source.report.files);
-        let EncodedCorpus {
-            corpus,
-            hashes,
-            special,
-        } = tokenizer.encode_documents(source.documents, watch)?;
-        if let Some((count, first)) = special {
-            watch.note(&tokenizer.describe_special(count, &first));
+        if let Some((count, first)) = &texts.special {
+            watch.note(&tokenizer.describe_special(*count, first));
         }
-        watch.check()?;
         Ok(Self {
-            corpus: Arc::new(corpus),
-            hashes,
-            report: source.report,
-            files,
+            corpus: Arc::new(std::mem::take(&mut texts.corpus)),
+            texts,
         })
+    }
+
+    /// Cuts the documents into pieces, and says how many examples were left out as too long.
+    fn cut(&self, learned: Learned, options: &DatasetOptions) -> Result<(Cut, usize)> {
+        let length = options.sequence_length;
+        let mut cut = cut(&self.corpus, length, learned)?;
+        let is_long = |piece: &Piece| {
+            piece.of_example() && self.corpus.n_tokens_of(piece.document()) > length
+        };
+        if options.too_long == TooLong::Cut {
+            return Ok((cut, 0));
+        }
+        let all = || cut.pieces.iter().chain(&cut.dropped);
+        let long: BTreeSet<usize> = all()
+            .filter(|piece| is_long(piece))
+            .map(Piece::document)
+            .collect();
+        let Some(&first) = long.first() else {
+            return Ok((cut, 0));
+        };
+        cut.pieces.retain(|piece| !is_long(piece));
+        cut.dropped.retain(|piece| !is_long(piece));
+        if options.too_long == TooLong::Refuse || cut.pieces.is_empty() {
+            let (path, number) = self.texts.place(first);
+            return Err(DataError::ExamplesTooLong {
+                count: long.len(),
+                path: path.to_owned(),
+                number: number + 1,
+                tokens: self.corpus.n_tokens_of(first),
+                sequence_length: length,
+            });
+        }
+        Ok((cut, long.len()))
     }
 
     fn hold_out(&self, measured: &Cut, size: Size, seed: u64) -> Result<Chosen> {
@@ -378,7 +414,7 @@ impl Read {
             weight: 0,
             pieces: 0,
         };
-        let mut candidates: Vec<_> = self.hashes.iter().map(candidate).collect();
+        let mut candidates: Vec<_> = self.texts.hashes.iter().map(candidate).collect();
         for piece in &measured.pieces {
             let candidate = &mut candidates[piece.document()];
             candidate.weight += piece.n_labelled() as u64;
@@ -412,14 +448,14 @@ impl Read {
             of: 0,
             unit,
         };
-        let mut shares: Vec<_> = self.report.files.iter().map(share).collect();
+        let mut shares: Vec<_> = self.texts.report.files.iter().map(share).collect();
         let mut last = None;
         for piece in &measured.pieces {
             let document = piece.document();
             if unit == Unit::Documents && last.replace(document) == Some(document) {
                 continue;
             }
-            let share = &mut shares[self.files[document] as usize];
+            let share = &mut shares[self.texts.file(document)];
             share.of += 1;
             share.held_out += usize::from(chosen.has(piece));
         }
@@ -429,7 +465,11 @@ impl Read {
     /// The place of a piece in an order that does not depend on that of the files.
     fn place(&self, piece: &Piece, seed: u64) -> (u128, usize, usize) {
         let document = piece.document();
-        (self.hashes[document].place(seed), piece.start(), document)
+        (
+            self.texts.hashes[document].place(seed),
+            piece.start(),
+            document,
+        )
     }
 }
 
@@ -453,17 +493,4 @@ impl Chosen {
 /// Which document a piece is of, and where in it it begins.
 fn place(piece: &Piece) -> (usize, usize) {
     (piece.document(), piece.start())
-}
-
-/// The file of each document, by its place among the digests; both have the order of the paths.
-fn files(documents: &[Document], digests: &[FileDigest]) -> Vec<u32> {
-    let mut file = 0;
-    let place = |document: &Document| {
-        let path = &*document.source.path;
-        while digests.get(file).is_some_and(|digest| digest.path != path) {
-            file += 1;
-        }
-        u32::try_from(file).unwrap_or(u32::MAX)
-    };
-    documents.iter().map(place).collect()
 }

@@ -134,6 +134,32 @@ pub enum DataError {
         /// Why.
         source: io::Error,
     },
+    /// A compressed file cannot be expanded: it is cut short, or not what was written.
+    #[error("{} cannot be expanded: {compression}: {message}", path.display(), message = shown_sentence(message))]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How it is compressed.
+        compression: &'static str,
+        /// What the decoder says.
+        message: String,
+    },
+    /// A Parquet file cannot be read.
+    #[error("cannot read {} as Parquet: {message}", path.display(), message = shown_sentence(message))]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the reader says.
+        message: String,
+    },
+    /// A compressed file has more in it than is held in memory.
+    #[error("{} expands to more than {limit} bytes that would have to be in memory at once", path.display())]
+    ExpandedTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most bytes.
+        limit: u64,
+    },
     /// The file has no bytes, or nothing but a byte order mark.
     #[error("{} is empty", path.display())]
     EmptyFile {
@@ -506,6 +532,17 @@ pub enum DataError {
         /// The length asked for, in tokens.
         sequence_length: usize,
     },
+    /// There is more than can be counted.
+    #[error("{count} {what} are too many: there may be {}", u32::MAX)]
+    CorpusTooLarge {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+    },
+    /// Tokens cannot be kept in the cache.
+    #[error("cannot keep tokens in the cache: {0}")]
+    Cache(FormatError),
     /// The loss mask does not match its document.
     #[error("document {document} has {tokens} tokens and a loss mask of {mask}")]
     LossMaskLength {
@@ -549,6 +586,24 @@ pub enum DataError {
         tokens: usize,
         /// The streams.
         n_streams: usize,
+    },
+    /// Examples are longer than a piece may be.
+    #[error(
+        "{count} examples are longer than the {sequence_length} tokens of a sequence; the first is example {number} of {}, \
+         with {tokens}",
+        path.display()
+    )]
+    ExamplesTooLong {
+        /// How many there are.
+        count: usize,
+        /// The file of the first.
+        path: PathBuf,
+        /// Which one of the file it is, of those that were read, counted from 1.
+        number: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The most tokens of a piece.
+        sequence_length: usize,
     },
     /// Not one token is to be predicted.
     #[error(

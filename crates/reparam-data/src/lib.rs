@@ -12,6 +12,7 @@
 //! - [`tokenizer`] encodes a document as its own template does, appends the end-of-text token, and masks prompts.
 //! - [`mod@pack`] cuts documents into pieces, shifts their labels, and packs pieces into blocks that know where
 //!   each piece begins, so that a document never sees another.
+//! - [`cache`] keeps tokens on disk, by all that they follow from.
 //! - [`order`] decides which blocks the batch of a given step has, from the seed and the step alone.
 //! - [`dataset`] does all of it in one call.
 //! - [`masking`] cuts texts for a masked language model, and chooses what it has to guess.
@@ -32,7 +33,7 @@
 //! let corpus = Corpus::of(documents)?;
 //! let cut = cut(&corpus, 8, Learned::Masked)?;
 //! let blocks = pack(&cut.pieces, 8, PackingStrategy::Sequential)?;
-//! let batch = Batch::concat(&corpus, Learned::Masked, &blocks);
+//! let batch = Batch::concat(&corpus, Learned::Masked, &blocks)?;
 //! assert_eq!(batch.input_ids, [1, 5, 6, 2, 1, 7, 2]);
 //! assert_eq!(batch.position_ids, [0, 1, 2, 3, 0, 1, 2]);
 //! assert_eq!(batch.labels, [5, 6, 2, IGNORE_INDEX, 7, 2, IGNORE_INDEX]);
@@ -41,6 +42,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod chat;
 pub mod dataset;
 pub mod error;
@@ -57,12 +59,13 @@ pub mod vocabulary;
 pub mod watch;
 pub mod word_pairs;
 
+pub use cache::Cache;
 pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
 pub use error::{DataError, Result, Unlearnable};
 pub use order::{BatchPlan, ContentHash, Size, hold_out, permutation};
 pub use pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, IGNORE_INDEX, Learned, PackReport, PackingStrategy,
-    Piece, cut, pack,
+    Piece, TooLong, cut, pack,
 };
 pub use resample::{percentile_interval, resample};
 pub use source::{

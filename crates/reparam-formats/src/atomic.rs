@@ -40,8 +40,12 @@ where
     })
 }
 
-/// [`write_with`] where making the content can fail in other ways than writing it.
-pub(crate) fn write_through<F, E>(path: &Path, fill: F) -> Result<(), E>
+/// Writes a file through `fill`, which can fail in other ways than writing, replacing an older file in one step.
+///
+/// # Errors
+///
+/// Those of `fill` and of [`write_file_atomic`]; the target is then untouched.
+pub fn write_through<F, E>(path: &Path, fill: F) -> Result<(), E>
 where
     F: FnOnce(&mut BufWriter<&File>) -> Result<(), E>,
     E: From<FormatError>,

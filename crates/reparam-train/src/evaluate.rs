@@ -7,6 +7,7 @@ use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
 use reparam_data::{
     Batch, Block, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
+    TooLong,
 };
 use reparam_models::{CausalLm, TokenBatch};
 use reparam_ops::RecurrentState;
@@ -63,6 +64,8 @@ pub(crate) fn evaluate_resampled(
             },
             // Each piece stands by itself, however the model was trained.
             streams: None,
+            too_long: TooLong::Cut,
+            cache: None,
         },
         stop,
     )?;
@@ -122,12 +125,12 @@ pub fn evaluate(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Result<M
             None => {
                 let count = at_once(rest.iter().map(|block| block.n_tokens()));
                 first += count;
-                Loss::of(model, dataset, first - count..first)
+                Loss::of(model, dataset, first - count..first)?
             }
             Some(streams) => {
                 let count = streams.min(rest.len());
                 first += count;
-                Loss::of_step(model, dataset, first - count..first, &mut states)
+                Loss::of_step(model, dataset, first - count..first, &mut states)?
             }
         };
         sum = sum.plus(loss);
@@ -150,7 +153,7 @@ fn document_losses(model: &CausalLm, dataset: &Dataset, stop: Stop<'_>) -> Resul
             stop.at(Phase::Evaluating, done, total);
             let rest = &dataset.blocks[first..end];
             let count = at_once(rest.iter().map(|block| block.n_tokens()));
-            let loss = Loss::of(model, dataset, first..first + count);
+            let loss = Loss::of(model, dataset, first..first + count)?;
             done += loss.tokens;
             sum = sum.plus(loss);
             first += count;
@@ -170,14 +173,14 @@ pub(crate) struct Loss {
 
 impl Loss {
     /// That of some blocks.
-    fn of(model: &CausalLm, dataset: &Dataset, blocks: Range<usize>) -> Self {
-        let batch = dataset.batch(&blocks.collect::<Vec<_>>());
+    fn of(model: &CausalLm, dataset: &Dataset, blocks: Range<usize>) -> Result<Self> {
+        let batch = dataset.batch(&blocks.collect::<Vec<_>>())?;
         let context = ForwardContext::inference();
         let loss = model.loss(token_batch(&batch), &batch.labels, 1.0, &context);
-        Self {
+        Ok(Self {
             sum: loss.into_scalar::<f32>().elem::<f64>(),
             tokens: batch.n_labelled() as u64,
-        }
+        })
     }
 
     /// That of the blocks of a step, which go on from `states` and leave theirs there.
@@ -186,18 +189,18 @@ impl Loss {
         dataset: &Dataset,
         blocks: Range<usize>,
         states: &mut Vec<RecurrentState>,
-    ) -> Self {
+    ) -> Result<Self> {
         let blocks: Vec<usize> = blocks.collect();
         let (before, context) = (std::mem::take(states), ForwardContext::inference());
-        let (loss, left) = streams::loss(model, dataset, &blocks, (before, 1.0), &context);
+        let (loss, left) = streams::loss(model, dataset, &blocks, (before, 1.0), &context)?;
         *states = left;
         let tokens = blocks
             .iter()
             .map(|block| dataset.blocks[*block].n_labelled());
-        Self {
+        Ok(Self {
             sum: loss.into_scalar::<f32>().elem::<f64>(),
             tokens: tokens.sum::<usize>() as u64,
-        }
+        })
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
-use reparam_formats::hub::{HubOptions, resolve_model};
+use reparam_formats::hub::{HubOptions, is_dataset, resolve_dataset, resolve_model};
 use reparam_formats::identify::{Kind, identify, list_tensors, quantization};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
 use reparam_models::Architecture;
@@ -177,4 +177,20 @@ impl ModelRequest {
         };
         Ok((request, hub))
     }
+}
+
+/// Returns the files of data that paths stand for, those of a data set on the hub in its place.
+///
+/// # Errors
+///
+/// Those of [`resolve_dataset`].
+pub(crate) fn data_files(paths: &[PathBuf], hub: &HubOptions) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::with_capacity(paths.len());
+    for path in paths {
+        match path.to_str().filter(|text| is_dataset(text)) {
+            Some(address) => files.extend(resolve_dataset(address, hub, &mut |_| {})?),
+            None => files.push(path.clone()),
+        }
+    }
+    Ok(files)
 }

@@ -177,7 +177,8 @@ fn digests(base: &BaseOrigin) -> BTreeMap<&'static str, String> {
 
 /// Returns the part of a configuration that changes what a run computes.
 ///
-/// Where the result goes, how many threads compute, what is written down and which checkpoints stay does not.
+/// Where the result goes, how many threads compute, what is written down, which checkpoints stay and where tokens are kept
+/// does not.
 fn what_counts(config: &str) -> toml::Table {
     let mut table: toml::Table = config.parse().unwrap_or_default();
     table.remove("output");
@@ -186,6 +187,9 @@ fn what_counts(config: &str) -> toml::Table {
         train.remove("log_every");
         train.remove("save_every");
         train.remove("keep_last");
+    }
+    if let Some(toml::Value::Table(data)) = table.get_mut("data") {
+        data.remove("cache");
     }
     table
 }

@@ -8,7 +8,7 @@ use reparam::optim::{
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
 use reparam::schema::{SchemaError, Settings};
-use reparam_data::{DatasetOptions, ReadOptions};
+use reparam_data::{Cache, DatasetOptions, ReadOptions};
 
 use crate::config::{
     Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
@@ -152,8 +152,13 @@ fn schedule(config: &ScheduleConfig, max_steps: u64) -> Result<Schedule> {
     Schedule::warmup(warmup_steps, decay, least).map_err(TrainError::Update)
 }
 
-/// Returns how the training files, which are read so, become blocks.
-pub(crate) fn dataset(data: &DataConfig, train: &TrainConfig, read: ReadOptions) -> DatasetOptions {
+/// Returns how the training files, which are read so, become blocks, and where their tokens are kept.
+pub(crate) fn dataset(
+    data: &DataConfig,
+    train: &TrainConfig,
+    read: ReadOptions,
+    cache: Option<Cache>,
+) -> DatasetOptions {
     // A step is one update: each of its micro-batches has streams of its own.
     let streams = train.batch_size.saturating_mul(train.gradient_accumulation);
     DatasetOptions {
@@ -162,5 +167,7 @@ pub(crate) fn dataset(data: &DataConfig, train: &TrainConfig, read: ReadOptions)
         sequence_length: train.sequence_length,
         packing: data.packing,
         streams: data.carry_state.then_some(streams),
+        too_long: data.too_long,
+        cache,
     }
 }

@@ -14,13 +14,17 @@ use crate::{Result, TrainError};
 ///
 /// A block whose first piece [continues](Piece::continues) the one of the step before begins with its row of `before`;
 /// everything else begins with zeros.
+///
+/// # Errors
+///
+/// Those of [`Dataset::batch`].
 pub(crate) fn loss(
     model: &CausalLm,
     dataset: &Dataset,
     blocks: &[usize],
     (before, scale): (Vec<RecurrentState>, f32),
     context: &ForwardContext,
-) -> (Tensor<1>, Vec<RecurrentState>) {
+) -> Result<(Tensor<1>, Vec<RecurrentState>)> {
     let (mut begin, mut end) = (Vec::new(), Vec::new());
     for (row, block) in blocks.iter().enumerate() {
         let pieces = dataset.blocks[*block].pieces();
@@ -29,11 +33,11 @@ pub(crate) fn loss(
         end.push(Some(begin.len() - 1));
     }
     let initial = before.into_iter().map(|state| rows(state, &begin));
-    let batch = dataset.batch(blocks);
+    let batch = dataset.batch(blocks)?;
     let (tokens, labels) = (token_batch(&batch), &batch.labels);
     let (loss, states) = model.loss_from(tokens, labels, scale, initial.collect(), context);
     let left = states.into_iter().map(|state| rows(state, &end));
-    (loss, left.collect())
+    Ok((loss, left.collect()))
 }
 
 /// Returns these rows, zeros for those that are none.

@@ -185,7 +185,7 @@ fn what_cannot_be_read_is_refused_with_what_to_do() {
     }
     workplace
         .reparam(&["eval", "--model", &model, "--data", "openai/gsm8k"])
-        .failed(1, "no such file", "hf download");
+        .failed(1, "no such file", "hf://datasets/");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::order::BatchPlan;
 use crate::pack::IGNORE_INDEX;
+use crate::source::read_watched;
 use crate::tokenizer::SpecialIds;
 
 fn assets() -> PathBuf {
@@ -21,19 +22,21 @@ fn options(sequence_length: usize) -> DatasetOptions {
         sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
         streams: None,
+        too_long: TooLong::Cut,
+        cache: None,
     }
 }
 
 /// The tokens of the blocks.
 fn ids(dataset: &Dataset) -> Vec<u32> {
     let all: Vec<usize> = (0..dataset.blocks.len()).collect();
-    dataset.batch(&all).input_ids
+    dataset.batch(&all).unwrap().input_ids
 }
 
 /// The sequences of the blocks with their labels, in some order.
 fn sequences(dataset: &Dataset) -> Vec<(Vec<u32>, Vec<i32>)> {
     let all: Vec<usize> = (0..dataset.blocks.len()).collect();
-    let batch = dataset.batch(&all);
+    let batch = dataset.batch(&all).unwrap();
     let of = |bounds: &[usize]| {
         let range = bounds[0]..bounds[1];
         (
@@ -66,6 +69,7 @@ fn the_built_in_example() {
         dropped_pieces: 0,
         dropped_tokens: 0,
         cut_examples: 0,
+        dropped_examples: 0,
         blocks: 1355,
         labelled_tokens: 693_365 - 1355,
         fill: 693_365.0 / (1355.0 * 512.0),
@@ -96,14 +100,14 @@ fn documents_do_not_see_each_other() {
     };
     let dataset = Dataset::build(&[path], &tokenizer(), &sequential, Watch::never()).unwrap();
     const I: i32 = IGNORE_INDEX;
-    let batch = dataset.batch(&[0]);
+    let batch = dataset.batch(&[0]).unwrap();
     assert_eq!(batch.input_ids, [1, 346, 306, 414, 2, 1, 2, 1, 320, 417, 2]);
     assert_eq!(batch.labels, [346, 306, 414, 2, I, 2, I, 320, 417, 2, I]);
     assert_eq!(batch.bounds, [0, 5, 7, 11]);
     assert_eq!(batch.position_ids, [0, 1, 2, 3, 4, 0, 1, 0, 1, 2, 3]);
     // One block is an epoch of any batch size.
     let plan = BatchPlan::new(dataset.blocks.len(), 2, 0, true).unwrap();
-    assert_eq!(dataset.batch(&plan.batch(9)).n_tokens(), 11);
+    assert_eq!(dataset.batch(&plan.batch(9)).unwrap().n_tokens(), 11);
 }
 
 #[test]
@@ -151,9 +155,9 @@ fn prompts_are_given_and_not_predicted() {
         let ids = [encode(text), vec![2]].concat();
         let next = |index: usize| ids.get(index + 1).map_or(IGNORE_INDEX, |id| *id as i32);
         let labels: Vec<i32> = (0..ids.len()).map(next).collect();
-        assert_eq!(all.batch(&[block]).input_ids, ids);
-        assert_eq!(all.batch(&[block]).labels, labels);
-        assert_eq!(masked.batch(&[block]).input_ids, ids);
+        assert_eq!(all.batch(&[block]).unwrap().input_ids, ids);
+        assert_eq!(all.batch(&[block]).unwrap().labels, labels);
+        assert_eq!(masked.batch(&[block]).unwrap().input_ids, ids);
         // The space before the border begins the token that carries it on.
         let space = usize::from(block < 2);
         let predicted: Vec<i32> = labels
@@ -167,7 +171,7 @@ fn prompts_are_given_and_not_predicted() {
                 }
             })
             .collect();
-        assert_eq!(masked.batch(&[block]).labels, predicted, "{text}");
+        assert_eq!(masked.batch(&[block]).unwrap().labels, predicted, "{text}");
     }
     assert!(masked.report.labelled_tokens < all.report.labelled_tokens);
     assert_eq!(masked.report.tokens, all.report.tokens);
@@ -363,6 +367,91 @@ fn prompts_must_be_there_to_be_learned() {
     assert!(error.hint().unwrap().contains("remove it"));
     let error = split(&paths[1..], &all, 0.0).unwrap_err();
     assert!(matches!(error, DataError::NoPrompts { documents: 1 }));
+}
+
+#[test]
+fn long_examples_are_cut_or_left_out_as_a_whole_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.jsonl");
+    let row = |words: usize| {
+        let completion = "a time ".repeat(words);
+        serde_json::json!({"prompt": "Once upon ", "completion": completion}).to_string()
+    };
+    let lengths = [2, 40, 3, 50, 4, 1, 2, 3, 2, 4];
+    fs::write(&path, lengths.map(row).join("\n")).unwrap();
+    let text = directory.path().join("b.txt");
+    fs::write(&text, "a long text ".repeat(40)).unwrap();
+    let paths = [text.clone(), path.clone()];
+    let of = |too_long| DatasetOptions {
+        too_long,
+        packing: PackingStrategy::None,
+        ..options(32)
+    };
+    let build = |options: &DatasetOptions, paths: &[PathBuf]| {
+        Dataset::build(paths, &tokenizer(), options, Watch::never())
+    };
+    let cut = build(&of(TooLong::Cut), &paths).unwrap();
+    assert_eq!(
+        (cut.report.cut_examples, cut.report.dropped_examples),
+        (2, 0)
+    );
+    for learned in [false, true] {
+        let options = DatasetOptions {
+            train_on_prompt: learned,
+            ..of(TooLong::Drop)
+        };
+        let dropped = build(&options, &paths).unwrap();
+        assert_eq!(
+            (dropped.report.cut_examples, dropped.report.dropped_examples),
+            (0, 2)
+        );
+        // The text is in pieces as before, and every example that is left is whole.
+        let of_text = |dataset: &Dataset| {
+            let pieces = dataset.blocks.iter().flat_map(Block::pieces);
+            pieces.filter(|piece| piece.document() == 0).count()
+        };
+        assert!(of_text(&cut) > 2);
+        assert_eq!(of_text(&dropped), of_text(&cut));
+        let examples = dropped.blocks.iter().flat_map(Block::pieces);
+        let examples = examples.filter(|piece| piece.document() > 0);
+        let examples: Vec<_> = examples
+            .map(|piece| (piece.document(), piece.start()))
+            .collect();
+        let expected = [1, 3, 5, 6, 7, 8, 9, 10].map(|document| (document, 0));
+        assert_eq!(examples, expected);
+        // Of both parts of a split, counted once.
+        let both = split(&paths, &options, 0.2).unwrap();
+        assert_eq!(both.train.report.dropped_examples, 2);
+        let eval = both.eval.unwrap();
+        let pieces = both.train.report.pieces + eval.report.pieces;
+        assert_eq!(pieces, of_text(&cut) + expected.len());
+    }
+    let error = build(&of(TooLong::Refuse), &paths).unwrap_err();
+    let DataError::ExamplesTooLong {
+        count: 2,
+        number: 2,
+        sequence_length: 32,
+        tokens,
+        ..
+    } = error
+    else {
+        panic!("{error:?}");
+    };
+    assert!(tokens > 32);
+    assert!(error.to_string().contains("example 2 of"), "{error}");
+    assert!(error.hint().unwrap().contains("too_long"));
+    // A text is cut whatever is said of examples.
+    assert!(build(&of(TooLong::Refuse), &[text]).is_ok());
+    // Nothing is left.
+    let short = DatasetOptions {
+        sequence_length: 4,
+        ..of(TooLong::Drop)
+    };
+    let error = build(&short, &[path]).unwrap_err();
+    assert!(
+        matches!(error, DataError::ExamplesTooLong { count: 10, .. }),
+        "{error:?}"
+    );
 }
 
 #[test]

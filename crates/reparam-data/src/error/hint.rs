@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use reparam_formats::identify::Kind;
+
 use super::{DataError, Unlearnable, list};
 use crate::source::paths::looks_like_id;
-use crate::source::{Format, known_fields};
+use crate::source::{Format, expanded_name, known_fields};
 
 /// What files of directories and patterns are read.
-const READABLE: &str =
-    "files are read that end in .txt, .text, .md, .jsonl, .json, .csv, .tsv or .tab";
+const READABLE: &str = "files are read that end in .txt, .text, .md, .jsonl, .json, .csv, .tsv, .tab (also with .gz or .zst \
+     behind it) or .parquet";
 
 impl DataError {
     /// What the user can do about it, if there is something to say beyond the message.
@@ -35,10 +37,7 @@ impl DataError {
                 "`~` is not expanded here; write the whole path".to_owned()
             }
             Self::NotFound { path, .. } if looks_like_id(path) => {
-                "files are read, not ids of data sets; download its files, as in \
-                 `hf download OWNER/NAME --repo-type dataset --local-dir data`, and name them \
-                 (Parquet as JSON Lines)"
-                    .to_owned()
+                format!("to train on the data set of the hub, write hf://datasets/{}", path.display())
             }
             Self::NotFound { missing_directory: Some(directory), .. } => {
                 format!("the directory {} does not exist", directory.display())
@@ -47,8 +46,27 @@ impl DataError {
             Self::File(error) => return error.hint(),
             Self::NoFiles { .. } => format!("{}; name a file itself to read it whatever its name", READABLE),
             Self::Pattern { .. } => "`*` stands for any letters, `**` for any directories, `[ab]` for one of a set".to_owned(),
+            Self::OtherKind { kind: Kind::Parquet, .. } => {
+                "set format (or --format) to parquet, or let its name end in .parquet".to_owned()
+            }
             Self::OtherKind { kind, .. } => return kind.hint().map(str::to_owned),
             Self::NotText { .. } => "name a file of text: .txt, .jsonl, .json, .csv or .tsv".to_owned(),
+            Self::Damaged { compression, .. } if *compression == "zstd" => {
+                "download or write it again (`zstd -t FILE` checks it); one that was written with --long is read once it is unpacked"
+                    .to_owned()
+            }
+            Self::Damaged { .. } => "download or write it again; `gzip -t FILE` checks it".to_owned(),
+            Self::Parquet { .. } => {
+                "download it again if it is damaged; write it with compression snappy, zstd or gzip if it says that another is \
+                 disabled, as in pandas: to_parquet(FILE, compression=\"zstd\")"
+                    .to_owned()
+            }
+            Self::ExpandedTooLarge { .. } => {
+                "unpack it, or write it as JSON Lines, of which one line at a time is in memory".to_owned()
+            }
+            Self::InvalidUtf8 { path, encoding: Some(encoding), .. } if expanded_name(path) != *path => {
+                format!("unpack the file and convert it to UTF-8 with iconv -f {encoding} -t UTF-8")
+            }
             Self::InvalidUtf8 { path, encoding: Some(encoding), .. } => {
                 let to = match path.extension() {
                     // The name says how the file is written.
@@ -60,6 +78,9 @@ impl DataError {
             }
             Self::InvalidUtf8 { .. } => {
                 "the file must be UTF-8; find out its encoding and convert it with `iconv`".to_owned()
+            }
+            Self::NoRows { path } if Format::of_name(path) == Some(Format::Parquet) => {
+                "put some rows into it or leave it out of the list".to_owned()
             }
             Self::NoRows { .. } => "the first line names the columns, every further line is a row; \
                 where no line names them, set fields to their numbers, as in text=2,label=1"
@@ -185,9 +206,20 @@ impl DataError {
             Self::NoWindow { before, stride, .. } => {
                 format!("shorten the question, or set sequence_length to {} or more", before + stride + 1)
             }
+            Self::CorpusTooLarge { .. } => "divide the data among several runs".to_owned(),
+            Self::Cache(error) => {
+                let choose = "set data.cache to another directory, or to \"off\" to hold tokens in memory";
+                return Some(match error.hint() {
+                    Some(hint) => format!("{hint}; or {choose}"),
+                    None => choose.to_owned(),
+                });
+            }
             Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
+            Self::ExamplesTooLong { .. } => {
+                "raise train.sequence_length, or set data.too_long to \"drop\" to leave them out or to \"cut\" to cut them".to_owned()
+            }
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
             Self::StreamsOfExamples { .. } => "remove carry_state: a response begins with its prompt, not with what was read before".to_owned(),
             Self::TooFewForStreams { .. } => "lower batch_size or gradient_accumulation, whose product is the streams, or eval_fraction".to_owned(),

@@ -34,6 +34,14 @@ impl ContentHash {
         Self::first_half(hasher)
     }
 
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_le_bytes()
+    }
+
+    pub(crate) fn of_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_le_bytes(bytes))
+    }
+
     /// The place in the order in which contents are held out with a seed.
     pub(crate) fn place(self, seed: u64) -> u128 {
         let hasher = Sha256::new()

@@ -1,11 +1,12 @@
 //! Blocks and batches.
 
 use super::{Corpus, IGNORE_INDEX, Learned, Piece};
+use crate::error::Result;
 
 /// Whole pieces one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    pieces: Vec<Piece>,
+    pieces: Box<[Piece]>,
 }
 
 impl Block {
@@ -61,42 +62,62 @@ pub struct Batch {
 impl Batch {
     /// Concatenates blocks of a corpus.
     ///
+    /// # Errors
+    ///
+    /// [`DataError::File`](crate::DataError::File) if the corpus is in a file that can no longer be read.
+    ///
     /// # Panics
     ///
     /// If a block is not of this corpus and points beyond its end.
-    #[must_use]
     pub fn concat<'a>(
         corpus: &Corpus,
         learned: Learned,
         blocks: impl IntoIterator<Item = &'a Block>,
-    ) -> Self {
+    ) -> Result<Self> {
         let mut batch = Self {
             input_ids: Vec::new(),
             position_ids: Vec::new(),
             labels: Vec::new(),
             bounds: vec![0],
         };
+        // The corpus has no label that is too large.
+        let label = |id: u32| i32::try_from(id).unwrap_or(IGNORE_INDEX);
+        let mut ids = Vec::new();
         for piece in blocks.into_iter().flat_map(Block::pieces) {
             let range = piece.range();
-            let ids = corpus.slice(range.clone());
-            batch.input_ids.extend_from_slice(ids);
-            batch.position_ids.extend((0u32..).take(ids.len()));
-            let next = ids.iter().zip(range).skip(1);
-            batch.labels.extend(next.map(|(id, at)| {
-                let predicted = learned == Learned::All || corpus.is_predicted(at);
-                // The corpus has no label that is too large.
-                i32::try_from(*id)
-                    .ok()
-                    .filter(|_| predicted)
-                    .unwrap_or(IGNORE_INDEX)
-            }));
-            batch.labels.push(match corpus.next(piece) {
-                Some(id) => i32::try_from(id).unwrap_or(IGNORE_INDEX),
-                None => IGNORE_INDEX,
-            });
+            ids.clear();
+            corpus.read(
+                range.start..range.end + usize::from(piece.goes_on),
+                &mut ids,
+            )?;
+            batch.input_ids.extend_from_slice(&ids[..piece.len()]);
+            batch.position_ids.extend((0u32..).take(piece.len()));
+            let first = batch.labels.len();
+            batch.labels.resize(first + piece.len(), IGNORE_INDEX);
+            let labels = &mut batch.labels[first..];
+            let next = piece.start() + 1..piece.start() + piece.len();
+            match corpus
+                .predicted(piece.document(), next)
+                .filter(|_| learned == Learned::Masked)
+            {
+                None => {
+                    for (to, id) in labels.iter_mut().zip(ids.iter().skip(1)) {
+                        *to = label(*id);
+                    }
+                }
+                Some(stretches) => {
+                    for token in stretches.flatten() {
+                        let place = token - piece.start();
+                        labels[place - 1] = label(ids[place]);
+                    }
+                }
+            }
+            if let Some(id) = ids.get(piece.len()) {
+                labels[piece.len() - 1] = label(*id);
+            }
             batch.bounds.push(batch.input_ids.len());
         }
-        batch
+        Ok(batch)
     }
 
     /// Number of tokens, `T`.

@@ -5,15 +5,16 @@ use std::ops::Range;
 use super::{Corpus, Learned};
 use crate::error::{DataError, Result};
 
-/// A stretch of one document of a [`Corpus`].
+/// A stretch of one document of a [`Corpus`]. There may be millions, so it is small: a corpus has no more documents, and a
+/// document no more tokens, than 32 bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    pub(super) document: usize,
-    pub(super) start: usize,
     /// Where it begins in the corpus.
-    pub(super) begin: usize,
-    pub(super) len: usize,
-    pub(super) n_labelled: usize,
+    pub(super) begin: u64,
+    pub(super) document: u32,
+    pub(super) start: u32,
+    pub(super) len: u32,
+    pub(super) n_labelled: u32,
     pub(super) of_example: bool,
     /// Whether its last token predicts the one behind it, as in a stream.
     pub(super) goes_on: bool,
@@ -24,13 +25,13 @@ impl Piece {
     /// Index of the document that it comes from.
     #[must_use]
     pub fn document(&self) -> usize {
-        self.document
+        self.document as usize
     }
 
     /// Where in the document it begins, in tokens.
     #[must_use]
     pub fn start(&self) -> usize {
-        self.start
+        self.start as usize
     }
 
     /// Whether its document has a loss mask, as an example of a prompt and a response does.
@@ -52,18 +53,19 @@ impl Piece {
         reason = "a piece has at least one token"
     )]
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Number of positions that predict something; at least 1, but for a piece that is left out.
     #[must_use]
     pub fn n_labelled(&self) -> usize {
-        self.n_labelled
+        self.n_labelled as usize
     }
 
     /// Its tokens in the corpus.
     pub(super) fn range(&self) -> Range<usize> {
-        self.begin..self.begin + self.len
+        let begin = self.begin as usize;
+        begin..begin + self.len as usize
     }
 }
 
@@ -117,16 +119,19 @@ pub fn cut(corpus: &Corpus, sequence_length: usize, learned: Learned) -> Result<
         let of_example = corpus.has_mask(document);
         for begin in all.clone().step_by(sequence_length) {
             let end = all.end.min(begin.saturating_add(sequence_length));
-            let predicted = |at: &usize| learned == Learned::All || corpus.is_predicted(*at);
+            let (start, len) = (begin - all.start, end - begin);
+            let predicted = corpus.predicted(document, start + 1..start + len);
+            let n_labelled = match predicted.filter(|_| learned == Learned::Masked) {
+                None => len - 1,
+                Some(stretches) => stretches.map(|stretch| stretch.len()).sum(),
+            };
             let piece = Piece {
-                document,
-                start: begin - all.start,
-                begin,
-                len: end - begin,
-                n_labelled: match of_example {
-                    true => (begin + 1..end).filter(predicted).count(),
-                    false => end - begin - 1,
-                },
+                begin: begin as u64,
+                // The corpus has seen that they fit.
+                document: document as u32,
+                start: start as u32,
+                len: len as u32,
+                n_labelled: n_labelled as u32,
                 of_example,
                 goes_on: false,
                 continues: false,

@@ -24,14 +24,19 @@ use crate::error::{DataError, Result};
 mod batch;
 mod corpus;
 mod cut;
+mod documents;
+mod ids;
 mod report;
 mod streams;
 #[cfg(test)]
 mod tests;
 
 pub use batch::{Batch, Block};
+pub(crate) use corpus::CorpusBuilder;
 pub use corpus::{Corpus, EncodedDocument};
 pub use cut::{Cut, Piece, cut};
+pub(crate) use documents::{Documents, Masks};
+pub(crate) use ids::{FileSink, Sink, WIDTH};
 pub use report::PackReport;
 pub(crate) use streams::{joined, streams};
 
@@ -46,6 +51,27 @@ pub enum Learned {
     Masked,
     /// All, whatever the loss masks say.
     All,
+}
+
+/// What is done with an example that is longer than a piece may be. A document is cut, for each of its pieces is a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum TooLong {
+    /// It is cut as a document is: what is behind its first piece is learned without what comes before.
+    #[default]
+    Cut,
+    /// It is left out and counted.
+    Drop,
+    /// It is an error.
+    Refuse,
+}
+
+impl TooLong {
+    /// What can be done, with the words that run files use.
+    pub const WORDS: [(&'static str, Self); 3] = [
+        ("cut", Self::Cut),
+        ("drop", Self::Drop),
+        ("error", Self::Refuse),
+    ];
 }
 
 /// How pieces are put together into blocks.
@@ -88,54 +114,69 @@ pub fn pack(
             sequence_length,
         });
     }
-    let groups = match strategy {
+    let blocks = match strategy {
         PackingStrategy::BestFitDecreasing => best_fit_decreasing(pieces, sequence_length),
         PackingStrategy::Sequential => sequential(pieces, sequence_length),
-        PackingStrategy::None => (0..pieces.len()).map(|piece| vec![piece]).collect(),
+        PackingStrategy::None => (0..pieces.len()).collect(),
     };
-    let block = |group: &Vec<usize>| Block::of(group.iter().map(|&index| pieces[index]));
-    Ok(groups.iter().map(block).collect())
+    Ok(grouped(pieces, &blocks))
 }
 
-fn best_fit_decreasing(pieces: &[Piece], sequence_length: usize) -> Vec<Vec<usize>> {
+/// Puts pieces with the same number of a block together, in their order; the blocks come in that of their first pieces.
+fn grouped(pieces: &[Piece], block_of: &[usize]) -> Vec<Block> {
+    const NONE: usize = usize::MAX;
+    let n = block_of.iter().max().map_or(0, |last| last + 1);
+    let mut sizes = vec![0; n];
+    block_of.iter().for_each(|block| sizes[*block] += 1);
+    let mut places = vec![NONE; n];
+    let mut blocks: Vec<Vec<Piece>> = Vec::new();
+    for (piece, block) in pieces.iter().zip(block_of) {
+        if places[*block] == NONE {
+            places[*block] = blocks.len();
+            blocks.push(Vec::with_capacity(sizes[*block]));
+        }
+        blocks[places[*block]].push(*piece);
+    }
+    blocks.into_iter().map(Block::of).collect()
+}
+
+/// The block of each piece, by a number.
+fn best_fit_decreasing(pieces: &[Piece], sequence_length: usize) -> Vec<usize> {
     let mut by_length: Vec<usize> = (0..pieces.len()).collect();
     // Stable, so pieces of one length keep their order.
     by_length.sort_by_key(|&index| std::cmp::Reverse(pieces[index].len()));
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    // (tokens left, group) of every block, so that the fullest with room is the first at or above the length.
+    let mut block_of = vec![0; pieces.len()];
+    let mut n_blocks = 0;
+    // (tokens left, block) of every block with room, so that the fullest with enough is the first at or above the length.
     let mut room: BTreeSet<(usize, usize)> = BTreeSet::new();
     for index in by_length {
         let length = pieces[index].len();
         let fit = room.range((length, 0)..).next().copied();
-        let (left, group) = if let Some(entry) = fit {
+        let (left, block) = if let Some(entry) = fit {
             room.remove(&entry);
             entry
         } else {
-            groups.push(Vec::new());
-            (sequence_length, groups.len() - 1)
+            n_blocks += 1;
+            (sequence_length, n_blocks - 1)
         };
-        groups[group].push(index);
-        room.insert((left - length, group));
+        block_of[index] = block;
+        if left > length {
+            room.insert((left - length, block));
+        }
     }
-    for group in &mut groups {
-        group.sort_unstable();
-    }
-    groups.sort_unstable_by_key(|group| group[0]);
-    groups
+    block_of
 }
 
-fn sequential(pieces: &[Piece], sequence_length: usize) -> Vec<Vec<usize>> {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    let mut left = 0;
-    for (index, piece) in pieces.iter().enumerate() {
-        match groups.last_mut() {
-            Some(group) if piece.len() <= left => group.push(index),
-            _ => {
-                groups.push(vec![index]);
-                left = sequence_length;
-            }
+/// The block of each piece, by a number.
+fn sequential(pieces: &[Piece], sequence_length: usize) -> Vec<usize> {
+    let (mut n_blocks, mut left) = (0, 0);
+    let block_of = pieces.iter().map(|piece| {
+        if piece.len() > left || n_blocks == 0 {
+            n_blocks += 1;
+            left = sequence_length;
         }
         left -= piece.len();
-    }
-    groups
+        n_blocks - 1
+    });
+    block_of.collect()
 }

@@ -20,6 +20,9 @@ pub struct PackReport {
     /// Examples with a piece that begins behind their start: it is learned or scored without the prompt, or
     /// without a part of it.
     pub cut_examples: usize,
+    /// Examples that were left out because they are longer than a piece may be.
+    #[serde(default)]
+    pub dropped_examples: usize,
     /// Blocks.
     pub blocks: usize,
     /// Positions that predict something.
@@ -48,6 +51,7 @@ impl PackReport {
                         .any(|piece| piece.of_example() && piece.start() > 0)
                 })
                 .count(),
+            dropped_examples: 0,
             blocks: blocks.len(),
             labelled_tokens: blocks.iter().map(Block::n_labelled).sum(),
             fill: if room > 0.0 {

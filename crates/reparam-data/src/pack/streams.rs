@@ -12,7 +12,9 @@ pub(crate) fn joined(cut: Cut) -> Vec<Piece> {
     let mut stretches: Vec<Piece> = Vec::new();
     for piece in pieces {
         match stretches.last_mut() {
-            Some(last) if last.document == piece.document && last.range().end == piece.begin => {
+            Some(last)
+                if last.document == piece.document && last.range().end as u64 == piece.begin =>
+            {
                 last.len += piece.len;
             }
             _ => stretches.push(piece),
@@ -48,7 +50,7 @@ pub(crate) fn streams(
     }
     let (stretches, dropped): (Vec<Piece>, Vec<Piece>) =
         stretches.iter().copied().partition(|one| one.len > 1);
-    let tokens: usize = stretches.iter().map(|stretch| stretch.len - 1).sum();
+    let tokens: usize = stretches.iter().map(|stretch| stretch.len() - 1).sum();
     if tokens < n_streams {
         return Err(DataError::TooFewForStreams { tokens, n_streams });
     }
@@ -95,19 +97,20 @@ impl Reader<'_> {
         while let Some((stretch, rest)) = self.stretches.split_first()
             && left > 0
         {
-            let len = left.min(stretch.len - 1 - self.offset);
+            let len = left.min(stretch.len() - 1 - self.offset);
             pieces.push(Piece {
-                start: stretch.start + self.offset,
-                begin: stretch.begin + self.offset,
-                len,
-                n_labelled: len,
+                // No more than those of the stretch.
+                start: stretch.start + self.offset as u32,
+                begin: stretch.begin + self.offset as u64,
+                len: len as u32,
+                n_labelled: len as u32,
                 goes_on: true,
                 continues: self.offset > 0 && !(begins_stream && pieces.is_empty()),
                 ..*stretch
             });
             left -= len;
             self.offset += len;
-            if self.offset + 1 == stretch.len {
+            if self.offset + 1 == stretch.len() {
                 self.stretches = rest;
                 self.offset = 0;
             }

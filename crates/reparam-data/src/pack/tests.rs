@@ -28,7 +28,7 @@ fn pieces_of(documents: &[EncodedDocument], sequence_length: usize) -> Result<(C
 
 /// The tokens and the labels of a piece.
 fn seen(corpus: &Corpus, piece: &Piece) -> (Vec<u32>, Vec<i32>) {
-    let batch = Batch::concat(corpus, Learned::Masked, [&Block::of([*piece])]);
+    let batch = Batch::concat(corpus, Learned::Masked, [&Block::of([*piece])]).unwrap();
     (batch.input_ids, batch.labels)
 }
 
@@ -105,7 +105,7 @@ fn a_loss_mask_says_which_tokens_are_predicted() {
     let cut = super::cut(&corpus, 2, Learned::All).unwrap();
     assert_eq!(dropped(&cut), (0, 0));
     let blocks = pack(&cut.pieces, 2, PackingStrategy::None).unwrap();
-    let batch = Batch::concat(&corpus, Learned::All, &blocks);
+    let batch = Batch::concat(&corpus, Learned::All, &blocks).unwrap();
     assert_eq!(batch.labels, [11, I, 13, I, 15, I]);
     assert_eq!(
         batch.n_labelled(),
@@ -146,7 +146,7 @@ fn without_packing_a_piece_is_a_block() {
 fn a_batch_concatenates_blocks() {
     let (corpus, cut) = pieces_of(&documents(&[3, 2, 4]), 5).unwrap();
     let blocks = pack(&cut.pieces, 5, PackingStrategy::Sequential).unwrap();
-    let batch = Batch::concat(&corpus, Learned::Masked, [&blocks[1], &blocks[0]]);
+    let batch = Batch::concat(&corpus, Learned::Masked, [&blocks[1], &blocks[0]]).unwrap();
     const I: i32 = IGNORE_INDEX;
     let expected = Batch {
         input_ids: vec![5, 6, 7, 8, 0, 1, 2, 3, 4],
@@ -159,7 +159,7 @@ fn a_batch_concatenates_blocks() {
         (batch.n_tokens(), batch.n_sequences(), batch.n_labelled()),
         (9, 3, 6)
     );
-    let empty = Batch::concat(&corpus, Learned::Masked, []);
+    let empty = Batch::concat(&corpus, Learned::Masked, []).unwrap();
     assert_eq!((empty.bounds, empty.input_ids.len()), (vec![0], 0));
 }
 
@@ -368,7 +368,7 @@ proptest! {
             packed.sort_unstable();
             prop_assert_eq!(&packed, &expected);
 
-            let batch = Batch::concat(&corpus, Learned::Masked, &blocks);
+            let batch = Batch::concat(&corpus, Learned::Masked, &blocks).unwrap();
             prop_assert_eq!(batch.n_tokens(), kept);
             prop_assert_eq!(batch.n_sequences(), cut.pieces.len());
             prop_assert_eq!(batch.bounds.last(), Some(&batch.n_tokens()));
@@ -410,14 +410,20 @@ fn check_streams(lengths: &[usize], n_streams: usize, length: usize, holes: &[bo
         (whole.pieces.into_iter()).partition(|_| *holes.next().unwrap());
     // Tokens are numbers that count up.
     let left_out: BTreeSet<u32> = (out.iter())
-        .flat_map(|piece| corpus.ids(piece.document())[piece.start()..][..piece.len()].to_vec())
+        .flat_map(|piece| {
+            corpus.ids(piece.document()).unwrap()[piece.start()..][..piece.len()].to_vec()
+        })
         .collect();
     let stretches = joined(Cut {
         pieces: kept,
         ..whole
     });
     let pairs: Vec<(u32, i32)> = (0..corpus.n_documents())
-        .flat_map(|document| corpus.ids(document).windows(2))
+        .flat_map(|document| {
+            let ids = corpus.ids(document).unwrap();
+            let pairs = ids.windows(2).map(|pair| [pair[0], pair[1]]);
+            pairs.collect::<Vec<_>>()
+        })
         .filter(|pair| pair.iter().all(|token| !left_out.contains(token)))
         .map(|pair| (pair[0], pair[1] as i32))
         .collect();

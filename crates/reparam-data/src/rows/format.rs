@@ -23,6 +23,8 @@ pub enum RowFormat {
     Csv,
     /// Cells between tabs. Quotes are characters like any other.
     Tsv,
+    /// A table with typed columns.
+    Parquet,
     /// Every line is a `text`, or a `source` without a target; a blank one too.
     Lines,
     /// One token a line with its tag, blank lines between sentences: `.conll`, `.bio`, `.bmes`. The token is in the first
@@ -38,10 +40,11 @@ pub enum RowFormat {
 
 impl RowFormat {
     /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Jsonl,
         Self::Csv,
         Self::Tsv,
+        Self::Parquet,
         Self::Lines,
         Self::Conll,
         Self::Squad,
@@ -62,6 +65,7 @@ impl RowFormat {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Tsv => "tsv",
+            Self::Parquet => "parquet",
             Self::Lines => "lines",
             Self::Conll => "conll",
             Self::Squad => "squad",
@@ -73,7 +77,7 @@ impl RowFormat {
     /// The fields of its rows, or `None` where each file has its own.
     const fn fields(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Jsonl | Self::Csv | Self::Tsv => None,
+            Self::Jsonl | Self::Csv | Self::Tsv | Self::Parquet => None,
             Self::Lines => Some(&Self::LINE),
             Self::Conll => Some(&["tokens", "tags"]),
             Self::Squad => Some(&["context", "question", "answers", "id"]),
@@ -120,6 +124,7 @@ impl RowFormat {
             Format::Jsonl => Some(Self::Jsonl),
             Format::Csv => Some(Self::Csv),
             Format::Tsv => Some(Self::Tsv),
+            Format::Parquet => Some(Self::Parquet),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::{Result, RowError};
 use super::read::{File, Row, Rows, Schema};
 use crate::error::DataError;
-use crate::source::{Column, DocumentSource, FileDigest, paths, read_file, utf8};
+use crate::source::{Column, DocumentSource, paths, read_data, utf8};
 
 #[cfg(test)]
 mod tests;
@@ -61,10 +61,10 @@ fn files(path: &PathBuf) -> Result<Vec<PathBuf>> {
 
 fn aligned(source: &Path, target: &Path, schema: &Schema, rows: &mut Rows<Row>) -> Result<()> {
     let files = [source, target];
-    let bytes = [read_file(source)?, read_file(target)?];
+    let read = [read_data(source)?, read_data(target)?];
     let mut sides = Vec::with_capacity(files.len());
-    for ((path, bytes), field) in files.into_iter().zip(&bytes).zip(SIDES) {
-        rows.files.push(FileDigest::of(path, bytes));
+    for ((path, (bytes, digest)), field) in files.into_iter().zip(&read).zip(SIDES) {
+        rows.files.push(digest.clone());
         let text = utf8(path, bytes)?;
         if text.is_empty() {
             let path = path.to_owned();

@@ -14,7 +14,7 @@ use super::sequences::other_names;
 use crate::error::DataError;
 use crate::source::{
     Column, Dialect, DocumentSource, Faults, Fields, FileDigest, Format, OnError, Records, Skipped,
-    check_width, column, json, json_type, paths, read_file, utf8,
+    check_width, column, json, json_type, parquet, paths, read_data, utf8,
 };
 
 #[cfg(test)]
@@ -243,35 +243,41 @@ pub fn read_rows(paths: &[PathBuf], schema: &Schema, options: &RowsOptions) -> R
         left_out: found.left_out,
     };
     for path in &found.files {
-        let bytes = read_file(path)?;
-        rows.files.push(FileDigest::of(path, &bytes));
-        let text = utf8(path, &bytes)?;
-        if text.is_empty() {
-            return Err(DataError::EmptyFile { path: path.clone() }.into());
-        }
         let format = options.format.or_else(|| RowFormat::of(path));
         let format = format.ok_or_else(|| RowError::NoFormat {
             path: path.clone(),
             known: RowFormat::of_schema(schema),
         })?;
         format.check(schema, Some(path))?;
-        let file = File {
+        let fields = &options.fields;
+        let mut file = File {
             path,
-            text,
+            text: "",
             schema,
-            fields: &options.fields,
+            fields,
         };
+        if format == RowFormat::Parquet {
+            let digest = file.parquet(&mut rows.rows)?;
+            rows.files.push(digest);
+            continue;
+        }
+        let (bytes, digest) = read_data(path)?;
+        rows.files.push(digest);
+        file.text = utf8(path, &bytes)?;
+        if file.text.is_empty() {
+            return Err(DataError::EmptyFile { path: path.clone() }.into());
+        }
         match format {
             RowFormat::Jsonl if file.is_squad() => file.questions(&mut rows.rows)?,
             RowFormat::Jsonl => file.objects(&mut rows.rows)?,
-            RowFormat::Csv => file.table(Dialect::of_csv(text), &mut rows.rows)?,
+            RowFormat::Csv => file.table(Dialect::of_csv(file.text), &mut rows.rows)?,
             RowFormat::Tsv => file.table(Dialect::TSV, &mut rows.rows)?,
             RowFormat::Lines => file.lines(&mut rows.rows),
             RowFormat::Conll => file.sentences(&mut rows.rows)?,
             RowFormat::Squad => file.questions(&mut rows.rows)?,
             RowFormat::Bars => file.bars(&mut rows.rows)?,
-            // No name says it, and where it is chosen, files are read in pairs.
-            RowFormat::Parallel => {}
+            // Read above; no name says the other, and where it is chosen, files are read in pairs.
+            RowFormat::Parquet | RowFormat::Parallel => {}
         }
     }
     Ok(rows)
@@ -331,16 +337,28 @@ impl File<'_> {
         }
     }
 
+    /// Whether the value of a key, or what is in it, is that of a field.
+    fn is_field(&self, key: &str) -> bool {
+        self.schema.read().any(|field| {
+            let of_field = self.fields.key(field);
+            let is_around = of_field
+                .split_once('.')
+                .is_some_and(|(outer, _)| outer == key);
+            of_field == key || is_around || self.is_other_name(field, key)
+        })
+    }
+
+    fn parquet(&self, rows: &mut Vec<Result<Row>>) -> Result<FileDigest> {
+        let is_wanted = |key: &str| self.is_field(key);
+        Ok(parquet::rows(self.path, is_wanted, |object, place| {
+            let row = object.map_err(RowError::from);
+            rows.push(row.and_then(|object| self.object(object, place)));
+            Ok(())
+        })?)
+    }
+
     fn objects(&self, rows: &mut Vec<Result<Row>>) -> Result<()> {
-        let is_field = |key: &str| {
-            self.schema.read().any(|field| {
-                let of_field = self.fields.key(field);
-                let is_around = of_field
-                    .split_once('.')
-                    .is_some_and(|(outer, _)| outer == key);
-                of_field == key || is_around || self.is_other_name(field, key)
-            })
-        };
+        let is_field = |key: &str| self.is_field(key);
         json::objects(self.path, self.text, is_field, |object, place| {
             rows.push(
                 object

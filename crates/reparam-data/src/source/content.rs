@@ -1,25 +1,23 @@
 //! What a file is made of: bytes of a text, or what they are instead.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use reparam_formats::FormatError;
 use reparam_formats::file;
 use reparam_formats::identify::{HEAD_BYTES, Kind, kind_of_bytes};
-use sha2::{Digest, Sha256};
 
+use super::FileDigest;
+use super::input::Input;
 use super::paths::not_found;
 use super::records::line_ends;
-use super::{FileDigest, hex};
 use crate::error::{DataError, Result};
 
 /// How many bytes of a file tell in which encoding it is.
 const SAMPLE: usize = 1 << 16;
 
 /// Says precisely why a file cannot be opened.
-fn not_opened(path: &Path, error: FormatError) -> DataError {
+pub(super) fn not_opened(path: &Path, error: FormatError) -> DataError {
     match error {
         FormatError::NoSuchFile { .. } => not_found(path),
         FormatError::AnotherKind {
@@ -31,7 +29,7 @@ fn not_opened(path: &Path, error: FormatError) -> DataError {
     }
 }
 
-/// Reads a whole file.
+/// Reads a whole file as it is; one of data is read by [`read_data`](super::read_data).
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     file::read(path).map_err(|error| not_opened(path, error))
 }
@@ -137,10 +135,9 @@ fn refuse_zero_bytes(path: &Path, text: &str) -> Result<()> {
 /// Reads the lines of a file one after the other.
 pub(super) struct Lines {
     path: PathBuf,
-    reader: BufReader<File>,
-    digest: Sha256,
+    input: Input,
     /// Bytes before the line.
-    offset: u64,
+    offset: usize,
     /// The last line that was read, counted from 1.
     line: usize,
     buffer: Vec<u8>,
@@ -148,65 +145,48 @@ pub(super) struct Lines {
 
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = file::open_stream(path).map_err(|error| not_opened(path, error))?;
-        let mut lines = Self {
-            path: path.to_owned(),
-            reader: BufReader::with_capacity(SAMPLE, file),
-            digest: Sha256::new(),
-            offset: 0,
-            line: 0,
-            buffer: Vec::new(),
-        };
-        let head = lines.head()?;
+        let mut input = Input::open(path)?;
+        let head = input.head()?;
         refuse_other_kinds(path, head)?;
         if let Ok(text) = std::str::from_utf8(head) {
             refuse_zero_bytes(path, text)?;
         }
-        Ok(lines)
-    }
-
-    /// The first bytes of what is left.
-    fn head(&mut self) -> Result<&[u8]> {
-        let path = &self.path;
-        self.reader
-            .fill_buf()
-            .map_err(|source| DataError::Unreadable {
-                path: path.clone(),
-                source,
-            })
+        Ok(Self {
+            path: path.to_owned(),
+            input,
+            offset: 0,
+            line: 0,
+            buffer: Vec::new(),
+        })
     }
 
     /// Whether the file begins with a bracket, as far as its beginning shows.
     pub(super) fn is_array(&mut self) -> Result<bool> {
-        let head = self.head()?;
+        let head = self.input.head()?;
         let head = head.strip_prefix("\u{feff}".as_bytes()).unwrap_or(head);
         Ok(head.trim_ascii_start().starts_with(b"["))
     }
 
     /// Whether there is nothing in the file but perhaps a byte order mark.
     pub(super) fn is_empty(&mut self) -> Result<bool> {
-        let head = self.head()?;
+        let head = self.input.head()?;
         Ok(head.is_empty() || head == "\u{feff}".as_bytes())
     }
 
     /// Returns the next line without its end, and its number.
     pub(super) fn next(&mut self) -> Result<Option<(usize, &str)>> {
-        self.offset += self.buffer.len() as u64;
+        self.offset += self.buffer.len();
         self.buffer.clear();
-        let read = self.reader.read_until(b'\n', &mut self.buffer);
-        read.map_err(|source| DataError::Unreadable {
-            path: self.path.clone(),
-            source,
-        })?;
+        self.input.line(&mut self.buffer)?;
         if self.buffer.is_empty() {
             return Ok(None);
         }
-        self.digest.update(&self.buffer);
         self.line += 1;
-        let text = match std::str::from_utf8(&self.buffer) {
-            Ok(text) => text,
-            Err(error) => return Err(self.not_utf8(error.valid_up_to())),
-        };
+        if let Err(error) = std::str::from_utf8(&self.buffer) {
+            return Err(self.not_utf8(error.valid_up_to()));
+        }
+        // It has been checked.
+        let text = std::str::from_utf8(&self.buffer).unwrap_or_default();
         let text = text.strip_suffix('\n').unwrap_or(text);
         let text = text.strip_suffix('\r').unwrap_or(text);
         let text = match self.line {
@@ -216,22 +196,32 @@ impl Lines {
         Ok(Some((self.line, text)))
     }
 
-    fn not_utf8(&self, valid: usize) -> DataError {
+    fn not_utf8(&mut self, valid: usize) -> DataError {
         // More than a line tells the encoding better.
-        let bytes = read_file(&self.path).unwrap_or_default();
-        let offset = usize::try_from(self.offset).unwrap_or_default() + valid;
-        match bytes.get(offset) {
-            Some(_) => not_utf8(&self.path, &bytes, self.line, offset),
-            None => not_utf8(&self.path, &self.buffer, self.line, valid),
+        while self.buffer.len() < valid + SAMPLE {
+            let before = self.buffer.len();
+            if self.input.line(&mut self.buffer).is_err() || self.buffer.len() == before {
+                break;
+            }
+        }
+        match not_utf8(&self.path, &self.buffer, self.line, valid) {
+            DataError::InvalidUtf8 {
+                path,
+                line,
+                offset,
+                encoding,
+            } => DataError::InvalidUtf8 {
+                path,
+                line,
+                offset: self.offset + offset,
+                encoding,
+            },
+            error => error,
         }
     }
 
     /// Ends the reading after the last line.
-    pub(super) fn finish(self) -> FileDigest {
-        FileDigest {
-            path: self.path,
-            bytes: self.offset,
-            sha256: hex(&self.digest.finalize()),
-        }
+    pub(super) fn finish(self) -> Result<FileDigest> {
+        self.input.finish()
     }
 }

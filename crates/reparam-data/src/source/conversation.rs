@@ -3,6 +3,7 @@
 use std::fmt;
 
 use reparam_formats::chat_templates::ChatTemplates;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Fields, Format, ReadOptions, json_type};
@@ -20,7 +21,7 @@ pub struct ChatOptions {
 }
 
 /// The turns of the assistant in conversations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnCount {
     /// How many conversations there are.
     pub conversations: usize,

@@ -12,7 +12,7 @@ use crate::error::{DataError, Result};
 
 /// How documents and examples are written in a file.
 ///
-/// Without one, the name of a file says how it is written, and the fields of its first row what it holds. Those behind
+/// Without one, the name of a file says how it is written, also where `.gz` or `.zst` stands behind it, and the fields of its first row what it holds. Those behind
 /// the tables say what the rows hold; how they are written, the name says then, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,6 +28,8 @@ pub enum Format {
     Csv,
     /// A table with a header, cells between tabs. Quotes are characters like any other: `.tsv`, `.tab`.
     Tsv,
+    /// A table with typed columns: `.parquet`.
+    Parquet,
     /// Rows with `prompt` and `completion`, `prompt` and `response`, or `question` and `answer`: the text is the first
     /// followed by the second exactly as they are.
     PromptCompletion,
@@ -47,12 +49,13 @@ pub enum Format {
 
 impl Format {
     /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Text,
         Self::Lines,
         Self::Jsonl,
         Self::Csv,
         Self::Tsv,
+        Self::Parquet,
         Self::PromptCompletion,
         Self::Alpaca,
         Self::Messages,
@@ -61,7 +64,7 @@ impl Format {
     ];
 
     /// The extensions that say how a file is written.
-    const EXTENSIONS: [(&str, Self); 8] = [
+    const EXTENSIONS: [(&str, Self); 9] = [
         ("txt", Self::Text),
         ("text", Self::Text),
         ("md", Self::Text),
@@ -70,6 +73,7 @@ impl Format {
         ("csv", Self::Csv),
         ("tsv", Self::Tsv),
         ("tab", Self::Tsv),
+        ("parquet", Self::Parquet),
     ];
 
     /// The name that run files and the program use.
@@ -81,6 +85,7 @@ impl Format {
             Self::Jsonl => "jsonl",
             Self::Csv => "csv",
             Self::Tsv => "tsv",
+            Self::Parquet => "parquet",
             Self::PromptCompletion => "prompt_completion",
             Self::Alpaca => "alpaca",
             Self::Messages => "messages",

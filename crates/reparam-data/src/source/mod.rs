@@ -32,8 +32,10 @@ mod conversation;
 mod faults;
 mod fields;
 mod format;
+mod input;
 pub(crate) mod json;
 mod line_ends;
+pub(crate) mod parquet;
 pub(crate) mod paths;
 mod records;
 mod shape;
@@ -47,6 +49,8 @@ pub(crate) use faults::{Fault, Faults, and_others};
 pub use faults::{OnError, Skipped};
 pub use fields::{Column, Fields, FieldsError};
 pub use format::Format;
+pub(crate) use input::{digest, expanded_name, read_data};
+pub(crate) use paths::Files;
 pub(crate) use records::{Dialect, Records, check_width, column};
 pub(crate) use shape::known_fields;
 pub use template::Template;
@@ -54,7 +58,7 @@ pub use template::Template;
 use content::{Lines, into_utf8};
 use conversation::Compiled;
 use line_ends::unix_line_ends;
-use shape::{Shape, is_key_of_field};
+use shape::{Shape, is_key_of_field, may_be_read};
 
 /// A text to learn from or to score.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,7 +98,7 @@ pub struct LearnedTurns {
 pub struct DocumentSource {
     /// The file, shared by all its documents.
     pub path: Arc<Path>,
-    /// The line that it begins on, counted from 1.
+    /// The line that it begins on, counted from 1; of a Parquet file its row.
     pub line: usize,
     /// Which element of the file's array it is, counted from 1, if the file is one.
     pub item: Option<usize>,
@@ -133,7 +137,7 @@ impl FileDigest {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -183,7 +187,7 @@ impl ReadOptions {
 }
 
 /// What was read.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReadReport {
     /// One digest a file, in the order in which the files were read.
     pub files: Vec<FileDigest>,
@@ -229,8 +233,10 @@ pub fn read_documents(paths: &[PathBuf], options: &ReadOptions) -> Result<Source
 ///
 /// As that; [`DataError::Interrupted`].
 pub fn read_watched(paths: &[PathBuf], options: &ReadOptions, watch: Watch<'_>) -> Result<Source> {
+    options.check()?;
     let mut documents = Vec::new();
-    let report = visit(paths, options, watch, &mut |document| {
+    let told = (watch, true);
+    let report = visit(&find(paths)?, options, told, &mut |document| {
         documents.push(document);
         Ok(())
     })?;
@@ -256,31 +262,50 @@ pub fn visit_documents(
     options: &ReadOptions,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadReport> {
-    visit(paths, options, Watch::never(), each)
+    options.check()?;
+    visit_files(&find(paths)?, options, Watch::never(), each)
 }
 
-fn visit(
-    paths: &[PathBuf],
+/// Finds the files of texts that paths stand for.
+pub(crate) fn find(paths: &[PathBuf]) -> Result<Files> {
+    paths::find(paths, |path| Format::of_name(path).is_some())
+}
+
+/// [`visit_documents`] of files that were found, which ends between two of them if it is asked to.
+pub(crate) fn visit_files(
+    files: &Files,
     options: &ReadOptions,
     watch: Watch<'_>,
     each: &mut dyn FnMut(Document) -> Result<()>,
 ) -> Result<ReadReport> {
-    options.check()?;
+    visit(files, options, (watch, false), each)
+}
+
+/// Reads files; `tells` is whether it is told how many have been read.
+fn visit(
+    found: &Files,
+    options: &ReadOptions,
+    (watch, tells): (Watch<'_>, bool),
+    each: &mut dyn FnMut(Document) -> Result<()>,
+) -> Result<ReadReport> {
+    let tell = |done: u64, total: u64| {
+        if tells {
+            watch.at(Phase::Reading, done, total);
+        }
+    };
     let steps = match options.text.is_nothing() {
         true => None,
         false => Some(Preprocessor::new(&options.text)?),
     };
     let mut of_texts = TextReport::new(SHOWN_TEXTS);
-    let is_data = |path: &Path| Format::of_name(path).is_some();
-    let found = paths::find(paths, is_data)?;
     let mut report = ReadReport {
-        left_out: found.left_out,
+        left_out: found.left_out.clone(),
         ..ReadReport::default()
     };
     let total = found.files.len() as u64;
     for (path, done) in found.files.iter().zip(0..) {
         watch.check()?;
-        watch.at(Phase::Reading, done, total);
+        tell(done, total);
         let container = Format::container(path, options.format);
         let container =
             container.ok_or_else(|| DataError::UnknownExtension { path: path.clone() })?;
@@ -309,7 +334,7 @@ fn visit(
             report.formats.push(format);
         }
     }
-    watch.at(Phase::Reading, total, total);
+    tell(total, total);
     report.text = steps.map(|_| of_texts);
     Ok(report)
 }
@@ -349,10 +374,14 @@ impl Reading<'_> {
                     return self.lines(lines);
                 }
             }
+            Format::Parquet => {
+                let options = self.options;
+                let is_wanted = |key: &str| may_be_read(key, options);
+                return parquet::rows(&path, is_wanted, |row, place| self.row(row, place));
+            }
             _ => {}
         }
-        let bytes = read_file(&path)?;
-        let digest = FileDigest::of(&path, &bytes);
+        let (bytes, digest) = read_data(&path)?;
         let text = into_utf8(&path, bytes)?;
         if text.is_empty() {
             return Err(self.empty_file());
@@ -366,6 +395,7 @@ impl Reading<'_> {
             Format::Csv => self.table(&text, Dialect::of_csv(&text))?,
             Format::Tsv => self.table(&text, Dialect::TSV)?,
             Format::Jsonl
+            | Format::Parquet
             | Format::PromptCompletion
             | Format::Alpaca
             | Format::Messages
@@ -402,7 +432,7 @@ impl Reading<'_> {
             }
         }
         if has_rows {
-            return Ok(lines.finish());
+            return lines.finish();
         }
         Err(DataError::NoDocuments {
             path: self.path.to_path_buf(),
@@ -634,8 +664,9 @@ fn prepared(
     }))
 }
 
-/// The extension in lower case.
+/// The extension in lower case; of a compressed file the one before that of the compression.
 pub(crate) fn extension(path: &Path) -> Option<String> {
+    let path = input::expanded_name(path);
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.map(str::to_ascii_lowercase)
 }

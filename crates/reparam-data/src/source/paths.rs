@@ -32,6 +32,14 @@ pub(crate) struct Files {
     pub(crate) left_out: Vec<PathBuf>,
 }
 
+impl Files {
+    /// How many bytes they have together; of what cannot be read none.
+    pub(crate) fn bytes(&self) -> u64 {
+        let sizes = self.files.iter().map(fs::metadata);
+        sizes.flatten().map(|metadata| metadata.len()).sum()
+    }
+}
+
 /// Finds the files that `paths` stand for: a file stands for itself, a directory for all files in it and below, a pattern
 /// for what it matches (`*`, `?`, `[..]`, and `**` for any directories). Hidden files are only found by their whole names,
 /// and a file that was found before is not found again by a directory or a pattern.

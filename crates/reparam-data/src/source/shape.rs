@@ -341,6 +341,13 @@ pub(super) fn is_key_of_field(key: &str, options: &ReadOptions) -> bool {
     fields.any(|field| options.fields.key(field) == key)
 }
 
+/// Returns whether what a row has by this key may be a part of its document.
+pub(super) fn may_be_read(key: &str, options: &ReadOptions) -> bool {
+    let of_chat = || ChatForm::ALL.into_iter().flat_map(ChatForm::fields);
+    is_key_of_field(key, options)
+        || options.template.is_none() && of_chat().any(|field| options.fields.key(field) == key)
+}
+
 /// Lists what the fields of a row may be, for hints.
 pub(crate) fn known_fields(format: Option<Format>) -> String {
     let options = ReadOptions {

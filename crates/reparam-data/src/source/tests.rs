@@ -7,6 +7,7 @@ use super::*;
 
 mod conversations;
 mod examples;
+mod readers;
 mod rows;
 
 /// A directory, and the path of the file in it that has these bytes.
@@ -290,7 +291,7 @@ fn other_kinds_of_files_are_named() {
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 2690\n",
             "a Git LFS pointer",
         ),
-        (b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xabV", "a gzip archive"),
+        (b"BZh91AY&SY\0\0", "a bzip2 archive"),
         (b"PAR1\x15\x04\x15\x80", "a Parquet file"),
         (b"PK\x03\x04\x14\0\0\0\x08\0", "a ZIP archive"),
     ];

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Result, TabularError};
 use super::number::{Cell, Notation};
 use super::table::Table;
-use crate::source::{Dialect, FileDigest, Records, read_file, utf8};
+use crate::source::{Dialect, FileDigest, Records, read_data, utf8};
 
 #[cfg(test)]
 mod tests;
@@ -148,8 +148,7 @@ fn read(
     features: Option<&[String]>,
     (policy, known): (MissingPolicy, Notation),
 ) -> Result<Table> {
-    let bytes = read_file(path)?;
-    let digest = FileDigest::of(path, &bytes);
+    let (bytes, digest) = read_data(path)?;
     let text = utf8(path, &bytes)?;
     let read = |notation| {
         read_text(

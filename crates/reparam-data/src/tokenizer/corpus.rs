@@ -1,12 +1,15 @@
 //! Encoding documents into a corpus: in parallel, a part at a time, each text dropped as soon as it is encoded.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::parts::PART;
 use super::{SpecialTokens, TextTokenizer};
 use crate::error::Result;
 use crate::order::ContentHash;
-use crate::pack::{Corpus, EncodedDocument};
+use crate::pack::{Corpus, CorpusBuilder, EncodedDocument, Sink};
 use crate::source::{Document, DocumentSource};
 use crate::watch::{Phase, Watch};
 
@@ -42,33 +45,17 @@ impl TextTokenizer {
         watch: Watch<'_>,
     ) -> Result<EncodedCorpus> {
         let total: usize = documents.iter().map(|document| document.text.len()).sum();
-        let mut encoding = Encoding {
-            tokenizer: self,
-            watch,
-            encoded: EncodedCorpus::default(),
-            done: 0,
-            total,
-        };
-        watch.at(Phase::Tokenizing, 0, total as u64);
-        let (mut some, mut bytes) = (Vec::new(), 0);
+        let corpus = CorpusBuilder::in_memory();
+        let mut encoder = Encoder::new(self, corpus, total as u64, watch);
         for document in documents {
-            let is_whole = document.prompt_len.is_none() && document.turns.is_none();
-            let is_long = is_whole && document.text.len() > AT_ONCE;
-            if is_long || bytes > AT_ONCE {
-                encoding.several(std::mem::take(&mut some))?;
-                bytes = 0;
-            }
-            if is_long {
-                encoding.long(document)?;
-            } else {
-                bytes += document.text.len();
-                some.push(document);
-            }
+            encoder.push(document)?;
         }
-        encoding.several(some)?;
-        // The last word, also of texts that are empty.
-        watch.at(Phase::Tokenizing, total as u64, total as u64);
-        Ok(encoding.encoded)
+        let encoded = encoder.finish()?;
+        Ok(EncodedCorpus {
+            corpus: encoded.corpus.finish(),
+            hashes: encoded.hashes,
+            special: encoded.special,
+        })
     }
 }
 
@@ -90,16 +77,89 @@ impl TextTokenizer {
     }
 }
 
-/// Documents that are being encoded.
-struct Encoding<'a> {
-    tokenizer: &'a TextTokenizer,
-    watch: Watch<'a>,
-    encoded: EncodedCorpus,
-    done: usize,
-    total: usize,
+/// What an [`Encoder`] has made.
+pub(crate) struct Encoded<S> {
+    pub(crate) corpus: CorpusBuilder<S>,
+    pub(crate) hashes: Vec<ContentHash>,
+    pub(crate) special: Option<(usize, DocumentSource)>,
+    /// The files of the documents, and how many documents each has, in their order.
+    pub(crate) files: Vec<(Arc<Path>, usize)>,
 }
 
-impl Encoding<'_> {
+/// Encodes documents as they come: some together, each text dropped as soon as its tokens are there.
+pub(crate) struct Encoder<'a, S> {
+    tokenizer: &'a TextTokenizer,
+    watch: Watch<'a>,
+    encoded: Encoded<S>,
+    /// What is encoded next.
+    waiting: Vec<Document>,
+    waiting_bytes: usize,
+    done: u64,
+    total: u64,
+}
+
+impl<'a, S: Sink> Encoder<'a, S> {
+    /// Begins to encode texts of about `total` bytes.
+    pub(crate) fn new(
+        tokenizer: &'a TextTokenizer,
+        corpus: CorpusBuilder<S>,
+        total: u64,
+        watch: Watch<'a>,
+    ) -> Self {
+        watch.at(Phase::Tokenizing, 0, total);
+        Self {
+            tokenizer,
+            watch,
+            encoded: Encoded {
+                corpus,
+                hashes: Vec::new(),
+                special: None,
+                files: Vec::new(),
+            },
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            done: 0,
+            total,
+        }
+    }
+
+    /// Takes a document.
+    ///
+    /// # Errors
+    ///
+    /// That of this document, or of one before.
+    pub(crate) fn push(&mut self, document: Document) -> Result<()> {
+        let is_whole = document.prompt_len.is_none() && document.turns.is_none();
+        let is_long = is_whole && document.text.len() > AT_ONCE;
+        if is_long || self.waiting_bytes > AT_ONCE {
+            self.encode_waiting()?;
+        }
+        if is_long {
+            return self.long(document);
+        }
+        self.waiting_bytes += document.text.len();
+        self.waiting.push(document);
+        Ok(())
+    }
+
+    /// Encodes what is left.
+    ///
+    /// # Errors
+    ///
+    /// That of the first document that has one.
+    pub(crate) fn finish(mut self) -> Result<Encoded<S>> {
+        self.encode_waiting()?;
+        // The last word, also of texts that are empty.
+        self.watch.at(Phase::Tokenizing, self.total, self.total);
+        Ok(self.encoded)
+    }
+
+    fn encode_waiting(&mut self) -> Result<()> {
+        self.waiting_bytes = 0;
+        let documents = std::mem::take(&mut self.waiting);
+        self.several(documents)
+    }
+
     fn several(&mut self, documents: Vec<Document>) -> Result<()> {
         let (tokenizer, watch) = (self.tokenizer, self.watch);
         let encode = |document: &Document| -> Result<(EncodedDocument, usize)> {
@@ -126,7 +186,7 @@ impl Encoding<'_> {
         let template = tokenizer.template()?;
         let check = |ids: &[u32]| tokenizer.check_rows(ids).map_err(located);
         check(&template.before)?;
-        self.encoded.corpus.extend(&template.before);
+        self.encoded.corpus.extend(&template.before)?;
         let mut n_special = 0;
         let mut at = 0;
         while let Some(end) = tokenizer.round(text, at) {
@@ -136,8 +196,8 @@ impl Encoding<'_> {
                 .map_err(located)?
             else {
                 // What is there of it already is taken back.
-                self.encoded.corpus.take_back();
-                self.done -= at;
+                self.encoded.corpus.take_back()?;
+                self.done -= at as u64;
                 return self.several(vec![document]);
             };
             if at == 0 {
@@ -150,7 +210,7 @@ impl Encoding<'_> {
             for ids in parts {
                 check(&ids)?;
                 n_special += tokenizer.count_special(&ids);
-                self.encoded.corpus.extend(&ids);
+                self.encoded.corpus.extend(&ids)?;
             }
             self.advance(end - at);
             at = end;
@@ -160,7 +220,7 @@ impl Encoding<'_> {
             after.push(eos);
         }
         check(&after)?;
-        self.encoded.corpus.extend(&after);
+        self.encoded.corpus.extend(&after)?;
         self.encoded.corpus.end(None)?;
         self.ended(&document, n_special);
         Ok(())
@@ -170,6 +230,13 @@ impl Encoding<'_> {
         let prompt_len = document.prompt_len.map_or(u64::MAX, |len| len as u64);
         let parts = [document.text.as_bytes(), &prompt_len.to_le_bytes()];
         self.encoded.hashes.push(ContentHash::of(parts));
+        match self.encoded.files.last_mut() {
+            Some((path, count)) if *path == document.source.path => *count += 1,
+            _ => {
+                let path = Arc::clone(&document.source.path);
+                self.encoded.files.push((path, 1));
+            }
+        }
         if n_special > 0 {
             let first = || (0, document.source.clone());
             self.encoded.special.get_or_insert_with(first).0 += n_special;
@@ -177,8 +244,9 @@ impl Encoding<'_> {
     }
 
     fn advance(&mut self, bytes: usize) {
-        self.done += bytes;
-        let (done, total) = (self.done as u64, self.total as u64);
-        self.watch.at(Phase::Tokenizing, done, total);
+        self.done += bytes as u64;
+        // What is said of the total is the size of files, which may be compressed.
+        let done = self.done.min(self.total);
+        self.watch.at(Phase::Tokenizing, done, self.total);
     }
 }

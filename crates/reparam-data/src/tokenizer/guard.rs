@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 /// The libraries whose panics become errors here.
-const LIBRARIES: [&str; 2] = ["tokenizers", "spm_precompiled"];
+const LIBRARIES: [&str; 3] = ["tokenizers", "spm_precompiled", "parquet"];
 
 /// The key of the table of characters.
 const CHARSMAP: &str = "precompiled_charsmap";
@@ -55,7 +55,7 @@ pub(super) fn tokenizer(bytes: &[u8]) -> Result<Tokenizer, String> {
     })
 }
 
-/// Returns whether a panic is one of the libraries that read and apply a `tokenizer.json`. It becomes an error of the caller: a
+/// Returns whether a panic is one of the libraries that read and apply a `tokenizer.json`, or that read Parquet. It becomes an error of the caller: a
 /// hook that reports panics need not report it.
 pub fn is_caught_panic(info: &PanicHookInfo<'_>) -> bool {
     let Some(location) = info.location() else {

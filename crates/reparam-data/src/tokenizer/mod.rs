@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use reparam_formats::identify::{Kind, expect_kind_of_bytes};
 use reparam_formats::tokenizer_files::{ADDED_TOKENS_FILE, OLDER_TOKENIZER_FILES};
+use sha2::{Digest, Sha256};
 use tokenizers::processors::PostProcessorWrapper;
 use tokenizers::{
     AddedToken, DecoderWrapper, Encoding, ModelWrapper, Tokenizer, TruncationDirection,
@@ -27,7 +28,7 @@ use tokenizers::{
 
 use crate::error::{DataError, Result};
 use crate::pack::EncodedDocument;
-use crate::source::{Document, FileDigest, read_file};
+use crate::source::{Document, FileDigest, hex, read_file};
 
 mod corpus;
 mod guard;
@@ -46,6 +47,7 @@ mod windows;
 mod words;
 
 pub use corpus::EncodedCorpus;
+pub(crate) use corpus::{Encoded, Encoder};
 pub use guard::is_caught_panic;
 pub use older::tokenizer_json;
 pub use pieces::EncodedPiece;
@@ -362,6 +364,15 @@ impl TextTokenizer {
     #[must_use]
     pub fn digest(&self) -> &FileDigest {
         &self.digest
+    }
+
+    /// A digest of all that the ids of a text follow from.
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let json = self.inner.to_string(false);
+        let json = json.map_err(|error| encode_error(error.to_string()))?;
+        let rest = format!("{:?} {}", self.special, self.embedding_rows);
+        let digest = Sha256::new_with_prefix(json).chain_update(rest).finalize();
+        Ok(hex(&digest))
     }
 
     /// Checks that the model has a row for each of these ids.

@@ -293,7 +293,7 @@ fn documents_are_encoded_in_order() {
         .unwrap();
     assert_eq!(encoded.corpus.n_documents(), n_documents);
     for (place, (_, ids)) in GOLDEN.iter().enumerate() {
-        assert_eq!(encoded.corpus.ids(place), [ids, &[2][..]].concat());
+        assert_eq!(encoded.corpus.ids(place).unwrap(), [ids, &[2][..]].concat());
         assert_eq!(encoded.corpus.loss_mask(place), None);
     }
 }

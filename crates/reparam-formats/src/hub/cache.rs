@@ -1,4 +1,4 @@
-//! The cache, in the layout of `huggingface_hub`: what it has of a model, and where its files are.
+//! The cache, in the layout of `huggingface_hub`: what it has of a model or a data set, and where its files are.
 //!
 //! `models--org--name/` holds `blobs/<etag>`, `snapshots/<commit>/<file>` (links to blobs) and `refs/<branch>` (a commit);
 //! `.locks/models--org--name/<etag>.lock` is held by whoever downloads a blob.
@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::HubOptions;
+use super::{HubOptions, Repository};
 use super::names::{Commit, Etag, FileName};
 use crate::FormatError;
 use crate::atomic::write_file_atomic;
@@ -32,9 +32,9 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Returns the part of the model with this id, which is a valid one.
-    pub(super) fn new(cache: &Path, id: &str) -> Self {
-        let name = format!("models--{}", id.replace('/', "--"));
+    /// Returns the part of the repository with this id, which is a valid one.
+    pub(super) fn new(cache: &Path, kind: Repository, id: &str) -> Self {
+        let name = format!("{}--{}", kind.plural(), id.replace('/', "--"));
         Self {
             root: cache.join(&name),
             locks: cache.join(".locks").join(name),
@@ -66,7 +66,7 @@ impl Folder {
     }
 
     /// Returns the commit that a valid revision stands for, if the cache knows it.
-    fn commit(&self, revision: &str) -> Option<Commit> {
+    pub(super) fn commit(&self, revision: &str) -> Option<Commit> {
         Commit::parse(revision).or_else(|| {
             let path = self.root.join("refs").join(revision);
             if !path.is_file() {
@@ -78,6 +78,24 @@ impl Folder {
             file.take(43).read_to_string(&mut text).ok()?;
             Commit::parse(text.trim_end())
         })
+    }
+
+    /// Where the names of all files of a commit are, which `huggingface_hub` does not keep.
+    fn listing_path(&self, commit: &Commit) -> PathBuf {
+        self.root.join("listings").join(format!("{}.json", commit.as_str()))
+    }
+
+    /// Returns the names of all files of a commit, if they were noted.
+    pub(super) fn listing(&self, commit: &Commit) -> Option<Vec<String>> {
+        let bytes = crate::file::read(&self.listing_path(commit)).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Notes the names of all files of a commit.
+    pub(super) fn list(&self, commit: &Commit, files: &[String]) -> Result<(), FormatError> {
+        let path = self.listing_path(commit);
+        create_parent(&path)?;
+        write_file_atomic(&path, serde_json::json!(files).to_string().as_bytes())
     }
 
     /// Notes which commit a valid revision stands for.
@@ -130,7 +148,7 @@ pub(super) fn create_parent(path: &Path) -> Result<(), FormatError> {
 }
 
 pub(super) fn look_up(id: &str, options: &HubOptions) -> Cached {
-    let folder = Folder::new(&options.cache_dir, id);
+    let folder = Folder::new(&options.cache_dir, Repository::Model, id);
     let Some(commit) = folder.commit(&options.revision) else {
         return Cached::Nothing;
     };

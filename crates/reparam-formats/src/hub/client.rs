@@ -13,7 +13,7 @@ use super::cache::Folder;
 use super::http::{GLANCE, Http, HttpError, Response};
 use super::names::{Commit, Etag, FileName};
 use super::partial::{Lock, NoLock, Partial};
-use super::{HubError, HubOptions, Progress, spec};
+use super::{HubError, HubOptions, Progress, Repository, spec};
 use crate::FormatError;
 use crate::shown;
 
@@ -40,6 +40,7 @@ pub(super) struct Client<'a> {
     endpoint: Endpoint,
     token: Option<HeaderValue>,
     folder: Folder,
+    kind: Repository,
     id: &'a str,
     options: &'a HubOptions,
 }
@@ -54,7 +55,11 @@ struct Located {
 }
 
 impl<'a> Client<'a> {
-    pub(super) fn new(id: &'a str, options: &'a HubOptions) -> Result<Self, HubError> {
+    pub(super) fn new(
+        kind: Repository,
+        id: &'a str,
+        options: &'a HubOptions,
+    ) -> Result<Self, HubError> {
         let endpoint = Endpoint::parse(&options.endpoint).ok_or_else(|| HubError::Network {
             url: options.endpoint.clone(),
             detail: "the endpoint has to begin with https:// or http://".to_owned(),
@@ -72,7 +77,8 @@ impl<'a> Client<'a> {
             http: Http::new(options.timeout, options.stop.clone()),
             endpoint,
             token,
-            folder: Folder::new(&options.cache_dir, id),
+            folder: Folder::new(&options.cache_dir, kind, id),
+            kind,
             id,
             options,
         })
@@ -94,7 +100,8 @@ impl<'a> Client<'a> {
         struct Sibling {
             rfilename: String,
         }
-        let parts = ["api", "models"].into_iter().chain(self.id.split('/'));
+        let parts = ["api", self.kind.plural()];
+        let parts = parts.into_iter().chain(self.id.split('/'));
         let address = self.address(parts.chain(["revision", &self.options.revision]))?;
         let (address, response) = self.walk(address, None, &mut |_| Ok(()))?;
         if response.head.status != 200 {
@@ -228,7 +235,7 @@ impl<'a> Client<'a> {
             }
             Ok(())
         };
-        let parts = self.id.split('/').chain(["resolve", commit.as_str()]);
+        let parts = self.page().chain(["resolve", commit.as_str()]);
         let address = self.address(parts.chain(file.parts()))?;
         let (address, response) = self.walk(address, None, &mut read)?;
         if response.head.status != 200 {
@@ -244,7 +251,8 @@ impl<'a> Client<'a> {
         if let Some(found) = found.filter(|found| *found != size) {
             return Err(self.wrong_size(file, size, found));
         }
-        if size > MAX_TEXT && !file.as_str().ends_with(".safetensors") {
+        let is_large = self.kind == Repository::Dataset || file.as_str().ends_with(".safetensors");
+        if size > MAX_TEXT && !is_large {
             return Err(bad(format!("{size} bytes are too many for such a file")));
         }
         Ok(Located {
@@ -374,8 +382,14 @@ impl<'a> Client<'a> {
         address.ok_or_else(|| self.bad_answer("a name is too long for an address".to_owned()))
     }
 
+    /// The path of its page.
+    fn page(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let before = self.kind.before_id().into_iter();
+        before.chain(self.id.split('/'))
+    }
+
     fn url(&self) -> String {
-        let address = self.endpoint.at(self.id.split('/'));
+        let address = self.endpoint.at(self.page());
         address.as_ref().map_or_else(String::new, address::public)
     }
 
@@ -446,6 +460,7 @@ impl<'a> Client<'a> {
 
     fn not_found(&self) -> HubError {
         HubError::NotFound {
+            what: self.kind.name(),
             id: self.id.to_owned(),
             endpoint: self.options.endpoint.clone(),
             nearest: spec::nearest(self.id),

@@ -45,8 +45,10 @@ pub enum HubError {
         nearest: Option<PathBuf>,
     },
     /// The hub has no such model, or does not show it.
-    #[error("no model '{id}' at {}", shown(endpoint))]
+    #[error("no {what} '{id}' at {}", shown(endpoint))]
     NotFound {
+        /// A model or a data set.
+        what: &'static str,
         /// The hub id.
         id: String,
         /// The hub.
@@ -97,6 +99,26 @@ pub enum HubError {
         url: String,
         /// What is wrong with it.
         detail: String,
+    },
+    /// The address of a data set is none.
+    #[error("'{}' is not the address of a data set", shown(spec))]
+    InvalidDataset {
+        /// What was asked for.
+        spec: String,
+    },
+    /// A data set has no Parquet files to train on.
+    #[error("'{id}' has no Parquet files of a training split")]
+    NoParquet {
+        /// The id.
+        id: String,
+    },
+    /// A data set has several configurations.
+    #[error("'{id}' has several configurations: {}", configurations(configs))]
+    SeveralConfigs {
+        /// The id.
+        id: String,
+        /// Their folders.
+        configs: Vec<String>,
     },
     /// The repository has no weights that are read here.
     #[error("'{id}' has no model.safetensors and no model.safetensors.index.json")]
@@ -174,8 +196,19 @@ impl HubError {
                 "run once with network access, or copy the model's directory here and give its path"
                     .to_owned()
             }
-            Self::NotFound { .. } => {
-                "check the spelling; a private model needs a token".to_owned()
+            Self::NotFound { what, .. } => {
+                format!("check the spelling; a private {what} needs a token")
+            }
+            Self::InvalidDataset { .. } => {
+                "write hf://datasets/OWNER/NAME, with @REVISION and with /FOLDER or /FILE behind it if need be".to_owned()
+            }
+            Self::NoParquet { id } => format!(
+                "look at its files on the hub, and name a folder or a file of them: hf://datasets/{id}/FOLDER; files that are \
+                 no Parquet are downloaded with `hf download {id} --repo-type dataset --local-dir data`"
+            ),
+            Self::SeveralConfigs { id, configs } => {
+                let first = configs.iter().find(|config| !config.is_empty());
+                format!("name one of them: hf://datasets/{id}/{}", shown(first.map_or("FOLDER", String::as_str)))
             }
             Self::Denied { had_token: false, .. } => {
                 "the model is private, gated or does not exist; accept its licence on the hub's page \
@@ -215,4 +248,14 @@ impl HubError {
         };
         Some(text)
     }
+}
+
+/// The first names of configurations.
+fn configurations(configs: &[String]) -> String {
+    let named: Vec<String> = configs.iter().take(10).map(|config| shown(config).to_string()).collect();
+    let rest = match configs.len().saturating_sub(named.len()) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!("{}{rest}", named.join(", "))
 }

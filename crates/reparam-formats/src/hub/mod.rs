@@ -1,4 +1,4 @@
-//! Finds a model: a local directory, or a download into the Hugging Face cache.
+//! Finds a model, a local directory or a download into the Hugging Face cache, or the files of a data set.
 //!
 //! Only files that are read here are downloaded: configuration, tokenizer and safetensors weights,
 //! never pickles or code. Models that Python programs downloaded are found, and the other way around.
@@ -10,6 +10,7 @@
 mod address;
 mod cache;
 mod client;
+mod dataset;
 mod error;
 mod http;
 mod names;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+pub use dataset::{is_dataset, resolve_dataset};
 pub use error::HubError;
 
 use crate::FormatError;
@@ -101,6 +103,35 @@ impl fmt::Debug for HubOptions {
             .field("timeout", &self.timeout)
             .field("stop", &self.stop)
             .finish()
+    }
+}
+
+/// What a repository of the hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repository {
+    Model,
+    Dataset,
+}
+
+impl Repository {
+    /// What the hub's interface and the cache call them.
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Dataset => "data set",
+        }
+    }
+
+    /// What stands before an id in the address of a page or a file.
+    fn before_id(self) -> Option<&'static str> {
+        (self == Self::Dataset).then_some("datasets")
     }
 }
 
@@ -190,7 +221,7 @@ fn download(
     options: &HubOptions,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PathBuf, HubError> {
-    let client = Client::new(id, options)?;
+    let client = Client::new(Repository::Model, id, options)?;
     let info = client.info()?;
     let commit = &info.commit;
     let has = |name: &str| info.files.iter().any(|file| file == name);

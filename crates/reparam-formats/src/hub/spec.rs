@@ -43,7 +43,7 @@ impl Spec {
 }
 
 /// Returns whether a text can be an organization or a model: the hub's own rule.
-fn is_id_part(part: &str) -> bool {
+pub(super) fn is_id_part(part: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let ends_well = |c: char| !matches!(c, '.' | '-');
     !part.is_empty()

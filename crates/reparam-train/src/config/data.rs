@@ -9,8 +9,10 @@ use reparam::schema::{
 use reparam_data::chat::Turns;
 use reparam_data::preprocess::TextOptions;
 use reparam_data::{
-    ChatOptions, DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template,
+    Cache, ChatOptions, DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template,
+    TooLong,
 };
+use reparam_formats::hub::HubOptions;
 use serde::{Serialize, Serializer};
 
 use super::error::{ConfigError, ConfigErrorKind};
@@ -57,10 +59,66 @@ pub struct DataConfig {
     /// How documents are put into blocks of `sequence_length` tokens.
     #[serde(serialize_with = "write_packing")]
     pub packing: PackingStrategy,
+    /// What is done with examples that are longer than a sequence.
+    #[serde(serialize_with = "write_too_long")]
+    pub too_long: TooLong,
     /// Whether the order of the blocks is drawn anew, from the seed, for each epoch.
     pub shuffle: bool,
     /// Whether the states of a recurrent model go on from step to step.
     pub carry_state: bool,
+    /// Where the tokens of the files are kept.
+    #[serde(
+        skip_serializing_if = "CacheChoice::is_auto",
+        serialize_with = "write_cache"
+    )]
+    pub cache: CacheChoice,
+}
+
+/// Where tokens are kept, so that they are neither made twice nor held in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CacheChoice {
+    /// Those of large files in `reparam` beside the models of the hub; others in memory.
+    #[default]
+    Auto,
+    /// All in memory.
+    Off,
+    /// In this directory.
+    Directory(PathBuf),
+}
+
+impl CacheChoice {
+    const AUTO: &str = "auto";
+    const OFF: &str = "off";
+
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+
+    fn of(text: &str) -> Self {
+        match text {
+            Self::AUTO => Self::Auto,
+            Self::OFF => Self::Off,
+            path => Self::Directory(path.into()),
+        }
+    }
+
+    /// Returns the cache, which by default is beside that of a hub.
+    #[must_use]
+    pub fn directory(&self, hub: &HubOptions) -> Option<Cache> {
+        match self {
+            Self::Auto => Some(Cache::Large(hub.cache_dir.with_file_name("reparam"))),
+            Self::Off => None,
+            Self::Directory(path) => Some(Cache::All(path.clone())),
+        }
+    }
+}
+
+fn write_cache<S: Serializer>(cache: &CacheChoice, serializer: S) -> Result<S::Ok, S::Error> {
+    match cache {
+        CacheChoice::Auto => serializer.serialize_str(CacheChoice::AUTO),
+        CacheChoice::Off => serializer.serialize_str(CacheChoice::OFF),
+        CacheChoice::Directory(path) => path.serialize(serializer),
+    }
 }
 
 /// What the loss is measured on, apart from the training data.
@@ -136,7 +194,7 @@ pub(super) fn fields(section: &Section<'_>) -> Result<Fields> {
 }
 
 /// The formats of files of texts. Conversations are behind them among all formats.
-pub(super) const FORMATS: [(&str, Format); 7] = words_of();
+pub(super) const FORMATS: [(&str, Format); 8] = words_of();
 
 /// The formats of what a causal language model learns from.
 const ALL_FORMATS: [(&str, Format); Format::ALL.len()] = words_of();
@@ -161,6 +219,10 @@ pub(super) const FORMAT: SettingSpec = optional(
 
 fn write_turns<S: Serializer>(turns: &Turns, serializer: S) -> Result<S::Ok, S::Error> {
     words::write(&Turns::WORDS, turns, serializer)
+}
+
+fn write_too_long<S: Serializer>(too_long: &TooLong, serializer: S) -> Result<S::Ok, S::Error> {
+    words::write(&TooLong::WORDS, too_long, serializer)
 }
 
 fn write_packing<S: Serializer>(
@@ -258,6 +320,14 @@ impl DataConfig {
         "maximum predicted tokens to hold out, whatever eval_fraction says",
     );
 
+    /// Where tokens are kept.
+    const CACHE: SettingSpec = optional(
+        "cache",
+        SettingKind::Text,
+        CacheChoice::AUTO,
+        "where tokens are kept: auto (those of 64 MB of files and more beside the hub's cache), off (in memory), or a directory",
+    );
+
     /// Whether the order is drawn anew for each epoch.
     pub const SHUFFLE: SettingSpec = flag("shuffle", true, "reshuffle blocks or rows every epoch");
 }
@@ -307,12 +377,19 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "best_fit: each piece goes where it leaves the least room; sequential: in the order of the \
              files; none: one piece a block",
     ),
+    word(
+        "too_long",
+        &words::names(&TooLong::WORDS),
+        "cut",
+        "examples and conversations longer than sequence_length: cut, drop to leave them out and count them, or error",
+    ),
     DataConfig::SHUFFLE,
     flag(
         "carry_state",
         false,
         "recurrent models: each step goes on in the texts where the step before ended, with its states, see carried states",
     ),
+    DataConfig::CACHE,
 ];
 
 impl RunData for DataConfig {
@@ -345,8 +422,12 @@ impl RunData for DataConfig {
                 on_error: settings.choice("on_error", &OnError::WORDS)?,
                 train_on_prompt: settings.flag("train_on_prompt")?,
                 packing: settings.choice("packing", &PACKING)?,
+                too_long: settings.choice("too_long", &TooLong::WORDS)?,
                 shuffle: settings.flag("shuffle")?,
                 carry_state: settings.flag("carry_state")?,
+                cache: settings
+                    .optional("cache", Settings::text)?
+                    .map_or(CacheChoice::Auto, |text| CacheChoice::of(&text)),
             })
         })?;
         if config.carry_state {
@@ -383,6 +464,13 @@ impl RunData for DataConfig {
         if config.train_on_prompt && learns_last {
             let reason = "`train_on_prompt` learns whole conversations";
             return Err(section.no_effect("train_on_turns", reason, "remove one of the two"));
+        }
+        if config.too_long != TooLong::Cut && has_no_prompts {
+            return Err(section.no_effect(
+                "too_long",
+                "documents of this `format` or `template` are always cut",
+                "remove `too_long`",
+            ));
         }
         if config.train_on_prompt && has_no_prompts {
             return Err(section.no_effect(

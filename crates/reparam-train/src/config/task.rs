@@ -92,7 +92,7 @@ impl RunTree {
     pub(crate) fn with_home(mut self, home: &Path) -> Self {
         const PATHS: [(&str, &[&str]); 3] = [
             ("model", &["path", "adapter", "word_vectors"]),
-            ("data", &["train", "eval"]),
+            ("data", &["train", "eval", "cache"]),
             ("output", &["dir"]),
         ];
         for (section, keys) in PATHS {

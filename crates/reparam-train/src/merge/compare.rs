@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_data::chat::Turns;
 use reparam_data::source::{ChatOptions, ReadOptions};
-use reparam_data::{Dataset, DatasetOptions, PackingStrategy};
+use reparam_data::{Dataset, DatasetOptions, PackingStrategy, TooLong};
 use reparam_formats::hub::HubOptions;
 use serde::Serialize;
 
@@ -74,6 +74,8 @@ pub(super) fn compare(
         sequence_length: request.sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
         streams: None,
+        too_long: TooLong::Cut,
+        cache: None,
     };
     let files = [data.path.clone()];
     let dataset = Dataset::build(&files, &with_adapter.tokenizer, &options, stop)?;
@@ -83,7 +85,7 @@ pub(super) fn compare(
         stop.check()?;
         let rest = dataset.blocks[first..].iter();
         let count = at_once(rest.map(|block| block.n_tokens()));
-        let batch = dataset.batch(&(first..first + count).collect::<Vec<_>>());
+        let batch = dataset.batch(&(first..first + count).collect::<Vec<_>>())?;
         first += count;
         let context = ForwardContext::inference();
         let logits = |session: &Session| {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -32,6 +32,7 @@ use crate::generate::{FinishReason, generate};
 use crate::learner::{Carried, Objective};
 use crate::model_files::{CHAT, GENERATION};
 use crate::new_model::Recipe;
+use crate::open::data_files;
 use crate::session::adapter_directory;
 use crate::streams::{carried_of, states_of};
 use crate::task::{
@@ -120,7 +121,7 @@ impl Objective for CausalLanguageModel {
         total: f64,
         context: &ForwardContext,
     ) -> Result<Tensor<1>> {
-        let batch = self.train.batch(&self.plan.batch(pass));
+        let batch = self.train.batch(&self.plan.batch(pass))?;
         let scale = (1.0 / total) as f32;
         Ok(model.loss(token_batch(&batch), &batch.labels, scale, context))
     }
@@ -145,7 +146,7 @@ impl Objective for CausalLanguageModel {
             false => Vec::new(),
         };
         let scale = (1.0 / total) as f32;
-        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context);
+        let (loss, left) = streams::loss(model, &self.train, &blocks, (states, scale), context)?;
         Ok((loss, carried_of(left, number)))
     }
 }
@@ -184,13 +185,14 @@ impl Task for CausalLanguageModel {
             }),
             ..config.data.reading()
         };
+        let files = data_files(&config.data.train, &hub)?;
         let opened = Beginning::find(config, &hub)?.open(&recipe, || {
             let templates = ChatTemplates::default();
             let templates = match template.clone() {
                 Some(template) => templates.with(template),
                 None => templates,
             };
-            texts_of(&config.data.train, &with_chat(templates), watch)
+            texts_of(&files, &with_chat(templates), watch)
         })?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         let architecture = session.model.architecture();
@@ -213,7 +215,7 @@ impl Task for CausalLanguageModel {
             train,
             eval,
             held_out,
-        } = load_data(config, &session, &reading, watch)?;
+        } = load_data((config, &files), &session, &reading, &hub, watch)?;
         let conversations = train.read.turns.conversations;
         check_chat(config, conversations)?;
         let mut config_json = session.files.json().json.map().clone();
@@ -376,6 +378,7 @@ fn data_facts(
         "train_tokens": report.tokens,
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
+        "dropped_examples": report.dropped_examples,
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
@@ -406,17 +409,20 @@ fn formats(read: &ReadReport) -> String {
     names.join(" and ")
 }
 
+/// Reads the texts to train on, which are in `train`, and to measure on.
 fn load_data(
-    config: &RunConfig,
+    (config, train): (&RunConfig, &[PathBuf]),
     session: &Session,
     reading: &ReadOptions,
+    hub: &HubOptions,
     watch: Stop<'_>,
 ) -> Result<Split> {
-    let options = settings::dataset(&config.data, &config.train, reading.clone());
+    let cache = config.data.cache.directory(hub);
+    let options = settings::dataset(&config.data, &config.train, reading.clone(), cache);
     let tokenizer = &session.tokenizer;
-    let train = &config.data.train;
     Ok(match &config.data.eval {
         EvalData::Files(files) => {
+            let files = data_files(files, hub)?;
             // Measured as `eval` and a held-out part are: by the responses.
             let measured = DatasetOptions {
                 read: reading.clone().measured(),
@@ -426,7 +432,7 @@ fn load_data(
             };
             Split {
                 train: Dataset::build(train, tokenizer, &options, watch)?,
-                eval: Some(Dataset::build(files, tokenizer, &measured, watch)?),
+                eval: Some(Dataset::build(&files, tokenizer, &measured, watch)?),
                 held_out: Vec::new(),
             }
         }

@@ -29,7 +29,7 @@ use crate::config::{EvalData, RowsConfig, RowsKeys, TEXT_SETTING, text_options};
 use crate::evaluate::{Loss, at_once};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
-use crate::open::OpenedModel;
+use crate::open::{OpenedModel, data_files};
 use crate::session::{load_adapter, misfit};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
@@ -185,8 +185,9 @@ impl Task for MaskedLanguageModel {
             text: own.clone().unwrap_or_default(),
             ..data.reading()
         };
+        let files = data_files(&data.train, hub)?;
         let opened = Beginning::find(config, &config.model.hub(hub))?
-            .open(&recipe, || texts_of(&data.train, &reading, watch))?;
+            .open(&recipe, || texts_of(&files, &reading, watch))?;
         let adapted = config.model.adapter.as_deref();
         reading.text = TextCard::inherited(own, adapted, opened.files.json(), Self::NAME)?;
         let probability = settings.number("mask_probability")?;
@@ -195,10 +196,10 @@ impl Task for MaskedLanguageModel {
         let read = |paths: &[PathBuf], reading: &ReadOptions| {
             pieces(paths, reading, (&opened, length), watch)
         };
-        let (documents, mut report) = read(&data.train, &reading)?;
+        let (documents, mut report) = read(&files, &reading)?;
         let (train, eval) = match &data.eval {
             EvalData::Files(paths) => {
-                let (eval, of_eval) = read(paths, &reading.clone().measured())?;
+                let (eval, of_eval) = read(&data_files(paths, hub)?, &reading.clone().measured())?;
                 report.files.extend(of_eval.files);
                 report.skipped.append(of_eval.skipped);
                 report.left_out.extend(of_eval.left_out);

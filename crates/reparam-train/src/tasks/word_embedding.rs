@@ -38,7 +38,7 @@ use crate::config::{
 use crate::learner::Objective;
 use crate::model_files::{CONFIG, ModelFiles, VECTORS};
 use crate::new_model::tokenizer_files;
-use crate::open::model_directory;
+use crate::open::{data_files, model_directory};
 use crate::task::{EvalRequest, Prepared, Task, refuse_options_of_texts};
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -284,7 +284,7 @@ impl Task for WordEmbedding {
         checked(config).map(|_| ())
     }
 
-    fn prepare(config: &Self::Config, _: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
+    fn prepare(config: &Self::Config, hub: &HubOptions, watch: Stop<'_>) -> Result<Prepared<Self>> {
         let (new, objective, width) = checked(config)?;
         let (data, seed) = (&config.data, config.train.seed);
         let settings = &data.own;
@@ -300,7 +300,7 @@ impl Task for WordEmbedding {
         let read = |paths: &[PathBuf], report: &mut TextReport| {
             Lines::read(paths, config, steps.as_ref(), report, watch)
         };
-        let all = read(&data.train, &mut of_texts)?;
+        let all = read(&data_files(&data.train, hub)?, &mut of_texts)?;
         let files = tokenizer_files(&new.tokenizer, || Ok(all.lines.clone()))?;
         let name = PathBuf::from(format!("new {} model", new.architecture));
         let file = |name: &str| files.get(name).map(Vec::as_slice);
@@ -335,7 +335,7 @@ impl Task for WordEmbedding {
                 (part(false)?, Some(part(true)?))
             }
             EvalData::Files(paths) => {
-                let eval = read(paths, &mut TextReport::default())?;
+                let eval = read(&data_files(paths, hub)?, &mut TextReport::default())?;
                 report.files.extend(eval.report.files);
                 report.skipped.append(eval.report.skipped);
                 report.left_out.extend(eval.report.left_out);

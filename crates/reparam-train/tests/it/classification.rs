@@ -488,7 +488,7 @@ fn what_has_no_effect_is_refused() {
     );
     for (line, message) in [
         ("data.fields=text", "fields"),
-        ("data.format=parquet", "format"),
+        ("data.format=orc", "format"),
         ("data.packing=none", "packing"),
         ("train.sample_prompt=hello", "generates no text"),
         ("train.recompute=true", "f32"),

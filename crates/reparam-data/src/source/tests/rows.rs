@@ -393,7 +393,7 @@ fn paths_that_do_not_exist_are_answered_with_what_to_do() {
         let error = read_documents(&[PathBuf::from(path)], &ReadOptions::default()).unwrap_err();
         error.hint().unwrap_or_default()
     };
-    assert!(hint("openai/gsm8k").contains("hf download"));
+    assert!(hint("openai/gsm8k").contains("hf://datasets/openai/gsm8k"));
     assert!(hint("~/data.txt").contains("whole path"));
     assert!(hint("surely/not/here.txt").contains("the directory surely does not exist"));
 }

@@ -1,5 +1,6 @@
 //! The hub client against small hubs on this machine.
 
+mod datasets;
 mod download;
 mod hostile;
 mod refusals;

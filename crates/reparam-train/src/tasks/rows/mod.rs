@@ -42,6 +42,7 @@ use crate::config::{EvalData, RowsConfig, RowsKeys};
 use crate::explain::{ExplainRequest, Explanation, Shown};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
+use crate::open::data_files;
 use crate::task::{
     BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
 };
@@ -414,8 +415,9 @@ impl<T: RowTask> Task for OverRows<T> {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
+        let files = data_files(&data.train, hub)?;
         let (rows, mut skipped) =
-            Set::<T>::read(&data.train, &options, data.on_error, Purpose::Learn)?;
+            Set::<T>::read(&files, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
         let own = inherited::<T>(&data.own, &beginning, config.model.adapter.as_deref())?;
         let steps = preprocessor(&own)?;
@@ -447,8 +449,9 @@ impl<T: RowTask> Task for OverRows<T> {
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
+                let files = data_files(paths, hub)?;
                 let (rows, unread) =
-                    Set::<T>::read(paths, &options, data.on_error, Purpose::Measure)?;
+                    Set::<T>::read(&files, &options, data.on_error, Purpose::Measure)?;
                 left_out.extend(rows.left_out.iter().cloned());
                 let rows = to_predict::<T>(rows, steps.as_ref());
                 let eval = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;

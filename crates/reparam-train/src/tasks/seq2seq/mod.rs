@@ -30,7 +30,7 @@ use crate::learner::Objective;
 use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
 use crate::numbers::csv_cell;
-use crate::open::OpenedModel;
+use crate::open::{OpenedModel, data_files};
 use crate::session::{load_adapter, misfit};
 use crate::task::{
     BaseOrigin, DECODING, Decoding, EvalRequest, GENERATE, ModelRequest, PredictRequest,
@@ -127,7 +127,7 @@ impl Task for SequenceToSequence {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
-        let (rows, mut skipped) = Pairs::read(&data.train, &options, data.on_error)?;
+        let (rows, mut skipped) = Pairs::read(&data_files(&data.train, hub)?, &options, data.on_error)?;
         let recipe = Recipe::of(config, NewModel::Seq2Seq);
         let opened = beginning.open(&recipe, || Ok(texts(&rows)))?;
         let lengths = Lengths {
@@ -150,7 +150,8 @@ impl Task for SequenceToSequence {
         skipped.append(all.skipped);
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
-                let (rows, unread) = Pairs::read(paths, &options, data.on_error)?;
+                let (rows, unread) =
+                    Pairs::read(&data_files(paths, hub)?, &options, data.on_error)?;
                 left_out.extend(rows.left_out.iter().cloned());
                 let eval = encode(rows)?;
                 skipped.append(unread);

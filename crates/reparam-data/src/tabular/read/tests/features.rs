@@ -108,7 +108,7 @@ fn features_that_cannot_be_read_are_named() {
 
 /// The names of a file's columns.
 fn read_header(path: &Path) -> Result<Vec<String>> {
-    let bytes = read_file(path)?;
+    let bytes = read_data(path)?.0;
     header(
         path,
         &mut Records::new(path, utf8(path, &bytes)?, Dialect::CSV),
