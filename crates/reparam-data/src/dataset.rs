@@ -13,12 +13,15 @@ use crate::pack::{
     Batch, Block, Corpus, Cut, EncodedDocument, Learned, PackReport, PackingStrategy, Piece, cut,
     joined, pack, streams,
 };
-use crate::source::{Document, FileDigest, ReadOptions, ReadReport, read_watched};
+use crate::source::{FileDigest, ReadOptions, ReadReport, read_watched};
 use crate::tokenizer::{EncodedCorpus, TextTokenizer};
 use crate::watch::Watch;
 
+mod places;
 #[cfg(test)]
 mod tests;
+
+use places::{Place, places};
 
 /// Packed documents, what came of packing them, and what they were read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +29,12 @@ pub struct Dataset {
     corpus: Arc<Corpus>,
     learned: Learned,
     streams: Option<usize>,
+    /// Where each document of the corpus stands; empty where it was not read.
+    places: Arc<[Place]>,
+    /// What each says; empty where it was not read.
+    hashes: Arc<[ContentHash]>,
+    /// What predicts nothing.
+    dropped: Vec<Piece>,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Counts.
@@ -136,12 +145,14 @@ impl Dataset {
         watch: Watch<'_>,
     ) -> Result<Self> {
         let read = Read::of(paths, tokenizer, options, watch)?;
+        let (places, hashes) = read.origins();
         let learned = options.learned();
         let cut = cut(&read.corpus, options.sequence_length, learned)?;
         match options.streams {
             None => Self::of(&read.corpus, cut, learned, options, read.report),
             Some(n) => Self::of_streams(&read.corpus, &joined(cut), n, options, read.report),
         }
+        .map(|dataset| dataset.at(&places, &hashes))
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -174,6 +185,7 @@ impl Dataset {
         }
         let read = Read::of(paths, tokenizer, options, watch)?;
         let (corpus, length) = (&read.corpus, options.sequence_length);
+        let (places, hashes) = read.origins();
         let measured = cut(corpus, length, Learned::Masked)?;
         let held_out = read.hold_out(&measured, size, seed)?;
         let shares = read.shares(&measured, &held_out);
@@ -187,8 +199,8 @@ impl Dataset {
                 Self::of_streams(corpus, stretches, n, options, read.report.clone())
             };
             return Ok(Split {
-                train: of(&rest, n_streams)?,
-                eval: Some(of(&eval, 1)?),
+                train: of(&rest, n_streams)?.at(&places, &hashes),
+                eval: Some(of(&eval, 1)?.at(&places, &hashes)),
                 held_out: shares,
             });
         }
@@ -213,8 +225,8 @@ impl Dataset {
         )?;
         let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
         Ok(Split {
-            train,
-            eval: Some(eval),
+            train: train.at(&places, &hashes),
+            eval: Some(eval.at(&places, &hashes)),
             held_out: shares,
         })
     }
@@ -261,6 +273,9 @@ impl Dataset {
             corpus: Arc::clone(corpus),
             learned,
             streams: None,
+            places: Arc::default(),
+            hashes: Arc::default(),
+            dropped: cut.dropped,
             blocks,
             report,
             read,
@@ -281,6 +296,9 @@ impl Dataset {
             corpus: Arc::clone(corpus),
             learned: options.learned(),
             streams: Some(n_streams),
+            places: Arc::default(),
+            hashes: Arc::default(),
+            dropped: cut.dropped,
             blocks,
             report,
             read,
@@ -317,10 +335,9 @@ impl DatasetOptions {
 /// Documents as tokens, with where they come from.
 struct Read {
     corpus: Arc<Corpus>,
-    hashes: Vec<ContentHash>,
+    hashes: Arc<[ContentHash]>,
     report: ReadReport,
-    /// The file of each document, by its place in the report.
-    files: Vec<u32>,
+    places: Arc<[Place]>,
 }
 
 impl Read {
@@ -354,7 +371,7 @@ impl Read {
             let documents = source.documents.len();
             return Err(DataError::NoPrompts { documents });
         }
-        let files = files(&source.documents, &source.report.files);
+        let places = places(&source.documents, &source.report.files).into();
         let EncodedCorpus {
             corpus,
             hashes,
@@ -366,10 +383,15 @@ impl Read {
         watch.check()?;
         Ok(Self {
             corpus: Arc::new(corpus),
-            hashes,
+            hashes: hashes.into(),
             report: source.report,
-            files,
+            places,
         })
+    }
+
+    /// Where the documents stand, and what they say.
+    fn origins(&self) -> (Arc<[Place]>, Arc<[ContentHash]>) {
+        (Arc::clone(&self.places), Arc::clone(&self.hashes))
     }
 
     fn hold_out(&self, measured: &Cut, size: Size, seed: u64) -> Result<Chosen> {
@@ -419,7 +441,7 @@ impl Read {
             if unit == Unit::Documents && last.replace(document) == Some(document) {
                 continue;
             }
-            let share = &mut shares[self.files[document] as usize];
+            let share = &mut shares[self.places[document].file as usize];
             share.of += 1;
             share.held_out += usize::from(chosen.has(piece));
         }
@@ -453,17 +475,4 @@ impl Chosen {
 /// Which document a piece is of, and where in it it begins.
 fn place(piece: &Piece) -> (usize, usize) {
     (piece.document(), piece.start())
-}
-
-/// The file of each document, by its place among the digests; both have the order of the paths.
-fn files(documents: &[Document], digests: &[FileDigest]) -> Vec<u32> {
-    let mut file = 0;
-    let place = |document: &Document| {
-        let path = &*document.source.path;
-        while digests.get(file).is_some_and(|digest| digest.path != path) {
-            file += 1;
-        }
-        u32::try_from(file).unwrap_or(u32::MAX)
-    };
-    documents.iter().map(place).collect()
 }
