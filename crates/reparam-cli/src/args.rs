@@ -2,6 +2,7 @@
 
 mod chat;
 mod convert;
+mod data;
 mod examples;
 mod explain;
 mod merge;
@@ -21,6 +22,7 @@ use reparam_train::{
 
 pub(crate) use self::chat::{ChatArgs, TemplateArgs};
 pub(crate) use self::convert::{ConvertArgs, Target, request as read_request};
+pub(crate) use self::data::{DataArgs, DataCommand, InspectDataArgs};
 pub(crate) use self::examples::ExampleArgs;
 pub(crate) use self::explain::ExplainArgs;
 pub(crate) use self::merge::MergeArgs;
@@ -84,7 +86,8 @@ fn after_train_help() -> String {
          reparam train run.toml\n  \
          reparam train run.toml --set train.max_steps=50 --set method.rank=8\n  \
          reparam train run.toml --output runs/second --json > events.jsonl\n  \
-         reparam train run.toml --resume\n\n\
+         reparam train run.toml --resume\n  \
+         reparam train run.toml --dry-run\n\n\
          Tasks:{}",
         lines.collect::<String>()
     )
@@ -227,6 +230,11 @@ pub(crate) enum Command {
             reparam convert --adapter runs/a/adapter --to mlx --output mlx-adapter"
     )]
     Convert(ConvertArgs),
+    /// Look at training data as the model will see them
+    #[command(after_long_help = "Examples:\n  \
+            reparam data inspect run.toml\n  \
+            reparam data inspect run.toml --rows 20 --html data.html")]
+    Data(DataArgs),
     /// Describe a model, adapter, run directory or safetensors file
     #[command(after_long_help = "Examples:\n  \
             reparam inspect assets/stories260K\n  \
@@ -304,6 +312,9 @@ pub(crate) struct TrainArgs {
     /// It is removed once the new run is loaded and checked. Other files in the directory stay.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) force: bool,
+    /// Load and check everything, make two steps, and report what the run would take; nothing is written
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

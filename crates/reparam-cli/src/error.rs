@@ -91,6 +91,12 @@ pub(crate) enum CliError {
         source: TrainError,
         hint: &'static str,
     },
+    /// A run that would not begin, with all that a dry run has found.
+    #[error("{source}")]
+    DryRun {
+        source: TrainError,
+        report: serde_json::Value,
+    },
     /// There is no such instruction set, or the machine does not have it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -140,7 +146,9 @@ impl CliError {
             | Self::FileExists(_) => "config",
             Self::Prompt { .. } | Self::PromptNotUtf8 { .. } => "data",
             Self::Train(TrainError::Interrupted) => "interrupted",
-            Self::Train(error) | Self::Hinted { source: error, .. } => match error.kind() {
+            Self::Train(error)
+            | Self::Hinted { source: error, .. }
+            | Self::DryRun { source: error, .. } => match error.kind() {
                 FailureKind::Config => "config",
                 FailureKind::Data => "data",
                 FailureKind::Io => "io",
@@ -181,7 +189,7 @@ impl CliError {
             Self::Config(error) => error.hint(),
             Self::Bug { .. } => Some(bug_hint()),
             Self::Train(_) if self.kind() == "bug" => Some(bug_hint()),
-            Self::Train(error) => error.hint(),
+            Self::Train(error) | Self::DryRun { source: error, .. } => error.hint(),
             Self::Hinted { hint, .. } => Some((*hint).to_owned()),
             Self::Kernel(error) => error.hint(),
             Self::FileExists(_) => {

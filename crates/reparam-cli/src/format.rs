@@ -16,6 +16,14 @@ pub(crate) fn count(n: u64) -> String {
     text
 }
 
+/// A message with what to do about it.
+pub(crate) fn hinted(message: &str, hint: Option<&str>) -> String {
+    match hint {
+        Some(hint) => format!("{message}\nhint: {hint}"),
+        None => message.to_owned(),
+    }
+}
+
 /// A count with its noun, in the plural if it needs one.
 pub(crate) fn counted(n: u64, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };

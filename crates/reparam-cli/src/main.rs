@@ -15,6 +15,7 @@ mod overrides;
 mod progress;
 mod prompt;
 mod run;
+mod starting;
 mod wrong_use;
 
 use std::io::IsTerminal as _;

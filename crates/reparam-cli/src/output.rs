@@ -105,6 +105,15 @@ impl<'a> Printer<'a> {
         self.text(text)
     }
 
+    /// Writes text from outside in a style of the program's own: `style` is its code, where output is styled.
+    pub(crate) fn styled(&mut self, style: &str, text: &str) -> Result<()> {
+        let text = printable(text);
+        match self.styles_output() && !style.is_empty() {
+            true => self.text(&format!("\x1b[{style}m{text}\x1b[0m")),
+            false => self.text(&text),
+        }
+    }
+
     /// Writes a piece of a result that programs may read: as it is, but for a terminal.
     pub(crate) fn data(&mut self, text: &str) -> Result<()> {
         if self.streams.out_is_terminal {
@@ -183,7 +192,12 @@ impl<'a> Printer<'a> {
         // An interrupted run has said so in its own event.
         let told = self.failure_is_event && matches!(error, CliError::Interrupted { .. });
         if self.json && !told {
-            let object = failure_object(error, self.failure_is_event);
+            let mut object = failure_object(error, self.failure_is_event);
+            if let CliError::DryRun { report, .. } = error
+                && let (Some(object), Some(report)) = (object.as_object_mut(), report.as_object())
+            {
+                object.extend(report.clone());
+            }
             if let Err(unwritten) = self.json(&object)
                 && unwritten.is_broken_pipe()
             {

@@ -59,6 +59,7 @@ fn dispatch(
         Command::Init(args) => commands::init::run(args, &context()?, printer),
         Command::Merge(args) => commands::merge::run(args, &context()?, printer),
         Command::Convert(args) => commands::convert::run(args, &context()?, printer),
+        Command::Data(args) => commands::data::run(args, &context()?, printer),
         Command::Inspect(args) => commands::inspect::run(&args, printer),
         Command::Bench(args) => commands::bench::run(args, &context()?, printer),
         Command::Methods => commands::methods::run(printer),

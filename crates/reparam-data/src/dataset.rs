@@ -18,10 +18,13 @@ use crate::source::{FileDigest, ReadOptions, ReadReport};
 use crate::tokenizer::TextTokenizer;
 use crate::watch::Watch;
 
+mod look;
+pub(crate) mod origins;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;
 
+use origins::Origins;
 use texts::Texts;
 
 /// Packed documents, what came of packing them, and what they were read from.
@@ -30,6 +33,10 @@ pub struct Dataset {
     corpus: Arc<Corpus>,
     learned: Learned,
     streams: Option<usize>,
+    /// What is known of each document of the corpus; empty where it was not read.
+    origins: Arc<Origins>,
+    /// What predicts nothing.
+    dropped: Vec<Piece>,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Counts.
@@ -143,16 +150,17 @@ impl Dataset {
         options: &DatasetOptions,
         watch: Watch<'_>,
     ) -> Result<Self> {
-        let read = Read::of(paths, tokenizer, options, watch)?;
+        let read = Texts::of(paths, tokenizer, options, watch)?;
         let learned = options.learned();
         let (cut, dropped_examples) = read.cut(learned, options)?;
-        let report = read.texts.report;
+        let (corpus, origins) = (&read.corpus, &read.origins);
+        let report = read.report.clone();
         let mut built = match options.streams {
-            None => Self::of(&read.corpus, cut, learned, options, report),
-            Some(n) => Self::of_streams(&read.corpus, &joined(cut), n, options, report),
+            None => Self::of(corpus, cut, learned, options, report),
+            Some(n) => Self::of_streams(corpus, &joined(cut), n, options, report),
         }?;
         built.report.dropped_examples = dropped_examples;
-        Ok(built)
+        Ok(built.at(origins))
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -183,8 +191,8 @@ impl Dataset {
                 held_out: Vec::new(),
             });
         }
-        let read = Read::of(paths, tokenizer, options, watch)?;
-        let corpus = &read.corpus;
+        let read = Texts::of(paths, tokenizer, options, watch)?;
+        let (corpus, origins) = (&read.corpus, &read.origins);
         let (measured, dropped_examples) = read.cut(Learned::Masked, options)?;
         let held_out = read.hold_out(&measured, size, seed)?;
         let shares = read.shares(&measured, &held_out);
@@ -195,11 +203,11 @@ impl Dataset {
             let (rest, mut eval) = (joined(rest), joined(eval));
             eval.sort_by_cached_key(|stretch| read.place(stretch, seed));
             let of = |stretches: &[Piece], n| {
-                Self::of_streams(corpus, stretches, n, options, read.texts.report.clone())
+                Self::of_streams(corpus, stretches, n, options, read.report.clone())
             };
             return Ok(Split {
-                train: of(&rest, n_streams)?,
-                eval: Some(of(&eval, 1)?),
+                train: of(&rest, n_streams)?.at(origins),
+                eval: Some(of(&eval, 1)?.at(origins)),
                 held_out: shares,
             });
         }
@@ -220,13 +228,13 @@ impl Dataset {
             train,
             options.learned(),
             options,
-            read.texts.report.clone(),
+            read.report.clone(),
         )?;
         train.report.dropped_examples = dropped_examples;
-        let eval = Self::of(corpus, eval, Learned::Masked, options, read.texts.report)?;
+        let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
         Ok(Split {
-            train,
-            eval: Some(eval),
+            train: train.at(origins),
+            eval: Some(eval.at(origins)),
             held_out: shares,
         })
     }
@@ -261,6 +269,11 @@ impl Dataset {
         )
     }
 
+    fn at(self, origins: &Arc<Origins>) -> Self {
+        let origins = Arc::clone(origins);
+        Self { origins, ..self }
+    }
+
     fn of(
         corpus: &Arc<Corpus>,
         cut: Cut,
@@ -275,6 +288,8 @@ impl Dataset {
             corpus: Arc::clone(corpus),
             learned,
             streams: None,
+            origins: Arc::default(),
+            dropped: cut.dropped,
             blocks,
             report,
             read,
@@ -295,6 +310,8 @@ impl Dataset {
             corpus: Arc::clone(corpus),
             learned: options.learned(),
             streams: Some(n_streams),
+            origins: Arc::default(),
+            dropped: cut.dropped,
             blocks,
             report,
             read,
@@ -331,13 +348,7 @@ impl DatasetOptions {
     }
 }
 
-/// What was read, with its tokens where blocks share them.
-struct Read {
-    corpus: Arc<Corpus>,
-    texts: Texts,
-}
-
-impl Read {
+impl Texts {
     fn of(
         paths: &[PathBuf],
         tokenizer: &TextTokenizer,
@@ -345,7 +356,7 @@ impl Read {
         watch: Watch<'_>,
     ) -> Result<Self> {
         let cache = options.cache.as_ref();
-        let mut texts = Texts::read(paths, tokenizer, &options.read, cache, watch)?;
+        let texts = Self::read(paths, tokenizer, &options.read, cache, watch)?;
         watch.check()?;
         let report = &texts.report;
         if report.line_ends > 0 {
@@ -369,10 +380,7 @@ impl Read {
         if let Some((count, first)) = &texts.special {
             watch.note(&tokenizer.describe_special(*count, first));
         }
-        Ok(Self {
-            corpus: Arc::new(std::mem::take(&mut texts.corpus)),
-            texts,
-        })
+        Ok(texts)
     }
 
     /// Cuts the documents into pieces, and says how many examples were left out as too long.
@@ -396,11 +404,9 @@ impl Read {
         cut.pieces.retain(|piece| !is_long(piece));
         cut.dropped.retain(|piece| !is_long(piece));
         if options.too_long == TooLong::Refuse || cut.pieces.is_empty() {
-            let (path, number) = self.texts.place(first);
             return Err(DataError::ExamplesTooLong {
                 count: long.len(),
-                path: path.to_owned(),
-                number: number + 1,
+                first: self.origins.source(first, &self.report),
                 tokens: self.corpus.n_tokens_of(first),
                 sequence_length: length,
             });
@@ -414,7 +420,7 @@ impl Read {
             weight: 0,
             pieces: 0,
         };
-        let mut candidates: Vec<_> = self.texts.hashes.iter().map(candidate).collect();
+        let mut candidates: Vec<_> = self.origins.hashes.iter().map(candidate).collect();
         for piece in &measured.pieces {
             let candidate = &mut candidates[piece.document()];
             candidate.weight += piece.n_labelled() as u64;
@@ -448,14 +454,14 @@ impl Read {
             of: 0,
             unit,
         };
-        let mut shares: Vec<_> = self.texts.report.files.iter().map(share).collect();
+        let mut shares: Vec<_> = self.report.files.iter().map(share).collect();
         let mut last = None;
         for piece in &measured.pieces {
             let document = piece.document();
             if unit == Unit::Documents && last.replace(document) == Some(document) {
                 continue;
             }
-            let share = &mut shares[self.texts.file(document)];
+            let share = &mut shares[self.origins.file(document)];
             share.of += 1;
             share.held_out += usize::from(chosen.has(piece));
         }
@@ -466,7 +472,7 @@ impl Read {
     fn place(&self, piece: &Piece, seed: u64) -> (u128, usize, usize) {
         let document = piece.document();
         (
-            self.texts.hashes[document].place(seed),
+            self.origins.hashes[document].place(seed),
             piece.start(),
             document,
         )

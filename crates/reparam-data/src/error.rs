@@ -589,17 +589,13 @@ pub enum DataError {
     },
     /// Examples are longer than a piece may be.
     #[error(
-        "{count} examples are longer than the {sequence_length} tokens of a sequence; the first is example {number} of {}, \
-         with {tokens}",
-        path.display()
+        "{count} examples are longer than the {sequence_length} tokens of a sequence; the first is at {first}, with {tokens}"
     )]
     ExamplesTooLong {
         /// How many there are.
         count: usize,
-        /// The file of the first.
-        path: PathBuf,
-        /// Which one of the file it is, of those that were read, counted from 1.
-        number: usize,
+        /// Where the first stands.
+        first: DocumentSource,
         /// Its tokens.
         tokens: usize,
         /// The most tokens of a piece.

@@ -71,6 +71,12 @@ pub enum TrainError {
         /// The setting that decides the largest part, and the bytes of that.
         largest: (String, u128),
     },
+    /// What was found before the first step keeps the run from working.
+    #[error("{}", findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Preflight {
+        /// The findings that are errors.
+        findings: Vec<crate::preflight::Finding>,
+    },
     /// The data or the tokenizer cannot be used.
     #[error(transparent)]
     Data(DataError),

@@ -42,6 +42,12 @@ pub enum Event {
     Warning {
         /// A sentence without its period.
         message: String,
+        /// What is looked at, in a word; of what is found before the first step.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        kind: Option<String>,
+        /// What to do about it.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        hint: Option<String>,
     },
     /// A step of the optimizer.
     Step(Step),

@@ -33,6 +33,11 @@ pub trait Objective {
         None
     }
 
+    /// Returns how many tokens or rows of the micro-batch `pass` go through the model: what its time and memory grow with.
+    fn tokens(&self, pass: u64) -> usize {
+        self.weight(pass) as usize
+    }
+
     /// Returns the loss of the micro-batch `pass`, `[1]`: the sum over its tokens or rows, divided by `total`.
     ///
     /// `total` is the weight of all micro-batches of the step, so that the losses of a step add up to one mean, however
@@ -194,6 +199,16 @@ pub(crate) fn step<L: Learner + ?Sized>(
     check: impl FnOnce(&L, f64, &StepReport) -> Result<()>,
 ) -> Result<Stepped> {
     let number = optimizer.steps_done();
+    step_at(learner, optimizer, number, check)
+}
+
+/// Makes one step on the micro-batches of step `number`, counted from 0, whichever step it is of the update.
+pub(crate) fn step_at<L: Learner + ?Sized>(
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    number: u64,
+    check: impl FnOnce(&L, f64, &StepReport) -> Result<()>,
+) -> Result<Stepped> {
     let Pass {
         loss,
         weight,

@@ -125,6 +125,26 @@ pub fn peak_rss_bytes() -> u64 {
     kibibytes(&status, "VmHWM:").unwrap_or(0)
 }
 
+/// Returns the resident size of this process now, in bytes.
+///
+/// Read from Linux's `/proc`; zero on other systems.
+pub(crate) fn held_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kibibytes(&status, "VmRSS:").unwrap_or(0)
+}
+
+/// Returns the bytes that this process may hold at most as things are: what it holds and what is free, or less where a
+/// [limit](check_fits) says so.
+///
+/// Read from Linux's `/proc` and `/sys`; `None` on other systems.
+pub(crate) fn available_bytes() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok()?;
+    let free = kibibytes(&machine, "MemAvailable:")?;
+    let swap = kibibytes(&machine, "SwapFree:").unwrap_or(0);
+    let now = held_bytes().saturating_add(free).saturating_add(swap);
+    limit().into_iter().chain([now]).min()
+}
+
 /// Returns how many pages this process has touched for the first time so far, without disk access.
 ///
 /// Read from Linux's `/proc`; `None` on other systems.

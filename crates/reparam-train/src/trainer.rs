@@ -19,8 +19,10 @@ use crate::keep::{remove_bests, tidy};
 use crate::learner::{self, Stepped, diverged};
 use crate::log::{RunLog, is_due};
 use crate::memory::peak_rss_bytes;
+use crate::preflight::{Finding, Severity, preflight};
 use crate::provenance::{check_config, provenance};
 use crate::run_dir::{CONFIG, PICTURE, RunDir};
+use crate::seen::Look;
 use crate::state::{Best, Pending, TrainState, save_best, theta_of};
 use crate::task::{At, PreparedRun, ResultKind, RunPlan, TaskLearner, TaskRun};
 use crate::{Result, TrainError};
@@ -136,6 +138,8 @@ fn train_here(
     }
     directory.remove_leftovers()?;
     let mut prepared = run.prepare(&options.hub, watch)?;
+    let found_before = preflight(&prepared, &Look::default())?;
+    found_before.check()?;
     let (provenance, made_from) =
         provenance(&config, prepared.seed, &prepared.facts, &prepared.origins)?;
     let fresh = TrainState::new(run.task(), made_from);
@@ -161,8 +165,13 @@ fn train_here(
         prepared.optimizer.measure_variances();
     }
     let start = start(run, &prepared);
-    let warnings = std::mem::take(&mut prepared.facts.warnings).into_iter();
-    first.extend(warnings.map(|message| Event::Warning { message }));
+    let is_warning = |finding: &Finding| finding.severity == Severity::Warning;
+    let warnings = found_before.findings.into_iter().filter(is_warning);
+    first.extend(warnings.map(|finding| Event::Warning {
+        message: finding.message,
+        kind: Some(finding.kind.to_owned()),
+        hint: finding.hint,
+    }));
     let PreparedRun {
         learner,
         optimizer,
@@ -227,7 +236,8 @@ fn newest(
     Ok((None, is_clean))
 }
 
-fn start(run: &TaskRun, prepared: &PreparedRun) -> Start {
+/// What a run says of itself at its start.
+pub(crate) fn start(run: &TaskRun, prepared: &PreparedRun) -> Start {
     let facts = &prepared.facts;
     Start {
         task: run.task().to_owned(),
@@ -545,6 +555,8 @@ impl Trainer<'_> {
             Ok(()) => Ok(()),
             Err(error) => self.log.emit(Event::Warning {
                 message: format!("{PICTURE} is not up to date: {error}"),
+                kind: None,
+                hint: None,
             }),
         }
     }

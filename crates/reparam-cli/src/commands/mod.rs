@@ -3,7 +3,9 @@
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod doctor;
+mod dry_run;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod generate;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use reparam_train::{Outcome, Stop, Tasks, TrainOptions, train};
 
+use super::dry_run;
 use crate::args::TrainArgs;
 use crate::context::Context;
 use crate::error::{CliError, Result};
@@ -18,7 +19,9 @@ pub(crate) fn run(
     context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
 ) -> Result<()> {
-    printer.set_failure_is_event();
+    if !args.dry_run {
+        printer.set_failure_is_event();
+    }
     let overrides = of_train(&args)?;
     let context = context();
     let tasks = context.as_ref().map(|context| context.tasks.clone());
@@ -30,13 +33,17 @@ pub(crate) fn run(
     };
     let context = context?;
 
-    context.watch_interrupts(Some("stopping after this step"))?;
+    let said = (!args.dry_run).then_some("stopping after this step");
+    context.watch_interrupts(said)?;
     let options = TrainOptions {
         resume: args.resume,
         force: args.force,
         runtime: context.runtime(run.threads()),
         ..TrainOptions::new(context.hub.clone())
     };
+    if args.dry_run {
+        return dry_run::run(&run, &options, &context, printer);
+    }
     let flags = (Arc::clone(&context.stop), Arc::clone(&context.keeps));
     let meter = Meter::new(printer);
     let mut observer = TrainObserver::new(printer, &meter, flags);

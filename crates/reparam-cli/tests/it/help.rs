@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::{reparam, run};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "train", "init", "study", "predict", "eval", "generate", "chat", "explain", "merge", "convert",
-    "inspect", "bench", "methods", "doctor",
+    "data", "inspect", "bench", "methods", "doctor",
 ];
 
 fn here() -> &'static std::path::Path {

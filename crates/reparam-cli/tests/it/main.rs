@@ -18,6 +18,7 @@ mod interrupts;
 mod measures;
 mod models;
 mod predict;
+mod preflight;
 mod regression;
 mod resume;
 mod runs;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! magic [16] | SHA-256 [32] | counts: 5 x u64 | ids: tokens x u32
-//! | ends: documents x u64 | hashes: documents x u128
+//! | ends: documents x u64 | hashes: documents x u128 | places: documents x (u32, u32)
 //! | masked: n x u32 | their ends: n x u32 | stretches: m x (u32, u32) | report: JSON
 //! ```
 //!
@@ -17,6 +17,7 @@ use reparam_formats::file::{InputFile, is_there};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::dataset::origins::Position;
 use crate::dataset::texts::Texts;
 use crate::order::ContentHash;
 use crate::pack::{Corpus, Documents, FileSink, Masks, WIDTH};
@@ -61,6 +62,7 @@ pub(super) fn finish(encoded: Encoded<FileSink<'_, '_>>, report: ReadReport) -> 
     let Encoded {
         corpus,
         hashes,
+        positions,
         special,
         files,
     } = encoded;
@@ -85,6 +87,10 @@ pub(super) fn finish(encoded: Encoded<FileSink<'_, '_>>, report: ReadReport) -> 
     };
     ends.iter().try_for_each(|end| put(&end.to_le_bytes()))?;
     hashes.iter().try_for_each(|hash| put(&hash.to_bytes()))?;
+    for place in &positions {
+        put(&place.line.to_le_bytes())?;
+        put(&place.item.to_le_bytes())?;
+    }
     let of_masks = masks.documents.iter().chain(&masks.ends);
     of_masks
         .into_iter()
@@ -143,7 +149,7 @@ pub(super) fn open(
     // What is allocated follows from these.
     let size = [
         (tokens, 4),
-        (documents, 24),
+        (documents, 32),
         (masked, 8),
         (stretches, 8),
         (told, 1),
@@ -176,13 +182,14 @@ pub(super) fn open(
     }
     let ends = reader.all(documents, u64::from_le_bytes)?;
     let hashes = reader.all(documents, ContentHash::of_bytes)?;
+    let positions = reader.all(documents, |bytes| {
+        let (line, item) = two(bytes);
+        Position { line, item }
+    })?;
     let masks = Masks {
         documents: reader.all(masked, u32::from_le_bytes)?,
         ends: reader.all(masked, u32::from_le_bytes)?,
-        stretches: reader.all(stretches, |[a, b, c, d, e, f, g, h]| {
-            let (begin, behind) = ([a, b, c, d], [e, f, g, h]);
-            (u32::from_le_bytes(begin), u32::from_le_bytes(behind))
-        })?,
+        stretches: reader.all(stretches, two)?,
     };
     let told = reader.all(told, |[byte]: [u8; 1]| byte)?;
     if let Some(digest) = reader.digest {
@@ -201,10 +208,16 @@ pub(super) fn open(
     });
     let corpus = Corpus::stored(Arc::new(file), IDS, documents);
     let files = told.files.iter().map(|(path, count)| (&**path, *count));
-    let texts = Texts::new(corpus, hashes, told.report, files, special);
+    let documents = (hashes, positions);
+    let texts = Texts::new(corpus, documents, told.report, files, special);
     texts
         .map(Some)
         .ok_or_else(|| "its files have other documents".to_owned())
+}
+
+fn two([a, b, c, d, e, f, g, h]: [u8; 8]) -> (u32, u32) {
+    let (first, second) = ([a, b, c, d], [e, f, g, h]);
+    (u32::from_le_bytes(first), u32::from_le_bytes(second))
 }
 
 /// Reads what stands one behind the other.

@@ -89,9 +89,15 @@ impl Corpus {
     ///
     /// If there is no such document.
     pub fn ids(&self, document: usize) -> Result<Vec<u32>> {
-        let range = self.range(document);
+        self.ids_of(document, 0..self.n_tokens_of(document))
+    }
+
+    /// Those of a range of a document's tokens.
+    pub(crate) fn ids_of(&self, document: usize, range: Range<usize>) -> Result<Vec<u32>> {
+        let begin = self.range(document).start;
         let mut ids = Vec::with_capacity(range.len());
-        self.ids.read(range, &mut ids)?;
+        self.ids
+            .read(begin + range.start..begin + range.end, &mut ids)?;
         Ok(ids)
     }
 

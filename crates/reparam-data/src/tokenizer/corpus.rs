@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::parts::PART;
 use super::{SpecialTokens, TextTokenizer};
+use crate::dataset::origins::Position;
 use crate::error::Result;
 use crate::order::ContentHash;
 use crate::pack::{Corpus, CorpusBuilder, EncodedDocument, Sink};
@@ -81,6 +82,7 @@ impl TextTokenizer {
 pub(crate) struct Encoded<S> {
     pub(crate) corpus: CorpusBuilder<S>,
     pub(crate) hashes: Vec<ContentHash>,
+    pub(crate) positions: Vec<Position>,
     pub(crate) special: Option<(usize, DocumentSource)>,
     /// The files of the documents, and how many documents each has, in their order.
     pub(crate) files: Vec<(Arc<Path>, usize)>,
@@ -113,6 +115,7 @@ impl<'a, S: Sink> Encoder<'a, S> {
             encoded: Encoded {
                 corpus,
                 hashes: Vec::new(),
+                positions: Vec::new(),
                 special: None,
                 files: Vec::new(),
             },
@@ -230,6 +233,7 @@ impl<'a, S: Sink> Encoder<'a, S> {
         let prompt_len = document.prompt_len.map_or(u64::MAX, |len| len as u64);
         let parts = [document.text.as_bytes(), &prompt_len.to_le_bytes()];
         self.encoded.hashes.push(ContentHash::of(parts));
+        self.encoded.positions.push(Position::of(&document.source));
         match self.encoded.files.last_mut() {
             Some((path, count)) if *path == document.source.path => *count += 1,
             _ => {

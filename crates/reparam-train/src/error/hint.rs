@@ -33,6 +33,10 @@ impl TrainError {
                 "lower {setting}, which takes {} of it",
                 bytes(*part)
             )),
+            Self::Preflight { findings } => {
+                let hints = findings.iter().filter_map(|finding| finding.hint.clone());
+                Some(hints.collect::<Vec<_>>().join("; "))
+            }
             Self::OutputTaken { .. } => Some(
                 "choose another directory with --output; `train` continues a run with --resume and replaces it with --force"
                     .into(),

@@ -33,6 +33,8 @@ use crate::inspect::Description;
 use crate::learner::{ModuleLearner, Objective};
 use crate::metrics::Metrics;
 use crate::model_files::ModelFiles;
+use crate::preflight::{Finding, Footprint, LayerCount};
+use crate::seen::{Look, Seen};
 use crate::{Result, TrainError};
 
 /// A task: how rows become batches, a loss, metrics, predictions and a result.
@@ -97,6 +99,16 @@ pub trait Task: Objective + Sized + 'static {
     ///
     /// [`TrainError::Interrupted`] when `stop` is requested; a prompt that cannot be encoded.
     fn sample(&self, _model: &Self::Model, _stop: Stop<'_>) -> Result<Option<(String, String)>> {
+        Ok(None)
+    }
+
+    /// Says what the model will see of the data: `reparam data inspect`, and what is looked at before every run. `None` where that
+    /// is something else than tokens.
+    ///
+    /// # Errors
+    ///
+    /// Rows that cannot be decoded.
+    fn seen(&self, _look: &Look<'_>) -> Result<Option<Seen>> {
         Ok(None)
     }
 
@@ -354,8 +366,14 @@ pub struct RunFacts {
     pub lambda: Option<f64>,
     /// What only this task has: counts of its data, names of columns.
     pub data: Map<String, Value>,
-    /// What the user should know although nothing failed.
-    pub warnings: Vec<String>,
+    /// What is known of the model and its tokenizer that the user should know.
+    pub findings: Vec<Finding>,
+    /// The linear layers by kind.
+    pub layers: Vec<LayerCount>,
+    /// The entries of a list of `target_modules`.
+    pub target_modules: Vec<LayerCount>,
+    /// What a micro-batch takes; `None` where nothing is known of that.
+    pub footprint: Option<Footprint>,
 }
 
 /// The files that a run is made from; the same ones give the same run.

@@ -16,6 +16,7 @@ use crate::Stop;
 use crate::event::Step;
 use crate::learner::{Carried, Learner, ModuleLearner};
 use crate::metrics::Metrics;
+use crate::seen::{Look, Seen};
 use crate::{Result, TrainError};
 
 /// A run file that has been read, of any task.
@@ -183,6 +184,15 @@ pub(crate) struct PreparedRun {
     pub(crate) unit: &'static str,
 }
 
+impl PreparedRun {
+    /// Returns the tokens or rows of all micro-batches of a step.
+    pub(crate) fn tokens_of(&self, step: u64) -> u64 {
+        let first = step * self.accumulation;
+        let passes = first..first + self.accumulation;
+        passes.map(|pass| self.learner.tokens(pass) as u64).sum()
+    }
+}
+
 /// The parameters with which a model is looked at.
 #[derive(Debug)]
 pub(crate) enum At<'a> {
@@ -206,6 +216,9 @@ impl At<'_> {
 pub(crate) trait TaskLearner: Learner {
     /// How many times the data have been gone through before a micro-batch.
     fn epochs(&self, pass: u64) -> Option<f64>;
+    /// How many tokens or rows of a micro-batch go through the model.
+    fn tokens(&self, pass: u64) -> usize;
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>>;
     fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>>;
     fn save(&self, at: At<'_>, directory: &Path) -> Result<()>;
     fn sample(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<(String, String)>>;
@@ -238,6 +251,14 @@ impl<T: Task> ModuleLearner<T> {
 impl<T: Task> TaskLearner for ModuleLearner<T> {
     fn epochs(&self, pass: u64) -> Option<f64> {
         self.objective.epochs(pass)
+    }
+
+    fn tokens(&self, pass: u64) -> usize {
+        self.objective.tokens(pass)
+    }
+
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
+        self.objective.seen(look)
     }
 
     fn evaluate(&self, at: At<'_>, stop: Stop<'_>) -> Result<Option<Metrics>> {

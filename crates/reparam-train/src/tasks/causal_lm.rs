@@ -19,11 +19,12 @@ use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Sampling};
 use serde_json::{Map, Value, json};
 
-use super::next_token;
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, findings, is_of_class, prepare,
+    token_bytes,
 };
 use super::texts::{TextCard, texts_of};
+use super::{next_token, seen_texts};
 use crate::cards::{self, CARD_FILE};
 use crate::config::{self, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
@@ -33,12 +34,13 @@ use crate::learner::{Carried, Objective};
 use crate::model_files::{CHAT, GENERATION};
 use crate::new_model::Recipe;
 use crate::open::data_files;
+use crate::preflight::{self, Footprint};
+use crate::seen::{Look, Seen};
 use crate::session::adapter_directory;
 use crate::streams::{carried_of, states_of};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, CHAT_TEMPLATE, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
 };
-use crate::warnings::beyond_positions;
 use crate::{Metrics, Result, Session, Stop, TrainError, chat, settings, streams};
 
 /// The key of `config.json` that says whether the output head is the embedding.
@@ -53,6 +55,8 @@ pub struct CausalLanguageModel {
     plan: BatchPlan,
     tokenizer: TextTokenizer,
     end_of_text: Vec<u32>,
+    /// The most tokens of a piece.
+    length: usize,
     /// The text to generate before and after.
     sample: Option<SampleConfig>,
     /// What is done to it first.
@@ -112,6 +116,13 @@ impl Objective for CausalLanguageModel {
 
     fn epochs(&self, pass: u64) -> Option<f64> {
         Some(self.plan.epochs_before(pass))
+    }
+
+    fn tokens(&self, pass: u64) -> usize {
+        let blocks = self.plan.batch(pass).into_iter();
+        blocks
+            .map(|block| self.train.blocks[block].n_tokens())
+            .sum()
     }
 
     fn loss(
@@ -204,7 +215,6 @@ impl Task for CausalLanguageModel {
         }
         let length = config.train.sequence_length;
         session.model.check_length(length)?;
-        warnings.extend(beyond_positions(session.model.architecture(), length));
         session.model.body.recompute = config.train.recompute;
         let (own, adapted) = (config.data.text.clone(), config.model.adapter.as_deref());
         let reading = ReadOptions {
@@ -246,7 +256,11 @@ impl Task for CausalLanguageModel {
             ),
             files: read.files,
         };
-        let token_bytes = token_bytes(session.model.architecture(), precision);
+        let architecture = session.model.architecture();
+        let token_bytes = token_bytes(architecture, precision);
+        let footprint = Footprint::of(architecture, (precision, config.train.recompute));
+        let mut findings = findings(&warnings.take(), &session.tokenizer, architecture);
+        findings.extend(preflight::beyond(architecture, length));
         let base = Loaded {
             token_bytes,
             model: session.model,
@@ -257,7 +271,8 @@ impl Task for CausalLanguageModel {
             },
             tokenizer: session.tokenizer.digest().clone(),
             precision,
-            warnings: warnings.take(),
+            footprint: Some(footprint),
+            findings,
             adapter,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
@@ -275,6 +290,7 @@ impl Task for CausalLanguageModel {
             plan,
             tokenizer: session.tokenizer,
             end_of_text: session.end_of_text,
+            length: config.train.sequence_length,
             sample: config.train.sample.clone(),
             texts,
             card,
@@ -300,6 +316,17 @@ impl Task for CausalLanguageModel {
             files.push((TEMPLATE_FILE, &template.text));
         }
         self.result.save(model, directory, &files, whole)
+    }
+
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
+        let data = (&self.train, self.eval.as_ref());
+        seen_texts::seen(
+            data,
+            (&self.tokenizer, &self.end_of_text),
+            self.length,
+            look,
+        )
+        .map(Some)
     }
 
     fn sample(&self, model: &CausalLm, stop: Stop<'_>) -> Result<Option<(String, String)>> {

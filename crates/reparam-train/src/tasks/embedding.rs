@@ -16,9 +16,13 @@ use reparam_models::architecture::{Pooling, PredictorSpec};
 use reparam_models::{Architecture, normalized};
 use serde_json::{Value, json};
 
-use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use super::rows::{
+    Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window, plain_tokens,
+};
 use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::model_files::{MODULES, POOLING, SENTENCES};
+use crate::numbers::given;
+use crate::seen::Token;
 use crate::task::{BOOTSTRAP, NORMALIZE, POOLING as POOLING_OPTION};
 use crate::{Metrics, Result, TrainError};
 
@@ -318,6 +322,18 @@ impl RowTask for Sentences {
                 texts.chain(&mut row.text_pair).collect()
             }
         }
+    }
+
+    fn shown(window: &Window<Role>, _: &Rules) -> (Vec<Token>, Option<String>) {
+        let label = match window.target {
+            Role::First(score) => format!("text, score {}", given(score)),
+            Role::Second => "text_pair".to_owned(),
+            Role::Anchor => "anchor".to_owned(),
+            Role::Positive => "positive".to_owned(),
+            Role::Negative => "negative".to_owned(),
+            Role::Alone => "text".to_owned(),
+        };
+        (plain_tokens(&window.row), Some(label))
     }
 
     fn labels<'a>(_: impl Iterator<Item = &'a SentenceRow>) -> Result<Labels> {

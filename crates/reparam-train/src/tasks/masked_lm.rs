@@ -19,7 +19,8 @@ use reparam_models::{MaskedLm, NewModel, Precision, RowTokens};
 use serde_json::{Map, Value, json};
 
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, findings, is_of_class, prepare,
+    token_bytes,
 };
 use super::texts::{TextCard, texts_of};
 use crate::adapter::attach;
@@ -30,6 +31,8 @@ use crate::evaluate::{Loss, at_once};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
 use crate::open::{OpenedModel, data_files};
+use crate::preflight::Footprint;
+use crate::seen::{Look, Seen, SeenRow, Survey, Surveyed, Token};
 use crate::session::{load_adapter, misfit};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, DEFAULT_LENGTH, EvalRequest, ModelRequest, Prepared, Task,
@@ -73,6 +76,8 @@ pub struct MaskedLanguageModel {
     /// Which pieces a micro-batch has.
     plan: BatchPlan,
     masking: Masking,
+    /// The most tokens of a piece.
+    length: usize,
     seed: u64,
     card: TextCard,
     /// `config.json` of the base.
@@ -139,6 +144,11 @@ impl Objective for MaskedLanguageModel {
 
     fn epochs(&self, pass: u64) -> Option<f64> {
         Some(self.plan.epochs_before(pass))
+    }
+
+    fn tokens(&self, pass: u64) -> usize {
+        let pieces = self.plan.batch(pass).into_iter();
+        pieces.map(|piece| self.train[piece].row.ids.len()).sum()
     }
 
     fn loss(
@@ -252,7 +262,11 @@ impl Task for MaskedLanguageModel {
             files: BaseOrigin::FILES.to_vec(),
             tokenizer: opened.tokenizer.digest().clone(),
             precision,
-            warnings: opened.notes,
+            footprint: Some(Footprint::of(
+                &opened.architecture,
+                (precision, train_config.recompute),
+            )),
+            findings: findings(&opened.notes, &opened.tokenizer, &opened.architecture),
             adapter: Adapter::load(config)?,
         };
         let adapt = |model: MaskedLm, _: &[_], _: &mut AdapterMeta| model;
@@ -261,6 +275,7 @@ impl Task for MaskedLanguageModel {
             eval,
             plan,
             masking,
+            length,
             seed: train_config.seed,
             card,
             config: config_json,
@@ -278,6 +293,38 @@ impl Task for MaskedLanguageModel {
         let eval = self.eval.as_ref();
         eval.map(|eval| measure(model, eval, &masking, stop))
             .transpose()
+    }
+
+    /// Pieces with the masks of one pass; every other pass draws others.
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
+        let mut survey = Survey::new(&[]);
+        let mut examples = Vec::new();
+        for (number, piece) in self.train.iter().enumerate() {
+            let masked = self.masking.mask(piece, [self.seed, 0, number as u64]);
+            let bytes = piece.row.ids.iter().flat_map(|id| id.to_le_bytes());
+            let content = ContentHash::of([&bytes.collect::<Vec<u8>>()[..]]);
+            let row = Surveyed {
+                tokens: piece.row.ids.len(),
+                labelled: masked.places.len(),
+                truncated: piece.row.truncated,
+                content: Some(content),
+                path: None,
+            };
+            let place = || format!("piece {}", number + 1);
+            survey.add(row, place);
+            let Some(tokenizer) = look.tokenizer.filter(|_| number < look.rows) else {
+                continue;
+            };
+            let mut tokens: Vec<Token> = masked.ids.iter().copied().map(Token::given).collect();
+            for (place, stood) in masked.places.iter().zip(&masked.stood) {
+                tokens[*place].learned = true;
+                tokens[*place].label = Some(tokenizer.token(*stood).unwrap_or_default());
+            }
+            examples.push(SeenRow::decode(tokenizer, &tokens)?.at(place()));
+        }
+        let mut seen = survey.finish("pieces", self.length, true);
+        seen.examples = examples;
+        Ok(Some(seen))
     }
 
     fn save(&self, model: &MaskedLm, directory: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ mod pretrained;
 mod question_answering;
 pub mod regression;
 pub mod rows;
+mod seen_texts;
 mod seq2seq;
 mod sequence_classification;
 mod texts;

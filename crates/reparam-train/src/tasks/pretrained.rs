@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig};
-use reparam::parameters::ParameterList;
-use reparam_data::{BatchPlan, FileDigest};
+use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, linear_modules};
+use reparam::parameters::{self, ParameterList};
+use reparam_data::{BatchPlan, FileDigest, TextTokenizer};
 use reparam_formats::file;
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
@@ -23,6 +23,7 @@ use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
 use crate::new_model::Recipe;
 use crate::open::OpenedModel;
+use crate::preflight::{self, Finding, Footprint, ModelLook, of_weights, state_per_parameter};
 use crate::session::{adapter_directory, load_adapter, runs_packed};
 use crate::task::{BaseOrigin, Origins, Prepared, ResultKind, RunFacts, RunPlan, Task};
 use crate::{Result, TrainError};
@@ -46,8 +47,10 @@ pub(super) struct Loaded<M> {
     pub(super) precision: Precision,
     /// Bytes that a token of a training pass keeps at least.
     pub(super) token_bytes: u128,
+    /// What a micro-batch takes; the state of the optimizer is found here.
+    pub(super) footprint: Option<Footprint>,
     /// What the user should know of it.
-    pub(super) warnings: Vec<String>,
+    pub(super) findings: Vec<Finding>,
     /// The adapter to train on from.
     pub(super) adapter: Option<Adapter>,
 }
@@ -161,6 +164,11 @@ where
     let max_steps = train.steps(&plan);
     let catalog = &config.catalog;
     let model_parameters = base.model.num_params();
+    let linears = linear_modules(&base.model);
+    let head = linears.iter().find(|linear| linear.is_output_head);
+    let head = head.map(|linear| linear.path.clone());
+    let linears: Vec<String> = linears.into_iter().map(|linear| linear.path).collect();
+    let tied = base.model.tied();
     let mut base = base;
     let adapter = base.adapter.take();
     let method = match (&adapter, &config.method) {
@@ -200,6 +208,7 @@ where
     };
     let model = adapt(model, &report.modules, &mut meta).train();
     let scaling = method.scaling();
+    let patterns = method.selection().target_modules.clone();
     let method_kind = method.spec().kind;
     // An adapter would be of a base that is nowhere.
     let is_adapter = method.spec().peft.is_some() && config.model.new.is_none();
@@ -218,6 +227,23 @@ where
     let optimizer = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
     optimizer.check(&model).map_err(TrainError::Update)?;
     let modules = report.modules.into_iter();
+    let targets: Vec<String> = modules.map(|module| module.module).collect();
+    let (layers, target_modules) = preflight::layers(&linears, &targets, &patterns)?;
+    let trainable = parameters::trainable(&model);
+    let probe = catalog.optimizer_for(&config.optimizer, scaling, max_steps)?;
+    let footprint = base.footprint.map(|footprint| Footprint {
+        state_per_parameter: state_per_parameter(probe, &trainable, &targets),
+        ..footprint
+    });
+    let trained: Vec<String> = trainable.into_iter().map(|tensor| tensor.name).collect();
+    let mut findings = base.findings;
+    findings.extend(of_weights(&ModelLook {
+        weights: base.from.weights(),
+        linears: &linears,
+        tied,
+        head,
+        trained: &trained,
+    })?);
     Ok(Prepared {
         learner: ModuleLearner {
             carried: Carried::new(),
@@ -233,14 +259,17 @@ where
             model: config.model.name().to_owned(),
             method: method_kind.to_owned(),
             model_parameters,
-            targets: modules.map(|module| module.module).collect(),
+            targets,
             scaling,
             batch_size: train.batch_size,
             precision: base.precision.name().to_owned(),
             learning_rate: config.optimizer.learning_rate,
             lambda: config.optimizer.update.lambda(max_steps),
             data: object(data.facts),
-            warnings: base.warnings,
+            findings,
+            layers,
+            target_modules,
+            footprint,
         },
         origins: Origins {
             base: Some(BaseOrigin {
@@ -334,4 +363,15 @@ pub(super) fn is_of_class(config: &Value, ends: &[&str]) -> bool {
     named
         .filter_map(Value::as_str)
         .any(|name| ends.iter().any(|end| name.ends_with(end)))
+}
+
+/// What is found of a model and its tokenizer, with what was said while it was opened.
+pub(super) fn findings(
+    notes: &[String],
+    tokenizer: &TextTokenizer,
+    architecture: &Architecture,
+) -> Vec<Finding> {
+    let said = notes.iter().cloned().map(Finding::said);
+    said.chain(preflight::of_tokenizer(tokenizer, architecture))
+        .collect()
 }

@@ -15,9 +15,12 @@ use reparam_models::architecture::PredictorSpec;
 use reparam_models::{Architecture, span_loss};
 use serde_json::{Value, json};
 
-use super::rows::{Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use super::rows::{
+    Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window, plain_tokens,
+};
 use crate::config::RowsKeys;
 use crate::numbers::csv_cell;
+use crate::seen::Token;
 use crate::{Metrics, Result};
 
 /// Rows of questions about texts.
@@ -154,6 +157,17 @@ impl RowTask for Questions {
     ) -> Result<Tensor<1>> {
         let spans: Vec<(usize, usize)> = targets.iter().map(|span| **span).collect();
         Ok(span_loss(outputs, &batch.bounds, &spans, scale))
+    }
+
+    fn shown(window: &Window<(usize, usize)>, _: &Rules) -> (Vec<Token>, Option<String>) {
+        let mut tokens = plain_tokens(&window.row);
+        // Where a window has no answer, its first token stands for that.
+        let (first, last) = window.target;
+        tokens[first..=last]
+            .iter_mut()
+            .for_each(|token| token.learned = true);
+        let label = if last == 0 { "no answer" } else { "answer" };
+        (tokens, Some(label.to_owned()))
     }
 
     fn score(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> QuestionScore {

@@ -21,10 +21,13 @@ use serde_json::{Map, Value, json};
 
 use super::rows::threshold;
 use super::rows::weights::{CLASS_WEIGHTS, class_weights, one_class_loss};
-use super::rows::{Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use super::rows::{
+    Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window, plain_tokens,
+};
 use crate::config::{RowsKeys, TEXT_SETTING};
 use crate::explain::{ExplainRequest, Shown};
 use crate::numbers::csv_cell;
+use crate::seen::Token;
 use crate::task::{
     BOOTSTRAP, DEFAULT_LENGTH, EXAMPLES, EvalRequest, LABEL_WORDS, PredictRequest, Predictions,
     SHOTS, THRESHOLD,
@@ -214,6 +217,15 @@ impl RowTask for Sequences {
 
     fn classes(item: &Item<Self>) -> Option<&[usize]> {
         item.windows.first().map(|window| &window.target[..])
+    }
+
+    fn shown(window: &Window<Vec<usize>>, rules: &Rules) -> (Vec<Token>, Option<String>) {
+        let names = window
+            .target
+            .iter()
+            .map(|class| &rules.labels.names()[*class]);
+        let names: Vec<&str> = names.map(String::as_str).collect();
+        (plain_tokens(&window.row), Some(names.join(", ")))
     }
 
     fn confusion(scored: &[ClassScore], rules: &Rules) -> Option<Confusion> {

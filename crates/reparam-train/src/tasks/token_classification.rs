@@ -15,10 +15,13 @@ use reparam_models::architecture::PredictorSpec;
 use serde_json::{Value, json};
 
 use super::rows::weights::{CLASS_WEIGHTS, class_weights, one_class_loss};
-use super::rows::{Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window};
+use super::rows::{
+    Confusion, Encoder, Item, Outputs, OverRows, Purpose, RowTask, Rules, Window, plain_tokens,
+};
 use crate::config::RowsKeys;
 use crate::explain::{ExplainRequest, Shown};
 use crate::numbers::csv_cell;
+use crate::seen::Token;
 use crate::task::DEFAULT_LENGTH;
 use crate::{Metrics, Result, TrainError};
 
@@ -205,6 +208,21 @@ impl RowTask for Words {
             .with("f1", metrics.f1)
             .with("accuracy", metrics.accuracy)
             .with("tokens", metrics.tokens))
+    }
+
+    fn labels_of(item: &Item<Self>) -> Vec<usize> {
+        let targets = item.windows.iter().flat_map(|window| &window.target);
+        targets.map(|(_, class)| *class).collect()
+    }
+
+    fn shown(window: &Window<Vec<(usize, usize)>>, rules: &Rules) -> (Vec<Token>, Option<String>) {
+        let mut tokens = plain_tokens(&window.row);
+        for (place, class) in &window.target {
+            let token = &mut tokens[*place];
+            token.learned = true;
+            token.label = Some(rules.labels.names()[*class].clone());
+        }
+        (tokens, None)
     }
 
     /// By word, of those that the model saw.

@@ -389,7 +389,8 @@ impl Task for WordEmbedding {
             files: Vec::new(),
             tokenizer: tokenizer.digest().clone(),
             precision: Precision::F32,
-            warnings: Vec::new(),
+            footprint: None,
+            findings: Vec::new(),
             adapter: Adapter::load(config)?,
         };
         let card = TextCard::new(Self::NAME, &data.reading(), &report.formats);

@@ -311,10 +311,9 @@ fn parts_of_a_new_model_may_come_from_elsewhere() {
     let frozen = "method={ kind = \"full\", exclude_modules = [\"embedding\"] }";
     let witness = example.run(&dir, &[&SHORT[..], &[&given, frozen]].concat());
     let witness = witness.expect("a run");
-    let said = witness
-        .events
-        .iter()
-        .any(|event| matches!(event, Event::Warning { message } if message.starts_with("1 of ")));
+    let said = witness.events.iter().any(
+        |event| matches!(event, Event::Warning { message, .. } if message.starts_with("1 of ")),
+    );
     assert!(said);
     let tokenizer: Value =
         serde_json::from_slice(&bytes(&dir, "model/tokenizer.json")).expect("JSON");

@@ -276,7 +276,10 @@ fn prepare(config: &RegressionConfig) -> Result<Prepared<Regression>> {
     };
     let lambda = config.optimizer.update.lambda(max_steps);
     let facts = RunFacts {
-        warnings: Vec::new(),
+        findings: Vec::new(),
+        layers: Vec::new(),
+        target_modules: Vec::new(),
+        footprint: None,
         model: match config.model.kind {
             RegressionModelKind::Linear => "linear".to_owned(),
             RegressionModelKind::Mlp { .. } => "mlp".to_owned(),

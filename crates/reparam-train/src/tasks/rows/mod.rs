@@ -9,6 +9,7 @@ mod explain;
 pub(super) mod measure;
 mod open;
 mod preprocess;
+mod seen;
 mod set;
 pub(super) mod threshold;
 pub(super) mod vectors;
@@ -43,11 +44,14 @@ use crate::explain::{ExplainRequest, Explanation, Shown};
 use crate::learner::Objective;
 use crate::new_model::Recipe;
 use crate::open::data_files;
+use crate::preflight::Footprint;
+use crate::seen::{Look, Seen, Token};
 use crate::task::{
     BOOTSTRAP, BaseOrigin, EvalRequest, PredictRequest, Predictions, Prepared, Task,
 };
 use crate::tasks::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, findings, is_of_class, prepare,
+    token_bytes,
 };
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -301,6 +305,16 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
         None
     }
 
+    /// Returns the labels that are right of a row, each as often as it is learned; of a task with labels.
+    fn labels_of(item: &Item<Self>) -> Vec<usize> {
+        Self::classes(item).unwrap_or_default().to_vec()
+    }
+
+    /// Returns the tokens of a window, with what is learned of them, and what the window is; by default all are read alone.
+    fn shown(window: &Window<Self::Target>, _rules: &Rules) -> (Vec<Token>, Option<String>) {
+        (plain_tokens(&window.row), None)
+    }
+
     /// Returns how often each label is predicted as each, of labels that exclude one another.
     fn confusion(_scored: &[Self::Scored], _rules: &Rules) -> Option<Confusion> {
         None
@@ -346,6 +360,11 @@ pub trait RowTask: fmt::Debug + Sized + 'static {
     fn prediction(item: &Item<Self>, outputs: &[Outputs], rules: &Rules) -> (Value, String);
 }
 
+/// The tokens of a row, none of which is learned.
+pub(super) fn plain_tokens(row: &EncodedRow) -> Vec<Token> {
+    row.ids.iter().copied().map(Token::given).collect()
+}
+
 /// The data of one run of a task over rows.
 ///
 /// The head of a checkpoint that has one keeps its labels; for one that has none a new head is made, with the distinct
@@ -357,6 +376,8 @@ pub struct OverRows<T: RowTask> {
     /// Which windows a micro-batch has, or rows if they are learned together.
     plan: BatchPlan,
     rules: Rules,
+    /// The most tokens of a window.
+    length: usize,
     card: Card,
     /// `config.json` of the base.
     config: Map<String, Value>,
@@ -375,6 +396,11 @@ impl<T: RowTask> Objective for OverRows<T> {
 
     fn epochs(&self, pass: u64) -> Option<f64> {
         Some(self.plan.epochs_before(pass))
+    }
+
+    fn tokens(&self, pass: u64) -> usize {
+        let windows = self.train.windows(&self.plan.batch(pass)).into_iter();
+        windows.map(|window| window.row.ids.len()).sum()
     }
 
     fn loss(
@@ -512,14 +538,18 @@ impl<T: RowTask> Task for OverRows<T> {
         let mut model = base.load(rules.labels.len(), Some(train_config.seed), precision)?;
         check_recompute(train_config.recompute, model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
+        let architecture = model.architecture();
+        let footprint = Footprint::of(architecture, (precision, train_config.recompute));
+        let findings = findings(&notes, &base.tokenizer, architecture);
         let loaded = Loaded {
-            token_bytes: token_bytes(model.architecture(), precision),
+            token_bytes: token_bytes(architecture, precision),
             model,
             from: base.files.clone(),
             files: [&BaseOrigin::FILES[..], T::FILES].concat(),
             tokenizer: base.tokenizer.digest().clone(),
             precision,
-            warnings: notes,
+            footprint: Some(footprint),
+            findings,
             adapter,
         };
         let adapt = |model: Predictor, _: &[_], meta: &mut AdapterMeta| {
@@ -530,6 +560,7 @@ impl<T: RowTask> Task for OverRows<T> {
             train,
             eval,
             plan,
+            length,
             card: Card::new::<T>(&rules, length, &options),
             rules,
             config: base.files.json().json.map().clone(),
@@ -541,6 +572,10 @@ impl<T: RowTask> Task for OverRows<T> {
         let eval = self.eval.as_ref();
         eval.map(|eval| measure(model, eval, &self.rules, stop))
             .transpose()
+    }
+
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
+        seen::seen(self, look).map(Some)
     }
 
     fn save(&self, model: &Predictor, directory: &Path) -> Result<()> {

@@ -21,7 +21,8 @@ use serde_json::{Map, Value, json};
 use self::measure::{Written, loss, write};
 use self::pairs::{Lengths, Pair, Pairs, SequenceCard, texts};
 use super::pretrained::{
-    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, is_of_class, prepare, token_bytes,
+    Adapter, Beginning, Learned, Loaded, Saved, check_recompute, findings, is_of_class, prepare,
+    token_bytes,
 };
 use crate::adapter::attach;
 use crate::cards::{self, CARD_FILE};
@@ -31,6 +32,8 @@ use crate::model_files::GENERATION;
 use crate::new_model::Recipe;
 use crate::numbers::csv_cell;
 use crate::open::{OpenedModel, data_files};
+use crate::preflight::Footprint;
+use crate::seen::{Look, Seen, SeenRow, Survey, Surveyed, Token};
 use crate::session::{load_adapter, misfit};
 use crate::task::{
     BaseOrigin, DECODING, Decoding, EvalRequest, GENERATE, ModelRequest, PredictRequest,
@@ -74,6 +77,7 @@ pub struct SequenceToSequence {
     /// Which pairs a micro-batch has.
     plan: BatchPlan,
     label_smoothing: f32,
+    lengths: Lengths,
     card: SequenceCard,
     /// The base's `config.json`.
     config: Map<String, Value>,
@@ -91,6 +95,11 @@ impl Objective for SequenceToSequence {
 
     fn epochs(&self, pass: u64) -> Option<f64> {
         Some(self.plan.epochs_before(pass))
+    }
+
+    fn tokens(&self, pass: u64) -> usize {
+        let pairs = self.plan.batch(pass).into_iter();
+        pairs.map(|pair| self.train[pair].n_tokens()).sum()
     }
 
     fn loss(
@@ -208,7 +217,11 @@ impl Task for SequenceToSequence {
             tokenizer: opened.tokenizer.digest().clone(),
             from: Arc::new(opened.files),
             precision,
-            warnings: opened.notes,
+            footprint: Some(Footprint::of(
+                &opened.architecture,
+                (precision, train_config.recompute),
+            )),
+            findings: findings(&opened.notes, &opened.tokenizer, &opened.architecture),
             adapter: Adapter::load(config)?,
         };
         let adapt = |model: Seq2SeqLm, _: &[_], _: &mut AdapterMeta| model;
@@ -218,6 +231,7 @@ impl Task for SequenceToSequence {
             eval,
             plan,
             label_smoothing,
+            lengths,
             card,
             config: config_json,
             result,
@@ -228,6 +242,39 @@ impl Task for SequenceToSequence {
         let eval = self.eval.as_ref();
         eval.map(|pairs| measure::measure(model, pairs, stop))
             .transpose()
+    }
+
+    /// Each source with its target behind it.
+    fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
+        let mut survey = Survey::default();
+        for pair in &self.train {
+            let row = Surveyed {
+                tokens: pair.n_tokens(),
+                labelled: pair.labels.len(),
+                truncated: pair.truncated,
+                content: Some(pair.content),
+                path: Some(&pair.place.path),
+            };
+            survey.add(row, || pair.place.to_string());
+        }
+        for pair in self.eval.iter().flatten() {
+            survey.held_out(pair.content, || pair.place.to_string());
+        }
+        let Lengths { source, target } = self.lengths;
+        let mut seen = survey.finish("rows", source.saturating_add(target), true);
+        if let Some(tokenizer) = look.tokenizer {
+            for pair in self.train.iter().take(look.rows) {
+                let target = pair.labels.iter().map(|id| Token {
+                    learned: true,
+                    ..Token::given(*id)
+                });
+                let source = pair.source.ids.iter().copied().map(Token::given);
+                let tokens: Vec<Token> = source.chain(target).collect();
+                let row = SeenRow::decode(tokenizer, &tokens)?;
+                seen.examples.push(row.at(pair.place.to_string()));
+            }
+        }
+        Ok(Some(seen))
     }
 
     fn save(&self, model: &Seq2SeqLm, directory: &Path) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Sources and targets: how they are read, encoded and held out, and what a result says of that.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use reparam_data::rows::{
     Fields, OnError, RowError, RowFormat, Rows, RowsOptions, SOURCE, SOURCE_AND_TARGET,
     SequenceOptions, SequenceRow, Skipped, encode_sequences, read_rows, sequence_rows,
 };
 use reparam_data::{
-    ContentHash, EncodedRow, FileDigest, FileShare, Size, TextTokenizer,
+    ContentHash, DocumentSource, EncodedRow, FileDigest, FileShare, Size, TextTokenizer,
     hold_out as choose_held_out,
 };
 use reparam_formats::config::ModelJson;
@@ -29,8 +29,8 @@ pub(super) struct Pair {
     /// Other targets that are as good.
     pub(super) more_targets: Vec<String>,
     pub(super) truncated: bool,
-    content: ContentHash,
-    path: std::sync::Arc<Path>,
+    pub(super) content: ContentHash,
+    pub(super) place: DocumentSource,
 }
 
 impl Pair {
@@ -96,7 +96,7 @@ impl Pairs {
             let target = encoded.target?;
             Some(Pair {
                 content: row.content(),
-                path: row.place.path,
+                place: row.place,
                 target: row.target?,
                 more_targets: row.more_targets,
                 truncated: encoded.source.truncated || target.truncated,
@@ -140,7 +140,7 @@ pub(super) fn hold_out(
 ) -> Result<(Vec<Pair>, Vec<Pair>, Vec<FileShare>)> {
     let contents: Vec<_> = pairs.iter().map(|pair| pair.content).collect();
     let held_out = choose_held_out(&contents, size, seed)?;
-    let places = pairs.iter().map(|pair| &*pair.path);
+    let places = pairs.iter().map(|pair| &*pair.place.path);
     let mut shares = FileShare::of_rows(files, places.zip(held_out.iter().copied()));
     // A row stands in the file of its source.
     shares.retain(|share| share.of > 0);

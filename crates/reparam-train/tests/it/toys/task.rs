@@ -236,7 +236,10 @@ impl Task for Score {
         optimizer.check(&model).map_err(TrainError::Update)?;
         let modules = report.modules.iter();
         let facts = RunFacts {
-            warnings: Vec::new(),
+            findings: Vec::new(),
+            layers: Vec::new(),
+            target_modules: Vec::new(),
+            footprint: None,
             model: common.name().to_owned(),
             method: config.method.kind.clone(),
             model_parameters,

@@ -1,0 +1,273 @@
+//! What is looked at before a run: `data inspect`, `--dry-run`, and the warnings of a run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::run;
+use crate::support::{Workplace, all_paths, json_lines, repository};
+
+/// Prompts with responses, with one of everything that is worth a word: a repeated row, one whose response begins behind
+/// the first piece, and markup.
+fn examples(workplace: &Workplace) {
+    let long = "word ".repeat(60);
+    let rows = [
+        ("Say hi.", "Hi <b>there</b> & you."),
+        ("Say hi.", "Hi <b>there</b> & you."),
+        (&long, "No."),
+        ("One and one?", "Two."),
+        ("Two and one?", "Three."),
+        ("Who are you?", "A small model."),
+    ];
+    let lines: String = (rows.iter())
+        .map(|(prompt, completion)| {
+            let row = serde_json::json!({ "prompt": prompt, "completion": completion });
+            format!("{row}\n")
+        })
+        .collect();
+    workplace.write("rows.jsonl", lines.as_bytes());
+}
+
+const ROWS: [&str; 4] = [
+    "--set",
+    "data.train=rows.jsonl",
+    "--set",
+    "data.eval_fraction=0",
+];
+
+/// Everything below a directory with its bytes and times.
+fn state(workplace: &Workplace) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+    let files = all_paths(workplace.root()).into_iter();
+    let files = files.filter(|path| path.is_file());
+    files
+        .map(|path| {
+            let changed = path.metadata().and_then(|about| about.modified());
+            let bytes = std::fs::read(&path).expect("a file");
+            (path, (bytes, changed.expect("a time")))
+        })
+        .collect()
+}
+
+fn kinds(found: &Value) -> Vec<&str> {
+    let findings = found["findings"].as_array().expect("a list").iter();
+    findings
+        .map(|finding| finding["kind"].as_str().expect("a word"))
+        .collect()
+}
+
+#[test]
+fn data_are_shown_as_the_model_sees_them() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let model = repository().join("assets/stories260K");
+    workplace.write(
+        "rows.toml",
+        format!(
+            "[model]\npath = {model:?}\n[data]\ntrain = \"rows.jsonl\"\neval_fraction = 0\n\
+             [train]\nmax_steps = 2\nsequence_length = 32\n[output]\ndir = \"run\"\n"
+        )
+        .as_bytes(),
+    );
+    let text = run(
+        workplace.root(),
+        &["data", "inspect", "rows.toml", "--rows", "2"],
+    );
+    let text = text.replace(model.to_str().expect("UTF-8"), "MODEL");
+    insta::assert_snapshot!(text, @"");
+    workplace.assert_no_run();
+}
+
+#[test]
+fn data_as_json_and_as_a_page() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let before = state(&workplace);
+    let args = [
+        "data",
+        "inspect",
+        "run.toml",
+        "--json",
+        "--html",
+        "data.html",
+        "--rows",
+        "9",
+    ];
+    let asked = [&args[..], &ROWS, &["--set", "train.sequence_length=32"]].concat();
+    let found = workplace.reparam(&asked).succeeded().json();
+    let data = &found["data"];
+    assert_eq!(
+        (&data["rows"], &data["unit"]),
+        (&6.into(), &"documents".into())
+    );
+    assert_eq!(data["duplicates"]["count"], 1);
+    assert!(
+        data["duplicates"]["first"][0]
+            .as_str()
+            .unwrap()
+            .ends_with("rows.jsonl:2")
+    );
+    assert_eq!(data["truncated"]["count"], 1);
+    // The share of what is learned is that of the rows that are shown, which are all.
+    let examples = data["examples"].as_array().expect("rows");
+    let (mut tokens, mut learned) = (0, 0);
+    for part in examples
+        .iter()
+        .flat_map(|row| row["parts"].as_array().expect("parts"))
+    {
+        let ids = part["ids"].as_array().expect("tokens").len();
+        tokens += ids;
+        learned += if part["learned"] == true { ids } else { 0 };
+    }
+    assert_eq!(data["tokens"], tokens, "{data}");
+    assert_eq!(data["labelled_tokens"], learned, "{data}");
+    let page = workplace.read_text("data.html");
+    assert!(
+        page.contains("Hi &lt;b&gt;there&lt;/b&gt; &amp; you."),
+        "{page}"
+    );
+    assert!(!page.contains("<b>"), "{page}");
+    // The page is all that was written.
+    std::fs::remove_file(workplace.path("data.html")).expect("a page");
+    assert_eq!(state(&workplace), before);
+}
+
+#[test]
+fn a_task_without_tokens_has_nothing_to_show() {
+    let workplace = Workplace::new();
+    workplace.write("table.csv", b"x,y\n1,2\n2,4\n3,6\n4,8\n5,10\n");
+    workplace.write(
+        "table.toml",
+        b"[model]\ntask = \"regression\"\n[data]\ntrain = \"table.csv\"\ntarget = \"y\"\n[output]\ndir = \"run\"\n",
+    );
+    let outcome = workplace.reparam(&["data", "inspect", "table.toml"]);
+    outcome.failed(1, "regression", "");
+}
+
+#[test]
+fn a_dry_run_says_what_a_run_would_be_and_leaves_nothing() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let before = state(&workplace);
+    let args = [&["train", "run.toml", "--dry-run", "--json"], &ROWS[..]].concat();
+    let found = workplace.reparam(&args).succeeded().json();
+    assert_eq!(state(&workplace), before);
+    assert!(!workplace.path("run").exists());
+    assert_eq!(found["run"]["max_steps"], 2);
+    let layers = found["layers"].as_array().expect("a list");
+    let of: u64 = layers
+        .iter()
+        .map(|layer| layer["of"].as_u64().unwrap())
+        .sum();
+    let adapted: u64 = layers
+        .iter()
+        .map(|layer| layer["adapted"].as_u64().unwrap())
+        .sum();
+    let targets = found["run"]["targets"].as_array().expect("names").len() as u64;
+    assert_eq!(adapted, targets);
+    assert!(of >= adapted && adapted > 0, "{found}");
+    assert_eq!(
+        kinds(&found),
+        ["truncated_rows", "duplicates", "tied_weights"],
+        "{found}"
+    );
+    let measured = &found["measured"];
+    for key in [
+        "first_step_seconds",
+        "second_step_seconds",
+        "run_seconds",
+        "loss",
+    ] {
+        assert!(
+            measured[key].as_f64().is_some_and(|n| n > 0.0),
+            "{key}: {measured}"
+        );
+    }
+    // In text, the same.
+    let args = [&["train", "run.toml", "--dry-run"], &ROWS[..]].concat();
+    let text = workplace.reparam(&args).succeeded().out;
+    for line in [
+        "trainable ",
+        "layers ",
+        "memory ",
+        "measured ",
+        "time ",
+        "warning: ",
+    ] {
+        assert!(
+            text.lines().any(|own| own.starts_with(line)),
+            "{line}: {text}"
+        );
+    }
+}
+
+/// A step of a dry run is that of the run, and what a run leaves is not touched.
+#[test]
+fn a_dry_run_beside_a_run() {
+    let workplace = Workplace::new();
+    let events = workplace.train(&[]).succeeded();
+    drop(events);
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let first = events
+        .iter()
+        .find(|event| event["event"] == "step")
+        .expect("a step");
+    let before = state(&workplace);
+    // The directory is taken, which is an error: one object says it, with all the rest.
+    let outcome = workplace.reparam(&["train", "run.toml", "--dry-run", "--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let found = outcome.json();
+    assert!(
+        found["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("already holds a run")
+    );
+    assert_eq!(kinds(&found)[0], "output");
+    assert_eq!(found["findings"][0]["severity"], "error");
+    outcome.failed(1, "already holds a run", "--force");
+    let found = workplace.reparam(&["train", "run.toml", "--dry-run", "--force", "--json"]);
+    let found = found.succeeded().json();
+    assert_eq!(found["measured"]["loss"], first["loss"]);
+    assert_eq!(state(&workplace), before);
+}
+
+/// What a run would fail with, a dry run fails with.
+#[test]
+fn a_dry_run_fails_as_the_run() {
+    let workplace = Workplace::new();
+    let pattern = "method.target_modules=[\"q_proj\", \"w_proj\"]";
+    let mut seen = Vec::new();
+    for dry in [&["--dry-run"][..], &[]] {
+        let args = [&["train", "run.toml", "--set", pattern], dry].concat();
+        let outcome = workplace.reparam(&args);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        seen.push(outcome.err);
+    }
+    assert_eq!(seen[0], seen[1]);
+    workplace.assert_no_run();
+}
+
+#[test]
+fn a_run_warns_of_what_was_found_before_it() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let outcome = workplace.reparam(&[&["train", "run.toml"], &ROWS[..]].concat());
+    let text = outcome.succeeded().err;
+    let events = json_lines(&workplace.read_text("run/events.jsonl"));
+    let warnings = events.iter().filter(|event| event["event"] == "warning");
+    let warnings: Vec<&Value> = warnings.collect();
+    let kinds: Vec<&str> = warnings
+        .iter()
+        .filter_map(|one| one["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["truncated_rows", "duplicates"], "{warnings:?}");
+    for warning in warnings {
+        let message = warning["message"].as_str().expect("a text");
+        let hint = warning["hint"].as_str().expect("a hint");
+        assert!(
+            text.contains(&format!("warning: {message}\nhint: {hint}\n")),
+            "{text}"
+        );
+    }
+}

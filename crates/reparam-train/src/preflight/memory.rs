@@ -1,0 +1,225 @@
+//! How much memory a run will take.
+
+use reparam::optim::Optimizer;
+use reparam::parameters::{NamedTensor, ParameterList};
+use reparam_models::architecture::BlockSpec;
+use reparam_models::{Architecture, Precision};
+use serde::Serialize;
+
+use super::Finding;
+use crate::memory::{available_bytes, held_bytes, peak_rss_bytes};
+use crate::numbers::bytes;
+use crate::task::{PreparedRun, ResultKind};
+
+/// Bytes of a number of theta, its gradient and the optimizer's state.
+const NUMBER: u64 = 4;
+
+/// How many steps are looked through for the one with the most tokens; lengths repeat long before.
+const STEPS_SEEN: u64 = 2_000;
+
+/// What an update keeps besides parameters, gradients and its state while it is made: the updates, and the parameters after it.
+const OF_UPDATE: u64 = 2;
+
+/// What a run will take that it does not hold before its first step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Footprint {
+    /// Bytes that a token of a micro-batch keeps from forward to backward.
+    pub kept_per_token: u64,
+    /// Bytes that a token needs while one layer goes back.
+    pub working_per_token: u64,
+    /// Numbers of the optimizer's state for each that is trained.
+    pub state_per_parameter: f64,
+}
+
+impl Footprint {
+    /// That of a model, see [`kept`] and [`working`], without the optimizer's state.
+    pub(crate) fn of(
+        architecture: &Architecture,
+        (precision, recompute): (Precision, bool),
+    ) -> Self {
+        let is_packed = !matches!(precision, Precision::F32);
+        let encoder = architecture.seq2seq.iter().map(|spec| &spec.encoder);
+        let blocks = || {
+            let all = encoder.clone().chain([architecture]);
+            all.flat_map(|stack| stack.blocks.iter().map(|block| (stack.width, block)))
+        };
+        let kept = blocks().map(|(width, block)| kept(width, block, is_packed, recompute));
+        let working = blocks().map(|(width, block)| working(width, block, is_packed));
+        // Of a recurrent layer its gates before and after, and its states.
+        let directions = (architecture.recurrent.iter())
+            .flat_map(|spec| spec.layers.iter().flatten().map(|of| (of, spec.hidden)));
+        let recurrent: u64 = directions
+            .map(|(of, hidden)| NUMBER * (2 * of.input.d_out + 2 * hidden) as u64)
+            .sum();
+        Self {
+            kept_per_token: kept.sum::<u64>() + recurrent + NUMBER * architecture.width as u64,
+            working_per_token: working.max().unwrap_or(0) + 2 * NUMBER * architecture.width as u64,
+            state_per_parameter: 0.0,
+        }
+    }
+}
+
+/// Bytes that a token keeps of a block, with linear layers that all have a trained low-rank part.
+///
+/// In f32: the inputs of both norms, the inputs of all linear layers, queries, keys, values and what the activation is made of.
+/// With packed weights a fused half keeps what its `# Cost` says, in bf16, and with `recompute` its input alone.
+fn kept(width: usize, block: &BlockSpec, is_packed: bool, recompute: bool) -> u64 {
+    let attention = block.attention.widths();
+    let [queries, keys, values] = attention.map(|width| width as u64);
+    let cross = if block.cross.is_some() { 2 } else { 1 };
+    let (width, inner) = (width as u64, block.feed_forward.output.d_in as u64);
+    let gate_and_up: u64 = if block.feed_forward.gated {
+        2 * inner
+    } else {
+        inner
+    };
+    let numbers = match (is_packed, recompute) {
+        (true, true) => return 2 * ((1 + cross) * width),
+        (true, false) => return 2 * (cross * (width + queries) + width + gate_and_up),
+        (false, _) => {
+            cross * (2 * width + 2 * queries + keys + values) + 2 * width + gate_and_up + inner
+        }
+    };
+    NUMBER * numbers
+}
+
+/// Bytes that a token needs while a block goes back: gradients of its widest half and what is made again.
+fn working(width: usize, block: &BlockSpec, is_packed: bool) -> u64 {
+    let widths = block.attention.widths().map(|width| width as u64);
+    let (width, inner) = (width as u64, block.feed_forward.output.d_in as u64);
+    let attention = 2 * widths.iter().sum::<u64>() + 2 * width;
+    let feed_forward = 3 * inner + 2 * width;
+    let size = if is_packed { 2 } else { NUMBER };
+    size * attention.max(feed_forward)
+}
+
+/// Numbers of an optimizer's state for each that is trained, found by a step with gradients of zero on the smallest of the modules
+/// that something is attached to, with all of its tensors, so that factors stay pairs; else on the smallest matrix.
+pub(crate) fn state_per_parameter(
+    mut optimizer: Optimizer,
+    trainable: &[NamedTensor],
+    modules: &[String],
+) -> f64 {
+    let of_module = |module: &String| -> Vec<&NamedTensor> {
+        let inside = |tensor: &&NamedTensor| {
+            let rest = tensor.name.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        trainable.iter().filter(inside).collect()
+    };
+    let size = |some: &Vec<&NamedTensor>| some.iter().map(|tensor| tensor.len()).sum::<usize>();
+    let modules = modules.iter().map(of_module).filter(|some| size(some) > 0);
+    let alone = trainable.iter().filter(|tensor| !tensor.is_empty());
+    let smallest = modules.min_by_key(size).or_else(|| {
+        alone
+            .min_by_key(|tensor| (tensor.shape.len() < 2, tensor.len()))
+            .map(|one| vec![one])
+    });
+    let Some(smallest) = smallest else {
+        return 0.0;
+    };
+    let n = size(&smallest);
+    let parameters: ParameterList = smallest.into_iter().cloned().collect();
+    let zeros = |tensor: &NamedTensor| tensor.clone().with_values(tensor.values.zeros_like());
+    let gradients = parameters.iter().map(zeros).collect();
+    match optimizer.step_list(parameters, gradients) {
+        Ok(_) => {
+            let state = optimizer.state();
+            state.iter().map(NamedTensor::len).sum::<usize>() as f64 / n as f64
+        }
+        // What is wrong with the update, a run says itself.
+        Err(_) => 0.0,
+    }
+}
+
+/// What a run is expected to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryEstimate {
+    /// Bytes that are held before the first step: weights, data, theta, and the program.
+    pub loaded: u64,
+    /// Gradients of what is trained.
+    pub gradients: u64,
+    /// The optimizer's state.
+    pub optimizer: u64,
+    /// What the largest micro-batch keeps and works with.
+    pub activations: u64,
+    /// The most that is held at once.
+    pub peak: u64,
+    /// What this process may have now, with what it holds: the least of what is free and of its limits.
+    pub available: Option<u64>,
+    /// The tokens of the largest micro-batch.
+    pub largest_batch: u64,
+}
+
+impl MemoryEstimate {
+    /// Estimates what a run takes; `None` for a task that does not say what a token costs.
+    pub(crate) fn of(prepared: &PreparedRun) -> Option<Self> {
+        let footprint = prepared.facts.footprint?;
+        let (_, largest) = prepared.largest();
+        let trainable = prepared.counts.trainable as u64 * NUMBER;
+        let optimizer = (trainable as f64 * footprint.state_per_parameter) as u64;
+        // The gradients of a micro-batch beside the sum of those before it.
+        let gradients = if prepared.accumulation > 1 {
+            2 * trainable
+        } else {
+            trainable
+        };
+        let activations = largest * (footprint.kept_per_token + footprint.working_per_token);
+        let loaded = held_bytes();
+        let forward = activations + gradients;
+        let update = gradients + OF_UPDATE * trainable;
+        // A whole model is written with all of its effective weights beside it.
+        let result = match prepared.plan.result {
+            ResultKind::Adapter => 0,
+            ResultKind::Model => prepared.counts.total as u64 * NUMBER,
+        };
+        let most = forward.max(update).max(result);
+        Some(Self {
+            loaded,
+            gradients,
+            optimizer,
+            activations,
+            peak: (loaded + optimizer + most).max(peak_rss_bytes()),
+            available: available_bytes(),
+            largest_batch: largest,
+        })
+    }
+
+    /// Finds that there is less than a run takes.
+    pub(crate) fn finding(&self) -> Option<Finding> {
+        let available = self.available?;
+        (self.peak > available).then(|| {
+            Finding::warning(
+                "memory",
+                format!(
+                    "the run is expected to take {} of memory, and {} are free: {} for activations, {} for gradients and the \
+                     optimizer",
+                    bytes(self.peak.into()),
+                    bytes(available.into()),
+                    bytes(self.activations.into()),
+                    bytes((self.gradients + self.optimizer).into()),
+                ),
+                "lower train.batch_size or train.sequence_length, raise train.gradient_accumulation in their place, or, with \
+                 bf16, set train.recompute = true",
+            )
+        })
+    }
+}
+
+impl PreparedRun {
+    /// Returns the step with the micro-batch of most tokens among those that are looked at, and its tokens.
+    pub(crate) fn largest(&self) -> (u64, u64) {
+        let steps = 0..self.plan.max_steps.min(STEPS_SEEN);
+        let sizes = steps.map(|step| {
+            let first = step * self.accumulation;
+            let passes = first..first + self.accumulation;
+            let largest = passes.map(|pass| self.learner.tokens(pass) as u64).max();
+            (step, largest.unwrap_or(0))
+        });
+        // The first of equals, so that the first step is taken where all are alike.
+        sizes.fold(
+            (0, 0),
+            |best, found| if found.1 > best.1 { found } else { best },
+        )
+    }
+}
