@@ -12,14 +12,14 @@ use crate::context::Context;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// Model directory in Hugging Face layout, run directory, or hub id; with --adapter, its base [default: what the adapter says]
+    /// Model directory in Hugging Face layout, run directory, or hub id; with --adapter, its base [default: what the adapter says, of --to gguf and --merge]
     #[arg(long, value_name = "DIR_OR_ID", required_unless_present = "adapter")]
     model: Option<String>,
     /// Adapter directory in PEFT layout, of --to peft in MLX's, or run directory
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
     /// Merge the adapter into the model and write that
-    #[arg(long, requires = "adapter", requires = "model")]
+    #[arg(long, requires = "adapter")]
     pub(crate) merge: bool,
     /// The program that reads the result: llama.cpp, MLX, or PEFT
     #[arg(long, value_parser = word_of(Target::WORDS))]

@@ -29,9 +29,17 @@ pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_
             let model = model.as_ref();
             write_adapter(&args, adapter, model, (&output, &any), context)
         }
-        (adapter, Some(model)) => write_model(&args, adapter.as_deref(), model, &output, context),
+        (Some(adapter), Some(model)) => {
+            write_model(&args, model.with_adapter(adapter), &output, context)
+        }
+        (None, Some(model)) => write_model(&args, model, &output, context),
+        (Some(adapter), None) => {
+            let named = any.of_adapter(adapter);
+            let named = named.map_err(crate::error::CliError::from);
+            named.and_then(|model| write_model(&args, model, &output, context))
+        }
         // The arguments require a model or an adapter.
-        (_, None) => Err(conflict(
+        (None, None) => Err(conflict(
             "convert",
             "there is neither --model nor --adapter".to_owned(),
         )),
@@ -92,18 +100,13 @@ fn write_adapter(
     Ok(("adapter", dtype))
 }
 
-/// Writes a whole model, with an adapter merged into it if there is one.
+/// Writes a whole model, with its adapter merged into it if there is one.
 fn write_model(
     args: &ConvertArgs,
-    adapter: Option<&Path>,
     model: ModelRequest,
     output: &Path,
     context: &Context,
 ) -> Result<Written> {
-    let model = match adapter {
-        Some(adapter) => model.with_adapter(adapter),
-        None => model,
-    };
     match args.to {
         Target::Gguf => {
             let dtype = model_to_gguf(&model, args.dtype, output, &context.hub)?;

@@ -108,6 +108,37 @@ fn what_an_adapter_file_has_no_place_for_is_merged() {
 }
 
 #[test]
+fn a_merged_adapter_says_its_base_itself() {
+    let workplace = Workplace::new();
+    workplace.train(&[]).succeeded();
+    let convert = |more: &[&str]| {
+        let args = ["convert", "--to", "gguf", "--merge", "--adapter"];
+        workplace.reparam(&[&args[..], more].concat())
+    };
+    convert(&["run", "--output", "a.gguf"]).succeeded();
+    convert(&["run/adapter", "--model", &model(), "--output", "b.gguf"]).succeeded();
+    assert_eq!(workplace.read("a.gguf"), workplace.read("b.gguf"));
+    convert(&["none", "--output", "c.gguf"]).failed(1, "none", "");
+    // One that says none has to be told.
+    workplace.copy_model("only");
+    convert(&["only", "--output", "c.gguf"]).failed(1, "only is not an adapter", "save_pretrained");
+}
+
+#[test]
+fn an_adapter_of_mlx_is_none_of_peft() {
+    let workplace = Workplace::new();
+    let plain = adapter("plain");
+    let to = ["convert", "--to", "mlx", "--output", "mlx", "--adapter", &plain];
+    workplace.reparam(&to).succeeded();
+    let (model, all) = (model(), ["--adapter", "mlx", "--model"]);
+    let gguf = ["convert", "--to", "gguf", "--output", "a.gguf"];
+    let gguf = [&gguf[..], &all, &[&model]].concat();
+    workplace
+        .reparam(&gguf)
+        .failed(1, "mlx is an adapter of MLX, not of PEFT", "--to peft");
+}
+
+#[test]
 fn an_adapter_goes_to_mlx_and_back_with_the_same_bits() {
     let workplace = Workplace::new();
     let plain = adapter("plain");

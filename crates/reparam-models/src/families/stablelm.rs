@@ -2,6 +2,8 @@
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
+use serde_json::Value;
+
 use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability, refuse};
 use crate::architecture::NormKind;
@@ -19,6 +21,9 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
+/// Which part of each head is rotated.
+const SHARE: &str = "partial_rotary_factor";
+
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         n_kv_heads: Some(32),
@@ -35,6 +40,14 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     };
     let raw = &json.json;
     refuse(raw, "qk_layernorm")?;
+    let nested = raw.object("rope_parameters")?;
+    for object in [Some(raw), nested.as_ref()].into_iter().flatten() {
+        // The default would be a guess: transformers does not read it either.
+        if object.map().get(SHARE).is_some_and(Value::is_null) {
+            let reason = "it has to be a number, from which transformers computes";
+            return Err(object.invalid(SHARE, reason).into());
+        }
+    }
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     let bias = raw.bool("use_qkv_bias")?.unwrap_or(false);

@@ -23,7 +23,7 @@ use crate::model_files::{CONFIG, ModelFiles};
 use crate::open::OpenedModel;
 use crate::session::{adapter_directory, load_adapter};
 use crate::task::{DataRequest, ModelRequest};
-use crate::{Result, Stop};
+use crate::{Result, Stop, cards};
 
 /// The shard size of transformers.
 pub const SHARD_SIZE: u64 = 5_000_000_000;
@@ -93,6 +93,18 @@ impl Opened {
             .next())
     }
 
+    /// Returns the text of the merged model's `config.json`: the base's with the type of the weights, whether head and embedding are
+    /// one, and what the adapter says of its task, of several the first one that says something.
+    fn config(&self, dtype: Option<Dtype>, unties: bool) -> Result<String> {
+        let mut config = config_of(&self.model.files, dtype, unties);
+        for (path, _) in &self.adapters {
+            if cards::merge_into(&mut config, &adapter_directory(path))? {
+                break;
+            }
+        }
+        Ok(format!("{:#}\n", Value::Object(config)))
+    }
+
     /// Returns the weights with the adapters in them.
     pub(crate) fn weights(&self, model: &ModelRequest) -> Result<MergedWeights<'_>> {
         let mut loaded = Vec::new();
@@ -132,7 +144,7 @@ pub fn merge(
         let files = &opened.model.files;
         let directory = AtomicDirectory::create(output)?;
         let mut report = write::write(request, &mut weights, directory.path(), stop)?;
-        let config = config_of(files, request.dtype, weights.unties());
+        let config = opened.config(request.dtype, weights.unties())?;
         write_companions(files, directory.path())?;
         if let Some(template) = opened.template()? {
             write_file_atomic(
@@ -183,7 +195,7 @@ fn write_companions(files: &ModelFiles, directory: &Path) -> Result<()> {
 }
 
 /// The base's `config.json`, with the type of the weights and whether head and embedding are one.
-fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> String {
+fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> Map<String, Value> {
     let mut config: Map<String, Value> = files.json().json.map().clone();
     let word = dtype.and_then(|dtype| match dtype {
         Dtype::F32 => Some("float32"),
@@ -207,5 +219,5 @@ fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> String {
     if unties {
         config.insert("tie_word_embeddings".to_owned(), false.into());
     }
-    format!("{:#}\n", Value::Object(config))
+    config
 }

@@ -70,6 +70,12 @@ fn rows_become_messages() {
             &[r#"[{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]"#, "b"],
         ),
         (
+            r#"{"messages": [{"role": "tool", "content": {"x": 1}}, {"role": "assistant", "content": "b"}], "chat_template_kwargs": "{\"thinking\": \"T\"}"}"#.to_owned(),
+            Format::Messages,
+            r#"[tool:{"x": 1}][assistant:b]T"#.to_owned(),
+            &["b"],
+        ),
+        (
             r#"{"conversation": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#.to_owned(),
             Format::Sharegpt,
             "[user:a][assistant:b]".to_owned(),
@@ -222,6 +228,42 @@ fn what_is_wrong_with_a_conversation_is_said_with_its_place() {
             SHOWING,
             "the field `history` is a list of other than pairs",
             "write messages as",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {assistant}], "system": 3}}"#),
+            SHOWING,
+            "the field `system` is a number, not a string",
+            "make `system` a string",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {assistant}], "chat_template_kwargs": ["a"]}}"#),
+            SHOWING,
+            "the field `chat_template_kwargs` is an array, not an object",
+            "make `chat_template_kwargs` an object",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {assistant}], "chat_template_kwargs": "a"}}"#),
+            SHOWING,
+            "the field `chat_template_kwargs` is a string, not an object",
+            "make `chat_template_kwargs` an object",
+        ),
+        (
+            r#"{"instruction": ["a"], "output": "b", "history": []}"#.to_owned(),
+            SHOWING,
+            "the field `instruction` is an array, not a string",
+            "make `instruction` a string",
+        ),
+        (
+            format!(r#"{{"messages": [{{"role": "user", "content": 4}}, {assistant}]}}"#),
+            SHOWING,
+            "`content` of message 1 is a number, not a string",
+            "in quotes",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {{"role": "assistant", "content": {{"a": 1}}}}]}}"#),
+            SHOWING,
+            "`content` of message 2 is an object, not a string",
+            "in quotes",
         ),
         (
             format!(r#"{{"messages": [{user}, {assistant}]}}"#),
