@@ -20,7 +20,7 @@ use crate::layers::{
 };
 use crate::loader::Loader;
 use crate::named::{List, Named, unnamed_module};
-use crate::precision::widened;
+use crate::precision::{narrowed, rounded_to_bf16, widened};
 
 /// Embeddings and blocks, as an [`Architecture`] describes them.
 ///
@@ -410,6 +410,18 @@ impl Stack {
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
         let device = table.weight.device();
+        let is_packed = table.weight.as_packed().is_some();
+        let own = match vectors {
+            None => table.adapted_rows(tokens.ids),
+            Some(_) => None,
+        };
+        let is_adapted = own.is_some();
+        let factor = match factor {
+            // As the operation over packed tables has it.
+            Some(factor) if is_adapted && is_packed => Some(rounded_to_bf16(factor)),
+            factor => factor,
+        };
+        let vectors = vectors.or(own);
         let mut tables = match vectors {
             None => vec![(table, tokens.ids, factor)],
             Some(_) => Vec::new(),
@@ -433,6 +445,9 @@ impl Stack {
             Some(vectors) if tables.is_empty() => vectors,
             Some(vectors) => vectors + widened(sum_of_rows(&tables, None, &device)),
         };
+        if is_adapted && is_packed {
+            h = narrowed(h);
+        }
         if let Some(table) = &self.sinusoids {
             let [n, width] = h.dims();
             let positions = rows(tokens.positions, offset(&spec.sinusoids));

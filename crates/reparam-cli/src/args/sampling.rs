@@ -54,11 +54,11 @@ impl SamplingArgs {
                 seed: self.seed(),
             }));
         }
-        let idle = [
+        let given = [
             ("--top-k", self.top_k.is_some()),
             ("--top-p", self.top_p.is_some()),
         ];
-        match idle.into_iter().find(|(_, given)| *given) {
+        match given.into_iter().find(|(_, given)| *given) {
             None => Ok(None),
             Some((flag, _)) => Err(idle(command, flag)),
         }

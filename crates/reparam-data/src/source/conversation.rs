@@ -236,7 +236,7 @@ impl fmt::Display for ChatForm {
 }
 
 /// Takes the messages of a list; a table has it as a text.
-fn messages(list: Value, field: &str) -> Result<Vec<Map<String, Value>>, ChatError> {
+pub(super) fn messages(list: Value, field: &str) -> Result<Vec<Map<String, Value>>, ChatError> {
     let found = json_type(&list);
     let wrong = || ChatError::NotMessages {
         field: field.to_owned(),
@@ -276,7 +276,7 @@ fn message_of(value: Value, number: usize) -> Result<Map<String, Value>, ChatErr
                     object.insert("content".to_owned(), text.into());
                 }
                 // What a tool gives is often an object, which templates write as JSON.
-                Some(Value::Object(_)) if role(&object) == "tool" => {}
+                Some(Value::Object(_)) if role(&object) == Some("tool") => {}
                 Some(other) => {
                     return Err(ChatError::ContentType {
                         message: number,

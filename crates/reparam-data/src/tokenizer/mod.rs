@@ -31,6 +31,7 @@ use crate::source::{Document, FileDigest, read_file};
 
 mod corpus;
 mod guard;
+mod new_tokens;
 mod older;
 mod parts;
 mod pieces;
@@ -47,6 +48,7 @@ mod words;
 
 pub use corpus::EncodedCorpus;
 pub use guard::is_caught_panic;
+pub use new_tokens::{AddedTokens, NewToken, with_new_tokens};
 pub use older::tokenizer_json;
 pub use pieces::EncodedPiece;
 pub use row::EncodedRow;

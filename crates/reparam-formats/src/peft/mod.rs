@@ -11,6 +11,7 @@ mod files;
 mod keys;
 mod rules;
 mod targets;
+mod tokens;
 
 pub use adapter::{LoraPair, PeftAdapter, Tensor};
 pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VERSION};
@@ -22,6 +23,10 @@ pub use rules::{LoraNumbers, LoraRules};
 pub use targets::{
     EntryMatches, ModuleMatcher, TargetModules, TargetReport, is_inside, target_matches,
 };
+pub use tokens::{TOKEN_INDICES, TOKEN_ROWS, TokenRows, TrainedTokens};
+
+/// What programs call adapters with low-rank factors, as a format to write.
+pub const LORA: &str = "lora";
 
 /// The name of the configuration file in an adapter directory.
 pub const CONFIG_FILE: &str = "adapter_config.json";

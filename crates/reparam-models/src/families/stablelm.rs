@@ -2,8 +2,6 @@
 
 use reparam_formats::config::{ModelJson, SpecialTokens};
 
-use serde_json::Value;
-
 use super::decoder::{Decoder, Defaults, bias_attention};
 use super::{Family, probability, refuse};
 use crate::architecture::NormKind;
@@ -43,7 +41,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let nested = raw.object("rope_parameters")?;
     for object in [Some(raw), nested.as_ref()].into_iter().flatten() {
         // The default would be a guess: transformers does not read it either.
-        if object.map().get(SHARE).is_some_and(Value::is_null) {
+        if object.contains(SHARE) && object.get(SHARE).is_none() {
             let reason = "it has to be a number, from which transformers computes";
             return Err(object.invalid(SHARE, reason).into());
         }

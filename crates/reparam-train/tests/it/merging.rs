@@ -244,9 +244,13 @@ fn a_merged_model_says_what_its_adapter_is_for() {
     };
     merged(&asked(&base, &[&adapter]), &place.path().join("without"));
     assert!(config("without").get("reparam").is_none());
-    let card = r#"{"task": "causal-lm", "format": "alpaca", "labels": ["a", "b"], "problem_type": "p"}"#;
+    let card =
+        r#"{"task": "causal-lm", "format": "alpaca", "labels": ["a", "b"], "problem_type": "p"}"#;
     std::fs::write(adapter.join("reparam.json"), card).expect("writes");
-    merged(&asked(&base, &[&plain, &adapter]), &place.path().join("with"));
+    merged(
+        &asked(&base, &[&plain, &adapter]),
+        &place.path().join("with"),
+    );
     let found = config("with");
     assert_eq!(found["reparam"]["task"], "causal-lm");
     assert_eq!(found["reparam"]["format"], "alpaca");
@@ -255,7 +259,12 @@ fn a_merged_model_says_what_its_adapter_is_for() {
     assert_eq!(found["problem_type"], "p");
     std::fs::write(adapter.join("reparam.json"), "[").expect("writes");
     let damaged = asked(&base, &[&adapter]);
-    let error = merge(&damaged, &place.path().join("none"), &offline(), Stop::never());
+    let error = merge(
+        &damaged,
+        &place.path().join("none"),
+        &offline(),
+        Stop::never(),
+    );
     assert!(matches!(error, Err(TrainError::Card { .. })), "{error:?}");
 }
 

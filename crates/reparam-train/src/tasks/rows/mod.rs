@@ -510,6 +510,7 @@ impl<T: RowTask> Task for OverRows<T> {
         check_recompute(train_config.recompute, model.architecture(), precision)?;
         model.body.recompute = train_config.recompute;
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: token_bytes(model.architecture(), precision),
             model,
             from: base.files.clone(),

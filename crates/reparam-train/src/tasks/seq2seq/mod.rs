@@ -201,6 +201,7 @@ impl Task for SequenceToSequence {
         let card = SequenceCard::new(Self::NAME, lengths, &options);
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: token_bytes(model.architecture(), precision),
             model,
             files: [&BaseOrigin::FILES[..], &[GENERATION]].concat(),
