@@ -220,14 +220,17 @@ pub(crate) enum Command {
     #[command(
         long_about = "Write a model or an adapter for another program\n\n\
             To gguf: a model with its tokenizer, or a LoRA adapter, as one file for llama.cpp. To mlx: an adapter of PEFT \
-            as one of MLX, or a model directory. To peft: an adapter of MLX as one of PEFT. With --adapter, the adapter is \
+            as one of MLX, or a model directory. To peft: an adapter of MLX as one of PEFT. To lora: what an adapter of any method, \
+            or another model (--from), changes, as a LoRA. With --adapter, the adapter is \
             written, and --model is its base; with --merge, the base with the adapter in it. See docs/convert.md.",
         after_long_help = "Examples:\n  \
             reparam convert --model assets/stories260K --to gguf --output stories.gguf\n  \
             reparam convert --model base --to gguf --dtype q8_0 --output base.gguf\n  \
             reparam convert --adapter runs/a/adapter --to gguf --output adapter.gguf\n  \
             reparam convert --model base --adapter runs/a/adapter --merge --to gguf --output merged.gguf\n  \
-            reparam convert --adapter runs/a/adapter --to mlx --output mlx-adapter"
+            reparam convert --adapter runs/a/adapter --to mlx --output mlx-adapter\n  \
+            reparam convert --adapter runs/a/adapter --to lora --rank 8 --output lora\n  \
+            reparam convert --model base --from tuned --to lora --energy 0.9 --output lora"
     )]
     Convert(ConvertArgs),
     /// Look at training data as the model will see them

@@ -286,6 +286,18 @@ pub enum DataError {
         /// What is wrong.
         error: ChatError,
     },
+    /// A pair of answers has no prompt, and begins with nothing alike.
+    #[error("{place}: there is no `prompt`, and `chosen` and `rejected` begin with nothing alike")]
+    Pair {
+        /// Where it stands.
+        place: DocumentSource,
+    },
+    /// Pairs of answers are to be read, and nothing says what is learned of them.
+    #[error("nothing says what is to be learned of pairs of `chosen` and `rejected` answers")]
+    LearnOfPairs,
+    /// It is said what is learned of pairs where there are none.
+    #[error("`learn` has no effect: the format is not `preference`")]
+    LearnWithoutPairs,
     /// A chat template that no row asks for.
     #[error(transparent)]
     ChatTemplate(#[from] ChatError),
@@ -377,6 +389,9 @@ pub enum DataError {
         /// What is wrong.
         message: String,
     },
+    /// A token to be added is no text.
+    #[error("a new token is empty, or white space alone")]
+    EmptyToken,
     /// The model directory has no tokenizer.
     #[error("no tokenizer.json in {}", directory.display())]
     NoTokenizer {
@@ -716,6 +731,7 @@ impl Fault for DataError {
             Self::Chat { place, error } => {
                 (place, format!("chat {:?}", std::mem::discriminant(error)))
             }
+            Self::Pair { place } => (place, "pair".to_owned()),
             Self::Ragged { place, .. } => (place, "ragged".to_owned()),
             Self::Unlearnable { place, .. } => (place, "unlearnable".to_owned()),
             Self::Document { place, .. } => (place, "encode".to_owned()),

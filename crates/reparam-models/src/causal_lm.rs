@@ -462,11 +462,7 @@ impl CausalLm {
     fn packed_head(&self, context: &ForwardContext) -> Option<FusedLinear> {
         match &self.head {
             Some(head) => head.fused(context),
-            None => Some(FusedLinear {
-                weight: self.body.tokens.weight.as_packed()?.clone(),
-                bias: None,
-                plan: LinearPlan::default(),
-            }),
+            None => self.body.tokens.weight.fused(context),
         }
     }
 

@@ -103,6 +103,29 @@ impl CausalLm {
 }
 
 impl Generation<'_> {
+    /// Reads at most so many tokens of what is left of the prompt, but for its last one; returns whether there were some.
+    ///
+    /// A long prompt is read in parts by calling this until there is nothing left, so that whoever reads it can do something else in
+    /// between. The tokens that follow are those of a prompt that is read at once, up to rounding. Where a longer text turns the
+    /// positions of all of it (rotary positions of the types `longrope` and `dynamic`), nothing is read ahead, for each part would be read
+    /// again with the next one.
+    ///
+    /// # Cost
+    ///
+    /// As [`CausalLm::next_logits`] of that many tokens.
+    pub fn read_ahead(&mut self, most: usize) -> bool {
+        let rotary = &self.model.architecture().rotary;
+        let left = self.pending.len().saturating_sub(1).min(most);
+        if left == 0 || rotary.iter().any(|rotary| rotary.stretch.is_some()) {
+            return false;
+        }
+        let rest = self.pending.split_off(left);
+        let mut part = std::mem::replace(&mut self.pending, rest);
+        let _ = self.model.next_logits(&part, &mut self.cache);
+        self.seen.append(&mut part);
+        true
+    }
+
     /// Returns why the generation ended, once it has.
     pub fn stop_reason(&self) -> Option<StopReason> {
         self.stop

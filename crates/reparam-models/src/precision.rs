@@ -53,3 +53,10 @@ pub(crate) fn narrowed(h: Tensor<2>) -> Tensor<2> {
         _ => h,
     }
 }
+
+/// Returns the number of bf16 that is nearest to a finite one, of two the even one.
+pub(crate) fn rounded_to_bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let half = 0x7fff + ((bits >> 16) & 1);
+    f32::from_bits(bits.wrapping_add(half) & 0xffff_0000)
+}

@@ -22,7 +22,7 @@ use crate::layers::{
 };
 use crate::loader::{ExpertModules, Init, Loader};
 use crate::named::{List, Named, unnamed_module};
-use crate::precision::widened;
+use crate::precision::{narrowed, rounded_to_bf16, widened};
 
 /// Embeddings and blocks, as an [`Architecture`] describes them.
 ///
@@ -431,11 +431,22 @@ impl Stack {
         let types = rows(&types, offset(&spec.token_types));
         let factor = spec.factor.map(|factor| factor as f32);
         let device = table.weight.device();
+        let is_packed = table.weight.as_packed().is_some();
+        let own = match vectors {
+            None => table.adapted_rows(tokens.ids),
+            Some(_) => None,
+        };
+        let is_adapted = own.is_some();
+        let factor = match factor {
+            // As the operation over packed tables has it.
+            Some(factor) if is_adapted && is_packed => Some(rounded_to_bf16(factor)),
+            factor => factor,
+        };
         let multiplied = |vectors: Tensor<2>| match factor {
             Some(factor) => vectors * factor,
             None => vectors,
         };
-        let vectors = vectors.map(multiplied);
+        let vectors = vectors.or(own).map(multiplied);
         let vectors = match &self.token_projection {
             None => vectors,
             Some(projection) => {
@@ -463,6 +474,9 @@ impl Stack {
             Some(vectors) if tables.is_empty() => vectors,
             Some(vectors) => vectors + widened(sum_of_rows(&tables, None, &device)),
         };
+        if is_adapted && is_packed {
+            h = narrowed(h);
+        }
         if let Some(table) = &self.sinusoids {
             let [n, width] = h.dims();
             let positions = rows(tokens.positions, offset(&spec.sinusoids));

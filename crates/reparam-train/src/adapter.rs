@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{AttachReport, MethodConfig, Methods, WeightLayout};
+use reparam::methods::{AttachReport, MethodConfig, Methods, WeightLayout, attach_rows};
 use reparam_formats::peft::AdapterFiles;
 use reparam_models::{Architecture, CausalLm, MaskedLm, Predictor, Seq2SeqLm};
 
 use crate::Result;
 use crate::model_files::ModelFiles;
+use crate::new_tokens::AdapterTokens;
 
 /// What adapters are attached to.
 pub(crate) trait AdapterBase: Module {
@@ -88,9 +89,25 @@ pub(crate) fn attach<M: AdapterBase>(
     from: &ModelFiles,
     methods: &Methods,
 ) -> Result<(M, AttachReport, Arc<dyn MethodConfig>)> {
+    attach_with_tokens(base, (adapter, None), from, methods)
+}
+
+/// [`attach`] with the rows of tokens that were taken out of the adapter.
+pub(crate) fn attach_with_tokens<M: AdapterBase>(
+    base: M,
+    (adapter, tokens): (AdapterFiles, Option<&AdapterTokens>),
+    from: &ModelFiles,
+    methods: &Methods,
+) -> Result<(M, AttachReport, Arc<dyn MethodConfig>)> {
     let tied = base.tied();
+    let rows = tokens.map(|tokens| tokens.layers(tied.as_ref()));
     let tied: Vec<(&str, &str)> = tied.iter().map(|(a, b)| (&**a, &**b)).collect();
     let adapter = adapter.over(from.weights(), &tied)?;
     let base = base.under(&adapter);
-    Ok(methods.attach_adapter(base, &adapter, WeightLayout::OutIn)?)
+    let (model, report, method) = methods.attach_adapter(base, &adapter, WeightLayout::OutIn)?;
+    let model = match rows {
+        Some(rows) => attach_rows(model, &rows?)?,
+        None => model,
+    };
+    Ok((model, report, method))
 }

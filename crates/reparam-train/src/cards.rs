@@ -31,6 +31,36 @@ pub(crate) fn of_adapter<C: DeserializeOwned>(
         })
 }
 
+/// Puts what the card of an adapter says, whatever its task, into the `config.json` of the model that it is merged into: labels and
+/// the type of the problem under transformers' keys, the rest under a key of its own. Returns whether there is a card.
+pub(crate) fn merge_into(
+    config: &mut Map<String, Value>,
+    adapter: &Path,
+) -> Result<bool, TrainError> {
+    let path = adapter.join(CARD_FILE);
+    if !file::is_there(&path)? {
+        return Ok(false);
+    }
+    let text = file::read_text(&path)?;
+    let card: serde_json::Result<Map<String, Value>> = serde_json::from_str(&text);
+    let mut card = card.map_err(|error| TrainError::Card {
+        path,
+        problem: error.to_string(),
+    })?;
+    if let Some(Value::Array(labels)) = card.remove("labels") {
+        let names = || labels.iter().filter_map(Value::as_str).enumerate();
+        let by_id = names().map(|(id, name)| (id.to_string(), name.into()));
+        let by_name = names().map(|(id, name)| (name.to_owned(), id.into()));
+        config.insert("id2label".to_owned(), Value::Object(by_id.collect()));
+        config.insert("label2id".to_owned(), Value::Object(by_name.collect()));
+    }
+    if let Some(kind) = card.get("problem_type") {
+        config.insert("problem_type".to_owned(), kind.clone());
+    }
+    config.insert(KEY.to_owned(), Value::Object(card));
+    Ok(true)
+}
+
 /// Reads the card of a model from its `config.json`, which is at `path`, if there is one and it is for the task.
 pub(crate) fn of_model<C: DeserializeOwned>(
     path: &Path,

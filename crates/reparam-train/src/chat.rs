@@ -10,7 +10,7 @@ use reparam_formats::file;
 use reparam_models::{Sampling, TextRead};
 use serde_json::{Map, Value};
 
-use crate::generate::Request;
+use crate::generate::{FinishReason, Request};
 use crate::{Generated, Result, Session, Stop, TrainError};
 
 /// What the name of a file of a template ends with.
@@ -142,8 +142,9 @@ impl<'a> Chat<'a> {
         first.get("content")?.as_str().filter(|_| is_system)
     }
 
-    /// Says something, and hands out the answer piece by piece until it is told to break off. Both become part of the
-    /// conversation, unless there is an error. An answer has 512 tokens at most if nothing else is asked for, and fewer where the
+    /// Says something, and hands out the answer piece by piece until it is told to break off; the first piece is empty, as that of
+    /// [`Session::generate`]. Both become part of the
+    /// conversation, unless there is an error, or the answer is broken off before it begins. An answer has 512 tokens at most if nothing else is asked for, and fewer where the
     /// model's positions end.
     ///
     /// # Errors
@@ -174,6 +175,9 @@ impl<'a> Chat<'a> {
         };
         let (generated, read) = self.session.generate_tokens(request, stop, on_text)?;
         self.read = Some(read);
+        if generated.finish_reason == FinishReason::Stopped && generated.tokens.is_empty() {
+            return Ok(generated);
+        }
         self.messages = conversation.messages;
         self.messages.push(message("assistant", &*generated.text));
         Ok(generated)

@@ -18,7 +18,7 @@ use reparam_formats::weights::Weights as _;
 use crate::merge::{MergeError, MergedWeights, Opened, check_free};
 use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::open::{OpenedModel, model_directory};
-use crate::session::{adapter_directory, load_adapter};
+use crate::session::load_adapter;
 use crate::task::ModelRequest;
 use crate::{Result, TrainError};
 
@@ -113,12 +113,7 @@ pub fn adapter_to_gguf(
     let (base, hub) = match model {
         Some(model) => (model.model.clone(), hub.clone()),
         None => {
-            let named = ModelRequest {
-                model: adapter_directory(adapter).display().to_string(),
-                adapter: None,
-                ..request.clone()
-            };
-            let (found, hub) = named.found(hub)?;
+            let (found, hub) = request.of_adapter(adapter)?.found(hub)?;
             (found.model, hub)
         }
     };

@@ -101,6 +101,35 @@ pub enum TrainError {
         /// The directory.
         directory: PathBuf,
     },
+    /// An adapter has rows for a head that is the table, and others for the table.
+    #[error(
+        "the adapter has other vectors of tokens for `{head}` than for the table, and they are one weight in its base"
+    )]
+    TiedTokens {
+        /// The path of the head.
+        head: String,
+    },
+    /// An adapter has the vector of a token that no tokenizer has.
+    #[error("the adapter has the vector of token {index}, and its tokenizer has {tokens} tokens")]
+    TokensBeyond {
+        /// The token.
+        index: usize,
+        /// How many there are.
+        tokens: usize,
+    },
+    /// Tokens are to be added to an adapter that is trained on from.
+    #[error(
+        "`data.add_tokens` cannot be used with `model.adapter`, which is trained on with the tokens that it has"
+    )]
+    TokensOverAdapter,
+    /// A head has a bias, which PEFT would leave out.
+    #[error(
+        "new tokens cannot be trained in an adapter here: the output head `{head}` has a bias, which PEFT leaves out once rows of it are trained"
+    )]
+    HeadBias {
+        /// The path of the head.
+        head: String,
+    },
     /// Another process trains in the output directory.
     #[error("another process is training in {}", directory.display())]
     OutputInUse {

@@ -11,6 +11,10 @@ use crate::memory::check_fits;
 use crate::warnings::beyond_positions;
 use crate::{Session, Stop, TrainError};
 
+/// How many tokens of a prompt are read before somebody may ask to stop: well below a second of a small model, and enough for
+/// products of matrices to be as fast as for a whole prompt.
+const PROMPT_PART: usize = 512;
+
 /// A generated text.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Generated {
@@ -40,7 +44,8 @@ pub enum FinishReason {
 
 impl Session {
     /// Continues a prompt, encoded as the tokenizer's own template does, and hands the text out piece by piece until
-    /// it is told to break off.
+    /// it is told to break off. The first piece is empty and comes before the prompt is read, when
+    /// [`warnings`](Self::warnings) has what there is to say of it.
     ///
     /// # Errors
     ///
@@ -139,7 +144,10 @@ fn generate_tokens(
     let mut closing = Closing::new(closing);
     let mut text = String::new();
     let mut tokens = Vec::new();
-    let mut stopped = stop.is_requested();
+    let mut stopped = on_text("").is_break() || stop.is_requested();
+    while !stopped && generation.read_ahead(PROMPT_PART) {
+        stopped = stop.is_requested();
+    }
     let mut say = |piece: &str, text: &mut String| {
         if piece.is_empty() {
             return false;

@@ -38,6 +38,7 @@ pub mod merge;
 mod metrics;
 mod model_files;
 mod new_model;
+mod new_tokens;
 pub mod numbers;
 mod open;
 mod plot;

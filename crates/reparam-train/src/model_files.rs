@@ -150,6 +150,32 @@ impl ModelFiles {
         }
     }
 
+    /// Puts other bytes in the place of small files, or adds them.
+    #[must_use]
+    pub(crate) fn with_files(
+        mut self,
+        files: impl IntoIterator<Item = (&'static str, Vec<u8>)>,
+    ) -> Self {
+        let files = files.into_iter();
+        self.kept
+            .extend(files.map(|(name, bytes)| (name.to_owned(), bytes)));
+        self
+    }
+
+    /// Changes the weights and what is said of them.
+    pub(crate) fn map_weights(
+        self,
+        change: impl FnOnce(Checkpoint) -> Result<Checkpoint>,
+        json: ModelJson,
+    ) -> Result<Self> {
+        let weights = change(self.weights)?;
+        Ok(Self {
+            json: json.beside(&weights),
+            weights,
+            ..self
+        })
+    }
+
     /// Returns where the files were.
     pub fn directory(&self) -> &Path {
         &self.directory

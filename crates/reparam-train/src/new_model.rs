@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use reparam_data::tokenizer::tokenizer_json;
 use reparam_data::vocabulary::train_tokenizer;
 use reparam_data::{SpecialIds, TextTokenizer};
 use reparam_formats::checkpoint::Checkpoint;
 use reparam_formats::config::{JsonObject, ModelJson};
 use reparam_formats::file;
 use reparam_formats::safetensors::TensorToWrite;
+use reparam_formats::tokenizer_files::{ADDED_TOKENS_FILE, OLDER_TOKENIZER_FILES};
 use reparam_formats::word_vectors::WordVectors;
 use reparam_models::{Architecture, NewModel};
 use serde_json::{Map, Value, json};
@@ -155,14 +157,41 @@ pub(crate) fn tokenizer_files(
         }
         TokenizerConfig::Directory { path } => {
             let mut files = BTreeMap::new();
-            for name in TOKENIZER {
+            let older = OLDER_TOKENIZER_FILES.into_iter().chain([ADDED_TOKENS_FILE]);
+            for name in TOKENIZER.into_iter().chain(older) {
                 let path = path.join(name);
-                if name == TOKENIZER[0] || file::is_there(&path)? {
+                if file::is_there(&path)? {
                     files.insert(name, file::read(&path)?);
                 }
             }
+            if !files.contains_key(TOKENIZER[0]) {
+                let bytes = |name: &str| files.get(name).map(Vec::as_slice);
+                let made = older_tokenizer(path, bytes)?;
+                files.insert(TOKENIZER[0], made);
+            }
+            // What it was made of, the result does not need.
+            files.retain(|name, _| TOKENIZER.contains(name));
             Ok(files)
         }
+    }
+}
+
+/// Makes the `tokenizer.json` of a directory that has none of its older files; `bytes` gives those that are there.
+fn older_tokenizer<'a>(
+    directory: &Path,
+    bytes: impl Fn(&str) -> Option<&'a [u8]>,
+) -> Result<Vec<u8>> {
+    // What the model is may say the class of the tokenizer.
+    let config = directory.join(CONFIG);
+    let json = match file::is_there(&config)? {
+        true => Some(JsonObject::parse(&config, &file::read_text(&config)?)?),
+        false => None,
+    };
+    let model_type = json.as_ref().map(|json| json.str(MODEL_TYPE)).transpose()?;
+    match tokenizer_json(directory, model_type.flatten(), bytes)? {
+        Some(made) => Ok(made),
+        // Says that it is not there.
+        None => Ok(file::read(&directory.join(TOKENIZER[0]))?),
     }
 }
 

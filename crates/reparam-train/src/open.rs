@@ -6,7 +6,7 @@ use reparam_data::TextTokenizer;
 use reparam_formats::FormatError;
 use reparam_formats::hub::{HubOptions, is_dataset, resolve_dataset, resolve_model};
 use reparam_formats::identify::{Kind, identify, list_tensors, quantization};
-use reparam_formats::peft::{AdapterFiles, CONFIG_FILE};
+use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, PeftError};
 use reparam_models::Architecture;
 use serde_json::Map;
 
@@ -140,6 +140,27 @@ fn adapter_in(directory: &Path) -> Option<PathBuf> {
 }
 
 impl ModelRequest {
+    /// Returns the request of an adapter on the base that its configuration names, which [`found`](Self::found) looks up.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::NoSuchAdapter`], and a directory that has none.
+    pub fn of_adapter(&self, adapter: &Path) -> Result<Self> {
+        if !adapter.exists() {
+            return Err(TrainError::NoSuchAdapter {
+                directory: adapter.to_owned(),
+            });
+        }
+        let directory = adapter_in(adapter).ok_or_else(|| PeftError::NotAnAdapter {
+            path: adapter.to_owned(),
+        })?;
+        Ok(Self {
+            model: directory.display().to_string(),
+            adapter: None,
+            ..self.clone()
+        })
+    }
+
     /// Returns the request with its base and adapter told apart: where an adapter, or a run that resulted in one, is given as the
     /// model, its own configuration says the base. Returns with it where a base of the hub is looked up.
     ///

@@ -15,9 +15,10 @@ use reparam_formats::{FormatError, file};
 use reparam_models::{CausalLm, ModelError, Precision};
 use reparam_ops::runtime::Runtime;
 
-use crate::adapter::attach;
+use crate::adapter::attach_with_tokens;
 use crate::config::Catalog;
 use crate::model_files::{GENERATION, ModelFiles};
+use crate::new_tokens::AdapterTokens;
 use crate::open::OpenedModel;
 use crate::task::ModelRequest;
 use crate::{TrainError, Warnings, chat, config};
@@ -90,10 +91,15 @@ impl Session {
             let Some(directory) = &request.adapter else {
                 return Ok(Self::open_base(request, hub, true, None)?.0);
             };
-            let adapter = load_adapter(directory)?;
-            let runs_packed = runs_packed(&request.catalog, &adapter)?;
-            let (session, _) = Self::open_base(request, hub, runs_packed, None)?;
-            session.with_template_of(directory)?.attach(adapter)
+            let mut adapter = load_adapter(directory)?;
+            let tokens = AdapterTokens::take(&mut adapter, directory)?;
+            let catalog = &request.catalog;
+            let runs_packed = runs_packed(catalog, &adapter)?;
+            let opened = OpenedModel::open(&request.model, hub, catalog, None)?;
+            let opened = opened.with_adapter_tokens(tokens.as_ref(), (catalog, None))?;
+            let (session, _) = Self::of(opened, request, runs_packed)?;
+            let session = session.with_template_of(directory)?;
+            session.attach(adapter, tokens.as_ref())
         })?
     }
 
@@ -161,16 +167,18 @@ impl Session {
         Ok((session, precision))
     }
 
-    /// Attaches a PEFT adapter.
+    /// Attaches a PEFT adapter. One with vectors of tokens that the model has no rows for needs
+    /// [`open_request`](Self::open_request).
     ///
     /// # Errors
     ///
     /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
-        let adapter = load_adapter(directory)?;
+        let mut adapter = load_adapter(directory)?;
+        let tokens = AdapterTokens::take(&mut adapter, directory)?;
         let runtime = self.runtime.clone();
         let session = self.with_template_of(directory)?;
-        runtime.run(|| session.attach(adapter))?
+        runtime.run(|| session.attach(adapter, tokens.as_ref()))?
     }
 
     fn with_template_of(self, adapter: &Path) -> Result<Self, TrainError> {
@@ -180,9 +188,14 @@ impl Session {
         })
     }
 
-    fn attach(self, adapter: AdapterFiles) -> Result<Self, TrainError> {
+    fn attach(
+        self,
+        adapter: AdapterFiles,
+        tokens: Option<&AdapterTokens>,
+    ) -> Result<Self, TrainError> {
         let methods = &self.catalog.methods;
-        let (model, _, _) = attach(self.model, adapter, &self.files, methods)?;
+        let adapter = (adapter, tokens);
+        let (model, _, _) = attach_with_tokens(self.model, adapter, &self.files, methods)?;
         Ok(Self { model, ..self })
     }
 }

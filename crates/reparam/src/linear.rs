@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam_ops::fused::{FusedLinear, PackedWeight, packed_linear};
 
-use crate::methods::{self, Base};
+use crate::methods;
 use crate::{ForwardContext, Weight};
 
 /// A linear layer `y = x W' + b` whose weight may be reparameterized.
@@ -41,14 +41,9 @@ impl Linear {
     ///
     /// `None` if the weight is an ordinary parameter.
     pub fn fused(&self, context: &ForwardContext) -> Option<FusedLinear> {
-        let weight = self.weight.as_packed()?;
-        let attached = self.weight.attached();
         Some(FusedLinear {
-            weight: weight.clone(),
             bias: self.bias.as_ref().map(Param::val),
-            plan: attached
-                .map(|attached| attached.packed_plan(Base::Packed(weight), context))
-                .unwrap_or_default(),
+            ..self.weight.fused(context)?
         })
     }
 

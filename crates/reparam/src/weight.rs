@@ -7,10 +7,11 @@ use burn::module::{
     Param, ParamId, Reparameterizer,
 };
 use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
-use reparam_ops::fused::PackedWeight;
+use reparam_ops::fused::{FusedLinear, PackedWeight};
 use thiserror::Error;
 
-use crate::methods::Attached;
+use crate::ForwardContext;
+use crate::methods::{Attached, Base};
 
 /// A weight `[rows, columns]`: a tensor, or numbers packed for the fused operations.
 ///
@@ -129,6 +130,21 @@ impl Weight {
             Self::Dense(param) => param.base().dtype(),
             Self::Packed(_) => DType::BF16,
         }
+    }
+
+    /// Returns a linear layer without a bias that has this weight, as fused operations take it, with the plan of what is attached.
+    ///
+    /// `None` if the weight is an ordinary parameter.
+    pub fn fused(&self, context: &ForwardContext) -> Option<FusedLinear> {
+        let weight = self.as_packed()?;
+        let plan = self
+            .attached()
+            .map(|attached| attached.packed_plan(Base::Packed(weight), context));
+        Some(FusedLinear {
+            weight: weight.clone(),
+            bias: None,
+            plan: plan.unwrap_or_default(),
+        })
     }
 
     /// Returns what is attached.

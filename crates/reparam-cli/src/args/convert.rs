@@ -4,24 +4,36 @@ use std::path::PathBuf;
 
 use clap::Args;
 use reparam_formats::gguf::GgufDtype;
-use reparam_train::ModelRequest;
+use reparam_formats::peft::LORA;
 use reparam_train::config::Precision;
+use reparam_train::merge::{FactorSize, LoraRequest, LoraSource};
+use reparam_train::{DEFAULT_LENGTH, DataRequest, ModelRequest};
 
-use super::{ModelArgs, word_of};
+use super::{ModelArgs, at_least, between, word_of};
 use crate::context::Context;
+use crate::error::Result;
+use crate::wrong_use::conflict;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// Model directory in Hugging Face layout, run directory, or hub id; with --adapter, its base [default: what the adapter says]
+    /// Model directory in Hugging Face layout, run directory, or hub id; with --adapter, its base [default: what the adapter says, of --to gguf and --merge]
     #[arg(long, value_name = "DIR_OR_ID", required_unless_present = "adapter")]
     model: Option<String>,
     /// Adapter directory in PEFT layout, of --to peft in MLX's, or run directory
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    /// A model that was trained from --model, of whose difference a LoRA is made: of --to lora in place of --adapter
+    #[arg(
+        long,
+        value_name = "DIR_OR_ID",
+        requires = "model",
+        conflicts_with = "adapter"
+    )]
+    from: Option<String>,
     /// Merge the adapter into the model and write that
-    #[arg(long, requires = "adapter", requires = "model")]
+    #[arg(long, requires = "adapter")]
     pub(crate) merge: bool,
-    /// The program that reads the result: llama.cpp, MLX, or PEFT
+    /// The program that reads the result: llama.cpp, MLX, or PEFT; lora: a LoRA of what an adapter of any method, or another model, changes
     #[arg(long, value_parser = word_of(Target::WORDS))]
     pub(crate) to: Target,
     /// The file or directory to write
@@ -30,6 +42,18 @@ pub(crate) struct ConvertArgs {
     /// Type of matrices; q8_0 for GGUF models; default: that of the model, of an adapter f32
     #[arg(long, value_parser = word_of(GgufDtype::WORDS))]
     pub(crate) dtype: Option<GgufDtype>,
+    /// --to lora: rank of the factors of each layer [default: 16]
+    #[arg(long, allow_negative_numbers = true, value_name = "R", value_parser = between(1, 65536), conflicts_with = "energy")]
+    rank: Option<usize>,
+    /// --to lora: for each layer the smallest rank that keeps this share of the squares of its change, above 0 and up to 1
+    #[arg(long, allow_negative_numbers = true, value_name = "E", value_parser = share)]
+    energy: Option<f64>,
+    /// --to lora: texts on which the LoRA is compared with what it was made of
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Maximum tokens per piece of these texts, at least 2 [default: 512]
+    #[arg(long, allow_negative_numbers = true, value_name = "TOKENS", value_parser = at_least(2), requires = "data")]
+    sequence_length: Option<usize>,
 }
 
 /// Who reads the result.
@@ -38,13 +62,15 @@ pub(crate) enum Target {
     Gguf,
     Mlx,
     Peft,
+    Lora,
 }
 
 impl Target {
-    const WORDS: [(&'static str, Self); 3] = [
+    const WORDS: [(&'static str, Self); 4] = [
         ("gguf", Self::Gguf),
         ("mlx", Self::Mlx),
         ("peft", Self::Peft),
+        (LORA, Self::Lora),
     ];
 
     pub(crate) fn word(self) -> &'static str {
@@ -60,6 +86,68 @@ impl ConvertArgs {
     pub(crate) fn model(&self, context: &Context) -> Option<ModelRequest> {
         let model = self.model.clone()?;
         Some(request(model, context))
+    }
+
+    /// Refuses what only a LoRA has elsewhere, and what a LoRA does not have.
+    pub(crate) fn check(&self) -> Result<()> {
+        let of_lora = [
+            ("--from", self.from.is_some()),
+            ("--rank", self.rank.is_some()),
+            ("--energy", self.energy.is_some()),
+            ("--data", self.data.is_some()),
+        ];
+        let others = [("--merge", self.merge), ("--dtype", self.dtype.is_some())];
+        let unused = match self.to {
+            Target::Lora => others.into_iter().find(|(_, is_given)| *is_given),
+            _ => of_lora.into_iter().find(|(_, is_given)| *is_given),
+        };
+        let word = self.to.word();
+        match unused {
+            Some((flag, _)) => {
+                let problem = format!("{flag} has no effect with --to {word}");
+                Err(conflict("convert", problem))
+            }
+            None if self.to == Target::Lora && self.adapter.is_none() && self.from.is_none() => {
+                let problem = "--to lora needs --adapter, or --from with a model that was trained from --model";
+                Err(conflict("convert", problem.to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what a LoRA is made of on a base that was found.
+    pub(crate) fn lora(
+        &self,
+        base: ModelRequest,
+        adapter: Option<PathBuf>,
+        context: &Context,
+    ) -> LoraRequest {
+        let from = self.from.clone().map(|from| request(from, context));
+        let source = match (adapter, from) {
+            (Some(adapter), _) => LoraSource::Adapter(adapter),
+            (None, from) => LoraSource::Model(from.unwrap_or_else(|| base.clone())),
+        };
+        let data = self.data.clone();
+        LoraRequest {
+            base,
+            source,
+            size: match self.energy {
+                Some(energy) => FactorSize::Energy(energy),
+                None => FactorSize::Rank(self.rank.unwrap_or(RANK)),
+            },
+            data: data.map(|path| DataRequest::new(context.expand(path))),
+            sequence_length: self.sequence_length.unwrap_or(DEFAULT_LENGTH),
+        }
+    }
+}
+
+/// The rank where none is asked for, as in LoRA's runs.
+const RANK: usize = 16;
+
+fn share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("must be greater than 0 and at most 1".to_owned()),
     }
 }
 

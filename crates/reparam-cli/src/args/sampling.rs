@@ -4,7 +4,7 @@ use clap::Args;
 use reparam_models::Sampling;
 
 use super::{at_least, probability, seed, temperature};
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::wrong_use::conflict;
 
 /// How a token is chosen.
@@ -34,6 +34,15 @@ impl SamplingArgs {
         self.seed.is_some() && self.temperature == 0.0
     }
 
+    /// [`asked`](Self::asked) of a command that draws nothing but tokens: a seed at temperature 0 is refused, too.
+    pub(crate) fn of_tokens(self, command: &'static str) -> Result<Sampling> {
+        let asked = self.asked(command)?;
+        match self.is_seed_left() {
+            true => Err(idle(command, "--seed")),
+            false => Ok(asked.unwrap_or_else(Sampling::greedy)),
+        }
+    }
+
     /// How the next token is drawn, `None` if it is the most likely one; refuses options of `command` that temperature 0 leaves
     /// without effect.
     pub(crate) fn asked(self, command: &'static str) -> Result<Option<Sampling>> {
@@ -45,19 +54,21 @@ impl SamplingArgs {
                 seed: self.seed(),
             }));
         }
-        let idle = [
+        let given = [
             ("--top-k", self.top_k.is_some()),
             ("--top-p", self.top_p.is_some()),
         ];
-        match idle.into_iter().find(|(_, given)| *given) {
+        match given.into_iter().find(|(_, given)| *given) {
             None => Ok(None),
-            Some((flag, _)) => Err(conflict(
-                command,
-                format!(
-                    "{flag} has no effect at temperature 0, which takes the most likely token; \
-                     give a --temperature greater than 0"
-                ),
-            )),
+            Some((flag, _)) => Err(idle(command, flag)),
         }
     }
+}
+
+/// The error for a flag that temperature 0 leaves without effect.
+fn idle(command: &'static str, flag: &str) -> CliError {
+    let problem = format!(
+        "{flag} has no effect at temperature 0, which takes the most likely token; give a --temperature greater than 0"
+    );
+    conflict(command, problem)
 }

@@ -83,8 +83,7 @@ pub(crate) fn run(
     context: &dyn Fn() -> Result<Context>,
     printer: &mut Printer<'_>,
 ) -> Result<()> {
-    let sampling = args.sampling.asked("chat")?;
-    let sampling = sampling.unwrap_or_else(Sampling::greedy);
+    let sampling = args.sampling.of_tokens("chat")?;
     let context = context()?;
     context.watch_answers()?;
     let request = args.model.request(&context);
@@ -167,6 +166,7 @@ impl Talk<'_> {
         let is_json = printer.is_json();
         let mut written = Ok(());
         let mut on_text = |piece: &str| {
+            printer.warn_all(&self.session.warnings);
             if is_json {
                 return ControlFlow::Continue(());
             }

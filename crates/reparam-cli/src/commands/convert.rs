@@ -1,22 +1,27 @@
 //! `reparam convert`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reparam_formats::checkpoint::Dtype;
 use reparam_formats::gguf::GgufDtype;
 use reparam_train::convert::{adapter_to_gguf, adapter_to_mlx, adapter_to_peft, model_to_gguf};
-use reparam_train::merge::{MergeRequest, merge};
+use reparam_train::merge::{LoraReport, MergeRequest, merge, to_lora};
 use reparam_train::{ModelRequest, Stop};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{ConvertArgs, Target};
+use crate::commands::merge::print_agreement;
 use crate::context::Context;
 use crate::error::Result;
+use crate::format::counted;
 use crate::output::Printer;
+use crate::progress::Meter;
 use crate::wrong_use::conflict;
 
 /// Writes a model or an adapter for another program.
 pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_>) -> Result<()> {
+    args.check()?;
     context.watch_interrupts(None)?;
     let output = context.expand(args.output.clone());
     let model = args.model(context);
@@ -24,14 +29,32 @@ pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_
     // What is asked of a request without a model: where things are looked up.
     let any = crate::args::read_request(String::new(), context);
     let warnings = model.as_ref().unwrap_or(&any).warnings.clone();
+    if args.to == Target::Lora {
+        return write_lora(
+            &args,
+            adapter,
+            model.unwrap_or(any),
+            &output,
+            context,
+            printer,
+        );
+    }
     let written = match (&adapter, model) {
         (Some(adapter), model) if !args.merge => {
             let model = model.as_ref();
             write_adapter(&args, adapter, model, (&output, &any), context)
         }
-        (adapter, Some(model)) => write_model(&args, adapter.as_deref(), model, &output, context),
+        (Some(adapter), Some(model)) => {
+            write_model(&args, model.with_adapter(adapter), &output, context)
+        }
+        (None, Some(model)) => write_model(&args, model, &output, context),
+        (Some(adapter), None) => {
+            let named = any.of_adapter(adapter);
+            let named = named.map_err(crate::error::CliError::from);
+            named.and_then(|model| write_model(&args, model, &output, context))
+        }
         // The arguments require a model or an adapter.
-        (_, None) => Err(conflict(
+        (None, None) => Err(conflict(
             "convert",
             "there is neither --model nor --adapter".to_owned(),
         )),
@@ -84,7 +107,8 @@ fn write_adapter(
             adapter_to_mlx(adapter, output)?;
             None
         }
-        Target::Peft => {
+        // A LoRA has a way of its own.
+        Target::Peft | Target::Lora => {
             adapter_to_peft(adapter, output)?;
             None
         }
@@ -92,18 +116,90 @@ fn write_adapter(
     Ok(("adapter", dtype))
 }
 
-/// Writes a whole model, with an adapter merged into it if there is one.
+/// What `--json` prints of a LoRA.
+#[derive(Serialize)]
+struct Lora<'a> {
+    output: &'a str,
+    kind: &'static str,
+    format: &'static str,
+    relative_error: f64,
+    #[serde(flatten)]
+    report: &'a LoraReport,
+}
+
+/// Makes a LoRA of an adapter or of another model, and says what it leaves.
+fn write_lora(
+    args: &ConvertArgs,
+    adapter: Option<PathBuf>,
+    model: ModelRequest,
+    output: &Path,
+    context: &Context,
+    printer: &mut Printer<'_>,
+) -> Result<()> {
+    let named = match &adapter {
+        Some(adapter) if model.model.is_empty() => model.of_adapter(adapter)?,
+        _ => model,
+    };
+    let (base, hub) = named.found(&context.hub)?;
+    let base = ModelRequest {
+        adapter: None,
+        ..base
+    };
+    let request = args.lora(base, adapter, context);
+    let meter = Meter::new(printer);
+    let stop = Stop::new(&context.stop).with_progress(&meter);
+    let report = to_lora(&request, output, &hub, stop);
+    meter.print_notes(printer);
+    printer.warn_all(&request.base.warnings);
+    let report = report?;
+    let path = output.display().to_string();
+    if !report.left_out.is_empty() {
+        let names: Vec<&str> = report
+            .left_out
+            .iter()
+            .take(10)
+            .map(String::as_str)
+            .collect();
+        printer.warn(&format!(
+            "not in the LoRA, though different: {} ({})",
+            counted(report.left_out.len() as u64, "tensor"),
+            names.join(", ")
+        ));
+    }
+    if printer.is_json() {
+        return printer.json(&Lora {
+            output: &path,
+            kind: "adapter",
+            format: args.to.word(),
+            relative_error: report.relative_error(),
+            report: &report,
+        });
+    }
+    let widths = report.layers.iter().map(|layer| layer.name.chars().count());
+    let width = widths.max().unwrap_or(0);
+    for layer in &report.layers {
+        printer.line(&format!(
+            "{:<width$}  rank {:<4} error {:.2e} of {:.2e} ({:.2e}), at most {:.1e}",
+            layer.name, layer.rank, layer.error, layer.norm, layer.relative_error, layer.max_error,
+        ))?;
+    }
+    printer.row(
+        "error",
+        &format!("{:.3e} of the change", report.relative_error()),
+    )?;
+    if let Some(agreement) = &report.agreement {
+        print_agreement(agreement, "source", printer)?;
+    }
+    printer.row("adapter", &path)
+}
+
+/// Writes a whole model, with its adapter merged into it if there is one.
 fn write_model(
     args: &ConvertArgs,
-    adapter: Option<&Path>,
     model: ModelRequest,
     output: &Path,
     context: &Context,
 ) -> Result<Written> {
-    let model = match adapter {
-        Some(adapter) => model.with_adapter(adapter),
-        None => model,
-    };
     match args.to {
         Target::Gguf => {
             let dtype = model_to_gguf(&model, args.dtype, output, &context.hub)?;
@@ -129,7 +225,7 @@ fn write_model(
             merge(&request, output, &hub, Stop::new(&context.stop))?;
             Ok(("model", args.dtype))
         }
-        Target::Peft => {
+        Target::Peft | Target::Lora => {
             let problem = "--to peft writes an adapter; give --adapter without --merge";
             Err(conflict("convert", problem.to_owned()))
         }

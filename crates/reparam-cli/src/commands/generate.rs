@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use reparam_data::Format;
-use reparam_models::Sampling;
 use reparam_train::chat::Chat;
 use reparam_train::tasks::TrainedTexts;
 use reparam_train::{Generated, Session, Stop};
@@ -31,8 +30,7 @@ pub(crate) fn run(
     printer: &mut Printer<'_>,
 ) -> Result<()> {
     args.check()?;
-    let sampling = args.sampling.asked("generate")?;
-    let sampling = sampling.unwrap_or_else(Sampling::greedy);
+    let sampling = args.sampling.of_tokens("generate")?;
     let prompt = prompt::read(&args.prompt)?;
     let prompt = match args.format {
         Some(format) => format.prompt(&prompt),
@@ -57,10 +55,10 @@ pub(crate) fn run(
     let stop = Stop::new(&context.stop);
     let mut written = Ok(());
     let mut on_text = |piece: &str| {
+        printer.warn_all(&warnings);
         if is_json {
             return ControlFlow::Continue(());
         }
-        printer.warn_all(&warnings);
         written = printer.data(piece);
         match written {
             Ok(()) => ControlFlow::Continue(()),

@@ -61,19 +61,28 @@ fn print(report: &MergeReport, printer: &mut Printer<'_>) -> Result<()> {
         "weights",
         &counted(report.layers.len() as u64, "changed weight"),
     )?;
-    let Some(agreement) = report.agreement else {
-        return Ok(());
-    };
+    match &report.agreement {
+        Some(agreement) => print_agreement(agreement, "adapter", printer),
+        None => Ok(()),
+    }
+}
+
+/// Says how close two models are, of which one is called `other`.
+pub(crate) fn print_agreement(
+    agreement: &Agreement,
+    other: &str,
+    printer: &mut Printer<'_>,
+) -> Result<()> {
     let Agreement {
         kl,
         max_kl,
         loss,
         merged_loss,
         tokens,
-    } = agreement;
+    } = *agreement;
     printer.row(
         "divergence",
         &format!("{kl:.3e} nats per token (at most {max_kl:.3e}), {tokens} tokens"),
     )?;
-    printer.row("loss", &format!("{merged_loss:.6} (adapter: {loss:.6})"))
+    printer.row("loss", &format!("{merged_loss:.6} ({other}: {loss:.6})"))
 }

@@ -79,6 +79,7 @@ fn wrong_arguments_exit_with_2() {
     for args in [
         &["--prompt", "a", "--max-new-tokens", "0"][..],
         &["--prompt", "a", "--top-k", "3"],
+        &["--prompt", "a", "--seed", "3"],
         &["--prompt", "a", "--temperature", "-1"],
         &[],
     ] {

@@ -108,6 +108,45 @@ fn what_an_adapter_file_has_no_place_for_is_merged() {
 }
 
 #[test]
+fn a_merged_adapter_says_its_base_itself() {
+    let workplace = Workplace::new();
+    workplace.train(&[]).succeeded();
+    let convert = |more: &[&str]| {
+        let args = ["convert", "--to", "gguf", "--merge", "--adapter"];
+        workplace.reparam(&[&args[..], more].concat())
+    };
+    convert(&["run", "--output", "a.gguf"]).succeeded();
+    convert(&["run/adapter", "--model", &model(), "--output", "b.gguf"]).succeeded();
+    assert_eq!(workplace.read("a.gguf"), workplace.read("b.gguf"));
+    convert(&["none", "--output", "c.gguf"]).failed(1, "none", "");
+    // One that says none has to be told.
+    workplace.copy_model("only");
+    convert(&["only", "--output", "c.gguf"]).failed(1, "only is not an adapter", "save_pretrained");
+}
+
+#[test]
+fn an_adapter_of_mlx_is_none_of_peft() {
+    let workplace = Workplace::new();
+    let plain = adapter("plain");
+    let to = [
+        "convert",
+        "--to",
+        "mlx",
+        "--output",
+        "mlx",
+        "--adapter",
+        &plain,
+    ];
+    workplace.reparam(&to).succeeded();
+    let (model, all) = (model(), ["--adapter", "mlx", "--model"]);
+    let gguf = ["convert", "--to", "gguf", "--output", "a.gguf"];
+    let gguf = [&gguf[..], &all, &[&model]].concat();
+    workplace
+        .reparam(&gguf)
+        .failed(1, "mlx is an adapter of MLX, not of PEFT", "--to peft");
+}
+
+#[test]
 fn an_adapter_goes_to_mlx_and_back_with_the_same_bits() {
     let workplace = Workplace::new();
     let plain = adapter("plain");
@@ -197,4 +236,108 @@ fn a_merged_model_is_evaluated_as_its_adapter() {
     );
     let weights = [&merge[..], &["--weight", "1", "--weight", "2"]].concat();
     assert_eq!(workplace.reparam(&weights).code, Some(2));
+}
+
+/// What an adapter or a trained model changes, as a LoRA that says the same as far as its rank goes.
+#[test]
+fn changes_become_a_lora() {
+    let workplace = Workplace::new();
+    let model = model();
+    let convert = |output: &str, more: &[&str]| {
+        let args = [
+            "convert", "--to", "lora", "--json", "--model", &model, "--output", output,
+        ];
+        workplace.reparam(&[&args[..], more].concat())
+    };
+    let loss = |adapter: &str| {
+        let args = [
+            "eval",
+            "--model",
+            &model,
+            "--adapter",
+            adapter,
+            "--data",
+            "held_out.txt",
+        ];
+        let report = workplace.reparam(&[&args[..], &["--json", "--precision", "f32"]].concat());
+        report.succeeded().json()["loss"].as_f64().expect("a loss")
+    };
+    let number = |report: &serde_json::Value, key: &str| report[key].as_f64().expect("a number");
+
+    // A LoRA is found again, but for the rounding of its factors.
+    let plain = adapter("plain");
+    let data = ["--data", "held_out.txt", "--sequence-length", "32"];
+    let of_plain = [&["--adapter", &plain, "--rank", "4"][..], &data].concat();
+    let report = convert("plain", &of_plain).succeeded().json();
+    assert!(number(&report, "relative_error") < 1e-6, "{report}");
+    assert!(number(&report, "kl") < 1e-8, "{report}");
+    assert_eq!(report["left_out"], json!([]));
+    let layers = report["layers"].as_array().expect("layers");
+    assert_eq!(layers.len(), 10);
+    assert!(layers.iter().all(|layer| layer["rank"] == 4), "{layers:?}");
+    assert!((loss("plain") - loss(&plain)).abs() < 1e-5);
+
+    // A DoRA changes more directions than its rank; each error is what it has to be.
+    let dora = repository().join("testdata/golden/methods/dora");
+    let dora = dora.display().to_string();
+    let mut before = f64::INFINITY;
+    for energy in ["0.5", "0.9", "1"] {
+        let of_dora = ["--adapter", &dora, "--energy", energy];
+        let report = convert(&format!("dora-{energy}"), &of_dora)
+            .succeeded()
+            .json();
+        let error = number(&report, "relative_error");
+        let most = (1.0 - energy.parse::<f64>().expect("a number")).sqrt();
+        assert!(error <= most + 1e-6 && error < before, "{energy}: {report}");
+        before = error;
+        let text = workplace.read_text(&format!("dora-{energy}/adapter_config.json"));
+        let config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(
+            (&config["peft_type"], &config["use_dora"]),
+            (&json!("LORA"), &json!(false))
+        );
+    }
+    assert!((loss("dora-1") - loss(&dora)).abs() < 1e-4);
+
+    // A model that was trained whole changes norms, too, which are named.
+    workplace
+        .train(&["method={ kind = \"full\" }", "train.max_steps=2"])
+        .succeeded();
+    let of_model = [&["--from", "run/model", "--rank", "64"][..], &data].concat();
+    let outcome = convert("tuned", &of_model).succeeded();
+    let report = outcome.json();
+    assert!(
+        outcome.err.contains("not in the LoRA, though different"),
+        "{}",
+        outcome.err
+    );
+    let left_out = report["left_out"].as_array().expect("names");
+    assert!(left_out.contains(&json!("model.norm.weight")), "{report}");
+    assert!(number(&report, "relative_error") < 1e-5, "{report}");
+    assert!(number(&report, "kl") > 0.0);
+    let config = workplace.read_text("tuned/adapter_config.json");
+    assert!(config.contains("CAUSAL_LM"), "{config}");
+
+    convert("none", &["--from", &model]).failed(1, "no linear layer differs", "--model");
+    assert!(!workplace.path("none").exists());
+    convert("plain", &of_plain).failed(1, "is there already", "--output");
+    for (more, said) in [
+        (&["--rank", "4"][..], "--from"),
+        (
+            &["--adapter", &plain, "--rank", "4", "--energy", "0.5"],
+            "--energy",
+        ),
+        (&["--adapter", &plain, "--energy", "1.5"], "at most 1"),
+        (&["--adapter", &plain, "--dtype", "f16"], "no effect"),
+        (&["--adapter", &plain, "--from", &model], "--from"),
+    ] {
+        let outcome = convert("wrong", more);
+        assert_eq!(outcome.code, Some(2), "{more:?}: {}", outcome.err);
+        assert!(outcome.err.contains(said), "{more:?}: {}", outcome.err);
+    }
+    let gguf = [
+        "convert", "--to", "gguf", "--model", &model, "--output", "a", "--rank", "4",
+    ];
+    let outcome = workplace.reparam(&gguf);
+    assert_eq!(outcome.code, Some(2), "{}", outcome.err);
 }

@@ -117,3 +117,45 @@ fn commands_that_only_read_end_at_an_interrupt() {
         }
     }
 }
+
+/// A long prompt is read in parts; what is to be said of its length is said before.
+#[test]
+fn a_long_prompt_is_warned_of_and_can_be_broken_off() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+
+    let workplace = Workplace::new();
+    let text =
+        std::fs::read_to_string(repository().join("assets/tinyshakespeare.txt")).expect("text");
+    // Some minutes of reading in a program without optimizations, and one line.
+    let prompt = text[..400_000].replace('\n', " ");
+    let model = &model();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("reparam"))
+        .args(["chat", "--model", model, "--chat-template", "vicuna"])
+        .env_clear()
+        .current_dir(workplace.root())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("a process");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let said = format!("{prompt}\n/exit\n");
+    let writer = std::thread::spawn(move || stdin.write_all(said.as_bytes()));
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let warned = lines.find(|line| {
+        let line = line.as_ref().expect("a line");
+        line.contains("the model was made for sequences of up to 512 tokens")
+    });
+    assert!(warned.is_some());
+    let asked = Instant::now();
+    interrupt(&child);
+    // The answer is broken off, and the next line leaves.
+    let status = child.wait().expect("an end");
+    assert!(
+        asked.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        asked.elapsed()
+    );
+    assert_eq!(status.code(), Some(0));
+    writer.join().expect("a thread").expect("writes");
+}

@@ -85,6 +85,24 @@ pub enum ChatError {
         /// The JSON type that is there.
         found: &'static str,
     },
+    /// A field beside the messages is of another type than it has to be.
+    #[error("the field `{field}` is {found}, not {wanted}", field = shown(field))]
+    FieldType {
+        /// The field, as the file has it.
+        field: String,
+        /// The JSON type that is there.
+        found: &'static str,
+        /// What belongs there, with its article.
+        wanted: &'static str,
+    },
+    /// What a message says is no text.
+    #[error("`content` of message {message} is {found}, not a string")]
+    ContentType {
+        /// Which, counted from 1.
+        message: usize,
+        /// The JSON type that is there.
+        found: &'static str,
+    },
     /// A message is none.
     #[error("message {message} is {found}, not an object with `role` and `content`")]
     NotAMessage {
@@ -184,6 +202,12 @@ impl ChatError {
             Self::Empty | Self::NotMessages { .. } | Self::NotAMessage { .. } => {
                 r#"write messages as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]"#
                     .to_owned()
+            }
+            Self::FieldType { field, wanted, .. } => {
+                format!("make `{}` {wanted}, leave it out, or skip such rows with on_error = \"skip\"", shown(field))
+            }
+            Self::ContentType { .. } => {
+                "write what is said in quotes, or leave such rows out with on_error = \"skip\"".to_owned()
             }
             Self::UnknownRole { .. } => {
                 "the roles are system, user, assistant and tool, of ShareGPT also human, gpt, function_call and observation"

@@ -105,8 +105,20 @@ impl DataError {
             }
             Self::Unlearnable { what: Unlearnable::Preference { has_prompt }, .. } => {
                 let field = if *has_prompt { "completion" } else { "text" };
-                format!("to learn the chosen responses, set fields (or --fields) to {field}=chosen")
+                format!(
+                    "to learn the chosen responses alone, set format = \"preference\" and learn = \"chosen\" in [data]; to measure them, set \
+                     --fields to {field}=chosen"
+                )
             }
+            Self::Pair { .. } => {
+                "write what both answer as `prompt`, or let both be conversations that begin alike".to_owned()
+            }
+            Self::LearnOfPairs => {
+                "set learn = \"chosen\" in [data] to learn the chosen answers as examples, without the rejected ones; to measure the chosen \
+                 answers, set --fields to completion=chosen"
+                    .to_owned()
+            }
+            Self::LearnWithoutPairs => "remove `learn`, or set format = \"preference\"".to_owned(),
             Self::InvalidJson { .. } => {
                 "write one whole JSON object on each line, or in a .json file one array of objects".to_owned()
             }
@@ -174,6 +186,7 @@ impl DataError {
                 "the file may be cut short, or written by a newer version of tokenizers; download it again"
                     .to_owned()
             }
+            Self::EmptyToken => "write tokens as texts: add_tokens = [\"<tool>\", \"</tool>\"]".to_owned(),
             Self::Dropout { .. } => "set `model.dropout` to null in tokenizer.json".to_owned(),
             Self::UnknownSpecialToken { role, .. } => format!(
                 "correct `{role}_token`, or add the token to tokenizer.json and a row to the embedding"

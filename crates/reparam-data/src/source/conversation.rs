@@ -179,9 +179,9 @@ impl ChatForm {
                 all.extend(messages(completion, &field("completion"))?);
                 all
             }
-            Self::Alpaca => alpaca(&mut take, &field("history"))?,
+            Self::Alpaca => alpaca(&mut take, &field)?,
         };
-        let system = take("system").and_then(|system| Some(system.as_str()?.to_owned()));
+        let system = text_of(take("system"), || field("system"))?;
         let has_own = messages
             .first()
             .is_some_and(|first| role(first) == Some("system"));
@@ -210,9 +210,11 @@ impl ChatForm {
             None => None,
             Some(tools) => tools_of(tools, &field("tools"))?,
         };
-        let variables = match take("chat_template_kwargs") {
+        let kwargs = "chat_template_kwargs";
+        let variables = match take(kwargs) {
+            None => Map::new(),
             Some(Value::Object(variables)) => variables,
-            _ => Map::new(),
+            Some(other) => variables_of(&other, field(kwargs))?,
         };
         Ok(Conversation {
             messages,
@@ -235,7 +237,7 @@ impl fmt::Display for ChatForm {
 }
 
 /// Takes the messages of a list; a table has it as a text.
-fn messages(list: Value, field: &str) -> Result<Vec<Map<String, Value>>, ChatError> {
+pub(super) fn messages(list: Value, field: &str) -> Result<Vec<Map<String, Value>>, ChatError> {
     let found = json_type(&list);
     let wrong = || ChatError::NotMessages {
         field: field.to_owned(),
@@ -268,9 +270,20 @@ fn message_of(value: Value, number: usize) -> Result<Map<String, Value>, ChatErr
     let is_text = |key: &str| object.get(key).is_some_and(Value::is_string);
     match (is_text("role"), is_text("from")) {
         (true, _) => {
-            if let Some(Value::Array(parts)) = object.get("content") {
-                let text = joined(parts, number)?;
-                object.insert("content".to_owned(), text.into());
+            match object.get("content") {
+                None | Some(Value::Null | Value::String(_)) => {}
+                Some(Value::Array(parts)) => {
+                    let text = joined(parts, number)?;
+                    object.insert("content".to_owned(), text.into());
+                }
+                // What a tool gives is often an object, which templates write as JSON.
+                Some(Value::Object(_)) if role(&object) == Some("tool") => {}
+                Some(other) => {
+                    return Err(ChatError::ContentType {
+                        message: number,
+                        found: json_type(other),
+                    });
+                }
             }
             Ok(object)
         }
@@ -290,6 +303,35 @@ fn message_of(value: Value, number: usize) -> Result<Map<String, Value>, ChatErr
         }
         (false, false) => Err(wrong(format!("an object with {}", keys()))),
     }
+}
+
+/// Takes a field that has to be a text, if it is there.
+fn text_of(
+    value: Option<Value>,
+    field: impl FnOnce() -> String,
+) -> Result<Option<String>, ChatError> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(ChatError::FieldType {
+            field: field(),
+            found: json_type(&other),
+            wanted: "a string",
+        }),
+    }
+}
+
+/// The variables of a template that are written as a text of JSON, as tables have them.
+fn variables_of(value: &Value, field: String) -> Result<Map<String, Value>, ChatError> {
+    let text = value.as_str().unwrap_or("null");
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(text).map_err(|_| ChatError::FieldType {
+        field,
+        found: json_type(value),
+        wanted: "an object",
+    })
 }
 
 /// Joins the parts of a content that are texts.
@@ -343,10 +385,10 @@ fn sharegpt(from: &str, said: String) -> Option<Map<String, Value>> {
 /// The messages of Alpaca's fields, with those of `history`, a list of pairs, before them.
 fn alpaca(
     take: &mut impl FnMut(&'static str) -> Option<Value>,
-    history: &str,
+    field: &impl Fn(&'static str) -> String,
 ) -> Result<Vec<Map<String, Value>>, ChatError> {
     let wrong = |found| ChatError::NotMessages {
-        field: history.to_owned(),
+        field: field("history"),
         found,
     };
     let mut all = Vec::new();
@@ -362,11 +404,11 @@ fn alpaca(
         }
         Some(other) => return Err(wrong(json_type(&other))),
     }
-    let mut text = |field| -> String {
-        let value = take(field).unwrap_or_default();
-        value.as_str().unwrap_or_default().to_owned()
+    let mut text = |name| -> Result<String, ChatError> {
+        let text = text_of(take(name), || field(name))?;
+        Ok(text.unwrap_or_default())
     };
-    let (mut asked, input, answered) = (text("instruction"), text("input"), text("output"));
+    let (mut asked, input, answered) = (text("instruction")?, text("input")?, text("output")?);
     if !input.is_empty() {
         if !asked.is_empty() {
             asked.push('\n');

@@ -45,6 +45,8 @@ pub enum Format {
     /// Rows with `instruction`, `output` and, if there is more to say, `input`, `system` and `history`, a list of pairs, as
     /// conversations.
     AlpacaChat,
+    /// Rows with `chosen` and `rejected` answers to a `prompt`, or to what both begin with; texts, or lists of messages.
+    Preference,
 }
 
 impl Format {
@@ -61,6 +63,7 @@ impl Format {
         Self::Messages,
         Self::Sharegpt,
         Self::AlpacaChat,
+        Self::Preference,
     ];
 
     /// The extensions that say how a file is written.
@@ -91,6 +94,7 @@ impl Format {
             Self::Messages => "messages",
             Self::Sharegpt => "sharegpt",
             Self::AlpacaChat => "alpaca_chat",
+            Self::Preference => "preference",
         }
     }
 
@@ -112,7 +116,10 @@ impl Format {
     /// Whether it says what the rows are and not how they are written.
     #[must_use]
     pub const fn is_of_rows(self) -> bool {
-        matches!(self, Self::PromptCompletion | Self::Alpaca) || self.is_of_conversations()
+        matches!(
+            self,
+            Self::PromptCompletion | Self::Alpaca | Self::Preference
+        ) || self.is_of_conversations()
     }
 
     /// Whether a row is a conversation, which a chat template makes a text of.

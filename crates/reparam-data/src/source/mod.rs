@@ -37,6 +37,7 @@ pub(crate) mod json;
 mod line_ends;
 pub(crate) mod parquet;
 pub(crate) mod paths;
+mod preference;
 mod records;
 mod shape;
 mod template;
@@ -51,6 +52,7 @@ pub use fields::{Column, Fields, FieldsError};
 pub use format::Format;
 pub(crate) use input::{digest, expanded_name, read_data};
 pub(crate) use paths::Files;
+pub use preference::{Learn, PreferencePair};
 pub(crate) use records::{Dialect, Records, check_width, column};
 pub(crate) use shape::known_fields;
 pub use template::Template;
@@ -58,6 +60,7 @@ pub use template::Template;
 use content::{Lines, into_utf8};
 use conversation::Compiled;
 use line_ends::unix_line_ends;
+use preference::Chosen;
 use shape::{Shape, is_key_of_field, may_be_read};
 
 /// A text to learn from or to score.
@@ -156,6 +159,8 @@ pub struct ReadOptions {
     pub text: TextOptions,
     /// How conversations become texts; `None` where there is no use for them.
     pub chat: Option<ChatOptions>,
+    /// What is learned of pairs of answers, which [`Format::Preference`] has to be asked for; `None` refuses them.
+    pub learn: Option<Learn>,
 }
 
 impl ReadOptions {
@@ -400,7 +405,8 @@ impl Reading<'_> {
             | Format::Alpaca
             | Format::Messages
             | Format::Sharegpt
-            | Format::AlpacaChat => {
+            | Format::AlpacaChat
+            | Format::Preference => {
                 let options = self.options;
                 let is_field = |key: &str| is_key_of_field(key, options);
                 json::objects(&path, &text, is_field, |object, place| {
@@ -531,10 +537,47 @@ impl Reading<'_> {
                         Err(error) => Err(DataError::Chat { place, error }),
                     }
                 }
+                Shape::Pair(options) => self.pair(row, options, place),
                 _ => shape.document(row, place),
             }
         });
         self.document(document)
+    }
+
+    /// Makes a document of the answer of a pair that is learned.
+    fn pair(
+        &mut self,
+        row: Map<String, Value>,
+        options: &ReadOptions,
+        place: DocumentSource,
+    ) -> Result<Document> {
+        let pair = PreferencePair::of_row(row, &options.fields, &place)?;
+        let in_chat = |error| DataError::Chat {
+            place: place.clone(),
+            error,
+        };
+        let (prompt, chosen) = match pair.chosen().map_err(in_chat)? {
+            Chosen::Text(prompt, chosen) => (prompt, chosen),
+            Chosen::Conversation(conversation) => {
+                let Some(chat) = &options.chat else {
+                    return Err(DataError::NoConversations {
+                        format: Format::Preference,
+                    });
+                };
+                let rendered = self.templates.render(&conversation, chat);
+                return Ok(self.conversation(rendered.map_err(in_chat)?, place));
+            }
+        };
+        if chosen.trim().is_empty() {
+            let field = options.fields.key("chosen").to_owned();
+            return Err(DataError::EmptyResponse { place, field });
+        }
+        Ok(Document {
+            prompt_len: Some(prompt.len()),
+            text: prompt + &chosen,
+            turns: None,
+            source: place,
+        })
     }
 
     fn conversation(&mut self, rendered: Rendered, source: DocumentSource) -> Document {

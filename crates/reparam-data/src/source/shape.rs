@@ -7,6 +7,7 @@ use reparam_formats::nearest;
 use serde_json::{Map, Value};
 
 use super::conversation::{ChatForm, ChatOptions};
+use super::preference::PAIR;
 use super::{Document, DocumentSource, Format, ReadOptions, Template, json_type};
 use crate::error::{DataError, Result, Unlearnable};
 
@@ -80,12 +81,17 @@ pub(super) enum Shape<'a> {
     Template(&'a Template, &'a ReadOptions),
     /// As messages, by a chat template.
     Conversation(ChatForm, &'a ReadOptions, &'a ChatOptions),
+    /// Two answers, of which one is preferred.
+    Pair(&'a ReadOptions),
 }
 
 impl<'a> Shape<'a> {
     /// Checks that the options fit together.
     pub(super) fn check(options: &ReadOptions) -> Result<()> {
         let fields = &options.fields;
+        if options.learn.is_some() && options.format != Some(Format::Preference) {
+            return Err(DataError::LearnWithoutPairs);
+        }
         if let Some(template) = &options.template {
             return match options.format.filter(|format| format.is_of_rows()) {
                 Some(format) => Err(DataError::TemplateAndFormat { format }),
@@ -96,6 +102,12 @@ impl<'a> Shape<'a> {
             && options.chat.is_none()
         {
             return Err(DataError::NoConversations { format });
+        }
+        if options.format == Some(Format::Preference) {
+            return match options.learn {
+                Some(_) => Ok(fields.check(PAIR.into_iter())?),
+                None => Err(DataError::LearnOfPairs),
+            };
         }
         let chat_forms = || ChatForm::ALL.into_iter().filter(|form| form.is_of(options));
         if FORMS.iter().any(|form| form.is_allowed(options))
@@ -127,6 +139,9 @@ impl<'a> Shape<'a> {
         place: &DocumentSource,
     ) -> Result<Self> {
         let keys: Vec<&str> = row.keys().map(String::as_str).collect();
+        if options.format == Some(Format::Preference) {
+            return Self::of(&keys, options, place);
+        }
         let chat = options.chat.as_ref().filter(|_| options.template.is_none());
         let found = chat.and_then(|chat| Some((ChatForm::of(row, options)?, chat)));
         let Some((form, chat)) = found else {
@@ -163,6 +178,11 @@ impl<'a> Shape<'a> {
     ) -> Result<Self> {
         if let Some(template) = &options.template {
             let shape = Self::Template(template, options);
+            shape.check_keys(keys, place)?;
+            return Ok(shape);
+        }
+        if options.format == Some(Format::Preference) {
+            let shape = Self::Pair(options);
             shape.check_keys(keys, place)?;
             return Ok(shape);
         }
@@ -219,6 +239,13 @@ impl<'a> Shape<'a> {
                     .map(|field| (options.fields.key(field), false))
                     .collect()
             }
+            Self::Pair(options) => {
+                let is_required = |field| field != "prompt" || options.fields.names(field);
+                let fields = PAIR.into_iter();
+                fields
+                    .map(|field| (options.fields.key(field), is_required(field)))
+                    .collect()
+            }
             Self::Form(form, options) => {
                 let required = form.fields().map(|field| (options.fields.key(field), true));
                 let optional = form.optional.into_iter();
@@ -234,6 +261,7 @@ impl<'a> Shape<'a> {
         match self {
             Self::Form(form, _) if form.format.is_of_rows() => form.format,
             Self::Conversation(form, ..) => form.format(),
+            Self::Pair(_) => Format::Preference,
             _ => container,
         }
     }
@@ -274,6 +302,13 @@ impl<'a> Shape<'a> {
                 let (text, prompt_len) = form.fill(&mut row, options, &source)?;
                 (text, prompt_len, form.response)
             }
+            // It may be one of messages.
+            Self::Pair(_) => {
+                return Err(DataError::Unlearnable {
+                    place: source,
+                    what: Unlearnable::Preference { has_prompt: true },
+                });
+            }
             // A template makes documents of these.
             Self::Conversation(form, ..) => {
                 return Err(DataError::Unlearnable {
@@ -285,6 +320,7 @@ impl<'a> Shape<'a> {
         if prompt_len.is_some_and(|prompt| text[prompt..].trim().is_empty()) {
             let (Self::Template(_, options)
             | Self::Form(_, options)
+            | Self::Pair(options)
             | Self::Conversation(_, options, _)) = self;
             return Err(DataError::EmptyResponse {
                 place: source,
@@ -338,7 +374,9 @@ pub(super) fn is_key_of_field(key: &str, options: &ReadOptions) -> bool {
         .iter()
         .flat_map(|form| form.fields().chain(form.optional));
     let mut fields = fields.chain(ChatForm::ALL.into_iter().filter_map(ChatForm::list));
+    let is_pair = options.format == Some(Format::Preference);
     fields.any(|field| options.fields.key(field) == key)
+        || (is_pair && PAIR.iter().any(|field| options.fields.key(field) == key))
 }
 
 /// Returns whether what a row has by this key may be a part of its document.

@@ -32,6 +32,7 @@ use crate::source::{Document, FileDigest, hex, read_file};
 
 mod corpus;
 mod guard;
+mod new_tokens;
 mod older;
 mod parts;
 mod pieces;
@@ -49,6 +50,7 @@ mod words;
 pub use corpus::EncodedCorpus;
 pub(crate) use corpus::{Encoded, Encoder};
 pub use guard::is_caught_panic;
+pub use new_tokens::{AddedTokens, NewToken, with_new_tokens};
 pub use older::tokenizer_json;
 pub use pieces::EncodedPiece;
 pub use row::EncodedRow;

@@ -125,6 +125,25 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Puts tensors in the place of those that have their names, or beside the others; they are in no file.
+    ///
+    /// # Errors
+    ///
+    /// As [`in_memory`](Self::in_memory).
+    ///
+    /// # Cost
+    ///
+    /// The numbers are held in memory.
+    pub fn with_tensors(mut self, tensors: &[TensorToWrite<'_>]) -> Result<Self, FormatError> {
+        let bytes = safetensors_bytes(&self.path, tensors)?;
+        let file = InputFile::of_bytes(&self.path, bytes);
+        for tensor in tensors {
+            self.tensors.remove(tensor.name);
+        }
+        self.add_shard(file)?;
+        Ok(self)
+    }
+
     fn open_shards(directory: &Path, index_path: &Path) -> Result<Self, FormatError> {
         let text = file::read(index_path)?;
         let index = ShardIndex::parse(index_path, &text)?;

@@ -7,8 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{HubOptions, Repository};
 use super::names::{Commit, Etag, FileName};
+use super::{HubOptions, Repository};
 use crate::FormatError;
 use crate::atomic::write_file_atomic;
 use crate::checkpoint::{INDEX_FILE, ShardIndex};
@@ -82,7 +82,9 @@ impl Folder {
 
     /// Where the names of all files of a commit are, which `huggingface_hub` does not keep.
     fn listing_path(&self, commit: &Commit) -> PathBuf {
-        self.root.join("listings").join(format!("{}.json", commit.as_str()))
+        self.root
+            .join("listings")
+            .join(format!("{}.json", commit.as_str()))
     }
 
     /// Returns the names of all files of a commit, if they were noted.

@@ -163,11 +163,7 @@ fn paths(folder: &Folder, commit: &Commit, files: &[String]) -> Vec<PathBuf> {
 /// The rule is that of the `datasets` library: a split's word in a folder or a name, between other characters than letters, says
 /// which split a file is of; where no file says one, all are for training. Other folders are configurations, of which one has to
 /// be chosen. Files that hold only the beginning of a split (`partial-train`) are left alone.
-fn training_files(
-    id: &str,
-    all: &[String],
-    within: Option<&str>,
-) -> Result<Vec<String>, HubError> {
+fn training_files(id: &str, all: &[String], within: Option<&str>) -> Result<Vec<String>, HubError> {
     let is_within = |file: &str| match within {
         None => true,
         Some(within) => {
@@ -184,7 +180,9 @@ fn training_files(
     let mut files: Vec<&String> = files.filter(|file| is_within(file)).collect();
     files.sort();
     let of_train = |file: &&String| split_of(file) == Some(TRAIN);
-    if files.iter().any(|file| split_of(file).is_some()) && within != files.first().map(|file| file.as_str()) {
+    if files.iter().any(|file| split_of(file).is_some())
+        && within != files.first().map(|file| file.as_str())
+    {
         files.retain(of_train);
     }
     let configs: BTreeSet<String> = files.iter().map(|file| config_of(file, within)).collect();
@@ -204,7 +202,9 @@ fn training_files(
 fn split_of(file: &str) -> Option<&'static str> {
     let stem = file.strip_suffix(".parquet").unwrap_or(file);
     let mut words = stem.split(|c: char| !c.is_ascii_alphabetic());
-    words.rfind(|word| split_word(word).is_some()).and_then(split_word)
+    words
+        .rfind(|word| split_word(word).is_some())
+        .and_then(split_word)
 }
 
 fn split_word(word: &str) -> Option<&'static str> {

@@ -252,7 +252,11 @@ impl HubError {
 
 /// The first names of configurations.
 fn configurations(configs: &[String]) -> String {
-    let named: Vec<String> = configs.iter().take(10).map(|config| shown(config).to_string()).collect();
+    let named: Vec<String> = configs
+        .iter()
+        .take(10)
+        .map(|config| shown(config).to_string())
+        .collect();
     let rest = match configs.len().saturating_sub(named.len()) {
         0 => String::new(),
         rest => format!(" and {rest} more"),

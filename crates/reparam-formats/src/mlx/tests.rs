@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::peft::{AdapterFiles, LoraAdapterConfig, PeftAdapter, TargetModules, Tensor};
+use crate::peft::{AdapterFiles, LoraAdapterConfig, PeftAdapter, PeftError, TargetModules, Tensor};
 
 const MODULE: &str = "model.layers.3.self_attn.q_proj";
 const OTHER: &str = "model.layers.0.mlp.up_proj";
@@ -55,6 +55,10 @@ fn there_and_back_gives_the_same_bits() {
     assert!(MlxAdapter::is_in(place.path()));
     let loaded = MlxAdapter::load(place.path()).expect("loads");
     assert_eq!(loaded, mlx);
+    // Who takes it for one of PEFT is told what it is.
+    let error = AdapterFiles::load(place.path()).expect_err("one of MLX");
+    assert!(matches!(error, PeftError::OfMlx { .. }), "{error}");
+    assert!(error.hint().expect("a hint").contains("--to peft"));
     let again = to_peft(&loaded).expect("an adapter of PEFT");
     assert_eq!(again.tensors(), peft.tensors());
     // Neither is in every layer, so that its name alone would stand for more.

@@ -22,6 +22,12 @@ pub enum PeftError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory has an adapter of MLX.
+    #[error("{} is an adapter of MLX, not of PEFT", path.display())]
+    OfMlx {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The adapter is of a method that is not implemented.
     #[error("{} is of the type '{peft_type}', which is not supported", path.display(), peft_type = shown(peft_type))]
     UnsupportedType {
@@ -178,6 +184,10 @@ impl PeftError {
             Self::NotAnAdapter { .. } => {
                 "give the directory that PEFT's save_pretrained wrote".to_owned()
             }
+            Self::OfMlx { path } => format!(
+                "write it as one of PEFT first: reparam convert --adapter {} --to peft --output DIR",
+                shown(&path.display().to_string())
+            ),
             Self::UnsupportedType { .. } => {
                 "merge it into the base model with PEFT (merge_and_unload) and use the result as a \
                  model"

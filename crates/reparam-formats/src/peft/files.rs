@@ -12,6 +12,7 @@ use crate::atomic::{AtomicDirectory, write_file_atomic};
 use crate::checkpoint::Checkpoint;
 use crate::config::JsonObject;
 use crate::file::{self, read_text};
+use crate::mlx::MlxAdapter;
 use crate::safetensors::{TensorToWrite, write_safetensors};
 
 /// What PEFT puts before a module's path in Hugging Face's naming.
@@ -49,7 +50,7 @@ impl AdapterFiles {
     ///
     /// # Errors
     ///
-    /// [`PeftError::NotAnAdapter`]; [`FormatError::PickleOnly`], [`FormatError::NoSuchFile`] and
+    /// [`PeftError::NotAnAdapter`], [`PeftError::OfMlx`]; [`FormatError::PickleOnly`], [`FormatError::NoSuchFile`] and
     /// those of a safetensors file; [`FormatError::NonFinite`]; [`PeftError::UnexpectedTensor`] for a name
     /// that is none of PEFT's; a configuration that is not a JSON object.
     pub fn load(directory: &Path) -> Result<Self, PeftError> {
@@ -63,6 +64,9 @@ impl AdapterFiles {
                 files: vec![pickle],
             }
             .into());
+        }
+        if MlxAdapter::is_in(directory) && !file::is_there(&weights)? {
+            return Err(PeftError::OfMlx { path });
         }
         let file = Checkpoint::open_file(&weights)?;
         let mut tensors = BTreeMap::new();

@@ -12,6 +12,7 @@ mod keys;
 mod parameters;
 mod rules;
 mod targets;
+mod tokens;
 
 pub use adapter::{LoraPair, PeftAdapter, Tensor};
 pub use config::{Bias, InitLoraWeights, LayerIndices, LoraAdapterConfig, PEFT_VERSION};
@@ -24,6 +25,10 @@ pub use rules::{LoraNumbers, LoraRules};
 pub use targets::{
     EntryMatches, ModuleMatcher, TargetModules, TargetReport, is_inside, target_matches,
 };
+pub use tokens::{TOKEN_INDICES, TOKEN_ROWS, TokenRows, TrainedTokens};
+
+/// What programs call adapters with low-rank factors, as a format to write.
+pub const LORA: &str = "lora";
 
 /// The name of the configuration file in an adapter directory.
 pub const CONFIG_FILE: &str = "adapter_config.json";

@@ -21,6 +21,9 @@ pub(super) const FAMILY: Family = Family {
     }),
 };
 
+/// Which part of each head is rotated.
+const SHARE: &str = "partial_rotary_factor";
+
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     let defaults = Defaults {
         n_kv_heads: Some(32),
@@ -37,6 +40,14 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
     };
     let raw = &json.json;
     let has_norms = raw.bool("qk_layernorm")?.unwrap_or(false);
+    let nested = raw.object("rope_parameters")?;
+    for object in [Some(raw), nested.as_ref()].into_iter().flatten() {
+        // The default would be a guess: transformers does not read it either.
+        if object.contains(SHARE) && object.get(SHARE).is_none() {
+            let reason = "it has to be a number, from which transformers computes";
+            return Err(object.invalid(SHARE, reason).into());
+        }
+    }
     let decoder = Decoder::read(json, defaults)?;
     let rotary = decoder.rotary()?;
     let bias = raw.bool("use_qkv_bias")?.unwrap_or(false);

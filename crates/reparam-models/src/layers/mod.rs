@@ -11,7 +11,12 @@ mod recurrent_cross;
 mod state_space;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use reparam::Weight;
+use reparam_ops::embedding;
+use reparam_ops::fused::frozen_embedding;
+
+use crate::precision::widened;
 
 pub use attention::Attention;
 pub use block::{Block, CrossAttention, Norms};
@@ -30,4 +35,20 @@ pub use state_space::{Conv, Mixer, Scan, StateSpace};
 pub struct Embedding {
     /// `[rows, d]`.
     pub weight: Weight,
+}
+
+impl Embedding {
+    /// Looks up rows with what is attached to the table, `[N, d]` in no less than `f32`; `None` if nothing is, or its effective
+    /// weight has to be formed.
+    pub(crate) fn adapted_rows(&self, ids: &[u32]) -> Option<Tensor<2>> {
+        let attached = self.weight.attached()?;
+        let rows = match self.weight.as_packed() {
+            Some(numbers) => {
+                let device = self.weight.device();
+                widened(frozen_embedding(&[(numbers, ids, None)], &device))
+            }
+            None => embedding(self.weight.param().base(), ids),
+        };
+        attached.rows(rows, ids)
+    }
 }

@@ -401,6 +401,16 @@ fn impossible_values_name_key_and_file() {
             "partial_rotary_factor",
         ),
         (
+            "stablelm",
+            json!({"partial_rotary_factor": null}),
+            "partial_rotary_factor",
+        ),
+        (
+            "stablelm",
+            json!({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": null}}),
+            "rope_parameters.partial_rotary_factor",
+        ),
+        (
             "phi3",
             json!({"partial_rotary_factor": 1.5}),
             "partial_rotary_factor",

@@ -8,6 +8,8 @@ use reparam::schema::{
 };
 use reparam_data::chat::Turns;
 use reparam_data::preprocess::TextOptions;
+use reparam_data::source::Learn;
+use reparam_data::tokenizer::NewToken;
 use reparam_data::{
     Cache, ChatOptions, DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template,
     TooLong,
@@ -72,6 +74,18 @@ pub struct DataConfig {
         serialize_with = "write_cache"
     )]
     pub cache: CacheChoice,
+    /// What is learned of pairs of answers.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_learn"
+    )]
+    pub learn: Option<Learn>,
+    /// Tokens that the tokenizer gets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_tokens: Vec<String>,
+    /// The same, left out of what is decoded for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_special_tokens: Vec<String>,
 }
 
 /// Where tokens are kept, so that they are neither made twice nor held in memory.
@@ -225,6 +239,13 @@ fn write_too_long<S: Serializer>(too_long: &TooLong, serializer: S) -> Result<S:
     words::write(&TooLong::WORDS, too_long, serializer)
 }
 
+fn write_learn<S: Serializer>(learn: &Option<Learn>, serializer: S) -> Result<S::Ok, S::Error> {
+    match learn {
+        Some(learn) => words::write(&Learn::WORDS, learn, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 fn write_packing<S: Serializer>(
     packing: &PackingStrategy,
     serializer: S,
@@ -247,7 +268,23 @@ impl DataConfig {
                 turns: self.train_on_turns,
                 ..ChatOptions::default()
             }),
+            learn: self.learn,
         }
+    }
+
+    /// Returns the tokens that the tokenizer gets, the special ones last.
+    #[must_use]
+    pub fn new_tokens(&self) -> Vec<NewToken> {
+        let of = |tokens: &[String], special| {
+            let tokens = tokens.iter().cloned();
+            let tokens = tokens.map(|content| NewToken { content, special });
+            tokens.collect::<Vec<_>>()
+        };
+        [
+            of(&self.add_tokens, false),
+            of(&self.add_special_tokens, true),
+        ]
+        .concat()
     }
 
     /// Refuses what streams have no use for: they are read as they come.
@@ -390,6 +427,24 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "recurrent models: each step goes on in the texts where the step before ended, with its states, see carried states",
     ),
     DataConfig::CACHE,
+    optional(
+        "learn",
+        SettingKind::Word(&words::names(&Learn::WORDS)),
+        "none",
+        "what is learned of pairs of answers (format = \"preference\"): the chosen ones, as examples",
+    ),
+    optional(
+        "add_tokens",
+        SettingKind::Texts,
+        "none",
+        "new tokens, such as [\"<tool>\", \"</tool>\"], whose vectors are trained, see new tokens",
+    ),
+    optional(
+        "add_special_tokens",
+        SettingKind::Texts,
+        "none",
+        "the same, left out of generated texts",
+    ),
 ];
 
 impl RunData for DataConfig {
@@ -428,15 +483,29 @@ impl RunData for DataConfig {
                 cache: settings
                     .optional("cache", Settings::text)?
                     .map_or(CacheChoice::Auto, |text| CacheChoice::of(&text)),
+                learn: settings
+                    .optional("learn", |settings, key| settings.choice(key, &Learn::WORDS))?,
+                add_tokens: added(settings, "add_tokens")?,
+                add_special_tokens: added(settings, "add_special_tokens")?,
             })
         })?;
+        for (key, tokens) in [
+            ("add_tokens", &config.add_tokens),
+            ("add_special_tokens", &config.add_special_tokens),
+        ] {
+            if tokens.iter().any(|token| token.trim().is_empty()) {
+                let source = DataError::EmptyToken;
+                return Err(section.at(key, ConfigErrorKind::Data { source }));
+            }
+        }
         if config.carry_state {
             config = config.in_order(section)?;
         }
         check_eval_max(section, &config.eval)?;
         config.reading().check().map_err(|source| {
             let key = match source {
-                DataError::TemplateAndFormat { .. } => "format",
+                DataError::TemplateAndFormat { .. } | DataError::LearnOfPairs => "format",
+                DataError::LearnWithoutPairs => "learn",
                 _ => "fields",
             };
             section.at(key, ConfigErrorKind::Data { source })
@@ -445,7 +514,10 @@ impl RunData for DataConfig {
             (Some(template), _) => template.response().is_none(),
             (None, format) => matches!(format, Some(Format::Text | Format::Lines)),
         };
-        let is_other = |format: Format| format.is_of_rows() && !format.is_of_conversations();
+        let is_other = |format: Format| {
+            let may_be_one = format.is_of_conversations() || format == Format::Preference;
+            format.is_of_rows() && !may_be_one
+        };
         let has_no_turns =
             has_no_prompts || config.template.is_some() || config.format.is_some_and(is_other);
         // A resolved file says the default, too.
@@ -503,6 +575,11 @@ impl RunData for DataConfig {
         }
         Ok(())
     }
+}
+
+fn added(settings: &Settings, key: &str) -> Result<Vec<String>, SchemaError> {
+    let texts = settings.optional(key, Settings::texts)?;
+    Ok(texts.map(<[String]>::to_vec).unwrap_or_default())
 }
 
 fn template(section: &Section<'_>) -> Result<Option<Template>> {

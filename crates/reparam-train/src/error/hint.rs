@@ -196,6 +196,18 @@ impl TrainError {
             Self::Output { .. } => {
                 Some("choose a writable directory with --output or output.dir".into())
             }
+            Self::TiedTokens { .. } => Some(
+                "train it with the same tokens for both, which PEFT does with a list of trainable_token_indices".into(),
+            ),
+            Self::TokensBeyond { .. } => Some(
+                "put the tokenizer that it was trained with (tokenizer.json) into the directory of the adapter".into(),
+            ),
+            Self::TokensOverAdapter => Some(
+                "merge the adapter into its base first (reparam merge), and train that with the new tokens".into(),
+            ),
+            Self::HeadBias { .. } => {
+                Some("train the whole model: set `kind` to full in [method]".into())
+            }
             Self::NoSuchAdapter { .. } => Some(
                 "give the directory that has adapter_config.json, such as runs/a/adapter".into(),
             ),

@@ -55,7 +55,9 @@ fn said(path: &Path) -> Result<Vec<(&'static str, Value)>> {
 
 /// What a method says of an adapter that it can read.
 fn checked(path: &Path, tasks: &Tasks) -> Result<Vec<(&'static str, Value)>> {
-    let files = AdapterFiles::load(path)?.without_base();
+    let mut files = AdapterFiles::load(path)?;
+    let tokens = files.take_tokens()?.unwrap_or_default();
+    let files = files.without_base();
     let (spec, format) = tasks.catalog().methods.of_adapter(&files)?;
     let method = (format.read)(&files)?;
     (format.check)(&files)?;
@@ -66,6 +68,9 @@ fn checked(path: &Path, tasks: &Tasks) -> Result<Vec<(&'static str, Value)>> {
     };
     let trained = files.tensors.iter().filter(|(name, _)| is_trained(name));
     let trained: usize = trained.map(|(_, tensor)| tensor.data.len()).sum();
+    let rows = tokens.layers.values();
+    let trained = trained + rows.clone().map(|rows| rows.rows.data.len()).sum::<usize>();
+    let trained_tokens = rows.map(|rows| rows.indices.len()).max();
     let modules = match &method.selection().target_modules {
         TargetModules::Names(names) => names.len(),
         _ => 0,
@@ -84,5 +89,6 @@ fn checked(path: &Path, tasks: &Tasks) -> Result<Vec<(&'static str, Value)>> {
         properties.push(("target_parameters", json!(parameters)));
     }
     properties.push(("trainable_parameters", json!(trained)));
+    properties.extend(trained_tokens.map(|tokens| ("trained_tokens", json!(tokens))));
     Ok(properties)
 }

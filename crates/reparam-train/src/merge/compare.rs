@@ -61,6 +61,17 @@ pub(super) fn compare(
         adapter: None,
         ..request.model.clone()
     })?;
+    compare_sessions(&with_adapter, &merged, data, request.sequence_length, stop)
+}
+
+/// Compares two models of one vocabulary on texts, in what they compute in.
+pub(super) fn compare_sessions(
+    with_adapter: &Session,
+    merged: &Session,
+    data: &DataRequest,
+    sequence_length: usize,
+    stop: Stop<'_>,
+) -> Result<Agreement> {
     let templates = with_adapter.chat_templates(data.chat_template.as_deref())?;
     let options = DatasetOptions {
         read: ReadOptions {
@@ -71,7 +82,7 @@ pub(super) fn compare(
             ..data.text_options()?
         },
         train_on_prompt: false,
-        sequence_length: request.sequence_length,
+        sequence_length,
         packing: PackingStrategy::BestFitDecreasing,
         streams: None,
         too_long: TooLong::Cut,
@@ -93,8 +104,8 @@ pub(super) fn compare(
             let width = logits.dims()[1];
             (numbers(logits), width)
         };
-        let (theirs, width) = logits(&with_adapter);
-        let (ours, _) = logits(&merged);
+        let (theirs, width) = logits(with_adapter);
+        let (ours, _) = logits(merged);
         let rows = theirs.chunks_exact(width).zip(ours.chunks_exact(width));
         for ((theirs, ours), label) in rows.zip(&batch.labels) {
             if let Ok(label) = usize::try_from(*label) {

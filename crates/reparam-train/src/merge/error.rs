@@ -26,6 +26,17 @@ pub enum MergeError {
         /// The directory, or a file that is none of the format.
         path: PathBuf,
     },
+    /// Two adapters have tokens of their own, which no tokenizer has together.
+    #[error("both {} and {} have vectors of tokens of their own", first.display(), second.display())]
+    SeveralTokens {
+        /// One.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// There is nothing to make a LoRA of.
+    #[error("no linear layer differs from the base, so there is nothing to make a LoRA of")]
+    NoChange,
     /// A factor is no number.
     #[error("the change of an adapter cannot be multiplied by {factor}")]
     Factor {
@@ -82,6 +93,10 @@ impl MergeError {
                 "use base and adapter together (--model BASE --adapter ADAPTER): a model with a new head is one of another class"
             }
             Self::ComparesOneAdapter => "leave out --data, or merge one adapter without --weight",
+            Self::SeveralTokens { .. } => {
+                "merge one of them, and train the other one anew on the result"
+            }
+            Self::NoChange => "give the base that it was trained on with --model",
             Self::NotFinite { .. } => "the adapter diverged in training, or the file is damaged",
             Self::Factor { .. } | Self::Shape { .. } => return None,
         };

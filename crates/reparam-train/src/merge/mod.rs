@@ -2,6 +2,7 @@
 
 mod compare;
 mod error;
+mod lora;
 mod report;
 mod weights;
 mod write;
@@ -12,18 +13,23 @@ use reparam_formats::atomic::{AtomicDirectory, write_file_atomic};
 use reparam_formats::chat_templates::{TEMPLATE_FILE, TemplateText};
 use reparam_formats::checkpoint::Dtype;
 use reparam_formats::hub::HubOptions;
+use reparam_formats::peft::AdapterFiles;
 use serde_json::{Map, Value};
 
 pub use self::compare::Agreement;
 pub use self::error::MergeError;
+pub use reparam::methods::FactorSize;
+
+pub use self::lora::{LoraLayer, LoraReport, LoraRequest, LoraSource, to_lora};
 pub use self::report::{MergeReport, MergedLayer};
 pub(crate) use self::weights::MergedWeights;
 use crate::chat::template_of_adapter;
 use crate::model_files::{CONFIG, ModelFiles};
+use crate::new_tokens::AdapterTokens;
 use crate::open::OpenedModel;
 use crate::session::{adapter_directory, load_adapter};
 use crate::task::{DataRequest, ModelRequest};
-use crate::{Result, Stop};
+use crate::{Result, Stop, cards};
 
 /// The shard size of transformers.
 pub const SHARD_SIZE: u64 = 5_000_000_000;
@@ -66,7 +72,12 @@ impl MergeRequest {
 pub(crate) struct Opened {
     pub(crate) model: OpenedModel,
     adapters: Vec<(PathBuf, f64)>,
+    /// What was read of them, with the rows of tokens that one may have.
+    loaded: Vec<LoadedAdapter>,
 }
+
+/// An adapter, its rows of tokens, and what its change is multiplied by.
+pub(crate) type LoadedAdapter = (AdapterFiles, Option<AdapterTokens>, f64);
 
 impl Opened {
     /// Opens the base and checks that the adapters are of it.
@@ -75,10 +86,32 @@ impl Opened {
         adapters: &[(PathBuf, f64)],
         hub: &HubOptions,
     ) -> Result<Self> {
-        let opened = OpenedModel::open(&model.model, hub, &model.catalog, None)?;
+        let mut opened = OpenedModel::open(&model.model, hub, &model.catalog, None)?;
+        let mut loaded = Vec::new();
+        let mut with_tokens: Option<&Path> = None;
+        for (directory, factor) in adapters {
+            if !factor.is_finite() {
+                return Err(MergeError::Factor { factor: *factor }.into());
+            }
+            let mut adapter = load_adapter(directory)?;
+            let tokens = AdapterTokens::take(&mut adapter, directory)?;
+            if tokens.is_some() {
+                if let Some(other) = with_tokens.replace(directory) {
+                    return Err(MergeError::SeveralTokens {
+                        first: other.to_owned(),
+                        second: directory.clone(),
+                    }
+                    .into());
+                }
+                let place = (&model.catalog, None);
+                opened = opened.with_adapter_tokens(tokens.as_ref(), place)?;
+            }
+            loaded.push((adapter, tokens, *factor));
+        }
         Ok(Self {
             model: opened,
             adapters: adapters.to_vec(),
+            loaded,
         })
     }
 
@@ -93,17 +126,23 @@ impl Opened {
             .next())
     }
 
+    /// Returns the text of the merged model's `config.json`: the base's with the type of the weights, whether head and embedding are
+    /// one, and what the adapter says of its task, of several the first one that says something.
+    fn config(&self, dtype: Option<Dtype>, unties: bool) -> Result<String> {
+        let mut config = config_of(&self.model.files, dtype, unties);
+        for (path, _) in &self.adapters {
+            if cards::merge_into(&mut config, &adapter_directory(path))? {
+                break;
+            }
+        }
+        Ok(format!("{:#}\n", Value::Object(config)))
+    }
+
     /// Returns the weights with the adapters in them.
     pub(crate) fn weights(&self, model: &ModelRequest) -> Result<MergedWeights<'_>> {
-        let mut loaded = Vec::new();
-        for (directory, factor) in &self.adapters {
-            if !factor.is_finite() {
-                return Err(MergeError::Factor { factor: *factor }.into());
-            }
-            loaded.push((load_adapter(directory)?, *factor));
-        }
         let methods = &model.catalog.methods;
-        MergedWeights::new(&self.model.files, &self.model.architecture, loaded, methods)
+        let (files, architecture) = (&self.model.files, &self.model.architecture);
+        MergedWeights::new(files, architecture, &self.loaded, methods)
     }
 }
 
@@ -132,7 +171,7 @@ pub fn merge(
         let files = &opened.model.files;
         let directory = AtomicDirectory::create(output)?;
         let mut report = write::write(request, &mut weights, directory.path(), stop)?;
-        let config = config_of(files, request.dtype, weights.unties());
+        let config = opened.config(request.dtype, weights.unties())?;
         write_companions(files, directory.path())?;
         if let Some(template) = opened.template()? {
             write_file_atomic(
@@ -183,7 +222,7 @@ fn write_companions(files: &ModelFiles, directory: &Path) -> Result<()> {
 }
 
 /// The base's `config.json`, with the type of the weights and whether head and embedding are one.
-fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> String {
+fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> Map<String, Value> {
     let mut config: Map<String, Value> = files.json().json.map().clone();
     let word = dtype.and_then(|dtype| match dtype {
         Dtype::F32 => Some("float32"),
@@ -207,5 +246,5 @@ fn config_of(files: &ModelFiles, dtype: Option<Dtype>, unties: bool) -> String {
     if unties {
         config.insert("tie_word_embeddings".to_owned(), false.into());
     }
-    format!("{:#}\n", Value::Object(config))
+    config
 }

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use reparam::methods::{Merge, Methods};
+use reparam::methods::{Merge, Methods, TrainableRows};
 use reparam_formats::checkpoint::{Checkpoint, Dtype, StoredTensor};
-use reparam_formats::peft::AdapterFiles;
 use reparam_formats::weights::Weights;
 use reparam_models::Architecture;
 
-use super::MergeError;
+use super::{LoadedAdapter, MergeError};
 use crate::model_files::ModelFiles;
 use crate::{Result, TrainError};
 
@@ -23,6 +22,8 @@ pub(crate) struct MergedWeights<'a> {
     /// Tensors of routers and experts, with the parameter that each is a part of and the first of its rows there.
     experts: BTreeMap<String, (String, usize)>,
     adapters: Vec<(Merge, f64)>,
+    /// The rows of tokens that an adapter has, by the weight, with what their change is multiplied by.
+    rows: BTreeMap<String, (TrainableRows, f64)>,
     /// The weight of the head and that of the table that it is, where the base has one for both and an adapter changes the head.
     untied: Option<(String, String)>,
     is_tied: bool,
@@ -34,7 +35,7 @@ impl<'a> MergedWeights<'a> {
     pub(crate) fn new(
         files: &'a ModelFiles,
         architecture: &Architecture,
-        adapters: Vec<(AdapterFiles, f64)>,
+        adapters: &[LoadedAdapter],
         methods: &Methods,
     ) -> Result<Self> {
         let base = files.weights();
@@ -64,14 +65,17 @@ impl<'a> MergedWeights<'a> {
             transposed,
             experts: experts.collect(),
             adapters: Vec::new(),
+            rows: BTreeMap::new(),
             untied: None,
             is_tied,
             held: None,
         };
         let tied = is_tied.then_some([(head.as_str(), table.as_str())]);
         let module = head.strip_suffix(".weight").unwrap_or(&head);
-        for (adapter, factor) in adapters {
-            let adapter = adapter.over(base, tied.as_ref().map_or(&[][..], |tied| tied))?;
+        for (adapter, tokens, factor) in adapters {
+            let adapter = adapter
+                .clone()
+                .over(base, tied.as_ref().map_or(&[][..], |tied| tied))?;
             let is_of_head = adapter.tensors.keys().any(|name| {
                 name.strip_prefix(module)
                     .is_some_and(|rest| rest.starts_with('.'))
@@ -85,9 +89,20 @@ impl<'a> MergedWeights<'a> {
                 architecture.expert_parameters(),
             )?;
             weights.check_whole(&merge)?;
-            weights.adapters.push((merge, factor));
+            weights.adapters.push((merge, *factor));
+            let names = is_tied.then(|| (head.clone(), table.clone()));
+            for rows in tokens.iter().map(|tokens| tokens.layers(names.as_ref())) {
+                for rows in rows? {
+                    weights.add_rows(rows, *factor, names.as_ref())?;
+                }
+            }
         }
         Ok(weights)
+    }
+
+    /// The weights that an adapter has rows of tokens of.
+    pub(crate) fn row_names(&self) -> BTreeSet<String> {
+        self.rows.keys().cloned().collect()
     }
 
     /// Whether the head of the result is no longer the table that it is in the base.
@@ -122,8 +137,40 @@ impl<'a> MergedWeights<'a> {
         Ok(self.base.require(stored)?)
     }
 
+    /// Takes the rows of tokens of an adapter; a copy of the table has them too.
+    fn add_rows(
+        &mut self,
+        rows: TrainableRows,
+        factor: f64,
+        tied: Option<&(String, String)>,
+    ) -> Result<()> {
+        let name = format!("{}.weight", rows.module);
+        let stored = self.of_base(&name)?;
+        let is_matrix = stored.shape.len() == 2;
+        let fits = |index: &u32| is_matrix && (*index as usize) < stored.shape[0];
+        let width = rows.values.as_ref().map_or(0, Vec::len) / rows.indices.len().max(1);
+        if !is_matrix || stored.shape[1] != width || !rows.indices.iter().all(fits) {
+            return Err(MergeError::Shape {
+                name,
+                base: stored.shape.to_vec(),
+                adapter: vec![rows.indices.len(), width],
+            }
+            .into());
+        }
+        if let Some((head, table)) = tied
+            && *table == name
+        {
+            self.rows.insert(head.clone(), (rows.clone(), factor));
+        }
+        self.rows.insert(name, (rows, factor));
+        Ok(())
+    }
+
     /// Whether an adapter changes a tensor.
     pub(crate) fn changes(&self, name: &str) -> bool {
+        if self.rows.contains_key(name) {
+            return true;
+        }
         let mut adapters = self.adapters.iter();
         let part = self.experts.get(name);
         adapters.any(|(merge, _)| {
@@ -155,7 +202,22 @@ impl<'a> MergedWeights<'a> {
                 *into += factor * (own - base);
             }
         }
-        let merged = sum.unwrap_or_else(|| base.clone());
+        let mut merged = sum.unwrap_or_else(|| base.clone());
+        if let Some((rows, factor)) = self.rows.get(name) {
+            let values = rows.values.as_deref().unwrap_or_default();
+            let width = values.len() / rows.indices.len().max(1);
+            for (index, row) in rows.indices.iter().zip(values.chunks_exact(width.max(1))) {
+                let places = *index as usize * width..(*index as usize + 1) * width;
+                for (place, value) in places.zip(row) {
+                    let change = f64::from(*value) - base[place];
+                    // What is subtracted and added again would be rounded.
+                    merged[place] = match self.adapters.len() == 1 && *factor == 1.0 {
+                        true => f64::from(*value),
+                        false => merged[place] + factor * change,
+                    };
+                }
+            }
+        }
         match merged.iter().all(|value| value.is_finite()) {
             true => Ok((merged, base)),
             false => Err(MergeError::NotFinite {
@@ -240,7 +302,7 @@ impl<'a> MergedWeights<'a> {
 }
 
 /// Turns a matrix of a shape over.
-fn transpose(values: &[f64], shape: &[usize]) -> Vec<f64> {
+pub(super) fn transpose(values: &[f64], shape: &[usize]) -> Vec<f64> {
     let (rows, columns) = (shape[0], shape[1]);
     (0..rows * columns)
         .map(|at| values[(at % rows) * columns + at / rows])

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use reparam::ForwardContext;
-use reparam::methods::{AdapterMeta, AttachedModule};
+use reparam::methods::{AdapterMeta, AttachedModule, TrainableRows};
 use reparam_data::chat::Turns;
 use reparam_data::preprocess::Preprocessor;
 use reparam_data::{
@@ -15,6 +15,7 @@ use reparam_data::{
     Piece, ReadOptions, ReadReport, Size, Split, TextTokenizer,
 };
 use reparam_formats::chat_templates::{ChatTemplates, TEMPLATE_FILE, TemplateText};
+use reparam_formats::file;
 use reparam_formats::hub::HubOptions;
 use reparam_models::{CausalLm, NewModel, Sampling};
 use serde_json::{Map, Value, json};
@@ -31,9 +32,9 @@ use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
 use crate::learner::{Carried, Objective};
-use crate::model_files::{CHAT, GENERATION};
+use crate::model_files::{CHAT, GENERATION, ModelFiles, TOKENIZER};
 use crate::new_model::Recipe;
-use crate::open::data_files;
+use crate::open::{OpenedModel, data_files};
 use crate::preflight::{self, Footprint};
 use crate::seen::{Look, Seen};
 use crate::session::adapter_directory;
@@ -64,6 +65,8 @@ pub struct CausalLanguageModel {
     card: TextCard,
     /// The chat template of the result, where it is not the base's own.
     template: Option<TemplateText>,
+    /// The files of the tokenizer, where it is not the base's own.
+    tokenizer_files: Vec<(&'static str, String)>,
     /// The base's `config.json`.
     config: Map<String, Value>,
     result: Saved,
@@ -181,7 +184,8 @@ impl Task for CausalLanguageModel {
             .with_precision(config.train.precision)
             .with_catalog(config.catalog.clone());
         let warnings = request.warnings.clone();
-        let adapter = Adapter::load(config)?;
+        let adapter = Adapter::load(config)?.map(Adapter::with_tokens);
+        let adapter = adapter.transpose()?;
         let runs_in_bf16 = match (&adapter, &config.method) {
             (Some(adapter), _) => adapter.runs_in_bf16(&config.catalog)?,
             (None, Some(method)) => config::runs_in_bf16(&config.catalog, method),
@@ -205,6 +209,10 @@ impl Task for CausalLanguageModel {
             };
             texts_of(&files, &with_chat(templates), watch)
         })?;
+        let has_tokens = adapter
+            .as_ref()
+            .is_some_and(|adapter| adapter.tokens.is_some());
+        let (opened, new_rows) = with_tokens(opened, adapter.as_ref(), config)?;
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         let architecture = session.model.architecture();
         check_recompute(config.train.recompute, architecture, precision)?;
@@ -261,6 +269,11 @@ impl Task for CausalLanguageModel {
         let footprint = Footprint::of(architecture, (precision, config.train.recompute));
         let mut findings = findings(&warnings.take(), &session.tokenizer, architecture);
         findings.extend(preflight::beyond(architecture, length));
+        // An adapter has the tokenizer beside it where that is not the base's.
+        let tokenizer_files = match new_rows.is_empty() && !has_tokens {
+            true => Vec::new(),
+            false => tokenizer_files(&session.files)?,
+        };
         let base = Loaded {
             token_bytes,
             model: session.model,
@@ -274,6 +287,7 @@ impl Task for CausalLanguageModel {
             footprint: Some(footprint),
             findings,
             adapter,
+            new_rows,
         };
         let adapt = |model: CausalLm, modules: &[AttachedModule], meta: &mut AdapterMeta| {
             meta.fan_in_fan_out = model.stores_transposed(modules);
@@ -295,6 +309,7 @@ impl Task for CausalLanguageModel {
             texts,
             card,
             template: template.filter(|_| conversations > 0),
+            tokenizer_files,
             config: config_json,
             result,
         })
@@ -315,6 +330,8 @@ impl Task for CausalLanguageModel {
         if let Some(template) = &self.template {
             files.push((TEMPLATE_FILE, &template.text));
         }
+        let tokenizer = self.tokenizer_files.iter();
+        files.extend(tokenizer.map(|(name, text)| (*name, text.as_str())));
         self.result.save(model, directory, &files, whole)
     }
 
@@ -368,6 +385,64 @@ impl Task for CausalLanguageModel {
     ) -> Result<Vec<Explanation>> {
         next_token::explain(Self::NAME, request, hub, stop)
     }
+}
+
+/// Gives a model the tokens that a run adds, or those of the adapter that it trains on from; returns with it the rows that are
+/// to be trained of the new ones.
+fn with_tokens(
+    opened: OpenedModel,
+    adapter: Option<&Adapter>,
+    config: &RunConfig,
+) -> Result<(OpenedModel, Vec<TrainableRows>)> {
+    let place = (&config.catalog, config.model.dropout);
+    let tokens = config.data.new_tokens();
+    if let Some(adapter) = adapter {
+        if !tokens.is_empty() {
+            return Err(TrainError::TokensOverAdapter);
+        }
+        let opened = opened.with_adapter_tokens(adapter.tokens.as_ref(), place)?;
+        return Ok((opened, Vec::new()));
+    }
+    if tokens.is_empty() {
+        return Ok((opened, Vec::new()));
+    }
+    let (opened, ids) = opened.with_new_tokens(&tokens, config.train.seed, place)?;
+    let head = &opened.architecture.head;
+    let methods = &config.catalog.methods;
+    let spec = config
+        .method
+        .as_ref()
+        .and_then(|method| methods.get(&method.kind));
+    let is_adapter = config.model.new.is_none() && spec.is_some_and(|spec| spec.peft.is_some());
+    if !head.tied && head.bias && is_adapter && !ids.is_empty() {
+        return Err(TrainError::HeadBias {
+            head: head.path.clone(),
+        });
+    }
+    let (of_head, table) = opened.architecture.head_names();
+    let tables = match head.tied {
+        true => vec![table],
+        false => vec![table, of_head],
+    };
+    let rows = tables.into_iter().filter(|_| !ids.is_empty());
+    let rows = rows.map(|weight| TrainableRows {
+        module: weight.trim_end_matches(".weight").to_owned(),
+        indices: ids.clone(),
+        values: None,
+    });
+    let rows = rows.collect();
+    Ok((opened, rows))
+}
+
+/// The files of a model's tokenizer.
+fn tokenizer_files(files: &ModelFiles) -> Result<Vec<(&'static str, String)>> {
+    let there = TOKENIZER.into_iter();
+    let there = there.filter_map(|name| Some((name, files.bytes(name)?)));
+    let read = there.map(|(name, bytes)| {
+        let path = files.directory().join(name);
+        Ok((name, file::text_of(&path, bytes.to_vec())?))
+    });
+    read.collect()
 }
 
 /// The chat template that a run chooses, or that of the adapter that it trains on from.

@@ -256,6 +256,7 @@ impl Task for MaskedLanguageModel {
         model.body.recompute = train_config.recompute;
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: token_bytes(model.architecture(), precision),
             model,
             from: Arc::new(opened.files),

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use reparam::methods::{self, AdapterMeta, AttachedModule, MethodConfig, linear_modules};
+use reparam::methods::{
+    self, AdapterMeta, AttachedModule, MethodConfig, TrainableRows, linear_modules,
+};
 use reparam::parameters::{self, ParameterList};
 use reparam_data::{BatchPlan, FileDigest, TextTokenizer};
 use reparam_formats::file;
@@ -13,7 +15,7 @@ use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, WEIGHTS_FILE};
 use reparam_models::{Architecture, NewModel, Precision};
 use serde_json::Value;
 
-use crate::adapter::{AdapterBase, attach};
+use crate::adapter::{AdapterBase, attach_with_tokens};
 use crate::cards::CARD_FILE;
 use crate::config::{Catalog, ModelRun, NewModelConfig};
 use crate::export::save_model;
@@ -22,6 +24,7 @@ use crate::learner::{Carried, ModuleLearner, Objective};
 use crate::memory::check_fits;
 use crate::model_files::ModelFiles;
 use crate::new_model::Recipe;
+use crate::new_tokens::AdapterTokens;
 use crate::open::OpenedModel;
 use crate::preflight::{self, Finding, Footprint, ModelLook, of_weights, state_per_parameter};
 use crate::session::{adapter_directory, load_adapter, runs_packed};
@@ -53,6 +56,8 @@ pub(super) struct Loaded<M> {
     pub(super) findings: Vec<Finding>,
     /// The adapter to train on from.
     pub(super) adapter: Option<Adapter>,
+    /// Rows of new tokens that are trained beside the method, of tables that it does not train itself.
+    pub(super) new_rows: Vec<TrainableRows>,
 }
 
 /// What a run begins with.
@@ -102,6 +107,8 @@ impl<'a> Recipe<'a> {
 pub(super) struct Adapter {
     pub(super) directory: PathBuf,
     pub(super) tensors: AdapterFiles,
+    /// The rows of tokens in it, for a task that can have some.
+    pub(super) tokens: Option<AdapterTokens>,
     files: Vec<FileDigest>,
 }
 
@@ -122,7 +129,14 @@ impl Adapter {
             files: files.into_iter().collect::<Result<_>>()?,
             directory,
             tensors,
+            tokens: None,
         }))
+    }
+
+    /// Takes the rows of tokens out of it.
+    pub(super) fn with_tokens(mut self) -> Result<Self> {
+        self.tokens = AdapterTokens::take(&mut self.tensors, &self.directory)?;
+        Ok(self)
     }
 
     /// Returns whether it runs on weights that are packed in bf16.
@@ -185,7 +199,8 @@ where
     let (model, report, method) = match (adapter, method) {
         (Some(adapter), _) => {
             adapter_files = adapter.files;
-            attach(base.model, adapter.tensors, &base.from, &catalog.methods)?
+            let files = (adapter.tensors, adapter.tokens.as_ref());
+            attach_with_tokens(base.model, files, &base.from, &catalog.methods)?
         }
         (None, Some(method)) => {
             let method = match method.spec().peft {
@@ -207,6 +222,7 @@ where
         ..AdapterMeta::new(&*method, &report.modules)
     };
     let model = adapt(model, &report.modules, &mut meta).train();
+    let model = train_rows(model, base.new_rows)?;
     let scaling = method.scaling();
     let patterns = method.selection().target_modules.clone();
     let method_kind = method.spec().kind;
@@ -283,6 +299,20 @@ where
             data: data.files,
         },
     })
+}
+
+/// Trains rows of the tables that the method leaves frozen.
+fn train_rows<M: Module>(model: M, rows: Vec<TrainableRows>) -> Result<M> {
+    if rows.is_empty() {
+        return Ok(model);
+    }
+    let trained = parameters::trainable(&model);
+    let is_frozen = |rows: &TrainableRows| {
+        let name = format!("{}.weight", rows.module);
+        trained.iter().all(|tensor| tensor.name != name)
+    };
+    let rows: Vec<TrainableRows> = rows.into_iter().filter(is_frozen).collect();
+    Ok(methods::attach_rows(model, &rows)?)
 }
 
 /// What a run takes at least, by the settings that decide: the numbers of the method with their gradient, and what the tokens

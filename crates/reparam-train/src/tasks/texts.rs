@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use reparam_data::chat::Turns;
 use reparam_data::preprocess::{Preprocessor, TextOptions};
+use reparam_data::source::Learn;
 use reparam_data::{ChatOptions, Fields, Format, ReadOptions, Template, read_watched};
 use reparam_formats::chat_templates::ChatTemplates;
 use reparam_formats::config::ModelJson;
@@ -134,6 +135,7 @@ impl TextCard {
             fields: data.fields.clone().unwrap_or_default(),
             template: data.template.clone(),
             on_error: data.on_error,
+            learn: None,
         };
         let by_default = ReadOptions {
             on_error: data.on_error,
@@ -144,6 +146,8 @@ impl TextCard {
         match card {
             Some((card, path)) if data.is_as_in_run() => {
                 let remembered = ReadOptions {
+                    // The chosen answers are all that is learned of pairs.
+                    learn: (card.format == Some(Format::Preference)).then_some(Learn::Chosen),
                     format: card.format,
                     fields: card.fields,
                     template: card.template,

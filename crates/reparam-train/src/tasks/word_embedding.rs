@@ -383,6 +383,7 @@ impl Task for WordEmbedding {
             files: report.files.into_iter().chain(of_similarity).collect(),
         };
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: (4 * width * (1 + options.negatives)) as u128,
             model,
             from: Arc::new(ModelFiles::new(name, json, weights, files)),

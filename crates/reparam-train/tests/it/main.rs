@@ -23,6 +23,7 @@ mod resume;
 mod runs;
 mod streams;
 mod study;
+mod tokens;
 mod toys;
 mod witness;
 

@@ -227,6 +227,47 @@ fn changes_of_several_adapters_are_added_with_their_factors() {
     }
 }
 
+/// What PEFT has no place for goes on in `config.json`, labels under transformers' keys.
+#[test]
+fn a_merged_model_says_what_its_adapter_is_for() {
+    let base = repository("assets/stories260K");
+    let place = tempfile::tempdir().expect("a directory");
+    let adapter = place.path().join("adapter");
+    std::fs::create_dir(&adapter).expect("a directory");
+    let plain = repository("testdata/golden/peft/plain");
+    for name in names(&plain) {
+        std::fs::copy(plain.join(&name), adapter.join(&name)).expect("copies");
+    }
+    let config = |output: &str| -> serde_json::Value {
+        let path = place.path().join(output).join("config.json");
+        serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+    };
+    merged(&asked(&base, &[&adapter]), &place.path().join("without"));
+    assert!(config("without").get("reparam").is_none());
+    let card =
+        r#"{"task": "causal-lm", "format": "alpaca", "labels": ["a", "b"], "problem_type": "p"}"#;
+    std::fs::write(adapter.join("reparam.json"), card).expect("writes");
+    merged(
+        &asked(&base, &[&plain, &adapter]),
+        &place.path().join("with"),
+    );
+    let found = config("with");
+    assert_eq!(found["reparam"]["task"], "causal-lm");
+    assert_eq!(found["reparam"]["format"], "alpaca");
+    assert_eq!(found["id2label"], serde_json::json!({"0": "a", "1": "b"}));
+    assert_eq!(found["label2id"], serde_json::json!({"a": 0, "b": 1}));
+    assert_eq!(found["problem_type"], "p");
+    std::fs::write(adapter.join("reparam.json"), "[").expect("writes");
+    let damaged = asked(&base, &[&adapter]);
+    let error = merge(
+        &damaged,
+        &place.path().join("none"),
+        &offline(),
+        Stop::never(),
+    );
+    assert!(matches!(error, Err(TrainError::Card { .. })), "{error:?}");
+}
+
 #[test]
 fn what_cannot_be_merged_writes_nothing() {
     let base = repository("assets/stories260K");

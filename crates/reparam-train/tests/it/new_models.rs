@@ -299,7 +299,23 @@ fn parts_of_a_new_model_may_come_from_elsewhere() {
     let original = std::fs::read(path.join("tokenizer.json")).expect("a file");
     assert!(bytes(&dir, "model/tokenizer.json") == original);
 
+    // One of the time before tokenizer.json is made into one.
     let example = &EXAMPLES[0];
+    let dir = place();
+    let path = repository("testdata/golden/older_tokenizers/qwen2");
+    let tokenizer = format!("model.tokenizer={{ path = {path:?} }}");
+    let own = [&SHORT[..], &[&tokenizer]].concat();
+    example.run(&dir, &own).expect("a run");
+    let read = |name: &str| std::fs::read(path.join(name)).ok();
+    let kept = ["vocab.json", "merges.txt", "tokenizer_config.json"].map(|name| (name, read(name)));
+    let made = reparam_data::tokenizer::tokenizer_json(&path, None, |name| {
+        let kept = kept.iter().find(|(known, _)| *known == name);
+        kept.and_then(|(_, bytes)| bytes.as_deref())
+    });
+    let made = made.expect("reads").expect("files");
+    assert!(bytes(&dir, "model/tokenizer.json") == made);
+    assert!(!dir.path().join("run/model/vocab.json").exists());
+
     let dir = place();
     let vectors = dir.path().join("vectors.txt");
     let line = |word: &str, first: f32| {

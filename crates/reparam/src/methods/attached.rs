@@ -167,6 +167,23 @@ impl Attached {
         })
     }
 
+    /// Returns rows of the effective weight, of those of the stored one, `[N, d_in]`, and their numbers; `None` if the weight has to
+    /// be formed.
+    pub fn rows(&self, base: Tensor<2>, ids: &[u32]) -> Option<Tensor<2>> {
+        match self.methods.as_slice() {
+            [on_layer] => on_layer.method.rows(base, ids, &on_layer.theta()),
+            _ => None,
+        }
+    }
+
+    /// Returns the numbers of the rows that are trained, if that is what is attached.
+    pub(super) fn trained_rows(&self) -> Option<&[u32]> {
+        match self.methods.as_slice() {
+            [on_layer] => on_layer.method.trained_rows(),
+            _ => None,
+        }
+    }
+
     /// Returns the plan of the layer: that of a single method.
     fn plan(&self, base: &Base<'_>, context: &ForwardContext) -> Option<LinearPlan> {
         match self.methods.as_slice() {

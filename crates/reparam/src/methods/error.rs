@@ -74,6 +74,20 @@ pub enum MethodError {
         /// The method.
         method: &'static str,
     },
+    /// Rows of a table cannot be trained.
+    #[error("rows of `{module}` cannot be trained: {problem}", module = shown(module))]
+    TokenRows {
+        /// The path of the table.
+        module: String,
+        /// Why.
+        problem: &'static str,
+    },
+    /// PEFT's adapters of the method have no place for rows of tokens.
+    #[error("an adapter of `{method}` has no place for the vectors of new tokens")]
+    NoTokens {
+        /// The method.
+        method: &'static str,
+    },
     /// A setting is outside its range.
     #[error("`{setting}` must be {expected}, got {found}")]
     Setting {
@@ -222,6 +236,12 @@ impl MethodError {
             }
             Self::ParametersBeside { .. } => Some("attach it alone, or leave out target_parameters".into()),
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
+            Self::TokenRows { .. } => {
+                Some("the adapter was trained on another base model, or leave its method off the output head".into())
+            }
+            Self::NoTokens { .. } => Some(
+                "use the method `lora` or `dora`, or `full`, which trains the table itself".into(),
+            ),
             Self::DropoutBelow { method, .. } => {
                 Some(format!("set the dropout of `{method}` to 0"))
             }

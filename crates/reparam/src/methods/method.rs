@@ -130,6 +130,17 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// Returns rows of the effective weight, of those of the stored one, `[N, d_in]`, and their numbers: what a table looks up
+    /// without forming all of it; `None` if the weight has to be formed.
+    fn rows(&self, _base: Tensor<2>, _ids: &[u32], _theta: &Theta<'_>) -> Option<Tensor<2>> {
+        None
+    }
+
+    /// Returns the numbers of the rows that are trained, if that is what the method does.
+    fn trained_rows(&self) -> Option<&[u32]> {
+        None
+    }
+
     /// Returns whether training passes drop out a part of the layer's input, which no effective weight expresses.
     fn has_dropout(&self) -> bool {
         false

@@ -38,6 +38,7 @@ mod attach;
 mod attached;
 mod dora;
 mod error;
+mod factorize;
 mod full;
 mod ia3;
 mod init;
@@ -55,6 +56,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 mod theta_file;
+mod token_rows;
 mod vera;
 mod weight_norm;
 mod weight_norm_data;
@@ -69,6 +71,7 @@ pub(crate) use attached::FRAME;
 pub use attached::{Attached, Theta};
 pub use dora::DoraConfig;
 pub use error::{MethodError, Result};
+pub use factorize::{FactorSize, Factors, factorize};
 pub use full::FullConfig;
 pub use ia3::Ia3Config;
 pub(crate) use init::name_key;
@@ -87,6 +90,7 @@ pub use targets::{
     Selection, TARGET_MODULES, WeightLayout, linear_modules,
 };
 pub use theta_file::{load_theta, save_theta};
+pub use token_rows::{TrainableRows, attach_rows, trained_rows};
 pub use vera::VeraConfig;
 pub use weight_norm::WeightNormConfig;
 pub use weight_norm_data::initialize_from_data;

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use burn::module::{Module, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use reparam_formats::config::JsonObject;
-use reparam_formats::peft::{self, AdapterFiles, KeySpec, KeyUsage, PeftError, TargetModules};
+use reparam_formats::peft::{
+    self, AdapterFiles, KeySpec, KeyUsage, PeftError, TargetModules, TokenRows,
+};
 use serde_json::{Map, Value, json};
 
 use super::targets::Selection;
 use super::{
     AttachReport, AttachedModule, Biases, LinearModule, MethodConfig, MethodError, MethodSpec,
-    Methods, Result, WeightLayout, attach, linear_modules,
+    Methods, Result, WeightLayout, attach, linear_modules, token_rows, trained_rows,
 };
 use crate::walk::{Change, Entry, Part, beside, entries, rewrite, walk};
 
@@ -152,8 +154,8 @@ pub(super) fn targets_of(files: &AdapterFiles, names: &[&str]) -> Result<Selecti
         .with_bias(bias))
 }
 
-/// Makes the files of an adapter of what is attached to a model, with the biases that are trained and the modules that are
-/// saved whole.
+/// Makes the files of an adapter of what is attached to a model, with the biases and the rows of tokens that are trained and the
+/// modules that are saved whole.
 ///
 /// # Errors
 ///
@@ -179,7 +181,25 @@ pub fn to_adapter<M: Module>(
     let biases = method.selection().bias;
     let mut tensors = BTreeMap::new();
     let mut has_theta = false;
+    let mut rows = trained_rows(model);
+    if !rows.is_empty() && format.peft_type != HAS_TOKENS {
+        return Err(MethodError::NoTokens {
+            method: method.spec().kind,
+        });
+    }
+    let mut tokens = BTreeMap::new();
     walk(model, |entry, param| {
+        if is_rows(entry) {
+            if let Some(indices) = rows.remove(&entry.module) {
+                let data = param.values().into_data();
+                let rows = peft::Tensor {
+                    shape: entry.shape.clone(),
+                    data: data.iter::<f32>().collect(),
+                };
+                tokens.insert(entry.module.clone(), TokenRows { indices, rows });
+            }
+            return;
+        }
         has_theta |= entry.part.is_tensor();
         if let Some(name) = stored_name(entry, &adapted, biases, &meta.modules_to_save) {
             let data = param.values().into_data();
@@ -193,9 +213,18 @@ pub fn to_adapter<M: Module>(
     if !has_theta {
         return Err(PeftError::Empty.into());
     }
-    let files = AdapterFiles::new(config, tensors);
+    let mut files = AdapterFiles::new(config, tensors);
     (format.check)(&files)?;
+    files.put_tokens(tokens);
     Ok(files)
+}
+
+/// The one type of adapter whose configuration in PEFT has `trainable_token_indices`.
+const HAS_TOKENS: &str = "LORA";
+
+/// Whether a parameter is rows of tokens, which are no part of the run's method.
+fn is_rows(entry: &Entry) -> bool {
+    matches!(&entry.part, Part::Tensor { method } if method == token_rows::KIND)
 }
 
 /// The name under which an adapter stores a parameter; `None` if it does not.

@@ -70,6 +70,12 @@ fn rows_become_messages() {
             &[r#"[{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]"#, "b"],
         ),
         (
+            r#"{"messages": [{"role": "tool", "content": {"x": 1}}, {"role": "assistant", "content": "b"}], "chat_template_kwargs": "{\"thinking\": \"T\"}"}"#.to_owned(),
+            Format::Messages,
+            r#"[tool:{"x": 1}][assistant:b]T"#.to_owned(),
+            &["b"],
+        ),
+        (
             r#"{"conversation": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#.to_owned(),
             Format::Sharegpt,
             "[user:a][assistant:b]".to_owned(),
@@ -224,6 +230,42 @@ fn what_is_wrong_with_a_conversation_is_said_with_its_place() {
             "write messages as",
         ),
         (
+            format!(r#"{{"messages": [{user}, {assistant}], "system": 3}}"#),
+            SHOWING,
+            "the field `system` is a number, not a string",
+            "make `system` a string",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {assistant}], "chat_template_kwargs": ["a"]}}"#),
+            SHOWING,
+            "the field `chat_template_kwargs` is an array, not an object",
+            "make `chat_template_kwargs` an object",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {assistant}], "chat_template_kwargs": "a"}}"#),
+            SHOWING,
+            "the field `chat_template_kwargs` is a string, not an object",
+            "make `chat_template_kwargs` an object",
+        ),
+        (
+            r#"{"instruction": ["a"], "output": "b", "history": []}"#.to_owned(),
+            SHOWING,
+            "the field `instruction` is an array, not a string",
+            "make `instruction` a string",
+        ),
+        (
+            format!(r#"{{"messages": [{{"role": "user", "content": 4}}, {assistant}]}}"#),
+            SHOWING,
+            "`content` of message 1 is a number, not a string",
+            "in quotes",
+        ),
+        (
+            format!(r#"{{"messages": [{user}, {{"role": "assistant", "content": {{"a": 1}}}}]}}"#),
+            SHOWING,
+            "`content` of message 2 is an object, not a string",
+            "in quotes",
+        ),
+        (
             format!(r#"{{"messages": [{user}, {assistant}]}}"#),
             "\n{{ x.y }}",
             "t.jinja:2: the chat template fails",
@@ -305,5 +347,129 @@ fn without_a_template_or_a_use_conversations_are_refused() {
             .to_string()
             .contains("`text` has no effect on a conversation"),
         "{error}"
+    );
+}
+
+#[test]
+fn pairs_are_read_where_it_is_said_what_is_learned_of_them() {
+    let pairs = |chat: bool| ReadOptions {
+        format: Some(Format::Preference),
+        learn: Some(Learn::Chosen),
+        ..match chat {
+            true => self::chat(SHOWING),
+            false => ReadOptions::default(),
+        }
+    };
+    let said = |role: &str, text: &str| format!(r#"{{"role": "{role}", "content": "{text}"}}"#);
+    let (asked, good, bad) = (
+        said("user", "a"),
+        said("assistant", "b"),
+        said("assistant", "c"),
+    );
+    for (row, text, learned) in [
+        (
+            r#"{"prompt": "p ", "chosen": "good", "rejected": "bad"}"#.to_owned(),
+            "p good",
+            "good",
+        ),
+        (
+            r#"{"chosen": "Human: a Assistant: good", "rejected": "Human: a Assistant: bad"}"#
+                .to_owned(),
+            "Human: a Assistant: good",
+            " good",
+        ),
+        (
+            format!(r#"{{"prompt": [{asked}], "chosen": [{good}], "rejected": [{bad}]}}"#),
+            "[user:a][assistant:b]",
+            "b",
+        ),
+        (
+            format!(r#"{{"chosen": [{asked}, {good}], "rejected": [{asked}, {bad}]}}"#),
+            "[user:a][assistant:b]",
+            "b",
+        ),
+    ] {
+        for name in ["a.jsonl", "a.json"] {
+            let source = read(name, &format!("{row}\n"), &pairs(true)).expect(&row);
+            let document = &source.documents[0];
+            assert_eq!(document.text, text);
+            assert_eq!(source.report.formats, [Format::Preference]);
+            let found = match (&document.turns, document.prompt_len) {
+                (Some(turns), None) => &document.text[turns.parts[0].clone()],
+                (None, Some(prompt)) => &document.text[prompt..],
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, learned, "{row}");
+        }
+    }
+    // Columns have other names, and a table has pairs of texts.
+    let options = ReadOptions {
+        fields: "prompt=q,chosen=yes,rejected=no".parse().expect("fields"),
+        ..pairs(false)
+    };
+    let source = read("a.csv", "q,yes,no\np,good,bad\n", &options).expect("a table");
+    assert_eq!(source.documents[0].text, "pgood");
+
+    let alone = r#"{"chosen": "good", "rejected": "bad"}"#;
+    for (row, message, hint) in [
+        (alone.to_owned(), "begin with nothing alike", "`prompt`"),
+        (
+            r#"{"prompt": "p", "chosen": "a"}"#.to_owned(),
+            "no field `rejected`",
+            "",
+        ),
+        (
+            r#"{"prompt": "p", "chosen": 3, "rejected": "b"}"#.to_owned(),
+            "the field `chosen` is a number",
+            "",
+        ),
+        (
+            r#"{"prompt": "p", "chosen": " ", "rejected": "b"}"#.to_owned(),
+            "the response in `chosen` is empty",
+            "",
+        ),
+        (
+            format!(r#"{{"prompt": "p", "chosen": [{good}], "rejected": [{bad}]}}"#),
+            "the field `prompt` is a string, not a list of messages",
+            "write messages as",
+        ),
+        (
+            format!(r#"{{"chosen": [{asked}], "rejected": [{asked}, {bad}]}}"#),
+            "no answer of the assistant",
+            "role assistant",
+        ),
+    ] {
+        let error = read("a.jsonl", &format!("{row}\n"), &pairs(true)).expect_err(&row);
+        let text = super::message(&error);
+        assert!(
+            text.starts_with("a.jsonl:1: ") && text.contains(message),
+            "{text}"
+        );
+        assert!(error.hint().unwrap_or_default().contains(hint), "{error:?}");
+    }
+    for (options, message) in [
+        (
+            ReadOptions::of(Format::Preference),
+            "nothing says what is to be learned",
+        ),
+        (
+            ReadOptions {
+                learn: Some(Learn::Chosen),
+                ..ReadOptions::default()
+            },
+            "`learn` has no effect",
+        ),
+    ] {
+        let error = options.check().expect_err("refused");
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(error.hint().is_some());
+    }
+    // Nobody says it for the user.
+    let row = r#"{"prompt": "p", "chosen": "good", "rejected": "bad"}"#;
+    let error = read("a.jsonl", row, &chat(SHOWING)).expect_err("pairs");
+    let hint = error.hint().expect("a hint");
+    assert!(
+        hint.contains("format = \"preference\" and learn = \"chosen\""),
+        "{hint}"
     );
 }

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use self::classes::{CLASSES, Class};
 use self::json::{Part, template};
 use self::spm::{Algorithm, SpmModel};
+use super::guard;
 use crate::error::{DataError, Result};
 
 const CONFIG: &str = "tokenizer_config.json";
@@ -31,6 +32,10 @@ const ADDED: &str = ADDED_TOKENS_FILE;
 ///
 /// `model_type` is that of `config.json`; `bytes` gives a file of a name, if it is there: [`OLDER_TOKENIZER_FILES`],
 /// `added_tokens.json`, `tokenizer_config.json` and `special_tokens_map.json` are asked for.
+///
+/// # Cost
+///
+/// That of loading the tokenizer, which is tried.
 ///
 /// # Errors
 ///
@@ -66,7 +71,12 @@ pub fn tokenizer_json<'a>(
     }
     let mut made = (class.make)(&older)?;
     older.add_more(&mut made)?;
-    Ok(Some(made.written()))
+    let made = made.written();
+    // Tried here, where it is known of which file it is made.
+    match guard::tokenizer(&made) {
+        Ok(_) => Ok(Some(made)),
+        Err(message) => Err(older.invalid(class.files[0], message)),
+    }
 }
 
 fn object(directory: &Path, name: &str, bytes: Option<&[u8]>) -> Result<Map<String, Value>> {

@@ -141,6 +141,16 @@ impl SpmModel {
 }
 
 #[cfg(test)]
+impl SpmModel {
+    /// Gives it a table of characters whose trie is longer than the table.
+    pub(super) fn damage_charsmap(&mut self) {
+        self.normalizer = Some(Normalizer {
+            precompiled_charsmap: Some(vec![0xff; 8]),
+        });
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

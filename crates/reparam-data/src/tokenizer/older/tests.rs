@@ -274,3 +274,23 @@ fn added_and_special_tokens_are_tokens() {
         "<|im_start|>"
     );
 }
+
+/// What the library does not take of a model of SentencePiece is said of that file: there is no `tokenizer.json`.
+#[test]
+fn a_damaged_model_is_named() {
+    use prost::Message as _;
+
+    let files = files(&golden("t5"));
+    let mut model = SpmModel::decode(&*files["spiece.model"]).expect("a model");
+    model.damage_charsmap();
+    let damaged = model.encode_to_vec();
+    let bytes = |name: &str| match name {
+        "spiece.model" => Some(&*damaged),
+        name => files.get(name).map(Vec::as_slice),
+    };
+    let error = tokenizer_json(Path::new("dir"), None, bytes).expect_err("a damaged table");
+    let text = error.to_string();
+    assert!(text.contains("spiece.model"), "{text}");
+    assert!(text.contains("precompiled_charsmap"), "{text}");
+    assert!(!text.contains("tokenizer.json"), "{text}");
+}

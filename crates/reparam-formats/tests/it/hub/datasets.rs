@@ -48,7 +48,10 @@ fn files_of_training_are_brought_once() {
     // That of a model.
     options.revision = "of-a-model".to_owned();
     for (id, files) in [
-        ("org/rows", &["data/train-0.parquet", "data/train-1.parquet"][..]),
+        (
+            "org/rows",
+            &["data/train-0.parquet", "data/train-1.parquet"][..],
+        ),
         ("org/texts", &["default/train/0000.parquet"]),
     ] {
         let address = format!("hf://datasets/{id}");
@@ -57,11 +60,18 @@ fn files_of_training_are_brought_once() {
         assert!(matches!(error, HubError::NotCached { .. }), "{error:?}");
         options.offline = false;
         let found = resolve(&address, &options).unwrap();
-        let root = cache.path().join(format!("datasets--{}", id.replace('/', "--")));
-        let expected = files.iter().map(|file| root.join("snapshots").join(COMMIT).join(file));
+        let root = cache
+            .path()
+            .join(format!("datasets--{}", id.replace('/', "--")));
+        let expected = files
+            .iter()
+            .map(|file| root.join("snapshots").join(COMMIT).join(file));
         assert_eq!(found, expected.collect::<Vec<_>>());
         for (path, file) in found.iter().zip(files) {
-            assert_eq!(fs::read_to_string(path).unwrap(), format!("bytes of {file}"));
+            assert_eq!(
+                fs::read_to_string(path).unwrap(),
+                format!("bytes of {file}")
+            );
         }
         // Once it is there, nobody is asked, and nothing but it was.
         let asked = hub.requests().len();
@@ -77,10 +87,17 @@ fn files_of_training_are_brought_once() {
         assert!(found[0].is_file());
     }
     let requests = hub.requests();
-    assert!(requests.iter().all(|request| !request.path.contains("test")));
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.path.contains("test"))
+    );
     // Another file, by its name.
     let found = resolve("hf://datasets/org/rows/data/test.parquet", &options).unwrap();
-    assert_eq!(fs::read_to_string(&found[0]).unwrap(), "bytes of data/test.parquet");
+    assert_eq!(
+        fs::read_to_string(&found[0]).unwrap(),
+        "bytes of data/test.parquet"
+    );
 }
 
 #[test]
@@ -89,12 +106,24 @@ fn what_is_no_data_set_is_refused() {
     let hub = hub();
     let options = options(&hub, cache.path());
     let cases: [(&str, fn(&HubError) -> bool); 4] = [
-        ("hf://org/rows", |error| matches!(error, HubError::InvalidDataset { .. })),
-        ("hf://datasets/org/plain", |error| matches!(error, HubError::NoParquet { .. })),
-        ("hf://datasets/org/none", |error| {
-            matches!(error, HubError::NotFound { what: "data set", .. })
+        ("hf://org/rows", |error| {
+            matches!(error, HubError::InvalidDataset { .. })
         }),
-        ("hf://datasets/org/rows/data/none", |error| matches!(error, HubError::NoParquet { .. })),
+        ("hf://datasets/org/plain", |error| {
+            matches!(error, HubError::NoParquet { .. })
+        }),
+        ("hf://datasets/org/none", |error| {
+            matches!(
+                error,
+                HubError::NotFound {
+                    what: "data set",
+                    ..
+                }
+            )
+        }),
+        ("hf://datasets/org/rows/data/none", |error| {
+            matches!(error, HubError::NoParquet { .. })
+        }),
     ];
     for (address, is_expected) in cases {
         let error = resolve(address, &options).unwrap_err();

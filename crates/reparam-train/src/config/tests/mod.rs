@@ -184,6 +184,9 @@ fn every_key_is_read() {
             packing: PackingStrategy::Sequential,
             shuffle: false,
             carry_state: false,
+            learn: None,
+            add_tokens: Vec::new(),
+            add_special_tokens: Vec::new(),
         },
         method: Some(
             Chosen::new("lora")

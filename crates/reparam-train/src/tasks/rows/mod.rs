@@ -442,8 +442,7 @@ impl<T: RowTask> Task for OverRows<T> {
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
         let files = data_files(&data.train, hub)?;
-        let (rows, mut skipped) =
-            Set::<T>::read(&files, &options, data.on_error, Purpose::Learn)?;
+        let (rows, mut skipped) = Set::<T>::read(&files, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
         let own = inherited::<T>(&data.own, &beginning, config.model.adapter.as_deref())?;
         let steps = preprocessor(&own)?;
@@ -542,6 +541,7 @@ impl<T: RowTask> Task for OverRows<T> {
         let footprint = Footprint::of(architecture, (precision, train_config.recompute));
         let findings = findings(&notes, &base.tokenizer, architecture);
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: token_bytes(architecture, precision),
             model,
             from: base.files.clone(),

@@ -136,7 +136,8 @@ impl Task for SequenceToSequence {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
-        let (rows, mut skipped) = Pairs::read(&data_files(&data.train, hub)?, &options, data.on_error)?;
+        let (rows, mut skipped) =
+            Pairs::read(&data_files(&data.train, hub)?, &options, data.on_error)?;
         let recipe = Recipe::of(config, NewModel::Seq2Seq);
         let opened = beginning.open(&recipe, || Ok(texts(&rows)))?;
         let lengths = Lengths {
@@ -211,6 +212,7 @@ impl Task for SequenceToSequence {
         let card = SequenceCard::new(Self::NAME, lengths, &options);
         let config_json = opened.files.json().json.map().clone();
         let loaded = Loaded {
+            new_rows: Vec::new(),
             token_bytes: token_bytes(model.architecture(), precision),
             model,
             files: [&BaseOrigin::FILES[..], &[GENERATION]].concat(),

@@ -13,6 +13,7 @@ mod selection;
 mod settings;
 mod sigma_reparam;
 mod theta_file;
+mod token_rows;
 mod toy;
 mod weight_norm;
 
