@@ -23,9 +23,11 @@ pub(crate) mod origins;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;
+mod weights;
 
 use origins::Origins;
 use texts::Texts;
+pub use weights::Weights;
 
 /// Packed documents, what came of packing them, and what they were read from.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +48,7 @@ pub struct Dataset {
 }
 
 /// How texts become blocks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DatasetOptions {
     /// How the files are read.
     pub read: ReadOptions,
@@ -63,6 +65,8 @@ pub struct DatasetOptions {
     pub too_long: TooLong,
     /// Where the tokens are kept; in memory alone if `None`.
     pub cache: Option<Cache>,
+    /// How often an epoch has the documents of each path; once if `None`. What is held out is there once.
+    pub weights: Option<Weights>,
 }
 
 /// A data set, and what is held out of it.
@@ -143,7 +147,7 @@ impl Dataset {
     /// # Errors
     ///
     /// Those of [`read_documents`](crate::source::read_documents), [`TextTokenizer::encode_documents`], [`cut`] and [`pack`], and
-    /// [`DataError::NoPrompts`].
+    /// [`DataError::NoPrompts`], and those of [`Weights::check`].
     pub fn build(
         paths: &[PathBuf],
         tokenizer: &TextTokenizer,
@@ -154,6 +158,7 @@ impl Dataset {
         let learned = options.learned();
         let (cut, dropped_examples) = read.cut(learned, options)?;
         let (corpus, origins) = (&read.corpus, &read.origins);
+        let cut = read.weigh(cut, options.weights.as_ref());
         let report = read.report.clone();
         let mut built = match options.streams {
             None => Self::of(corpus, cut, learned, options, report),
@@ -221,6 +226,7 @@ impl Dataset {
                 all.partition(|piece| !held_out.has(piece)).0
             }
         };
+        let train = read.weigh(train, options.weights.as_ref());
         train.check(corpus)?;
         eval.check(corpus)?;
         let mut train = Self::of(
@@ -258,6 +264,7 @@ impl Dataset {
             streams: None,
             too_long: TooLong::Cut,
             cache: None,
+            weights: None,
         };
         let cut = cut(&corpus, sequence_length, Learned::Masked)?;
         Self::of(
@@ -355,6 +362,9 @@ impl Texts {
         options: &DatasetOptions,
         watch: Watch<'_>,
     ) -> Result<Self> {
+        if let Some(weights) = &options.weights {
+            weights.check(paths.len())?;
+        }
         let cache = options.cache.as_ref();
         let texts = Self::read(paths, tokenizer, &options.read, cache, watch)?;
         watch.check()?;

@@ -9,6 +9,7 @@ use reparam_formats::{FormatError, shown, shown_sentence};
 use thiserror::Error;
 
 use crate::chat::ChatError;
+use crate::dataset::Weights;
 use crate::preprocess::PreprocessError;
 use crate::source::{DocumentSource, Fault, FieldsError, Format, and_others};
 use crate::watch::Interrupted;
@@ -601,6 +602,23 @@ pub enum DataError {
         tokens: usize,
         /// The streams.
         n_streams: usize,
+    },
+    /// Weights are not as many as paths.
+    #[error("{weights} weights for {paths} paths")]
+    Weights {
+        /// The weights.
+        weights: usize,
+        /// The paths.
+        paths: usize,
+    },
+    /// A weight is none.
+    #[error(
+        "the weight {weight} is not greater than 0 and at most {}",
+        Weights::MAX
+    )]
+    Weight {
+        /// It.
+        weight: f64,
     },
     /// Examples are longer than a piece may be.
     #[error(

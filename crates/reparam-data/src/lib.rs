@@ -60,7 +60,7 @@ pub mod watch;
 pub mod word_pairs;
 
 pub use cache::Cache;
-pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit};
+pub use dataset::{Dataset, DatasetOptions, FileShare, Split, Unit, Weights};
 pub use error::{DataError, Result, Unlearnable};
 pub use order::{BatchPlan, ContentHash, Size, hold_out, permutation};
 pub use pack::{

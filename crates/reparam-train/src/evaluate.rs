@@ -66,6 +66,7 @@ pub(crate) fn evaluate_resampled(
             streams: None,
             too_long: TooLong::Cut,
             cache: None,
+            weights: None,
         },
         stop,
     )?;

@@ -206,12 +206,14 @@ impl ModelRequest {
 ///
 /// Those of [`resolve_dataset`].
 pub(crate) fn data_files(paths: &[PathBuf], hub: &HubOptions) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::with_capacity(paths.len());
-    for path in paths {
-        match path.to_str().filter(|text| is_dataset(text)) {
-            Some(address) => files.extend(resolve_dataset(address, hub, &mut |_| {})?),
-            None => files.push(path.clone()),
-        }
-    }
-    Ok(files)
+    Ok(files_of_paths(paths, hub)?.concat())
+}
+
+/// As [`data_files`], for each path by itself.
+pub(crate) fn files_of_paths(paths: &[PathBuf], hub: &HubOptions) -> Result<Vec<Vec<PathBuf>>> {
+    let files = |path: &PathBuf| match path.to_str().filter(|text| is_dataset(text)) {
+        Some(address) => Ok(resolve_dataset(address, hub, &mut |_| {})?),
+        None => Ok(vec![path.clone()]),
+    };
+    paths.iter().map(files).collect()
 }

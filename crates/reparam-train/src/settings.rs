@@ -8,7 +8,7 @@ use reparam::optim::{
     GradientTransform, OptimError, Optimizer, Scale, Schedule,
 };
 use reparam::schema::{SchemaError, Settings};
-use reparam_data::{Cache, DatasetOptions, ReadOptions};
+use reparam_data::{Cache, DatasetOptions, ReadOptions, Weights};
 
 use crate::config::{
     Catalog, DataConfig, Lambda, MethodConfig, NamedUpdate, OptimizerConfig, SCHEDULE,
@@ -157,7 +157,7 @@ pub(crate) fn dataset(
     data: &DataConfig,
     train: &TrainConfig,
     read: ReadOptions,
-    cache: Option<Cache>,
+    (cache, weights): (Option<Cache>, Option<Weights>),
 ) -> DatasetOptions {
     // A step is one update: each of its micro-batches has streams of its own.
     let streams = train.batch_size.saturating_mul(train.gradient_accumulation);
@@ -169,5 +169,6 @@ pub(crate) fn dataset(
         streams: data.carry_state.then_some(streams),
         too_long: data.too_long,
         cache,
+        weights,
     }
 }

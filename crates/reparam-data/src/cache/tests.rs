@@ -29,6 +29,7 @@ fn options(cache: Option<Cache>) -> DatasetOptions {
         streams: None,
         too_long: TooLong::Cut,
         cache,
+        weights: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn options(sequence_length: usize) -> DatasetOptions {
         streams: None,
         too_long: TooLong::Cut,
         cache: None,
+        weights: None,
     }
 }
 
@@ -451,6 +452,106 @@ fn long_examples_are_cut_or_left_out_as_a_whole_or_refused() {
         matches!(error, DataError::ExamplesTooLong { count: 10, .. }),
         "{error:?}"
     );
+}
+
+#[test]
+fn weights_take_documents_of_a_path_as_often_as_they_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    // Twelve documents of a path that is a file, and eight of one that is a folder of two.
+    let lines = |name: &str, count: usize| {
+        let rows = (0..count).map(|row| format!("{{\"text\": \"{name} tells story {row}\"}}\n"));
+        rows.collect::<String>()
+    };
+    let single = directory.path().join("single.jsonl");
+    fs::write(&single, lines("Ann", 12)).unwrap();
+    fs::write(folder.join("a.jsonl"), lines("Ben", 5)).unwrap();
+    fs::write(folder.join("b.jsonl"), lines("Cleo", 3)).unwrap();
+    let paths = [single, folder];
+    let of = |weights: &[f64], cache: Option<Cache>| DatasetOptions {
+        weights: Some(Weights {
+            of: weights.to_vec(),
+            seed: 3,
+        }),
+        cache,
+        ..options(64)
+    };
+    let copies = |dataset: &Dataset| {
+        let mut copies = vec![0; 20];
+        for piece in dataset.blocks.iter().flat_map(Block::pieces) {
+            copies[piece.document()] += 1;
+        }
+        copies
+    };
+    let build = |options: &DatasetOptions| {
+        Dataset::build(&paths, &tokenizer(), options, Watch::never()).unwrap()
+    };
+    let cases: [(&[f64], [usize; 2], [usize; 2]); 4] = [
+        (&[1.0, 1.0], [12, 8], [1, 1]),
+        (&[2.0, 1.0], [24, 8], [2, 1]),
+        (&[0.25, 3.0], [3, 24], [1, 3]),
+        (&[1.5, 0.5], [18, 4], [2, 1]),
+    ];
+    for (weights, expected, most) in cases {
+        let found = copies(&build(&of(weights, None)));
+        let (single, folder) = found.split_at(12);
+        let sums = [single, folder].map(|part| part.iter().sum::<usize>());
+        // Documents of digits more or fewer have a token more or fewer.
+        let near =
+            |at: usize| sums[at].abs_diff(expected[at]) <= usize::from(weights[at] % 1.0 > 0.0);
+        assert!(near(0) && near(1), "{weights:?}: {sums:?}");
+        assert_eq!(
+            [single, folder].map(|part| *part.iter().max().unwrap()),
+            most
+        );
+        // The same ones again, from the cache, too.
+        let cache = Cache::All(directory.path().join("cache"));
+        for _ in 0..2 {
+            assert_eq!(copies(&build(&of(weights, Some(cache.clone())))), found);
+        }
+    }
+    // Other seeds draw others; what is held out is there once, and is not learned.
+    let other = DatasetOptions {
+        weights: Some(Weights {
+            of: vec![0.5, 0.5],
+            seed: 4,
+        }),
+        ..options(64)
+    };
+    assert_ne!(
+        copies(&build(&of(&[0.5, 0.5], None))),
+        copies(&build(&other))
+    );
+    let parts = split(&paths, &of(&[3.0, 2.0], None), 0.3).unwrap();
+    let (train, eval) = (copies(&parts.train), copies(&parts.eval.unwrap()));
+    for (document, copied) in train.into_iter().zip(eval).enumerate() {
+        let weight = if document < 12 { 3 } else { 2 };
+        assert!(
+            [(weight, 0), (0, 1)].contains(&copied),
+            "{document}: {copied:?}"
+        );
+    }
+    // There is one for each path, and none is 0.
+    let error = |weights: &[f64]| {
+        let options = of(weights, None);
+        Dataset::build(&paths, &tokenizer(), &options, Watch::never()).unwrap_err()
+    };
+    let wrong = error(&[1.0]);
+    assert!(
+        matches!(
+            wrong,
+            DataError::Weights {
+                weights: 1,
+                paths: 2
+            }
+        ),
+        "{wrong:?}"
+    );
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY, 1001.0] {
+        let wrong = error(&[1.0, weight]);
+        assert!(matches!(wrong, DataError::Weight { .. }), "{wrong:?}");
+    }
 }
 
 #[test]

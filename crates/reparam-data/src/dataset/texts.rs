@@ -18,6 +18,8 @@ pub(crate) struct Texts {
     pub(crate) corpus: Arc<Corpus>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) report: ReadReport,
+    /// Of each file of the report which path it was found by.
+    pub(super) paths: Vec<usize>,
     /// How often the texts themselves hold the tokens that begin and end a text, and where first.
     pub(crate) special: Option<(usize, DocumentSource)>,
 }
@@ -42,7 +44,7 @@ impl Texts {
                         "tokens are held in memory, not in the cache: {error}"
                     ));
                 }
-                texts => return texts,
+                texts => return Ok(texts?.found(files)),
             }
         }
         let corpus = CorpusBuilder::in_memory();
@@ -52,13 +54,18 @@ impl Texts {
             hashes,
             positions,
             special,
-            files,
+            files: counts,
         } = encoded;
-        let files = files.iter().map(|(path, count)| (&**path, *count));
+        let counts = counts.iter().map(|(path, count)| (&**path, *count));
         let documents = (hashes, positions);
-        let texts = Self::new(corpus.finish(), documents, report, files, special);
+        let texts = Self::new(corpus.finish(), documents, report, counts, special);
         // Only what was read has been encoded.
-        texts.ok_or(DataError::NoPaths)
+        Ok(texts.ok_or(DataError::NoPaths)?.found(files))
+    }
+
+    fn found(self, files: Files) -> Self {
+        let paths = files.paths;
+        Self { paths, ..self }
     }
 
     /// Puts texts together; `files` have so many documents, in the order of the report. `None` if that cannot be.
@@ -74,6 +81,7 @@ impl Texts {
             corpus: Arc::new(corpus),
             origins: Arc::new(origins),
             report,
+            paths: Vec::new(),
             special,
         })
     }

@@ -230,6 +230,8 @@ impl DataError {
             Self::Document { error, .. } => return error.hint(),
             Self::SequenceTooShort { .. } => "set sequence_length to 2 or more".to_owned(),
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
+            Self::Weights { .. } => "give data.weights a number for each path of data.train, in their order".to_owned(),
+            Self::Weight { .. } => "2 takes each document of a path twice, 0.5 half of them; leave a path out instead of giving it 0".to_owned(),
             Self::ExamplesTooLong { .. } => {
                 "raise train.sequence_length, or set data.too_long to \"drop\" to leave them out or to \"cut\" to cut them".to_owned()
             }

@@ -28,6 +28,8 @@ const PATTERN: MatchOptions = MatchOptions {
 pub(crate) struct Files {
     /// The files, in the order of the paths; those of a directory or a pattern sorted.
     pub(crate) files: Vec<PathBuf>,
+    /// Of each file which of the paths stands for it.
+    pub(crate) paths: Vec<usize>,
     /// What is there too in directories and among the matches of patterns, and is no file of data by its name.
     pub(crate) left_out: Vec<PathBuf>,
 }
@@ -51,13 +53,14 @@ pub(crate) fn find(paths: &[PathBuf], is_data: impl Fn(&Path) -> bool) -> Result
     }
     let mut found = Files::default();
     let mut known = HashSet::new();
-    for path in paths {
+    for (number, path) in paths.iter().enumerate() {
         let candidates = if path.is_dir() {
             below(path)?
         } else if !matches!(path.try_exists(), Ok(false)) {
             // Whatever else is wrong with it shows where it is read.
             known.insert(key(path));
             found.files.push(path.clone());
+            found.paths.push(number);
             continue;
         } else if is_pattern(path) {
             matches(path)?
@@ -77,6 +80,7 @@ pub(crate) fn find(paths: &[PathBuf], is_data: impl Fn(&Path) -> bool) -> Result
         for file in files {
             if known.insert(key(&file)) {
                 found.files.push(file);
+                found.paths.push(number);
             }
         }
         found.left_out.extend(others);

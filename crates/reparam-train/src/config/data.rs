@@ -12,7 +12,7 @@ use reparam_data::source::Learn;
 use reparam_data::tokenizer::NewToken;
 use reparam_data::{
     Cache, ChatOptions, DataError, Fields, Format, OnError, PackingStrategy, ReadOptions, Template,
-    TooLong,
+    TooLong, Weights,
 };
 use reparam_formats::hub::HubOptions;
 use serde::{Serialize, Serializer};
@@ -58,6 +58,9 @@ pub struct DataConfig {
     pub on_error: OnError,
     /// Whether the prompts of examples are learned too, not given alone.
     pub train_on_prompt: bool,
+    /// How often an epoch has the documents of each path of `train`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Vec<f64>>,
     /// How documents are put into blocks of `sequence_length` tokens.
     #[serde(serialize_with = "write_packing")]
     pub packing: PackingStrategy,
@@ -294,6 +297,7 @@ impl DataConfig {
             ("shuffle", self.shuffle),
             ("packing", self.packing != PackingStrategy::Sequential),
             ("train_on_prompt", self.train_on_prompt),
+            ("weights", self.weights.is_some()),
         ];
         for (key, is_other) in unused {
             if is_other && is_said(key) {
@@ -372,6 +376,12 @@ impl DataConfig {
 /// The settings of the section.
 pub(super) const SPECS: &[SettingSpec] = &[
     DataConfig::TRAIN,
+    optional(
+        "weights",
+        SettingKind::Numbers(Range::Positive),
+        "all 1",
+        "how often an epoch has each document of each path of train: [1, 0.25] takes a quarter of the second",
+    ),
     DataConfig::EVAL,
     DataConfig::EVAL_FRACTION,
     DataConfig::EVAL_MAX,
@@ -462,6 +472,9 @@ impl RunData for DataConfig {
             let eval = EvalData::of(settings)?;
             Ok(Self {
                 train: paths(settings, "train")?,
+                weights: settings
+                    .optional("weights", Settings::numbers)?
+                    .map(<[f64]>::to_vec),
                 eval_max: eval.max(settings)?,
                 eval,
                 format: settings
@@ -497,6 +510,15 @@ impl RunData for DataConfig {
                 let source = DataError::EmptyToken;
                 return Err(section.at(key, ConfigErrorKind::Data { source }));
             }
+        }
+        if let Some(of) = &config.weights {
+            let weights = Weights {
+                of: of.clone(),
+                seed: 0,
+            };
+            weights
+                .check(config.train.len())
+                .map_err(|source| section.at("weights", ConfigErrorKind::Data { source }))?;
         }
         if config.carry_state {
             config = config.in_order(section)?;

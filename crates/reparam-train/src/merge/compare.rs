@@ -87,6 +87,7 @@ pub(super) fn compare_sessions(
         streams: None,
         too_long: TooLong::Cut,
         cache: None,
+        weights: None,
     };
     let files = [data.path.clone()];
     let dataset = Dataset::build(&files, &with_adapter.tokenizer, &options, stop)?;

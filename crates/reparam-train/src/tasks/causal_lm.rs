@@ -12,7 +12,7 @@ use reparam_data::chat::Turns;
 use reparam_data::preprocess::Preprocessor;
 use reparam_data::{
     BatchPlan, ChatOptions, DataError, Dataset, DatasetOptions, FileDigest, FileShare, Format,
-    Piece, ReadOptions, ReadReport, Size, Split, TextTokenizer,
+    Piece, ReadOptions, ReadReport, Size, Split, TextTokenizer, Weights,
 };
 use reparam_formats::chat_templates::{ChatTemplates, TEMPLATE_FILE, TemplateText};
 use reparam_formats::file;
@@ -34,7 +34,7 @@ use crate::generate::{FinishReason, generate};
 use crate::learner::{Carried, Objective};
 use crate::model_files::{CHAT, GENERATION, ModelFiles, TOKENIZER};
 use crate::new_model::Recipe;
-use crate::open::{OpenedModel, data_files};
+use crate::open::{OpenedModel, data_files, files_of_paths};
 use crate::preflight::{self, Footprint};
 use crate::seen::{Look, Seen};
 use crate::session::adapter_directory;
@@ -200,7 +200,9 @@ impl Task for CausalLanguageModel {
             }),
             ..config.data.reading()
         };
-        let files = data_files(&config.data.train, &hub)?;
+        let files = files_of_paths(&config.data.train, &hub)?;
+        let weights = weights_of(config, &files);
+        let files = files.concat();
         let opened = Beginning::find(config, &hub)?.open(&recipe, || {
             let templates = ChatTemplates::default();
             let templates = match template.clone() {
@@ -233,7 +235,7 @@ impl Task for CausalLanguageModel {
             train,
             eval,
             held_out,
-        } = load_data((config, &files), &session, &reading, &hub, watch)?;
+        } = load_data((config, &files, weights), &session, &reading, &hub, watch)?;
         let conversations = train.read.turns.conversations;
         check_chat(config, conversations)?;
         let mut config_json = session.files.json().json.map().clone();
@@ -511,16 +513,27 @@ fn formats(read: &ReadReport) -> String {
     names.join(" and ")
 }
 
+/// The weights of files: each has that of its path.
+fn weights_of(config: &RunConfig, files: &[Vec<PathBuf>]) -> Option<Weights> {
+    let weights = config.data.weights.as_ref()?.iter().zip(files);
+    let of = weights.flat_map(|(weight, files)| std::iter::repeat_n(*weight, files.len()));
+    Some(Weights {
+        of: of.collect(),
+        seed: config.train.seed,
+    })
+}
+
 /// Reads the texts to train on, which are in `train`, and to measure on.
 fn load_data(
-    (config, train): (&RunConfig, &[PathBuf]),
+    (config, train, weights): (&RunConfig, &[PathBuf], Option<Weights>),
     session: &Session,
     reading: &ReadOptions,
     hub: &HubOptions,
     watch: Stop<'_>,
 ) -> Result<Split> {
     let cache = config.data.cache.directory(hub);
-    let options = settings::dataset(&config.data, &config.train, reading.clone(), cache);
+    let of_files = (cache, weights);
+    let options = settings::dataset(&config.data, &config.train, reading.clone(), of_files);
     let tokenizer = &session.tokenizer;
     Ok(match &config.data.eval {
         EvalData::Files(files) => {
@@ -530,6 +543,7 @@ fn load_data(
                 read: reading.clone().measured(),
                 train_on_prompt: false,
                 streams: options.streams.map(|_| 1),
+                weights: None,
                 ..options.clone()
             };
             Split {

@@ -26,7 +26,12 @@ pub(super) fn seen(
 ) -> Result<Seen> {
     let mut parts: Vec<Option<Part>> = vec![None; train.n_documents()];
     let pieces = || train.blocks.iter().flat_map(|block| block.pieces());
+    // With weights, a piece may be there several times.
+    let mut counted = HashSet::new();
     for piece in pieces().chain(train.dropped()) {
+        if !counted.insert((piece.document(), piece.start())) {
+            continue;
+        }
         let part = parts[piece.document()].get_or_insert_default();
         part.tokens += piece.len();
         part.labelled += piece.n_labelled();
@@ -62,6 +67,7 @@ pub(super) fn seen(
     if let Some(tokenizer) = look.tokenizer {
         let mut first: Vec<&Piece> = pieces().chain(train.dropped()).collect();
         first.sort_by_key(|piece| (piece.document(), piece.start()));
+        first.dedup();
         let rows = first.into_iter().take(look.rows);
         seen.examples = rows
             .map(|piece| row(train, tokenizer, piece))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use reparam::ForwardContext;
-use reparam_data::{Dataset, DatasetOptions, IGNORE_INDEX, PackingStrategy, ReadOptions};
+use reparam_data::{Dataset, DatasetOptions, IGNORE_INDEX, PackingStrategy, ReadOptions, TooLong};
 use reparam_formats::peft::PeftAdapter;
 use reparam_models::TokenBatch;
 use reparam_train::RunFile as _;
@@ -120,11 +120,14 @@ fn ids_and_labels_are_those_of_transformers() {
         sequence_length: 512,
         packing: PackingStrategy::None,
         streams: None,
+        too_long: TooLong::Cut,
+        cache: None,
+        weights: None,
     };
     let paths = [place.path("data.json")];
     let dataset =
         Dataset::build(&paths, &stories().tokenizer, &options, Stop::never()).expect("a data set");
-    let blocks = (0..dataset.blocks.len()).map(|block| dataset.batch(&[block]));
+    let blocks = (0..dataset.blocks.len()).map(|block| dataset.batch(&[block]).unwrap());
     let found: Vec<_> = blocks
         .map(|block| (block.input_ids, block.labels))
         .collect();
