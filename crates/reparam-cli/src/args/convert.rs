@@ -6,6 +6,7 @@ use clap::Args;
 use reparam_formats::gguf::GgufDtype;
 use reparam_formats::peft::LORA;
 use reparam_train::config::Precision;
+use reparam_train::convert::GgufRequest;
 use reparam_train::merge::{FactorSize, LoraRequest, LoraSource};
 use reparam_train::{DEFAULT_LENGTH, DataRequest, ModelRequest};
 
@@ -48,7 +49,7 @@ pub(crate) struct ConvertArgs {
     /// --to lora: for each layer the smallest rank that keeps this share of the squares of its change, above 0 and up to 1
     #[arg(long, allow_negative_numbers = true, value_name = "E", value_parser = share)]
     energy: Option<f64>,
-    /// --to lora: texts on which the LoRA is compared with what it was made of
+    /// --to lora, and models --to gguf: texts on which the result is compared with what it was made of
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Maximum tokens per piece of these texts, at least 2 [default: 512]
@@ -94,7 +95,7 @@ impl ConvertArgs {
             ("--from", self.from.is_some()),
             ("--rank", self.rank.is_some()),
             ("--energy", self.energy.is_some()),
-            ("--data", self.data.is_some()),
+            ("--data", self.data.is_some() && !self.writes_gguf_model()),
         ];
         let others = [("--merge", self.merge), ("--dtype", self.dtype.is_some())];
         let unused = match self.to {
@@ -115,6 +116,25 @@ impl ConvertArgs {
         }
     }
 
+    /// Whether the result is a whole model for llama.cpp.
+    fn writes_gguf_model(&self) -> bool {
+        self.to == Target::Gguf && (self.merge || self.adapter.is_none())
+    }
+
+    /// Returns what is written for llama.cpp of a model, with its adapter merged into it if there is one.
+    pub(crate) fn gguf(&self, model: ModelRequest, context: &Context) -> GgufRequest {
+        GgufRequest {
+            data: self.data(context),
+            sequence_length: self.sequence_length.unwrap_or(DEFAULT_LENGTH),
+            ..GgufRequest::new(model, self.dtype)
+        }
+    }
+
+    fn data(&self, context: &Context) -> Option<DataRequest> {
+        let data = self.data.clone();
+        data.map(|path| DataRequest::new(context.expand(path)))
+    }
+
     /// Returns what a LoRA is made of on a base that was found.
     pub(crate) fn lora(
         &self,
@@ -127,7 +147,6 @@ impl ConvertArgs {
             (Some(adapter), _) => LoraSource::Adapter(adapter),
             (None, from) => LoraSource::Model(from.unwrap_or_else(|| base.clone())),
         };
-        let data = self.data.clone();
         LoraRequest {
             base,
             source,
@@ -135,7 +154,7 @@ impl ConvertArgs {
                 Some(energy) => FactorSize::Energy(energy),
                 None => FactorSize::Rank(self.rank.unwrap_or(RANK)),
             },
-            data: data.map(|path| DataRequest::new(context.expand(path))),
+            data: self.data(context),
             sequence_length: self.sequence_length.unwrap_or(DEFAULT_LENGTH),
         }
     }

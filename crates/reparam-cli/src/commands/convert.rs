@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use reparam_formats::checkpoint::Dtype;
-use reparam_formats::gguf::GgufDtype;
-use reparam_train::convert::{adapter_to_gguf, adapter_to_mlx, adapter_to_peft, model_to_gguf};
-use reparam_train::merge::{LoraReport, MergeRequest, merge, to_lora};
+use reparam_formats::gguf::{GgufDtype, WrittenTensor};
+use reparam_train::convert::{
+    GgufReport, adapter_to_gguf, adapter_to_mlx, adapter_to_peft, model_to_gguf,
+};
+use reparam_train::merge::{Agreement, LoraReport, MergeRequest, merge, to_lora};
 use reparam_train::{ModelRequest, Stop};
 use serde::Serialize;
-use serde_json::json;
 
 use crate::args::{ConvertArgs, Target};
 use crate::commands::merge::print_agreement;
@@ -44,14 +45,18 @@ pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_
             let model = model.as_ref();
             write_adapter(&args, adapter, model, (&output, &any), context)
         }
-        (Some(adapter), Some(model)) => {
-            write_model(&args, model.with_adapter(adapter), &output, context)
-        }
-        (None, Some(model)) => write_model(&args, model, &output, context),
+        (Some(adapter), Some(model)) => write_model(
+            &args,
+            model.with_adapter(adapter),
+            &output,
+            context,
+            printer,
+        ),
+        (None, Some(model)) => write_model(&args, model, &output, context, printer),
         (Some(adapter), None) => {
             let named = any.of_adapter(adapter);
             let named = named.map_err(crate::error::CliError::from);
-            named.and_then(|model| write_model(&args, model, &output, context))
+            named.and_then(|model| write_model(&args, model, &output, context, printer))
         }
         // The arguments require a model or an adapter.
         (None, None) => Err(conflict(
@@ -60,20 +65,95 @@ pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_
         )),
     };
     printer.warn_all(&warnings);
-    let (what, dtype) = written?;
+    let Written {
+        what,
+        dtype,
+        report,
+    } = written?;
     let path = output.display().to_string();
     if printer.is_json() {
-        let format = args.to.word();
-        let dtype = dtype.map(GgufDtype::name);
-        return printer
-            .json(&json!({ "output": path, "kind": what, "format": format, "dtype": dtype }));
+        return printer.json(&Output {
+            output: &path,
+            kind: what,
+            format: args.to.word(),
+            dtype: dtype.map(GgufDtype::name),
+            tensors: report
+                .iter()
+                .flat_map(|of| &of.tensors)
+                .map(Rounded::of)
+                .collect(),
+            agreement: report.as_ref().and_then(|report| report.agreement.as_ref()),
+        });
+    }
+    if let Some(worst) = report.as_ref().and_then(GgufReport::worst) {
+        printer.row(
+            "rounding",
+            &format!(
+                "at most {:.2e} of a tensor's norm, {:.1e} of a number ({})",
+                worst.relative_error, worst.max_error, worst.name
+            ),
+        )?;
+    }
+    if let Some(agreement) = report.as_ref().and_then(|report| report.agreement.as_ref()) {
+        print_agreement(agreement, "unrounded", printer)?;
     }
     let dtype = dtype.map_or(String::new(), |dtype| format!(" ({dtype})"));
     printer.row(what, &format!("{path}{dtype}"))
 }
 
-/// What was written, and the type of its matrices.
-type Written = (&'static str, Option<GgufDtype>);
+/// What was written.
+struct Written {
+    what: &'static str,
+    /// The type of its matrices.
+    dtype: Option<GgufDtype>,
+    /// What was said of a model for llama.cpp.
+    report: Option<GgufReport>,
+}
+
+impl Written {
+    fn new(what: &'static str, dtype: Option<GgufDtype>) -> Self {
+        Self {
+            what,
+            dtype,
+            report: None,
+        }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    output: &'a str,
+    kind: &'static str,
+    format: &'static str,
+    dtype: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tensors: Vec<Rounded<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none", flatten)]
+    agreement: Option<&'a Agreement>,
+}
+
+/// What it prints of a tensor.
+#[derive(Serialize)]
+struct Rounded<'a> {
+    name: &'a str,
+    dtype: &'static str,
+    max_error: f64,
+    mean_error: f64,
+    relative_error: f64,
+}
+
+impl<'a> Rounded<'a> {
+    fn of(tensor: &'a WrittenTensor) -> Self {
+        Self {
+            name: &tensor.name,
+            dtype: tensor.dtype.name(),
+            max_error: tensor.max_error,
+            mean_error: tensor.mean_error,
+            relative_error: tensor.relative_error,
+        }
+    }
+}
 
 /// Writes an adapter by itself.
 fn write_adapter(
@@ -113,7 +193,7 @@ fn write_adapter(
             None
         }
     };
-    Ok(("adapter", dtype))
+    Ok(Written::new("adapter", dtype))
 }
 
 /// What `--json` prints of a LoRA.
@@ -199,11 +279,20 @@ fn write_model(
     model: ModelRequest,
     output: &Path,
     context: &Context,
+    printer: &mut Printer<'_>,
 ) -> Result<Written> {
     match args.to {
         Target::Gguf => {
-            let dtype = model_to_gguf(&model, args.dtype, output, &context.hub)?;
-            Ok(("model", Some(dtype)))
+            let request = args.gguf(model, context);
+            let meter = Meter::new(printer);
+            let stop = Stop::new(&context.stop).with_progress(&meter);
+            let report = model_to_gguf(&request, output, &context.hub, stop);
+            meter.print_notes(printer);
+            let report = report?;
+            Ok(Written {
+                report: Some(report.clone()),
+                ..Written::new("model", Some(report.dtype))
+            })
         }
         Target::Mlx => {
             let dtype = match args.dtype {
@@ -223,7 +312,7 @@ fn write_model(
                 ..MergeRequest::new(found, adapters.into_iter().collect())
             };
             merge(&request, output, &hub, Stop::new(&context.stop))?;
-            Ok(("model", args.dtype))
+            Ok(Written::new("model", args.dtype))
         }
         Target::Peft | Target::Lora => {
             let problem = "--to peft writes an adapter; give --adapter without --merge";

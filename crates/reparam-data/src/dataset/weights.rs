@@ -71,11 +71,12 @@ impl Texts {
             copies[document] = whole as u32 + u32::from(middle < part);
         }
         let most = copies.iter().max().copied().unwrap_or(0);
-        let again = |time: u32| {
-            let pieces = cut.pieces.iter();
-            pieces.filter(move |piece: &&Piece| copies[piece.document()] > time)
-        };
-        let pieces = (0..most).flat_map(&again).copied().collect();
+        let is_there = |time: u32, piece: &Piece| copies[piece.document()] > time;
+        let mut pieces = Vec::new();
+        for time in 0..most {
+            let again = cut.pieces.iter().filter(|piece| is_there(time, piece));
+            pieces.extend(again.copied());
+        }
         Cut {
             pieces,
             dropped: cut.dropped,

@@ -51,7 +51,7 @@ pub enum Format {
 
 impl Format {
     /// All formats, in the order in which they are listed to the user.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Text,
         Self::Lines,
         Self::Jsonl,

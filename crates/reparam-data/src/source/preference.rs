@@ -144,7 +144,7 @@ impl PreferencePair {
     /// # Errors
     ///
     /// [`ChatError::EmptyAnswer`], [`ChatError::Empty`] for a conversation without one.
-    pub(super) fn chosen(self) -> Result<Chosen, ChatError> {
+    pub(super) fn chosen(self) -> std::result::Result<Chosen, ChatError> {
         match self {
             Self::Texts { prompt, chosen, .. } => Ok(Chosen::Text(prompt, chosen)),
             Self::Conversations { prompt, chosen, .. } => {

@@ -95,6 +95,7 @@ pub fn write_adapter(
     write(path, &metadata, &entries, |_, take| {
         values.next().map_or(Ok(()), |values| take(values))
     })
+    .map(drop)
 }
 
 /// Checks that an adapter has nothing but factors of linear layers.

@@ -97,6 +97,17 @@ impl GgufDtype {
         }
     }
 
+    /// Returns numbers, whole blocks, as they are read back.
+    pub(super) fn rounded(self, values: &[f64]) -> Vec<f64> {
+        let each = |of: fn(f64) -> f64| values.iter().map(|value| of(*value)).collect();
+        match self {
+            Self::F32 => each(|value| f64::from(value as f32)),
+            Self::F16 => each(|value| rounding::to_f16(value).to_f64()),
+            Self::BF16 => each(|value| rounding::to_bf16(value).to_f64()),
+            Self::Q8_0 => q8_0::rounded(values),
+        }
+    }
+
     /// Adds the bytes of numbers, whole blocks, each rounded once.
     pub(super) fn append(self, values: &[f64], bytes: &mut Vec<u8>) {
         match self {

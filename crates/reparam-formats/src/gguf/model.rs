@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::write::{Take, TensorEntry, write};
-use super::{GgufDtype, GgufError, GgufTokenizer, GgufValue};
+use super::{GgufDtype, GgufError, GgufTokenizer, GgufValue, WrittenTensor};
 use crate::weights::Weights;
 
 /// How many numbers are read at a time where they are written as they stand.
@@ -90,7 +90,7 @@ pub struct ModelOptions<'a> {
     pub name: Option<&'a str>,
 }
 
-/// Writes a model with its tokenizer to a file, replacing an older one in one step.
+/// Writes a model with its tokenizer to a file, replacing an older one in one step; returns its tensors with what rounding cost.
 ///
 /// A matrix whose rows are no whole blocks of the type is written in f16, as llama.cpp's own converter does.
 ///
@@ -107,7 +107,7 @@ pub fn write_model<W>(
     tokenizer: &GgufTokenizer,
     weights: &mut W,
     options: ModelOptions<'_>,
-) -> Result<(), W::Error>
+) -> Result<Vec<WrittenTensor>, W::Error>
 where
     W: Weights,
     W::Error: From<GgufError>,
@@ -152,7 +152,11 @@ fn count(key: &str, value: u32) -> (String, GgufValue) {
 }
 
 /// Decides shape and type of a tensor in the file.
-fn entry<W>(weight: &GgufWeight, weights: &mut W, dtype: GgufDtype) -> Result<TensorEntry, W::Error>
+pub(super) fn entry<W>(
+    weight: &GgufWeight,
+    weights: &mut W,
+    dtype: GgufDtype,
+) -> Result<TensorEntry, W::Error>
 where
     W: Weights,
     W::Error: From<GgufError>,

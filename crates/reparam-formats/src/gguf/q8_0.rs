@@ -27,6 +27,19 @@ pub(super) fn append(values: &[f64], bytes: &mut Vec<u8>) {
     }
 }
 
+/// Returns the numbers of whole blocks as they are read back.
+pub(super) fn rounded(values: &[f64]) -> Vec<f64> {
+    let mut bytes = Vec::with_capacity(values.len() / BLOCK * BYTES);
+    append(values, &mut bytes);
+    let blocks = bytes.as_chunks::<BYTES>().0.iter();
+    let numbers = blocks.flat_map(|[low, high, numbers @ ..]| {
+        let scale = f16::from_le_bytes([*low, *high]).to_f32();
+        // In f32, as ggml multiplies.
+        numbers.map(|number| f64::from(f32::from(number.cast_signed()) * scale))
+    });
+    numbers.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +60,8 @@ mod tests {
         let begin: [u8; 7] = [0x00, 0x3c, 127, 1, 255, 129, 1];
         assert_eq!(bytes[..7], begin);
         assert!(bytes[BYTES..].iter().all(|byte| *byte == 0));
+        let read = rounded(&values);
+        assert_eq!(read[..5], [127.0, 1.0, -1.0, -127.0, 1.0]);
+        assert_eq!(rounded(&read), read);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use super::rounding::{Errors, WrittenTensor};
 use super::value::append_text;
 use super::{GgufDtype, GgufError, GgufValue};
 use crate::FormatError;
@@ -43,15 +44,17 @@ impl TensorEntry {
 pub(super) type Take<'a, E> = dyn FnMut(&[f64]) -> Result<(), E> + 'a;
 
 /// Writes a file, replacing an older one in one step. `fill` is asked for the numbers of each tensor in turn.
+/// Returns what rounding them cost.
 pub(super) fn write<E>(
     path: &Path,
     metadata: &[(String, GgufValue)],
     tensors: &[TensorEntry],
     mut fill: impl FnMut(&TensorEntry, &mut Take<'_, E>) -> Result<(), E>,
-) -> Result<(), E>
+) -> Result<Vec<WrittenTensor>, E>
 where
     E: From<FormatError> + From<GgufError>,
 {
+    let mut written = Vec::with_capacity(tensors.len());
     let (header, sizes) = header(metadata, tensors)?;
     write_through(path, |writer| {
         let failed = |source| FormatError::io("write", path, source);
@@ -59,9 +62,11 @@ where
         let mut bytes = Vec::new();
         for (tensor, (n_elements, n_bytes)) in tensors.iter().zip(sizes) {
             let mut taken = 0;
+            let mut errors = Errors::default();
             fill(tensor, &mut |values| {
                 taken += values.len();
                 check_range(tensor, values)?;
+                errors.add(values, tensor.dtype);
                 bytes.clear();
                 tensor.dtype.append(values, &mut bytes);
                 Ok(writer.write_all(&bytes).map_err(failed)?)
@@ -77,9 +82,11 @@ where
             writer
                 .write_all(&[0; ALIGNMENT][..padding])
                 .map_err(failed)?;
+            written.push(errors.of(&tensor.name, tensor.dtype));
         }
-        Ok(())
-    })
+        Ok::<_, E>(())
+    })?;
+    Ok(written)
 }
 
 fn check_range(tensor: &TensorEntry, values: &[f64]) -> Result<(), GgufError> {

@@ -7,7 +7,7 @@ use super::Architecture;
 
 impl Architecture {
     /// Returns whether checkpoints store the tensor of this name as `[d_in, d_out]`.
-    pub(crate) fn stores_transposed(&self, name: &str) -> bool {
+    pub fn stores_transposed(&self, name: &str) -> bool {
         let weight = name.strip_suffix(".weight");
         self.linears()
             .any(|linear| linear.transposed && weight == Some(&*self.full_path(&linear.path)))

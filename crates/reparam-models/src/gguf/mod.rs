@@ -213,10 +213,10 @@ pub(crate) fn describe(
 
 /// The factors and bounds that an architecture reads; they are checked.
 fn factors(family: &GgufFamily, architecture: &Architecture) -> Vec<(&'static str, GgufValue)> {
-    let mut settings = Vec::new();
     let Some(block) = architecture.blocks.first() else {
-        return settings;
+        return Vec::new();
     };
+    let mut settings = Vec::new();
     let of_logits = architecture.head.factor;
     match family.factors {
         GgufFactors::None => {}

@@ -1,5 +1,7 @@
 //! State-space layers.
 
+#![expect(non_snake_case, reason = "Burn names parameters as their fields")]
+
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use reparam::{ForwardContext, Linear};
@@ -61,7 +63,6 @@ pub struct Conv {
 }
 
 /// The parameters of a scan, under their names in checkpoints.
-#[expect(non_snake_case, reason = "Burn names parameters as their fields")]
 #[derive(Module, Debug)]
 pub struct Scan {
     /// `[d, n]`, the logarithm of what `A` is the negative of.

@@ -65,7 +65,7 @@ pub(super) fn compare(
 }
 
 /// Compares two models of one vocabulary on texts, in what they compute in.
-pub(super) fn compare_sessions(
+pub(crate) fn compare_sessions(
     with_adapter: &Session,
     merged: &Session,
     data: &DataRequest,

@@ -17,6 +17,7 @@ use reparam_formats::peft::AdapterFiles;
 use serde_json::{Map, Value};
 
 pub use self::compare::Agreement;
+pub(crate) use self::compare::compare_sessions;
 pub use self::error::MergeError;
 pub use reparam::methods::FactorSize;
 
@@ -128,7 +129,7 @@ impl Opened {
 
     /// Returns the text of the merged model's `config.json`: the base's with the type of the weights, whether head and embedding are
     /// one, and what the adapter says of its task, of several the first one that says something.
-    fn config(&self, dtype: Option<Dtype>, unties: bool) -> Result<String> {
+    pub(crate) fn config(&self, dtype: Option<Dtype>, unties: bool) -> Result<String> {
         let mut config = config_of(&self.model.files, dtype, unties);
         for (path, _) in &self.adapters {
             if cards::merge_into(&mut config, &adapter_directory(path))? {
@@ -136,6 +137,18 @@ impl Opened {
             }
         }
         Ok(format!("{:#}\n", Value::Object(config)))
+    }
+
+    /// Writes what a merged model has beside its weights.
+    pub(crate) fn write_beside(&self, directory: &Path, config: &str) -> Result<()> {
+        write_companions(&self.model.files, directory)?;
+        if let Some(template) = self.template()? {
+            write_file_atomic(&directory.join(TEMPLATE_FILE), template.text.as_bytes())?;
+        }
+        Ok(write_file_atomic(
+            &directory.join(CONFIG),
+            config.as_bytes(),
+        )?)
     }
 
     /// Returns the weights with the adapters in them.
@@ -168,18 +181,10 @@ pub fn merge(
         check_free(output)?;
         let opened = Opened::find(&request.model, &request.adapters, hub)?;
         let mut weights = opened.weights(&request.model)?;
-        let files = &opened.model.files;
         let directory = AtomicDirectory::create(output)?;
         let mut report = write::write(request, &mut weights, directory.path(), stop)?;
         let config = opened.config(request.dtype, weights.unties())?;
-        write_companions(files, directory.path())?;
-        if let Some(template) = opened.template()? {
-            write_file_atomic(
-                &directory.path().join(TEMPLATE_FILE),
-                template.text.as_bytes(),
-            )?;
-        }
-        write_file_atomic(&directory.path().join(CONFIG), config.as_bytes())?;
+        opened.write_beside(directory.path(), &config)?;
         if let Some(data) = &request.data {
             let agreement = compare::compare(request, data, directory.path(), hub, stop)?;
             if let Some(bound) = request.max_kl.filter(|bound| agreement.kl > *bound) {

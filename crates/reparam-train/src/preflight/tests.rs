@@ -98,7 +98,8 @@ fn of_label(count: u64) -> LabelCount {
 fn opened() -> OpenedModel {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/stories260K");
     let spec = path.to_str().expect("UTF-8");
-    OpenedModel::open(spec, &HubOptions::default(), &Catalog::builtin(), None).expect("a model")
+    let hub = HubOptions::new("no-such-cache");
+    OpenedModel::open(spec, &hub, &Catalog::builtin(), None).expect("a model")
 }
 
 #[test]

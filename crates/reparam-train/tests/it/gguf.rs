@@ -8,8 +8,8 @@ use reparam_formats::checkpoint::sha256_file;
 use reparam_formats::gguf::GgufDtype;
 use reparam_models::TokenBatch;
 use reparam_train::config::Precision;
-use reparam_train::convert::{adapter_to_gguf, model_to_gguf};
-use reparam_train::{ModelRequest, Session};
+use reparam_train::convert::{GgufReport, GgufRequest, adapter_to_gguf, model_to_gguf};
+use reparam_train::{DataRequest, ModelRequest, Session, Stop};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
@@ -106,13 +106,52 @@ fn llama_cpp_computes_every_family_as_we_do() {
         let file = place.path().join("model.gguf");
         let request = request(&directory);
         let dtype = Some(GgufDtype::F32);
-        model_to_gguf(&request, dtype, &file, &offline()).expect(family);
+        let asked = GgufRequest::new(request.clone(), dtype);
+        let report = model_to_gguf(&asked, &file, &offline(), Stop::never()).expect(family);
+        assert!(report.worst().is_none(), "{family}: nothing is rounded");
         // The file is the one that llama.cpp read.
         assert_eq!(digest(&file), logits["sha256"], "{family}");
         let text = std::fs::read_to_string(directory.join("config.json")).expect("text");
         let bound = if text.contains("gelu") { GELU } else { F32 };
         let difference = difference(&request, logits);
         assert!(difference <= bound, "{family}: {difference:e}");
+    }
+}
+
+/// The beginning of the built-in text.
+fn shakespeare(place: &TempDir) -> PathBuf {
+    let text = std::fs::read_to_string(repository("assets/tinyshakespeare.txt")).expect("text");
+    let path = place.path().join("held-out.txt");
+    std::fs::write(&path, &text[..4000]).expect("writes");
+    path
+}
+
+/// What is said of rounding, against what the type can do.
+fn check_cost(report: &GgufReport, word: &str) {
+    let agreement = report.agreement.as_ref().expect("a comparison");
+    let worst = report.worst().map_or(0.0, |of| of.relative_error);
+    let (least, most, kl) = match report.dtype {
+        GgufDtype::F32 => (0.0, 0.0, 0.0),
+        // Half a unit of the last place of 11 and of 8 bits.
+        GgufDtype::F16 => (1e-5, 2.0_f64.powi(-11), 1e-5),
+        GgufDtype::BF16 => (1e-4, 2.0_f64.powi(-8), 1e-3),
+        GgufDtype::Q8_0 => (1e-3, 1e-2, 1e-3),
+    };
+    assert!((least..=most).contains(&worst), "{word}: {worst:e}");
+    assert!((0.0..=kl).contains(&agreement.kl), "{word}: {agreement:?}");
+    assert_eq!(agreement.kl > 0.0, word != "f32", "{word}: {agreement:?}");
+    let gap = (agreement.loss - agreement.merged_loss).abs();
+    assert!(gap <= kl.sqrt(), "{word}: {agreement:?}");
+    assert!(agreement.tokens > 1000 && agreement.loss < 6.0, "{word}");
+    for tensor in &report.tensors {
+        // One number a row or fewer stays as it is.
+        let is_vector = tensor.name.contains("norm");
+        assert_eq!(
+            is_vector || word == "f32",
+            tensor.max_error == 0.0,
+            "{word}: {tensor:?}"
+        );
+        assert!(tensor.mean_error <= tensor.max_error, "{word}: {tensor:?}");
     }
 }
 
@@ -123,7 +162,13 @@ fn llama_cpp_computes_the_built_in_model_in_every_type() {
     for (word, dtype) in GgufDtype::WORDS {
         let place = tempfile::tempdir().expect("a directory");
         let file = place.path().join("model.gguf");
-        model_to_gguf(&request, Some(dtype), &file, &offline()).expect(word);
+        let asked = GgufRequest {
+            data: Some(DataRequest::new(shakespeare(&place))),
+            ..GgufRequest::new(request.clone(), Some(dtype))
+        };
+        let report = model_to_gguf(&asked, &file, &offline(), Stop::never()).expect(word);
+        assert!(!place.path().join("model.gguf.rounded").exists());
+        check_cost(&report, word);
         let logits = &golden["types"][word];
         assert_eq!(digest(&file), logits["sha256"], "{word}");
         let bound = match dtype {

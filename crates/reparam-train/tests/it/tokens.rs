@@ -9,6 +9,7 @@ use reparam_data::ReadOptions;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::peft::AdapterFiles;
 use reparam_models::TokenBatch;
+use reparam_train::RunFile as _;
 use reparam_train::config::{Override, Precision, RunConfig};
 use reparam_train::merge::{MergeError, MergeRequest, merge};
 use reparam_train::tasks::CausalLanguageModel;

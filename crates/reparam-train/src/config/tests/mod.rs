@@ -10,7 +10,9 @@ mod update;
 
 use reparam::schema::{Chosen, SettingValue, TargetModules};
 use reparam_data::chat::Turns;
-use reparam_data::{Format, OnError, PackingStrategy};
+use reparam_data::{Format, OnError, PackingStrategy, TooLong};
+
+use super::data::CacheChoice;
 
 use super::*;
 
@@ -111,6 +113,9 @@ fn every_key_is_read() {
         on_error = "skip"
         train_on_prompt = true
         packing = "sequential"
+        weights = [1, 0.5]
+        too_long = "drop"
+        cache = "tokens"
         shuffle = false
         [method]
         kind = "lora"
@@ -181,9 +186,12 @@ fn every_key_is_read() {
             chat_template: None,
             train_on_turns: Turns::All,
             train_on_prompt: true,
+            weights: Some(vec![1.0, 0.5]),
             packing: PackingStrategy::Sequential,
+            too_long: TooLong::Drop,
             shuffle: false,
             carry_state: false,
+            cache: CacheChoice::Directory("tokens".into()),
             learn: None,
             add_tokens: Vec::new(),
             add_special_tokens: Vec::new(),

@@ -474,9 +474,9 @@ impl<T: RowTask> Task for OverRows<T> {
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
-                let files = data_files(paths, hub)?;
+                let of_eval = data_files(paths, hub)?;
                 let (rows, unread) =
-                    Set::<T>::read(&files, &options, data.on_error, Purpose::Measure)?;
+                    Set::<T>::read(&of_eval, &options, data.on_error, Purpose::Measure)?;
                 left_out.extend(rows.left_out.iter().cloned());
                 let rows = to_predict::<T>(rows, steps.as_ref());
                 let eval = Set::<T>::encode(rows, &base, &encoder, data.on_error)?;

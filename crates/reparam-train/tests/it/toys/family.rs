@@ -74,6 +74,7 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
                 activation: Activation::Silu,
                 inner_dropout: None,
                 output_dropout: None,
+                experts: None,
             },
             feed_forward_norms: before(path("second")),
             parallel: false,

@@ -1,5 +1,7 @@
 //! Models and adapters in the formats of other programs.
 
+mod rounded;
+
 use std::path::{Path, PathBuf};
 
 use reparam_data::TextTokenizer;
@@ -8,68 +10,128 @@ use reparam_formats::chat_templates::TemplateText;
 use reparam_formats::config::ModelJson;
 use reparam_formats::file::InputFile;
 use reparam_formats::gguf::{
-    AdapterOptions, GgufDtype, GgufTokenizer, ModelOptions, TokenizerFiles, write_adapter,
-    write_model,
+    AdapterOptions, GgufDtype, GgufTokenizer, ModelOptions, TokenizerFiles, WrittenTensor,
+    write_adapter, write_model,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_formats::mlx::{MlxAdapter, from_peft, to_peft};
 use reparam_formats::weights::Weights as _;
 
-use crate::merge::{MergeError, MergedWeights, Opened, check_free};
+use crate::merge::{Agreement, MergeError, MergedWeights, Opened, check_free};
 use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::open::{OpenedModel, model_directory};
 use crate::session::load_adapter;
-use crate::task::ModelRequest;
-use crate::{Result, TrainError};
+use crate::task::{DEFAULT_LENGTH, DataRequest, ModelRequest};
+use crate::{Result, Stop, TrainError};
 
-/// Writes a whole model for llama.cpp, with its adapter merged into it if it has one; returns the type of its matrices.
+/// What is written for llama.cpp, and what is said of it.
+#[derive(Debug, Clone)]
+pub struct GgufRequest {
+    /// The model, with the adapter that is merged into it, if any.
+    pub model: ModelRequest,
+    /// The type of matrices; that of the table of token vectors if absent.
+    pub dtype: Option<GgufDtype>,
+    /// Texts on which the model and the file are compared.
+    pub data: Option<DataRequest>,
+    /// The most tokens that both see at once.
+    pub sequence_length: usize,
+}
+
+impl GgufRequest {
+    /// Asks for a model as it is.
+    #[must_use]
+    pub fn new(model: ModelRequest, dtype: Option<GgufDtype>) -> Self {
+        Self {
+            model,
+            dtype,
+            data: None,
+            sequence_length: DEFAULT_LENGTH,
+        }
+    }
+}
+
+/// What a file for llama.cpp came to.
+#[derive(Debug, Clone)]
+pub struct GgufReport {
+    /// The type of its matrices.
+    pub dtype: GgufDtype,
+    /// Its tensors, with what rounding cost.
+    pub tensors: Vec<WrittenTensor>,
+    /// How close what the file computes in f32 is to the model, if that was asked for.
+    pub agreement: Option<Agreement>,
+}
+
+impl GgufReport {
+    /// Returns the tensor whose numbers lose most, relative to their size; `None` if none loses anything.
+    #[must_use]
+    pub fn worst(&self) -> Option<&WrittenTensor> {
+        let rounded = self.tensors.iter().filter(|of| of.max_error > 0.0);
+        rounded.max_by(|a, b| a.relative_error.total_cmp(&b.relative_error))
+    }
+}
+
+/// Writes a whole model for llama.cpp, with its adapter merged into it if it has one.
 ///
-/// Without a type, matrices have that of the table of token vectors. What llama.cpp does otherwise than the model is added to the
-/// warnings of the request.
+/// What llama.cpp does otherwise than the model is added to the warnings of the request.
 ///
 /// # Numerics
 ///
-/// The adapter is merged in f64, and each number rounded once.
+/// The adapter is merged in f64, and each number rounded once. The comparison is of the weights as the file has them, computed in
+/// f32; llama.cpp also rounds activations where it multiplies quantized weights.
 ///
 /// # Errors
 ///
 /// [`ModelError::NotInGguf`](reparam_models::ModelError::NotInGguf) for a model that llama.cpp would compute otherwise,
 /// [`TrainError::Gguf`] for a tokenizer that it does not have, a model and an adapter that do not fit, and those of files.
+///
+/// # Cost
+///
+/// A comparison takes the memory of two models in f32, and for as long as it runs the disk of one.
 pub fn model_to_gguf(
-    request: &ModelRequest,
-    dtype: Option<GgufDtype>,
+    request: &GgufRequest,
     output: &Path,
     hub: &HubOptions,
-) -> Result<GgufDtype> {
+    stop: Stop<'_>,
+) -> Result<GgufReport> {
     check_gguf(output)?;
-    let (request, hub) = &request.found(hub)?;
-    request.runtime.run(|| {
-        let adapter = request.adapter.iter().map(|path| (path.clone(), 1.0));
+    let (model_request, hub) = &request.model.found(hub)?;
+    model_request.runtime.run(|| {
+        let adapter = model_request.adapter.iter().map(|path| (path.clone(), 1.0));
         let adapters: Vec<(PathBuf, f64)> = adapter.collect();
-        let opened = Opened::find(request, &adapters, hub)?;
-        let mut weights = opened.weights(request)?;
+        let opened = Opened::find(model_request, &adapters, hub)?;
+        let mut weights = opened.weights(model_request)?;
         let OpenedModel {
             files,
             architecture,
             tokenizer,
             ..
         } = &opened.model;
-        let families = &request.catalog.families;
+        let families = &model_request.catalog.families;
         let model = families.gguf(architecture, weights.is_tied())?;
         let rows = architecture.vocab_size;
         let tokenizer = gguf_tokenizer(files, tokenizer, opened.template()?, rows)?;
         for note in model.notes.iter().chain(tokenizer.notes()) {
-            request.warnings.add(note.clone());
+            model_request.warnings.add(note.clone());
         }
-        let dtype = match dtype {
+        let dtype = match request.dtype {
             Some(dtype) => dtype,
             None => stored_type(&mut weights, &architecture.head_names().1)?,
         };
+        let compared = request.data.as_ref().map(|data| {
+            let result = (&opened, &model, dtype);
+            let on = (data, request.sequence_length);
+            rounded::compare(model_request, result, on, (output, hub), stop)
+        });
+        let agreement = compared.transpose()?;
         let name = files.directory().file_name();
         let name = name.and_then(|name| name.to_str());
         let options = ModelOptions { dtype, name };
-        write_model(output, &model, &tokenizer, &mut weights, options)?;
-        Ok(dtype)
+        let tensors = write_model(output, &model, &tokenizer, &mut weights, options)?;
+        Ok(GgufReport {
+            dtype,
+            tensors,
+            agreement,
+        })
     })?
 }
 
