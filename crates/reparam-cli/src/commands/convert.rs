@@ -79,7 +79,7 @@ pub(crate) fn run(args: ConvertArgs, context: &Context, printer: &mut Printer<'_
             dtype: dtype.map(GgufDtype::name),
             tensors: report
                 .iter()
-                .flat_map(|of| &of.tensors)
+                .flat_map(GgufReport::rounded)
                 .map(Rounded::of)
                 .collect(),
             agreement: report.as_ref().and_then(|report| report.agreement.as_ref()),

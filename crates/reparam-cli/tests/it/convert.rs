@@ -47,11 +47,56 @@ fn models_and_adapters_become_files_of_llama_cpp() {
             args,
         ]
         .concat();
-        let report = workplace.reparam(&all).succeeded().json();
+        let mut report = workplace.reparam(&all).succeeded().json();
+        let tensors = report.as_object_mut().expect("an object").remove("tensors");
         let expected = json!({"dtype": dtype, "format": "gguf", "kind": kind, "output": "a.gguf"});
         assert_eq!(report, expected);
+        // Of what is rounded, what that cost.
+        assert_eq!(tensors.is_some(), kind == "model" && dtype != "f32");
+        for tensor in tensors
+            .iter()
+            .flat_map(|all| all.as_array().expect("a list"))
+        {
+            assert!(tensor["relative_error"].as_f64() > Some(0.0), "{tensor}");
+        }
         assert_eq!(begins(&workplace.root().join("a.gguf")), b"GGUF");
     }
+}
+
+#[test]
+fn what_eight_bits_cost_is_said_on_texts() {
+    let workplace = Workplace::new();
+    let model = model();
+    let all = [
+        "convert",
+        "--to",
+        "gguf",
+        "--output",
+        "a.gguf",
+        "--model",
+        &model,
+        "--dtype",
+        "q8_0",
+        "--data",
+        "held_out.txt",
+    ];
+    let said = workplace.reparam(&all).succeeded();
+    for part in ["rounding", "divergence", "unrounded"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let report = workplace.reparam(&[&all[..], &["--json"]].concat());
+    let report = report.succeeded().json();
+    let number = |key: &str| report[key].as_f64().expect(key);
+    assert!(number("kl") > 0.0 && number("kl") <= number("max_kl"));
+    assert!((number("loss") - number("merged_loss")).abs() < 0.01);
+    // Nothing of the comparison stays.
+    let left = std::fs::read_dir(workplace.root()).expect("a directory");
+    let names = left.map(|entry| entry.expect("an entry").file_name());
+    assert!(
+        !names
+            .into_iter()
+            .any(|name| name.to_string_lossy().contains("rounded"))
+    );
 }
 
 #[test]
@@ -118,7 +163,7 @@ fn a_merged_adapter_says_its_base_itself() {
     convert(&["run", "--output", "a.gguf"]).succeeded();
     convert(&["run/adapter", "--model", &model(), "--output", "b.gguf"]).succeeded();
     assert_eq!(workplace.read("a.gguf"), workplace.read("b.gguf"));
-    convert(&["none", "--output", "c.gguf"]).failed(1, "none", "");
+    convert(&["none", "--output", "c.gguf"]).failed(1, "none", "adapter_config.json");
     // One that says none has to be told.
     workplace.copy_model("only");
     convert(&["only", "--output", "c.gguf"]).failed(1, "only is not an adapter", "save_pretrained");

@@ -77,7 +77,7 @@ fn models_of_other_families_and_quantized_ones() {
     refused(
         |place| {
             change_config(place, "model", |config| {
-                *config = json!({"model_type": "mamba", "architectures": 3, "d_model": "wide"});
+                *config = json!({"model_type": "rwkv", "architectures": 3, "d_model": "wide"});
             });
         },
         "'architectures' in model/config.json has to be a list of strings",
@@ -86,10 +86,10 @@ fn models_of_other_families_and_quantized_ones() {
     refused(
         |place| {
             change_config(place, "model", |config| {
-                *config = json!({"model_type": "mamba", "d_model": "wide"});
+                *config = json!({"model_type": "rwkv", "d_model": "wide"});
             });
         },
-        "the model type `mamba` is not supported",
+        "the model type `rwkv` is not supported",
         "llama",
     );
     refused(

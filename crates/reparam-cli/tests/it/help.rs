@@ -33,6 +33,7 @@ fn help_lists_the_commands() {
       explain   Explain what a model says of a text
       merge     Merge adapters into their base model
       convert   Write a model or an adapter for another program
+      data      Look at training data as the model will see them
       inspect   Describe a model, adapter, run directory or safetensors file
       bench     Benchmark training steps on random tokens
       methods   List methods and gradient transforms
@@ -153,6 +154,10 @@ fn help_of_train() {
 
               It is removed once the new run is loaded and checked. Other files in the directory stay.
 
+          --dry-run
+              Load and check everything, make two steps, and report what the run would take; nothing is
+              written
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -169,6 +174,7 @@ fn help_of_train() {
       reparam train run.toml --set train.max_steps=50 --set method.rank=8
       reparam train run.toml --output runs/second --json > events.jsonl
       reparam train run.toml --resume
+      reparam train run.toml --dry-run
 
     Tasks:
       causal-lm               predicts the next token

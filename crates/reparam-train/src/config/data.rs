@@ -526,8 +526,11 @@ impl RunData for DataConfig {
         check_eval_max(section, &config.eval)?;
         config.reading().check().map_err(|source| {
             let key = match source {
+                DataError::LearnWithoutPairs => {
+                    let fix = "remove `learn`, or set format = \"preference\"";
+                    return section.no_effect("learn", "the format is not `preference`", fix);
+                }
                 DataError::TemplateAndFormat { .. } | DataError::LearnOfPairs => "format",
-                DataError::LearnWithoutPairs => "learn",
                 _ => "fields",
             };
             section.at(key, ConfigErrorKind::Data { source })

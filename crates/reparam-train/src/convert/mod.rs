@@ -62,10 +62,16 @@ pub struct GgufReport {
 }
 
 impl GgufReport {
-    /// Returns the tensor whose numbers lose most, relative to their size; `None` if none loses anything.
+    /// Returns the tensors that are written in fewer bits than f32 has, and lose something by it.
+    pub fn rounded(&self) -> impl Iterator<Item = &WrittenTensor> {
+        let fewer = self.tensors.iter().filter(|of| of.dtype != GgufDtype::F32);
+        fewer.filter(|of| of.max_error > 0.0)
+    }
+
+    /// Returns the one of them that loses most, relative to its norm.
     #[must_use]
     pub fn worst(&self) -> Option<&WrittenTensor> {
-        let rounded = self.tensors.iter().filter(|of| of.max_error > 0.0);
+        let rounded = self.rounded();
         rounded.max_by(|a, b| a.relative_error.total_cmp(&b.relative_error))
     }
 }

@@ -188,7 +188,7 @@ fn a_page_escapes_what_comes_from_outside() {
         !page.contains("<script") && !page.contains('\u{1b}'),
         "{page}"
     );
-    assert_eq!(page.matches("&lt;script&gt;").count(), 10, "{page}");
+    assert_eq!(page.matches("&lt;script&gt;").count(), 11, "{page}");
     // Nothing is loaded from elsewhere.
     assert!(!page.contains("http") && !page.contains("src="), "{page}");
     assert!(page.contains("class=\"learned special\""), "{page}");

@@ -181,7 +181,7 @@ fn what_is_refused() {
         ("data", "eval_fraction = 0.5\neval = \"x\"", "exclude each other", ""),
         ("data", "eval_max = 5\neval = \"x\"", "exclude each other", ""),
         ("data", "eval_max = 5\neval_fraction = 0", "nothing is held out", "remove `eval_max`"),
-        ("data", "format = \"parquet\"", "unknown format `parquet`", "`text`, `lines`, `jsonl`, `csv`, `tsv`, `prompt_completion`, `alpaca`"),
+        ("data", "format = \"arrow\"", "unknown format `arrow`", "`text`, `lines`, `jsonl`, `csv`, `tsv`, `parquet`, `prompt_completion`, `alpaca`"),
         ("data", "format = \"text\"\ntrain_on_prompt = true", "`train_on_prompt` in [data] has no effect: documents of this `format` or `template` have no prompts", "remove `train_on_prompt`"),
         ("data", "train_on_prompt = true\nformat = \"lines\"", "`train_on_prompt` in [data] has no effect", "remove `train_on_prompt`"),
         ("data", "train_on_prompt = 1", "must be true or false", ""),
