@@ -113,7 +113,8 @@ fn read(mut document: Document) -> Result<TaskRun, String> {
             ConfigErrorKind::Transforms { .. } => document.remove("optimizer", "transforms"),
             // Names that are drawn at random are those of no row.
             ConfigErrorKind::Data { .. } => {
-                let mut keys = ["template", "fields", "chat_template", "weights"].into_iter();
+                let mut keys =
+                    ["template", "fields", "chat_template", "weights", "format"].into_iter();
                 keys.any(|key| document.remove("data", key))
             }
             ConfigErrorKind::MissingKey {
