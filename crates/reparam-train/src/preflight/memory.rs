@@ -104,10 +104,10 @@ fn inside(layer: &FeedForwardSpec) -> u64 {
     before_activation(layer) + layer.output.d_in as u64
 }
 
-/// Numbers of a token inside of a layer with experts: of each of its experts gate and up once joined and once apart, the input, and the
-/// output as it is, in the order of the tokens, and weighted; logits and probabilities of all; and the shared expert, with its output.
+/// Numbers that a token keeps inside of a layer with experts: of each of its experts the input, what is inside, and the output in the
+/// order of the tokens; logits and probabilities of all; and the shared expert, with its output.
 fn of_experts(width: u64, layer: &FeedForwardSpec, experts: &ExpertsSpec) -> u64 {
-    let each = inside(layer) + before_activation(layer) + 4 * width;
+    let each = inside(layer) + 2 * width;
     let shared = experts.shared.as_ref();
     let shared = shared.map_or(0, |shared| inside(&shared.feed_forward) + width);
     experts.per_token as u64 * each + 2 * experts.n_experts as u64 + shared
@@ -122,7 +122,11 @@ fn working(width: u64, block: &BlockSpec, fuses: [bool; 2]) -> u64 {
         2 * widths.iter().sum::<u64>() + 2 * width,
         match &layer.experts {
             None => 3 * inner + 2 * width,
-            Some(experts) => of_experts(width, layer, experts),
+            // Gate and up are also in one, and the output is also in the order of the experts and weighted.
+            Some(experts) => {
+                let more = before_activation(layer) + 2 * width;
+                of_experts(width, layer, experts) + experts.per_token as u64 * more
+            }
         },
     ];
     let sizes = fuses.map(|fuses| if fuses { 2 } else { NUMBER });
