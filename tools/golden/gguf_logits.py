@@ -4,6 +4,8 @@
     .venv-llama/bin/pip install numpy==2.4.6 llama-cpp-py-sync==0.11739 xllamacpp==2026.10.11549
     .venv-llama/bin/python tools/golden/gguf_logits.py target/release/reparam
 
+With names of cases behind the program only those are written, and all else stays.
+
 llama.cpp is the b11549 that is inside of xllamacpp; the other package has the declarations of its functions.
 
 The models are those of `testdata/golden/families` and `variants` with the changes of `gguf/cases.json` to their configuration, so that
@@ -88,8 +90,11 @@ def main():
         return target
 
     cases = json.loads((GOLDEN / "gguf/cases.json").read_text())
-    families = {}
-    for name, case in cases.items():
+    names = sys.argv[2:]
+    before = json.loads((GOLDEN / "gguf/logits.json").read_text()) if names else {}
+    families = before.get("families", {})
+    for name in names or cases:
+        case = cases[name]
         directory = place / name / "model"
         shutil.copytree(ROOT / case.get("from", f"testdata/golden/families/{name}"), directory)
         shutil.copy(GOLDEN / "gguf/tokenizer.json", directory)
@@ -98,6 +103,10 @@ def main():
         (directory / "config.json").write_text(json.dumps(config))
         tokens = [(7 * place + 11) % 69 + 3 for place in range(case.get("tokens", TOKENS))]
         families[name] = record(convert("--model", directory, "--dtype", "f32"), tokens)
+    if names:
+        (GOLDEN / "gguf/logits.json").write_text(json.dumps(before) + "\n")
+        shutil.rmtree(place)
+        return
     built_in = convert("--model", BASE, "--dtype", "f32")
     model = load(built_in)
     texts = [{"text": text, "tokens": model.tokenize(text)} for text in TEXTS]

@@ -8,9 +8,13 @@ every parameter of the base that PEFT's merge changes; `adapter_loss` is the los
 Layers with experts and without them alternate where a family has both. Tokens are drawn until no router is near a tie, in any layer,
 for the two sequences and for all tokens as one: the tests compare models whose numbers are rounded to bf16, too, where a
 near tie would be another model. The last expert that is chosen leads the next by `MINIMUM_GAP` in the router's logits, which are of size one.
+
+`testdata/golden/gguf/NAME/` are models of the two Qwen families with experts in all layers, as llama.cpp has them, drawn until no router
+is near a tie on the tokens of `gguf_logits.py`. With `gguf` as an argument only those are written.
 """
 
 import shutil
+import sys
 
 from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, write_json, write_tensors
 from write_families import COMMON, LENGTH, build, greedy_case, mean_loss
@@ -46,6 +50,25 @@ CONFIGS = {
         num_hidden_layers=4,
         head_dim=16,
         decoder_sparse_step=2,
+        moe_intermediate_size=20,
+        num_experts=6,
+        num_experts_per_tok=3,
+        norm_topk_prob=True,
+    ),
+}
+OF_GGUF = {
+    "qwen2_moe": Qwen2MoeConfig(
+        **COMMON,
+        num_hidden_layers=2,
+        moe_intermediate_size=20,
+        shared_expert_intermediate_size=28,
+        num_experts=6,
+        num_experts_per_tok=2,
+    ),
+    "qwen3_moe": Qwen3MoeConfig(
+        **COMMON,
+        num_hidden_layers=2,
+        head_dim=16,
         moe_intermediate_size=20,
         num_experts=6,
         num_experts_per_tok=3,
@@ -124,7 +147,23 @@ def write_adapter(name, directory, ids):
     return loss.item()
 
 
+def write_for_gguf(name, config):
+    """Writes a model whose routers are far from ties on the tokens that llama.cpp reads."""
+    ids = torch.tensor([[(7 * place + 11) % 69 + 3 for place in range(12)]])
+    model = build(config)
+    while smallest_gap(model, ids) <= MINIMUM_GAP:
+        model = build(config)
+    directory = GOLDEN / "gguf" / name
+    shutil.rmtree(directory, ignore_errors=True)
+    model.save_pretrained(directory)
+
+
 def main():
+    setup(29)
+    for name, config in OF_GGUF.items():
+        write_for_gguf(name, config)
+    if sys.argv[1:] == ["gguf"]:
+        return
     setup(23)
     for name, config in CONFIGS.items():
         directory = GOLDEN / "families" / name

@@ -1,7 +1,7 @@
 """Writes `testdata/golden/families/`: a tiny random model of each family as transformers saves it, and what it computes.
 
-Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensors` beside it has `input_ids` [2, 24] i64,
-`logits` [2, 24, vocabulary] f32, and under `grad.` the gradient of the mean loss for every parameter (a tied head is none).
+Each `NAME/` is a model directory (no tokenizer) in f32. `NAME.golden.safetensors` beside it has `input_ids` [2, 24] i64 (of Falcon-RW
+[2, 60]), `logits` [2, 24, vocabulary] f32, and under `grad.` the gradient of the mean loss for every parameter (a tied head is none).
 `NAME.golden.json` has that loss, the prompt and the greedy continuation, and for Gemma 3 the loss with logits capped.
 `NAME.legacy_config.json` describes the same model in the older form that most published checkpoints have; this script
 fails unless transformers computes the same from both.
@@ -21,6 +21,7 @@ Weights are normal with standard deviation 0.2, biases too, norm weights as they
 import json
 import shutil
 import sys
+from unittest import mock
 
 from golden_common import GOLDEN, load_base, lora_factors, randomize, setup, write_json, write_tensors
 
@@ -31,6 +32,7 @@ from transformers import BloomConfig, Cohere2Config, CohereConfig, FalconConfig,
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, GPTNeoConfig, GraniteConfig, MinistralConfig
 from transformers import MambaConfig, MistralConfig, Olmo2Config, Olmo3Config, OlmoConfig, OPTConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen3Config
 from transformers import SmolLM3Config, StableLmConfig, Starcoder2Config
+from transformers.models.falcon import modeling_falcon
 
 LENGTH = 24
 PROMPT = 8
@@ -211,9 +213,10 @@ ADDED = {
     "olmo": OlmoConfig(**COMMON, num_hidden_layers=2, clip_qkv=1.0),
     "falcon_alibi": FalconConfig(
         **POSITIONS,
-        hidden_size=32,
+        hidden_size=48,
         ffn_hidden_size=48,
-        num_attention_heads=4,
+        # Slopes of which some are no powers of two.
+        num_attention_heads=12,
         num_hidden_layers=2,
         alibi=True,
         multi_query=False,
@@ -254,6 +257,20 @@ ADDED = {
 
 # transformers 5.23 adds the bias by distance twice where attention is eager.
 SDPA = ["falcon_alibi"]
+
+# Others than `LENGTH`: so far that the smaller slopes matter.
+LENGTHS = {"falcon_alibi": 60}
+
+BUILD_ALIBI = modeling_falcon.build_alibi_tensor
+
+
+def alibi_in_f32(*arguments, **options):
+    """The bias of Falcon without the rounding of slopes and products to bf16, which reparam does not repeat."""
+    with mock.patch.object(torch.Tensor, "bfloat16", lambda tensor: tensor):
+        return BUILD_ALIBI(*arguments, **options)
+
+
+modeling_falcon.build_alibi_tensor = alibi_in_f32
 
 # Whose layers are joined, or stored the other way.
 ADAPTED = ["gpt2", "phi3", "gpt_neox", "falcon_new", "mamba"]
@@ -416,7 +433,7 @@ def write(name, config):
         model = AutoModelForCausalLM.from_pretrained(directory, attn_implementation="sdpa").eval()
     else:
         model = load_base(str(directory))
-    ids = torch.randint(3, config.vocab_size, (2, LENGTH))
+    ids = torch.randint(3, config.vocab_size, (2, LENGTHS.get(name, LENGTH)))
     loss = mean_loss(model, ids)
     loss.backward()
     with torch.no_grad():

@@ -650,16 +650,26 @@ impl Architecture {
     /// Returns whether any half of a block runs as one operation in training where weights are packed: one without dropout of its
     /// own, and attention without scores by distance.
     pub fn fuses_in_training(&self) -> bool {
-        let is_off = |p: Option<f64>| p.is_none_or(|p| p == 0.0);
-        let attends = |of: &AttentionSpec| {
-            self.relative.is_none() && of.fuses() && of.dropouts().into_iter().all(is_off)
-        };
-        let feeds =
-            |of: &FeedForwardSpec| of.experts.is_none() && of.dropouts().into_iter().all(is_off);
         let mut blocks = self.blocks.iter();
-        let fuses = blocks.any(|block| attends(&block.attention) || feeds(&block.feed_forward));
+        let fuses = blocks.any(|block| self.fused_halves(block).contains(&true));
         let mut encoder = self.seq2seq.iter();
         fuses || encoder.any(|spec| spec.encoder.fuses_in_training())
+    }
+
+    /// Returns whether attention and the feed-forward layer of one of its blocks are one operation each in training where weights are
+    /// packed. Attention to a source never is.
+    pub fn fused_halves(&self, block: &BlockSpec) -> [bool; 2] {
+        let is_off = |p: Option<f64>| p.is_none_or(|p| p == 0.0);
+        let BlockSpec {
+            attention,
+            feed_forward,
+            ..
+        } = block;
+        let attends = self.relative.is_none() && attention.fuses();
+        [
+            attends && attention.dropouts().into_iter().all(is_off),
+            feed_forward.experts.is_none() && feed_forward.dropouts().into_iter().all(is_off),
+        ]
     }
 
     /// Returns whether no token sees what comes after it; those of a source do.

@@ -44,6 +44,7 @@ pub fn causal_conv(
     let [channels, taps] = weight.dims();
     assert_eq!(channels, d, "a weight for each channel");
     assert_eq!(bounds.last().copied().unwrap_or(0), n, "the bounds");
+    assert!(bounds.is_sorted(), "the bounds");
     let is_native = native::is_native(&x)
         && native::is_native(&weight)
         && bias.as_ref().is_none_or(native::is_native);
@@ -164,6 +165,7 @@ pub fn selective_scan(
     assert_eq!(inputs.c.dims(), [n, states], "C");
     assert_eq!(inputs.d.dims(), [d], "D");
     assert_eq!(bounds.last().copied().unwrap_or(0), n, "the bounds");
+    assert!(bounds.is_sorted(), "the bounds");
     if let Some(initial) = &initial {
         assert_eq!(initial.dims(), [sequences, states, d], "initial states");
     }

@@ -5,7 +5,7 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor};
 use reparam_ops::fused::packed_expert_linear;
-use reparam_ops::{ExpertRows, LowRank, expert_linear};
+use reparam_ops::{ExpertRows, LinearPlan, expert_linear};
 
 use crate::methods::{self, Base};
 use crate::walk::container;
@@ -47,11 +47,22 @@ impl ExpertWeight {
     /// # Shapes
     ///
     /// - x: `[P, d_in]`, output: `[P, d_out]`
+    ///
+    /// # Panics
+    ///
+    /// Panics when the plan of what is attached is more than one low-rank term: a method that has `target_parameters` among its settings
+    /// makes no other.
     pub fn forward(&self, x: Tensor<2>, rows: &ExpertRows, context: &ForwardContext) -> Tensor<2> {
-        let one = |terms: Vec<LowRank>| {
-            let mut terms = terms.into_iter();
+        let one = |plan: LinearPlan| {
+            let LinearPlan {
+                input_scale,
+                low_rank,
+                output_scale,
+            } = plan;
+            let mut terms = low_rank.into_iter();
             let first = terms.next();
-            assert!(terms.next().is_none(), "experts have one low-rank term");
+            let is_all = terms.next().is_none() && input_scale.is_none() && output_scale.is_none();
+            assert!(is_all, "experts have one low-rank term, and no scales");
             first
         };
         if let Some(packed) = self.weight.as_packed() {
@@ -59,10 +70,10 @@ impl ExpertWeight {
             let plan = attached
                 .map(|attached| attached.packed_plan(Base::Packed(packed), context))
                 .unwrap_or_default();
-            return packed_expert_linear(x, packed, one(plan.low_rank), rows);
+            return packed_expert_linear(x, packed, one(plan), rows);
         }
         let (weight, plan) = methods::planned(self.weight.param(), context);
-        expert_linear(x, weight, one(plan.low_rank), rows)
+        expert_linear(x, weight, one(plan), rows)
     }
 
     fn with(self, change: impl FnOnce(Weight) -> Weight) -> Self {

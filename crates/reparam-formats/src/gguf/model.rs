@@ -1,5 +1,6 @@
 //! Whole models.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::write::{Take, TensorEntry, write};
@@ -43,8 +44,62 @@ pub enum Source {
         /// Whether it stays in f32 whatever is asked for.
         keeps_f32: bool,
     },
+    /// The weights of experts, one after the other: `[experts, rows, d_in]`. A checkpoint has them in one of two ways.
+    Experts {
+        /// A tensor of each expert, `[rows, d_in]`.
+        each: Vec<String>,
+        /// One of all of them, `[experts, all rows, d_in]`.
+        joined: String,
+        /// The rows of each expert there.
+        rows: Range<usize>,
+    },
     /// Numbers that the configuration gives.
     Given(Vec<f32>),
+}
+
+/// A part of a tensor of the checkpoint.
+pub(super) struct Part<'a> {
+    name: &'a str,
+    first: usize,
+    len: usize,
+}
+
+/// What the weights of experts are made of, in order, and their shape.
+pub(super) type ExpertParts<'a> = (Vec<Part<'a>>, Vec<usize>);
+
+/// Finds what the weights of experts are made of; in its place, a shape that they cannot be made of.
+pub(super) fn expert_parts<'a, W: Weights>(
+    (each, joined, rows): (&'a [String], &'a str, &Range<usize>),
+    weights: &mut W,
+) -> Result<Result<ExpertParts<'a>, Vec<usize>>, W::Error> {
+    let n = each.len();
+    let part = |name, first: usize, d_in: usize| Part {
+        name,
+        first: first * d_in,
+        len: rows.len() * d_in,
+    };
+    // A checkpoint that has no tensor of all has one of each.
+    if let Ok(shape) = weights.shape(joined) {
+        let [experts, all, d_in] = shape[..] else {
+            return Ok(Err(shape));
+        };
+        if experts != n || rows.end > all {
+            return Ok(Err(shape));
+        }
+        let parts = (0..n).map(|expert| part(joined, expert * all + rows.start, d_in));
+        return Ok(Ok((parts.collect(), vec![n, rows.len(), d_in])));
+    }
+    let mut width = None;
+    for name in each {
+        let shape = weights.shape(name)?;
+        let d_in = *width.get_or_insert(shape.last().copied().unwrap_or(0));
+        if shape != [rows.len(), d_in] {
+            return Ok(Err(shape));
+        }
+    }
+    let d_in = width.unwrap_or(0);
+    let parts = each.iter().map(|name| part(name, 0, d_in));
+    Ok(Ok((parts.collect(), vec![n, rows.len(), d_in])))
 }
 
 /// How the numbers of a tensor of the checkpoint are laid out in the file.
@@ -64,7 +119,7 @@ pub enum Layout {
     PlusOne,
     /// The checkpoint has the logarithm of what the file has the negative of.
     MinusExp,
-    /// The checkpoint has dimensions of one element, which the file has not.
+    /// The second of three dimensions of the checkpoint has one element; the file does not have it.
     Squeezed,
 }
 
@@ -139,6 +194,14 @@ where
             Some(Source::Stored { name, layout, .. }) => {
                 stored(entry, name, *layout, weights, take)
             }
+            Some(Source::Experts { each, joined, rows }) => {
+                let row = entry.shape.last().copied().unwrap_or(1);
+                let parts = expert_parts((each, joined, rows), weights)?;
+                let parts = parts.map_or_else(|_| Vec::new(), |(parts, _)| parts);
+                parts
+                    .into_iter()
+                    .try_for_each(|part| in_rows(part, row, weights, take))
+            }
         }
     })
 }
@@ -168,6 +231,19 @@ where
             layout,
             keeps_f32,
         } => (weights.shape(name)?, *keeps_f32, *layout),
+        Source::Experts { each, joined, rows } => {
+            match expert_parts((each, joined, rows), weights)? {
+                Ok((_, shape)) => (shape, false, Layout::AsStored),
+                Err(found) => {
+                    return Err(GgufError::Shape {
+                        tensor: weight.name.clone(),
+                        expected: format!("{} experts with {} rows each", each.len(), rows.len()),
+                        found,
+                    }
+                    .into());
+                }
+            }
+        }
     };
     let misfit = |expected: String| GgufError::Shape {
         tensor: weight.name.clone(),
@@ -183,7 +259,10 @@ where
                 return Err(misfit(format!("{heads} heads of an even width")).into());
             }
         }
-        Layout::Squeezed => shape.retain(|size| *size != 1),
+        Layout::Squeezed => match shape[..] {
+            [rows, 1, columns] => shape = vec![rows, columns],
+            _ => return Err(misfit("[channels, 1, width]".to_owned()).into()),
+        },
         Layout::AsStored | Layout::PlusOne | Layout::MinusExp => {}
     }
     let row = shape.last().copied().unwrap_or(1);
@@ -214,16 +293,13 @@ fn stored<W: Weights>(
     };
     match layout {
         Layout::AsStored | Layout::Squeezed => {
-            // Whole rows, so that blocks are whole, too.
-            let row = entry.shape.last().copied().unwrap_or(1).max(1);
-            let at_once = row.saturating_mul((PIECE / row).max(1)).min(n);
-            let mut values = vec![0.0; at_once];
-            for first in (0..n).step_by(at_once.max(1)) {
-                let part = &mut values[..at_once.min(n - first)];
-                weights.read(name, first, part)?;
-                take(part)?;
-            }
-            Ok(())
+            let part = Part {
+                name,
+                first: 0,
+                len: n,
+            };
+            let row = entry.shape.last().copied().unwrap_or(1);
+            in_rows(part, row, weights, take)
         }
         Layout::PlusOne | Layout::MinusExp => {
             let mut values = vec![0.0; n];
@@ -257,4 +333,23 @@ fn stored<W: Weights>(
             take(&moved)
         }
     }
+}
+
+/// Hands on numbers as they are, in whole rows, so that blocks are whole, too.
+fn in_rows<W: Weights>(
+    part: Part<'_>,
+    row: usize,
+    weights: &mut W,
+    take: &mut Take<'_, W::Error>,
+) -> Result<(), W::Error> {
+    let Part { name, first, len } = part;
+    let row = row.max(1);
+    let at_once = row.saturating_mul((PIECE / row).max(1)).min(len);
+    let mut values = vec![0.0; at_once];
+    for start in (0..len).step_by(at_once.max(1)) {
+        let values = &mut values[..at_once.min(len - start)];
+        weights.read(name, first + start, values)?;
+        take(values)?;
+    }
+    Ok(())
 }

@@ -83,12 +83,18 @@ where
     pub fn new(model: &GgufModel, weights: &'a mut W, dtype: GgufDtype) -> Result<Self, W::Error> {
         let mut rounded = BTreeMap::new();
         for weight in &model.weights {
-            let Source::Stored { name, layout, .. } = &weight.source else {
-                continue;
+            let (names, turned) = match &weight.source {
+                Source::Given(_) => continue,
+                Source::Stored { name, layout, .. } => {
+                    (vec![name.clone()], *layout == Layout::Transposed)
+                }
+                Source::Experts { each, joined, .. } => {
+                    (each.iter().chain([joined]).cloned().collect(), false)
+                }
             };
             let dtype = entry(weight, weights, dtype)?.dtype;
             if dtype != GgufDtype::F32 {
-                rounded.insert(name.clone(), (dtype, *layout == Layout::Transposed));
+                rounded.extend(names.into_iter().map(|name| (name, (dtype, turned))));
             }
         }
         Ok(Self {

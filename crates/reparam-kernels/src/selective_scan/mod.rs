@@ -54,13 +54,18 @@ impl ScanShape<'_> {
 
     /// Numbers that the backward pass needs beside the inputs: the states before every 32nd token of a sequence.
     pub fn kept(&self) -> usize {
-        self.chunks_before(self.sequences()) * self.states * self.channels
+        self.chunks_before(self.sequences())
+            .saturating_mul(self.states)
+            .saturating_mul(self.channels)
     }
 
     /// Chunks of the first `sequences` sequences.
     fn chunks_before(&self, sequences: usize) -> usize {
         let pairs = self.bounds.windows(2).take(sequences);
-        pairs.map(|pair| (pair[1] - pair[0]).div_ceil(CHUNK)).sum()
+        // Asked of bounds that were not checked, too.
+        pairs
+            .map(|pair| pair[1].saturating_sub(pair[0]).div_ceil(CHUNK))
+            .fold(0, usize::saturating_add)
     }
 
     fn blocks(&self) -> usize {

@@ -327,6 +327,8 @@ fn refuses_what_does_not_fit() {
         try_it(shape(2, 3, &[0, 3, 2]), good, 8, None),
         Err(KernelError::Bounds { index: 2, .. })
     ));
+    assert_eq!(shape(2, 3, &[0, 3, 2]).kept(), 6);
+    assert_eq!(shape(usize::MAX, 3, &[0, 40]).kept(), usize::MAX);
     assert!(matches!(
         try_it(shape(usize::MAX / 2, 3, &[0, 4]), good, 8, None),
         Err(KernelError::Overflow { .. })

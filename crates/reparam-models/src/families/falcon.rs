@@ -92,7 +92,8 @@ fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {
             block.share_norm();
         }
     })?;
-    // The bias is scaled as the scores are. transformers rounds it to bf16, and where attention is `eager` adds it twice.
+    // The bias is scaled as the scores are. transformers rounds slopes, positions and their products to bf16, which makes the bias one of
+    // positions in place of distances, and where attention is `eager` adds it twice.
     let scale = (decoder.head_dim as f64).powf(-0.5);
     architecture.relative = falls.then(|| RelativeSpec::alibi(decoder.n_heads, scale));
     architecture.prefix = "transformer".to_owned();

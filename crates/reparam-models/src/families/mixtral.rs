@@ -7,12 +7,20 @@ use super::decoder::{
     without_balancing,
 };
 use super::{Family, unsupported};
+use crate::gguf::{GgufExperts, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "mixtral",
     describe,
-    gguf: None,
+    gguf: Some(GgufFamily {
+        rotates_neighbours: true,
+        experts: Some(GgufExperts {
+            normalize: true,
+            shared: false,
+        }),
+        ..GgufFamily::new("llama")
+    }),
 };
 
 const NAMES: ExpertNames = ExpertNames {

@@ -7,12 +7,24 @@ use super::decoder::{
     Decoder, Defaults, ExpertNames, ExpertSizes, bias_attention, expert_counts, sliding_layers,
     sparse_layers, without_balancing,
 };
+use crate::gguf::{GgufBiases, GgufExperts, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen2_moe",
     describe,
-    gguf: None,
+    gguf: Some(GgufFamily {
+        biases: GgufBiases {
+            inputs: Some(true),
+            ..GgufBiases::NONE
+        },
+        square_queries: true,
+        experts: Some(GgufExperts {
+            normalize: false,
+            shared: true,
+        }),
+        ..GgufFamily::new("qwen2moe")
+    }),
 };
 
 fn describe(json: &ModelJson) -> Result<Architecture, ModelError> {

@@ -7,12 +7,19 @@ use super::decoder::{
     ATTENTION_BIAS, Decoder, Defaults, ExpertNames, ExpertSizes, bias_attention, expert_counts,
     sparse_layers, window_or, without_balancing,
 };
+use crate::gguf::{GgufExperts, GgufFamily};
 use crate::{Architecture, ModelError};
 
 pub(super) const FAMILY: Family = Family {
     model_type: "qwen3_moe",
     describe,
-    gguf: None,
+    gguf: Some(GgufFamily {
+        experts: Some(GgufExperts {
+            normalize: true,
+            shared: false,
+        }),
+        ..GgufFamily::new("qwen3moe")
+    }),
 };
 
 const NAMES: ExpertNames = ExpertNames {

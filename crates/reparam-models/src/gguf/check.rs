@@ -4,7 +4,7 @@ use reparam_formats::gguf::GgufValue;
 
 use super::{GgufFactors, GgufFamily, GgufHead, GgufWindows};
 use crate::Architecture;
-use crate::architecture::{AttentionSpec, BlockSpec, HeadWeights, NormSpec};
+use crate::architecture::{AttentionSpec, BlockSpec, FeedForwardSpec, HeadWeights, NormSpec};
 
 /// What the windows of a model come to.
 pub(super) struct Windows {
@@ -147,6 +147,7 @@ fn check_block(
     if family.square_queries && attention.n_heads * attention.head_dim != architecture.width {
         return Err("its queries are not as wide as its hidden states".to_owned());
     }
+    check_experts(family, feed_forward)?;
     if feed_forward.activation != family.activation {
         return Err("its activation function is another than llama.cpp's".to_owned());
     }
@@ -173,12 +174,50 @@ fn check_block(
     Ok(())
 }
 
+fn check_experts(family: &GgufFamily, layer: &FeedForwardSpec) -> Result<(), String> {
+    let (found, wanted) = match (&layer.experts, family.experts) {
+        (None, None) => return Ok(()),
+        (Some(_), None) => return Err("its feed-forward layer has experts".to_owned()),
+        (None, Some(_)) => {
+            return Err("its feed-forward layer has no experts, and llama.cpp's all do".to_owned());
+        }
+        (Some(found), Some(wanted)) => (found, wanted),
+    };
+    if found.normalize != wanted.normalize {
+        return Err(match found.normalize {
+            true => "the weights of a token's experts sum to one, which llama.cpp's do not",
+            false => {
+                "the weights of a token's experts are probabilities, and llama.cpp's sum to one"
+            }
+        }
+        .to_owned());
+    }
+    let Some(shared) = &found.shared else {
+        return match wanted.shared {
+            true => Err("it lacks the expert of all tokens".to_owned()),
+            false => Ok(()),
+        };
+    };
+    let own = &shared.feed_forward;
+    let mut layers = own.inputs.iter().chain([&own.output, &shared.gate]);
+    let is_plain = own.activation == family.activation && own.inputs.len() == 2;
+    match wanted.shared && is_plain && layers.all(|layer| !layer.bias && !layer.transposed) {
+        true => Ok(()),
+        false => Err("llama.cpp has no such expert of all tokens".to_owned()),
+    }
+}
+
 /// What a file says once for all layers.
 fn check_alike(first: &BlockSpec, block: &BlockSpec) -> Result<(), String> {
     let sizes = |block: &BlockSpec| {
         let attention = &block.attention;
         let heads = [attention.n_heads, attention.n_kv_heads, attention.head_dim];
-        (heads, block.feed_forward.output.d_in)
+        let experts = block.feed_forward.experts.as_ref().map(|experts| {
+            let shared = experts.shared.as_ref();
+            let shared = shared.map(|shared| shared.feed_forward.output.d_in);
+            (experts.n_experts, experts.per_token, shared)
+        });
+        (heads, block.feed_forward.output.d_in, experts)
     };
     let numbers = |block: &BlockSpec| {
         let AttentionSpec {

@@ -50,6 +50,8 @@ pub struct GgufFamily {
     pub head_bias: bool,
     /// Whether it reads bounds of queries, keys and values.
     pub clips: bool,
+    /// What the experts of its feed-forward layers are, which all have them then.
+    pub experts: Option<GgufExperts>,
     /// What it multiplies scores by, where that is not one over the root of a head's width.
     pub scale: fn(&Architecture) -> f64,
 }
@@ -74,6 +76,7 @@ impl GgufFamily {
             head_norms: true,
             head_bias: false,
             clips: false,
+            experts: None,
             scale: root_of_head,
         }
     }
@@ -123,6 +126,15 @@ impl GgufBiases {
         inputs: None,
         ..Self::NONE
     };
+}
+
+/// What the experts of an architecture of llama.cpp are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GgufExperts {
+    /// Whether the weights of those that a token goes through sum to one.
+    pub normalize: bool,
+    /// Whether there is one that all tokens go through.
+    pub shared: bool,
 }
 
 /// Which layers of an architecture of llama.cpp have a window.
@@ -258,6 +270,18 @@ fn settings(architecture: &Architecture, context: usize) -> Vec<(&'static str, G
             count("attention.key_length", attention.head_dim),
             count("attention.value_length", attention.head_dim),
         ]);
+        if let Some(experts) = &block.feed_forward.experts {
+            settings.extend([
+                count("expert_count", experts.n_experts),
+                count("expert_used_count", experts.per_token),
+                count("expert_feed_forward_length", block.feed_forward.output.d_in),
+            ]);
+            let shared = experts.shared.as_ref();
+            settings.extend(shared.map(|shared| {
+                let inner = shared.feed_forward.output.d_in;
+                count("expert_shared_feed_forward_length", inner)
+            }));
+        }
         let caps = [
             ("attn_logit_softcapping", attention.soft_cap),
             ("final_logit_softcapping", architecture.head.soft_cap),

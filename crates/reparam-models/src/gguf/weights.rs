@@ -4,7 +4,9 @@ use reparam_formats::gguf::{GgufWeight, Layout, Source};
 
 use super::{GgufFamily, GgufHead};
 use crate::Architecture;
-use crate::architecture::{BlockSpec, LinearSpec, NormKind, NormSpec};
+use crate::architecture::{
+    BlockSpec, ExpertsSpec, FeedForwardSpec, LinearSpec, NormKind, NormSpec,
+};
 
 /// Returns the tensors of the checkpoint with their names in a file.
 pub(super) fn weights(
@@ -111,6 +113,60 @@ impl Names<'_> {
         }
     }
 
+    fn feed_forward(&mut self, block: usize, layer: &FeedForwardSpec, end: &str) {
+        let name = |name: &str| format!("blk.{block}.{name}{end}");
+        // Up alone without a gate, or with both in one layer.
+        let inputs: &[&str] = match layer.inputs.len() {
+            1 => &["ffn_up"],
+            _ => &["ffn_gate", "ffn_up"],
+        };
+        for (of, linear) in inputs.iter().zip(&layer.inputs) {
+            self.linear(&name(of), linear, Layout::AsStored);
+        }
+        self.linear(&name("ffn_down"), &layer.output, Layout::AsStored);
+    }
+
+    fn experts(&mut self, block: usize, layer: &FeedForwardSpec, experts: &ExpertsSpec) {
+        let name = |name: &str| format!("blk.{block}.{name}.weight");
+        let full = |path: &str| self.architecture.full_path(path);
+        let (width, inner) = (layer.output.d_out, layer.output.d_in);
+        let names: Vec<[String; 3]> = (0..experts.n_experts)
+            .map(|expert| experts.stored_layers(expert).map(|name| full(&name)))
+            .collect();
+        let gate_up = experts.gate_up();
+        let parts = [
+            ("ffn_gate_exps", &gate_up, 0..inner),
+            ("ffn_up_exps", &gate_up, inner..2 * inner),
+            ("ffn_down_exps", &experts.down(), 0..width),
+        ];
+        let parts = parts.into_iter().enumerate();
+        let parts = parts.map(|(place, (of, joined, rows))| GgufWeight {
+            name: name(of),
+            source: Source::Experts {
+                each: names.iter().map(|names| names[place].clone()).collect(),
+                joined: full(joined),
+                rows,
+            },
+        });
+        let router = GgufWeight {
+            name: name("ffn_gate_inp"),
+            source: Source::Stored {
+                name: full(&experts.stored_router()),
+                layout: Layout::AsStored,
+                // Which experts are chosen hangs on its last digits.
+                keeps_f32: true,
+            },
+        };
+        let all: Vec<GgufWeight> = std::iter::once(router).chain(parts).collect();
+        self.weights.extend(all);
+        if let Some(shared) = &experts.shared {
+            self.feed_forward(block, &shared.feed_forward, "_shexp");
+            let gate = self.architecture.full_path(&shared.gate.path);
+            let of = format!("blk.{block}.ffn_gate_inp_shexp.weight");
+            self.put(&of, &gate, "weight", Layout::AsStored, true);
+        }
+    }
+
     fn block(&mut self, family: &GgufFamily, layer: usize, block: &BlockSpec) {
         let name = |name: &str| format!("blk.{layer}.{name}");
         let (attention, feed_forward) = (&block.attention, &block.feed_forward);
@@ -141,15 +197,10 @@ impl Names<'_> {
             self.linear(&name(of), linear, *layout);
         }
         self.linear(&name("attn_output"), &attention.output, Layout::AsStored);
-        // Up alone without a gate, or with both in one layer.
-        let inputs: &[&str] = match feed_forward.inputs.len() {
-            1 => &["ffn_up"],
-            _ => &["ffn_gate", "ffn_up"],
-        };
-        for (of, linear) in inputs.iter().zip(&feed_forward.inputs) {
-            self.linear(&name(of), linear, Layout::AsStored);
+        match &feed_forward.experts {
+            None => self.feed_forward(layer, feed_forward, ""),
+            Some(experts) => self.experts(layer, feed_forward, experts),
         }
-        self.linear(&name("ffn_down"), &feed_forward.output, Layout::AsStored);
         let norms = [
             ("attn_norm", &block.attention_norms.before),
             ("post_attention_norm", &block.attention_norms.inside),

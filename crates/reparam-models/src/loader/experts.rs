@@ -123,24 +123,25 @@ impl<'a> Loader<'a> {
                 Err(error) => self.unusable(error),
             }));
         }
-        let shape = match self.plan {
-            Some(_) => [1, 1],
-            None => joined.shape,
+        // Until the sizes have been compared with those of the files, no product of them need be a number.
+        let (shape, each) = match self.plan {
+            Some(_) => ([1, 1], 1),
+            None => (joined.shape, joined.stored.iter().product()),
         };
         let size = shape[0] * shape[1];
-        let each: usize = joined.stored.iter().product();
         PackedWeight::pack_experts(joined.n_experts, shape, numbers, |expert, range, to| {
+            if sources.is_empty() {
+                return to.fill(0.0);
+            }
             let mut at = expert * size + range.start;
             let mut rest = to;
             while !rest.is_empty() {
                 let (tensor, first) = (at / each, at % each);
                 let (part, others) = rest.split_at_mut(rest.len().min(each - first));
                 at += part.len();
-                let Some(source) = sources.get(tensor) else {
-                    return part.fill(0.0);
-                };
                 let range = first..first + part.len();
-                if let Err(error) = self.read_checked(source, &joined.names[tensor], range, part) {
+                let (source, name) = (&sources[tensor], &joined.names[tensor]);
+                if let Err(error) = self.read_checked(source, name, range, part) {
                     self.unusable(error);
                     sources.fill_with(|| Source::Nothing);
                 }

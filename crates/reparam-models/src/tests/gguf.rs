@@ -259,6 +259,74 @@ fn factors_and_bounds_are_settings() {
 }
 
 #[test]
+fn experts_are_joined_and_their_router_stays_precise() {
+    let sizes = json!({
+        "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 20, "shared_expert_intermediate_size": 28,
+    });
+    let model = gguf("qwen2_moe", sizes, false).expect("a model");
+    for (key, expected) in [
+        ("expert_count", 6),
+        ("expert_used_count", 2),
+        ("expert_feed_forward_length", 20),
+        ("expert_shared_feed_forward_length", 28),
+    ] {
+        assert_eq!(
+            setting(&model, key),
+            Some(&GgufValue::U32(expected)),
+            "{key}"
+        );
+    }
+    let of = |name: &str| {
+        let mut weights = model.weights.iter();
+        let found = weights.find(|weight| weight.name == format!("blk.1.{name}.weight"));
+        found.map(|weight| weight.source.clone()).expect(name)
+    };
+    let Source::Experts { each, joined, rows } = of("ffn_up_exps") else {
+        panic!("they are of experts");
+    };
+    assert_eq!(each[5], "model.layers.1.mlp.experts.5.up_proj.weight");
+    assert_eq!(
+        (each.len(), rows, joined.as_str()),
+        (6, 20..40, "model.layers.1.mlp.experts.gate_up_proj")
+    );
+    for (name, stored, keeps_f32) in [
+        ("ffn_gate_inp", "gate", true),
+        ("ffn_gate_inp_shexp", "shared_expert_gate", true),
+        ("ffn_down_shexp", "shared_expert.down_proj", false),
+    ] {
+        let expected = Source::Stored {
+            name: format!("model.layers.1.mlp.{stored}.weight"),
+            layout: Layout::AsStored,
+            keeps_f32,
+        };
+        assert_eq!(of(name), expected, "{name}");
+    }
+    for (family, changes, said) in [
+        ("qwen2_moe", json!({"norm_topk_prob": true}), "sum to one"),
+        (
+            "qwen3_moe",
+            json!({"norm_topk_prob": false}),
+            "probabilities",
+        ),
+        (
+            "qwen3_moe",
+            json!({"norm_topk_prob": true, "mlp_only_layers": [2]}),
+            "no experts",
+        ),
+    ] {
+        let error = gguf(family, changes, false).expect_err(said);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    // Of an architecture without experts it is no model.
+    let path = super::golden("families/qwen3_moe");
+    let mut experts = super::describe(&ModelJson::load(&path).expect("JSON"));
+    experts.model_type = "qwen3".to_owned();
+    let error = Families::builtin().gguf(&experts, false);
+    let error = error.expect_err("experts").to_string();
+    assert!(error.contains("has experts"), "{error}");
+}
+
+#[test]
 fn state_spaces_have_names_of_their_own() {
     let keys = json!({"intermediate_size": 128, "state_size": 5, "time_step_rank": 3});
     let model = gguf("mamba", keys.clone(), true).expect("a model");

@@ -111,10 +111,10 @@ fn load_error(config: &ModelJson) -> ModelError {
 
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
-    let error = load_error(&config_with(|json| json["model_type"] = "mamba".into()));
+    let error = load_error(&config_with(|json| json["model_type"] = "rwkv".into()));
     assert!(
         matches!(&error, ModelError::UnsupportedFamily { found, supported }
-            if found == "mamba" && supported == &Families::builtin().model_types()),
+            if found == "rwkv" && supported == &Families::builtin().model_types()),
         "{error}"
     );
     assert!(error.hint().is_some_and(|hint| hint.contains("llama")));

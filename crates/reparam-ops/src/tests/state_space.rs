@@ -91,7 +91,8 @@ fn a_scan_goes_on_where_it_ended() {
         let (expected, last) = f(inputs(0, 9), None, &[0, 9]);
         let (first, state) = f(inputs(0, 4), None, &[0, 4]);
         assert_eq!(state.dims(), [1, 4, 20]);
-        let (second, end) = f(inputs(4, 5), Some(state.require_grad()), &[0, 5]);
+        let state = state.autodiff().require_grad();
+        let (second, end) = f(inputs(4, 5), Some(state), &[0, 5]);
         let tolerance = if dtype == DType::F64 {
             1e-14
         } else {
@@ -121,4 +122,13 @@ fn a_batch_may_have_no_token() {
         );
         assert_eq!(y.dims(), [0, 3]);
     }
+}
+
+/// Nothing is allocated by bounds that fall.
+#[test]
+#[should_panic(expected = "the bounds")]
+fn bounds_rise() {
+    let inputs = scan_dims(4, 3, 2).map(|dims| Tensor::zeros(dims, &Device::flex().autodiff()));
+    let inputs = inputs.map(Tensor::require_grad);
+    selective_scan(scan_inputs(inputs.to_vec()), None, &[0, 1 << 60, 4]);
 }

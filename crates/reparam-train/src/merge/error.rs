@@ -75,6 +75,12 @@ pub enum MergeError {
         /// The tensor.
         name: String,
     },
+    /// The tensors of a base are not all rows of an adapted parameter, or have some twice.
+    #[error("the base does not have each row of the experts' '{name}' once", name = shown(name))]
+    Incomplete {
+        /// The parameter.
+        name: String,
+    },
     /// Several adapters, or one by half, are nothing that a merged model can be compared with.
     #[error("the merged model is compared with one adapter whose change is merged as it is")]
     ComparesOneAdapter,
@@ -92,6 +98,7 @@ impl MergeError {
             Self::NotInBase { .. } => {
                 "use base and adapter together (--model BASE --adapter ADAPTER): a model with a new head is one of another class"
             }
+            Self::Incomplete { .. } => "a file of the base is missing or damaged: fetch it again",
             Self::ComparesOneAdapter => "leave out --data, or merge one adapter without --weight",
             Self::SeveralTokens { .. } => {
                 "merge one of them, and train the other one anew on the result"

@@ -1,11 +1,13 @@
 //! The weights of a base with adapters in them, made one at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use reparam::methods::{Merge, Methods, TrainableRows};
 use reparam_formats::checkpoint::{Checkpoint, Dtype, StoredTensor};
 use reparam_formats::weights::Weights;
 use reparam_models::Architecture;
+use reparam_models::architecture::ExpertPart;
 
 use super::{LoadedAdapter, MergeError};
 use crate::model_files::ModelFiles;
@@ -19,8 +21,8 @@ pub(crate) struct MergedWeights<'a> {
     stored: BTreeMap<String, &'a str>,
     /// The layers that store their weight `[d_in, d_out]`.
     transposed: BTreeSet<String>,
-    /// Tensors of routers and experts, with the parameter that each is a part of and the first of its rows there.
-    experts: BTreeMap<String, (String, usize)>,
+    /// Tensors of routers and experts, with the part of a parameter that each is.
+    experts: BTreeMap<String, ExpertPart>,
     adapters: Vec<(Merge, f64)>,
     /// The rows of tokens that an adapter has, by the weight, with what their change is multiplied by.
     rows: BTreeMap<String, (TrainableRows, f64)>,
@@ -52,8 +54,6 @@ impl<'a> MergedWeights<'a> {
         let transposed = transposed
             .map(|linear| architecture.full_path(&linear.path))
             .collect();
-        let experts = architecture.expert_parts().into_iter();
-        let experts = experts.map(|(name, part)| (name, (part.parameter, part.rows.start)));
         let is_tied = architecture.head.tied
             && match (stored.get(&head), stored.get(&table)) {
                 (Some(head), Some(table)) => base.are_equal(head, table)?,
@@ -63,7 +63,7 @@ impl<'a> MergedWeights<'a> {
             base,
             stored,
             transposed,
-            experts: experts.collect(),
+            experts: architecture.expert_parts().into_iter().collect(),
             adapters: Vec::new(),
             rows: BTreeMap::new(),
             untied: None,
@@ -72,6 +72,7 @@ impl<'a> MergedWeights<'a> {
         };
         let tied = is_tied.then_some([(head.as_str(), table.as_str())]);
         let module = head.strip_suffix(".weight").unwrap_or(&head);
+        let parameters = architecture.expert_parameters();
         for (adapter, tokens, factor) in adapters {
             let adapter = adapter
                 .clone()
@@ -86,9 +87,10 @@ impl<'a> MergedWeights<'a> {
             let merge = methods.merge(
                 adapter,
                 |path| weights.linear_shape(path),
-                architecture.expert_parameters(),
+                parameters.clone(),
             )?;
             weights.check_whole(&merge)?;
+            weights.check_experts(&merge, &parameters)?;
             weights.adapters.push((merge, *factor));
             let names = is_tied.then(|| (head.clone(), table.clone()));
             for rows in tokens.iter().map(|tokens| tokens.layers(names.as_ref())) {
@@ -174,7 +176,7 @@ impl<'a> MergedWeights<'a> {
         let mut adapters = self.adapters.iter();
         let part = self.experts.get(name);
         adapters.any(|(merge, _)| {
-            if part.is_some_and(|(parameter, _)| merge.adapts_parameter(parameter)) {
+            if part.is_some_and(|part| merge.adapts_parameter(&part.parameter)) {
                 return true;
             }
             let module = name.strip_suffix(".weight").or(name.strip_suffix(".bias"));
@@ -250,11 +252,11 @@ impl<'a> MergedWeights<'a> {
                 .into());
             }
         };
-        if let Some((parameter, first)) = self.experts.get(name)
+        if let Some(ExpertPart { parameter, rows }) = self.experts.get(name)
             && merge.adapts_parameter(parameter)
         {
             let mut merged = base;
-            merge.add_to_rows(parameter, *first, &mut merged)?;
+            merge.add_to_rows(parameter, rows.start, &mut merged)?;
             return Ok(Some(merged));
         }
         if let Some(module) = name
@@ -289,6 +291,51 @@ impl<'a> MergedWeights<'a> {
             [rows, columns] => Some([rows, columns]),
             _ => None,
         }
+    }
+
+    /// Checks the tensors of the base that adapted parameters of experts are made of: their shapes, and that no row is missing or there
+    /// twice.
+    fn check_experts(
+        &self,
+        merge: &Merge,
+        parameters: &[(String, usize, [usize; 2])],
+    ) -> Result<()> {
+        let mut parts: BTreeMap<&str, Vec<(&str, Range<usize>)>> = BTreeMap::new();
+        for (name, ExpertPart { parameter, rows }) in &self.experts {
+            if self.stored.contains_key(name) {
+                let own = parts.entry(parameter).or_default();
+                own.push((name, rows.clone()));
+            }
+        }
+        let adapted = parameters.iter();
+        for (path, n_experts, [rows, d_in]) in
+            adapted.filter(|(path, ..)| merge.adapts_parameter(path))
+        {
+            let mut own = parts.remove(path.as_str()).unwrap_or_default();
+            own.sort_by_key(|(_, rows)| rows.start);
+            let mut end = 0;
+            let mut is_whole = true;
+            for (name, part) in own {
+                let stored = self.of_base(name)?.shape;
+                let is_joined =
+                    part.len() == *rows && *stored == [*n_experts, rows / n_experts, *d_in];
+                if *stored != [part.len(), *d_in] && !is_joined {
+                    return Err(MergeError::Shape {
+                        name: name.to_owned(),
+                        base: stored.to_vec(),
+                        adapter: vec![part.len(), *d_in],
+                    }
+                    .into());
+                }
+                is_whole &= part.start == end;
+                end = part.end;
+            }
+            if !is_whole || end != *rows {
+                let name = path.clone();
+                return Err(MergeError::Incomplete { name }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Refuses tensors that the base does not have: a new head needs another class than the base's.

@@ -2,7 +2,9 @@
 
 use reparam::optim::Optimizer;
 use reparam::parameters::{NamedTensor, ParameterList};
-use reparam_models::architecture::BlockSpec;
+use reparam_models::architecture::{
+    BlockSpec, ExpertsSpec, FeedForwardSpec, MixerSpec, StateSpaceSpec,
+};
 use reparam_models::{Architecture, Precision};
 use serde::Serialize;
 
@@ -41,19 +43,28 @@ impl Footprint {
         let encoder = architecture.seq2seq.iter().map(|spec| &spec.encoder);
         let blocks = || {
             let all = encoder.clone().chain([architecture]);
-            all.flat_map(|stack| stack.blocks.iter().map(|block| (stack.width, block)))
+            all.flat_map(|stack| {
+                stack.blocks.iter().map(|block| {
+                    let fuses = stack.fused_halves(block);
+                    let fuses = fuses.map(|fuses| is_packed && fuses);
+                    (stack.width as u64, block, fuses)
+                })
+            })
         };
-        let kept = blocks().map(|(width, block)| kept(width, block, is_packed, recompute));
-        let working = blocks().map(|(width, block)| working(width, block, is_packed));
+        let kept = blocks().map(|(width, block, fuses)| kept(width, block, fuses, recompute));
+        let working = blocks().map(|(width, block, fuses)| working(width, block, fuses));
         // Of a recurrent layer its gates before and after, and its states.
         let directions = (architecture.recurrent.iter())
             .flat_map(|spec| spec.layers.iter().flatten().map(|of| (of, spec.hidden)));
         let recurrent: u64 = directions
             .map(|(of, hidden)| NUMBER * (2 * of.input.d_out + 2 * hidden) as u64)
             .sum();
+        let width = architecture.width as u64;
+        let of_states = architecture.state_space.as_ref();
+        let [of_states, states_working] = of_states.map_or([0; 2], |spec| state_space(width, spec));
         Self {
-            kept_per_token: kept.sum::<u64>() + recurrent + NUMBER * architecture.width as u64,
-            working_per_token: working.max().unwrap_or(0) + 2 * NUMBER * architecture.width as u64,
+            kept_per_token: kept.sum::<u64>() + recurrent + of_states + NUMBER * width,
+            working_per_token: working.max().unwrap_or(0).max(states_working) + 2 * NUMBER * width,
             state_per_parameter: 0.0,
         }
     }
@@ -62,35 +73,80 @@ impl Footprint {
 /// Bytes that a token keeps of a block, with linear layers that all have a trained low-rank part.
 ///
 /// In f32: the inputs of both norms, the inputs of all linear layers, queries, keys, values and what the activation is made of.
-/// With packed weights a fused half keeps what its `# Cost` says, in bf16, and with `recompute` its input alone.
-fn kept(width: usize, block: &BlockSpec, is_packed: bool, recompute: bool) -> u64 {
-    let attention = block.attention.widths();
-    let [queries, keys, values] = attention.map(|width| width as u64);
-    let cross = if block.cross.is_some() { 2 } else { 1 };
-    let (width, inner) = (width as u64, block.feed_forward.output.d_in as u64);
-    let gate_and_up: u64 = if block.feed_forward.gated {
-        2 * inner
-    } else {
-        inner
+/// Where a half `fuses` it keeps what its `# Cost` says, in bf16, and with `recompute` its input alone.
+fn kept(width: u64, block: &BlockSpec, [attends, feeds]: [bool; 2], recompute: bool) -> u64 {
+    let [queries, keys, values] = block.attention.widths().map(|width| width as u64);
+    let apart = NUMBER * (2 * width + 2 * queries + keys + values);
+    let attention = match (attends, recompute) {
+        (true, true) => 2 * width,
+        (true, false) => 2 * (width + queries),
+        (false, _) => apart,
     };
-    let numbers = match (is_packed, recompute) {
-        (true, true) => return 2 * ((1 + cross) * width),
-        (true, false) => return 2 * (cross * (width + queries) + width + gate_and_up),
-        (false, _) => {
-            cross * (2 * width + 2 * queries + keys + values) + 2 * width + gate_and_up + inner
-        }
+    let cross = block.cross.as_ref().map_or(0, |_| apart);
+    let layer = &block.feed_forward;
+    let feed_forward = match (feeds, recompute, &layer.experts) {
+        (true, true, _) => 2 * width,
+        (true, false, _) => 2 * (width + before_activation(layer)),
+        (false, _, None) => NUMBER * (2 * width + inside(layer)),
+        (false, _, Some(experts)) => NUMBER * (2 * width + of_experts(width, layer, experts)),
     };
-    NUMBER * numbers
+    attention + cross + feed_forward
+}
+
+/// Numbers of a token that the activation of a layer is made of.
+fn before_activation(layer: &FeedForwardSpec) -> u64 {
+    let inner = layer.output.d_in as u64;
+    if layer.gated { 2 * inner } else { inner }
+}
+
+/// Numbers of a token inside of a feed-forward layer.
+fn inside(layer: &FeedForwardSpec) -> u64 {
+    before_activation(layer) + layer.output.d_in as u64
+}
+
+/// Numbers that a token keeps inside of a layer with experts: of each of its experts the input, what is inside, and the output in the
+/// order of the tokens; logits and probabilities of all; and the shared expert, with its output.
+fn of_experts(width: u64, layer: &FeedForwardSpec, experts: &ExpertsSpec) -> u64 {
+    let each = inside(layer) + 2 * width;
+    let shared = experts.shared.as_ref();
+    let shared = shared.map_or(0, |shared| inside(&shared.feed_forward) + width);
+    experts.per_token as u64 * each + 2 * experts.n_experts as u64 + shared
 }
 
 /// Bytes that a token needs while a block goes back: gradients of its widest half and what is made again.
-fn working(width: usize, block: &BlockSpec, is_packed: bool) -> u64 {
+fn working(width: u64, block: &BlockSpec, fuses: [bool; 2]) -> u64 {
     let widths = block.attention.widths().map(|width| width as u64);
-    let (width, inner) = (width as u64, block.feed_forward.output.d_in as u64);
-    let attention = 2 * widths.iter().sum::<u64>() + 2 * width;
-    let feed_forward = 3 * inner + 2 * width;
-    let size = if is_packed { 2 } else { NUMBER };
-    size * attention.max(feed_forward)
+    let layer = &block.feed_forward;
+    let inner = layer.output.d_in as u64;
+    let numbers = [
+        2 * widths.iter().sum::<u64>() + 2 * width,
+        match &layer.experts {
+            None => 3 * inner + 2 * width,
+            // Gate and up are also in one, and the output is also in the order of the experts and weighted.
+            Some(experts) => {
+                let more = before_activation(layer) + 2 * width;
+                of_experts(width, layer, experts) + experts.per_token as u64 * more
+            }
+        },
+    ];
+    let sizes = fuses.map(|fuses| if fuses { 2 } else { NUMBER });
+    (sizes[0] * numbers[0]).max(sizes[1] * numbers[1])
+}
+
+/// Bytes that a token keeps of state-space layers, and needs while one goes back.
+///
+/// A layer keeps its input, before and behind the norm, channels and gates, what the convolution, the steps, the scan and the gate make of them, what
+/// is selected, and the states before every 32nd token. Going back, each of these has a gradient, and the coefficients one for each block of
+/// 64 channels.
+fn state_space(width: u64, spec: &StateSpaceSpec) -> [u64; 2] {
+    let (channels, states) = (spec.channels as u64, spec.states as u64);
+    let of_layer = |layer: &MixerSpec| {
+        let selected = (layer.selection.d_out + layer.step.d_in) as u64 + 2 * states;
+        2 * width + 6 * channels + selected + channels * states / 32
+    };
+    let working = 6 * channels + 2 * states * channels.div_ceil(64);
+    let kept: u64 = spec.layers.iter().map(of_layer).sum();
+    [NUMBER * kept, NUMBER * working]
 }
 
 /// Numbers of an optimizer's state for each that is trained, found by a step with gradients of zero on the smallest of the modules

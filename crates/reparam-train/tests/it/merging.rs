@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use reparam::ForwardContext;
 use reparam_formats::checkpoint::{Checkpoint, Dtype};
 use reparam_formats::peft::AdapterFiles;
+use reparam_formats::safetensors::{TensorToWrite, write_safetensors};
 use reparam_models::TokenBatch;
 use reparam_train::config::Precision;
 use reparam_train::merge::{MergeError, MergeReport, MergeRequest, merge};
@@ -102,6 +103,74 @@ fn a_merged_model_is_its_adapter_for_every_method_and_base() {
         }
     }
     assert!(checked >= 14, "{checked}");
+}
+
+#[test]
+fn merged_experts_are_their_adapter() {
+    for family in ["mixtral", "qwen2_moe", "qwen3_moe"] {
+        let adapter = repository(&format!("testdata/golden/families/{family}.adapter"));
+        let place = tempfile::tempdir().expect("a directory");
+        let base = base_of(&adapter, &place);
+        let output = place.path().join("merged");
+        merged(&asked(&base, &[&adapter]), &output);
+        let plain = logits(&request(&base));
+        let expected = logits(&request(&base).with_adapter(&adapter));
+        let found = logits(&request(&output));
+        let error = difference(&found, &expected);
+        assert!(error <= LOGITS, "{family}: {error:e}");
+        assert!(difference(&plain, &expected) > 1e-3, "{family}");
+    }
+}
+
+/// A shape and numbers.
+type Stored = (Vec<usize>, Vec<f32>);
+
+#[test]
+fn experts_in_other_shapes_are_refused() {
+    let adapter = repository("testdata/golden/families/mixtral.adapter");
+    let name = "model.layers.1.block_sparse_moe.experts.3.w1.weight";
+    let error = |change: fn(Stored) -> Option<Stored>| {
+        let place = tempfile::tempdir().expect("a directory");
+        let base = base_of(&adapter, &place);
+        let checkpoint = Checkpoint::open(&base).expect("a checkpoint");
+        let stored = checkpoint.tensors().filter_map(|(own, tensor)| {
+            let values = tensor.to_f32_vec().expect("numbers");
+            let values = (tensor.shape.to_vec(), values);
+            let values = match own == name {
+                true => change(values)?,
+                false => values,
+            };
+            Some((own.to_owned(), values))
+        });
+        let stored: Vec<(String, Stored)> = stored.collect();
+        let tensors: Vec<TensorToWrite<'_>> = stored
+            .iter()
+            .map(|(name, (shape, values))| TensorToWrite::f32(name, shape, values))
+            .collect();
+        let path = base.join("model.safetensors");
+        write_safetensors(&path, &tensors, &Default::default()).expect("writes");
+        let output = place.path().join("merged");
+        let asked = asked(&base, &[&adapter]);
+        merge(&asked, &output, &offline(), Stop::never()).expect_err("it does not fit")
+    };
+    let turned = error(|(shape, values)| Some((vec![shape[1], shape[0]], values)));
+    let TrainError::Merge(MergeError::Shape { name: of, base, .. }) = &turned else {
+        panic!("{turned}");
+    };
+    assert_eq!((of.as_str(), base.as_slice()), (name, &[32, 24][..]));
+    let short = error(|(shape, values)| {
+        let rest = values[shape[1]..].to_vec();
+        Some((vec![shape[0] - 1, shape[1]], rest))
+    });
+    assert!(
+        matches!(short, TrainError::Merge(MergeError::Shape { .. })),
+        "{short}"
+    );
+    let gone = error(|_| None);
+    let TrainError::Merge(MergeError::Incomplete { name }) = &gone else {
+        panic!("{gone}");
+    };
+    assert_eq!(name, "model.layers.1.mlp.experts.gate_up_proj");
 }
 
 #[test]

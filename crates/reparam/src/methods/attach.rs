@@ -8,6 +8,7 @@ use reparam_ops::fused::{PackedDType, PackedWeight};
 
 use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
 use super::method::{Base, Layer, MethodConfig, Place, Start};
+use super::target_parameters::select_parameters;
 use super::targets::{LinearModule, all_modules};
 use super::{Biases, MethodError, Result, WeightLayout};
 use crate::ForwardContext;
@@ -73,7 +74,7 @@ pub fn attach_all<M: Module>(
         return Err(MethodError::already_attached(linear, attached, kind));
     }
     match methods {
-        [method] => parameters = method.selection().select_parameters(parameters)?,
+        [method] => parameters = select_parameters(*method, parameters)?,
         methods => {
             let mut all = methods.iter();
             if let Some(method) = all.find(|of| !of.selection().target_parameters.is_empty()) {
@@ -153,7 +154,7 @@ pub fn least_numbers<M: Module>(
     method: &dyn MethodConfig,
 ) -> Result<Option<(&'static str, u128)>> {
     let (linears, parameters) = all_modules(model);
-    let parameters = method.selection().select_parameters(parameters)?;
+    let parameters = select_parameters(method, parameters)?;
     let candidates: Vec<&LinearModule> = linears.iter().collect();
     let mut selected = method.selection().select(&candidates)?;
     selected.extend(&parameters);
@@ -379,13 +380,20 @@ impl<'a> Attach<'a> {
 
     /// Whether a method that says so of itself has a plan over packed weights. It is asked on the smallest layer, over zeros.
     fn has_plan(&self, on_layer: &OnLayer, linear: &LinearModule) -> bool {
-        let size = |linear: &LinearModule| linear.shape.iter().product::<usize>();
+        // Of experts one: all have the same factors.
+        let shape = |linear: &LinearModule| {
+            let [rows, d_in] = linear.shape;
+            let n_experts = linear.parameter.as_ref().map_or(1, |of| of.n_experts);
+            [rows / n_experts, d_in]
+        };
+        let size = |linear: &LinearModule| shape(linear).iter().product::<usize>();
         let packed = self.selected[0].iter().filter(|own| own.is_packed);
         let smallest = packed.min_by_key(|own| size(own));
         if smallest.is_some_and(|own| own.path != linear.path) {
             return true;
         }
-        let zeros = PackedWeight::pack(&[linear.shape], PackedDType::Bf16, |_, _, to| to.fill(0.0));
+        let zeros =
+            PackedWeight::pack(&[shape(linear)], PackedDType::Bf16, |_, _, to| to.fill(0.0));
         let context = ForwardContext::inference();
         let method = &on_layer.method;
         zeros.iter().all(|weight| {

@@ -68,6 +68,12 @@ pub enum MethodError {
         /// The method.
         method: &'static str,
     },
+    /// A method without factors of experts was to adapt parameters that are no linear layer's.
+    #[error("`{method}` cannot adapt target_parameters: it has no factors of experts")]
+    NoParameters {
+        /// The method.
+        method: &'static str,
+    },
     /// PEFT does not have the method.
     #[error("PEFT has no adapter file for `{method}`")]
     NoAdapterFile {
@@ -235,6 +241,7 @@ impl MethodError {
                 Some("put `weight` before `bias` in the layer's struct".into())
             }
             Self::ParametersBeside { .. } => Some("attach it alone, or leave out target_parameters".into()),
+            Self::NoParameters { .. } => Some("use the method `lora`, or leave out target_parameters".into()),
             Self::NoAdapterFile { .. } => Some("save the whole model instead".into()),
             Self::TokenRows { .. } => {
                 Some("the adapter was trained on another base model, or leave its method off the output head".into())

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use reparam_formats::peft::{self, AdapterFiles, TargetModules};
 
 use super::attached::{NamedParam, Theta};
+use super::target_parameters::select_parameters;
 use super::{
     ExpertParameter, Layer, LinearModule, Method, MethodConfig, MethodError, Methods, NewTensor,
     Place, Result, WeightLayout,
@@ -106,7 +107,7 @@ impl Methods {
                 weight_id: ParamId::new(),
                 bias_id: None,
             });
-        let parameters = config.selection().select_parameters(parameters.collect())?;
+        let parameters = select_parameters(&*config, parameters.collect())?;
         mismatch("the model has no such linear layers", unknown)?;
         let layout = WeightLayout::OutIn;
         let selection = config.selection().clone().with_weight_layout(layout);
@@ -171,7 +172,8 @@ impl Merge {
         let [Some(a), Some(b)] = factors else {
             return Err(problem());
         };
-        if first + base.len() / d_in > all_rows {
+        let is_whole = base.len().is_multiple_of(d_in);
+        if !is_whole || first.saturating_add(base.len() / d_in) > all_rows {
             return Err(problem());
         }
         let d_out = all_rows / n_experts;

@@ -3,7 +3,7 @@
 use reparam_formats::nearest;
 use reparam_formats::peft::{PeftError, targets_parameter};
 
-use super::{LinearModule, Result, Selection};
+use super::{LinearModule, MethodConfig, MethodError, Result, Selection};
 use crate::schema::{SettingKind, SettingSpec, optional};
 
 /// `target_parameters` of a run file, for methods that have factors of them.
@@ -23,16 +23,26 @@ pub struct ExpertParameter {
     pub wrapped: usize,
 }
 
+/// Returns the parameters that a method adapts of all that are no linear layer's, each with where PEFT has its factors.
+///
+/// # Errors
+///
+/// Fails when an entry matches nothing, or the method does not have the setting: it would take the weights of all experts for one.
+pub(super) fn select_parameters(
+    method: &dyn MethodConfig,
+    parameters: Vec<LinearModule>,
+) -> Result<Vec<LinearModule>> {
+    let (spec, selection) = (method.spec(), method.selection());
+    let mut settings = spec.settings.iter();
+    let has_setting = settings.any(|setting| setting.key == TARGET_PARAMETERS.key);
+    match selection.target_parameters.is_empty() || has_setting {
+        true => selection.select_parameters(parameters),
+        false => Err(MethodError::NoParameters { method: spec.kind }),
+    }
+}
+
 impl Selection {
-    /// Returns the selected ones of all parameters that are no linear layer's, each with where PEFT has its factors.
-    ///
-    /// # Errors
-    ///
-    /// Fails when an entry matches nothing.
-    pub(super) fn select_parameters(
-        &self,
-        parameters: Vec<LinearModule>,
-    ) -> Result<Vec<LinearModule>> {
+    fn select_parameters(&self, parameters: Vec<LinearModule>) -> Result<Vec<LinearModule>> {
         let is_selected =
             |own: &LinearModule| targets_parameter(&self.target_parameters, &own.path);
         for target in &self.target_parameters {

@@ -86,6 +86,8 @@ fn numbers_come_back_in_every_type_and_layout() {
         ("bias", vec![8], ramp(8)),
         ("turned", vec![2, 3], ramp(6)),
         ("norm", vec![4], ramp(4)),
+        ("conv", vec![3, 1, 2], ramp(6)),
+        ("one", vec![3, 1, 1], ramp(3)),
     ]);
     let all = vec![
         stored("a", "plain", Layout::AsStored),
@@ -94,6 +96,8 @@ fn numbers_come_back_in_every_type_and_layout() {
         stored("d", "bias", Layout::Pairs { heads: 2 }),
         stored("e", "turned", Layout::Transposed),
         stored("f", "norm", Layout::PlusOne),
+        stored("h", "conv", Layout::Squeezed),
+        stored("i", "one", Layout::Squeezed),
         GgufWeight {
             name: "g".to_owned(),
             source: Source::Given(vec![0.5, 8.0]),
@@ -135,6 +139,11 @@ fn numbers_come_back_in_every_type_and_layout() {
         assert_eq!(at("e").values, [-3.5, -0.5, -2.5, 0.5, -1.5, 1.5]);
         assert_eq!(at("f").values, [-2.5, -1.5, -0.5, 0.5]);
         assert_eq!((at("f").kind, &*at("g").values), (0, &[0.5, 8.0][..]));
+        // A convolution over one token is a matrix, too.
+        assert_eq!(
+            (&*at("h").shape, &*at("i").shape),
+            (&[3, 2][..], &[3, 1][..])
+        );
         assert_eq!(file.metadata["some.block_count"], GgufValue::U32(2));
         let name = GgufValue::Text("tiny".to_owned());
         assert_eq!(file.metadata["general.name"], name);
@@ -154,6 +163,64 @@ fn what_does_not_fit_is_refused_and_writes_nothing() {
     let odd = model(vec![stored("a", "heads", Layout::Pairs { heads: 2 })]);
     let error = written(&odd, &mut weights, GgufDtype::F32).expect_err("heads of three rows");
     assert!(matches!(error, GgufError::Shape { .. }), "{error}");
+    let flat = model(vec![stored("a", "heads", Layout::Squeezed)]);
+    let error = written(&flat, &mut weights, GgufDtype::F32).expect_err("no convolution");
+    assert!(matches!(error, GgufError::Shape { .. }), "{error}");
     let none = model(vec![stored("a", "nothing", Layout::AsStored)]);
     assert!(written(&none, &mut weights, GgufDtype::F32).is_err());
+}
+
+/// One by one or all in one tensor, of which a part of each expert's rows may be wanted, the numbers are the same.
+#[test]
+fn experts_are_written_one_after_the_other() {
+    let mut weights = checkpoint(&[
+        ("e0", vec![2, 32], ramp(64)),
+        (
+            "e1",
+            vec![2, 32],
+            ramp(64).iter().map(|x| x * 0.5).collect(),
+        ),
+        ("wide", vec![2, 16], ramp(32)),
+        ("all", vec![2, 3, 32], ramp(192)),
+    ]);
+    let of = |each: [&str; 2], joined: &str, rows| {
+        model(vec![GgufWeight {
+            name: "a".to_owned(),
+            source: Source::Experts {
+                each: each.map(str::to_owned).to_vec(),
+                joined: joined.to_owned(),
+                rows,
+            },
+        }])
+    };
+    for (dtype, kind) in [
+        (GgufDtype::F32, 0),
+        (GgufDtype::BF16, 30),
+        (GgufDtype::Q8_0, 8),
+    ] {
+        let apart = of(["e0", "e1"], "none", 0..2);
+        let file = written(&apart, &mut weights, dtype).expect("a file");
+        let found = &file.tensors["a"];
+        assert_eq!((found.kind, &*found.shape), (kind, &[2, 2, 32][..]));
+        let joined = of(["none", "none"], "all", 1..3);
+        let file = written(&joined, &mut weights, dtype).expect("a file");
+        let all = &file.tensors["a"];
+        assert_eq!((all.kind, &*all.shape), (kind, &[2, 2, 32][..]));
+        if kind == 0 {
+            let expected: Vec<f64> = ramp(64).into_iter().map(f64::from).collect();
+            assert_eq!(found.values[..64], expected);
+            assert_eq!((found.values[64], found.values[127]), (-1.75, 29.75));
+            // Rows 1 and 2 of three of each.
+            assert_eq!((all.values[0], all.values[64]), (28.5, 124.5));
+        }
+    }
+    for wrong in [
+        of(["e0", "wide"], "none", 0..2),
+        of(["e0", "e1"], "none", 0..1),
+        of(["e0", "e1"], "all", 2..4),
+        of(["e0", "e1"], "e0", 0..1),
+    ] {
+        let error = written(&wrong, &mut weights, GgufDtype::F32).expect_err("no experts");
+        assert!(matches!(error, GgufError::Shape { .. }), "{error}");
+    }
 }

@@ -4,7 +4,7 @@ use super::{AdamW, EpsPlacement};
 use crate::optim::entry::{BETA1, BETA2, TransformEntry, WEIGHT_DECAY, eps, optimizer};
 use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, damped_inverse};
-use crate::optim::rules::{is_a, lora_pairs, require_pairs};
+use crate::optim::rules::{is_a, lora_pairs, require_products};
 use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::optim::transforms::{Freeze, WeightDecay};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
@@ -106,6 +106,6 @@ impl GradientTransform for LoraFa {
     }
 
     fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
-        require_pairs(self.name(), parameters)
+        require_products(self.name(), parameters)
     }
 }

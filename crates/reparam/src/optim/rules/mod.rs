@@ -6,5 +6,5 @@ mod pairs;
 mod roles;
 
 pub(crate) use names::require_match;
-pub(crate) use pairs::{is_a, is_b, lora_pairs, require_pairs};
+pub(crate) use pairs::{is_a, is_b, lora_pairs, require_pairs, require_products};
 pub use roles::{Placed, Role};

@@ -37,16 +37,8 @@ pub(crate) fn lora_pairs(parameters: &[NamedTensor]) -> Vec<Pair> {
 /// How the names of experts' factors go on behind the path of the experts: each of their parameters wraps those before it.
 const OF_EXPERTS: [&str; 2] = [".experts.lora_", ".experts.base_layer."];
 
-/// Refuses parameters without such a pair, and pairs whose product is no weight: those of experts, which are side by side in another
-/// order in `A` than in `B`.
+/// Refuses parameters without such a pair.
 pub(crate) fn require_pairs(transform: &'static str, parameters: &[NamedTensor]) -> Result<()> {
-    let mut names = parameters.iter().map(|tensor| &tensor.name);
-    if let Some(name) = names.find(|name| OF_EXPERTS.iter().any(|part| name.contains(part))) {
-        return Err(OptimError::OfExperts {
-            transform,
-            name: name.clone(),
-        });
-    }
     if lora_pairs(parameters).is_empty() {
         return Err(OptimError::NoEffect {
             transform,
@@ -54,4 +46,17 @@ pub(crate) fn require_pairs(transform: &'static str, parameters: &[NamedTensor])
         });
     }
     Ok(())
+}
+
+/// [`require_pairs`], and refuses pairs whose product is no weight: those of experts, which are side by side in another order in `A`
+/// than in `B`.
+pub(crate) fn require_products(transform: &'static str, parameters: &[NamedTensor]) -> Result<()> {
+    let mut names = parameters.iter().map(|tensor| &tensor.name);
+    if let Some(name) = names.find(|name| OF_EXPERTS.iter().any(|part| name.contains(part))) {
+        return Err(OptimError::OfExperts {
+            transform,
+            name: name.clone(),
+        });
+    }
+    require_pairs(transform, parameters)
 }

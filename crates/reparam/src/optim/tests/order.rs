@@ -234,6 +234,34 @@ fn a_group_changes_only_its_own() {
     );
 }
 
+/// The factors of experts are in another order in `A` than in `B`: what needs their product cannot work on them, a ratio of rates can.
+#[test]
+fn factors_of_experts_have_rates_and_no_product() {
+    let named = |name: &str| {
+        let mut one = list(&[1.0, 2.0], DType::F64);
+        one[0].name = format!("mlp.experts.{name}");
+        one
+    };
+    for place in ["", "base_layer."] {
+        let names = ["A", "B"].map(|factor| format!("{place}lora_{factor}.weight"));
+        let factors: ParameterList = names.iter().flat_map(|name| named(name)).collect();
+        let plus = LoraPlus::new(16.0).unwrap();
+        plus.check(&factors, 1).unwrap();
+        for kind in ["riemannian", "lora_fa"] {
+            let error = part(kind).check(&factors, 1);
+            assert!(
+                matches!(error, Err(OptimError::OfExperts { transform, .. }) if transform == kind),
+                "{error:?}"
+            );
+        }
+    }
+    let error = LoraPlus::new(16.0).unwrap().check(&named("weight"), 1);
+    assert!(
+        matches!(error, Err(OptimError::NoEffect { .. })),
+        "{error:?}"
+    );
+}
+
 #[test]
 fn a_frozen_parameter_stays_to_the_bit() {
     let parts = vec![part("adamw"), part("freeze")];

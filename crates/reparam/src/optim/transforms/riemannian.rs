@@ -3,7 +3,7 @@
 use crate::optim::entry::{TransformEntry, one};
 use crate::optim::error::Result;
 use crate::optim::math::{as_matrix, damped_inverse};
-use crate::optim::rules::{lora_pairs, require_pairs};
+use crate::optim::rules::{lora_pairs, require_products};
 use crate::optim::transform::{GradientTransform, StepContext, Transformed, placed};
 use crate::parameters::{NamedTensor, ParameterList, flatten};
 use crate::schema::{Range, number};
@@ -75,6 +75,6 @@ impl GradientTransform for Riemannian {
     }
 
     fn check(&self, parameters: &[NamedTensor], _horizon: u64) -> Result<()> {
-        require_pairs(self.name(), parameters)
+        require_products(self.name(), parameters)
     }
 }
