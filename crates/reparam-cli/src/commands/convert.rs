@@ -265,7 +265,10 @@ fn write_lora(
     }
     printer.row(
         "error",
-        &format!("{:.3e} of the change", report.relative_error()),
+        &format!(
+            "{:.3e} of the change of these layers",
+            report.relative_error()
+        ),
     )?;
     if let Some(agreement) = &report.agreement {
         print_agreement(agreement, "source", printer)?;
