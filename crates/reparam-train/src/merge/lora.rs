@@ -42,6 +42,8 @@ pub struct LoraRequest {
     pub source: LoraSource,
     /// How large the factors are.
     pub size: FactorSize,
+    /// PEFT's word for the task, where an adapter does not say it.
+    pub task_type: Option<String>,
     /// Texts on which the source and the base with the LoRA are compared.
     pub data: Option<DataRequest>,
     /// The most tokens that both see at once.
@@ -300,9 +302,6 @@ fn adapter_of(
         let value = source.as_ref().map(|config| config.str(key)).transpose()?;
         Ok(value.flatten().map(str::to_owned))
     };
-    let is_causal = (opened.model.files.json().architectures)
-        .iter()
-        .any(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"));
     let config = LoraAdapterConfig {
         r: rank,
         // A scaling of 1 for each.
@@ -321,10 +320,7 @@ fn adapter_of(
             .any(|path| architecture.stores_transposed(&format!("{path}.weight"))),
         base_model_name_or_path: Some(request.base.model.clone()),
         revision: said("revision")?,
-        task_type: match said("task_type")? {
-            Some(task) => Some(task),
-            None => is_causal.then(|| "CAUSAL_LM".to_owned()),
-        },
+        task_type: said("task_type")?.or_else(|| request.task_type.clone()),
         ..LoraAdapterConfig::default()
     };
     let mut tensors = BTreeMap::new();

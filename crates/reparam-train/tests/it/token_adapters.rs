@@ -69,6 +69,7 @@ impl Place {
             base: request(base, None, Precision::F32),
             source,
             size: FactorSize::Rank(4),
+            task_type: None,
             data: Some(self.data()),
             sequence_length: 64,
         };
