@@ -2,8 +2,10 @@
 
 Each base gets three tokens (two ordinary ones and a special one) and as many rows. `tied/` is on `assets/stories260K`, whose head is its
 table; the tables, which PEFT stores of a model whose vocabulary grew, are taken out of the file, as PEFT itself leaves them out
-where it did not. `untied/` is on `variants/untied_bias` with rows of table and head, in the file that PEFT wrote. The factors B and
-the rows are normal with standard deviation 0.05.
+where it did not. The others are in the files that PEFT wrote: `untied/` on `variants/untied_bias` with rows of table and head,
+`untied_list/` with rows of the table alone, beside which PEFT stores the whole head by its own name; `tied_list/` and `tied_dict/`
+on `variants/linear_rope`, whose head is its table, in which PEFT stores the rows and the table under both names, though the dict
+says the table alone. The factors B and the rows are normal with standard deviation 0.05.
 
 `expected.json` has for each its base, `input_ids` of one document with the new tokens in it, the `loss` (the mean negative
 log-likelihood of all tokens but the first) and, for `tied`, a `text` and its `text_ids` by the tokenizer beside the adapter.
@@ -21,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 UNTIED = str(GOLDEN / "variants" / "untied_bias")
+TIED = str(GOLDEN / "variants" / "linear_rope")
 STD = 0.05
 TOKENS = ["<tool>", "</tool>", "<|call|>"]
 
@@ -85,6 +88,12 @@ def main():
     ids = [1, *torch.randint(3, rows, (12,)).tolist(), rows, 7, rows + 2, rows + 1, 9, rows]
     loss = measured(model, ids, "untied", gradients)
     expected["untied"] = {"base": UNTIED, "input_ids": ids, "loss": loss, "indices": new}
+
+    for name, base, named in [("untied_list", UNTIED, None), ("tied_list", TIED, None), ("tied_dict", TIED, "embed_tokens")]:
+        model = adapted(base, new if named is None else {named: new}, rows + 3)
+        save(model, name, with_tables=True)
+        loss = measured(model, ids, name, gradients)
+        expected[name] = {"base": base, "input_ids": ids, "loss": loss, "indices": new}
 
     save_file(gradients, GOLDEN / "tokens" / "gradients.safetensors")
     write_json(GOLDEN / "tokens" / "expected.json", expected)

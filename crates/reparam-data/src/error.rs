@@ -467,6 +467,19 @@ pub enum DataError {
         /// The id it has.
         found: Option<u32>,
     },
+    /// The id that a new token would get is that of another one.
+    #[error("{}: the new token `{token}` would get id {id}, which is that of `{other}`",
+        path.display(), token = shown(token), other = shown(other))]
+    TokenIdTaken {
+        /// The file.
+        path: PathBuf,
+        /// The new token.
+        token: String,
+        /// The number of tokens that there are.
+        id: u32,
+        /// Which token has it.
+        other: String,
+    },
     /// A document must end with the end-of-text token, and none is known.
     #[error("the tokenizer of {} has no end-of-text (eos) token", directory.display())]
     NoEos {

@@ -103,6 +103,9 @@ pub(crate) fn attach_with_tokens<M: AdapterBase>(
     let rows = tokens.map(|tokens| tokens.layers(tied.as_ref()));
     let tied: Vec<(&str, &str)> = tied.iter().map(|(a, b)| (&**a, &**b)).collect();
     let adapter = adapter.over(from.weights(), &tied)?;
+    if let Some(tokens) = tokens {
+        tokens.check_head(&adapter, base.tied().as_ref())?;
+    }
     let base = base.under(&adapter);
     let (model, report, method) = methods.attach_adapter(base, &adapter, WeightLayout::OutIn)?;
     let model = match rows {

@@ -109,6 +109,20 @@ pub enum TrainError {
         /// The path of the head.
         head: String,
     },
+    /// An adapter has rows of tokens, and a method on the head that is their table.
+    #[error(
+        "the adapter adapts the output head `{head}` and has vectors of tokens, and head and table are one weight in its base"
+    )]
+    TokensAndHead {
+        /// The path of the head.
+        head: String,
+    },
+    /// An adapter has tokens of its own, and the model at hand is loaded without them.
+    #[error("the adapter in {} has a tokenizer of its own, and the model is loaded with another one", directory.display())]
+    AdapterTokenizer {
+        /// The directory of the adapter.
+        directory: PathBuf,
+    },
     /// An adapter has the vector of a token that no tokenizer has.
     #[error("the adapter has the vector of token {index}, and its tokenizer has {tokens} tokens")]
     TokensBeyond {

@@ -1,22 +1,23 @@
 //! Models with more tokens than they were made with: what a run adds, and what an adapter was trained with.
 
-use std::path::Path;
-
-use reparam::methods::{self, TrainableRows};
+use reparam::methods;
+use reparam_data::TextTokenizer;
 use reparam_data::tokenizer::{NewToken, with_new_tokens};
 use reparam_formats::checkpoint::{Checkpoint, StoredTensor};
-use reparam_formats::file;
-use reparam_formats::peft::{AdapterFiles, TrainedTokens};
 use reparam_formats::rounding;
 use reparam_formats::safetensors::{TensorData, TensorToWrite};
 use reparam_models::Architecture;
 use serde_json::{Map, Value};
 
 use crate::config::Catalog;
-use crate::model_files::{CONFIG, ModelFiles, TOKENIZER};
+use crate::model_files::{CONFIG, ModelFiles};
 use crate::open::OpenedModel;
-use crate::session::{adapter_directory, load_tokenizer};
+use crate::session::load_tokenizer;
 use crate::{Result, TrainError};
+
+mod adapter;
+
+pub(crate) use adapter::AdapterTokens;
 
 /// The key of `config.json` that says how many rows the table has.
 const VOCAB_SIZE: &str = "vocab_size";
@@ -24,57 +25,29 @@ const VOCAB_SIZE: &str = "vocab_size";
 /// What the covariance of the table's rows is multiplied by for a new row: that of transformers' `resize_token_embeddings`.
 const COVARIANCE: f64 = 1e-9;
 
-/// The tokens of an adapter beside its method.
-pub(crate) struct AdapterTokens {
-    pub(crate) rows: TrainedTokens,
-    /// The files of its tokenizer, if it has one of its own.
-    files: Vec<(&'static str, Vec<u8>)>,
+/// The seed of rows that nobody trains: an adapter does not have them, and they have to be the same wherever it is used.
+const UNTRAINED: u64 = 0;
+
+/// A row that a table gets.
+struct NewRow {
+    /// What its noise is drawn for.
+    label: String,
+    seed: u64,
 }
 
-impl AdapterTokens {
-    /// Takes them out of an adapter that was read from a directory; `None` if it has none.
-    pub(crate) fn take(adapter: &mut AdapterFiles, directory: &Path) -> Result<Option<Self>> {
-        let Some(rows) = adapter.take_tokens()? else {
-            return Ok(None);
-        };
-        let directory = adapter_directory(directory);
-        let mut files = Vec::new();
-        for name in TOKENIZER {
-            let path = directory.join(name);
-            if file::is_there(&path)? {
-                files.push((name, file::read(&path)?));
-            }
+impl NewRow {
+    /// The row of a token that is there, and that the table was too short for.
+    fn untrained(row: usize) -> Self {
+        Self {
+            label: format!("row {row}"),
+            seed: UNTRAINED,
         }
-        if files.iter().all(|(name, _)| *name != TOKENIZER[0]) {
-            files.clear();
-        }
-        Ok(Some(Self { rows, files }))
-    }
-
-    /// The rows that are trained of a model: those of a head that is the table are the table's.
-    pub(crate) fn layers(&self, tied: Option<&(String, String)>) -> Result<Vec<TrainableRows>> {
-        let layers = &self.rows.layers;
-        let module = |weight: &str| weight.strip_suffix(".weight").unwrap_or(weight).to_owned();
-        let tied = tied.map(|(head, table)| (module(head), module(table)));
-        let mut all = Vec::new();
-        for (path, rows) in layers {
-            if let Some((head, table)) = &tied
-                && path == head
-            {
-                if layers.get(table) != Some(rows) {
-                    return Err(TrainError::TiedTokens { head: head.clone() });
-                }
-                continue;
-            }
-            all.push(TrainableRows::of_adapter(path, rows));
-        }
-        Ok(all)
     }
 }
 
 impl OpenedModel {
     /// Adds tokens to the tokenizer, and rows to the table and a head of its own where there are fewer than tokens. Returns with
-    /// it the ids of those that are new.
+    /// it the ids of those that are new, or that had no row.
     ///
     /// A row begins as the mean of the rows there are plus normal noise of 1e-9 times their covariance, as transformers' do
     /// (`mean_resizing`): `mean + sqrt(1e-9 / V) sum_i g_i (e_i - mean)` with `g_i` drawn from the seed and the token. One that
@@ -86,72 +59,96 @@ impl OpenedModel {
         (catalog, dropout): (&Catalog, Option<f64>),
     ) -> Result<(Self, Vec<u32>)> {
         let directory = self.files.directory().to_owned();
-        let added = with_new_tokens(&directory, |name| self.files.bytes(name), tokens)?;
+        let mut added = with_new_tokens(&directory, |name| self.files.bytes(name), tokens)?;
+        let before = self.architecture.vocab_size;
         let mut notes = self.notes.clone();
-        for (token, id) in &added.known {
-            let token = reparam_formats::shown(token).to_string();
+        let is_special = |token: &String| {
+            let mut tokens = tokens.iter();
+            tokens.any(|new| new.special && new.content == *token)
+        };
+        for (token, id) in added.known {
+            if id as usize >= before {
+                added.new.push((token, id));
+                continue;
+            }
+            let key = match is_special(&token) {
+                true => "data.add_special_tokens",
+                false => "data.add_tokens",
+            };
+            let token = reparam_formats::shown(&token).to_string();
             notes.push(format!(
-                "`{token}` in data.add_tokens is a token already (id {id}), which is not trained by itself"
+                "`{token}` in {key} is a token already (id {id}), which is not trained by itself"
             ));
         }
+        added.new.sort_by_key(|(_, id)| *id);
         let files = self.files.with_files(added.files);
         let ids: Vec<u32> = added.new.iter().map(|(_, id)| *id).collect();
         let needed = ids.last().map_or(0, |last| *last as usize + 1);
-        let before = self.architecture.vocab_size;
-        // A token that the table was too short for has no row either.
-        let label = |row: usize| {
+        let more = grows(&files, before, needed)?.map(|row| {
             let mut new = added.new.iter();
             let new = new.find(|(_, id)| *id as usize == row);
-            new.map_or_else(|| format!("row {row}"), |(token, _)| token.clone())
-        };
-        let more: Vec<String> = (before..needed).map(label).collect();
-        let files = grown(files, &self.architecture, &more, |name, stored| {
-            drawn_rows(name, stored, &more, seed)
+            new.map_or_else(
+                || NewRow::untrained(row),
+                |(token, _)| NewRow {
+                    label: token.clone(),
+                    seed,
+                },
+            )
+        });
+        let more: Vec<NewRow> = more.collect();
+        let files = grown(files, &self.architecture, more.len(), |name, stored| {
+            drawn_rows(name, stored, &more)
         })?;
         Ok((described(files, notes, (catalog, dropout))?, ids))
     }
 
-    /// Gives the model the tokenizer of an adapter, and as many rows as its tokens need.
-    pub(crate) fn with_adapter_tokens(
-        self,
-        tokens: Option<&AdapterTokens>,
-        (catalog, dropout): (&Catalog, Option<f64>),
-    ) -> Result<Self> {
-        let Some(AdapterTokens { rows, files }) = tokens else {
-            return Ok(self);
-        };
-        let own = self.files.with_files(files.clone());
-        let before = self.architecture.vocab_size;
-        let trained = rows.layers.values().flat_map(|layer| &layer.indices);
-        let trained = trained.max().map_or(0, |most| *most as usize + 1);
-        let stored = rows.tables.values().map(|table| table.shape[0]).max();
-        let needed = trained.max(stored.unwrap_or(0));
-        let known = tokens_of(&own)?.max(before);
-        if needed > known.max(stored.unwrap_or(0)) {
-            // What no tokenizer has may be any number.
-            return Err(TrainError::TokensBeyond {
-                index: needed - 1,
-                tokens: known,
-            });
-        }
-        let more: Vec<String> = (before..needed).map(|row| format!("row {row}")).collect();
-        let own = grown(own, &self.architecture, &more, |name, stored| {
-            let module = name.strip_suffix(".weight").unwrap_or(name);
-            match rows.tables.get(module) {
-                Some(table) if table.shape[1..] == stored.shape[1..] => {
-                    Ok(table.data[before * table.shape[1]..].to_vec())
-                }
-                _ => drawn_rows(name, stored, &more, 0),
-            }
-        })?;
-        described(own, self.notes, (catalog, dropout))
+    /// Whether the output head is the table of token vectors, in the weights, too: a head with other numbers is one of its own,
+    /// whatever `config.json` says.
+    pub(crate) fn is_tied(&self) -> Result<bool> {
+        is_tied(self.files.weights(), &self.architecture)
     }
 }
 
-/// How many tokens the tokenizer of a model has, by the largest id.
-fn tokens_of(files: &ModelFiles) -> Result<usize> {
-    let tokenizer = load_tokenizer(files, &Default::default())?;
-    Ok(tokenizer.max_id() as usize + 1)
+/// As [`OpenedModel::is_tied`].
+pub(crate) fn is_tied(weights: &Checkpoint, architecture: &Architecture) -> Result<bool> {
+    let (head, table) = architecture.head_names();
+    let stored = |name: &str| stored_name(weights, architecture, name);
+    Ok(architecture.head.tied
+        && match (stored(&head), stored(&table)) {
+            (Some(head), Some(table)) => weights.are_equal(&head, &table)?,
+            _ => true,
+        })
+}
+
+/// What a checkpoint calls a tensor of transformers' class: one that was saved without a head lacks the name of the body.
+fn stored_name(weights: &Checkpoint, architecture: &Architecture, name: &str) -> Option<String> {
+    let prefix = format!("{}.", architecture.prefix);
+    let short = name.strip_prefix(&prefix).unwrap_or(name);
+    let mut names = [name, short].into_iter();
+    names
+        .find(|name| weights.get(name).is_some())
+        .map(str::to_owned)
+}
+
+/// The rows that a table gets to have as many as are needed; refused if that is more of them than there are tokens, since what a
+/// file calls an id is no size.
+fn grows(files: &ModelFiles, before: usize, needed: usize) -> Result<std::ops::Range<usize>> {
+    let rows = before..needed.max(before);
+    if rows.is_empty() {
+        return Ok(rows);
+    }
+    let tokens = tokenizer_of(files)?.vocab_size();
+    match rows.len() > tokens {
+        true => Err(TrainError::TokensBeyond {
+            index: needed - 1,
+            tokens,
+        }),
+        false => Ok(rows),
+    }
+}
+
+fn tokenizer_of(files: &ModelFiles) -> Result<TextTokenizer> {
+    load_tokenizer(files, &Default::default())
 }
 
 /// Describes a model anew.
@@ -174,53 +171,37 @@ fn described(
     })
 }
 
-/// Adds rows to the table and to a head of its own; `make` makes them for a tensor by its name in the class.
+/// Adds `more` rows to the table and to a head of its own; `make` makes them for a tensor by its name in the class.
 fn grown(
     files: ModelFiles,
     architecture: &Architecture,
-    more: &[String],
+    more: usize,
     make: impl Fn(&str, &StoredTensor<'_>) -> Result<Vec<f32>>,
 ) -> Result<ModelFiles> {
-    if more.is_empty() {
+    if more == 0 {
         return Ok(files);
     }
     let weights = files.weights();
     let (head, table) = architecture.head_names();
-    let prefix = format!("{}.", architecture.prefix);
-    // A checkpoint without a head lacks the name of the body.
-    let stored = |name: &str| -> Option<String> {
-        let short = name.strip_prefix(&prefix).unwrap_or(name);
-        let mut names = [name, short].into_iter();
-        names
-            .find(|name| weights.get(name).is_some())
-            .map(str::to_owned)
-    };
+    let stored = |name: &str| stored_name(weights, architecture, name);
+    let is_tied = is_tied(weights, architecture)?;
     let mut longer: Vec<(String, Vec<usize>, Longer)> = Vec::new();
-    if let (Some(a), Some(b)) = (stored(&head), stored(&table))
-        && architecture.head.tied
-        && weights.are_equal(&a, &b)?
-    {
-        // They stay one weight.
-        for name in [a, b] {
-            longer.push(longer_tensor(weights, &name, |stored| {
-                make(&table, stored)
-            })?);
-        }
-    } else {
-        for name in [&head, &table] {
-            if let Some(stored) = stored(name) {
-                longer.push(longer_tensor(weights, &stored, |tensor| {
-                    make(name, tensor)
-                })?);
-            }
-        }
+    for name in [&head, &table] {
+        let Some(stored) = stored(name) else {
+            continue;
+        };
+        // What is one weight stays one.
+        let name = if is_tied { &table } else { name };
+        longer.push(longer_tensor(weights, &stored, |tensor| {
+            make(name, tensor)
+        })?);
     }
     let bias = format!("{}.bias", architecture.head.path);
     if let Some(name) = stored(&bias) {
         let mean = |stored: &StoredTensor<'_>| {
             let values = stored.to_finite_f32_vec()?;
             let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
-            Ok(vec![(sum / values.len().max(1) as f64) as f32; more.len()])
+            Ok(vec![(sum / values.len().max(1) as f64) as f32; more])
         };
         longer.push(longer_tensor(weights, &name, mean)?);
     }
@@ -235,7 +216,7 @@ fn grown(
     let mut config = files.json().json.map().clone();
     config.insert(
         VOCAB_SIZE.to_owned(),
-        (architecture.vocab_size + more.len()).into(),
+        (architecture.vocab_size + more).into(),
     );
     files.with_tensors(&tensors, config)
 }
@@ -263,13 +244,8 @@ fn longer_tensor(
     Ok((name.to_owned(), shape, Longer { bytes, dtype }))
 }
 
-/// Draws the rows of new tokens, in f64.
-fn drawn_rows(
-    name: &str,
-    stored: &StoredTensor<'_>,
-    tokens: &[String],
-    seed: u64,
-) -> Result<Vec<f32>> {
+/// Draws rows, in f64.
+fn drawn_rows(name: &str, stored: &StoredTensor<'_>, new: &[NewRow]) -> Result<Vec<f32>> {
     let table = stored.to_finite_f32_vec()?;
     let width = stored.shape.get(1).copied().unwrap_or(1).max(1);
     let n_rows = table.len() / width;
@@ -283,8 +259,8 @@ fn drawn_rows(
         *sum /= n_rows.max(1) as f64;
     }
     let std = (COVARIANCE / n_rows.max(1) as f64).sqrt();
-    let rows = tokens.iter().map(|token| {
-        let factors = methods::normal(n_rows, std, seed, &format!("{name} {token}"));
+    let rows = new.iter().map(|NewRow { label, seed }| {
+        let factors = methods::normal(n_rows, std, *seed, &format!("{name} {label}"));
         let mut noise = vec![0.0; width];
         let mut total = 0.0;
         for (factor, row) in factors.iter().zip(table.chunks_exact(width)) {
@@ -318,6 +294,8 @@ impl ModelFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     /// The mean of many draws is that of the rows, and their covariance 1e-9 times that of the rows.
@@ -329,10 +307,16 @@ mod tests {
             Checkpoint::in_memory(Path::new("m"), &[TensorToWrite::f32("t", &[4, 2], &flat)]);
         let checkpoint = checkpoint.expect("a checkpoint");
         let stored = checkpoint.require("t").expect("a tensor");
-        let tokens: Vec<String> = (0..4000).map(|at| at.to_string()).collect();
-        let rows = drawn_rows("t", &stored, &tokens, 5).expect("rows");
-        assert_eq!(rows, drawn_rows("t", &stored, &tokens, 5).expect("rows"));
-        assert_ne!(rows, drawn_rows("t", &stored, &tokens, 6).expect("rows"));
+        let drawn = |seed| {
+            let new = (0..4000).map(|at| NewRow {
+                label: at.to_string(),
+                seed,
+            });
+            drawn_rows("t", &stored, &new.collect::<Vec<_>>()).expect("rows")
+        };
+        let rows = drawn(5);
+        assert_eq!(rows, drawn(5));
+        assert_ne!(rows, drawn(6));
         let mean = [2.0, 1.0];
         let of = |rows: &[[f64; 2]], i: usize, j: usize| {
             let products = rows

@@ -96,7 +96,8 @@ impl Session {
             let catalog = &request.catalog;
             let runs_packed = runs_packed(catalog, &adapter)?;
             let opened = OpenedModel::open(&request.model, hub, catalog, None)?;
-            let opened = opened.with_adapter_tokens(tokens.as_ref(), (catalog, None))?;
+            let own = tokens.as_ref().map(|tokens| (tokens, &adapter));
+            let opened = opened.with_adapter_tokens(own, (catalog, None))?;
             let (session, _) = Self::of(opened, request, runs_packed)?;
             let session = session.with_template_of(directory)?;
             session.attach(adapter, tokens.as_ref())
@@ -167,15 +168,18 @@ impl Session {
         Ok((session, precision))
     }
 
-    /// Attaches a PEFT adapter. One with vectors of tokens that the model has no rows for needs
-    /// [`open_request`](Self::open_request).
+    /// Attaches a PEFT adapter. One with tokens of its own needs [`open_request`](Self::open_request).
     ///
     /// # Errors
     ///
-    /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run.
+    /// Fails when the adapter is damaged, was made for another model, or has what the session's precision does not run;
+    /// [`TrainError::AdapterTokenizer`].
     pub fn with_adapter(self, directory: &Path) -> Result<Self, TrainError> {
         let mut adapter = load_adapter(directory)?;
         let tokens = AdapterTokens::take(&mut adapter, directory)?;
+        if let Some(tokens) = &tokens {
+            tokens.check_tokenizer(&self.tokenizer, directory)?;
+        }
         let runtime = self.runtime.clone();
         let session = self.with_template_of(directory)?;
         runtime.run(|| session.attach(adapter, tokens.as_ref()))?

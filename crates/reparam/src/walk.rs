@@ -27,6 +27,8 @@ pub(crate) mod container {
     pub(crate) const BASE: &str = "Base";
     /// The layer stores its weight `[d_in, d_out]`.
     pub(crate) const TRANSPOSED: &str = "Transposed";
+    /// The name is the number of a row that is trained of the weight.
+    pub(crate) const ROW: &str = "Row";
     /// The name is that of a tensor beside the layer.
     pub(crate) const TENSOR: &str = "Tensor";
     /// The name is that of a tensor at the root of the model, which several layers share.

@@ -140,6 +140,7 @@ impl ConvertArgs {
         &self,
         base: ModelRequest,
         adapter: Option<PathBuf>,
+        task_type: Option<&str>,
         context: &Context,
     ) -> LoraRequest {
         let from = self.from.clone().map(|from| request(from, context));
@@ -154,6 +155,7 @@ impl ConvertArgs {
                 Some(energy) => FactorSize::Energy(energy),
                 None => FactorSize::Rank(self.rank.unwrap_or(RANK)),
             },
+            task_type: task_type.map(str::to_owned),
             data: self.data(context),
             sequence_length: self.sequence_length.unwrap_or(DEFAULT_LENGTH),
         }

@@ -8,7 +8,7 @@ use reparam_train::convert::{
     GgufReport, adapter_to_gguf, adapter_to_mlx, adapter_to_peft, model_to_gguf,
 };
 use reparam_train::merge::{Agreement, LoraReport, MergeRequest, merge, to_lora};
-use reparam_train::{ModelRequest, Stop};
+use reparam_train::{ModelRequest, Stop, TaskEntry};
 use serde::Serialize;
 
 use crate::args::{ConvertArgs, Target};
@@ -225,7 +225,10 @@ fn write_lora(
         adapter: None,
         ..base
     };
-    let request = args.lora(base, adapter, context);
+    // PEFT does not need the word: a model of no task that is known is no error.
+    let task = context.tasks.of_request(None, &base, &hub).ok();
+    let task_type = task.and_then(TaskEntry::task_type);
+    let request = args.lora(base, adapter, task_type, context);
     let meter = Meter::new(printer);
     let stop = Stop::new(&context.stop).with_progress(&meter);
     let report = to_lora(&request, output, &hub, stop);
@@ -265,7 +268,10 @@ fn write_lora(
     }
     printer.row(
         "error",
-        &format!("{:.3e} of the change", report.relative_error()),
+        &format!(
+            "{:.3e} of the change of these layers",
+            report.relative_error()
+        ),
     )?;
     if let Some(agreement) = &report.agreement {
         print_agreement(agreement, "source", printer)?;

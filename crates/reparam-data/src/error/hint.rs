@@ -199,6 +199,9 @@ impl DataError {
                  download both again"
                     .to_owned()
             }
+            Self::TokenIdTaken { .. } => {
+                "the vocabulary in tokenizer.json has gaps: give its tokens the ids from 0 on, without one".to_owned()
+            }
             Self::NoEos { .. } => {
                 "name `eos_token` in tokenizer_config.json or set `eos_token_id` in config.json".to_owned()
             }

@@ -181,41 +181,13 @@ impl ChatForm {
             }
             Self::Alpaca => alpaca(&mut take, &field)?,
         };
-        let system = text_of(take("system"), || field("system"))?;
-        let has_own = messages
-            .first()
-            .is_some_and(|first| role(first) == Some("system"));
-        if let Some(system) = system.filter(|system| !system.is_empty() && !has_own) {
-            messages.insert(0, message("system", system));
-            given += usize::from(given > 0);
-        }
+        let has_system = put_system(&mut messages, &mut take, &field)?;
+        given += usize::from(has_system && given > 0);
         if messages.is_empty() {
             return Err(ChatError::Empty);
         }
-        for (at, message) in messages.iter().enumerate().skip(given) {
-            let content = message.get("content");
-            let is_blank = |text: &str| text.trim().is_empty();
-            let is_empty = content.is_none_or(|content| content.as_str().is_some_and(is_blank));
-            let says = |key| message.get(key).is_some_and(|value| !value.is_null());
-            if role(message) == Some(ASSISTANT)
-                && (is_empty || content == Some(&Value::Null))
-                && !["tool_calls", "reasoning_content", "thinking", "reasoning"]
-                    .into_iter()
-                    .any(says)
-            {
-                return Err(ChatError::EmptyAnswer { message: at + 1 });
-            }
-        }
-        let tools = match take("tools") {
-            None => None,
-            Some(tools) => tools_of(tools, &field("tools"))?,
-        };
-        let kwargs = "chat_template_kwargs";
-        let variables = match take(kwargs) {
-            None => Map::new(),
-            Some(Value::Object(variables)) => variables,
-            Some(other) => variables_of(&other, field(kwargs))?,
-        };
+        check_answers(&messages, given)?;
+        let (tools, variables) = beside(&mut take, &field)?;
         Ok(Conversation {
             messages,
             tools,
@@ -223,6 +195,67 @@ impl ChatForm {
             given,
         })
     }
+}
+
+/// The fields of a row that belong to any conversation.
+pub(super) const BESIDE: [&str; 3] = ["system", "tools", "chat_template_kwargs"];
+
+/// Puts what `system` says before messages that have none of it; returns whether it did.
+pub(super) fn put_system(
+    messages: &mut Vec<Map<String, Value>>,
+    take: &mut impl FnMut(&'static str) -> Option<Value>,
+    field: &impl Fn(&'static str) -> String,
+) -> Result<bool, ChatError> {
+    let system = text_of(take("system"), || field("system"))?;
+    let first = messages.first();
+    let has_own = first.is_some_and(|first| role(first) == Some("system"));
+    match system.filter(|system| !system.is_empty() && !has_own) {
+        None => Ok(false),
+        Some(system) => {
+            messages.insert(0, message("system", system));
+            Ok(true)
+        }
+    }
+}
+
+/// Refuses an answer of the assistant that says nothing, among the messages that are not given.
+pub(super) fn check_answers(
+    messages: &[Map<String, Value>],
+    given: usize,
+) -> Result<(), ChatError> {
+    for (at, message) in messages.iter().enumerate().skip(given) {
+        let content = message.get("content");
+        let is_blank = |text: &str| text.trim().is_empty();
+        let is_empty = content.is_none_or(|content| content.as_str().is_some_and(is_blank));
+        let says = |key| message.get(key).is_some_and(|value| !value.is_null());
+        if role(message) == Some(ASSISTANT)
+            && (is_empty || content == Some(&Value::Null))
+            && !["tool_calls", "reasoning_content", "thinking", "reasoning"]
+                .into_iter()
+                .any(says)
+        {
+            return Err(ChatError::EmptyAnswer { message: at + 1 });
+        }
+    }
+    Ok(())
+}
+
+/// Takes the tools and the template's variables.
+pub(super) fn beside(
+    take: &mut impl FnMut(&'static str) -> Option<Value>,
+    field: &impl Fn(&'static str) -> String,
+) -> Result<(Option<Value>, Map<String, Value>), ChatError> {
+    let tools = match take("tools") {
+        None => None,
+        Some(tools) => tools_of(tools, &field("tools"))?,
+    };
+    let kwargs = "chat_template_kwargs";
+    let variables = match take(kwargs) {
+        None => Map::new(),
+        Some(Value::Object(variables)) => variables,
+        Some(other) => variables_of(&other, field(kwargs))?,
+    };
+    Ok((tools, variables))
 }
 
 /// Names the fields, for messages.

@@ -7,7 +7,7 @@ use reparam_formats::nearest;
 use serde_json::{Map, Value};
 
 use super::conversation::{ChatForm, ChatOptions};
-use super::preference::PAIR;
+use super::preference::{PAIR, pair_fields};
 use super::{Document, DocumentSource, Format, ReadOptions, Template, json_type};
 use crate::error::{DataError, Result, Unlearnable};
 
@@ -105,7 +105,7 @@ impl<'a> Shape<'a> {
         }
         if options.format == Some(Format::Preference) {
             return match options.learn {
-                Some(_) => Ok(fields.check(PAIR.into_iter())?),
+                Some(_) => Ok(fields.check(pair_fields())?),
                 None => Err(DataError::LearnOfPairs),
             };
         }
@@ -240,9 +240,9 @@ impl<'a> Shape<'a> {
                     .collect()
             }
             Self::Pair(options) => {
-                let is_required = |field| field != "prompt" || options.fields.names(field);
-                let fields = PAIR.into_iter();
-                fields
+                let is_required =
+                    |field| matches!(field, "chosen" | "rejected") || options.fields.names(field);
+                pair_fields()
                     .map(|field| (options.fields.key(field), is_required(field)))
                     .collect()
             }

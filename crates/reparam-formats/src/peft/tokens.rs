@@ -38,25 +38,28 @@ pub struct TokenRows {
 pub struct TrainedTokens {
     /// What was trained.
     pub layers: BTreeMap<String, TokenRows>,
+    /// Layers that the configuration does not name and that have the rows of one that it names: heads that are the table.
+    pub copies: BTreeSet<String>,
     /// Whole tables, where PEFT stored them.
     pub tables: BTreeMap<String, Tensor>,
 }
 
 impl AdapterFiles {
-    /// Takes out the rows of tokens with what the configuration says of them; `None` if it says nothing.
+    /// Takes out the rows of tokens with what the configuration says of them; `None` if there are none.
     ///
     /// What is left is an adapter without them, which reads as any other.
     ///
     /// # Errors
     ///
     /// [`PeftError::UnexpectedTensor`] for rows of another number than the tokens, a token twice, or rows of a layer that the
-    /// configuration does not name; a key of another type.
+    /// configuration does not name, unless they are those of one that it names; a key of another type.
     pub fn take_tokens(&mut self) -> Result<Option<TrainedTokens>, PeftError> {
         let said = match self.config.get(TOKEN_INDICES) {
-            None => return Ok(None),
+            None | Some(Value::Null) => return Ok(None),
             Some(said) => said.clone(),
         };
         let mut tokens = TrainedTokens::default();
+        let mut unnamed = Vec::new();
         let names: Vec<String> = self.tensors.keys().cloned().collect();
         for name in names {
             let module = |end: &str| Some(name.strip_suffix(end)?.strip_suffix('.')?.to_owned());
@@ -72,8 +75,8 @@ impl AdapterFiles {
                     reason,
                 };
                 let Some(indices) = self.indices_of(&said, &module)? else {
-                    let reason = "trainable_token_indices does not name its layer";
-                    return Err(unexpected(reason));
+                    unnamed.push((name, module, rows));
+                    continue;
                 };
                 let is_each_once = indices.iter().collect::<BTreeSet<_>>().len() == indices.len();
                 let is_matrix = rows.shape.len() == 2 && rows.shape[0] == indices.len();
@@ -90,12 +93,24 @@ impl AdapterFiles {
                 tokens.layers.insert(module, TokenRows { indices, rows });
             }
         }
+        for (name, module, rows) in unnamed {
+            let same = tokens.layers.values().find(|named| named.rows == rows);
+            let Some(indices) = same.map(|named| named.indices.clone()) else {
+                let reason = "trainable_token_indices does not name its layer";
+                return Err(PeftError::UnexpectedTensor { name, reason });
+            };
+            tokens.copies.insert(module.clone());
+            tokens.layers.insert(module, TokenRows { indices, rows });
+        }
+        if tokens.layers.is_empty() {
+            return Ok(None);
+        }
         let path = self.config.path().to_path_buf();
         let mut config = self.config.map().clone();
         config.insert(TOKEN_INDICES.to_owned(), Value::Null);
         config.remove(TYING);
         self.config = JsonObject::new(&path, config);
-        Ok((!tokens.layers.is_empty()).then_some(tokens))
+        Ok(Some(tokens))
     }
 
     /// The tokens of a layer: those of a list are of every layer that has rows.
@@ -130,14 +145,15 @@ impl AdapterFiles {
         ids.map(Some).ok_or_else(|| invalid().into())
     }
 
-    /// Adds the rows of tokens: as a list if only one layer has some, else by the last parts of the layers' paths.
+    /// Adds the rows of tokens: as a list if only the table has some, else by the last parts of the layers' paths. `head` is the
+    /// path of the output head.
     ///
     /// PEFT's list means the table of token vectors, and what is tied to it.
-    pub fn put_tokens(&mut self, layers: BTreeMap<String, TokenRows>) {
+    pub fn put_tokens(&mut self, layers: BTreeMap<String, TokenRows>, head: Option<&str>) {
         let last = |path: &str| path.rsplit('.').next().unwrap_or(path).to_owned();
-        let said = match layers.values().next() {
+        let said = match layers.iter().next() {
             None => return,
-            Some(only) if layers.len() == 1 => json!(only.indices),
+            Some((path, only)) if layers.len() == 1 && head != Some(path) => json!(only.indices),
             Some(_) => layers
                 .iter()
                 .map(|(path, rows)| (last(path), json!(rows.indices)))
@@ -160,6 +176,7 @@ mod tests {
     use super::*;
 
     const TABLE_PATH: &str = "model.embed_tokens";
+    const HEAD: &str = "lm_head";
 
     fn rows(indices: &[u32], first: f32) -> TokenRows {
         let data: Vec<f32> = (0..2 * indices.len()).map(|at| first + at as f32).collect();
@@ -184,13 +201,16 @@ mod tests {
     fn rows_are_put_and_taken() {
         let one = BTreeMap::from([(TABLE_PATH.to_owned(), rows(&[7, 5], 1.0))]);
         let mut two = one.clone();
-        two.insert("lm_head".to_owned(), rows(&[5, 7], 9.0));
+        two.insert(HEAD.to_owned(), rows(&[5, 7], 9.0));
+        // PEFT's list would be the table's.
+        let alone = BTreeMap::from([(HEAD.to_owned(), rows(&[5], 9.0))]);
         for (layers, said) in [
             (one, json!([7, 5])),
             (two, json!({"embed_tokens": [7, 5], "lm_head": [5, 7]})),
+            (alone, json!({"lm_head": [5]})),
         ] {
             let mut files = empty();
-            files.put_tokens(layers.clone());
+            files.put_tokens(layers.clone(), Some(HEAD));
             assert_eq!(files.config.get(TOKEN_INDICES), Some(&said));
             assert_eq!(files.tensors.len(), layers.len());
             let taken = files.take_tokens().expect("reads").expect("rows");
@@ -199,8 +219,44 @@ mod tests {
         }
         assert_eq!(empty().take_tokens().expect("reads"), None);
         let mut files = empty();
-        files.put_tokens(BTreeMap::new());
+        files.put_tokens(BTreeMap::new(), None);
         assert_eq!(files, empty());
+    }
+
+    /// A configuration stays what it is where there are no rows: what it says of tied layers is then of something else.
+    #[test]
+    fn an_adapter_without_rows_is_left_as_it_is() {
+        for said in [Value::Null, json!([]), json!([5])] {
+            let config = Map::from_iter([
+                (TOKEN_INDICES.to_owned(), said),
+                (TYING.to_owned(), json!(true)),
+            ]);
+            let given = AdapterFiles::new(config, BTreeMap::new());
+            let mut files = given.clone();
+            assert_eq!(files.take_tokens().expect("reads"), None);
+            assert_eq!(files, given);
+        }
+    }
+
+    #[test]
+    fn rows_of_a_layer_without_a_name_are_a_copy_or_refused() {
+        let with_head = |head: TokenRows| {
+            let mut files = empty();
+            let table = BTreeMap::from([(TABLE_PATH.to_owned(), rows(&[7, 5], 1.0))]);
+            files.put_tokens(table, Some(HEAD));
+            let mut config = files.config.map().clone();
+            config.insert(TOKEN_INDICES.to_owned(), json!({"embed_tokens": [7, 5]}));
+            let mut tensors = files.tensors;
+            tensors.insert(format!("{HEAD}.{TOKEN_ROWS}"), head.rows);
+            AdapterFiles::new(config, tensors)
+        };
+        let mut files = with_head(rows(&[7, 5], 1.0));
+        let taken = files.take_tokens().expect("reads").expect("rows");
+        assert_eq!(taken.copies, BTreeSet::from([HEAD.to_owned()]));
+        assert_eq!(taken.layers[HEAD], taken.layers[TABLE_PATH]);
+        let error = with_head(rows(&[7, 5], 2.0)).take_tokens();
+        let error = error.expect_err("other rows").to_string();
+        assert!(error.contains("does not name its layer"), "{error}");
     }
 
     #[test]

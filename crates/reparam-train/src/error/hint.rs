@@ -199,6 +199,12 @@ impl TrainError {
             Self::TiedTokens { .. } => Some(
                 "train it with the same tokens for both, which PEFT does with a list of trainable_token_indices".into(),
             ),
+            Self::TokensAndHead { .. } => Some(
+                "leave the head out of target_modules, or merge it into its base with PEFT (merge_and_unload)".into(),
+            ),
+            Self::AdapterTokenizer { .. } => Some(
+                "open base and adapter together: Session::open_request with ModelRequest::with_adapter".into(),
+            ),
             Self::TokensBeyond { .. } => Some(
                 "put the tokenizer that it was trained with (tokenizer.json) into the directory of the adapter".into(),
             ),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use reparam::methods::{FactorSize, Factors, factorize};
+use reparam_formats::atomic::AtomicDirectory;
 use reparam_formats::chat_templates::TEMPLATE_FILE;
 use reparam_formats::file;
 use reparam_formats::hub::HubOptions;
@@ -41,6 +42,8 @@ pub struct LoraRequest {
     pub source: LoraSource,
     /// How large the factors are.
     pub size: FactorSize,
+    /// PEFT's word for the task, where an adapter does not say it.
+    pub task_type: Option<String>,
     /// Texts on which the source and the base with the LoRA are compared.
     pub data: Option<DataRequest>,
     /// The most tokens that both see at once.
@@ -174,10 +177,12 @@ pub fn to_lora(
         let adapter = adapter_of(request, &opened, factors)?;
         let files = beside(&request.source)?;
         let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, &**text)).collect();
-        adapter.save_with(output, &files)?;
+        let directory = AtomicDirectory::create(output)?;
+        adapter.save_with(directory.path(), &files)?;
         if let Some(data) = &request.data {
-            report.agreement = Some(compared(request, data, output, hub, stop)?);
+            report.agreement = Some(compared(request, data, directory.path(), hub, stop)?);
         }
+        directory.commit()?;
         Ok(report)
     })?
 }
@@ -201,10 +206,27 @@ fn factors_of(
     if !base.is_tied() {
         linears.insert(head.trim_end_matches(".weight").to_owned(), false);
     }
+    let is_buffer = |name: &str| {
+        let mut buffers = architecture.buffers.iter();
+        buffers.any(|buffer| name.ends_with(buffer))
+    };
     let of_rows = base.row_names();
     let mut factors = BTreeMap::new();
     for (name, _) in base.names() {
         stop.check()?;
+        if is_buffer(&name) {
+            continue;
+        }
+        if let Changed::Model { tuned, .. } = changed {
+            // A head that is the table in both differs as the table does, which is said.
+            if base.is_tied() && tuned.is_tied() && name == head {
+                continue;
+            }
+            if !tuned.has(&name) {
+                report.left_out.push(name);
+                continue;
+            }
+        }
         let Some((change, shape)) = changed.of(&name)? else {
             continue;
         };
@@ -221,12 +243,13 @@ fn factors_of(
             true => (transpose(&change, &shape), [*columns, *rows]),
             false => (change, [*rows, *columns]),
         };
+        let squares: f64 = change.iter().map(|value| value * value).sum();
+        if !squares.is_finite() {
+            return Err(MergeError::NotFinite { name }.into());
+        }
         let Some(found) = factorize(&change, shape, size, 0) else {
             continue;
         };
-        if !found.error.is_finite() {
-            return Err(MergeError::NotFinite { name }.into());
-        }
         report.layers.push(LoraLayer {
             name: path.to_owned(),
             rank: found.rank,
@@ -240,9 +263,11 @@ fn factors_of(
     if let Changed::Model { base, tuned } = changed {
         let known: BTreeSet<String> = base.names().into_iter().map(|(name, _)| name).collect();
         let names = tuned.names().into_iter().map(|(name, _)| name);
-        report
-            .left_out
-            .extend(names.filter(|name| !known.contains(name)));
+        // A head that is the table is no tensor more.
+        let is_copy = |name: &String| tuned.is_tied() && *name == head;
+        report.left_out.extend(
+            names.filter(|name| !known.contains(name) && !is_buffer(name) && !is_copy(name)),
+        );
     }
     match factors.is_empty() {
         true => Err(MergeError::NoChange.into()),
@@ -277,9 +302,6 @@ fn adapter_of(
         let value = source.as_ref().map(|config| config.str(key)).transpose()?;
         Ok(value.flatten().map(str::to_owned))
     };
-    let is_causal = (opened.model.files.json().architectures)
-        .iter()
-        .any(|name| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel"));
     let config = LoraAdapterConfig {
         r: rank,
         // A scaling of 1 for each.
@@ -298,10 +320,7 @@ fn adapter_of(
             .any(|path| architecture.stores_transposed(&format!("{path}.weight"))),
         base_model_name_or_path: Some(request.base.model.clone()),
         revision: said("revision")?,
-        task_type: match said("task_type")? {
-            Some(task) => Some(task),
-            None => is_causal.then(|| "CAUSAL_LM".to_owned()),
-        },
+        task_type: said("task_type")?.or_else(|| request.task_type.clone()),
         ..LoraAdapterConfig::default()
     };
     let mut tensors = BTreeMap::new();
@@ -324,10 +343,12 @@ fn adapter_of(
     adapter.check_writable()?;
     let mut files = AdapterFiles::new(adapter.config().to_map(), adapter.tensors().clone());
     if let Some(rows) = rows {
-        let (head, _) = architecture.head_names();
-        let is_copy = |path: &str| architecture.head.tied && format!("{path}.weight") == head;
-        let rows = rows.into_iter().filter(|(path, _)| !is_copy(path));
-        files.put_tokens(rows.collect::<BTreeMap<String, TokenRows>>());
+        let (head, is_tied) = (&architecture.head.path, opened.model.is_tied()?);
+        let rows = rows
+            .into_iter()
+            .filter(|(path, _)| !is_tied || path != head);
+        let rows = rows.collect::<BTreeMap<String, TokenRows>>();
+        files.put_tokens(rows, Some(head));
     }
     Ok(files)
 }

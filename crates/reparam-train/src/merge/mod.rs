@@ -105,7 +105,8 @@ impl Opened {
                     .into());
                 }
                 let place = (&model.catalog, None);
-                opened = opened.with_adapter_tokens(tokens.as_ref(), place)?;
+                let own = tokens.as_ref().map(|tokens| (tokens, &adapter));
+                opened = opened.with_adapter_tokens(own, place)?;
             }
             loaded.push((adapter, tokens, *factor));
         }

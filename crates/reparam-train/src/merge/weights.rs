@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use reparam::methods::{Merge, Methods, TrainableRows};
+use reparam::methods::{Merge, MethodError, Methods, TrainableRows};
 use reparam_formats::checkpoint::{Checkpoint, Dtype, StoredTensor};
 use reparam_formats::weights::Weights;
 use reparam_models::Architecture;
@@ -11,6 +11,7 @@ use reparam_models::architecture::ExpertPart;
 
 use super::{LoadedAdapter, MergeError};
 use crate::model_files::ModelFiles;
+use crate::new_tokens::is_tied;
 use crate::{Result, TrainError};
 
 /// The weights of a base with adapters in them, by the names of transformers' class.
@@ -54,11 +55,7 @@ impl<'a> MergedWeights<'a> {
         let transposed = transposed
             .map(|linear| architecture.full_path(&linear.path))
             .collect();
-        let is_tied = architecture.head.tied
-            && match (stored.get(&head), stored.get(&table)) {
-                (Some(head), Some(table)) => base.are_equal(head, table)?,
-                _ => true,
-            };
+        let is_tied = is_tied(base, architecture)?;
         let mut weights = Self {
             base,
             stored,
@@ -81,6 +78,10 @@ impl<'a> MergedWeights<'a> {
                 name.strip_prefix(module)
                     .is_some_and(|rest| rest.starts_with('.'))
             });
+            let names = is_tied.then(|| (head.clone(), table.clone()));
+            if let Some(tokens) = tokens {
+                tokens.check_head(&adapter, names.as_ref())?;
+            }
             if is_tied && is_of_head {
                 weights.untied = Some((head.clone(), table.clone()));
             }
@@ -91,13 +92,19 @@ impl<'a> MergedWeights<'a> {
             )?;
             weights.check_whole(&merge)?;
             weights.check_experts(&merge, &parameters)?;
-            weights.adapters.push((merge, *factor));
-            let names = is_tied.then(|| (head.clone(), table.clone()));
             for rows in tokens.iter().map(|tokens| tokens.layers(names.as_ref())) {
                 for rows in rows? {
+                    if merge.adapts(&rows.module) {
+                        return Err(MethodError::TokenRows {
+                            module: rows.module,
+                            problem: "a method is attached to it",
+                        }
+                        .into());
+                    }
                     weights.add_rows(rows, *factor, names.as_ref())?;
                 }
             }
+            weights.adapters.push((merge, *factor));
         }
         Ok(weights)
     }
@@ -127,6 +134,11 @@ impl<'a> MergedWeights<'a> {
             names.insert(head.clone(), head.clone());
         }
         names.into_iter().collect()
+    }
+
+    /// Whether there is a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.of_base(name).is_ok()
     }
 
     /// The tensor of the base that a name begins with.

@@ -59,6 +59,12 @@ impl TaskEntry {
         }
     }
 
+    /// Returns PEFT's word for the task, if it has one.
+    #[must_use]
+    pub fn task_type(&self) -> Option<&'static str> {
+        self.task_type
+    }
+
     /// Describes the model in a directory if it is one of this task and in a format of the task's own.
     ///
     /// # Errors

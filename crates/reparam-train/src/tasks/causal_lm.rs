@@ -402,27 +402,29 @@ fn with_tokens(
         if !tokens.is_empty() {
             return Err(TrainError::TokensOverAdapter);
         }
-        let opened = opened.with_adapter_tokens(adapter.tokens.as_ref(), place)?;
+        let tokens = adapter.tokens.as_ref();
+        let own = tokens.map(|tokens| (tokens, &adapter.tensors));
+        let opened = opened.with_adapter_tokens(own, place)?;
         return Ok((opened, Vec::new()));
     }
     if tokens.is_empty() {
         return Ok((opened, Vec::new()));
     }
     let (opened, ids) = opened.with_new_tokens(&tokens, config.train.seed, place)?;
-    let head = &opened.architecture.head;
+    let (head, is_tied) = (&opened.architecture.head, opened.is_tied()?);
     let methods = &config.catalog.methods;
     let spec = config
         .method
         .as_ref()
         .and_then(|method| methods.get(&method.kind));
     let is_adapter = config.model.new.is_none() && spec.is_some_and(|spec| spec.peft.is_some());
-    if !head.tied && head.bias && is_adapter && !ids.is_empty() {
+    if !is_tied && head.bias && is_adapter && !ids.is_empty() {
         return Err(TrainError::HeadBias {
             head: head.path.clone(),
         });
     }
     let (of_head, table) = opened.architecture.head_names();
-    let tables = match head.tied {
+    let tables = match is_tied {
         true => vec![table],
         false => vec![table, of_head],
     };

@@ -23,6 +23,7 @@ mod resume;
 mod runs;
 mod streams;
 mod study;
+mod token_adapters;
 mod tokens;
 mod toys;
 mod witness;

@@ -21,19 +21,19 @@ use crate::witness::Witness;
 use crate::{names, offline, repository};
 
 /// Losses and gradients of f32 in other orders of sums.
-const CLOSE: f64 = 2e-5;
+pub(crate) const CLOSE: f64 = 2e-5;
 
-const TABLE: &str = "model.embed_tokens.weight";
-const ROWS: &str = "model.embed_tokens.token_adapter.trainable_tokens_delta";
-const LORA: &str =
+pub(crate) const TABLE: &str = "model.embed_tokens.weight";
+pub(crate) const ROWS: &str = "model.embed_tokens.token_adapter.trainable_tokens_delta";
+pub(crate) const LORA: &str =
     "method={ kind = \"lora\", rank = 2, target_modules = [\"q_proj\", \"down_proj\"] }";
-const TOKENS: &str = "data.add_tokens=[\"<tool>\", \"</tool>\"]";
+pub(crate) const TOKENS: &str = "data.add_tokens=[\"<tool>\", \"</tool>\"]";
 const SPECIAL: &str = "data.add_special_tokens=[\"<|call|>\"]";
 
-struct Place(TempDir);
+pub(crate) struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self(tempfile::tempdir().expect("a directory"));
         let line = "<|call|>Once upon a time <tool>a dog</tool> went <tool>out</tool>. ";
         fs::write(place.path("train.txt"), line.repeat(12)).expect("writes");
@@ -41,7 +41,7 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -63,7 +63,7 @@ impl Place {
         TaskRun::of::<CausalLanguageModel>(config.unwrap_or_else(|error| panic!("{error}")))
     }
 
-    fn finish(&self, run: &str, base: &Path, overrides: &[&str]) -> Witness {
+    pub(crate) fn finish(&self, run: &str, base: &Path, overrides: &[&str]) -> Witness {
         let mut witness = Witness::default();
         let outcome = witness.run(&self.task(run, base, overrides), false);
         let outcome = outcome.unwrap_or_else(|error| panic!("{overrides:?}: {error}"));
@@ -77,15 +77,15 @@ impl Place {
     }
 
     /// The loss of what a request names.
-    fn loss(&self, request: &ModelRequest) -> f64 {
+    pub(crate) fn loss(&self, request: &ModelRequest) -> f64 {
         let session = Session::open_request(request, &offline()).expect("a model");
         let text = self.path("held_out.txt");
         let loss = evaluate_file(&session, text, &ReadOptions::default(), 64, Stop::never());
         loss.expect("evaluates").primary()
     }
 
-    /// A copy of a base with the change that `edit` makes to its `config.json` and the rows that its table gets.
-    fn base(&self, name: &str, more_rows: usize, untie: bool) -> PathBuf {
+    /// A copy of the built-in model whose table has more rows, or fewer, and which has a head of its own if asked for.
+    pub(crate) fn base(&self, name: &str, more_rows: isize, untie: bool) -> PathBuf {
         let from = repository("assets/stories260K");
         let to = self.path(name);
         fs::create_dir(&to).expect("a directory");
@@ -95,8 +95,10 @@ impl Place {
         let stored = Checkpoint::open(&from).expect("a model");
         let table = stored.require(TABLE).expect("a table");
         let mut longer = table.to_f32_vec().expect("numbers");
-        longer.extend((0..more_rows * 64).map(|at| 0.01 * (at as f32).sin()));
-        let rows = 512 + more_rows;
+        let rows = 512_usize.saturating_add_signed(more_rows);
+        let more = 0..rows.saturating_sub(512) * 64;
+        longer.truncate(rows * 64);
+        longer.extend(more.map(|at| 0.01 * (at as f32).sin()));
         let head: Vec<f32> = longer.iter().map(|value| 0.5 * value).collect();
         let others: Vec<(String, Vec<usize>, Vec<f32>)> = stored
             .tensors()
@@ -131,7 +133,7 @@ impl Place {
     }
 }
 
-fn request(base: &Path, adapter: Option<&Path>, precision: Precision) -> ModelRequest {
+pub(crate) fn request(base: &Path, adapter: Option<&Path>, precision: Precision) -> ModelRequest {
     let request = ModelRequest::new(base.display().to_string()).with_precision(precision);
     match adapter {
         Some(adapter) => request.with_adapter(adapter),
@@ -139,7 +141,7 @@ fn request(base: &Path, adapter: Option<&Path>, precision: Precision) -> ModelRe
     }
 }
 
-fn json_file(path: &Path) -> Value {
+pub(crate) fn json_file(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
 }
 
@@ -155,7 +157,8 @@ fn adapters_with_rows_that_peft_wrote_give_its_losses_and_gradients() {
     let gradients = Checkpoint::open_file(&golden.join("gradients.safetensors"));
     let gradients = gradients.expect("a file");
     let place = tempfile::tempdir().expect("a directory");
-    for name in ["tied", "untied"] {
+    let names = ["tied", "untied", "untied_list", "tied_list", "tied_dict"];
+    for name in names {
         let case = &expected[name];
         // The small models have no tokenizer of their own.
         let from = repository(case["base"].as_str().expect("a path"));
@@ -212,7 +215,7 @@ fn adapters_with_rows_that_peft_wrote_give_its_losses_and_gradients() {
             assert_eq!(values.len(), wanted.len());
             compared += 1;
         }
-        assert_eq!(compared, if name == "tied" { 1 } else { 2 });
+        assert_eq!(compared, if name == "untied" { 2 } else { 1 });
     }
 }
 
@@ -384,12 +387,16 @@ fn what_cannot_be_added_is_refused_or_said() {
     assert!(error.hint().expect("a hint").contains("lora"));
     // A token that is there keeps its id, and is said.
     let known = "data.add_tokens=[\"<s>\", \"<tool>\"]";
-    let witness = place.finish("c", &base, &[LORA, known]);
-    let said = witness.events.iter().any(|event| {
-        let event = format!("{event:?}");
-        event.contains("`<s>` in data.add_tokens is a token already (id 1)")
-    });
-    assert!(said, "{:?}", witness.events);
+    let special = "data.add_special_tokens=[\"</s>\"]";
+    let witness = place.finish("c", &base, &[LORA, known, special]);
+    for note in [
+        "`<s>` in data.add_tokens is a token already (id 1)",
+        "`</s>` in data.add_special_tokens is a token already (id 2)",
+    ] {
+        let mut events = witness.events.iter();
+        let is_said = events.any(|event| format!("{event:?}").contains(note));
+        assert!(is_said, "{note}: {:?}", witness.events);
+    }
     let files = AdapterFiles::load(&place.path("c/adapter")).expect("an adapter");
     let indices = files.config.get("trainable_token_indices");
     assert_eq!(indices, Some(&json!([512])));

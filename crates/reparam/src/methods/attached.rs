@@ -290,6 +290,11 @@ impl Module for Attached {
             visitor.enter_module(name, kind);
             visitor.exit_module(name, kind);
         }
+        for row in self.trained_rows().unwrap_or_default() {
+            let name = row.to_string();
+            visitor.enter_module(&name, container::ROW);
+            visitor.exit_module(&name, container::ROW);
+        }
         for on_layer in &self.methods {
             visitor.enter_module(on_layer.kind, container::METHOD);
             for tensor in &on_layer.tensors {

@@ -48,7 +48,8 @@ impl Factors {
     }
 }
 
-/// Returns the factors that are nearest to a change `D`, `[d_out, d_in]` row-major; `None` if it is zero everywhere.
+/// Returns the factors that are nearest to a change `D`, `[d_out, d_in]` row-major; `None` if it is zero everywhere, or if the sum
+/// of its squares is not finite.
 ///
 /// ```text
 /// D ~ U_r S_r V_r',   B = U_r S_r^(1/2),   A = S_r^(1/2) V_r'
@@ -77,20 +78,22 @@ pub fn factorize(
     seed: u64,
 ) -> Option<Factors> {
     let total: f64 = change.iter().map(|value| value * value).sum();
-    // A NaN is no zero.
-    if total == 0.0 || d_out == 0 || d_in == 0 {
+    // A decomposition of what is not finite does not end.
+    if total == 0.0 || !total.is_finite() || d_out == 0 || d_in == 0 {
         return None;
     }
     let change = DMatrix::from_row_slice(d_out, d_in, change);
     let most = d_out.min(d_in);
     let decomposed = match (size, most <= SMALL) {
         (_, true) => Decomposed::whole(&change),
-        (FactorSize::Rank(rank), false) => Decomposed::leading(&change, rank + OVERSAMPLING, seed),
+        (FactorSize::Rank(rank), false) => {
+            Decomposed::leading(&change, rank.saturating_add(OVERSAMPLING), seed)
+        }
         (FactorSize::Energy(share), false) => {
             let mut looked_at = 32.min(most);
             loop {
                 let found = Decomposed::leading(&change, looked_at, seed);
-                if looked_at == most || found.energy() >= share * total {
+                if looked_at == most || found.energy() >= enough(share * total) {
                     break found;
                 }
                 looked_at = (2 * looked_at).min(most);
@@ -183,14 +186,18 @@ impl Decomposed {
     /// The fewest factors that have this sum of squares.
     fn rank_of(&self, wanted: f64) -> usize {
         let mut sum = 0.0;
-        // What rounding leaves of the sum of all is no factor more.
-        let wanted = wanted * (1.0 - 1e-12);
-        let enough = self.values.iter().position(|value| {
+        let wanted = enough(wanted);
+        let last = self.values.iter().position(|value| {
             sum += value * value;
             sum >= wanted
         });
-        enough.map_or(self.values.len(), |at| at + 1)
+        last.map_or(self.values.len(), |at| at + 1)
     }
+}
+
+/// What counts as a sum of squares: what rounding leaves of the sum of all is no factor more.
+fn enough(wanted: f64) -> f64 {
+    wanted * (1.0 - 1e-12)
 }
 
 fn orthonormal(matrix: DMatrix<f64>) -> DMatrix<f64> {
@@ -295,6 +302,31 @@ mod tests {
         }
         let whole = factorize(&change(9, 7, 7, 0.0), [9, 7], FactorSize::Energy(1.0), 0);
         assert_eq!(whole.expect("a change").rank, 7);
+        // All of a low rank is that rank, of a large weight, too.
+        let (low, shape) = (change(300, 290, 5, 0.0), [300, 290]);
+        let whole = factorize(&low, shape, FactorSize::Energy(1.0), 0).expect("a change");
+        assert_eq!(whole.rank, 5);
+        assert!(whole.relative() < 1e-6, "{}", whole.relative());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_decomposed() {
+        for shape @ [d_out, d_in] in [[3, 4], [300, 260]] {
+            for value in [f64::NAN, f64::INFINITY, 1e200] {
+                let mut one = change(d_out, d_in, 2, 0.0);
+                one[5] = value;
+                for size in [FactorSize::Rank(2), FactorSize::Energy(0.9)] {
+                    assert_eq!(factorize(&one, shape, size, 0), None, "{value}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rank_beyond_the_weight_is_all_of_it() {
+        let low = change(258, 257, 3, 0.0);
+        let found = factorize(&low, [258, 257], FactorSize::Rank(usize::MAX), 0);
+        assert_eq!(found.expect("a change").rank, 257);
     }
 
     #[test]

@@ -215,7 +215,9 @@ pub fn to_adapter<M: Module>(
     }
     let mut files = AdapterFiles::new(config, tensors);
     (format.check)(&files)?;
-    files.put_tokens(tokens);
+    let linears = linear_modules(model);
+    let head = linears.iter().find(|linear| linear.is_output_head);
+    files.put_tokens(tokens, head.map(|head| &*head.path));
     Ok(files)
 }
 

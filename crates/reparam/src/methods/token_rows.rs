@@ -12,7 +12,7 @@ use super::attached::{Attached, NamedParam, OnLayer, PartOfLayer};
 use super::method::{Base, Method, NewTensor};
 use super::{MethodError, Result, Theta};
 use crate::ForwardContext;
-use crate::walk::{Part, walk};
+use crate::walk::{Part, container, walk};
 
 /// What the method is called among those that are attached to a weight.
 pub(super) const KIND: &str = "trainable_tokens";
@@ -100,28 +100,41 @@ pub fn attach_rows<M: Module>(model: M, layers: &[TrainableRows]) -> Result<M> {
 
 /// Returns the tokens whose rows are trained, by the path of their layer.
 pub fn trained_rows<M: Module>(model: &M) -> BTreeMap<String, Vec<u32>> {
-    struct Find(HashMap<ParamId, Vec<u32>>);
-    impl ModuleVisitor for Find {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let attached = param.reparameterization::<Attached>();
-            if let Some(rows) = attached.and_then(Attached::trained_rows) {
-                self.0.insert(param.id, rows.to_vec());
-            }
-        }
-    }
-    let mut find = Find(HashMap::new());
+    let mut find = FindRows::default();
     model.visit(&mut find);
     let mut paths = BTreeMap::new();
-    if find.0.is_empty() {
+    if find.rows.is_empty() {
         return paths;
     }
     walk(model, |entry, _| {
         // One that is tied has the path of the table, which comes first.
-        if let Some(rows) = find.0.remove(&entry.id) {
+        if let Some(rows) = find.rows.remove(&entry.id) {
             paths.insert(entry.module.clone(), rows);
         }
     });
     paths
+}
+
+/// Collects the rows of weights. Burn shows a visitor a weight without what is attached to it, which then says its rows.
+#[derive(Default)]
+struct FindRows {
+    /// The weight that was seen last.
+    last: Option<ParamId>,
+    rows: HashMap<ParamId, Vec<u32>>,
+}
+
+impl ModuleVisitor for FindRows {
+    fn enter_module(&mut self, name: &str, kind: &str) {
+        if kind == container::ROW
+            && let (Some(last), Ok(row)) = (self.last, name.parse())
+        {
+            self.rows.entry(last).or_default().push(row);
+        }
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.last = Some(param.id);
+    }
 }
 
 struct AttachRows<'a> {

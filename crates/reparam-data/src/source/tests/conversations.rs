@@ -388,6 +388,21 @@ fn pairs_are_read_where_it_is_said_what_is_learned_of_them() {
             "[user:a][assistant:b]",
             "b",
         ),
+        // The question is there twice, and is asked once.
+        (
+            format!(
+                r#"{{"prompt": "a", "chosen": [{asked}, {good}], "rejected": [{asked}, {bad}]}}"#
+            ),
+            "[user:a][assistant:b]",
+            "b",
+        ),
+        (
+            format!(
+                r#"{{"system": "s", "tools": [{{"name": "t"}}], "chat_template_kwargs": {{"thinking": "m"}}, "chosen": [{asked}, {good}], "rejected": [{asked}, {bad}]}}"#
+            ),
+            "[system:s][user:a][assistant:b][{\"name\": \"t\"}]m",
+            "b",
+        ),
     ] {
         for name in ["a.jsonl", "a.json"] {
             let source = read(name, &format!("{row}\n"), &pairs(true)).expect(&row);
@@ -437,6 +452,19 @@ fn pairs_are_read_where_it_is_said_what_is_learned_of_them() {
             format!(r#"{{"chosen": [{asked}], "rejected": [{asked}, {bad}]}}"#),
             "no answer of the assistant",
             "role assistant",
+        ),
+        (
+            format!(
+                r#"{{"chosen": [{asked}, {}], "rejected": [{asked}, {bad}]}}"#,
+                said("assistant", " ")
+            ),
+            "message 2 is the assistant's and says nothing",
+            "write the answer",
+        ),
+        (
+            format!(r#"{{"tools": 3, "chosen": [{asked}, {good}], "rejected": [{asked}, {bad}]}}"#),
+            "the field `tools` is no list of tools",
+            "write tools as a list",
         ),
     ] {
         let error = read("a.jsonl", &format!("{row}\n"), &pairs(true)).expect_err(&row);
