@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::config::Catalog;
 use crate::model_files::{CONFIG, ModelFiles, TOKENIZER};
 use crate::open::OpenedModel;
+use crate::preflight::Finding;
 use crate::session::{adapter_directory, load_tokenizer};
 use crate::{Result, TrainError};
 
@@ -90,8 +91,10 @@ impl OpenedModel {
         let mut notes = self.notes.clone();
         for (token, id) in &added.known {
             let token = reparam_formats::shown(token).to_string();
-            notes.push(format!(
-                "`{token}` in data.add_tokens is a token already (id {id}), which is not trained by itself"
+            notes.push(Finding::warning(
+                "model",
+                format!("`{token}` in data.add_tokens is a token already (id {id}), which is not trained by itself"),
+                "leave it out of data.add_tokens",
             ));
         }
         let files = self.files.with_files(added.files);
@@ -157,7 +160,7 @@ fn tokens_of(files: &ModelFiles) -> Result<usize> {
 /// Describes a model anew.
 fn described(
     files: ModelFiles,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
     (catalog, dropout): (&Catalog, Option<f64>),
 ) -> Result<OpenedModel> {
     let mut architecture = catalog.families.describe(files.json())?;

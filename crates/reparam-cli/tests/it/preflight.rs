@@ -133,6 +133,45 @@ fn data_as_json_and_as_a_page() {
 }
 
 #[test]
+fn what_is_too_long_is_counted() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let inspect = |too_long: &str, more: &[&str]| {
+        let too_long = format!("data.too_long={too_long}");
+        let args = ["data", "inspect", "run.toml", "--json", "--set", &too_long];
+        let length = ["--set", "train.sequence_length=32"];
+        let asked = [&args[..], more, &length].concat();
+        workplace.reparam(&asked).succeeded().json()
+    };
+    let cut = inspect("cut", &ROWS);
+    assert_eq!(cut["data"]["dropped"]["count"], 0);
+    let dropped = inspect("drop", &ROWS);
+    assert_eq!(dropped["data"]["rows"], 5);
+    assert_eq!(dropped["data"]["truncated"]["count"], 0);
+    let noticed = &dropped["data"]["dropped"];
+    assert_eq!(noticed["count"], 1);
+    let first = noticed["first"][0].as_str().expect("a place");
+    assert!(first.ends_with("rows.jsonl:3"), "{first}");
+    assert_eq!(kinds(&dropped)[..2], ["dropped_rows", "duplicates"]);
+    let truncated = inspect("truncate", &ROWS);
+    assert_eq!(truncated["data"]["rows"], 6);
+    assert_eq!(truncated["data"]["truncated"]["count"], 1);
+    let tokens = |found: &Value| found["data"]["tokens"].as_u64().expect("a number");
+    assert_eq!(tokens(&truncated), tokens(&dropped) + 32);
+    assert!(tokens(&cut) > tokens(&truncated));
+    // Of files that are measured on, too.
+    let files = [
+        "--set",
+        "data.train=rows.jsonl",
+        "--set",
+        "data.eval=rows.jsonl",
+    ];
+    let both = inspect("drop", &files);
+    assert_eq!(both["data"]["held_out_dropped"]["count"], 1);
+    assert!(kinds(&both).contains(&"held_out_dropped_rows"), "{both}");
+}
+
+#[test]
 fn a_task_without_tokens_has_nothing_to_show() {
     let workplace = Workplace::new();
     workplace.write("table.csv", b"x,y\n1,2\n2,4\n3,6\n4,8\n5,10\n");
