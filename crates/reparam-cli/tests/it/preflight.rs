@@ -74,7 +74,40 @@ fn data_are_shown_as_the_model_sees_them() {
         &["data", "inspect", "rows.toml", "--rows", "2"],
     );
     let text = text.replace(model.to_str().expect("UTF-8"), "MODEL");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    exit code: 0
+    --- stdout
+    task        causal-lm
+    model       MODEL
+    documents   6 of 279 tokens, 62 learned (22.22 %), at most 32 at once
+    tokens      min 11, median 20, mean 46.5, 95 % 186, max 186
+                  11-28  ######################################## 5
+                  29-46  0
+                  47-64  0
+                  65-82  0
+                 83-100  0
+                101-118  0
+                119-136  0
+                137-154  0
+                155-172  0
+                173-186  ######## 1
+    blocks      74.4 % full, without padding
+    truncated   1: rows.jsonl:3
+    duplicates  1: rows.jsonl:2
+    file        rows.jsonl: 6 documents, 279 tokens
+    warning: 1 of 6 documents, first at rows.jsonl:3 do not fit 32 tokens: a part is cut off or learned without what is before it
+    hint: raise train.sequence_length; 95 % of the rows have at most 186 tokens, the longest has 186
+    warning: 1 of 6 documents, first at rows.jsonl:2 say what an earlier one says
+    hint: remove them, unless they are meant to weigh more
+    note: `lm_head.weight` is `model.embed_tokens.weight`: one tensor, trained or frozen as one
+
+    rows.jsonl:1 (24 tokens)
+    <s> Say hi.[[Hi <b>there</b> & you.</s>]]
+
+    rows.jsonl:2 (24 tokens)
+    <s> Say hi.[[Hi <b>there</b> & you.</s>]]
+    --- stderr
+    ");
     workplace.assert_no_run();
 }
 
