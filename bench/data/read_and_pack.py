@@ -2,7 +2,7 @@
 
     bench/data/read_and_pack.py --reparam target/release/reparam --bytes 1e9 --processes 2
 
-Both read the same file, made of a text by repetition with a number before each row, encode it with the tokenizer of
+Both read the same file, made of texts (`--text`) by repetition with a number before each row, encode it with the tokenizer of
 assets/stories260K, add the end-of-text token, and put pieces of 512 tokens together. reparam does it up to the first step of a
 training, once with an empty cache and once more with a full one; `datasets` does it with `map`, in as many processes, with its own
 cache. Printed of each: seconds, megabytes of text a second, and the most memory that all its processes had at once (PSS, which
@@ -47,9 +47,9 @@ print(len(packed))
 """
 
 
-def make(path: Path, size: int) -> None:
+def make(path: Path, size: int, texts: list[Path]) -> None:
     """Writes about `size` bytes of rows."""
-    text = (ROOT / "assets" / "tinyshakespeare.txt").read_text()
+    text = "".join(text.read_text(encoding="utf-8") for text in texts)
     parts = [text[at : at + 1000] for at in range(0, len(text), 1000)]
     written = number = 0
     with path.open("w", encoding="utf-8") as file:
@@ -104,11 +104,12 @@ def main() -> None:
     parser.add_argument("--reparam", default="target/release/reparam")
     parser.add_argument("--bytes", type=float, default=1e9)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--text", type=Path, nargs="+", default=[ROOT / "assets" / "tinyshakespeare.txt"], help="what rows are made of")
     parser.add_argument("--skip-peer", action="store_true", help="measure reparam alone")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "data.jsonl"
-        make(data, int(arguments.bytes))
+        make(data, int(arguments.bytes), arguments.text)
         size = data.stat().st_size
         settings = {
             "data.cache": f"{place}/cache",

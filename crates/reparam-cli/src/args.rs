@@ -315,7 +315,7 @@ pub(crate) struct TrainArgs {
     /// It is removed once the new run is loaded and checked. Other files in the directory stay.
     #[arg(long, conflicts_with = "resume")]
     pub(crate) force: bool,
-    /// Load and check everything, make two steps, and report what the run would take; nothing is written
+    /// Load and check everything, make two steps, and report what the run would take; writes only caches
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

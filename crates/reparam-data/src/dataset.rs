@@ -39,6 +39,10 @@ pub struct Dataset {
     origins: Arc<Origins>,
     /// What predicts nothing.
     dropped: Vec<Piece>,
+    /// The first examples that [`DatasetOptions::too_long`] has left out as a whole or in part.
+    too_long: Vec<usize>,
+    /// Whether pieces may be there several times.
+    is_weighted: bool,
     /// The blocks.
     pub blocks: Vec<Block>,
     /// Counts.
@@ -147,7 +151,7 @@ impl Dataset {
     /// # Errors
     ///
     /// Those of [`read_documents`](crate::source::read_documents), [`TextTokenizer::encode_documents`], [`cut`] and [`pack`], and
-    /// [`DataError::NoPrompts`], and those of [`Weights::check`].
+    /// [`DataError::NoPrompts`], [`DataError::WeightsOfStreams`], and those of [`Weights::check`].
     pub fn build(
         paths: &[PathBuf],
         tokenizer: &TextTokenizer,
@@ -156,16 +160,16 @@ impl Dataset {
     ) -> Result<Self> {
         let read = Texts::of(paths, tokenizer, options, watch)?;
         let learned = options.learned();
-        let (cut, dropped_examples) = read.cut(learned, options)?;
+        let (cut, long) = read.cut(learned, options)?;
         let (corpus, origins) = (&read.corpus, &read.origins);
         let cut = read.weigh(cut, options.weights.as_ref());
+        cut.check(corpus)?;
         let report = read.report.clone();
-        let mut built = match options.streams {
+        let built = match options.streams {
             None => Self::of(corpus, cut, learned, options, report),
             Some(n) => Self::of_streams(corpus, &joined(cut), n, options, report),
         }?;
-        built.report.dropped_examples = dropped_examples;
-        Ok(built.at(origins))
+        Ok(built.without(long).at(origins))
     }
 
     /// Like [`Dataset::build`], but holds a part out as a second data set; with `size.fraction = 0` there is none.
@@ -198,7 +202,7 @@ impl Dataset {
         }
         let read = Texts::of(paths, tokenizer, options, watch)?;
         let (corpus, origins) = (&read.corpus, &read.origins);
-        let (measured, dropped_examples) = read.cut(Learned::Masked, options)?;
+        let (measured, long) = read.cut(Learned::Masked, options)?;
         let held_out = read.hold_out(&measured, size, seed)?;
         let shares = read.shares(&measured, &held_out);
         let (mut eval, rest) = measured.partition(|piece| held_out.has(piece));
@@ -229,14 +233,14 @@ impl Dataset {
         let train = read.weigh(train, options.weights.as_ref());
         train.check(corpus)?;
         eval.check(corpus)?;
-        let mut train = Self::of(
+        let train = Self::of(
             corpus,
             train,
             options.learned(),
             options,
             read.report.clone(),
         )?;
-        train.report.dropped_examples = dropped_examples;
+        let train = train.without(long);
         let eval = Self::of(corpus, eval, Learned::Masked, options, read.report)?;
         Ok(Split {
             train: train.at(origins),
@@ -276,6 +280,19 @@ impl Dataset {
         )
     }
 
+    fn without(self, long: Long) -> Self {
+        let report = PackReport {
+            dropped_examples: long.dropped,
+            truncated_examples: long.truncated,
+            ..self.report
+        };
+        Self {
+            too_long: long.first,
+            report,
+            ..self
+        }
+    }
+
     fn at(self, origins: &Arc<Origins>) -> Self {
         let origins = Arc::clone(origins);
         Self { origins, ..self }
@@ -297,6 +314,8 @@ impl Dataset {
             streams: None,
             origins: Arc::default(),
             dropped: cut.dropped,
+            too_long: Vec::new(),
+            is_weighted: options.weights.is_some(),
             blocks,
             report,
             read,
@@ -319,6 +338,8 @@ impl Dataset {
             streams: Some(n_streams),
             origins: Arc::default(),
             dropped: cut.dropped,
+            too_long: Vec::new(),
+            is_weighted: options.weights.is_some(),
             blocks,
             report,
             read,
@@ -364,6 +385,9 @@ impl Texts {
     ) -> Result<Self> {
         if let Some(weights) = &options.weights {
             weights.check(paths.len())?;
+            if options.streams.is_some() {
+                return Err(DataError::WeightsOfStreams);
+            }
         }
         let cache = options.cache.as_ref();
         let texts = Self::read(paths, tokenizer, &options.read, cache, watch)?;
@@ -393,15 +417,15 @@ impl Texts {
         Ok(texts)
     }
 
-    /// Cuts the documents into pieces, and says how many examples were left out as too long.
-    fn cut(&self, learned: Learned, options: &DatasetOptions) -> Result<(Cut, usize)> {
+    /// Cuts the documents into pieces, and says which examples were left out as too long.
+    fn cut(&self, learned: Learned, options: &DatasetOptions) -> Result<(Cut, Long)> {
         let length = options.sequence_length;
         let mut cut = cut(&self.corpus, length, learned)?;
         let is_long = |piece: &Piece| {
             piece.of_example() && self.corpus.n_tokens_of(piece.document()) > length
         };
         if options.too_long == TooLong::Cut {
-            return Ok((cut, 0));
+            return Ok((cut, Long::default()));
         }
         let all = || cut.pieces.iter().chain(&cut.dropped);
         let long: BTreeSet<usize> = all()
@@ -409,10 +433,12 @@ impl Texts {
             .map(Piece::document)
             .collect();
         let Some(&first) = long.first() else {
-            return Ok((cut, 0));
+            return Ok((cut, Long::default()));
         };
-        cut.pieces.retain(|piece| !is_long(piece));
-        cut.dropped.retain(|piece| !is_long(piece));
+        let truncates = options.too_long == TooLong::Truncate;
+        let is_kept = |piece: &Piece| !is_long(piece) || truncates && piece.start() == 0;
+        cut.pieces.retain(is_kept);
+        cut.dropped.retain(is_kept);
         if options.too_long == TooLong::Refuse || cut.pieces.is_empty() {
             return Err(DataError::ExamplesTooLong {
                 count: long.len(),
@@ -421,7 +447,15 @@ impl Texts {
                 sequence_length: length,
             });
         }
-        Ok((cut, long.len()))
+        let mut left_out = Long {
+            first: long.iter().take(Long::FIRST).copied().collect(),
+            ..Long::default()
+        };
+        match truncates {
+            true => left_out.truncated = long.len(),
+            false => left_out.dropped = long.len(),
+        }
+        Ok((cut, left_out))
     }
 
     fn hold_out(&self, measured: &Cut, size: Size, seed: u64) -> Result<Chosen> {
@@ -487,6 +521,22 @@ impl Texts {
             document,
         )
     }
+}
+
+/// The examples that are left out as too long.
+#[derive(Default)]
+struct Long {
+    /// The first of them.
+    first: Vec<usize>,
+    /// How many are left out as a whole.
+    dropped: usize,
+    /// How many are left out but for their first piece.
+    truncated: usize,
+}
+
+impl Long {
+    /// How many are named.
+    const FIRST: usize = 3;
 }
 
 /// What is held out.

@@ -161,6 +161,14 @@ pub enum DataError {
         /// The most bytes.
         limit: u64,
     },
+    /// There is no memory for a file that is read as a whole.
+    #[error("{} has {bytes} bytes that would have to be in memory at once", path.display())]
+    NoMemory {
+        /// The file.
+        path: PathBuf,
+        /// Its size, as the file system says it.
+        bytes: u64,
+    },
     /// The file has no bytes, or nothing but a byte order mark.
     #[error("{} is empty", path.display())]
     EmptyFile {
@@ -633,6 +641,9 @@ pub enum DataError {
         /// It.
         weight: f64,
     },
+    /// Streams are asked for, and weights.
+    #[error("streams have no weights: a stream goes on from one document to the next")]
+    WeightsOfStreams,
     /// Examples are longer than a piece may be.
     #[error(
         "{count} examples are longer than the {sequence_length} tokens of a sequence; the first is at {first}, with {tokens}"

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What takes long, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Downloading files; counted in bytes, file by file.
+    Downloading,
     /// Reading files; counted in files.
     Reading,
     /// Making tokens of texts; counted in bytes or rows.
@@ -19,6 +21,7 @@ impl Phase {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Downloading => "downloading",
             Self::Reading => "reading",
             Self::Tokenizing => "tokenizing",
             Self::Evaluating => "evaluating",

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use burn::tensor::ElementConversion;
 use reparam::ForwardContext;
 use reparam_data::{
-    Batch, Block, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece, ReadOptions,
-    TooLong,
+    Batch, Block, Cache, Dataset, DatasetOptions, OnError, PackingStrategy, Phase, Piece,
+    ReadOptions, TooLong,
 };
 use reparam_models::{CausalLm, TokenBatch};
 use reparam_ops::RecurrentState;
@@ -39,19 +39,21 @@ pub fn evaluate_file(
     sequence_length: usize,
     stop: Stop<'_>,
 ) -> Result<Metrics> {
+    let data = (&[data][..], None);
     evaluate_resampled(session, data, read, (sequence_length, None), stop)
 }
 
-/// As [`evaluate_file`], with confidence intervals if they are asked for: documents are drawn again.
+/// As [`evaluate_file`], of several files whose tokens may be in a cache, with confidence intervals if they are asked for:
+/// documents are drawn again.
 pub(crate) fn evaluate_resampled(
     session: &Session,
-    data: PathBuf,
+    (data, cache): (&[PathBuf], Option<Cache>),
     read: &ReadOptions,
     (sequence_length, bootstrap): (usize, Option<Bootstrap>),
     stop: Stop<'_>,
 ) -> Result<Metrics> {
     let dataset = Dataset::build(
-        &[data],
+        data,
         &session.tokenizer,
         &DatasetOptions {
             read: read.clone(),
@@ -65,7 +67,7 @@ pub(crate) fn evaluate_resampled(
             // Each piece stands by itself, however the model was trained.
             streams: None,
             too_long: TooLong::Cut,
-            cache: None,
+            cache,
             weights: None,
         },
         stop,

@@ -150,7 +150,9 @@ pub struct Start {
     /// What the task says of its data: counts, and names of columns.
     ///
     /// Of a language model: `train_tokens`; `labelled_tokens`, those that are predicted; `cut_examples`, those longer
-    /// than a block, so that a part of them is learned without the whole prompt; `blocks`; `sequence_length`, the tokens
+    /// than a block, so that a part of them is learned without the whole prompt; `dropped_examples` and `truncated_examples`,
+    /// those that are left out as too long, as a whole or but for their beginning, and `eval_dropped_examples` and
+    /// `eval_truncated_examples`, those of files that are measured on; `blocks`; `sequence_length`, the tokens
     /// of one; `eval_tokens`, the predicted tokens of what is held out; `held_out`, a list of what is held out of each file:
     /// `file`, `held_out`, `of` and `unit`. Of a regression: `features`, `target`,
     /// `train_rows`, `test_rows`, `dropped_rows`.

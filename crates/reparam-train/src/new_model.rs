@@ -19,6 +19,7 @@ use crate::config::{Catalog, NewModelConfig, TokenizerConfig};
 use crate::memory::check_fits;
 use crate::model_files::{CONFIG, ModelFiles, TOKENIZER};
 use crate::open::OpenedModel;
+use crate::preflight::Finding;
 use crate::session::load_tokenizer;
 use crate::{Result, TrainError};
 
@@ -112,7 +113,7 @@ fn put_vectors(
     tokenizer: &TextTokenizer,
     rows: &mut [f32],
     width: usize,
-) -> Result<String> {
+) -> Result<Finding> {
     let vectors = WordVectors::read(path, None)?;
     if vectors.dim() != width {
         return Err(TrainError::VectorWidth {
@@ -133,10 +134,14 @@ fn put_vectors(
     }
     match found {
         0 => Err(TrainError::NoCommonWords { missing: ids.len() }),
-        _ => Ok(format!(
-            "{found} of {} tokens have a vector in {}; the others are drawn",
-            ids.len(),
-            path.display()
+        _ => Ok(Finding::warning(
+            "model",
+            format!(
+                "{found} of {} tokens have a vector in {}; the others are drawn",
+                ids.len(),
+                path.display()
+            ),
+            "if more should, take vectors of the language and the spelling (upper case, accents) of the tokenizer's words",
         )),
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::config::Catalog;
 use crate::model_files::{CONFIG, ModelFiles};
 use crate::open::OpenedModel;
+use crate::preflight::Finding;
 use crate::session::load_tokenizer;
 use crate::{Result, TrainError};
 
@@ -76,8 +77,10 @@ impl OpenedModel {
                 false => "data.add_tokens",
             };
             let token = reparam_formats::shown(&token).to_string();
-            notes.push(format!(
-                "`{token}` in {key} is a token already (id {id}), which is not trained by itself"
+            notes.push(Finding::warning(
+                "model",
+                format!("`{token}` in {key} is a token already (id {id}), which is not trained by itself"),
+                format!("leave it out of {key}"),
             ));
         }
         added.new.sort_by_key(|(_, id)| *id);
@@ -154,7 +157,7 @@ fn tokenizer_of(files: &ModelFiles) -> Result<TextTokenizer> {
 /// Describes a model anew.
 fn described(
     files: ModelFiles,
-    notes: Vec<String>,
+    notes: Vec<Finding>,
     (catalog, dropout): (&Catalog, Option<f64>),
 ) -> Result<OpenedModel> {
     let mut architecture = catalog.families.describe(files.json())?;

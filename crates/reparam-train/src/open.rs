@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use reparam_data::TextTokenizer;
+use reparam_data::{Phase, TextTokenizer};
 use reparam_formats::FormatError;
-use reparam_formats::hub::{HubOptions, is_dataset, resolve_dataset, resolve_model};
+use reparam_formats::hub::{HubOptions, Progress, is_dataset, resolve_dataset, resolve_model};
 use reparam_formats::identify::{Kind, identify, list_tensors, quantization};
 use reparam_formats::peft::{AdapterFiles, CONFIG_FILE, PeftError};
 use reparam_models::Architecture;
@@ -12,10 +12,11 @@ use serde_json::Map;
 
 use crate::config::Catalog;
 use crate::model_files::ModelFiles;
+use crate::preflight::Finding;
 use crate::run_dir::model_of;
 use crate::session::load_tokenizer;
 use crate::task::ModelRequest;
-use crate::{Result, TrainError};
+use crate::{Result, Stop, TrainError};
 
 /// A model that was found and described, and whose weights are not read yet.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(crate) struct OpenedModel {
     pub(crate) architecture: Architecture,
     pub(crate) tokenizer: TextTokenizer,
     /// What the user should know of it.
-    pub(crate) notes: Vec<String>,
+    pub(crate) notes: Vec<Finding>,
 }
 
 impl OpenedModel {
@@ -205,15 +206,26 @@ impl ModelRequest {
 /// # Errors
 ///
 /// Those of [`resolve_dataset`].
-pub(crate) fn data_files(paths: &[PathBuf], hub: &HubOptions) -> Result<Vec<PathBuf>> {
-    Ok(files_of_paths(paths, hub)?.concat())
+pub(crate) fn data_files(
+    paths: &[PathBuf],
+    hub: &HubOptions,
+    watch: Stop<'_>,
+) -> Result<Vec<PathBuf>> {
+    Ok(files_of_paths(paths, hub, watch)?.concat())
 }
 
 /// As [`data_files`], for each path by itself.
-pub(crate) fn files_of_paths(paths: &[PathBuf], hub: &HubOptions) -> Result<Vec<Vec<PathBuf>>> {
-    let files = |path: &PathBuf| match path.to_str().filter(|text| is_dataset(text)) {
-        Some(address) => Ok(resolve_dataset(address, hub, &mut |_| {})?),
+pub(crate) fn files_of_paths(
+    paths: &[PathBuf],
+    hub: &HubOptions,
+    watch: Stop<'_>,
+) -> Result<Vec<Vec<PathBuf>>> {
+    let mut tell = |progress: Progress<'_>| {
+        watch.at(Phase::Downloading, progress.done, progress.total);
+    };
+    let mut files = |path: &PathBuf| match path.to_str().filter(|text| is_dataset(text)) {
+        Some(address) => Ok(resolve_dataset(address, hub, &mut tell)?),
         None => Ok(vec![path.clone()]),
     };
-    paths.iter().map(files).collect()
+    paths.iter().map(&mut files).collect()
 }

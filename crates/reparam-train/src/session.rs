@@ -139,7 +139,7 @@ impl Session {
     ) -> Result<(Self, Precision), TrainError> {
         let catalog = request.catalog.clone();
         for note in opened.notes {
-            request.warnings.add(note);
+            request.warnings.add(note.message);
         }
         let (architecture, files) = (opened.architecture, opened.files);
         let wanted = request.precision;

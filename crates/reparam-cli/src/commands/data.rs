@@ -91,6 +91,8 @@ pub(super) fn numbers(seen: &Seen, printer: &mut Printer<'_>) -> Result<()> {
     }
     for (label, noticed) in [
         ("truncated", &seen.truncated),
+        ("dropped", &seen.dropped),
+        ("eval dropped", &seen.held_out_dropped),
         ("masked", &seen.masked),
         ("duplicates", &seen.duplicates),
         ("held out", &seen.held_out_duplicates),

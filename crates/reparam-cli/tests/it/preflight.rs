@@ -74,7 +74,40 @@ fn data_are_shown_as_the_model_sees_them() {
         &["data", "inspect", "rows.toml", "--rows", "2"],
     );
     let text = text.replace(model.to_str().expect("UTF-8"), "MODEL");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    exit code: 0
+    --- stdout
+    task        causal-lm
+    model       MODEL
+    documents   6 of 279 tokens, 62 learned (22.22 %), at most 32 at once
+    tokens      min 11, median 20, mean 46.5, 95 % 186, max 186
+                  11-28  ######################################## 5
+                  29-46  0
+                  47-64  0
+                  65-82  0
+                 83-100  0
+                101-118  0
+                119-136  0
+                137-154  0
+                155-172  0
+                173-186  ######## 1
+    blocks      74.4 % full, without padding
+    truncated   1: rows.jsonl:3
+    duplicates  1: rows.jsonl:2
+    file        rows.jsonl: 6 documents, 279 tokens
+    warning: 1 of 6 documents, first at rows.jsonl:3 do not fit 32 tokens: a part is cut off or learned without what is before it
+    hint: raise train.sequence_length; 95 % of the rows have at most 186 tokens, the longest has 186
+    warning: 1 of 6 documents, first at rows.jsonl:2 say what an earlier one says
+    hint: remove them, unless they are meant to weigh more
+    note: `lm_head.weight` is `model.embed_tokens.weight`: one tensor, trained or frozen as one
+
+    rows.jsonl:1 (24 tokens)
+    <s> Say hi.[[Hi <b>there</b> & you.</s>]]
+
+    rows.jsonl:2 (24 tokens)
+    <s> Say hi.[[Hi <b>there</b> & you.</s>]]
+    --- stderr
+    ");
     workplace.assert_no_run();
 }
 
@@ -130,6 +163,45 @@ fn data_as_json_and_as_a_page() {
     // The page is all that was written.
     std::fs::remove_file(workplace.path("data.html")).expect("a page");
     assert_eq!(state(&workplace), before);
+}
+
+#[test]
+fn what_is_too_long_is_counted() {
+    let workplace = Workplace::new();
+    examples(&workplace);
+    let inspect = |too_long: &str, more: &[&str]| {
+        let too_long = format!("data.too_long={too_long}");
+        let args = ["data", "inspect", "run.toml", "--json", "--set", &too_long];
+        let length = ["--set", "train.sequence_length=32"];
+        let asked = [&args[..], more, &length].concat();
+        workplace.reparam(&asked).succeeded().json()
+    };
+    let cut = inspect("cut", &ROWS);
+    assert_eq!(cut["data"]["dropped"]["count"], 0);
+    let dropped = inspect("drop", &ROWS);
+    assert_eq!(dropped["data"]["rows"], 5);
+    assert_eq!(dropped["data"]["truncated"]["count"], 0);
+    let noticed = &dropped["data"]["dropped"];
+    assert_eq!(noticed["count"], 1);
+    let first = noticed["first"][0].as_str().expect("a place");
+    assert!(first.ends_with("rows.jsonl:3"), "{first}");
+    assert_eq!(kinds(&dropped)[..2], ["dropped_rows", "duplicates"]);
+    let truncated = inspect("truncate", &ROWS);
+    assert_eq!(truncated["data"]["rows"], 6);
+    assert_eq!(truncated["data"]["truncated"]["count"], 1);
+    let tokens = |found: &Value| found["data"]["tokens"].as_u64().expect("a number");
+    assert_eq!(tokens(&truncated), tokens(&dropped) + 32);
+    assert!(tokens(&cut) > tokens(&truncated));
+    // Of files that are measured on, too.
+    let files = [
+        "--set",
+        "data.train=rows.jsonl",
+        "--set",
+        "data.eval=rows.jsonl",
+    ];
+    let both = inspect("drop", &files);
+    assert_eq!(both["data"]["held_out_dropped"]["count"], 1);
+    assert!(kinds(&both).contains(&"held_out_dropped_rows"), "{both}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who makes an entry.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -36,4 +36,17 @@ pub(super) fn hold(path: &Path, watch: Watch<'_>) -> Result<Option<File>> {
             }
         }
     }
+}
+
+/// Takes the lock of another entry, of which the beginning of the name is known, if it is there and nobody has it.
+pub(super) fn of_other(directory: &Path, name: &str, extension: &str) -> Option<File> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    let path = paths.find(|path| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        path.extension().is_some_and(|found| found == extension)
+            && stem.is_some_and(|stem| stem.starts_with(name))
+    })?;
+    let file = File::options().write(true).open(path).ok()?;
+    file.try_lock().is_ok().then_some(file)
 }

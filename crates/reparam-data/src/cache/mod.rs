@@ -7,6 +7,7 @@
 //!
 //! What comes of texts is the same with and without a cache, to the bit.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ mod tests;
 /// Where tokens are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cache {
-    /// In this directory, if the files have [`Cache::LARGE`] bytes together. If it cannot be written, tokens are in memory.
+    /// In this directory, if the files may have [`Cache::LARGE`] bytes of text together; a compressed file and one of Parquet
+    /// are counted as [`Cache::EXPANSION`] times their size. If it cannot be written, tokens are in memory.
     Large(PathBuf),
     /// In this directory.
     All(PathBuf),
@@ -40,7 +42,12 @@ impl Cache {
     /// What is large: the tokens of so many bytes of text take about as many bytes.
     pub const LARGE: u64 = 64 << 20;
 
-    /// The directory for files of so many bytes.
+    /// How many bytes of text a byte of a compressed file or of Parquet may be. Zstandard and gzip make 3 to 5 of prose, 10 and
+    /// more of rows that repeat their keys; what is taken for more than it is costs a file in the cache, what is taken for less,
+    /// memory.
+    pub const EXPANSION: u64 = 16;
+
+    /// The directory for files of so many bytes of text.
     pub(crate) fn directory(&self, bytes: u64) -> Option<&Path> {
         match self {
             Self::Large(directory) => (bytes >= Self::LARGE).then_some(directory),
@@ -75,15 +82,16 @@ pub(crate) fn read(
     let made = fs::create_dir_all(directory);
     made.map_err(|error| DataError::Cache(FormatError::io("create", directory, error)))?;
     let path = directory.join(format!("{key}.{ENTRY}"));
-    let _lock = lock::hold(&directory.join(format!("{key}.{LOCK}")), watch)?;
-    match entry::open(&path, &key, tokenizer.max_id(), true) {
+    let lock = lock::hold(&directory.join(format!("{key}.{LOCK}")), watch)?;
+    match entry::open(&path, &key, tokenizer.max_usable_id(), true) {
         Ok(Some(texts)) => return Ok(texts),
         Ok(None) => {}
         Err(reason) => watch.note(&format!("{} is made anew: {reason}", path.display())),
     }
-    // Temporary names have as much of the key as tells it from all others.
-    let is_ours = |name: &str| name.len() >= 32 && key.starts_with(name);
-    remove_leftovers(directory, is_ours).map_err(DataError::Cache)?;
+    // Without the lock, another process may be writing what looks left over.
+    if lock.is_some() {
+        remove_left(directory, &key)?;
+    }
     let written: std::result::Result<(), Failure> = write_through(&path, |writer| {
         write(&path, writer, &key, &digests, |corpus| {
             encode(files, total, tokenizer, options, corpus, watch)
@@ -91,11 +99,28 @@ pub(crate) fn read(
         Ok(())
     });
     written.map_err(|failure| failure.0)?;
-    let opened = entry::open(&path, &key, tokenizer.max_id(), false);
+    let opened = entry::open(&path, &key, tokenizer.max_usable_id(), false);
     opened.ok().flatten().ok_or_else(|| {
         // Only who removes it at once comes here.
         DataError::Cache(FormatError::NoSuchFile { path: path.clone() })
     })
+}
+
+/// Removes the temporary files that processes have left which have ended: those of the entry whose lock is held, and those of
+/// entries whose lock is free.
+fn remove_left(directory: &Path, key: &str) -> Result<()> {
+    // Temporary names have as much of the key as tells it from all others.
+    const TELLS: usize = 32;
+    // Held until all are removed, so that none of them is begun anew meanwhile.
+    let taken = RefCell::new(Vec::new());
+    let is_left = |name: &str| {
+        if name.len() < TELLS || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return false;
+        }
+        let lock = || lock::of_other(directory, name, LOCK);
+        key.starts_with(name) || lock().map(|lock| taken.borrow_mut().push(lock)).is_some()
+    };
+    remove_leftovers(directory, is_left).map_err(DataError::Cache)
 }
 
 /// Digests the files, which the name of the entry follows from.

@@ -192,7 +192,9 @@ fn a_damaged_entry_is_made_anew() {
     let paths = files(directory.path());
     let place = directory.path().join("cache");
     let cached = options(Some(Cache::All(place.clone())));
-    let expected = split(&paths, &cached).unwrap();
+    // In memory, because the entry is written over.
+    let expected = split(&paths, &options(None)).unwrap();
+    split(&paths, &cached).unwrap();
     let entry = entries(&place).0.remove(0);
     let whole = fs::read(&entry).unwrap();
     let length = whole.len();
@@ -300,5 +302,76 @@ fn an_entry_that_changes_under_a_run_is_noticed() {
     assert!(
         matches!(error, DataError::File(FormatError::Shortened { .. })),
         "{error:?}"
+    );
+}
+
+#[test]
+fn what_is_compressed_counts_as_what_it_expands_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let bytes = |name: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, [0; 100]).unwrap();
+        find_of(&path).expanded_bytes(Cache::EXPANSION)
+    };
+    for name in ["a.txt", "a.jsonl", "a.csv"] {
+        assert_eq!(bytes(name), 100, "{name}");
+    }
+    for name in ["a.jsonl.gz", "a.csv.zst", "a.parquet"] {
+        assert_eq!(bytes(name), 1600, "{name}");
+    }
+}
+
+#[test]
+fn temporary_files_of_processes_that_have_ended_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path());
+    let place = directory.path().join("cache");
+    fs::create_dir(&place).unwrap();
+    let write = |name: &str, letter: &str| {
+        let (key, part) = (letter.repeat(64), letter.repeat(40));
+        let lock = place.join(format!("{key}.{LOCK}"));
+        fs::write(&lock, "").unwrap();
+        let left = place.join(format!(".{part}.{name}.tmp"));
+        fs::write(&left, "half").unwrap();
+        (lock, left)
+    };
+    let (lock, held) = write("aB3dE6", "a");
+    let (_, free) = write("aB3dE7", "b");
+    let unknown = place.join(format!(".{}.aB3dE8.tmp", "c".repeat(40)));
+    fs::write(&unknown, "half").unwrap();
+    let lock = File::options().write(true).open(lock).unwrap();
+    lock.try_lock().unwrap();
+    let cached = options(Some(Cache::All(place.clone())));
+    split(&paths, &cached).unwrap();
+    assert!(held.exists() && unknown.exists() && !free.exists());
+    // Afterwards its lock can be taken again.
+    drop(lock);
+    fs::remove_file(&entries(&place).0[0]).unwrap();
+    split(&paths, &cached).unwrap();
+    assert!(!held.exists());
+}
+
+#[test]
+fn an_entry_has_no_token_that_the_model_has_no_row_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path());
+    let place = directory.path().join("cache");
+    let read = |tokenizer: &TextTokenizer| {
+        let cache = Cache::All(place.clone());
+        let options = options(None).read;
+        Texts::read(&paths, tokenizer, &options, Some(&cache), Watch::never())
+    };
+    read(&tokenizer()).unwrap();
+    let entry = entries(&place).0.remove(0);
+    let key = entry.file_stem().unwrap().to_str().unwrap();
+    let open = |most| entry::open(&entry, key, most, true).map(|texts| texts.is_some());
+    let tokenizer = tokenizer();
+    assert_eq!(open(tokenizer.max_usable_id()), Ok(true));
+    let fewer = tokenizer.with_embedding_rows(100);
+    assert_eq!(fewer.max_usable_id(), 99);
+    assert!(
+        open(fewer.max_usable_id())
+            .unwrap_err()
+            .contains("none above 99")
     );
 }

@@ -15,6 +15,22 @@ impl Dataset {
         self.corpus.n_documents()
     }
 
+    /// Returns how many tokens a document has, all of it.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such document.
+    #[must_use]
+    pub fn n_tokens_of(&self, document: usize) -> usize {
+        self.corpus.n_tokens_of(document)
+    }
+
+    /// Returns whether blocks may have a piece several times, because documents have [`Weights`](super::Weights).
+    #[must_use]
+    pub fn is_weighted(&self) -> bool {
+        self.is_weighted
+    }
+
     /// Returns whether two data sets are parts of one corpus.
     #[must_use]
     pub fn shares_corpus(&self, other: &Self) -> bool {
@@ -69,6 +85,12 @@ impl Dataset {
     #[must_use]
     pub fn dropped(&self) -> &[Piece] {
         &self.dropped
+    }
+
+    /// Returns the first examples that are left out as a whole or in part because they are too long.
+    #[must_use]
+    pub fn too_long(&self) -> &[usize] {
+        &self.too_long
     }
 
     /// Returns the token ids of a piece, and of each whether it is predicted by the tokens before it.

@@ -46,11 +46,12 @@ impl Origins {
         let mut counts = vec![0; report.files.len()];
         let mut file = 0;
         for (path, count) in files {
-            // A file may have no document that is long enough.
+            // A file may have no document that is long enough, and one may be there several times.
             while *report.files.get(file)?.path != *path {
                 file += 1;
             }
             counts[file] = count;
+            file += 1;
         }
         let mut end = 0;
         let ends = counts.into_iter().map(|count: usize| {

@@ -71,6 +71,7 @@ fn the_built_in_example() {
         dropped_tokens: 0,
         cut_examples: 0,
         dropped_examples: 0,
+        truncated_examples: 0,
         blocks: 1355,
         labelled_tokens: 693_365 - 1355,
         fill: 693_365.0 / (1355.0 * 512.0),
@@ -427,6 +428,22 @@ fn long_examples_are_cut_or_left_out_as_a_whole_or_refused() {
         let pieces = both.train.report.pieces + eval.report.pieces;
         assert_eq!(pieces, of_text(&cut) + expected.len());
     }
+    // The first piece of each is kept, as it is cut.
+    let truncated = build(&of(TooLong::Truncate), &paths).unwrap();
+    let report = &truncated.report;
+    assert_eq!(
+        (
+            report.cut_examples,
+            report.dropped_examples,
+            report.truncated_examples
+        ),
+        (0, 0, 2)
+    );
+    assert_eq!(truncated.too_long(), [2, 4]);
+    let is_first = |piece: &&Piece| piece.document() == 0 || piece.start() == 0;
+    let expected = cut.blocks.iter().flat_map(Block::pieces).filter(is_first);
+    let found = truncated.blocks.iter().flat_map(Block::pieces);
+    assert!(found.eq(expected));
     let error = build(&of(TooLong::Refuse), &paths).unwrap_err();
     let DataError::ExamplesTooLong {
         count: 2,
@@ -551,6 +568,49 @@ fn weights_take_documents_of_a_path_as_often_as_they_say() {
     for weight in [0.0, -1.0, f64::NAN, f64::INFINITY, 1001.0] {
         let wrong = error(&[1.0, weight]);
         assert!(matches!(wrong, DataError::Weight { .. }), "{wrong:?}");
+    }
+    // Streams have none, and say so before a file is read.
+    let streams = DatasetOptions {
+        streams: Some(2),
+        ..of(&[1.0, 2.0], None)
+    };
+    let missing = [PathBuf::from("no-such-a"), PathBuf::from("no-such-b")];
+    let wrong = Dataset::build(&missing, &tokenizer(), &streams, Watch::never()).unwrap_err();
+    assert!(matches!(wrong, DataError::WeightsOfStreams), "{wrong:?}");
+    // Documents are counted once, however often they are there.
+    let report = build(&of(&[3.0, 2.0], None)).report;
+    assert_eq!((report.documents, report.pieces), (20, 52));
+}
+
+#[test]
+fn a_small_weight_leaves_a_document_of_each_path() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let one = file("one.txt", "Ann has a dog.");
+    let several = file(
+        "several.jsonl",
+        "{\"text\": \"Ben\"}\n{\"text\": \"Cleo\"}\n",
+    );
+    // The same file twice is two paths, each with its weight.
+    for (paths, weights, expected) in [
+        (vec![one.clone(), several.clone()], vec![0.5, 0.01], 2),
+        (vec![one.clone()], vec![1e-9], 1),
+        (vec![one.clone(), one.clone()], vec![0.1, 3.0], 4),
+        (vec![several.clone(), several], vec![2.0, 0.01], 5),
+    ] {
+        let options = DatasetOptions {
+            weights: Some(Weights {
+                of: weights.clone(),
+                seed: 3,
+            }),
+            ..options(64)
+        };
+        let dataset = Dataset::build(&paths, &tokenizer(), &options, Watch::never()).unwrap();
+        assert_eq!(dataset.report.pieces, expected, "{weights:?}");
     }
 }
 

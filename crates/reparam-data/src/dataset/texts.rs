@@ -36,7 +36,12 @@ impl Texts {
         options.check()?;
         let files = source::find(paths)?;
         let total = files.bytes();
-        let cached = cache.and_then(|cache| Some((cache, cache.directory(total)?)));
+        let cached = cache.and_then(|cache| {
+            Some((
+                cache,
+                cache.directory(files.expanded_bytes(Cache::EXPANSION))?,
+            ))
+        });
         if let Some((cache, directory)) = cached {
             match cache::read(directory, (&files, total), tokenizer, options, watch) {
                 Err(DataError::Cache(error)) if cache.is_optional() => {

@@ -8,7 +8,7 @@ use crate::pack::{Cut, Piece};
 ///
 /// With weight `w` each document of the path is there `floor(w)` times, and of what is left of `w` a part of the documents once
 /// more: those whose content comes first in an order that the seed draws, as many as have that part of the predicted tokens. The
-/// same documents in every epoch; one document more or less than the part, at most.
+/// same documents in every epoch; one document more or less than the part, at most, and at least one of each path.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weights {
     /// A weight for each path: greater than 0 and at most [`MAX`](Self::MAX).
@@ -61,6 +61,7 @@ impl Texts {
         documents.sort_unstable();
         let mut copies = vec![0u32; self.corpus.n_documents()];
         let mut taken = vec![0u64; of.len()];
+        let mut first: Vec<Option<usize>> = vec![None; of.len()];
         for (_, document, learned) in documents {
             let source = source(document);
             let whole = of[source].floor();
@@ -69,6 +70,15 @@ impl Texts {
             let middle = taken[source] as f64 + learned as f64 / 2.0;
             taken[source] += learned;
             copies[document] = whole as u32 + u32::from(middle < part);
+            first[source].get_or_insert(document);
+        }
+        // A part of few documents may be nearer to none than to one; a path that was asked for is not lost for that.
+        let mut has_one = vec![false; of.len()];
+        for (document, copies) in copies.iter().enumerate() {
+            has_one[source(document)] |= *copies > 0;
+        }
+        for (first, _) in first.into_iter().zip(has_one).filter(|(_, has)| !has) {
+            first.into_iter().for_each(|document| copies[document] = 1);
         }
         let most = copies.iter().max().copied().unwrap_or(0);
         let is_there = |time: u32, piece: &Piece| copies[piece.document()] > time;

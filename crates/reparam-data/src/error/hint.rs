@@ -64,6 +64,7 @@ impl DataError {
             Self::ExpandedTooLarge { .. } => {
                 "unpack it, or write it as JSON Lines, of which one line at a time is in memory".to_owned()
             }
+            Self::NoMemory { .. } => "write it as JSON Lines, of which one line at a time is in memory".to_owned(),
             Self::InvalidUtf8 { path, encoding: Some(encoding), .. } if expanded_name(path) != *path => {
                 format!("unpack the file and convert it to UTF-8 with iconv -f {encoding} -t UTF-8")
             }
@@ -235,8 +236,10 @@ impl DataError {
             Self::LossMaskLength { .. } => "give the mask one entry a token".to_owned(),
             Self::Weights { .. } => "give data.weights a number for each path of data.train, in their order".to_owned(),
             Self::Weight { .. } => "2 takes each document of a path twice, 0.5 half of them; leave a path out instead of giving it 0".to_owned(),
+            Self::WeightsOfStreams => "remove data.weights, or carry_state".to_owned(),
             Self::ExamplesTooLong { .. } => {
-                "raise train.sequence_length, or set data.too_long to \"drop\" to leave them out or to \"cut\" to cut them".to_owned()
+                "raise train.sequence_length, or set data.too_long: \"truncate\" keeps their beginnings, \"drop\" leaves them out, \"cut\" cuts them"
+                    .to_owned()
             }
             Self::PieceTooLong { .. } => "cut the documents to the same sequence_length".to_owned(),
             Self::StreamsOfExamples { .. } => "remove carry_state: a response begins with its prompt, not with what was read before".to_owned(),

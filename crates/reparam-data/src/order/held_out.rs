@@ -34,7 +34,9 @@ impl ContentHash {
         Self::first_half(hasher)
     }
 
-    pub(crate) fn to_bytes(self) -> [u8; 16] {
+    /// Returns its bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_le_bytes()
     }
 

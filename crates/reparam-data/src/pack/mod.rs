@@ -59,6 +59,8 @@ pub enum TooLong {
     /// It is cut as a document is: what is behind its first piece is learned without what comes before.
     #[default]
     Cut,
+    /// Its first piece is kept, and what is behind is left out and counted.
+    Truncate,
     /// It is left out and counted.
     Drop,
     /// It is an error.
@@ -67,8 +69,9 @@ pub enum TooLong {
 
 impl TooLong {
     /// What can be done, with the words that run files use.
-    pub const WORDS: [(&'static str, Self); 3] = [
+    pub const WORDS: [(&'static str, Self); 4] = [
         ("cut", Self::Cut),
+        ("truncate", Self::Truncate),
         ("drop", Self::Drop),
         ("error", Self::Refuse),
     ];

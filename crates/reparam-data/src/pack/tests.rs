@@ -256,6 +256,7 @@ fn the_report_counts() {
         dropped_tokens: 2,
         cut_examples: 0,
         dropped_examples: 0,
+        truncated_examples: 0,
         blocks: 4,
         labelled_tokens: 10,
         fill: 14.0 / 16.0,

@@ -7,10 +7,10 @@ use reparam_formats::FormatError;
 use reparam_formats::file;
 use reparam_formats::identify::{HEAD_BYTES, Kind, kind_of_bytes};
 
-use super::FileDigest;
 use super::input::Input;
 use super::paths::not_found;
 use super::records::line_ends;
+use super::{FileDigest, json};
 use crate::error::{DataError, Result};
 
 /// How many bytes of a file tell in which encoding it is.
@@ -53,7 +53,7 @@ pub(super) fn into_utf8(path: &Path, mut bytes: Vec<u8>) -> Result<String> {
     Ok(String::from_utf8(bytes).unwrap_or_default())
 }
 
-const MARK: char = '\u{feff}';
+pub(super) const MARK: char = '\u{feff}';
 
 /// Refuses what is recognized by its first bytes as something else than a text.
 fn refuse_other_kinds(path: &Path, head: &[u8]) -> Result<()> {
@@ -132,6 +132,40 @@ fn refuse_zero_bytes(path: &Path, text: &str) -> Result<()> {
     })
 }
 
+/// The error for `bytes`, which stand `before` bytes behind the beginning of a file and are not UTF-8 from `valid` on.
+pub(super) fn not_utf8_behind(
+    path: &Path,
+    bytes: &[u8],
+    (line, valid): (usize, usize),
+    before: usize,
+) -> DataError {
+    match not_utf8(path, bytes, line, valid) {
+        DataError::InvalidUtf8 {
+            path,
+            line,
+            offset,
+            encoding,
+        } => DataError::InvalidUtf8 {
+            path,
+            line,
+            offset: before + offset,
+            encoding,
+        },
+        error => error,
+    }
+}
+
+/// Refuses what the beginning of a file shows to be no text in UTF-8.
+pub(super) fn check_head(path: &Path, head: &[u8]) -> Result<()> {
+    refuse_other_kinds(path, head)?;
+    let valid = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        // What is wrong behind it is said where it is read.
+        Err(error) => std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    refuse_zero_bytes(path, valid)
+}
+
 /// Reads the lines of a file one after the other.
 pub(super) struct Lines {
     path: PathBuf,
@@ -146,11 +180,7 @@ pub(super) struct Lines {
 impl Lines {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut input = Input::open(path)?;
-        let head = input.head()?;
-        refuse_other_kinds(path, head)?;
-        if let Ok(text) = std::str::from_utf8(head) {
-            refuse_zero_bytes(path, text)?;
-        }
+        check_head(path, input.head()?)?;
         Ok(Self {
             path: path.to_owned(),
             input,
@@ -171,6 +201,21 @@ impl Lines {
     pub(super) fn is_empty(&mut self) -> Result<bool> {
         let head = self.input.head()?;
         Ok(head.is_empty() || head == "\u{feff}".as_bytes())
+    }
+
+    /// Whether every line is a value of its own: the first that is not blank is one, and others follow. Reads on to find out.
+    pub(super) fn are_values(mut self) -> Result<bool> {
+        let mut has_first = false;
+        while let Some((_, text)) = self.next()? {
+            match (text.trim().is_empty(), has_first) {
+                (true, _) => {}
+                (false, true) => return Ok(true),
+                (false, false) if json::is_value(text) => has_first = true,
+                (false, false) => return Ok(false),
+            }
+        }
+        // A file of blank lines has no rows, and lines say it best.
+        Ok(!has_first)
     }
 
     /// Returns the next line without its end, and its number.
@@ -204,20 +249,7 @@ impl Lines {
                 break;
             }
         }
-        match not_utf8(&self.path, &self.buffer, self.line, valid) {
-            DataError::InvalidUtf8 {
-                path,
-                line,
-                offset,
-                encoding,
-            } => DataError::InvalidUtf8 {
-                path,
-                line,
-                offset: self.offset + offset,
-                encoding,
-            },
-            error => error,
-        }
+        not_utf8_behind(&self.path, &self.buffer, (self.line, valid), self.offset)
     }
 
     /// Ends the reading after the last line.

@@ -156,6 +156,19 @@ impl Input {
         Ok(self.buffered().fill_buf().unwrap_or_default())
     }
 
+    /// Passes over bytes of the [`head`](Self::head).
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.buffered().consume(bytes);
+    }
+
+    /// Refuses to have so many bytes in memory at once.
+    pub(super) fn check_length(&self, bytes: usize) -> Result<()> {
+        match bytes as u64 > self.limit {
+            true => Err(self.too_large()),
+            false => Ok(()),
+        }
+    }
+
     /// Appends the next line with its end to `line`; nothing at the end of the file.
     pub(crate) fn line(&mut self, line: &mut Vec<u8>) -> Result<()> {
         let limit = self.limit;
@@ -172,7 +185,14 @@ impl Input {
         let limit = self.limit;
         let mut bytes = Vec::new();
         if let Reader::Plain(_) = self.reader {
-            bytes.reserve_exact(usize::try_from(limit).unwrap_or(0));
+            // The file system says it, and a sparse file of a few bytes may have any length.
+            let length = usize::try_from(limit).unwrap_or(usize::MAX);
+            if bytes.try_reserve_exact(length).is_err() {
+                return Err(DataError::NoMemory {
+                    path: self.path.clone(),
+                    bytes: limit,
+                });
+            }
         }
         let mut limited = self.buffered().take(limit.saturating_add(1));
         match limited.read_to_end(&mut bytes) {

@@ -83,6 +83,11 @@ pub(crate) fn object_of_line(content: &str, place: &DocumentSource) -> Object {
     }
 }
 
+/// Whether a text is one value.
+pub(super) fn is_value(content: &str) -> bool {
+    parse(content).is_ok()
+}
+
 /// Reads a value; one that is not a number, as Python writes them, is null.
 fn parse(content: &str) -> serde_json::Result<Value> {
     serde_json::from_str(content).or_else(|error| match without_nan(content) {

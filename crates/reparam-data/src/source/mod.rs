@@ -53,6 +53,7 @@ pub use format::Format;
 pub(crate) use input::{digest, expanded_name, read_data};
 pub(crate) use paths::Files;
 pub use preference::{Learn, PreferencePair};
+use records::Opened;
 pub(crate) use records::{Dialect, Records, check_width, column};
 pub(crate) use shape::known_fields;
 pub use template::Template;
@@ -260,8 +261,8 @@ pub fn read_watched(paths: &[PathBuf], options: &ReadOptions, watch: Watch<'_>) 
 ///
 /// # Cost
 ///
-/// Of lines and JSON Lines, one line at a time is in memory beside the document that is handed over; of a text the text, which
-/// is handed over; of other files one file.
+/// Of lines, JSON Lines and tables, one line or row at a time is in memory beside the document that is handed over; of Parquet one
+/// page of each column; of a text the text, which is handed over; of a JSON array the file.
 pub fn visit_documents(
     paths: &[PathBuf],
     options: &ReadOptions,
@@ -373,12 +374,15 @@ impl Reading<'_> {
         let path = Arc::clone(&self.path);
         match self.container {
             Format::Lines => return self.lines(Lines::open(&path)?),
-            Format::Jsonl if extension(&path).as_deref() == Some("jsonl") => {
+            Format::Jsonl => {
                 let mut lines = Lines::open(&path)?;
-                if !lines.is_array()? {
-                    return self.lines(lines);
+                let is_jsonl = extension(&path).as_deref() == Some("jsonl");
+                if !lines.is_array()? && (is_jsonl || lines.are_values()?) {
+                    return self.lines(Lines::open(&path)?);
                 }
             }
+            Format::Csv => return self.table(Records::open(&path, None)?),
+            Format::Tsv => return self.table(Records::open(&path, Some(Dialect::TSV))?),
             Format::Parquet => {
                 let options = self.options;
                 let is_wanted = |key: &str| may_be_read(key, options);
@@ -397,9 +401,9 @@ impl Reading<'_> {
                 self.line_ends = line_ends;
                 self.text(text, 1)?;
             }
-            Format::Csv => self.table(&text, Dialect::of_csv(&text))?,
-            Format::Tsv => self.table(&text, Dialect::TSV)?,
-            Format::Jsonl
+            Format::Csv
+            | Format::Tsv
+            | Format::Jsonl
             | Format::Parquet
             | Format::PromptCompletion
             | Format::Alpaca
@@ -461,8 +465,8 @@ impl Reading<'_> {
         }))
     }
 
-    fn table(&mut self, text: &str, dialect: Dialect) -> Result<()> {
-        let mut records = Records::new(&self.path, text, dialect);
+    /// Reads a file of cells, whose first row names its columns unless they have numbers.
+    fn table(&mut self, mut records: Records<Opened>) -> Result<FileDigest> {
         let fields = &self.options.fields;
         let Some((line, header)) = records.next()? else {
             return Err(self.empty_file());
@@ -513,7 +517,7 @@ impl Reading<'_> {
             0 => Err(DataError::NoRows {
                 path: self.path.to_path_buf(),
             }),
-            _ => Ok(()),
+            _ => records.finish(),
         }
     }
 

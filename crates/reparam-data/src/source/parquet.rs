@@ -21,8 +21,13 @@ use super::input::digested;
 use super::{DocumentSource, FileDigest};
 use crate::error::{DataError, Result};
 
+mod differences;
+mod footer;
+mod pages;
 #[cfg(test)]
 mod tests;
+
+use pages::Checked;
 
 /// A result, or what is wrong with a file in words.
 type Said<T> = std::result::Result<T, String>;
@@ -42,7 +47,9 @@ const HUGGINGFACE: &str = "huggingface";
 ///
 /// # Cost
 ///
-/// In memory one page of each column, of at most 2 GiB, and one row.
+/// In memory one page and one dictionary of each column that is read, and one row. A page has at most 2 GiB, which a small file
+/// can hold compressed. The values of a dictionary and the lengths of texts, of which a page says how many there are, take no more
+/// than their bytes can hold: at most 8 times those of a dictionary, and 256 MiB for lengths. A footer has at most 16 MiB.
 pub(crate) fn rows(
     path: &Path,
     is_wanted: impl Fn(&str) -> bool,
@@ -53,8 +60,9 @@ pub(crate) fn rows(
         path: path.to_owned(),
         message,
     };
+    footer::check(&file).map_err(invalid)?;
     let chunks = Chunks(Arc::new(file));
-    let reader = guarded(|| SerializedFileReader::new(chunks)).map_err(invalid)?;
+    let reader = guarded(|| SerializedFileReader::new(chunks).map(Checked)).map_err(invalid)?;
     let metadata = reader.metadata().file_metadata();
     let names = label_names(metadata);
     let columns = columns(metadata.schema(), is_wanted).map_err(invalid)?;

@@ -8,6 +8,8 @@ use glob::MatchOptions;
 use reparam_formats::nearest;
 use walkdir::WalkDir;
 
+use super::Format;
+use super::input::expanded_name;
 use crate::error::{DataError, Result};
 
 #[cfg(test)]
@@ -37,8 +39,23 @@ pub(crate) struct Files {
 impl Files {
     /// How many bytes they have together; of what cannot be read none.
     pub(crate) fn bytes(&self) -> u64 {
-        let sizes = self.files.iter().map(fs::metadata);
-        sizes.flatten().map(|metadata| metadata.len()).sum()
+        self.sizes(|_| 1)
+    }
+
+    /// How many bytes of text they may have together, where a byte that is compressed is so many.
+    pub(crate) fn expanded_bytes(&self, expansion: u64) -> u64 {
+        let is_small = |path: &Path| {
+            expanded_name(path) != *path || Format::of_name(path) == Some(Format::Parquet)
+        };
+        self.sizes(|path| if is_small(path) { expansion } else { 1 })
+    }
+
+    fn sizes(&self, times: impl Fn(&Path) -> u64) -> u64 {
+        let sizes = self.files.iter().map(|path| {
+            let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
+            length.saturating_mul(times(path))
+        });
+        sizes.fold(0, u64::saturating_add)
     }
 }
 

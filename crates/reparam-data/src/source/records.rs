@@ -4,8 +4,14 @@ use std::path::{Path, PathBuf};
 
 use csv::{Reader, ReaderBuilder, StringRecord};
 
-use super::DocumentSource;
+use super::content::not_utf8_behind;
+use super::{DocumentSource, FileDigest};
 use crate::error::{DataError, Result};
+
+mod window;
+
+pub(crate) use window::Opened;
+use window::{Source, Window};
 
 /// How cells are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +46,25 @@ impl Dialect {
     /// It is what divides the first line; if that are several, the one that divides all of the next lines into as many
     /// cells; else the comma.
     pub(crate) fn of_csv(text: &str) -> Self {
+        Self::of_head(text.as_bytes(), true)
+    }
+
+    /// [`of_csv`](Self::of_csv) of the beginning of a file, whose last record may go on behind it unless it `is_whole`.
+    fn of_head(head: &[u8], is_whole: bool) -> Self {
         let all = [b',', b';', b'\t', b'|'].map(Self::separated_by);
-        let divides = |dialect: &&Self| dialect.widths(text).next().is_some_and(|width| width > 1);
+        let widths = |dialect: &Self| -> Vec<usize> {
+            let mut widths: Vec<usize> = dialect.widths(head).take(SNIFFED + 1).collect();
+            if widths.len() <= SNIFFED && !is_whole {
+                widths.pop();
+            }
+            widths.truncate(SNIFFED);
+            widths
+        };
+        let divides = |dialect: &&Self| widths(dialect).first().is_some_and(|width| *width > 1);
         let dividing: Vec<&Self> = all.iter().filter(divides).collect();
         let is_even = |dialect: &&&Self| {
-            let mut widths = dialect.widths(text).take(SNIFFED);
-            let first = widths.next();
-            widths.all(|width| Some(width) == first)
+            let widths = widths(dialect);
+            widths.iter().all(|width| *width == widths[0])
         };
         let even: Vec<&Self> = dividing.iter().filter(is_even).copied().collect();
         match (&even[..], &dividing[..]) {
@@ -56,19 +74,20 @@ impl Dialect {
         }
     }
 
-    fn widths(self, text: &str) -> impl Iterator<Item = usize> {
-        let records = self.reader(text).into_records();
+    fn widths(self, head: &[u8]) -> impl Iterator<Item = usize> {
+        let records = self.builder().from_reader(head).into_byte_records();
         records.map_while(|record| record.ok().map(|record| record.len()))
     }
 
-    fn reader(self, text: &str) -> Reader<&[u8]> {
+    fn builder(self) -> ReaderBuilder {
         // Lengths are compared elsewhere, for the reader's own error does not say the right line after a blank one.
-        ReaderBuilder::new()
+        let mut builder = ReaderBuilder::new();
+        builder
             .has_headers(false)
             .flexible(true)
             .delimiter(self.delimiter)
-            .quoting(self.quoting)
-            .from_reader(text.as_bytes())
+            .quoting(self.quoting);
+        builder
     }
 }
 
@@ -109,55 +128,73 @@ pub(crate) fn check_width(
     }
 }
 
-/// The records of a text, and where they begin.
-pub(crate) struct Records<'a> {
+/// The records of a text or of a file, and where they begin.
+pub(crate) struct Records<S> {
     path: PathBuf,
-    text: &'a str,
     dialect: Dialect,
-    reader: Reader<&'a [u8]>,
+    reader: Reader<Window<S>>,
     record: StringRecord,
-    /// Byte at which the last record begins.
-    begin: usize,
     /// Line on which the last record begins, counted from 1.
     line: usize,
+    /// The bytes before the first that is read.
+    mark: usize,
 }
 
-impl<'a> Records<'a> {
+impl<'a> Records<&'a [u8]> {
     pub(crate) fn new(path: &Path, text: &'a str, dialect: Dialect) -> Self {
+        Self::of(path, (text.as_bytes(), 0), dialect)
+    }
+}
+
+impl Records<Opened> {
+    /// Opens a file of cells; what separates them is found out if no dialect is given.
+    pub(super) fn open(path: &Path, dialect: Option<Dialect>) -> Result<Self> {
+        let source = Opened::open(path)?;
+        let (head, is_whole) = source.head();
+        let dialect = dialect.unwrap_or_else(|| Dialect::of_head(head, is_whole));
+        let mark = source.mark();
+        Ok(Self::of(path, (source, mark), dialect))
+    }
+
+    /// Ends the reading behind the last record.
+    pub(super) fn finish(self) -> Result<FileDigest> {
+        self.reader.into_inner().source.finish()
+    }
+}
+
+impl<S: Source> Records<S> {
+    fn of(path: &Path, (source, mark): (S, usize), dialect: Dialect) -> Self {
         Self {
             path: path.to_owned(),
-            text,
             dialect,
-            reader: dialect.reader(text),
+            reader: dialect.builder().from_reader(Window::new(source)),
             record: StringRecord::new(),
-            begin: 0,
             line: 1,
+            mark,
         }
     }
 
     /// Returns the next record that is not blank, and the line on which it begins.
     pub(crate) fn next(&mut self) -> Result<Option<(usize, &StringRecord)>> {
         loop {
+            // Where the record before ended; line ends follow.
+            let ended = self.reader.position().byte();
             let read = self.reader.read_record(&mut self.record);
-            let read = read.map_err(|error| DataError::Unreadable {
-                path: self.path.clone(),
-                source: error.into(),
-            })?;
-            if !read {
+            let is_read = match read {
+                Ok(is_read) => is_read,
+                Err(error) => return Err(self.failed(ended, error)),
+            };
+            if !is_read {
                 return Ok(None);
             }
-            let at = self.record.position().map_or(0, csv::Position::byte) as usize;
-            // The reader says where the record before ended; line ends follow.
-            let ends = self.text.as_bytes()[at..].iter();
-            let at = at
-                + ends
-                    .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-                    .count();
-            self.line += line_ends(&self.text.as_bytes()[self.begin..at]);
-            self.begin = at;
-            let end = (self.reader.position().byte() as usize).max(at);
+            let end = self.reader.position().byte();
+            let window = self.reader.get_mut();
+            let skipped = line_ends_before(window.between(ended, end));
+            let at = ended + skipped as u64;
+            self.line += line_ends(window.between(window.begin(), at));
+            window.begin_at(at);
             let (path, line) = (&self.path, self.line);
-            let record = &self.text.as_bytes()[at..end];
+            let record = window.between(at, end);
             let fault = self
                 .dialect
                 .quoting
@@ -183,6 +220,36 @@ impl<'a> Records<'a> {
             }
         }
     }
+
+    /// Says why the record behind `ended` cannot be read.
+    fn failed(&mut self, ended: u64, error: csv::Error) -> DataError {
+        let window = self.reader.get_mut();
+        if let Some(error) = window.failed.take() {
+            return error;
+        }
+        let bytes = window.kept();
+        let before = window.between(window.begin(), ended).len();
+        if !matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) {
+            return DataError::Unreadable {
+                path: self.path.clone(),
+                source: error.into(),
+            };
+        }
+        let valid = match std::str::from_utf8(bytes) {
+            Ok(_) => before,
+            Err(error) => error.valid_up_to(),
+        };
+        let line = self.line + line_ends(&bytes[..valid]);
+        let offset = window.begin() as usize + self.mark;
+        not_utf8_behind(&self.path, bytes, (line, valid), offset)
+    }
+}
+
+/// How many bytes at the beginning are line ends.
+fn line_ends_before(bytes: &[u8]) -> usize {
+    let ends = bytes.iter();
+    ends.take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count()
 }
 
 /// Counts the line ends `\n`, `\r\n` and `\r`, as the reader understands them.

@@ -108,7 +108,7 @@ impl<'a> Target<'a> {
     }
 }
 
-fn header(path: &Path, records: &mut Records<'_>) -> Result<Vec<String>> {
+fn header(path: &Path, records: &mut Records<&[u8]>) -> Result<Vec<String>> {
     let Some((_, header)) = records.next()? else {
         return Err(TabularError::EmptyFile {
             path: path.to_owned(),

@@ -235,7 +235,8 @@ impl<'a, S: Sink> Encoder<'a, S> {
         self.encoded.hashes.push(ContentHash::of(parts));
         self.encoded.positions.push(Position::of(&document.source));
         match self.encoded.files.last_mut() {
-            Some((path, count)) if *path == document.source.path => *count += 1,
+            // A file that is named twice is read twice, each time under a path of its own.
+            Some((path, count)) if Arc::ptr_eq(path, &document.source.path) => *count += 1,
             _ => {
                 let path = Arc::clone(&document.source.path);
                 self.encoded.files.push((path, 1));

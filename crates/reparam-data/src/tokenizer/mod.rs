@@ -343,6 +343,12 @@ impl TextTokenizer {
         self.max_id
     }
 
+    /// Returns the greatest id that may be in a text: one of the tokenizer, which the model has a row for.
+    pub(crate) fn max_usable_id(&self) -> u32 {
+        let last_row = u32::try_from(self.embedding_rows.saturating_sub(1));
+        self.max_id().min(last_row.unwrap_or(u32::MAX))
+    }
+
     /// How many tokens there are, added tokens included. Ids need not be contiguous: see [`TextTokenizer::max_id`].
     #[must_use]
     pub fn vocab_size(&self) -> usize {

@@ -1,6 +1,6 @@
 //! Finds a data set: the Parquet files of its training split, in the cache or brought there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::cache::Folder;
@@ -63,18 +63,29 @@ impl Address {
             within,
         })
     }
+
+    /// The address of the repository, behind which folders and files are named.
+    fn root(&self) -> String {
+        let revision = match self.revision.as_deref() {
+            None => String::new(),
+            Some(CONVERTED) => format!("@{CONVERTED_NAME}"),
+            Some(revision) => format!("@{revision}"),
+        };
+        format!("{ADDRESS}{}{revision}", self.id)
+    }
 }
 
 /// Returns the Parquet files of the training split of `hf://datasets/OWNER/NAME`, sorted by their names.
 ///
 /// They are those of the repository; where it has none, those that the hub has made of its files. `@REVISION` behind the name
-/// chooses a branch, a tag or a commit, and a folder or a file behind that what is read of it: one configuration, for example.
-/// What the cache has whole is used without a request. [`HubOptions::revision`] is that of a model and not looked at.
+/// chooses a branch, a tag or a commit, and a folder or a file behind that what is read of it: one configuration, or another
+/// split, as in `/en/test` or, of the files `data/train_sft-00000-of-00003.parquet` and so on, `/data/train_sft`. What the cache
+/// has whole is used without a request. [`HubOptions::revision`] is that of a model and not looked at.
 ///
 /// # Errors
 ///
-/// [`HubError::InvalidDataset`], [`HubError::NoParquet`], [`HubError::SeveralConfigs`]; [`HubError::NotCached`] when offline,
-/// and those of the download, after which the next one goes on.
+/// [`HubError::InvalidDataset`], [`HubError::NoParquet`], [`HubError::SeveralConfigs`], [`HubError::SeveralSplits`];
+/// [`HubError::NotCached`] when offline, and those of the download, after which the next one goes on.
 pub fn resolve_dataset(
     address: &str,
     options: &HubOptions,
@@ -95,8 +106,7 @@ pub fn resolve_dataset(
             revision: revision.to_owned(),
             ..options.clone()
         };
-        let within = asked.within.as_deref();
-        match files_of(&asked.id, within, &folder, &of_revision, progress) {
+        match files_of(&asked, &folder, &of_revision, progress) {
             // A repository may have been converted or not.
             Err(error @ HubError::NoParquet { .. }) => last = Some(error),
             Err(HubError::NotInRepository {
@@ -110,8 +120,7 @@ pub fn resolve_dataset(
 
 /// Finds or brings the files of one revision.
 fn files_of(
-    id: &str,
-    within: Option<&str>,
+    asked: &Address,
     folder: &Folder,
     options: &HubOptions,
     progress: &mut dyn FnMut(Progress<'_>),
@@ -126,23 +135,23 @@ fn files_of(
         !files.iter().all(is_there)
     };
     if let Some((listing, commit)) = known {
-        let files = training_files(id, &listing, within)?;
+        let files = training_files(asked, &listing)?;
         if !missing(&files, &commit) {
             return Ok(paths(folder, &commit, &files));
         }
     }
     if options.offline {
         return Err(HubError::NotCached {
-            id: id.to_owned(),
+            id: asked.id.clone(),
             revision: options.revision.clone(),
             cache: options.cache_dir.clone(),
             nearest: None,
         });
     }
-    let client = Client::new(Repository::Dataset, id, options)?;
+    let client = Client::new(Repository::Dataset, &asked.id, options)?;
     let info = client.info()?;
     folder.list(&info.commit, &info.files)?;
-    let files = training_files(id, &info.files, within);
+    let files = training_files(asked, &info.files);
     // What a revision does not have is known as well, so that it is not asked for offline.
     if !matches!(files, Err(HubError::NoParquet { .. })) {
         for file in files.iter().flatten() {
@@ -160,15 +169,18 @@ fn paths(folder: &Folder, commit: &Commit, files: &[String]) -> Vec<PathBuf> {
 
 /// Chooses the files of the training split among the names of all files.
 ///
-/// The rule is that of the `datasets` library: a split's word in a folder or a name, between other characters than letters, says
-/// which split a file is of; where no file says one, all are for training. Other folders are configurations, of which one has to
-/// be chosen. Files that hold only the beginning of a split (`partial-train`) are left alone.
-fn training_files(id: &str, all: &[String], within: Option<&str>) -> Result<Vec<String>, HubError> {
+/// The rule is that of the `datasets` library: what stands before the number of `NAME-00000-of-00002.parquet` is a split; of other
+/// files the word of one in a folder or a name, between other characters than letters, says it; where no file says one, all are
+/// for training. Other folders are configurations, of which one has to be chosen. A folder that itself says a split stands for the
+/// files of that. Files that hold only the beginning of a split (`partial-train`) are left alone.
+fn training_files(asked: &Address, all: &[String]) -> Result<Vec<String>, HubError> {
+    let within = asked.within.as_deref();
     let is_within = |file: &str| match within {
         None => true,
         Some(within) => {
             let rest = file.strip_prefix(within);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                || before_number(file) == Some(within)
         }
     };
     let is_parquet = |file: &&String| {
@@ -179,29 +191,79 @@ fn training_files(id: &str, all: &[String], within: Option<&str>) -> Result<Vec<
     let files = all.iter().filter(is_parquet);
     let mut files: Vec<&String> = files.filter(|file| is_within(file)).collect();
     files.sort();
-    let of_train = |file: &&String| split_of(file) == Some(TRAIN);
-    if files.iter().any(|file| split_of(file).is_some())
-        && within != files.first().map(|file| file.as_str())
-    {
-        files.retain(of_train);
+    // A file, or all those of a number.
+    let is_named = within.is_some_and(|within| {
+        let is_it = |file: &&String| *file == within || before_number(file) == Some(within);
+        files.iter().all(is_it)
+    });
+    if !is_named && files.iter().any(|file| split_of(file).is_some()) {
+        let wanted = within.and_then(word_of).unwrap_or(TRAIN);
+        files = of_split(asked, files, wanted)?;
     }
-    let configs: BTreeSet<String> = files.iter().map(|file| config_of(file, within)).collect();
+    let configs: BTreeMap<String, String> =
+        files.iter().map(|file| config_of(file, within)).collect();
     if configs.len() > 1 {
         return Err(HubError::SeveralConfigs {
-            id: id.to_owned(),
-            configs: configs.into_iter().collect(),
+            address: asked.root(),
+            configs: configs.into_values().collect(),
         });
     }
     if files.is_empty() {
-        return Err(HubError::NoParquet { id: id.to_owned() });
+        let id = asked.id.clone();
+        return Err(HubError::NoParquet { id });
     }
     Ok(files.into_iter().cloned().collect())
 }
 
-/// The split that the name of a file says, the last word of it that does.
-fn split_of(file: &str) -> Option<&'static str> {
-    let stem = file.strip_suffix(".parquet").unwrap_or(file);
-    let mut words = stem.split(|c: char| !c.is_ascii_alphabetic());
+/// Keeps the files of a split; where none is called so, those of the only one that begins with its name and an underscore.
+fn of_split<'a>(
+    asked: &Address,
+    files: Vec<&'a String>,
+    wanted: &str,
+) -> Result<Vec<&'a String>, HubError> {
+    let is_wanted = |file: &&String| split_of(file) == Some(wanted);
+    if files.iter().any(is_wanted) {
+        return Ok(files.into_iter().filter(is_wanted).collect());
+    }
+    let begins = |file: &&String| {
+        let rest = split_of(file).and_then(|split| split.strip_prefix(wanted));
+        rest.is_some_and(|rest| rest.starts_with('_'))
+    };
+    let files: Vec<&String> = files.into_iter().filter(begins).collect();
+    let splits: BTreeSet<&str> = files.iter().filter_map(|file| split_of(file)).collect();
+    if splits.len() > 1 {
+        let names = files.iter().filter_map(|file| before_number(file));
+        let names: BTreeSet<&str> = names.collect();
+        return Err(HubError::SeveralSplits {
+            address: asked.root(),
+            splits: names.into_iter().map(str::to_owned).collect(),
+        });
+    }
+    Ok(files)
+}
+
+/// What stands before the number in `data/NAME-00000-of-00002.parquet`, with its folders; behind the number may be a digest.
+fn before_number(file: &str) -> Option<&str> {
+    let stem = file.strip_suffix(".parquet")?;
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (before, behind) = stem.rsplit_once("-of-")?;
+    let count = behind.split_once('-').map_or(behind, |(count, _)| count);
+    let (name, number) = before.rsplit_once('-')?;
+    let is_shard = is_number(number) && is_number(count);
+    (is_shard && !name.is_empty() && !name.ends_with('/')).then_some(name)
+}
+
+/// The split that the name of a file says.
+fn split_of(file: &str) -> Option<&str> {
+    match before_number(file) {
+        Some(name) => name.rsplit('/').next(),
+        None => word_of(file.strip_suffix(".parquet").unwrap_or(file)),
+    }
+}
+
+/// The split whose word is the last in a path.
+fn word_of(path: &str) -> Option<&'static str> {
+    let mut words = path.split(|c: char| !c.is_ascii_alphabetic());
     words
         .rfind(|word| split_word(word).is_some())
         .and_then(split_word)
@@ -214,12 +276,22 @@ fn split_word(word: &str) -> Option<&'static str> {
         .map(|(split, _)| *split)
 }
 
-/// The folders of a file that say neither a split nor nothing, behind what was asked for.
-fn config_of(file: &str, within: Option<&str>) -> String {
-    let rest = within.and_then(|within| file.strip_prefix(within));
-    let rest = rest.unwrap_or(file).trim_start_matches('/');
+/// The configuration that a file is of, and its folder: the folders behind what was asked for that say no split and more than
+/// that they hold data.
+fn config_of(file: &str, within: Option<&str>) -> (String, String) {
+    let within = within.unwrap_or_default();
+    let rest = file.strip_prefix(within).unwrap_or(file);
     let folders = rest.rsplit_once('/').map_or("", |(folders, _)| folders);
-    let says = folders.split('/');
-    let says = says.filter(|part| *part != "data" && split_word(part).is_none());
-    says.collect::<Vec<_>>().join("/")
+    let (mut config, mut end) = (Vec::new(), 0);
+    let mut at = 0;
+    for part in folders.split('/') {
+        at += part.len();
+        if !matches!(part, "" | "data") && split_word(part).is_none() {
+            config.push(part);
+            end = at;
+        }
+        at += 1;
+    }
+    let folder = format!("{within}{}", &folders[..end]);
+    (config.join("/"), folder.trim_start_matches('/').to_owned())
 }

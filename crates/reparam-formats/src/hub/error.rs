@@ -113,12 +113,20 @@ pub enum HubError {
         id: String,
     },
     /// A data set has several configurations.
-    #[error("'{id}' has several configurations: {}", configurations(configs))]
+    #[error("{} has several configurations: {}", shown(address), listed(configs))]
     SeveralConfigs {
-        /// The id.
-        id: String,
-        /// Their folders.
+        /// The address, with its revision if one was asked for.
+        address: String,
+        /// Their folders; empty is that of the repository itself.
         configs: Vec<String>,
+    },
+    /// A data set has no split that is called `train`, and several that begin with it.
+    #[error("{} has no split `train`, but {}", shown(address), listed(splits))]
+    SeveralSplits {
+        /// The address, with its revision if one was asked for.
+        address: String,
+        /// What their files are called, up to the number.
+        splits: Vec<String>,
     },
     /// The repository has no weights that are read here.
     #[error("'{id}' has no model.safetensors and no model.safetensors.index.json")]
@@ -206,9 +214,9 @@ impl HubError {
                 "look at its files on the hub, and name a folder or a file of them: hf://datasets/{id}/FOLDER; files that are \
                  no Parquet are downloaded with `hf download {id} --repo-type dataset --local-dir data`"
             ),
-            Self::SeveralConfigs { id, configs } => {
-                let first = configs.iter().find(|config| !config.is_empty());
-                format!("name one of them: hf://datasets/{id}/{}", shown(first.map_or("FOLDER", String::as_str)))
+            Self::SeveralConfigs { address, configs: names } | Self::SeveralSplits { address, splits: names } => {
+                let first = names.iter().find(|name| !name.is_empty());
+                format!("name one of them: {}/{}", shown(address), shown(first.map_or("FOLDER", String::as_str)))
             }
             Self::Denied { had_token: false, .. } => {
                 "the model is private, gated or does not exist; accept its licence on the hub's page \
@@ -250,14 +258,17 @@ impl HubError {
     }
 }
 
-/// The first names of configurations.
-fn configurations(configs: &[String]) -> String {
-    let named: Vec<String> = configs
+/// The first names of a list.
+fn listed(names: &[String]) -> String {
+    let named: Vec<String> = names
         .iter()
         .take(10)
-        .map(|config| shown(config).to_string())
+        .map(|name| match name.as_str() {
+            "" => "the files in no folder".to_owned(),
+            name => shown(name).to_string(),
+        })
         .collect();
-    let rest = match configs.len().saturating_sub(named.len()) {
+    let rest = match names.len().saturating_sub(named.len()) {
         0 => String::new(),
         rest => format!(" and {rest} more"),
     };

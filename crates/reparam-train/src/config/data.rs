@@ -428,7 +428,7 @@ pub(super) const SPECS: &[SettingSpec] = &[
         "too_long",
         &words::names(&TooLong::WORDS),
         "cut",
-        "examples and conversations longer than sequence_length: cut, drop to leave them out and count them, or error",
+        "examples and conversations longer than sequence_length: cut, truncate to keep their beginnings, drop to leave them out, or error",
     ),
     DataConfig::SHUFFLE,
     flag(

@@ -68,7 +68,7 @@ use reparam::schema::{SettingSpec, SettingValue};
 use serde::Serialize;
 
 pub use self::catalog::Catalog;
-pub use self::data::{DataConfig, EvalData};
+pub use self::data::{CacheChoice, DataConfig, EvalData};
 pub use self::error::{ConfigError, ConfigErrorKind};
 pub use self::method::MethodConfig;
 pub(crate) use self::method::{runs_in_bf16, starts_from_data};

@@ -40,6 +40,36 @@ pub(super) fn findings(seen: &Seen) -> Vec<Finding> {
             false => Finding::note("truncated_rows", message),
         });
     }
+    let left_out = |noticed: &Noticed, of: String| {
+        let first = noticed.first.first();
+        let first = first.map_or_else(String::new, |first| format!(", first at {first}"));
+        format!(
+            "{} {of} are longer than {} tokens and left out{first}",
+            noticed.count, seen.sequence_length
+        )
+    };
+    let dropped = &seen.dropped;
+    if dropped.count > 0 {
+        let all = seen.rows + dropped.count;
+        let message = left_out(dropped, format!("of {all} {}", seen.unit));
+        findings.push(match dropped.count * 100 > MANY * all {
+            true => Finding::warning(
+                "dropped_rows",
+                message,
+                "raise train.sequence_length, or set data.too_long to \"truncate\" to learn their beginnings",
+            ),
+            false => Finding::note("dropped_rows", message),
+        });
+    }
+    if seen.held_out_dropped.count > 0 {
+        findings.push(Finding::note(
+            "held_out_dropped_rows",
+            left_out(
+                &seen.held_out_dropped,
+                format!("{} of data.eval", seen.unit),
+            ),
+        ));
+    }
     if seen.duplicates.count > 0 {
         let message = format!("{} say what an earlier one says", of(&seen.duplicates));
         findings.push(match is_many(&seen.duplicates) {

@@ -1,4 +1,4 @@
-//! Everything of a run but the run: what is found, what it sees, and two measured steps. Nothing is written.
+//! Everything of a run but the run: what is found, what it sees, and two measured steps. Nothing is written but the caches.
 
 use std::time::Instant;
 
@@ -66,7 +66,7 @@ impl DryRun {
 
 /// Loads and checks all of a run, and makes two steps of it, the second with the largest micro-batch.
 ///
-/// Nothing is written, and the run directory is only looked at.
+/// Nothing is written but the caches, that of the hub and that of tokens, and the run directory is only looked at.
 ///
 /// # Errors
 ///

@@ -35,7 +35,7 @@ pub struct Finding {
     pub severity: Severity,
     /// What is found, with its numbers: a sentence without its period.
     pub message: String,
-    /// What to do about it.
+    /// What to do about it; a note may have none.
     pub hint: Option<String>,
 }
 
@@ -57,11 +57,6 @@ impl Finding {
     /// Makes one that is harmless.
     pub fn note(kind: &'static str, message: impl Into<String>) -> Self {
         Self::new(Severity::Note, kind, message, None)
-    }
-
-    /// Makes a warning of what was said while a model was opened.
-    pub(crate) fn said(message: String) -> Self {
-        Self::new(Severity::Warning, "model", message, None)
     }
 
     fn new(

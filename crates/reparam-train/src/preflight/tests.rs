@@ -40,13 +40,20 @@ fn data() -> Seen {
 fn data_are_judged_by_their_numbers() {
     use Severity::{Note, Warning};
     type Change = fn(&mut Seen);
-    let cases: [(Change, &[(&str, Severity)]); 10] = [
+    let cases: [(Change, &[(&str, Severity)]); 13] = [
         (|_| (), &[]),
         (|seen| seen.masked = some(1), &[("masked_rows", Warning)]),
         (|seen| seen.truncated = some(2), &[("truncated_rows", Note)]),
         (
             |seen| seen.truncated = some(3),
             &[("truncated_rows", Warning)],
+        ),
+        // Of 22 rows, and of 23.
+        (|seen| seen.dropped = some(2), &[("dropped_rows", Note)]),
+        (|seen| seen.dropped = some(3), &[("dropped_rows", Warning)]),
+        (
+            |seen| seen.held_out_dropped = some(9),
+            &[("held_out_dropped_rows", Note)],
         ),
         (|seen| seen.duplicates = some(2), &[("duplicates", Note)]),
         (|seen| seen.duplicates = some(3), &[("duplicates", Warning)]),

@@ -45,6 +45,10 @@ pub struct Seen {
     pub lengths: Lengths,
     /// Rows of which a part is cut off, or is not seen together with the rest.
     pub truncated: Noticed,
+    /// Rows that are longer than the model sees at once and are left out; they are not among [`rows`](Self::rows).
+    pub dropped: Noticed,
+    /// The same of the rows of files that are measured on.
+    pub held_out_dropped: Noticed,
     /// Rows that nothing is learned of, because nothing of them is predicted.
     pub masked: Noticed,
     /// Rows that say what an earlier one says.

@@ -75,6 +75,14 @@ fn numbers(page: &mut String, seen: &Seen) {
         add("labelled tokens", format!("{labelled} ({share:.1} %)"));
     }
     add("truncated", noticed(&seen.truncated));
+    for (name, dropped) in [
+        ("left out as too long", &seen.dropped),
+        ("left out of data.eval", &seen.held_out_dropped),
+    ] {
+        if dropped.count > 0 {
+            add(name, noticed(dropped));
+        }
+    }
     add("nothing learned of", noticed(&seen.masked));
     add("duplicates", noticed(&seen.duplicates));
     add("held out and learned", noticed(&seen.held_out_duplicates));

@@ -27,7 +27,7 @@ use super::pretrained::{
 use super::texts::{TextCard, texts_of};
 use super::{next_token, seen_texts};
 use crate::cards::{self, CARD_FILE};
-use crate::config::{self, EvalData, RunConfig, SampleConfig};
+use crate::config::{self, CacheChoice, EvalData, RunConfig, SampleConfig};
 use crate::evaluate::{evaluate, evaluate_resampled, token_batch};
 use crate::explain::{ExplainRequest, Explanation};
 use crate::generate::{FinishReason, generate};
@@ -35,7 +35,7 @@ use crate::learner::{Carried, Objective};
 use crate::model_files::{CHAT, GENERATION, ModelFiles, TOKENIZER};
 use crate::new_model::Recipe;
 use crate::open::{OpenedModel, data_files, files_of_paths};
-use crate::preflight::{self, Footprint};
+use crate::preflight::{self, Finding, Footprint};
 use crate::seen::{Look, Seen};
 use crate::session::adapter_directory;
 use crate::streams::{carried_of, states_of};
@@ -200,7 +200,7 @@ impl Task for CausalLanguageModel {
             }),
             ..config.data.reading()
         };
-        let files = files_of_paths(&config.data.train, &hub)?;
+        let files = files_of_paths(&config.data.train, &hub, watch)?;
         let weights = weights_of(config, &files);
         let files = files.concat();
         let opened = Beginning::find(config, &hub)?.open(&recipe, || {
@@ -214,7 +214,8 @@ impl Task for CausalLanguageModel {
         let has_tokens = adapter
             .as_ref()
             .is_some_and(|adapter| adapter.tokens.is_some());
-        let (opened, new_rows) = with_tokens(opened, adapter.as_ref(), config)?;
+        let (mut opened, new_rows) = with_tokens(opened, adapter.as_ref(), config)?;
+        let mut notes = std::mem::take(&mut opened.notes);
         let (mut session, precision) = Session::of(opened, &request, runs_in_bf16)?;
         let architecture = session.model.architecture();
         check_recompute(config.train.recompute, architecture, precision)?;
@@ -269,7 +270,11 @@ impl Task for CausalLanguageModel {
         let architecture = session.model.architecture();
         let token_bytes = token_bytes(architecture, precision);
         let footprint = Footprint::of(architecture, (precision, config.train.recompute));
-        let mut findings = findings(&warnings.take(), &session.tokenizer, architecture);
+        notes.extend(warnings.take().into_iter().map(|message| {
+            let hint = "check that config.json and the weights are of one model";
+            Finding::warning("model", message, hint)
+        }));
+        let mut findings = findings(&notes, &session.tokenizer, architecture);
         findings.extend(preflight::beyond(architecture, length));
         // An adapter has the tokenizer beside it where that is not the base's.
         let tokenizer_files = match new_rows.is_empty() && !has_tokens {
@@ -369,13 +374,14 @@ impl Task for CausalLanguageModel {
         let chosen = request.data.chat_template.as_deref();
         let templates = session.chat_templates(chosen)?;
         let (read, remembered) = TextCard::reading(card, &request.data, Some(templates))?;
-        let data = request.data.path.clone();
+        let data = data_files(std::slice::from_ref(&request.data.path), hub, stop)?;
+        let cache = CacheChoice::Auto.directory(hub);
         let most = session.model.architecture().max_tokens();
         let usual = DEFAULT_LENGTH.min(most.unwrap_or(usize::MAX));
         let sequence_length = request.sequence_length.unwrap_or(usual);
         session.model.check_length(sequence_length)?;
         let asked = (sequence_length, request.bootstrap);
-        let metrics = evaluate_resampled(&session, data, &read, asked, stop);
+        let metrics = evaluate_resampled(&session, (&data, cache), &read, asked, stop);
         let options = "--format, --fields or --template";
         metrics.map_err(|error| error.of_remembered(remembered.as_deref().zip(Some(options))))
     }
@@ -485,6 +491,7 @@ fn data_facts(
         "labelled_tokens": report.labelled_tokens,
         "cut_examples": report.cut_examples,
         "dropped_examples": report.dropped_examples,
+        "truncated_examples": report.truncated_examples,
         "blocks": report.blocks,
         "sequence_length": sequence_length,
         "eval_tokens": eval.map_or(0, |eval| eval.report.labelled_tokens),
@@ -494,6 +501,11 @@ fn data_facts(
         "skipped_rows": read.skipped.first,
         "left_out": read.left_out,
     });
+    // What is held out of the same texts is counted with them.
+    if let Some(eval) = eval.filter(|eval| !eval.shares_corpus(train)) {
+        facts["eval_dropped_examples"] = eval.report.dropped_examples.into();
+        facts["eval_truncated_examples"] = eval.report.truncated_examples.into();
+    }
     if let Some(streams) = train.streams() {
         facts["streams"] = streams.into();
     }
@@ -539,7 +551,7 @@ fn load_data(
     let tokenizer = &session.tokenizer;
     Ok(match &config.data.eval {
         EvalData::Files(files) => {
-            let files = data_files(files, hub)?;
+            let files = data_files(files, hub, watch)?;
             // Measured as `eval` and a held-out part are: by the responses.
             let measured = DatasetOptions {
                 read: reading.clone().measured(),

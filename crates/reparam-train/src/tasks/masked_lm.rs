@@ -11,8 +11,8 @@ use reparam::schema::{Range, SettingSpec, count, flag, number};
 use reparam_data::masking::{Masked, Masking, document_pieces};
 use reparam_data::rows::RowBatch;
 use reparam_data::{
-    BatchPlan, ContentHash, EncodedPiece, EncodedRow, Format, OnError, Phase, ReadOptions,
-    ReadReport, Size, TextTokenizer, hold_out, read_watched,
+    BatchPlan, ContentHash, DocumentSource, EncodedPiece, EncodedRow, Format, OnError, Phase,
+    ReadOptions, ReadReport, Size, TextTokenizer, hold_out, read_watched,
 };
 use reparam_formats::hub::HubOptions;
 use reparam_models::{MaskedLm, NewModel, Precision, RowTokens};
@@ -71,8 +71,8 @@ impl RowsKeys for MaskedKeys {
 /// A masked language model's texts.
 #[derive(Debug)]
 pub struct MaskedLanguageModel {
-    train: Vec<EncodedPiece>,
-    eval: Option<Vec<EncodedPiece>>,
+    train: Pieces,
+    eval: Option<Pieces>,
     /// Which pieces a micro-batch has.
     plan: BatchPlan,
     masking: Masking,
@@ -83,6 +83,46 @@ pub struct MaskedLanguageModel {
     /// `config.json` of the base.
     config: Map<String, Value>,
     result: Saved,
+}
+
+/// Pieces of texts.
+#[derive(Debug, Default)]
+struct Pieces {
+    encoded: Vec<EncodedPiece>,
+    /// Where the text of each stands.
+    sources: Vec<DocumentSource>,
+}
+
+/// A text in pieces, and where it stands.
+type TextPieces = (DocumentSource, Vec<EncodedPiece>);
+
+impl Pieces {
+    fn of(texts: impl IntoIterator<Item = TextPieces>) -> Self {
+        let mut pieces = Self::default();
+        for (source, encoded) in texts {
+            let sources = std::iter::repeat_n(source, encoded.len());
+            pieces.sources.extend(sources);
+            pieces.encoded.extend(encoded);
+        }
+        pieces
+    }
+
+    fn n_tokens(&self) -> usize {
+        let lengths = self.encoded.iter().map(|piece| piece.row.ids.len());
+        lengths.sum()
+    }
+
+    /// The pieces, with where each stands.
+    fn placed(&self) -> impl Iterator<Item = (&EncodedPiece, &DocumentSource)> {
+        self.encoded.iter().zip(&self.sources)
+    }
+}
+
+/// What pieces say.
+fn content<'a>(pieces: impl IntoIterator<Item = &'a EncodedPiece>) -> ContentHash {
+    let ids = pieces.into_iter().flat_map(|piece| &piece.row.ids);
+    let bytes: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();
+    ContentHash::of([&bytes[..]])
 }
 
 /// Pieces that are masked, one after the other.
@@ -127,7 +167,7 @@ impl MaskedLanguageModel {
     fn masked(&self, pass: u64) -> impl Iterator<Item = (&EncodedPiece, Masked)> {
         let pieces = self.plan.batch(pass).into_iter();
         pieces.map(move |number| {
-            let piece = &self.train[number];
+            let piece = &self.train.encoded[number];
             let key = [self.seed, pass, number as u64];
             (piece, self.masking.mask(piece, key))
         })
@@ -148,7 +188,8 @@ impl Objective for MaskedLanguageModel {
 
     fn tokens(&self, pass: u64) -> usize {
         let pieces = self.plan.batch(pass).into_iter();
-        pieces.map(|piece| self.train[piece].row.ids.len()).sum()
+        let length = |piece: usize| self.train.encoded[piece].row.ids.len();
+        pieces.map(length).sum()
     }
 
     fn loss(
@@ -195,7 +236,7 @@ impl Task for MaskedLanguageModel {
             text: own.clone().unwrap_or_default(),
             ..data.reading()
         };
-        let files = data_files(&data.train, hub)?;
+        let files = data_files(&data.train, hub, watch)?;
         let opened = Beginning::find(config, &config.model.hub(hub))?
             .open(&recipe, || texts_of(&files, &reading, watch))?;
         let adapted = config.model.adapter.as_deref();
@@ -209,13 +250,14 @@ impl Task for MaskedLanguageModel {
         let (documents, mut report) = read(&files, &reading)?;
         let (train, eval) = match &data.eval {
             EvalData::Files(paths) => {
-                let (eval, of_eval) = read(&data_files(paths, hub)?, &reading.clone().measured())?;
+                let (eval, of_eval) =
+                    read(&data_files(paths, hub, watch)?, &reading.clone().measured())?;
                 report.files.extend(of_eval.files);
                 report.skipped.append(of_eval.skipped);
                 report.left_out.extend(of_eval.left_out);
-                (documents.concat(), Some(eval.concat()))
+                (Pieces::of(documents), Some(Pieces::of(eval)))
             }
-            EvalData::Fraction(0.0) => (documents.concat(), None),
+            EvalData::Fraction(0.0) => (Pieces::of(documents), None),
             EvalData::Fraction(fraction) => {
                 let size = Size {
                     fraction: *fraction,
@@ -225,13 +267,10 @@ impl Task for MaskedLanguageModel {
                 (train, Some(eval))
             }
         };
-        let n_tokens = |pieces: &[EncodedPiece]| -> usize {
-            pieces.iter().map(|piece| piece.row.ids.len()).sum()
-        };
         let mut facts = json!({
-            "train_tokens": n_tokens(&train),
-            "pieces": train.len(),
-            "eval_tokens": eval.as_deref().map_or(0, n_tokens),
+            "train_tokens": train.n_tokens(),
+            "pieces": train.encoded.len(),
+            "eval_tokens": eval.as_ref().map_or(0, Pieces::n_tokens),
             "sequence_length": length,
             "mask_probability": masking.probability,
             "skipped": report.skipped.count,
@@ -242,8 +281,8 @@ impl Task for MaskedLanguageModel {
             facts["text"] = json!(text);
         }
         let learned = Learned {
-            count: train.len(),
-            tokens: n_tokens(&train),
+            count: train.encoded.len(),
+            tokens: train.n_tokens(),
             shuffle: data.shuffle,
             facts,
             files: report.files,
@@ -292,7 +331,7 @@ impl Task for MaskedLanguageModel {
             ..self.masking.clone()
         };
         let eval = self.eval.as_ref();
-        eval.map(|eval| measure(model, eval, &masking, stop))
+        eval.map(|eval| measure(model, &eval.encoded, &masking, stop))
             .transpose()
     }
 
@@ -300,19 +339,16 @@ impl Task for MaskedLanguageModel {
     fn seen(&self, look: &Look<'_>) -> Result<Option<Seen>> {
         let mut survey = Survey::new(&[]);
         let mut examples = Vec::new();
-        for (number, piece) in self.train.iter().enumerate() {
+        for (number, (piece, source)) in self.train.placed().enumerate() {
             let masked = self.masking.mask(piece, [self.seed, 0, number as u64]);
-            let bytes = piece.row.ids.iter().flat_map(|id| id.to_le_bytes());
-            let content = ContentHash::of([&bytes.collect::<Vec<u8>>()[..]]);
             let row = Surveyed {
                 tokens: piece.row.ids.len(),
                 labelled: masked.places.len(),
                 truncated: piece.row.truncated,
-                content: Some(content),
-                path: None,
+                content: Some(content([piece])),
+                path: Some(&source.path),
             };
-            let place = || format!("piece {}", number + 1);
-            survey.add(row, place);
+            survey.add(row, || source.to_string());
             let Some(tokenizer) = look.tokenizer.filter(|_| number < look.rows) else {
                 continue;
             };
@@ -321,7 +357,10 @@ impl Task for MaskedLanguageModel {
                 tokens[*place].learned = true;
                 tokens[*place].label = Some(tokenizer.token(*stood).unwrap_or_default());
             }
-            examples.push(SeenRow::decode(tokenizer, &tokens)?.at(place()));
+            examples.push(SeenRow::decode(tokenizer, &tokens)?.at(source.to_string()));
+        }
+        for (piece, source) in self.eval.iter().flat_map(Pieces::placed) {
+            survey.held_out(content([piece]), || source.to_string());
         }
         let mut seen = survey.finish("pieces", self.length, true);
         seen.examples = examples;
@@ -355,14 +394,14 @@ impl Task for MaskedLanguageModel {
         let card = TextCard::of(&request.model, opened.files.json(), Self::NAME)?;
         let (read, remembered) = TextCard::reading(card, &request.data, None)?;
         let length = length(&opened, request.sequence_length.unwrap_or(DEFAULT_LENGTH));
-        let paths = [request.data.path.clone()];
+        let paths = data_files(std::slice::from_ref(&request.data.path), hub, stop)?;
         let pieces = pieces(&paths, &read, (&opened, length), stop).map_err(|error| {
             let options = "--format, --fields or --template";
             error.of_remembered(remembered.as_deref().zip(Some(options)))
         });
         let (pieces, report) = pieces?;
-        let lengths: Vec<usize> = pieces.iter().map(Vec::len).collect();
-        let losses = losses(&model, &pieces.concat(), &masking, stop)?;
+        let lengths: Vec<usize> = pieces.iter().map(|(_, pieces)| pieces.len()).collect();
+        let losses = losses(&model, &Pieces::of(pieces).encoded, &masking, stop)?;
         let mut metrics = metrics(&losses)?;
         if let Some(asked) = request.bootstrap {
             let mut rest = &losses[..];
@@ -424,52 +463,40 @@ fn pieces(
     read: &ReadOptions,
     (opened, length): (&OpenedModel, usize),
     watch: Stop<'_>,
-) -> Result<(Vec<Vec<EncodedPiece>>, ReadReport)> {
+) -> Result<(Vec<TextPieces>, ReadReport)> {
     let source = read_watched(paths, read, watch)?;
     let pieces = document_pieces(&source.documents, &opened.tokenizer, length, watch)?;
     if pieces.iter().all(Vec::is_empty) {
         return Err(TrainError::NothingToMask);
     }
-    Ok((pieces, source.report))
+    let sources = source.documents.into_iter().map(|text| text.source);
+    Ok((sources.zip(pieces).collect(), source.report))
 }
 
 /// Holds whole texts out by what they say; of fewer than two texts for each that would be, pieces.
-fn held_out(
-    documents: Vec<Vec<EncodedPiece>>,
-    size: Size,
-    seed: u64,
-) -> Result<(Vec<EncodedPiece>, Vec<EncodedPiece>)> {
+fn held_out(documents: Vec<TextPieces>, size: Size, seed: u64) -> Result<(Pieces, Pieces)> {
     let is_fine = documents.len() as f64 * size.fraction >= 2.0;
-    let parts: Vec<Vec<EncodedPiece>> = match is_fine {
+    let parts: Vec<TextPieces> = match is_fine {
         true => documents,
-        false => documents
-            .into_iter()
-            .flatten()
-            .map(|piece| vec![piece])
-            .collect(),
+        false => {
+            let Pieces { encoded, sources } = Pieces::of(documents);
+            let encoded = encoded.into_iter().map(|piece| vec![piece]);
+            sources.into_iter().zip(encoded).collect()
+        }
     };
-    let contents: Vec<ContentHash> = parts
-        .iter()
-        .map(|pieces| {
-            let ids = pieces.iter().flat_map(|piece| &piece.row.ids);
-            let bytes: Vec<u8> = ids.flat_map(|id| id.to_le_bytes()).collect();
-            ContentHash::of([&bytes[..]])
-        })
-        .collect();
+    let contents: Vec<ContentHash> = parts.iter().map(|(_, pieces)| content(pieces)).collect();
     let chosen = hold_out(&contents, size, seed)?;
     let (mut train, mut eval) = (Vec::new(), Vec::new());
-    for ((pieces, content), is_held_out) in parts.into_iter().zip(contents).zip(chosen) {
+    for ((text, content), is_held_out) in parts.into_iter().zip(contents).zip(chosen) {
         match is_held_out {
-            true => eval.push((content, pieces)),
-            false => train.extend(pieces),
+            true => eval.push((content, text)),
+            false => train.push(text),
         }
     }
     // In an order that does not depend on that of the files.
     eval.sort_by_key(|(content, _)| *content);
-    Ok((
-        train,
-        eval.into_iter().flat_map(|(_, pieces)| pieces).collect(),
-    ))
+    let eval = eval.into_iter().map(|(_, text)| text);
+    Ok((Pieces::of(train), Pieces::of(eval)))
 }
 
 /// Measures a model on pieces with masks of their own.

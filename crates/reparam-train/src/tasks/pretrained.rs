@@ -397,11 +397,11 @@ pub(super) fn is_of_class(config: &Value, ends: &[&str]) -> bool {
 
 /// What is found of a model and its tokenizer, with what was said while it was opened.
 pub(super) fn findings(
-    notes: &[String],
+    notes: &[Finding],
     tokenizer: &TextTokenizer,
     architecture: &Architecture,
 ) -> Vec<Finding> {
-    let said = notes.iter().cloned().map(Finding::said);
+    let said = notes.iter().cloned();
     said.chain(preflight::of_tokenizer(tokenizer, architecture))
         .collect()
 }

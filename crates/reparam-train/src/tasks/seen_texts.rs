@@ -6,13 +6,18 @@ use reparam_data::{Dataset, Piece, TextTokenizer};
 
 use crate::Result;
 use crate::preflight::Finding;
-use crate::seen::{Look, Seen, SeenRow, Survey, Surveyed, Token};
+use crate::seen::{Look, Noticed, Seen, SeenRow, Survey, Surveyed, Token};
 
-/// A document, as far as it is a part of a data set.
+/// How many documents and pieces are read to find what their beginnings and ends say: each is a read of its own where tokens
+/// are in a file, and a mistake of a template or a tokenizer is in all of them.
+const LOOKED_AT: usize = 10_000;
+
+/// A document, as far as it is a part of a data set. There may be millions, so it is small.
 #[derive(Debug, Clone, Copy, Default)]
 struct Part {
-    tokens: usize,
-    labelled: usize,
+    /// None if it is no part.
+    tokens: u32,
+    labelled: u32,
     /// Whether a piece of it begins behind its start.
     is_cut: bool,
 }
@@ -24,28 +29,40 @@ pub(super) fn seen(
     length: usize,
     look: &Look<'_>,
 ) -> Result<Seen> {
-    let mut parts: Vec<Option<Part>> = vec![None; train.n_documents()];
+    let mut parts = vec![Part::default(); train.n_documents()];
     let pieces = || train.blocks.iter().flat_map(|block| block.pieces());
     // With weights, a piece may be there several times.
-    let mut counted = HashSet::new();
+    let mut counted = train.is_weighted().then(HashSet::new);
     for piece in pieces().chain(train.dropped()) {
-        if !counted.insert((piece.document(), piece.start())) {
+        let place = (piece.document(), piece.start());
+        if counted
+            .as_mut()
+            .is_some_and(|counted| !counted.insert(place))
+        {
             continue;
         }
-        let part = parts[piece.document()].get_or_insert_default();
-        part.tokens += piece.len();
-        part.labelled += piece.n_labelled();
+        let part = &mut parts[piece.document()];
+        // A document has no more tokens than 32 bits count.
+        part.tokens += piece.len() as u32;
+        part.labelled += piece.n_labelled() as u32;
         part.is_cut |= piece.of_example() && piece.start() > 0;
     }
+    drop(counted);
+    // Then what is missing of an example has been cut off, for each is whole or in one piece.
+    let truncates = train.report.truncated_examples > 0;
     let files = &train.read.files;
     let mut survey = Survey::new(files);
     for (document, part) in parts.iter().enumerate() {
-        let Some(part) = part else { continue };
+        if part.tokens == 0 {
+            continue;
+        }
+        let is_short = || (part.tokens as usize) < train.n_tokens_of(document);
+        let is_truncated = truncates && train.is_example(document) && is_short();
         let file = train.file_of(document).and_then(|file| files.get(file));
         let row = Surveyed {
-            tokens: part.tokens,
-            labelled: part.labelled,
-            truncated: part.is_cut,
+            tokens: part.tokens as usize,
+            labelled: part.labelled as usize,
+            truncated: part.is_cut || is_truncated,
             content: train.content(document),
             path: file.map(|file| &*file.path),
         };
@@ -60,6 +77,8 @@ pub(super) fn seen(
         }
     }
     let mut seen = survey.finish("documents", length, true);
+    seen.dropped = dropped(train);
+    seen.held_out_dropped = others.map(dropped).unwrap_or_default();
     if train.streams().is_none() {
         seen.fill = Some(train.report.fill);
     }
@@ -74,6 +93,19 @@ pub(super) fn seen(
             .collect::<Result<_>>()?;
     }
     Ok(seen)
+}
+
+/// The documents that are left out as too long.
+fn dropped(dataset: &Dataset) -> Noticed {
+    match dataset.report.dropped_examples {
+        0 => Noticed::default(),
+        count => Noticed {
+            count: count as u64,
+            first: (dataset.too_long().iter())
+                .map(|document| place(dataset, *document))
+                .collect(),
+        },
+    }
 }
 
 fn place(dataset: &Dataset, document: usize) -> String {
@@ -102,14 +134,12 @@ fn row(train: &Dataset, tokenizer: &TextTokenizer, piece: &Piece) -> Result<Seen
 fn findings(
     train: &Dataset,
     (tokenizer, ends): (&TextTokenizer, &[u32]),
-    parts: &[Option<Part>],
+    parts: &[Part],
 ) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let documents = || {
-        parts
-            .iter()
-            .enumerate()
-            .filter_map(|(at, part)| part.map(|_| at))
+        let there = parts.iter().enumerate().filter(|(_, part)| part.tokens > 0);
+        there.map(|(document, _)| document).take(LOOKED_AT)
     };
     if let Some(bos) = tokenizer.special_tokens().bos {
         let mut twice = Vec::new();
@@ -123,7 +153,7 @@ fn findings(
             findings.push(Finding::warning(
                 "two_bos",
                 format!(
-                    "{} of {} documents begin with `{name}` twice, first at {}: the texts hold it, and the tokenizer adds one",
+                    "{} of {} documents that were looked at begin with `{name}` twice, first at {}: the texts hold it, and the tokenizer adds one",
                     twice.len(),
                     documents().count(),
                     place(train, *first)
@@ -133,11 +163,9 @@ fn findings(
         }
     }
     // A document that is read as it is ends with the token that is put behind it.
-    let examples: HashSet<usize> = documents().filter(|at| train.is_example(*at)).collect();
     let pieces = train.blocks.iter().flat_map(|block| block.pieces());
-    let mut of_examples = pieces
-        .filter(|piece| examples.contains(&piece.document()))
-        .peekable();
+    let of_examples = pieces.filter(|piece| piece.of_example()).take(LOOKED_AT);
+    let mut of_examples = of_examples.peekable();
     if of_examples.peek().is_some() {
         let is_end = |(id, learned): (u32, bool)| learned && ends.contains(&id);
         let mut ends_learned = false;
@@ -150,7 +178,7 @@ fn findings(
         if !ends_learned {
             findings.push(Finding::warning(
                 "no_end_learned",
-                "no response that is learned has a token that ends a text, so the model does not learn to stop",
+                "no response that was looked at has a learned token that ends a text, so the model does not learn to stop",
                 "use a chat template that ends turns with the model's eos_token, or name the token that it writes as \
                  `eos_token_id` in generation_config.json",
             ));

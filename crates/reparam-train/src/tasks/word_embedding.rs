@@ -300,7 +300,7 @@ impl Task for WordEmbedding {
         let read = |paths: &[PathBuf], report: &mut TextReport| {
             Lines::read(paths, config, steps.as_ref(), report, watch)
         };
-        let all = read(&data_files(&data.train, hub)?, &mut of_texts)?;
+        let all = read(&data_files(&data.train, hub, watch)?, &mut of_texts)?;
         let files = tokenizer_files(&new.tokenizer, || Ok(all.lines.clone()))?;
         let name = PathBuf::from(format!("new {} model", new.architecture));
         let file = |name: &str| files.get(name).map(Vec::as_slice);
@@ -335,7 +335,7 @@ impl Task for WordEmbedding {
                 (part(false)?, Some(part(true)?))
             }
             EvalData::Files(paths) => {
-                let eval = read(&data_files(paths, hub)?, &mut TextReport::default())?;
+                let eval = read(&data_files(paths, hub, watch)?, &mut TextReport::default())?;
                 report.files.extend(eval.report.files);
                 report.skipped.append(eval.report.skipped);
                 report.left_out.extend(eval.report.left_out);

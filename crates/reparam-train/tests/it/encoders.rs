@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use reparam_train::config::{Override, Precision};
+use reparam_train::preflight::inspect_data;
 use reparam_train::{
     DataRequest, EvalRequest, Metrics, ModelRequest, Outcome, PredictRequest, Predictions, Stop,
-    TaskRun, Tasks, TrainError,
+    TaskRun, Tasks, TrainError, TrainOptions,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -407,4 +408,27 @@ fn what_is_wrong_with_rows_is_said_with_its_place() {
     let same = alike.rows.lines().next().expect("a row");
     let said = line(alike, same, &[]);
     assert!(said.contains("nothing to compare"), "{said}");
+}
+
+/// The run is measured on what it learns from, so every piece that is held out is learned, too.
+#[test]
+fn masked_pieces_say_where_their_text_stands() {
+    let case = &CASES[2];
+    let place = Place::new(case);
+    let run = place.config(case, "run", &["train.sequence_length=12"]);
+    let options = TrainOptions::new(offline());
+    let inspected = inspect_data(&run, &options, 9, Stop::never()).expect("data");
+    let seen = inspected.data;
+    assert!(seen.rows > 1, "{seen:?}");
+    assert_eq!(seen.held_out_duplicates.count, seen.rows);
+    let path = place.path(case.file);
+    let expected = format!("{}:1", path.display());
+    assert_eq!(seen.examples.len() as u64, seen.rows);
+    for row in &seen.examples {
+        assert_eq!(row.place.as_deref(), Some(expected.as_str()));
+    }
+    let [file] = &seen.files[..] else {
+        panic!("{:?}", seen.files);
+    };
+    assert_eq!((&file.file, file.rows), (&path, seen.rows));
 }

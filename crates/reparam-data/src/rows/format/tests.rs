@@ -7,7 +7,7 @@ use crate::rows::{
 
 #[test]
 fn each_task_reads_the_formats_that_have_its_fields() {
-    let tables = ["jsonl", "csv", "tsv"];
+    let tables = ["jsonl", "csv", "tsv", "parquet"];
     for (schema, own) in [
         (&LABELLED_TEXT, &["lines"][..]),
         (&TEXT, &["lines"]),
@@ -39,7 +39,7 @@ fn a_format_without_the_fields_of_a_task_is_refused_by_name() {
     assert_eq!(message, "rows in the format `squad` have no field `text`");
     assert_eq!(
         hint,
-        "this task reads the formats `jsonl`, `csv`, `tsv`, `lines`"
+        "this task reads the formats `jsonl`, `csv`, `tsv`, `parquet`, `lines`"
     );
     let (message, hint) = error("t.bio", None, &QUESTION);
     assert_eq!(
@@ -48,14 +48,14 @@ fn a_format_without_the_fields_of_a_task_is_refused_by_name() {
     );
     assert_eq!(
         hint,
-        "this task reads the formats `jsonl`, `csv`, `tsv`, `squad`"
+        "this task reads the formats `jsonl`, `csv`, `tsv`, `parquet`, `squad`"
     );
     let (message, _) = error("t.jsonl", Some(RowFormat::Lines), &TOKENS);
     assert_eq!(message, "rows in the format `lines` have no field `tokens`");
     let (message, hint) = error("t.annotated", None, &TOKENS);
     assert_eq!(message, "t.annotated from its name");
     assert!(
-        hint.ends_with("one of `jsonl`, `csv`, `tsv`, `conll`"),
+        hint.ends_with("one of `jsonl`, `csv`, `tsv`, `parquet`, `conll`"),
         "{hint}"
     );
 }

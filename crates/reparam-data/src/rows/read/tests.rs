@@ -265,11 +265,13 @@ fn what_spoils_a_whole_file_is_its_error() {
         assert_eq!(found, message, "{content}");
         assert!(hint.is_empty() || found_hint == hint, "{found_hint}");
     }
-    let (message, hint) = failure("t.parquet", "x", "");
-    assert_eq!(message, "t.parquet from its name");
+    let (message, _) = failure("t.parquet", "x", "");
+    assert_eq!(message, "t.parquet as Parquet: it is cut short");
+    let (message, hint) = failure("t.docx", "x", "");
+    assert_eq!(message, "t.docx from its name");
     assert_eq!(
         hint,
-        "set format (or --format) to one of `jsonl`, `csv`, `tsv`, `lines`"
+        "set format (or --format) to one of `jsonl`, `csv`, `tsv`, `parquet`, `lines`"
     );
     let invalid = read_as("t.tsv", b"text\na\n\xff\n", &LABELLED_TEXT, &options("")).unwrap_err();
     let invalid = short(&invalid);

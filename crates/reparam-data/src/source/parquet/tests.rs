@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::source::{Format, ReadOptions, read_documents};
 
+mod hostile;
+
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/golden/readers")
 }

@@ -20,7 +20,7 @@ const NAMES: [&str; 9] = [
     ".hidden.txt",
     ".git/e.txt",
     "README",
-    "sub/x.parquet",
+    "sub/x.docx",
     "[1].txt",
 ];
 
@@ -42,15 +42,11 @@ fn directories_and_patterns_stand_for_files_in_order() {
     let directory = directory(&NAMES);
     let all = ["[1].txt", "a.jsonl", "b.txt", "sub/c.CSV", "sub/deep/d.md"];
     let cases: [(&[&str], &[&str], &[&str]); 7] = [
-        (&[""], &all, &["README", "sub/x.parquet"]),
-        (
-            &["sub"],
-            &["sub/c.CSV", "sub/deep/d.md"],
-            &["sub/x.parquet"],
-        ),
+        (&[""], &all, &["README", "sub/x.docx"]),
+        (&["sub"], &["sub/c.CSV", "sub/deep/d.md"], &["sub/x.docx"]),
         (&["*.txt"], &["[1].txt", "b.txt"], &[]),
         (&["**/*.md"], &["sub/deep/d.md"], &[]),
-        (&["sub/*"], &["sub/c.CSV"], &["sub/x.parquet"]),
+        (&["sub/*"], &["sub/c.CSV"], &["sub/x.docx"]),
         // A file is taken by its name, whatever is in it and however often.
         (
             &["[1].txt", "README", ".hidden.txt"],
@@ -96,7 +92,7 @@ impl Owned for [&str] {
 
 #[test]
 fn nothing_found_is_an_error_that_says_what_is_there() {
-    let directory = directory(&["x.parquet", ".a.txt"]);
+    let directory = directory(&["x.docx", ".a.txt"]);
     let error = |path: &str| {
         let path = directory.path().join(path);
         let error = find(&[path], |path| Format::of_name(path).is_some()).unwrap_err();
@@ -108,7 +104,7 @@ fn nothing_found_is_an_error_that_says_what_is_there() {
     };
     let (message, hint) = error(".");
     assert!(
-        message.ends_with("has no file that can be read, but ./x.parquet"),
+        message.ends_with("has no file that can be read, but ./x.docx"),
         "{message}"
     );
     assert!(hint.contains(".jsonl"), "{hint}");

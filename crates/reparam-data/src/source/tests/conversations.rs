@@ -72,7 +72,7 @@ fn rows_become_messages() {
         (
             r#"{"messages": [{"role": "tool", "content": {"x": 1}}, {"role": "assistant", "content": "b"}], "chat_template_kwargs": "{\"thinking\": \"T\"}"}"#.to_owned(),
             Format::Messages,
-            r#"[tool:{"x": 1}][assistant:b]T"#.to_owned(),
+            "[tool:{'x': 1}][assistant:b]T".to_owned(),
             &["b"],
         ),
         (

@@ -20,6 +20,7 @@ use super::threshold::{Thresholds, tuned};
 use super::{Encoder, Item, Outputs, Purpose, RowTask, Rules};
 use crate::bootstrap::with_intervals;
 use crate::evaluate::at_once;
+use crate::open::data_files;
 use crate::task::{EvalRequest, ModelRequest, PredictRequest, Predictions, THRESHOLD};
 use crate::{Metrics, Result, Stop, TrainError};
 
@@ -155,7 +156,7 @@ pub(super) fn eval<T: RowTask>(
     let options = opened.card.options(&request.data)?;
     let remembered = opened.remembered(&request.data);
     let encoder = encoder::<T>(&opened, request.sequence_length, stop);
-    let paths = [request.data.path.clone()];
+    let paths = data_files(std::slice::from_ref(&request.data.path), hub, stop)?;
     let on_error = request.data.on_error;
     let read = Set::<T>::read(&paths, &options, on_error, Purpose::Measure);
     let (rows, mut skipped) = read.map_err(|error| error.of_remembered(remembered))?;

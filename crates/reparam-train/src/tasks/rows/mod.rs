@@ -441,7 +441,7 @@ impl<T: RowTask> Task for OverRows<T> {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
-        let files = data_files(&data.train, hub)?;
+        let files = data_files(&data.train, hub, watch)?;
         let (rows, mut skipped) = Set::<T>::read(&files, &options, data.on_error, Purpose::Learn)?;
         let mut left_out = rows.left_out.clone();
         let own = inherited::<T>(&data.own, &beginning, config.model.adapter.as_deref())?;
@@ -474,7 +474,7 @@ impl<T: RowTask> Task for OverRows<T> {
         let mut files = all.files.clone();
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
-                let of_eval = data_files(paths, hub)?;
+                let of_eval = data_files(paths, hub, watch)?;
                 let (rows, unread) =
                     Set::<T>::read(&of_eval, &options, data.on_error, Purpose::Measure)?;
                 left_out.extend(rows.left_out.iter().cloned());

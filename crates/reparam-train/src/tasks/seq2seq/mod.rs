@@ -136,8 +136,11 @@ impl Task for SequenceToSequence {
         let (data, train_config) = (&config.data, &config.train);
         let beginning = Beginning::find(config, &config.model.hub(hub))?;
         let options = data.options();
-        let (rows, mut skipped) =
-            Pairs::read(&data_files(&data.train, hub)?, &options, data.on_error)?;
+        let (rows, mut skipped) = Pairs::read(
+            &data_files(&data.train, hub, watch)?,
+            &options,
+            data.on_error,
+        )?;
         let recipe = Recipe::of(config, NewModel::Seq2Seq);
         let opened = beginning.open(&recipe, || Ok(texts(&rows)))?;
         let lengths = Lengths {
@@ -161,7 +164,7 @@ impl Task for SequenceToSequence {
         let (train, eval, held_out) = match &data.eval {
             EvalData::Files(paths) => {
                 let (rows, unread) =
-                    Pairs::read(&data_files(paths, hub)?, &options, data.on_error)?;
+                    Pairs::read(&data_files(paths, hub, watch)?, &options, data.on_error)?;
                 left_out.extend(rows.left_out.iter().cloned());
                 let eval = encode(rows)?;
                 skipped.append(unread);
@@ -297,7 +300,8 @@ impl Task for SequenceToSequence {
         let asked = Asked::open((&request.model, draws), request.sequence_length, hub)?;
         let options = asked.card.options(&request.data)?;
         let on_error = request.data.on_error;
-        let read = Pairs::read(&request.data.paths(), &options, on_error);
+        let paths = data_files(&request.data.paths(), hub, stop)?;
+        let read = Pairs::read(&paths, &options, on_error);
         let (rows, mut skipped) =
             read.map_err(|error| asked.remembered(error, request.data.is_as_in_run()))?;
         let (lengths, first) = (asked.lengths, asked.decoding.forced_bos);
