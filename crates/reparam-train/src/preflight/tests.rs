@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use reparam_formats::checkpoint::Checkpoint;
+use reparam_formats::config::ModelJson;
 use reparam_formats::hub::HubOptions;
 use reparam_formats::peft::TargetModules;
 use reparam_formats::safetensors::TensorToWrite;
@@ -256,4 +257,59 @@ fn errors_are_refused_together() {
     let refused = refuse(&[error.clone(), note, error]).expect_err("two errors");
     assert_eq!(refused.to_string(), "not fine; not fine");
     assert_eq!(refused.hint().expect("a hint"), "mend it; mend it");
+}
+
+/// What a token keeps of a small model of a family.
+fn kept(family: &str, changes: serde_json::Value, precision: reparam_models::Precision) -> u64 {
+    let mut config = serde_json::json!({
+        "model_type": family, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4,
+        "vocab_size": 512, "max_position_embeddings": 256,
+    });
+    for (key, change) in changes.as_object().expect("an object") {
+        config[key] = change.clone();
+    }
+    let json = ModelJson::parse(Path::new("config.json"), &config.to_string()).expect("JSON");
+    let families = reparam_models::Families::builtin();
+    let architecture = families.describe(&json).expect("a model");
+    Footprint::of(&architecture, (precision, false)).kept_per_token
+}
+
+#[test]
+fn experts_and_state_spaces_are_counted_and_what_is_not_fused_is_in_f32() {
+    use reparam_models::Precision::{Bf16, F32};
+    use serde_json::json;
+    let experts = |per_token: usize| {
+        let changes = json!({"intermediate_size": 100, "num_experts_per_tok": per_token});
+        kept("mixtral", changes, F32)
+    };
+    // Of four layers: gate, up and what they make, the input and the output.
+    assert_eq!(experts(3) - experts(2), 4 * 4 * (3 * 100 + 2 * 64));
+    let spaces = |layers: usize, states: usize| {
+        let changes = json!({
+            "num_hidden_layers": layers, "state_size": states, "intermediate_size": 128,
+        });
+        kept("mamba", changes, F32)
+    };
+    let of_model = 4 * 64;
+    assert_eq!(
+        spaces(8, 16) - of_model,
+        2 * (spaces(4, 16) - of_model),
+        "the layers are alike"
+    );
+    // What is selected, and the states before every 32nd token.
+    assert_eq!(
+        spaces(4, 32) - spaces(4, 16),
+        4 * 4 * (4 * 16 + 128 * 16 / 32)
+    );
+    let olmo = |clip: Option<f64>, precision| {
+        let changes = json!({"intermediate_size": 100, "clip_qkv": clip});
+        kept("olmo", changes, precision)
+    };
+    assert_eq!(olmo(Some(8.0), F32), olmo(None, F32));
+    // Attention in f32 in place of its input and output in bf16.
+    let apart = 4 * (2 * 64 + 2 * 64 + 2 * 32);
+    assert_eq!(
+        olmo(Some(8.0), Bf16) - olmo(None, Bf16),
+        4 * (apart - 2 * 128)
+    );
 }
