@@ -157,8 +157,8 @@ fn adapters_with_rows_that_peft_wrote_give_its_losses_and_gradients() {
     let gradients = Checkpoint::open_file(&golden.join("gradients.safetensors"));
     let gradients = gradients.expect("a file");
     let place = tempfile::tempdir().expect("a directory");
-    let names = ["tied", "untied", "untied_list", "tied_list", "tied_dict"];
-    for name in names {
+    let adapters = ["tied", "untied", "untied_list", "tied_list", "tied_dict"];
+    for name in adapters {
         let case = &expected[name];
         // The small models have no tokenizer of their own.
         let from = repository(case["base"].as_str().expect("a path"));
