@@ -108,7 +108,9 @@ fn llama_cpp_computes_every_family_as_we_do() {
         let dtype = Some(GgufDtype::F32);
         let asked = GgufRequest::new(request.clone(), dtype);
         let report = model_to_gguf(&asked, &file, &offline(), Stop::never()).expect(family);
-        assert!(report.worst().is_none(), "{family}: nothing is rounded");
+        // Gemma's norms are of one more, which f32 rounds.
+        let worst = report.worst().map_or(0.0, |of| of.relative_error);
+        assert!(worst < 2.0_f64.powi(-24), "{family}: {worst:e}");
         // The file is the one that llama.cpp read.
         assert_eq!(digest(&file), logits["sha256"], "{family}");
         let text = std::fs::read_to_string(directory.join("config.json")).expect("text");
