@@ -1,5 +1,7 @@
 //! Models with more tokens than they were made with: what a run adds, and what an adapter was trained with.
 
+use std::ops::Range;
+
 use reparam::methods;
 use reparam_data::TextTokenizer;
 use reparam_data::tokenizer::{NewToken, with_new_tokens};
@@ -26,37 +28,20 @@ const VOCAB_SIZE: &str = "vocab_size";
 /// What the covariance of the table's rows is multiplied by for a new row: that of transformers' `resize_token_embeddings`.
 const COVARIANCE: f64 = 1e-9;
 
-/// The seed of rows that nobody trains: an adapter does not have them, and they have to be the same wherever it is used.
-const UNTRAINED: u64 = 0;
-
-/// A row that a table gets.
-struct NewRow {
-    /// What its noise is drawn for.
-    label: String,
-    seed: u64,
-}
-
-impl NewRow {
-    /// The row of a token that is there, and that the table was too short for.
-    fn untrained(row: usize) -> Self {
-        Self {
-            label: format!("row {row}"),
-            seed: UNTRAINED,
-        }
-    }
-}
+/// The seed of new rows, whatever that of a run: an adapter does not have those that nobody trains, and trained ones are added to
+/// what the table has, so that the table has to be the same wherever an adapter is used.
+const SEED: u64 = 0;
 
 impl OpenedModel {
     /// Adds tokens to the tokenizer, and rows to the table and a head of its own where there are fewer than tokens. Returns with
     /// it the ids of those that are new, or that had no row.
     ///
     /// A row begins as the mean of the rows there are plus normal noise of 1e-9 times their covariance, as transformers' do
-    /// (`mean_resizing`): `mean + sqrt(1e-9 / V) sum_i g_i (e_i - mean)` with `g_i` drawn from the seed and the token. One that
+    /// (`mean_resizing`): `mean + sqrt(1e-9 / V) sum_i g_i (e_i - mean)` with `g_i` drawn from the number of the row. One that
     /// the table has already, because it was padded, stays as it is.
     pub(crate) fn with_new_tokens(
         self,
         tokens: &[NewToken],
-        seed: u64,
         (catalog, dropout): (&Catalog, Option<f64>),
     ) -> Result<(Self, Vec<u32>)> {
         let directory = self.files.directory().to_owned();
@@ -87,20 +72,9 @@ impl OpenedModel {
         let files = self.files.with_files(added.files);
         let ids: Vec<u32> = added.new.iter().map(|(_, id)| *id).collect();
         let needed = ids.last().map_or(0, |last| *last as usize + 1);
-        let more = grows(&files, before, needed)?.map(|row| {
-            let mut new = added.new.iter();
-            let new = new.find(|(_, id)| *id as usize == row);
-            new.map_or_else(
-                || NewRow::untrained(row),
-                |(token, _)| NewRow {
-                    label: token.clone(),
-                    seed,
-                },
-            )
-        });
-        let more: Vec<NewRow> = more.collect();
+        let more = grows(&files, before, needed)?;
         let files = grown(files, &self.architecture, more.len(), |name, stored| {
-            drawn_rows(name, stored, &more)
+            drawn_rows(name, stored, more.clone())
         })?;
         Ok((described(files, notes, (catalog, dropout))?, ids))
     }
@@ -135,7 +109,7 @@ fn stored_name(weights: &Checkpoint, architecture: &Architecture, name: &str) ->
 
 /// The rows that a table gets to have as many as are needed; refused if that is more of them than there are tokens, since what a
 /// file calls an id is no size.
-fn grows(files: &ModelFiles, before: usize, needed: usize) -> Result<std::ops::Range<usize>> {
+fn grows(files: &ModelFiles, before: usize, needed: usize) -> Result<Range<usize>> {
     let rows = before..needed.max(before);
     if rows.is_empty() {
         return Ok(rows);
@@ -248,7 +222,7 @@ fn longer_tensor(
 }
 
 /// Draws rows, in f64.
-fn drawn_rows(name: &str, stored: &StoredTensor<'_>, new: &[NewRow]) -> Result<Vec<f32>> {
+fn drawn_rows(name: &str, stored: &StoredTensor<'_>, new: Range<usize>) -> Result<Vec<f32>> {
     let table = stored.to_finite_f32_vec()?;
     let width = stored.shape.get(1).copied().unwrap_or(1).max(1);
     let n_rows = table.len() / width;
@@ -262,8 +236,8 @@ fn drawn_rows(name: &str, stored: &StoredTensor<'_>, new: &[NewRow]) -> Result<V
         *sum /= n_rows.max(1) as f64;
     }
     let std = (COVARIANCE / n_rows.max(1) as f64).sqrt();
-    let rows = new.iter().map(|NewRow { label, seed }| {
-        let factors = methods::normal(n_rows, std, *seed, &format!("{name} {label}"));
+    let rows = new.map(|row| {
+        let factors = methods::normal(n_rows, std, SEED, &format!("{name} row {row}"));
         let mut noise = vec![0.0; width];
         let mut total = 0.0;
         for (factor, row) in factors.iter().zip(table.chunks_exact(width)) {
@@ -310,16 +284,11 @@ mod tests {
             Checkpoint::in_memory(Path::new("m"), &[TensorToWrite::f32("t", &[4, 2], &flat)]);
         let checkpoint = checkpoint.expect("a checkpoint");
         let stored = checkpoint.require("t").expect("a tensor");
-        let drawn = |seed| {
-            let new = (0..4000).map(|at| NewRow {
-                label: at.to_string(),
-                seed,
-            });
-            drawn_rows("t", &stored, &new.collect::<Vec<_>>()).expect("rows")
-        };
-        let rows = drawn(5);
-        assert_eq!(rows, drawn(5));
-        assert_ne!(rows, drawn(6));
+        let drawn = |rows| drawn_rows("t", &stored, rows).expect("rows");
+        let rows = drawn(4..4004);
+        // A row follows from its number alone.
+        assert_eq!(rows[2 * 7..], drawn(11..4004));
+        assert_ne!(rows[..2], rows[2..4]);
         let mean = [2.0, 1.0];
         let of = |rows: &[[f64; 2]], i: usize, j: usize| {
             let products = rows

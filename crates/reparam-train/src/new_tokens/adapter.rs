@@ -8,7 +8,7 @@ use reparam_formats::checkpoint::StoredTensor;
 use reparam_formats::file;
 use reparam_formats::peft::{AdapterFiles, PeftError, Tensor, TrainedTokens};
 
-use super::{NewRow, described, drawn_rows, grown, grows, is_tied, stored_name, tokenizer_of};
+use super::{described, drawn_rows, grown, grows, is_tied, stored_name, tokenizer_of};
 use crate::config::Catalog;
 use crate::model_files::{ModelFiles, TOKENIZER};
 use crate::open::OpenedModel;
@@ -166,11 +166,9 @@ impl OpenedModel {
                 head: module(&head).to_owned(),
             });
         }
-        let more: Vec<NewRow> = match stored.is_empty() {
-            true => grows(&own, before, needed)?
-                .map(NewRow::untrained)
-                .collect(),
-            false => (before..needed).map(NewRow::untrained).collect(),
+        let more = match stored.is_empty() {
+            true => grows(&own, before, needed)?,
+            false => before..needed,
         };
         let make = |name: &str, base: &StoredTensor<'_>| {
             let mut stored = stored.iter();
@@ -179,7 +177,7 @@ impl OpenedModel {
                     let width = of.tensor.shape[1];
                     Ok(of.tensor.data[before * width..].to_vec())
                 }
-                _ => drawn_rows(name, base, &more),
+                _ => drawn_rows(name, base, more.clone()),
             }
         };
         let own = grown(own, &self.architecture, more.len(), make)?;

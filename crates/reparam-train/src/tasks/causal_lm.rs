@@ -416,7 +416,7 @@ fn with_tokens(
     if tokens.is_empty() {
         return Ok((opened, Vec::new()));
     }
-    let (opened, ids) = opened.with_new_tokens(&tokens, config.train.seed, place)?;
+    let (opened, ids) = opened.with_new_tokens(&tokens, place)?;
     let (head, is_tied) = (&opened.architecture.head, opened.is_tied()?);
     let methods = &config.catalog.methods;
     let spec = config
