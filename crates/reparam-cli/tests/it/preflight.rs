@@ -124,7 +124,7 @@ fn data_as_json_and_as_a_page() {
         "--html",
         "data.html",
         "--rows",
-        "9",
+        "99",
     ];
     let asked = [&args[..], &ROWS, &["--set", "train.sequence_length=32"]].concat();
     let found = workplace.reparam(&asked).succeeded().json();

@@ -167,7 +167,8 @@ fn differences_are_as_many_as_the_page_says() {
     // One level, then so many lengths that are all 1, in blocks of 128.
     let page = |count: u64, num_values: u32, encoding| {
         let levels = [&4_u32.to_le_bytes()[..], &[2, 1, 0, 0]].concat();
-        let blocks = [0, 0, 0, 0, 0].repeat((count.min(1000) as usize).div_ceil(128));
+        let blocks =
+            [0, 0, 0, 0, 0].repeat((count.saturating_sub(1).min(1000) as usize).div_ceil(128));
         let stream = [&[0x80, 1, 4][..], &varint(count), &[2], &blocks].concat();
         let streams = match encoding {
             Encoding::DELTA_BYTE_ARRAY => stream.repeat(2),
