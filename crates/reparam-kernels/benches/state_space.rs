@@ -42,7 +42,7 @@ fn conv_forward(bencher: Bencher) {
         numbers(3, CHANNELS),
     );
     let mut y = vec![0.0; x.len()];
-    causal_conv_forward(conv(), &x, &weight, Some(&bias), &mut y).unwrap();
+    causal_conv_forward(conv(), &x, &weight, Some(&bias), &mut y).expect("shapes fit");
     // The second token of the second sequence sees itself and the first.
     let expected: Vec<f32> = (0..CHANNELS)
         .map(|c| {
@@ -55,7 +55,8 @@ fn conv_forward(bencher: Bencher) {
     bencher
         .counter(flops(2 * N * CHANNELS * TAPS))
         .bench_local(|| {
-            causal_conv_forward(conv(), black_box(&x), &weight, Some(&bias), &mut y).unwrap();
+            causal_conv_forward(conv(), black_box(&x), &weight, Some(&bias), &mut y)
+                .expect("shapes fit");
         });
 }
 
@@ -69,7 +70,8 @@ fn conv_backward(bencher: Bencher) {
     let (mut dx, mut dweight) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
     let mut run = || {
         let to = (&mut dx, &mut dweight);
-        causal_conv_backward(conv(), black_box(&dy), &x, &weight, None, to.0, to.1, None).unwrap();
+        causal_conv_backward(conv(), black_box(&dy), &x, &weight, None, to.0, to.1, None)
+            .expect("shapes fit");
     };
     run();
     bencher
@@ -103,7 +105,8 @@ fn scan_forward(bencher: Bencher) {
     let inputs = inputs();
     let [u, dt, _, b, c, d] = &inputs;
     let (mut y, mut last) = (vec![0.0; N * CHANNELS], vec![0.0; 4 * STATES * CHANNELS]);
-    selective_scan_forward(scan(), of_kernel(&inputs), None, &mut y, &mut last, None).unwrap();
+    selective_scan_forward(scan(), of_kernel(&inputs), None, &mut y, &mut last, None)
+        .expect("shapes fit");
     // The first token of the second sequence begins with nothing.
     let token = 300;
     let both = (0..STATES).map(|j| b[token * STATES + j] * c[token * STATES + j]);
@@ -119,7 +122,8 @@ fn scan_forward(bencher: Bencher) {
         .counter(flops(6 * N * CHANNELS * STATES))
         .bench_local(|| {
             let inputs = of_kernel(black_box(&inputs));
-            selective_scan_forward(scan(), inputs, None, &mut y, &mut last, None).unwrap();
+            selective_scan_forward(scan(), inputs, None, &mut y, &mut last, None)
+                .expect("shapes fit");
         });
 }
 
@@ -129,7 +133,7 @@ fn scan_backward(bencher: Bencher) {
     let (mut y, mut last) = (vec![0.0; N * CHANNELS], vec![0.0; 4 * STATES * CHANNELS]);
     let mut kept = vec![0.0; scan().kept()];
     let to = (&mut y, &mut last, Some(&mut kept[..]));
-    selective_scan_forward(scan(), of_kernel(&inputs), None, to.0, to.1, to.2).unwrap();
+    selective_scan_forward(scan(), of_kernel(&inputs), None, to.0, to.1, to.2).expect("shapes fit");
     let dy = numbers(7, N * CHANNELS);
     let (mut du, mut ddt) = (vec![0.0; N * CHANNELS], vec![0.0; N * CHANNELS]);
     let (mut da, mut dd) = (vec![0.0; CHANNELS * STATES], vec![0.0; CHANNELS]);
@@ -142,7 +146,7 @@ fn scan_backward(bencher: Bencher) {
         dc: &mut dc,
         dd: &mut dd,
     };
-    selective_scan_backward(scan(), of_kernel(&inputs), &dy, &kept, grads).unwrap();
+    selective_scan_backward(scan(), of_kernel(&inputs), &dy, &kept, grads).expect("shapes fit");
     let expected: Vec<f32> = (0..CHANNELS)
         .map(|c| {
             let tokens = (0..N).map(|t| t * CHANNELS + c);
@@ -164,6 +168,7 @@ fn scan_backward(bencher: Bencher) {
                 dd: &mut dd,
             };
             let inputs = of_kernel(&inputs);
-            selective_scan_backward(scan(), inputs, black_box(&dy), &kept, grads).unwrap();
+            selective_scan_backward(scan(), inputs, black_box(&dy), &kept, grads)
+                .expect("shapes fit");
         });
 }

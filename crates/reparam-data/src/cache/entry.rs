@@ -192,10 +192,10 @@ pub(super) fn open(
         stretches: reader.all(stretches, two)?,
     };
     let told = reader.all(told, |[byte]: [u8; 1]| byte)?;
-    if let Some(digest) = reader.digest {
-        if digest.chain_update(counts).finalize()[..] != *expected {
-            return Err("its digest is not what it says".to_owned());
-        }
+    if let Some(digest) = reader.digest
+        && digest.chain_update(counts).finalize()[..] != *expected
+    {
+        return Err("its digest is not what it says".to_owned());
     }
     let documents = Documents { ends, masks };
     if !documents.is_valid(tokens) {

@@ -81,7 +81,7 @@ pub(crate) struct Input {
 
 enum Reader {
     Plain(Raw),
-    Gzip(BufReader<MultiGzDecoder<Raw>>),
+    Gzip(Box<BufReader<MultiGzDecoder<Raw>>>),
     Zstd(BufReader<zstd::Decoder<'static, Raw>>),
 }
 
@@ -122,9 +122,10 @@ impl Input {
         let compression = Compression::of_bytes(head);
         let reader = match compression {
             None => Reader::Plain(raw),
-            Some(Compression::Gzip) => {
-                Reader::Gzip(BufReader::with_capacity(PIECE, MultiGzDecoder::new(raw)))
-            }
+            Some(Compression::Gzip) => Reader::Gzip(Box::new(BufReader::with_capacity(
+                PIECE,
+                MultiGzDecoder::new(raw),
+            ))),
             Some(Compression::Zstd) => {
                 let decoder = zstd::Decoder::with_buffer(raw);
                 let decoder = decoder.map_err(|error| unreadable(path, error))?;

@@ -91,10 +91,10 @@ impl LoraReport {
 
 /// Where the weights of a source are.
 enum Changed<'a> {
-    Adapter(MergedWeights<'a>),
+    Adapter(Box<MergedWeights<'a>>),
     Model {
-        base: MergedWeights<'a>,
-        tuned: MergedWeights<'a>,
+        base: Box<MergedWeights<'a>>,
+        tuned: Box<MergedWeights<'a>>,
     },
 }
 
@@ -166,10 +166,10 @@ pub fn to_lora(
             }
         };
         let changed = match &tuned {
-            None => Changed::Adapter(opened.weights(&request.base)?),
+            None => Changed::Adapter(Box::new(opened.weights(&request.base)?)),
             Some(tuned) => Changed::Model {
-                base: opened.weights(&request.base)?,
-                tuned: tuned.weights(&request.base)?,
+                base: Box::new(opened.weights(&request.base)?),
+                tuned: Box::new(tuned.weights(&request.base)?),
             },
         };
         let mut report = LoraReport::default();

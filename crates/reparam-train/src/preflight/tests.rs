@@ -253,7 +253,7 @@ fn errors_are_refused_together() {
         Finding::note("a", "fine"),
         Finding::error("b", "not fine", "mend it"),
     );
-    refuse(&[note.clone()]).expect("no error");
+    refuse(std::slice::from_ref(&note)).expect("no error");
     let refused = refuse(&[error.clone(), note, error]).expect_err("two errors");
     assert_eq!(refused.to_string(), "not fine; not fine");
     assert_eq!(refused.hint().expect("a hint"), "mend it; mend it");

@@ -20,7 +20,7 @@ fn texts_are_those_of_datasets() {
             format: name.ends_with(".txt").then_some(Format::Lines),
             ..ReadOptions::default()
         };
-        let read = read_documents(&[PathBuf::from(golden.join(name))], &options).unwrap();
+        let read = read_documents(&[golden.join(name)], &options).unwrap();
         let found = read.documents.iter().map(|document| document.text.as_str());
         let rows = rows.as_array().unwrap().iter();
         let expected = rows.map(|row| row["text"].as_str().unwrap());
@@ -101,15 +101,19 @@ fn tables_and_lines_are_read_a_row_at_a_time() {
         bytes[at] = 0xff;
         fs::write(&path, &bytes).unwrap();
         let (mut visited, mut last) = (0, String::new());
-        let error = visit_documents(&[path.clone()], &ReadOptions::default(), &mut |document| {
-            assert_eq!(
-                document.source.line,
-                visited + 1 + usize::from(!head.is_empty())
-            );
-            visited += 1;
-            last = document.text;
-            Ok(())
-        });
+        let error = visit_documents(
+            std::slice::from_ref(&path),
+            &ReadOptions::default(),
+            &mut |document| {
+                assert_eq!(
+                    document.source.line,
+                    visited + 1 + usize::from(!head.is_empty())
+                );
+                visited += 1;
+                last = document.text;
+                Ok(())
+            },
+        );
         let error = error.unwrap_err();
         assert_eq!(visited, ROWS, "{name}: {error}");
         assert_eq!(last, format!("text number {}, as long as a line", ROWS - 1));
@@ -120,7 +124,7 @@ fn tables_and_lines_are_read_a_row_at_a_time() {
         assert_eq!((line, offset), (lines, at), "{name}");
         // Without the fault, the digest is that of the file.
         fs::write(&path, &whole).unwrap();
-        let read = read_documents(&[path.clone()], &ReadOptions::default()).unwrap();
+        let read = read_documents(std::slice::from_ref(&path), &ReadOptions::default()).unwrap();
         let digest = crate::source::FileDigest::of(&path, whole.as_bytes());
         assert_eq!(read.report.files, [digest], "{name}");
     }

@@ -105,7 +105,8 @@ fn what_is_no_data_set_is_refused() {
     let cache = tempfile::tempdir().unwrap();
     let hub = hub();
     let options = options(&hub, cache.path());
-    let cases: [(&str, fn(&HubError) -> bool); 4] = [
+    type Check = fn(&HubError) -> bool;
+    let cases: [(&str, Check); 4] = [
         ("hf://org/rows", |error| {
             matches!(error, HubError::InvalidDataset { .. })
         }),
