@@ -155,8 +155,8 @@ fn help_of_train() {
               It is removed once the new run is loaded and checked. Other files in the directory stay.
 
           --dry-run
-              Load and check everything, make two steps, and report what the run would take; nothing is
-              written
+              Load and check everything, make two steps, and report what the run would take; writes only
+              caches
 
       -h, --help
               Print help (see a summary with '-h')

@@ -4,16 +4,22 @@ use std::fs;
 
 use reparam_formats::hub::{HubError, HubOptions, resolve_dataset};
 
-use super::server::{Answer, COMMIT, Server, info, options, small};
+use super::server::{Answer, COMMIT, Server, info, info_at, options, small, small_at};
+
+/// The commit of what the hub has converted.
+const CONVERTED: &str = "fedcba9876543210fedcba9876543210fedcba98";
 
 /// A hub with a data set of two files and one that it has converted.
 fn hub() -> Server {
     Server::start(|request| {
         let path = request.path.as_str();
         let own = format!("/datasets/org/rows/resolve/{COMMIT}/");
-        let converted = format!("/datasets/org/texts/resolve/{COMMIT}/");
-        if let Some(file) = path.strip_prefix(&own).or(path.strip_prefix(&converted)) {
+        let converted = format!("/datasets/org/texts/resolve/{CONVERTED}/");
+        if let Some(file) = path.strip_prefix(&own) {
             return small(format!("bytes of {file}"));
+        }
+        if let Some(file) = path.strip_prefix(&converted) {
+            return small_at(CONVERTED, format!("bytes of {file}"));
         }
         match path {
             "/api/datasets/org/rows/revision/main" => info(&[
@@ -25,10 +31,12 @@ fn hub() -> Server {
             ]),
             "/api/datasets/org/texts/revision/main" => info(&["README.md", "texts.csv"]),
             "/api/datasets/org/texts/revision/refs%2Fconvert%2Fparquet" => {
-                info(&["default/train/0000.parquet", "default/test/0000.parquet"])
+                let files = ["default/train/0000.parquet", "default/test/0000.parquet"];
+                info_at(CONVERTED, &files)
             }
             "/api/datasets/org/plain/revision/main" => info(&["texts.csv"]),
-            "/api/datasets/org/plain/revision/refs%2Fconvert%2Fparquet" => {
+            "/api/datasets/org/plain/revision/refs%2Fconvert%2Fparquet"
+            | "/api/datasets/org/rows/revision/refs%2Fconvert%2Fparquet" => {
                 Answer::status(404).header("x-error-code", "RevisionNotFound")
             }
             _ => Answer::status(404).header("x-error-code", "RepoNotFound"),
@@ -47,12 +55,13 @@ fn files_of_training_are_brought_once() {
     let mut options = options(&hub, cache.path());
     // That of a model.
     options.revision = "of-a-model".to_owned();
-    for (id, files) in [
+    for (id, commit, files) in [
         (
             "org/rows",
+            COMMIT,
             &["data/train-0.parquet", "data/train-1.parquet"][..],
         ),
-        ("org/texts", &["default/train/0000.parquet"]),
+        ("org/texts", CONVERTED, &["default/train/0000.parquet"]),
     ] {
         let address = format!("hf://datasets/{id}");
         options.offline = true;
@@ -65,7 +74,7 @@ fn files_of_training_are_brought_once() {
             .join(format!("datasets--{}", id.replace('/', "--")));
         let expected = files
             .iter()
-            .map(|file| root.join("snapshots").join(COMMIT).join(file));
+            .map(|file| root.join("snapshots").join(commit).join(file));
         assert_eq!(found, expected.collect::<Vec<_>>());
         for (path, file) in found.iter().zip(files) {
             assert_eq!(

@@ -147,11 +147,16 @@ fn serve(mut stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>) ->
 
 /// Describes a repository as the hub's API does.
 pub(super) fn info(files: &[&str]) -> Answer {
+    info_at(COMMIT, files)
+}
+
+/// The same at another commit.
+pub(super) fn info_at(commit: &str, files: &[&str]) -> Answer {
     let siblings: Vec<_> = files
         .iter()
         .map(|file| serde_json::json!({"rfilename": file}))
         .collect();
-    Answer::body(serde_json::json!({"sha": COMMIT, "siblings": siblings}).to_string())
+    Answer::body(serde_json::json!({"sha": commit, "siblings": siblings}).to_string())
 }
 
 /// What Git calls a file: 40 hexadecimal digits.
@@ -166,6 +171,15 @@ pub(super) fn small(body: impl Into<Vec<u8>>) -> Answer {
     let body = body.into();
     let etag = format!("\"{}\"", git_hash(&body));
     described(body, etag)
+}
+
+/// The same at another commit.
+pub(super) fn small_at(commit: &str, body: impl Into<Vec<u8>>) -> Answer {
+    let body = body.into();
+    let etag = format!("\"{}\"", git_hash(&body));
+    Answer::body(body)
+        .header("etag", etag)
+        .header("x-repo-commit", commit)
 }
 
 /// A file that the hub serves itself, under this `ETag`.
