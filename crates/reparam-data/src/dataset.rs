@@ -253,7 +253,7 @@ impl Dataset {
     ///
     /// # Errors
     ///
-    /// Those of [`Corpus::push`], [`cut`] and [`pack`].
+    /// Those of [`Corpus::of`], [`cut`] and [`pack`].
     pub fn from_encoded(
         documents: impl IntoIterator<Item = EncodedDocument>,
         sequence_length: usize,

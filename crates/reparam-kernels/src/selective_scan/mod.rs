@@ -13,7 +13,7 @@
 //! 2312.00752), algorithm 2, with the simplified discretization of `B` that its authors' code has.
 //!
 //! Channels lie in the lanes of vectors, so that a step is a few operations for sixteen of them.
-//! The tasks are the sequences, each in blocks of [`BLOCK`] channels.
+//! The tasks are the sequences, each in blocks of `BLOCK` channels.
 
 mod backward;
 mod forward;
